@@ -1,0 +1,5 @@
+"""MMEngine metrics."""
+
+from .image_quality import ImageQuality
+
+__all__ = ["ImageQuality"]

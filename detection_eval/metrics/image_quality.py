@@ -1,0 +1,49 @@
+"""PSNR and SSIM against references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from llie_preproc.registry import METRICS
+
+
+@METRICS.register_module()
+class ImageQuality(BaseMetric):
+    """Mean PSNR (dB) and SSIM of enhanced images over a paired set.
+
+    On RGB in [0, 1], full size, the output clamped, no border crop, no adjustment of the mean brightness. SSIM has
+    the Gaussian 11x11 window of sigma 1.5, without down-sampling, averaged over channels.
+
+    Each sample is a dict with ``enhanced`` (``(3, H, W)`` float in [0, 1]) and ``target`` (``(3, H, W)`` uint8).
+    """
+
+    default_prefix = "iqa"
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Score a batch."""
+        for sample in data_samples:
+            self.results.append(image_quality(sample["enhanced"], sample["target"]))
+
+    def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
+        """Mean over images."""
+        return {key: float(np.mean([r[key] for r in results])) for key in results[0]}
+
+
+def image_quality(enhanced: Tensor, target: Tensor) -> dict[str, float]:
+    """``psnr`` (dB) and ``ssim`` of one image.
+
+    Args:
+        enhanced: ``(3, H, W)`` floating in [0, 1].
+        target: ``(3, H, W)`` uint8, or floating in [0, 1].
+    """
+    unit = target if target.is_floating_point() else target.float() / 255
+    pair = enhanced.float().clamp(0, 1)[None], unit.to(enhanced.device)[None]
+    psnr = peak_signal_noise_ratio(*pair, data_range=1.0)
+    ssim = structural_similarity_index_measure(*pair, data_range=1.0)
+    return {"psnr": float(psnr), "ssim": float(ssim)}

@@ -1,0 +1,113 @@
+"""Baselines without learned parameters."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..registry import MODELS
+from .base import Capabilities, Enhancer, check_image_batch
+
+
+@MODELS.register_module()
+class Identity(Enhancer):
+    """Returns its input: what every integration is compared with."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        check_image_batch(image)
+        return image
+
+
+@MODELS.register_module()
+class GammaCorrection(Enhancer):
+    """``image^gamma``: below 1 brightens, above 1 darkens.
+
+    Args:
+        gamma: Positive exponent. 1/2.2 is the usual brightening.
+
+    Raises:
+        ValueError: ``gamma`` is not positive.
+    """
+
+    capabilities = Capabilities(precisions=(torch.float32,))
+
+    def __init__(self, gamma: float = 1 / 2.2) -> None:
+        super().__init__()
+        if not gamma > 0:
+            raise ValueError(f"gamma must be positive, got {gamma}")
+        self.gamma = gamma
+
+    def forward(self, image: Tensor) -> Tensor:
+        check_image_batch(image)
+        # The gradient of x^g at 0 is infinite for g < 1; half an 8-bit step bounds it.
+        dark = image < 0.5 / 255
+        bounded = torch.where(dark, torch.ones_like(image), image) ** self.gamma
+        return torch.where(dark, image.detach().clamp(min=0) ** self.gamma, bounded)
+
+
+@MODELS.register_module()
+class CLAHE(Enhancer):
+    """Contrast-limited adaptive histogram equalisation of the lightness (CIE L*a*b*), by OpenCV, on 16-bit values.
+
+    No gradient passes.
+
+    Args:
+        clip_limit: OpenCV's ``clipLimit``, positive.
+        grid: Number of tiles along each side.
+
+    Raises:
+        ValueError: ``clip_limit`` or ``grid`` is not positive.
+    """
+
+    capabilities = Capabilities(global_context=True, differentiable=False, precisions=(torch.float32,))
+
+    def __init__(self, clip_limit: float = 2.0, grid: int = 8) -> None:
+        super().__init__()
+        if clip_limit <= 0 or grid < 1:
+            raise ValueError(f"clip_limit and grid must be positive, got {clip_limit} and {grid}")
+        self.clip_limit, self.grid = clip_limit, grid
+
+    def forward(self, image: Tensor) -> Tensor:
+        check_image_batch(image)
+        frames = image.detach().permute(0, 2, 3, 1).float().cpu().numpy()
+        equalised = np.stack([self._equalise(frame) for frame in frames])
+        return torch.from_numpy(equalised).permute(0, 3, 1, 2).to(image)
+
+    def _equalise(self, frame: np.ndarray) -> np.ndarray:
+        lab = cv2.cvtColor(frame.clip(0, 1), cv2.COLOR_RGB2LAB)
+        lightness = (lab[..., 0] * (65535 / 100)).round().astype(np.uint16)
+        clahe = cv2.createCLAHE(self.clip_limit, (self.grid, self.grid))
+        lab[..., 0] = clahe.apply(lightness).astype(np.float32) * (100 / 65535)
+        return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+
+
+@MODELS.register_module()
+class Upscale(Enhancer):
+    """Interpolation: the baseline of super-resolution.
+
+    Args:
+        scale: 1, 2 or 4.
+        mode: ``'bicubic'`` (antialiased kernels are not needed: it only enlarges) or ``'nearest'``.
+
+    Raises:
+        ValueError: Another scale or mode.
+    """
+
+    def __init__(self, scale: int = 2, mode: str = "bicubic") -> None:
+        super().__init__()
+        if scale not in (1, 2, 4):
+            raise ValueError(f"scale must be 1, 2 or 4, got {scale}")
+        if mode not in ("bicubic", "nearest"):
+            raise ValueError(f"mode must be 'bicubic' or 'nearest', got {mode!r}")
+        self.capabilities = Capabilities(scale=scale, precisions=(torch.float32,))
+        self.mode = mode
+
+    def forward(self, image: Tensor) -> Tensor:
+        check_image_batch(image)
+        if self.scale == 1:
+            return image
+        aligned = False if self.mode == "bicubic" else None
+        return F.interpolate(image, scale_factor=self.scale, mode=self.mode, align_corners=aligned)

@@ -1,0 +1,35 @@
+"""Exceptions that callers may want to catch apart from ``ValueError``."""
+
+from __future__ import annotations
+
+# What brings a module, named by the module's top-level import name.
+_EXTRAS = {
+    "mmengine": "mm",
+    "mmcv": "mm",
+    "mmdet": "mm",
+    "pycocotools": "mm",
+    "torchmetrics": "mm",
+    "facenet_pytorch": "face",
+    "segment_anything": "sam",
+    "mamba_ssm": "mamba",
+    "skimage": "demo",
+    "matplotlib": "demo",
+}
+
+
+class ImageError(ValueError):
+    """A picture cannot be read, written or enhanced; the message names the file and the field."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is unsafe, damaged, or not of the network that it is loaded into."""
+
+
+class MissingExtraError(ImportError):
+    """An optional package is absent; the message gives the ``pip install`` line that brings it."""
+
+    def __init__(self, module: str, purpose: str) -> None:
+        top = module.split(".")[0]
+        extra = _EXTRAS.get(top)
+        cure = f'pip install "llie-preproc[{extra}]"' if extra else f"pip install {top}"
+        super().__init__(f"{purpose} needs the package {top!r}, which is not installed: {cure}", name=top)

@@ -1,0 +1,239 @@
+"""Arrays and tensors in, arrays and tensors out: every door into a detector ends in :func:`enhance_batch`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checkpoints import default_weights, load_checkpoint
+from .enhancers.base import Enhancer, check_image_batch, pad_to_requirements
+from .errors import ImageError
+from .pictures import full_scale
+from .registry import enhancer_classes
+
+Images = TypeVar("Images", np.ndarray, Tensor, list)
+
+DEFAULT_WEIGHTS = "default"
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Float pictures that were resampled or decoded overshoot the range by rounding.
+_RANGE_SLACK = 1e-3
+
+
+def build_enhancer(
+    enhancer: str | Mapping | Enhancer,
+    checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
+    device: str | torch.device | None = None,
+) -> Enhancer:
+    """Build an enhancer in evaluation mode.
+
+    Args:
+        enhancer: A registered name (``'PSENet'``), a config (``dict(type='PSENet', width=2)``, which may also hold
+            ``checkpoint``), or an enhancer, which is returned as it is, on ``device``.
+        checkpoint: ``'default'``: the shipped weights where there are any for this network; None: random weights;
+            else the name of shipped weights, a path, or a URL with its digest (:mod:`llie_preproc.checkpoints`).
+        device: Where to put it; by default where it is.
+
+    Raises:
+        KeyError: No such enhancer; the message lists those there are.
+        TypeError: A config without ``type``, or with an argument that the network does not have.
+        CheckpointError: The checkpoint does not fit, or is unsafe or damaged.
+    """
+    if isinstance(enhancer, Enhancer):
+        return enhancer.to(device) if device is not None else enhancer
+    config = {"type": enhancer} if isinstance(enhancer, str) else dict(enhancer)
+    if "type" not in config:
+        raise TypeError(f"an enhancer config needs 'type', got the keys {sorted(config)}")
+    name = str(config.pop("type")).removeprefix("llie_preproc.")
+    checkpoint = config.pop("checkpoint", checkpoint)
+    classes = enhancer_classes()
+    if name not in classes:
+        raise KeyError(f"no enhancer {name!r}; there are: {', '.join(sorted(classes))}")
+    built = classes[name](**config).eval()
+    if checkpoint == DEFAULT_WEIGHTS:
+        shipped = default_weights(name)
+        # Shipped weights are of the default architecture; another width starts random, as with checkpoint=None.
+        checkpoint = shipped.name if shipped and not config else None
+    if checkpoint is not None:
+        load_checkpoint(built, checkpoint)
+    return built.to(device) if device is not None else built
+
+
+def enhance(
+    images: Images,
+    enhancer: str | Mapping | Enhancer,
+    *,
+    channel_order: str = "rgb",
+    batch_size: int = 8,
+    precision: str = "float32",
+    device: str | torch.device | None = None,
+) -> Images:
+    """Enhance images; what goes in comes out, same kind, same dtype.
+
+    Args:
+        images: A numpy array ``(H, W, 3)`` or ``(N, H, W, 3)``, a tensor ``(3, H, W)`` or ``(N, 3, H, W)``, or a
+            list of unbatched ones of any sizes. uint8, uint16, or floating in [0, 1].
+        enhancer: As for :func:`build_enhancer`.
+        channel_order: ``'rgb'``, or ``'bgr'`` (OpenCV's); the result has the same order.
+        batch_size: Images of one size that run together.
+        precision: ``'float32'``, or ``'bfloat16'`` / ``'float16'`` autocast where the network is faithful under it.
+        device: Where to run; by default where the enhancer is. Tensors come back on the device they came on.
+
+    Returns:
+        Images enlarged by ``enhancer.scale``, clamped to the range of the dtype, without gradient.
+
+    Raises:
+        TypeError: Neither arrays nor tensors, or another dtype.
+        ValueError: A wrong shape, channel number, channel order, batch size or precision.
+        ImageError: A float image with values outside [0, 1], or that are not finite.
+    """
+    if channel_order not in ("rgb", "bgr"):
+        raise ValueError(f"channel_order must be 'rgb' or 'bgr', got {channel_order!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    network = build_enhancer(enhancer, device=device)
+    target = _device_of(network)
+    singles = _to_singles(images)
+    # Equal sizes run together, so sort the work by size and keep the order of the results.
+    order = sorted(range(len(singles)), key=lambda i: singles[i].shape)
+    results: list[Tensor] = [torch.empty(0)] * len(singles)
+    with torch.no_grad(), evaluating(network):
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            units = [_to_unit(singles[i], i, channel_order, target) for i in chosen]
+            for i, unit in zip(chosen, enhance_batch(units, network, precision=precision), strict=True):
+                results[i] = _from_unit(unit, singles[i], channel_order)
+    return _like(images, results)
+
+
+def enhance_batch(
+    images: Sequence[Tensor], enhancer: Enhancer, *, clamp: bool = True, precision: str = "float32"
+) -> list[Tensor]:
+    """Enhance images one by one or, where sizes are equal, together; each result depends on its own image alone.
+
+    The one function that all integrations call. Gradients flow where they are enabled.
+
+    Args:
+        images: ``(3, H, W)`` RGB, floating, in [0, 1], any sizes.
+        enhancer: The network, on the images' device.
+        clamp: Clamp the results to [0, 1]; leave out in training.
+        precision: As for :func:`enhance`.
+
+    Returns:
+        ``(3, s*H, s*W)`` each, of the dtype of its input, in the order given.
+    """
+    results: list[Tensor] = [torch.empty(0)] * len(images)
+    groups: dict[torch.Size, list[int]] = {}
+    for index, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(index)
+    for shape, indices in groups.items():
+        batch = torch.stack([images[i] for i in indices])
+        check_image_batch(batch)
+        padded = pad_to_requirements(batch, enhancer.capabilities).contiguous(memory_format=torch.channels_last)
+        with _autocast(enhancer, batch.device, precision):
+            enhanced = enhancer(padded)
+        height, width = (enhancer.scale * n for n in shape[-2:])
+        enhanced = enhanced[..., :height, :width].to(batch.dtype)
+        for i, result in zip(indices, enhanced.clamp(0, 1) if clamp else enhanced, strict=True):
+            results[i] = result
+    return results
+
+
+@contextlib.contextmanager
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; every submodule's own mode is restored after it."""
+    modes = {m: m.training for m in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for m, mode in modes.items():
+            m.training = mode
+
+
+def _autocast(enhancer: Enhancer, device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
+    if precision == "float32":
+        return contextlib.nullcontext()
+    dtype = _PRECISIONS[precision]
+    if dtype not in enhancer.capabilities.precisions:
+        raise ValueError(f"{type(enhancer).__name__} is not faithful under {precision}: use float32")
+    return torch.autocast(device.type, dtype)
+
+
+def _device_of(enhancer: Enhancer) -> torch.device | None:
+    parameter = next(enhancer.parameters(), None)
+    return parameter.device if parameter is not None else None
+
+
+def _to_singles(images: np.ndarray | Tensor | Sequence) -> list[np.ndarray] | list[Tensor]:
+    """Split into unbatched images, checking kind, shape and dtype."""
+    if isinstance(images, list | tuple):
+        if not all(isinstance(image, np.ndarray | Tensor) and image.ndim == 3 for image in images):
+            raise ValueError("a list of images must hold numpy arrays (H, W, 3) or tensors (3, H, W)")
+        singles = list(images)
+    elif isinstance(images, np.ndarray | Tensor):
+        if images.ndim not in (3, 4):
+            raise ValueError(f"images must have three or four dimensions, got the shape {tuple(images.shape)}")
+        singles = list(images) if images.ndim == 4 else [images]
+    else:
+        raise TypeError(f"images must be a numpy array, a tensor or a list of them, got {type(images).__name__}")
+    for single in singles:
+        channels, layout = (single.shape[0], "(3, H, W)") if isinstance(single, Tensor) else (single.shape[2], "(H, W, 3)")
+        if channels != 3 or 0 in single.shape:
+            raise ValueError(f"an image must be {layout} with 3 colour channels, got the shape {tuple(single.shape)}")
+    return singles
+
+
+def _to_unit(image: np.ndarray | Tensor, index: int, channel_order: str, device: torch.device | None) -> Tensor:
+    """One image as a float32 RGB ``(3, H, W)`` tensor in [0, 1]."""
+    scale = _scale_of(image)
+    if isinstance(image, np.ndarray):
+        image = torch.from_numpy(np.ascontiguousarray(image.astype(np.float32))).permute(2, 0, 1)
+    image = image.to(device=device, dtype=torch.float32)
+    if scale == 1.0:
+        _check_range(image, index)
+    image = image / scale
+    return image.flip(0) if channel_order == "bgr" else image
+
+
+def _scale_of(image: np.ndarray | Tensor) -> float:
+    if isinstance(image, np.ndarray):
+        return full_scale(image.dtype)
+    return full_scale(np.dtype(np.float32) if image.dtype.is_floating_point else np.dtype(str(image.dtype)[6:]))
+
+
+def _check_range(image: Tensor, index: int) -> None:
+    low, high = (float(v) for v in torch.aminmax(image))
+    if not np.isfinite([low, high]).all():
+        raise ImageError(f"image {index} holds values that are not finite (NaN or infinity)")
+    if low < -_RANGE_SLACK or high > 1 + _RANGE_SLACK:
+        raise ImageError(
+            f"image {index}: float images must be in [0, 1], got [{low:.4g}, {high:.4g}]; divide by 255 or pass uint8"
+        )
+
+
+def _from_unit(unit: Tensor, like: np.ndarray | Tensor, channel_order: str) -> np.ndarray | Tensor:
+    scale = _scale_of(like)
+    unit = unit.flip(0) if channel_order == "bgr" else unit
+    if scale != 1.0:
+        unit = (unit * scale).round()
+    if isinstance(like, Tensor):
+        return unit.to(device=like.device, dtype=like.dtype)
+    return unit.permute(1, 2, 0).cpu().numpy().astype(like.dtype, order="C")
+
+
+def _like(images: np.ndarray | Tensor | Sequence, results: list) -> np.ndarray | Tensor | list:
+    if isinstance(images, list | tuple):
+        return results
+    if images.ndim == 3:
+        return results[0]
+    if not results:
+        return images
+    return torch.stack(results) if isinstance(images, Tensor) else np.stack(results)

@@ -1,0 +1,113 @@
+"""Child registries of MMEngine's, scope ``llie_preproc``.
+
+``type='llie_preproc.PSENet'`` resolves from any MMEngine config without ``custom_imports``: on meeting an unknown
+scope MMEngine imports ``<scope>.registry``, and the registries import their ``locations`` when first asked.
+
+Without MMEngine the enhancers are still registered by name, in a registry of the same interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from .enhancers.base import Enhancer
+
+try:
+    from mmengine import registry as mmengine_registry
+    from mmengine.registry import Registry as _Base
+except ModuleNotFoundError as error:
+    if error.name != "mmengine":
+        raise
+    mmengine_registry = None
+
+    class _Base:  # type: ignore[no-redef]
+        """The part of ``mmengine.registry.Registry`` that registering and looking up enhancers takes."""
+
+        def __init__(self, name: str, parent: Any, scope: str, locations: list[str]) -> None:
+            self.name, self.scope, self._locations = name, scope, locations
+            self._module_dict: dict[str, Any] = {}
+            self._imported = False
+
+        def register_module(self, name: str | None = None, force: bool = False) -> Callable[[Any], Any]:
+            def register(module: Any) -> Any:
+                key = name or module.__name__
+                if not force and key in self._module_dict:
+                    raise KeyError(f"{key} is already registered in {self.name}")
+                self._module_dict[key] = module
+                return module
+
+            return register
+
+        def get(self, key: str) -> Any:
+            self.import_from_location()
+            return self._module_dict.get(key.removeprefix(f"{self.scope}."))
+
+
+class Registry(_Base):
+    """A registry whose locations may need an extra that is not installed: those are left out, and named on demand."""
+
+    def __init__(self, name: str, locations: list[str]) -> None:
+        parent = getattr(mmengine_registry, f"{name.upper()}S", None)
+        self._absent: list[MissingExtraError] = []
+        super().__init__(name, parent=parent, scope="llie_preproc", locations=locations)
+
+    def import_from_location(self) -> None:
+        """Import the modules that register into this registry."""
+        if self._imported:
+            return
+        self._imported = True
+        for location in self._locations:
+            try:
+                import_module(location)
+            except MissingExtraError as error:
+                self._absent.append(error)
+
+    def get(self, key: str) -> Any:
+        """The object registered as ``key``, or None.
+
+        Raises:
+            MissingExtraError: There is none, and an extra that would register more is not installed.
+        """
+        found = super().get(key)
+        if found is None and self._absent:
+            raise self._absent[0]
+        return found
+
+    def names(self) -> list[str]:
+        """What is registered, sorted."""
+        self.import_from_location()
+        return sorted(self._module_dict)
+
+
+class TransformRegistry(Registry):
+    """Every registered enhancer also is a transform under its own name: ``Enhance`` with that network."""
+
+    def get(self, key: str) -> Any:
+        found = super().get(key)
+        name = key.removeprefix(f"{self.scope}.")
+        if found is None and "." not in name and name in enhancer_classes():
+            from .detection.transforms import enhance_by_name
+
+            return enhance_by_name(name)
+        return found
+
+
+MODELS = Registry("model", ["llie_preproc.enhancers", "llie_preproc.detection", "training.methods"])
+TRANSFORMS = TransformRegistry("transform", ["llie_preproc.detection", "training.datasets"])
+DATASETS = Registry("dataset", ["training.datasets"])
+METRICS = Registry("metric", ["detection_eval.metrics"])
+HOOKS = Registry("hook", ["training.hooks"])
+PARAM_SCHEDULERS = Registry("param_scheduler", ["training.hooks"])
+
+
+def enhancer_classes() -> dict[str, type[Enhancer]]:
+    """Every registered enhancer, by name."""
+    from .enhancers.base import Enhancer
+
+    registered = {name: MODELS._module_dict[name] for name in MODELS.names()}
+    return {k: v for k, v in registered.items() if isinstance(v, type) and issubclass(v, Enhancer)}

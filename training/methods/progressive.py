@@ -1,0 +1,160 @@
+"""Progressive self-enhancement: PSENet's unsupervised training with pseudo ground truth (Sections 3.1 to 3.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor
+from torch.nn import functional as F
+
+from llie_preproc.inference import build_enhancer, enhance_batch
+from llie_preproc.ops import inverse_gamma
+from llie_preproc.registry import MODELS
+
+from ..losses import log_total_variation
+
+_EPS = 1 / 255
+
+
+def reference_images(
+    image: Tensor, number: int, brighter: tuple[float, float], darker: tuple[float, float]
+) -> list[Tensor]:
+    """``number`` brighter and ``number`` darker versions of each image (Eq. 1).
+
+    The logarithm of gamma is uniform on ``number`` equal parts of ``brighter``, one draw an image and part, and
+    likewise of ``darker``. (The paper calls U(0, 3) the under-exposed references: gamma above 1 brightens, so those
+    are the ones that mend under-exposure.)
+
+    Args:
+        image: ``(N, 3, H, W)`` in [0, 1].
+
+    Returns:
+        ``2 * number`` tensors of the shape of ``image``.
+    """
+    references = []
+    for low, high in (brighter, darker):
+        step = (high - low) / number
+        for part in range(number):
+            draw = torch.rand(len(image), 1, 1, 1, device=image.device)
+            references.append(inverse_gamma(image, (low + step * (part + draw)).exp()))
+    return references
+
+
+def quality_score(image: Tensor, well_exposed: float = 0.5, patch: int = 25) -> Tensor:
+    """How good each pixel looks: contrast times saturation over distance from ``well_exposed`` (Eq. 2 to 5).
+
+    Args:
+        image: ``(N, 3, H, W)`` in [0, 1], H and W above ``patch // 2``.
+        patch: Side of the local window, odd.
+
+    Returns:
+        ``(N, 1, H, W)``, higher is better.
+    """
+    # The mean over channels and the mean over the window commute: one channel to filter in place of three.
+    mean = _box(image.mean(dim=1, keepdim=True), patch)
+    exposedness = (mean - well_exposed).abs() + _EPS
+    largest = image.amax(dim=1, keepdim=True)
+    saturation = (largest - image.amin(dim=1, keepdim=True) + _EPS) / (largest + _EPS)
+    contrast = _box(image.square().mean(dim=1, keepdim=True), patch) - mean.square()
+    return contrast * saturation / exposedness
+
+
+def pseudo_ground_truth(candidates: list[Tensor], well_exposed: float = 0.5, patch: int = 25) -> Tensor:
+    """For each pixel the candidate with the highest :func:`quality_score` (Eq. 5); no blending.
+
+    Args:
+        candidates: Tensors of one shape ``(N, 3, H, W)``.
+    """
+    best, best_score = candidates[0], quality_score(candidates[0], well_exposed, patch)
+    for candidate in candidates[1:]:
+        score = quality_score(candidate, well_exposed, patch)
+        better = score > best_score
+        best = torch.where(better, candidate, best)
+        best_score = torch.where(better, score, best_score)
+    return best
+
+
+@MODELS.register_module()
+class ProgressiveSelfEnhancement(BaseModel):
+    """Trains an enhancer towards the best regions of its input, references of it and its own earlier output.
+
+    The earlier output is that of the weights one step before: the pseudo ground truth of a batch is made when the
+    batch arrives, and used at the next iteration, as in the public code. So it needs no store of outputs and does
+    not depend on the order of the images.
+
+    Args:
+        enhancer: Config of a registered enhancer, or its name. With ``tv_weight`` it needs a ``gamma_map`` method.
+        num_references: Brighter, and darker, references an image (N of Table 5).
+        tv_weight: Alpha of Eq. 7: 5 for SICE, 500 for the exposure-errors set. 0 leaves the term out.
+        brighter: Range of log gamma of the brighter references.
+        darker: Range of log gamma of the darker references.
+        well_exposed: Mu of Eq. 2 (Table 7).
+        patch: K of Eq. 2 and 3.
+        data_preprocessor: Brings batches to ``(N, 3, H, W)`` RGB in [0, 1].
+
+    Raises:
+        ValueError: ``tv_weight`` is positive and the enhancer has no gamma map, or changes the size.
+    """
+
+    def __init__(
+        self,
+        enhancer: dict | str,
+        num_references: int = 1,
+        tv_weight: float = 5.0,
+        brighter: tuple[float, float] = (0.0, 3.0),
+        darker: tuple[float, float] = (-2.0, 0.0),
+        well_exposed: float = 0.5,
+        patch: int = 25,
+        data_preprocessor: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.enhancer = build_enhancer(enhancer, checkpoint=None)
+        if self.enhancer.scale != 1 or not self.enhancer.capabilities.differentiable:
+            raise ValueError(f"{type(self.enhancer).__name__} cannot be trained so: it must be differentiable, scale 1")
+        if tv_weight and not hasattr(self.enhancer, "gamma_map"):
+            raise ValueError(f"{type(self.enhancer).__name__} has no gamma_map: set tv_weight=0")
+        self.num_references, self.tv_weight = num_references, tv_weight
+        self.brighter, self.darker = tuple(brighter), tuple(darker)
+        self.well_exposed, self.patch = well_exposed, patch
+        self._pending: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, inputs: Any, data_samples: list | None = None, mode: str = "tensor") -> Any:
+        """MMEngine's modes: ``'loss'``, ``'predict'`` (clamped, samples with ``enhanced``) and ``'tensor'``.
+
+        Args:
+            inputs: ``(N, 3, H, W)`` RGB in [0, 1]; in the other modes a list of ``(3, H, W)`` will do.
+            data_samples: One dict an image; ``'predict'`` returns them with ``enhanced`` ``(3, H, W)`` added.
+        """
+        if mode == "loss":
+            return self.loss(inputs)
+        if mode == "predict":
+            enhanced = enhance_batch(list(inputs), self.enhancer)
+            return [dict(s, enhanced=y) for s, y in zip(data_samples or [{}] * len(enhanced), enhanced, strict=True)]
+        return self.enhancer(inputs)
+
+    def loss(self, image: Tensor) -> dict[str, Tensor]:
+        """Reconstruction and total variation (Eq. 7) on the batch before; then this batch's pseudo ground truth."""
+        image = image.contiguous(memory_format=torch.channels_last)
+        arrived = (image, self._pseudo_ground_truth(image))
+        image, target = self._pending or arrived
+        self._pending = arrived
+        if not self.tv_weight:
+            return {"loss_rec": F.mse_loss(self.enhancer(image), target)}
+        gamma = self.enhancer.gamma_map(image)
+        output = self.enhancer.apply_gamma(image, gamma)
+        return {"loss_rec": F.mse_loss(output, target), "loss_tv": self.tv_weight * log_total_variation(gamma)}
+
+    @torch.no_grad()
+    def _pseudo_ground_truth(self, image: Tensor) -> Tensor:
+        references = reference_images(image, self.num_references, self.brighter, self.darker)
+        candidates = [image, self.enhancer(image), *references]
+        return pseudo_ground_truth(candidates, self.well_exposed, self.patch)
+
+
+def _box(image: Tensor, patch: int) -> Tensor:
+    """Mean over a ``patch x patch`` window, reflected borders; separable, so 2 patch additions a pixel."""
+    margin = patch // 2
+    padded = F.pad(image, (margin, margin, margin, margin), mode="reflect")
+    return F.avg_pool2d(F.avg_pool2d(padded, (1, patch), 1), (patch, 1), 1)
