@@ -12,7 +12,8 @@ import json
 import os
 import pickle
 import re
-import tempfile
+import struct
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ WEIGHTS_DIR = Path(__file__).parent / "weights"
 # Where trainers keep the weights inside a checkpoint, and what they put before the names.
 _CONTAINERS = ("state_dict", "params_ema", "params", "model")
 _PREFIXES = ("module.", "model.", "enhancer.")
+# What torch.load raises on damaged bytes and on files of other kinds.
+_DAMAGE = (RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError, AssertionError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,8 @@ def load_checkpoint(module: nn.Module, source: str | os.PathLike[str], min_match
     """
     state = rename_public_keys(read_state_dict(source), module)
     report = match_report(module, state)
+    if not report.total:
+        raise CheckpointError(f"{type(module).__name__} has no weights: {source} cannot be loaded into it")
     if report.matched < min_matched * report.total:
         raise CheckpointError(
             f"{source} is not a checkpoint of {type(module).__name__}: {report}. Public weights of the same network "
@@ -187,25 +192,24 @@ def save_state_dict(
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file that appears at ``path`` whole, when the block ends without an exception, or not at all."""
+    with atomic_path(path) as temporary, temporary.open("xb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str], suffix: str = ".tmp") -> Iterator[Path]:
+    """:func:`atomic_write` for writers that open their file by name: the path, ending in ``suffix``, to write to."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    temporary = target.with_name(f".{target.name[:48]}.{uuid.uuid4().hex}{suffix}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(target)
+        temporary.replace(target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _rename(key: str, rules: Sequence[tuple[str, str]]) -> str:
@@ -243,8 +247,9 @@ def _decode(path: Path, data: bytes) -> Any:
             f"{path} is refused: it holds {what}, and loading it could run code. Where you trust the file, save its "
             "state dict alone (torch.save(checkpoint['state_dict'], path), or safetensors) and load that."
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is no readable checkpoint: {str(error).splitlines()[0]}") from error
+    except _DAMAGE as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(f"{path} is no readable checkpoint ({type(error).__name__}: {reason})") from error
 
 
 def _inert_types() -> list[Any]:

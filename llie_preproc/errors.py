@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 # What brings a module, named by the module's top-level import name.
 _EXTRAS = {
     "mmengine": "mm",
@@ -33,3 +35,9 @@ class MissingExtraError(ImportError):
         extra = _EXTRAS.get(top)
         cure = f'pip install "llie-preproc[{extra}]"' if extra else f"pip install {top}"
         super().__init__(f"{purpose} needs the package {top!r}, which is not installed: {cure}", name=top)
+
+
+def require(module: str, purpose: str) -> None:
+    """Raise :class:`MissingExtraError` unless the top-level ``module`` is installed."""
+    if find_spec(module) is None:
+        raise MissingExtraError(module, purpose)

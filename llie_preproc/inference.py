@@ -144,6 +144,38 @@ def enhance_batch(
     return results
 
 
+def enhance_levels(
+    images: Sequence[Tensor],
+    enhancer: Enhancer,
+    *,
+    channel_order: str = "bgr",
+    clamp: bool = True,
+    precision: str = "float32",
+) -> list[Tensor]:
+    """:func:`enhance_batch` for images as detectors have them: levels of 0 to 255, OpenCV's channel order.
+
+    Where the enhancer changes nothing the result is equal to the image to the last bit, also outside 0 to 255
+    (photometric augmentation leaves the range).
+
+    Args:
+        images: ``(3, H, W)``, any dtype.
+        enhancer: The network, on the images' device.
+        channel_order: ``'bgr'`` or ``'rgb'``, of images and results.
+        clamp, precision: As for :func:`enhance_batch`.
+
+    Returns:
+        ``(3, s*H, s*W)`` float32, not rounded.
+    """
+    levels = [image.float() for image in images]
+    units = [(x.clamp(0, 255) / 255).flip(0 if channel_order == "bgr" else ()) for x in levels]
+    enhanced = enhance_batch(units, enhancer, clamp=clamp, precision=precision)
+    if enhancer.scale == 1:
+        changes = (y - unit for y, unit in zip(enhanced, units, strict=True))
+    else:
+        changes, levels = iter(enhanced), [x.new_zeros(()) for x in levels]
+    return [x + 255 * d.flip(0 if channel_order == "bgr" else ()) for x, d in zip(levels, changes, strict=True)]
+
+
 @contextlib.contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode inside the block; every submodule's own mode is restored after it."""
@@ -160,7 +192,8 @@ def _autocast(enhancer: Enhancer, device: torch.device, precision: str) -> conte
     if precision not in _PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
     if precision == "float32":
-        return contextlib.nullcontext()
+        # Also inside a caller's autocast: float16 would reach networks that are not faithful under it.
+        return torch.autocast(device.type, enabled=False)
     dtype = _PRECISIONS[precision]
     if dtype not in enhancer.capabilities.precisions:
         raise ValueError(f"{type(enhancer).__name__} is not faithful under {precision}: use float32")

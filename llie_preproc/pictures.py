@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from .checkpoints import atomic_write
 from .errors import ImageError
@@ -18,8 +22,23 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff",
 MAX_PIXELS = 1 << 28
 """Default limit of a picture's declared width times height: 268 million pixels."""
 
-_EXIF_ORIENTATION = 0x0112
-_DEEP_SUFFIXES = {".png", ".tif", ".tiff"}
+_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR = 256, 257, 258, 262, 274, 277, 284
+_SAMPLE_FORMAT, _ICC_PROFILE = 339, 34675
+# Description, make, model, orientation, resolution, software, date, artist, copyright, EXIF and GPS blocks.
+_DESCRIPTIVE_TAGS = {270, 271, 272, _ORIENTATION, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
+# SampleFormat (1: unsigned, 3: float) and bits.
+_DEEP_TIFF_DEPTHS = {(1, 16), (3, 32), (3, 64)}
+# PhotometricInterpretation (1: black is zero, 2: RGB), samples of a pixel, PlanarConfiguration (1: interleaved).
+_DEEP_TIFF_LAYOUTS = {(1, 1, 1), (2, 3, 1), (2, 4, 1)}
+# Others of Pillow's decoders run programs (EPS) or are rarely tried on damaged files.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# What Pillow and OpenCV raise on damaged bytes, and on pixels that a format cannot hold.
+_DAMAGE = (OSError, SyntaxError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, cv2.error)
+_PILLOW_LIMIT = threading.Lock()
+_TIFF_SUFFIXES = {".tif", ".tiff"}
+_DEEP_SUFFIXES = {"u2": {".png", *_TIFF_SUFFIXES}, "f4": _TIFF_SUFFIXES, "f8": _TIFF_SUFFIXES}
+# OpenCV's default for float colour is LogLuv, which loses precision.
+_DEEP_OPTIONS = [cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_LZW]
 _BT601 = np.array([0.299, 0.587, 0.114], dtype=np.float64)
 
 
@@ -70,21 +89,19 @@ def decode_picture(
     """:func:`read_picture` for bytes; ``name`` stands in messages."""
     if not data:
         raise ImageError(f"{name}: the file is empty")
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > max_pixels:
-                raise ImageError(
-                    f"{name}: declares {image.width}x{image.height} pixels, over the limit of {max_pixels} in all"
-                )
-            image.load()
+        tags = _tiff_tags(data)
+        if max(tags.get(_BITS, (8,))) > 8:
+            return _from_deep_tiff(data, tags, name, ignore_orientation, max_pixels)
+        with _open(data) as image:
+            _check_size(image.width, image.height, name, max_pixels)
             return _from_pillow(image, data, name, ignore_orientation)
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: not a picture in a format that is known (its first bytes: {data[:8]!r})") from error
-    except (OSError, SyntaxError, EOFError) as error:
+    except _DAMAGE as error:
         raise ImageError(f"{name}: the picture is truncated or damaged ({error})") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def write_picture(path: str | os.PathLike[str], picture: Picture, quality: int = 95) -> None:
@@ -104,8 +121,13 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, quality: int =
     pixels = _to_grey(picture.pixels)[..., None] if picture.grey else picture.pixels
     if picture.alpha is not None and suffix not in {".jpg", ".jpeg", ".ppm", ".pgm", ".bmp"}:
         pixels = np.dstack([pixels, picture.alpha])
-    deep = pixels.dtype == np.uint16 and suffix in _DEEP_SUFFIXES or pixels.dtype.kind == "f" and "tif" in suffix
-    encoded = _encode_deep(pixels, suffix) if deep else _encode_8bit(convert_depth(pixels, np.uint8), suffix, picture, quality)
+    try:
+        if suffix in _DEEP_SUFFIXES.get(pixels.dtype.kind + str(pixels.itemsize), ()):
+            encoded = _encode_deep(pixels, suffix)
+        else:
+            encoded = _encode_8bit(convert_depth(pixels, np.uint8), suffix, picture, quality)
+    except _DAMAGE as error:
+        raise ImageError(f"{path}: cannot encode {pixels.dtype} pixels of shape {pixels.shape} ({error})") from error
     with atomic_write(path) as file:
         file.write(encoded)
 
@@ -135,44 +157,114 @@ def full_scale(dtype: np.dtype) -> float:
     return scales[dtype.str[1:]]
 
 
+def _open(data: bytes) -> Image.Image:
+    # Pillow's own limit is lower than ours and a global: it is lifted while the header is read, by one thread a time.
+    with _PILLOW_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(io.BytesIO(data), formats=_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(f"{name}: declares {width}x{height} pixels, over the limit of {max_pixels} in all")
+
+
 def _from_pillow(image: Image.Image, data: bytes, name: str, ignore_orientation: bool) -> Picture:
     exif = image.getexif()
-    orientation = 1 if ignore_orientation else int(exif.get(_EXIF_ORIENTATION, 1))
-    channels = _deep_channels(data, name) if _is_deep(image, data) else _shallow_channels(image)
-    channels = _orient(channels, orientation)
-    alpha = channels[..., -1].copy() if channels.shape[2] in (2, 4) else None
-    colour = channels[..., : channels.shape[2] - (alpha is not None)]
-    grey = colour.shape[2] == 1
-    if _EXIF_ORIENTATION in exif and not ignore_orientation:
-        exif[_EXIF_ORIENTATION] = 1
-    return Picture(
-        pixels=np.ascontiguousarray(np.repeat(colour, 3, axis=2) if grey else colour),
-        alpha=alpha,
-        grey=grey,
-        exif=exif.tobytes() if len(exif) else b"",
-        icc_profile=b"" if image.mode == "CMYK" else image.info.get("icc_profile") or b"",
-    )
+    declared = exif.get(_ORIENTATION, 1)
+    image.load()
+    # Pillow turns TIFFs upright by itself, and takes the tag off.
+    upright = exif.get(_ORIENTATION, 1) != declared
+    channels = _deep_channels(image, data, name) if _is_deep(image, data) else _shallow_channels(image)
+    channels = _orient(channels, _turn(declared, upright, ignore_orientation))
+    if declared != 1:
+        exif[_ORIENTATION] = declared if ignore_orientation else 1
+    icc_profile = b"" if image.mode == "CMYK" else image.info.get("icc_profile") or b""
+    return _to_picture(channels, _exif_block(exif, image.format), icc_profile)
+
+
+def _from_deep_tiff(
+    data: bytes, tags: Mapping[int, Any], name: str, ignore_orientation: bool, max_pixels: int
+) -> Picture:
+    """More than 8 bits a channel: Pillow reduces or refuses such colour pictures, so OpenCV decodes them."""
+    _check_size(int(tags[_WIDTH]), int(tags[_HEIGHT]), name, max_pixels)
+    depth = (max(tags.get(_SAMPLE_FORMAT, (1,))), max(tags[_BITS]))
+    layout = (tags.get(_PHOTOMETRIC), tags.get(_SAMPLES, 1), tags.get(_PLANAR, 1))
+    if depth not in _DEEP_TIFF_DEPTHS or layout not in _DEEP_TIFF_LAYOUTS:
+        raise ImageError(
+            f"{name}: a TIFF of a kind that is not supported: SampleFormat and BitsPerSample {depth}, "
+            f"PhotometricInterpretation, SamplesPerPixel and PlanarConfiguration {layout}; supported beyond 8 bits are "
+            "16-bit unsigned and 32- or 64-bit float, grey, RGB or RGBA, interleaved"
+        )
+    # OpenCV turns TIFFs upright by itself.
+    turn = _turn(tags.get(_ORIENTATION, 1), True, ignore_orientation)
+    return _to_picture(_orient(_opencv_channels(data, name), turn), b"", tags.get(_ICC_PROFILE, b""))
+
+
+def _to_picture(channels: np.ndarray, exif: bytes, icc_profile: bytes) -> Picture:
+    """Split ``(H, W, 1 to 4)`` into colour and alpha, in memory of their own."""
+    colours = 1 if channels.shape[2] < 3 else 3
+    alpha = channels[..., -1].copy() if channels.shape[2] > colours else None
+    pixels = np.repeat(channels[..., :colours], 3 // colours, axis=2)
+    return Picture(pixels, alpha, grey=colours == 1, exif=exif, icc_profile=icc_profile)
+
+
+def _tiff_tags(data: bytes) -> Mapping[int, Any]:
+    """The tags of a TIFF's first page; none for other files."""
+    if data[:4] not in TiffImagePlugin.PREFIXES:
+        return {}
+    header = data[: 16 if 43 in data[2:4] else 8]
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
+
+
+def _exif_block(exif: Image.Exif, file_format: str | None) -> bytes:
+    """What to write back. A damaged block is dropped: the picture is worth more than its description."""
+    if file_format == "TIFF":
+        # The others describe how this file stores its pixels.
+        for tag in set(exif) - _DESCRIPTIVE_TAGS:
+            del exif[tag]
+    try:
+        return exif.tobytes() if len(exif) else b""
+    except _DAMAGE:
+        return b""
+
+
+def _turn(declared: int, upright: bool, ignore_orientation: bool) -> int:
+    """The EXIF orientation to apply to decoded pixels, which a decoder may have turned ``upright`` already."""
+    if upright == (not ignore_orientation):
+        return 1
+    return {6: 8, 8: 6}.get(declared, declared) if upright else declared
 
 
 def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """More than 8 bits a channel: Pillow would reduce such colour pictures, so OpenCV decodes them."""
-    if image.format == "PNG":
-        return data[24] == 16
-    return image.mode in ("F", "I") or image.mode.startswith("I;16") or image.format == "TIFF" and _tiff_bits(image) > 8
+    """More than 8 bits a channel."""
+    return image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
 
 
-def _tiff_bits(image: Image.Image) -> int:
-    bits = getattr(image, "tag_v2", {}).get(258, 8)
-    return max(bits) if isinstance(bits, tuple) else int(bits)
+def _deep_channels(image: Image.Image, data: bytes, name: str) -> np.ndarray:
+    if image.format != "PNG":
+        # A grey PGM, which Pillow scales to 16 bits.
+        return np.asarray(image).astype(np.uint16)[..., None]
+    # Pillow reduces colour to 8 bits.
+    channels = _opencv_channels(data, name)
+    grey_with_alpha = data[25] == 4
+    return channels[..., [0, 3]] if grey_with_alpha else channels
 
 
-def _deep_channels(data: bytes, name: str) -> np.ndarray:
+def _opencv_channels(data: bytes, name: str) -> np.ndarray:
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
-        raise ImageError(f"{name}: a deep picture of a kind that is not supported (16-bit and float32 are)")
+    if decoded is None:
+        raise ImageError(f"{name}: the picture is truncated or damaged")
     if decoded.ndim == 2:
         return decoded[..., None]
-    return decoded[..., {1: [0], 2: [0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[decoded.shape[2]]]
+    return decoded[..., [2, 1, 0, 3][: decoded.shape[2]]]
 
 
 def _shallow_channels(image: Image.Image) -> np.ndarray:
@@ -198,9 +290,9 @@ def _to_grey(pixels: np.ndarray) -> np.ndarray:
 
 def _encode_deep(pixels: np.ndarray, suffix: str) -> bytes:
     order = {1: [0], 2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels.shape[2]]
-    done, encoded = cv2.imencode(suffix, np.ascontiguousarray(pixels[..., order]))
+    done, encoded = cv2.imencode(suffix, np.ascontiguousarray(pixels[..., order]), _DEEP_OPTIONS)
     if not done:
-        raise ImageError(f"cannot encode {pixels.dtype} pixels of shape {pixels.shape} as {suffix}")
+        raise ValueError("OpenCV refused them")
     return encoded.tobytes()
 
 

@@ -20,7 +20,7 @@ class ImageQuality(BaseMetric):
     On RGB in [0, 1], full size, the output clamped, no border crop, no adjustment of the mean brightness. SSIM has
     the Gaussian 11x11 window of sigma 1.5, without down-sampling, averaged over channels.
 
-    Each sample is a dict with ``enhanced`` (``(3, H, W)`` float in [0, 1]) and ``target`` (``(3, H, W)`` uint8).
+    Each sample, as a dict, has ``enhanced`` (``(3, H, W)`` float in [0, 1]) and ``target`` (``(3, H, W)`` uint8).
     """
 
     default_prefix = "iqa"

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
 from llie_preproc.pictures import SUFFIXES, convert_depth, read_picture
@@ -32,7 +33,7 @@ def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
 class UnpairedFolder(Dataset):
     """The pictures below a folder.
 
-    An item is ``dict(inputs=(3, H, W) uint8 RGB tensor, data_samples=dict(img_path))``.
+    An item is ``dict(inputs=(3, H, W) uint8 RGB tensor, data_samples)`` with ``data_samples.img_path``.
 
     Args:
         folder: Searched with its subfolders.
@@ -47,14 +48,15 @@ class UnpairedFolder(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         path = self.files[index]
-        return {"inputs": load_tensor(path, self.size), "data_samples": {"img_path": str(path)}}
+        return {"inputs": load_tensor(path, self.size), "data_samples": _sample(path)}
 
 
 @DATASETS.register_module()
 class PairedFolders(Dataset):
     """Pictures of two folders that pair by relative name.
 
-    An item is ``dict(inputs=(3, H, W) uint8 RGB, data_samples=dict(img_path, target=(3, H, W) uint8 RGB))``.
+    An item is ``dict(inputs, data_samples)``: ``inputs`` ``(3, H, W)`` uint8 RGB, ``data_samples.img_path`` and
+    ``data_samples.target``, the reference, of the same shape and dtype.
 
     Args:
         low: Folder of the inputs.
@@ -81,7 +83,7 @@ class PairedFolders(Dataset):
         image, target = load_tensor(path, self.size), load_tensor(target_path, self.size)
         if image.shape != target.shape:
             raise ValueError(f"{path} and {target_path} differ in shape: {tuple(image.shape)}, {tuple(target.shape)}")
-        return {"inputs": image, "data_samples": {"img_path": str(path), "target": target}}
+        return {"inputs": image, "data_samples": _sample(path, target=target)}
 
 
 def load_tensor(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> torch.Tensor:
@@ -90,3 +92,7 @@ def load_tensor(path: str | os.PathLike[str], size: tuple[int, int] | None = Non
     if size is not None and pixels.shape[1::-1] != tuple(size):
         pixels = cv2.resize(pixels, tuple(size), interpolation=cv2.INTER_LINEAR)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def _sample(path: Path, **tensors: torch.Tensor) -> BaseDataElement:
+    return BaseDataElement(metainfo={"img_path": str(path)}, **tensors)

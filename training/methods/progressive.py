@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -120,18 +121,20 @@ class ProgressiveSelfEnhancement(BaseModel):
         self.well_exposed, self.patch = well_exposed, patch
         self._pending: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, inputs: Any, data_samples: list | None = None, mode: str = "tensor") -> Any:
+    def forward(self, inputs: Any, data_samples: list[BaseDataElement] | None = None, mode: str = "tensor") -> Any:
         """MMEngine's modes: ``'loss'``, ``'predict'`` (clamped, samples with ``enhanced``) and ``'tensor'``.
 
         Args:
             inputs: ``(N, 3, H, W)`` RGB in [0, 1]; in the other modes a list of ``(3, H, W)`` will do.
-            data_samples: One dict an image; ``'predict'`` returns them with ``enhanced`` ``(3, H, W)`` added.
+            data_samples: One an image; ``'predict'`` returns them with ``enhanced`` ``(3, H, W)`` set.
         """
         if mode == "loss":
             return self.loss(inputs)
         if mode == "predict":
-            enhanced = enhance_batch(list(inputs), self.enhancer)
-            return [dict(s, enhanced=y) for s, y in zip(data_samples or [{}] * len(enhanced), enhanced, strict=True)]
+            samples = data_samples or [BaseDataElement() for _ in inputs]
+            for sample, enhanced in zip(samples, enhance_batch(list(inputs), self.enhancer), strict=True):
+                sample.enhanced = enhanced
+            return samples
         return self.enhancer(inputs)
 
     def loss(self, image: Tensor) -> dict[str, Tensor]:

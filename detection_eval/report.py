@@ -1,0 +1,278 @@
+"""Pieces of a report that people look at: one HTML file that needs no network, no JavaScript and no other file.
+
+Every function takes plain text, which is escaped, and returns :data:`Html`; :func:`write_report` puts the pieces on a page.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NewType
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from llie_preproc.checkpoints import atomic_write
+from llie_preproc.errors import MissingExtraError
+from llie_preproc.pictures import convert_depth
+
+try:
+    import matplotlib
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    if error.name != "matplotlib":
+        raise
+    raise MissingExtraError("matplotlib", "detection_eval.report") from error
+
+Html = NewType("Html", str)
+
+COLOURS = ("#0b84d8", "#e0701a", "#2a9d5c", "#b04ac0", "#c9a100")
+"""One for each series or kind of box, in order."""
+
+# matplotlib writes this colour for text and axes; the page's own text colour replaces it, light or dark.
+_INK = "#010203"
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Boxes to draw on a picture.
+
+    Attributes:
+        boxes: ``(n, 4)`` x1 y1 x2 y2 in pixels of the picture.
+        labels: A word or two for each box, ASCII; empty for none.
+        colour: ``'#rrggbb'``.
+    """
+
+    boxes: np.ndarray
+    labels: Sequence[str] = ()
+    colour: str = COLOURS[0]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture of a gallery.
+
+    Attributes:
+        image: ``(H, W, 3)`` RGB; uint8, uint16, or float in [0, 1].
+        caption: Stands below it.
+        alt: Says what it shows to who cannot see it.
+        overlays: Boxes drawn on it.
+    """
+
+    image: np.ndarray
+    caption: str
+    alt: str
+    overlays: Sequence[Overlay] = field(default=())
+
+
+def paragraph(text: str) -> Html:
+    """A paragraph."""
+    return Html(f"<p>{html.escape(text)}</p>")
+
+
+def section(title: str, *blocks: Html) -> Html:
+    """A heading and what stands below it."""
+    return Html(f"<section><h2>{html.escape(title)}</h2>{''.join(blocks)}</section>")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> Html:
+    """A table; the first column names the rows. Units belong into the header or the caption.
+
+    Raises:
+        ValueError: A row is not as long as the header.
+    """
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"a row has {len(row)} cells where the header has {len(header)}: {row}")
+    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
+    body = "".join(_table_row(row) for row in rows)
+    return Html(
+        f'<div class="wide"><table><caption>{html.escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def gallery(panels: Sequence[Panel], columns: int, max_side: int = 480, quality: int = 82) -> Html:
+    """Pictures in rows of ``columns``; narrow screens get fewer.
+
+    Args:
+        panels: The pictures.
+        columns: How many stand side by side where there is room.
+        max_side: Larger pictures are shrunk to this height and width, in pixels.
+        quality: Of the JPEG encoding.
+    """
+    figures = "".join(_figure(panel, max_side, quality) for panel in panels)
+    return Html(f'<div class="gallery" style="--columns:{columns}">{figures}</div>')
+
+
+def line_plot(
+    series: Mapping[str, Mapping[float, float]],
+    title: str,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    y_range: tuple[float, float] | None = None,
+) -> Html:
+    """Lines through points, one for each named series of x to y, as inline SVG."""
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    with matplotlib.rc_context(_PLOT_STYLE):
+        axes = figure.add_subplot()
+        for colour, marker, (name, points) in zip(COLOURS, "os^Dv", series.items(), strict=False):
+            axes.plot(list(points), list(points.values()), marker=marker, color=colour, label=name)
+        if log_x:
+            ticks = sorted({x for points in series.values() for x in points})
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+            axes.minorticks_off()
+        axes.set(xlabel=x_label, ylabel=y_label, ylim=y_range)
+        axes.grid(alpha=0.25, color="#888888")
+        axes.legend(frameon=False)
+        return _svg(figure, title)
+
+
+def bar_plot(values: Mapping[str, Mapping[str, float]], title: str, y_label: str) -> Html:
+    """Groups of bars, ``values[series][group]``, with their values above them, as inline SVG."""
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    with matplotlib.rc_context(_PLOT_STYLE):
+        axes = figure.add_subplot()
+        groups = list(dict.fromkeys(group for series in values.values() for group in series))
+        width = 0.8 / len(values)
+        for number, (name, series) in enumerate(values.items()):
+            places = [groups.index(group) + (number + 0.5) * width - 0.4 for group in series]
+            bars = axes.bar(places, list(series.values()), width * 0.94, color=COLOURS[number], label=name)
+            axes.bar_label(bars, fmt="{:.2f}", fontsize=8, padding=2)
+        axes.set_xticks(range(len(groups)), groups)
+        axes.set(ylabel=y_label)
+        axes.margins(y=0.12)
+        axes.grid(axis="y", alpha=0.25, color="#888888")
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False)
+        return _svg(figure, title)
+
+
+def write_report(
+    path: str | os.PathLike[str], title: str, lead: str, sections: Sequence[Html], provenance: Mapping[str, str]
+) -> None:
+    """Write the page, atomically.
+
+    Args:
+        path: The HTML file.
+        title: Heading of the page.
+        lead: What the page is about, in a few sentences.
+        sections: Of :func:`section`.
+        provenance: Command, versions, seed: what it takes to make the page again; stands at the end.
+    """
+    rows = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in provenance.items())
+    name = html.escape(title)
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{name}</title><style>{_STYLE}</style></head><body><main><header><h1>{name}</h1>{paragraph(lead)}</header>"
+        f"{''.join(sections)}<footer><h2>How this page was made</h2><dl>{rows}</dl></footer></main></body></html>\n"
+    )
+    with atomic_write(path) as file:
+        file.write(page.encode())
+
+
+def draw(image: np.ndarray, overlays: Sequence[Overlay], max_side: int) -> np.ndarray:
+    """Shrink a picture to ``max_side`` where it is larger, then draw boxes on it.
+
+    Args:
+        image: ``(H, W, 3)`` RGB; uint8, uint16, or float in [0, 1].
+        overlays: Boxes in pixels of ``image``.
+        max_side: Largest height and width of the result.
+
+    Returns:
+        ``(h, w, 3)`` RGB uint8.
+    """
+    scale = min(1.0, max_side / max(image.shape[:2]))
+    canvas = convert_depth(image, np.uint8).copy()
+    if scale < 1:
+        size = tuple(max(1, round(n * scale)) for n in image.shape[1::-1])
+        canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
+    for overlay in overlays:
+        colour = tuple(int(overlay.colour[i : i + 2], 16) for i in (1, 3, 5))
+        corners = (np.asarray(overlay.boxes, np.float64).reshape(-1, 4) * scale).round().astype(int)
+        for box in corners.tolist():
+            cv2.rectangle(canvas, box[:2], box[2:], colour, 2)
+        for box, label in zip(corners.tolist(), overlay.labels, strict=False):
+            _draw_label(canvas, box, label, colour)
+    return canvas
+
+
+def _draw_label(canvas: np.ndarray, box: Sequence[int], label: str, colour: tuple[int, ...]) -> None:
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4
+    (width, height), descent = cv2.getTextSize(label, font, scale, 1)
+    left = min(max(box[0], 0), max(canvas.shape[1] - width - 2, 0))
+    bottom = max(box[1], height + descent)
+    cv2.rectangle(canvas, (left, bottom - height - descent), (left + width + 2, bottom), colour, -1)
+    cv2.putText(canvas, label, (left + 1, bottom - descent + 1), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def _table_row(row: Sequence[str]) -> str:
+    first, *others = (html.escape(cell) for cell in row)
+    return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
+
+
+def _figure(panel: Panel, max_side: int, quality: int) -> str:
+    pixels = draw(panel.image, panel.overlays, max_side)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    height, width = pixels.shape[:2]
+    return (
+        f'<figure><img src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" '
+        f'alt="{html.escape(panel.alt)}"><figcaption>{html.escape(panel.caption)}</figcaption></figure>'
+    )
+
+
+def _svg(figure: Figure, title: str) -> Html:
+    """The figure as SVG that takes the page's font and text colour."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawing = buffer.getvalue()
+    drawing = drawing[drawing.index("<svg ") :].replace(_INK, "currentColor")
+    label = html.escape(title)
+    drawing = drawing.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return Html(f'<figure class="plot"><figcaption>{label}</figcaption>{drawing}</figure>')
+
+
+_PLOT_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "llie_preproc",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    **{key: _INK for key in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
+}
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1b1f24;--soft:#59636e;--page:#f6f7f9;--card:#fff;--line:#dde2e8}
+@media(prefers-color-scheme:dark){:root{--ink:#e8ebee;--soft:#9aa5b1;--page:#14171b;--card:#1d2126;--line:#343b43}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
+main{max-width:68rem;margin:0 auto;padding:1.5rem 1rem 3rem}
+h1{font-size:1.9rem;line-height:1.2;margin:.5rem 0}h2{font-size:1.3rem;margin:0 0 .6rem}
+header p{color:var(--soft);max-width:46rem}p{max-width:52rem}
+section,footer{background:var(--card);border:1px solid var(--line);border-radius:.7rem;padding:1.1rem 1.2rem;margin:1.2rem 0}
+.gallery{display:grid;gap:.8rem;margin:1rem 0;
+grid-template-columns:repeat(auto-fill,minmax(max(9.5rem,calc((100% - .8rem*(var(--columns) - 1))/var(--columns))),1fr))}
+figure{margin:0}figure img{display:block;width:100%;height:auto;border-radius:.35rem;background:#000}
+figcaption{color:var(--soft);font-size:.85rem;margin-top:.3rem}
+.plot{margin:1rem 0;max-width:44rem}.plot figcaption{color:var(--ink);font-weight:600}
+.plot svg{display:block;width:100%;height:auto}.plot svg text{font-family:inherit!important}
+.wide{overflow-x:auto;margin:1rem 0}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;min-width:50%}
+caption{caption-side:top;text-align:left;color:var(--soft);font-size:.9rem;padding-bottom:.4rem}
+th,td{padding:.4rem .8rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
+th:first-child{text-align:left}thead th{border-bottom-width:2px}tbody th{font-weight:500}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1rem;margin:0;font-size:.9rem}
+dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere;font-family:ui-monospace,monospace}
+@media(max-width:34rem){dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}
+"""

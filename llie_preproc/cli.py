@@ -1,0 +1,268 @@
+"""The ``llie`` command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from . import video
+from .batch import Job, Plan, check_targets, enhance_files, plan_jobs
+from .checkpoints import default_weights, load_checkpoint, save_state_dict, shipped_weights
+from .enhancers.base import Enhancer
+from .errors import MissingExtraError
+from .inference import DEFAULT_WEIGHTS, build_enhancer, enhance
+from .pictures import SUFFIXES
+from .registry import enhancer_classes
+from .version import __version__
+
+COMMANDS = "llie_preproc.commands"
+"""Entry-point group of further subcommands: functions that take argparse's subparsers and add one."""
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+_ENHANCE_HELP = """\
+Enhance a picture, a folder tree of pictures, or a video.
+
+A tree is mirrored below DST; files in it that are no pictures (videos too: they go one by one) are left out.
+Pictures keep their depth, grey, alpha channel, EXIF and colour profile as far as the format of the result holds
+them. Inputs are never overwritten. Of a video the frames are carried, not the sound.
+"""
+_ENHANCE_END = """\
+exit status: 0 all is done; 1 some pictures failed (they are listed at the end, the others are done); 2 the call is
+wrong, or the video failed; 130 interrupted (what is written is whole, and --resume goes on).
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"llie: error: {message} (see '{self.prog} --help')\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the ``llie`` command; returns its exit status."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    with _terminated_as_interrupted():
+        try:
+            args = _parser(arguments).parse_args(arguments)
+            return args.run(args)
+        except KeyboardInterrupt:
+            print("llie: interrupted", file=sys.stderr)
+            return INTERRUPTED
+        except (OSError, ValueError, ImportError) as error:
+            print(f"llie: error: {error}", file=sys.stderr)
+            return USAGE
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Inside, SIGTERM is a KeyboardInterrupt, which removes temporary files on its way."""
+
+    def interrupt(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _Parser(prog="llie", description="Low-light and extreme-light enhancement.")
+    parser.add_argument("--version", action="version", version=f"llie {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_enhance(commands)
+    _add_list(commands)
+    _add_convert(commands)
+    for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
+        if entry.name in arguments[:1]:
+            entry.load()(commands)
+        else:
+            # Loading may take seconds, or an extra that is not installed: only who asks for it pays.
+            commands.add_parser(entry.name, help=f"see 'llie {entry.name} --help'", add_help=False)
+    return parser
+
+
+def _add_enhance(commands: Any) -> None:
+    parser = commands.add_parser(
+        "enhance",
+        help="enhance a picture, a folder or a video",
+        description=_ENHANCE_HELP,
+        epilog=_ENHANCE_END,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("src", metavar="SRC", help="a picture, a folder, or a video")
+    parser.add_argument("dst", metavar="DST", help="a file, or a folder (for a file: one that exists or ends in '/')")
+    parser.add_argument("--enhancer", default="PSENet", help="a name that 'llie list' shows (default: %(default)s)")
+    parser.add_argument(
+        "--checkpoint", default=DEFAULT_WEIGHTS, help="shipped weights, a file, or a URL that ends in '#sha256=...'"
+    )
+    parser.add_argument("--device", help="for example cpu or cuda:1 (default: cuda where there is one)")
+    parser.add_argument(
+        "--batch-size", type=_positive, default=8, help="pictures of one size that run together (default: %(default)s)"
+    )
+    parser.add_argument("--precision", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
+    parser.add_argument("--format", choices=["bmp", "jpg", "png", "tif", "webp"], help="write pictures of this kind")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="keep results that exist, and do the others")
+    existing.add_argument("--overwrite", action="store_true", help="write results that exist anew")
+    parser.add_argument(
+        "--ignore-orientation", action="store_true", help="keep the stored frame: do not apply the EXIF orientation"
+    )
+    parser.set_defaults(run=_enhance)
+
+
+def _add_list(commands: Any) -> None:
+    parser = commands.add_parser("list", help="list the enhancers and their weights")
+    parser.set_defaults(run=_list)
+
+
+def _add_convert(commands: Any) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="turn a checkpoint into safetensors",
+        description="Turn public weights or a training checkpoint into a safetensors file of the enhancer alone.",
+    )
+    parser.add_argument("src", metavar="SRC", help="a checkpoint: a file, or a URL that ends in '#sha256=...'")
+    parser.add_argument("dst", metavar="DST", help="the file to write, ending in .safetensors")
+    parser.add_argument("--enhancer", required=True, help="whose weights SRC holds, for example PSENet")
+    parser.add_argument("--overwrite", action="store_true", help="replace DST where it exists")
+    parser.set_defaults(run=_convert)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _enhance(args: argparse.Namespace) -> int:
+    is_video = Path(args.src).is_file() and Path(args.src).suffix.lower() in video.SUFFIXES
+    if is_video and args.format:
+        raise ValueError("--format is for pictures; the suffix of DST chooses the format of a video")
+    plan = plan_jobs(
+        args.src,
+        args.dst,
+        format=args.format,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        suffixes=video.CODECS if is_video else SUFFIXES,
+    )
+    if not plan.jobs and not plan.skipped:
+        raise ValueError(f"{args.src} holds no pictures ({plan.ignored} other files)")
+    enhancer = _trained_enhancer(args)
+    # Finds out what cannot run before any file is touched.
+    enhance(np.zeros((1, 1, 3), np.uint8), enhancer, precision=args.precision)
+    options = {k: getattr(args, k) for k in ("batch_size", "precision", "ignore_orientation")}
+    return (_enhance_videos if is_video else _enhance_pictures)(plan, enhancer, options)
+
+
+def _enhance_pictures(plan: Plan, enhancer: Enhancer, options: dict[str, Any]) -> int:
+    failed: list[str] = []
+    done = 0
+    with tqdm(total=len(plan.jobs), unit="picture", disable=None) as bar:
+        try:
+            for job, reason in enhance_files(plan.jobs, enhancer, **options):
+                if reason is None:
+                    done += 1
+                else:
+                    failed.append(f"{job.source}: {reason}")
+                bar.update()
+        finally:
+            bar.close()
+            _report(plan, done, failed)
+    return FAILED if failed else 0
+
+
+def _report(plan: Plan, done: int, failed: Sequence[str]) -> None:
+    counts = {
+        "enhanced": done,
+        "failed": len(failed),
+        "not done (--resume goes on)": len(plan.jobs) - done - len(failed),
+        "existed already": plan.skipped,
+        "other files left out": plan.ignored,
+    }
+    print("; ".join(f"{count} {what}" for what, count in counts.items() if count or what == "enhanced"))
+    if failed:
+        print(f"llie: {len(failed)} of {len(plan.jobs)} failed:", *failed, sep="\n  ", file=sys.stderr)
+
+
+def _enhance_videos(plan: Plan, enhancer: Enhancer, options: dict[str, Any]) -> int:
+    # FFmpeg's own messages: what matters of them comes as an exception.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    for job in plan.jobs:
+        with tqdm(total=video.declared_frames(job.source), unit="frame", disable=None) as bar:
+            frames = video.enhance_video(job.source, job.target, enhancer, progress=bar.update, **options)
+        print(f"{frames} frames enhanced; sound is not carried")
+    return 0
+
+
+def _trained_enhancer(args: argparse.Namespace) -> Enhancer:
+    """The enhancer that the options name, on its device; never with random weights."""
+    enhancer = _build(args.enhancer, args.checkpoint)
+    trained = args.checkpoint != DEFAULT_WEIGHTS or default_weights(type(enhancer).__name__) is not None
+    if not trained and any(True for _ in enhancer.parameters()):
+        raise ValueError(f"{args.enhancer} has no shipped weights: name some with --checkpoint")
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return enhancer.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
+
+
+def _build(name: str, checkpoint: str | None) -> Enhancer:
+    try:
+        return build_enhancer(name, checkpoint)
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
+
+
+def _list(args: argparse.Namespace) -> int:
+    rows = [("ENHANCER", "PARAMETERS", "SCALE", "WEIGHTS", "LICENCE OF WEIGHTS")]
+    for name in sorted(enhancer_classes()):
+        rows += _rows(name)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _rows(name: str) -> list[tuple[str, str, str, str, str]]:
+    """A line for each set of weights, or one for an enhancer that has or needs none."""
+    try:
+        enhancer = build_enhancer(name, checkpoint=None)
+    except MissingExtraError as error:
+        return [(name, "?", "?", str(error), "-")]
+    parameters = sum(p.numel() for p in enhancer.parameters())
+    described = (name, f"{parameters:,}", str(enhancer.scale))
+    shipped = [
+        (f"{w.name} (default)" if w.default else w.name, w.licence) for w in shipped_weights() if w.enhancer == name
+    ]
+    return [(*described, *weights) for weights in shipped or [("none shipped" if parameters else "not needed", "-")]]
+
+
+def _convert(args: argparse.Namespace) -> int:
+    target = Path(args.dst)
+    check_targets([Job(Path(args.src), target)], [".safetensors"])
+    if os.path.lexists(target) and not args.overwrite:
+        raise ValueError(f"{target} exists already: --overwrite replaces it")
+    enhancer = _build(args.enhancer, None)
+    report = load_checkpoint(enhancer, args.src)
+    digest = save_state_dict(enhancer.state_dict(), target, {"enhancer": type(enhancer).__name__})
+    print(f"{report}; wrote {target}, sha256 {digest}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+"""Enhancement inside MMDetection 3.x: three doors, one function."""
+
+from ..errors import require
+
+require("mmdet", "llie_preproc.detection")
+
+from .. import mmcv_ops  # noqa: E402
+from .config import add_enhancer  # noqa: E402
+from .data_preprocessor import EnhancedDetDataPreprocessor  # noqa: E402
+from .detector import EnhancedDetector  # noqa: E402
+from .transforms import Enhance, RestoreScaleFactor  # noqa: E402
+
+mmcv_ops.repair_mmdet()
+
+__all__ = ["Enhance", "EnhancedDetDataPreprocessor", "EnhancedDetector", "RestoreScaleFactor", "add_enhancer"]

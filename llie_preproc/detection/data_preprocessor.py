@@ -1,0 +1,82 @@
+"""The second door: a frozen enhancer in the data preprocessor, on the detector's device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmdet.models.data_preprocessors import DetDataPreprocessor
+from torch import Tensor
+
+from ..enhancers.base import Enhancer
+from ..inference import DEFAULT_WEIGHTS, build_enhancer, enhance_levels
+from ..registry import MODELS
+from .geometry import is_image_batch, scale_data_sample
+
+
+@MODELS.register_module()
+class EnhancedDetDataPreprocessor(DetDataPreprocessor):
+    """MMDetection's ``DetDataPreprocessor`` that enhances each image before it normalises and pads.
+
+    The enhancer is frozen: evaluation mode, no gradients. Its weights are part of the detector's checkpoints; a
+    plain detector's checkpoint leaves the enhancer as it was built.
+
+    Args:
+        enhancer: Name, config or instance.
+        checkpoint: As for :func:`llie_preproc.build_enhancer`.
+        channel_order: Of the images that come from the pipeline: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
+        precision: As for :func:`llie_preproc.enhance`.
+        **kwargs: Those of ``DetDataPreprocessor``.
+    """
+
+    def __init__(
+        self,
+        enhancer: str | Mapping | Enhancer,
+        checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
+        channel_order: str = "bgr",
+        precision: str = "float32",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.enhancer = build_enhancer(enhancer, checkpoint).eval().requires_grad_(False)
+        self.channel_order, self.precision = channel_order, precision
+
+    def train(self, mode: bool = True) -> EnhancedDetDataPreprocessor:
+        """Set the mode; the enhancer stays in evaluation mode."""
+        super().train(mode)
+        self.enhancer.eval()
+        return self
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Enhance, then do what ``DetDataPreprocessor`` does.
+
+        Args:
+            data: ``inputs``, ``(3, H, W)`` tensors of levels 0 to 255 (a list, or stacked), and ``data_samples``.
+            training: Apply the batch augmentations.
+
+        Raises:
+            TypeError: ``inputs`` are anything else.
+        """
+        data = self.cast_data(data)
+        inputs, samples = data["inputs"], data.get("data_samples")
+        if not is_image_batch(inputs):
+            raise TypeError("inputs must be colour images: (3, H, W) tensors in a list, or stacked to (N, 3, H, W)")
+        with torch.no_grad():
+            enhanced = enhance_levels(
+                list(inputs), self.enhancer, channel_order=self.channel_order, precision=self.precision
+            )
+        scaled = samples and [scale_data_sample(s, self.enhancer.scale) for s in samples]
+        restacked = torch.stack(enhanced) if isinstance(inputs, Tensor) else enhanced
+        return super().forward({**data, "inputs": restacked, "data_samples": scaled}, training)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        keep_enhancer_weights(self.enhancer, state_dict, f"{prefix}enhancer.")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def keep_enhancer_weights(enhancer: Enhancer, state_dict: dict, prefix: str) -> None:
+    """Let a checkpoint without the enhancer's weights leave them as they are, without a word about missing keys."""
+    if not any(key.startswith(prefix) for key in state_dict):
+        state_dict.update({prefix + key: value for key, value in enhancer.state_dict().items()})

@@ -1,0 +1,126 @@
+"""The first door: enhancement as a pipeline transform, on the data loader's CPU workers."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+
+from ..enhancers.base import Enhancer
+from ..inference import DEFAULT_WEIGHTS, build_enhancer, enhance_levels
+from ..pictures import full_scale
+from ..registry import TRANSFORMS
+from .cache import EnhancedCache
+from .geometry import scale_results
+
+
+@TRANSFORMS.register_module()
+class Enhance(BaseTransform):
+    """Enhances ``results['img']``.
+
+    Placed last before packing it sees what the detector would have seen, and agrees with the other two doors.
+    Placed right after loading it sees the whole picture, which is what a cache wants. An enlarging enhancer placed
+    before a resizing transform needs :class:`RestoreScaleFactor` after it, because MMCV's ``Resize`` overwrites
+    ``scale_factor``; :func:`~llie_preproc.detection.add_enhancer` puts it there.
+
+    Required keys: ``img``, ``(H, W, 3)`` uint8, or float32 of levels 0 to 255.
+    Modified keys: ``img``; with an enlarging enhancer ``img_shape``, ``scale_factor``, ``gt_bboxes``, ``gt_masks``,
+    ``gt_seg_map``, ``proposals``, ``homography_matrix`` too.
+
+    Args:
+        enhancer: Name, config or instance. It runs on the CPU: workers have no CUDA.
+        checkpoint: As for :func:`llie_preproc.build_enhancer`.
+        channel_order: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
+        keep_dtype: Round to the image's dtype, as a stored picture would be. Otherwise the result is float32, not
+            rounded, as in the other doors.
+        cache_dir: Keep results in this folder and use them again: an epoch's pictures are enhanced once. Only of
+            use where the images repeat, so before random transforms.
+    """
+
+    def __init__(
+        self,
+        enhancer: str | Mapping | Enhancer,
+        checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
+        channel_order: str = "bgr",
+        keep_dtype: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.enhancer = build_enhancer(enhancer, checkpoint, device="cpu").eval().requires_grad_(False)
+        self.channel_order, self.keep_dtype = channel_order, keep_dtype
+        self.cache = EnhancedCache(cache_dir, self.enhancer, channel_order, keep_dtype) if cache_dir else None
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Enhance the image and scale its annotations.
+
+        Raises:
+            TypeError: ``img`` is neither uint8 nor float.
+            ValueError: ``img`` is not ``(H, W, 3)``.
+        """
+        image = results["img"]
+        if image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"{results.get('img_path', 'img')}: Enhance needs (H, W, 3), got {image.shape}")
+        if image.dtype != np.uint8 and image.dtype.kind != "f":
+            raise TypeError(f"{results.get('img_path', 'img')}: Enhance takes uint8 or float, got {image.dtype}")
+        results["img"] = self._cached(image) if self.cache else self._enhance(image)
+        scale_results(results, self.enhancer.scale)
+        if self.enhancer.scale != 1:
+            results["enhanced_scale_factor"] = results["scale_factor"]
+        return results
+
+    def _cached(self, image: np.ndarray) -> np.ndarray:
+        path = self.cache.path(image)
+        found = self.cache.read(path)
+        if found is None:
+            found = self._enhance(image)
+            self.cache.write(path, found)
+        return found
+
+    @torch.no_grad()
+    def _enhance(self, image: np.ndarray) -> np.ndarray:
+        levels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        enhanced = enhance_levels([levels], self.enhancer, channel_order=self.channel_order)[0]
+        pixels = enhanced.permute(1, 2, 0).contiguous().numpy()
+        if not self.keep_dtype:
+            return pixels
+        if image.dtype == np.uint8:
+            pixels = pixels.round().clip(0, full_scale(image.dtype))
+        return pixels.astype(image.dtype)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(enhancer={type(self.enhancer).__name__}, keep_dtype={self.keep_dtype})"
+
+
+@TRANSFORMS.register_module()
+class RestoreScaleFactor(BaseTransform):
+    """Multiplies the enlargement back into a ``scale_factor`` that a later transform has overwritten.
+
+    Belongs right before packing, in a pipeline where an enlarging :class:`Enhance` stands before a resize. Where
+    nothing was overwritten it does nothing.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Restore ``scale_factor``."""
+        before = results.pop("enhanced_scale_factor", None)
+        if before is not None and results["scale_factor"] is not before:
+            results["scale_factor"] = tuple(a * b for a, b in zip(before, results["scale_factor"], strict=True))
+        return results
+
+
+def enhance_by_name(name: str) -> Callable[..., Enhance]:
+    """What ``dict(type='llie_preproc.<network>', ...)`` in a pipeline builds: :class:`Enhance` with that network.
+
+    Keys that ``Enhance`` has are its own; the rest are the network's.
+    """
+    own = set(inspect.signature(Enhance).parameters) - {"enhancer"}
+
+    def build(**config: Any) -> Enhance:
+        network = {key: value for key, value in config.items() if key not in own}
+        return Enhance({"type": name, **network}, **{k: v for k, v in config.items() if k in own})
+
+    build.__name__ = build.__qualname__ = name
+    return build

@@ -1,0 +1,122 @@
+"""``add_enhancer`` and the cache of the transform."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+
+from mmdet_models import CONFIGS, mmdet_config
+from mmengine.config import Config
+
+from llie_preproc import build_enhancer
+from llie_preproc.detection import Enhance, add_enhancer
+from llie_preproc.detection.cache import EnhancedCache, fingerprint
+
+
+def kinds(pipeline):
+    return [t["type"] for t in pipeline]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("position", ["before_pack", "after_load"])
+def test_every_pipeline_of_a_config_gets_the_transform(name, position):
+    cfg = mmdet_config(name)
+    pipelines = [cfg.train_dataloader.dataset.pipeline, cfg.val_dataloader.dataset.pipeline, cfg.test_pipeline]
+    before = [kinds(p) for p in pipelines]
+    enhanced = add_enhancer(cfg, "Identity", door="transform", position=position)
+    for old, new in zip(
+        before,
+        [enhanced.train_dataloader.dataset.pipeline, enhanced.val_dataloader.dataset.pipeline, enhanced.test_pipeline],
+        strict=True,
+    ):
+        added = [k for k in kinds(new) if k.startswith("llie_preproc.")]
+        assert [k for k in kinds(new) if k not in added] == old
+        if position == "before_pack":
+            assert kinds(new).index("llie_preproc.Enhance") == kinds(new).index("PackDetInputs") - 1
+        elif "LoadImageFromFile" in old:
+            assert kinds(new).index("llie_preproc.Enhance") == 1
+    assert [kinds(p) for p in pipelines] == before
+    assert enhanced.model == cfg.model
+
+
+@pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
+def test_an_enhanced_config_survives_being_dumped(door, tmp_path):
+    enhanced = add_enhancer(mmdet_config("detr"), {"type": "GammaCorrection", "gamma": 0.5}, door=door)
+    enhanced.dump(tmp_path / "config.py")
+    again = Config.fromfile(tmp_path / "config.py")
+    assert again.model == enhanced.model
+    assert "llie_preproc" in again.custom_imports["imports"]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"door": "window"}, "door must be one of"),
+        ({"door": "transform", "position": "middle"}, "position must be one of"),
+        ({"door": "preprocessor", "trainable": True}, "trainable needs door='detector'"),
+        ({"door": "detector", "cache_dir": "c"}, "belong to door='transform'"),
+        ({"door": "transform", "precision": "bfloat16"}, "CPU in float32"),
+    ],
+)
+def test_options_that_a_door_lacks_are_errors(options, match):
+    with pytest.raises(ValueError, match=match):
+        add_enhancer(mmdet_config("retinanet"), "Identity", **options)
+
+
+@pytest.mark.parametrize("door", ["preprocessor", "detector"])
+def test_a_second_enhancer_is_an_error(door):
+    once = add_enhancer(mmdet_config("retinanet"), "Identity", door=door)
+    with pytest.raises(ValueError, match="has an enhancer already"):
+        add_enhancer(once, "Identity", door=door)
+
+
+def test_another_data_preprocessor_wants_the_wrapper():
+    cfg = mmdet_config("retinanet")
+    cfg.model.data_preprocessor.type = "BoxInstDataPreprocessor"
+    with pytest.raises(ValueError, match="BoxInstDataPreprocessor.*use 'detector'"):
+        add_enhancer(cfg, "Identity", door="preprocessor")
+
+
+def image(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+
+
+def test_the_cache_answers_for_the_same_image_only(tmp_path):
+    enhance = Enhance("PSENet", checkpoint=None, cache_dir=tmp_path)
+    first = enhance({"img": image()})["img"]
+    entries = list(tmp_path.rglob("*.npy"))
+    assert len(entries) == 1
+    np.save(entries[0], first // 2)
+    assert np.array_equal(enhance({"img": image()})["img"], first // 2)
+    assert not np.array_equal(enhance({"img": image(1)})["img"], first // 2)
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
+
+
+def test_a_damaged_entry_is_made_anew(tmp_path):
+    enhance = Enhance("Identity", cache_dir=tmp_path)
+    expected = enhance({"img": image()})["img"]
+    entry = next(tmp_path.rglob("*.npy"))
+    entry.write_bytes(entry.read_bytes()[:-20])
+    assert np.array_equal(enhance({"img": image()})["img"], expected)
+    assert np.array_equal(np.load(entry), expected)
+
+
+def test_the_key_covers_network_settings_weights_and_parameters(tmp_path):
+    made = [
+        build_enhancer("Identity"),
+        build_enhancer({"type": "GammaCorrection", "gamma": 0.5}),
+        build_enhancer({"type": "GammaCorrection", "gamma": 0.6}),
+        build_enhancer("PSENet", checkpoint=None),
+        build_enhancer("PSENet", checkpoint=None),
+    ]
+    paths = {EnhancedCache(tmp_path, e, order).path(image()) for e in made for order in ("bgr", "rgb")}
+    assert len(paths) == 2 * len(made)
+    assert fingerprint(made[3]) == fingerprint(pickle.loads(pickle.dumps(made[3])))
+
+
+def test_a_transform_pickles_for_spawned_workers(tmp_path):
+    enhance = Enhance("PSENet", checkpoint=None, cache_dir=tmp_path)
+    again = pickle.loads(pickle.dumps(enhance))
+    assert np.array_equal(again({"img": image()})["img"], enhance({"img": image()})["img"])
