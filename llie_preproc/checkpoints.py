@@ -238,31 +238,18 @@ def _decode(path: Path, data: bytes) -> Any:
         except SafetensorError as error:
             raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
     try:
-        with torch.serialization.safe_globals(_inert_types()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"the object {found.group(1)}" if found else "more than tensors"
         raise CheckpointError(
-            f"{path} is refused: it holds {what}, and loading it could run code. Where you trust the file, save its "
-            "state dict alone (torch.save(checkpoint['state_dict'], path), or safetensors) and load that."
+            f"{path} is refused: it holds {what}, and loading it could run code. Of a training run, load "
+            "'enhancer.safetensors', which lies beside it; of another file that you trust, save the state dict alone "
+            "(torch.save(checkpoint['state_dict'], path)) and load that."
         ) from error
     except _DAMAGE as error:
         reason = (str(error).splitlines() or [""])[0]
         raise CheckpointError(f"{path} is no readable checkpoint ({type(error).__name__}: {reason})") from error
-
-
-def _inert_types() -> list[Any]:
-    """Types that MMEngine's own checkpoints hold beside tensors: they carry data and run nothing."""
-    try:
-        import numpy as np
-        from mmengine.logging.history_buffer import HistoryBuffer
-    except ImportError:
-        return []
-    reconstruct = np.zeros(1).__reduce__()[0]
-    dtypes = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "?")]
-    scalar = np.float64(0).__reduce__()[0]
-    return [HistoryBuffer, reconstruct, scalar, np.ndarray, np.dtype, *dtypes]
 
 
 def _strip(checkpoint: Any, path: Path) -> dict[str, Tensor]:

@@ -19,6 +19,9 @@ from llie_preproc.checkpoints import atomic_write
 from llie_preproc.errors import ImageError
 from llie_preproc.pictures import Picture, convert_depth, decode_picture, full_scale, read_picture, write_picture
 
+# Pillow warns of what it finds damaged.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), np.uint8)
 RGB16 = RNG.integers(0, 65536, (5, 7, 3), np.uint16)

@@ -1,5 +1,10 @@
 """MMEngine metrics."""
 
-from .image_quality import ImageQuality
+from llie_preproc.errors import require
+
+require("mmengine", "detection_eval.metrics")
+require("torchmetrics", "detection_eval.metrics")
+
+from .image_quality import ImageQuality  # noqa: E402
 
 __all__ = ["ImageQuality"]

@@ -88,11 +88,13 @@ model = dict(
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="Resize", scale=(192, 192), keep_ratio=True),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
     dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(192, 192), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
@@ -123,7 +125,7 @@ test_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_evaluator = dict(type="CocoMetric", metric="bbox")
+test_evaluator = dict(type="CocoMetric", metric="bbox", ann_file=data_root + "val/annotations.json")
 
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters)
 test_cfg = dict(type="TestLoop")

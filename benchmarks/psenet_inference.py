@@ -1,0 +1,89 @@
+"""PSENet inference: this package's path against a plain NCHW eager evaluation of the same network, in one run.
+
+``python -m benchmarks.psenet_inference [--size 1080x720] [--device cpu] [--threads N] [--json FILE]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from llie_preproc import build_enhancer
+from llie_preproc.enhancers import PSENet
+from llie_preproc.inference import enhance_batch
+
+
+def plain(network: PSENet, image: Tensor) -> Tensor:
+    """The network as written, on a contiguous NCHW image."""
+    with torch.no_grad():
+        return network(image).clamp(0, 1)
+
+
+def ours(network: PSENet, image: Tensor) -> Tensor:
+    """What ``llie_preproc.enhance`` and every door run."""
+    with torch.no_grad():
+        return enhance_batch([image[0]], network)[0][None]
+
+
+def seconds(run: Callable[[], Tensor], repeats: int, device: torch.device) -> list[float]:
+    """Wall-clock seconds of each of ``repeats`` runs, after one to warm up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def main() -> None:
+    """Measure, print, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", default="1080x720", help="width x height")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    width, height = (int(n) for n in args.size.split("x"))
+    network = build_enhancer("PSENet", device=device)
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)).to(device)
+
+    difference = float((plain(network, image) - ours(network, image)).abs().max())
+    # Alternating blocks: a machine whose speed drifts treats both alike.
+    measured: dict[str, list[float]] = {"plain": [], "ours": []}
+    for _ in range(3):
+        measured["plain"] += seconds(lambda: plain(network, image), args.repeats, device)
+        measured["ours"] += seconds(lambda: ours(network, image), args.repeats, device)
+    median = {name: statistics.median(times) for name, times in measured.items()}
+    result = {
+        "what": f"PSENet {args.size}, one image, float32",
+        "machine": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "plain_nchw_ms": round(1000 * median["plain"], 2),
+        "ours_ms": round(1000 * median["ours"], 2),
+        "ratio": round(median["plain"] / median["ours"], 2),
+        "largest_difference": difference,
+    }
+    print(json.dumps(result, indent=2))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

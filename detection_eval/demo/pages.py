@@ -1,0 +1,136 @@
+"""The sections of the demo's report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from llie_preproc import enhance
+from llie_preproc.enhancers import Enhancer
+from llie_preproc.faces import Faces
+from llie_preproc.pictures import read_picture
+
+from ..report import COLOURS, Html, Overlay, Panel, bar_plot, gallery, line_plot, paragraph, section, table
+from .detector import RAW, RETRAINED, ZERO_SHOT, Comparison
+from .exposure import shift_gamma
+from .gamma_sweep import MIN_IOU, MIN_SCORE, Sweep
+from .light import OVER, UNDER, Relit
+
+ENHANCED = "enhanced"
+_TRUTH_COLOUR, _FOUND_COLOUR = COLOURS[1], COLOURS[0]
+_SHOWN_GAMMAS = (0.1, 0.2, 5.0, 8.0)
+_SHOWN_SCORE = 0.5
+
+
+def light_section(
+    photographs: Mapping[str, np.ndarray], relit: Mapping[str, Mapping[str, Relit]], sensor: str, source: str
+) -> Html:
+    """Photographs as they were, in both exposures, and enhanced."""
+    panels = []
+    for name, exposures in relit.items():
+        panels.append(Panel(photographs[name], f"{name}: original", f"the photograph {name}"))
+        for exposure, pair in exposures.items():
+            panels.append(Panel(pair.captured, exposure, f"{name}, {exposure}"))
+            panels.append(Panel(pair.enhanced, f"{exposure}: enhanced", f"{name}, {exposure}, then enhanced"))
+    rows = [
+        [name, *(f"{exposures[e].quality[kind]['psnr']:.2f}" for e in (UNDER, OVER) for kind in ("raw", ENHANCED))]
+        for name, exposures in relit.items()
+    ]
+    header = ["photograph", "under: raw", "under: enhanced", "over: raw", "over: enhanced"]
+    return section(
+        "Too little and too much light",
+        paragraph(
+            f"{source}. Each is photographed again by a simulated camera: linear light times 2^EV, {sensor}, clipped, "
+            "encoded as sRGB in 8 bits. The enhancer sees only that."
+        ),
+        gallery(panels, columns=5, max_side=300),
+        table(header, rows, "PSNR against the original, in dB (RGB, full size)"),
+    )
+
+
+def faces_section(pictures: Mapping[str, np.ndarray], sweep: Sweep, enhancer: Enhancer, source: str) -> Html:
+    """Retention over a gamma sweep: plot, table, and the pictures with most reference faces."""
+    retention = {name: sweep.retention(name) for name in (RAW, ENHANCED)}
+    shown = sorted(pictures, key=lambda name: -len(sweep.reference[name]))[:2]
+    panels = [panel for name in shown for panel in _sweep_panels(name, pictures[name], sweep, enhancer)]
+    gammas = list(retention[RAW])
+    return section(
+        "Faces under a gamma sweep",
+        paragraph(
+            f"MTCNN with its trained weights (facenet-pytorch) on {source}. The pictures are shifted by I^g, rounded to "
+            f"8 bits, and given to the detector raw and enhanced. The reference is the {sweep.total} faces that the "
+            f"detector finds itself in the unchanged, raw pictures (g = 1) with a confidence above {MIN_SCORE}: no "
+            f"human annotated them. A face counts as kept when a detection of that confidence overlaps it with IoU "
+            f"above {MIN_IOU}."
+        ),
+        line_plot(retention, "Share of the reference faces found again", "gamma g of I^g", "share", True, (0, 1.05)),
+        table(
+            ["input", *(f"g = {g:g}" for g in gammas)],
+            [[name, *(f"{share:.3f}" for share in row.values())] for name, row in retention.items()],
+            f"Share of {sweep.total} reference faces in {len(pictures)} pictures found again, 0 to 1",
+        ),
+        gallery(panels, columns=4, max_side=420),
+    )
+
+
+def detector_section(comparison: Comparison, enhancer: Enhancer, description: str) -> Html:
+    """Average precision by protocol, and validation pictures with boxes."""
+    rows = [[name, *(f"{100 * v:.1f}" for v in scores.values())] for name, scores in comparison.scores.items()]
+    header = ["protocol", *next(iter(comparison.scores.values()))]
+    by_metric = {name: {k: 100 * v for k, v in scores.items()} for name, scores in comparison.scores.items()}
+    panels = [p for name in list(comparison.truth)[:4] for p in _night_panels(name, comparison, enhancer)]
+    return section(
+        "A detector at night",
+        paragraph(description),
+        bar_plot(by_metric, "Average precision by protocol", "AP in %"),
+        table(header, rows, f"COCO average precision in %, {len(comparison.truth)} validation pictures, one seed"),
+        paragraph(
+            f"Validation pictures. Orange: annotated boxes; blue: detections with a score above {_SHOWN_SCORE}, of the "
+            "detector trained on what it is shown here."
+        ),
+        gallery(panels, columns=4, max_side=384, quality=88),
+    )
+
+
+def gallery_section(
+    title: str, text: str, pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], faces: Mapping[str, tuple[Faces, Faces]]
+) -> Html:
+    """Raw and enhanced pictures side by side; ``faces`` found in either are drawn where there are any."""
+    panels = []
+    for name, images in pairs.items():
+        found = faces.get(name, (Faces.none(), Faces.none()))
+        for kind, image, boxes in zip((RAW, ENHANCED), images, found, strict=True):
+            count = f", {len(boxes)} faces" if name in faces else ""
+            panels.append(Panel(image, f"{name}: {kind}{count}", f"{name}, {kind}", [_faces_overlay(boxes)]))
+    return section(title, paragraph(text), gallery(panels, columns=4, max_side=460))
+
+
+def _sweep_panels(name: str, picture: np.ndarray, sweep: Sweep, enhancer: Enhancer) -> list[Panel]:
+    panels = []
+    for gamma in _SHOWN_GAMMAS:
+        shifted = shift_gamma(picture, gamma)
+        for kind, image in ((RAW, shifted), (ENHANCED, enhance(shifted, enhancer))):
+            faces = sweep.found[kind][gamma][name]
+            caption = f"{name}, g = {gamma:g}, {kind}: {len(faces)} faces"
+            panels.append(Panel(image, caption, caption, [_faces_overlay(faces)]))
+    return panels
+
+
+def _night_panels(name: str, comparison: Comparison, enhancer: Enhancer) -> list[Panel]:
+    night = read_picture(comparison.val_folder / name).pixels
+    truth = Overlay(comparison.truth[name].boxes, colour=_TRUTH_COLOUR)
+    panels = []
+    for protocol, image in ((RAW, night), (RETRAINED, enhance(night, enhancer))):
+        found = comparison.detections[protocol][name]
+        sure = [i for i, score in enumerate(found.scores) if score > _SHOWN_SCORE]
+        overlay = Overlay(found.boxes[sure], [found.labels[i] for i in sure], _FOUND_COLOUR)
+        panels.append(Panel(image, f"{name}: {protocol}", f"night scene {name}, {protocol}, boxes", [truth, overlay]))
+    return panels
+
+
+def _faces_overlay(faces: Faces) -> Overlay:
+    return Overlay(faces.boxes, colour=_FOUND_COLOUR)
+
+
+__all__ = ["ENHANCED", "ZERO_SHOT", "detector_section", "faces_section", "gallery_section", "light_section"]

@@ -1,0 +1,107 @@
+"""What imports what, and what is said where an extra is missing."""
+
+import ast
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import llie_preproc
+from llie_preproc.errors import MissingExtraError
+
+ROOT = Path(__file__).parents[1]
+OPTIONAL = (
+    "mmengine",
+    "mmcv",
+    "mmdet",
+    "segment_anything",
+    "facenet_pytorch",
+    "mamba_ssm",
+    "pycocotools",
+    "torchmetrics",
+)
+
+
+def run_without(modules, code):
+    """Run ``code`` where ``modules`` cannot be found."""
+    hide = f"import sys; sys.modules.update(dict.fromkeys({list(modules)!r}))\n"
+    script = hide + textwrap.dedent(code)
+    return subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_the_core_works_without_any_extra():
+    done = run_without(
+        OPTIONAL,
+        """
+        import numpy as np, llie_preproc
+        out = llie_preproc.enhance(np.full((9, 8, 3), 40, np.uint8), "PSENet")
+        print(out.shape, out.dtype)
+        from llie_preproc.registry import enhancer_classes
+        print(sorted(enhancer_classes()))
+    """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "(9, 8, 3) uint8" in done.stdout
+    assert "PSENet" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "cure"),
+    [
+        ("import llie_preproc.detection", 'pip install "llie-preproc[mm]"'),
+        ("from llie_preproc.registry import MODELS; MODELS.get('EnhancedDetector')", 'pip install "llie-preproc[mm]"'),
+        ("from llie_preproc.faces import MTCNN; MTCNN()", 'pip install "llie-preproc[face]"'),
+    ],
+)
+def test_a_missing_extra_is_named_with_its_cure(code, cure):
+    done = run_without(["mmdet", "facenet_pytorch"], code)
+    assert done.returncode != 0
+    assert cure in done.stderr
+    assert "MissingExtraError" in done.stderr
+
+
+def test_missing_extra_error_knows_other_packages():
+    assert "pip install nonesuch" in str(MissingExtraError("nonesuch.part", "this"))
+
+
+def test_arrows_run_one_way():
+    """``training -> llie_preproc <- detection_eval``."""
+    forbidden = {
+        "llie_preproc": {"training", "detection_eval"},
+        "training": {"detection_eval"},
+        "detection_eval": {"training"},
+    }
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for package, others in forbidden.items()
+        for path in (ROOT / package).rglob("*.py")
+        for name in imported(path)
+        if name.split(".")[0] in others
+    ]
+    assert found == []
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
+
+
+def test_an_unscoped_config_resolves_by_the_scope_alone():
+    pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c",
+         "from mmengine.registry import MODELS; print(MODELS.build(dict(type='llie_preproc.PSENet')).scale)"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split()[-1] == "1", done.stderr
+
+
+def test_the_version_is_the_distributions():
+    from importlib.metadata import version
+
+    assert version("llie-preproc") == llie_preproc.__version__
