@@ -72,7 +72,9 @@ def main() -> None:
     median = {name: statistics.median(times) for name, times in measured.items()}
     result = {
         "what": f"PSENet {args.size}, one image, float32",
-        "machine": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
+        "machine": torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else platform.processor() or platform.machine(),
         "threads": args.threads,
         "torch": torch.__version__,
         "plain_nchw_ms": round(1000 * median["plain"], 2),

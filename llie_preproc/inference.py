@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -101,7 +101,7 @@ def enhance(
     singles = _to_singles(images)
     # Equal sizes run together, so sort the work by size and keep the order of the results.
     order = sorted(range(len(singles)), key=lambda i: singles[i].shape)
-    results: list[Tensor] = [torch.empty(0)] * len(singles)
+    results: list[Any] = [None] * len(singles)
     with torch.no_grad(), evaluating(network):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -166,14 +166,13 @@ def enhance_levels(
     Returns:
         ``(3, s*H, s*W)`` float32, not rounded.
     """
+    reverse = 0 if channel_order == "bgr" else ()
     levels = [image.float() for image in images]
-    units = [(x.clamp(0, 255) / 255).flip(0 if channel_order == "bgr" else ()) for x in levels]
+    units = [(x.clamp(0, 255) / 255).flip(reverse) for x in levels]
     enhanced = enhance_batch(units, enhancer, clamp=clamp, precision=precision)
-    if enhancer.scale == 1:
-        changes = (y - unit for y, unit in zip(enhanced, units, strict=True))
-    else:
-        changes, levels = iter(enhanced), [x.new_zeros(()) for x in levels]
-    return [x + 255 * d.flip(0 if channel_order == "bgr" else ()) for x, d in zip(levels, changes, strict=True)]
+    if enhancer.scale != 1:
+        return [255 * y.flip(reverse) for y in enhanced]
+    return [x + 255 * (y - u).flip(reverse) for x, y, u in zip(levels, enhanced, units, strict=True)]
 
 
 @contextlib.contextmanager
@@ -210,7 +209,7 @@ def _to_singles(images: np.ndarray | Tensor | Sequence) -> list[np.ndarray] | li
     if isinstance(images, list | tuple):
         if not all(isinstance(image, np.ndarray | Tensor) and image.ndim == 3 for image in images):
             raise ValueError("a list of images must hold numpy arrays (H, W, 3) or tensors (3, H, W)")
-        singles = list(images)
+        singles: list[Any] = list(images)
     elif isinstance(images, np.ndarray | Tensor):
         if images.ndim not in (3, 4):
             raise ValueError(f"images must have three or four dimensions, got the shape {tuple(images.shape)}")
@@ -218,7 +217,9 @@ def _to_singles(images: np.ndarray | Tensor | Sequence) -> list[np.ndarray] | li
     else:
         raise TypeError(f"images must be a numpy array, a tensor or a list of them, got {type(images).__name__}")
     for single in singles:
-        channels, layout = (single.shape[0], "(3, H, W)") if isinstance(single, Tensor) else (single.shape[2], "(H, W, 3)")
+        channels, layout = (
+            (single.shape[0], "(3, H, W)") if isinstance(single, Tensor) else (single.shape[2], "(H, W, 3)")
+        )
         if channels != 3 or 0 in single.shape:
             raise ValueError(f"an image must be {layout} with 3 colour channels, got the shape {tuple(single.shape)}")
     return singles
@@ -262,7 +263,8 @@ def _from_unit(unit: Tensor, like: np.ndarray | Tensor, channel_order: str) -> n
     return unit.permute(1, 2, 0).cpu().numpy().astype(like.dtype, order="C")
 
 
-def _like(images: np.ndarray | Tensor | Sequence, results: list) -> np.ndarray | Tensor | list:
+def _like(images: Any, results: list) -> Any:
+    """The results in the container that ``images`` came in."""
     if isinstance(images, list | tuple):
         return results
     if images.ndim == 3:

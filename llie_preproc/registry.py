@@ -31,7 +31,8 @@ except ModuleNotFoundError as error:
         def __init__(self, name: str, parent: Any, scope: str, locations: list[str]) -> None:
             self.name, self.scope, self._locations = name, scope, locations
             self._module_dict: dict[str, Any] = {}
-            self._imported = False
+
+        def import_from_location(self) -> None: ...
 
         def register_module(self, name: str | None = None, force: bool = False) -> Callable[[Any], Any]:
             def register(module: Any) -> Any:
@@ -54,13 +55,14 @@ class Registry(_Base):
     def __init__(self, name: str, locations: list[str]) -> None:
         parent = getattr(mmengine_registry, f"{name.upper()}S", None)
         self._absent: list[MissingExtraError] = []
+        self._imported_locations = False
         super().__init__(name, parent=parent, scope="llie_preproc", locations=locations)
 
     def import_from_location(self) -> None:
         """Import the modules that register into this registry."""
-        if self._imported:
+        if self._imported_locations:
             return
-        self._imported = True
+        self._imported_locations = True
         for location in self._locations:
             try:
                 import_module(location)

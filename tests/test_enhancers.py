@@ -238,14 +238,12 @@ def test_unlimited_clahe_of_one_tile_is_histogram_equalisation_of_lightness() ->
     image = (data.astronaut()[:128, :128] * 0.3).astype(np.uint8)
     result = enhance(image.astype(np.float32) / 255, CLAHE(clip_limit=1e6, grid=1))
     before, after = color.rgb2lab(image)[..., 0], color.rgb2lab(result)[..., 0]
-    expected = 100 * exposure.equalize_hist(before, nbins=4096)
+    levels = (2.55 * before).round()
+    expected = 100 * exposure.equalize_hist(levels, nbins=256) + before - levels / 2.55
     # Strong lightening leaves the gamut at some pixels, where clipping changes the lightness.
     assert np.median(np.abs(after - expected)) < 1
 
 
-@pytest.mark.xfail(
-    reason="with the 65536 bins of 16-bit lightness OpenCV's limit is one count a bin, whatever is asked"
-)
 def test_clahe_raises_contrast_within_its_limit() -> None:
     image = (data.astronaut()[:128, :128] * 0.3).astype(np.uint8)
     spreads = [enhance(image, CLAHE(clip_limit=limit)).std() for limit in (1.0, 2.0, 4.0)]

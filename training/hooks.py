@@ -75,24 +75,19 @@ register_backend("AtomicLocalBackend", AtomicLocalBackend, force=True)
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """MMEngine's checkpoint hook, with atomic writes, that removes old checkpoints only after the new one is on disk."""
+    """MMEngine's checkpoint hook, with atomic writes; an old checkpoint goes only after the new one is on disk."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("backend_args", {"backend": "AtomicLocalBackend"})
+        # Kept from MMEngine, which would remove before it saves.
+        self._keep: int = kwargs.pop("max_keep_ckpts", -1)
         super().__init__(*args, **kwargs)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        keep, self.max_keep_ckpts = self.max_keep_ckpts, -1
-        try:
-            super()._save_checkpoint_with_step(runner, step, meta)
-        finally:
-            self.max_keep_ckpts = keep
-        if keep > 0 and runner.rank == 0:
-            self._remove_all_but(runner, keep)
-
-    def _remove_all_but(self, runner: Runner, keep: int) -> None:
-        for path in saved_checkpoints(self.out_dir)[:-keep]:
-            path.unlink()
+        super()._save_checkpoint_with_step(runner, step, meta)
+        if self._keep > 0 and runner.rank == 0:
+            for path in saved_checkpoints(self.out_dir)[: -self._keep]:
+                path.unlink()
 
 
 def saved_checkpoints(folder: str | Path) -> list[Path]:

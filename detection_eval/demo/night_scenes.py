@@ -27,14 +27,14 @@ from .exposure import Sensor, photograph
 from .photographs import sample
 
 CLASSES = ("face", "cup", "cat", "shuttle", "motorcycle")
-SIZE = 192
+SIZE = 160
 """Height and width of a scene, in pixels."""
 
 SENSOR = Sensor(full_well=1200.0, read_noise=2.5)
 _STOPS = (-5.0, -2.5)
 _BACKGROUNDS = ("brick", "grass", "gravel", "rocket", "coffee")
 _TEXTURE_ONLY = {"coffee": (slice(0, 400), slice(490, 600))}
-_LONGER_SIDE = (36, 88)
+_LONGER_SIDE = (32, 76)
 _TILT_DEGREES = 12.0
 _MAX_OVERLAP = 0.15
 _TRIES = 20

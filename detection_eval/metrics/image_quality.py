@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
@@ -45,5 +46,5 @@ def image_quality(enhanced: Tensor, target: Tensor) -> dict[str, float]:
     unit = target if target.is_floating_point() else target.float() / 255
     pair = enhanced.float().clamp(0, 1)[None], unit.to(enhanced.device)[None]
     psnr = peak_signal_noise_ratio(*pair, data_range=1.0)
-    ssim = structural_similarity_index_measure(*pair, data_range=1.0)
-    return {"psnr": float(psnr), "ssim": float(ssim)}
+    ssim = torch.as_tensor(structural_similarity_index_measure(*pair, data_range=1.0))
+    return {"psnr": psnr.item(), "ssim": ssim.item()}

@@ -37,8 +37,8 @@ def add_enhancer(
         checkpoint: The enhancer's, as for :func:`llie_preproc.build_enhancer`.
         trainable: Train the enhancer too; ``'detector'`` only.
         precision: As for :func:`llie_preproc.enhance`; not for ``'transform'``.
-        position: ``'transform'`` only: ``'before_pack'`` enhances what the detector sees, unrounded, and agrees with the
-            other doors; ``'after_load'`` enhances the whole picture as stored, before resizing.
+        position: ``'transform'`` only: ``'before_pack'`` enhances what the detector sees, unrounded, and agrees with
+            the other doors; ``'after_load'`` enhances the whole picture as stored, before resizing.
         cache_dir: ``'transform'`` only: keep enhanced pictures in this folder.
 
     Returns:

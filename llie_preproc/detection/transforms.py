@@ -66,18 +66,18 @@ class Enhance(BaseTransform):
             raise ValueError(f"{results.get('img_path', 'img')}: Enhance needs (H, W, 3), got {image.shape}")
         if image.dtype != np.uint8 and image.dtype.kind != "f":
             raise TypeError(f"{results.get('img_path', 'img')}: Enhance takes uint8 or float, got {image.dtype}")
-        results["img"] = self._cached(image) if self.cache else self._enhance(image)
+        results["img"] = self._cached(image, self.cache) if self.cache else self._enhance(image)
         scale_results(results, self.enhancer.scale)
         if self.enhancer.scale != 1:
             results["enhanced_scale_factor"] = results["scale_factor"]
         return results
 
-    def _cached(self, image: np.ndarray) -> np.ndarray:
-        path = self.cache.path(image)
-        found = self.cache.read(path)
+    def _cached(self, image: np.ndarray, cache: EnhancedCache) -> np.ndarray:
+        path = cache.path(image)
+        found = cache.read(path)
         if found is None:
             found = self._enhance(image)
-            self.cache.write(path, found)
+            cache.write(path, found)
         return found
 
     @torch.no_grad()

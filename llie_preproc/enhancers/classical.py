@@ -50,9 +50,10 @@ class GammaCorrection(Enhancer):
 
 @MODELS.register_module()
 class CLAHE(Enhancer):
-    """Contrast-limited adaptive histogram equalisation of the lightness (CIE L*a*b*), by OpenCV, on 16-bit values.
+    """Contrast-limited adaptive histogram equalisation of the lightness (CIE L*a*b*), by OpenCV.
 
-    No gradient passes.
+    The histograms have 256 bins: OpenCV takes as many as the depth has levels, and over 65,536 the clip limit rounds
+    to nothing. What the 256 levels leave out of a finer lightness is added back. No gradient passes.
 
     Args:
         clip_limit: OpenCV's ``clipLimit``, positive.
@@ -78,9 +79,10 @@ class CLAHE(Enhancer):
 
     def _equalise(self, frame: np.ndarray) -> np.ndarray:
         lab = cv2.cvtColor(frame.clip(0, 1), cv2.COLOR_RGB2LAB)
-        lightness = (lab[..., 0] * (65535 / 100)).round().astype(np.uint16)
+        lightness = lab[..., 0] * 2.55
+        level = lightness.round().astype(np.uint8)
         clahe = cv2.createCLAHE(self.clip_limit, (self.grid, self.grid))
-        lab[..., 0] = clahe.apply(lightness).astype(np.float32) * (100 / 65535)
+        lab[..., 0] = (clahe.apply(level) + lightness - level).clip(0, 255) / 2.55
         return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
 
 
@@ -90,7 +92,7 @@ class Upscale(Enhancer):
 
     Args:
         scale: 1, 2 or 4.
-        mode: ``'bicubic'`` (antialiased kernels are not needed: it only enlarges) or ``'nearest'``.
+        mode: ``'bicubic'`` or ``'nearest'``.
 
     Raises:
         ValueError: Another scale or mode.

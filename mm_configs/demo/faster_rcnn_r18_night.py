@@ -1,7 +1,7 @@
 """A small Faster R-CNN that learns a night-time set in a minute or two on two CPU cores.
 
 ResNet-18 of half width, without pretrained weights, a feature pyramid of 64 channels on strides 8 to 32, and pictures of
-192x192. ``data_root`` holds ``train/`` and ``val/``, each with pictures and ``annotations.json`` (COCO).
+160x160. ``data_root`` holds ``train/`` and ``val/``, each with pictures and ``annotations.json`` (COCO).
 """
 
 default_scope = "mmdet"
@@ -46,7 +46,7 @@ model = dict(
         type="StandardRoIHead",
         bbox_roi_extractor=dict(
             type="SingleRoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=2),
+            roi_layer=dict(type="RoIAlign", output_size=5, sampling_ratio=1),
             out_channels=channels,
             featmap_strides=strides,
             finest_scale=28,
@@ -54,8 +54,8 @@ model = dict(
         bbox_head=dict(
             type="Shared2FCBBoxHead",
             in_channels=channels,
-            fc_out_channels=256,
-            roi_feat_size=7,
+            fc_out_channels=192,
+            roi_feat_size=5,
             num_classes=len(classes),
             bbox_coder=dict(type="DeltaXYWHBBoxCoder", target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2]),
             reg_class_agnostic=True,
@@ -70,17 +70,17 @@ model = dict(
             allowed_border=-1,
             pos_weight=-1,
         ),
-        rpn_proposal=dict(nms_pre=300, max_per_img=100, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=4),
+        rpn_proposal=dict(nms_pre=200, max_per_img=64, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=4),
         rcnn=dict(
             assigner=dict(
                 type="MaxIoUAssigner", pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5, match_low_quality=False
             ),
-            sampler=dict(type="RandomSampler", num=64, pos_fraction=0.25, add_gt_as_proposals=True),
+            sampler=dict(type="RandomSampler", num=32, pos_fraction=0.25, add_gt_as_proposals=True),
             pos_weight=-1,
         ),
     ),
     test_cfg=dict(
-        rpn=dict(nms_pre=300, max_per_img=100, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=4),
+        rpn=dict(nms_pre=200, max_per_img=64, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=4),
         rcnn=dict(score_thr=0.05, nms=dict(type="nms", iou_threshold=0.5), max_per_img=50),
     ),
 )
@@ -88,13 +88,13 @@ model = dict(
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="Resize", scale=(192, 192), keep_ratio=True),
+    dict(type="Resize", scale=(160, 160), keep_ratio=True),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(192, 192), keep_ratio=True),
+    dict(type="Resize", scale=(160, 160), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]

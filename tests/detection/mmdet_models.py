@@ -3,7 +3,6 @@
 import copy
 from pathlib import Path
 
-import llie_preproc  # noqa: F401, I001  before mmdet, which takes mmcv's operators from it where none are compiled
 import mmdet
 import numpy as np
 import torch
@@ -14,6 +13,8 @@ from mmdet.structures.mask import BitmapMasks
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+
+import llie_preproc  # noqa: F401  before mmdet, which takes mmcv's operators from it where none are compiled
 
 CONFIGS = {
     "faster_rcnn": "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",

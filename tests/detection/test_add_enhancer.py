@@ -75,7 +75,7 @@ def test_a_second_enhancer_is_an_error(door):
 def test_another_data_preprocessor_wants_the_wrapper():
     cfg = mmdet_config("retinanet")
     cfg.model.data_preprocessor.type = "BoxInstDataPreprocessor"
-    with pytest.raises(ValueError, match="BoxInstDataPreprocessor.*use 'detector'"):
+    with pytest.raises(ValueError, match=r"BoxInstDataPreprocessor.*use 'detector'"):
         add_enhancer(cfg, "Identity", door="preprocessor")
 
 

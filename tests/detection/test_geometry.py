@@ -8,12 +8,12 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmdet_models import MODELS, raw_batch
 from mmdet.datasets.transforms import PackDetInputs, Pad, RandomFlip, Resize
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import TRANSFORMS as MMDET_TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmdet_models import MODELS, raw_batch
 from mmengine.structures import InstanceData
 from torch.nn import functional as F
 
@@ -104,9 +104,7 @@ def raw_frame(sample, width):
     height=st.integers(24, 70),
     width=st.integers(24, 70),
 )
-def test_ground_truth_comes_out_in_the_raw_frame(
-    scale, door, resize, keep_ratio, flip, pad, polygons, height, width
-):
+def test_ground_truth_comes_out_in_the_raw_frame(scale, door, resize, keep_ratio, flip, pad, polygons, height, width):
     enhancer = {"type": "Upscale", "scale": scale, "mode": "nearest"}
     enhance = [Enhance(enhancer)]
     steps = [Resize(scale=resize, keep_ratio=keep_ratio)] if resize else []

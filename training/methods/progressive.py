@@ -111,13 +111,13 @@ class ProgressiveSelfEnhancement(BaseModel):
         data_preprocessor: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
-        self.enhancer = build_enhancer(enhancer, checkpoint=None)
+        self.enhancer: Any = build_enhancer(enhancer, checkpoint=None)
         if self.enhancer.scale != 1 or not self.enhancer.capabilities.differentiable:
             raise ValueError(f"{type(self.enhancer).__name__} cannot be trained so: it must be differentiable, scale 1")
         if tv_weight and not hasattr(self.enhancer, "gamma_map"):
             raise ValueError(f"{type(self.enhancer).__name__} has no gamma_map: set tv_weight=0")
         self.num_references, self.tv_weight = num_references, tv_weight
-        self.brighter, self.darker = tuple(brighter), tuple(darker)
+        self.brighter, self.darker = brighter, darker
         self.well_exposed, self.patch = well_exposed, patch
         self._pending: tuple[Tensor, Tensor] | None = None
 
