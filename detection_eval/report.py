@@ -1,6 +1,7 @@
 """Pieces of a report that people look at: one HTML file that needs no network, no JavaScript and no other file.
 
-Every function takes plain text, which is escaped, and returns :data:`Html`; :func:`write_report` puts the pieces on a page.
+Every function takes plain text, which is escaped, and returns :data:`Html`; :func:`write_report` puts the pieces on a
+page.
 """
 
 from __future__ import annotations
@@ -260,9 +261,11 @@ body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 system-ui,-
 main{max-width:68rem;margin:0 auto;padding:1.5rem 1rem 3rem}
 h1{font-size:1.9rem;line-height:1.2;margin:.5rem 0}h2{font-size:1.3rem;margin:0 0 .6rem}
 header p{color:var(--soft);max-width:46rem}p{max-width:52rem}
-section,footer{background:var(--card);border:1px solid var(--line);border-radius:.7rem;padding:1.1rem 1.2rem;margin:1.2rem 0}
+section,footer{background:var(--card);border:1px solid var(--line);border-radius:.7rem;
+padding:1.1rem 1.2rem;margin:1.2rem 0}
 .gallery{display:grid;gap:.8rem;margin:1rem 0;
-grid-template-columns:repeat(auto-fill,minmax(max(9.5rem,calc((100% - .8rem*(var(--columns) - 1))/var(--columns))),1fr))}
+grid-template-columns:repeat(auto-fill,
+minmax(max(9.5rem,calc((100% - .8rem*(var(--columns) - 1))/var(--columns))),1fr))}
 figure{margin:0}figure img{display:block;width:100%;height:auto;border-radius:.35rem;background:#000}
 figcaption{color:var(--soft);font-size:.85rem;margin-top:.3rem}
 .plot{margin:1rem 0;max-width:44rem}.plot figcaption{color:var(--ink);font-weight:600}

@@ -132,6 +132,33 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, quality: int =
         file.write(encoded)
 
 
+def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """Picture files below ``folder``, sorted by path.
+
+    Raises:
+        FileNotFoundError: No such folder, or no picture in it.
+    """
+    root = Path(folder).expanduser()
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not files:
+        raise FileNotFoundError(f"no pictures below {root}" if root.is_dir() else f"no folder {root}")
+    return files
+
+
+def paired_files(low: str | os.PathLike[str], high: str | os.PathLike[str]) -> list[tuple[Path, Path]]:
+    """Pairs of picture files that have the same path below ``low`` and ``high``, sorted.
+
+    Raises:
+        FileNotFoundError: No picture below ``low``, or one without its pair; the message names both files.
+    """
+    low_root, high_root = Path(low).expanduser(), Path(high).expanduser()
+    pairs = [(path, high_root / path.relative_to(low_root)) for path in picture_files(low)]
+    for path, target in pairs:
+        if not target.is_file():
+            raise FileNotFoundError(f"{path} has no pair: there is no {target}")
+    return pairs
+
+
 def convert_depth(pixels: np.ndarray, dtype: type | np.dtype) -> np.ndarray:
     """Convert between uint8, uint16 and float in [0, 1], clipping and rounding to the nearest level."""
     target = np.dtype(dtype)

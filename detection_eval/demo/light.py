@@ -59,7 +59,9 @@ def _relight(image: np.ndarray, stops: float, enhancer: Enhancer, rng: np.random
     captured = photograph(image, stops, SENSOR, rng)
     enhanced = enhance(captured, enhancer)
     original = _tensor(image)
-    scores = {name: image_quality(_tensor(x) / 255, original) for name, x in (("raw", captured), ("enhanced", enhanced))}
+    scores = {
+        name: image_quality(_tensor(x) / 255, original) for name, x in (("raw", captured), ("enhanced", enhanced))
+    }
     return Relit(captured, enhanced, scores)
 
 

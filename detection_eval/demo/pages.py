@@ -50,19 +50,20 @@ def light_section(
 
 
 def faces_section(pictures: Mapping[str, np.ndarray], sweep: Sweep, enhancer: Enhancer, source: str) -> Html:
-    """Retention over a gamma sweep: plot, table, and the pictures with most reference faces."""
+    """Retention over a gamma sweep: plot, table, and the first picture and the one with most faces."""
     retention = {name: sweep.retention(name) for name in (RAW, ENHANCED)}
-    shown = sorted(pictures, key=lambda name: -len(sweep.reference[name]))[:2]
+    names = list(pictures)
+    shown = dict.fromkeys([names[0], max(names, key=lambda name: len(sweep.reference[name]))])
     panels = [panel for name in shown for panel in _sweep_panels(name, pictures[name], sweep, enhancer)]
     gammas = list(retention[RAW])
     return section(
         "Faces under a gamma sweep",
         paragraph(
-            f"MTCNN with its trained weights (facenet-pytorch) on {source}. The pictures are shifted by I^g, rounded to "
-            f"8 bits, and given to the detector raw and enhanced. The reference is the {sweep.total} faces that the "
-            f"detector finds itself in the unchanged, raw pictures (g = 1) with a confidence above {MIN_SCORE}: no "
-            f"human annotated them. A face counts as kept when a detection of that confidence overlaps it with IoU "
-            f"above {MIN_IOU}."
+            f"MTCNN with its trained weights (facenet-pytorch) on {source}. The pictures are shifted by I^g (below 1 "
+            "washes out, above 1 darkens), rounded to 8 bits, and given to the detector raw and enhanced. The reference "
+            f"is the {sweep.total} faces that the detector itself finds in the unchanged, raw pictures (g = 1) with a "
+            f"confidence above {MIN_SCORE}: no human annotated them. A face is found again when a detection of that "
+            f"confidence overlaps it with IoU above {MIN_IOU}."
         ),
         line_plot(retention, "Share of the reference faces found again", "gamma g of I^g", "share", True, (0, 1.05)),
         table(

@@ -20,7 +20,10 @@ _LFW_COUNT, _LFW_ENLARGE, _LFW_COLUMNS = 100, 3, 5
 
 @lru_cache
 def sample(name: str) -> np.ndarray:
-    """A photograph by the name of its ``skimage.data`` function, ``(H, W, 3)`` RGB uint8; grey ones are repeated. Read-only."""
+    """A photograph by the name of its ``skimage.data`` function, ``(H, W, 3)`` RGB uint8, read-only.
+
+    Grey ones are repeated to three equal channels.
+    """
     image = data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)()
     image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     image.setflags(write=False)

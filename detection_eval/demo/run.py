@@ -103,7 +103,9 @@ def _embedded(options: DemoOptions, enhancer: Enhancer, progress: _Progress) -> 
     with progress.timed("exposures"):
         originals = {name: photographs.sample(name) for name in light.PHOTOGRAPHS}
         relit = light.relight(originals, enhancer, options.seed)
-        sensor = f"shot noise of {light.SENSOR.full_well:g} electrons at white, read noise of {light.SENSOR.read_noise:g}"
+        sensor = (
+            f"shot noise of {light.SENSOR.full_well:g} electrons at white, read noise of {light.SENSOR.read_noise:g}"
+        )
         progress.sections.append(light_section(originals, relit, sensor, f"Pictures: {photographs.LICENCES}"))
         progress.results["psnr_ssim"] = {n: {e: r.quality for e, r in pair.items()} for n, pair in relit.items()}
         picture = Picture(light.before_after(relit[light.PHOTOGRAPHS[0]]))
@@ -127,7 +129,8 @@ def _real(options: DemoOptions, enhancer: Enhancer, progress: _Progress) -> None
         for title, (folder, text) in _REAL_GALLERIES.items():
             pictures = photographs.folder_photographs(root / folder, _GALLERY_SIZE)
             pairs = {
-                n: (p, enhance(p, enhancer)) for n, p in tqdm(pictures.items(), desc=f"enhancing {title}", unit="picture")
+                n: (p, enhance(p, enhancer))
+                for n, p in tqdm(pictures.items(), desc=f"enhancing {title}", unit="picture")
             }
             found = _found_faces(pairs, options.device) if title == "DARK FACE" else {}
             progress.sections.append(gallery_section(title, text, pairs, found))
@@ -148,9 +151,7 @@ def _faces(
     _print_retention(result)
 
 
-def _found_faces(
-    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], device: str
-) -> dict[str, tuple[Faces, Faces]]:
+def _found_faces(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], device: str) -> dict[str, tuple[Faces, Faces]]:
     mtcnn = MTCNN(device=device)
     found = {}
     for name, pair in pairs.items():
@@ -197,12 +198,17 @@ def _write(options: DemoOptions, progress: _Progress) -> Path:
         "seconds": ", ".join(f"{part} {seconds:g}" for part, seconds in progress.seconds.items()),
     }
     lead = (
-        f"{options.enhancer} in front of detectors that were not made for the dark: the same pictures and the same boxes, "
-        "raw against enhanced. The numbers are whatever came out."
+        f"{options.enhancer} in front of detectors that were not made for the dark: the same pictures and the same "
+        "boxes, raw against enhanced. The numbers are whatever came out."
     )
     path = options.out / "report.html"
     write_report(path, "What enhancement does to detection", lead, progress.sections, provenance)
-    saved = {**progress.results, "seconds": progress.seconds, "provenance": provenance, "budget": asdict(options.budget)}
+    saved = {
+        **progress.results,
+        "seconds": progress.seconds,
+        "provenance": provenance,
+        "budget": asdict(options.budget),
+    }
     with atomic_write(options.out / "results.json") as file:
         file.write(json.dumps(saved, indent=2).encode() + b"\n")
     return path

@@ -12,21 +12,8 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
-from llie_preproc.pictures import SUFFIXES, convert_depth, read_picture
+from llie_preproc.pictures import convert_depth, paired_files, picture_files, read_picture
 from llie_preproc.registry import DATASETS
-
-
-def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Picture files below ``folder``, sorted by path.
-
-    Raises:
-        FileNotFoundError: No such folder, or no picture in it.
-    """
-    root = Path(folder).expanduser()
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not files:
-        raise FileNotFoundError(f"no pictures below {root}" if root.is_dir() else f"no folder {root}")
-    return files
 
 
 @DATASETS.register_module()
@@ -68,18 +55,13 @@ class PairedFolders(Dataset):
     """
 
     def __init__(self, low: str, high: str, size: tuple[int, int] | None = None) -> None:
-        self.files, self.size = picture_files(low), size
-        low_root, high_root = Path(low).expanduser(), Path(high).expanduser()
-        self.targets = [high_root / p.relative_to(low_root) for p in self.files]
-        for path, target in zip(self.files, self.targets, strict=True):
-            if not target.is_file():
-                raise FileNotFoundError(f"{path} has no pair: there is no {target}")
+        self.pairs, self.size = paired_files(low, high), size
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        path, target_path = self.files[index], self.targets[index]
+        path, target_path = self.pairs[index]
         image, target = load_tensor(path, self.size), load_tensor(target_path, self.size)
         if image.shape != target.shape:
             raise ValueError(f"{path} and {target_path} differ in shape: {tuple(image.shape)}, {tuple(target.shape)}")

@@ -1,0 +1,66 @@
+"""What needs a CUDA device."""
+
+import numpy as np
+import pytest
+import torch
+
+from llie_preproc import build_enhancer, enhance
+from llie_preproc.registry import enhancer_classes
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+
+
+@pytest.mark.parametrize("name", enhancer_classes())
+def test_cuda_agrees_with_the_cpu(name):
+    image = torch.rand(3, 93, 131, generator=torch.Generator().manual_seed(0))
+    network = build_enhancer(name)
+    expected = enhance(image, network)
+    result = enhance(image, network, device="cuda")
+    assert result.device.type == "cpu"
+    assert torch.allclose(result, expected, atol=2e-5)
+
+
+def test_arrays_go_there_and_back():
+    images = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
+    network = build_enhancer("PSENet")
+    difference = enhance(images, network, device="cuda").astype(int) - enhance(images, network, device="cpu")
+    assert abs(difference).max() <= 1
+
+
+def test_bfloat16_stays_near_float32():
+    image = torch.rand(2, 3, 96, 128, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+    network = build_enhancer("PSENet", device="cuda")
+    assert (enhance(image, network, precision="bfloat16") - enhance(image, network)).abs().mean() < 0.01
+
+
+def test_operators_of_the_stand_in_run_on_cuda():
+    pytest.importorskip("mmcv", reason="needs the extra 'mm'")
+    from mmcv.ops import batched_nms, roi_align
+
+    features = torch.rand(1, 4, 16, 16, device="cuda", requires_grad=True)
+    rois = torch.tensor([[0, 2.0, 2.0, 12.0, 12.0]], device="cuda")
+    pooled = roi_align(features, rois, (4, 4), 1.0, 2, "avg", True)
+    pooled.sum().backward()
+    assert features.grad.abs().sum() > 0
+    boxes = torch.tensor([[0, 0, 9.0, 9], [1, 1, 9, 9], [20, 20, 30, 30]], device="cuda")
+    kept = batched_nms(boxes, torch.tensor([0.9, 0.8, 0.7]).cuda(), torch.zeros(3).cuda(), {"iou_threshold": 0.5})[1]
+    assert kept.tolist() == [0, 2]
+
+
+def test_a_training_step_on_cuda():
+    pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+    from training.methods import ProgressiveSelfEnhancement
+
+    model = ProgressiveSelfEnhancement("PSENet").cuda().train()
+    image = torch.rand(4, 3, 64, 64, device="cuda")
+    sum(model.loss(image).values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())

@@ -1,0 +1,155 @@
+"""Pieces of a report: parsed back from the HTML that they write."""
+
+import base64
+import io
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("matplotlib", reason="needs the extra 'demo'")
+
+from detection_eval import report
+
+_NASTY = "<script>alert('1')</script> & \"quoted\""
+
+
+class _Page(HTMLParser):
+    """Tags with attributes, and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+def _decoded(source: str) -> np.ndarray:
+    head, data = source.split(",", 1)
+    assert head == "data:image/jpeg;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+@pytest.fixture
+def ramp():
+    return np.linspace(0, 255, 60 * 90 * 3).reshape(60, 90, 3).astype(np.uint8)
+
+
+def _full_page(path, image):
+    sections = [
+        report.section(_NASTY, report.paragraph(_NASTY), report.table(["a", _NASTY], [[_NASTY, "1.5"]], _NASTY)),
+        report.section("pictures", report.gallery([report.Panel(image, _NASTY, _NASTY)], columns=2)),
+        report.section("plots", report.line_plot({_NASTY: {0.1: 0.5, 8: 1.0}}, _NASTY, "x", "y", log_x=True)),
+    ]
+    report.write_report(path, _NASTY, _NASTY, sections, {_NASTY: _NASTY})
+    return path.read_text(encoding="utf-8")
+
+
+def test_text_is_text_wherever_it_stands(tmp_path, ramp):
+    page = _Page(_full_page(tmp_path / "r.html", ramp))
+    assert not page.all("script")
+    assert page.text.count("alert('1')") >= 8
+    assert page.all("img")[0]["alt"] == _NASTY
+
+
+def test_the_page_needs_no_other_file_and_no_network(tmp_path, ramp):
+    page = _Page(_full_page(tmp_path / "r.html", ramp))
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "object")
+        assert attributes.get("src", "data:").startswith("data:")
+        assert attributes.get("xlink:href", attributes.get("href", "#")).startswith("#")
+    assert {"charset": "utf-8"} in page.all("meta")
+    assert page.all("html") == [{"lang": "en"}]
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path, ramp):
+    assert _full_page(tmp_path / "a.html", ramp) == _full_page(tmp_path / "b.html", ramp)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((60, 90, 3), (60, 90)), ((300, 600, 3), (50, 100)), ((7, 900, 3), (1, 100))]
+)
+def test_pictures_are_shrunk_to_the_side_and_never_enlarged(shape, expected):
+    image = np.full(shape, 200, np.uint8)
+    page = _Page(report.gallery([report.Panel(image, "c", "a")], columns=1, max_side=100))
+    (attributes,) = page.all("img")
+    decoded = _decoded(attributes["src"])
+    assert decoded.shape == (*expected, 3)
+    assert (attributes["height"], attributes["width"]) == tuple(str(n) for n in expected)
+    np.testing.assert_allclose(decoded, 200, atol=3)
+
+
+def test_deep_and_float_pictures_look_the_same():
+    level = np.full((20, 20, 3), 0.4)
+    pictures = [(level * 255).astype(np.uint8), (level * 65535).astype(np.uint16), level.astype(np.float32)]
+    for image in pictures:
+        np.testing.assert_allclose(report.draw(image, (), 20), 102, atol=1)
+
+
+def test_boxes_are_drawn_where_they_are_after_shrinking():
+    image = np.zeros((200, 400, 3), np.uint8)
+    before = image.copy()
+    overlay = report.Overlay(np.array([[40, 80, 320, 160]]), ["cat"], "#ff0000")
+    drawn = report.draw(image, [overlay], max_side=200)
+    np.testing.assert_array_equal(image, before)
+    red = (drawn == [255, 0, 0]).all(axis=2)
+    rows, columns = np.flatnonzero(red[60:].any(axis=1)) + 60, np.flatnonzero(red.any(axis=0))
+    assert abs(rows[-1] - 80) <= 1
+    assert abs(columns[0] - 20) <= 1
+    assert abs(columns[-1] - 160) <= 1
+    assert not drawn[50:70, 40:140].any()
+
+
+def test_a_label_at_the_border_stays_inside():
+    overlay = report.Overlay(np.array([[-5, -5, 30, 30], [95, 90, 140, 140]]), ["motorcycle 0.99", "cup"])
+    drawn = report.draw(np.zeros((100, 100, 3), np.uint8), [overlay], 100)
+    assert (drawn == 255).any()
+
+
+def test_a_row_of_another_length_is_refused():
+    with pytest.raises(ValueError, match=r"3 cells.*2"):
+        report.table(["a", "b"], [["1", "2", "3"]], "c")
+
+
+def test_table_cells_keep_their_order():
+    page = _Page(report.table(["g", "raw"], [["0.1", "0.23"], ["0.2", "0.73"]], "share"))
+    assert page.text == "sharegraw0.10.230.20.73"
+    assert [a["scope"] for a in page.all("th")] == ["col", "col", "row", "row"]
+
+
+def _svg(block: str) -> ET.Element:
+    return ET.fromstring(block[block.index("<svg") : block.index("</svg>") + 6])  # noqa: S314
+
+
+def test_plots_are_well_formed_take_the_pages_colour_and_have_a_name():
+    series = {"raw": {0.1: 0.2, 1.0: 1.0, 8.0: 0.5}, "enhanced": {0.1: 0.9, 1.0: 0.95, 8.0: 0.6}}
+    for block in (
+        report.line_plot(series, "retention", "gamma", "share", log_x=True, y_range=(0, 1)),
+        report.bar_plot({"raw": {"AP": 12.25}, "enhanced": {"AP": 30.5}}, "precision", "AP in %"),
+    ):
+        svg = _svg(block)
+        assert svg.get("role") == "img"
+        assert svg.get("aria-label") in ("retention", "precision")
+        assert report._INK not in block
+        assert "currentColor" in block
+        texts = {e.text for e in svg.iter() if e.tag.endswith("text")}
+        assert {"raw", "enhanced"} <= texts
+        assert texts & {"12.25", "0.1"}
+
+
+def test_the_log_axis_is_marked_at_the_points_alone():
+    svg = _svg(report.line_plot({"a": {0.1: 0, 1.0: 1, 8.0: 0}}, "t", "gamma", "share", log_x=True))
+    marks = {e.text for e in svg.iter() if e.tag.endswith("text")}
+    assert {"0.1", "1", "8"} <= marks
+    assert "$\\mathdefault{10^{0}}$" not in marks
