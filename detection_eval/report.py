@@ -12,7 +12,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import Any, NewType
 
 import cv2
 import numpy as np
@@ -243,7 +243,7 @@ def _svg(figure: Figure, title: str) -> Html:
     return Html(f'<figure class="plot"><figcaption>{label}</figcaption>{drawing}</figure>')
 
 
-_PLOT_STYLE = {
+_PLOT_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "llie_preproc",
     "font.family": "sans-serif",

@@ -54,7 +54,7 @@ class Registry(_Base):
 
     def __init__(self, name: str, locations: list[str]) -> None:
         parent = getattr(mmengine_registry, f"{name.upper()}S", None)
-        self._absent: list[MissingExtraError] = []
+        self._absent: list[ImportError] = []
         self._imported_locations = False
         super().__init__(name, parent=parent, scope="llie_preproc", locations=locations)
 
@@ -68,22 +68,23 @@ class Registry(_Base):
                 import_module(location)
             except MissingExtraError as error:
                 self._absent.append(error)
+            except ModuleNotFoundError as error:
+                # Another package called 'training', say, that stands earlier on the path.
+                if not error.name or not location.startswith(error.name):
+                    raise
+                self._absent.append(error)
 
     def get(self, key: str) -> Any:
         """The object registered as ``key``, or None.
 
         Raises:
-            MissingExtraError: There is none, and an extra that would register more is not installed.
+            ImportError: There is none, and a module that would register more cannot be imported: an extra is missing
+                (:class:`~llie_preproc.errors.MissingExtraError`), or another package of its name hides it.
         """
         found = super().get(key)
         if found is None and self._absent:
             raise self._absent[0]
         return found
-
-    def names(self) -> list[str]:
-        """What is registered, sorted."""
-        self.import_from_location()
-        return sorted(self._module_dict)
 
 
 class TransformRegistry(Registry):
@@ -108,8 +109,8 @@ PARAM_SCHEDULERS = Registry("param_scheduler", ["training.hooks"])
 
 
 def enhancer_classes() -> dict[str, type[Enhancer]]:
-    """Every registered enhancer, by name."""
-    from .enhancers.base import Enhancer
+    """Every registered enhancer, by name, sorted. Imports no detector: that takes seconds."""
+    from .enhancers import Enhancer
 
-    registered = {name: MODELS._module_dict[name] for name in MODELS.names()}
-    return {k: v for k, v in registered.items() if isinstance(v, type) and issubclass(v, Enhancer)}
+    registered = sorted(MODELS._module_dict.items())
+    return {k: v for k, v in registered if isinstance(v, type) and issubclass(v, Enhancer)}

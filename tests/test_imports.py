@@ -62,6 +62,26 @@ def test_a_missing_extra_is_named_with_its_cure(code, cure):
     assert "MissingExtraError" in done.stderr
 
 
+def test_a_location_that_another_package_hides_is_named_on_demand():
+    code = """
+        from llie_preproc.registry import Registry
+        registry = Registry("visualizer", ["json.methods"])  # a package of that name is there, the module is not
+        registry.register_module(name="Known")(dict)
+        print(registry.get("Known").__name__)
+        registry.get("Unknown")
+    """
+    done = run_without([], code)
+    assert done.stdout.split() == ["dict"]
+    assert "ModuleNotFoundError: No module named 'json.methods'" in done.stderr
+
+
+def test_enhancing_imports_no_detector():
+    done = run_without(
+        [], "import sys, llie_preproc; llie_preproc.build_enhancer('Identity'); print('mmdet' in sys.modules)"
+    )
+    assert done.stdout.split() == ["False"]
+
+
 def test_missing_extra_error_knows_other_packages():
     assert "pip install nonesuch" in str(MissingExtraError("nonesuch.part", "this"))
 

@@ -133,7 +133,7 @@ class ProgressBar(Hook):
 
 def detector_config() -> Config:
     """``mm_configs/demo/faster_rcnn_r18_night.py``."""
-    return Config.fromfile(str(files("mm_configs").joinpath("demo", "faster_rcnn_r18_night.py")))
+    return Config.fromfile(str(files("mm_configs") / "demo" / "faster_rcnn_r18_night.py"))
 
 
 def _raw_config(folder: Path, seed: int, budget: Budget) -> Config:

@@ -31,7 +31,7 @@ SIZE = 160
 """Height and width of a scene, in pixels."""
 
 SENSOR = Sensor(full_well=1200.0, read_noise=2.5)
-_STOPS = (-5.0, -2.5)
+_STOPS = (-6.0, -3.0)
 _BACKGROUNDS = ("brick", "grass", "gravel", "rocket", "coffee")
 _TEXTURE_ONLY = {"coffee": (slice(0, 400), slice(490, 600))}
 _LONGER_SIDE = (32, 76)
@@ -157,9 +157,10 @@ def _vary(cut: CutOut, rng: np.random.Generator) -> CutOut:
     scale = rng.uniform(*_LONGER_SIDE) / max(cut.alpha.shape)
     rgb, alpha = (cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for x in (cut.rgb, cut.alpha))
     height, width = alpha.shape
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-_TILT_DEGREES, _TILT_DEGREES), 1.0)
     side = int(np.ceil(np.hypot(height, width))) + 2
-    turn[:, 2] += side / 2 - np.array([width, height]) / 2
+    to_middle = np.array([[0, 0, (side - width) / 2], [0, 0, (side - height) / 2]])
+    tilt = rng.uniform(-_TILT_DEGREES, _TILT_DEGREES)
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), tilt, 1.0) + to_middle
     rgb, alpha = (cv2.warpAffine(x, turn, (side, side), flags=cv2.INTER_LINEAR) for x in (rgb, alpha))
     return CutOut(rgb[:, ::-1], alpha[:, ::-1]) if rng.random() < 0.5 else CutOut(rgb, alpha)
 
@@ -178,8 +179,8 @@ def _paste(
         if all(_overlap(box, other) <= _MAX_OVERLAP for other in others):
             window = slice(extent[1], extent[3]), slice(extent[0], extent[2])
             alpha = cut.alpha[window][..., None]
-            place = canvas[box[1] : box[3], box[0] : box[2]]
-            place += alpha * (cut.rgb[window] - place)
+            place = slice(box[1], box[3]), slice(box[0], box[2])
+            canvas[place] = (1 - alpha) * canvas[place] + alpha * cut.rgb[window]
             return box
     return None
 

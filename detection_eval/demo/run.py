@@ -31,8 +31,8 @@ for _module in ("mmdet", "pycocotools", "torchmetrics", "facenet_pytorch", "skim
 from ..report import Html, write_report  # noqa: E402
 from . import light, night_scenes, photographs  # noqa: E402
 from .detector import RAW, Budget, compare_protocols, detector_config  # noqa: E402
-from .gamma_sweep import MIN_SCORE, Sweep, sweep  # noqa: E402
-from .pages import ENHANCED, detector_section, faces_section, gallery_section, light_section  # noqa: E402
+from .gamma_sweep import REFERENCE_SCORE, Sweep, sweep  # noqa: E402
+from .pages import ENHANCED, detector_section, faces_section, gallery_section, light_section, summary_section  # noqa: E402
 
 _VERSIONS = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy", "skimage", "matplotlib")
 _REAL_GALLERIES = {
@@ -146,7 +146,7 @@ def _faces(
     progress.sections.append(faces_section(pictures, result, enhancer, source))
     progress.results["face_retention"] = {
         "reference_faces": result.total,
-        **{name: {f"{g:g}": share for g, share in result.retention(name).items()} for name in result.found},
+        **{name: {f"{g:g}": share for g, share in row.items()} for name, row in result.rows().items()},
     }
     _print_retention(result)
 
@@ -155,7 +155,7 @@ def _found_faces(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], device: str
     mtcnn = MTCNN(device=device)
     found = {}
     for name, pair in pairs.items():
-        raw, enhanced = (faces.above(MIN_SCORE) for faces in mtcnn.detect(pair))
+        raw, enhanced = (faces.above(REFERENCE_SCORE) for faces in mtcnn.detect(pair))
         found[name] = raw, enhanced
     return found
 
@@ -179,11 +179,11 @@ def _detector(options: DemoOptions, enhancer: Enhancer, progress: _Progress) -> 
 
 
 def _print_retention(result: Sweep) -> None:
-    rows = {name: result.retention(name) for name in result.found}
+    rows = result.rows()
     print(f"share of {result.total} reference faces found again when pictures are shifted by I^g")
-    print(f"{'g':<10}", *(f"{gamma:>6g}" for gamma in rows[RAW]))
+    print(f"{'g':<22}", *(f"{gamma:>6g}" for gamma in rows[RAW]))
     for name, row in rows.items():
-        print(f"{name:<10}", *(f"{share:6.3f}" for share in row.values()))
+        print(f"{name:<22}", *(f"{share:6.3f}" for share in row.values()))
 
 
 def _write(options: DemoOptions, progress: _Progress) -> Path:
@@ -202,7 +202,8 @@ def _write(options: DemoOptions, progress: _Progress) -> Path:
         "boxes, raw against enhanced. The numbers are whatever came out."
     )
     path = options.out / "report.html"
-    write_report(path, "What enhancement does to detection", lead, progress.sections, provenance)
+    sections = [summary_section(progress.results), *progress.sections]
+    write_report(path, "What enhancement does to detection", lead, sections, provenance)
     saved = {
         **progress.results,
         "seconds": progress.seconds,

@@ -41,12 +41,12 @@ class _InvertedBottleneck(nn.Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu(self.expand(x))
-        y = self.depthwise(y)
+        # In place: at full size the time goes into memory traffic, and no gradient needs what is overwritten.
+        y = self.depthwise(F.leaky_relu(self.expand(x), inplace=True))
         if self.se is not None:
             y = self.se(y)
-        y = self.project(F.leaky_relu(y))
-        return x + y if self.residual else y
+        y = self.project(F.leaky_relu(y, inplace=True))
+        return y.add_(x) if self.residual else y
 
 
 def _upsample_to(x: Tensor, reference: Tensor) -> Tensor:

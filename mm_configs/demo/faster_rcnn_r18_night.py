@@ -8,7 +8,7 @@ default_scope = "mmdet"
 
 data_root = "demo_output/night_scenes/"
 classes = ("face", "cup", "cat", "shuttle", "motorcycle")
-max_iters = 450
+max_iters = 260
 channels = 64
 strides = [8, 16, 32]
 

@@ -1,0 +1,89 @@
+"""``python -m detection_eval quality``, and what the shipped weights score under it."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
+
+import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from detection_eval.__main__ import main
+from detection_eval.metrics import image_quality
+from llie_preproc.checkpoints import WEIGHTS_DIR, shipped_weights
+
+
+def picture(seed, low=0, high=256, size=(40, 50)):
+    return np.random.default_rng(seed).integers(low, high, (*size, 3), dtype=np.uint8)
+
+
+def test_scores_agree_with_scikit_image():
+    a, b = picture(0), picture(1)
+    scores = image_quality(*(torch.from_numpy(x).permute(2, 0, 1) / 255 for x in (a, b)))
+    assert scores["psnr"] == pytest.approx(peak_signal_noise_ratio(a, b), abs=1e-3)
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = structural_similarity(a, b, channel_axis=2, data_range=255, **gaussian)
+    # scikit-image leaves out the border that the window does not fit into; torchmetrics does too.
+    assert scores["ssim"] == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    for folder, brightness in (("low", 60), ("high", 200)):
+        (tmp_path / folder / "a").mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(picture(i, high=brightness)).save(tmp_path / folder / "a" / f"{i}.png")
+    return str(tmp_path / "low"), str(tmp_path / "high")
+
+
+def test_the_command_prints_a_line_for_the_input_and_each_checkpoint(pairs, capsys):
+    assert main(["quality", *pairs, "--enhancer", "GammaCorrection"]) == 0
+    out = capsys.readouterr().out
+    assert "2 pairs" in out
+    raw, enhanced = (float(line.split()[1]) for line in out.splitlines()[1:])
+    inputs = [np.asarray(Image.open(f"{folder}/a/{i}.png")) for i in range(2) for folder in pairs]
+    expected = np.mean([peak_signal_noise_ratio(inputs[i + 1], inputs[i]) for i in (0, 2)])
+    assert raw == pytest.approx(expected, abs=2e-3)
+    assert enhanced > raw
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda high: (high / "a" / "1.png").unlink(), "1.png has no pair"),
+        (lambda high: Image.fromarray(picture(0, size=(8, 9))).save(high / "a" / "1.png"), "differ in shape"),
+        (lambda high: (high / "a" / "1.png").write_bytes(b""), "the file is empty"),
+    ],
+)
+def test_bad_pairs_are_named(pairs, capsys, spoil, match, tmp_path):
+    spoil(tmp_path / "high")
+    assert main(["quality", *pairs, "--enhancer", "Identity"]) == 2
+    assert match in capsys.readouterr().err
+
+
+def test_shipped_weights_are_small_and_described():
+    index = json.loads((WEIGHTS_DIR / "index.json").read_text(encoding="utf-8"))
+    assert set(index) == {w.name for w in shipped_weights()}
+    for weights in shipped_weights():
+        assert weights.path.stat().st_size < 2_000_000
+        assert weights.recipe
+        assert weights.data
+        assert weights.licence
+        assert weights.scores
+    assert len([w for w in shipped_weights() if w.enhancer == "PSENet" and w.default]) == 1
+    assert {p.name for p in WEIGHTS_DIR.glob("*.safetensors")} == {w.file for w in shipped_weights()}
+
+
+@pytest.mark.slow
+def test_shipped_psenet_is_as_good_as_the_official_one(shared_data, capsys):
+    folder = shared_data / "lol_v1" / "our485"
+    official = str(shared_data / "reference_weights" / "psenet_sice_official.safetensors")
+    assert main(["quality", str(folder / "low"), str(folder / "high"), "--checkpoint", "psenet_sice", official]) == 0
+    raw, ours, theirs = (float(line.split()[1]) for line in capsys.readouterr().out.splitlines()[1:])
+    assert raw == pytest.approx(7.38, abs=0.02)
+    assert theirs == pytest.approx(15.97, abs=0.02)
+    assert ours > theirs - 0.3
