@@ -169,9 +169,9 @@ def _detector(options: DemoOptions, enhancer: Enhancer, progress: _Progress) -> 
         f"and textures and photographed at night by the simulated camera: {budget.train_scenes} to train on, "
         f"{budget.val_scenes} to evaluate, {night_scenes.SIZE} pixels a side, {len(night_scenes.CLASSES)} classes. "
         "Raw: trained and evaluated on the night pictures. Zero-shot: that detector on enhanced pictures. Retrained: "
-        "trained on enhanced pictures, same budget and seed. The raw detector has learned from dark pictures alone "
-        "and has never seen a bright one, which the zero-shot row shows; a detector from daylight is another "
-        "case. So short a training of so small a detector shows the protocol; it does not rank enhancers."
+        "trained on enhanced pictures, same budget and seed. The raw detector has learned from dark pictures alone and "
+        "has never seen a bright one, which the zero-shot row shows; a detector from daylight is another case. So "
+        "short a training of so small a detector shows the protocol; it does not rank enhancers."
     )
     progress.sections.append(detector_section(comparison, enhancer, text))
     progress.results["detector_ap"] = comparison.scores
