@@ -146,7 +146,7 @@ def bar_plot(values: Mapping[str, Mapping[str, float]], title: str, y_label: str
         for number, (name, series) in enumerate(values.items()):
             places = [groups.index(group) + (number + 0.5) * width - 0.4 for group in series]
             bars = axes.bar(places, list(series.values()), width * 0.94, color=COLOURS[number], label=name)
-            axes.bar_label(bars, fmt="{:.2f}", fontsize=8, padding=2)
+            axes.bar_label(bars, fmt="{:.3g}", fontsize=8, padding=2)
         axes.set_xticks(range(len(groups)), groups)
         axes.set(ylabel=y_label)
         axes.margins(y=0.12)

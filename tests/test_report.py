@@ -138,7 +138,7 @@ def test_plots_are_well_formed_take_the_pages_colour_and_have_a_name():
     series = {"raw": {0.1: 0.2, 1.0: 1.0, 8.0: 0.5}, "enhanced": {0.1: 0.9, 1.0: 0.95, 8.0: 0.6}}
     for block in (
         report.line_plot(series, "retention", "gamma", "share", log_x=True, y_range=(0, 1)),
-        report.bar_plot({"raw": {"AP": 12.25}, "enhanced": {"AP": 30.5}}, "precision", "AP in %"),
+        report.bar_plot({"raw": {"AP": 12.5}, "enhanced": {"AP": 30.5}}, "precision", "AP in %"),
     ):
         svg = _svg(block)
         assert svg.get("role") == "img"
@@ -147,7 +147,7 @@ def test_plots_are_well_formed_take_the_pages_colour_and_have_a_name():
         assert "currentColor" in block
         texts = {e.text for e in svg.iter() if e.tag.endswith("text")}
         assert {"raw", "enhanced"} <= texts
-        assert texts & {"12.25", "0.1"}
+        assert texts & {"12.5", "0.1"}
 
 
 def test_the_log_axis_is_marked_at_the_points_alone():

@@ -23,6 +23,8 @@ _TRUTH_COLOUR, _FOUND_COLOUR = COLOURS[1], COLOURS[0]
 _SHOWN_GAMMAS = (0.1, 0.2, 5.0, 8.0)
 _SHOWN_SCORE = 0.5
 _NONE = "–"
+# Night scenes are small; boxes and labels drawn on them would hide them.
+_ZOOM = 3
 
 
 def summary_section(results: Mapping[str, Any]) -> Html:
@@ -113,7 +115,7 @@ def detector_section(comparison: Comparison, enhancer: Enhancer, description: st
             f"Validation pictures. Orange: annotated boxes; blue: detections with a score above {_SHOWN_SCORE}, of the "
             "detector trained on what it is shown here."
         ),
-        gallery(panels, columns=4, max_side=384, quality=88),
+        gallery(panels, columns=4),
     )
 
 
@@ -125,7 +127,7 @@ def gallery_section(
     for name, images in pairs.items():
         found = faces.get(name, (Faces.none(), Faces.none()))
         for kind, image, boxes in zip((RAW, ENHANCED), images, found, strict=True):
-            count = f", {len(boxes)} faces" if name in faces else ""
+            count = f", {_count(boxes)}" if name in faces else ""
             panels.append(Panel(image, f"{name}: {kind}{count}", f"{name}, {kind}", [_faces_overlay(boxes)]))
     return section(title, paragraph(text), gallery(panels, columns=4, max_side=460))
 
@@ -136,21 +138,26 @@ def _sweep_panels(name: str, picture: np.ndarray, sweep: Sweep, enhancer: Enhanc
         shifted = shift_gamma(picture, gamma)
         for kind, image in ((RAW, shifted), (ENHANCED, enhance(shifted, enhancer))):
             faces = sweep.found[kind][gamma][name]
-            caption = f"{name}, g = {gamma:g}, {kind}: {len(faces)} faces"
+            caption = f"{name}, g = {gamma:g}, {kind}: {_count(faces)}"
             panels.append(Panel(image, caption, caption, [_faces_overlay(faces)]))
     return panels
 
 
 def _night_panels(name: str, comparison: Comparison, enhancer: Enhancer) -> list[Panel]:
     night = read_picture(comparison.val_folder / name).pixels
-    truth = Overlay(comparison.truth[name].boxes, colour=_TRUTH_COLOUR)
+    truth = Overlay(comparison.truth[name].boxes * _ZOOM, colour=_TRUTH_COLOUR)
     panels = []
     for protocol, image in ((RAW, night), (RETRAINED, enhance(night, enhancer))):
         found = comparison.detections[protocol][name]
         sure = [i for i, score in enumerate(found.scores) if score > _SHOWN_SCORE]
-        overlay = Overlay(found.boxes[sure], [found.labels[i] for i in sure], _FOUND_COLOUR)
-        panels.append(Panel(image, f"{name}: {protocol}", f"night scene {name}, {protocol}, boxes", [truth, overlay]))
+        overlay = Overlay(found.boxes[sure] * _ZOOM, [found.labels[i] for i in sure], _FOUND_COLOUR)
+        zoomed = image.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
+        panels.append(Panel(zoomed, f"{name}: {protocol}", f"night scene {name}, {protocol}, boxes", [truth, overlay]))
     return panels
+
+
+def _count(faces: Faces) -> str:
+    return f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
 
 
 def _faces_overlay(faces: Faces) -> Overlay:
