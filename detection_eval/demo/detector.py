@@ -111,7 +111,7 @@ class ProgressBar(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Advance, and show the loss."""
-        self.bar.set_postfix(loss=f"{float(outputs['loss']):.2f}", refresh=False)
+        self.bar.set_postfix(loss=f"{float(outputs['loss'].detach()):.2f}", refresh=False)
         self.bar.update()
 
     def after_train(self, runner: Runner) -> None:
