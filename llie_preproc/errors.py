@@ -14,8 +14,11 @@ _EXTRAS = {
     "facenet_pytorch": "face",
     "segment_anything": "sam",
     "mamba_ssm": "mamba",
+    "numba": "scan",
     "skimage": "demo",
     "matplotlib": "demo",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
 }
 
 
@@ -25,6 +28,10 @@ class ImageError(ValueError):
 
 class CheckpointError(ValueError):
     """A checkpoint is unsafe, damaged, or not of the network that it is loaded into."""
+
+
+class ExportError(ValueError):
+    """An enhancer cannot be exported, or what was exported does not compute the same."""
 
 
 class MissingExtraError(ImportError):

@@ -20,8 +20,9 @@ class Capabilities:
         scale: Output height and width over input height and width.
         size_divisor: Input height and width must be multiples of it; :func:`pad_to_requirements` provides that.
         min_size: Smallest input height and width, in pixels, that the network itself accepts.
-        global_context: The result at a pixel depends on the whole image (global pooling, full-image scan), so
-            enhancing tiles is not the same as enhancing the image.
+        halo: How far, in input pixels, the result at a pixel looks: tiles that overlap by it give the same result as
+            the whole image. None: it looks at the whole image (global pooling, full-image scan), and tiles are only
+            an approximation.
         differentiable: Gradients flow to the input and to the parameters.
         precisions: Floating types under which the output stays faithful; ``torch.float32`` always is.
     """
@@ -29,7 +30,7 @@ class Capabilities:
     scale: int = 1
     size_divisor: int = 1
     min_size: int = 1
-    global_context: bool = False
+    halo: int | None = 0
     differentiable: bool = True
     precisions: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -49,6 +50,10 @@ class Enhancer(nn.Module, ABC):
     capabilities: Capabilities = Capabilities()
     public_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Regular expressions and replacements, applied in order, that turn the public release's keys into ours."""
+    onnx_refusal: str | None = None
+    """Why it cannot be exported to ONNX; None: it can. On the class, or on the instance where arguments decide."""
+    compile_refusal: str | None = None
+    """Why ``torch.compile`` cannot take it as one graph; None: it can."""
 
     @property
     def scale(self) -> int:

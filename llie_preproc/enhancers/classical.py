@@ -63,7 +63,8 @@ class CLAHE(Enhancer):
         ValueError: ``clip_limit`` or ``grid`` is not positive.
     """
 
-    capabilities = Capabilities(global_context=True, differentiable=False, precisions=(torch.float32,))
+    capabilities = Capabilities(halo=None, differentiable=False, precisions=(torch.float32,))
+    onnx_refusal = compile_refusal = "it computes through OpenCV"
 
     def __init__(self, clip_limit: float = 2.0, grid: int = 8) -> None:
         super().__init__()
@@ -86,6 +87,10 @@ class CLAHE(Enhancer):
         return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
 
 
+# Input pixels beyond the nearest that each interpolation takes in.
+_SUPPORT = {"bicubic": 2, "nearest": 0}
+
+
 @MODELS.register_module()
 class Upscale(Enhancer):
     """Interpolation: the baseline of super-resolution.
@@ -102,9 +107,9 @@ class Upscale(Enhancer):
         super().__init__()
         if scale not in (1, 2, 4):
             raise ValueError(f"scale must be 1, 2 or 4, got {scale}")
-        if mode not in ("bicubic", "nearest"):
+        if mode not in _SUPPORT:
             raise ValueError(f"mode must be 'bicubic' or 'nearest', got {mode!r}")
-        self.capabilities = Capabilities(scale=scale, precisions=(torch.float32,))
+        self.capabilities = Capabilities(scale=scale, halo=_SUPPORT[mode], precisions=(torch.float32,))
         self.mode = mode
 
     def forward(self, image: Tensor) -> Tensor:

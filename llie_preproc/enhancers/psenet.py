@@ -67,7 +67,7 @@ class PSENet(Enhancer):
     """
 
     # Each stride-2 level needs a size above one for its reflection padding: 5 -> 3 -> 2.
-    capabilities = Capabilities(min_size=5, global_context=True, precisions=(torch.float32, torch.bfloat16))
+    capabilities = Capabilities(min_size=5, halo=None, precisions=(torch.float32, torch.bfloat16))
     public_keys = (
         (r"^first_conv\.", "first."),
         (r"^conv1\.", "down1."),

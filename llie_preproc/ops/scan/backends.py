@@ -1,0 +1,130 @@
+"""Which implementations of the selective scan there are, and which one computes a call."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from ...errors import require
+
+VARIABLE = "LLIE_SCAN_BACKEND"
+"""Environment variable that names the backend of every call that does not name one."""
+
+
+@dataclass(frozen=True)
+class ScanBackend:
+    """A backend, as ``llie list --backends`` shows it.
+
+    Attributes:
+        name: What ``backend=`` and ``LLIE_SCAN_BACKEND`` take.
+        devices: Device types that it runs on; empty: every one.
+        about: What it is.
+        missing: Why it cannot run here; None where it can.
+    """
+
+    name: str
+    devices: tuple[str, ...]
+    about: str
+    missing: str | None = None
+
+    @property
+    def available(self) -> bool:
+        return self.missing is None
+
+    @property
+    def reason(self) -> str:
+        """What it is or, where it cannot run, why."""
+        return self.missing or self.about
+
+
+def scan_backends() -> list[ScanBackend]:
+    """Every backend, in the order of preference."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    return [
+        ScanBackend(
+            "triton",
+            ("cuda", "cpu") if interpreted else ("cuda",),
+            "Triton kernels, parallel over chunks of the sequence",
+            _triton_missing(interpreted),
+        ),
+        ScanBackend("mamba_ssm", ("cuda",), "the CUDA kernel of the mamba-ssm package", _mamba_missing()),
+        ScanBackend("numba", ("cpu",), "fused CPU kernel, compiled by Numba when first used", _numba_missing()),
+        ScanBackend("chunked", (), "plain PyTorch, for every device"),
+        ScanBackend("reference", (), "the definition in float64, position by position: for tests"),
+    ]
+
+
+@torch.compiler.assume_constant_result
+def choose_backend(name: str | None, device: str) -> str:
+    """The backend for a call: ``name``, else the environment's, else the first that runs on ``device``, a device type.
+
+    Raises:
+        ValueError: No such backend, or it cannot run here, or not on this kind of device.
+    """
+    name = name or os.environ.get(VARIABLE) or _preferred(device)
+    if name in _ANYWHERE:
+        return name
+    backends = {backend.name: backend for backend in scan_backends()}
+    if name not in backends:
+        raise ValueError(f"no scan backend {name!r}; there are: {', '.join(backends)}")
+    backend = backends[name]
+    if not backend.available:
+        raise ValueError(f"the scan backend {name!r} cannot run here: {backend.missing}")
+    if device not in ("meta", *backend.devices):
+        raise ValueError(
+            f"the scan backend {name!r} runs on {' and '.join(backend.devices)}, not on {device}: leave the choice to "
+            "the library, or name 'chunked'"
+        )
+    return name
+
+
+@functools.cache
+def implementation(name: str) -> Any:
+    """The module with ``forward(problem)`` and ``backward(problem, grad)``."""
+    return import_module(f".{_MODULES[name]}", __package__)
+
+
+_ANYWHERE = ("chunked", "reference")
+_MODULES = {"triton": "gpu", "mamba_ssm": "mamba", "numba": "cpu", "chunked": "chunked", "reference": "reference"}
+
+
+@functools.cache
+def _preferred(device: str) -> str:
+    """The first backend for the device; Triton's interpreter and the reference only on demand."""
+    usual = {"triton": "cuda", "mamba_ssm": "cuda", "numba": "cpu"}
+    found = (b.name for b in scan_backends() if b.available and usual.get(b.name) == device)
+    return next(found, "chunked")
+
+
+def _triton_missing(interpreted: bool) -> str | None:
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    if not interpreted and not torch.cuda.is_available():
+        return "no CUDA device (TRITON_INTERPRET=1 runs it on the CPU, slowly)"
+    return None
+
+
+@functools.cache
+def _mamba_missing() -> str | None:
+    if find_spec("mamba_ssm") is None:
+        return "mamba-ssm is not installed: pip install 'llie-preproc[mamba]' (needs CUDA to build)"
+    try:
+        import_module("mamba_ssm.ops.selective_scan_interface")
+    except Exception as error:
+        # An extension that was built for another torch fails in ways of its own.
+        return f"mamba-ssm does not import: {type(error).__name__}: {error}"
+    return None if torch.cuda.is_available() else "no CUDA device"
+
+
+def _numba_missing() -> str | None:
+    try:
+        require("numba", "the fused CPU scan")
+    except ImportError as error:
+        return str(error)
+    return None

@@ -1,0 +1,389 @@
+"""Fused selective scan for the CPU, compiled by Numba when first used.
+
+A task is one image and one range of channels. It walks the sequence in tiles, whose inputs it gathers into buffers that
+stay in the first-level cache (:func:`load_tile`: any strides, any walk over the pixels, 16 channels or 64), so that the
+innermost loops run over neighbouring channels and become vector instructions. Nothing of size ``L x D x N`` exists: the
+forward pass keeps one state, the backward pass one state per tile and recomputes the states inside a tile.
+
+Compiling takes several seconds, once: Numba keeps the result in the folder of this file (or in ``NUMBA_CACHE_DIR``).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+from numpy.polynomial import Chebyshev, Polynomial
+
+TILE = 32
+BLOCK = 64
+
+
+def _fit(function: Any, domain: tuple[float, float], degree: int) -> tuple[np.float32, ...]:
+    """Power-basis coefficients, lowest first, of the Chebyshev interpolant of ``function``."""
+    fitted = Chebyshev.interpolate(function, degree, domain).convert(kind=Polynomial)
+    return tuple(np.float32(c) for c in fitted.coef)
+
+
+# Within 1e-7 relative: 2^f on [-1/2, 1/2], and log(1 + e) / e on [0, 1].
+_E0, _E1, _E2, _E3, _E4, _E5 = _fit(np.exp2, (-0.5, 0.5), 5)
+_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8, _L9 = _fit(
+    lambda e: np.log1p(e) / np.where(e == 0, 1, e) + (e == 0), (0.0, 1.0), 9
+)
+_ZERO, _ONE, _LOG2E = np.float32(0), np.float32(1), np.float32(math.log2(math.e))
+# Adding it rounds a float32 to an integer, which then stands in the low bits.
+_ROUNDER = np.float32(1.5 * 2**23)
+_LOWEST, _HIGHEST = np.float32(-126), np.float32(128)
+_BIAS, _MANTISSA = np.int32(127), np.int32(23)
+
+# Sums may be reordered and contracted; NaN and infinity keep their meaning.
+_SUMS = {"reassoc", "contract", "nsz"}
+
+
+@intrinsic
+def _bits(typingctx, value):  # type: ignore[no-untyped-def]
+    """The bits of a float32 as an int32."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.bitcast(args[0], context.get_value_type(types.int32))
+
+    return types.int32(types.float32), codegen
+
+
+@intrinsic
+def _from_bits(typingctx, value):  # type: ignore[no-untyped-def]
+    """The float32 that has the bits of an int32."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.bitcast(args[0], context.get_value_type(types.float32))
+
+    return types.float32(types.int32), codegen
+
+
+@numba.njit(error_model="numpy", fastmath={"contract"})
+def _exp2(x):  # type: ignore[no-untyped-def]
+    """2^x; 2^-126 below it. Without its own flags it would inherit the caller's, and reassociation undo the rounding."""
+    x = _LOWEST if x < _LOWEST else x
+    x = _HIGHEST if x > _HIGHEST else x
+    shifted = x + _ROUNDER
+    f = x - (shifted - _ROUNDER)
+    power = _E0 + f * (_E1 + f * (_E2 + f * (_E3 + f * (_E4 + f * _E5)))))
+    return power * _from_bits((_bits(shifted) + _BIAS) << _MANTISSA)
+
+
+@numba.njit(error_model="numpy")
+def _softplus(x):  # type: ignore[no-untyped-def]
+    """log(1 + e^x)."""
+    e = _exp2(-abs(x) * _LOG2E)
+    tail = _L5 + e * (_L6 + e * (_L7 + e * (_L8 + e * _L9)))
+    log1p = e * (_L0 + e * (_L1 + e * (_L2 + e * (_L3 + e * (_L4 + e * tail)))))
+    return (x if x > _ZERO else x * _ZERO) + log1p
+
+
+@numba.njit(error_model="numpy")
+def _pixel(position, direction, length, width):  # type: ignore[no-untyped-def]
+    """Where a walk is: 0 row by row, 1 column by column, 2 and 3 the same from the end."""
+    if direction >= 2:
+        position = length - 1 - position
+    if direction % 2 == 0:
+        return position
+    height = length // width
+    return position % height * width + position // height
+
+
+@numba.njit(error_model="numpy", fastmath=_SUMS)
+def _finish_step(step, raw, bias, softplus, count, width):  # type: ignore[no-untyped-def]
+    """``step = softplus(raw + bias)``, in place on ``step``, keeping the argument in ``raw``."""
+    for t in range(count):
+        for i in range(width):
+            raw[t, i] += bias[i]
+        if softplus:
+            for i in range(width):
+                step[t, i] = _softplus(raw[t, i])
+        else:
+            for i in range(width):
+                step[t, i] = raw[t, i]
+
+
+@numba.njit(error_model="numpy", fastmath=_SUMS)
+def _project(raw, low, weight, count, width):  # type: ignore[no-untyped-def]
+    """``raw = low @ weight``: the step of each channel from its low-rank form."""
+    for t in range(count):
+        for i in range(width):
+            raw[t, i] = _ZERO
+        for r in range(weight.shape[0]):
+            value = low[t, r]
+            for i in range(width):
+                raw[t, i] += value * weight[r, i]
+
+
+@numba.njit(error_model="numpy")
+def _gather(tile, source, b, pixels, count, g, first, width):  # type: ignore[no-untyped-def]
+    for t in range(count):
+        for i in range(width):
+            tile[t, i] = source[b, pixels[t], g, first + i]
+
+
+@numba.njit(error_model="numpy")
+def _scatter(tile, target, b, pixels, count, g, first, width, add):  # type: ignore[no-untyped-def]
+    for t in range(count):
+        for i in range(width):
+            if add:
+                target[b, pixels[t], g, first + i] += tile[t, i]
+            else:
+                target[b, pixels[t], g, first + i] = tile[t, i]
+
+
+@numba.njit(error_model="numpy", fastmath=_SUMS)
+def _multiply(product, left, right, count, width):  # type: ignore[no-untyped-def]
+    for t in range(count):
+        for i in range(width):
+            product[t, i] = left[t, i] * right[t, i]
+
+
+@numba.njit(error_model="numpy", fastmath=_SUMS)
+def _advance(state, A, B, C, step, update, y, count, width):  # type: ignore[no-untyped-def]
+    """``h = 2^(step A) h + update B``; ``y += C h``."""
+    for t in range(count):
+        for n in range(A.shape[0]):
+            b, c = B[t, n], C[t, n]
+            for i in range(width):
+                h = _exp2(step[t, i] * A[n, i]) * state[n, i] + update[t, i] * b
+                state[n, i] = h
+                y[t, i] += c * h
+
+
+@numba.njit(error_model="numpy", fastmath=_SUMS)
+def _advance_keeping(states, decays, A, B, step, update, count, width):  # type: ignore[no-untyped-def]
+    """:func:`_advance` without output: ``states[t + 1]`` is the state after position t, ``decays[t]`` its factor."""
+    for t in range(count):
+        for n in range(A.shape[0]):
+            b = B[t, n]
+            for i in range(width):
+                decay = _exp2(step[t, i] * A[n, i])
+                decays[t, n, i] = decay
+                states[t + 1, n, i] = decay * states[t, n, i] + update[t, i] * b
+
+
+@numba.njit(error_model="numpy", fastmath=_SUMS)
+def _retreat(carry, states, decays, A, B, C, step, u, grad, dA, dB, dC, dstep, du, count, width):  # type: ignore[no-untyped-def]
+    """The adjoint of :func:`_advance`. ``A`` here is not scaled by log2(e)."""
+    for t in range(count - 1, -1, -1):
+        for n in range(A.shape[0]):
+            b, c = B[t, n], C[t, n]
+            sum_b, sum_c = _ZERO, _ZERO
+            for i in range(width):
+                g = carry[n, i] + grad[t, i] * c
+                decay = decays[t, n, i]
+                through = g * decay
+                by_decay = through * states[t, n, i]
+                sum_c += grad[t, i] * states[t + 1, n, i]
+                sum_b += g * step[t, i] * u[t, i]
+                dA[n, i] += by_decay * step[t, i]
+                dstep[t, i] += by_decay * A[n, i] + g * b * u[t, i]
+                du[t, i] += g * b * step[t, i]
+                carry[n, i] = through
+            dB[t, n] += sum_b
+            dC[t, n] += sum_c
+
+
+@numba.njit(error_model="numpy", fastmath=_SUMS)
+def _retreat_step(dstep, raw, low, weight, dlow, dweight, dbias, softplus, count, width):  # type: ignore[no-untyped-def]
+    """From the gradient of the step to that of softplus' argument (in place), of the bias, and of the low-rank form."""
+    for t in range(count):
+        if softplus:
+            for i in range(width):
+                dstep[t, i] /= _ONE + _exp2(-raw[t, i] * _LOG2E)
+        for i in range(width):
+            dbias[i] += dstep[t, i]
+        for r in range(weight.shape[0]):
+            value, total = low[t, r], _ZERO
+            for i in range(width):
+                total += dstep[t, i] * weight[r, i]
+                dweight[r, i] += value * dstep[t, i]
+            dlow[t, r] += total
+
+
+@numba.njit(error_model="numpy", fastmath=_SUMS)
+def _add_skip(y, skip, u, count, width):  # type: ignore[no-untyped-def]
+    for t in range(count):
+        for i in range(width):
+            y[t, i] = skip[i] * u[t, i]
+
+
+@numba.njit(error_model="numpy", fastmath=_SUMS)
+def _retreat_skip(du, dskip, skip, u, grad, count, width):  # type: ignore[no-untyped-def]
+    for t in range(count):
+        for i in range(width):
+            du[t, i] = skip[i] * grad[t, i]
+            dskip[i] += u[t, i] * grad[t, i]
+
+
+@numba.njit(error_model="numpy")
+def _load_step(step, raw, low, delta, weight, bias, softplus, b, pixels, count, g, first, width):  # type: ignore[no-untyped-def]
+    rank = weight.shape[0]
+    if rank:
+        _gather(low, delta, b, pixels, count, g, 0, rank)
+        _project(raw, low, weight, count, width)
+    else:
+        _gather(raw, delta, b, pixels, count, g, first, width)
+    _finish_step(step, raw, bias, softplus, count, width)
+
+
+@numba.njit(error_model="numpy")
+def _tile(width):  # type: ignore[no-untyped-def]
+    return np.empty((TILE, width), np.float32)
+
+
+@numba.njit(error_model="numpy")
+def _columns(matrix, first, width):  # type: ignore[no-untyped-def]
+    """A contiguous copy, ``BLOCK`` wide."""
+    part = np.zeros((matrix.shape[0], BLOCK), np.float32)
+    part[:, :width] = matrix[:, first : first + width]
+    return part
+
+
+_TASK = (
+    "int64, int64, int64, float32[:,:,:,:], float32[:,:,:,:], float32[:,:,::1], float32[:,::1], float32[:,:,::1], "
+    "float32[:,:,:,:], float32[:,:,:,:], float32[:,::1], int64[::1], int64, boolean"
+)
+
+
+def _forward_task(b, begin, end, u, delta, weight, bias, A, B, C, skip, directions, columns, softplus, y):  # type: ignore[no-untyped-def]
+    """Scan the channels ``begin`` to ``end`` of image ``b`` in every direction, into ``y``.
+
+    Arrays as :class:`llie_preproc.ops.scan.problem.Problem` has them, but ``weight`` is ``(G, R, D)`` and ``A``
+    ``(G, N, D)``. Where ``u`` has one group for all, ``y`` is the sum over the directions.
+    """
+    length, groups, states = B.shape[1], B.shape[2], B.shape[3]
+    shared = u.shape[2] == 1
+    pixels = np.empty(TILE, np.int64)
+    u_tile, y_tile, raw, step, update = _tile(BLOCK), _tile(BLOCK), _tile(BLOCK), _tile(BLOCK), _tile(BLOCK)
+    low, B_tile, C_tile = _tile(weight.shape[1]), _tile(states), _tile(states)
+    for first in range(begin, end, BLOCK):
+        width = min(BLOCK, end - first)
+        for g in range(groups):
+            source = 0 if shared else g
+            A_part, weight_part = _columns(A[g], first, width) * _LOG2E, _columns(weight[g], first, width)
+            bias_part, skip_part = bias[g, first : first + width], skip[g, first : first + width]
+            state = np.zeros((states, BLOCK), np.float32)
+            for start in range(0, length, TILE):
+                count = min(TILE, length - start)
+                for t in range(count):
+                    pixels[t] = _pixel(start + t, directions[g], length, columns)
+                _gather(u_tile, u, b, pixels, count, source, first, width)
+                _gather(B_tile, B, b, pixels, count, g, 0, states)
+                _gather(C_tile, C, b, pixels, count, g, 0, states)
+                _load_step(
+                    step, raw, low, delta, weight_part, bias_part, softplus, b, pixels, count, g, first, width
+                )
+                _multiply(update, step, u_tile, count, width)
+                _add_skip(y_tile, skip_part, u_tile, count, width)
+                _advance(state, A_part, B_tile, C_tile, step, update, y_tile, count, width)
+                _scatter(y_tile, y, b, pixels, count, source, first, width, shared and g > 0)
+
+
+def _backward_task(  # type: ignore[no-untyped-def]
+    b, begin, end, u, delta, weight, bias, A, B, C, skip, directions, columns, softplus, grad,
+    du, ddelta, dweight, dbias, dA, dB, dC, dskip,
+):  # fmt: skip
+    """Gradients of :func:`_forward_task` for the same channels; all but ``du`` are added to.
+
+    ``dB``, ``dC`` and a low-rank ``ddelta`` sum over channels: tasks that run side by side need their own.
+    """
+    length, groups, states = B.shape[1], B.shape[2], B.shape[3]
+    shared, rank = u.shape[2] == 1, weight.shape[1]
+    tiles = (length + TILE - 1) // TILE
+    pixels = np.empty(TILE, np.int64)
+    u_tile, du_tile, grad_tile = _tile(BLOCK), _tile(BLOCK), _tile(BLOCK)
+    raw, step, dstep, update = _tile(BLOCK), _tile(BLOCK), _tile(BLOCK), _tile(BLOCK)
+    low, B_tile, C_tile = _tile(rank), _tile(states), _tile(states)
+    dlow, dB_tile, dC_tile = _tile(rank), _tile(states), _tile(states)
+    inner = np.empty((TILE + 1, states, BLOCK), np.float32)
+    decays = np.empty((TILE, states, BLOCK), np.float32)
+    for first in range(begin, end, BLOCK):
+        width = min(BLOCK, end - first)
+        # The state before each tile.
+        entries = np.empty((tiles, states, width), np.float32)
+        for g in range(groups):
+            source = 0 if shared else g
+            A_part, weight_part = _columns(A[g], first, width), _columns(weight[g], first, width)
+            A_scaled = A_part * _LOG2E
+            bias_part, skip_part = bias[g, first : first + width], skip[g, first : first + width]
+            dA_part, dweight_part = np.zeros_like(A_part), np.zeros_like(weight_part)
+            dbias_part, dskip_part = np.zeros(width, np.float32), np.zeros(width, np.float32)
+            inner[0] = _ZERO
+            carry = np.zeros((states, BLOCK), np.float32)
+            for visit in range(2 * tiles):
+                returning = visit >= tiles
+                tile = 2 * tiles - 1 - visit if returning else visit
+                start = tile * TILE
+                count = min(TILE, length - start)
+                for t in range(count):
+                    pixels[t] = _pixel(start + t, directions[g], length, columns)
+                _gather(u_tile, u, b, pixels, count, source, first, width)
+                _gather(B_tile, B, b, pixels, count, g, 0, states)
+                _load_step(
+                    step, raw, low, delta, weight_part, bias_part, softplus, b, pixels, count, g, first, width
+                )
+                _multiply(update, step, u_tile, count, width)
+                if returning:
+                    inner[0, :, :width] = entries[tile]
+                else:
+                    entries[tile] = inner[0, :, :width]
+                _advance_keeping(inner, decays, A_scaled, B_tile, step, update, count, width)
+                if not returning:
+                    inner[0] = inner[count]
+                    continue
+                _gather(C_tile, C, b, pixels, count, g, 0, states)
+                _gather(grad_tile, grad, b, pixels, count, source, first, width)
+                _retreat_skip(du_tile, dskip_part, skip_part, u_tile, grad_tile, count, width)
+                dstep[:] = _ZERO
+                dB_tile[:] = _ZERO
+                dC_tile[:] = _ZERO
+                dlow[:] = _ZERO
+                _retreat(
+                    carry, inner, decays, A_part, B_tile, C_tile, step, u_tile, grad_tile,
+                    dA_part, dB_tile, dC_tile, dstep, du_tile, count, width,
+                )  # fmt: skip
+                _retreat_step(
+                    dstep, raw, low, weight_part, dlow, dweight_part, dbias_part, softplus, count, width
+                )
+                _scatter(du_tile, du, b, pixels, count, source, first, width, shared and g > 0)
+                _scatter(dB_tile, dB, b, pixels, count, g, 0, states, True)
+                _scatter(dC_tile, dC, b, pixels, count, g, 0, states, True)
+                if rank:
+                    _scatter(dlow, ddelta, b, pixels, count, g, 0, rank, True)
+                else:
+                    _scatter(dstep, ddelta, b, pixels, count, g, first, width, True)
+            dA[g, :, first : first + width] += dA_part[:, :width]
+            dweight[g, :, first : first + width] += dweight_part[:, :width]
+            dbias[g, first : first + width] += dbias_part
+            dskip[g, first : first + width] += dskip_part
+
+
+def _compiled(task: Callable[..., None], gradients: str) -> Callable[..., None]:
+    signature = f"void({_TASK}, float32[:,:,:,:]{gradients})"
+    return numba.njit(signature, nogil=True, cache=True, error_model="numpy")(task)
+
+
+@functools.cache
+def forward_task() -> Callable[..., None]:
+    """:func:`_forward_task`, compiled."""
+    return _compiled(_forward_task, "")
+
+
+@functools.cache
+def backward_task() -> Callable[..., None]:
+    """:func:`_backward_task`, compiled."""
+    return _compiled(
+        _backward_task,
+        ", float32[:,:,:,:], float32[:,:,:,:], float32[:,:,::1], float32[:,::1], float32[:,:,::1], float32[:,:,:,:], "
+        "float32[:,:,:,:], float32[:,::1]",
+    )

@@ -1,0 +1,196 @@
+"""The public functions: they check shapes and bring a call into the operator's form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .backends import choose_backend
+from .operator import compute
+from .problem import Problem
+
+DIRECTIONS = ("rows", "columns", "rows_reversed", "columns_reversed")
+"""The walks over an image: row by row, column by column, and both from the last pixel to the first."""
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    *,
+    backend: str | None = None,
+) -> Tensor:
+    """The selective scan of Mamba-1 (Gu and Dao, 2023, Eq. 2 with zero-order hold for A and Euler for B).
+
+    With ``dt = delta + delta_bias``, through softplus where asked for, each channel d computes
+
+        h[t] = exp(dt[t, d] A[d]) h[t-1] + dt[t, d] B[t] u[t, d];    y[t, d] = C[t] . h[t] + D[d] u[t, d]
+
+    in float32 whatever the dtypes, under autocast too. Differentiable once, with respect to every tensor.
+
+    Args:
+        u: ``(batch, D, L)``.
+        delta: ``(batch, D, L)``.
+        A: ``(D, N)``, real; negative for a decaying state.
+        B, C: ``(batch, N, L)``, or ``(batch, G, N, L)`` where each of G equal groups of channels has its own.
+        D: ``(D,)``, the skip connection, or None.
+        delta_bias: ``(D,)``, or None.
+        delta_softplus: Apply softplus to the biased step.
+        backend: A name that ``scan_backends()`` lists; by default the environment variable ``LLIE_SCAN_BACKEND``, or the
+            fastest that runs on the device of ``u``.
+
+    Returns:
+        ``y``: ``(batch, D, L)``, dtype of ``u``.
+
+    Raises:
+        TypeError: Not floating point tensors.
+        ValueError: Shapes do not fit, tensors are on different devices, or the backend that is asked for does not exist or
+            cannot run here.
+    """
+    B, C = (x.unsqueeze(1) if isinstance(x, Tensor) and x.ndim == 3 else x for x in (B, C))
+    tensors = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "delta_bias": delta_bias}
+    _check_kind(tensors)
+    batch, channels, length = _unpack(u, "u", "batch, D, L")
+    states = _unpack(A, "A", "D, N")[1]
+    groups = _unpack(B, "B", "batch, G, N, L")[1]
+    if not groups or channels % groups:
+        raise ValueError(f"the {channels} channels of u do not divide into the {groups} groups of B")
+    _check_shapes(
+        tensors,
+        delta=(batch, channels, length),
+        A=(channels, states),
+        B=(batch, groups, states, length),
+        C=(batch, groups, states, length),
+        D=(channels,),
+        delta_bias=(channels,),
+    )
+
+    def grouped(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.reshape(groups, -1, *x.shape[1:])
+
+    def by_position(x: Tensor) -> Tensor:
+        return x.reshape(batch, groups, -1, length).permute(0, 3, 1, 2)
+
+    problem = Problem(
+        by_position(u),
+        by_position(delta),
+        None,
+        grouped(delta_bias),
+        grouped(A),
+        by_position(B),
+        by_position(C),
+        grouped(D),
+        [0] * groups,
+        max(1, length),
+        delta_softplus,
+    )
+    y = compute(problem, choose_backend(backend, u.device.type))
+    return y.permute(0, 2, 3, 1).reshape(batch, channels, length)
+
+
+def selective_scan_2d(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = True,
+    *,
+    delta_weight: Tensor | None = None,
+    directions: Sequence[str] = DIRECTIONS,
+    backend: str | None = None,
+) -> Tensor:
+    """The selective scan over an image along several walks (VMamba's SS2D; Semi-LLIE's, Sec. III-C), summed.
+
+    Every walk k reads the same ``u``, with a step, ``A``, ``B``, ``C`` and ``D`` of its own, and its outputs go back to
+    the pixels that they belong to: ``y = sum_k unwalk_k(selective_scan(walk_k(u), ...))``. The image is not copied for
+    each walk (the ``mamba_ssm`` backend has to), and with ``delta_weight`` neither is the step spelled out.
+
+    Args:
+        u: ``(batch, H, W, D)``.
+        delta: ``(batch, H, W, K, D)`` in pixel order; with ``delta_weight``, ``(batch, H, W, K, R)``.
+        A: ``(K, D, N)``.
+        B, C: ``(batch, H, W, K, N)``, in pixel order.
+        D: ``(K, D)``, or None.
+        delta_bias: ``(K, D)``, or None.
+        delta_softplus: Apply softplus to the biased step.
+        delta_weight: ``(K, D, R)``: the step is ``delta_weight[k] @ delta`` (before bias and softplus).
+        directions: K of ``'rows'``, ``'columns'``, ``'rows_reversed'`` and ``'columns_reversed'``.
+        backend: As for :func:`selective_scan`.
+
+    Returns:
+        ``y``: ``(batch, H, W, D)``, dtype of ``u``.
+
+    Raises:
+        TypeError, ValueError: As :func:`selective_scan`; ValueError also for an unknown direction.
+    """
+    unknown = [d for d in directions if d not in DIRECTIONS]
+    if unknown or not directions:
+        raise ValueError(f"directions must be of {', '.join(DIRECTIONS)}, got {unknown or 'none'}")
+    tensors = {
+        "u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "delta_bias": delta_bias, "delta_weight": delta_weight,
+    }  # fmt: skip
+    _check_kind(tensors)
+    batch, height, width, channels = _unpack(u, "u", "batch, H, W, D")
+    walks, image = len(directions), (batch, height, width)
+    states = _unpack(A, "A", "K, D, N")[2]
+    rank = _unpack(delta_weight, "delta_weight", "K, D, R")[2] if delta_weight is not None else channels
+    _check_shapes(
+        tensors,
+        delta=(*image, walks, rank),
+        A=(walks, channels, states),
+        B=(*image, walks, states),
+        C=(*image, walks, states),
+        D=(walks, channels),
+        delta_bias=(walks, channels),
+        delta_weight=(walks, channels, rank),
+    )
+    problem = Problem(
+        u.reshape(batch, height * width, 1, channels),
+        delta.reshape(batch, height * width, walks, rank),
+        delta_weight,
+        delta_bias,
+        A,
+        B.reshape(batch, height * width, walks, states),
+        C.reshape(batch, height * width, walks, states),
+        D,
+        [DIRECTIONS.index(d) for d in directions],
+        max(1, width),
+        delta_softplus,
+    )
+    y = compute(problem, choose_backend(backend, u.device.type))
+    return y.reshape(batch, height, width, channels)
+
+
+def _check_kind(tensors: Mapping[str, Tensor | None]) -> None:
+    for name, tensor in tensors.items():
+        if tensor is None and name in ("D", "delta_bias", "delta_weight"):
+            continue
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(f"{name} must be a floating point tensor, got {kind}")
+    devices = {tensor.device for tensor in tensors.values() if tensor is not None}
+    if len(devices) > 1:
+        raise ValueError(f"the tensors are on different devices: {', '.join(sorted(map(str, devices)))}")
+
+
+def _unpack(tensor: Tensor, name: str, layout: str) -> torch.Size:
+    if tensor.ndim != len(layout.split(", ")):
+        raise ValueError(f"{name} must be ({layout}), got the shape {tuple(tensor.shape)}")
+    return tensor.shape
+
+
+def _check_shapes(tensors: Mapping[str, Tensor | None], **expected: tuple[int, ...]) -> None:
+    for name, shape in expected.items():
+        tensor = tensors[name]
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"{name} must have the shape {shape}, got {tuple(tensor.shape)}")

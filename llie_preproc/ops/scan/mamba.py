@@ -1,0 +1,44 @@
+"""The CUDA kernel of the mamba-ssm package.
+
+It reads one sequence for each group, so the walks of an image are laid out before it (copies), and the step is spelled
+out. Its gradient is mamba-ssm's own.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import torch
+from torch import Tensor
+
+from .problem import Problem
+
+
+def forward(problem: Problem) -> Tensor:
+    """``y``, like ``u``."""
+    selective_scan_fn = import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
+    p = problem
+    batch, pixels, _, channels = p.u.shape
+    groups, _, states = p.A.shape
+    walks = [p.walk(g) for g in range(groups)]
+
+    def walked(x: Tensor, own: bool = True) -> Tensor:
+        """``(batch, G, last dimension, P)``, each group along its walk."""
+        return torch.stack([x[:, walk, g if own else 0].mT for g, walk in enumerate(walks)], 1).float()
+
+    delta = walked(p.delta)
+    if p.weight is not None:
+        delta = p.weight.float() @ delta
+    y = selective_scan_fn(
+        walked(p.u, own=not p.shared).flatten(1, 2),
+        delta.flatten(1, 2),
+        p.A.float().reshape(groups * channels, states),
+        walked(p.B),
+        walked(p.C),
+        None if p.skip is None else p.skip.float().flatten(),
+        delta_bias=None if p.bias is None else p.bias.float().flatten(),
+        delta_softplus=p.softplus,
+    )
+    parts = y.unflatten(1, (groups, channels)).unbind(1)
+    placed = [part[..., walk.argsort()].mT for part, walk in zip(parts, walks, strict=True)]
+    return sum(placed[1:], placed[0])[:, :, None] if p.shared else torch.stack(placed, 2)

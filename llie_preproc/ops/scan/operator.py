@@ -1,0 +1,113 @@
+"""The PyTorch operator behind the public functions: one for all backends, with its gradient, shapes and FLOPs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from .backends import implementation
+from .problem import Gradients, Problem
+
+DIFFERENTIABLE = ("reference", "mamba_ssm")
+"""Backends that bring their gradient along and stand outside the operator."""
+
+
+@torch.library.custom_op("llie_preproc::selective_scan", mutates_args=())
+def scan(
+    u: Tensor,
+    delta: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    skip: Tensor | None,
+    directions: Sequence[int],
+    columns: int,
+    softplus: bool,
+    backend: str,
+) -> Tensor:
+    """The ``y`` of a :class:`~llie_preproc.ops.scan.problem.Problem`, in the dtype of ``u``."""
+    problem = Problem(u, delta, weight, bias, A, B, C, skip, list(directions), columns, softplus)
+    y = torch.empty_like(u)
+    return y if not u.numel() else y.copy_(implementation(backend).forward(problem))
+
+
+@torch.library.custom_op("llie_preproc::selective_scan_backward", mutates_args=())
+def scan_backward(
+    grad: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    skip: Tensor | None,
+    directions: Sequence[int],
+    columns: int,
+    softplus: bool,
+    backend: str,
+) -> list[Tensor]:
+    """The gradients of ``y`` with respect to those tensors that are not None, in their order and dtypes."""
+    problem = Problem(u, delta, weight, bias, A, B, C, skip, list(directions), columns, softplus)
+    given = [x for x in problem[:8] if x is not None]
+    if not u.numel():
+        return [torch.zeros_like(x) for x in given]
+    grads: Gradients = implementation(backend).backward(problem, grad)
+    found = [g for g, x in zip(grads, problem[:8], strict=True) if x is not None]
+    return [torch.empty_like(x).copy_(g) for g, x in zip(found, given, strict=True)]
+
+
+@scan.register_fake
+def _(u: Tensor, *rest: Any) -> Tensor:
+    return torch.empty_like(u)
+
+
+@scan_backward.register_fake
+def _(grad: Tensor, *inputs: Any) -> list[Tensor]:
+    return [torch.empty_like(x) for x in inputs[:8] if x is not None]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:8])
+    ctx.settings = inputs[8:]
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    tensors = ctx.saved_tensors
+    grads = iter(scan_backward(grad, *tensors, *ctx.settings))
+    return (*(None if x is None else next(grads) for x in tensors), None, None, None, None)
+
+
+scan.register_autograd(_differentiate, setup_context=_save)
+
+
+@register_flop_formula(torch.ops.llie_preproc.selective_scan)
+def scan_flops(u_shape: Any, delta_shape: Any, weight: Any, bias: Any, A_shape: Any, *_: Any, **__: Any) -> int:
+    """``9 batch L D N`` for each group, the formula that the literature counts Mamba networks with.
+
+    The projection of a low-rank step, ``2 batch L D R`` for each group, is a matrix product and counted as one.
+    """
+    groups, channels, states = A_shape
+    pixels = u_shape[0] * u_shape[1]
+    rank = delta_shape[-1] if weight is not None else 0
+    return pixels * groups * channels * (9 * states + 2 * rank)
+
+
+@register_flop_formula(torch.ops.llie_preproc.selective_scan_backward)
+def scan_backward_flops(grad_shape: Any, *shapes: Any, **kwargs: Any) -> int:
+    """Twice the forward pass, as usual."""
+    return 2 * scan_flops(*shapes, **kwargs)
+
+
+def compute(problem: Problem, backend: str) -> Tensor:
+    """``y``, like ``u``, by a backend that :func:`~llie_preproc.ops.scan.backends.choose_backend` chose."""
+    if backend in DIFFERENTIABLE:
+        with torch.autocast(problem.u.device.type, enabled=False):
+            return implementation(backend).forward(problem).to(problem.u.dtype)
+    return scan(*problem, backend)
