@@ -19,8 +19,10 @@ from tqdm import tqdm
 from . import video
 from .batch import Job, Plan, check_targets, enhance_files, plan_jobs
 from .checkpoints import default_weights, load_checkpoint, save_state_dict, shipped_weights
-from .enhancers.base import Enhancer
+from .complexity import complexity
+from .enhancers import Cascade, Enhancer
 from .errors import MissingExtraError
+from .export import export_onnx
 from .inference import DEFAULT_WEIGHTS, build_enhancer, enhance
 from .pictures import SUFFIXES
 from .registry import enhancer_classes
@@ -30,6 +32,7 @@ COMMANDS = "llie_preproc.commands"
 """Entry-point group of further subcommands: functions that take argparse's subparsers and add one."""
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+_LISTED_SIZE = 256
 
 _ENHANCE_HELP = """\
 Enhance a picture, a folder tree of pictures, or a video.
@@ -85,6 +88,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     _add_enhance(commands)
     _add_list(commands)
     _add_convert(commands)
+    _add_export(commands)
     for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
         if entry.name in arguments[:1]:
             entry.load()(commands)
@@ -125,6 +129,7 @@ def _add_enhance(commands: Any) -> None:
 
 def _add_list(commands: Any) -> None:
     parser = commands.add_parser("list", help="list the enhancers and their weights")
+    parser.add_argument("--backends", action="store_true", help="list what can compute the selective scan instead")
     parser.set_defaults(run=_list)
 
 
@@ -139,6 +144,24 @@ def _add_convert(commands: Any) -> None:
     parser.add_argument("--enhancer", required=True, help="whose weights SRC holds, for example PSENet")
     parser.add_argument("--overwrite", action="store_true", help="replace DST where it exists")
     parser.set_defaults(run=_convert)
+
+
+def _add_export(commands: Any) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write an enhancer as an ONNX graph",
+        description="Write an enhancer as an ONNX graph that takes any size that the enhancer does (or only the one "
+        "given), after ONNX Runtime computed the same with it as PyTorch.",
+    )
+    parser.add_argument("dst", metavar="DST", help="the file to write, ending in .onnx")
+    parser.add_argument("--enhancer", required=True, help="a name that 'llie list' shows")
+    parser.add_argument(
+        "--checkpoint", default=DEFAULT_WEIGHTS, help="shipped weights, a file, or a URL that ends in '#sha256=...'"
+    )
+    parser.add_argument("--height", type=_positive, help="the only height that the graph takes (with --width)")
+    parser.add_argument("--width", type=_positive, help="the only width that the graph takes (with --height)")
+    parser.add_argument("--overwrite", action="store_true", help="replace DST where it exists")
+    parser.set_defaults(run=_export)
 
 
 def _positive(text: str) -> int:
@@ -161,7 +184,7 @@ def _enhance(args: argparse.Namespace) -> int:
     )
     if not plan.jobs and not plan.skipped:
         raise ValueError(f"{args.src} holds no pictures ({plan.ignored} other files)")
-    enhancer = _trained_enhancer(args)
+    enhancer = _to_device(_trained_enhancer(args), args.device)
     # Finds out what cannot run before any file is touched.
     enhance(np.zeros((1, 1, 3), np.uint8), enhancer, precision=args.precision)
     options = {k: getattr(args, k) for k in ("batch_size", "precision", "ignore_orientation")}
@@ -209,16 +232,26 @@ def _enhance_videos(plan: Plan, enhancer: Enhancer, options: dict[str, Any]) -> 
 
 
 def _trained_enhancer(args: argparse.Namespace) -> Enhancer:
-    """The enhancer that the options name, on its device; never with random weights."""
+    """The enhancer that the options name; never with random weights."""
     enhancer = _build(args.enhancer, args.checkpoint)
-    trained = args.checkpoint != DEFAULT_WEIGHTS or default_weights(type(enhancer).__name__) is not None
-    if not trained and any(True for _ in enhancer.parameters()):
+    if args.checkpoint == DEFAULT_WEIGHTS and not _comes_trained(enhancer):
         raise ValueError(f"{args.enhancer} has no shipped weights: name some with --checkpoint")
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return enhancer
+
+
+def _to_device(enhancer: Enhancer, name: str | None) -> Enhancer:
+    device = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return enhancer.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
+
+
+def _comes_trained(enhancer: Enhancer) -> bool:
+    """Whether an enhancer built by name has shipped weights or needs none; a cascade: whether all its members do."""
+    if isinstance(enhancer, Cascade):
+        return all(_comes_trained(member) for member in enhancer.members)
+    return default_weights(type(enhancer).__name__) is not None or not any(True for _ in enhancer.parameters())
 
 
 def _build(name: str, checkpoint: str | None) -> Enhancer:
@@ -229,39 +262,87 @@ def _build(name: str, checkpoint: str | None) -> Enhancer:
 
 
 def _list(args: argparse.Namespace) -> int:
-    rows = [("ENHANCER", "PARAMETERS", "SCALE", "WEIGHTS", "LICENCE OF WEIGHTS")]
-    for name in sorted(enhancer_classes()):
-        rows += _rows(name)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    _print_table(_backends() if args.backends else _enhancers())
     return 0
 
 
-def _rows(name: str) -> list[tuple[str, str, str, str, str]]:
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _enhancers() -> list[tuple[str, ...]]:
+    size = f"{_LISTED_SIZE}x{_LISTED_SIZE}"
+    rows: list[tuple[str, ...]] = [("ENHANCER", "PARAMETERS", f"MACS@{size}", "SCALE", "WEIGHTS", "LICENCE OF WEIGHTS")]
+    for name in sorted(enhancer_classes()):
+        rows += _rows(name)
+    return rows
+
+
+def _rows(name: str) -> list[tuple[str, ...]]:
     """A line for each set of weights, or one for an enhancer that has or needs none."""
     try:
         enhancer = build_enhancer(name, checkpoint=None)
     except MissingExtraError as error:
-        return [(name, "?", "?", str(error), "-")]
-    parameters = sum(p.numel() for p in enhancer.parameters())
-    described = (name, f"{parameters:,}", str(enhancer.scale))
+        return [(name, "?", "?", "?", str(error), "-")]
+    size = complexity(enhancer, _LISTED_SIZE, _LISTED_SIZE)
+    described = (name, f"{size.parameters:,}", _abbreviated(size.macs), str(enhancer.scale))
     shipped = [
         (f"{w.name} (default)" if w.default else w.name, w.licence) for w in shipped_weights() if w.enhancer == name
     ]
-    return [(*described, *weights) for weights in shipped or [("none shipped" if parameters else "not needed", "-")]]
+    return [(*described, *weights) for weights in shipped or [(_without_own_weights(enhancer), "-")]]
+
+
+def _without_own_weights(enhancer: Enhancer) -> str:
+    if isinstance(enhancer, Cascade):
+        return "its members'"
+    return "none shipped" if any(True for _ in enhancer.parameters()) else "not needed"
+
+
+def _abbreviated(count: int | None) -> str:
+    """With the letter of a power of ten: 1770595434 is ``1.77 G``. None is ``-``."""
+    if count is None:
+        return "-"
+    for unit, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= unit:
+            return f"{count / unit:.2f} {letter}"
+    return str(count)
+
+
+def _backends() -> list[tuple[str, ...]]:
+    from .ops import scan_backends
+
+    rows = [(b.name, "yes" if b.available else "no", b.reason) for b in scan_backends()]
+    return [("BACKEND", "AVAILABLE", "ABOUT"), *rows]
 
 
 def _convert(args: argparse.Namespace) -> int:
-    target = Path(args.dst)
-    check_targets([Job(Path(args.src), target)], [".safetensors"])
-    if os.path.lexists(target) and not args.overwrite:
-        raise ValueError(f"{target} exists already: --overwrite replaces it")
+    target = _free_target(args, args.src, ".safetensors")
     enhancer = _build(args.enhancer, None)
     report = load_checkpoint(enhancer, args.src)
     digest = save_state_dict(enhancer.state_dict(), target, {"enhancer": type(enhancer).__name__})
     print(f"{report}; wrote {target}, sha256 {digest}")
     return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    if (args.height is None) != (args.width is None):
+        raise ValueError("--height and --width go together")
+    target = _free_target(args, args.checkpoint, ".onnx")
+    size = (args.height, args.width) if args.height else None
+    export_onnx(_trained_enhancer(args), target, size=size)
+    print(f"wrote {target}, which takes {f'{size[0]}x{size[1]}' if size else 'any size'}; ONNX Runtime agrees")
+    return 0
+
+
+def _free_target(args: argparse.Namespace, source: str, suffix: str) -> Path:
+    """``args.dst``, where it may be written."""
+    target = Path(args.dst)
+    check_targets([Job(Path(source), target)], [suffix])
+    if os.path.lexists(target) and not args.overwrite:
+        raise ValueError(f"{target} exists already: --overwrite replaces it")
+    return target
 
 
 if __name__ == "__main__":

@@ -90,7 +90,8 @@ def enhance(
     Raises:
         TypeError: Neither arrays nor tensors, or another dtype.
         ValueError: A wrong shape, channel number, channel order, batch size or precision.
-        ImageError: A float image with values outside [0, 1], or that are not finite.
+        ImageError: A float image with values outside [0, 1], or that are not finite; or the enhancer's result is not
+            finite.
     """
     if channel_order not in ("rgb", "bgr"):
         raise ValueError(f"channel_order must be 'rgb' or 'bgr', got {channel_order!r}")
@@ -106,8 +107,11 @@ def enhance(
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             units = [_to_unit(singles[i], i, channel_order, target) for i in chosen]
-            for i, unit in zip(chosen, enhance_batch(units, network, precision=precision), strict=True):
-                results[i] = _from_unit(unit, singles[i], channel_order)
+            # Clamped after the check: it would turn an infinity into a valid value.
+            enhanced = enhance_batch(units, network, clamp=False, precision=precision)
+            for i, unit in zip(chosen, enhanced, strict=True):
+                _check_result(unit, i, network, precision)
+                results[i] = _from_unit(unit.clamp(0, 1), singles[i], channel_order)
     return _like(images, results)
 
 
@@ -251,6 +255,13 @@ def _check_range(image: Tensor, index: int) -> None:
         raise ImageError(
             f"image {index}: float images must be in [0, 1], got [{low:.4g}, {high:.4g}]; divide by 255 or pass uint8"
         )
+
+
+def _check_result(unit: Tensor, index: int, enhancer: Enhancer, precision: str) -> None:
+    # The extremes are NaN where any value is, and come ten times as fast as a test of each value.
+    if not torch.stack(torch.aminmax(unit)).isfinite().all():
+        name = type(enhancer).__name__
+        raise ImageError(f"image {index}: the result of {name} under {precision} is not finite (NaN or infinity)")
 
 
 def _from_unit(unit: Tensor, like: np.ndarray | Tensor, channel_order: str) -> np.ndarray | Tensor:

@@ -100,7 +100,9 @@ class TransformRegistry(Registry):
         return found
 
 
-MODELS = Registry("model", ["llie_preproc.enhancers", "llie_preproc.detection", "training.methods"])
+MODELS = Registry(
+    "model", ["llie_preproc.enhancers", "llie_preproc.detection", "training.methods", "training.discriminators"]
+)
 TRANSFORMS = TransformRegistry("transform", ["llie_preproc.detection", "training.datasets"])
 DATASETS = Registry("dataset", ["training.datasets"])
 METRICS = Registry("metric", ["detection_eval.metrics"])

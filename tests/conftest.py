@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    # Triton decides when it is imported whether its interpreter runs the kernels.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+from command import llie as llie
 
 
 @pytest.fixture(scope="session")

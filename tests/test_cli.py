@@ -11,46 +11,23 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from command import Run, one_line
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llie_preproc import batch, cli, enhance
-from llie_preproc.checkpoints import default_weights, shipped_weights
+from llie_preproc.checkpoints import default_weights
 from llie_preproc.enhancers import Enhancer, Identity, PSENet
 from llie_preproc.errors import MissingExtraError
 from llie_preproc.pictures import Picture, read_picture, write_picture
-from llie_preproc.registry import MODELS, enhancer_classes
+from llie_preproc.registry import MODELS
 from llie_preproc.video import enhance_video
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def llie(capsys: pytest.CaptureFixture) -> Run:
-    """Runs the command inside this process."""
-
-    def run(*arguments: object) -> Result:
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as error:
-            code = int(error.code or 0)
-        return Result(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture
@@ -73,14 +50,6 @@ def make(path: Path, pixels: np.ndarray | None = None) -> Path:
 
 def files(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
-
-
-def one_line(result: Result, *parts: str) -> None:
-    """A user's error: status 2, and one line on stderr that holds ``parts``, without a traceback."""
-    assert result.code == 2
-    assert re.fullmatch(r"llie: error: [^\n]+\n", result.err)
-    for part in parts:
-        assert part in result.err
 
 
 # pictures and trees
@@ -511,19 +480,7 @@ def test_enhance_works_without_any_extra(tmp_path: Path) -> None:
     assert np.array_equal(read_picture(tmp_path / "out.png").pixels, levels())
 
 
-# list and convert
-
-
-def test_list_shows_the_registry_and_the_index(llie: Run) -> None:
-    lines = llie("list").out.splitlines()[1:]
-    rows = {re.split(r"\s{2,}", line)[0]: re.split(r"\s{2,}", line) for line in lines}
-    assert rows.keys() == enhancer_classes().keys()
-    assert rows["PSENet"][1:3] == ["15,251", "1"]
-    assert rows["Upscale"][1:4] == ["0", "2", "not needed"]
-    for shipped in shipped_weights():
-        line = next(line for line in lines if re.search(rf"\b{shipped.name}\b", line))
-        assert line.startswith(shipped.enhancer)
-        assert line.endswith(shipped.licence)
+# convert
 
 
 def test_converted_public_weights_reproduce_the_public_outputs(llie: Run, tmp_path: Path, shared_data: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import math
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -17,6 +21,7 @@ from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.enhancers import CLAHE, Capabilities, Enhancer, GammaCorrection, PSENet, Upscale, pad_to_requirements
+from llie_preproc.errors import ImageError
 from llie_preproc.inference import enhance_batch
 from llie_preproc.ops import inverse_gamma
 from llie_preproc.registry import enhancer_classes
@@ -137,6 +142,110 @@ def test_declared_precisions_are_faithful(name: str) -> None:
 @every_enhancer
 def test_float32_is_always_declared(name: str) -> None:
     assert torch.float32 in built(name).capabilities.precisions
+
+
+@every_enhancer
+def test_a_state_dict_makes_another_one_the_same(name: str) -> None:
+    torch.manual_seed(1)
+    other = build_enhancer(name, checkpoint=None)
+    other.load_state_dict(built(name).state_dict())
+    assert torch.equal(enhance(picture(24, 32), other), enhance(picture(24, 32), built(name)))
+
+
+@every_enhancer
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_copies_are_the_same(name: str, duplicate: Callable[[Enhancer], Enhancer]) -> None:
+    expected = enhance(picture(24, 32), built(name))
+    other = duplicate(built(name))
+    assert other.capabilities == built(name).capabilities
+    assert torch.equal(enhance(picture(24, 32), other), expected)
+
+
+@every_enhancer
+@pytest.mark.filterwarnings("ignore:Dynamo does not know")
+def test_it_compiles_as_one_graph_or_says_why_not(name: str) -> None:
+    network = copy.deepcopy(built(name))
+    image = pad_to_requirements(picture(24, 32)[None], network.capabilities)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    torch.compiler.reset()
+    if network.compile_refusal is not None:
+        with pytest.raises(Exception, match=r"."), torch.no_grad():
+            compiled(image)
+        return
+    with torch.no_grad():
+        assert torch.allclose(compiled(image), network(image), atol=1e-5)
+
+
+def required(length: int, capabilities: Capabilities) -> int:
+    """The least size from ``length`` on that the network itself takes."""
+    return math.ceil(max(length, capabilities.min_size) / capabilities.size_divisor) * capabilities.size_divisor
+
+
+@every_enhancer
+@pytest.mark.parametrize("size", [(1, 1), (1, 33), (40, 56)])
+def test_the_network_takes_the_sizes_that_it_declares(name: str, size: tuple[int, int]) -> None:
+    network = built(name)
+    height, width = (required(n, network.capabilities) for n in size)
+    with torch.no_grad():
+        result = network(picture(height, width)[None])
+    assert result.shape == (1, 3, network.scale * height, network.scale * width)
+    assert torch.isfinite(result).all()
+
+
+FAR = 40
+
+
+@every_enhancer
+def test_the_result_at_a_pixel_looks_as_far_as_declared(name: str) -> None:
+    network = built(name)
+    capabilities = network.capabilities
+    if not capabilities.differentiable:
+        assert looks_further_by_difference(network)
+        return
+    # Of a corner region, so that most of the picture is far; not the corner itself, which some see by reflection.
+    size, at = required(96, capabilities), 20
+    image = picture(size, size)[None].requires_grad_()
+    result = network(image)[..., network.scale * at, network.scale * at]
+    (gradient,) = torch.autograd.grad(result.sum(), image)
+    seen = gradient[0].abs().sum(0) > 0
+    offsets = (torch.arange(size) - at).abs()
+    distance = torch.maximum(offsets[:, None], offsets)
+    if capabilities.halo is None:
+        assert seen[distance > FAR].any()
+    else:
+        assert capabilities.halo < FAR
+        assert seen[distance <= capabilities.halo].any()
+        assert not seen[distance > capabilities.halo].any()
+
+
+def looks_further_by_difference(network: Enhancer) -> bool:
+    """Whether pixels further than ``FAR`` change a result, in a picture whose eighths are larger than that."""
+    first, second = picture(512, 512), picture(512, 512)
+    at = 60
+    second[:, at + FAR + 1 :], second[:, :, at + FAR + 1 :] = 0.9, 0.9
+    return not torch.equal(*(enhance(image, network)[:, at, at] for image in (first, second)))
+
+
+@every_enhancer
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_pictures_that_are_not_finite_are_refused(name: str, value: float) -> None:
+    image = picture(16, 24)
+    image[1, 2, 3] = value
+    with pytest.raises(ImageError, match="not finite"):
+        enhance(image, built(name))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_result_that_is_not_finite_is_reported(value: float) -> None:
+    class Broken(Enhancer):
+        def forward(self, image: Tensor) -> Tensor:
+            return torch.where(image > 0.9, value, image)
+
+    good, bad = picture(16, 24), picture(16, 24)
+    bad[0, 5, 6] = 1
+    assert torch.equal(enhance(good, Broken()), good)
+    with pytest.raises(ImageError, match="image 1: the result of Broken under float32 is not finite"):
+        enhance([good, bad], Broken())
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,16 +1,28 @@
 """The enhancement networks and baselines, one file a system."""
 
 from .base import Capabilities, Enhancer, pad_to_requirements
+from .cascade import Cascade
 from .classical import CLAHE, GammaCorrection, Identity, Upscale
+from .collaba import CollaBA
+from .iaml import IAMLUNet
 from .psenet import PSENet
+from .sci import SCI
+from .semi_llie import SemiLLIE
+from .zero_dce import ZeroDCE
 
 __all__ = [
     "CLAHE",
+    "SCI",
     "Capabilities",
+    "Cascade",
+    "CollaBA",
     "Enhancer",
     "GammaCorrection",
+    "IAMLUNet",
     "Identity",
     "PSENet",
+    "SemiLLIE",
     "Upscale",
+    "ZeroDCE",
     "pad_to_requirements",
 ]

@@ -97,9 +97,7 @@ def _solve(decay: Tensor, update: Tensor, entry: Tensor) -> Tensor:
     return states
 
 
-def _adjoint(
-    p: Problem, g: int, chunk: _Chunk, entry: Tensor, carry: Tensor, grad: Tensor, grads: Gradients
-) -> Tensor:
+def _adjoint(p: Problem, g: int, chunk: _Chunk, entry: Tensor, carry: Tensor, grad: Tensor, grads: Gradients) -> Tensor:
     """Add a chunk's gradients to ``grads``; returns what goes on to the state before the chunk."""
     states = _solve(chunk.decay, chunk.update, entry)
     before = torch.cat([entry[:, None], states[:, :-1]], 1)

@@ -31,11 +31,14 @@ def _fit(function: Any, domain: tuple[float, float], degree: int) -> tuple[np.fl
     return tuple(np.float32(c) for c in fitted.coef)
 
 
-# Within 1e-7 relative: 2^f on [-1/2, 1/2], and log(1 + e) / e on [0, 1].
-_E0, _E1, _E2, _E3, _E4, _E5 = _fit(np.exp2, (-0.5, 0.5), 5)
-_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8, _L9 = _fit(
-    lambda e: np.log1p(e) / np.where(e == 0, 1, e) + (e == 0), (0.0, 1.0), 9
-)
+def _ratio(function: Any) -> Any:
+    """``(f(x) - f(0)) / x``; no Chebyshev point of an even number of them is 0."""
+    return lambda x: (function(x) - function(0.0)) / x
+
+
+# Fits of the differences from the value at 0: decays close to 1, which a long sequence multiplies up, stay exact.
+_E1, _E2, _E3, _E4, _E5, _E6 = _fit(_ratio(np.exp2), (-0.5, 0.5), 5)
+_L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8, _L9, _L10 = _fit(_ratio(np.log1p), (0.0, 1.0), 9)
 _ZERO, _ONE, _LOG2E = np.float32(0), np.float32(1), np.float32(math.log2(math.e))
 # Adding it rounds a float32 to an integer, which then stands in the low bits.
 _ROUNDER = np.float32(1.5 * 2**23)
@@ -47,47 +50,50 @@ _SUMS = {"reassoc", "contract", "nsz"}
 
 
 @intrinsic
-def _bits(typingctx, value):  # type: ignore[no-untyped-def]
+def _bits(typingctx, value):
     """The bits of a float32 as an int32."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.bitcast(args[0], context.get_value_type(types.int32))
 
     return types.int32(types.float32), codegen
 
 
 @intrinsic
-def _from_bits(typingctx, value):  # type: ignore[no-untyped-def]
+def _from_bits(typingctx, value):
     """The float32 that has the bits of an int32."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.bitcast(args[0], context.get_value_type(types.float32))
 
     return types.float32(types.int32), codegen
 
 
 @numba.njit(error_model="numpy", fastmath={"contract"})
-def _exp2(x):  # type: ignore[no-untyped-def]
-    """2^x; 2^-126 below it. Without its own flags it would inherit the caller's, and reassociation undo the rounding."""
+def _exp2(x):
+    """2^x; 2^-126 below it.
+
+    Without flags of its own it would inherit the caller's, and reassociation undo the rounding.
+    """
     x = _LOWEST if x < _LOWEST else x
     x = _HIGHEST if x > _HIGHEST else x
     shifted = x + _ROUNDER
     f = x - (shifted - _ROUNDER)
-    power = _E0 + f * (_E1 + f * (_E2 + f * (_E3 + f * (_E4 + f * _E5)))))
+    power = _ONE + f * (_E1 + f * (_E2 + f * (_E3 + f * (_E4 + f * (_E5 + f * _E6)))))
     return power * _from_bits((_bits(shifted) + _BIAS) << _MANTISSA)
 
 
 @numba.njit(error_model="numpy")
-def _softplus(x):  # type: ignore[no-untyped-def]
+def _softplus(x):
     """log(1 + e^x)."""
     e = _exp2(-abs(x) * _LOG2E)
-    tail = _L5 + e * (_L6 + e * (_L7 + e * (_L8 + e * _L9)))
-    log1p = e * (_L0 + e * (_L1 + e * (_L2 + e * (_L3 + e * (_L4 + e * tail)))))
+    tail = _L6 + e * (_L7 + e * (_L8 + e * (_L9 + e * _L10)))
+    log1p = e * (_L1 + e * (_L2 + e * (_L3 + e * (_L4 + e * (_L5 + e * tail)))))
     return (x if x > _ZERO else x * _ZERO) + log1p
 
 
 @numba.njit(error_model="numpy")
-def _pixel(position, direction, length, width):  # type: ignore[no-untyped-def]
+def _pixel(position, direction, length, width):
     """Where a walk is: 0 row by row, 1 column by column, 2 and 3 the same from the end."""
     if direction >= 2:
         position = length - 1 - position
@@ -98,7 +104,7 @@ def _pixel(position, direction, length, width):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
-def _finish_step(step, raw, bias, softplus, count, width):  # type: ignore[no-untyped-def]
+def _finish_step(step, raw, bias, softplus, count, width):
     """``step = softplus(raw + bias)``, in place on ``step``, keeping the argument in ``raw``."""
     for t in range(count):
         for i in range(width):
@@ -112,7 +118,7 @@ def _finish_step(step, raw, bias, softplus, count, width):  # type: ignore[no-un
 
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
-def _project(raw, low, weight, count, width):  # type: ignore[no-untyped-def]
+def _project(raw, low, weight, count, width):
     """``raw = low @ weight``: the step of each channel from its low-rank form."""
     for t in range(count):
         for i in range(width):
@@ -124,14 +130,14 @@ def _project(raw, low, weight, count, width):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(error_model="numpy")
-def _gather(tile, source, b, pixels, count, g, first, width):  # type: ignore[no-untyped-def]
+def _gather(tile, source, b, pixels, count, g, first, width):
     for t in range(count):
         for i in range(width):
             tile[t, i] = source[b, pixels[t], g, first + i]
 
 
 @numba.njit(error_model="numpy")
-def _scatter(tile, target, b, pixels, count, g, first, width, add):  # type: ignore[no-untyped-def]
+def _scatter(tile, target, b, pixels, count, g, first, width, add):
     for t in range(count):
         for i in range(width):
             if add:
@@ -141,14 +147,14 @@ def _scatter(tile, target, b, pixels, count, g, first, width, add):  # type: ign
 
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
-def _multiply(product, left, right, count, width):  # type: ignore[no-untyped-def]
+def _multiply(product, left, right, count, width):
     for t in range(count):
         for i in range(width):
             product[t, i] = left[t, i] * right[t, i]
 
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
-def _advance(state, A, B, C, step, update, y, count, width):  # type: ignore[no-untyped-def]
+def _advance(state, A, B, C, step, update, y, count, width):
     """``h = 2^(step A) h + update B``; ``y += C h``."""
     for t in range(count):
         for n in range(A.shape[0]):
@@ -160,7 +166,7 @@ def _advance(state, A, B, C, step, update, y, count, width):  # type: ignore[no-
 
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
-def _advance_keeping(states, decays, A, B, step, update, count, width):  # type: ignore[no-untyped-def]
+def _advance_keeping(states, decays, A, B, step, update, count, width):
     """:func:`_advance` without output: ``states[t + 1]`` is the state after position t, ``decays[t]`` its factor."""
     for t in range(count):
         for n in range(A.shape[0]):
@@ -172,7 +178,7 @@ def _advance_keeping(states, decays, A, B, step, update, count, width):  # type:
 
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
-def _retreat(carry, states, decays, A, B, C, step, u, grad, dA, dB, dC, dstep, du, count, width):  # type: ignore[no-untyped-def]
+def _retreat(carry, states, decays, A, B, C, step, u, grad, dA, dB, dC, dstep, du, count, width):
     """The adjoint of :func:`_advance`. ``A`` here is not scaled by log2(e)."""
     for t in range(count - 1, -1, -1):
         for n in range(A.shape[0]):
@@ -194,7 +200,7 @@ def _retreat(carry, states, decays, A, B, C, step, u, grad, dA, dB, dC, dstep, d
 
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
-def _retreat_step(dstep, raw, low, weight, dlow, dweight, dbias, softplus, count, width):  # type: ignore[no-untyped-def]
+def _retreat_step(dstep, raw, low, weight, dlow, dweight, dbias, softplus, count, width):
     """From the gradient of the step to that of softplus' argument (in place), of the bias, and of the low-rank form."""
     for t in range(count):
         if softplus:
@@ -211,14 +217,14 @@ def _retreat_step(dstep, raw, low, weight, dlow, dweight, dbias, softplus, count
 
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
-def _add_skip(y, skip, u, count, width):  # type: ignore[no-untyped-def]
+def _add_skip(y, skip, u, count, width):
     for t in range(count):
         for i in range(width):
             y[t, i] = skip[i] * u[t, i]
 
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
-def _retreat_skip(du, dskip, skip, u, grad, count, width):  # type: ignore[no-untyped-def]
+def _retreat_skip(du, dskip, skip, u, grad, count, width):
     for t in range(count):
         for i in range(width):
             du[t, i] = skip[i] * grad[t, i]
@@ -226,7 +232,7 @@ def _retreat_skip(du, dskip, skip, u, grad, count, width):  # type: ignore[no-un
 
 
 @numba.njit(error_model="numpy")
-def _load_step(step, raw, low, delta, weight, bias, softplus, b, pixels, count, g, first, width):  # type: ignore[no-untyped-def]
+def _load_step(step, raw, low, delta, weight, bias, softplus, b, pixels, count, g, first, width):
     rank = weight.shape[0]
     if rank:
         _gather(low, delta, b, pixels, count, g, 0, rank)
@@ -237,12 +243,12 @@ def _load_step(step, raw, low, delta, weight, bias, softplus, b, pixels, count, 
 
 
 @numba.njit(error_model="numpy")
-def _tile(width):  # type: ignore[no-untyped-def]
+def _tile(width):
     return np.empty((TILE, width), np.float32)
 
 
 @numba.njit(error_model="numpy")
-def _columns(matrix, first, width):  # type: ignore[no-untyped-def]
+def _columns(matrix, first, width):
     """A contiguous copy, ``BLOCK`` wide."""
     part = np.zeros((matrix.shape[0], BLOCK), np.float32)
     part[:, :width] = matrix[:, first : first + width]
@@ -255,7 +261,7 @@ _TASK = (
 )
 
 
-def _forward_task(b, begin, end, u, delta, weight, bias, A, B, C, skip, directions, columns, softplus, y):  # type: ignore[no-untyped-def]
+def _forward_task(b, begin, end, u, delta, weight, bias, A, B, C, skip, directions, columns, softplus, y):
     """Scan the channels ``begin`` to ``end`` of image ``b`` in every direction, into ``y``.
 
     Arrays as :class:`llie_preproc.ops.scan.problem.Problem` has them, but ``weight`` is ``(G, R, D)`` and ``A``
@@ -280,16 +286,14 @@ def _forward_task(b, begin, end, u, delta, weight, bias, A, B, C, skip, directio
                 _gather(u_tile, u, b, pixels, count, source, first, width)
                 _gather(B_tile, B, b, pixels, count, g, 0, states)
                 _gather(C_tile, C, b, pixels, count, g, 0, states)
-                _load_step(
-                    step, raw, low, delta, weight_part, bias_part, softplus, b, pixels, count, g, first, width
-                )
+                _load_step(step, raw, low, delta, weight_part, bias_part, softplus, b, pixels, count, g, first, width)
                 _multiply(update, step, u_tile, count, width)
                 _add_skip(y_tile, skip_part, u_tile, count, width)
                 _advance(state, A_part, B_tile, C_tile, step, update, y_tile, count, width)
                 _scatter(y_tile, y, b, pixels, count, source, first, width, shared and g > 0)
 
 
-def _backward_task(  # type: ignore[no-untyped-def]
+def _backward_task(
     b, begin, end, u, delta, weight, bias, A, B, C, skip, directions, columns, softplus, grad,
     du, ddelta, dweight, dbias, dA, dB, dC, dskip,
 ):  # fmt: skip
@@ -329,9 +333,7 @@ def _backward_task(  # type: ignore[no-untyped-def]
                     pixels[t] = _pixel(start + t, directions[g], length, columns)
                 _gather(u_tile, u, b, pixels, count, source, first, width)
                 _gather(B_tile, B, b, pixels, count, g, 0, states)
-                _load_step(
-                    step, raw, low, delta, weight_part, bias_part, softplus, b, pixels, count, g, first, width
-                )
+                _load_step(step, raw, low, delta, weight_part, bias_part, softplus, b, pixels, count, g, first, width)
                 _multiply(update, step, u_tile, count, width)
                 if returning:
                     inner[0, :, :width] = entries[tile]
@@ -352,9 +354,7 @@ def _backward_task(  # type: ignore[no-untyped-def]
                     carry, inner, decays, A_part, B_tile, C_tile, step, u_tile, grad_tile,
                     dA_part, dB_tile, dC_tile, dstep, du_tile, count, width,
                 )  # fmt: skip
-                _retreat_step(
-                    dstep, raw, low, weight_part, dlow, dweight_part, dbias_part, softplus, count, width
-                )
+                _retreat_step(dstep, raw, low, weight_part, dlow, dweight_part, dbias_part, softplus, count, width)
                 _scatter(du_tile, du, b, pixels, count, source, first, width, shared and g > 0)
                 _scatter(dB_tile, dB, b, pixels, count, g, 0, states, True)
                 _scatter(dC_tile, dC, b, pixels, count, g, 0, states, True)

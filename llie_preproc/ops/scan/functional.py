@@ -43,16 +43,16 @@ def selective_scan(
         D: ``(D,)``, the skip connection, or None.
         delta_bias: ``(D,)``, or None.
         delta_softplus: Apply softplus to the biased step.
-        backend: A name that ``scan_backends()`` lists; by default the environment variable ``LLIE_SCAN_BACKEND``, or the
-            fastest that runs on the device of ``u``.
+        backend: A name that ``scan_backends()`` lists; by default the environment variable ``LLIE_SCAN_BACKEND``, or
+            the fastest that runs on the device of ``u``.
 
     Returns:
         ``y``: ``(batch, D, L)``, dtype of ``u``.
 
     Raises:
         TypeError: Not floating point tensors.
-        ValueError: Shapes do not fit, tensors are on different devices, or the backend that is asked for does not exist or
-            cannot run here.
+        ValueError: Shapes do not fit, tensors are on different devices, or the backend that is asked for does not exist
+            or cannot run here.
     """
     B, C = (x.unsqueeze(1) if isinstance(x, Tensor) and x.ndim == 3 else x for x in (B, C))
     tensors = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "delta_bias": delta_bias}
@@ -72,27 +72,28 @@ def selective_scan(
         delta_bias=(channels,),
     )
 
-    def grouped(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x.reshape(groups, -1, *x.shape[1:])
+    def grouped(x: Tensor) -> Tensor:
+        return x.unflatten(0, (groups, channels // groups))
 
     def by_position(x: Tensor) -> Tensor:
-        return x.reshape(batch, groups, -1, length).permute(0, 3, 1, 2)
+        """``(batch, G, any, L)`` to ``(batch, L, G, any)``."""
+        return x.permute(0, 3, 1, 2)
 
     problem = Problem(
-        by_position(u),
-        by_position(delta),
+        by_position(u.unflatten(1, (groups, channels // groups))),
+        by_position(delta.unflatten(1, (groups, channels // groups))),
         None,
-        grouped(delta_bias),
+        None if delta_bias is None else grouped(delta_bias),
         grouped(A),
         by_position(B),
         by_position(C),
-        grouped(D),
+        None if D is None else grouped(D),
         [0] * groups,
         max(1, length),
         delta_softplus,
     )
     y = compute(problem, choose_backend(backend, u.device.type))
-    return y.permute(0, 2, 3, 1).reshape(batch, channels, length)
+    return y.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def selective_scan_2d(

@@ -18,8 +18,7 @@ def forward(problem: Problem) -> Tensor:
     """``y``, like ``u``."""
     selective_scan_fn = import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
     p = problem
-    batch, pixels, _, channels = p.u.shape
-    groups, _, states = p.A.shape
+    groups, channels, states = p.A.shape
     walks = [p.walk(g) for g in range(groups)]
 
     def walked(x: Tensor, own: bool = True) -> Tensor:

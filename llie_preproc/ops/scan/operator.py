@@ -10,10 +10,15 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from .backends import implementation
-from .problem import Gradients, Problem
+from .problem import Problem
 
 DIFFERENTIABLE = ("reference", "mamba_ssm")
 """Backends that bring their gradient along and stand outside the operator."""
+
+
+def _in_float32(tensor: Tensor) -> torch.autocast:
+    """Autocast would reach the backends' own arithmetic."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 @torch.library.custom_op("llie_preproc::selective_scan", mutates_args=())
@@ -34,7 +39,8 @@ def scan(
     """The ``y`` of a :class:`~llie_preproc.ops.scan.problem.Problem`, in the dtype of ``u``."""
     problem = Problem(u, delta, weight, bias, A, B, C, skip, list(directions), columns, softplus)
     y = torch.empty_like(u)
-    return y if not u.numel() else y.copy_(implementation(backend).forward(problem))
+    with _in_float32(u):
+        return y.copy_(implementation(backend).forward(problem)) if u.numel() else y
 
 
 @torch.library.custom_op("llie_preproc::selective_scan_backward", mutates_args=())
@@ -58,9 +64,9 @@ def scan_backward(
     given = [x for x in problem[:8] if x is not None]
     if not u.numel():
         return [torch.zeros_like(x) for x in given]
-    grads: Gradients = implementation(backend).backward(problem, grad)
-    found = [g for g, x in zip(grads, problem[:8], strict=True) if x is not None]
-    return [torch.empty_like(x).copy_(g) for g, x in zip(found, given, strict=True)]
+    with _in_float32(u):
+        grads = [g for g in implementation(backend).backward(problem, grad) if g is not None]
+    return [torch.empty_like(x).copy_(g) for g, x in zip(grads, given, strict=True)]
 
 
 @scan.register_fake
@@ -108,6 +114,6 @@ def scan_backward_flops(grad_shape: Any, *shapes: Any, **kwargs: Any) -> int:
 def compute(problem: Problem, backend: str) -> Tensor:
     """``y``, like ``u``, by a backend that :func:`~llie_preproc.ops.scan.backends.choose_backend` chose."""
     if backend in DIFFERENTIABLE:
-        with torch.autocast(problem.u.device.type, enabled=False):
+        with _in_float32(problem.u):
             return implementation(backend).forward(problem).to(problem.u.dtype)
     return scan(*problem, backend)

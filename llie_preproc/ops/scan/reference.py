@@ -5,6 +5,8 @@ Its gradient is PyTorch's automatic differentiation of the definition.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,8 @@ def forward(problem: Problem) -> Tensor:
 
 
 def _in_float64(problem: Problem) -> Problem:
-    return Problem(*(v.double() if isinstance(v, Tensor) else v for v in problem))
+    doubled: dict[str, Any] = {k: v.double() for k, v in problem._asdict().items() if isinstance(v, Tensor)}
+    return problem._replace(**doubled)
 
 
 def _scan(p: Problem, group: int) -> Tensor:

@@ -1,0 +1,96 @@
+"""Enhancers one after another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..registry import MODELS
+from .base import Capabilities, Enhancer, check_image_batch, pad_to_requirements
+
+
+@MODELS.register_module()
+class Cascade(Enhancer):
+    """Several enhancers as one: the next takes what the one before gives.
+
+    ``Cascade(["PSENet", dict(type="Upscale", scale=4)])`` brightens, then enlarges: the cascaded rows of CollaBA's
+    Table 2. The result is, to the last bit, that of enhancing a floating point image by one and then by the other:
+    each member pads for itself, and takes values clamped to [0, 1]. The gradient passes that clamp unchanged, so that
+    training reaches earlier members where they leave the range.
+
+    Args:
+        enhancers: Names, configs or enhancers, as for :func:`llie_preproc.build_enhancer`: named members have their
+            shipped weights, and a config may hold its own ``checkpoint``.
+
+    Raises:
+        TypeError: ``enhancers`` is no sequence of those.
+        ValueError: No members.
+        KeyError: No enhancer of that name.
+        CheckpointError: A member's checkpoint does not fit, or is unsafe or damaged.
+    """
+
+    onnx_refusal = "its members pad for themselves, which a graph for any size cannot: export them one by one"
+
+    def __init__(self, enhancers: Sequence[str | Mapping | Enhancer] = ("PSENet", "Upscale")) -> None:
+        # inference imports this package.
+        from ..inference import build_enhancer
+
+        super().__init__()
+        if isinstance(enhancers, str) or not isinstance(enhancers, Sequence):
+            raise TypeError(f"enhancers must be a list, got {type(enhancers).__name__}")
+        wrong = [e for e in enhancers if not isinstance(e, str | Mapping | Enhancer)]
+        if wrong:
+            raise TypeError(f"a member must be a name, a config or an enhancer, got {type(wrong[0]).__name__}")
+        if not enhancers:
+            raise ValueError("a cascade needs at least one enhancer")
+        self.enhancers = nn.ModuleList(build_enhancer(e) for e in enhancers)
+        self.capabilities = _of_all([e.capabilities for e in self.members])
+
+    @property
+    def members(self) -> list[Enhancer]:
+        """The enhancers, in order of application."""
+        return [cast("Enhancer", e) for e in self.enhancers]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Enhance ``(N, 3, H, W)`` RGB in [0, 1] to ``(N, 3, s*H, s*W)``, unclamped."""
+        check_image_batch(image)
+        first, *others = self.members
+        image = _enhance(image, first)
+        for member in others:
+            image = _enhance(_bounded(image), member)
+        return image
+
+
+def _enhance(image: Tensor, enhancer: Enhancer) -> Tensor:
+    padded = pad_to_requirements(image, enhancer.capabilities).contiguous(memory_format=torch.channels_last)
+    height, width = (enhancer.scale * n for n in image.shape[-2:])
+    return enhancer(padded)[..., :height, :width].to(image.dtype)
+
+
+def _bounded(image: Tensor) -> Tensor:
+    """``image`` clamped to [0, 1], with the gradient of ``image``."""
+    return image.detach().clamp(0, 1) + (image - image.detach())
+
+
+def _of_all(members: Sequence[Capabilities]) -> Capabilities:
+    """What a chain of enhancers needs and can do; each pads at its own entrance, so the chain asks for no size."""
+    return Capabilities(
+        scale=math.prod(m.scale for m in members),
+        halo=_halo(members),
+        differentiable=all(m.differentiable for m in members),
+        precisions=tuple(p for p in members[0].precisions if all(p in m.precisions for m in members)),
+    )
+
+
+def _halo(members: Sequence[Capabilities]) -> int | None:
+    reach = 0
+    for member in reversed(members):
+        # Tiles of a member with a divisor are only exact where they start at multiples of it, in its own frame.
+        if member.halo is None or member.size_divisor > 1:
+            return None
+        reach = math.ceil(reach / member.scale) + member.halo
+    return reach

@@ -1,0 +1,368 @@
+"""CollaBA: collaborative brightening and amplification of low-light imagery via bi-level adversarial learning.
+
+Gao et al., Pattern Recognition 2024: one network that brightens and doubles or quadruples the size. A generative
+modulation prior (GMP) predicts how much light each pixel lacks; its features modulate multi-scale residual blocks;
+the multi-substrate merging up-scaler (MSMU) makes the picture. Blocks up to the up-scaler follow the public code,
+which differs from the paper's text in details (docs/enhancers.md); the up-scaler follows Eq. 5, Eq. 6 and Fig. 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..registry import MODELS
+from .base import Capabilities, Enhancer, check_image_batch
+
+_DIVISOR = 8
+_WIDTHS = (80, 120, 180)
+_GROUPS = (1, 2, 4, 4)
+
+_conv = partial(nn.Conv2d, bias=False)
+# In place wherever the input comes straight from a convolution, whose gradient does not need it.
+_activate = partial(F.leaky_relu, negative_slope=0.2, inplace=True)
+_bilinear = partial(F.interpolate, mode="bilinear", align_corners=False)
+_bicubic = partial(F.interpolate, mode="bicubic", align_corners=False)
+
+
+def _check_divisible(image: Tensor) -> None:
+    if image.shape[-2] % _DIVISOR or image.shape[-1] % _DIVISOR:
+        raise ValueError(f"height and width must be multiples of {_DIVISOR}, got the shape {tuple(image.shape)}")
+
+
+class SpectralConv2d(nn.Conv2d):
+    """A bias-free convolution whose weight is divided by its largest singular value (Miyato et al., ICLR 2018).
+
+    Each forward in training mode refines the estimate of the singular vector by one power iteration; evaluation
+    leaves it as it is. Unlike a module under torch's own spectral norms it can be pickled and deep-copied at any time.
+    """
+
+    u: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=1, bias=False)
+        self.register_buffer("u", F.normalize(torch.randn(out_channels), dim=0))
+        for _ in range(15):
+            self._singular_value()
+
+    def _singular_value(self) -> Tensor:
+        # Products and sums instead of matrix products: those would lose precision under autocast.
+        rows = self.weight.flatten(1)
+        with torch.no_grad():
+            right = F.normalize((rows * self.u[:, None]).sum(0), dim=0)
+            if self.training:
+                self.u.copy_(F.normalize((rows * right).sum(1), dim=0))
+                right = F.normalize((rows * self.u[:, None]).sum(0), dim=0)
+            # New tensors: the next iteration overwrites the buffer while this pass may still wait for its backward.
+            direction = torch.outer(self.u, right)
+        return (rows * direction).sum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight / self._singular_value(), None)
+
+
+class SpectralUNet(nn.Module):
+    """The spectrally normalised U-Net of CollaBA's prior and of its global discriminator: one logit for each pixel.
+
+    4,376,897 parameters: three stride-2 levels, bilinear up-sampling, additive skips.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 64, 3, padding=1)
+        self.downs = nn.ModuleList(SpectralConv2d(n, 2 * n, 4, stride=2) for n in (64, 128, 256))
+        self.ups = nn.ModuleList(SpectralConv2d(2 * n, n, 3) for n in (256, 128, 64))
+        self.refine = nn.ModuleList(SpectralConv2d(64, 64, 3) for _ in range(2))
+        self.last = nn.Conv2d(64, 1, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits ``(N, 1, H, W)`` of ``(N, 3, H, W)`` RGB in [0, 1].
+
+        Raises:
+            ValueError: H or W is no multiple of 8.
+        """
+        _check_divisible(image)
+        x = _activate(self.first(image))
+        skips = []
+        for down in self.downs:
+            skips.append(x)
+            x = _activate(down(x))
+        for up in self.ups:
+            x = _activate(up(_bilinear(x, scale_factor=2))) + skips.pop()
+        for conv in self.refine:
+            x = _activate(conv(x))
+        return self.last(x)
+
+
+class _Selection(nn.Module):
+    """Selective kernel feature fusion (SKFF): the weights, one a channel and branch, of a sum of branches."""
+
+    def __init__(self, channels: int, branches: int) -> None:
+        super().__init__()
+        self.squeeze = _conv(channels, channels // 8, 1)
+        self.expand = nn.ModuleList(_conv(channels // 8, channels, 1) for _ in range(branches))
+
+    def forward(self, branches: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """One ``(N, C, 1, 1)`` a branch, that sum to one. Only the branches' means count, so sizes may differ."""
+        pooled = torch.stack([branch.mean(dim=(2, 3), keepdim=True) for branch in branches]).sum(0)
+        squeezed = _activate(self.squeeze(pooled))
+        return torch.stack([expand(squeezed) for expand in self.expand]).softmax(dim=0).unbind()
+
+
+def _fuse(selection: _Selection, first: Tensor, second: Tensor) -> Tensor:
+    by_first, by_second = selection((first, second))
+    return first * by_first + second * by_second
+
+
+class _ContextBlock(nn.Module):
+    """Residual context block (RCB): two convolutions, and a vector pooled from the whole image by learned attention."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(channels, channels, 3, padding=1, groups=groups)
+        self.conv2 = _conv(channels, channels, 3, padding=1, groups=groups)
+        self.mask = _conv(channels, 1, 1)
+        self.context1 = _conv(channels, channels, 1)
+        self.context2 = _conv(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(_activate(self.conv1(x)))
+        mask = self.mask(y).flatten(2).softmax(dim=2)
+        context = (y.flatten(2) @ mask.transpose(1, 2)).unsqueeze(3)
+        return _activate(y + self.context2(_activate(self.context1(context)))) + x
+
+
+def _down(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.AvgPool2d(2), _conv(in_channels, out_channels, 1))
+
+
+def _up(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(_conv(in_channels, out_channels, 1), nn.Upsample(scale_factor=2, mode="bilinear"))
+
+
+class _MultiScaleBlock(nn.Module):
+    """Multi-scale residual block (MRB): three resolutions that exchange features twice, with shared context blocks."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        top, middle, bottom = _WIDTHS
+        self.down_middle = _down(top, middle)
+        self.down_bottom = nn.Sequential(_down(top, middle), _down(middle, bottom))
+        self.blocks = nn.ModuleList(_ContextBlock(width, groups) for width in _WIDTHS)
+        self.up_middle = nn.ModuleList(_up(bottom, middle) for _ in range(2))
+        self.up_top = nn.ModuleList(_up(middle, top) for _ in range(2))
+        self.select_middle = _Selection(middle, 2)
+        self.select_top = _Selection(top, 2)
+        self.merge = _conv(top, top, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, middle, bottom = x, self.down_middle(x), self.down_bottom(x)
+        for up_middle, up_top in zip(self.up_middle, self.up_top, strict=True):
+            streams = zip(self.blocks, (top, middle, bottom), strict=True)
+            top, middle, bottom = (block(stream) for block, stream in streams)
+            middle = _fuse(self.select_middle, middle, up_middle(bottom))
+            top = _fuse(self.select_top, top, up_top(middle))
+        return self.merge(top) + x
+
+
+class _FeatureTransform(nn.Module):
+    """Conditional feature transform (CFT): scale and shift by the prior's features."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale, self.shift = (
+            nn.Sequential(nn.Conv2d(channels, channels, 1), nn.LeakyReLU(0.1, True), nn.Conv2d(channels, channels, 1))
+            for _ in range(2)
+        )
+
+    def forward(self, x: Tensor, prior: Tensor) -> Tensor:
+        return x * (self.scale(prior) + 1) + self.shift(prior)
+
+
+class _Concatenation(nn.Module):
+    """The prior's features beside the image's, and a convolution: what Table 5 compares the transform with."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.merge = _conv(2 * channels, channels, 1)
+
+    def forward(self, x: Tensor, prior: Tensor) -> Tensor:
+        return self.merge(torch.cat([x, prior], dim=1))
+
+
+class _Unmodulated(nn.Module):
+    """Takes no notice of the prior."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, prior: Tensor | None) -> Tensor:
+        return x
+
+
+_MODULATIONS: dict[str | None, type[nn.Module]] = {
+    "cft": _FeatureTransform,
+    "concat": _Concatenation,
+    None: _Unmodulated,
+}
+
+
+class _Group(nn.Module):
+    """Two modulated multi-scale blocks and a convolution, residual."""
+
+    def __init__(self, groups: int, modulation: str | None) -> None:
+        super().__init__()
+        width = _WIDTHS[0]
+        self.modulate = nn.ModuleList(_MODULATIONS[modulation](width) for _ in range(2))
+        self.blocks = nn.ModuleList(_MultiScaleBlock(groups) for _ in range(2))
+        self.conv = _conv(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor, prior: Tensor | None) -> Tensor:
+        y = x
+        for modulate, block in zip(self.modulate, self.blocks, strict=True):
+            y = block(modulate(y, prior))
+        return self.conv(y) + x
+
+
+class _MergingUpscaler(nn.Module):
+    """Multi-substrate merging up-scaler (MSMU): features to a picture of four times their height and width.
+
+    Sub-pixel convolutions make features of size 1, 2 and 4 (Eq. 5); each size gathers the others, up bilinearly and
+    down by strided convolutions, weighted by selective fusion (Eq. 6); all go to size 4 bicubically and into one
+    1x1 convolution.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.shuffles = nn.ModuleList(nn.Conv2d(channels, 4 * channels, 3, padding=1) for _ in range(2))
+        self.downs = nn.ModuleList(_conv(channels, channels, 2, stride=2) for _ in range(2))
+        self.selections = nn.ModuleList(_Selection(channels, 3) for _ in range(3))
+        self.merge = _conv(3 * channels, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        levels = [x]
+        for shuffle in self.shuffles:
+            levels.append(F.pixel_shuffle(_activate(shuffle(levels[-1])), 2))
+        picture = self._gather(levels, 2)
+        for target, down in zip((1, 0), self.downs, strict=True):
+            # What is larger than the target comes down one step; two steps pass through both convolutions.
+            levels[target + 1 :] = [down(level) for level in levels[target + 1 :]]
+            picture = picture + _bicubic(self._gather(levels, target), scale_factor=4 // 2**target)
+        return picture
+
+    def _gather(self, levels: list[Tensor], target: int) -> Tensor:
+        """The fused features of size ``2^target``, through their part of the last convolution: ``(N, 3, h, w)``.
+
+        Interpolation keeps means and exchanges with a 1x1 convolution, so three channels are enlarged instead of all.
+        """
+        merge = self.merge.weight.chunk(3, dim=1)[target].flatten(1)
+        parts = []
+        for exponent, (level, weight) in enumerate(zip(levels, self.selections[target](levels), strict=True)):
+            part = (merge * weight.flatten(1).unsqueeze(1)) @ level.flatten(2)
+            part = part.unflatten(2, level.shape[-2:]).to(merge.dtype)
+            parts.append(_bilinear(part, scale_factor=2 ** (target - exponent)) if exponent < target else part)
+        return torch.stack(parts).sum(0)
+
+
+class _InterpolatingUpscaler(nn.Module):
+    """Twice interpolation and a convolution, as in the public code (``mode='nearest'``)."""
+
+    def __init__(self, channels: int, mode: str) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.last = _conv(channels, 3, 3, padding=1)
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in self.convs:
+            x = _activate(conv(F.interpolate(x, scale_factor=2, mode=self.mode)))
+        return self.last(x)
+
+
+_UPSCALERS: dict[str, Callable[[int], nn.Module]] = {
+    "msmu": _MergingUpscaler,
+    "bilinear": partial(_InterpolatingUpscaler, mode="bilinear"),
+    "nearest": partial(_InterpolatingUpscaler, mode="nearest"),
+}
+
+
+@MODELS.register_module()
+class CollaBA(Enhancer):
+    """Brightens and enlarges in one: 11.0 M parameters, 21.6 (``scale=2``) or 66.7 (4) GMACs for a 128x128 image.
+
+    Args:
+        scale: 2 or 4.
+        modulation: How the generative modulation prior acts on the features: ``'cft'``, by scale and shift;
+            ``'concat'``, by concatenation; None: there is no prior (No. 3 and No. 2 of Table 5).
+        upscaler: ``'msmu'``, the paper's; ``'bilinear'``, interpolation and convolutions (No. 4 of Table 5);
+            ``'nearest'``, the same with nearest neighbours, the public code's.
+
+    Raises:
+        ValueError: Another scale, modulation or upscaler.
+    """
+
+    def __init__(self, scale: int = 2, modulation: str | None = "cft", upscaler: str = "msmu") -> None:
+        super().__init__()
+        for name, value, allowed in (
+            ("scale", scale, (2, 4)),
+            ("modulation", modulation, tuple(_MODULATIONS)),
+            ("upscaler", upscaler, tuple(_UPSCALERS)),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        self.capabilities = Capabilities(
+            scale=scale, size_divisor=_DIVISOR, halo=None, precisions=(torch.float32, torch.bfloat16)
+        )
+        width = _WIDTHS[0]
+        # The up-scaler enlarges four times: twofold enhancement works at half the size.
+        self.unshuffle = 4 // scale
+        self.prior = SpectralUNet() if modulation is not None else None
+        self.condition = _condition(self.unshuffle**2, width) if modulation is not None else None
+        self.first = _conv(3 * self.unshuffle**2, width, 3, padding=1)
+        self.groups = nn.ModuleList(_Group(groups, modulation) for groups in _GROUPS)
+        self.upscaler = _UPSCALERS[upscaler](width)
+
+    def attention(self, image: Tensor) -> Tensor:
+        """The illumination attention that the prior predicts, Eq. 4's lack of light: ``(N, 1, H, W)`` in [0, 1].
+
+        Args:
+            image: ``(N, 3, H, W)`` RGB in [0, 1], H and W multiples of 8.
+
+        Raises:
+            ValueError: The network was built without the prior, or the shape does not fit.
+        """
+        check_image_batch(image)
+        if self.prior is None:
+            raise ValueError("CollaBA was built with modulation=None: there is no prior to give an attention")
+        return self.prior(image).sigmoid()
+
+    def enhance_with_attention(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The results of :meth:`forward` and :meth:`attention`, for little more than the first."""
+        attention = self.attention(image)
+        return self._restore(image, attention), attention
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Enhance ``(N, 3, H, W)`` RGB in [0, 1], H and W multiples of 8, to ``(N, 3, s*H, s*W)``, unclamped."""
+        check_image_batch(image)
+        _check_divisible(image)
+        return self._restore(image, self.attention(image) if self.prior is not None else None)
+
+    def _restore(self, image: Tensor, attention: Tensor | None) -> Tensor:
+        x = self.first(F.pixel_unshuffle(image, self.unshuffle))
+        prior = None
+        if self.condition is not None and attention is not None:
+            prior = self.condition(F.pixel_unshuffle(attention, self.unshuffle))
+        for group in self.groups:
+            x = group(x, prior)
+        return self.upscaler(x)
+
+
+def _condition(in_channels: int, width: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1)]
+    for _ in range(4):
+        layers += [nn.LeakyReLU(0.1, inplace=True), nn.Conv2d(width, width, 1)]
+    return nn.Sequential(*layers)

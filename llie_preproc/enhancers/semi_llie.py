@@ -1,0 +1,236 @@
+"""Semi-LLIE: Semi-supervised Contrastive Learning with Mamba for Low-light Image Enhancement.
+
+The Mamba-based enhancement network of the paper's Sec. III-C; how it is trained is the matter of ``training.methods``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
+
+from ..ops.scan import selective_scan_2d
+from ..ops.scan.functional import DIRECTIONS
+from ..registry import MODELS
+from .base import Capabilities, Enhancer, check_image_batch
+
+_MEAN = (0.4488, 0.4371, 0.4040)
+_STEP_RANGE, _LEAST_STEP = (1e-3, 1e-1), 1e-4
+
+
+class _IlluminationEstimator(nn.Sequential):
+    """Image and its channel mean to the illumination map: point-wise, 5x5, point-wise, without activations."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(
+            nn.Conv2d(4, width, 1), nn.Conv2d(width, width, 5, padding=2, groups=4), nn.Conv2d(width, 3, 1)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(torch.cat([image, image.mean(1, keepdim=True)], 1))
+
+
+class _ChannelAttention(nn.Sequential):
+    """Two 3x3 convolutions over a narrow middle, then a weight for each channel (``(N, C, H, W)``)."""
+
+    def __init__(self, width: int, compress: int, squeeze: int) -> None:
+        narrow, least = max(1, width // compress), max(1, width // squeeze)
+        super().__init__(nn.Conv2d(width, narrow, 3, padding=1), nn.GELU(), nn.Conv2d(narrow, width, 3, padding=1))
+        self.attention = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, least, 1), nn.ReLU(), nn.Conv2d(least, width, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self[2](self[1](self[0](x)))
+        return x * self.attention(x)
+
+
+class _SelectiveScan2d(nn.Module):
+    """SS2D: every pixel chooses step, input and output weights of four scans over the image (``(N, H, W, C)``)."""
+
+    def __init__(self, channels: int, states: int, rank: int) -> None:
+        super().__init__()
+        walks = len(DIRECTIONS)
+        self.rank, self.states = rank, states
+        self.project = nn.Parameter(torch.empty(walks, rank + 2 * states, channels))
+        self.step_weight = nn.Parameter(torch.empty(walks, channels, rank))
+        self.step_bias = nn.Parameter(torch.empty(walks, channels))
+        self.A_log = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(walks, channels, 1))
+        self.D = nn.Parameter(torch.ones(walks, channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Mamba's: steps log-uniform in 1e-3 to 1e-1 when their input is zero."""
+        nn.init.uniform_(self.project, -(self.project.shape[2] ** -0.5), self.project.shape[2] ** -0.5)
+        nn.init.uniform_(self.step_weight, -(self.rank**-0.5), self.rank**-0.5)
+        low, high = map(math.log, _STEP_RANGE)
+        with torch.no_grad():
+            step = torch.empty_like(self.step_bias).uniform_(low, high).exp().clamp(min=_LEAST_STEP)
+            self.step_bias.copy_(step + torch.log(-torch.expm1(-step)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        projected = F.linear(x, self.project.flatten(0, 1)).unflatten(-1, self.project.shape[:2])
+        step, B, C = projected.split([self.rank, self.states, self.states], -1)
+        A = -self.A_log.float().exp()
+        return selective_scan_2d(x, step, A, B, C, self.D, self.step_bias, delta_weight=self.step_weight)
+
+
+class _StateSpaceModule(nn.Module):
+    """MSSM (Eq. 3) or, with one kernel size, MambaIR's VSSM: local features, scan, gate (``(N, H, W, C)``)."""
+
+    def __init__(self, width: int, expansion: int, states: int, kernels: tuple[int, ...]) -> None:
+        super().__init__()
+        inner = expansion * width
+        self.expand = nn.Linear(width, 2 * inner, bias=False)
+        self.local = nn.ModuleList(nn.Conv2d(inner, inner, k, padding=k // 2, groups=inner) for k in kernels)
+        # Eq. 3 hands both branches to the scan; the gate has the channels of one, so they are merged before it.
+        self.merge = nn.Conv2d(len(kernels) * inner, inner, 1) if len(kernels) > 1 else None
+        self.scan = _SelectiveScan2d(inner, states, math.ceil(width / 16))
+        self.norm = nn.LayerNorm(inner)
+        self.contract = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Two products, not one that is split: the halves are contiguous, and one lives less long.
+        to_features, to_gate = self.expand.weight.chunk(2)
+        y = self.norm(self.scan(self._features(F.linear(x, to_features))))
+        return self.contract(y * F.silu(F.linear(x, to_gate)))
+
+    def _features(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 3, 1, 2)
+        branches = [F.silu(conv(x)) for conv in self.local]
+        features = branches[0] if self.merge is None else self.merge(torch.cat(branches, 1))
+        return features.permute(0, 2, 3, 1).contiguous()
+
+
+class _StateSpaceBlock(nn.Module):
+    """MSSB: scan and channel attention, each behind a norm and beside a learned multiple of its input."""
+
+    def __init__(self, module: _StateSpaceModule, attention: _ChannelAttention, width: int, drop_path: float) -> None:
+        super().__init__()
+        self.scan_norm, self.module = nn.LayerNorm(width), module
+        self.attention_norm, self.attention = nn.LayerNorm(width), attention
+        self.scan_skip, self.attention_skip = nn.Parameter(torch.ones(width)), nn.Parameter(torch.ones(width))
+        self.drop_path = StochasticDepth(drop_path, "row")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.scan_skip + self.drop_path(self.module(self.scan_norm(x)))
+        attended = self.attention(self.attention_norm(x).permute(0, 3, 1, 2))
+        return x * self.attention_skip + attended.permute(0, 2, 3, 1)
+
+
+class _StateSpaceGroup(nn.Module):
+    """MSSG: blocks and a 3x3 convolution, beside the group's input."""
+
+    def __init__(self, blocks: list[_StateSpaceBlock], width: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(self.blocks(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+@MODELS.register_module()
+class SemiLLIE(Enhancer):
+    """The Mamba network of Semi-LLIE (Fig. 3): illumination estimation, then multi-scale state-space groups.
+
+    610,548 parameters, of which 18 are the frozen kernels of :meth:`gradient_map`. With ``multiscale=False`` 465,652:
+    the size that the paper states (0.46 M), which is that of its ablation "Base + IE". Eq. 3 merges the two local
+    branches by concatenation, which leaves twice the gate's channels; a 1x1 convolution brings them back here.
+
+    Args:
+        width: Channels of the features, C (Fig. 7).
+        groups: Number of MSSGs (Fig. 7).
+        blocks: MSSBs in each group (Fig. 7).
+        multiscale: Depth-wise 5x5 beside 3x3 (MSSM, Table III); else 3x3 alone (MambaIR's VSSM).
+        illumination: Estimate an illumination map and hand it to the network beside the image (Table III).
+        states: State size N of the scan.
+        expansion: Channels of the scan over ``width``.
+        drop_path: Stochastic depth of the last block; it grows linearly from 0. In training only.
+
+    Raises:
+        ValueError: A size below 1, a ``width`` that is no multiple of 4 where illumination is estimated, or
+            ``drop_path`` outside [0, 1).
+    """
+
+    capabilities = Capabilities(halo=None, precisions=(torch.float32, torch.bfloat16))
+    onnx_refusal = "the selective scan has no ONNX operator"
+    mean: Tensor
+
+    def __init__(
+        self,
+        width: int = 64,
+        groups: int = 2,
+        blocks: int = 2,
+        multiscale: bool = True,
+        illumination: bool = True,
+        states: int = 16,
+        expansion: int = 2,
+        drop_path: float = 0.1,
+    ) -> None:
+        super().__init__()
+        sizes = {"width": width, "groups": groups, "blocks": blocks, "states": states, "expansion": expansion}
+        wrong = [f"{k}={v}" for k, v in sizes.items() if v < 1]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)}: must be at least 1")
+        if illumination and width % 4:
+            raise ValueError(f"width must be a multiple of 4 (the illumination estimator's groups), got {width}")
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
+        kernels = (3, 5) if multiscale else (3,)
+        last = max(1, groups * blocks - 1)
+        rates = iter([drop_path * i / last for i in range(groups * blocks)])
+
+        def block(rate: float) -> _StateSpaceBlock:
+            module = _StateSpaceModule(width, expansion, states, kernels)
+            return _StateSpaceBlock(module, _ChannelAttention(width, compress=3, squeeze=30), width, rate)
+
+        self.estimator = _IlluminationEstimator(width) if illumination else None
+        self.shallow = nn.Conv2d(6 if illumination else 3, width, 3, padding=1)
+        self.embed_norm, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.groups = nn.Sequential(
+            *(_StateSpaceGroup([block(next(rates)) for _ in range(blocks)], width) for _ in range(groups))
+        )
+        self.body_end = nn.Conv2d(width, width, 3, padding=1)
+        self.tail = nn.Conv2d(width, 3, 3, padding=1)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        central = torch.zeros(2, 1, 3, 3)
+        central[0, 0, 1], central[1, 0, :, 1] = torch.tensor([-1.0, 0, 1]), torch.tensor([-1.0, 0, 1])
+        self.gradient_kernel = nn.Parameter(central, requires_grad=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Enhance ``(N, 3, H, W)`` RGB in [0, 1], any size; same shape."""
+        check_image_batch(image)
+        shifted = image - self.mean
+        guided = shifted if self.estimator is None else torch.cat([shifted, self.estimator(shifted)], 1)
+        shallow = self.shallow(guided)
+        deep = self.norm(self.groups(self.embed_norm(shallow.permute(0, 2, 3, 1))))
+        return self.tail(self.body_end(deep.permute(0, 3, 1, 2)) + shallow) + image
+
+    def illumination(self, image: Tensor) -> Tensor:
+        """The illumination map of ``(N, 3, H, W)`` RGB in [0, 1]: same shape, unbounded.
+
+        Raises:
+            ValueError: The network was built with ``illumination=False``.
+        """
+        check_image_batch(image)
+        if self.estimator is None:
+            raise ValueError("this SemiLLIE was built with illumination=False: it estimates no illumination map")
+        return self.estimator(image - self.mean)
+
+    def gradient_map(self, image: Tensor) -> Tensor:
+        """``f_g`` of the gradient loss (Sec. III-F): ``sqrt(dx^2 + dy^2 + 1e-6)`` by central differences.
+
+        Args:
+            image: ``(N, 3, H, W)``; zero beyond the border.
+
+        Returns:
+            Same shape, each channel on its own.
+        """
+        channels = image.shape[1]
+        kernel = self.gradient_kernel.repeat(channels, 1, 1, 1)
+        slopes = F.conv2d(image, kernel, padding=1, groups=channels).unflatten(1, (channels, 2))
+        return (slopes.square().sum(2) + 1e-6).sqrt()

@@ -1,0 +1,83 @@
+"""Zero-DCE: Zero-Reference Deep Curve Estimation for Low-Light Image Enhancement.
+
+Guo et al., CVPR 2020.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..registry import MODELS
+from .base import Capabilities, Enhancer, check_image_batch
+
+
+@MODELS.register_module()
+class ZeroDCE(Enhancer):
+    """Seven 3x3 convolutions predict a quadratic curve for each pixel, channel and iteration.
+
+    79,416 parameters by default, as in the public release.
+
+    Args:
+        channels: Of the hidden layers.
+        iterations: How many curves are applied, one after another.
+
+    Raises:
+        ValueError: ``channels`` or ``iterations`` is below 1.
+    """
+
+    # One pixel for each convolution.
+    capabilities = Capabilities(halo=7)
+    public_keys = ((r"^e_conv", "conv"),)
+
+    def __init__(self, channels: int = 32, iterations: int = 8) -> None:
+        super().__init__()
+        if channels < 1 or iterations < 1:
+            raise ValueError(f"channels and iterations must be at least 1, got {channels} and {iterations}")
+        self.iterations = iterations
+        self.conv1 = nn.Conv2d(3, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv3 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv4 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv5 = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.conv6 = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.conv7 = nn.Conv2d(2 * channels, 3 * iterations, 3, padding=1)
+        for name, parameter in self.named_parameters():
+            # Section 4 of the paper; curves that start near zero leave the image as it is.
+            nn.init.normal_(parameter, std=0.02 if name.endswith("weight") else 0)
+
+    def curve_maps(self, image: Tensor) -> Tensor:
+        """The paper's A_n of each pixel, channel and iteration: ``(N, 3 * iterations, H, W)`` in [-1, 1].
+
+        Positive brightens. The three channels of the first iteration come first. The public code keeps ``-A``.
+
+        Args:
+            image: ``(N, 3, H, W)`` RGB in [0, 1].
+        """
+        check_image_batch(image)
+        x1 = F.relu(self.conv1(image), inplace=True)
+        x2 = F.relu(self.conv2(x1), inplace=True)
+        x3 = F.relu(self.conv3(x2), inplace=True)
+        x4 = F.relu(self.conv4(x3), inplace=True)
+        x5 = F.relu(self.conv5(torch.cat([x3, x4], dim=1)), inplace=True)
+        x6 = F.relu(self.conv6(torch.cat([x2, x5], dim=1)), inplace=True)
+        return -self.conv7(torch.cat([x1, x6], dim=1)).tanh()
+
+    def apply_curves(self, image: Tensor, maps: Tensor) -> Tensor:
+        """Eq. 3, ``LE_n = LE_{n-1} + A_n LE_{n-1} (1 - LE_{n-1})`` from ``LE_0 = image``, in float32.
+
+        It maps [0, 1] into itself, and 0 and 1 to themselves.
+
+        Args:
+            image: ``(N, 3, H, W)`` RGB in [0, 1].
+            maps: What :meth:`curve_maps` gives.
+        """
+        enhanced = image.float()
+        for curve in maps.float().split(3, dim=1):
+            enhanced = enhanced + curve * (enhanced - enhanced.square())
+        return enhanced
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; same shape."""
+        return self.apply_curves(image, self.curve_maps(image))

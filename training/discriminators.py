@@ -1,0 +1,66 @@
+"""Discriminators of the adversarial methods: logits, one for each pixel or patch."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from llie_preproc.enhancers.collaba import SpectralUNet
+from llie_preproc.registry import MODELS
+
+
+@MODELS.register_module()
+class UNetDiscriminator(SpectralUNet):
+    """CollaBA's global discriminator (section 3.3): a spectrally normalised U-Net, one logit for each pixel."""
+
+
+# Below it a stage of the patch discriminator has nothing to convolve.
+_MIN_SIZE = 24
+_NORMS = ("none", "batch")
+
+
+@MODELS.register_module()
+class PatchDiscriminator(nn.Module):
+    """The 70x70 PatchGAN discriminator (Isola et al., CVPR 2017): one logit for each overlapping patch.
+
+    4x4 convolutions to 64, 128, 256 (stride 2), 512 and 1 channels (stride 1), LeakyReLU 0.2 between; weights start
+    from normal(0, 0.02).
+
+    Args:
+        norm: ``'none'``: CollaBA's local discriminator, 2,764,737 parameters; ``'batch'``: batch normalisation in the
+            three middle stages, Semi-LLIE's.
+
+    Raises:
+        ValueError: Another norm.
+    """
+
+    def __init__(self, norm: str = "none") -> None:
+        super().__init__()
+        if norm not in _NORMS:
+            raise ValueError(f"norm must be one of {', '.join(map(repr, _NORMS))}, got {norm!r}")
+        layers: list[nn.Module] = [nn.Conv2d(3, 64, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        for width, stride in ((128, 2), (256, 2), (512, 1)):
+            normalise = norm == "batch"
+            layers.append(nn.Conv2d(width // 2, width, 4, stride=stride, padding=1, bias=not normalise))
+            layers += [nn.BatchNorm2d(width)] if normalise else []
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        self.layers = nn.Sequential(*layers, nn.Conv2d(512, 1, 4, padding=1))
+        self.layers.apply(_initialise)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits ``(N, 1, H // 8 - 2, W // 8 - 2)`` of ``(N, 3, H, W)`` RGB in [0, 1].
+
+        Raises:
+            ValueError: H or W is below 24.
+        """
+        if min(image.shape[-2:]) < _MIN_SIZE:
+            raise ValueError(f"height and width must be at least {_MIN_SIZE}, got the shape {tuple(image.shape)}")
+        return self.layers(image)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1, 0.02)
