@@ -7,7 +7,7 @@ SHARED ?= ../shared/data
 # Threads that spin while they wait make two busy processes on two cores about ten times slower, not twice.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-real test lint bench gpu-check train-psenet mmcv-ops clean
+.PHONY: demo demo-real test lint bench gpu-check train-psenet mamba-ssm mmcv-ops clean
 
 demo: $(STAMP)
 	$(BIN)/llie demo --out demo_output
@@ -25,11 +25,23 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.psenet_inference
+	$(BIN)/python -m benchmarks.selective_scan
+	$(BIN)/python -m benchmarks.large_images
 
-# On a machine with a CUDA device: the tests that need one, then the benchmark on it.
+# On a machine with a CUDA device: the tests that need one, the scan's (which take it), then the benchmarks on it.
 gpu-check: $(STAMP)
 	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest tests/ops
 	$(BIN)/python -m benchmarks.psenet_inference --device cuda
+	$(BIN)/python -m benchmarks.selective_scan --device cuda --length 65536
+	$(BIN)/python -m benchmarks.large_images --device cuda
+
+# mamba-ssm's CUDA kernel for the torch of this environment, from source; wants nvcc. 'llie list --backends' says
+# whether it loads.
+mamba-ssm: $(STAMP)
+	$(BIN)/python -m pip install "setuptools>=80,<82" wheel ninja packaging einops
+	MAMBA_KEEP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/python -m pip install --no-build-isolation \
+	  --no-cache-dir --no-deps --no-binary mamba-ssm "mamba-ssm>=2.2,<3"
 
 # The paper's schedule; wants a GPU. DATA: SICE part 1. PAIRS: a folder with low/ and high/.
 train-psenet: $(STAMP)

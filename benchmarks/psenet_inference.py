@@ -6,11 +6,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,6 +15,8 @@ from torch import Tensor
 from llie_preproc import build_enhancer
 from llie_preproc.enhancers import PSENet
 from llie_preproc.inference import enhance_batch
+
+from .timing import machine, report, seconds
 
 
 def plain(network: PSENet, image: Tensor) -> Tensor:
@@ -31,21 +29,6 @@ def ours(network: PSENet, image: Tensor) -> Tensor:
     """What ``llie_preproc.enhance`` and every door run."""
     with torch.no_grad():
         return enhance_batch([image[0]], network)[0][None]
-
-
-def seconds(run: Callable[[], Tensor], repeats: int, device: torch.device) -> list[float]:
-    """Wall-clock seconds of each of ``repeats`` runs, after one to warm up."""
-    run()
-    times = []
-    for _ in range(repeats):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return times
 
 
 def main() -> None:
@@ -72,9 +55,7 @@ def main() -> None:
     median = {name: statistics.median(times) for name, times in measured.items()}
     result = {
         "what": f"PSENet {args.size}, one image, float32",
-        "machine": torch.cuda.get_device_name()
-        if device.type == "cuda"
-        else platform.processor() or platform.machine(),
+        "machine": machine(device),
         "threads": args.threads,
         "torch": torch.__version__,
         "plain_nchw_ms": round(1000 * median["plain"], 2),
@@ -82,9 +63,7 @@ def main() -> None:
         "ratio": round(median["plain"] / median["ours"], 2),
         "largest_difference": difference,
     }
-    print(json.dumps(result, indent=2))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    report(result, args.json)
 
 
 if __name__ == "__main__":

@@ -119,6 +119,7 @@ def enhance_files(
     *,
     batch_size: int = 8,
     precision: str = "float32",
+    tile: int | None = None,
     ignore_orientation: bool = False,
 ) -> Iterator[tuple[Job, str | None]]:
     """Enhance picture files; pictures of equal size run together, as many as ``batch_size`` and memory allow.
@@ -129,13 +130,13 @@ def enhance_files(
     Args:
         jobs: What to read and to write, from :func:`plan_jobs`.
         enhancer: The network, on the device where it shall run.
-        batch_size, precision: As for :func:`llie_preproc.enhance`.
+        batch_size, precision, tile: As for :func:`llie_preproc.enhance`.
         ignore_orientation: As for :func:`llie_preproc.pictures.read_picture`.
 
     Yields:
         Each job when it is done or has failed, with None or the reason.
     """
-    run = partial(enhance, enhancer=enhancer, batch_size=batch_size, precision=precision)
+    run = partial(enhance, enhancer=enhancer, batch_size=batch_size, precision=precision, tile=tile)
     read = partial(_attempt, read_picture, ignore_orientation=ignore_orientation)
     groups = _Groups(batch_size)
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -117,6 +117,9 @@ def _add_enhance(commands: Any) -> None:
         "--batch-size", type=_positive, default=8, help="pictures of one size that run together (default: %(default)s)"
     )
     parser.add_argument("--precision", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
+    parser.add_argument(
+        "--tile", type=_positive, metavar="N", help="enhance in tiles of at most NxN pixels, which takes less memory"
+    )
     parser.add_argument("--format", choices=["bmp", "jpg", "png", "tif", "webp"], help="write pictures of this kind")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="keep results that exist, and do the others")
@@ -186,8 +189,8 @@ def _enhance(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.src} holds no pictures ({plan.ignored} other files)")
     enhancer = _to_device(_trained_enhancer(args), args.device)
     # Finds out what cannot run before any file is touched.
-    enhance(np.zeros((1, 1, 3), np.uint8), enhancer, precision=args.precision)
-    options = {k: getattr(args, k) for k in ("batch_size", "precision", "ignore_orientation")}
+    enhance(np.zeros((1, 1, 3), np.uint8), enhancer, precision=args.precision, tile=args.tile)
+    options = {k: getattr(args, k) for k in ("batch_size", "precision", "tile", "ignore_orientation")}
     return (_enhance_videos if is_video else _enhance_pictures)(plan, enhancer, options)
 
 

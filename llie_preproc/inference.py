@@ -16,6 +16,7 @@ from .enhancers.base import Enhancer, check_image_batch, pad_to_requirements
 from .errors import ImageError
 from .pictures import full_scale
 from .registry import enhancer_classes
+from .tiles import check_tile, enhance_tiles
 
 Images = TypeVar("Images", np.ndarray, Tensor, list)
 
@@ -72,6 +73,7 @@ def enhance(
     batch_size: int = 8,
     precision: str = "float32",
     device: str | torch.device | None = None,
+    tile: int | None = None,
 ) -> Images:
     """Enhance images; what goes in comes out, same kind, same dtype.
 
@@ -83,13 +85,18 @@ def enhance(
         batch_size: Images of one size that run together.
         precision: ``'float32'``, or ``'bfloat16'`` / ``'float16'`` autocast where the network is faithful under it.
         device: Where to run; by default where the enhancer is. Tensors come back on the device they came on.
+        tile: Enhance larger images in tiles of at most this side, in input pixels and with their overlaps, one at a
+            time: memory for the network's layers is then that of a tile. None: the whole image at once. The result is
+            the same to float rounding where ``enhancer.capabilities.halo`` is a number, else an approximation
+            (:func:`llie_preproc.tiles.enhance_tiles`).
 
     Returns:
         Images enlarged by ``enhancer.scale``, clamped to the range of the dtype, without gradient.
 
     Raises:
         TypeError: Neither arrays nor tensors, or another dtype.
-        ValueError: A wrong shape, channel number, channel order, batch size or precision.
+        ValueError: A wrong shape, channel number, channel order, batch size or precision, or a tile that is too small
+            for its overlaps.
         ImageError: A float image with values outside [0, 1], or that are not finite; or the enhancer's result is not
             finite.
     """
@@ -108,7 +115,7 @@ def enhance(
             chosen = order[start : start + batch_size]
             units = [_to_unit(singles[i], i, channel_order, target) for i in chosen]
             # Clamped after the check: it would turn an infinity into a valid value.
-            enhanced = enhance_batch(units, network, clamp=False, precision=precision)
+            enhanced = enhance_batch(units, network, clamp=False, precision=precision, tile=tile)
             for i, unit in zip(chosen, enhanced, strict=True):
                 _check_result(unit, i, network, precision)
                 results[i] = _from_unit(unit.clamp(0, 1), singles[i], channel_order)
@@ -116,7 +123,12 @@ def enhance(
 
 
 def enhance_batch(
-    images: Sequence[Tensor], enhancer: Enhancer, *, clamp: bool = True, precision: str = "float32"
+    images: Sequence[Tensor],
+    enhancer: Enhancer,
+    *,
+    clamp: bool = True,
+    precision: str = "float32",
+    tile: int | None = None,
 ) -> list[Tensor]:
     """Enhance images one by one or, where sizes are equal, together; each result depends on its own image alone.
 
@@ -126,21 +138,25 @@ def enhance_batch(
         images: ``(3, H, W)`` RGB, floating, in [0, 1], any sizes.
         enhancer: The network, on the images' device.
         clamp: Clamp the results to [0, 1]; leave out in training.
-        precision: As for :func:`enhance`.
+        precision, tile: As for :func:`enhance`. With gradients tiles save no memory.
 
     Returns:
         ``(3, s*H, s*W)`` each, of the dtype of its input, in the order given.
+
+    Raises:
+        TypeError: An image that is not floating.
+        ValueError: A wrong shape, precision or tile.
     """
+    if tile is not None:
+        check_tile(tile, enhancer.capabilities)
     results: list[Tensor] = [torch.empty(0)] * len(images)
-    groups: dict[torch.Size, list[int]] = {}
-    for index, image in enumerate(images):
-        groups.setdefault(image.shape, []).append(index)
-    for shape, indices in groups.items():
+    for indices in _groups(images, tile):
+        shape = images[indices[0]].shape
         batch = torch.stack([images[i] for i in indices])
         check_image_batch(batch)
-        padded = pad_to_requirements(batch, enhancer.capabilities).contiguous(memory_format=torch.channels_last)
+        padded = pad_to_requirements(batch, enhancer.capabilities)
         with _autocast(enhancer, batch.device, precision):
-            enhanced = enhancer(padded)
+            enhanced = enhance_tiles(padded, enhancer, tile or max(padded.shape[-2:]))
         height, width = (enhancer.scale * n for n in shape[-2:])
         enhanced = enhanced[..., :height, :width].to(batch.dtype)
         for i, result in zip(indices, enhanced.clamp(0, 1) if clamp else enhanced, strict=True):
@@ -155,6 +171,7 @@ def enhance_levels(
     channel_order: str = "bgr",
     clamp: bool = True,
     precision: str = "float32",
+    tile: int | None = None,
 ) -> list[Tensor]:
     """:func:`enhance_batch` for images as detectors have them: levels of 0 to 255, OpenCV's channel order.
 
@@ -165,7 +182,7 @@ def enhance_levels(
         images: ``(3, H, W)``, any dtype.
         enhancer: The network, on the images' device.
         channel_order: ``'bgr'`` or ``'rgb'``, of images and results.
-        clamp, precision: As for :func:`enhance_batch`.
+        clamp, precision, tile: As for :func:`enhance_batch`.
 
     Returns:
         ``(3, s*H, s*W)`` float32, not rounded.
@@ -173,7 +190,7 @@ def enhance_levels(
     reverse = 0 if channel_order == "bgr" else ()
     levels = [image.float() for image in images]
     units = [(x.clamp(0, 255) / 255).flip(reverse) for x in levels]
-    enhanced = enhance_batch(units, enhancer, clamp=clamp, precision=precision)
+    enhanced = enhance_batch(units, enhancer, clamp=clamp, precision=precision, tile=tile)
     if enhancer.scale != 1:
         return [255 * y.flip(reverse) for y in enhanced]
     return [x + 255 * (y - u).flip(reverse) for x, y, u in zip(levels, enhanced, units, strict=True)]
@@ -189,6 +206,15 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
     finally:
         for m, mode in modes.items():
             m.training = mode
+
+
+def _groups(images: Sequence[Tensor], tile: int | None) -> list[list[int]]:
+    """Indices of images that run together: equal sizes, but one at a time what is larger than a tile."""
+    groups: dict[tuple[torch.Size, int | None], list[int]] = {}
+    for index, image in enumerate(images):
+        alone = tile is not None and max(image.shape[-2:]) > tile
+        groups.setdefault((image.shape, index if alone else None), []).append(index)
+    return list(groups.values())
 
 
 def _autocast(enhancer: Enhancer, device: torch.device, precision: str) -> contextlib.AbstractContextManager:

@@ -42,6 +42,7 @@ def enhance_video(
     *,
     batch_size: int = 8,
     precision: str = "float32",
+    tile: int | None = None,
     ignore_orientation: bool = False,
     progress: Callable[[int], object] = lambda frames: None,
 ) -> int:
@@ -54,7 +55,7 @@ def enhance_video(
         source: The video.
         target: The result; its suffix, a key of :data:`CODECS`, chooses the container.
         enhancer: The network, on the device where it shall run.
-        batch_size, precision: As for :func:`llie_preproc.enhance`.
+        batch_size, precision, tile: As for :func:`llie_preproc.enhance`.
         ignore_orientation: Keep the stored frame where the default turns it upright.
         progress: Called with the number of frames that were written since it was called last.
 
@@ -79,7 +80,7 @@ def enhance_video(
         together = max(1, min(batch_size, MAX_BATCH_PIXELS // (first.shape[0] * first.shape[1])))
         with _writer(temporary, CODECS[suffix], _rate(capture, source), size, str(target)) as writer:
             for batch in _batches(chain([first], frames), together):
-                for frame in enhance(batch, enhancer, channel_order="bgr", precision=precision):
+                for frame in enhance(batch, enhancer, channel_order="bgr", precision=precision, tile=tile):
                     writer.write(frame)
                 count += len(batch)
                 progress(len(batch))

@@ -15,6 +15,7 @@ from ..enhancers.base import Enhancer
 from ..inference import DEFAULT_WEIGHTS, build_enhancer, enhance_levels
 from ..pictures import full_scale
 from ..registry import TRANSFORMS
+from ..tiles import check_tile
 from .cache import EnhancedCache
 from .geometry import scale_results
 
@@ -40,6 +41,10 @@ class Enhance(BaseTransform):
             rounded, as in the other doors.
         cache_dir: Keep results in this folder and use them again: an epoch's pictures are enhanced once. Only of
             use where the images repeat, so before random transforms.
+        tile: As for :func:`llie_preproc.enhance`.
+
+    Raises:
+        ValueError: A tile that is too small for its overlaps.
     """
 
     def __init__(
@@ -49,10 +54,13 @@ class Enhance(BaseTransform):
         channel_order: str = "bgr",
         keep_dtype: bool = True,
         cache_dir: str | os.PathLike[str] | None = None,
+        tile: int | None = None,
     ) -> None:
         self.enhancer = build_enhancer(enhancer, checkpoint, device="cpu").eval().requires_grad_(False)
-        self.channel_order, self.keep_dtype = channel_order, keep_dtype
-        self.cache = EnhancedCache(cache_dir, self.enhancer, channel_order, keep_dtype) if cache_dir else None
+        if tile is not None:
+            check_tile(tile, self.enhancer.capabilities)
+        self.channel_order, self.keep_dtype, self.tile = channel_order, keep_dtype, tile
+        self.cache = EnhancedCache(cache_dir, self.enhancer, channel_order, keep_dtype, tile) if cache_dir else None
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Enhance the image and scale its annotations.
@@ -83,7 +91,7 @@ class Enhance(BaseTransform):
     @torch.no_grad()
     def _enhance(self, image: np.ndarray) -> np.ndarray:
         levels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        enhanced = enhance_levels([levels], self.enhancer, channel_order=self.channel_order)[0]
+        enhanced = enhance_levels([levels], self.enhancer, channel_order=self.channel_order, tile=self.tile)[0]
         pixels = enhanced.permute(1, 2, 0).contiguous().numpy()
         if not self.keep_dtype:
             return pixels

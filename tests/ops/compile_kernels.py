@@ -16,7 +16,7 @@ KERNELS = {
     "gradients": {**FLAGS, "HAS_SKIP": True, "ADD": True},
     "combine_chunks": {"REVERSE": True},
 }
-INTEGERS = {"first_group", "length", "columns", "D", "G", "chunks"}
+INTEGERS = {"first_group", "length", "columns", "D", "G", "chunks", "batch"}
 
 
 def kind(name: str) -> str:

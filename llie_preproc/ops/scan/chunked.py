@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .problem import Gradients, Problem
 
-# Elements of one chunk's states: large enough to keep a device busy, 16 MiB in float32.
-_CHUNK_ELEMENTS = 2**22
+# Elements of one chunk's states: on the CPU what the cache holds, elsewhere enough to keep a device busy.
+_CPU_ELEMENTS, _DEVICE_ELEMENTS = 2**18, 2**22
 
 
 def forward(problem: Problem) -> Tensor:
@@ -70,7 +70,8 @@ def _in_float32(problem: Problem) -> Problem:
 
 def _chunks(p: Problem, g: int, reverse: bool = False) -> Iterator[_Chunk]:
     elements = p.u.shape[0] * p.A.shape[1] * p.A.shape[2]
-    size = max(16, min(1024, _CHUNK_ELEMENTS // elements))
+    budget = _CPU_ELEMENTS if p.u.device.type == "cpu" else _DEVICE_ELEMENTS
+    size = max(16, min(1024, budget // elements))
     source = 0 if p.shared else g
     parts = p.walk(g).split(size)
     for pixels in reversed(parts) if reverse else parts:

@@ -131,19 +131,30 @@ def _project(raw, low, weight, count, width):
 
 @numba.njit(error_model="numpy")
 def _gather(tile, source, b, pixels, count, g, first, width):
-    for t in range(count):
+    """``tile[t, i] = source[b, pixels[t], g, first + i]``, along the memory that ``source`` lies in."""
+    if source.strides[1] < source.strides[3]:
         for i in range(width):
-            tile[t, i] = source[b, pixels[t], g, first + i]
+            for t in range(count):
+                tile[t, i] = source[b, pixels[t], g, first + i]
+    else:
+        for t in range(count):
+            for i in range(width):
+                tile[t, i] = source[b, pixels[t], g, first + i]
 
 
 @numba.njit(error_model="numpy")
 def _scatter(tile, target, b, pixels, count, g, first, width, add):
-    for t in range(count):
+    """The other way round."""
+    if target.strides[1] < target.strides[3]:
         for i in range(width):
-            if add:
-                target[b, pixels[t], g, first + i] += tile[t, i]
-            else:
-                target[b, pixels[t], g, first + i] = tile[t, i]
+            for t in range(count):
+                p = pixels[t]
+                target[b, p, g, first + i] = tile[t, i] + (target[b, p, g, first + i] if add else _ZERO)
+    else:
+        for t in range(count):
+            p = pixels[t]
+            for i in range(width):
+                target[b, p, g, first + i] = tile[t, i] + (target[b, p, g, first + i] if add else _ZERO)
 
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)

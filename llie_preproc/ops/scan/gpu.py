@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -18,6 +19,22 @@ WARPS = 4
 
 def forward(problem: Problem) -> Tensor:
     """``y``, like ``u``, in float32."""
+    # Triton launches on the current device, whatever the tensors' is.
+    with torch.cuda.device_of(problem.u):
+        return _forward(problem)
+
+
+def backward(problem: Problem, grad: Tensor) -> Gradients:
+    """Gradients in float32; the states are computed again.
+
+    Sums over channels, images and chunks are taken from partial sums, for the same result each time: beside the
+    gradients, memory for ``N / 64`` of ``u`` for each group, and for ``dB`` and ``dC`` once for each 32 channels.
+    """
+    with torch.cuda.device_of(problem.u):
+        return _backward(problem, grad)
+
+
+def _forward(problem: Problem) -> Tensor:
     launch = _Launch(problem)
     y = torch.empty_like(problem.u, dtype=torch.float32)
     ends, _ = launch.states()
@@ -31,8 +48,7 @@ def forward(problem: Problem) -> Tensor:
     return y
 
 
-def backward(problem: Problem, grad: Tensor) -> Gradients:
-    """Gradients in float32; the states are computed again."""
+def _backward(problem: Problem, grad: Tensor) -> Gradients:
     launch = _Launch(problem)
     p, (batch, length, groups, states) = launch.problem, problem.B.shape
     ends, totals = launch.states()
@@ -50,8 +66,8 @@ def backward(problem: Problem, grad: Tensor) -> Gradients:
         kernels.gradients[launch.grid(launch.launched)](
             grad, p.u, p.delta, p.weight, p.bias, launch.A, p.B, p.C, p.skip, launch.directions, ends, starts,
             du, ddelta, dweight, dbias, dA, dB, dC, dskip, group,
-            *launch.sizes, *grad.stride(), *p.u.stride(), *p.delta.stride(), *p.B.stride(), *p.C.stride(),
-            *du.stride(), **launch.constants, HAS_SKIP=p.skip is not None, ADD=group > 0,
+            *launch.sizes, batch, *grad.stride(), *p.u.stride(), *p.delta.stride(), *p.B.stride(), *p.C.stride(),
+            *du.stride(), **{**launch.constants, "num_warps": 2 * WARPS}, HAS_SKIP=p.skip is not None, ADD=group > 0,
         )  # fmt: skip
     return Gradients(
         u=du,
@@ -63,6 +79,12 @@ def backward(problem: Problem, grad: Tensor) -> Gradients:
         C=dC.sum(0),
         skip=dskip.sum((0, 2)) if p.skip is not None else None,
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _directions(directions: tuple[int, ...], device: torch.device) -> Tensor:
+    """On the device once: a copy to it waits for it, and cannot be recorded in a CUDA graph."""
+    return torch.tensor(directions, dtype=torch.int32, device=device)
 
 
 class _Launch:
@@ -77,7 +99,7 @@ class _Launch:
         self.block = min(BLOCK, triton.next_power_of_2(self.channels))
         self.blocks, self.chunks = triton.cdiv(self.channels, self.block), triton.cdiv(self.length, CHUNK)
         self.A = p.A.mT.contiguous()
-        self.directions = torch.tensor(p.directions, dtype=torch.int32, device=p.u.device)
+        self.directions = _directions(tuple(p.directions), p.u.device)
         # Groups that add to the same pixels run one after the other.
         self.launched = 1 if p.shared else self.groups
         self.launched_groups = range(self.groups) if p.shared else (0,)
@@ -93,8 +115,9 @@ class _Launch:
             "num_warps": WARPS,
         }
 
-    def grid(self, groups: int) -> tuple[int, int, int]:
-        return self.chunks, self.batch * groups, self.blocks
+    def grid(self, groups: int) -> tuple[int, int]:
+        # In x, the only axis without a limit of 65,535.
+        return self.chunks * self.batch * groups, self.blocks
 
     def states(self) -> tuple[Tensor, Tensor]:
         """The state after each chunk, ``(batch, G, chunks, N, D)``, and the sum of its steps."""

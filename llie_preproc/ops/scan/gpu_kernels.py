@@ -5,6 +5,8 @@ state (a sum, because the decay over a stretch is ``exp(A * sum of steps)``), a 
 from each chunk's true entry state. The backward pass does the same for the adjoint, from the end.
 
 A tile is ``(T, BLOCK)`` positions by channels; states are taken one at a time, so a tile's scan never holds N of them.
+Scans only run forwards: what runs from the end has its rows in descending order (``reverse=True`` gave wrong results on
+devices: triton-lang/triton#4362). Sums of steps never come as differences, which would cancel.
 """
 
 from __future__ import annotations
@@ -31,6 +33,25 @@ def _walk(positions, direction, length, columns):
 
 
 @triton.jit
+def _rows(chunk, first, T: tl.constexpr, DESCENDING: tl.constexpr):
+    """A chunk's positions plus ``first``, as the rows of a tile."""
+    rows = tl.arange(0, T)
+    if DESCENDING:
+        rows = T - 1 - rows
+    return chunk * T + rows + first
+
+
+@triton.jit
+def _log1p(e):
+    """log(1 + e) for e in [0, 1], to float32 precision: 2 artanh(e / (2 + e)); NaN stays."""
+    z = e / (2.0 + e)
+    s = z * z
+    series = 1.0 / 13.0 + s * (1.0 / 15.0)
+    series = 1.0 / 9.0 + s * (1.0 / 11.0 + s * series)
+    return 2.0 * z * (1.0 + s * (1.0 / 3.0 + s * (1.0 / 5.0 + s * (1.0 / 7.0 + s * series))))
+
+
+@triton.jit
 def _raw_step(
     delta, weight, bias, b, g, pixels, channels, inside,
     stride_b, stride_p, stride_g, stride_d, D, R: tl.constexpr, HAS_BIAS: tl.constexpr,
@@ -51,19 +72,19 @@ def _raw_step(
 
 
 @triton.jit
-def _softplus(raw):
-    # Above 20 the logarithm adds less than float32 resolves.
-    return tl.where(raw > 20.0, raw, tl.log(1.0 + tl.exp(tl.minimum(raw, 20.0))))
-
-
-@triton.jit
 def _step(raw, inside, SOFTPLUS: tl.constexpr):
     """The step; zero outside the sequence, which leaves the state as it is."""
     if SOFTPLUS:
-        # log(1 + e) loses the digits of a small e.
-        small = tl.exp(tl.minimum(raw, 0.0))
-        raw = tl.where(raw < -8.0, small - 0.5 * small * small, _softplus(raw))
+        # Not tl.maximum: on a device it drops NaN.
+        raw = tl.where(raw > 0.0, raw, 0.0) + _log1p(tl.exp(-tl.abs(raw)))
     return tl.where(inside[:, None], raw, 0.0)
+
+
+@triton.jit
+def _tile(tensor, b, g, pixels, channels, valid, stride_b, stride_p, stride_g, stride_d):
+    """``(T, BLOCK)`` in float32, zero where not valid."""
+    base = tensor + b * stride_b + g * stride_g
+    return tl.load(base + pixels[:, None] * stride_p + channels[None, :] * stride_d, valid, 0.0).to(tl.float32)
 
 
 @triton.jit
@@ -74,27 +95,30 @@ def chunk_states(
     HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr, SHARED: tl.constexpr,
 ):  # fmt: skip
     """The state that each chunk ends with when it begins with zero, and the sum of its steps."""
-    chunk, b, g = tl.program_id(0).to(tl.int64), (tl.program_id(1) // G).to(tl.int64), tl.program_id(1) % G
-    channels = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
-    positions = chunk * T + tl.arange(0, T)
-    inside = positions < length
-    pixels = _walk(positions, tl.load(directions + g), length, columns)
-    valid = inside[:, None] & (channels < D)[None, :]
+    row = tl.program_id(0).to(tl.int64)
+    chunk, g, b = row % chunks, row // chunks % G, row // chunks // G
+    channels = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mine = channels < D
+    direction = tl.load(directions + g)
+    positions = _rows(chunk, 0, T, True)
+    inside, inside_after = positions < length, (positions + 1 < length) & (tl.arange(0, T) > 0)
+    pixels = _walk(positions, direction, length, columns)
+    pixels_after = tl.where(inside_after, _walk(positions + 1, direction, length, columns), 0)
+    valid = inside[:, None] & mine[None, :]
     raw = _raw_step(delta, weight, bias, b, g, pixels, channels, inside, db, dp, dg, dd, D, R, HAS_BIAS)
     step = _step(raw, inside, SOFTPLUS)
+    raw = _raw_step(delta, weight, bias, b, g, pixels_after, channels, inside_after, db, dp, dg, dd, D, R, HAS_BIAS)
+    remaining = tl.cumsum(_step(raw, inside_after, SOFTPLUS), 0)
     source = 0 if SHARED else g
-    base = u + b * ub + source * ug
-    value = tl.load(base + pixels[:, None] * up + channels[None, :] * ud, valid, 0.0).to(tl.float32)
-    update = step * value
-    total = tl.sum(step, 0)
-    rest = total[None, :] - tl.cumsum(step, 0)
-    row = (b * G + g) * chunks + chunk
-    tl.store(totals + row * D + channels, total, channels < D)
+    update = step * _tile(u, b, source, pixels, channels, valid, ub, up, ug, ud)
+    tl.store(totals + row * D + channels, tl.sum(step, 0), mine)
+    b_pointer = B + b * Bb + g * Bg + pixels * Bp
     for n in range(N):
-        rate = tl.load(A + (g * N + n) * D + channels, channels < D, 0.0) * LOG2E
-        b_n = tl.load(B + b * Bb + g * Bg + n * Bn + pixels * Bp, inside, 0.0).to(tl.float32)
-        end = tl.sum(tl.exp2(rest * rate[None, :]) * update * b_n[:, None], 0)
-        tl.store(ends + (row * N + n) * D + channels, end, channels < D)
+        rate = tl.load(A + (g * N + n) * D + channels, mine, 0.0) * LOG2E
+        b_n = tl.load(b_pointer, inside, 0.0).to(tl.float32)
+        end = tl.sum(tl.exp2(remaining * rate[None, :]) * update * b_n[:, None], 0)
+        tl.store(ends + (row * N + n) * D + channels, end, mine)
+        b_pointer += Bn
 
 
 @triton.jit
@@ -105,23 +129,24 @@ def chunk_adjoints(
     HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr, SHARED: tl.constexpr,
 ):  # fmt: skip
     """The gradient that each chunk passes to the state before it when none comes from after it."""
-    chunk, b, g = tl.program_id(0).to(tl.int64), (tl.program_id(1) // G).to(tl.int64), tl.program_id(1) % G
-    channels = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
-    positions = chunk * T + tl.arange(0, T)
+    row = tl.program_id(0).to(tl.int64)
+    chunk, g, b = row % chunks, row // chunks % G, row // chunks // G
+    channels = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mine = channels < D
+    positions = _rows(chunk, 0, T, False)
     inside = positions < length
     pixels = _walk(positions, tl.load(directions + g), length, columns)
-    valid = inside[:, None] & (channels < D)[None, :]
+    valid = inside[:, None] & mine[None, :]
     raw = _raw_step(delta, weight, bias, b, g, pixels, channels, inside, db, dp, dg, dd, D, R, HAS_BIAS)
     elapsed = tl.cumsum(_step(raw, inside, SOFTPLUS), 0)
-    source = 0 if SHARED else g
-    base = grad + b * yb + source * yg
-    out = tl.load(base + pixels[:, None] * yp + channels[None, :] * yd, valid, 0.0).to(tl.float32)
-    row = (b * G + g) * chunks + chunk
+    out = _tile(grad, b, 0 if SHARED else g, pixels, channels, valid, yb, yp, yg, yd)
+    c_pointer = C + b * Cb + g * Cg + pixels * Cp
     for n in range(N):
-        rate = tl.load(A + (g * N + n) * D + channels, channels < D, 0.0) * LOG2E
-        c_n = tl.load(C + b * Cb + g * Cg + n * Cn + pixels * Cp, inside, 0.0).to(tl.float32)
+        rate = tl.load(A + (g * N + n) * D + channels, mine, 0.0) * LOG2E
+        c_n = tl.load(c_pointer, inside, 0.0).to(tl.float32)
         start = tl.sum(tl.exp2(elapsed * rate[None, :]) * out * c_n[:, None], 0)
-        tl.store(starts + (row * N + n) * D + channels, start, channels < D)
+        tl.store(starts + (row * N + n) * D + channels, start, mine)
+        c_pointer += Cn
 
 
 @triton.jit
@@ -131,14 +156,15 @@ def combine_chunks(
     """In place: from what each chunk adds to the state after it (before it, in reverse)."""
     image, n = tl.program_id(0).to(tl.int64), tl.program_id(1)
     g = image % G
-    channels = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
-    rate = tl.load(A + (g * N + n) * D + channels, channels < D, 0.0) * LOG2E
+    channels = tl.program_id(2).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mine = channels < D
+    rate = tl.load(A + (g * N + n) * D + channels, mine, 0.0) * LOG2E
     carry = tl.zeros((BLOCK,), tl.float32)
     rows = tl.arange(0, T)
     for first in range(0, chunks, T):
         order = first + rows
         chunk = chunks - 1 - order if REVERSE else order
-        valid = (order < chunks)[:, None] & (channels < D)[None, :]
+        valid = (order < chunks)[:, None] & mine[None, :]
         row = image * chunks + chunk
         total = tl.load(totals + row[:, None] * D + channels[None, :], valid, 0.0)
         pointer = states + (row * N + n)[:, None] * D + channels[None, :]
@@ -158,37 +184,40 @@ def outputs(
     HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr, SOFTPLUS: tl.constexpr, SHARED: tl.constexpr, ADD: tl.constexpr,
 ):  # fmt: skip
     """``y`` of one group (shared channels: the groups add up, one launch each) or of all."""
-    chunk = tl.program_id(0).to(tl.int64)
     launched = 1 if SHARED else G
-    b, g = (tl.program_id(1) // launched).to(tl.int64), first_group + tl.program_id(1) % launched
-    channels = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
-    positions = chunk * T + tl.arange(0, T)
+    program = tl.program_id(0).to(tl.int64)
+    chunk, g, b = program % chunks, first_group + program // chunks % launched, program // chunks // launched
+    channels = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mine = channels < D
+    positions = _rows(chunk, 0, T, False)
     inside = positions < length
     pixels = _walk(positions, tl.load(directions + g), length, columns)
-    valid = inside[:, None] & (channels < D)[None, :]
+    valid = inside[:, None] & mine[None, :]
     raw = _raw_step(delta, weight, bias, b, g, pixels, channels, inside, db, dp, dg, dd, D, R, HAS_BIAS)
     step = _step(raw, inside, SOFTPLUS)
     source = 0 if SHARED else g
-    base = u + b * ub + source * ug
-    value = tl.load(base + pixels[:, None] * up + channels[None, :] * ud, valid, 0.0).to(tl.float32)
+    value = _tile(u, b, source, pixels, channels, valid, ub, up, ug, ud)
     target = y + b * yb + source * yg + pixels[:, None] * yp + channels[None, :] * yd
     out = tl.zeros((T, BLOCK), tl.float32)
     if ADD:
         out += tl.load(target, valid, 0.0)
     if HAS_SKIP:
-        out += tl.load(skip + g * D + channels, channels < D, 0.0)[None, :] * value
+        out += tl.load(skip + g * D + channels, mine, 0.0)[None, :] * value
     update = step * value
-    row = (b * G + g) * chunks + chunk - 1
+    before = (b * G + g) * chunks + chunk - 1
     first = (tl.arange(0, T) == 0)[:, None]
+    b_pointer, c_pointer = B + b * Bb + g * Bg + pixels * Bp, C + b * Cb + g * Cg + pixels * Cp
     for n in range(N):
-        rate = tl.load(A + (g * N + n) * D + channels, channels < D, 0.0) * LOG2E
-        b_n = tl.load(B + b * Bb + g * Bg + n * Bn + pixels * Bp, inside, 0.0).to(tl.float32)
-        c_n = tl.load(C + b * Cb + g * Cg + n * Cn + pixels * Cp, inside, 0.0).to(tl.float32)
-        entry = tl.load(ends + (row * N + n) * D + channels, (channels < D) & (chunk > 0), 0.0)
+        rate = tl.load(A + (g * N + n) * D + channels, mine, 0.0) * LOG2E
+        b_n = tl.load(b_pointer, inside, 0.0).to(tl.float32)
+        c_n = tl.load(c_pointer, inside, 0.0).to(tl.float32)
+        entry = tl.load(ends + (before * N + n) * D + channels, mine & (chunk > 0), 0.0)
         decay = tl.exp2(step * rate[None, :])
         entering = tl.where(first, decay * entry[None, :], 0.0)
         _, state = tl.associative_scan((decay, update * b_n[:, None] + entering), 0, _then)
         out += state * c_n[:, None]
+        b_pointer += Bn
+        c_pointer += Cn
     tl.store(target, out, valid)
 
 
@@ -196,65 +225,82 @@ def outputs(
 def gradients(
     grad, u, delta, weight, bias, A, B, C, skip, directions, ends, starts,
     du, ddelta, dweight, dbias, dA, dB, dC, dskip,
-    first_group, length, columns, D, G, chunks,
+    first_group, length, columns, D, G, chunks, batch,
     yb, yp, yg, yd, ub, up, ug, ud, db, dp, dg, dd, Bb, Bp, Bg, Bn, Cb, Cp, Cg, Cn, gb, gp, gg, gd,
     N: tl.constexpr, R: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr, SOFTPLUS: tl.constexpr, SHARED: tl.constexpr, ADD: tl.constexpr,
 ):  # fmt: skip
     """All gradients of a chunk.
 
-    ``du`` has the strides g*, the others are contiguous: ``dA``, ``dweight``, ``dbias`` and ``dskip`` with a copy for
-    each image and chunk; ``dB``, ``dC`` and a low-rank ``ddelta`` with one for each block of channels.
+    Rows descend, but for the scan of the states, which then is turned round. ``du`` has the strides g*, the others are
+    contiguous: ``dA``, ``dweight``, ``dbias`` and ``dskip`` with a copy for each image and chunk; ``dB``, ``dC`` and a
+    low-rank ``ddelta`` with one for each block of channels.
     """
-    chunk = tl.program_id(0).to(tl.int64)
     launched = 1 if SHARED else G
-    b, g = (tl.program_id(1) // launched).to(tl.int64), first_group + tl.program_id(1) % launched
-    batch = tl.num_programs(1) // launched
-    channels = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
-    positions = chunk * T + tl.arange(0, T)
-    inside, inside_after = positions < length, positions + 1 < length
+    program = tl.program_id(0).to(tl.int64)
+    chunk, g, b = program % chunks, first_group + program // chunks % launched, program // chunks // launched
+    block = tl.program_id(1).to(tl.int64)
+    channels = block * BLOCK + tl.arange(0, BLOCK)
+    mine = channels < D
     direction = tl.load(directions + g)
+    source = 0 if SHARED else g
+    rows = tl.arange(0, T)
+    first = (rows == 0)[:, None]
+    turned = tl.broadcast_to((T - 1 - rows)[:, None], (T, BLOCK))
+
+    # Ascending: the position before each, within the chunk.
+    positions = _rows(chunk, -1, T, False)
+    inside_before = (positions < length) & (rows > 0)
+    pixels_before = tl.where(inside_before, _walk(positions, direction, length, columns), 0)
+    raw = _raw_step(delta, weight, bias, b, g, pixels_before, channels, inside_before, db, dp, dg, dd, D, R, HAS_BIAS)
+    step_before = _step(raw, inside_before, SOFTPLUS)
+    valid = inside_before[:, None] & mine[None, :]
+    update_before = step_before * _tile(u, b, source, pixels_before, channels, valid, ub, up, ug, ud)
+
+    # Descending: each position, and the step of the one after it.
+    positions = _rows(chunk, 0, T, True)
+    inside, inside_after = positions < length, positions + 1 < length
     pixels = _walk(positions, direction, length, columns)
     pixels_after = tl.where(inside_after, _walk(positions + 1, direction, length, columns), 0)
-    mine = channels < D
-    valid = inside[:, None] & mine[None, :]
+    raw = _raw_step(delta, weight, bias, b, g, pixels_after, channels, inside_after, db, dp, dg, dd, D, R, HAS_BIAS)
+    step_after = _step(raw, inside_after, SOFTPLUS)
     raw = _raw_step(delta, weight, bias, b, g, pixels, channels, inside, db, dp, dg, dd, D, R, HAS_BIAS)
     step = _step(raw, inside, SOFTPLUS)
-    raw_after = _raw_step(
-        delta, weight, bias, b, g, pixels_after, channels, inside_after, db, dp, dg, dd, D, R, HAS_BIAS
-    )
-    step_after = _step(raw_after, inside_after, SOFTPLUS)
-    source = 0 if SHARED else g
-    u_base, grad_base = u + b * ub + source * ug, grad + b * yb + source * yg
-    value = tl.load(u_base + pixels[:, None] * up + channels[None, :] * ud, valid, 0.0).to(tl.float32)
-    out = tl.load(grad_base + pixels[:, None] * yp + channels[None, :] * yd, valid, 0.0).to(tl.float32)
-    update = step * value
+    valid = inside[:, None] & mine[None, :]
+    value = _tile(u, b, source, pixels, channels, valid, ub, up, ug, ud)
+    out = _tile(grad, b, source, pixels, channels, valid, yb, yp, yg, yd)
+
     row = (b * G + g) * chunks + chunk
-    first, last = (tl.arange(0, T) == 0)[:, None], (tl.arange(0, T) == T - 1)[:, None]
     dstep, dvalue = tl.zeros((T, BLOCK), tl.float32), tl.zeros((T, BLOCK), tl.float32)
-    summed = (tl.program_id(2) * batch + b) * length + pixels
+    summed = (block * batch + b) * length + pixels
+    b_before = B + b * Bb + g * Bg + pixels_before * Bp
+    b_pointer, c_pointer = B + b * Bb + g * Bg + pixels * Bp, C + b * Cb + g * Cg + pixels * Cp
     for n in range(N):
         a_n = tl.load(A + (g * N + n) * D + channels, mine, 0.0)
-        rate = a_n * LOG2E
-        b_n = tl.load(B + b * Bb + g * Bg + n * Bn + pixels * Bp, inside, 0.0).to(tl.float32)
-        c_n = tl.load(C + b * Cb + g * Cg + n * Cn + pixels * Cp, inside, 0.0).to(tl.float32)
+        rate = (a_n * LOG2E)[None, :]
+        b_n = tl.load(b_pointer, inside, 0.0).to(tl.float32)
+        c_n = tl.load(c_pointer, inside, 0.0).to(tl.float32)
         entry = tl.load(ends + ((row - 1) * N + n) * D + channels, mine & (chunk > 0), 0.0)
         leaving = tl.load(starts + ((row + 1) * N + n) * D + channels, mine & (chunk + 1 < chunks), 0.0)
-        decay = tl.exp2(step * rate[None, :])
-        added = update * b_n[:, None]
-        entering = tl.where(first, decay * entry[None, :], 0.0)
-        _, state = tl.associative_scan((decay, added + entering), 0, _then)
+        added = update_before * tl.load(b_before, inside_before, 0.0).to(tl.float32)[:, None]
+        added += tl.where(first, entry[None, :], 0.0)
+        _, before = tl.associative_scan((tl.exp2(step_before * rate), added), 0, _then)
+        before = tl.gather(before, turned, 0)
         # What comes from after the chunk already carries the next position's decay.
-        decay_after = tl.exp2(step_after * rate[None, :])
-        coming = out * c_n[:, None] + tl.where(last, leaving[None, :], 0.0)
-        _, adjoint = tl.associative_scan((decay_after, coming), 0, _then, reverse=True)
-        by_decay = adjoint * (state - added)
+        coming = out * c_n[:, None] + tl.where(first, leaving[None, :], 0.0)
+        _, adjoint = tl.associative_scan((tl.exp2(step_after * rate), coming), 0, _then)
+        decayed = tl.exp2(step * rate) * before
+        by_decay = adjoint * decayed
+        state = decayed + step * value * b_n[:, None]
         tl.store(dC + (summed * G + g) * N + n, tl.sum(out * state, 1), inside)
-        tl.store(dB + (summed * G + g) * N + n, tl.sum(adjoint * update, 1), inside)
+        tl.store(dB + (summed * G + g) * N + n, tl.sum(adjoint * step * value, 1), inside)
         tl.store(dA + (row * N + n) * D + channels, tl.sum(by_decay * step, 0), mine)
         through = adjoint * b_n[:, None]
         dstep += by_decay * a_n[None, :] + through * value
         dvalue += through * step
+        b_before += Bn
+        b_pointer += Bn
+        c_pointer += Cn
     if SOFTPLUS:
         dstep *= 1.0 / (1.0 + tl.exp(-raw))
     dstep = tl.where(valid, dstep, 0.0)

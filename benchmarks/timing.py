@@ -1,0 +1,55 @@
+"""What the benchmarks share: timing, and how a result is named and written."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def seconds(run: Callable[[], Any], repeats: int, device: torch.device) -> list[float]:
+    """Wall-clock seconds of each of ``repeats`` runs, after one to warm up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        synchronise(device)
+        start = time.perf_counter()
+        run()
+        synchronise(device)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for a GPU's work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def machine(device: torch.device) -> str:
+    """What the numbers were measured on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    models = (
+        [
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ]
+        if Path("/proc/cpuinfo").is_file()
+        else []
+    )
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def report(result: dict[str, Any], path: Path | None) -> None:
+    """Print as JSON, and write it where asked."""
+    text = json.dumps(result, indent=2)
+    print(text)
+    if path:
+        path.write_text(text + "\n", encoding="utf-8")
