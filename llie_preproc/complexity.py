@@ -48,7 +48,7 @@ def _macs(enhancer: Enhancer, height: int, width: int) -> int | None:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         try:
             shapes_only(image)
-        except RuntimeError:
+        except (RuntimeError, TypeError):
             # It asks for values, to compute on them outside of torch: meta tensors have none.
             return None
     return counter.get_total_flops() // 2

@@ -116,8 +116,9 @@ class PSENet(Enhancer):
         return (self.last(torch.cat([full, _upsample_to(half, full)], dim=1)) + 1).abs()
 
     def apply_gamma(self, image: Tensor, gamma: Tensor) -> Tensor:
-        """Eq. 6, ``1 - (1 - image)^gamma``, in float32."""
-        return inverse_gamma(image.float(), gamma.float())
+        """Eq. 6, ``1 - (1 - image)^gamma``, in float32 at least."""
+        precision = torch.promote_types(image.dtype, torch.float32)
+        return inverse_gamma(image.to(precision), gamma.to(precision))
 
     def forward(self, image: Tensor) -> Tensor:
         """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; same shape."""

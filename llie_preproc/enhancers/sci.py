@@ -59,7 +59,8 @@ class SCI(Enhancer):
         features = F.relu(self.first(image))
         for _ in range(self.layers):
             features = features + self.block(features)
-        return (self.last(features).sigmoid() + image).float().clamp(_MIN_ILLUMINATION, 1.0)
+        precision = torch.promote_types(image.dtype, torch.float32)
+        return (self.last(features).sigmoid() + image).to(precision).clamp(_MIN_ILLUMINATION, 1.0)
 
     def forward(self, image: Tensor) -> Tensor:
         """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; same shape."""

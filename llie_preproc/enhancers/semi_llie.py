@@ -75,7 +75,7 @@ class _SelectiveScan2d(nn.Module):
         projected = F.linear(x, self.project.flatten(0, 1)).unflatten(-1, self.project.shape[:2])
         step, B, C = projected.split([self.rank, self.states, self.states], -1)
         A = -self.A_log.float().exp()
-        return selective_scan_2d(x, step, A, B, C, self.D, self.step_bias, delta_weight=self.step_weight)
+        return selective_scan_2d(x, step, A, B, C, self.D, delta_bias=self.step_bias, delta_weight=self.step_weight)
 
 
 class _StateSpaceModule(nn.Module):

@@ -65,7 +65,7 @@ class ZeroDCE(Enhancer):
         return -self.conv7(torch.cat([x1, x6], dim=1)).tanh()
 
     def apply_curves(self, image: Tensor, maps: Tensor) -> Tensor:
-        """Eq. 3, ``LE_n = LE_{n-1} + A_n LE_{n-1} (1 - LE_{n-1})`` from ``LE_0 = image``, in float32.
+        """Eq. 3, ``LE_n = LE_{n-1} + A_n LE_{n-1} (1 - LE_{n-1})`` from ``LE_0 = image``, in float32 at least.
 
         It maps [0, 1] into itself, and 0 and 1 to themselves.
 
@@ -73,8 +73,9 @@ class ZeroDCE(Enhancer):
             image: ``(N, 3, H, W)`` RGB in [0, 1].
             maps: What :meth:`curve_maps` gives.
         """
-        enhanced = image.float()
-        for curve in maps.float().split(3, dim=1):
+        precision = torch.promote_types(image.dtype, torch.float32)
+        enhanced = image.to(precision)
+        for curve in maps.to(precision).split(3, dim=1):
             enhanced = enhanced + curve * (enhanced - enhanced.square())
         return enhanced
 

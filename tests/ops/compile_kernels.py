@@ -1,4 +1,7 @@
-"""Compile the Triton kernels for a GPU that need not be there: ``compile_kernels.py CAPABILITY RANK``."""
+"""Compile the Triton kernels for a GPU that need not be there: ``compile_kernels.py CAPABILITY RANK DTYPE plain|full``.
+
+``plain`` leaves out what can be left out: bias, skip, softplus, shared channels.
+"""
 
 import sys
 
@@ -8,31 +11,40 @@ from triton.compiler import ASTSource
 
 from llie_preproc.ops.scan import gpu_kernels
 
-FLAGS = {"HAS_BIAS": True, "SOFTPLUS": True, "SHARED": True}
-KERNELS = {
-    "chunk_states": FLAGS,
-    "chunk_adjoints": FLAGS,
-    "outputs": {**FLAGS, "HAS_SKIP": True, "ADD": True},
-    "gradients": {**FLAGS, "HAS_SKIP": True, "ADD": True},
-    "combine_chunks": {"REVERSE": True},
-}
 INTEGERS = {"first_group", "length", "columns", "D", "G", "chunks", "batch"}
+WALKED = {"u", "delta", "B", "C", "grad"}
+OPTIONAL = {"bias": "HAS_BIAS", "skip": "HAS_SKIP"}
 
 
-def kind(name: str) -> str:
+def kind(name: str, flags: dict[str, object]) -> str:
+    if name in flags or not flags.get(OPTIONAL.get(name, ""), True) or (name == "weight" and not flags.get("R")):
+        return "constexpr"
     if name == "directions":
         return "*i32"
+    if name in WALKED:
+        return "*bf16" if dtype == "bfloat16" else "*fp32"
     # Strides have two letters, tensors a name.
     return "i32" if name in INTEGERS or (len(name) == 2 and name not in ("dA", "dB", "dC", "du")) else "*fp32"
 
 
-capability, rank = map(int, sys.argv[1:])
+capability, rank, dtype, extent = sys.argv[1:]
+full = extent == "full"
+states = {"R": int(rank), "HAS_BIAS": full, "SOFTPLUS": full, "SHARED": full}
+KERNELS = {
+    "chunk_states": states,
+    "chunk_adjoints": states,
+    "outputs": {**states, "HAS_SKIP": full, "ADD": full},
+    "gradients": {**states, "HAS_SKIP": full, "ADD": full},
+    "combine_chunks": {"REVERSE": full},
+}
 for kernel_name, flags in KERNELS.items():
     kernel = getattr(gpu_kernels, kernel_name)
-    constants = {"N": 16, "T": 64, "BLOCK": 32, **flags, **({"R": rank} if "HAS_BIAS" in flags else {})}
-    signature = {name: "constexpr" if name in constants else kind(name) for name in kernel.arg_names}
-    places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+    constants = {"N": 16, "T": 64, "BLOCK": 32, **flags}
+    signature = {name: kind(name, constants) for name in kernel.arg_names}
+    # What is constant without a value is None.
+    values = {name: constants.get(name) for name, what in signature.items() if what == "constexpr"}
+    places = {(kernel.arg_names.index(name),): value for name, value in values.items()}
     source = ASTSource(fn=kernel, signature=signature, constexprs=places)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 4})
+    compiled = triton.compile(source, target=GPUTarget("cuda", int(capability), 32), options={"num_warps": 4})
     if compiled.asm["cubin"]:
         sys.stdout.write(f"{kernel_name}\n")

@@ -89,7 +89,8 @@ def results(scan: Callable[..., Tensor], inputs: Inputs, **options: Any) -> dict
     """The output and the gradients of a fixed functional of it."""
     leaves = {k: v.detach().requires_grad_() for k, v in inputs.items()}
     y = scan(**leaves, **options)
-    weights = torch.linspace(-1, 1, y.numel(), device=y.device, dtype=torch.float64).view(y.shape)
+    # Exact in every dtype.
+    weights = (torch.arange(y.numel(), device=y.device) % 7 - 3).view(y.shape) / 2
     grads = torch.autograd.grad((y * weights.to(y.dtype)).sum(), list(leaves.values()))
     return {"y": y.detach(), **dict(zip(leaves, grads, strict=True))}
 
@@ -174,8 +175,8 @@ def walked_by_hand(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
             return x.flip(2) if k >= 2 else x
 
         y = selective_scan(
-            walk(u), walk(delta[..., k, :]), A[k], walk(B[..., k, :]), walk(C[..., k, :]), D[k], delta_bias[k], True,
-            backend="reference",
+            walk(u), walk(delta[..., k, :]), A[k], walk(B[..., k, :]), walk(C[..., k, :]), D[k],
+            delta_bias=delta_bias[k], delta_softplus=True, backend="reference",
         )  # fmt: skip
         y = (y.flip(2) if k >= 2 else y).transpose(1, 2)
         height, width = u.shape[1:3]
@@ -237,6 +238,63 @@ def test_nan_shows_from_where_it_stands(backend: str, name: str) -> None:
     assert torch.isnan(y[..., 20:]).all()
 
 
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """The largest of all elements."""
+    return float(((found.double() - expected) / expected).abs().max())
+
+
+@every_backend
+def test_small_steps_keep_their_digits(backend: str) -> None:
+    """Mamba begins with steps of 1e-3: softplus of -6.9, where log(1 + e) has lost half of its digits."""
+    inputs = {k: v.abs() for k, v in sequence(1, 3, 20, 2).items()}
+    inputs["A"] = -inputs["A"]
+    for shift in (-4, -7, -12):
+        shifted = {
+            **inputs,
+            "delta": 0.1 * inputs["delta"],
+            "delta_bias": torch.full((3,), float(shift), device=DEVICE),
+        }
+        shifted["D"] = torch.zeros(3, device=DEVICE)
+        y = selective_scan(**shifted, delta_softplus=True, backend=backend)
+        exact = selective_scan(**in_float64(shifted), delta_softplus=True, backend="reference")
+        assert relative_error(y, exact) < 3e-6
+
+
+@every_backend
+def test_a_large_step_leaves_small_ones_their_digits(backend: str) -> None:
+    inputs = {k: v.abs() for k, v in sequence(1, 2, 40, 2).items() if not k.startswith("D") and k != "delta_bias"}
+    inputs["A"] = torch.full((2, 2), -16.0, device=DEVICE)
+    inputs["delta"] = torch.full_like(inputs["delta"], 1e-3)
+    inputs["delta"][..., :2] = 300.0
+    y = selective_scan(**inputs, backend=backend)
+    assert relative_error(y, selective_scan(**in_float64(inputs), backend="reference")) < 1e-5
+
+
+@every_backend
+@pytest.mark.parametrize("step", [0.5, 1.0, 2.0])
+def test_strong_decays_keep_the_digits_of_their_gradient(backend: str, step: float) -> None:
+    inputs = {k: v.abs() for k, v in sequence(1, 2, 20, 2).items() if k in ("u", "A", "B", "C")}
+    inputs["A"] = torch.full((2, 2), -16.0, device=DEVICE)
+    inputs["delta"] = torch.full_like(inputs["u"], step)
+    leaves = [{k: v.clone().requires_grad_() for k, v in x.items()} for x in (inputs, in_float64(inputs))]
+    for x, name in zip(leaves, (backend, "reference"), strict=True):
+        selective_scan(**x, backend=name).sum().backward()
+    assert relative_error(leaves[0]["A"].grad, leaves[1]["A"].grad) < 1e-4
+
+
+@every_backend
+def test_a_step_of_minus_infinity_skips_a_position(backend: str) -> None:
+    inputs = sequence(1, 3, 20, 2)
+    masked = {k: v.clone() for k, v in inputs.items()}
+    masked["delta"][..., 7] = -float("inf")
+    left = {
+        k: torch.cat([v[..., :7], v[..., 8:]], -1) if k in ("u", "delta", "B", "C") else v for k, v in inputs.items()
+    }
+    y = selective_scan(**masked, delta_softplus=True, backend=backend)
+    expected = selective_scan(**left, delta_softplus=True, backend="reference")
+    assert torch.allclose(y[..., 8:], expected[..., 7:], atol=1e-5)
+
+
 @every_backend
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_float32(backend: str, dtype: torch.dtype) -> None:
@@ -245,8 +303,9 @@ def test_half_precision_is_computed_in_float32(backend: str, dtype: torch.dtype)
     found = results(selective_scan, rounded, delta_softplus=True, backend=backend)
     exact = results(selective_scan, {k: v.float() for k, v in rounded.items()}, delta_softplus=True, backend=backend)
     assert found["y"].dtype == dtype
-    assert all(found[k].dtype == v.dtype for k, v in rounded.items())
-    assert torch.equal(found["y"], exact["y"].to(dtype))
+    for name, value in {"y": rounded["u"], **rounded}.items():
+        assert found[name].dtype == value.dtype
+        assert torch.equal(found[name], exact[name].to(value.dtype))
 
 
 @every_backend
@@ -348,18 +407,18 @@ class _Scans(Dataset):
 
 
 _LONG = """
-import resource, torch
+import resource, sys, torch
 from llie_preproc.ops import selective_scan
 torch.manual_seed(0)
-L, D, N = 1_000_000, 8, 16
+L, D, N, backend = 1_000_000, 8, 16, sys.argv[1]
 short = [torch.randn(1, D, 8), torch.randn(1, N, 8)]
-selective_scan(short[0], short[0], -torch.rand(D, N), short[1], short[1], delta_softplus=True)
+selective_scan(short[0], short[0], -torch.rand(D, N), short[1], short[1], delta_softplus=True, backend=backend)
 u, B = torch.randn(1, D, L, requires_grad=True), torch.randn(1, N, L)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with torch.no_grad():
-    y = selective_scan(u, u, -torch.rand(D, N), B, B, delta_softplus=True)
+    y = selective_scan(u, u, -torch.rand(D, N), B, B, delta_softplus=True, backend=backend)
 forward = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-selective_scan(u, u, -torch.rand(D, N), B, B, delta_softplus=True).sum().backward()
+selective_scan(u, u, -torch.rand(D, N), B, B, delta_softplus=True, backend=backend).sum().backward()
 backward = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert torch.isfinite(y).all() and torch.isfinite(u.grad).all()
 print((forward - before) // 1024, (backward - before) // 1024)
@@ -367,9 +426,10 @@ print((forward - before) // 1024, (backward - before) // 1024)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
-def test_a_million_positions_in_bounded_memory() -> None:
+@pytest.mark.parametrize("backend", [name for name in COMPILED if DEVICE == "cpu"])
+def test_a_million_positions_in_bounded_memory(backend: str) -> None:
     """An ``L x D x N`` tensor would have 488 MiB; the inputs and gradients of 16 states have 61 MiB each."""
-    run = subprocess.run([sys.executable, "-c", _LONG], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", _LONG, backend], capture_output=True, text=True, check=True)
     forward, backward = map(int, run.stdout.split())
     assert forward < 150
     assert backward < 450
@@ -448,7 +508,8 @@ def fake_selective_scan_fn(
 ) -> Tensor:  # fmt: skip
     """What mamba-ssm documents of its function: ``(batch, dim, L)``, contiguous, ``(batch, G, N, L)``."""
     assert all(x.is_contiguous() and x.dtype == torch.float32 for x in (u, delta, B, C))
-    return selective_scan(u, delta, A, B, C, D, delta_bias, delta_softplus, backend="reference")
+    options = {"delta_bias": delta_bias, "delta_softplus": delta_softplus}
+    return selective_scan(u, delta, A, B, C, D, **options, backend="reference")
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -472,13 +533,11 @@ def test_mamba_ssm_is_called_as_it_documents(shared: bool, low_rank: bool, monke
 
 @pytest.mark.slow
 @pytest.mark.skipif(DEVICE == "cuda", reason="it runs there")
-@pytest.mark.parametrize(("capability", "rank"), [(80, 0), (90, 4)])
-def test_the_kernels_compile_for_gpus(capability: int, rank: int) -> None:
+@pytest.mark.parametrize("variant", [("80", "0", "float32", "plain"), ("90", "4", "bfloat16", "full")])
+def test_the_kernels_compile_for_gpus(variant: tuple[str, ...]) -> None:
     """To machine code, without a device."""
     script = Path(__file__).with_name("compile_kernels.py")
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    run = subprocess.run(
-        [sys.executable, script, str(capability), str(rank)], capture_output=True, text=True, env=environment
-    )
+    run = subprocess.run([sys.executable, script, *variant], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.split() == ["chunk_states", "chunk_adjoints", "outputs", "gradients", "combine_chunks"]

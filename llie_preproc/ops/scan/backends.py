@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -105,8 +106,16 @@ def _preferred(device: str) -> str:
 def _triton_missing(interpreted: bool) -> str | None:
     if find_spec("triton") is None:
         return "triton is not installed"
-    if not interpreted and not torch.cuda.is_available():
+    if not hasattr(import_module("triton.language"), "gather"):
+        return "triton is older than 3.2"
+    if interpreted:
+        return None
+    if not torch.cuda.is_available():
         return "no CUDA device (TRITON_INTERPRET=1 runs it on the CPU, slowly)"
+    if torch.cuda.get_device_capability() < (7, 0):
+        return "the device's compute capability is below 7.0"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "Triton needs a C compiler to launch kernels: install gcc or clang, or set CC"
     return None
 
 
@@ -114,17 +123,22 @@ def _triton_missing(interpreted: bool) -> str | None:
 def _mamba_missing() -> str | None:
     if find_spec("mamba_ssm") is None:
         return "mamba-ssm is not installed: pip install 'llie-preproc[mamba]' (needs CUDA to build)"
+    if not torch.cuda.is_available():
+        return "no CUDA device"
     try:
         import_module("mamba_ssm.ops.selective_scan_interface")
     except Exception as error:
         # An extension that was built for another torch fails in ways of its own.
         return f"mamba-ssm does not import: {type(error).__name__}: {error}"
-    return None if torch.cuda.is_available() else "no CUDA device"
+    return None
 
 
+@functools.cache
 def _numba_missing() -> str | None:
     try:
         require("numba", "the fused CPU scan")
-    except ImportError as error:
+        import_module("numba")
+    except Exception as error:
+        # Numba refuses a NumPy that it does not know.
         return str(error)
     return None

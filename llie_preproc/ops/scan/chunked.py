@@ -27,7 +27,7 @@ def forward(problem: Problem) -> Tensor:
         state = p.A.new_zeros(p.u.shape[0], *p.A.shape[1:])
         for chunk in _chunks(p, g):
             states = _solve(chunk.decay, chunk.update, state)
-            state = states[:, -1]
+            state = states[:, -1].clone()
             y[:, chunk.pixels, chunk.source] += torch.einsum("btdn,btn->btd", states, chunk.C) + chunk.skipped
     return y
 
@@ -35,14 +35,16 @@ def forward(problem: Problem) -> Tensor:
 def backward(problem: Problem, grad: Tensor) -> Gradients:
     """Gradients in float32; the states are computed again, chunk by chunk."""
     p = _in_float32(problem)
-    zeros = {k: torch.zeros_like(v) for k, v in p._asdict().items() if isinstance(v, Tensor)}
+    tensors = {k: v for k, v in p._asdict().items() if isinstance(v, Tensor)}
+    zeros = {k: torch.zeros_like(v, dtype=torch.float32) for k, v in tensors.items()}
     grads = Gradients(**{k: zeros.get(k) for k in Gradients._fields})  # type: ignore[arg-type]
     for g in range(p.A.shape[0]):
         state = p.A.new_zeros(p.u.shape[0], *p.A.shape[1:])
         entries = []
         for chunk in _chunks(p, g):
             entries.append(state)
-            state = _solve(chunk.decay, chunk.update, state)[:, -1]
+            # A view would keep all states of the chunk.
+            state = _solve(chunk.decay, chunk.update, state)[:, -1].clone()
         carry = torch.zeros_like(state)
         for chunk, entry in zip(_chunks(p, g, reverse=True), reversed(entries), strict=True):
             carry = _adjoint(p, g, chunk, entry, carry, grad[:, chunk.pixels, chunk.source].float(), grads)
@@ -120,9 +122,9 @@ def _adjoint(p: Problem, g: int, chunk: _Chunk, entry: Tensor, carry: Tensor, gr
     if p.weight is not None and grads.weight is not None:
         grads.weight[g] += torch.einsum("btd,btr->dr", raw_grad, p.delta[:, chunk.pixels, g].float())
         raw_grad = raw_grad @ p.weight[g]
-    grads.u[:, chunk.pixels, chunk.source] += u_grad.to(grads.u.dtype)
-    grads.delta[:, chunk.pixels, g] = raw_grad.to(grads.delta.dtype)
+    grads.u[:, chunk.pixels, chunk.source] += u_grad
+    grads.delta[:, chunk.pixels, g] = raw_grad
     grads.A[g] += (by_decay * chunk.step[..., None]).sum((0, 1))
-    grads.B[:, chunk.pixels, g] = torch.einsum("btdn,btd->btn", adjoint, chunk.step * chunk.u).to(grads.B.dtype)
-    grads.C[:, chunk.pixels, g] = torch.einsum("btdn,btd->btn", states, grad).to(grads.C.dtype)
+    grads.B[:, chunk.pixels, g] = torch.einsum("btdn,btd->btn", adjoint, chunk.step * chunk.u)
+    grads.C[:, chunk.pixels, g] = torch.einsum("btdn,btd->btn", states, grad)
     return through[:, 0]

@@ -89,7 +89,7 @@ def _softplus(x):
     e = _exp2(-abs(x) * _LOG2E)
     tail = _L6 + e * (_L7 + e * (_L8 + e * (_L9 + e * _L10)))
     log1p = e * (_L1 + e * (_L2 + e * (_L3 + e * (_L4 + e * (_L5 + e * tail)))))
-    return (x if x > _ZERO else x * _ZERO) + log1p
+    return (x if x > _ZERO else _ZERO) + log1p
 
 
 @numba.njit(error_model="numpy")
@@ -381,7 +381,11 @@ def _backward_task(
 
 def _compiled(task: Callable[..., None], gradients: str) -> Callable[..., None]:
     signature = f"void({_TASK}, float32[:,:,:,:]{gradients})"
-    return numba.njit(signature, nogil=True, cache=True, error_model="numpy")(task)
+    try:
+        return numba.njit(signature, nogil=True, cache=True, error_model="numpy")(task)
+    except RuntimeError:
+        # No folder that the cache could be written to.
+        return numba.njit(signature, nogil=True, error_model="numpy")(task)
 
 
 @functools.cache

@@ -22,9 +22,9 @@ def selective_scan(
     B: Tensor,
     C: Tensor,
     D: Tensor | None = None,
+    *,
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
-    *,
     backend: str | None = None,
 ) -> Tensor:
     """The selective scan of Mamba-1 (Gu and Dao, 2023, Eq. 2 with zero-order hold for A and Euler for B).
@@ -103,9 +103,9 @@ def selective_scan_2d(
     B: Tensor,
     C: Tensor,
     D: Tensor | None = None,
+    *,
     delta_bias: Tensor | None = None,
     delta_softplus: bool = True,
-    *,
     delta_weight: Tensor | None = None,
     directions: Sequence[str] = DIRECTIONS,
     backend: str | None = None,

@@ -16,12 +16,26 @@ DIFFERENTIABLE = ("reference", "mamba_ssm")
 """Backends that bring their gradient along and stand outside the operator."""
 
 
+# Spelled out: inferring it from annotations is not in every PyTorch that the package supports.
+_ARGUMENTS = (
+    "Tensor u, Tensor delta, Tensor? weight, Tensor? bias, Tensor A, Tensor B, Tensor C, Tensor? skip, "
+    "int[] directions, SymInt columns, bool softplus, str backend"
+)
+
+
 def _in_float32(tensor: Tensor) -> torch.autocast:
     """Autocast would reach the backends' own arithmetic."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 
-@torch.library.custom_op("llie_preproc::selective_scan", mutates_args=())
+def _like(found: Tensor, tensor: Tensor) -> Tensor:
+    """``found`` in the dtype and layout of ``torch.empty_like(tensor)``, which the operator announced."""
+    announced = torch.empty_like(tensor)
+    same = found.dtype == announced.dtype and found.stride() == announced.stride()
+    return found if same else announced.copy_(found)
+
+
+@torch.library.custom_op("llie_preproc::selective_scan", mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor")
 def scan(
     u: Tensor,
     delta: Tensor,
@@ -38,12 +52,15 @@ def scan(
 ) -> Tensor:
     """The ``y`` of a :class:`~llie_preproc.ops.scan.problem.Problem`, in the dtype of ``u``."""
     problem = Problem(u, delta, weight, bias, A, B, C, skip, list(directions), columns, softplus)
-    y = torch.empty_like(u)
+    if not u.numel():
+        return torch.empty_like(u)
     with _in_float32(u):
-        return y.copy_(implementation(backend).forward(problem)) if u.numel() else y
+        return _like(implementation(backend).forward(problem), u)
 
 
-@torch.library.custom_op("llie_preproc::selective_scan_backward", mutates_args=())
+@torch.library.custom_op(
+    "llie_preproc::selective_scan_backward", mutates_args=(), schema=f"(Tensor grad, {_ARGUMENTS}) -> Tensor[]"
+)
 def scan_backward(
     grad: Tensor,
     u: Tensor,
@@ -66,7 +83,7 @@ def scan_backward(
         return [torch.zeros_like(x) for x in given]
     with _in_float32(u):
         grads = [g for g in implementation(backend).backward(problem, grad) if g is not None]
-    return [torch.empty_like(x).copy_(g) for g, x in zip(grads, given, strict=True)]
+    return [_like(g, x) for g, x in zip(grads, given, strict=True)]
 
 
 @scan.register_fake
@@ -113,7 +130,8 @@ def scan_backward_flops(grad_shape: Any, *shapes: Any, **kwargs: Any) -> int:
 
 def compute(problem: Problem, backend: str) -> Tensor:
     """``y``, like ``u``, by a backend that :func:`~llie_preproc.ops.scan.backends.choose_backend` chose."""
-    if backend in DIFFERENTIABLE:
+    # Tensors without values ('meta') only have the operator's shapes and FLOPs.
+    if backend in DIFFERENTIABLE and problem.u.numel() and not problem.u.is_meta:
         with _in_float32(problem.u):
             return implementation(backend).forward(problem).to(problem.u.dtype)
     return scan(*problem, backend)
