@@ -1,7 +1,7 @@
 """Whole large images through the heavy networks: seconds and peak memory.
 
-``python -m benchmarks.large_images [--device cpu] [--tile N] [--json FILE]``: CollaBA x2 on 1080x720, Semi-LLIE on
-1920x1080. Each runs in a process of its own, so that the peak is its own.
+``python -m benchmarks.large_images [--device cpu] [--tile N] [--json FILE]``: PSENet on 4000x3000, CollaBA x2 on
+1080x720, Semi-LLIE on 1920x1080. Each runs in a process of its own, so that the peak is its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from llie_preproc import build_enhancer, enhance
 
 from .timing import machine, report, synchronise
 
-CASES = {"CollaBA x2 1080x720": ("CollaBA", 720, 1080), "SemiLLIE 1920x1080": ("SemiLLIE", 1080, 1920)}
+CASES = {
+    "PSENet 4000x3000": ("PSENet", 3000, 4000),
+    "CollaBA x2 1080x720": ("CollaBA", 720, 1080),
+    "SemiLLIE 1920x1080": ("SemiLLIE", 1080, 1920),
+}
 
 
 def run(case: str, device: torch.device, tile: int | None) -> dict[str, Any]:

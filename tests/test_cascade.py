@@ -208,6 +208,21 @@ def test_wrong_members_are_refused(enhancers: Any, error: type[Exception], named
         Cascade(enhancers)
 
 
+@pytest.mark.parametrize(
+    ("enhancers", "onnx", "compiled"),
+    [
+        (["ZeroDCE", "Upscale"], None, None),
+        (["CLAHE", "Upscale"], "CLAHE", "CLAHE"),
+        (["Upscale", "PSENet"], "PSENet: it is padded inside the cascade", None),
+        ([dict(type="SemiLLIE", width=4)], "SemiLLIE: the selective scan", None),
+    ],
+)
+def test_refusals_are_those_of_the_members(enhancers: list, onnx: str | None, compiled: str | None) -> None:
+    cascade = Cascade(enhancers)
+    for reason, expected in ((cascade.onnx_refusal, onnx), (cascade.compile_refusal, compiled)):
+        assert reason is None if expected is None else str(reason).startswith(expected)
+
+
 # the command
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
-from llie_preproc.enhancers import Capabilities, Enhancer, GammaCorrection, Identity, PSENet
+from llie_preproc.enhancers import Capabilities, Cascade, Enhancer, GammaCorrection, Identity, PSENet
 from llie_preproc.errors import ExportError, MissingExtraError
 from llie_preproc.export import export_onnx
 from llie_preproc.registry import enhancer_classes
@@ -52,6 +52,14 @@ def test_every_enhancer_agrees_with_its_graph_or_says_why_not(name: str, tmp_pat
     assert np.abs(result - enhance(image, network)).max() < 1e-4
     # Not two times black, or white.
     assert ((result > 0.001) & (result < 0.999)).mean() > 0.1
+
+
+def test_a_cascade_without_padding_is_one_graph(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Cascade(["ZeroDCE", "Upscale"]).eval()
+    export_onnx(network, tmp_path / "network.onnx")
+    image = pictures(2, 19, 23)
+    assert np.abs(run(tmp_path / "network.onnx", image) - enhance(image, network)).max() < 1e-4
 
 
 def test_the_graph_says_what_it_is(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def add_enhancer(
     checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
     trainable: bool = False,
     precision: str = "float32",
+    tile: int | None = None,
     position: str = "before_pack",
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Config:
@@ -37,6 +38,7 @@ def add_enhancer(
         checkpoint: The enhancer's, as for :func:`llie_preproc.build_enhancer`.
         trainable: Train the enhancer too; ``'detector'`` only.
         precision: As for :func:`llie_preproc.enhance`; not for ``'transform'``.
+        tile: As for :func:`llie_preproc.enhance`.
         position: ``'transform'`` only: ``'before_pack'`` enhances what the detector sees, unrounded, and agrees with
             the other doors; ``'after_load'`` enhances the whole picture as stored, before resizing.
         cache_dir: ``'transform'`` only: keep enhanced pictures in this folder.
@@ -61,6 +63,7 @@ def add_enhancer(
     cfg = copy.deepcopy(cfg)
     _refuse_second(cfg.model)
     spec = dict(enhancer=enhancer if isinstance(enhancer, str) else dict(enhancer), checkpoint=checkpoint)
+    spec |= dict(tile=tile) if tile is not None else {}
     if door == "transform":
         _into_pipelines(cfg, dict(spec, cache_dir=cache_dir), position)
     elif door == "preprocessor":

@@ -27,7 +27,7 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         enhancer: Name, config or instance.
         checkpoint: As for :func:`llie_preproc.build_enhancer`.
         channel_order: Of the images that come from the pipeline: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
-        precision: As for :func:`llie_preproc.enhance`.
+        precision, tile: As for :func:`llie_preproc.enhance`.
         **kwargs: Those of ``DetDataPreprocessor``.
     """
 
@@ -37,11 +37,12 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
         channel_order: str = "bgr",
         precision: str = "float32",
+        tile: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.enhancer = build_enhancer(enhancer, checkpoint).eval().requires_grad_(False)
-        self.channel_order, self.precision = channel_order, precision
+        self.channel_order, self.precision, self.tile = channel_order, precision, tile
 
     def train(self, mode: bool = True) -> EnhancedDetDataPreprocessor:
         """Set the mode; the enhancer stays in evaluation mode."""
@@ -65,7 +66,11 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
             raise TypeError("inputs must be colour images: (3, H, W) tensors in a list, or stacked to (N, 3, H, W)")
         with torch.no_grad():
             enhanced = enhance_levels(
-                list(inputs), self.enhancer, channel_order=self.channel_order, precision=self.precision
+                list(inputs),
+                self.enhancer,
+                channel_order=self.channel_order,
+                precision=self.precision,
+                tile=self.tile,
             )
         scaled = samples and [scale_data_sample(s, self.enhancer.scale) for s in samples]
         restacked = torch.stack(enhanced) if isinstance(inputs, Tensor) else enhanced

@@ -42,7 +42,7 @@ class EnhancedDetector(BaseDetector):
         trainable: Train the enhancer with the detector's losses; frozen otherwise. A trained enhancer is not clamped
             in training mode.
         channel_order: Of the images that come from the pipeline: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
-        precision: As for :func:`llie_preproc.enhance`.
+        precision, tile: As for :func:`llie_preproc.enhance`.
         min_matched: Least share of the detector's tensors that a loaded checkpoint must match.
         data_preprocessor: The detector's, where its config has none. (MMEngine's Runner passes a config file's
             top-level ``data_preprocessor`` here.)
@@ -61,6 +61,7 @@ class EnhancedDetector(BaseDetector):
         trainable: bool = False,
         channel_order: str = "bgr",
         precision: str = "float32",
+        tile: int | None = None,
         min_matched: float = 0.5,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -73,7 +74,7 @@ class EnhancedDetector(BaseDetector):
         if not trainable:
             self.enhancer.eval().requires_grad_(False)
         self.trainable, self.channel_order, self.precision = trainable, channel_order, precision
-        self.min_matched = min_matched
+        self.min_matched, self.tile = min_matched, tile
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -121,6 +122,7 @@ class EnhancedDetector(BaseDetector):
                 channel_order=self.channel_order,
                 clamp=not trains,
                 precision=self.precision,
+                tile=self.tile,
             )
         scaled = samples and [scale_data_sample(s, self.enhancer.scale) for s in samples]
         data = self.detector.data_preprocessor({"inputs": enhanced, "data_samples": scaled}, self.training)

@@ -33,8 +33,6 @@ class Cascade(Enhancer):
         CheckpointError: A member's checkpoint does not fit, or is unsafe or damaged.
     """
 
-    onnx_refusal = "its members pad for themselves, which a graph for any size cannot: export them one by one"
-
     def __init__(self, enhancers: Sequence[str | Mapping | Enhancer] = ("PSENet", "Upscale")) -> None:
         # inference imports this package.
         from ..inference import build_enhancer
@@ -49,11 +47,17 @@ class Cascade(Enhancer):
             raise ValueError("a cascade needs at least one enhancer")
         self.enhancers = nn.ModuleList(build_enhancer(e) for e in enhancers)
         self.capabilities = _of_all([e.capabilities for e in self.members])
+        self.onnx_refusal = self._refusal([_padding_refusal(e) or e.onnx_refusal for e in self.members])
+        self.compile_refusal = self._refusal([e.compile_refusal for e in self.members])
 
     @property
     def members(self) -> list[Enhancer]:
         """The enhancers, in order of application."""
         return [cast("Enhancer", e) for e in self.enhancers]
+
+    def _refusal(self, reasons: Sequence[str | None]) -> str | None:
+        named = zip(self.members, reasons, strict=True)
+        return next((f"{type(member).__name__}: {reason}" for member, reason in named if reason), None)
 
     def forward(self, image: Tensor) -> Tensor:
         """Enhance ``(N, 3, H, W)`` RGB in [0, 1] to ``(N, 3, s*H, s*W)``, unclamped."""
@@ -84,6 +88,13 @@ def _of_all(members: Sequence[Capabilities]) -> Capabilities:
         differentiable=all(m.differentiable for m in members),
         precisions=tuple(p for p in members[0].precisions if all(p in m.precisions for m in members)),
     )
+
+
+def _padding_refusal(member: Enhancer) -> str | None:
+    needs = member.capabilities
+    if needs.size_divisor == 1 and needs.min_size == 1:
+        return None
+    return "it is padded inside the cascade, which a graph for any size cannot do; export it alone"
 
 
 def _halo(members: Sequence[Capabilities]) -> int | None:

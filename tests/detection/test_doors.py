@@ -79,14 +79,15 @@ def test_a_trainable_enhancer_gets_a_gradient_from_the_detector(plain):
     assert all(s.scores.isfinite().all() for s in predictions(model, batch))
 
 
-def test_doors_agree_with_a_network():
+@pytest.mark.parametrize("tile", [None, 80])
+def test_doors_agree_with_a_network(tile):
     cfg, batch = mmdet_config("retinanet"), raw_batch([(64, 96), (96, 64)])
     weights = build(cfg.model).state_dict()
     torch.manual_seed(3)
     enhancer = build_enhancer("PSENet", checkpoint=None)
-    configs = [add_enhancer(cfg, "PSENet", door=door, checkpoint=None) for door in DOORS]
+    configs = [add_enhancer(cfg, "PSENet", door=door, checkpoint=None, tile=tile) for door in DOORS]
     assert configs[0].model == cfg.model
-    enhance = Enhance(enhancer, keep_dtype=False)
+    enhance = Enhance(enhancer, keep_dtype=False, tile=tile)
     images = [enhance({"img": x.permute(1, 2, 0).numpy()})["img"].transpose(2, 0, 1) for x in batch["inputs"]]
     results = []
     for c, inputs in zip(configs, [[torch.tensor(x) for x in images], batch["inputs"], batch["inputs"]], strict=True):

@@ -129,31 +129,49 @@ def _project(raw, low, weight, count, width):
                 raw[t, i] += value * weight[r, i]
 
 
+@intrinsic
+def _floats_at(typingctx, address):
+    """A pointer to float32."""
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float32)(types.intp), codegen
+
+
+@numba.njit(error_model="numpy")
+def _row(array, b, p, g, first, width):
+    """``array[b, p, g, first : first + width]`` where these are neighbours, typed so that loops over it are vectors."""
+    s0, s1, s2, s3 = array.strides
+    return numba.carray(_floats_at(array.ctypes.data + b * s0 + p * s1 + g * s2 + first * s3), (width,))
+
+
 @numba.njit(error_model="numpy")
 def _gather(tile, source, b, pixels, count, g, first, width):
     """``tile[t, i] = source[b, pixels[t], g, first + i]``, along the memory that ``source`` lies in."""
-    if source.strides[1] < source.strides[3]:
+    if source.strides[3] == source.itemsize:
+        for t in range(count):
+            row = _row(source, b, pixels[t], g, first, width)
+            for i in range(width):
+                tile[t, i] = row[i]
+    else:
         for i in range(width):
             for t in range(count):
-                tile[t, i] = source[b, pixels[t], g, first + i]
-    else:
-        for t in range(count):
-            for i in range(width):
                 tile[t, i] = source[b, pixels[t], g, first + i]
 
 
 @numba.njit(error_model="numpy")
 def _scatter(tile, target, b, pixels, count, g, first, width, add):
     """The other way round."""
-    if target.strides[1] < target.strides[3]:
+    if target.strides[3] == target.itemsize:
+        for t in range(count):
+            row = _row(target, b, pixels[t], g, first, width)
+            for i in range(width):
+                row[i] = tile[t, i] + (row[i] if add else _ZERO)
+    else:
         for i in range(width):
             for t in range(count):
                 p = pixels[t]
-                target[b, p, g, first + i] = tile[t, i] + (target[b, p, g, first + i] if add else _ZERO)
-    else:
-        for t in range(count):
-            p = pixels[t]
-            for i in range(width):
                 target[b, p, g, first + i] = tile[t, i] + (target[b, p, g, first + i] if add else _ZERO)
 
 
