@@ -21,6 +21,16 @@ _MEAN = (0.4488, 0.4371, 0.4040)
 _STEP_RANGE, _LEAST_STEP = (1e-3, 1e-1), 1e-4
 
 
+# In place where no gradient needs what is overwritten: on the CPU the system clears every large tensor before its use,
+# which takes as long as computing it.
+def _silu(x: Tensor) -> Tensor:
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def _multiply(x: Tensor, weight: Tensor) -> Tensor:
+    return x * weight if torch.is_grad_enabled() else x.mul_(weight)
+
+
 class _IlluminationEstimator(nn.Sequential):
     """Image and its channel mean to the illumination map: point-wise, 5x5, point-wise, without activations."""
 
@@ -45,7 +55,7 @@ class _ChannelAttention(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self[2](self[1](self[0](x)))
-        return x * self.attention(x)
+        return _multiply(x, self.attention(x))
 
 
 class _SelectiveScan2d(nn.Module):
@@ -96,13 +106,19 @@ class _StateSpaceModule(nn.Module):
         # Two products, not one that is split: the halves are contiguous, and one lives less long.
         to_features, to_gate = self.expand.weight.chunk(2)
         y = self.norm(self.scan(self._features(F.linear(x, to_features))))
-        return self.contract(y * F.silu(F.linear(x, to_gate)))
+        return self.contract(_multiply(y, _silu(F.linear(x, to_gate))))
 
     def _features(self, x: Tensor) -> Tensor:
         x = x.permute(0, 3, 1, 2)
-        branches = [F.silu(conv(x)) for conv in self.local]
-        features = branches[0] if self.merge is None else self.merge(torch.cat(branches, 1))
-        return features.permute(0, 2, 3, 1).contiguous()
+        first, *others = (_silu(conv(x)).permute(0, 2, 3, 1) for conv in self.local)
+        if self.merge is None:
+            return first.contiguous()
+        # The 1x1 convolution of the branches side by side, without laying them there.
+        for_first, *weights = self.merge.weight.flatten(1).chunk(len(self.local), 1)
+        y = F.linear(first, for_first, self.merge.bias)
+        for branch, weight in zip(others, weights, strict=True):
+            y = torch.addmm(y.flatten(0, 2), branch.flatten(0, 2), weight.t()).view_as(y)
+        return y
 
 
 class _StateSpaceBlock(nn.Module):
@@ -116,9 +132,9 @@ class _StateSpaceBlock(nn.Module):
         self.drop_path = StochasticDepth(drop_path, "row")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x * self.scan_skip + self.drop_path(self.module(self.scan_norm(x)))
+        x = torch.addcmul(self.drop_path(self.module(self.scan_norm(x))), x, self.scan_skip)
         attended = self.attention(self.attention_norm(x).permute(0, 3, 1, 2))
-        return x * self.attention_skip + attended.permute(0, 2, 3, 1)
+        return torch.addcmul(attended.permute(0, 2, 3, 1), x, self.attention_skip)
 
 
 class _StateSpaceGroup(nn.Module):
@@ -130,7 +146,7 @@ class _StateSpaceGroup(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(self.blocks(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.conv(self.blocks(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).to(x.dtype).add_(x)
 
 
 @MODELS.register_module()
@@ -208,7 +224,7 @@ class SemiLLIE(Enhancer):
         guided = shifted if self.estimator is None else torch.cat([shifted, self.estimator(shifted)], 1)
         shallow = self.shallow(guided)
         deep = self.norm(self.groups(self.embed_norm(shallow.permute(0, 2, 3, 1))))
-        return self.tail(self.body_end(deep.permute(0, 3, 1, 2)) + shallow) + image
+        return self.tail(self.body_end(deep.permute(0, 3, 1, 2)).add_(shallow)) + image
 
     def illumination(self, image: Tensor) -> Tensor:
         """The illumination map of ``(N, 3, H, W)`` RGB in [0, 1]: same shape, unbounded.
