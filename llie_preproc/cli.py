@@ -22,7 +22,7 @@ from .checkpoints import default_weights, load_checkpoint, save_state_dict, ship
 from .complexity import complexity
 from .enhancers import Cascade, Enhancer
 from .errors import MissingExtraError
-from .export import export_onnx
+from .export import check_exportable, export_onnx
 from .inference import DEFAULT_WEIGHTS, build_enhancer, enhance
 from .pictures import SUFFIXES
 from .registry import enhancer_classes
@@ -334,6 +334,8 @@ def _export(args: argparse.Namespace) -> int:
         raise ValueError("--height and --width go together")
     target = _free_target(args, args.checkpoint, ".onnx")
     size = (args.height, args.width) if args.height else None
+    # Before asking for weights of a network that cannot be exported anyway.
+    check_exportable(_build(args.enhancer, None))
     export_onnx(_trained_enhancer(args), target, size=size)
     print(f"wrote {target}, which takes {f'{size[0]}x{size[1]}' if size else 'any size'}; ONNX Runtime agrees")
     return 0

@@ -56,8 +56,7 @@ def export_onnx(
             than 1e-4.
         ValueError: ``size`` is not one that the network takes.
     """
-    if enhancer.onnx_refusal is not None:
-        raise ExportError(f"{type(enhancer).__name__} cannot be exported to ONNX: {enhancer.onnx_refusal}")
+    check_exportable(enhancer)
     for module in ("onnx", "onnxruntime"):
         require(module, "exporting to ONNX")
     import onnx
@@ -70,6 +69,12 @@ def export_onnx(
         onnx.helper.set_model_props(model, _metadata(enhancer))
         onnx.save(model, temporary)
         _check(temporary, network, others)
+
+
+def check_exportable(enhancer: Enhancer) -> None:
+    """Raise :class:`~llie_preproc.errors.ExportError`, with the reason, where a network refuses to be exported."""
+    if enhancer.onnx_refusal is not None:
+        raise ExportError(f"{type(enhancer).__name__} cannot be exported to ONNX: {enhancer.onnx_refusal}")
 
 
 class _Clamped(nn.Module):

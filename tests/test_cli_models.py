@@ -95,6 +95,7 @@ def test_export(llie: Run, tmp_path: Path, weights: Path, size: tuple[int, int] 
     ("arguments", "parts"),
     [
         (["{out}", "--enhancer", "CLAHE"], ["CLAHE cannot be exported to ONNX", "OpenCV"]),
+        (["{out}", "--enhancer", "SemiLLIE"], ["SemiLLIE cannot be exported to ONNX", "selective scan"]),
         (["{out}", "--enhancer", "PSEnet"], ["PSEnet", "PSENet"]),
         (["{out}", "--enhancer", "Untrained"], ["Untrained has no shipped weights", "--checkpoint"]),
         (["{out}", "--enhancer", "PSENet", "--checkpoint", "nowhere.pth"], ["nowhere.pth"]),

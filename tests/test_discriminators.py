@@ -29,10 +29,10 @@ def influence(network: nn.Module, size: int, row: int, column: int) -> Tensor:
 @pytest.mark.parametrize(
     ("config", "count"),
     [
-        (dict(type="UNetDiscriminator"), 4_376_897),
-        (dict(type="PatchDiscriminator"), 2_764_737),
+        (dict(type="llie_preproc.UNetDiscriminator"), 4_376_897),
+        (dict(type="llie_preproc.PatchDiscriminator"), 2_764_737),
         # pix2pix's 2,768,705 for pairs of pictures, less the weights of the second picture.
-        (dict(type="PatchDiscriminator", norm="batch"), 2_768_705 - 3 * 64 * 16),
+        (dict(type="llie_preproc.PatchDiscriminator", norm="batch"), 2_768_705 - 3 * 64 * 16),
     ],
 )
 def test_built_from_a_config_with_the_published_parameters(config: dict, count: int) -> None:

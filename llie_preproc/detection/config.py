@@ -62,7 +62,9 @@ def add_enhancer(
         raise ValueError("door='transform' runs on the CPU in float32; precision belongs to the other doors")
     cfg = copy.deepcopy(cfg)
     _refuse_second(cfg.model)
-    spec = dict(enhancer=enhancer if isinstance(enhancer, str) else dict(enhancer), checkpoint=checkpoint)
+    spec: dict[str, Any] = dict(
+        enhancer=enhancer if isinstance(enhancer, str) else dict(enhancer), checkpoint=checkpoint
+    )
     spec |= dict(tile=tile) if tile is not None else {}
     if door == "transform":
         _into_pipelines(cfg, dict(spec, cache_dir=cache_dir), position)

@@ -106,6 +106,15 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         assert (found[name].double() - value).abs().max() <= bound, name
 
 
+def compare_with_definition(backend: str, inputs: Inputs, softplus: bool) -> None:
+    if not softplus:
+        # A step below zero would let the state grow without bound.
+        inputs["delta"], inputs["delta_bias"] = inputs["delta"].abs(), inputs["delta_bias"].abs()
+    found = results(selective_scan, inputs, delta_softplus=softplus, backend=backend)
+    expected = results(selective_scan, in_float64(inputs), delta_softplus=softplus, backend="reference")
+    assert_close(found, expected)
+
+
 @pytest.mark.parametrize("backend", COMPILED)
 @settings(max_examples=12, deadline=None)
 @given(
@@ -115,13 +124,7 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def test_output_and_gradients_are_the_definitions(
     backend: str, batch: int, channels: int, length: int, states: int, groups: int, softplus: bool, seed: int
 ) -> None:
-    inputs = sequence(batch, channels * groups, length, states, groups, seed)
-    if not softplus:
-        # A step below zero would let the state grow without bound.
-        inputs["delta"], inputs["delta_bias"] = inputs["delta"].abs(), inputs["delta_bias"].abs()
-    found = results(selective_scan, inputs, delta_softplus=softplus, backend=backend)
-    expected = results(selective_scan, in_float64(inputs), delta_softplus=softplus, backend="reference")
-    assert_close(found, expected)
+    compare_with_definition(backend, sequence(batch, channels * groups, length, states, groups, seed), softplus)
 
 
 @pytest.mark.parametrize("backend", COMPILED)
@@ -139,19 +142,27 @@ def test_images_are_the_definitions(
 
 
 @pytest.mark.parametrize("backend", INTERPRETED)
-@pytest.mark.parametrize("shape", [(2, 5, 19, 2, 1), (1, 6, 9, 3, 2), (1, 1, 1, 1, 1)])
-@pytest.mark.parametrize("softplus", [True, False])
-def test_interpreted_kernels_are_the_definition(backend: str, shape: tuple[int, ...], softplus: bool) -> None:
-    inputs = {k: v.abs() if k.startswith("delta") else v for k, v in sequence(*shape).items()}
-    found = results(selective_scan, inputs, delta_softplus=softplus, backend=backend)
-    expected = results(selective_scan, in_float64(inputs), delta_softplus=softplus, backend="reference")
-    assert_close(found, expected)
+@settings(max_examples=5, deadline=None)
+@given(
+    batch=st.integers(1, 2), channels=st.integers(1, 6), length=st.integers(1, 20), states=st.integers(1, 3),
+    groups=st.integers(1, 2), softplus=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_interpreted_kernels_are_the_definition(
+    backend: str, batch: int, channels: int, length: int, states: int, groups: int, softplus: bool, seed: int
+) -> None:
+    compare_with_definition(backend, sequence(batch, channels * groups, length, states, groups, seed), softplus)
 
 
 @pytest.mark.parametrize("backend", INTERPRETED)
-@pytest.mark.parametrize("shape", [(1, 4, 3, 5, 2, 2), (2, 1, 5, 3, 1, 0)])
-def test_interpreted_images_are_the_definition(backend: str, shape: tuple[int, ...]) -> None:
-    inputs = image(*shape)
+@settings(max_examples=4, deadline=None)
+@given(
+    height=st.integers(1, 4), width=st.integers(1, 4), channels=st.integers(1, 6), states=st.integers(1, 2),
+    rank=st.integers(0, 2),
+)  # fmt: skip
+def test_interpreted_images_are_the_definition(
+    backend: str, height: int, width: int, channels: int, states: int, rank: int
+) -> None:
+    inputs = image(1, height, width, channels, states, rank)
     found = results(selective_scan_2d, inputs, backend=backend)
     assert_close(found, results(selective_scan_2d, in_float64(inputs), backend="reference"))
 
