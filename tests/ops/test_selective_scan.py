@@ -115,6 +115,11 @@ def compare_with_definition(backend: str, inputs: Inputs, softplus: bool) -> Non
     assert_close(found, expected)
 
 
+def compare_images_with_definition(backend: str, inputs: Inputs) -> None:
+    found = results(selective_scan_2d, inputs, backend=backend)
+    assert_close(found, results(selective_scan_2d, in_float64(inputs), backend="reference"))
+
+
 @pytest.mark.parametrize("backend", COMPILED)
 @settings(max_examples=12, deadline=None)
 @given(
@@ -136,9 +141,7 @@ def test_output_and_gradients_are_the_definitions(
 def test_images_are_the_definitions(
     backend: str, height: int, width: int, channels: int, states: int, rank: int
 ) -> None:
-    inputs = image(2, height, width, channels, states, rank)
-    found = results(selective_scan_2d, inputs, backend=backend)
-    assert_close(found, results(selective_scan_2d, in_float64(inputs), backend="reference"))
+    compare_images_with_definition(backend, image(2, height, width, channels, states, rank))
 
 
 @pytest.mark.parametrize("backend", INTERPRETED)
@@ -162,9 +165,7 @@ def test_interpreted_kernels_are_the_definition(
 def test_interpreted_images_are_the_definition(
     backend: str, height: int, width: int, channels: int, states: int, rank: int
 ) -> None:
-    inputs = image(1, height, width, channels, states, rank)
-    found = results(selective_scan_2d, inputs, backend=backend)
-    assert_close(found, results(selective_scan_2d, in_float64(inputs), backend="reference"))
+    compare_images_with_definition(backend, image(1, height, width, channels, states, rank))
 
 
 @every_backend

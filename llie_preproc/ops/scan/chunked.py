@@ -79,7 +79,7 @@ def _chunks(p: Problem, g: int, reverse: bool = False) -> Iterator[_Chunk]:
     for pixels in reversed(parts) if reverse else parts:
         u, B, C = (x[:, pixels, i].float() for x, i in ((p.u, source), (p.B, g), (p.C, g)))
         raw = p.raw_step(g, pixels)
-        step = p.step(g, pixels)
+        step = p.step(raw)
         decay = torch.exp(step[..., None] * p.A[g])
         update = (step * u)[..., None] * B[:, :, None]
         skipped = p.skip[g] * u if p.skip is not None else 0.0

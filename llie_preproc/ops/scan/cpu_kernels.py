@@ -1,9 +1,10 @@
 """Fused selective scan for the CPU, compiled by Numba when first used.
 
-A task is one image and one range of channels. It walks the sequence in tiles, whose inputs it gathers into buffers that
-stay in the first-level cache (:func:`load_tile`: any strides, any walk over the pixels, 16 channels or 64), so that the
-innermost loops run over neighbouring channels and become vector instructions. Nothing of size ``L x D x N`` exists: the
-forward pass keeps one state, the backward pass one state per tile and recomputes the states inside a tile.
+A task is one image and one range of channels. It walks the sequence in tiles of ``TILE`` positions by ``BLOCK``
+channels, whose inputs it gathers, from any strides and along any walk, into buffers that stay in the cache
+(:func:`_gather`), so that the innermost loops run over neighbouring channels and become vector instructions. Nothing of
+size ``L x D x N`` exists: the forward pass keeps one state, the backward pass one state per tile and recomputes the
+states inside a tile.
 
 Compiling takes several seconds, once: Numba keeps the result in the folder of this file (or in ``NUMBA_CACHE_DIR``).
 """

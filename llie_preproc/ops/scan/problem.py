@@ -64,8 +64,8 @@ class Problem(NamedTuple):
             raw = raw @ self.weight[group].t()
         return raw if self.bias is None else raw + self.bias[group]
 
-    def step(self, group: int, pixels: Tensor) -> Tensor:
-        raw = self.raw_step(group, pixels)
+    def step(self, raw: Tensor) -> Tensor:
+        """The step, from what :meth:`raw_step` gives."""
         return F.softplus(raw, threshold=30) if self.softplus else raw
 
 

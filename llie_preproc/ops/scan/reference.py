@@ -27,7 +27,7 @@ def _in_float64(problem: Problem) -> Problem:
 
 def _scan(p: Problem, group: int) -> Tensor:
     walk = p.walk(group)
-    step = p.step(group, walk)
+    step = p.step(p.raw_step(group, walk))
     u, B, C = (x[:, walk, g] for x, g in ((p.u, 0 if p.shared else group), (p.B, group), (p.C, group)))
     state = u.new_zeros(u.shape[0], *p.A.shape[1:])
     outputs = []
