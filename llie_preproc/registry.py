@@ -101,13 +101,26 @@ class TransformRegistry(Registry):
 
 
 MODELS = Registry(
-    "model", ["llie_preproc.enhancers", "llie_preproc.detection", "training.methods", "training.discriminators"]
+    "model",
+    [
+        "llie_preproc.enhancers",
+        "llie_preproc.detection",
+        "training.methods",
+        "training.discriminators",
+        "training.losses",
+        "training.feature_encoders",
+    ],
 )
 TRANSFORMS = TransformRegistry("transform", ["llie_preproc.detection", "training.datasets"])
 DATASETS = Registry("dataset", ["training.datasets"])
+DATA_SAMPLERS = Registry("data_sampler", ["training.datasets"])
 METRICS = Registry("metric", ["detection_eval.metrics"])
 HOOKS = Registry("hook", ["training.hooks"])
 PARAM_SCHEDULERS = Registry("param_scheduler", ["training.hooks"])
+MODEL_WRAPPERS = Registry("model_wrapper", ["training.parallel"])
+OPTIMIZERS = Registry("optimizer", ["training.optim"])
+OPTIM_WRAPPERS = Registry("optim_wrapper", ["training.optim"])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry("optim_wrapper_constructor", ["training.optim"])
 
 
 def enhancer_classes() -> dict[str, type[Enhancer]]:

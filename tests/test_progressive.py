@@ -115,7 +115,8 @@ def test_the_loss_is_alpha_times_total_variation():
 
 
 @pytest.mark.parametrize(
-    ("enhancer", "match"), [("Identity", "gamma_map"), ("CLAHE", "differentiable"), ("Upscale", "scale 1")]
+    ("enhancer", "match"),
+    [("ZeroDCE", "gamma_map"), ("CLAHE", "differentiable"), ("CollaBA", "scale 1"), ("Identity", "no parameters")],
 )
 def test_networks_that_it_cannot_train_are_named(enhancer, match):
     with pytest.raises(ValueError, match=match):

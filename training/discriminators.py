@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
 from llie_preproc.enhancers.collaba import SpectralUNet
 from llie_preproc.registry import MODELS
@@ -18,6 +21,29 @@ _MIN_SIZE = 24
 _NORMS = ("none", "batch")
 
 
+class _BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes in training; PyTorch's synchronised one has no CPU kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or get_world_size() == 1:
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self._over_all_ranks(x.float()).to(x.dtype)
+
+    def _over_all_ranks(self, x: Tensor) -> Tensor:
+        count = x.numel() // x.shape[1] * get_world_size()
+        # Twice: the sum of squares alone loses the digits of a variance that is small beside the mean.
+        mean = all_reduce(x.sum(dim=(0, 2, 3))) / count
+        centred = x - mean[:, None, None]
+        variance = all_reduce(centred.square().sum(dim=(0, 2, 3))) / count
+        with torch.no_grad():
+            for running, new in ((self.running_mean, mean), (self.running_var, variance * count / (count - 1))):
+                running.lerp_(new, self.momentum)  # type: ignore[union-attr,arg-type]
+            self.num_batches_tracked += 1  # type: ignore[operator]
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
 @MODELS.register_module()
 class PatchDiscriminator(nn.Module):
     """The 70x70 PatchGAN discriminator (Isola et al., CVPR 2017): one logit for each overlapping patch.
@@ -27,7 +53,7 @@ class PatchDiscriminator(nn.Module):
 
     Args:
         norm: ``'none'``: CollaBA's local discriminator, 2,764,737 parameters; ``'batch'``: batch normalisation in the
-            three middle stages, Semi-LLIE's.
+            three middle stages, Semi-LLIE's; over the batches of all processes.
 
     Raises:
         ValueError: Another norm.
@@ -41,7 +67,7 @@ class PatchDiscriminator(nn.Module):
         for width, stride in ((128, 2), (256, 2), (512, 1)):
             normalise = norm == "batch"
             layers.append(nn.Conv2d(width // 2, width, 4, stride=stride, padding=1, bias=not normalise))
-            layers += [nn.BatchNorm2d(width)] if normalise else []
+            layers += [_BatchNorm2d(width)] if normalise else []
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         self.layers = nn.Sequential(*layers, nn.Conv2d(512, 1, 4, padding=1))
         self.layers.apply(_initialise)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.nn import functional as F
 
-from llie_preproc.inference import build_enhancer, enhance_batch
 from llie_preproc.ops import inverse_gamma
 from llie_preproc.registry import MODELS
 
 from ..losses import log_total_variation
+from ..randomness import sample_uniform
+from .base import TrainingMethod
 
 _EPS = 1 / 255
 
@@ -38,7 +39,7 @@ def reference_images(
     for low, high in (brighter, darker):
         step = (high - low) / number
         for part in range(number):
-            draw = torch.rand(len(image), 1, 1, 1, device=image.device)
+            draw = sample_uniform(len(image)).to(image)[..., None, None]
             references.append(inverse_gamma(image, (low + step * (part + draw)).exp()))
     return references
 
@@ -78,7 +79,7 @@ def pseudo_ground_truth(candidates: list[Tensor], well_exposed: float = 0.5, pat
 
 
 @MODELS.register_module()
-class ProgressiveSelfEnhancement(BaseModel):
+class ProgressiveSelfEnhancement(TrainingMethod):
     """Trains an enhancer towards the best regions of its input, references of it and its own earlier output.
 
     The earlier output is that of the weights one step before: the pseudo ground truth of a batch is made when the
@@ -93,7 +94,7 @@ class ProgressiveSelfEnhancement(BaseModel):
         darker: Range of log gamma of the darker references.
         well_exposed: Mu of Eq. 2 (Table 7).
         patch: K of Eq. 2 and 3.
-        data_preprocessor: Brings batches to ``(N, 3, H, W)`` RGB in [0, 1].
+        **options: ``ema`` and ``data_preprocessor`` of :class:`~training.methods.base.TrainingMethod`.
 
     Raises:
         ValueError: ``tv_weight`` is positive and the enhancer has no gamma map, or changes the size.
@@ -108,12 +109,11 @@ class ProgressiveSelfEnhancement(BaseModel):
         darker: tuple[float, float] = (-2.0, 0.0),
         well_exposed: float = 0.5,
         patch: int = 25,
-        data_preprocessor: dict | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor)
-        self.enhancer: Any = build_enhancer(enhancer, checkpoint=None)
-        if self.enhancer.scale != 1 or not self.enhancer.capabilities.differentiable:
-            raise ValueError(f"{type(self.enhancer).__name__} cannot be trained so: it must be differentiable, scale 1")
+        super().__init__(enhancer, **options)
+        if self.enhancer.scale != 1:
+            raise ValueError(f"{type(self.enhancer).__name__} cannot be trained so: it must have scale 1")
         if tv_weight and not hasattr(self.enhancer, "gamma_map"):
             raise ValueError(f"{type(self.enhancer).__name__} has no gamma_map: set tv_weight=0")
         self.num_references, self.tv_weight = num_references, tv_weight
@@ -121,23 +121,7 @@ class ProgressiveSelfEnhancement(BaseModel):
         self.well_exposed, self.patch = well_exposed, patch
         self._pending: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, inputs: Any, data_samples: list[BaseDataElement] | None = None, mode: str = "tensor") -> Any:
-        """MMEngine's modes: ``'loss'``, ``'predict'`` (clamped, samples with ``enhanced``) and ``'tensor'``.
-
-        Args:
-            inputs: ``(N, 3, H, W)`` RGB in [0, 1]; in the other modes a list of ``(3, H, W)`` will do.
-            data_samples: One an image; ``'predict'`` returns them with ``enhanced`` ``(3, H, W)`` set.
-        """
-        if mode == "loss":
-            return self.loss(inputs)
-        if mode == "predict":
-            samples = data_samples or [BaseDataElement() for _ in inputs]
-            for sample, enhanced in zip(samples, enhance_batch(list(inputs), self.enhancer), strict=True):
-                sample.enhanced = enhanced
-            return samples
-        return self.enhancer(inputs)
-
-    def loss(self, image: Tensor) -> dict[str, Tensor]:
+    def loss(self, image: Tensor, data_samples: Sequence[BaseDataElement] = ()) -> dict[str, Tensor]:
         """Reconstruction and total variation (Eq. 7) on the batch before; then this batch's pseudo ground truth."""
         image = image.contiguous(memory_format=torch.channels_last)
         arrived = (image, self._pseudo_ground_truth(image))
@@ -148,6 +132,14 @@ class ProgressiveSelfEnhancement(BaseModel):
         gamma = self.enhancer.gamma_map(image)
         output = self.enhancer.apply_gamma(image, gamma)
         return {"loss_rec": F.mse_loss(output, target), "loss_tv": self.tv_weight * log_total_variation(gamma)}
+
+    def training_state(self) -> dict[str, Any]:
+        """The batch that waits for its step, on the rank that saves."""
+        return {"pending": self._pending}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Go on with the batch that waited."""
+        self._pending = state["pending"]
 
     @torch.no_grad()
     def _pseudo_ground_truth(self, image: Tensor) -> Tensor:

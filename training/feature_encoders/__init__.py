@@ -1,0 +1,1 @@
+"""Frozen pretrained encoders whose features losses compare."""

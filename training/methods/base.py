@@ -1,0 +1,175 @@
+"""What all training methods share: MMEngine's interface, paired losses, the optimiser step, averaged weights."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from llie_preproc.enhancers.base import Enhancer
+from llie_preproc.inference import build_enhancer, enhance_batch
+from llie_preproc.registry import MODELS
+
+from ..parallel import average_gradients
+
+
+class TrainingMethod(BaseModel):
+    """A method that trains an enhancer; subclasses say with which loss.
+
+    Args:
+        enhancer: Config of a registered enhancer, or its name; ``checkpoint`` in it starts from weights.
+        losses: Name to config of a loss between output and reference (:mod:`training.losses`), each with an optional
+            ``loss_weight`` (1 by default). An entry that is None is left out, so an ablation is one line.
+        ema: Momentum of an exponential moving average of the enhancer, which then is what is validated and exported:
+            ``average = ema * average + (1 - ema) * weights`` after each step. None: no average.
+        data_preprocessor: Brings batches to ``(N, 3, H, W)`` RGB in [0, 1].
+
+    Raises:
+        ValueError: The enhancer cannot be trained: it is not differentiable or has no parameters. Or a momentum
+            outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        enhancer: dict | str,
+        losses: Mapping[str, dict | None] | None = None,
+        ema: float | None = None,
+        data_preprocessor: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.enhancer: Any = build_enhancer(enhancer, checkpoint=None)
+        name = type(self.enhancer).__name__
+        if not self.enhancer.capabilities.differentiable:
+            raise ValueError(f"{name} cannot be trained: it is not differentiable")
+        if not any(p.requires_grad for p in self.enhancer.parameters()):
+            raise ValueError(f"{name} cannot be trained: it has no parameters")
+        if ema is not None and not 0 <= ema < 1:
+            raise ValueError(f"ema must be at least 0 and below 1, got {ema}")
+        self.ema = ema
+        self.average: Enhancer | None = frozen_copy(self.enhancer) if ema is not None else None
+        self.losses, self.loss_weights = build_losses(losses or {})
+
+    @property
+    def evaluated(self) -> Enhancer:
+        """The network that is validated and exported."""
+        return self.enhancer if self.average is None else self.average
+
+    def optimised(self) -> dict[str, nn.Module]:
+        """The modules with an optimiser each, by name; the enhancer's is ``enhancer``."""
+        return {"enhancer": self.enhancer}
+
+    def train(self, mode: bool = True) -> TrainingMethod:
+        """Training mode for what is trained; averages, teachers and encoders, all frozen, stay in evaluation."""
+        super().train(mode)
+        for module in self.children():
+            if not any(p.requires_grad for p in module.parameters()):
+                module.eval()
+        return self
+
+    def forward(self, inputs: Any, data_samples: list[BaseDataElement] | None = None, mode: str = "tensor") -> Any:
+        """MMEngine's modes: ``'loss'``, ``'predict'`` (clamped, samples with ``enhanced``) and ``'tensor'``.
+
+        Args:
+            inputs: ``(N, 3, H, W)`` RGB in [0, 1]; in the other modes a list of ``(3, H, W)`` will do.
+            data_samples: One an image; ``'predict'`` returns them with ``enhanced`` ``(3, sH, sW)`` set.
+        """
+        if mode == "loss":
+            return self.loss(inputs, data_samples or [])
+        if mode == "predict":
+            samples = data_samples or [BaseDataElement() for _ in inputs]
+            for sample, enhanced in zip(samples, enhance_batch(list(inputs), self.evaluated), strict=True):
+                sample.enhanced = enhanced
+            return samples
+        return self.enhancer(inputs)
+
+    @abstractmethod
+    def loss(self, image: Tensor, data_samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
+        """The terms of the enhancer's loss; those named ``loss*`` are summed and minimised, the others only logged."""
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Tensor]:
+        """One iteration: loss, step, averages."""
+        wrapper = part_wrapper(optim_wrapper, "enhancer")
+        with wrapper.optim_context(self):
+            data = self.data_preprocessor(data, True)
+            losses = self(**data, mode="loss")
+        total, log = self.parse_losses(losses)
+        if backward_and_step(total, wrapper, self.optimised()["enhancer"].parameters()):
+            self.after_step()
+        return log
+
+    def after_step(self) -> None:
+        """Update the averages; called after each step of the enhancer's optimiser."""
+        if self.average is not None and self.ema is not None:
+            update_average(self.average, self.enhancer, self.ema)
+
+    def paired_losses(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Each of ``losses``, weighted, as ``loss_<name>``; in float32 whatever the autocast."""
+        with torch.autocast(output.device.type, enabled=False):
+            pair = output.float(), target.float()
+            return {f"loss_{k}": self.loss_weights[k] * loss(*pair) for k, loss in self.losses.items()}
+
+    def training_state(self) -> dict[str, Any]:
+        """What a resumed run needs beside parameters and buffers; kept in checkpoints."""
+        return {}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`training_state` gave."""
+
+
+def build_losses(configs: Mapping[str, dict | None]) -> tuple[nn.ModuleDict, dict[str, float]]:
+    """The losses of ``configs`` and their weights, by name; entries that are None are left out."""
+    chosen = {name: dict(config) for name, config in configs.items() if config is not None}
+    weights = {name: float(config.pop("loss_weight", 1.0)) for name, config in chosen.items()}
+    return nn.ModuleDict({name: MODELS.build(config) for name, config in chosen.items()}), weights
+
+
+def stacked(data_samples: Sequence[BaseDataElement], field: str) -> Tensor:
+    """The pictures ``(3, H, W)`` uint8 of a field of the samples as one batch in [0, 1].
+
+    Raises:
+        ValueError: A sample has no such field, or their shapes differ.
+    """
+    if not data_samples or any(field not in sample for sample in data_samples):
+        raise ValueError(f"this method needs a dataset whose samples have {field!r}: see docs/training.md")
+    pictures = [sample.get(field) for sample in data_samples]
+    if len({p.shape for p in pictures}) > 1:
+        shapes = sorted({tuple(p.shape) for p in pictures})
+        raise ValueError(f"pictures of one batch must have one shape, got {shapes}: crop or resize them, or batch 1")
+    return torch.stack(pictures).float() / 255
+
+
+def frozen_copy(module: Any) -> Any:
+    """A copy in evaluation mode whose parameters take no gradient."""
+    return copy.deepcopy(module).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, source: nn.Module, momentum: float) -> None:
+    """``average = momentum * average + (1 - momentum) * source`` for parameters; buffers are copied."""
+    for kept, new in zip(average.parameters(), source.parameters(), strict=True):
+        kept.lerp_(new.to(kept.dtype), 1 - momentum)
+    for kept, new in zip(average.buffers(), source.buffers(), strict=True):
+        kept.copy_(new)
+
+
+def part_wrapper(optim_wrapper: OptimWrapper | OptimWrapperDict, part: str) -> OptimWrapper:
+    """The optimiser wrapper of a part of a method."""
+    return optim_wrapper[part] if isinstance(optim_wrapper, OptimWrapperDict) else optim_wrapper
+
+
+def backward_and_step(loss: Tensor, optim_wrapper: OptimWrapper, parameters: Iterable[nn.Parameter]) -> bool:
+    """Back-propagate, average the gradients over the processes and step; False while gradients accumulate."""
+    optim_wrapper.backward(optim_wrapper.scale_loss(loss))
+    if not optim_wrapper.should_update():
+        return False
+    average_gradients(parameters)
+    optim_wrapper.step()
+    optim_wrapper.zero_grad()
+    return True

@@ -1,0 +1,63 @@
+"""Optimisers and wrappers of the training methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
+from timm.optim import AdamP
+from torch import nn
+
+from llie_preproc.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+
+OPTIMIZERS.register_module(name="AdamP", module=AdamP)
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """Forward and loss under autocast to ``bfloat16``, on CUDA devices and on the CPU; needs no loss scaling.
+
+    Every network of this package is faithful in bfloat16, not every one in float16 (``llie list``). For devices
+    without bfloat16 there is MMEngine's ``AmpOptimWrapper``.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast on the device of ``model``."""
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+            yield
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MethodOptimWrapperConstructor:
+    """One optimiser for each part of a method that has its own: ``enhancer``, ``discriminator``.
+
+    ``optim_wrapper = dict(constructor='llie_preproc.MethodOptimWrapperConstructor', enhancer=dict(...),
+    discriminator=dict(...))``, each an ordinary ``optim_wrapper`` config. The parts are those of
+    :meth:`~training.methods.base.TrainingMethod.optimised`. A method of one part gets one plain wrapper.
+
+    Raises:
+        ValueError: The configs are not those of the method's parts.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        self.configs = dict(optim_wrapper_cfg)
+        self.configs.pop("type", None)
+        if paramwise_cfg is not None:
+            raise ValueError("paramwise_cfg belongs inside the config of each part")
+
+    def __call__(self, model: nn.Module) -> OptimWrapper | OptimWrapperDict:
+        """Build the wrappers for ``model``."""
+        method: Any = model.module if is_model_wrapper(model) else model
+        parts = method.optimised()
+        if set(parts) != set(self.configs):
+            raise ValueError(
+                f"{type(method).__name__} trains {sorted(parts)}, the optim_wrapper configures {sorted(self.configs)}"
+            )
+        wrappers = {name: build_optim_wrapper(part, self.configs[name]) for name, part in parts.items()}
+        return OptimWrapperDict(**wrappers) if len(wrappers) > 1 else next(iter(wrappers.values()))

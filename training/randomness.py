@@ -1,0 +1,53 @@
+"""Random numbers that depend on the seed and on how far the training is, not on how it came there.
+
+So a resumed run draws what the uninterrupted one would have, and several processes together draw what one would have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import MessageHub
+from torch import Tensor
+
+_KEY = "iteration_seed"
+
+
+def derive_seed(*parts: int) -> int:
+    """A 63-bit seed from integers, equal on all machines; different parts give unrelated seeds."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed PyTorch (every device), NumPy and ``random``."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def begin_iteration(seed: int, iteration: int) -> None:
+    """Seed everything for one training iteration: each rank its own, and one that :func:`sample_uniform` shares."""
+    seed_everything(derive_seed(seed, iteration, get_rank()))
+    MessageHub.get_current_instance().update_info(_KEY, derive_seed(seed, iteration))
+
+
+def sample_uniform(number: int, draws: int = 1) -> Tensor:
+    """``draws`` uniform numbers in [0, 1) for each of ``number`` samples of this process, ``(number, draws)``.
+
+    In distributed training sample i of rank r has what sample ``i * world_size + r`` of the whole batch has in one
+    process: the order in which the samplers of :mod:`training.datasets` deal the samples out.
+    """
+    hub = MessageHub.get_current_instance()
+    world = get_world_size()
+    generator = None
+    if _KEY in hub.runtime_info:
+        # Drawn anew for each call, so that two calls in an iteration differ.
+        seed = hub.get_info(_KEY)
+        hub.update_info(_KEY, derive_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+    return torch.rand(number * world, draws, generator=generator)[get_rank() :: world]
