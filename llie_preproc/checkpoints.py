@@ -123,10 +123,9 @@ def read_state_dict(source: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not path.is_file():
         names = ", ".join(w.name for w in shipped_weights())
         raise FileNotFoundError(f"no checkpoint at {path}; shipped weights are: {names}")
-    data = path.read_bytes()
-    if digest and hashlib.sha256(data).hexdigest() != digest.lower():
-        raise CheckpointError(f"{path}: its sha256 is {hashlib.sha256(data).hexdigest()}, expected {digest}")
-    return _strip(_decode(path, data), path)
+    if digest and (found := _sha256(path)) != digest.lower():
+        raise CheckpointError(f"{path}: its sha256 is {found}, expected {digest}")
+    return _strip(_decode(path), path)
 
 
 def load_checkpoint(module: nn.Module, source: str | os.PathLike[str], min_matched: float = 1.0) -> LoadReport:
@@ -231,10 +230,19 @@ def _download(url: str, digest: str) -> Path:
     return path
 
 
-def _decode(path: Path, data: bytes) -> Any:
+def _sha256(path: Path) -> str:
+    """The digest of a file, which may be larger than memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _decode(path: Path) -> Any:
     if path.suffix == ".safetensors":
         try:
-            return load_safetensors(data)
+            return load_safetensors(path.read_bytes())
         except SafetensorError as error:
             raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
     try:

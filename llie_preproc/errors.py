@@ -19,6 +19,10 @@ _EXTRAS = {
     "matplotlib": "demo",
     "onnx": "onnx",
     "onnxruntime": "onnx",
+    "timm": "train",
+    "tensorboard": "train",
+    "piq": "metrics",
+    "torch_fidelity": "metrics",
 }
 
 

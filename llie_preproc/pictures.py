@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -39,6 +39,8 @@ _TIFF_SUFFIXES = {".tif", ".tiff"}
 _DEEP_SUFFIXES = {"u2": {".png", *_TIFF_SUFFIXES}, "f4": _TIFF_SUFFIXES, "f8": _TIFF_SUFFIXES}
 # OpenCV's default for float colour is LogLuv, which loses precision.
 _DEEP_OPTIONS = [cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_LZW]
+# The signature of a PNG and its header chunk.
+_PNG_START = 33
 _BT601 = np.array([0.299, 0.587, 0.114], dtype=np.float64)
 
 
@@ -132,6 +134,23 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, quality: int =
         file.write(encoded)
 
 
+def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """``(width, height)`` of what :func:`read_picture` would give, EXIF orientation applied, without decoding.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ImageError: Empty, no picture, or a damaged header.
+    """
+    with Path(path).open("rb") as file:
+        try:
+            (width, height), orientation = _declared(file)
+        except UnidentifiedImageError as error:
+            raise ImageError(f"{path}: not a picture in a format that is known, or empty") from error
+        except _DAMAGE as error:
+            raise ImageError(f"{path}: the picture's header is damaged ({error})") from error
+    return (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+
+
 def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
     """Picture files below ``folder``, sorted by path.
 
@@ -184,14 +203,44 @@ def full_scale(dtype: np.dtype) -> float:
     return scales[dtype.str[1:]]
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes | IO[bytes]) -> Image.Image:
     # Pillow's own limit is lower than ours and a global: it is lifted while the header is read, by one thread a time.
     with _PILLOW_LIMIT:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(io.BytesIO(data), formats=_FORMATS)
+            return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _declared(file: IO[bytes]) -> tuple[tuple[int, int], int]:
+    """The stored size ``(width, height)`` and the orientation by a picture's header."""
+    tags = _tiff_tags_of(file)
+    if max(tags.get(_BITS, (8,))) > 8:
+        return (int(tags[_WIDTH]), int(tags[_HEIGHT])), tags.get(_ORIENTATION, 1)
+    with _open(file) as image:
+        # Pillow gives the size of TIFFs as it is after turning them.
+        size = (int(tags[_WIDTH]), int(tags[_HEIGHT])) if tags else image.size
+        if image.format != "PNG":
+            return size, image.getexif().get(_ORIENTATION, 1)
+        with _open(_description_of_png(file)) as description:
+            return size, description.getexif().get(_ORIENTATION, 1)
+
+
+def _description_of_png(file: IO[bytes]) -> io.BytesIO:
+    """One pixel with the text and EXIF of a PNG: they may follow its pixels, which Pillow would decode to find them."""
+    pixel = io.BytesIO()
+    Image.new("L", (1, 1)).save(pixel, format="PNG")
+    start, rest = pixel.getvalue()[:_PNG_START], pixel.getvalue()[_PNG_START:]
+    file.seek(_PNG_START)
+    chunks = []
+    while len(head := file.read(8)) == 8:
+        length, described = int.from_bytes(head[:4], "big") + 4, head[4:] in {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}
+        if described:
+            chunks.append(head + file.read(length))
+        else:
+            file.seek(length, os.SEEK_CUR)
+    return io.BytesIO(start + b"".join(chunks) + rest)
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -241,13 +290,18 @@ def _to_picture(channels: np.ndarray, exif: bytes, icc_profile: bytes) -> Pictur
 
 def _tiff_tags(data: bytes) -> Mapping[int, Any]:
     """The tags of a TIFF's first page; none for other files."""
-    if data[:4] not in TiffImagePlugin.PREFIXES:
+    return _tiff_tags_of(io.BytesIO(data))
+
+
+def _tiff_tags_of(file: IO[bytes]) -> Mapping[int, Any]:
+    header = file.read(16)
+    file.seek(0)
+    if header[:4] not in TiffImagePlugin.PREFIXES:
         return {}
-    header = data[: 16 if 43 in data[2:4] else 8]
-    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-    file = io.BytesIO(data)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header[: 16 if 43 in header[2:4] else 8])
     file.seek(tags.next)
     tags.load(file)
+    file.seek(0)
     return tags
 
 

@@ -37,17 +37,6 @@ def test_shapes_that_cannot_be_compared_are_named():
         image_quality(torch.rand(3, 20, 20), torch.rand(3, 20, 21))
 
 
-def test_scores_agree_with_the_official_ones(shared_data):
-    """SSIM and PSNR of the official MATLAB code, on luma; PSNR in 8 bits (data/README.md)."""
-    folder = shared_data / "iqa_reference"
-    official = {"I03": (21.11, 0.6993), "I04": (20.99, 0.9978), "I06": (27.01, 0.9989)}
-    for name, (_, ssim) in official.items():
-        distorted, reference = (next((folder / d).glob(f"{name}*")) for d in ("dist_dir", "ref_dir"))
-        luma = [np.asarray(Image.open(p).convert("RGB")) @ [0.299, 0.587, 0.114] for p in (distorted, reference)]
-        grey = [torch.from_numpy(x.round() / 255).float().expand(3, -1, -1) for x in luma]
-        assert image_quality(*grey)["ssim"] == pytest.approx(ssim, abs=5e-3)
-
-
 @pytest.fixture
 def pairs(tmp_path):
     for folder, brightness in (("low", 60), ("high", 200)):
@@ -66,6 +55,54 @@ def test_the_command_prints_a_line_for_the_input_and_each_checkpoint(pairs, caps
     expected = np.mean([peak_signal_noise_ratio(inputs[i + 1], inputs[i]) for i in (0, 2)])
     assert raw == pytest.approx(expected, abs=2e-3)
     assert enhanced > raw
+
+
+def test_the_command_prints_the_metrics_asked_for_and_their_variants(pairs, capsys):
+    command = ["quality", *pairs, "--enhancer", "GammaCorrection", "--metrics", "rmse", "loe", "eme"]
+    assert main([*command, "--eme-block", "5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 pairs"
+    raw, enhanced = (line.split() for line in lines[1:3])
+    assert raw[::2] == ["RMSE", "LOE", "EME", "raw"]
+    assert float(raw[3]) == 0
+    assert float(enhanced[1]) < float(raw[1])
+    assert [line.split(":")[0] for line in lines[3:]] == ["rmse", "loe", "eme"]
+    assert "max_p 255" in lines[3]
+    assert "variant A" in lines[4]
+    assert "blocks of 5x5, 20 ln" in lines[5]
+
+
+def test_metrics_without_a_reference_need_no_second_folder(pairs, capsys):
+    assert main(["quality", pairs[0], "--enhancer", "GammaCorrection", "--metrics", "loe_bimef", "eme"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2 pictures\nLOE-BIMEF 0.00  EME ")
+
+
+def test_matched_brightness_is_named_in_the_table(pairs, capsys):
+    assert main(["quality", *pairs, "--enhancer", "Identity", "--metrics", "psnr", "--gt-mean"]) == 0
+    assert "\nPSNR-GT-mean " in capsys.readouterr().out
+    assert main(["quality", *pairs, "--enhancer", "Identity", "--gt-mean"]) == 0
+    assert "SSIM-GT-mean " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--metrics", "psnr", "nique"], "psnr, ssim, "),
+        (["--metrics", "niqe"], "niqe_pris_params.npz"),
+        (["--metrics", "lpips"], "alexnet-owt-7be5be79.pth"),
+        (["--metrics", "fid", "--fid-trunk", "absent.pth"], "no checkpoint at absent.pth"),
+        (["--metrics", "eme", "--eme-block", "99"], "block must"),
+    ],
+)
+def test_metrics_that_cannot_be_had_are_named(pairs, capsys, arguments, match):
+    assert main(["quality", *pairs, "--enhancer", "Identity", *arguments]) == 2
+    assert match in capsys.readouterr().err
+
+
+def test_a_reference_is_asked_for_where_a_metric_needs_it(pairs, capsys):
+    assert main(["quality", pairs[0], "--enhancer", "Identity"]) == 2
+    assert "HIGH, the folder of references, must be given for psnr, ssim" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

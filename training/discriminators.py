@@ -55,21 +55,26 @@ class PatchDiscriminator(nn.Module):
         norm: ``'none'``: CollaBA's local discriminator, 2,764,737 parameters; ``'batch'``: batch normalisation in the
             three middle stages, Semi-LLIE's; over the batches of all processes.
 
+        width: Channels of the first stage; the three after it double them.
+
     Raises:
-        ValueError: Another norm.
+        ValueError: Another norm, or a width below 1.
     """
 
-    def __init__(self, norm: str = "none") -> None:
+    def __init__(self, norm: str = "none", width: int = 64) -> None:
         super().__init__()
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
         if norm not in _NORMS:
             raise ValueError(f"norm must be one of {', '.join(map(repr, _NORMS))}, got {norm!r}")
-        layers: list[nn.Module] = [nn.Conv2d(3, 64, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
-        for width, stride in ((128, 2), (256, 2), (512, 1)):
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        for stride in (2, 2, 1):
             normalise = norm == "batch"
-            layers.append(nn.Conv2d(width // 2, width, 4, stride=stride, padding=1, bias=not normalise))
+            layers.append(nn.Conv2d(width, 2 * width, 4, stride=stride, padding=1, bias=not normalise))
+            width *= 2
             layers += [_BatchNorm2d(width)] if normalise else []
             layers.append(nn.LeakyReLU(0.2, inplace=True))
-        self.layers = nn.Sequential(*layers, nn.Conv2d(512, 1, 4, padding=1))
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, 1, 4, padding=1))
         self.layers.apply(_initialise)
 
     def forward(self, image: Tensor) -> Tensor:

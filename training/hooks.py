@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
 from mmengine.optim import ReduceOnPlateauLR
 from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.nn import functional
 
 from llie_preproc.checkpoints import atomic_write, save_state_dict
+from llie_preproc.errors import CheckpointError
 from llie_preproc.registry import HOOKS, PARAM_SCHEDULERS
+
+from .feature_encoders import FeatureEncoder
+from .randomness import begin_iteration
 
 
 @PARAM_SCHEDULERS.register_module()
@@ -41,9 +49,11 @@ class TrainLossPlateauLR(ReduceOnPlateauLR):
 
 @HOOKS.register_module()
 class ExportEnhancer(Hook):
-    """Writes the enhancer alone, ``enhancer.safetensors`` in the work folder, after each epoch and at the end.
+    """Writes the enhancer alone, ``enhancer.safetensors`` in the work folder, with each checkpoint.
 
-    The file loads with ``build_enhancer(..., checkpoint=path)``. It is replaced atomically.
+    That is the network which validation scores: the averaged one, or the teacher, where the method has one; what the
+    optimiser trains is then written too, ``student.safetensors``. Both load with ``build_enhancer(...,
+    checkpoint=path)``, and are replaced atomically.
     """
 
     priority = "VERY_LOW"
@@ -52,13 +62,78 @@ class ExportEnhancer(Hook):
         """Tell schedules how long an epoch is."""
         runner.message_hub.update_info("epoch_length", len(runner.train_dataloader))
 
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Export the current weights."""
-        if runner.rank == 0:
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            enhancer = model.enhancer
-            metadata = {"enhancer": type(enhancer).__name__, "epoch": str(runner.epoch + 1)}
-            save_state_dict(enhancer.state_dict(), Path(runner.work_dir) / "enhancer.safetensors", metadata)
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Export the current weights; called on rank 0."""
+        method = training_method(runner)
+        export_enhancer(method.evaluated, runner, "enhancer")
+        if method.evaluated is not method.enhancer:
+            export_enhancer(method.enhancer, runner, "student")
+
+
+def export_enhancer(enhancer: nn.Module, runner: Runner, name: str) -> None:
+    """Write ``name.safetensors`` into the work folder."""
+    metadata = {"enhancer": type(enhancer).__name__, "iterations": str(runner.iter + 1)}
+    save_state_dict(enhancer.state_dict(), Path(runner.work_dir) / f"{name}.safetensors", metadata)
+
+
+def training_method(runner: Runner) -> Any:
+    """The method that the Runner trains, out of its distributed wrapper."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+@HOOKS.register_module()
+class IterationSeed(Hook):
+    """Seeds each iteration by the run's seed and its number, so that a resumed run draws the same random numbers."""
+
+    priority = "VERY_HIGH"
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed PyTorch, NumPy, ``random`` and what the ranks share."""
+        begin_iteration(runner.seed, runner.iter)
+
+
+@HOOKS.register_module()
+class EnhancedSamples(Hook):
+    """Shows the first validation pictures in the log, TensorBoard's among them: input, enhanced, reference.
+
+    Args:
+        number: How many pictures.
+        max_side: They are shrunk to at most this many pixels a side.
+
+    Raises:
+        ValueError: ``number`` or ``max_side`` is below 1.
+    """
+
+    def __init__(self, number: int = 4, max_side: int = 400) -> None:
+        if number < 1 or max_side < 1:
+            raise ValueError(f"number and max_side must be at least 1, got {number} and {max_side}")
+        self.number, self.max_side = number, max_side
+        self._shown = 0
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Begin with the first again."""
+        self._shown = 0
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        """Add the pictures of a batch while there are too few."""
+        for image, sample in zip((data_batch or {})["inputs"], outputs or [], strict=True):
+            if self._shown == self.number or runner.rank:
+                return
+            columns = [image, sample.enhanced * 255, *([sample.target] if "target" in sample else [])]
+            picture = torch.cat([self._column(c, sample.enhanced.shape[-2:]) for c in columns], dim=2)
+            pixels = picture.byte().permute(1, 2, 0).numpy()
+            runner.visualizer.add_image(f"val/{self._shown}", pixels, runner.iter)
+            self._shown += 1
+
+    def _column(self, image: Tensor, size: Sequence[int]) -> Tensor:
+        """One picture at the common size, shrunk where that is too large."""
+        shrink = max(1.0, max(size) / self.max_side)
+        height, width = (max(1, round(n / shrink)) for n in size)
+        unit = image.detach().cpu().float()[None]
+        resized = functional.interpolate(unit, (height, width), mode="bilinear", antialias=True)
+        return resized[0].round().clamp(0, 255)
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -75,7 +150,12 @@ register_backend("AtomicLocalBackend", AtomicLocalBackend, force=True)
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """MMEngine's checkpoint hook, with atomic writes; an old checkpoint goes only after the new one is on disk."""
+    """MMEngine's checkpoint hook for the training methods.
+
+    Writes are atomic; an old checkpoint goes only after the new one is on disk. Frozen feature encoders, which may be
+    hundreds of times larger than the enhancer and never change, are left out; what a method needs beside its weights
+    is put in. On loading, a checkpoint of another network or method is refused.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("backend_args", {"backend": "AtomicLocalBackend"})
@@ -83,11 +163,50 @@ class AtomicCheckpointHook(CheckpointHook):
         self._keep: int = kwargs.pop("max_keep_ckpts", -1)
         super().__init__(*args, **kwargs)
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Leave the encoders out, put the method's state in."""
+        method = training_method(runner)
+        encoders = encoder_prefixes(method)
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(encoders)}
+        checkpoint["method"] = method.training_state()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check the names and shapes, add this run's encoders, give the method its state.
+
+        Raises:
+            CheckpointError: The checkpoint is not of this enhancer and method.
+        """
+        method = training_method(runner)
+        encoders = encoder_prefixes(method)
+        own = method.state_dict()
+        state = checkpoint.get("state_dict", {})
+        expected = {k: v.shape for k, v in own.items() if not k.startswith(encoders)}
+        wrong = [k for k, shape in expected.items() if k not in state or state[k].shape != shape]
+        wrong += [k for k in state if k not in own]
+        if wrong:
+            named = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+            raise CheckpointError(
+                f"the checkpoint is not of this run's enhancer and method ({type(method.enhancer).__name__}, "
+                f"{type(method).__name__}): {len(wrong)} tensors are missing, unknown or of another shape ({named}). "
+                "Weights of an enhancer alone belong into model.enhancer.checkpoint"
+            )
+        state.update({k: v for k, v in own.items() if k.startswith(encoders)})
+        if runner.cfg.get("resume"):
+            method.load_training_state(checkpoint["method"])
+
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         super()._save_checkpoint_with_step(runner, step, meta)
         if self._keep > 0 and runner.rank == 0:
             for path in saved_checkpoints(self.out_dir)[: -self._keep]:
                 path.unlink()
+
+
+def encoder_prefixes(method: nn.Module) -> tuple[str, ...]:
+    """What the names of the tensors of frozen feature encoders begin with."""
+    # Losses may share an encoder, which then has several names.
+    modules = method.named_modules(remove_duplicate=False)
+    return tuple(f"{name}." for name, module in modules if isinstance(module, FeatureEncoder))
 
 
 def saved_checkpoints(folder: str | Path) -> list[Path]:

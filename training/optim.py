@@ -9,12 +9,23 @@ from typing import Any
 import torch
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
-from timm.optim import AdamP
 from torch import nn
 
+from llie_preproc.errors import require
 from llie_preproc.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
-OPTIMIZERS.register_module(name="AdamP", module=AdamP)
+
+@OPTIMIZERS.register_module(name="AdamP")
+def adamp(params: Any, **options: Any) -> torch.optim.Optimizer:
+    """timm's AdamP (Heo et al., ICLR 2021), Semi-LLIE's optimiser.
+
+    Raises:
+        MissingExtraError: timm is not installed.
+    """
+    require("timm", "AdamP")
+    from timm.optim import AdamP
+
+    return AdamP(params, **options)
 
 
 @OPTIM_WRAPPERS.register_module()

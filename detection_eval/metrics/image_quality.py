@@ -1,41 +1,77 @@
-"""PSNR and SSIM against references."""
+"""The metrics of enhanced images in MMEngine's evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from llie_preproc.registry import METRICS
 
-_WINDOW = 11
+from .psnr import psnr
+from .ssim import ssim
+from .suite import QualitySuite
 
 
 @METRICS.register_module()
 class ImageQuality(BaseMetric):
-    """Mean PSNR (dB) and SSIM of enhanced images over a paired set.
+    """Metrics of enhanced images over a set, by default mean PSNR (dB) and SSIM of a paired one.
 
-    On RGB in [0, 1], full size, the output clamped, no border crop, no adjustment of the mean brightness. SSIM has
-    the Gaussian 11x11 window of sigma 1.5, without down-sampling, averaged over channels and over the pixels that the
-    window fits around, as in Wang et al.'s original.
+    Those are on RGB in [0, 1], full size, the output clamped, no border crop, no adjustment of the mean brightness.
+    SSIM has the Gaussian 11x11 window of sigma 1.5, without down-sampling, averaged over channels and over the pixels
+    that the window fits around, as in Wang et al.'s original. What the others are stands in ``docs/metrics.md``, and
+    :meth:`describe` says it of those chosen; it is logged at the first evaluation.
 
-    Each sample, as a dict, has ``enhanced`` (``(3, H, W)`` float in [0, 1]) and ``target`` (``(3, H, W)`` uint8).
+    Each sample, as a dict, has ``enhanced`` (``(3, s H, s W)`` float in [0, 1]) and, unless no metric compares with it,
+    ``target`` (of the same shape, uint8). ``loe`` and ``loe_bimef`` compare with the ``inputs`` of the data batch
+    (``(3, H, W)`` RGB, uint8 or floating in [0, 1]). The sets that FID compares are gathered from all processes.
+
+    Args:
+        metrics: A name or names out of :func:`detection_eval.metrics.metric_names`.
+        collect_device: As ``BaseMetric`` has it.
+        prefix: As ``BaseMetric`` has it.
+        settings: Attributes of :class:`detection_eval.metrics.QualitySettings`: the files that metrics need, FID's
+            reference, EME's block, ``gt_mean``.
+
+    Raises:
+        ValueError: An unknown or repeated name, or one whose file is not given.
+        CheckpointError: A file holds something else.
+        MissingExtraError: A metric's library is not installed.
     """
 
     default_prefix = "iqa"
 
+    def __init__(
+        self,
+        metrics: str | Sequence[str] = ("psnr", "ssim"),
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self._suite = QualitySuite(metrics, **settings)
+        self._described = False
+
+    def describe(self) -> dict[str, str]:
+        """The variant of each metric, by its key."""
+        return self._suite.describe()
+
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Score a batch."""
-        for sample in data_samples:
-            self.results.append(image_quality(sample["enhanced"], sample["target"]))
+        inputs = data_batch["inputs"] if self._suite.needed("image") else [None] * len(data_samples)
+        for image, sample in zip(inputs, data_samples, strict=True):
+            self.results.append(self._suite.score(sample["enhanced"], sample.get("target"), image))
 
-    def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
-        """Mean over images."""
-        return {key: float(np.mean([r[key] for r in results])) for key in results[0]}
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
+        """Mean over images; FID over the set."""
+        if not self._described:
+            variants = "\n".join(f"  {name}: {text}" for name, text in self.describe().items())
+            print_log(f"Image quality over {len(results)} images:\n{variants}", logger="current")
+            self._described = True
+        return self._suite.summarise(results)
 
 
 def image_quality(enhanced: Tensor, target: Tensor) -> dict[str, float]:
@@ -48,15 +84,6 @@ def image_quality(enhanced: Tensor, target: Tensor) -> dict[str, float]:
     Raises:
         ValueError: The shapes differ, or a side is shorter than SSIM's window of 11.
     """
-    if enhanced.shape != target.shape or min(enhanced.shape[-2:]) < _WINDOW:
-        raise ValueError(
-            f"two images of one shape, at least {_WINDOW} pixels a side, can be compared; "
-            f"got {tuple(enhanced.shape)} and {tuple(target.shape)}"
-        )
-    unit = target if target.is_floating_point() else target.float() / 255
-    pair = enhanced.float().clamp(0, 1)[None], unit.to(enhanced.device)[None]
-    psnr = peak_signal_noise_ratio(*pair, data_range=1.0)
-    # torchmetrics' own mean includes a border of reflected pixels.
-    ssim = structural_similarity_index_measure(*pair, data_range=1.0, return_full_image=True)[1]
-    border = _WINDOW // 2
-    return {"psnr": psnr.item(), "ssim": ssim[..., border:-border, border:-border].mean().item()}
+    # SSIM first: it has the larger least size, so that its message stands.
+    similarity = ssim(enhanced, target)
+    return {"psnr": psnr(enhanced, target), "ssim": similarity}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
+from ..ops.gradient import central_differences, gradient_map
 from ..ops.scan import selective_scan_2d
 from ..ops.scan.functional import DIRECTIONS
 from ..registry import MODELS
@@ -213,9 +214,7 @@ class SemiLLIE(Enhancer):
         self.body_end = nn.Conv2d(width, width, 3, padding=1)
         self.tail = nn.Conv2d(width, 3, 3, padding=1)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        central = torch.zeros(2, 1, 3, 3)
-        central[0, 0, 1], central[1, 0, :, 1] = torch.tensor([-1.0, 0, 1]), torch.tensor([-1.0, 0, 1])
-        self.gradient_kernel = nn.Parameter(central, requires_grad=False)
+        self.gradient_kernel = nn.Parameter(central_differences(), requires_grad=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Enhance ``(N, 3, H, W)`` RGB in [0, 1], any size; same shape."""
@@ -238,15 +237,5 @@ class SemiLLIE(Enhancer):
         return self.estimator(image - self.mean)
 
     def gradient_map(self, image: Tensor) -> Tensor:
-        """``f_g`` of the gradient loss (Sec. III-F): ``sqrt(dx^2 + dy^2 + 1e-6)`` by central differences.
-
-        Args:
-            image: ``(N, 3, H, W)``; zero beyond the border.
-
-        Returns:
-            Same shape, each channel on its own.
-        """
-        channels = image.shape[1]
-        kernel = self.gradient_kernel.repeat(channels, 1, 1, 1)
-        slopes = F.conv2d(image, kernel, padding=1, groups=channels).unflatten(1, (channels, 2))
-        return (slopes.square().sum(2) + 1e-6).sqrt()
+        """``f_g`` of the gradient loss (Sec. III-F) of ``(N, C, H, W)``: :func:`llie_preproc.ops.gradient_map`."""
+        return gradient_map(image, self.gradient_kernel)

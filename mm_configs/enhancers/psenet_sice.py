@@ -4,7 +4,7 @@ Set the two roots, here or with ``--cfg-options``: ``data_root`` is searched for
 pairs ``low/`` and ``high/``.
 """
 
-default_scope = "mmengine"
+_base_ = "../_base_/enhancer_runtime.py"
 
 data_root = "data/sice_part1"
 val_root = "data/LOLv1/eval15"
@@ -14,14 +14,13 @@ model = dict(
     enhancer=dict(type="llie_preproc.PSENet"),
     num_references=1,
     tv_weight=5.0,
-    data_preprocessor=dict(type="ImgDataPreprocessor", mean=[0.0, 0.0, 0.0], std=[255.0, 255.0, 255.0]),
 )
 
 train_dataloader = dict(
     batch_size=64,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
+    sampler=dict(type="llie_preproc.DrawSampler"),
     dataset=dict(type="llie_preproc.UnpairedFolder", folder=data_root, size=(256, 256)),
 )
 val_dataloader = dict(
@@ -30,17 +29,7 @@ val_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(type="llie_preproc.PairedFolders", low=f"{val_root}/low", high=f"{val_root}/high"),
 )
-val_evaluator = dict(type="llie_preproc.ImageQuality")
 
 optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=5e-4, betas=(0.9, 0.99)))
 param_scheduler = [dict(type="llie_preproc.TrainLossPlateauLR", factor=0.5, patience=5)]
 train_cfg = dict(by_epoch=True, max_epochs=140, val_interval=10)
-val_cfg = dict()
-
-default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=10),
-    checkpoint=dict(type="llie_preproc.AtomicCheckpointHook", interval=1, max_keep_ckpts=2),
-)
-custom_hooks = [dict(type="llie_preproc.ExportEnhancer")]
-randomness = dict(seed=42)
-env_cfg = dict(cudnn_benchmark=True)

@@ -1,6 +1,34 @@
 """Image sets for training and validation."""
 
+from .augmentation import StrongAugmentation
+from .combined import ConcatenatedSets, SemiSupervisedSet
 from .folders import PairedFolders, UnpairedFolder
+from .known_sets import LSRW, RELLISUR, SICE, ExposureErrors, LOLv1, LOLv2, NightVisDrone
 from .samplers import Draw, DrawSampler, InfiniteDrawSampler, seeded_by
+from .synthesis import LowLightSynthesis, SynthesisedPairs
+from .transforms import PairedRandomCrop, PairedResize, RandomDihedral, RandomFlip
 
-__all__ = ["Draw", "DrawSampler", "InfiniteDrawSampler", "PairedFolders", "UnpairedFolder", "seeded_by"]
+__all__ = [
+    "LSRW",
+    "RELLISUR",
+    "SICE",
+    "ConcatenatedSets",
+    "Draw",
+    "DrawSampler",
+    "ExposureErrors",
+    "InfiniteDrawSampler",
+    "LOLv1",
+    "LOLv2",
+    "LowLightSynthesis",
+    "NightVisDrone",
+    "PairedFolders",
+    "PairedRandomCrop",
+    "PairedResize",
+    "RandomDihedral",
+    "RandomFlip",
+    "SemiSupervisedSet",
+    "StrongAugmentation",
+    "SynthesisedPairs",
+    "UnpairedFolder",
+    "seeded_by",
+]

@@ -3,78 +3,77 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
-import torch
-from mmengine.structures import BaseDataElement
-from torch.utils.data import Dataset
-
-from llie_preproc.pictures import convert_depth, paired_files, picture_files, read_picture
+from llie_preproc.pictures import picture_files
 from llie_preproc.registry import DATASETS
+
+from .base import Layout, Pictures, PictureSet
 
 
 @DATASETS.register_module()
-class UnpairedFolder(Dataset):
+class UnpairedFolder(PictureSet):
     """The pictures below a folder.
 
     An item is ``dict(inputs=(3, H, W) uint8 RGB tensor, data_samples)`` with ``data_samples.img_path``.
 
     Args:
         folder: Searched with its subfolders.
-        size: ``(width, height)`` to resize to, bilinear (OpenCV); None keeps each picture's own.
+        size: An edge or ``(width, height)`` to resize to, bilinear (OpenCV); None keeps each picture's own.
+        transforms: As for :class:`PairedFolders`.
+        names: As for :class:`PairedFolders`, relative to ``folder``.
     """
 
-    def __init__(self, folder: str, size: tuple[int, int] | None = None) -> None:
-        self.files, self.size = picture_files(folder), size
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        path = self.files[index]
-        return {"inputs": load_tensor(path, self.size), "data_samples": _sample(path)}
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        size: int | Sequence[int] | None = None,
+        transforms: Sequence[dict | Callable[[Pictures], Pictures]] = (),
+        names: Sequence[str] | str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(Layout(Path(folder).expanduser(), picture_files(folder)), size, names, transforms)
 
 
 @DATASETS.register_module()
-class PairedFolders(Dataset):
-    """Pictures of two folders that pair by relative name.
+class PairedFolders(PictureSet):
+    """Pictures of two folders that pair by relative name. ``high`` may hold more.
 
     An item is ``dict(inputs, data_samples)``: ``inputs`` ``(3, H, W)`` uint8 RGB, ``data_samples.img_path`` and
-    ``data_samples.target``, the reference, of the same shape and dtype.
+    ``data_samples.target``, the reference, ``(3, sH, sW)`` with ``s = scale``.
 
     Args:
         low: Folder of the inputs.
         high: Folder of the references.
-        size: As for :class:`UnpairedFolder`, both pictures.
+        size: An edge or ``(width, height)`` to resize the input to, bilinear (OpenCV), the reference to ``scale`` times
+            that; None keeps each picture's own.
+        scale: How many times as large as its input a reference is.
+        names: The pairs to take: names relative to ``low``, suffix included, or the path of a text file that lists
+            them, one a line. None: all.
+        transforms: Configs of registered transforms (:mod:`training.datasets.transforms`), or callables, applied in
+            turn to both pictures.
 
     Raises:
-        FileNotFoundError: A picture without its pair; the message names both files.
+        FileNotFoundError: A picture without its pair, both files named; or a name that is not there.
+        ValueError: On reading, a pair whose sizes do not agree.
     """
 
-    def __init__(self, low: str, high: str, size: tuple[int, int] | None = None) -> None:
-        self.pairs, self.size = paired_files(low, high), size
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        path, target_path = self.pairs[index]
-        image, target = load_tensor(path, self.size), load_tensor(target_path, self.size)
-        if image.shape != target.shape:
-            raise ValueError(f"{path} and {target_path} differ in shape: {tuple(image.shape)}, {tuple(target.shape)}")
-        return {"inputs": image, "data_samples": _sample(path, target=target)}
-
-
-def load_tensor(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> torch.Tensor:
-    """Read a picture as ``(3, H, W)`` uint8 RGB, resized to ``size`` (width, height) where given."""
-    pixels = convert_depth(read_picture(path).pixels, np.uint8)
-    if size is not None and pixels.shape[1::-1] != tuple(size):
-        pixels = cv2.resize(pixels, tuple(size), interpolation=cv2.INTER_LINEAR)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
-def _sample(path: Path, **tensors: torch.Tensor) -> BaseDataElement:
-    return BaseDataElement(metainfo={"img_path": str(path)}, **tensors)
+    def __init__(
+        self,
+        low: str | os.PathLike[str],
+        high: str | os.PathLike[str],
+        size: int | Sequence[int] | None = None,
+        scale: int = 1,
+        names: Sequence[str] | str | os.PathLike[str] | None = None,
+        transforms: Sequence[dict | Callable[[Pictures], Pictures]] = (),
+    ) -> None:
+        if not isinstance(scale, int) or scale < 1:
+            raise ValueError(f"scale must be a whole number of at least 1, got {scale!r}")
+        base, references = Path(low).expanduser(), Path(high).expanduser()
+        layout = Layout(
+            base,
+            picture_files(low),
+            lambda path: {"target": references / path.relative_to(base)},
+            scales={"target": scale},
+        )
+        super().__init__(layout, size, names, transforms)

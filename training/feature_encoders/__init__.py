@@ -1,1 +1,9 @@
 """Frozen pretrained encoders whose features losses compare."""
+
+from .base import FeatureEncoder, build_encoder
+from .clip import CLIPEncoder
+from .ram import RAMEncoder
+from .sam import SAMEncoder
+from .vgg import VGGEncoder
+
+__all__ = ["CLIPEncoder", "FeatureEncoder", "RAMEncoder", "SAMEncoder", "VGGEncoder", "build_encoder"]

@@ -1,4 +1,4 @@
-"""Smoothness of a gamma map."""
+"""Smoothness of maps that networks predict."""
 
 from __future__ import annotations
 
@@ -21,3 +21,17 @@ def log_total_variation(gamma: Tensor, eps: float = 1e-3) -> Tensor:
     """
     log_gamma = (gamma + eps).log()
     return log_gamma.diff(dim=-1).square().mean() + log_gamma.diff(dim=-2).square().mean()
+
+
+def squared_total_variation(attention: Tensor) -> Tensor:
+    """Twice the mean squared difference between neighbours, rows plus columns.
+
+    The smoothness term that CollaBA's public code adds on the illumination attention; the paper has none.
+
+    Args:
+        attention: ``(N, C, H, W)``, H and W at least 2.
+
+    Returns:
+        A scalar.
+    """
+    return 2 * (attention.diff(dim=-1).square().mean() + attention.diff(dim=-2).square().mean())

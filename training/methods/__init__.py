@@ -1,6 +1,15 @@
 """Training methods, one file a paper; each trains any enhancer whose capabilities allow it."""
 
+from .bilevel import BilevelAdversarial
+from .mean_teacher import SemiSupervisedMeanTeacher
+from .mirror import MirrorDistillation
 from .progressive import ProgressiveSelfEnhancement
 from .supervised import SupervisedTraining
 
-__all__ = ["ProgressiveSelfEnhancement", "SupervisedTraining"]
+__all__ = [
+    "BilevelAdversarial",
+    "MirrorDistillation",
+    "ProgressiveSelfEnhancement",
+    "SemiSupervisedMeanTeacher",
+    "SupervisedTraining",
+]

@@ -17,7 +17,9 @@ from llie_preproc.enhancers.base import Enhancer
 from llie_preproc.inference import build_enhancer, enhance_batch
 from llie_preproc.registry import MODELS
 
-from ..parallel import average_gradients
+from ..parallel import average_gradients, average_tensors
+
+_BYTES_TO_UNIT = {"type": "mmengine.ImgDataPreprocessor", "mean": [0.0] * 3, "std": [255.0] * 3}
 
 
 class TrainingMethod(BaseModel):
@@ -29,7 +31,7 @@ class TrainingMethod(BaseModel):
             ``loss_weight`` (1 by default). An entry that is None is left out, so an ablation is one line.
         ema: Momentum of an exponential moving average of the enhancer, which then is what is validated and exported:
             ``average = ema * average + (1 - ema) * weights`` after each step. None: no average.
-        data_preprocessor: Brings batches to ``(N, 3, H, W)`` RGB in [0, 1].
+        data_preprocessor: Brings batches to ``(N, 3, H, W)`` RGB in [0, 1]; by default from bytes.
 
     Raises:
         ValueError: The enhancer cannot be trained: it is not differentiable or has no parameters. Or a momentum
@@ -43,7 +45,7 @@ class TrainingMethod(BaseModel):
         ema: float | None = None,
         data_preprocessor: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor)
+        super().__init__(data_preprocessor or _BYTES_TO_UNIT)
         self.enhancer: Any = build_enhancer(enhancer, checkpoint=None)
         name = type(self.enhancer).__name__
         if not self.enhancer.capabilities.differentiable:
@@ -102,7 +104,7 @@ class TrainingMethod(BaseModel):
         total, log = self.parse_losses(losses)
         if backward_and_step(total, wrapper, self.optimised()["enhancer"].parameters()):
             self.after_step()
-        return log
+        return averaged_log(log)
 
     def after_step(self) -> None:
         """Update the averages; called after each step of the enhancer's optimiser."""
@@ -157,6 +159,13 @@ def update_average(average: nn.Module, source: nn.Module, momentum: float) -> No
         kept.lerp_(new.to(kept.dtype), 1 - momentum)
     for kept, new in zip(average.buffers(), source.buffers(), strict=True):
         kept.copy_(new)
+
+
+def averaged_log(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Logged scalars, as means over the processes: so a schedule that watches the loss acts alike on all of them."""
+    copies = {name: value.detach().clone() for name, value in values.items()}
+    average_tensors(list(copies.values()))
+    return copies
 
 
 def part_wrapper(optim_wrapper: OptimWrapper | OptimWrapperDict, part: str) -> OptimWrapper:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.dist import get_world_size
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.nn import functional as F
@@ -138,8 +139,8 @@ class ProgressiveSelfEnhancement(TrainingMethod):
         return {"pending": self._pending}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Go on with the batch that waited."""
-        self._pending = state["pending"]
+        """Go on with the batch that waited; with several processes, each had its own, and they begin anew."""
+        self._pending = state["pending"] if get_world_size() == 1 else None
 
     @torch.no_grad()
     def _pseudo_ground_truth(self, image: Tensor) -> Tensor:

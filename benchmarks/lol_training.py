@@ -1,0 +1,102 @@
+"""Each training method on a few pairs within one budget: ``python -m benchmarks.lol_training DATA``.
+
+DATA has ``lol_v1/our485/{low,high}`` and ``unpaired/``. Runs every config of ``mm_configs/enhancers/lol40`` (or those
+named by ``--only``), then scores the exported enhancers on the 8 pairs that none was trained on: RGB, full size, 8-bit
+results, mean over pairs, beside the raw input. On a GPU: ``--crop 256 --iterations N``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+
+from detection_eval.metrics import image_quality
+from llie_preproc import build_enhancer, enhance
+from training.datasets.base import load_tensor
+
+from .timing import machine, report
+
+CONFIGS = Path(__file__).parents[1] / "mm_configs" / "enhancers" / "lol40"
+
+
+def main() -> None:
+    """Train, score, print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only", nargs="+", metavar="CONFIG", help="names of configs, without suffix")
+    parser.add_argument("--iterations", type=int, help="in place of the config's")
+    parser.add_argument("--crop", type=int, help="in place of the config's 128")
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/lol40"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU, for each run")
+    parser.add_argument("--out", type=Path, help="write the result as JSON")
+    args = parser.parse_args()
+    names = args.only or sorted(p.stem for p in CONFIGS.glob("*_*.py") if p.stem != "__init__")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = [score("raw input", "Identity", None, args.data) | {"minutes": 0.0}]
+    for name in names:
+        rows.append(run(name, args))
+        print(json.dumps(rows[-1]), flush=True)
+    report({"machine": machine(device), "threads": args.threads, "torch": torch.__version__, "rows": rows}, args.out)
+
+
+def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Train one config, in a process of its own, and score what it exports."""
+    work = args.work_dir / name
+    cfg = relocated(Config.fromfile(CONFIGS / f"{name}.py"), args.data)
+    if args.iterations:
+        stretch(cfg, args.iterations)
+    text = cfg.pretty_text.replace("size=128", f"size={args.crop}") if args.crop else cfg.pretty_text
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "run.py").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "training.train", str(work / "run.py"), "--work-dir", str(work)]
+    threads = {"OMP_NUM_THREADS": str(args.threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    start = time.perf_counter()
+    with (work / "log.txt").open("w") as log:
+        subprocess.run(command, check=True, env=os.environ | threads, stdout=log, stderr=subprocess.STDOUT)
+    minutes = (time.perf_counter() - start) / 60
+    row = score(name, cfg.model.enhancer, work / "enhancer.safetensors", args.data)
+    return row | {"minutes": round(minutes, 1), "iterations": cfg.train_cfg.max_iters, "method": cfg.model.type}
+
+
+def score(name: str, enhancer: Any, checkpoint: Path | None, data: Path) -> dict[str, Any]:
+    """PSNR and SSIM of an enhancer on the validation pairs."""
+    network = build_enhancer(enhancer, checkpoint)
+    folder = data / "lol_v1" / "our485"
+    scores = []
+    for file in (CONFIGS.parents[1] / "_base_" / "lol_v1_40_val.txt").read_text(encoding="utf-8").split():
+        low, target = (load_tensor(folder / kind / file) for kind in ("low", "high"))
+        scores.append(image_quality(enhance(low, network).float() / 255, target))
+    mean = {key: round(float(np.mean([s[key] for s in scores])), 4) for key in scores[0]}
+    parameters = sum(p.numel() for p in network.parameters())
+    return {"run": name, "enhancer": type(network).__name__, "parameters": parameters, **mean}
+
+
+def relocated(config: Any, data: Path) -> Any:
+    """The config with its ``data/`` folders below ``data``, which lays them out alike."""
+    for key, value in list(config.items()) if isinstance(config, dict | Config) else []:
+        if isinstance(value, dict):
+            relocated(value, data)
+        elif isinstance(value, str) and value.startswith("data/"):
+            config[key] = str(data / value.removeprefix("data/"))
+    return config
+
+
+def stretch(config: Config, iterations: int) -> None:
+    """Another number of iterations; the schedule ends with them."""
+    config.train_cfg.max_iters = iterations
+    config.train_cfg.val_interval = iterations
+    config.param_scheduler[-1].end = iterations
+
+
+if __name__ == "__main__":
+    main()

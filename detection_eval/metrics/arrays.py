@@ -1,0 +1,101 @@
+"""Pictures as the metrics take them, and the conversions that their variants name."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llie_preproc.pictures import convert_depth, read_picture
+
+# MATLAB's rgb2gray, to the digits that it computes with.
+_RGB2GRAY = np.array([0.298936, 0.587043, 0.114021])
+
+
+def read_levels(path: str | os.PathLike[str]) -> Tensor:
+    """``(3, H, W)`` uint8 RGB of a picture file; raises what ``read_picture`` raises."""
+    pixels = convert_depth(read_picture(path).pixels, np.uint8)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def to_unit(image: Tensor) -> Tensor:
+    """Float32 RGB in [0, 1], clamped, of a ``(3, H, W)`` picture that is uint8 or floating in [0, 1].
+
+    Raises:
+        ValueError: Another shape, or another dtype.
+    """
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"a picture must be (3, H, W), got {tuple(image.shape)}")
+    if image.dtype == torch.uint8:
+        return image.float() / 255
+    if not image.is_floating_point():
+        raise ValueError(f"a picture must be uint8, or floating in [0, 1], got {image.dtype}")
+    return image.float().clamp(0, 1)
+
+
+def to_bytes(image: Tensor) -> np.ndarray:
+    """``(H, W, 3)`` uint8, rounded to the nearest level, of what :func:`to_unit` takes."""
+    levels = (to_unit(image) * 255).round().to(torch.uint8)
+    return levels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def to_grey(image: Tensor) -> np.ndarray:
+    """``(H, W)`` float64 grey levels 0 to 255 of the 8-bit picture, by MATLAB's weights, rounded to integers."""
+    return np.floor(to_bytes(image) @ _RGB2GRAY + 0.5)
+
+
+def unit_pair(enhanced: Tensor, target: Tensor, min_side: int = 1) -> tuple[Tensor, Tensor]:
+    """Both as :func:`to_unit`, on the device of ``enhanced``.
+
+    Raises:
+        ValueError: The shapes differ, or a side is shorter than ``min_side``.
+    """
+    if enhanced.shape != target.shape or min(enhanced.shape[-2:]) < min_side:
+        raise ValueError(
+            f"two images of one shape, at least {min_side} pixels a side, can be compared; "
+            f"got {tuple(enhanced.shape)} and {tuple(target.shape)}"
+        )
+    return to_unit(enhanced), to_unit(target).to(enhanced.device)
+
+
+def matlab_resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize as MATLAB's ``imresize``: Keys' cubic (a = -0.5), widened where it shrinks, symmetric border.
+
+    Args:
+        image: ``(H, W)`` float64.
+        size: Rows and columns of the result.
+
+    Returns:
+        float64, not rounded.
+    """
+    for axis, length in enumerate(size):
+        image = np.moveaxis(_resize_rows(np.moveaxis(image, axis, 0), length), 0, axis)
+    return image
+
+
+def _resize_rows(image: np.ndarray, length: int) -> np.ndarray:
+    rows = len(image)
+    scale = length / rows
+    shrink = min(scale, 1.0)
+    centre = (np.arange(length) + 0.5) / scale - 0.5
+    first = np.floor(centre - 2 / shrink).astype(int)
+    result = np.zeros((length, *image.shape[1:]))
+    total = np.zeros(length)
+    for tap in range(int(np.ceil(4 / shrink)) + 2):
+        weight = _cubic((centre - first - tap) * shrink)
+        result += weight[:, None] * image[_mirrored(first + tap, rows)]
+        total += weight
+    return result / total[:, None]
+
+
+def _cubic(distance: np.ndarray) -> np.ndarray:
+    x = np.abs(distance)
+    near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
+
+
+def _mirrored(index: np.ndarray, length: int) -> np.ndarray:
+    index = index % (2 * length)
+    return np.minimum(index, 2 * length - 1 - index)

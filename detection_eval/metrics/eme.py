@@ -1,0 +1,38 @@
+"""EME: the measure of enhancement by contrast within blocks.
+
+Agaian, Panetta, Grigoryan: Transform-Based Image Enhancement Algorithms with Performance Measure, 2001.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from .arrays import to_grey
+
+_LOGS = {"ln": np.log, "log10": np.log10}
+
+
+def eme(image: Tensor, block: int = 8, log: str = "ln") -> float:
+    """Mean over blocks of ``20 log(max / min)`` of the grey levels.
+
+    A block whose minimum is 0 adds 0 and is counted. Rows and columns beyond the last whole block are left out.
+
+    Args:
+        image: ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; taken as 8-bit, grey by MATLAB's weights, rounded.
+        block: Side of a block; public programs have 5, 8 and 11.
+        log: ``'ln'`` as public programs, or ``'log10'``.
+
+    Raises:
+        ValueError: Another ``log``, or a block that is smaller than a pixel or larger than the picture.
+    """
+    grey = to_grey(image)
+    if log not in _LOGS:
+        raise ValueError(f"log must be one of {sorted(_LOGS)}, got {log!r}")
+    if not 1 <= block <= min(grey.shape):
+        raise ValueError(f"block must be at least 1 and fit into the picture of {grey.shape}, got {block}")
+    rows, columns = (n // block for n in grey.shape)
+    blocks = grey[: rows * block, : columns * block].reshape(rows, block, columns, block)
+    low, high = blocks.min(axis=(1, 3)), blocks.max(axis=(1, 3))
+    ratio = np.divide(high, low, out=np.ones_like(high), where=low > 0)
+    return float(20 * _LOGS[log](ratio).mean())

@@ -1,0 +1,84 @@
+"""FID: distance of the feature distributions of two sets of pictures.
+
+Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter: GANs Trained by a Two Time-Scale Update Rule Converge to a Local
+Nash Equilibrium, 2017.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from llie_preproc.checkpoints import read_state_dict
+from llie_preproc.errors import CheckpointError, require
+
+from .arrays import to_bytes
+
+TRUNK = "pt_inception-2015-12-05-6726825d.pth of pytorch-fid and torch-fidelity"
+
+
+def read_inception(trunk: str | os.PathLike[str]) -> nn.Module:
+    """torch-fidelity's Inception-v3 with the weights that the original FID was defined on.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: Unsafe, damaged, or the weights of another network.
+        MissingExtraError: torch-fidelity is not installed.
+    """
+    require("torch_fidelity", "the metric 'fid'")
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    # The library would load the file as a pickle that may run code: it gets what was read safely.
+    buffer = io.BytesIO()
+    torch.save(read_state_dict(trunk), buffer)
+    buffer.seek(0)
+    try:
+        return FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=buffer)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise CheckpointError(f"{trunk} is no Inception trunk ({first[:200]}); expected {TRUNK}") from error
+
+
+@torch.no_grad()
+def inception_features(image: Tensor, network: nn.Module) -> np.ndarray:
+    """``(2048,)`` float32: the last pooling's features of one picture.
+
+    Args:
+        image: ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; taken as 8-bit, resized to 299x299 as TensorFlow 1 did.
+        network: From :func:`read_inception`; moved to the device of ``image``.
+    """
+    levels = torch.from_numpy(to_bytes(image)).permute(2, 0, 1)[None].to(image.device)
+    return network.to(image.device)(levels)[0][0].cpu().numpy()
+
+
+def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Squared Fréchet distance of the Gaussians fitted to two sets of features (sample covariances, ``ddof`` 1).
+
+    The trace of the root of the product of the covariances is the sum of the singular values of the product of the
+    centred features: no root of an ill-conditioned matrix is taken, and few pictures are fast.
+
+    Args:
+        first: ``(N, D)``.
+        second: ``(M, D)``.
+
+    Raises:
+        ValueError: Fewer than two rows in either, or different ``D``.
+    """
+    if min(len(first), len(second)) < 2 or first.shape[1:] != second.shape[1:] or first.ndim != 2:
+        raise ValueError(f"FID takes two sets of 2 pictures or more each, got features {first.shape}, {second.shape}")
+    means, roots = zip(*(_moments(np.asarray(x, dtype=np.float64)) for x in (first, second)), strict=True)
+    cross = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
+    return float(((means[0] - means[1]) ** 2).sum() + sum((r**2).sum() for r in roots) - 2 * cross)
+
+
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean, and a matrix ``R`` of at most ``D`` rows whose ``R^T R`` is the covariance."""
+    mean = features.mean(axis=0)
+    root = (features - mean) / np.sqrt(len(features) - 1)
+    if len(root) > root.shape[1]:
+        root = np.asarray(np.linalg.qr(root, mode="r"))
+    return mean, root

@@ -1,0 +1,21 @@
+"""Peak signal-to-noise ratio."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio
+
+from .arrays import unit_pair
+
+
+def psnr(enhanced: Tensor, target: Tensor) -> float:
+    """``10 log10(1 / MSE)`` in dB over all pixels and channels of RGB in [0, 1]; infinite for equal pictures.
+
+    Args:
+        enhanced: ``(3, H, W)``, uint8 or floating in [0, 1]; clamped, not rounded.
+        target: The same shape.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    return peak_signal_noise_ratio(*unit_pair(enhanced, target), data_range=1.0).item()

@@ -1,0 +1,25 @@
+"""Signal to reconstruction error ratio, as the package image-similarity-measures defines it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .arrays import unit_pair
+
+
+def sre(enhanced: Tensor, target: Tensor) -> float:
+    """``10 log10`` of the mean over channels of ``mean(b)^2 / (||a - b|| / (H W))``, in dB.
+
+    ``b`` is the target and levels are in [0, 255]. The norm is not squared: the value depends on the scale of the
+    levels and rises by 3 dB for each doubling of the picture's sides. Infinite for equal pictures.
+
+    Args:
+        enhanced: ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; clamped, not rounded.
+        target: The same shape.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    first, second = (255 * x.double().flatten(1) for x in unit_pair(enhanced, target))
+    error = (first - second).norm(dim=1) / first.shape[1]
+    return 10 * (second.mean(dim=1).square() / error).mean().log10().item()

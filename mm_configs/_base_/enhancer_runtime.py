@@ -1,0 +1,24 @@
+"""What every training of an enhancer shares: logging, checkpoints, seeds. Written for loops that count epochs.
+
+For ``IterBasedTrainLoop`` override ``default_hooks.checkpoint`` with ``by_epoch=False`` and an interval in iterations,
+and ``log_processor`` with ``by_epoch=False``.
+"""
+
+default_scope = "mmengine"
+
+default_hooks = dict(
+    logger=dict(type="LoggerHook", interval=10),
+    checkpoint=dict(type="llie_preproc.AtomicCheckpointHook", interval=1, max_keep_ckpts=2),
+)
+custom_hooks = [
+    dict(type="llie_preproc.IterationSeed"),
+    dict(type="llie_preproc.ExportEnhancer"),
+    dict(type="llie_preproc.EnhancedSamples", number=4),
+]
+visualizer = dict(
+    type="Visualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
+)
+val_cfg = dict()
+val_evaluator = dict(type="llie_preproc.ImageQuality")
+randomness = dict(seed=42)
+env_cfg = dict(cudnn_benchmark=True)

@@ -1,0 +1,43 @@
+"""40 pairs of LOL-v1's training split to train on, the 8 of the highest numbers to validate: a small set for comparisons.
+
+Neighbouring numbers often show one scene, so the 8 are a block of their own. An even shorter schedule than the papers':
+iterations of eight 128x128 crops. ``python -m benchmarks.lol_training`` runs the configs built on it.
+"""
+
+_base_ = "enhancer_runtime.py"
+
+data_root = "data/lol_v1/our485"
+crop = [dict(type="llie_preproc.PairedRandomCrop", size=128), dict(type="llie_preproc.RandomDihedral")]
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    sampler=dict(type="llie_preproc.InfiniteDrawSampler"),
+    dataset=dict(
+        type="llie_preproc.PairedFolders",
+        low=f"{data_root}/low",
+        high=f"{data_root}/high",
+        names="{{ fileDirname }}/lol_v1_40_train.txt",
+        transforms=crop,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="llie_preproc.PairedFolders",
+        low=f"{data_root}/low",
+        high=f"{data_root}/high",
+        names="{{ fileDirname }}/lol_v1_40_val.txt",
+    ),
+)
+
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=1e-3), clip_grad=dict(max_norm=1.0))
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=800, val_interval=400)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=50),
+    dict(type="CosineAnnealingLR", eta_min=1e-5, by_epoch=False, begin=50, end=800),
+]
+log_processor = dict(by_epoch=False)
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=200))

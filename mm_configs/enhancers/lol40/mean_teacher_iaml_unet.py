@@ -1,0 +1,34 @@
+"""Semi-LLIE's mean teacher on the 40 pairs and an unpaired folder, without the terms that need RAM's weights.
+
+Left: fidelity, gradient, consistency and adversarial terms. The ramp counts iterations of this shorter schedule.
+"""
+
+_base_ = "../../_base_/lol_v1_40.py"
+
+unpaired_root = "data/unpaired"
+
+model = dict(
+    type="llie_preproc.SemiSupervisedMeanTeacher",
+    enhancer=dict(type="llie_preproc.IAMLUNet", width=16, depth=3),
+    losses=dict(
+        l1=dict(type="llie_preproc.L1Loss"), gradient=dict(type="llie_preproc.GradientLoss", loss_weight=0.1)
+    ),
+    contrastive=None,
+    discriminator=dict(type="llie_preproc.PatchDiscriminator", norm="batch"),
+    adversarial_weight=0.01,
+)
+optim_wrapper = dict(
+    _delete_=True,
+    constructor="llie_preproc.MethodOptimWrapperConstructor",
+    enhancer=dict(optimizer=dict(type="llie_preproc.AdamP", lr=1e-3, weight_decay=1e-4), clip_grad=dict(max_norm=1.0)),
+    discriminator=dict(optimizer=dict(type="Adam", lr=2e-4, betas=(0.9, 0.999))),
+)
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type="llie_preproc.SemiSupervisedSet",
+        paired=_base_.train_dataloader.dataset,
+        unpaired=dict(type="llie_preproc.UnpairedFolder", folder=unpaired_root, size=(128, 128)),
+        strong=dict(type="llie_preproc.StrongAugmentation"),
+    )
+)

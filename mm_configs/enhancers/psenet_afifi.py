@@ -1,0 +1,15 @@
+"""PSENet on the exposure errors set of Afifi et al.: 30 epochs, alpha 500; inputs alone, no references.
+
+``data_root`` has the layout of docs/datasets.md. Validation is against expert C's pictures of the validation part.
+"""
+
+_base_ = "psenet_sice.py"
+
+data_root = "data/exposure_errors"
+
+model = dict(tv_weight=500.0)
+train_dataloader = dict(dataset=dict(folder=f"{data_root}/training/INPUT_IMAGES"))
+val_dataloader = dict(
+    dataset=dict(_delete_=True, type="llie_preproc.ExposureErrors", root=data_root, split="val"),
+)
+train_cfg = dict(max_epochs=30, val_interval=5)

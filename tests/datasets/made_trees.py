@@ -1,0 +1,29 @@
+"""Small picture folders in the layouts of real sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def pixels_of(seed: int, width: int = 12, height: int = 10) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    """Lossless whatever the suffix says: Pillow and the reader look at the first bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, format="PNG")
+
+
+def save_pair(low: Path, high: Path, seed: int, scale: int = 1) -> None:
+    """The target is 255 minus the input, each pixel repeated ``scale`` times."""
+    pixels = pixels_of(seed)
+    save(low, pixels)
+    save(high, enlarged(255 - pixels, scale))
+
+
+def enlarged(pixels: np.ndarray, scale: int) -> np.ndarray:
+    return pixels.repeat(scale, axis=0).repeat(scale, axis=1)

@@ -1,0 +1,229 @@
+"""Metrics by name, and the MMEngine metric over them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
+
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.structures import BaseDataElement
+from PIL import Image
+
+from detection_eval.metrics import (
+    QualitySuite,
+    eme,
+    frechet_distance,
+    image_quality,
+    inception_features,
+    lightness_order_error,
+    match_mean,
+    metric_names,
+    niqe,
+    psnr,
+    read_inception,
+    read_niqe_model,
+    rmse,
+    ssim,
+)
+from llie_preproc.errors import MissingExtraError
+from llie_preproc.registry import METRICS
+
+ROOT = Path(__file__).parents[2]
+
+
+def picture(seed, size=(40, 50), low=0, high=256):
+    return torch.from_numpy(np.random.default_rng(seed).integers(low, high, (3, *size), dtype=np.uint8))
+
+
+def batch(number, size=(40, 50)):
+    """A data batch and the samples that a training method returns for it."""
+    samples = [BaseDataElement(enhanced=picture(i, size) / 255, target=picture(i + 50, size)) for i in range(number)]
+    return {"inputs": [picture(i + 90, size) for i in range(number)]}, samples
+
+
+def evaluated(samples, **config):
+    metric = METRICS.build(dict(type="llie_preproc.ImageQuality", **config))
+    evaluator = Evaluator([metric])
+    evaluator.process(data_batch=samples[0], data_samples=samples[1])
+    return evaluator.evaluate(len(samples[1]))
+
+
+def niqe_model(path):
+    window = np.outer(*[np.exp(-(np.arange(-3, 4) ** 2) * 18 / 49)] * 2)
+    np.savez(path, mu_pris_param=np.zeros((1, 36)), cov_pris_param=np.eye(36), gaussian_window=window / window.sum())
+    return path
+
+
+def test_the_default_is_psnr_and_ssim():
+    data, samples = batch(3)
+    pairs = [(s.enhanced, s.target) for s in samples]
+    assert evaluated((data, samples)) == {
+        "iqa/psnr": pytest.approx(np.mean([psnr(*pair) for pair in pairs])),
+        "iqa/ssim": pytest.approx(np.mean([ssim(*pair) for pair in pairs])),
+    }
+    assert image_quality(*pairs[0]) == {"psnr": psnr(*pairs[0]), "ssim": ssim(*pairs[0])}
+
+
+def test_each_metric_is_given_what_it_compares_with(tmp_path):
+    model = niqe_model(tmp_path / "model.npz")
+    data, samples = batch(2, (96, 192))
+    names = ["rmse", "loe", "loe_bimef", "eme", "niqe"]
+    found = evaluated((data, samples), metrics=names, niqe_model=model, eme_block=5, eme_log="log10")
+    triples = [(s.enhanced, s.target, image) for s, image in zip(samples, data["inputs"], strict=True)]
+    expected = {
+        "rmse": [rmse(e, t) for e, t, _ in triples],
+        "loe": [lightness_order_error(e, i, "A") for e, _, i in triples],
+        "loe_bimef": [lightness_order_error(e, i, "B") for e, _, i in triples],
+        "eme": [eme(e, 5, "log10") for e, _, _ in triples],
+        "niqe": [niqe(e, read_niqe_model(model)) for e, _, _ in triples],
+    }
+    assert found == {f"iqa/{name}": pytest.approx(np.mean(values)) for name, values in expected.items()}
+
+
+def test_pictures_without_targets_have_the_metrics_that_need_none():
+    data, samples = batch(2)
+    alone = [BaseDataElement(enhanced=s.enhanced) for s in samples]
+    assert set(evaluated((data, alone), metrics=["eme", "loe"])) == {"iqa/eme", "iqa/loe"}
+    with pytest.raises(ValueError, match="'psnr' needs the 'target'"):
+        evaluated((data, alone), metrics=["psnr"])
+
+
+def test_matched_mean_is_in_the_key():
+    data, samples = batch(2)
+    found = evaluated((data, samples), metrics=["psnr", "eme"], gt_mean=True)
+    matched = [psnr(match_mean(s.enhanced, s.target), s.target) for s in samples]
+    assert found["iqa/psnr_gt_mean"] == pytest.approx(np.mean(matched))
+    assert set(found) == {"iqa/psnr_gt_mean", "iqa/eme"}
+
+
+def test_every_metric_says_which_variant_it_is(tmp_path, inception_trunk):
+    pytest.importorskip("piq", reason="needs the extra 'metrics'")
+    names = [name for name in metric_names() if name != "lpips"]
+    suite = QualitySuite(names, niqe_model=niqe_model(tmp_path / "model.npz"), fid_trunk=inception_trunk)
+    assert list(suite.describe()) == names
+    assert all(suite.describe().values())
+    assert "FSIMc" in suite.describe()["fsim"]
+    assert "against the targets" in suite.describe()["fid"]
+
+
+def test_the_variants_are_logged_once(monkeypatch):
+    logged = []
+    monkeypatch.setattr("detection_eval.metrics.image_quality.print_log", lambda text, logger: logged.append(text))
+    metric = METRICS.build(dict(type="llie_preproc.ImageQuality", metrics=["loe", "eme"], eme_block=5))
+    for _ in range(2):
+        data, samples = batch(2)
+        metric.process(data, [s.to_dict() for s in samples])
+        metric.evaluate(2)
+    assert len(logged) == 1
+    assert "over 2 images" in logged[0]
+    assert f"loe: {metric.describe()['loe']}" in logged[0]
+    assert "variant A" in metric.describe()["loe"]
+    assert "blocks of 5x5, 20 ln" in metric.describe()["eme"]
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "cure"),
+    [("fsim", "piq", "metrics"), ("ssim_piq", "piq", "metrics"), ("ssim_skimage", "skimage", "demo")],
+)
+def test_an_absent_library_is_named_before_anything_is_scored(monkeypatch, name, library, cure):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtraError, match=rf"llie-preproc\[{cure}\]"):
+        QualitySuite([name])
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        (dict(metrics=["psnr", "snr"]), r"different names out of psnr, ssim, .*\['psnr', 'snr'\]"),
+        (dict(metrics=["psnr", "psnr"]), "different names"),
+        (dict(metrics=[]), "different names"),
+        (dict(metrics=["niqe"]), r"'niqe' needs niqe_model=FILE.*niqe_pris_params\.npz"),
+        (dict(metrics=["lpips"]), r"'lpips' needs lpips_trunk=FILE.*alexnet-owt-7be5be79\.pth; nothing is downloaded"),
+        (dict(metrics=["fid"]), r"'fid' needs fid_trunk=FILE.*pt_inception-2015-12-05-6726825d\.pth"),
+    ],
+)
+def test_bad_settings_are_named(config, match):
+    with pytest.raises(ValueError, match=match):
+        QualitySuite(**config)
+
+
+def test_a_misspelt_setting_is_an_error():
+    with pytest.raises(TypeError, match="nique_model"):
+        METRICS.build(dict(type="llie_preproc.ImageQuality", nique_model="x"))
+
+
+def test_fid_compares_the_whole_sets(inception_trunk):
+    data, samples = batch(3)
+    found = evaluated((data, samples), metrics="fid", fid_trunk=inception_trunk)
+    network = read_inception(inception_trunk)
+    sets = [
+        np.stack([inception_features(x, network) for x in xs])
+        for xs in ([s.enhanced for s in samples], [s.target for s in samples])
+    ]
+    assert found["iqa/fid"] == pytest.approx(frechet_distance(*sets), rel=1e-6)
+
+
+def test_fid_against_a_folder(inception_trunk, tmp_path):
+    data, samples = batch(3)
+    for i, size in enumerate([(40, 50), (60, 44)]):
+        Image.fromarray(picture(i + 70, size).permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+    alone = [BaseDataElement(enhanced=s.enhanced) for s in samples]
+    config = dict(metrics=["fid"], fid_trunk=inception_trunk, fid_reference=tmp_path)
+    found = evaluated((data, alone), **config)
+    network = read_inception(inception_trunk)
+    own = np.stack([inception_features(s.enhanced, network) for s in samples])
+    reference = np.stack(
+        [inception_features(picture(i + 70, size), network) for i, size in enumerate([(40, 50), (60, 44)])]
+    )
+    assert found["iqa/fid"] == pytest.approx(frechet_distance(own, reference), rel=1e-6)
+    assert str(tmp_path) in QualitySuite(**config).describe()["fid"]
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        QualitySuite(["fid"], fid_trunk=inception_trunk, fid_reference=tmp_path / "absent")
+
+
+_RANK = """
+import sys, torch
+import torch.distributed as dist
+from test_quality_suite import batch
+from mmengine.evaluator import Evaluator
+from llie_preproc.registry import METRICS
+
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+data, samples = batch(5)
+metric = METRICS.build(dict(type="llie_preproc.ImageQuality", metrics=["psnr", "loe", "fid"], fid_trunk=sys.argv[3]))
+evaluator = Evaluator([metric])
+# As the sampler has it: each its share in turn, the first again at the end to make them equal.
+own = [i % 5 for i in range(rank, 6, 2)]
+evaluator.process(data_batch={"inputs": [data["inputs"][i] for i in own]}, data_samples=[samples[i] for i in own])
+found = evaluator.evaluate(5)
+print("found", *(found[k].hex() for k in sorted(found)))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one(inception_trunk, tmp_path):
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", _RANK, str(rank), str(tmp_path / "meet"), str(inception_trunk)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    outputs = [rank.communicate(timeout=300) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], outputs
+    expected = evaluated(batch(5), metrics=["psnr", "loe", "fid"], fid_trunk=inception_trunk)
+    for out, _ in outputs:
+        line = next(x for x in out.splitlines() if x.startswith("found"))
+        assert [float.fromhex(x) for x in line.split()[1:]] == [
+            pytest.approx(expected[k], rel=1e-6) for k in sorted(expected)
+        ]

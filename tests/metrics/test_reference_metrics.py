@@ -1,0 +1,173 @@
+"""Metrics that compare a result with its target: published values, other libraries, closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+from detection_eval.metrics import fsim_bands, fsimc, match_mean, psnr, rmse, sre, ssim, ssim_piq, ssim_skimage
+
+# Of the official MATLAB programs. PSNR and FSIM are of the colour pictures, SSIM of their grey levels.
+OFFICIAL = {
+    "I03": {"psnr": 21.11, "ssim": 0.6993, "fsim": 0.6890},
+    "I04": {"psnr": 20.99, "ssim": 0.9978, "fsim": 0.9702},
+    "I06": {"psnr": 27.01, "ssim": 0.9989, "fsim": 0.9927},
+}
+# Of image-similarity-measures 0.3.6 with phasepack 1.5.
+FSIM_BANDS = {"I03": 0.334417034, "I04": 0.851553430, "I06": 0.907850587}
+
+
+def picture(seed, size=(40, 50), low=0, high=256):
+    return torch.from_numpy(np.random.default_rng(seed).integers(low, high, (3, *size), dtype=np.uint8))
+
+
+def read(path):
+    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+
+
+@pytest.fixture(params=sorted(OFFICIAL))
+def official(request, shared_data):
+    """A distorted picture, its reference, their name."""
+    folder = shared_data / "iqa_reference"
+    return *(read(folder / d / f"{request.param}.bmp") for d in ("dist_dir", "ref_dir")), request.param
+
+
+def grey(image):
+    """MATLAB's rgb2gray, repeated to three channels."""
+    levels = torch.tensor([0.298936, 0.587043, 0.114021], dtype=torch.float64) @ image.double().flatten(1)
+    return (levels.round() / 255).float().reshape(1, *image.shape[1:]).expand(3, -1, -1)
+
+
+def test_psnr_is_the_official_one_of_the_colour_pictures(official):
+    distorted, reference, name = official
+    assert psnr(distorted, reference) == pytest.approx(OFFICIAL[name]["psnr"], abs=0.005)
+
+
+def test_ssim_is_the_official_one_of_the_grey_pictures(official):
+    distorted, reference, name = official
+    assert ssim(grey(distorted), grey(reference)) == pytest.approx(OFFICIAL[name]["ssim"], abs=6e-5)
+
+
+def test_fsim_is_the_official_fsimc(official):
+    pytest.importorskip("piq", reason="needs the extra 'metrics'")
+    distorted, reference, name = official
+    assert fsimc(distorted, reference) == pytest.approx(OFFICIAL[name]["fsim"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_fsim_of_bands_is_the_packages(official):
+    distorted, reference, name = official
+    assert fsim_bands(distorted, reference) == pytest.approx(FSIM_BANDS[name], abs=1e-8)
+
+
+def test_fsim_of_bands_on_odd_sizes_is_the_packages():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 61, 74, 3), dtype=np.uint8)
+    first, second = (torch.from_numpy(x).permute(2, 0, 1) for x in pixels)
+    assert fsim_bands(first, second) == pytest.approx(0.553066125, abs=1e-8)
+
+
+def test_equal_pictures():
+    image = picture(0)
+    assert psnr(image, image) == sre(image, image) == math.inf
+    assert rmse(image, image) == 0
+    assert ssim(image, image) == pytest.approx(1)
+    assert fsim_bands(image, image) == pytest.approx(1)
+    black = torch.zeros_like(image)
+    assert math.isnan(fsim_bands(black, black))
+    assert 0 <= fsim_bands(black, image) < 0.5
+
+
+def test_ssim_variants_are_what_their_libraries_give():
+    piq = pytest.importorskip("piq", reason="needs the extra 'metrics'")
+    first, second = picture(0, (390, 400)), picture(1, (390, 400))
+    pixels = [x.permute(1, 2, 0).numpy() for x in (first, second)]
+    assert ssim_skimage(first, second) == pytest.approx(
+        structural_similarity(*pixels, channel_axis=2, data_range=255), abs=1e-7
+    )
+    unit = [x[None] / 255 for x in (first, second)]
+    assert ssim_piq(first, second) == pytest.approx(piq.ssim(*unit).item(), abs=1e-6)
+    # Down-sampling by two is what separates it.
+    halved = [torch.nn.functional.avg_pool2d(x, 2)[0] for x in unit]
+    assert ssim_piq(first, second) == pytest.approx(ssim(*halved), abs=1e-5)
+    assert abs(ssim_piq(first, second) - ssim(first, second)) > 1e-3
+
+
+@settings(max_examples=25, deadline=None)
+@given(a=st.lists(st.integers(0, 255), min_size=3, max_size=3), b=st.lists(st.integers(0, 255), min_size=3, max_size=3))
+def test_rmse_and_sre_of_flat_pictures(a, b):
+    """Each band of one level: ``|a - b| / 255``, and ``b^2 H W / (|a - b| sqrt(H W))``."""
+    first, second = (torch.tensor(x, dtype=torch.uint8)[:, None, None].expand(3, 5, 7) for x in (a, b))
+    apart = np.abs(np.subtract(a, b, dtype=float))
+    assert rmse(first, second) == pytest.approx(np.mean(apart) / 255, rel=1e-5, abs=1e-9)
+    assert rmse(first, second, max_p=4095) == pytest.approx(np.mean(apart) / 4095, rel=1e-5, abs=1e-9)
+    if apart.all() and any(b):
+        expected = 10 * np.log10(np.mean(np.square(b) * math.sqrt(35) / apart))
+        assert sre(first, second) == pytest.approx(expected, abs=1e-4)
+
+
+def test_sre_rises_by_three_decibels_where_the_picture_is_tiled_twice_both_ways():
+    first, second = picture(0), picture(1)
+    tiled = sre(first.tile(1, 2, 2), second.tile(1, 2, 2))
+    assert tiled - sre(first, second) == pytest.approx(10 * math.log10(2), abs=1e-6)
+
+
+def test_sre_is_of_the_target():
+    dark, bright = picture(0, high=60), picture(0, low=190)
+    assert sre(dark, bright) > sre(bright, dark) + 10
+
+
+def test_bytes_and_unit_floats_score_alike():
+    first, second = picture(0), picture(1)
+    for metric in (psnr, ssim, ssim_skimage, rmse, sre, fsim_bands):
+        assert metric(first / 255, second / 255) == pytest.approx(metric(first, second), rel=1e-6)
+
+
+def test_the_output_is_clamped():
+    target = torch.ones(3, 20, 20)
+    assert psnr(target + 1, target) == math.inf
+    assert rmse(target + 1, target) == 0
+
+
+def test_matched_mean_undoes_a_gain_that_clips_nothing():
+    target = picture(3) / 255
+    assert match_mean(target * 0.25, target).numpy() == pytest.approx(target.numpy(), abs=1e-6)
+    black = torch.zeros_like(target)
+    assert torch.equal(match_mean(black, target), black)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, ssim_skimage, ssim_piq, fsimc, fsim_bands, rmse, sre, match_mean])
+def test_two_shapes_are_named(metric):
+    if metric in (ssim_piq, fsimc):
+        pytest.importorskip("piq", reason="needs the extra 'metrics'")
+    with pytest.raises(ValueError, match=r"one shape.*\(3, 20, 20\) and \(3, 20, 21\)"):
+        metric(torch.rand(3, 20, 20), torch.rand(3, 20, 21))
+
+
+@pytest.mark.parametrize(
+    ("image", "match"),
+    [
+        (torch.rand(1, 20, 20), r"must be \(3, H, W\), got \(1, 20, 20\)"),
+        (torch.zeros(3, 20, 20, dtype=torch.int16), "uint8, or floating.*int16"),
+    ],
+)
+def test_other_arrays_are_refused(image, match):
+    with pytest.raises(ValueError, match=match):
+        psnr(image, image)
+
+
+def test_small_pictures_and_bad_scales_are_refused():
+    with pytest.raises(ValueError, match="at least 11"):
+        ssim(torch.rand(3, 10, 30), torch.rand(3, 10, 30))
+    with pytest.raises(ValueError, match="at least 6"):
+        fsim_bands(torch.rand(3, 5, 30), torch.rand(3, 5, 30))
+    with pytest.raises(ValueError, match="max_p must be positive, got 0"):
+        rmse(torch.rand(3, 5, 5), torch.rand(3, 5, 5), max_p=0)

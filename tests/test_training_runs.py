@@ -1,0 +1,170 @@
+"""Whole runs of every method: resumed, in two processes, in mixed precision, and refused when something is wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+
+import torch
+import training_runs
+from mmengine.hooks import Hook
+from safetensors.torch import load_file
+from training_runs import EPOCHS, METHODS, make_pictures, write_config
+
+from llie_preproc import build_enhancer
+from llie_preproc.checkpoints import save_state_dict
+from llie_preproc.registry import HOOKS
+from training.hooks import saved_checkpoints
+from training.train import main
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pictures")
+    make_pictures(root)
+    return root
+
+
+def weights(work):
+    """Everything that a run ends with: method and enhancer."""
+    state = torch.load(saved_checkpoints(work)[-1], weights_only=False)["state_dict"]
+    return state | {f"exported.{k}": v for k, v in load_file(work / "enhancer.safetensors").items()}
+
+
+def train(config, work, *options):
+    assert main([str(config), "--work-dir", str(work), *options]) == 0
+    return weights(work)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@HOOKS.register_module()
+class InterruptAt(Hook):
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.iteration:
+            raise Interrupted
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("iteration", [0, 3])
+def test_an_interrupted_run_ends_with_the_same_weights(pictures, tmp_path, method, iteration):
+    config = write_config(pictures, method)
+    expected = train(config, tmp_path / "whole")
+    hooks = [*training_runs.HOOKS, {"type": "llie_preproc.InterruptAt", "iteration": iteration}]
+    with pytest.raises(Interrupted):
+        main([str(write_config(pictures, method, custom_hooks=hooks)), "--work-dir", str(tmp_path / "cut")])
+    torch.rand(7)
+    resumed = train(config, tmp_path / "cut", "--resume")
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(v, resumed[k]) for k, v in expected.items())
+
+
+def environment():
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"}
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(pictures, tmp_path):
+    epochs = 40
+    config = write_config(pictures, "progressive", train_cfg={"by_epoch": True, "max_epochs": epochs})
+    single = torch.get_num_threads()
+    torch.set_num_threads(1)
+    expected = train(config, tmp_path / "whole")
+    torch.set_num_threads(single)
+    work = tmp_path / "killed"
+    command = [sys.executable, "-m", "training.train", str(config), "--work-dir", str(work), "--resume"]
+    for least in (2, 15):
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not any(int(p.stem.split("_")[1]) >= least for p in saved_checkpoints(work)):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert len(saved_checkpoints(work)) >= 1
+    subprocess.run(command, env=environment(), check=True, capture_output=True)
+    assert saved_checkpoints(work)[-1].stem == f"epoch_{epochs}"
+    resumed = weights(work)
+    assert all(torch.equal(v, resumed[k]) for k, v in expected.items())
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(pictures, tmp_path):
+    halves = [str(write_config(pictures, method, batch=4)) for method in METHODS]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(REPOSITORY / "tests" / "training_runs.py"), str(tmp_path), *halves]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for method in METHODS:
+        expected = train(write_config(pictures, method), tmp_path / "one" / method)
+        together = weights(tmp_path / f"{method}_4")
+        for name, value in expected.items():
+            assert torch.allclose(value.float(), together[name].float(), rtol=0, atol=1e-5), (method, name)
+        losses = [logged_losses(work) for work in (tmp_path / "one" / method, tmp_path / f"{method}_4")]
+        assert len(losses[0]) == EPOCHS * training_runs.PICTURES // 8
+        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def logged_losses(work):
+    """The loss of each iteration."""
+    hub = torch.load(saved_checkpoints(work)[-1], weights_only=False)["message_hub"]
+    return list(hub["log_scalars"]["train/loss"]._log_history)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mixed_precision_stays_finite(pictures, tmp_path, method):
+    state = train(write_config(pictures, method), tmp_path, "--amp")
+    assert all(v.isfinite().all() for v in state.values())
+    full = train(write_config(pictures, method), tmp_path / "full")
+    assert any(not torch.equal(v, full[k]) for k, v in state.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["model.enhancer.type=PSENett"], "no enhancer 'PSENett'"),
+        (["model.tv_wieght=1"], "tv_wieght"),
+        (["optim_wraper.lr=1"], "is 'optim_wrapper' meant"),
+        (["train_cfg.max_epocs=1"], "max_epocs"),
+        (["optim_wrapper.enhancer.optimizer.type=Adamm"], "Adamm"),
+        (["train_dataloader.dataset.folder=/nowhere"], "/nowhere"),
+        (["train_dataloader.dataset.folder={empty}"], "no pictures below {empty}"),
+        (["model.enhancer.checkpoint={zero_dce}"], "is not a checkpoint of PSENet"),
+        (["load_from={zero_dce}"], "is not of this run's enhancer"),
+        (["load_from={other}"], "is not of this run's enhancer"),
+        (["train_dataloader.dataset.transforms=[llie_preproc.PairedRandomCrop]"], "PairedRandomCrop"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_first_step(pictures, tmp_path, capsys, options, message):
+    (tmp_path / "empty").mkdir()
+    other = tmp_path / "other" / "epoch_1.pth"
+    paths = {"empty": tmp_path / "empty", "other": other, "zero_dce": tmp_path / "zero_dce.safetensors"}
+    save_state_dict(build_enhancer("ZeroDCE", None).state_dict(), paths["zero_dce"])
+    other.parent.mkdir()
+    torch.save({"meta": {}, "state_dict": {"enhancer.weight": torch.zeros(1)}}, other)
+    config = write_config(pictures, "progressive")
+    assert main([str(config), "--work-dir", str(tmp_path), "--cfg-options", *(o.format(**paths) for o in options)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message.format(**paths) in error
+    assert not saved_checkpoints(tmp_path)
+
+
+def test_a_work_folder_of_another_network_is_not_resumed(pictures, tmp_path, capsys):
+    train(write_config(pictures, "supervised"), tmp_path)
+    before = {p: p.read_bytes() for p in saved_checkpoints(tmp_path)}
+    assert main([str(write_config(pictures, "progressive")), "--work-dir", str(tmp_path), "--resume"]) == 2
+    assert "not of this run's enhancer and method (PSENet, ProgressiveSelf" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in saved_checkpoints(tmp_path)} == before

@@ -1,0 +1,122 @@
+"""Tiny runs of every training method, for the tests of resuming, of several processes and of mixed precision."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from PIL import Image
+
+from training.train import main
+
+SIZE = 32
+PICTURES = 16
+EPOCHS = 3
+
+HOOKS = [{"type": "llie_preproc.IterationSeed"}, {"type": "llie_preproc.ExportEnhancer"}]
+_L1 = {"l1": {"type": "llie_preproc.L1Loss"}}
+_NETWORK = {"type": "llie_preproc.IAMLUNet", "width": 4, "depth": 2}
+_PAIRS = {"type": "llie_preproc.PairedFolders", "low": "low", "high": "high"}
+_NIGHT = {"type": "llie_preproc.UnpairedFolder", "folder": "night"}
+_CROP = {"transforms": [{"type": "llie_preproc.PairedRandomCrop", "size": 28}, {"type": "llie_preproc.RandomDihedral"}]}
+# Random weights: without a file there is nothing trained to compare with, and none is wanted here.
+_ENCODER = {"type": "llie_preproc.VGGEncoder", "layers": 16, "width": 4, "checkpoint": None}
+_PERCEPTUAL = {"type": "llie_preproc.PerceptualLoss", "encoder": _ENCODER, "stages": ["relu2_2"]}
+METHODS = {
+    "supervised": (
+        {"type": "llie_preproc.SupervisedTraining", "enhancer": _NETWORK, "losses": _L1, "ema": 0.9},
+        _PAIRS | _CROP,
+    ),
+    "mirror": (
+        {"type": "llie_preproc.MirrorDistillation", "enhancer": _NETWORK, "losses": _L1, "momentum": 0.9},
+        _PAIRS | _CROP,
+    ),
+    "mean_teacher": (
+        {
+            "type": "llie_preproc.SemiSupervisedMeanTeacher",
+            "enhancer": _NETWORK,
+            "losses": _L1 | {"perceptual": _PERCEPTUAL},
+            "contrastive": {"type": "llie_preproc.ContrastiveLoss", "encoder": _ENCODER},
+            "discriminator": {"type": "llie_preproc.PatchDiscriminator", "norm": "batch", "width": 4},
+        },
+        {
+            "type": "llie_preproc.SemiSupervisedSet",
+            "paired": _PAIRS | _CROP,
+            "unpaired": _NIGHT,
+            "strong": {"type": "llie_preproc.StrongAugmentation"},
+        },
+    ),
+    "bilevel": (
+        {
+            "type": "llie_preproc.BilevelAdversarial",
+            "enhancer": _NETWORK,
+            "losses": _L1,
+            "discriminators": {"local": {"type": "llie_preproc.PatchDiscriminator", "width": 4}},
+            "illumination_weight": 0.0,
+            "ema": 0.9,
+        },
+        _PAIRS | _CROP,
+    ),
+    "progressive": ({"type": "llie_preproc.ProgressiveSelfEnhancement", "enhancer": {"type": "PSENet"}}, _NIGHT),
+}
+
+
+def make_pictures(root: Path) -> None:
+    """Random pairs in ``low`` and ``high``, dark pictures in ``night``."""
+    rng = np.random.default_rng(0)
+    for folder, brightest in (("low", 80), ("high", 256), ("night", 60)):
+        (root / folder).mkdir(parents=True)
+        for i in range(PICTURES):
+            pixels = rng.integers(0, brightest, (SIZE, SIZE, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / folder / f"{i:02}.png")
+
+
+def write_config(root: Path, name: str, batch: int = 8, **options: object) -> Path:
+    """The config of a run of a method on the pictures in ``root``; ``options`` are dotted keys over it."""
+    method, dataset = METHODS[name]
+    step = {"optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9}}
+    optim_wrapper = {"constructor": "llie_preproc.MethodOptimWrapperConstructor", "enhancer": step}
+    if {"discriminator", "discriminators"} & set(method):
+        optim_wrapper["discriminator"] = step
+    cfg = Config(
+        {
+            "default_scope": "mmengine",
+            "model": method,
+            "train_dataloader": {
+                "batch_size": batch,
+                "num_workers": 0,
+                "sampler": {"type": "llie_preproc.DrawSampler"},
+                "dataset": dataset,
+            },
+            "optim_wrapper": optim_wrapper,
+            "train_cfg": {"by_epoch": True, "max_epochs": EPOCHS},
+            "default_hooks": {"checkpoint": {"type": "llie_preproc.AtomicCheckpointHook", "interval": 1, "max_keep_ckpts": 2}},
+            "custom_hooks": HOOKS,
+            "randomness": {"seed": 3},
+            "param_scheduler": [{"type": "CosineAnnealingLR", "T_max": EPOCHS, "by_epoch": True}],
+        }
+    )
+    _root(cfg.train_dataloader.dataset, root)
+    cfg.merge_from_dict(options)
+    path = root / f"{name}_{batch}{'_changed' if options else ''}.py"
+    cfg.dump(path)
+    return path
+
+
+def _root(config: dict, root: Path) -> None:
+    """Set the folders of a dataset config, and of those inside it."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            _root(value, root)
+        elif key in ("low", "high", "folder"):
+            config[key] = str(root / value)
+
+
+if __name__ == "__main__":
+    # The processes of a distributed test: every config after the other.
+    work, *configs = sys.argv[1:]
+    for config in configs:
+        if status := main([config, "--work-dir", f"{work}/{Path(config).stem}", "--launcher", "pytorch"]):
+            sys.exit(status)

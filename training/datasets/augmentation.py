@@ -1,0 +1,64 @@
+"""Changes of one picture's colours and sharpness for consistency training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import ColorJitter, RandomApply, RandomGrayscale
+from torchvision.transforms.v2 import functional as F
+
+from llie_preproc.registry import TRANSFORMS
+
+_KERNELS = (1, 3, 5)
+_SIGMA = (0.1, 2.0)
+
+
+@TRANSFORMS.register_module()
+class StrongAugmentation:
+    """The strong view of Semi-LLIE's student (Section III-D; constants of the public code), in this order.
+
+    Brightness, contrast and saturation each times a number from [0.5, 1.5] and the hue turned by [-0.25, 0.25] of a
+    circle, with probability 0.8; grey with 0.2; with 0.5 a Gaussian blur of kernel size 1, 3 or 5 and deviation from
+    [0.1, 2], all uniform. The geometry stays as it is. With all three off (the baseline of Table VI) a picture comes
+    back unchanged.
+
+    Args:
+        jitter: Change the colours.
+        grayscale: Turn grey.
+        blur: Blur.
+    """
+
+    def __init__(self, jitter: bool = True, grayscale: bool = True, blur: bool = True) -> None:
+        self.steps = [
+            step
+            for step, chosen in (
+                (RandomApply([ColorJitter(0.5, 0.5, 0.5, 0.25)], p=0.8), jitter),
+                (RandomGrayscale(p=0.2), grayscale),
+                (RandomApply([_random_blur], p=0.5), blur),
+            )
+            if chosen
+        ]
+
+    def __call__(self, picture: Tensor) -> Tensor:
+        """``(3, H, W)`` uint8 RGB to the same; draws from PyTorch's CPU generator.
+
+        Raises:
+            TypeError: Something else.
+        """
+        require_picture(picture, self)
+        for step in self.steps:
+            picture = step(picture)
+        return picture
+
+
+def require_picture(picture: object, user: object) -> None:
+    """Raise TypeError unless ``picture`` is ``(3, H, W)`` uint8."""
+    if not isinstance(picture, Tensor) or picture.dtype != torch.uint8 or picture.shape[:-2] != (3,):
+        got = f"{picture.dtype} {tuple(picture.shape)}" if isinstance(picture, Tensor) else type(picture).__name__
+        raise TypeError(f"{type(user).__name__} takes a picture, (3, H, W) uint8, got {got}")
+
+
+def _random_blur(picture: Tensor) -> Tensor:
+    size = _KERNELS[int(torch.randint(len(_KERNELS), ()))]
+    sigma = float(torch.empty(()).uniform_(*_SIGMA))
+    return F.gaussian_blur(picture, [size, size], [sigma, sigma])

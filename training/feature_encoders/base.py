@@ -1,0 +1,153 @@
+"""What all feature encoders share: frozen weights, checks, loading, and one encoder for all who ask for the same."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor, nn
+
+from llie_preproc.checkpoints import match_report, read_state_dict
+from llie_preproc.errors import CheckpointError
+from llie_preproc.registry import MODELS
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class FeatureEncoder(nn.Module):
+    """A frozen pretrained network that maps pictures to feature maps and to one vector each.
+
+    The weights take no gradient and dropout stays off, also after ``train()``; gradients reach the picture.
+    Normalisation and, where the network has an input size, resizing are inside. Subclasses build their network and then
+    call :meth:`freeze`.
+
+    Args:
+        stages: Names of the feature maps that :meth:`forward` can give, from shallow to deep.
+        mean: Of the pictures that the network was trained on, RGB in [0, 1].
+        std: Likewise.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, stages: Sequence[str], mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+    ) -> None:
+        super().__init__()
+        self.stages = tuple(stages)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor, stages: Sequence[str]) -> list[Tensor]:
+        """Feature maps ``(N, C, h, w)`` of the named stages, in that order; nothing deeper is computed.
+
+        Args:
+            image: ``(N, 3, H, W)`` RGB in [0, 1], floating point; values beyond are not clamped.
+            stages: Names out of :attr:`stages`.
+
+        Raises:
+            ValueError: Another shape, an unknown stage, or none.
+            TypeError: The image is not a floating point tensor.
+        """
+        self.check_stages(stages)
+        _check_image(image)
+        maps = self.maps(image, sorted(set(stages), key=self.stages.index))
+        return [maps[name] for name in stages]
+
+    def embed(self, image: Tensor) -> Tensor:
+        """One vector each, ``(N, D)``, of ``(N, 3, H, W)`` RGB in [0, 1]; raises as :meth:`forward`."""
+        _check_image(image)
+        return self.vector(image)
+
+    def check_stages(self, stages: Sequence[str]) -> None:
+        """Raise ``ValueError`` unless ``stages`` are some of :attr:`stages`."""
+        known = f"{type(self).__name__} has the stages {', '.join(self.stages)}"
+        if isinstance(stages, str) or not stages:
+            raise ValueError(f"stages must be a list of at least one name, got {stages!r}; {known}")
+        unknown = [name for name in stages if name not in self.stages]
+        if unknown:
+            raise ValueError(f"unknown stages {', '.join(map(repr, unknown))}; {known}")
+
+    @abstractmethod
+    def maps(self, image: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
+        """The feature maps of ``stages``, which are known, distinct and from shallow to deep."""
+
+    @abstractmethod
+    def vector(self, image: Tensor) -> Tensor:
+        """The vectors ``(N, D)`` of :meth:`embed`."""
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """The image in the network's precision, minus the mean, over the standard deviation."""
+        return (image.to(self.mean.dtype) - self.mean) / self.std
+
+    def train(self, mode: bool = True) -> FeatureEncoder:
+        """Evaluation mode, whatever ``mode`` says."""
+        return super().train(False)
+
+    def freeze(self, checkpoint: str | os.PathLike[str] | None) -> None:
+        """Read the weights, if a checkpoint is named, and stop all gradients with respect to them."""
+        if checkpoint is not None:
+            self._load(checkpoint)
+        self.requires_grad_(False).eval()
+
+    def renamed(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The tensors of the public file by our names; what is not of this network may stay."""
+        return state
+
+    def _load(self, checkpoint: str | os.PathLike[str]) -> None:
+        state: Mapping[str, Tensor] = read_state_dict(checkpoint)
+        own = self.state_dict()
+        if not own.keys() <= state.keys():
+            state = self.renamed(state)
+        report = match_report(self, state)
+        if report.matched < report.total:
+            name = type(self).__name__
+            raise CheckpointError(f"{checkpoint} does not hold the weights of a {name} of these sizes: {report}")
+        self.load_state_dict({key: state[key] for key in own})
+
+
+def _check_image(image: Tensor) -> None:
+    if not isinstance(image, Tensor) or not image.is_floating_point():
+        kind = image.dtype if isinstance(image, Tensor) else type(image).__name__
+        raise TypeError(f"a feature encoder takes a floating point tensor in [0, 1], got {kind}")
+    if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
+        raise ValueError(f"a feature encoder takes RGB images of shape (N, 3, H, W), got {tuple(image.shape)}")
+
+
+_built: WeakValueDictionary[str, FeatureEncoder] = WeakValueDictionary()
+
+
+def build_encoder(encoder: Mapping[str, Any] | FeatureEncoder) -> FeatureEncoder:
+    """The encoder of a config; one that already lives and was read from the same file by the same config is reused.
+
+    So a perceptual and a contrastive loss of equal configs hold one RAM, not two. Encoders with random weights, made
+    for tests, are never shared. Reading weights leaves PyTorch's random state alone: what is initialised next does not
+    depend on whether an encoder was there.
+
+    Raises:
+        TypeError: The config builds no :class:`FeatureEncoder`.
+    """
+    if isinstance(encoder, FeatureEncoder):
+        return encoder
+    config = dict(encoder)
+    if config.get("checkpoint") is None:
+        return _build(config)
+    key = json.dumps({**config, "type": str(MODELS.get(str(config.get("type"))))}, sort_keys=True, default=str)
+    found = _built.get(key)
+    if found is None:
+        with torch.random.fork_rng(devices=[]):
+            found = _build(config)
+        _built[key] = found
+    return found
+
+
+def _build(config: dict[str, Any]) -> FeatureEncoder:
+    encoder = MODELS.build(config)
+    if not isinstance(encoder, FeatureEncoder):
+        raise TypeError(f"encoder must be the config of a feature encoder, got {config}")
+    return encoder

@@ -1,0 +1,115 @@
+"""CLIP's image encoder, a vision transformer (Radford et al., ICML 2021)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llie_preproc.errors import require
+from llie_preproc.registry import MODELS
+
+from .base import FeatureEncoder
+
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+# From OpenAI's and OpenCLIP's names to timm's, in this order.
+_NAMES = (
+    (r"^conv1\.", "patch_embed.proj."),
+    (r"^class_embedding$", "cls_token"),
+    (r"^positional_embedding$", "pos_embed"),
+    (r"^ln_pre\.", "norm_pre."),
+    (r"^ln_post\.", "norm."),
+    (r"^transformer\.resblocks\.", "blocks."),
+    (r"\.ln_([12])\.", r".norm\1."),
+    (r"\.attn\.in_proj_(weight|bias)$", r".attn.qkv.\1"),
+    (r"\.attn\.out_proj\.", ".attn.proj."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+)
+
+
+@MODELS.register_module()
+class CLIPEncoder(FeatureEncoder):
+    """The vision transformer of CLIP; pictures are resized to its square input (bicubic).
+
+    Stages: ``block0``, ``block1``, ...: the patch tokens after each block, ``(N, width, h, w)``. The vector is the
+    class token after the last norm and the projection into the space that CLIP shares with text.
+
+    Args:
+        checkpoint: Path of a state dict in the layout of OpenAI and OpenCLIP (``visual.conv1.weight``, ...).
+            OpenAI's own ``.pt`` files are TorchScript programs, which are refused: OpenCLIP's files hold the same
+            weights. None: random weights, for tests.
+        model: timm's name of the network. OpenAI's weights were trained with the quick GELU of the default; those
+            of LAION belong to the names without ``quickgelu``. The file does not tell them apart.
+        projection: Length of the vector.
+        **sizes: What else timm's network takes (``embed_dim``, ``depth``, ``num_heads``, ``img_size``, ...), over the
+            model's own.
+
+    Raises:
+        ValueError: No such model, or one that is not CLIP's vision transformer.
+        CheckpointError: The checkpoint is of another network or of other sizes.
+        MissingExtraError: timm is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        checkpoint: str | os.PathLike[str] | None,
+        model: str = "vit_base_patch16_clip_quickgelu_224",
+        projection: int = 512,
+        **sizes: Any,
+    ) -> None:
+        trunk = _vision_transformer(model, sizes)
+        super().__init__([f"block{i}" for i in range(len(trunk.blocks))], _MEAN, _STD)
+        self.trunk = trunk
+        self.projection = nn.Linear(trunk.num_features, projection, bias=False)
+        self.freeze(checkpoint)
+
+    def maps(self, image: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
+        """See the base class."""
+        indices = [self.stages.index(name) for name in stages]
+        found = self.trunk.forward_intermediates(
+            self._input(image), indices, stop_early=True, output_fmt="NCHW", intermediates_only=True
+        )
+        return dict(zip(stages, found, strict=True))
+
+    def vector(self, image: Tensor) -> Tensor:
+        """See the base class."""
+        return self.projection(self.trunk.forward_features(self._input(image))[:, 0])
+
+    def renamed(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """See the base class."""
+        renamed = {}
+        for key, value in state.items():
+            if key == "visual.proj":
+                renamed["projection.weight"] = value.T
+            elif key.startswith("visual."):
+                name = key.removeprefix("visual.")
+                for pattern, replacement in _NAMES:
+                    name = re.sub(pattern, replacement, name)
+                batched = {"cls_token": (1, 1, -1), "pos_embed": (1, *value.shape)}.get(name, value.shape)
+                renamed[f"trunk.{name}"] = value.reshape(batched)
+        return renamed
+
+    def _input(self, image: Tensor) -> Tensor:
+        size = tuple(self.trunk.patch_embed.img_size)
+        x = image.to(self.mean.dtype)
+        return self.normalised(functional.interpolate(x, size, mode="bicubic", antialias=True))
+
+
+def _vision_transformer(model: str, sizes: Mapping[str, Any]) -> Any:
+    require("timm", "the CLIP encoder")
+    import timm
+
+    if not (isinstance(model, str) and "_clip_" in model and timm.is_model(model)):
+        known = ", ".join(timm.list_models("vit_base*_clip_*"))
+        raise ValueError(f"model must be timm's name of a CLIP vision transformer, like {known}; got {model!r}")
+    trunk = timm.create_model(model, pretrained=False, num_classes=0, **sizes)
+    if getattr(trunk, "num_prefix_tokens", 0) != 1 or not isinstance(trunk.norm_pre, nn.LayerNorm):
+        raise ValueError(f"{model!r} is not CLIP's vision transformer with a class token and a norm before the blocks")
+    return trunk

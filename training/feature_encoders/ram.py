@@ -1,0 +1,127 @@
+"""The image encoder of the Recognize Anything Model, a Swin transformer (Zhang et al., CVPR 2024 workshops)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llie_preproc.errors import require
+from llie_preproc.registry import MODELS
+
+from .base import FeatureEncoder
+
+_PATCH = 4
+_DOWNSAMPLE = re.compile(r"layers\.(\d+)\.downsample\.")
+
+
+@MODELS.register_module()
+class RAMEncoder(FeatureEncoder):
+    """RAM's Swin-L and its projection; pictures are resized to 384x384 (bilinear), ImageNet mean and deviation.
+
+    Stages: ``s1`` to ``s4``, the tokens at the end of each stage, before the next one's merging of patches:
+    ``(N, 192, 96, 96)``, ``(N, 384, 48, 48)``, ``(N, 768, 24, 24)``, ``(N, 1536, 12, 12)``. The vector, 512 values, is
+    RAM's token 0: the mean of the last stage's tokens after the norm, projected into the space of its tags.
+
+    The Swin transformer has 195,198,516 parameters, the projection another 786,944.
+
+    Args:
+        checkpoint: Path of ``ram_swin_large_14m.pth``, of which all but the image encoder and ``image_proj`` is left
+            out. None: random weights, for tests.
+        image_size: The network's input; RAM was published for 384 (window 12) and 224 (window 7).
+        window_size: Side of an attention window, in patches.
+        embed_dim: Channels of the first stage, doubled in each other.
+        depths: Blocks of each stage.
+        num_heads: Attention heads of each stage.
+        projection: Length of the vector.
+
+    Raises:
+        ValueError: ``depths`` and ``num_heads`` differ in length, or the windows do not tile the stages.
+        CheckpointError: The checkpoint is of another network or of other sizes.
+        MissingExtraError: timm is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        checkpoint: str | os.PathLike[str] | None,
+        image_size: int = 384,
+        window_size: int = 12,
+        embed_dim: int = 192,
+        depths: Sequence[int] = (2, 2, 18, 2),
+        num_heads: Sequence[int] = (6, 12, 24, 48),
+        projection: int = 512,
+    ) -> None:
+        _check_sizes(image_size, window_size, embed_dim, depths, num_heads)
+        require("timm", "the RAM encoder")
+        from timm.models.swin_transformer import SwinTransformer
+
+        super().__init__([f"s{i}" for i in range(1, len(depths) + 1)])
+        self.image_size = image_size
+        self.trunk = SwinTransformer(
+            img_size=image_size,
+            patch_size=_PATCH,
+            window_size=window_size,
+            embed_dim=embed_dim,
+            depths=tuple(depths),
+            num_heads=tuple(num_heads),
+            num_classes=0,
+            drop_path_rate=0.0,
+        )
+        self.image_proj = nn.Linear(self.trunk.num_features, projection)
+        self.freeze(checkpoint)
+
+    def maps(self, image: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
+        """See the base class."""
+        indices = [self.stages.index(name) for name in stages]
+        found: Any = self.trunk.forward_intermediates(
+            self._input(image), indices, stop_early=True, output_fmt="NCHW", intermediates_only=True
+        )
+        return dict(zip(stages, found, strict=True))
+
+    def vector(self, image: Tensor) -> Tensor:
+        """See the base class."""
+        tokens = self.trunk.forward_features(self._input(image))
+        return self.image_proj(tokens.mean(dim=(1, 2)))
+
+    def renamed(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """See the base class.
+
+        The file has Microsoft's names, in which patches are merged at the end of a stage; in timm's, at the beginning
+        of the next.
+        """
+        renamed = {}
+        for key, value in state.items():
+            if key.startswith("visual_encoder."):
+                name = _DOWNSAMPLE.sub(_next_stage, key.removeprefix("visual_encoder."))
+                renamed[f"trunk.{name}"] = value
+            elif key.startswith("image_proj."):
+                renamed[key] = value
+        return renamed
+
+    def _input(self, image: Tensor) -> Tensor:
+        size = (self.image_size, self.image_size)
+        x = image.to(self.mean.dtype)
+        return self.normalised(functional.interpolate(x, size, mode="bilinear", antialias=True))
+
+
+def _next_stage(found: re.Match[str]) -> str:
+    return f"layers.{int(found[1]) + 1}.downsample."
+
+
+def _check_sizes(image_size: int, window_size: int, width: int, depths: Sequence[int], heads: Sequence[int]) -> None:
+    if not depths or len(depths) != len(heads):
+        raise ValueError(f"depths and num_heads must have one entry a stage, got {tuple(depths)} and {tuple(heads)}")
+    for stage, count in enumerate(heads):
+        side, rest = divmod(image_size, _PATCH << stage)
+        if side < 1 or rest or side % min(side, window_size):
+            raise ValueError(
+                f"image_size {image_size} does not fit: stage s{stage + 1} would be {image_size / (_PATCH << stage):g} "
+                f"patches wide, which must be a multiple of window_size, {window_size}, or below it"
+            )
+        if (width << stage) % count:
+            raise ValueError(f"the {width << stage} channels of s{stage + 1} must be a multiple of its {count} heads")

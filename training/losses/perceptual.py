@@ -1,0 +1,72 @@
+"""Distance between features of a pretrained network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llie_preproc.registry import MODELS
+
+from ..feature_encoders import FeatureEncoder, build_encoder
+
+_DISTANCES = {"l1": functional.l1_loss, "l2": functional.mse_loss}
+
+
+@MODELS.register_module()
+class PerceptualLoss(nn.Module):
+    """Distance between the features of the output and of the reference, over some stages of an encoder.
+
+    Semi-LLIE Eq. 5: RAM, stages s2, s3, s4, ``'l2'``, their mean. CollaBA Eq. 9: VGG-19, conv1_2, 2_2, 3_4, 4_4, 5_4
+    with weights 0.1, 0.1, 1, 1, 1, summed; the paper squares the distance (``'l2'``), the published code does not
+    (``'l1'``). The distance of a stage is the mean over all its values (Eq. 5 as printed does not divide by the
+    channels).
+
+    Gradients reach the output only, through the encoder.
+
+    Args:
+        encoder: A feature encoder or its config; equal configs share one
+            (:func:`~training.feature_encoders.build_encoder`).
+        stages: Names of its feature maps.
+        stage_weights: One each: the loss is the weighted sum. None: it is the mean.
+        distance: ``'l1'`` (absolute difference) or ``'l2'`` (squared difference).
+
+    Raises:
+        ValueError: An unknown stage or distance, or not as many weights as stages.
+    """
+
+    def __init__(
+        self,
+        encoder: Mapping[str, Any] | FeatureEncoder,
+        stages: Sequence[str],
+        stage_weights: Sequence[float] | None = None,
+        distance: str = "l1",
+    ) -> None:
+        super().__init__()
+        if distance not in _DISTANCES:
+            raise ValueError(f"distance must be one of {', '.join(map(repr, _DISTANCES))}, got {distance!r}")
+        self.encoder = build_encoder(encoder)
+        self.encoder.check_stages(stages)
+        weights = [1 / len(stages)] * len(stages) if stage_weights is None else [float(w) for w in stage_weights]
+        if len(weights) != len(stages):
+            raise ValueError(f"stage_weights must have one entry a stage, got {len(weights)} for {len(stages)} stages")
+        self.stages, self.stage_weights, self.distance = tuple(stages), tuple(weights), distance
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of ``(N, 3, H, W)`` RGB in [0, 1], the output not clamped, against a reference of its shape.
+
+        Raises:
+            ValueError: The shapes differ, or the encoder refuses them.
+        """
+        if output.shape != target.shape:
+            shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
+            raise ValueError(f"output and target must have one shape, got {shapes}")
+        with torch.no_grad():
+            expected = self.encoder(target, self.stages)
+        features = self.encoder(output, self.stages)
+        distance = _DISTANCES[self.distance]
+        terms = [distance(f.float(), e.float()) for f, e in zip(features, expected, strict=True)]
+        return torch.stack([w * term for w, term in zip(self.stage_weights, terms, strict=True)]).sum()

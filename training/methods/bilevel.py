@@ -1,0 +1,322 @@
+"""Bi-level implicit adversarial training: CollaBA's (Gao et al., Pattern Recognition 2024, sections 3.3 and 3.4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from llie_preproc.enhancers.base import pad_to_requirements
+from llie_preproc.registry import MODELS
+
+from ..losses.adversarial import discriminator_loss, enhancer_loss
+from ..losses.illumination import illumination_prior_loss
+from ..losses.sharpening import unsharp_mask
+from ..losses.total_variation import squared_total_variation
+from ..losses.weighting import LearnedWeights
+from ..parallel import average_gradients, average_tensors
+from .adversarial import discriminator_step, frozen
+from .base import TrainingMethod, averaged_log, part_wrapper, stacked
+
+_TERMS = ("illumination", "attention_tv", "adversarial")
+
+
+def best_response_ratio(
+    grad_adv: Sequence[Tensor], grad_total: Sequence[Tensor], max_ratio: float = math.inf
+) -> Tensor:
+    """The scalar of CollaBA's Eq. 17: ``<grad_w L_adv, grad_w L_total> / <grad_w L_adv, grad_w L_adv>``.
+
+    ``G_BR = -ratio * grad_s L_adv`` approximates how the enhancer's parameters s act on its loss L_total through the
+    best response of the discriminators' parameters w: the product ``-[d2 L_adv / dw ds]^T [d2 L_adv / dw2]^-1 grad_w
+    L_total`` of the implicit function theorem (Eq. 13 to 15), with outer products of gradients in place of both
+    second derivatives (Eq. 16). The sign of L_adv cancels: whether the discriminators minimise or maximise it makes
+    no difference, and so does any common factor of all the gradients.
+
+    Args:
+        grad_adv: The gradients of L_adv, one tensor for each parameter of the discriminators.
+        grad_total: Those of L_total, of the same shapes.
+        max_ratio: The result's magnitude is clipped to it. The paper does not clip; towards the discriminators'
+            optimum the denominator vanishes.
+
+    Returns:
+        A scalar, detached; 0 where it would not be finite, and where grad_adv is 0.
+
+    Raises:
+        ValueError: The lists are empty or do not fit.
+    """
+    if not grad_adv or [g.shape for g in grad_adv] != [g.shape for g in grad_total]:
+        shapes = [[tuple(g.shape) for g in grads] for grads in (grad_adv, grad_total)]
+        raise ValueError(f"the gradients of both losses must be of the same parameters, got the shapes {shapes}")
+    product, norm = _inner(grad_adv, grad_total), _inner(grad_adv, grad_adv)
+    ratio = product / (norm + torch.finfo(norm.dtype).tiny)
+    return ratio.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(-max_ratio, max_ratio)
+
+
+@MODELS.register_module()
+class BilevelAdversarial(TrainingMethod):
+    """Trains an enhancer on pairs against discriminators whose best response it takes into account (Algorithm 1).
+
+    Each iteration: one step of the discriminators (the lower level), then one of the enhancer, and of the weights of
+    its loss terms, on Eq. 11's L_total plus the best-response gradient G_BR of Eq. 17 (the upper level). L_adv in
+    G_BR sees the enhancer's output **with** its gradient; where it is detached, as in the public trainer, G_BR is
+    zero.
+
+    Samples have ``target``, and with ``illumination_weight`` also ``target_x1``, the normal-light picture at the
+    input's size, unless the enhancer keeps the size. Every weight that is 0 leaves its term out.
+
+    Args:
+        enhancer: Config of a registered enhancer, or its name; of any scale.
+        losses: Between output and reference, CollaBA's ``pixel`` (Eq. 8) and ``perceptual`` (Eq. 9).
+        discriminators: Name to config, CollaBA's global ``unet`` and local ``patch`` (Eq. 10); an entry that is None
+            is left out. They stay idle where ``adversarial_weight`` is 0.
+        illumination_weight: Of the illumination prior loss (Eq. 7); the enhancer must have an
+            ``enhance_with_attention`` method.
+        attention_tv_weight: Of the total variation of that attention (the public code's, not the paper's).
+        adversarial_weight: Of the enhancer's adversarial term, the sum over the discriminators.
+        learned_weights: Multiply all these weights by learned ones, Eq. 11's
+            (:class:`~training.losses.weighting.LearnedWeights`).
+        regulariser: The regulariser R of the learned weights.
+        bia: Add the best-response gradient; without it both levels just alternate (Eq. 18).
+        max_ratio: Bound of the factor of G_BR, :func:`best_response_ratio`.
+        enhancer_interval: The enhancer's step comes in one of so many iterations, the discriminators' in all.
+        sharpen_target: ``losses`` compare with the sharpened reference
+            (:func:`~training.losses.sharpening.unsharp_mask`); the discriminators see it unsharpened.
+        **options: ``ema`` and ``data_preprocessor`` of :class:`~training.methods.base.TrainingMethod`.
+
+    Raises:
+        ValueError: An argument out of range; no loss term at all; the best response, or an interval, of an
+            adversarial term that is left out; an enhancer without attention where a term needs it.
+    """
+
+    def __init__(
+        self,
+        enhancer: dict | str,
+        losses: Mapping[str, dict | None],
+        discriminators: Mapping[str, dict | None] | None = None,
+        illumination_weight: float = 1.0,
+        attention_tv_weight: float = 0.0,
+        adversarial_weight: float = 0.1,
+        learned_weights: bool = True,
+        regulariser: bool = True,
+        bia: bool = True,
+        max_ratio: float = 1.0,
+        enhancer_interval: int = 1,
+        sharpen_target: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(enhancer, losses, **options)
+        chosen = {name: config for name, config in (discriminators or {}).items() if config is not None}
+        self.discriminators = nn.ModuleDict({name: MODELS.build(config) for name, config in chosen.items()})
+        self.term_weights = dict(
+            zip(_TERMS, (illumination_weight, attention_tv_weight, adversarial_weight), strict=True)
+        )
+        self.bia, self.max_ratio, self.enhancer_interval = bia, max_ratio, enhancer_interval
+        self.sharpen_target = sharpen_target
+        self._check_arguments()
+        if self._needs_attention:
+            self._check_attention()
+        names = [*self.losses, *(name for name, weight in self.term_weights.items() if weight)]
+        self.weights = LearnedWeights(names, regulariser) if learned_weights else None
+        self._iteration = 0
+
+    @property
+    def _needs_attention(self) -> bool:
+        return bool(self.term_weights["illumination"] or self.term_weights["attention_tv"])
+
+    def _check_arguments(self) -> None:
+        for name, weight in self.term_weights.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name}_weight must be at least 0, got {weight}")
+        if not self.max_ratio > 0:
+            raise ValueError(f"max_ratio must be positive, got {self.max_ratio}")
+        if self.enhancer_interval < 1:
+            raise ValueError(f"enhancer_interval must be at least 1, got {self.enhancer_interval}")
+        if taken := sorted(set(self.losses) & {*_TERMS, "regulariser"}):
+            raise ValueError(f"losses cannot be named {taken}: this method has terms of these names")
+        if not self.losses and not any(self.term_weights.values()):
+            raise ValueError("there is no loss term: losses is empty and every weight is 0")
+        adversarial = self.term_weights["adversarial"]
+        if adversarial and not len(self.discriminators):
+            raise ValueError(f"adversarial_weight is {adversarial}, but there are no discriminators: set it to 0")
+        if not adversarial and (self.bia or self.enhancer_interval > 1):
+            raise ValueError(
+                "without the adversarial term there is no best response: set bia=False, enhancer_interval=1"
+            )
+
+    def _check_attention(self) -> None:
+        name = type(self.enhancer).__name__
+        advice = "set illumination_weight=0 and attention_tv_weight=0"
+        if not hasattr(self.enhancer, "enhance_with_attention"):
+            raise ValueError(f"{name} predicts no illumination attention: {advice}")
+        smallest = pad_to_requirements(torch.zeros(1, 3, 1, 1), self.enhancer.capabilities)
+        try:
+            with torch.no_grad():
+                self.enhancer.enhance_with_attention(smallest)
+        except ValueError as error:
+            raise ValueError(f"{error}: {advice}") from error
+
+    def optimised(self) -> dict[str, nn.Module]:
+        """The enhancer, with the learned weights, and the discriminators."""
+        parts: dict[str, nn.Module] = {"enhancer": self.enhancer}
+        if self.weights is not None:
+            parts["enhancer"] = nn.ModuleDict({"enhancer": self.enhancer, "weights": self.weights})
+        if len(self.discriminators):
+            parts["discriminator"] = self.discriminators
+        return parts
+
+    def loss(self, image: Tensor, data_samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
+        """The terms of L_total (Eq. 11), without the best response; the discriminators get no gradient."""
+        output, attention = self._enhance(image)
+        target = self._target(output, data_samples)
+        terms = self._terms(image, data_samples, output, attention, target)
+        if self.term_weights["adversarial"]:
+            with frozen(self.discriminators):
+                terms["adversarial"] = self._adversarial_term(self._judged(output))
+        return self._weighted(terms)
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Tensor]:
+        """One iteration of Algorithm 1.
+
+        Raises:
+            ValueError: An optimiser wrapper accumulates gradients: the factor of Eq. 17 is that of a whole batch.
+        """
+        _refuse_accumulation(optim_wrapper)
+        wrapper = part_wrapper(optim_wrapper, "enhancer")
+        with_enhancer = self._iteration % self.enhancer_interval == 0
+        self._iteration += 1
+        with wrapper.optim_context(self), torch.set_grad_enabled(with_enhancer):
+            data = self.data_preprocessor(data, True)
+            image, samples = data["inputs"], data["data_samples"]
+            output, attention = self._enhance(image)
+        target = self._target(output, samples)
+        log: dict[str, Tensor] = {}
+        if self.term_weights["adversarial"]:
+            fake = output.detach()
+            log["discriminator"] = discriminator_step(
+                self.discriminators,
+                lambda: self._adversarial_loss(target, self._judged(fake)),
+                optim_wrapper["discriminator"],
+            )
+        if with_enhancer:
+            with wrapper.optim_context(self):
+                terms = self._terms(image, samples, output, attention, target)
+            log.update(self._enhancer_step(terms, output, target, wrapper))
+        return averaged_log(log)
+
+    def training_state(self) -> dict[str, Any]:
+        """How many iterations there were."""
+        return {"iteration": self._iteration}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Go on after as many iterations."""
+        self._iteration = state["iteration"]
+
+    def _enhance(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self._needs_attention:
+            return self.enhancer.enhance_with_attention(image)
+        return self.enhancer(image), None
+
+    def _target(self, output: Tensor, data_samples: Sequence[BaseDataElement]) -> Tensor:
+        target = stacked(data_samples, "target")
+        if output.shape != target.shape:
+            raise ValueError(
+                f"{type(self.enhancer).__name__} enlarges {self.enhancer.scale} times, to {tuple(output.shape)}, "
+                f"but the references have the shape {tuple(target.shape)}"
+            )
+        return target
+
+    def _terms(
+        self,
+        image: Tensor,
+        data_samples: Sequence[BaseDataElement],
+        output: Tensor,
+        attention: Tensor | None,
+        target: Tensor,
+    ) -> dict[str, Tensor]:
+        """Eq. 11's L_u, each with its fixed weight, but the adversarial one."""
+        reference = unsharp_mask(target) if self.sharpen_target and len(self.losses) else target
+        terms = {k.removeprefix("loss_"): v for k, v in self.paired_losses(output, reference).items()}
+        if attention is not None:
+            attention = attention.float()
+            if weight := self.term_weights["illumination"]:
+                normal = target if self.enhancer.scale == 1 else stacked(data_samples, "target_x1")
+                terms["illumination"] = weight * illumination_prior_loss(attention, image, normal)
+            if weight := self.term_weights["attention_tv"]:
+                terms["attention_tv"] = weight * squared_total_variation(attention)
+        return terms
+
+    def _weighted(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if self.weights is None:
+            return {f"loss_{name}": term for name, term in terms.items()}
+        logged = {f"rho_{name}": rho.detach() for name, rho in self.weights.rho.items()}
+        return {f"loss_{name}": term for name, term in self.weights(terms).items()} | logged
+
+    def _judged(self, picture: Tensor) -> list[Tensor]:
+        """The logits of each discriminator."""
+        return [discriminator(picture.float()) for discriminator in self.discriminators.values()]
+
+    def _adversarial_term(self, fake: list[Tensor]) -> Tensor:
+        return self.term_weights["adversarial"] * torch.stack([enhancer_loss(logits) for logits in fake]).sum()
+
+    def _adversarial_loss(self, target: Tensor, fake: list[Tensor]) -> Tensor:
+        """L_adv, Eq. 10, as the discriminators minimise it; ``fake``: their logits of the output."""
+        pairs = zip(self._judged(target), fake, strict=True)
+        return torch.stack([discriminator_loss(real, logits) for real, logits in pairs]).sum()
+
+    def _enhancer_step(
+        self, terms: dict[str, Tensor], output: Tensor, target: Tensor, wrapper: OptimWrapper
+    ) -> dict[str, Tensor]:
+        """The upper level: ``terms`` become L_total, which with the best response makes the gradient."""
+        adversarial: Tensor | None = None
+        with wrapper.optim_context(self):
+            if self.term_weights["adversarial"]:
+                fake = self._judged(output)
+                terms["adversarial"] = self._adversarial_term(fake)
+                adversarial = self._adversarial_loss(target, fake) if self.bia else None
+            weighted = self._weighted(terms)
+        total, log = self.parse_losses(weighted)
+        minimised = total
+        if adversarial is not None:
+            log["best_response"] = ratio = self._ratio(adversarial, weighted["loss_adversarial"], wrapper)
+            # As Eq. 17: the ratio is a number, and the fake in L_adv is attached.
+            minimised = total - ratio * adversarial
+        parameters = [p for p in self.optimised()["enhancer"].parameters() if p.requires_grad]
+        # Only these: the graph also reaches the discriminators, whose turn it was before.
+        wrapper.backward(minimised, inputs=parameters)
+        average_gradients(parameters)
+        wrapper.step()
+        wrapper.zero_grad()
+        self.after_step()
+        return log
+
+    def _ratio(self, adversarial: Tensor, term: Tensor, wrapper: OptimWrapper) -> Tensor:
+        """Eq. 17's factor over the whole batch of all processes; of L_total only ``term`` has a gradient here."""
+        parameters = [p for p in self.discriminators.parameters() if p.requires_grad]
+        scaler = getattr(wrapper, "loss_scaler", None)
+        # Scaled against underflow in float16; the factor cancels.
+        values = (adversarial, term) if scaler is None else (scaler.scale(adversarial), scaler.scale(term))
+        grad_adv, grad_total = (
+            [g.contiguous() for g in torch.autograd.grad(v, parameters, retain_graph=True, materialize_grads=True)]
+            for v in values
+        )
+        average_tensors(grad_adv + grad_total)
+        return best_response_ratio(grad_adv, grad_total, self.max_ratio)
+
+
+def _inner(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    return torch.stack([(a * b).sum() for a, b in zip(first, second, strict=True)]).sum()
+
+
+def _refuse_accumulation(optim_wrapper: OptimWrapper | OptimWrapperDict) -> None:
+    parts = optim_wrapper if isinstance(optim_wrapper, OptimWrapperDict) else {"enhancer": optim_wrapper}
+    for name, wrapper in parts.items():
+        if (counts := wrapper._accumulative_counts) != 1:
+            raise ValueError(
+                f"BilevelAdversarial takes no accumulated gradients, got accumulative_counts={counts} for {name!r}: "
+                "the best response is that of a whole batch; take a smaller one"
+            )

@@ -1,0 +1,131 @@
+"""Mirror distillation: IAML's training with a teacher that sees the clean image (Sections II-A to II-C)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from llie_preproc.registry import MODELS
+
+from ..losses.mirror import cosine_loss, illumination_weight, mirror_loss
+from .base import TrainingMethod, frozen_copy, stacked, update_average
+
+MIRRORS = ("illumination", "standardised", "cosine", None)
+_PARTS = ("encode", "decode", "reconstruct", "decoder")
+
+
+@MODELS.register_module()
+class MirrorDistillation(TrainingMethod):
+    """Trains an auto-encoder whose decoder imitates, level by level, one that decodes the clean image.
+
+    The student is the enhancer (Eq. 1). The teacher is the student's encoder, applied to the reference without
+    gradient, and a decoder of its own (Eq. 2) that starts as a copy of the student's (Eq. 3) and is its moving average
+    (Eq. 4). Minimised are ``losses`` between output and reference plus ``mirror_weight`` times the mirror loss (Eq.
+    10). Samples have ``target``, of the size of the input; both sides are multiples of the enhancer's size divisor.
+
+    The teacher's encoder is the student's as it is: a layer with running statistics would take up the clean images.
+
+    Args:
+        enhancer: Config of a registered enhancer that has ``encode``, ``decode``, ``reconstruct`` and ``decoder``, as
+            :class:`~llie_preproc.enhancers.iaml.IAMLUNet`.
+        losses: As for :class:`~training.methods.base.TrainingMethod`; at least one. The paper's: MSE and 1 - SSIM.
+        mirror: How feature maps are compared. ``'illumination'``: standardised and weighted by darkness (Eq. 8; Table
+            IV, row 5); ``'standardised'``: without the weight (row 4); ``'cosine'``: cosine similarity (row 3); None:
+            not at all, and there is no teacher (rows 1 and 2).
+        mirror_weight: Lambda of Eq. 10. This and the next three values are not in the text that we have of the paper.
+        momentum: m of Eq. 4.
+        base_weight: w_base of Eq. 6.
+        max_weight: w_max of Eq. 6.
+        **options: ``ema`` and ``data_preprocessor`` of :class:`~training.methods.base.TrainingMethod`.
+
+    Raises:
+        ValueError: The enhancer lacks one of these parts; no loss; another ``mirror``; a ``momentum`` outside [0, 1), a
+            negative weight, or a ``max_weight`` below ``base_weight``.
+    """
+
+    def __init__(
+        self,
+        enhancer: dict | str,
+        losses: Mapping[str, dict | None],
+        mirror: str | None = "illumination",
+        mirror_weight: float = 0.8,
+        momentum: float = 0.999,
+        base_weight: float = 1.0,
+        max_weight: float = 1.6,
+        **options: Any,
+    ) -> None:
+        super().__init__(enhancer, losses, **options)
+        missing = [part for part in _PARTS if not hasattr(self.enhancer, part)]
+        if missing:
+            raise ValueError(
+                f"{type(self.enhancer).__name__} cannot be trained by mirror distillation: it has no "
+                f"{', '.join(missing)}; an auto-encoder such as IAMLUNet has"
+            )
+        if not self.losses:
+            raise ValueError("MirrorDistillation needs at least one loss between output and reference")
+        _check(mirror, mirror_weight, momentum, base_weight, max_weight)
+        self.mirror, self.mirror_weight, self.momentum = mirror, mirror_weight, momentum
+        self.base_weight, self.max_weight = base_weight, max_weight
+        self.teacher_decoder = frozen_copy(self.enhancer.decoder) if mirror is not None else None
+
+    def loss(self, image: Tensor, data_samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
+        """The weighted losses (Eq. 10): ``losses``, and ``loss_mirror``.
+
+        Raises:
+            ValueError: The samples have no ``target``, or one of another size than the input.
+        """
+        target = stacked(data_samples, "target")
+        if target.shape != image.shape:
+            raise ValueError(f"input and target must have one shape, got {tuple(image.shape)}, {tuple(target.shape)}")
+        decoded = self.enhancer.decode(self.enhancer.encode(image))
+        losses = self.paired_losses(self.enhancer.reconstruct(image, decoded), target)
+        if self.teacher_decoder is not None:
+            losses["loss_mirror"] = self.mirror_weight * self.distance(decoded, self.teach(target), image)
+        return losses
+
+    @torch.no_grad()
+    def teach(self, target: Tensor) -> list[Tensor]:
+        """The teacher's feature maps of the clean image (Eq. 2), without gradient.
+
+        Raises:
+            ValueError: ``mirror`` is None: there is no teacher.
+        """
+        if self.teacher_decoder is None:
+            raise ValueError("with mirror=None there is no teacher")
+        return self.teacher_decoder(self.enhancer.encode(target))
+
+    def distance(self, student: Sequence[Tensor], teacher: Sequence[Tensor], image: Tensor) -> Tensor:
+        """The mirror loss, without its weight, in float32 whatever the autocast.
+
+        Args:
+            student: Feature maps of the student's decoder.
+            teacher: Those of the teacher's.
+            image: The low-light input, ``(N, 3, H, W)`` RGB in [0, 1].
+        """
+        with torch.autocast(image.device.type, enabled=False):
+            if self.mirror == "cosine":
+                return cosine_loss(student, teacher)
+            weighted = self.mirror == "illumination"
+            weight = illumination_weight(image.float(), self.base_weight, self.max_weight) if weighted else None
+            return mirror_loss(student, teacher, weight)
+
+    def after_step(self) -> None:
+        """The teacher's decoder follows the student's (Eq. 4)."""
+        super().after_step()
+        if self.teacher_decoder is not None:
+            update_average(self.teacher_decoder, self.enhancer.decoder, self.momentum)
+
+
+def _check(mirror: str | None, mirror_weight: float, momentum: float, base_weight: float, max_weight: float) -> None:
+    if mirror not in MIRRORS:
+        raise ValueError(f"mirror must be one of {', '.join(map(repr, MIRRORS))}, got {mirror!r}")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum must be at least 0 and below 1, got {momentum}")
+    if mirror_weight < 0:
+        raise ValueError(f"mirror_weight must not be negative, got {mirror_weight}")
+    if not 0 <= base_weight <= max_weight:
+        raise ValueError(f"base_weight must be in [0, max_weight], got {base_weight} and {max_weight}")
