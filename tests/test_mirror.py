@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.structures import BaseDataElement
+from PIL import Image
 from scipy.ndimage import zoom
 from skimage.color import rgb2gray
 from torch.nn import functional as F
 
+from llie_preproc import build_enhancer
 from llie_preproc.registry import MODELS
 from training.losses.mirror import cosine_loss, illumination_weight, luminance, mirror_loss, standardise
 from training.methods.mirror import MirrorDistillation
+from training.train import main
 
 TERMS = ["loss_mse", "loss_ssim", "loss_mirror"]
 LOSSES = {"mse": {"type": "llie_preproc.MSELoss"}, "ssim": {"type": "llie_preproc.SSIMLoss"}}
@@ -321,3 +324,28 @@ def test_the_shipped_configs_have_the_schedule_of_the_paper(name):
     assert cfg.train_dataloader.dataset.type == ("llie_preproc.LOLv1" if "lolv1" in name else "llie_preproc.LOLv2")
     assert cfg.val_dataloader.dataset.split == "test"
     assert isinstance(MODELS.build(cfg.model), MirrorDistillation)
+
+
+def test_the_shipped_config_trains_and_resumes(tmp_path):
+    """Network, crops and number of epochs small; data, terms, optimiser and exports as shipped."""
+    rng = np.random.default_rng(0)
+    for split in ("our485", "eval15"):
+        for kind in ("low", "high"):
+            (tmp_path / split / kind).mkdir(parents=True)
+            for i in range(4):
+                pixels = rng.integers(0, 256, (40, 36, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / kind / f"{i}.png")
+    cfg = config()
+    single = {"num_workers": 0, "persistent_workers": False, "dataset": {"root": str(tmp_path)}}
+    cfg.merge_from_dict({"train_dataloader": {"batch_size": 2} | single, "val_dataloader": single})
+    cfg.train_dataloader.dataset.transforms[0].size = 32
+    cfg.train_cfg.update(max_epochs=2, val_interval=1)
+    cfg.dump(tmp_path / "config.py")
+    work = tmp_path / "work"
+    arguments = [str(tmp_path / "config.py"), "--work-dir", str(work)]
+    assert main([*arguments, "--cfg-options", "train_cfg.max_epochs=1"]) == 0
+    first = torch.load(work / "epoch_1.pth", weights_only=False)["state_dict"]
+    assert main([*arguments, "--resume"]) == 0
+    second = torch.load(work / "epoch_2.pth", weights_only=False)["state_dict"]
+    assert any(not torch.equal(first[k], second[k]) for k in first if k.startswith("teacher_decoder."))
+    assert build_enhancer(dict(cfg.model.enhancer), checkpoint=work / "enhancer.safetensors")

@@ -22,8 +22,17 @@ _PAIRS = {"type": "llie_preproc.PairedFolders", "low": "low", "high": "high"}
 _NIGHT = {"type": "llie_preproc.UnpairedFolder", "folder": "night"}
 _CROP = {"transforms": [{"type": "llie_preproc.PairedRandomCrop", "size": 28}, {"type": "llie_preproc.RandomDihedral"}]}
 # Random weights: without a file there is nothing trained to compare with, and none is wanted here.
-_ENCODER = {"type": "llie_preproc.VGGEncoder", "layers": 16, "width": 4, "checkpoint": None}
-_PERCEPTUAL = {"type": "llie_preproc.PerceptualLoss", "encoder": _ENCODER, "stages": ["relu2_2"]}
+_ENCODER = {
+    "type": "llie_preproc.RAMEncoder",
+    "checkpoint": None,
+    "image_size": 32,
+    "window_size": 2,
+    "embed_dim": 8,
+    "depths": [2, 2],
+    "num_heads": [2, 4],
+    "projection": 16,
+}
+_PERCEPTUAL = {"type": "llie_preproc.PerceptualLoss", "encoder": _ENCODER, "stages": ["s1", "s2"], "distance": "l2"}
 METHODS = {
     "supervised": (
         {"type": "llie_preproc.SupervisedTraining", "enhancer": _NETWORK, "losses": _L1, "ema": 0.9},
@@ -78,7 +87,7 @@ def write_config(root: Path, name: str, batch: int = 8, **options: object) -> Pa
     method, dataset = METHODS[name]
     step = {"optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9}}
     optim_wrapper = {"constructor": "llie_preproc.MethodOptimWrapperConstructor", "enhancer": step}
-    if {"discriminator", "discriminators"} & set(method):
+    if {"discriminator", "discriminators"} & {k for k, v in method.items() if v}:
         optim_wrapper["discriminator"] = step
     cfg = Config(
         {

@@ -251,10 +251,8 @@ class BilevelAdversarial(TrainingMethod):
         return terms
 
     def _weighted(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        if self.weights is None:
-            return {f"loss_{name}": term for name, term in terms.items()}
-        logged = {f"rho_{name}": rho.detach() for name, rho in self.weights.rho.items()}
-        return {f"loss_{name}": term for name, term in self.weights(terms).items()} | logged
+        weighted = terms if self.weights is None else self.weights(terms)
+        return {f"loss_{name}": term for name, term in weighted.items()}
 
     def _judged(self, picture: Tensor) -> list[Tensor]:
         """The logits of each discriminator."""
@@ -280,6 +278,8 @@ class BilevelAdversarial(TrainingMethod):
                 adversarial = self._adversarial_loss(target, fake) if self.bia else None
             weighted = self._weighted(terms)
         total, log = self.parse_losses(weighted)
+        if self.weights is not None:
+            log.update({f"rho_{name}": rho.detach().clone() for name, rho in self.weights.rho.items()})
         minimised = total
         if adversarial is not None:
             log["best_response"] = ratio = self._ratio(adversarial, weighted["loss_adversarial"], wrapper)
