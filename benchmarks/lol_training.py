@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU, for each run")
     parser.add_argument("--out", type=Path, help="write the result as JSON")
     args = parser.parse_args()
-    names = args.only or sorted(p.stem for p in CONFIGS.glob("*_*.py") if p.stem != "__init__")
+    names = args.only or sorted(p.stem for p in CONFIGS.glob("[a-z]*.py"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = [score("raw input", "Identity", None, args.data) | {"minutes": 0.0}]
     for name in names:

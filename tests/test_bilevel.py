@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -599,7 +599,7 @@ def test_the_shipped_schedules(scale: int, code: bool) -> None:
 
 
 @pytest.fixture
-def pairs(tmp_path: Path) -> list[str]:
+def pairs(tmp_path: Path) -> Iterator[list[str]]:
     """Options that put a small set in RELLISUR's layout, and no weights of VGG, into a shipped config."""
     generator = np.random.default_rng(0)
     for split in ("Train", "Val"):

@@ -17,7 +17,7 @@ from skimage.color import rgb2gray
 from torch.nn import functional as F
 
 from llie_preproc import build_enhancer
-from llie_preproc.registry import MODELS
+from llie_preproc.registry import DATASETS, MODELS
 from training.losses.mirror import cosine_loss, illumination_weight, luminance, mirror_loss, standardise
 from training.methods.mirror import MirrorDistillation
 from training.train import main
@@ -247,7 +247,7 @@ def test_the_average_follows_its_formula_in_double_precision():
         assert torch.allclose(new, 0.999 * old + 0.001 * student, rtol=0, atol=1e-14)
 
 
-def test_mixed_precision_keeps_the_loss_in_float32():
+def test_mixed_precision_keeps_the_loss_in_float32_and_the_gradients():
     model = apart(method())
     exact = model.loss(images(), samples())
     with torch.autocast("cpu", torch.bfloat16):
@@ -255,6 +255,9 @@ def test_mixed_precision_keeps_the_loss_in_float32():
     for name in TERMS:
         assert mixed[name].dtype == torch.float32
         assert mixed[name].item() == pytest.approx(exact[name].item(), rel=0.05)
+        model.zero_grad()
+        mixed[name].backward(retain_graph=True)
+        assert all(g > 0 for g in gradients(model.enhancer.encoder))
 
 
 def test_training_brings_the_dark_picture_and_its_maps_to_the_clean_ones():
@@ -324,6 +327,20 @@ def test_the_shipped_configs_have_the_schedule_of_the_paper(name):
     assert cfg.train_dataloader.dataset.type == ("llie_preproc.LOLv1" if "lolv1" in name else "llie_preproc.LOLv2")
     assert cfg.val_dataloader.dataset.split == "test"
     assert isinstance(MODELS.build(cfg.model), MirrorDistillation)
+
+
+@pytest.mark.parametrize(("name", "folder"), [("real", "Real_captured"), ("synthetic", "Synthetic")])
+def test_the_shipped_sets_of_lol_v2(tmp_path, name, folder):
+    for split in ("Train", "Test"):
+        for kind in ("Low", "Normal"):
+            (tmp_path / folder / split / kind).mkdir(parents=True)
+            Image.new("RGB", (300, 260), 77).save(tmp_path / folder / split / kind / "1.png")
+    cfg = Config.fromfile(f"mm_configs/enhancers/iaml_lolv2_{name}.py")
+    sizes = {"train": (256, 256), "test": (260, 300)}
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        dataset = DATASETS.build(loader.dataset | {"root": str(tmp_path)})
+        dataset.check()
+        assert dataset[0]["inputs"].shape[1:] == sizes[loader.dataset.split]
 
 
 def test_the_shipped_config_trains_and_resumes(tmp_path):

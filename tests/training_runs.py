@@ -16,6 +16,7 @@ PICTURES = 16
 EPOCHS = 3
 
 HOOKS = [{"type": "llie_preproc.IterationSeed"}, {"type": "llie_preproc.ExportEnhancer"}]
+_CHECKPOINTS = {"type": "llie_preproc.AtomicCheckpointHook", "interval": 1, "max_keep_ckpts": 2}
 _L1 = {"l1": {"type": "llie_preproc.L1Loss"}}
 _NETWORK = {"type": "llie_preproc.IAMLUNet", "width": 4, "depth": 2}
 _PAIRS = {"type": "llie_preproc.PairedFolders", "low": "low", "high": "high"}
@@ -87,7 +88,7 @@ def write_config(root: Path, name: str, batch: int = 8, **options: object) -> Pa
     method, dataset = METHODS[name]
     step = {"optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9}}
     optim_wrapper = {"constructor": "llie_preproc.MethodOptimWrapperConstructor", "enhancer": step}
-    if {"discriminator", "discriminators"} & {k for k, v in method.items() if v}:
+    if {"discriminator", "discriminators"} & set(method):
         optim_wrapper["discriminator"] = step
     cfg = Config(
         {
@@ -101,7 +102,7 @@ def write_config(root: Path, name: str, batch: int = 8, **options: object) -> Pa
             },
             "optim_wrapper": optim_wrapper,
             "train_cfg": {"by_epoch": True, "max_epochs": EPOCHS},
-            "default_hooks": {"checkpoint": {"type": "llie_preproc.AtomicCheckpointHook", "interval": 1, "max_keep_ckpts": 2}},
+            "default_hooks": {"checkpoint": _CHECKPOINTS},
             "custom_hooks": HOOKS,
             "randomness": {"seed": 3},
             "param_scheduler": [{"type": "CosineAnnealingLR", "T_max": EPOCHS, "by_epoch": True}],

@@ -39,7 +39,7 @@ class _BatchNorm2d(nn.BatchNorm2d):
         with torch.no_grad():
             for running, new in ((self.running_mean, mean), (self.running_var, variance * count / (count - 1))):
                 running.lerp_(new, self.momentum)  # type: ignore[union-attr,arg-type]
-            self.num_batches_tracked += 1  # type: ignore[operator]
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         scale = self.weight * (variance + self.eps).rsqrt()
         return centred * scale[:, None, None] + self.bias[:, None, None]
 

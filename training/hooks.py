@@ -22,7 +22,7 @@ from llie_preproc.errors import CheckpointError
 from llie_preproc.registry import HOOKS, PARAM_SCHEDULERS
 
 from .feature_encoders import FeatureEncoder
-from .randomness import begin_iteration
+from .randomness import begin_iteration, end_iteration
 
 
 @PARAM_SCHEDULERS.register_module()
@@ -90,6 +90,12 @@ class IterationSeed(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed PyTorch, NumPy, ``random`` and what the ranks share."""
         begin_iteration(runner.seed, runner.iter)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """What is drawn between iterations comes from PyTorch's own generator."""
+        end_iteration()
 
 
 @HOOKS.register_module()

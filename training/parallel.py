@@ -25,7 +25,7 @@ class MethodDataParallel(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module = module
+        self.module: Any = module
         for tensor in module.state_dict().values():
             broadcast(tensor, src=0)
 

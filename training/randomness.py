@@ -11,10 +11,10 @@ import random
 import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
-from mmengine.logging import MessageHub
 from torch import Tensor
 
-_KEY = "iteration_seed"
+# The seed of the running iteration, which all ranks have alike; empty outside of one.
+_shared: list[int] = []
 
 
 def derive_seed(*parts: int) -> int:
@@ -33,7 +33,12 @@ def seed_everything(seed: int) -> None:
 def begin_iteration(seed: int, iteration: int) -> None:
     """Seed everything for one training iteration: each rank its own, and one that :func:`sample_uniform` shares."""
     seed_everything(derive_seed(seed, iteration, get_rank()))
-    MessageHub.get_current_instance().update_info(_KEY, derive_seed(seed, iteration))
+    _shared[:] = [derive_seed(seed, iteration)]
+
+
+def end_iteration() -> None:
+    """From here on :func:`sample_uniform` draws from PyTorch's own generator."""
+    _shared.clear()
 
 
 def sample_uniform(number: int, draws: int = 1) -> Tensor:
@@ -42,12 +47,10 @@ def sample_uniform(number: int, draws: int = 1) -> Tensor:
     In distributed training sample i of rank r has what sample ``i * world_size + r`` of the whole batch has in one
     process: the order in which the samplers of :mod:`training.datasets` deal the samples out.
     """
-    hub = MessageHub.get_current_instance()
     world = get_world_size()
     generator = None
-    if _KEY in hub.runtime_info:
-        # Drawn anew for each call, so that two calls in an iteration differ.
-        seed = hub.get_info(_KEY)
-        hub.update_info(_KEY, derive_seed(seed))
-        generator = torch.Generator().manual_seed(seed)
+    if _shared:
+        generator = torch.Generator().manual_seed(_shared[0])
+        # Another for the next call in this iteration.
+        _shared[0] = derive_seed(_shared[0])
     return torch.rand(number * world, draws, generator=generator)[get_rank() :: world]

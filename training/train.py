@@ -24,7 +24,7 @@ _AMP = "llie_preproc.AutocastOptimWrapper"
 _CONSTRUCTOR = "llie_preproc.MethodOptimWrapperConstructor"
 # What a wrong config, data folder or checkpoint raises while the run is built.
 _REFUSALS = (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, SyntaxError)
-_RUNNER_KEYS = {*inspect.signature(Runner.__init__).parameters, "model_wrapper_cfg", "find_unused_parameters", "sync_bn"}
+_RUNNER_KEYS = {*inspect.signature(Runner).parameters, "model_wrapper_cfg", "find_unused_parameters", "sync_bn"}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -74,9 +74,9 @@ def build_runner(args: argparse.Namespace) -> Runner:
     runner = Runner.from_cfg(cfg)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     for loop in (runner.train_loop, runner.val_loop):
-        check = getattr(getattr(loop, "dataloader", None), "dataset", None)
-        if hasattr(check, "check"):
-            check.check()
+        dataset: Any = getattr(getattr(loop, "dataloader", None), "dataset", None)
+        if hasattr(dataset, "check"):
+            dataset.check()
     return runner
 
 

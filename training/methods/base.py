@@ -157,8 +157,8 @@ def update_average(average: nn.Module, source: nn.Module, momentum: float) -> No
     """``average = momentum * average + (1 - momentum) * source`` for parameters; buffers are copied."""
     for kept, new in zip(average.parameters(), source.parameters(), strict=True):
         kept.lerp_(new.to(kept.dtype), 1 - momentum)
-    for kept, new in zip(average.buffers(), source.buffers(), strict=True):
-        kept.copy_(new)
+    for buffer, current in zip(average.buffers(), source.buffers(), strict=True):
+        buffer.copy_(current)
 
 
 def averaged_log(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

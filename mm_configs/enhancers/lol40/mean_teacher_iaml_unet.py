@@ -14,7 +14,7 @@ model = dict(
         l1=dict(type="llie_preproc.L1Loss"), gradient=dict(type="llie_preproc.GradientLoss", loss_weight=0.1)
     ),
     contrastive=None,
-    discriminator=dict(type="llie_preproc.PatchDiscriminator", norm="batch"),
+    discriminator=dict(type="llie_preproc.PatchDiscriminator", norm="batch", width=16),
     adversarial_weight=0.01,
 )
 optim_wrapper = dict(
