@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 
 import torch
+from ablations import ablation_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
@@ -506,22 +507,8 @@ def test_accumulated_gradients_are_refused() -> None:
 
 CONFIGS = Path("mm_configs/enhancers")
 PAPER = {"pixel", "perceptual", "illumination", "adversarial"}
-TABLE_5 = {
-    "0 CollaBA": "",
-    "1 w/o BIA": "model.bia=False",
-    "2 w/o GMP": "model.bia=False model.enhancer.modulation=None model.illumination_weight=0",
-    "3 w/ concat": "model.bia=False model.enhancer.modulation=concat",
-    "4 w/ bilinear": "model.bia=False model.enhancer.upscaler=bilinear",
-}
-FIG_14 = {
-    "rec": "model.bia=False model.regulariser=False model.adversarial_weight=0 model.illumination_weight=0 "
-    "model.losses.perceptual=None",
-    "+ per": "model.bia=False model.regulariser=False model.adversarial_weight=0 model.illumination_weight=0",
-    "+ illu": "model.bia=False model.regulariser=False model.adversarial_weight=0",
-    "+ adv": "model.bia=False model.regulariser=False",
-    "+ R": "model.bia=False",
-    "fixed weights": "model.bia=False model.learned_weights=False",
-}
+TABLE_5 = ablation_rows("CollaBA, Table 5")
+FIG_14 = ablation_rows("CollaBA, Fig. 14")
 
 
 def configured(name: str, row: str) -> tuple[BilevelAdversarial, Config]:
@@ -560,17 +547,17 @@ FULL = dict(
 @pytest.mark.parametrize(
     ("row", "difference"),
     [
-        (TABLE_5["0 CollaBA"], dict(bia=True)),
-        (TABLE_5["1 w/o BIA"], {}),
-        (TABLE_5["2 w/o GMP"], dict(prior=False, modulation="_Unmodulated", terms=PAPER - {"illumination"})),
-        (TABLE_5["3 w/ concat"], dict(modulation="_Concatenation")),
-        (TABLE_5["4 w/ bilinear"], dict(upscaler="_InterpolatingUpscaler")),
+        (TABLE_5["0) CollaBA"], dict(bia=True)),
+        (TABLE_5["1) w/o BIA"], {}),
+        (TABLE_5["2) w/o GMP"], dict(prior=False, modulation="_Unmodulated", terms=PAPER - {"illumination"})),
+        (TABLE_5["3) w/o CD-CFT (w/ Concat)"], dict(modulation="_Concatenation")),
+        (TABLE_5["4) w/o MSMU (w/ Bilinear)"], dict(upscaler="_InterpolatingUpscaler")),
         (FIG_14["rec"], dict(regulariser=False, terms={"pixel"})),
         (FIG_14["+ per"], dict(regulariser=False, terms={"pixel", "perceptual"})),
         (FIG_14["+ illu"], dict(regulariser=False, terms={"pixel", "perceptual", "illumination"})),
         (FIG_14["+ adv"], dict(regulariser=False)),
         (FIG_14["+ R"], {}),
-        (FIG_14["fixed weights"], dict(regulariser=False, terms=None)),
+        (FIG_14["fixed weights (ours)"], dict(regulariser=False, terms=None)),
     ],
     ids=[*TABLE_5, *FIG_14],
 )
@@ -599,7 +586,7 @@ def test_the_shipped_schedules(scale: int, code: bool) -> None:
 
 
 @pytest.fixture
-def pairs(tmp_path: Path) -> Iterator[list[str]]:
+def pairs(tmp_path: Path) -> list[str]:
     """Options that put a small set in RELLISUR's layout, and no weights of VGG, into a shipped config."""
     generator = np.random.default_rng(0)
     for split in ("Train", "Val"):

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 
 import torch
+from ablations import ablation_rows
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -324,7 +324,6 @@ def test_wrong_pictures_are_named():
         method(enhancer={"type": "CollaBA"}).loss(images(), samples())
 
 
-DOCS = Path(__file__).parents[1] / "docs" / "ablations.md"
 # Where the network does not matter: the selective scan's gradient takes its time to compile.
 UNET = "model.enhancer.type=llie_preproc.IAMLUNet"
 # Sizes at which the encoders of the shipped configs are built in a moment.
@@ -345,15 +344,8 @@ TINY = {
 }
 
 
-def rows(paper, table):
-    """The options of each row of a table of the page."""
-    _, section = re.split(rf"^## {paper}, {table}\n", DOCS.read_text(), flags=re.MULTILINE)
-    lines = re.findall(r"^\| (.+?) \| (.+?) \|$", section.split("\n## ")[0], flags=re.MULTILINE)
-    return {name: re.findall(r"`(.*?)`", options) for name, options in lines if name != "row"}
-
-
 def cases(paper, table):
-    return [pytest.param(" ".join(found), id=name) for name, found in rows(paper, table).items()]
+    return [pytest.param(options, id=name) for name, options in ablation_rows(f"{paper}, {table}").items()]
 
 
 def changed(config, options):

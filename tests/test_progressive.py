@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 
 import torch
+from ablations import ablation_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
@@ -25,7 +26,7 @@ from training.methods.progressive import (
     quality_score,
     reference_images,
 )
-from training.train import main
+from training.train import main, parse_args
 
 
 def images(n=2, size=40, seed=0):
@@ -134,6 +135,33 @@ def test_training_brightens_dark_pictures():
         optimiser.step()
     with torch.no_grad():
         assert model.enhancer(dark).mean() > dark.mean() * 2
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "value"),
+    [
+        ("ZeroDCE + our pseudo GT", "enhancer", "ZeroDCE"),
+        ("N = 3", "num_references", 3),
+        ("N = 5", "num_references", 5),
+        ("# channels x 0.5", "parameters", 15_251 // 4 + 800),
+        ("# channels x 2", "parameters", 15_251 * 4 - 3_000),
+        ("well-exposed level 0.4", "well_exposed", 0.4),
+        ("well-exposed level 0.6", "well_exposed", 0.6),
+    ],
+)
+def test_a_row_of_the_papers_ablations_is_one_line(row, field, value):
+    options = ablation_rows("PSENet, Tables 2 and 5 to 7")[row].split()
+    cfg = Config.fromfile("mm_configs/enhancers/psenet_sice.py")
+    cfg.merge_from_dict(parse_args(["config.py", "--cfg-options", *options]).cfg_options)
+    model = MODELS.build(cfg.model)
+    if field == "enhancer":
+        assert type(model.enhancer).__name__ == value
+    elif field == "parameters":
+        # Convolutions between inner layers grow with the square of the width, the others with it.
+        assert sum(p.numel() for p in model.enhancer.parameters()) == pytest.approx(value, rel=0.2)
+    else:
+        assert getattr(model, field) == value
+    assert set(model.loss(images())) == {"loss_rec"} | ({"loss_tv"} if model.tv_weight else set())
 
 
 @pytest.fixture

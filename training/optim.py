@@ -14,6 +14,8 @@ from torch import nn
 from llie_preproc.errors import require
 from llie_preproc.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
+_PARTS = {"enhancer", "discriminator"}
+
 
 @OPTIMIZERS.register_module(name="AdamP")
 def adamp(params: Any, **options: Any) -> torch.optim.Optimizer:
@@ -50,10 +52,11 @@ class MethodOptimWrapperConstructor:
 
     ``optim_wrapper = dict(constructor='llie_preproc.MethodOptimWrapperConstructor', enhancer=dict(...),
     discriminator=dict(...))``, each an ordinary ``optim_wrapper`` config. The parts are those of
-    :meth:`~training.methods.base.TrainingMethod.optimised`. A method of one part gets one plain wrapper.
+    :meth:`~training.methods.base.TrainingMethod.optimised`; a config of a part that the method leaves out is not used,
+    so leaving it out is one line. A method of one part gets one plain wrapper.
 
     Raises:
-        ValueError: The configs are not those of the method's parts.
+        ValueError: A part of the method has no config, or a config is of no part.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -66,7 +69,7 @@ class MethodOptimWrapperConstructor:
         """Build the wrappers for ``model``."""
         method: Any = model.module if is_model_wrapper(model) else model
         parts = method.optimised()
-        if set(parts) != set(self.configs):
+        if set(parts) - set(self.configs) or set(self.configs) - _PARTS:
             raise ValueError(
                 f"{type(method).__name__} trains {sorted(parts)}, the optim_wrapper configures {sorted(self.configs)}"
             )
