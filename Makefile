@@ -7,7 +7,7 @@ SHARED ?= ../shared/data
 # Threads that spin while they wait make two busy processes on two cores about ten times slower, not twice.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-real test lint bench gpu-check train-psenet mamba-ssm mmcv-ops clean
+.PHONY: demo demo-real test lint bench gpu-check gpu-train train-lol40 train-psenet mamba-ssm mmcv-ops clean
 
 demo: $(STAMP)
 	$(BIN)/llie demo --out demo_output
@@ -54,6 +54,22 @@ mmcv-ops: $(STAMP)
 	$(BIN)/python -m pip install "setuptools>=80,<82" wheel ninja packaging psutil
 	CFLAGS=-g0 MAX_JOBS=$${MAX_JOBS:-2} $(BIN)/python -m pip install --no-build-isolation --no-cache-dir --no-deps \
 	  --no-binary onedl-mmcv --force-reinstall "$$(grep '^onedl-mmcv==' constraints.txt)"
+
+# Every method on 40 pairs of LOL-v1, below an hour on one CPU core. DATA: has lol_v1/our485 and unpaired.
+train-lol40: $(STAMP)
+	$(BIN)/python -m benchmarks.lol_training $(DATA)
+
+# The same at 256x256 on a GPU, then PSENet's full schedule and IAMLUNet by mirror distillation. DATA as above, and
+# sice_part1_256.
+gpu-train: $(STAMP)
+	$(BIN)/python -m benchmarks.lol_training $(DATA) --crop 256 --iterations 1500 --work-dir work_dirs/lol40_gpu
+	$(MAKE) train-psenet DATA=$(DATA)/sice_part1_256 PAIRS=$(DATA)/lol_v1/our485
+	$(BIN)/python -m training.train mm_configs/enhancers/lol40/mirror_iaml_unet.py --resume --amp \
+	  --work-dir work_dirs/iaml_gpu --cfg-options model.enhancer.width=32 model.enhancer.depth=4 \
+	  train_dataloader.dataset.low=$(DATA)/lol_v1/our485/low train_dataloader.dataset.high=$(DATA)/lol_v1/our485/high \
+	  val_dataloader.dataset.low=$(DATA)/lol_v1/our485/low val_dataloader.dataset.high=$(DATA)/lol_v1/our485/high \
+	  train_dataloader.dataset.transforms.0.size=256 train_cfg.max_iters=10000 train_cfg.val_interval=1000 \
+	  param_scheduler.1.end=10000
 
 $(STAMP): pyproject.toml setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -2,11 +2,17 @@
 
 import numpy as np
 import pytest
+
+pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+
 import torch
+import training_runs
+from safetensors.torch import load_file
 
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.ops import scan_backends, selective_scan_2d
 from llie_preproc.registry import enhancer_classes
+from training.train import main
 
 pytestmark = [
     pytest.mark.gpu,
@@ -87,3 +93,16 @@ def test_a_training_step_on_cuda():
     image = torch.rand(4, 3, 64, 64, device="cuda")
     sum(model.loss(image).values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("options", [[], ["--amp"]], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("method", training_runs.METHODS)
+def test_every_method_trains_on_the_device_and_resumes(tmp_path, method, options):
+    training_runs.make_pictures(tmp_path)
+    config = str(training_runs.write_config(tmp_path, method))
+    work = tmp_path / "work"
+    for last in (["--cfg-options", "train_cfg.max_epochs=1"], ["--resume"]):
+        assert main([config, "--work-dir", str(work), *options, *last]) == 0
+    assert {p.stem for p in work.glob("*.pth")} == {f"epoch_{n}" for n in (2, 3)}
+    exported = load_file(work / "enhancer.safetensors")
+    assert all(value.isfinite().all() for value in exported.values())

@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 
 import torch
+from ablations import ablation_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
@@ -20,18 +21,11 @@ from llie_preproc import build_enhancer
 from llie_preproc.registry import DATASETS, MODELS
 from training.losses.mirror import cosine_loss, illumination_weight, luminance, mirror_loss, standardise
 from training.methods.mirror import MirrorDistillation
-from training.train import main
+from training.train import main, parse_args
 
 TERMS = ["loss_mse", "loss_ssim", "loss_mirror"]
 LOSSES = {"mse": {"type": "llie_preproc.MSELoss"}, "ssim": {"type": "llie_preproc.SSIMLoss"}}
-# Table IV: what each row changes in the config.
-ROWS = {
-    1: ["model.losses.ssim", "model.mirror"],
-    2: ["model.mirror"],
-    3: "cosine",
-    4: "standardised",
-    5: "illumination",
-}
+ROWS = {int(name[0]): options for name, options in ablation_rows("IAML, Table IV").items()}
 
 
 def images(count=2, height=32, width=24, seed=0):
@@ -310,12 +304,11 @@ def config(name="iaml_lolv1", **options):
 
 @pytest.mark.parametrize("row", ROWS)
 def test_the_rows_of_table_iv_are_changes_of_one_line(row):
-    change = ROWS[row]
-    options = {"model.mirror": change} if isinstance(change, str) else dict.fromkeys(change)
+    options = parse_args(["config.py", "--cfg-options", *ROWS[row].split()]).cfg_options
     model = MODELS.build(config(**options).model)
     terms = apart(model).loss(images(), samples())
-    expected = {1: TERMS[:1], 2: TERMS[:2]}.get(row, TERMS)
-    assert list(terms) == expected
+    assert list(terms) == {1: TERMS[:1], 2: TERMS[:2]}.get(row, TERMS)
+    assert model.mirror == {3: "cosine", 4: "standardised", 5: "illumination"}.get(row)
     assert (model.teacher_decoder is None) == (row < 3)
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from PIL import Image
 from scipy.ndimage import uniform_filter
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
 from llie_preproc import build_enhancer
@@ -200,3 +201,9 @@ def test_a_run_trains_validates_exports_and_resumes(config, tmp_path):
     assert "resumed epoch: 2" in logs
     assert logs.count("iqa/psnr") >= 3
     assert not list(work.rglob("*.tmp"))
+    events = EventAccumulator(str(next(work.rglob("events.out.tfevents.*")).parent))
+    events.Reload()
+    assert {"loss", "loss_tv", "lr", "iqa/psnr"} <= set(events.Tags()["scalars"])
+    # Input, enhanced and reference side by side.
+    shown = [events.Images(f"val/{i}") for i in range(4)]
+    assert all((image.width, image.height) == (3 * 48, 40) for images in shown for image in images)

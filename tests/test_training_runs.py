@@ -33,6 +33,11 @@ def pictures(tmp_path_factory):
     return root
 
 
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch):
+    monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
+
+
 def weights(work):
     """Everything that a run ends with: method and enhancer."""
     state = torch.load(saved_checkpoints(work)[-1], weights_only=False)["state_dict"]
@@ -73,7 +78,8 @@ def test_an_interrupted_run_ends_with_the_same_weights(pictures, tmp_path, metho
 
 
 def environment():
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"}
+    path = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"
+    return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
 
 
 @pytest.mark.slow
