@@ -33,7 +33,7 @@ WEIGHTS_DIR = Path(__file__).parent / "weights"
 _CONTAINERS = ("state_dict", "params_ema", "params", "model")
 _PREFIXES = ("module.", "model.", "enhancer.")
 # What torch.load raises on damaged bytes and on files of other kinds.
-_DAMAGE = (RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError, AssertionError, struct.error)
+DAMAGE = (RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError, AssertionError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def _decode(path: Path) -> Any:
             "'enhancer.safetensors', which lies beside it; of another file that you trust, save the state dict alone "
             "(torch.save(checkpoint['state_dict'], path)) and load that."
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = (str(error).splitlines() or [""])[0]
         raise CheckpointError(f"{path} is no readable checkpoint ({type(error).__name__}: {reason})") from error
 

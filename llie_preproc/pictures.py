@@ -151,14 +151,19 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     return (height, width) if orientation in (5, 6, 7, 8) else (width, height)
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file's name is that of a picture: a known suffix, and no dot in front (macOS leaves ``._a.png``)."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
 def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Picture files below ``folder``, sorted by path.
+    """Picture files below ``folder``, sorted by path, by :func:`is_picture`.
 
     Raises:
         FileNotFoundError: No such folder, or no picture in it.
     """
     root = Path(folder).expanduser()
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = sorted(p for p in root.rglob("*") if is_picture(p) and p.is_file())
     if not files:
         raise FileNotFoundError(f"no pictures below {root}" if root.is_dir() else f"no folder {root}")
     return files

@@ -17,7 +17,15 @@ from PIL import Image, ImageOps
 
 from llie_preproc.checkpoints import atomic_write
 from llie_preproc.errors import ImageError
-from llie_preproc.pictures import Picture, convert_depth, decode_picture, full_scale, read_picture, write_picture
+from llie_preproc.pictures import (
+    Picture,
+    convert_depth,
+    decode_picture,
+    full_scale,
+    picture_files,
+    read_picture,
+    write_picture,
+)
 
 # Pillow warns of what it finds damaged.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -61,6 +69,20 @@ def saved(image: Image.Image, file_format: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
+
+
+def test_files_that_begin_with_a_dot_are_no_pictures(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpg", "sub/c.tif", "._b.PNG", "sub/._c.tif", ".png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"any")
+    assert [path.relative_to(tmp_path).as_posix() for path in picture_files(tmp_path)] == [
+        "a.jpg",
+        "b.PNG",
+        "sub/c.tif",
+    ]
+    (tmp_path / "sub" / "c.tif").unlink()
+    with pytest.raises(FileNotFoundError, match="no pictures below"):
+        picture_files(tmp_path / "sub")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -39,6 +39,14 @@ METHODS = {
         {"type": "llie_preproc.SupervisedTraining", "enhancer": _NETWORK, "losses": _L1, "ema": 0.9},
         _PAIRS | _CROP,
     ),
+    "stochastic_depth": (
+        {
+            "type": "llie_preproc.SupervisedTraining",
+            "enhancer": {"type": "SemiLLIE", "width": 8, "groups": 1, "states": 4, "drop_path": 0.5},
+            "losses": _L1,
+        },
+        _PAIRS | {"size": (16, 16)},
+    ),
     "mirror": (
         {"type": "llie_preproc.MirrorDistillation", "enhancer": _NETWORK, "losses": _L1, "momentum": 0.9},
         _PAIRS | _CROP,

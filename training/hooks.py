@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +14,20 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
-from mmengine.optim import ReduceOnPlateauLR
+from mmengine.optim import OptimWrapper, OptimWrapperDict, ReduceOnPlateauLR
 from mmengine.runner import Runner
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llie_preproc.checkpoints import atomic_write, save_state_dict
+from llie_preproc.checkpoints import DAMAGE, atomic_write, save_state_dict
 from llie_preproc.errors import CheckpointError
 from llie_preproc.registry import HOOKS, PARAM_SCHEDULERS
 
 from .feature_encoders import FeatureEncoder
 from .randomness import begin_iteration, end_iteration
+
+_ALONE = "Weights of an enhancer alone belong into model.enhancer.checkpoint"
 
 
 @PARAM_SCHEDULERS.register_module()
@@ -43,7 +48,8 @@ class TrainLossPlateauLR(ReduceOnPlateauLR):
         hub = MessageHub.get_current_instance()
         if "train/loss" not in hub.log_scalars:
             return super().step()
-        iterations = max(1, hub.get_info("epoch_length", 1))
+        # As MMEngine's own hook, which each Runner has, tells.
+        iterations = hub.get_info("max_iters") // hub.get_info("max_epochs")
         return super().step({"loss": float(hub.get_scalar("train/loss").mean(iterations))})
 
 
@@ -58,22 +64,15 @@ class ExportEnhancer(Hook):
 
     priority = "VERY_LOW"
 
-    def before_train(self, runner: Runner) -> None:
-        """Tell schedules how long an epoch is."""
-        runner.message_hub.update_info("epoch_length", len(runner.train_dataloader))
-
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Export the current weights; called on rank 0."""
         method = training_method(runner)
-        export_enhancer(method.evaluated, runner, "enhancer")
-        if method.evaluated is not method.enhancer:
-            export_enhancer(method.enhancer, runner, "student")
-
-
-def export_enhancer(enhancer: nn.Module, runner: Runner, name: str) -> None:
-    """Write ``name.safetensors`` into the work folder."""
-    metadata = {"enhancer": type(enhancer).__name__, "iterations": str(runner.iter + 1)}
-    save_state_dict(enhancer.state_dict(), Path(runner.work_dir) / f"{name}.safetensors", metadata)
+        metadata = {"enhancer": type(method.enhancer).__name__, "iterations": str(checkpoint["meta"]["iter"])}
+        networks = {"enhancer": method.evaluated, "student": method.enhancer}
+        if method.evaluated is method.enhancer:
+            del networks["student"]
+        for name, network in networks.items():
+            save_state_dict(network.state_dict(), Path(runner.work_dir) / f"{name}.safetensors", metadata)
 
 
 def training_method(runner: Runner) -> Any:
@@ -130,7 +129,7 @@ class EnhancedSamples(Hook):
             columns = [image, sample.enhanced * 255, *([sample.target] if "target" in sample else [])]
             picture = torch.cat([self._column(c, sample.enhanced.shape[-2:]) for c in columns], dim=2)
             pixels = picture.byte().permute(1, 2, 0).numpy()
-            runner.visualizer.add_image(f"val/{self._shown}", pixels, runner.iter)
+            runner.visualizer.add_image(f"val_{self._shown}", pixels, runner.iter)
             self._shown += 1
 
     def _column(self, image: Tensor, size: Sequence[int]) -> Tensor:
@@ -161,9 +160,17 @@ class AtomicCheckpointHook(CheckpointHook):
     Writes are atomic; an old checkpoint goes only after the new one is on disk. Frozen feature encoders, which may be
     hundreds of times larger than the enhancer and never change, are left out; what a method needs beside its weights
     is put in. On loading, a checkpoint of another network or method is refused.
+
+    Arguments are those of MMEngine's ``CheckpointHook``.
+
+    Raises:
+        TypeError: Another argument, which MMEngine would find only when it saves.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        known = {*inspect.signature(CheckpointHook).parameters, *inspect.signature(Runner.save_checkpoint).parameters}
+        if unknown := set(kwargs) - known:
+            raise TypeError(f"AtomicCheckpointHook has no {', '.join(map(repr, sorted(unknown)))}")
         kwargs.setdefault("backend_args", {"backend": "AtomicLocalBackend"})
         # Kept from MMEngine, which would remove before it saves.
         self._keep: int = kwargs.pop("max_keep_ckpts", -1)
@@ -176,6 +183,7 @@ class AtomicCheckpointHook(CheckpointHook):
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(encoders)}
         checkpoint["method"] = method.training_state()
+        checkpoint["optimizers"] = optimizer_names(runner.optim_wrapper)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check the names and shapes, add this run's encoders, give the method its state.
@@ -195,7 +203,7 @@ class AtomicCheckpointHook(CheckpointHook):
             raise CheckpointError(
                 f"the checkpoint is not of this run's enhancer and method ({type(method.enhancer).__name__}, "
                 f"{type(method).__name__}): {len(wrong)} tensors are missing, unknown or of another shape ({named}). "
-                "Weights of an enhancer alone belong into model.enhancer.checkpoint"
+                f"{_ALONE}"
             )
         state.update({k: v for k, v in own.items() if k.startswith(encoders)})
         if runner.cfg.get("resume"):
@@ -213,6 +221,33 @@ def encoder_prefixes(method: nn.Module) -> tuple[str, ...]:
     # Losses may share an encoder, which then has several names.
     modules = method.named_modules(remove_duplicate=False)
     return tuple(f"{name}." for name, module in modules if isinstance(module, FeatureEncoder))
+
+
+def optimizer_names(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, str]:
+    """The class of each part's optimiser, by the part."""
+    parts = dict(optim_wrapper.items()) if isinstance(optim_wrapper, OptimWrapperDict) else {"enhancer": optim_wrapper}
+    return {name: type(part.optimizer).__name__ for name, part in parts.items()}
+
+
+def read_run(path: str | Path) -> dict[str, Any]:
+    """Read the checkpoint of a run by PyTorch's restricted unpickler, which runs no code of the file.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: Damaged, of another kind, or with objects that could run code.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"load_from: no file {path}")
+    allowed = getattr(mmengine_checkpoint, "get_torch_safe_globals", list)()
+    try:
+        with torch.serialization.safe_globals(allowed):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, *DAMAGE) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(f"{path} is damaged, unsafe or no checkpoint of a run ({reason}). {_ALONE}") from error
+    if not isinstance(checkpoint, dict) or not {"meta", "state_dict", "method"} <= set(checkpoint):
+        raise CheckpointError(f"{path} is no checkpoint of a run of this package. {_ALONE}")
+    return checkpoint
 
 
 def saved_checkpoints(folder: str | Path) -> list[Path]:

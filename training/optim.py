@@ -42,7 +42,8 @@ class AutocastOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast on the device of ``model``."""
         device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+        # Without the cache of cast weights: a network may run without gradient first, and would cache them so.
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16, cache_enabled=False):
             yield
 
 

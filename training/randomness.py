@@ -11,7 +11,8 @@ import random
 import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 # The seed of the running iteration, which all ranks have alike; empty outside of one.
 _shared: list[int] = []
@@ -54,3 +55,31 @@ def sample_uniform(number: int, draws: int = 1) -> Tensor:
         # Another for the next call in this iteration.
         _shared[0] = derive_seed(_shared[0])
     return torch.rand(number * world, draws, generator=generator)[get_rank() :: world]
+
+
+class SharedStochasticDepth(nn.Module):
+    """Stochastic depth (Huang et al., ECCV 2016) by :func:`sample_uniform`: whole samples are zeroed in training.
+
+    Args:
+        p: Probability with which a sample is zeroed; the others are divided by ``1 - p``.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any ``(N, ...)``."""
+        if not self.training or not self.p:
+            return x
+        kept = (sample_uniform(len(x)).flatten() >= self.p).to(x)
+        return x * (kept / (1 - self.p)).view(-1, *[1] * (x.ndim - 1))
+
+
+def share_stochastic_depth(module: nn.Module) -> None:
+    """Let torchvision's stochastic depth in ``module`` draw what one process with the whole batch would."""
+    for name, child in module.named_children():
+        if isinstance(child, StochasticDepth):
+            setattr(module, name, SharedStochasticDepth(child.p))
+        else:
+            share_stochastic_depth(child)

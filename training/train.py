@@ -6,7 +6,6 @@ import argparse
 import difflib
 import inspect
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from mmengine.runner import Runner
 
 from llie_preproc.errors import CheckpointError
 
-from .hooks import saved_checkpoints
+from .hooks import optimizer_names, read_run, saved_checkpoints
 
 _AMP = "llie_preproc.AutocastOptimWrapper"
 _CONSTRUCTOR = "llie_preproc.MethodOptimWrapperConstructor"
 # What a wrong config, data folder or checkpoint raises while the run is built.
-_REFUSALS = (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, SyntaxError)
+_REFUSALS = (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, SyntaxError, NameError)
 _RUNNER_KEYS = {*inspect.signature(Runner).parameters, "model_wrapper_cfg", "find_unused_parameters", "sync_bn"}
+_ENV_KEYS = {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -41,15 +41,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the training that the command line describes; returns its exit status."""
-    args = parse_args(argv)
     try:
+        args = parse_args(argv)
         runner = build_runner(args)
     except _REFUSALS as error:
         return _refuse(error)
     try:
         runner.train()
-    except CheckpointError as error:
-        # Checkpoints to resume or to start from are loaded just before the first step.
+    except ValueError as error:
+        # Checkpoints are loaded just before the first step, in which the method meets its first batch.
+        if runner.iter:
+            raise
         return _refuse(error)
     return 0
 
@@ -57,31 +59,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_runner(args: argparse.Namespace) -> Runner:
     """The Runner of a command line, with everything that can be wrong before the first step built and checked."""
     cfg = Config.fromfile(args.config)
+    check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
     check_names(cfg)
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
-    if args.resume and (saved := saved_checkpoints(cfg.work_dir)):
-        cfg.load_from, cfg.resume = str(saved[-1]), True
-    if cfg.get("load_from"):
-        check_readable(cfg.load_from)
-    check_optimizers(cfg.get("optim_wrapper", {}))
+    checkpoint = _starting_point(cfg, args.resume)
     cfg.launcher = args.launcher
     if args.launcher != "none":
         cfg.setdefault("model_wrapper_cfg", dict(type="llie_preproc.MethodDataParallel"))
         _join_without_gpu()
     if args.amp:
         _autocast(cfg.optim_wrapper)
+    for evaluator in ("val_evaluator", "test_evaluator"):
+        # With a key 'metrics' MMEngine would take a metric's config for that of a whole evaluator.
+        if isinstance(cfg.get(evaluator), dict):
+            cfg[evaluator] = [cfg[evaluator]]
     runner = Runner.from_cfg(cfg)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    for loop in (runner.train_loop, runner.val_loop):
-        dataset: Any = getattr(getattr(loop, "dataloader", None), "dataset", None)
-        if hasattr(dataset, "check"):
-            dataset.check()
+    if cfg.get("resume") and (names := optimizer_names(runner.optim_wrapper)) != checkpoint.get("optimizers"):
+        raise CheckpointError(f"{cfg.load_from} is of optimizers {checkpoint.get('optimizers')}, this run has {names}")
+    if runner.param_schedulers is not None and not cfg.get("auto_scale_lr"):
+        runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    _check_data(runner)
     return runner
 
 
+def check_options(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Raise for options over a config that would change nothing.
+
+    Raises:
+        ValueError: A name that only the config file itself uses, or None for an entry that is not there.
+    """
+    for path, value in options.items():
+        *parents, leaf = path.split(".")
+        if not parents and leaf not in _RUNNER_KEYS:
+            raise ValueError(f"{leaf!r} is read by nothing once the config is loaded: set the keys that it went into")
+        parent = cfg
+        for name in parents:
+            parent = parent.get(name) if isinstance(parent, Mapping | Config) else None
+        if value is None and isinstance(parent, Mapping) and leaf not in parent:
+            raise ValueError(f"{path}=None leaves nothing out: there are {', '.join(map(repr, parent))}")
+
+
 def check_names(cfg: Config) -> None:
-    """Raise for a top-level name that looks like a misspelt one of the Runner's: it would be ignored.
+    """Raise for a name that looks like a misspelt one of the Runner's: it would be ignored.
 
     Raises:
         ValueError: There is one; the message has the likely name.
@@ -90,24 +111,11 @@ def check_names(cfg: Config) -> None:
         likely = difflib.get_close_matches(name, _RUNNER_KEYS, n=1, cutoff=0.85)
         if likely:
             raise ValueError(f"the config has {name!r}, which nothing reads; is {likely[0]!r} meant?")
-
-
-def check_readable(path: str) -> None:
-    """Raise unless a local file to start from can be the checkpoint of a run.
-
-    Raises:
-        FileNotFoundError: No such file.
-        CheckpointError: Damaged, or of another kind.
-    """
-    if "://" in path:
-        return
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"load_from: no file {path}")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(
-            f"load_from: {path} is not of this run's enhancer and method, but damaged or no checkpoint of a run; the "
-            "weights of an enhancer alone belong into model.enhancer.checkpoint"
-        )
+    if unknown := set(cfg.get("env_cfg", {})) - _ENV_KEYS:
+        raise ValueError(f"env_cfg has {sorted(unknown)}, which nothing reads; it takes {sorted(_ENV_KEYS)}")
+    if cfg.get("randomness", {}).get("diff_rank_seed"):
+        raise ValueError("randomness.diff_rank_seed is of no use: each iteration seeds each rank differently")
+    check_optimizers(cfg.get("optim_wrapper", {}))
 
 
 def check_optimizers(optim_wrapper: Mapping) -> None:
@@ -117,6 +125,42 @@ def check_optimizers(optim_wrapper: Mapping) -> None:
             raise KeyError(f"no optimizer {value['type']!r} is registered")
         if key != "optimizer" and isinstance(value, Mapping):
             check_optimizers(value)
+
+
+def _starting_point(cfg: Config, resume: bool) -> dict[str, Any]:
+    """The checkpoint that the run starts from, which ``cfg`` then names; none: empty."""
+    saved = saved_checkpoints(cfg.work_dir)
+    if resume and saved:
+        cfg.load_from, cfg.resume = str(saved[-1]), True
+    elif saved and not cfg.get("resume"):
+        raise ValueError(
+            f"{cfg.work_dir} has checkpoints of an earlier run, {saved[-1].name} the last: go on with --resume, or "
+            "choose another --work-dir"
+        )
+    if not cfg.get("load_from") or "://" in cfg.load_from:
+        return {}
+    checkpoint = read_run(cfg.load_from)
+    if cfg.get("resume"):
+        # Of before the samplers are built, which the seed orders.
+        cfg.setdefault("randomness", {})["seed"] = checkpoint["meta"]["seed"]
+    return checkpoint
+
+
+def _check_data(runner: Runner) -> None:
+    loader = runner.train_loop.dataloader
+    if not len(loader):
+        raise ValueError(
+            f"the training set of {len(loader.dataset)} gives no batch of {loader.batch_size} for each process: take a "
+            "smaller batch, or drop_last=False"
+        )
+    _check_set(loader.dataset, batched=loader.batch_size > 1)
+    if runner.val_loop is not None:
+        _check_set(runner.val_loop.dataloader.dataset)
+
+
+def _check_set(dataset: Any, **options: bool) -> None:
+    if hasattr(dataset, "check"):
+        dataset.check(**options)
 
 
 def _autocast(optim_wrapper: Any) -> None:

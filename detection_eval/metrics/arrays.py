@@ -12,6 +12,8 @@ from llie_preproc.pictures import convert_depth, read_picture
 
 # MATLAB's rgb2gray, to the digits that it computes with.
 _RGB2GRAY = np.array([0.298936, 0.587043, 0.114021])
+# A network overshoots by less; levels of 0 to 255, even of a dark picture, and normalised inputs by more.
+_OVERSHOOT = 0.5
 
 
 def read_levels(path: str | os.PathLike[str]) -> Tensor:
@@ -24,15 +26,29 @@ def to_unit(image: Tensor) -> Tensor:
     """Float32 RGB in [0, 1], clamped, of a ``(3, H, W)`` picture that is uint8 or floating in [0, 1].
 
     Raises:
-        ValueError: Another shape, or another dtype.
+        ValueError: Another shape or dtype, values that are not finite, or that leave [0, 1] by more than 0.5: those
+            are of another range, and no overshoot.
     """
-    if image.ndim != 3 or image.shape[0] != 3:
+    if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
         raise ValueError(f"a picture must be (3, H, W), got {tuple(image.shape)}")
     if image.dtype == torch.uint8:
         return image.float() / 255
     if not image.is_floating_point():
         raise ValueError(f"a picture must be uint8, or floating in [0, 1], got {image.dtype}")
-    return image.float().clamp(0, 1)
+    unit = image.float()
+    _check_range(unit)
+    return unit.clamp(0, 1)
+
+
+def _check_range(unit: Tensor) -> None:
+    low, high = torch.stack(torch.aminmax(unit)).tolist()
+    if not np.isfinite([low, high]).all():
+        raise ValueError("a picture holds values that are not finite (NaN or infinity)")
+    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+        raise ValueError(
+            f"a floating picture must be in [0, 1] (an overshoot of {_OVERSHOOT} is clamped), got [{low:.4g}, "
+            f"{high:.4g}]: divide levels by 255, and clamp what a network overshoots further"
+        )
 
 
 def to_bytes(image: Tensor) -> np.ndarray:

@@ -27,12 +27,19 @@ def eme(image: Tensor, block: int = 8, log: str = "ln") -> float:
         ValueError: Another ``log``, or a block that is smaller than a pixel or larger than the picture.
     """
     grey = to_grey(image)
-    if log not in _LOGS:
-        raise ValueError(f"log must be one of {sorted(_LOGS)}, got {log!r}")
-    if not 1 <= block <= min(grey.shape):
-        raise ValueError(f"block must be at least 1 and fit into the picture of {grey.shape}, got {block}")
+    check_eme(block, log)
+    if block > min(grey.shape):
+        raise ValueError(f"EME's block must fit into the picture of {grey.shape}, got {block}")
     rows, columns = (n // block for n in grey.shape)
     blocks = grey[: rows * block, : columns * block].reshape(rows, block, columns, block)
     low, high = blocks.min(axis=(1, 3)), blocks.max(axis=(1, 3))
     ratio = np.divide(high, low, out=np.ones_like(high), where=low > 0)
     return float(20 * _LOGS[log](ratio).mean())
+
+
+def check_eme(block: int, log: str) -> None:
+    """Raise ``ValueError`` for what :func:`eme` takes for no picture."""
+    if log not in _LOGS:
+        raise ValueError(f"EME's log must be one of {sorted(_LOGS)}, got {log!r}")
+    if block < 1:
+        raise ValueError(f"EME's block must be at least 1, got {block}")

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,9 +19,11 @@ from torch import Tensor, nn
 
 from llie_preproc.checkpoints import read_state_dict
 from llie_preproc.errors import CheckpointError, require
+from llie_preproc.pictures import picture_size
 
-from .arrays import to_bytes
+from .arrays import read_levels, to_bytes
 
+_BATCH = 8
 TRUNK = "pt_inception-2015-12-05-6726825d.pth of pytorch-fid and torch-fidelity"
 
 
@@ -53,6 +59,27 @@ def inception_features(image: Tensor, network: nn.Module) -> np.ndarray:
     """
     levels = torch.from_numpy(to_bytes(image)).permute(2, 0, 1)[None].to(image.device)
     return network.to(image.device)(levels)[0][0].cpu().numpy()
+
+
+@torch.no_grad()
+def folder_features(files: Sequence[Path], network: nn.Module) -> np.ndarray:
+    """``(N, 2048)`` float32: :func:`inception_features` of picture files, those of a size together, sorted by size.
+
+    Args:
+        files: Pictures.
+        network: From :func:`read_inception`; it stays on its device.
+
+    Raises:
+        ImageError: A file is no picture, or damaged.
+    """
+    device = next(network.parameters()).device
+    found = [np.empty((0, 2048), np.float32)]
+    for _, group in groupby(sorted((picture_size(path), path) for path in files), key=itemgetter(0)):
+        equal = [path for _, path in group]
+        for start in range(0, len(equal), _BATCH):
+            levels = torch.stack([read_levels(path) for path in equal[start : start + _BATCH]])
+            found.append(network(levels.to(device))[0].cpu().numpy())
+    return np.concatenate(found)
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,18 +61,35 @@ class ImageQuality(BaseMetric):
         return self._suite.describe()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Score a batch."""
+        """Score a batch.
+
+        Raises:
+            ValueError: A picture is absent, too small, of another shape, or not in [0, 1]; it is named by ``img_path``.
+        """
         inputs = data_batch["inputs"] if self._suite.needed("image") else [None] * len(data_samples)
         for image, sample in zip(inputs, data_samples, strict=True):
-            self.results.append(self._suite.score(sample["enhanced"], sample.get("target"), image))
+            name = str(sample.get("img_path", f"picture {len(self.results)}"))
+            try:
+                added = self._suite.score(sample["enhanced"], sample.get("target"), image)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            self.results.append((name, added))
 
-    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
-        """Mean over images; FID over the set."""
+    def evaluate(self, size: int) -> dict[str, float]:
+        """As ``BaseMetric`` has it. FID's reference folder is read at the first evaluation, each process a share."""
+        self._suite.prepare()
+        return super().evaluate(size)
+
+    def compute_metrics(self, results: list[tuple[str, dict[str, Any]]]) -> dict[str, float]:
+        """Mean over images, of those that a metric is defined for; FID over the set."""
+        names, added = [name for name, _ in results], [each for _, each in results]
         if not self._described:
             variants = "\n".join(f"  {name}: {text}" for name, text in self.describe().items())
             print_log(f"Image quality over {len(results)} images:\n{variants}", logger="current")
             self._described = True
-        return self._suite.summarise(results)
+        for metric, text in self._suite.undefined(added, names).items():
+            print_log(f"{metric}: {text}", logger="current", level=logging.WARNING)
+        return self._suite.summarise(added)
 
 
 def image_quality(enhanced: Tensor, target: Tensor) -> dict[str, float]:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.dist import all_gather_object, get_dist_info
 from torch import Tensor, nn
 
 from llie_preproc.errors import require
 from llie_preproc.pictures import picture_files
 
-from .arrays import read_levels
-from .eme import eme
+from .eme import check_eme, eme
 from .fid import TRUNK as FID_TRUNK
-from .fid import frechet_distance, inception_features, read_inception
+from .fid import folder_features, frechet_distance, inception_features, read_inception
 from .fsim import fsim_bands, fsimc
 from .gt_mean import match_mean
 from .loe import lightness_order_error
@@ -30,6 +32,8 @@ from .sre import sre
 from .ssim import ssim, ssim_piq, ssim_skimage
 
 PathLike = str | os.PathLike[str]
+# Names of pictures that are printed.
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,11 @@ class QualitySettings:
     gt_mean: bool = False
 
 
+def _defined_mean(scores: Sequence[float]) -> float:
+    defined = [x for x in scores if not math.isnan(x)]
+    return float(np.mean(defined)) if defined else math.nan
+
+
 @dataclass(frozen=True)
 class Meter:
     """A metric at work.
@@ -65,14 +74,14 @@ class Meter:
         layout: How a value is printed, with its name and unit.
         score: What one picture adds, of ``enhanced`` alone or of ``enhanced`` and the picture that ``beside`` names.
         beside: ``'target'``, ``'image'`` (the input), or empty.
-        summary: One value of all that was added.
+        summary: One value of all that was added; by default the mean of those that are defined.
     """
 
     description: str
     layout: str
     score: Callable[..., Any]
     beside: str = ""
-    summary: Callable[[Sequence[Any]], float] = lambda scores: float(np.mean(scores))
+    summary: Callable[[Sequence[Any]], float] = _defined_mean
 
 
 class QualitySuite:
@@ -128,8 +137,36 @@ class QualitySuite:
             added[name] = meter.score(enhanced, other) if meter.beside else meter.score(enhanced)
         return added
 
+    def prepare(self) -> None:
+        """What takes all processes: where there are several, each calls it before one calls :meth:`summarise`.
+
+        Raises:
+            ValueError: A picture of ``fid_reference`` cannot be read, in any process.
+        """
+        for meter in self.meters.values():
+            if isinstance(meter.summary, _FidFolder):
+                meter.summary.prepare()
+
+    def undefined(self, added: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, str]:
+        """Which pictures a metric is not defined for (NaN), in words, by its key; those that are for all are left out.
+
+        Args:
+            added: What :meth:`score` gave for all pictures.
+            names: Their names.
+        """
+        found = {}
+        for metric in self.meters:
+            of = [
+                n for n, a in zip(names, added, strict=True) if isinstance(a[metric], float) and math.isnan(a[metric])
+            ]
+            if of:
+                more = f" and {len(of) - _SHOWN} more" if len(of) > _SHOWN else ""
+                rest = "the mean is over the others" if len(of) < len(added) else "there is no mean"
+                found[metric] = f"undefined for {len(of)} of {len(added)}, {rest}: {', '.join(of[:_SHOWN])}{more}"
+        return found
+
     def summarise(self, added: Sequence[dict[str, Any]]) -> dict[str, float]:
-        """One value a metric of what :meth:`score` gave for all pictures."""
+        """One value a metric of what :meth:`score` gave for all pictures, without those it is not defined for."""
         return {name: meter.summary([each[name] for each in added]) for name, meter in self.meters.items()}
 
     def line(self, values: dict[str, float]) -> str:
@@ -194,22 +231,35 @@ def _fid_pairs(added: Sequence[np.ndarray]) -> float:
 
 
 class _FidFolder:
-    """FID against a folder, whose features are computed once, when first needed."""
+    """FID against a folder, whose features are computed once, when first needed, by each process for its share."""
 
     def __init__(self, folder: PathLike, network: nn.Module) -> None:
         self._files, self._network = picture_files(folder), network
         self._reference: np.ndarray | None = None
 
-    def __call__(self, added: Sequence[np.ndarray]) -> float:
+    def prepare(self) -> np.ndarray:
         if self._reference is None:
-            device = next(self._network.parameters()).device
-            pictures = (read_levels(path).to(device) for path in self._files)
-            self._reference = np.stack([inception_features(x, self._network) for x in pictures])
-        return frechet_distance(np.stack(added), self._reference)
+            rank, processes = get_dist_info()
+            shares = all_gather_object(self._share(self._files[rank::processes]))
+            # Raised only now, and by all: a process that stops alone leaves the others waiting.
+            if failed := [share for share in shares if isinstance(share, str)]:
+                raise ValueError(f"fid_reference: {'; '.join(failed)}")
+            self._reference = np.concatenate(shares)
+        return self._reference
+
+    def _share(self, files: Sequence[Path]) -> np.ndarray | str:
+        try:
+            return folder_features(files, self._network)
+        except (OSError, ValueError) as error:
+            return str(error)
+
+    def __call__(self, added: Sequence[np.ndarray]) -> float:
+        return frechet_distance(np.stack(added), self.prepare())
 
 
 def _eme(settings: QualitySettings) -> Meter:
     block, log = settings.eme_block, settings.eme_log
+    check_eme(block, log)
     return Meter(
         f"blocks of {block}x{block}, 20 {log}(max / min) of 8-bit grey, blocks with a 0 add 0; no reference",
         "EME {:.3f}",

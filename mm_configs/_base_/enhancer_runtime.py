@@ -1,7 +1,7 @@
 """What every training of an enhancer shares: logging, checkpoints, seeds. Written for loops that count epochs.
 
 For ``IterBasedTrainLoop`` override ``default_hooks.checkpoint`` with ``by_epoch=False`` and an interval in iterations,
-and ``log_processor`` with ``by_epoch=False``.
+``default_hooks.logger`` with ``log_metric_by_epoch=False``, and ``log_processor`` with ``by_epoch=False``.
 """
 
 default_scope = "mmengine"

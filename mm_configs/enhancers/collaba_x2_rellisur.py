@@ -74,7 +74,7 @@ optim_wrapper = dict(
 param_scheduler = [dict(type="MultiStepLR", by_epoch=False, milestones=[70_000, 75_000], gamma=0.5)]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=100_000, val_interval=5_000)
 default_hooks = dict(
-    logger=dict(interval=100),
+    logger=dict(interval=100, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=5_000),
 )
 log_processor = dict(by_epoch=False)

@@ -1,7 +1,7 @@
 """PSENet on the 2,002 pictures of SICE part 1: the schedule of the paper (supplement, 7.1).
 
-Set the two roots, here or with ``--cfg-options``: ``data_root`` is searched for pictures, ``val_root`` holds the
-pairs ``low/`` and ``high/``.
+Set the two roots: ``data_root`` is searched for pictures, ``val_root`` holds the pairs ``low/`` and ``high/``. On the
+command line those are ``train_dataloader.dataset.folder``, ``val_dataloader.dataset.low`` and ``.high``.
 """
 
 _base_ = "../_base_/enhancer_runtime.py"

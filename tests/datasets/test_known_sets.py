@@ -1,6 +1,7 @@
 """Each known layout on a made tree: which files pair, and what is said of trees that are not right."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,25 @@ def test_rellisur(tmp_path, scale, duplicates):
         assert np.array_equal(array(item["data_samples"].target_x1), 255 - array(item["inputs"]))
 
 
+@pytest.mark.parametrize("duplicates", [True, False])
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_rellisur_without_the_references_of_the_size_of_the_input(tmp_path, scale, duplicates):
+    rellisur(tmp_path, duplicates)
+    if scale > 1:
+        for folder in tmp_path.glob("*/NLHR*/X1"):
+            shutil.rmtree(folder)
+        with pytest.raises(FileNotFoundError, match="X1"):
+            build("RELLISUR", tmp_path, scale=scale)
+    dataset = build("RELLISUR", tmp_path, scale=scale, target_x1=False)
+    assert_pairs(dataset, 9, scale)
+    assert dataset[0]["data_samples"].keys() == ["target"]
+    extra = next((tmp_path / "Train").glob(f"NLHR*/X{scale}")) / "99999-3.0.png"
+    for folder in tmp_path.glob(f"Train/NLHR*/X{scale}"):
+        save(folder / extra.name, pixels_of(0))
+    with pytest.raises(FileNotFoundError, match=r"1 references have no input: .*99999-3\.0\.png"):
+        build("RELLISUR", tmp_path, scale=scale, target_x1=False)
+
+
 def night_vis_drone(root, folder="VisDrone2019-DET-train"):
     for i in range(3):
         save(root / folder / "images" / f"day{i}.jpg", 255 - pixels_of(i))
@@ -302,6 +322,18 @@ def test_two_references_that_differ_in_the_suffix_only(tmp_path):
     save(tmp_path / "Dataset_Part1/Label/1.png", pixels_of(0))
     with pytest.raises(ValueError, match=r"1\.JPG and .*1\.png"):
         build("SICE", tmp_path)
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_macos_leaves_beside_each_file_is_passed_over(tmp_path, name):
+    make, options, _, _ = TREES[name]
+    make(tmp_path)
+    expected = len(build(name, tmp_path, **options))
+    for path in [p for p in tmp_path.rglob("*") if p.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    dataset = build(name, tmp_path, **options)
+    assert len(dataset) == expected
+    dataset.check()
 
 
 def test_a_misspelt_option_is_an_error(tmp_path):

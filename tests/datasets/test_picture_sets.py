@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from made_trees import enlarged, pixels_of, save, save_pair
 from PIL import Image
@@ -178,6 +178,12 @@ def test_pairs_of_folders_and_their_names(folders):
     (folders / "names.txt").write_text("sub/8.png\n")
     with pytest.raises(FileNotFoundError, match=r"names\.txt: sub/8\.png"):
         paired(folders, names=str(folders / "names.txt"))
+    with pytest.raises(FileNotFoundError, match=r"^names must be a list, or a text file .* no file .*/none\.txt$"):
+        paired(folders, names=folders / "none.txt")
+    with pytest.raises(FileNotFoundError, match=r"^names must be .* no file sub/1\.png$"):
+        paired(folders, names="sub/1.png")
+    with pytest.raises(FileNotFoundError, match=r"sub/1, sub/9, sub/3\.jpg; did you mean sub/1\.png, sub/3\.png\?"):
+        paired(folders, names=["sub/1", "sub/9", "sub/3.jpg", "."])
     with pytest.raises(ValueError, match="scale"):
         PairedFolders(str(folders / "low"), str(folders / "high"), scale=0)
     (folders / "high" / "sub" / "2.png").unlink()
@@ -255,6 +261,92 @@ def test_the_check_names_pairs_of_other_sizes_whatever_the_resizing(folders):
 def test_the_check_names_files_that_are_no_pictures(folders):
     (folders / "night" / "2.png").write_bytes(b"nothing")
     assert "2.png" in check_message(UnpairedFolder(str(folders / "night")))
+
+
+def batch_message(dataset):
+    dataset.check()
+    with pytest.raises(ValueError, match="crop or resize them, or use a batch size of 1") as error:
+        dataset.check(batched=True)
+    return str(error.value)
+
+
+def test_a_batch_needs_one_size(folders):
+    paired(folders).check(batched=True)
+    save_pair(folders / "low" / "sub" / "7.png", folders / "high" / "sub" / "7.png", 7, scale=2)
+    save(folders / "low" / "sub" / "8.png", pixels_of(8, 14, 11))
+    save(folders / "high" / "sub" / "8.png", pixels_of(8, 28, 22))
+    message = batch_message(paired(folders))
+    assert re.search(r"image \S*low/sub/0\.png comes out as 12x10 and \S*low/sub/8\.png as 14x11: crop", message)
+    assert "9x8" in batch_message(paired(folders, transforms=[PairedResize(factor=0.75)]))
+    for options in (
+        {"size": 8},
+        {"transforms": [PairedRandomCrop((9, 8))]},
+        {"transforms": [RandomFlip(), PairedResize((9, 8))]},
+        {"transforms": [RandomDihedral(), PairedRandomCrop((9, 8))]},
+        {"names": ["sub/0.png", "sub/7.png"]},
+        # Nobody knows what it makes of them.
+        {"transforms": [lambda pictures: pictures]},
+    ):
+        paired(folders, **options).check(batched=True)
+
+
+def test_turned_pictures_that_are_not_square_have_two_sizes(folders):
+    turned = paired(folders, names=["sub/0.png"], transforms=[RandomDihedral()])
+    assert re.search(r"image \S*/0\.png comes out as 12x10 and as 10x12: crop", batch_message(turned))
+    assert {turned[Draw(0, seed)]["inputs"].shape[1:] for seed in range(20)} == {(10, 12), (12, 10)}
+    crop = PairedRandomCrop((9, 8))
+    assert "9x8 and" in batch_message(paired(folders, transforms=[crop, RandomDihedral()]))
+    paired(folders, transforms=[PairedRandomCrop(8), RandomDihedral()]).check(batched=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(7, 9), st.integers(7, 9)), min_size=1, max_size=3),
+    steps=st.lists(
+        st.sampled_from([PairedRandomCrop((7, 6)), PairedResize(factor=0.9), PairedResize((8, 7)), RandomDihedral()]),
+        max_size=2,
+    ),
+)
+def test_the_sizes_by_headers_are_those_of_the_items(tmp_path_factory, sizes, steps):
+    folder = tmp_path_factory.mktemp("sizes")
+    for i, (width, height) in enumerate(sizes):
+        save(folder / f"{i}.png", pixels_of(i, width, height))
+    dataset = UnpairedFolder(str(folder), transforms=steps)
+    try:
+        expected = set(dataset.output_sizes()["image"])
+    except ValueError:
+        # Smaller than the crop.
+        reject()
+    # A draw that turns, or does not, is missed by all with a chance of 2 ** -12.
+    items = (dataset[Draw(i, seed)]["inputs"] for i in range(len(sizes)) for seed in range(12))
+    assert {(item.shape[2], item.shape[1]) for item in items} == expected
+
+
+def test_a_batch_of_combined_sets_needs_one_size(folders):
+    cropped = [paired(folders, transforms=[PairedRandomCrop(edge)]) for edge in (8, 7)]
+    ConcatenatedSets([cropped[0], cropped[0]]).check(batched=True)
+    assert "8x8" in batch_message(ConcatenatedSets(cropped))
+    # Inputs of one size, references of two.
+    night = PairedFolders(str(folders / "night"), str(folders / "night"), transforms=[PairedRandomCrop(8)])
+    assert re.search(r"target .* 16x16 and .* 8x8", batch_message(ConcatenatedSets([cropped[0], night])))
+    # Pairs and unpaired pictures are not stacked with each other.
+    unpaired = UnpairedFolder(str(folders / "night"))
+    SemiSupervisedSet(cropped[0], unpaired).check(batched=True)
+    SemiSupervisedSet(ConcatenatedSets([cropped[0]]), ConcatenatedSets([unpaired])).check(batched=True)
+    assert "7x7" in batch_message(SemiSupervisedSet(ConcatenatedSets(cropped), unpaired))
+    save(folders / "night" / "9.png", pixels_of(9, 15, 14))
+    message = batch_message(SemiSupervisedSet(cropped[0], UnpairedFolder(str(folders / "night"))))
+    assert re.search(r"unpaired \S*night/0\.png comes out as 14x14 and \S*night/9\.png as 15x14", message)
+
+
+def test_other_peoples_sets_within_are_checked_by_their_own_rules():
+    class Other(list):
+        def check(self):
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        ConcatenatedSets([Other([1])]).check(batched=True)
+    ConcatenatedSets([[1]]).check(batched=True)
 
 
 ROWS = {

@@ -14,7 +14,7 @@ from made_trees import pixels_of, save
 from scipy import stats
 
 from llie_preproc.registry import TRANSFORMS
-from training.datasets import Draw, LowLightSynthesis, PairedRandomCrop, SynthesisedPairs
+from training.datasets import Draw, LOLv1, LowLightSynthesis, PairedRandomCrop, SynthesisedPairs
 from training.datasets.synthesis import linear_to_srgb, sensor_noise, srgb_to_linear
 
 ALL_BYTES = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16).expand(3, 16, 16)
@@ -107,11 +107,31 @@ def test_the_defaults_make_day_pictures_dark_and_noisy():
     assert all(m.std() > 0.3 for m in made)
 
 
+def test_levels_of_made_and_real_dark_pictures(shared_data):
+    """The figures of docs/datasets.md: medians, over pictures, of the median over a picture's pixels and channels.
+
+    Of every sixth row and column, as the noise of pixels is independent.
+    """
+    torch.manual_seed(0)
+    pairs = LOLv1(shared_data / "lol_v1")
+    assert len(pairs) == 48
+    items = [pairs[i] for i in range(len(pairs))]
+    real = [item["inputs"].float().median() for item in items]
+    made = [
+        LowLightSynthesis()(item["data_samples"].target[:, ::6, ::6]).float().median()
+        for item in items
+        for _ in range(20)
+    ]
+    assert np.median(real) == 12
+    assert np.median(made) == pytest.approx(18, abs=1)
+
+
 def test_pairs_made_of_a_folder(tmp_path):
     for i in range(3):
         save(tmp_path / f"{i}.png", pixels_of(i))
     dataset = SynthesisedPairs(str(tmp_path), transforms=[PairedRandomCrop(6)])
-    dataset.check()
+    dataset.check(batched=True)
+    assert dataset.output_sizes().keys() == {"image", "target"}
     first, again, other = dataset[Draw(1, 4)], dataset[Draw(1, 4)], dataset[Draw(1, 5)]
     assert torch.equal(first["inputs"], again["inputs"])
     assert not torch.equal(first["inputs"], other["inputs"])
@@ -134,10 +154,18 @@ def test_pairs_made_of_a_folder(tmp_path):
         {"read_noise": (-1.0, 2.0)},
         {"gamma": (1.0, math.inf)},
         {"gamma": (math.nan, 1.0)},
+        {"exposure": 0.1},
+        {"exposure": (0.1,)},
+        {"exposure": None},
+        {"electrons": (1.0, 2.0, 3.0)},
+        {"read_noise": ("low", "high")},
+        {"gamma": ([1.0], 2.0)},
     ],
 )
 def test_ranges_that_make_no_sense(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
+    with pytest.raises(
+        ValueError, match=rf"{next(iter(options))} must be a range \(low, high\), 0 <=? low <= high, got"
+    ):
         LowLightSynthesis(**options)
 
 

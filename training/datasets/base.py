@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -16,7 +17,6 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from llie_preproc.errors import ImageError
 from llie_preproc.pictures import convert_depth, picture_size, read_picture
 from llie_preproc.registry import TRANSFORMS
 
@@ -25,6 +25,10 @@ from .samplers import seeded_by
 Pictures = dict[str, Tensor]
 """``image`` and its references (``target``, ``target_x1``): ``(3, H, W)`` uint8 RGB, references a whole number times
 as large as ``image``."""
+
+Sizes = dict[str, dict[tuple[int, int], Path]]
+"""By field (``image``, ``target``), the sizes ``(width, height)`` of pictures after the transforms, each with a file
+that comes out so."""
 
 _SHOWN = 3
 
@@ -60,7 +64,34 @@ class Layout:
     keep: Callable[[Path], bool] = every
 
 
-class PictureSet(Dataset):
+class CheckedSet(Dataset):
+    """A set that knows the sizes of its pictures without decoding them."""
+
+    def output_sizes(self) -> Sizes:
+        """The sizes that items can have. A field is absent where a transform does not say what it makes of a size.
+
+        Raises:
+            ValueError: Pictures that cannot be used, by name.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define output_sizes")
+
+    def check(self, batched: bool = False) -> None:
+        """Read the header of every picture (nothing is decoded) and compare sizes.
+
+        Args:
+            batched: Pictures are going to be stacked, so each field must have one size.
+
+        Raises:
+            ValueError: A header cannot be read, a reference is not its scale times as large as its input, or a picture
+                is smaller than the crop that it meets: the first few are named with their sizes, and the number of
+                them. With ``batched``, two files and their sizes where sizes differ after the transforms.
+        """
+        sizes = self.output_sizes()
+        if batched:
+            _require_one_size(sizes)
+
+
+class PictureSet(CheckedSet):
     """The pictures of a layout, with their references.
 
     An item is ``dict(inputs, data_samples)``: ``inputs`` ``(3, H, W)`` uint8 RGB, ``data_samples.img_path`` and each
@@ -77,7 +108,7 @@ class PictureSet(Dataset):
 
     Raises:
         FileNotFoundError: A picture without its reference or a reference without a picture, the files named; or a
-            name that is not there.
+            name, or the list of names, that is not there.
         ValueError: No picture is left, or a size that is not positive.
     """
 
@@ -91,6 +122,8 @@ class PictureSet(Dataset):
         self.size = None if size is None else edges(size)
         self.scales = dict(layout.scales or {})
         self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in transforms]
+        if wrong := [t for t in self.transforms if not callable(t)]:
+            raise TypeError(f"transforms are configs (dict(type=...)) or callables, got {wrong[0]!r}")
         chosen = layout.inputs if names is None else _named(layout, names)
         entries = [{"image": p, **layout.references_of(p)} for p in chosen]
         _require_references(entries)
@@ -117,54 +150,64 @@ class PictureSet(Dataset):
             "data_samples": BaseDataElement(metainfo={"img_path": str(entry["image"])}, **pictures),
         }
 
-    def check(self) -> None:
-        """Read the header of every picture (nothing is decoded) and compare sizes.
-
-        Raises:
-            ValueError: A header cannot be read, a reference is not its scale times as large as its input, or a picture
-                is smaller than the crop that it meets. The first few are named with their sizes, and the number of
-                them.
-        """
+    def output_sizes(self) -> Sizes:
+        """The sizes of ``image`` and of the references, by the headers of all files."""
         size_of = functools.lru_cache(maxsize=None)(picture_size)
-        problems = [p for entry in self.entries if (p := self._problem(entry, size_of))]
+        found: Sizes = {}
+        problems = []
+        for entry in self.entries:
+            try:
+                sizes = self._output_sizes_of(entry, size_of)
+            except (OSError, ValueError) as error:
+                problems.append(str(error))
+                continue
+            for (field, path), (width, height) in itertools.product(entry.items(), sizes):
+                scale = self.scales.get(field, 1)
+                found.setdefault(field, {}).setdefault((scale * width, scale * height), path)
         if problems:
             more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
             raise ValueError(
                 f"{len(problems)} of {len(self)} pictures cannot be used: {'; '.join(problems[:_SHOWN])}{more}"
             )
+        return found
 
-    def _problem(self, entry: Mapping[str, Path], size_of: Callable[[Path], tuple[int, int]]) -> str | None:
-        try:
-            sizes = {field: size_of(path) for field, path in entry.items()}
-        except (ImageError, OSError) as error:
-            return str(error)
-        if mismatch := self._mismatch(entry, sizes):
-            return mismatch
-        size = self.size or sizes["image"]
+    def _output_sizes_of(
+        self, entry: Mapping[str, Path], size_of: Callable[[Path], tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """The sizes that the input can come out with; none where a transform does not say.
+
+        Raises:
+            OSError: No such file.
+            ValueError: A header cannot be read, the sizes do not agree, or one is too small for a transform.
+        """
+        stored = {field: size_of(path) for field, path in entry.items()}
+        self._require_scales(entry, stored)
+        sizes = [self.size or stored["image"]]
         for transform in self.transforms:
+            output_size = getattr(transform, "output_size", None)
+            if output_size is None:
+                return []
             try:
-                size = getattr(transform, "output_size", _unchanged)(*size)
+                sizes = list(dict.fromkeys(new for size in sizes for new in _listed(output_size(*size))))
             except ValueError as error:
-                return f"{entry['image']}: {error}"
-        return None
+                raise ValueError(f"{entry['image']}: {error}") from error
+        return sizes
 
-    def _mismatch(self, entry: Mapping[str, Path], sizes: Mapping[str, tuple[int, int]]) -> str | None:
-        """What is wrong with the sizes ``(width, height)`` of the references."""
+    def _require_scales(self, entry: Mapping[str, Path], sizes: Mapping[str, tuple[int, int]]) -> None:
+        """Raise ValueError unless the sizes ``(width, height)`` of the references are as their scales say."""
         width, height = sizes["image"]
         for field, size in sizes.items():
             scale = self.scales.get(field, 1)
             if size != (scale * width, scale * height):
-                return (
+                raise ValueError(
                     f"{entry['image']} is {width}x{height} and its {field} {entry[field]} {size[0]}x{size[1]}, "
                     f"expected {scale * width}x{scale * height}"
                 )
-        return None
 
     def _load(self, entry: Mapping[str, Path]) -> Pictures:
         read = {path: load_tensor(path) for path in set(entry.values())}
         sizes = {field: (read[path].shape[2], read[path].shape[1]) for field, path in entry.items()}
-        if mismatch := self._mismatch(entry, sizes):
-            raise ValueError(mismatch)
+        self._require_scales(entry, sizes)
         return {field: self._resize(read[path], field) for field, path in entry.items()}
 
     def _resize(self, picture: Tensor, field: str) -> Tensor:
@@ -200,8 +243,20 @@ def edges(size: int | Sequence[int]) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-def _unchanged(width: int, height: int) -> tuple[int, int]:
-    return width, height
+def _listed(size: Sequence[Any]) -> list[tuple[int, int]]:
+    """The sizes of an ``output_size``: one ``(width, height)``, or a list of those that may be drawn."""
+    return [tuple(s) for s in (size if isinstance(size[0], Sequence) else [size])]
+
+
+def _require_one_size(sizes: Sizes) -> None:
+    for field, found in sizes.items():
+        if len(found) > 1:
+            (first, path), (second, other) = list(found.items())[:2]
+            raise ValueError(
+                f"pictures of a batch must have one size, but {field} {path} comes out as {first[0]}x{first[1]} and "
+                f"{f'{other} ' if other != path else ''}as {second[0]}x{second[1]}: crop or resize them, or use a "
+                "batch size of 1"
+            )
 
 
 def _named(layout: Layout, names: Sequence[str] | str | os.PathLike[str]) -> list[Path]:
@@ -209,15 +264,37 @@ def _named(layout: Layout, names: Sequence[str] | str | os.PathLike[str]) -> lis
     where = f"below {layout.base}"
     if isinstance(names, (str, os.PathLike)):
         where += f", listed in {names}"
-        names = [line.strip() for line in Path(names).expanduser().read_text().splitlines()]
+        names = _lines(Path(names).expanduser())
     there = {path.relative_to(layout.base).as_posix(): path for path in layout.inputs}
     wanted = [name for name in names if name]
     if not wanted:
         raise ValueError(f"no names are given {where}")
     if missing := [name for name in wanted if name not in there]:
-        shown = ", ".join(missing[:_SHOWN])
-        raise FileNotFoundError(f"{len(missing)} of {len(wanted)} names are no pictures {where}: {shown}")
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(wanted)} names are no pictures {where}: {', '.join(missing[:_SHOWN])}"
+            + _other_suffixes(missing, there)
+        )
     return [there[name] for name in wanted]
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FileNotFoundError(f"names must be a list, or a text file with one name a line: there is no file {path}")
+    return [line.strip() for line in path.read_text().splitlines()]
+
+
+def _other_suffixes(missing: Iterable[str], there: Iterable[str]) -> str:
+    """A hint at the first names that are there with another suffix."""
+    by_stem = {_stem(name): name for name in there}
+    # A dot need not begin a suffix: 00266-3.0 is a whole name.
+    stems = [next((s for s in (name, _stem(name)) if s in by_stem), None) for name in missing]
+    meant = [by_stem[stem] for stem in stems if stem is not None]
+    return f"; did you mean {', '.join(meant[:_SHOWN])}?" if meant else ""
+
+
+def _stem(name: str) -> str:
+    """A relative name without its suffix."""
+    return name.removesuffix(PurePosixPath(name).suffix)
 
 
 def _require_references(entries: Iterable[Mapping[str, Path]]) -> None:

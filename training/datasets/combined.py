@@ -14,11 +14,12 @@ from torch.utils.data import Dataset
 
 from llie_preproc.registry import DATASETS, TRANSFORMS
 
+from .base import CheckedSet, Sizes
 from .samplers import Draw, seeded_by
 
 
 @DATASETS.register_module()
-class ConcatenatedSets(Dataset):
+class ConcatenatedSets(CheckedSet):
     """Sets one after the other; MMEngine's ``ConcatDataset`` with draws.
 
     Args:
@@ -44,13 +45,17 @@ class ConcatenatedSets(Dataset):
         local = index - (self.ends[part - 1] if part else 0)
         return self.datasets[part][index.at(local) if isinstance(index, Draw) else local]
 
-    def check(self) -> None:
-        """:meth:`PictureSet.check <training.datasets.base.PictureSet.check>` of each part."""
-        _check(*self.datasets)
+    def output_sizes(self) -> Sizes:
+        """Those of all parts together, as a batch may hold pictures of any of them."""
+        sizes: Sizes = {}
+        for dataset in self.datasets:
+            for field, found in _sizes_of(dataset).items():
+                sizes[field] = sizes.get(field, {}) | found
+        return sizes
 
 
 @DATASETS.register_module()
-class SemiSupervisedSet(Dataset):
+class SemiSupervisedSet(CheckedSet):
     """A pair and a picture without reference at a time (Semi-LLIE).
 
     As long as the unpaired set; item i holds its picture i and a pair drawn uniformly, so pairs come in another order
@@ -92,16 +97,19 @@ class SemiSupervisedSet(Dataset):
         sample.set_data({"unpaired": weak, "strong": strong})
         return {"inputs": pair["inputs"], "data_samples": sample}
 
-    def check(self) -> None:
-        """:meth:`PictureSet.check <training.datasets.base.PictureSet.check>` of both parts."""
-        _check(self.paired, self.unpaired)
+    def output_sizes(self) -> Sizes:
+        """Those of the pairs, and ``unpaired`` by itself, as its pictures make a batch of their own."""
+        return {**_sizes_of(self.paired), "unpaired": _sizes_of(self.unpaired).get("image", {})}
 
 
 def _built(dataset: dict | Dataset) -> Any:
     return DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
 
 
-def _check(*datasets: Any) -> None:
-    for dataset in datasets:
-        if hasattr(dataset, "check"):
-            dataset.check()
+def _sizes_of(dataset: Any) -> Sizes:
+    """The sizes of a set that knows them; another's check is made all the same, if it has one."""
+    if hasattr(dataset, "output_sizes"):
+        return dataset.output_sizes()
+    if hasattr(dataset, "check"):
+        dataset.check()
+    return {}

@@ -126,7 +126,7 @@ class RELLISUR(PictureSet):
     """RELLISUR: dark low-resolution pictures and normal ones of one, two and four times the size (Aakerberg, 2021).
 
     3,610, 215 and 425 pairs, inputs of 625x625. Items also have ``data_samples.target_x1``, the reference at the size
-    of the input, of the same crop.
+    of the input, of the same crop, which CollaBA's illumination term needs.
 
     Layout: ``{Train,Val,Test}/LLLR``, with ``NLHR-Duplicates/X{1,2,4}`` of the same names (``00266-3.0.png``), or
     without it ``NLHR/X{1,2,4}`` by the number of the scene (``00266.png``).
@@ -135,11 +135,19 @@ class RELLISUR(PictureSet):
         root: Of the set.
         split: ``'train'``, ``'val'`` or ``'test'``.
         scale: 1, 2 or 4.
+        target_x1: False leaves that field out, and the folder ``X1`` need not be there (unless ``scale`` is 1).
         **options: Of :class:`~training.datasets.base.PictureSet`; names are relative to ``LLLR``.
     """
 
-    def __init__(self, root: str | os.PathLike[str], split: str = "train", scale: int = 2, **options: Any) -> None:
-        super().__init__(layouts.rellisur(root, split, scale), **options)
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        scale: int = 2,
+        target_x1: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(layouts.rellisur(root, split, scale, target_x1), **options)
 
 
 @DATASETS.register_module()

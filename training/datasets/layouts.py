@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llie_preproc.pictures import SUFFIXES, picture_files
+from llie_preproc.pictures import is_picture, picture_files
 
 from .base import Layout
 
@@ -62,8 +62,10 @@ def sice(root: Folder, part: int, exposures: str) -> Layout:
     of_sequence = by_stem(labels)
     # The middle one of an odd number is neither too dark nor too bright.
     halves: dict[Path, str] = {}
-    for folder in sorted({p.parent for p in inputs}):
-        sequence = [p for p in inputs if p.parent == folder]
+    sequences: dict[Path, list[Path]] = {}
+    for path in inputs:
+        sequences.setdefault(path.parent, []).append(path)
+    for sequence in sequences.values():
         half = len(sequence) // 2
         halves |= dict.fromkeys(sequence[:half], "under") | dict.fromkeys(sequence[len(sequence) - half :], "over")
     return Layout(
@@ -100,21 +102,26 @@ def exposure_errors(root: Folder, split: str, expert: str, exposures: str | Sequ
     )
 
 
-def rellisur(root: Folder, split: str, scale: int) -> Layout:
+def rellisur(root: Folder, split: str, scale: int, target_x1: bool) -> Layout:
     """``{Train,Val,Test}/LLLR`` and ``NLHR-Duplicates/X{1,2,4}`` of equal names, or ``NLHR/X{1,2,4}`` by scene."""
     part = _one_of("split", split, {"train": "Train", "val": "Val", "test": "Test"})
     _one_of("scale", scale, dict.fromkeys((1, 2, 4)))
-    low, _, _ = folders = find_folders(
-        root, [(f"{part}/LLLR", f"{part}/{kind}/X1", f"{part}/{kind}/X{scale}") for kind in ("NLHR-Duplicates", "NLHR")]
+    folder_of = {"target_x1": "X1", "target": f"X{scale}"} if target_x1 else {"target": f"X{scale}"}
+    low, *folders = find_folders(
+        root,
+        [
+            (f"{part}/LLLR", *(f"{part}/{kind}/{name}" for name in folder_of.values()))
+            for kind in ("NLHR-Duplicates", "NLHR")
+        ],
     )
-    repeated = folders[1].parent.name == "NLHR-Duplicates"
-    fields = {"target_x1": by_stem(folders[1]), "target": by_stem(folders[2])}
+    repeated = folders[0].parent.name == "NLHR-Duplicates"
+    fields = {field: by_stem(folder) for field, folder in zip(folder_of, folders, strict=True)}
 
     def references(path: Path) -> dict[str, Path]:
         scene = _matched(_SCENE_AND_EV, path, "a scene and an exposure value, like 00266-3.0")["scene"]
         return {field: find(path.stem if repeated else scene) for field, find in fields.items()}
 
-    used = sorted({path for folder in folders[1:] for path in picture_files(folder)})
+    used = sorted({path for folder in folders for path in picture_files(folder)})
     return Layout(low, picture_files(low), references, used, {"target": scale})
 
 
@@ -151,7 +158,7 @@ def by_stem(folder: Path) -> Callable[[str], Path]:
         ValueError: Two pictures differ in the suffix only.
     """
     found: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+    for path in sorted(filter(is_picture, folder.iterdir())):
         if path.stem in found:
             raise ValueError(
                 f"{found[path.stem]} and {path} have the same name but for the suffix: which one is meant?"

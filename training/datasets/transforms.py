@@ -1,7 +1,8 @@
 """Geometry for pictures and their references: the same for all, references ``s`` times as large as ``image``.
 
 Each is a callable from ``dict`` to ``dict`` of ``(3, H, W)`` uint8 pictures, of which ``image`` is one, and draws from
-PyTorch's CPU generator. ``output_size(width, height)`` says what becomes of an input of that size.
+PyTorch's CPU generator. ``output_size(width, height)`` says what becomes of an input of that size: ``(width, height)``,
+or a list of such, of which one is drawn.
 """
 
 from __future__ import annotations
@@ -93,9 +94,8 @@ class PairedRandomCrop:
 class RandomDihedral:
     """One of the eight turns and mirrorings of a rectangle, uniformly; four of them exchange width and height."""
 
-    def output_size(self, width: int, height: int) -> tuple[int, int]:
-        """What each edge has at least."""
-        return min(width, height), min(width, height)
+    def output_size(self, width: int, height: int) -> list[tuple[int, int]]:
+        return [(width, height), (height, width)]
 
     def __call__(self, pictures: Pictures) -> Pictures:
         number = int(torch.randint(8, ()))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
@@ -18,8 +18,25 @@ from llie_preproc.inference import build_enhancer, enhance_batch
 from llie_preproc.registry import MODELS
 
 from ..parallel import average_gradients, average_tensors
+from ..randomness import share_stochastic_depth
 
-_BYTES_TO_UNIT = {"type": "mmengine.ImgDataPreprocessor", "mean": [0.0] * 3, "std": [255.0] * 3}
+
+@MODELS.register_module()
+class BytesToUnit(BaseDataPreprocessor):
+    """Moves a batch to the device and brings ``inputs`` from bytes to [0, 1]; nothing is padded.
+
+    In training they become one ``(N, 3, H, W)``; else they stay a list of ``(3, H, W)``, of any sizes.
+
+    Raises:
+        ValueError: In training, inputs of different sizes.
+    """
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Convert a batch of the data loader."""
+        data = self.cast_data(data)
+        if not training:
+            return data | {"inputs": [image.float() / 255 for image in data["inputs"]]}
+        return data | {"inputs": to_batch(data["inputs"])}
 
 
 class TrainingMethod(BaseModel):
@@ -45,8 +62,9 @@ class TrainingMethod(BaseModel):
         ema: float | None = None,
         data_preprocessor: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor or _BYTES_TO_UNIT)
+        super().__init__(data_preprocessor or {"type": "llie_preproc.BytesToUnit"})
         self.enhancer: Any = build_enhancer(enhancer, checkpoint=None)
+        share_stochastic_depth(self.enhancer)
         name = type(self.enhancer).__name__
         if not self.enhancer.capabilities.differentiable:
             raise ValueError(f"{name} cannot be trained: it is not differentiable")
@@ -112,10 +130,9 @@ class TrainingMethod(BaseModel):
             update_average(self.average, self.enhancer, self.ema)
 
     def paired_losses(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Each of ``losses``, weighted, as ``loss_<name>``; in float32 whatever the autocast."""
-        with torch.autocast(output.device.type, enabled=False):
-            pair = output.float(), target.float()
-            return {f"loss_{k}": self.loss_weights[k] * loss(*pair) for k, loss in self.losses.items()}
+        """Each of ``losses``, weighted, as ``loss_<name>``."""
+        pair = output.float(), target.float()
+        return {f"loss_{k}": self.loss_weights[k] * exactly(loss, *pair) for k, loss in self.losses.items()}
 
     def training_state(self) -> dict[str, Any]:
         """What a resumed run needs beside parameters and buffers; kept in checkpoints."""
@@ -123,6 +140,17 @@ class TrainingMethod(BaseModel):
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`training_state` gave."""
+
+
+def exactly(loss: nn.Module, *pictures: Tensor) -> Tensor:
+    """A loss of float32 pictures, in float32 whatever the autocast; but encoders run as autocast says.
+
+    The losses that have one (``encoder``) compare its features in float32 by themselves.
+    """
+    if hasattr(loss, "encoder"):
+        return loss(*pictures)
+    with torch.autocast(pictures[0].device.type, enabled=False):
+        return loss(*pictures)
 
 
 def build_losses(configs: Mapping[str, dict | None]) -> tuple[nn.ModuleDict, dict[str, float]]:
@@ -140,11 +168,19 @@ def stacked(data_samples: Sequence[BaseDataElement], field: str) -> Tensor:
     """
     if not data_samples or any(field not in sample for sample in data_samples):
         raise ValueError(f"this method needs a dataset whose samples have {field!r}: see docs/training.md")
-    pictures = [sample.get(field) for sample in data_samples]
+    return to_batch([sample.get(field) for sample in data_samples])
+
+
+def to_batch(pictures: Sequence[Tensor]) -> Tensor:
+    """Pictures ``(3, H, W)`` uint8 as one batch in [0, 1].
+
+    Raises:
+        ValueError: Their shapes differ.
+    """
     if len({p.shape for p in pictures}) > 1:
         shapes = sorted({tuple(p.shape) for p in pictures})
         raise ValueError(f"pictures of one batch must have one shape, got {shapes}: crop or resize them, or batch 1")
-    return torch.stack(pictures).float() / 255
+    return torch.stack(list(pictures)).float() / 255
 
 
 def frozen_copy(module: Any) -> Any:
@@ -155,8 +191,7 @@ def frozen_copy(module: Any) -> Any:
 @torch.no_grad()
 def update_average(average: nn.Module, source: nn.Module, momentum: float) -> None:
     """``average = momentum * average + (1 - momentum) * source`` for parameters; buffers are copied."""
-    for kept, new in zip(average.parameters(), source.parameters(), strict=True):
-        kept.lerp_(new.to(kept.dtype), 1 - momentum)
+    torch._foreach_lerp_(list(average.parameters()), list(source.parameters()), 1 - momentum)
     for buffer, current in zip(average.buffers(), source.buffers(), strict=True):
         buffer.copy_(current)
 
