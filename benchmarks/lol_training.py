@@ -55,14 +55,17 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
     cfg = relocated(Config.fromfile(CONFIGS / f"{name}.py"), args.data)
     if args.iterations:
         stretch(cfg, args.iterations)
-    text = cfg.pretty_text.replace("size=128", f"size={args.crop}") if args.crop else cfg.pretty_text
+    if args.crop:
+        enlarge(cfg.train_dataloader.dataset, args.crop)
     work.mkdir(parents=True, exist_ok=True)
-    (work / "run.py").write_text(text, encoding="utf-8")
+    (work / "run.py").write_text(cfg.pretty_text, encoding="utf-8")
     command = [sys.executable, "-m", "training.train", str(work / "run.py"), "--work-dir", str(work)]
     threads = {"OMP_NUM_THREADS": str(args.threads), "OMP_WAIT_POLICY": "PASSIVE"}
     start = time.perf_counter()
     with (work / "log.txt").open("w") as log:
-        subprocess.run(command, check=True, env=os.environ | threads, stdout=log, stderr=subprocess.STDOUT)
+        done = subprocess.run(command, env=os.environ | threads, stdout=log, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise SystemExit(f"{name} ended with status {done.returncode}; see {work / 'log.txt'}")
     minutes = (time.perf_counter() - start) / 60
     row = score(name, cfg.model.enhancer, work / "enhancer.safetensors", args.data)
     return row | {"minutes": round(minutes, 1), "iterations": cfg.train_cfg.max_iters, "method": cfg.model.type}
@@ -92,10 +95,23 @@ def relocated(config: Any, data: Path) -> Any:
 
 
 def stretch(config: Config, iterations: int) -> None:
-    """Another number of iterations; the schedule ends with them."""
-    config.train_cfg.max_iters = iterations
-    config.train_cfg.val_interval = iterations
-    config.param_scheduler[-1].end = iterations
+    """Another number of iterations: the warm-up is an eighth of them, and the schedule ends with them."""
+    config.train_cfg.update(max_iters=iterations, val_interval=iterations)
+    warm_up, cosine = config.param_scheduler
+    warm_up.end = cosine.begin = max(1, iterations // 8)
+    cosine.end = iterations
+
+
+def enlarge(dataset: Any, crop: int) -> None:
+    """Another size of the training pictures: of crops, and of pictures resized to a size."""
+    for part in ("paired", "unpaired"):
+        if part in dataset:
+            enlarge(dataset[part], crop)
+    for transform in dataset.get("transforms", []):
+        if "size" in transform:
+            transform.size = crop
+    if dataset.get("size"):
+        dataset.size = (crop, crop)
 
 
 if __name__ == "__main__":

@@ -211,7 +211,8 @@ def _score(
     scores = _Scores({row: [] for row in candidates})
     for name, read in tqdm(items, unit="picture", disable=None):
         try:
-            added = list(_rows(*read(), candidates, suite, device))
+            image, target = read()
+            added = list(_rows(image, target, candidates, suite, device))
         except (OSError, ValueError, torch.OutOfMemoryError) as error:
             reason = str(error)
             scores.failed.append(reason if name in reason else f"{name}: {reason}")

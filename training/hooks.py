@@ -238,7 +238,7 @@ def read_run(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"load_from: no file {path}")
-    allowed = getattr(mmengine_checkpoint, "get_torch_safe_globals", list)()
+    allowed: list = getattr(mmengine_checkpoint, "get_torch_safe_globals", list)()
     try:
         with torch.serialization.safe_globals(allowed):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)

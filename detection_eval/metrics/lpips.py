@@ -40,6 +40,9 @@ class Lpips(nn.Module):
         RuntimeError: A trunk or heads of another network.
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, trunk: dict[str, Tensor], heads: list[Tensor]) -> None:
         super().__init__()
         # Without the last pooling, which nothing follows and small pictures do not survive.

@@ -237,6 +237,15 @@ def test_eme_of_a_flat_picture_is_zero_and_of_two_levels_known():
     assert eme(image) == pytest.approx(20 * math.log(4))
 
 
+def test_values_that_are_no_picture_are_refused(model):
+    good = picture(0, (96, 192)) / 255
+    for metric in (eme, lambda x: niqe(x, model), lambda x: lightness_order_error(x, good)):
+        with pytest.raises(ValueError, match="not finite"):
+            metric(good * torch.nan)
+        with pytest.raises(ValueError, match=r"\[0, 1\].*255"):
+            metric(good * 255)
+
+
 def test_bad_arguments_of_eme_are_named():
     with pytest.raises(ValueError, match=r"block must.*\(40, 50\).*41"):
         eme(picture(0), 41)

@@ -1,6 +1,8 @@
 """Metrics by name, and the MMEngine metric over them."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +14,14 @@ pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
 
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from detection_eval.metrics import (
     ImageQuality,
+    QualitySettings,
     QualitySuite,
     eme,
     frechet_distance,
@@ -33,8 +37,10 @@ from detection_eval.metrics import (
     rmse,
     ssim,
 )
+from detection_eval.metrics.fid import folder_features
 from llie_preproc.errors import MissingExtraError
 from llie_preproc.registry import METRICS
+from training.train import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,7 +138,7 @@ def test_the_variants_are_logged_once(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "library", "cure"),
-    [("fsim", "piq", "metrics"), ("ssim_piq", "piq", "metrics"), ("ssim_skimage", "skimage", "demo")],
+    [("fsim", "piq", "metrics"), ("ssim_piq", "piq", "metrics"), ("ssim_skimage", "skimage", "metrics")],
 )
 def test_an_absent_library_is_named_before_anything_is_scored(monkeypatch, name, library, cure):
     monkeypatch.setitem(sys.modules, library, None)
@@ -159,6 +165,119 @@ def test_bad_settings_are_named(config, match):
 def test_a_misspelt_setting_is_an_error():
     with pytest.raises(TypeError, match="nique_model"):
         METRICS.build(dict(type="llie_preproc.ImageQuality", nique_model="x"))
+
+
+def test_pictures_that_a_metric_is_not_defined_for_are_left_out_and_named(tmp_path, monkeypatch):
+    logged = []
+    module = sys.modules[ImageQuality.__module__]
+    monkeypatch.setattr(module, "print_log", lambda text, **how: logged.append(text))
+    data, samples = batch(3, (96, 192))
+    samples[1].enhanced = torch.full((3, 96, 192), 0.5)
+    for i, sample in enumerate(samples):
+        sample.set_metainfo({"img_path": f"night/{i}.png"})
+    model = niqe_model(tmp_path / "model.npz")
+    found = evaluated((data, samples), metrics=["niqe", "eme"], niqe_model=model)
+    expected = [niqe(samples[i].enhanced, read_niqe_model(model)) for i in (0, 2)]
+    assert found["iqa/niqe"] == pytest.approx(np.mean(expected))
+    assert "niqe: undefined for 1 of 3, the mean is over the others: night/1.png" in logged
+    assert not [text for text in logged if text.startswith("eme")]
+    flat = BaseDataElement(enhanced=samples[1].enhanced)
+    assert np.isnan(evaluated((data, [flat] * 3), metrics="niqe", niqe_model=model)["iqa/niqe"])
+    assert logged[-1] == "niqe: undefined for 3 of 3, there is no mean: picture 0, picture 1, picture 2"
+
+
+def test_a_picture_that_cannot_be_scored_is_named():
+    data, samples = batch(2)
+    samples[1] = BaseDataElement(enhanced=samples[1].enhanced * torch.nan, target=samples[1].target)
+    samples[1].set_metainfo({"img_path": "night/7.png"})
+    with pytest.raises(ValueError, match=r"night/7\.png: .*not finite"):
+        evaluated((data, samples))
+
+
+def test_the_documented_form_is_a_list_of_this_metric():
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\nval_evaluator = (.*?)```", text, re.DOTALL)[1]
+    (form,) = eval(block, {"dict": dict})  # noqa: S307
+    assert form.pop("type") == "llie_preproc.ImageQuality"
+    assert set(form) <= {"metrics", *QualitySettings.__dataclass_fields__}
+    assert set(form["metrics"]) <= set(metric_names())
+
+
+@pytest.mark.parametrize("form", ["list", "dict"])
+def test_niqe_and_loe_run_in_validation(tmp_path, monkeypatch, form):
+    monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
+    for folder in ("low", "high"):
+        (tmp_path / folder).mkdir()
+        pixels = picture(0, (96, 192)).permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / folder / "0.png")
+    pairs = dict(type="llie_preproc.PairedFolders", low=str(tmp_path / "low"), high=str(tmp_path / "high"))
+    loader = dict(batch_size=1, num_workers=0, dataset=pairs)
+    model = str(niqe_model(tmp_path / "model.npz"))
+    metric = dict(type="llie_preproc.ImageQuality", metrics=["niqe", "loe"], niqe_model=model)
+    method = dict(
+        type="llie_preproc.SupervisedTraining",
+        enhancer=dict(type="llie_preproc.IAMLUNet", width=4, depth=2),
+        losses=dict(l1=dict(type="llie_preproc.L1Loss")),
+    )
+    config = Config(
+        dict(
+            default_scope="mmengine",
+            model=method,
+            train_dataloader=dict(loader, sampler=dict(type="llie_preproc.DrawSampler")),
+            val_dataloader=dict(loader, sampler=dict(type="DefaultSampler", shuffle=False)),
+            optim_wrapper=dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=1e-4)),
+            train_cfg=dict(by_epoch=True, max_epochs=1, val_interval=1),
+            val_cfg=dict(),
+            val_evaluator=[metric] if form == "list" else metric,
+        )
+    )
+    config.dump(tmp_path / f"{form}.py")
+    assert main([str(tmp_path / f"{form}.py"), "--work-dir", str(tmp_path / "work")]) == 0
+    (scalars,) = (tmp_path / "work").glob("*/vis_data/scalars.json")
+    last = json.loads(scalars.read_text().splitlines()[-1])
+    assert last["iqa/niqe"] > 0
+    assert last["iqa/loe"] > 0
+
+
+class Averages(torch.nn.Module):
+    """In place of Inception: means of a picture's quarters, and how many pictures it was given at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.batches = []
+
+    def forward(self, levels):
+        self.batches.append(len(levels))
+        means = torch.nn.functional.adaptive_avg_pool2d(levels.float() * self.weight, 2).flatten(1)
+        return (torch.nn.functional.pad(means, (0, 2048 - means.shape[1])),)
+
+
+def test_features_of_a_folder_come_in_batches_and_once_a_run(tmp_path, monkeypatch):
+    network = Averages()
+    monkeypatch.setattr(sys.modules[QualitySuite.__module__], "read_inception", lambda trunk: network)
+    sizes = [(40, 50), (44, 60), *[(40, 50)] * 9]
+    for i, size in enumerate(sizes):
+        Image.fromarray(picture(i, size).permute(1, 2, 0).numpy()).save(tmp_path / f"{i:02d}.png")
+    metric = METRICS.build(dict(type="llie_preproc.ImageQuality", metrics="fid", fid_trunk="x", fid_reference=tmp_path))
+    data, samples = batch(3)
+    expected = [
+        np.stack([inception_features(x, Averages()) for x in pictures])
+        for pictures in ([s.enhanced for s in samples], [picture(i, size) for i, size in enumerate(sizes)])
+    ]
+    for _ in range(2):
+        metric.process(data, [s.to_dict() for s in samples])
+        assert metric.evaluate(3)["iqa/fid"] == pytest.approx(frechet_distance(*expected), rel=1e-5)
+    # Three results; by size eight and two references, and one; three results again.
+    assert network.batches == [1, 1, 1, 8, 2, 1, 1, 1, 1]
+    assert folder_features([], network).shape == (0, 2048)
+
+
+def test_a_damaged_reference_picture_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[QualitySuite.__module__], "read_inception", lambda trunk: Averages())
+    (tmp_path / "1.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"fid_reference: .*1\.png"):
+        evaluated(batch(2), metrics="fid", fid_trunk="x", fid_reference=tmp_path)
 
 
 def test_fid_compares_the_whole_sets(inception_trunk):
@@ -200,7 +319,8 @@ from llie_preproc.registry import METRICS
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
 data, samples = batch(5)
-metric = METRICS.build(dict(type="llie_preproc.ImageQuality", metrics=["psnr", "loe", "fid"], fid_trunk=sys.argv[3]))
+metric = METRICS.build(dict(type="llie_preproc.ImageQuality", metrics=["psnr", "loe", "fid"], fid_trunk=sys.argv[3],
+                           fid_reference=sys.argv[4]))
 evaluator = Evaluator([metric])
 # As the sampler has it: each its share in turn, the first again at the end to make them equal.
 own = [i % 5 for i in range(rank, 6, 2)]
@@ -213,17 +333,23 @@ dist.destroy_process_group()
 
 @pytest.mark.slow
 def test_two_processes_score_as_one(inception_trunk, tmp_path):
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    for i in range(3):
+        Image.fromarray(picture(i + 30).permute(1, 2, 0).numpy()).save(reference / f"{i}.png")
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", _RANK, str(rank), str(tmp_path / "meet"), str(inception_trunk)],
+            [sys.executable, "-W", "ignore", "-c", _RANK, str(rank), str(tmp_path / "meet"),
+             str(inception_trunk), str(reference)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         )
         for rank in range(2)
     ]  # fmt: skip
     outputs = [rank.communicate(timeout=300) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], outputs
-    expected = evaluated(batch(5), metrics=["psnr", "loe", "fid"], fid_trunk=inception_trunk)
+    settings = dict(fid_trunk=inception_trunk, fid_reference=reference)
+    expected = evaluated(batch(5), metrics=["psnr", "loe", "fid"], **settings)
     for out, _ in outputs:
         line = next(x for x in out.splitlines() if x.startswith("found"))
         assert [float.fromhex(x) for x in line.split()[1:]] == [

@@ -133,8 +133,31 @@ def test_bytes_and_unit_floats_score_alike():
 
 def test_the_output_is_clamped():
     target = torch.ones(3, 20, 20)
-    assert psnr(target + 1, target) == math.inf
-    assert rmse(target + 1, target) == 0
+    assert psnr(target + 0.5, target) == math.inf
+    assert rmse(target + 0.5, target) == 0
+    assert rmse(-0.5 * target, 0 * target) == 0
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, ssim_skimage, ssim_piq, fsimc, fsim_bands, rmse, sre, match_mean])
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda x: x * 255, r"in \[0, 1\].*got \[0, 255\]"),
+        # A dark picture's levels, and a picture normalised to [-1, 1].
+        (lambda x: x * 12, r"got \[0, 12\]"),
+        (lambda x: 2 * x - 1, r"got \[-1, 1\]"),
+        (lambda x: x.masked_fill(x == 1, torch.nan), "not finite"),
+        (lambda x: x.masked_fill(x == 0, -torch.inf), "not finite"),
+    ],
+)
+def test_values_that_are_no_picture_are_refused(metric, spoil, match):
+    if metric in (ssim_piq, fsimc):
+        pytest.importorskip("piq", reason="needs the extra 'metrics'")
+    image = picture(0, (20, 20)) / 255
+    image[:, 0, :2] = torch.tensor([0.0, 1.0])
+    for pair in ((spoil(image), image), (image, spoil(image))):
+        with pytest.raises(ValueError, match=match):
+            metric(*pair)
 
 
 def test_matched_mean_undoes_a_gain_that_clips_nothing():
@@ -156,6 +179,7 @@ def test_two_shapes_are_named(metric):
     ("image", "match"),
     [
         (torch.rand(1, 20, 20), r"must be \(3, H, W\), got \(1, 20, 20\)"),
+        (torch.rand(3, 1, 0), r"\(3, 1, 0\)"),
         (torch.zeros(3, 20, 20, dtype=torch.int16), "uint8, or floating.*int16"),
     ],
 )
