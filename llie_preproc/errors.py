@@ -41,14 +41,14 @@ class ExportError(ValueError):
 class MissingExtraError(ImportError):
     """An optional package is absent; the message gives the ``pip install`` line that brings it."""
 
-    def __init__(self, module: str, purpose: str) -> None:
+    def __init__(self, module: str, purpose: str, extra: str | None = None) -> None:
         top = module.split(".")[0]
-        extra = _EXTRAS.get(top)
+        extra = extra or _EXTRAS.get(top)
         cure = f'pip install "llie-preproc[{extra}]"' if extra else f"pip install {top}"
         super().__init__(f"{purpose} needs the package {top!r}, which is not installed: {cure}", name=top)
 
 
-def require(module: str, purpose: str) -> None:
-    """Raise :class:`MissingExtraError` unless the top-level ``module`` is installed."""
+def require(module: str, purpose: str, extra: str | None = None) -> None:
+    """Raise :class:`MissingExtraError` unless the top-level ``module`` is installed; ``extra``: of several the one."""
     if find_spec(module) is None:
-        raise MissingExtraError(module, purpose)
+        raise MissingExtraError(module, purpose, extra)

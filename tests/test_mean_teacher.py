@@ -17,6 +17,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch.nn import functional as F
+from training_runs import apart
 
 from llie_preproc.registry import DATA_SAMPLERS, DATASETS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
 from training.losses.adversarial import discriminator_loss
@@ -76,15 +77,6 @@ def method(**options):
         "discriminator": DISCRIMINATOR,
     }
     return SemiSupervisedMeanTeacher(**chosen | options).train()
-
-
-def apart(model):
-    """The student as after some training: no longer the teacher."""
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for p in model.enhancer.parameters():
-            p += 0.05 * torch.randn(p.shape, generator=generator)
-    return model
 
 
 def wrappers(model, rate=0.01):

@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.ndimage import zoom
 from skimage.color import rgb2gray
 from torch.nn import functional as F
+from training_runs import apart
 
 from llie_preproc import build_enhancer
 from llie_preproc.registry import DATASETS, MODELS
@@ -46,15 +47,6 @@ def method(**options):
     torch.manual_seed(0)
     enhancer = {"type": "llie_preproc.IAMLUNet", "width": 4, "depth": 2}
     return MirrorDistillation(**{"enhancer": enhancer, "losses": LOSSES} | options).train()
-
-
-def apart(model):
-    """The student as after some training: no longer the teacher."""
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for p in model.enhancer.parameters():
-            p += 0.05 * torch.randn(p.shape, generator=generator)
-    return model
 
 
 def gradients(module):

@@ -156,14 +156,15 @@ def test_pictures_that_a_metric_is_not_defined_for_are_named(tmp_path, capsys):
     assert lines[3].endswith("b.png")
 
 
-@pytest.fixture
-def enlarging(tmp_path):
+@pytest.fixture(scope="module")
+def enlarging(tmp_path_factory):
     """Pairs whose references are twice as large, and weights for CollaBA."""
+    root = tmp_path_factory.mktemp("enlarging")
     for folder, size in (("small", (24, 32)), ("large", (48, 64))):
-        (tmp_path / folder).mkdir()
-        Image.fromarray(picture(0, size=size)).save(tmp_path / folder / "a.png")
-    save_state_dict(build_enhancer("CollaBA", None).state_dict(), tmp_path / "collaba.safetensors")
-    return [str(tmp_path / name) for name in ("small", "large", "collaba.safetensors")]
+        (root / folder).mkdir()
+        Image.fromarray(picture(0, size=size)).save(root / folder / "a.png")
+    save_state_dict(build_enhancer("CollaBA", None).state_dict(), root / "collaba.safetensors")
+    return [str(root / name) for name in ("small", "large", "collaba.safetensors")]
 
 
 def test_enhancers_that_enlarge_are_compared_with_larger_references(enlarging, capsys):

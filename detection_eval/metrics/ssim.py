@@ -44,7 +44,7 @@ def ssim_skimage(enhanced: Tensor, target: Tensor) -> float:
     Raises:
         MissingExtraError: scikit-image is not installed.
     """
-    require("skimage", "the metric 'ssim_skimage'")
+    require("skimage", "the metric 'ssim_skimage'", "metrics")
     from skimage.metrics import structural_similarity
 
     unit_pair(enhanced, target, _UNIFORM)

@@ -270,7 +270,7 @@ def _eme(settings: QualitySettings) -> Meter:
 def _fixed(*arguments: Any, library: str | None = None) -> Callable[[QualitySettings], Meter]:
     def build(settings: QualitySettings) -> Meter:
         if library is not None:
-            require(library, f"the metric {arguments[1].split()[0]}")
+            require(library, f"the metric {arguments[1].split()[0]}", "metrics")
         return Meter(*arguments)
 
     return build
