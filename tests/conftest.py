@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,18 @@ if not torch.cuda.is_available():
     # Triton decides when it is imported whether its interpreter runs the kernels.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 from command import llie as llie
+
+
+@pytest.fixture(autouse=True)
+def _the_default_scope_stays():
+    """A Runner sets MMEngine's default scope for the rest of the process."""
+    registry = sys.modules.get("mmengine.registry")
+    before = dict(registry.DefaultScope._instance_dict) if registry else {}
+    yield
+    if registry := sys.modules.get("mmengine.registry"):
+        instances = registry.DefaultScope._instance_dict
+        instances.clear()
+        instances.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -183,7 +183,7 @@ def test_a_step_adds_the_explicit_best_response() -> None:
     data = batch()
     for sample in data["data_samples"]:
         sample.target = torch.zeros_like(sample.target)
-    mean = model.data_preprocessor(data)["inputs"].double().mean()
+    mean = model.data_preprocessor(data, True)["inputs"].double().mean()
     before = model.enhancer.s.detach().clone()
     model.train_step(data, optimiser(model))
     w = gated.w.detach()
@@ -247,7 +247,7 @@ def test_the_best_response_changes_the_update() -> None:
 def test_the_gradient_of_an_attached_fake_is_not_zero_and_of_a_detached_is() -> None:
     model, data = method(), batch()
     target = torch.stack([sample.target for sample in data["data_samples"]]).float() / 255
-    output = model.enhancer(model.data_preprocessor(data)["inputs"])
+    output = model.enhancer(model.data_preprocessor(data, True)["inputs"])
     parameters = list(model.enhancer.parameters())
     sums = []
     for fake in (output, output.detach()):

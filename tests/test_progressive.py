@@ -205,5 +205,5 @@ def test_a_run_trains_validates_exports_and_resumes(config, tmp_path):
     events.Reload()
     assert {"loss", "loss_tv", "lr", "iqa/psnr"} <= set(events.Tags()["scalars"])
     # Input, enhanced and reference side by side.
-    shown = [events.Images(f"val/{i}") for i in range(4)]
+    shown = [events.Images(f"val_{i}") for i in range(4)]
     assert all((image.width, image.height) == (3 * 48, 40) for images in shown for image in images)

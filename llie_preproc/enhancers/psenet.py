@@ -114,9 +114,12 @@ class PSENet(Enhancer):
         quarter = self.narrow2(self.level2(self.down2(half)))
         half = self.to_rgb(self.up1(torch.cat([half, _upsample_to(quarter, half)], dim=1)))
         joined = torch.cat([full, _upsample_to(half, full)], dim=1)
-        # Lower precision would drown the small differences between neighbours, which are all that its smoothness sees.
+        precision = self.last.expand.weight.dtype
+        if joined.dtype == precision:
+            return (self.last(joined) + 1).abs()
+        # Autocast would drown the small differences between neighbours, which are all that the smoothness loss sees.
         with torch.autocast(image.device.type, enabled=False):
-            return (self.last(joined.to(self.last.expand.weight.dtype)) + 1).abs()
+            return (self.last(joined.to(precision)) + 1).abs()
 
     def apply_gamma(self, image: Tensor, gamma: Tensor) -> Tensor:
         """Eq. 6, ``1 - (1 - image)^gamma``, in float32 at least."""

@@ -132,7 +132,7 @@ class TrainingMethod(BaseModel):
     def paired_losses(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Each of ``losses``, weighted, as ``loss_<name>``."""
         pair = output.float(), target.float()
-        return {f"loss_{k}": self.loss_weights[k] * exactly(loss, *pair) for k, loss in self.losses.items()}
+        return {f"loss_{k}": self.loss_weights[k] * _in_float32(loss, *pair) for k, loss in self.losses.items()}
 
     def training_state(self) -> dict[str, Any]:
         """What a resumed run needs beside parameters and buffers; kept in checkpoints."""
@@ -142,15 +142,12 @@ class TrainingMethod(BaseModel):
         """Take back what :meth:`training_state` gave."""
 
 
-def exactly(loss: nn.Module, *pictures: Tensor) -> Tensor:
-    """A loss of float32 pictures, in float32 whatever the autocast; but encoders run as autocast says.
-
-    The losses that have one (``encoder``) compare its features in float32 by themselves.
-    """
+def _in_float32(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:
+    """A loss without autocast, unless it has an encoder, whose features it compares in float32 by itself."""
     if hasattr(loss, "encoder"):
-        return loss(*pictures)
-    with torch.autocast(pictures[0].device.type, enabled=False):
-        return loss(*pictures)
+        return loss(output, target)
+    with torch.autocast(output.device.type, enabled=False):
+        return loss(output, target)
 
 
 def build_losses(configs: Mapping[str, dict | None]) -> tuple[nn.ModuleDict, dict[str, float]]:

@@ -18,7 +18,7 @@ from llie_preproc.registry import MODELS
 
 from ..losses.adversarial import check_kind, discriminator_loss, enhancer_loss
 from .adversarial import discriminator_step, frozen
-from .base import TrainingMethod, averaged_log, build_losses, exactly, part_wrapper, stacked, update_average
+from .base import TrainingMethod, averaged_log, build_losses, part_wrapper, stacked, update_average
 
 
 def ramp_up(time: float, length: float) -> float:
@@ -151,16 +151,18 @@ class SemiSupervisedMeanTeacher(TrainingMethod):
         self.updates += 1
 
     def _unsupervised(self, weak: Tensor, strong: Tensor) -> dict[str, Tensor]:
-        """lambda_1 times the terms of Eq. 8, of float32 pictures."""
+        """lambda_1 times the terms of Eq. 8, in float32 whatever the autocast."""
         factor = self.consistency_factor()
         with torch.no_grad():
             pseudo = self.teacher(weak)
         student = self.enhancer(strong)
-        student, pseudo = student.float(), pseudo.float()
-        losses = {"loss_consistency": factor * F.l1_loss(student, pseudo)}
-        for name, loss in self.contrastive.items():
-            weight = factor * self.contrastive_weights[name]
-            losses[f"loss_{name}"] = weight * exactly(loss, student, pseudo, weak.float())
+        # The differences between student and teacher that count are too small for bfloat16, in the encoder too.
+        with torch.autocast(student.device.type, enabled=False):
+            student, pseudo = student.float(), pseudo.float()
+            losses = {"loss_consistency": factor * F.l1_loss(student, pseudo)}
+            for name, loss in self.contrastive.items():
+                weight = factor * self.contrastive_weights[name]
+                losses[f"loss_{name}"] = weight * loss(student, pseudo, weak.float())
         return losses
 
     def _discrimination(self, real: Tensor, fake: Tensor) -> Tensor:
