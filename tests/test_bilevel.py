@@ -31,6 +31,7 @@ from llie_preproc.enhancers.base import Capabilities, Enhancer
 from llie_preproc.enhancers.collaba import SpectralConv2d
 from llie_preproc.registry import MODELS
 from training.discriminators import PatchDiscriminator, UNetDiscriminator
+from training.hooks import read_run
 from training.losses.perceptual import PerceptualLoss
 from training.methods.bilevel import BilevelAdversarial, best_response_ratio
 from training.optim import AutocastOptimWrapper, MethodOptimWrapperConstructor
@@ -644,7 +645,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(pairs: list
 
     def run(work: str, *flags: str) -> dict[str, Tensor]:
         assert not main([str(path), "--work-dir", str(tmp_path / work), *flags, "--cfg-options", *options])
-        return torch.load(tmp_path / work / "iter_5.pth", weights_only=False)["state_dict"]
+        return read_run(tmp_path / work / "iter_5.pth")["state_dict"]
 
     whole = run("whole")
     (tmp_path / "parts").mkdir()

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from training_runs import apart
 
 from llie_preproc.registry import DATA_SAMPLERS, DATASETS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
+from training.hooks import read_run
 from training.losses.adversarial import discriminator_loss
 from training.losses.contrastive import ContrastiveLoss
 from training.methods.mean_teacher import SemiSupervisedMeanTeacher, ramp_up
@@ -481,4 +482,4 @@ def test_the_shipped_config_trains_and_resumes(lsrw):
     assert set(first) == set(second) == {"enhancer", "student"}
     assert second["enhancer"] != second["student"]
     assert first["enhancer"] != second["enhancer"]
-    assert torch.load(work / "epoch_2.pth", weights_only=False)["state_dict"]["updates"] == 4
+    assert read_run(work / "epoch_2.pth")["state_dict"]["updates"] == 4

@@ -20,6 +20,7 @@ from training_runs import apart
 
 from llie_preproc import build_enhancer
 from llie_preproc.registry import DATASETS, MODELS
+from training.hooks import read_run
 from training.losses.mirror import cosine_loss, illumination_weight, luminance, mirror_loss, standardise
 from training.methods.mirror import MirrorDistillation
 from training.train import main, parse_args
@@ -346,8 +347,8 @@ def test_the_shipped_config_trains_and_resumes(tmp_path):
     work = tmp_path / "work"
     arguments = [str(tmp_path / "config.py"), "--work-dir", str(work)]
     assert main([*arguments, "--cfg-options", "train_cfg.max_epochs=1"]) == 0
-    first = torch.load(work / "epoch_1.pth", weights_only=False)["state_dict"]
+    first = read_run(work / "epoch_1.pth")["state_dict"]
     assert main([*arguments, "--resume"]) == 0
-    second = torch.load(work / "epoch_2.pth", weights_only=False)["state_dict"]
+    second = read_run(work / "epoch_2.pth")["state_dict"]
     assert any(not torch.equal(first[k], second[k]) for k in first if k.startswith("teacher_decoder."))
     assert build_enhancer(dict(cfg.model.enhancer), checkpoint=work / "enhancer.safetensors")

@@ -21,7 +21,7 @@ from training_runs import EPOCHS, METHODS, make_pictures, write_config
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.registry import HOOKS
-from training.hooks import saved_checkpoints
+from training.hooks import read_run, saved_checkpoints
 from training.train import main
 
 REPOSITORY = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def _on_the_cpu(monkeypatch):
 
 def weights(work):
     """Everything that a run ends with: method and enhancer."""
-    state = torch.load(saved_checkpoints(work)[-1], weights_only=False)["state_dict"]
+    state = read_run(saved_checkpoints(work)[-1])["state_dict"]
     return state | {f"exported.{k}": v for k, v in load_file(work / "enhancer.safetensors").items()}
 
 
@@ -136,7 +136,7 @@ def test_two_processes_equal_one(pictures, tmp_path):
 
 def logged_losses(work):
     """The loss of each iteration."""
-    hub = torch.load(saved_checkpoints(work)[-1], weights_only=False)["message_hub"]
+    hub = read_run(saved_checkpoints(work)[-1])["message_hub"]
     return list(hub["log_scalars"]["train/loss"]._log_history)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -64,16 +65,16 @@ class Layout:
     keep: Callable[[Path], bool] = every
 
 
-class CheckedSet(Dataset):
+class CheckedSet(Dataset, ABC):
     """A set that knows the sizes of its pictures without decoding them."""
 
+    @abstractmethod
     def output_sizes(self) -> Sizes:
         """The sizes that items can have. A field is absent where a transform does not say what it makes of a size.
 
         Raises:
             ValueError: Pictures that cannot be used, by name.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define output_sizes")
 
     def check(self, batched: bool = False) -> None:
         """Read the header of every picture (nothing is decoded) and compare sizes.
