@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.logging import MessageHub
+from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, ReduceOnPlateauLR
 from mmengine.runner import Runner
-from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -238,9 +238,8 @@ def read_run(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"load_from: no file {path}")
-    allowed: list = getattr(mmengine_checkpoint, "get_torch_safe_globals", list)()
     try:
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(_logged_types()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, *DAMAGE) as error:
         reason = (str(error).splitlines() or [""])[0]
@@ -248,6 +247,17 @@ def read_run(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"meta", "state_dict", "method"} <= set(checkpoint):
         raise CheckpointError(f"{path} is no checkpoint of a run of this package. {_ALONE}")
     return checkpoint
+
+
+def _logged_types() -> list[Any]:
+    """What MMEngine's message hub, with its numbers and the methods of their buffers, is pickled with.
+
+    PyTorch lets none but these be called, so nothing that ``getattr`` fetches runs.
+    """
+    numpy_core = getattr(np, "_core", None) or np.core
+    numbers = [type(np.dtype(kind)) for kind in (np.uint32, np.int64, np.float32, np.float64)]
+    arrays = [numpy_core.multiarray._reconstruct, numpy_core.multiarray.scalar, np.ndarray, np.dtype]
+    return [HistoryBuffer, getattr, slice, *arrays, *numbers]
 
 
 def saved_checkpoints(folder: str | Path) -> list[Path]:
