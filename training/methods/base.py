@@ -97,7 +97,7 @@ class TrainingMethod(BaseModel):
         """MMEngine's modes: ``'loss'``, ``'predict'`` (clamped, samples with ``enhanced``) and ``'tensor'``.
 
         Args:
-            inputs: ``(N, 3, H, W)`` RGB in [0, 1]; in the other modes a list of ``(3, H, W)`` will do.
+            inputs: ``(N, 3, H, W)`` RGB in [0, 1]; in ``'predict'`` a list of ``(3, H, W)`` of any sizes will do.
             data_samples: One an image; ``'predict'`` returns them with ``enhanced`` ``(3, sH, sW)`` set.
         """
         if mode == "loss":
