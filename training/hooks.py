@@ -68,9 +68,9 @@ class ExportEnhancer(Hook):
         """Export the current weights; called on rank 0."""
         method = training_method(runner)
         metadata = {"enhancer": type(method.enhancer).__name__, "iterations": str(checkpoint["meta"]["iter"])}
-        networks = {"enhancer": method.evaluated, "student": method.enhancer}
-        if method.evaluated is method.enhancer:
-            del networks["student"]
+        networks = {"enhancer": method.evaluated}
+        if method.evaluated is not method.enhancer:
+            networks["student"] = method.enhancer
         for name, network in networks.items():
             save_state_dict(network.state_dict(), Path(runner.work_dir) / f"{name}.safetensors", metadata)
 

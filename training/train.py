@@ -153,7 +153,8 @@ def _check_data(runner: Runner) -> None:
             f"the training set of {len(loader.dataset)} gives no batch of {loader.batch_size} for each process: take a "
             "smaller batch, or drop_last=False"
         )
-    _check_set(loader.dataset, batched=loader.batch_size > 1)
+    # None where a batch sampler of one's own decides.
+    _check_set(loader.dataset, batched=loader.batch_size != 1)
     if runner.val_loop is not None:
         _check_set(runner.val_loop.dataloader.dataset)
 
