@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Sequence
+from importlib import import_module
 
-import numpy as np
-import torch
-from mmengine.config import Config, DictAction
-from tqdm import tqdm
-
-from llie_preproc import build_enhancer, enhance
-from llie_preproc.checkpoints import default_weights
-from llie_preproc.enhancers import Cascade, Enhancer
-from llie_preproc.inference import DEFAULT_WEIGHTS
-from llie_preproc.pictures import paired_files, picture_files
-from llie_preproc.registry import DATASETS
-
-from .metrics import QualitySettings, QualitySuite, metric_names
-from .metrics.arrays import matlab_resize, read_levels
-
-_FAILED, _USAGE = 1, 2
-Pictures = tuple[torch.Tensor, torch.Tensor | None]
-"""The input, ``(3, H, W)`` uint8, and its reference."""
+# Each imports what it needs, so that a missing extra stops none but its own.
+_COMMANDS = {
+    "quality": "detection_eval.quality",
+}
+_USAGE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status: 1 where pictures failed, 2 where nothing could be begun."""
-    parser = argparse.ArgumentParser(prog="python -m detection_eval", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_quality(commands)
-    args = parser.parse_args(argv)
+    """Run the command; returns its exit status: 1 where some of the work failed, 2 where nothing could be begun."""
     try:
+        args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
         return args.run(args)
     except (OSError, ValueError, KeyError, ImportError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
@@ -42,217 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _USAGE
 
 
-def _add_quality(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "quality",
-        help="PSNR, SSIM and other metrics of enhanced pictures",
-        description="Enhance the pictures of LOW and compare them with those of the same name in HIGH: RGB, full size, "
-        "8-bit results, mean over pictures. One line for each checkpoint, after one for the raw input. HIGH may be "
-        "left out where no metric compares with it. For enhancers that enlarge, HIGH's pictures are as many times as "
-        "large, and the raw input is enlarged by bicubic interpolation. A picture that cannot be scored is left out of "
-        "all lines, named at the end, and makes the exit status 1.",
-    )
-    parser.add_argument("low", metavar="LOW", nargs="?")
-    parser.add_argument("high", metavar="HIGH", nargs="?")
-    parser.add_argument(
-        "--config",
-        help="take the pictures of val_dataloader.dataset of this config file in place of LOW and HIGH (SICE, exposure "
-        "errors and others: mm_configs/evaluation), and its model.enhancer, if any, in place of PSENet",
-    )
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
-    parser.add_argument("--enhancer", help="default: PSENet")
-    parser.add_argument("--checkpoint", nargs="+", default=[DEFAULT_WEIGHTS])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--metrics",
-        nargs="+",
-        metavar="NAME",
-        help=f"default: psnr ssim. Of: {' '.join(metric_names())}. Their variants are printed below the table",
-    )
-    parser.add_argument("--niqe-model", metavar="FILE", help="niqe_pris_params.npz, for niqe")
-    parser.add_argument("--lpips-trunk", metavar="FILE", help="alexnet-owt-7be5be79.pth, for lpips")
-    parser.add_argument("--fid-trunk", metavar="FILE", help="pt_inception-2015-12-05-6726825d.pth, for fid")
-    parser.add_argument("--fid-reference", metavar="DIR", help="pictures that fid compares with instead of HIGH's")
-    parser.add_argument("--eme-block", type=int, default=8, metavar="SIDE", help="side of EME's blocks")
-    parser.add_argument("--eme-log", choices=("ln", "log10"), default="ln")
-    parser.add_argument(
-        "--gt-mean", action="store_true", help="match the mean brightness to HIGH's before comparing, and say so"
-    )
-    parser.set_defaults(run=_quality)
-
-
-@dataclass
-class _Scores:
-    """What all pictures added, by row, in the order of ``names``; and what was wrong with the others."""
-
-    rows: dict[str, list[dict[str, Any]]]
-    names: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-
-
-def _quality(args: argparse.Namespace) -> int:
-    _check_device(args.device)
-    settings: dict[str, Any] = {each.name: getattr(args, each.name) for each in fields(QualitySettings)}
-    suite = QualitySuite(args.metrics or ("psnr", "ssim"), **settings)
-    config = _config(args)
-    items = _folder_items(args, suite) if config is None else _set_items(config, args.config)
-    scores = _score(items, _candidates(args, config), suite, args.device)
-    try:
-        if scores.names:
-            _print(scores, suite, described=args.metrics is not None)
-    finally:
-        if scores.failed:
-            total = len(scores.failed) + len(scores.names)
-            print(f"error: {len(scores.failed)} of {total} failed:", *scores.failed, sep="\n  ", file=sys.stderr)
-    return _FAILED if scores.failed else 0
-
-
-def _check_device(name: str) -> None:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from error
-
-
-def _config(args: argparse.Namespace) -> Config | None:
-    if (args.low is None) == (args.config is None):
-        raise ValueError("either LOW, a folder of pictures, or --config must be given")
-    if args.config is None:
-        if args.cfg_options:
-            raise ValueError("--cfg-options are options over --config, which is not given")
-        return None
-    try:
-        config = Config.fromfile(args.config)
-        config.merge_from_dict(args.cfg_options)
-    # What Python files and options over lists raise.
-    except (SyntaxError, NameError, TypeError, AttributeError) as error:
-        raise ValueError(f"{args.config}: {error}") from error
-    return config
-
-
-def _folder_items(args: argparse.Namespace, suite: QualitySuite) -> list[tuple[str, Callable[[], Pictures]]]:
-    """The name of each picture, and what reads it."""
-    if args.high is not None:
-        pairs: Sequence[tuple] = paired_files(args.low, args.high)
-    elif paired := suite.needed("target"):
-        raise ValueError(f"HIGH, the folder of references, must be given for {', '.join(paired)}")
-    else:
-        pairs = [(path, None) for path in picture_files(args.low)]
-
-    def reader(low: Any, high: Any) -> Callable[[], Pictures]:
-        return lambda: (read_levels(low), None if high is None else read_levels(high))
-
-    return [(str(low), reader(low, high)) for low, high in pairs]
-
-
-def _set_items(config: Config, name: str) -> list[tuple[str, Callable[[], Pictures]]]:
-    given = config.get("val_dataloader", {}).get("dataset")
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{name} has no val_dataloader.dataset")
-    try:
-        pictures = DATASETS.build(given)
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"{name}: val_dataloader.dataset: {error}") from error
-
-    def reader(index: int) -> Callable[[], Pictures]:
-        def read() -> Pictures:
-            item = pictures[index]
-            return item["inputs"], item["data_samples"].get("target")
-
-        return read
-
-    entries = getattr(pictures, "entries", None)
-    names = [f"picture {i}" if entries is None else str(entries[i]["image"]) for i in range(len(pictures))]
-    return [(each, reader(i)) for i, each in enumerate(names)]
-
-
-def _candidates(args: argparse.Namespace, config: Config | None) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """The rows of the table: ``(H, W, 3)`` uint8 to ``(s H, s W, 3)``."""
-    given = args.enhancer
-    if given is None:
-        given = dict((config or {}).get("model", {}).get("enhancer", {"type": "PSENet"}))
-        given.pop("checkpoint", None)
-    label = given if isinstance(given, str) else str(given["type"]).removeprefix("llie_preproc.")
-    enhancers = {f"{label}, {each}": _trained(given, each, args.device) for each in args.checkpoint}
-    scale = next(iter(enhancers.values())).scale
-    raw = "raw input" if scale == 1 else f"raw input, bicubic x{scale}"
-    return {raw: lambda pixels: _enlarged(pixels, scale), **{k: _enhancing(v) for k, v in enhancers.items()}}
-
-
-def _trained(given: str | dict[str, Any], checkpoint: str, device: str) -> Enhancer:
-    enhancer = build_enhancer(given, checkpoint, device=device)
-    shipped = default_weights(type(enhancer).__name__) is not None and (isinstance(given, str) or len(given) == 1)
-    # A cascade's members have their own weights.
-    needed = next(enhancer.parameters(), None) is not None and not isinstance(enhancer, Cascade)
-    if checkpoint == DEFAULT_WEIGHTS and needed and not shipped:
-        raise ValueError(f"{type(enhancer).__name__} has no shipped weights like that: name some with --checkpoint")
-    return enhancer
-
-
-def _enhancing(enhancer: Enhancer) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda pixels: enhance(pixels, enhancer)
-
-
-def _enlarged(pixels: np.ndarray, scale: int) -> np.ndarray:
-    """As super-resolution's tables have their baseline: MATLAB's bicubic interpolation, rounded to 8 bits."""
-    if scale == 1:
-        return pixels
-    size = (scale * pixels.shape[0], scale * pixels.shape[1])
-    bands = [matlab_resize(pixels[..., band].astype(np.float64), size) for band in range(3)]
-    return np.floor(np.stack(bands, axis=2) + 0.5).clip(0, 255).astype(np.uint8)
-
-
-def _score(
-    items: Sequence[tuple[str, Callable[[], Pictures]]],
-    candidates: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-    suite: QualitySuite,
-    device: str,
-) -> _Scores:
-    scores = _Scores({row: [] for row in candidates})
-    for name, read in tqdm(items, unit="picture", disable=None):
-        try:
-            image, target = read()
-            added = list(_rows(image, target, candidates, suite, device))
-        except (OSError, ValueError, torch.OutOfMemoryError) as error:
-            reason = str(error)
-            scores.failed.append(reason if name in reason else f"{name}: {reason}")
-            continue
-        scores.names.append(name)
-        for row, each in zip(scores.rows.values(), added, strict=True):
-            row.append(each)
-    return scores
-
-
-def _rows(
-    image: torch.Tensor,
-    target: torch.Tensor | None,
-    candidates: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-    suite: QualitySuite,
-    device: str,
-) -> Iterator[dict[str, Any]]:
-    """What the picture adds to each row."""
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    target = None if target is None else target.to(device)
-    for candidate in candidates.values():
-        result = torch.from_numpy(candidate(pixels)).permute(2, 0, 1).to(device)
-        if target is not None and result.shape != target.shape:
-            raise ValueError(
-                f"the result and its reference differ in shape: {tuple(result.shape)}, {tuple(target.shape)} (the "
-                f"input: {tuple(image.shape)})"
-            )
-        yield suite.score(result, target, image.to(device))
-
-
-def _print(scores: _Scores, suite: QualitySuite, described: bool) -> None:
-    paired = any(meter.beside == "target" for meter in suite.meters.values())
-    print(f"{len(scores.names)} {'pairs' if paired else 'pictures'}")
-    for row, added in scores.rows.items():
-        print(f"{suite.line(suite.summarise(added))}  {row}")
-    for row, added in scores.rows.items():
-        for metric, text in suite.undefined(added, scores.names).items():
-            print(f"{metric} of {row}: {text}")
-    for metric, text in suite.describe().items() if described else ():
-        print(f"{metric}: {text}")
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m detection_eval", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    # One that is asked for is imported alone: MMDetection takes seconds.
+    asked = [name for name in _COMMANDS if name in argv[:1]]
+    for name in asked or _COMMANDS:
+        import_module(_COMMANDS[name]).add_parser(commands)
+    return parser
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from detection_eval.__main__ import _enlarged, main
+from detection_eval.__main__ import main
 from detection_eval.metrics import image_quality
 from detection_eval.metrics.arrays import matlab_resize
+from detection_eval.quality import _enlarged
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import WEIGHTS_DIR, save_state_dict, shipped_weights
 

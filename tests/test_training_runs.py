@@ -21,7 +21,8 @@ from training_runs import EPOCHS, METHODS, make_pictures, write_config
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.registry import HOOKS
-from training.hooks import read_run, saved_checkpoints
+from llie_preproc.runs import saved_checkpoints
+from training.hooks import read_run
 from training.train import main
 
 REPOSITORY = Path(__file__).parents[1]

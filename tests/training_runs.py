@@ -18,7 +18,7 @@ PICTURES = 16
 EPOCHS = 3
 
 HOOKS = [{"type": "llie_preproc.IterationSeed"}, {"type": "llie_preproc.ExportEnhancer"}]
-_CHECKPOINTS = {"type": "llie_preproc.AtomicCheckpointHook", "interval": 1, "max_keep_ckpts": 2}
+_CHECKPOINTS = {"type": "llie_preproc.MethodCheckpointHook", "interval": 1, "max_keep_ckpts": 2}
 _L1 = {"l1": {"type": "llie_preproc.L1Loss"}}
 _NETWORK = {"type": "llie_preproc.IAMLUNet", "width": 4, "depth": 2}
 _PAIRS = {"type": "llie_preproc.PairedFolders", "low": "low", "high": "high"}

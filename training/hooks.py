@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
-import pickle
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.fileio import LocalBackend, register_backend
-from mmengine.hooks import CheckpointHook, Hook
-from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, ReduceOnPlateauLR
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llie_preproc.checkpoints import DAMAGE, atomic_write, save_state_dict
+from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.errors import CheckpointError
 from llie_preproc.registry import HOOKS, PARAM_SCHEDULERS
+from llie_preproc.runs import AtomicCheckpointHook, read_checkpoint
 
 from .feature_encoders import FeatureEncoder
 from .randomness import begin_iteration, end_iteration
@@ -141,40 +137,13 @@ class EnhancedSamples(Hook):
         return resized[0].round().clamp(0, 255)
 
 
-class AtomicLocalBackend(LocalBackend):
-    """Local files that appear whole or not at all."""
-
-    def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
-        """Write ``obj`` to ``filepath``."""
-        with atomic_write(filepath) as file:
-            file.write(obj)
-
-
-register_backend("AtomicLocalBackend", AtomicLocalBackend, force=True)
-
-
 @HOOKS.register_module()
-class AtomicCheckpointHook(CheckpointHook):
-    """MMEngine's checkpoint hook for the training methods.
+class MethodCheckpointHook(AtomicCheckpointHook):
+    """The checkpoint hook of the training methods.
 
-    Writes are atomic; an old checkpoint goes only after the new one is on disk. Frozen feature encoders, which may be
-    hundreds of times larger than the enhancer and never change, are left out; what a method needs beside its weights
-    is put in. On loading, a checkpoint of another network or method is refused.
-
-    Arguments are those of MMEngine's ``CheckpointHook``.
-
-    Raises:
-        TypeError: Another argument, which MMEngine would find only when it saves.
+    Frozen feature encoders, which may be hundreds of times larger than the enhancer and never change, are left out;
+    what a method needs beside its weights is put in. On loading, a checkpoint of another network or method is refused.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        known = {*inspect.signature(CheckpointHook).parameters, *inspect.signature(Runner.save_checkpoint).parameters}
-        if unknown := set(kwargs) - known:
-            raise TypeError(f"AtomicCheckpointHook has no {', '.join(map(repr, sorted(unknown)))}")
-        kwargs.setdefault("backend_args", {"backend": "AtomicLocalBackend"})
-        # Kept from MMEngine, which would remove before it saves.
-        self._keep: int = kwargs.pop("max_keep_ckpts", -1)
-        super().__init__(*args, **kwargs)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Leave the encoders out, put the method's state in."""
@@ -209,12 +178,6 @@ class AtomicCheckpointHook(CheckpointHook):
         if runner.cfg.get("resume"):
             method.load_training_state(checkpoint["method"])
 
-    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        super()._save_checkpoint_with_step(runner, step, meta)
-        if self._keep > 0 and runner.rank == 0:
-            for path in saved_checkpoints(self.out_dir)[: -self._keep]:
-                path.unlink()
-
 
 def encoder_prefixes(method: nn.Module) -> tuple[str, ...]:
     """What the names of the tensors of frozen feature encoders begin with."""
@@ -230,7 +193,7 @@ def optimizer_names(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str,
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
-    """Read the checkpoint of a run by PyTorch's restricted unpickler, which runs no code of the file.
+    """Read the checkpoint of a training method's run, as :func:`llie_preproc.runs.read_checkpoint` does.
 
     Raises:
         FileNotFoundError: No such file.
@@ -239,28 +202,9 @@ def read_run(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"load_from: no file {path}")
     try:
-        with torch.serialization.safe_globals(_logged_types()):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, *DAMAGE) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise CheckpointError(f"{path} is damaged, unsafe or no checkpoint of a run ({reason}). {_ALONE}") from error
-    if not isinstance(checkpoint, dict) or not {"meta", "state_dict", "method"} <= set(checkpoint):
+        checkpoint = read_checkpoint(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}. {_ALONE}") from error
+    if not {"meta", "state_dict", "method"} <= set(checkpoint):
         raise CheckpointError(f"{path} is no checkpoint of a run of this package. {_ALONE}")
     return checkpoint
-
-
-def _logged_types() -> list[Any]:
-    """What MMEngine's message hub, with its numbers and the methods of their buffers, is pickled with.
-
-    PyTorch lets none but these be called, so nothing that ``getattr`` fetches runs.
-    """
-    numpy_core = getattr(np, "_core", None) or np.core
-    numbers = [type(np.dtype(kind)) for kind in (np.uint32, np.int64, np.float32, np.float64)]
-    arrays = [numpy_core.multiarray._reconstruct, numpy_core.multiarray.scalar, np.ndarray, np.dtype]
-    return [HistoryBuffer, getattr, slice, *arrays, *numbers]
-
-
-def saved_checkpoints(folder: str | Path) -> list[Path]:
-    """Checkpoints of a work folder, ``epoch_N.pth`` or ``iter_N.pth``, by N."""
-    found = [p for p in Path(folder).glob("*.pth") if re.fullmatch(r"(epoch|iter)_\d+", p.stem)]
-    return sorted(found, key=lambda p: int(p.stem.split("_")[1]))

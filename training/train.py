@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
 from llie_preproc.errors import CheckpointError
+from llie_preproc.runs import join_without_gpu, saved_checkpoints
 
-from .hooks import optimizer_names, read_run, saved_checkpoints
+from .hooks import optimizer_names, read_run
 
 _AMP = "llie_preproc.AutocastOptimWrapper"
 _CONSTRUCTOR = "llie_preproc.MethodOptimWrapperConstructor"
@@ -67,7 +67,7 @@ def build_runner(args: argparse.Namespace) -> Runner:
     cfg.launcher = args.launcher
     if args.launcher != "none":
         cfg.setdefault("model_wrapper_cfg", dict(type="llie_preproc.MethodDataParallel"))
-        _join_without_gpu()
+        join_without_gpu()
     if args.amp:
         _autocast(cfg.optim_wrapper)
     for evaluator in ("val_evaluator", "test_evaluator"):
@@ -170,12 +170,6 @@ def _autocast(optim_wrapper: Any) -> None:
     parts = [v for v in optim_wrapper.values() if isinstance(v, dict)] if several else [optim_wrapper]
     for part in parts:
         part["type"] = _AMP
-
-
-def _join_without_gpu() -> None:
-    """MMEngine's own start of distributed training asks for CUDA; without it the processes talk through gloo."""
-    if not torch.cuda.is_available() and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")
 
 
 def _refuse(error: Exception) -> int:

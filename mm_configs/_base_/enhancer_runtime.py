@@ -8,7 +8,7 @@ default_scope = "mmengine"
 
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=10),
-    checkpoint=dict(type="llie_preproc.AtomicCheckpointHook", interval=1, max_keep_ckpts=2),
+    checkpoint=dict(type="llie_preproc.MethodCheckpointHook", interval=1, max_keep_ckpts=2),
 )
 custom_hooks = [
     dict(type="llie_preproc.IterationSeed"),

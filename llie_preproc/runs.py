@@ -1,0 +1,105 @@
+"""What every MMEngine run of this package shares: checkpoints that survive a kill, processes without a GPU."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .errors import CheckpointError, require
+
+require("mmengine", "llie_preproc.runs")
+
+from mmengine.fileio import LocalBackend, register_backend  # noqa: E402
+from mmengine.hooks import CheckpointHook  # noqa: E402
+from mmengine.logging import HistoryBuffer  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+
+from .checkpoints import DAMAGE, atomic_write  # noqa: E402
+from .registry import HOOKS  # noqa: E402
+
+
+class AtomicLocalBackend(LocalBackend):
+    """Local files that appear whole or not at all."""
+
+    def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
+        """Write ``obj`` to ``filepath``."""
+        with atomic_write(filepath) as file:
+            file.write(obj)
+
+
+register_backend("AtomicLocalBackend", AtomicLocalBackend, force=True)
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """MMEngine's checkpoint hook with atomic writes; an old checkpoint goes only after the new one is on disk.
+
+    Arguments are those of MMEngine's ``CheckpointHook``.
+
+    Raises:
+        TypeError: Another argument, which MMEngine would find only when it saves.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        known = {*inspect.signature(CheckpointHook).parameters, *inspect.signature(Runner.save_checkpoint).parameters}
+        if unknown := set(kwargs) - known:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(map(repr, sorted(unknown)))}")
+        kwargs.setdefault("backend_args", {"backend": "AtomicLocalBackend"})
+        # Kept from MMEngine, which would remove before it saves.
+        self._keep: int = kwargs.pop("max_keep_ckpts", -1)
+        super().__init__(*args, **kwargs)
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        super()._save_checkpoint_with_step(runner, step, meta)
+        if self._keep > 0 and runner.rank == 0:
+            for path in saved_checkpoints(self.out_dir)[: -self._keep]:
+                path.unlink()
+
+
+def saved_checkpoints(folder: str | Path) -> list[Path]:
+    """Checkpoints of a work folder, ``epoch_N.pth`` or ``iter_N.pth``, by N."""
+    found = [p for p in Path(folder).glob("*.pth") if re.fullmatch(r"(epoch|iter)_\d+", p.stem)]
+    return sorted(found, key=lambda p: int(p.stem.split("_")[1]))
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read the checkpoint of a run by PyTorch's restricted unpickler, which runs no code of the file.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: Damaged, of another kind, or with objects that could run code.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint {path}")
+    try:
+        with torch.serialization.safe_globals(_logged_types()):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, *DAMAGE) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(f"{path} is damaged, unsafe or no checkpoint of a run ({reason})") from error
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f"{path} is no checkpoint of a run: it holds a {type(checkpoint).__name__}")
+    return checkpoint
+
+
+def join_without_gpu() -> None:
+    """MMEngine's own start of distributed training asks for CUDA; without it the processes talk through gloo."""
+    if not torch.cuda.is_available() and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+
+
+def _logged_types() -> list[Any]:
+    """What MMEngine's message hub, with its numbers and the methods of their buffers, is pickled with.
+
+    PyTorch lets none but these be called, so nothing that ``getattr`` fetches runs.
+    """
+    numpy_core = getattr(np, "_core", None) or np.core
+    numbers = [type(np.dtype(kind)) for kind in (np.uint32, np.int64, np.float32, np.float64)]
+    arrays = [numpy_core.multiarray._reconstruct, numpy_core.multiarray.scalar, np.ndarray, np.dtype]
+    return [HistoryBuffer, getattr, slice, *arrays, *numbers]
