@@ -7,9 +7,17 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from llie_preproc.errors import MissingExtraError
+
 # Each imports what it needs, so that a missing extra stops none but its own.
 _COMMANDS = {
+    "cache": "detection_eval.cache",
+    "convert": "detection_eval.convert",
+    "night": "detection_eval.night",
     "quality": "detection_eval.quality",
+    "score": "detection_eval.score",
+    "compare": "detection_eval.compare.command",
+    "report": "detection_eval.compare.report_command",
 }
 _USAGE = 2
 
@@ -31,7 +39,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     # One that is asked for is imported alone: MMDetection takes seconds.
     asked = [name for name in _COMMANDS if name in argv[:1]]
     for name in asked or _COMMANDS:
-        import_module(_COMMANDS[name]).add_parser(commands)
+        try:
+            import_module(_COMMANDS[name]).add_parser(commands)
+        except MissingExtraError as error:
+            if asked:
+                raise
+            commands.add_parser(name, help=str(error).replace("%", "%%"))
     return parser
 
 

@@ -13,15 +13,15 @@ import torch
 from mmengine.config import Config, DictAction
 from tqdm import tqdm
 
-from llie_preproc import build_enhancer, enhance
-from llie_preproc.checkpoints import default_weights
-from llie_preproc.enhancers import Cascade, Enhancer
+from llie_preproc import enhance
+from llie_preproc.enhancers import Enhancer
 from llie_preproc.inference import DEFAULT_WEIGHTS
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 
 from .metrics import QualitySettings, QualitySuite, metric_names
 from .metrics.arrays import matlab_resize, read_levels
+from .networks import check_device, trained_enhancer
 
 _FAILED = 1
 Pictures = tuple[torch.Tensor, torch.Tensor | None]
@@ -78,7 +78,7 @@ class _Scores:
 
 
 def _quality(args: argparse.Namespace) -> int:
-    _check_device(args.device)
+    check_device(args.device)
     settings: dict[str, Any] = {each.name: getattr(args, each.name) for each in fields(QualitySettings)}
     suite = QualitySuite(args.metrics or ("psnr", "ssim"), **settings)
     config = _config(args)
@@ -92,13 +92,6 @@ def _quality(args: argparse.Namespace) -> int:
             total = len(scores.failed) + len(scores.names)
             print(f"error: {len(scores.failed)} of {total} failed:", *scores.failed, sep="\n  ", file=sys.stderr)
     return _FAILED if scores.failed else 0
-
-
-def _check_device(name: str) -> None:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from error
 
 
 def _config(args: argparse.Namespace) -> Config | None:
@@ -160,20 +153,12 @@ def _candidates(args: argparse.Namespace, config: Config | None) -> dict[str, Ca
         given = dict((config or {}).get("model", {}).get("enhancer", {"type": "PSENet"}))
         given.pop("checkpoint", None)
     label = given if isinstance(given, str) else str(given["type"]).removeprefix("llie_preproc.")
-    enhancers = {f"{label}, {each}": _trained(given, each, args.device) for each in args.checkpoint}
+    enhancers = {
+        f"{label}, {each}": trained_enhancer(given, each, args.device, "--checkpoint") for each in args.checkpoint
+    }
     scale = next(iter(enhancers.values())).scale
     raw = "raw input" if scale == 1 else f"raw input, bicubic x{scale}"
     return {raw: lambda pixels: _enlarged(pixels, scale), **{k: _enhancing(v) for k, v in enhancers.items()}}
-
-
-def _trained(given: str | dict[str, Any], checkpoint: str, device: str) -> Enhancer:
-    enhancer = build_enhancer(given, checkpoint, device=device)
-    shipped = default_weights(type(enhancer).__name__) is not None and (isinstance(given, str) or len(given) == 1)
-    # A cascade's members have their own weights.
-    needed = next(enhancer.parameters(), None) is not None and not isinstance(enhancer, Cascade)
-    if checkpoint == DEFAULT_WEIGHTS and needed and not shipped:
-        raise ValueError(f"{type(enhancer).__name__} has no shipped weights like that: name some with --checkpoint")
-    return enhancer
 
 
 def _enhancing(enhancer: Enhancer) -> Callable[[np.ndarray], np.ndarray]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NewType
 
 import cv2
@@ -32,8 +34,27 @@ except ModuleNotFoundError as error:
 
 Html = NewType("Html", str)
 
-COLOURS = ("#0b84d8", "#e0701a", "#2a9d5c", "#b04ac0", "#c9a100")
-"""One for each series or kind of box, in order."""
+COLOURS = (
+    "#0b84d8",
+    "#e0701a",
+    "#00b487",
+    "#a51e78",
+    "#6900ff",
+    "#ff0f5a",
+    "#695a2d",
+    "#c396c3",
+    "#5a69ff",
+)
+"""One for each series or kind of box, in order; told apart on a light and a dark page, and by the colour-blind."""
+
+_MARKERS = "os^Dv"
+_DASHES = ("-", "--", "-.", ":")
+
+# More lines than this hide behind a legend within the axes.
+_LEGEND_WITHIN = 3
+
+# Sides of fewer pixels have thin lines, which would else hide what is within.
+_SMALL_BOX = 20
 
 # matplotlib writes this colour for text and axes; the page's own text colour replaces it, light or dark.
 _INK = "#010203"
@@ -47,11 +68,13 @@ class Overlay:
         boxes: ``(n, 4)`` x1 y1 x2 y2 in pixels of the picture.
         labels: A word or two for each box, ASCII; empty for none.
         colour: ``'#rrggbb'``.
+        dash: Length of the dashes and of the gaps between them in pixels of the result; 0 for a solid line.
     """
 
     boxes: np.ndarray
     labels: Sequence[str] = ()
     colour: str = COLOURS[0]
+    dash: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,8 +104,20 @@ def section(title: str, *blocks: Html) -> Html:
     return Html(f"<section><h2>{html.escape(title)}</h2>{''.join(blocks)}</section>")
 
 
+def heading(text: str) -> Html:
+    """A heading within a section."""
+    return Html(f"<h3>{html.escape(text)}</h3>")
+
+
+def bullets(items: Sequence[str]) -> Html:
+    """A list of sentences."""
+    return Html(f"<ul>{''.join(f'<li>{html.escape(item)}</li>' for item in items)}</ul>")
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> Html:
     """A table; the first column names the rows. Units belong into the header or the caption.
+
+    A line break within a cell is kept.
 
     Raises:
         ValueError: A row is not as long as the header.
@@ -93,7 +128,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) ->
     head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
     body = "".join(_table_row(row) for row in rows)
     return Html(
-        f'<div class="wide"><table><caption>{html.escape(caption)}</caption>'
+        f'<div class="wide"><table><caption><span>{html.escape(caption)}</span></caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -118,13 +153,36 @@ def line_plot(
     y_label: str,
     log_x: bool = False,
     y_range: tuple[float, float] | None = None,
+    marks: int | None = None,
 ) -> Html:
-    """Lines through points, one for each named series of x to y, as inline SVG."""
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    """Lines through points, one for each named series of x to y, as inline SVG.
+
+    Args:
+        series: Of each line its points.
+        title: Stands above the plot.
+        x_label: Names the horizontal axis, with its unit.
+        y_label: Names the vertical axis, with its unit.
+        log_x: Logarithmic horizontal axis, marked at the points alone.
+        y_range: Of the vertical axis.
+        marks: About as many points of a line are marked; by default all.
+    """
+    # A legend of many lines stands below the axes, which keep their height.
+    below = len(series) > _LEGEND_WITHIN
+    figure = Figure(figsize=(6.4, 3.4 + below * 0.25 * math.ceil(len(series) / 2)), layout="constrained")
     with matplotlib.rc_context(_PLOT_STYLE):
         axes = figure.add_subplot()
-        for colour, marker, (name, points) in zip(COLOURS, "os^Dv", series.items(), strict=False):
-            axes.plot(list(points), list(points.values()), marker=marker, color=colour, label=name)
+        for number, (name, points) in enumerate(series.items()):
+            step = math.ceil(len(points) / marks) if marks else 1
+            axes.plot(
+                list(points),
+                list(points.values()),
+                color=COLOURS[number % len(COLOURS)],
+                marker=_MARKERS[number % len(_MARKERS)],
+                # Lines that lie upon each other are marked at different places.
+                markevery=(number * step // len(series), step),
+                linestyle=_DASHES[number % len(_DASHES)] if marks else "-",
+                label=name,
+            )
         if log_x:
             ticks = sorted({x for points in series.values() for x in points})
             axes.set_xscale("log")
@@ -132,7 +190,10 @@ def line_plot(
             axes.minorticks_off()
         axes.set(xlabel=x_label, ylabel=y_label, ylim=y_range)
         axes.grid(alpha=0.25, color="#888888")
-        axes.legend(frameon=False)
+        if below:
+            figure.legend(loc="outside lower left", ncols=2, frameon=False, handlelength=3.5)
+        else:
+            axes.legend(frameon=False)
         return _svg(figure, title)
 
 
@@ -145,7 +206,9 @@ def bar_plot(values: Mapping[str, Mapping[str, float]], title: str, y_label: str
         width = 0.8 / len(values)
         for number, (name, series) in enumerate(values.items()):
             places = [groups.index(group) + (number + 0.5) * width - 0.4 for group in series]
-            bars = axes.bar(places, list(series.values()), width * 0.94, color=COLOURS[number], label=name)
+            bars = axes.bar(
+                places, list(series.values()), width * 0.94, color=COLOURS[number % len(COLOURS)], label=name
+            )
             axes.bar_label(bars, fmt="{:.3g}", fontsize=8, padding=2)
         axes.set_xticks(range(len(groups)), groups)
         axes.set(ylabel=y_label)
@@ -153,6 +216,62 @@ def bar_plot(values: Mapping[str, Mapping[str, float]], title: str, y_label: str
         axes.grid(axis="y", alpha=0.25, color="#888888")
         axes.set_axisbelow(True)
         axes.legend(frameon=False)
+        return _svg(figure, title)
+
+
+def bar_panels(
+    values: Mapping[str, Mapping[str, float]],
+    x_label: str,
+    ranges: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+    columns: int = 2,
+) -> Html:
+    """A small plot for each group, ``values[series][group]``, in which every series is a named horizontal bar.
+
+    All share one axis from 0; a value that is NaN is a dash. For more groups and series than :func:`bar_plot` holds.
+
+    Args:
+        values: By series and group, 0 or more.
+        x_label: Names the axis, with its unit.
+        ranges: Intervals of some values, drawn as whiskers.
+        columns: How many plots stand side by side where there is room.
+    """
+    groups = list(dict.fromkeys(group for series in values.values() for group in series))
+    ends = [x for row in values.values() for x in row.values()]
+    ends += [high for row in (ranges or {}).values() for _, high in row.values()]
+    top = max((x for x in ends if not math.isnan(x)), default=0) or 1
+    panels = [
+        _bar_panel(
+            group,
+            {name: row.get(group, math.nan) for name, row in values.items()},
+            {name: row[group] for name, row in (ranges or {}).items() if group in row},
+            x_label,
+            top,
+        )
+        for group in groups
+    ]
+    return Html(f'<div class="gallery panels" style="--columns:{columns}">{"".join(panels)}</div>')
+
+
+def _bar_panel(
+    title: str, bars: Mapping[str, float], ranges: Mapping[str, tuple[float, float]], x_label: str, top: float
+) -> Html:
+    figure = Figure(figsize=(3.8, 0.55 + 0.21 * len(bars)), layout="constrained")
+    with matplotlib.rc_context(_PLOT_STYLE | {"font.size": 8}):
+        axes = figure.add_subplot()
+        for place, (name, value) in enumerate(bars.items()):
+            low, high = (value, value) if math.isnan(value) else ranges.get(name, (value, value))
+            axes.barh(place, 0 if math.isnan(value) else value, 0.74, color=COLOURS[place % len(COLOURS)])
+            if low < high:
+                axes.plot([low, high], [place, place], color=_INK, linewidth=1.1, marker="|", markersize=5)
+            text = "–" if math.isnan(value) else f"{value:.1f}"
+            end = max(x for x in (0.0, value, high) if not math.isnan(x))
+            axes.text(end + 0.015 * top, place, text, va="center", fontsize=7)
+        axes.set_yticks(range(len(bars)), list(bars))
+        # Room for the value beside the longest bar.
+        axes.set(xlabel=x_label, xlim=(0, 1.14 * top), ylim=(len(bars) - 0.5, -0.5))
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", alpha=0.25, color="#888888")
+        axes.set_axisbelow(True)
         return _svg(figure, title)
 
 
@@ -200,10 +319,24 @@ def draw(image: np.ndarray, overlays: Sequence[Overlay], max_side: int) -> np.nd
         colour = tuple(int(overlay.colour[i : i + 2], 16) for i in (1, 3, 5))
         corners = (np.asarray(overlay.boxes, np.float64).reshape(-1, 4) * scale).round().astype(int)
         for box in corners.tolist():
-            cv2.rectangle(canvas, box[:2], box[2:], colour, 2)
+            _outline(canvas, box, colour, overlay.dash)
         for box, label in zip(corners.tolist(), overlay.labels, strict=False):
             _draw_label(canvas, box, label, colour)
     return canvas
+
+
+def _outline(canvas: np.ndarray, box: Sequence[int], colour: tuple[int, ...], dash: int) -> None:
+    left, top, right, bottom = box
+    thickness = 1 if min(right - left, bottom - top) < _SMALL_BOX else 2
+    if not dash:
+        cv2.rectangle(canvas, (left, top), (right, bottom), colour, thickness)
+        return
+    around = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    for start, end in pairwise(around):
+        dashes = max(1, round(math.dist(start, end) / (2 * dash)))
+        points = np.linspace(start, end, 2 * dashes).round().astype(int).tolist()
+        for first, last in zip(points[::2], points[1::2], strict=True):
+            cv2.line(canvas, first, last, colour, thickness)
 
 
 def _draw_label(canvas: np.ndarray, box: Sequence[int], label: str, colour: tuple[int, ...]) -> None:
@@ -258,23 +391,27 @@ _STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e8ebee;--soft:#9aa5b1;--page:#14171b;--card:#1d2126;--line:#343b43}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:68rem;margin:0 auto;padding:1.5rem 1rem 3rem}
+main{max-width:72rem;margin:0 auto;padding:1.5rem 1rem 3rem}
 h1{font-size:1.9rem;line-height:1.2;margin:.5rem 0}h2{font-size:1.3rem;margin:0 0 .6rem}
+h3{font-size:1.05rem;margin:1.2rem 0 .3rem}ul{padding-left:1.2rem;max-width:52rem}li{margin:.3rem 0}
 header p{color:var(--soft);max-width:46rem}p{max-width:52rem}
 section,footer{background:var(--card);border:1px solid var(--line);border-radius:.7rem;
 padding:1.1rem 1.2rem;margin:1.2rem 0}
 .gallery{display:grid;gap:.8rem;margin:1rem 0;
 grid-template-columns:repeat(auto-fill,
-minmax(max(9.5rem,calc((100% - .8rem*(var(--columns) - 1))/var(--columns))),1fr))}
+minmax(max(var(--least,9.5rem),calc((100% - .8rem*(var(--columns) - 1))/var(--columns))),1fr))}
 figure{margin:0}figure img{display:block;width:100%;height:auto;border-radius:.35rem;background:#000}
 figcaption{color:var(--soft);font-size:.85rem;margin-top:.3rem}
 .plot{margin:1rem 0;max-width:44rem}.plot figcaption{color:var(--ink);font-weight:600}
+.panels{--least:min(19rem,100%);row-gap:.2rem}.panels .plot{margin:.3rem 0;min-width:0}
 .plot svg{display:block;width:100%;height:auto}.plot svg text{font-family:inherit!important}
-.wide{overflow-x:auto;margin:1rem 0}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;min-width:50%}
+.wide{overflow-x:auto;margin:1rem 0;container-type:inline-size}
+caption span{display:inline-block;position:sticky;left:0;max-width:100cqw}
+table{border-collapse:separate;border-spacing:0;font-size:.92rem;font-variant-numeric:tabular-nums;min-width:50%}
 caption{caption-side:top;text-align:left;color:var(--soft);font-size:.9rem;padding-bottom:.4rem}
-th,td{padding:.4rem .8rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th:first-child{text-align:left}thead th{border-bottom-width:2px}tbody th{font-weight:500}
+th,td{padding:.35rem .55rem;border-bottom:1px solid var(--line);text-align:right;white-space:pre;vertical-align:top}
+th:first-child{text-align:left;position:sticky;left:0;background:var(--card)}
+thead th{border-bottom-width:2px}tbody th{font-weight:500}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1rem;margin:0;font-size:.9rem}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere;font-family:ui-monospace,monospace}
 @media(max-width:34rem){dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}

@@ -2,9 +2,12 @@
 
 import base64
 import io
+import math
+import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -148,6 +151,123 @@ def test_plots_are_well_formed_take_the_pages_colour_and_have_a_name():
         texts = {e.text for e in svg.iter() if e.tag.endswith("text")}
         assert {"raw", "enhanced"} <= texts
         assert texts & {"12.5", "0.1"}
+
+
+def test_many_lines_are_all_drawn_and_told_apart_without_colour():
+    series = {f"row {i}": {x / 100: 1 - x / 100 for x in range(101)} for i in range(9)}
+    svg = _svg(report.line_plot(series, "t", "recall", "precision", marks=8))
+    texts = {e.text for e in svg.iter() if e.tag.endswith("text")}
+    assert set(series) <= texts
+    styles = [e.get("style", "") for e in svg.iter() if e.tag.endswith("path")]
+    lines = [style for style in styles if any(f"stroke: {colour}" in style for colour in report.COLOURS)]
+    dashes = {re.sub(r"#\w+", "", style) for style in lines}
+    assert len(dashes) >= 4
+
+
+def _bars(block):
+    """Of each panel: its title, and the width of each bar with the text beside it."""
+    panels = []
+    for svg in (ET.fromstring(part[: part.index("</svg>") + 6]) for part in _svgs(block)):  # noqa: S314
+        paths = [e for e in svg.iter() if e.tag.endswith("path") and "fill: #" in e.get("style", "")]
+        widths = {}
+        for path in paths:
+            colour = re.search(r"fill: (#\w+)", path.get("style")).group(1)
+            if colour in report.COLOURS:
+                xs = [float(x) for x in re.findall(r"[ML] ([\d.]+) ", path.get("d"))]
+                widths[report.COLOURS.index(colour)] = max(xs) - min(xs)
+        panels.append((svg.get("aria-label"), widths, [e.text for e in svg.iter() if e.tag.endswith("text")]))
+    return panels
+
+
+def _svgs(block):
+    return ["<svg" + part for part in block.split("<svg")[1:]]
+
+
+def test_bar_panels_share_one_axis_and_name_every_bar():
+    values = {"raw": {"car": 20.0, "<b>": 40.0}, "enhanced": {"car": 10.0, "<b>": math.nan}}
+    block = report.bar_panels(values, "AP in %", {"raw": {"car": (15.0, 25.0)}})
+    assert "<b>" not in block
+    (first, widths, texts), (second, other, others) = _bars(block)
+    assert (first, second) == ("car", "<b>")
+    assert widths[0] == pytest.approx(2 * widths[1], rel=1e-3)
+    assert other[0] == pytest.approx(2 * widths[0], rel=1e-3)
+    assert other.get(1, 0) == 0
+    assert {"raw", "enhanced", "20.0", "10.0"} <= set(texts)
+    assert {"raw", "enhanced", "40.0", "–"} <= set(others)
+
+
+def test_bar_panels_of_nothing_but_absent_values_are_dashes():
+    ((_, widths, texts),) = _bars(report.bar_panels({"raw": {"large": math.nan}}, "AP", {"raw": {"large": (0.1, 0.2)}}))
+    assert not any(widths.values())
+    assert texts.count("–") == 1
+
+
+def test_more_series_than_colours_are_drawn():
+    values = {f"row {i}": {"AP": float(i)} for i in range(len(report.COLOURS) + 2)}
+    for block in (report.bar_plot(values, "t", "y"), report.bar_panels(values, "x")):
+        texts = {e.text for e in _svg(block).iter() if e.tag.endswith("text")}
+        assert set(values) <= texts
+
+
+def _linear(colour):
+    levels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+
+
+def _luminance(colour):
+    return _linear(colour) @ [0.2126, 0.7152, 0.0722]
+
+
+def test_colours_stand_out_on_a_light_and_a_dark_page():
+    """WCAG's contrast with the cards of both."""
+    assert len(set(report.COLOURS)) >= 9
+    for colour in report.COLOURS:
+        for page in ("#ffffff", "#1d2126"):
+            low, high = sorted((_luminance(colour), _luminance(page)))
+            assert (high + 0.05) / (low + 0.05) > 2.2
+
+
+# Machado, Oliveira, Fernandes 2009, severity 1, in linear RGB.
+_NO_RED = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+_NO_GREEN = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+
+
+@pytest.mark.parametrize(("sight", "least"), [(np.eye(3), 35), (_NO_RED, 20), (_NO_GREEN, 20)])
+def test_colours_are_told_apart_by_the_colour_blind(sight, least):
+    """By the distance in CIE L*a*b*, where about 2 is just noticed."""
+    seen = np.array([np.array(sight) @ _linear(colour) for colour in report.COLOURS]).clip(0, 1)
+    lab = cv2.cvtColor(
+        np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)[None].astype(np.float32),
+        cv2.COLOR_RGB2LAB,
+    )[0]
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=2)
+    assert apart[~np.eye(len(lab), dtype=bool)].min() > least
+
+
+@pytest.mark.parametrize("dash", [2, 7])
+def test_a_dashed_box_lies_where_the_solid_one_lies_and_has_gaps(dash):
+    box = np.array([[20, 30, 120, 90]])
+    canvas = np.zeros((120, 160, 3), np.uint8)
+    solid = report.draw(canvas, [report.Overlay(box)], 160).any(axis=2)
+    dashed = report.draw(canvas, [report.Overlay(box, dash=dash)], 160).any(axis=2)
+    near = cv2.dilate(solid.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    assert not (dashed & ~near).any()
+    assert 0.3 < dashed.sum() / solid.sum() < 0.95
+    for row, column in ((30, 20), (30, 120), (90, 20), (90, 120)):
+        assert dashed[row, column]
+
+
+def test_a_dashed_box_of_no_size_is_drawn():
+    drawn = report.draw(np.zeros((9, 9, 3), np.uint8), [report.Overlay(np.array([[4, 4, 4, 4]]), dash=7)], 9)
+    assert drawn.any()
+
+
+def test_headings_and_lists_are_text():
+    block = report.heading(_NASTY) + report.bullets([_NASTY, "second"])
+    page = _Page(block)
+    assert not page.all("script")
+    assert page.text == _NASTY + _NASTY + "second"
+    assert len(page.all("li")) == 2
 
 
 def test_the_log_axis_is_marked_at_the_points_alone():

@@ -168,6 +168,10 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
     with atomic_write(path) as file:
-        file.write(json.dumps(value, indent=1).encode() + b"\n")
+        file.write(text.encode())

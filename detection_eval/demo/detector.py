@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import io
 import json
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,16 +12,16 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
-from tqdm import tqdm
 
-from llie_preproc.detection import add_enhancer
-
+from ..compare import results
+from ..compare.networks import enhancer_specs
+from ..compare.plan import Request
+from ..compare.run import compare
 from .night_scenes import CLASSES, write_night_set
 
 RAW, ZERO_SHOT, RETRAINED = "raw", "enhanced, zero-shot", "enhanced, retrained"
-_METRICS = {"AP": "coco/bbox_mAP", "AP50": "coco/bbox_mAP_50", "AP75": "coco/bbox_mAP_75"}
+_PROTOCOLS = {results.RAW: RAW, results.ZERO_SHOT: ZERO_SHOT, results.RETRAINED: RETRAINED}
+_CONFIG = files("mm_configs") / "demo" / "faster_rcnn_r18_night.py"
 
 
 @dataclass(frozen=True)
@@ -80,103 +79,49 @@ def compare_protocols(folder: Path, enhancer: str, checkpoint: str, seed: int, b
     # Sets of different seeds share no scene; validation takes one that no --seed near this one trains on.
     write_night_set(scenes / "train", seed, budget.train_scenes)
     annotations = write_night_set(scenes / "val", seed + 1_000_000, budget.val_scenes)
-    raw = _raw_config(folder, seed, budget)
-    # The enhancer is frozen and the pictures come round many times: each is enhanced once and kept.
-    enhanced = add_enhancer(
-        raw, enhancer, door="transform", checkpoint=checkpoint, position="after_load", cache_dir=str(folder / "cache")
+    # A demo begins anew.
+    shutil.rmtree(folder / "comparison", ignore_errors=True)
+    request = Request(
+        config=str(_CONFIG),
+        plain=_plain_config(folder, budget),
+        specs=enhancer_specs([enhancer], {enhancer: checkpoint}),
+        modes=results.MODES[:3],
+        seeds=[seed],
+        folder=folder / "comparison",
     )
-    scores: dict[str, dict[str, float]] = {}
-    raw_weights = _train(raw, folder / "raw", scores, RAW)
-    _evaluate(enhanced, folder / "zero_shot", scores, ZERO_SHOT, raw_weights)
-    _train(enhanced, folder / "retrained", scores, RETRAINED)
-    names = {i["id"]: i["file_name"] for i in json.loads(annotations.read_bytes())["images"]}
-    outputs = {RAW: "raw", ZERO_SHOT: "zero_shot", RETRAINED: "retrained"}
-    detections = {
-        protocol: _by_picture(json.loads((folder / place / "detections.bbox.json").read_bytes()), names)
-        for protocol, place in outputs.items()
-    }
-    truth = _by_picture(json.loads(annotations.read_bytes())["annotations"], names)
-    return Comparison(scores, detections, truth, scenes / "val")
-
-
-class ProgressBar(Hook):
-    """A tqdm bar over the iterations of a training or test."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def before_train(self, runner: Runner) -> None:
-        """Open the bar."""
-        self.bar = tqdm(total=runner.max_iters, desc=f"training ({self.name})", unit="batch")
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Advance, and show the loss."""
-        self.bar.set_postfix(loss=f"{float(outputs['loss'].detach()):.2f}", refresh=False)
-        self.bar.update()
-
-    def after_train(self, runner: Runner) -> None:
-        """Close the bar."""
-        self.bar.close()
-
-    def before_test(self, runner: Runner) -> None:
-        """Open the bar."""
-        self.bar = tqdm(total=len(runner.test_dataloader), desc=f"evaluation ({self.name})", unit="batch")
-
-    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Advance."""
-        self.bar.update()
-
-    def after_test(self, runner: Runner) -> None:
-        """Close the bar."""
-        self.bar.close()
+    comparison, failed = compare(request)
+    if failed:
+        raise RuntimeError(f"the demo's detector failed: {failed[0]}")
+    truth = json.loads(annotations.read_bytes())
+    names = {image["id"]: image["file_name"] for image in truth["images"]}
+    return Comparison(
+        {_PROTOCOLS[row["mode"]]: _scores(row) for row in comparison.table()},
+        {
+            _PROTOCOLS[cell.mode]: _by_picture(json.loads(comparison.detections_path(cell).read_bytes()), names)
+            for cell in comparison.cells
+        },
+        _by_picture(truth["annotations"], names),
+        scenes / "val",
+    )
 
 
 def detector_config() -> Config:
     """``mm_configs/demo/faster_rcnn_r18_night.py``."""
-    return Config.fromfile(str(files("mm_configs") / "demo" / "faster_rcnn_r18_night.py"))
+    return Config.fromfile(str(_CONFIG))
 
 
-def _raw_config(folder: Path, seed: int, budget: Budget) -> Config:
+def _plain_config(folder: Path, budget: Budget) -> Config:
     cfg = detector_config()
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.dataset.data_root = str(folder / "night_scenes")
     cfg.test_evaluator.ann_file = str(folder / "night_scenes" / "val" / "annotations.json")
-    cfg.randomness = dict(seed=seed)
     if budget.iterations is not None:
         cfg.train_cfg.max_iters = cfg.default_hooks.checkpoint.interval = budget.iterations
     return cfg
 
 
-def _train(cfg: Config, work_dir: Path, scores: dict[str, dict[str, float]], protocol: str) -> str:
-    """Train and evaluate; returns the path of the weights."""
-    runner = _runner(cfg, work_dir, protocol)
-    with contextlib.redirect_stdout(io.StringIO()):
-        runner.train()
-        scores[protocol] = _scores(runner.test())
-    return str(work_dir / f"iter_{runner.max_iters}.pth")
-
-
-def _evaluate(cfg: Config, work_dir: Path, scores: dict[str, dict[str, float]], protocol: str, weights: str) -> None:
-    cfg = copy.deepcopy(cfg)
-    cfg.load_from = weights
-    with contextlib.redirect_stdout(io.StringIO()):
-        scores[protocol] = _scores(_runner(cfg, work_dir, protocol).test())
-
-
-def _runner(cfg: Config, work_dir: Path, protocol: str) -> Runner:
-    cfg = copy.deepcopy(cfg)
-    cfg.work_dir = str(work_dir)
-    cfg.test_evaluator.outfile_prefix = str(work_dir / "detections")
-    # MMEngine and pycocotools print pages to the console; the same stands in the log of the work folder.
-    with contextlib.redirect_stdout(io.StringIO()):
-        runner = Runner.from_cfg(cfg)
-    runner.register_hook(ProgressBar(protocol))
-    return runner
-
-
-def _scores(metrics: dict[str, float]) -> dict[str, float]:
-    # CocoMetric gives -1 where a size class is empty, never for these; an untrained detector gives no entry at all.
-    return {name: float(metrics.get(key, 0.0)) for name, key in _METRICS.items()}
+def _scores(row: Mapping[str, Any]) -> dict[str, float]:
+    return {name: row["scores"]["coco"][name]["value"] for name in ("AP", "AP50", "AP75")}
 
 
 def _by_picture(entries: list[dict], names: dict[int, str]) -> dict[str, Boxes]:

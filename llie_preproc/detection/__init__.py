@@ -8,8 +8,16 @@ from .. import mmcv_ops  # noqa: E402
 from .config import add_enhancer  # noqa: E402
 from .data_preprocessor import EnhancedDetDataPreprocessor  # noqa: E402
 from .detector import EnhancedDetector  # noqa: E402
+from .hooks import EnhancedVisualizationHook  # noqa: E402
 from .transforms import Enhance, RestoreScaleFactor  # noqa: E402
 
 mmcv_ops.repair_mmdet()
 
-__all__ = ["Enhance", "EnhancedDetDataPreprocessor", "EnhancedDetector", "RestoreScaleFactor", "add_enhancer"]
+__all__ = [
+    "Enhance",
+    "EnhancedDetDataPreprocessor",
+    "EnhancedDetector",
+    "EnhancedVisualizationHook",
+    "RestoreScaleFactor",
+    "add_enhancer",
+]

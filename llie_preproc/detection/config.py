@@ -40,7 +40,8 @@ def add_enhancer(
         precision: As for :func:`llie_preproc.enhance`; not for ``'transform'``.
         tile: As for :func:`llie_preproc.enhance`.
         position: ``'transform'`` only: ``'before_pack'`` enhances what the detector sees, unrounded, and agrees with
-            the other doors; ``'after_load'`` enhances the whole picture as stored, before resizing.
+            the other doors; ``'after_load'`` enhances the whole picture as stored, right after what loads it and its
+            annotations.
         cache_dir: ``'transform'`` only: keep enhanced pictures in this folder.
 
     Returns:
@@ -115,7 +116,7 @@ def _into_pipelines(cfg: Config, options: dict[str, Any], position: str) -> None
             if pack is not None:
                 pipeline.insert(pack, dict(type="llie_preproc.RestoreScaleFactor"))
             if load is not None:
-                pipeline.insert(load + 1, copy.deepcopy(transform))
+                pipeline.insert(_loaded(pipeline, load), copy.deepcopy(transform))
                 changed += 1
     if not changed:
         raise ValueError(f"no pipeline with {_PACK if position == 'before_pack' else 'an image loader'} in this config")
@@ -134,6 +135,12 @@ def _pipelines(node: Any) -> list[list]:
                 found[id(value)] = value
             stack.extend(value)
     return list(found.values())
+
+
+def _loaded(pipeline: list, load: int) -> int:
+    """Where loading ends. Annotations that follow the image are in its frame, and an enlarging enhancer scales both."""
+    rest = enumerate(pipeline[load + 1 :], load + 1)
+    return next((i for i, transform in rest if not _kind(transform).startswith("Load")), len(pipeline))
 
 
 def _kind(transform: Any) -> str:

@@ -34,7 +34,7 @@ class Enhance(BaseTransform):
     ``gt_seg_map``, ``proposals``, ``homography_matrix`` too.
 
     Args:
-        enhancer: Name, config or instance. It runs on the CPU: workers have no CUDA.
+        enhancer: Name, config or instance. It runs on the CPU: workers have no CUDA; see :meth:`to`.
         checkpoint: As for :func:`llie_preproc.build_enhancer`.
         channel_order: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
         keep_dtype: Round to the image's dtype, as a stored picture would be. Otherwise the result is float32, not
@@ -61,6 +61,13 @@ class Enhance(BaseTransform):
             check_tile(tile, self.enhancer.capabilities)
         self.channel_order, self.keep_dtype, self.tile = channel_order, keep_dtype, tile
         self.cache = EnhancedCache(cache_dir, self.enhancer, channel_order, keep_dtype, tile) if cache_dir else None
+        self.device = torch.device("cpu")
+
+    def to(self, device: str | torch.device) -> Enhance:
+        """Run on ``device`` from now on: to fill a cache ahead of the workers that read it."""
+        self.device = torch.device(device)
+        self.enhancer.to(self.device)
+        return self
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Enhance the image and scale its annotations.
@@ -69,30 +76,38 @@ class Enhance(BaseTransform):
             TypeError: ``img`` is neither uint8 nor float.
             ValueError: ``img`` is not ``(H, W, 3)``.
         """
-        image = results["img"]
-        if image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"{results.get('img_path', 'img')}: Enhance needs (H, W, 3), got {image.shape}")
-        if image.dtype != np.uint8 and image.dtype.kind != "f":
-            raise TypeError(f"{results.get('img_path', 'img')}: Enhance takes uint8 or float, got {image.dtype}")
-        results["img"] = self._cached(image, self.cache) if self.cache else self._enhance(image)
+        image = _image_of(results)
+        results["img"] = self._cached(image, self.cache)[0] if self.cache else self._enhance(image)
         scale_results(results, self.enhancer.scale)
         if self.enhancer.scale != 1:
             results["enhanced_scale_factor"] = results["scale_factor"]
         return results
 
-    def _cached(self, image: np.ndarray, cache: EnhancedCache) -> np.ndarray:
+    def fill(self, results: dict[str, Any]) -> bool:
+        """Keep the image's enhancement in the cache; returns whether it had to be made. ``results`` are not changed.
+
+        Raises:
+            TypeError, ValueError: As :meth:`transform`; ValueError too without ``cache_dir``.
+        """
+        if self.cache is None:
+            raise ValueError(f"{self} has no cache_dir")
+        return self._cached(_image_of(results), self.cache)[1]
+
+    def _cached(self, image: np.ndarray, cache: EnhancedCache) -> tuple[np.ndarray, bool]:
+        """The enhanced image, and whether it had to be made."""
         path = cache.path(image)
         found = cache.read(path)
-        if found is None:
-            found = self._enhance(image)
-            cache.write(path, found)
-        return found
+        if found is not None:
+            return found, False
+        made = self._enhance(image)
+        cache.write(path, made)
+        return made, True
 
     @torch.no_grad()
     def _enhance(self, image: np.ndarray) -> np.ndarray:
-        levels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        levels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)
         enhanced = enhance_levels([levels], self.enhancer, channel_order=self.channel_order, tile=self.tile)[0]
-        pixels = enhanced.permute(1, 2, 0).contiguous().numpy()
+        pixels = enhanced.permute(1, 2, 0).contiguous().cpu().numpy()
         if not self.keep_dtype:
             return pixels
         if image.dtype == np.uint8:
@@ -101,6 +116,15 @@ class Enhance(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(enhancer={type(self.enhancer).__name__}, keep_dtype={self.keep_dtype})"
+
+
+def _image_of(results: dict[str, Any]) -> np.ndarray:
+    image = results["img"]
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"{results.get('img_path', 'img')}: Enhance needs (H, W, 3), got {image.shape}")
+    if image.dtype != np.uint8 and image.dtype.kind != "f":
+        raise TypeError(f"{results.get('img_path', 'img')}: Enhance takes uint8 or float, got {image.dtype}")
+    return image
 
 
 @TRANSFORMS.register_module()

@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
+from made_sets import bright_box, write_set
+from mmdet.registry import DATASETS
 from mmdet_models import CONFIGS, mmdet_config
 from mmengine.config import Config
 
@@ -36,9 +38,25 @@ def test_every_pipeline_of_a_config_gets_the_transform(name, position):
         if position == "before_pack":
             assert kinds(new).index("llie_preproc.Enhance") == kinds(new).index("PackDetInputs") - 1
         elif "LoadImageFromFile" in old:
-            assert kinds(new).index("llie_preproc.Enhance") == 1
+            position_of = kinds(new).index("llie_preproc.Enhance")
+            assert all(kind.startswith("Load") for kind in kinds(new)[:position_of])
+            assert not kinds(new)[position_of + 1].startswith("Load")
     assert [kinds(p) for p in pipelines] == before
     assert enhanced.model == cfg.model
+
+
+def test_an_enlarging_enhancer_after_loading_leaves_training_boxes_on_their_objects(tmp_path):
+    write_set(tmp_path / "set.json", tmp_path, ("blue", "green"), [(64, 96)])
+    cfg = add_enhancer(
+        mmdet_config("faster_rcnn"), {"type": "Upscale", "scale": 2}, door="transform", position="after_load"
+    )
+    where = dict(ann_file=str(tmp_path / "set.json"), data_prefix=dict(img=str(tmp_path)), data_root="")
+    dataset = DATASETS.build({**cfg.train_dataloader.dataset, **where, "metainfo": dict(classes=("blue", "green"))})
+    packed = dataset[0]
+    picture = packed["inputs"].permute(1, 2, 0).numpy()
+    for channel, box in enumerate(packed["data_samples"].gt_instances.bboxes.tensor.tolist()):
+        # One pixel of the raw picture is twelve of the resized one.
+        assert box == pytest.approx(bright_box(picture, channel), abs=4)
 
 
 @pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])

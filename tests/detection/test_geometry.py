@@ -9,44 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.datasets.transforms import PackDetInputs, Pad, RandomFlip, Resize
-from mmdet.models.detectors import BaseDetector
 from mmdet.registry import TRANSFORMS as MMDET_TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmdet_models import MODELS, raw_batch
-from mmengine.structures import InstanceData
-from torch.nn import functional as F
 
 from llie_preproc.detection import Enhance, RestoreScaleFactor
 from llie_preproc.detection.geometry import scale_data_sample
 
 PREPROCESSOR = {"type": "DetDataPreprocessor", "pad_size_divisor": 32, "pad_mask": True}
-
-
-@MODELS.register_module(force=True)
-class PerfectDetector(BaseDetector):
-    """Finds the ground truth of the frame that it is given, and rescales as MMDetection's heads do."""
-
-    def loss(self, batch_inputs, batch_data_samples):
-        raise RuntimeError("not trained")
-
-    def _forward(self, batch_inputs, batch_data_samples=None):
-        raise RuntimeError("not used")
-
-    def extract_feat(self, batch_inputs):
-        raise RuntimeError("not used")
-
-    def predict(self, batch_inputs, batch_data_samples, rescale=True):
-        for sample in batch_data_samples:
-            height, width = sample.img_shape[:2]
-            assert batch_inputs.shape[-2] >= height
-            assert batch_inputs.shape[-1] >= width
-            factor = torch.tensor(sample.get("scale_factor", (1.0, 1.0))).repeat(2)
-            found = InstanceData(bboxes=torch.as_tensor(sample.gt_instances.bboxes) / factor)
-            masks = torch.as_tensor(sample.gt_instances.masks.to_ndarray()[:, :height, :width]).float()
-            found.masks = F.interpolate(masks[None], size=sample.ori_shape[:2], mode="nearest")[0] > 0.5
-            sample.pred_instances = found
-        return batch_data_samples
 
 
 def box_iou(a, b):

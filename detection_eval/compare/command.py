@@ -1,0 +1,142 @@
+"""``python -m detection_eval compare``: does an enhancer help a detector?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import DictAction
+from mmengine.dist import init_dist, is_main_process
+
+from llie_preproc.errors import require
+from llie_preproc.runs import join_without_gpu
+
+for _module in ("mmdet", "pycocotools"):
+    require(_module, "python -m detection_eval compare")
+
+from ..networks import check_device  # noqa: E402
+from .networks import enhancer_specs  # noqa: E402
+from .plan import Request  # noqa: E402
+from .results import MODES, NONE, RAW, ZERO_SHOT  # noqa: E402
+from .run import compare  # noqa: E402
+from .sets import CocoSet, read_config, use_sets  # noqa: E402
+from .tables import METRICS  # noqa: E402
+
+_FAILED = 1
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add ``compare`` to the commands."""
+    parser = commands.add_parser(
+        "compare",
+        help="raw, zero-shot, retrained and joint AP of a detector behind enhancers",
+        description="Train and evaluate the detector of CONFIG with equal budgets: on raw pictures (raw), that one on "
+        "enhanced pictures (zero-shot), trained on enhanced pictures (retrained), trained with its enhancer (joint). "
+        "Finished cells are kept: the same command goes on after an interruption, and one with more enhancers, modes "
+        "or seeds adds to them. Prints the table; 'python -m detection_eval report OUT' makes a page of it.",
+    )
+    parser.add_argument("config", help="a config of MMDetection, plain: a file, or mmdet::<its own>")
+    parser.add_argument(
+        "--enhancers",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="none, psenet, semi_llie, ... ('llie list' has all), or LABEL=CONFIG.py with 'enhancer' in it",
+    )
+    parser.add_argument("--weights", nargs="+", default=[], metavar="NAME=FILE", help="of enhancers; default: shipped")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=[RAW, ZERO_SHOT], help="default: raw zero-shot")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings of each, with seeds 0 to N - 1")
+    parser.add_argument("--train", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="COCO file and folder to train on")
+    parser.add_argument("--test", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="the same to evaluate on")
+    parser.add_argument(
+        "--detector", metavar="FILE", help="a trained detector to evaluate as it is, in modes raw and zero-shot"
+    )
+    parser.add_argument("--out", metavar="DIR", help="default: work_dirs/compare_<config name>")
+    parser.add_argument("--metrics", nargs="+", choices=list(METRICS), default=["coco"], help="default: coco")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over images (default 1000)")
+    parser.add_argument("--bootstrap-seed", type=int, default=0)
+    parser.add_argument(
+        "--enhancer-lr-mult",
+        type=float,
+        default=0.1,
+        help="joint: the enhancer's learning rate over the detector's (default 0.1)",
+    )
+    parser.add_argument("--amp", action="store_true", help="train in mixed precision")
+    parser.add_argument("--device", help="where enhancers run ahead of the data loaders (default: cuda where there is)")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    _check(args)
+    _join(args.launcher)
+    comparison, failed = compare(_request(args))
+    if is_main_process():
+        print((comparison.folder / "table.md").read_text())
+        if failed:
+            print(f"error: {len(failed)} cells failed:", *failed, sep="\n  ", file=sys.stderr)
+    return _FAILED if failed else 0
+
+
+def _request(args: argparse.Namespace) -> Request:
+    plain = use_sets(read_config(args.config, args.cfg_options), _set(args.train), _set(args.test))
+    return Request(
+        config=args.config,
+        plain=plain,
+        specs=enhancer_specs(args.enhancers, _weights(args.weights)),
+        modes=args.modes,
+        seeds=range(args.seeds),
+        folder=Path(args.out or Path("work_dirs") / f"compare_{Path(args.config).stem}").absolute(),
+        detector=Path(args.detector) if args.detector else None,
+        metrics=args.metrics,
+        resamples=args.resamples,
+        bootstrap_seed=args.bootstrap_seed,
+        enhancer_lr_mult=args.enhancer_lr_mult,
+        amp=args.amp,
+        device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        launcher=args.launcher,
+    )
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.seeds < 1 or args.resamples < 2:
+        raise ValueError(f"--seeds must be at least 1 and --resamples 2, got {args.seeds} and {args.resamples}")
+    if args.detector and (trained := sorted(set(args.modes) - {RAW, ZERO_SHOT})):
+        raise ValueError(
+            f"--detector is evaluated as it is, with a budget of its own: {', '.join(trained)} cannot be compared with "
+            "it. To start every training from it, give --cfg-options load_from=FILE instead"
+        )
+    if args.detector and args.seeds != 1:
+        raise ValueError("--detector has been trained: there are no --seeds of it")
+    if set(args.enhancers) == {NONE} and set(args.modes) != {RAW}:
+        raise ValueError(f"--modes {' '.join(args.modes)} want an enhancer; --enhancers names only 'none'")
+    if args.amp and not torch.cuda.is_available():
+        raise ValueError("--amp wants a CUDA device: MMEngine's mixed precision has no other")
+    if args.device:
+        check_device(args.device)
+    if args.train and not args.test:
+        raise ValueError("--train wants --test, whose classes must be the same")
+
+
+def _join(launcher: str) -> None:
+    if launcher == "none" or torch.distributed.is_initialized():
+        return
+    if torch.cuda.is_available():
+        init_dist(launcher)
+    else:
+        join_without_gpu()
+
+
+def _set(given: Sequence[str] | None) -> CocoSet | None:
+    return CocoSet(Path(given[0]), Path(given[1])) if given else None
+
+
+def _weights(given: Sequence[str]) -> dict[str, str]:
+    pairs = [each.partition("=") for each in given]
+    if wrong := [each for each, pair in zip(given, pairs, strict=True) if not pair[2]]:
+        raise ValueError(f"--weights takes NAME=FILE, got {wrong[0]!r}")
+    return {label: file for label, _, file in pairs}

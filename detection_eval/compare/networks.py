@@ -1,0 +1,115 @@
+"""The enhancers of a comparison: from the command line to the plan, and out of a finished cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from llie_preproc import build_enhancer
+from llie_preproc.detection.cache import fingerprint
+from llie_preproc.enhancers import Enhancer
+from llie_preproc.inference import DEFAULT_WEIGHTS
+from llie_preproc.registry import enhancer_classes
+from llie_preproc.runs import read_checkpoint
+
+from ..networks import trained_enhancer
+from .results import JOINT, NONE, Cell, Comparison
+
+_WRAPPED = "enhancer."
+
+
+def enhancer_specs(names: list[str], weights: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What the command line names.
+
+    Args:
+        names: ``none``; a registered network by its name, case and underscores apart (``psenet``, ``semi_llie``); or
+            ``LABEL=FILE``, a config file with ``enhancer`` or ``model.enhancer``.
+        weights: By label: a file, or the name of shipped weights.
+
+    Returns:
+        By label, without ``none``: a config for :func:`llie_preproc.build_enhancer`, with ``checkpoint`` and the
+        ``fingerprint`` of the network with its weights.
+
+    Raises:
+        KeyError: No such network.
+        ValueError: A label twice, weights for a label that is not there, or a network without weights.
+        CheckpointError: Weights that do not fit.
+    """
+    specs: dict[str, dict[str, Any]] = {}
+    labels = [name.partition("=")[0] for name in names if name != NONE]
+    if repeated := {label for label in labels if labels.count(label) > 1}:
+        raise ValueError(f"--enhancers names {', '.join(sorted(repeated))} twice")
+    if unknown := set(weights) - set(labels):
+        raise ValueError(f"--weights for {', '.join(sorted(unknown))}, which --enhancers does not name")
+    for name in names:
+        label, _, file = name.partition("=")
+        if label == NONE:
+            continue
+        config = _from_file(file) if file else {"type": _registered(label)}
+        specs[label] = _described(config, weights.get(label))
+    return specs
+
+
+def network_config(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a spec that ``build_enhancer`` takes."""
+    return {key: value for key, value in spec.items() if key != "fingerprint"}
+
+
+def comparison_enhancer(comparison: Comparison, cell: Cell, device: str = "cpu") -> Enhancer | None:
+    """The network that a cell's detector sees through, as it was when the cell was evaluated; None for raw.
+
+    Raises:
+        CheckpointError: The weights do not fit, or the cell's checkpoint is damaged.
+        FileNotFoundError: A joint cell without its checkpoint.
+    """
+    if cell.enhancer == NONE:
+        return None
+    config = network_config(comparison.plan["enhancers"][cell.enhancer])
+    if cell.mode != JOINT:
+        return build_enhancer(config, device=device)
+    result = comparison.result(cell) or {}
+    checkpoint = read_checkpoint(comparison.folder / str(result.get("checkpoint")))
+    trained = {k.removeprefix(_WRAPPED): v for k, v in checkpoint["state_dict"].items() if k.startswith(_WRAPPED)}
+    enhancer = build_enhancer(dict(config, checkpoint=None))
+    enhancer.load_state_dict(trained)
+    return enhancer.to(device)
+
+
+def why_not_joint(spec: Mapping[str, Any]) -> str | None:
+    """Why a network cannot be trained with the detector; None: it can."""
+    enhancer = build_enhancer(network_config(spec))
+    if not enhancer.capabilities.differentiable:
+        return f"no gradient flows through {type(enhancer).__name__}"
+    if not any(parameter.requires_grad for parameter in enhancer.parameters()):
+        return f"{type(enhancer).__name__} has nothing to train"
+    return None
+
+
+def _registered(label: str) -> str:
+    by_plain = {_plain(name): name for name in enhancer_classes()}
+    if _plain(label) not in by_plain:
+        raise KeyError(f"no enhancer {label!r}; there are: none, {', '.join(by_plain.values())}, or LABEL=CONFIG.py")
+    return by_plain[_plain(label)]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _from_file(file: str) -> dict[str, Any]:
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"--enhancers: no config file {file}")
+    config = Config.fromfile(file)
+    given = config.get("enhancer") or config.get("model", {}).get("enhancer")
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{file} has neither 'enhancer' nor 'model.enhancer', a dict with 'type'")
+    return Config(dict(enhancer=given)).to_dict()["enhancer"]
+
+
+def _described(config: dict[str, Any], weights: str | None) -> dict[str, Any]:
+    checkpoint = weights or config.pop("checkpoint", None) or DEFAULT_WEIGHTS
+    enhancer = trained_enhancer(config, checkpoint, "cpu", "--weights LABEL=FILE")
+    return {**config, "checkpoint": str(checkpoint), "fingerprint": fingerprint(enhancer)}

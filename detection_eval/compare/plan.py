@@ -1,0 +1,164 @@
+"""The plan of a comparison: its cells, what they share, and whether a folder may be gone on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import barrier, get_world_size, is_main_process
+
+from llie_preproc import __version__
+
+from .networks import why_not_joint
+from .results import JOINT, MODES, NONE, RAW, ZERO_SHOT, Cell, Comparison
+from .sets import inner_dataset
+from .tables import METRICS
+from .truth import ground_truth
+
+_PACKAGES = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy")
+# What may differ when a comparison is gone on with.
+_OF_THE_CALL = {"command", "versions", "device", "cells", "enhancers", "resamples", "bootstrap_seed", "metrics"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be compared.
+
+    Attributes:
+        config: Name of the detector's config, for the record.
+        plain: That config (:func:`detection_eval.compare.configs.read_config`), without any enhancer.
+        specs: The enhancers by label (:func:`detection_eval.compare.networks.enhancer_specs`).
+        modes: Out of :data:`detection_eval.compare.results.MODES`; ``zero-shot`` brings ``raw`` with it.
+        seeds: Of the trainings.
+        folder: Where everything goes.
+        detector: Checkpoint of a trained detector to evaluate as it is; None: cells train.
+        metrics: Out of :data:`detection_eval.compare.tables.METRICS`.
+        resamples, bootstrap_seed: Of the bootstrap over images.
+        enhancer_lr_mult: Joint mode: the enhancer's learning rate, as a multiple of the detector's.
+        amp: Train in mixed precision.
+        device: Where enhancers run ahead of the data loaders.
+        launcher: MMEngine's; processes have joined already.
+    """
+
+    config: str
+    plain: Config
+    specs: Mapping[str, Mapping[str, Any]]
+    modes: Sequence[str]
+    seeds: Sequence[int]
+    folder: Path
+    detector: Path | None = None
+    metrics: Sequence[str] = ("coco",)
+    resamples: int = 1000
+    bootstrap_seed: int = 0
+    enhancer_lr_mult: float = 0.1
+    amp: bool = False
+    device: str = "cpu"
+    launcher: str = "none"
+    command: str = field(default_factory=lambda: shlex.join(["python", "-m", "detection_eval", *sys.argv[1:]]))
+
+
+def begin(request: Request) -> Comparison:
+    """The comparison in the request's folder: the cells that are asked for, and the finished ones of earlier calls.
+
+    Raises:
+        FileNotFoundError: Annotations or pictures of the test set are missing.
+        ValueError: The folder holds a comparison that differs in more than its cells, or a metric wants annotations
+            that the test set does not have.
+    """
+    plain, specs, folder = request.plain, request.specs, request.folder
+    truth, image_root = ground_truth(plain)
+    for metric in set(request.metrics) - {"coco"}:
+        # Says now what such a metric misses in the annotations.
+        METRICS[metric](truth, [])
+    earlier = Comparison(folder) if (folder / "comparison.json").is_file() else None
+    cells = _cells(request)
+    if earlier:
+        cells += [cell for cell in earlier.cells if cell not in cells and earlier.result(cell) is not None]
+        specs = {**earlier.plan["enhancers"], **specs}
+    plan = dict(
+        config=request.config,
+        config_sha256=_digest(plain.pretty_text),
+        truth_sha256=_digest(json.dumps(truth, sort_keys=True)),
+        detector_sha256=_file_digest(request.detector) if request.detector else None,
+        image_root=str(image_root),
+        classes=[category["name"] for category in truth["categories"]],
+        enhancers={label: dict(spec) for label, spec in specs.items()},
+        amp=request.amp,
+        enhancer_lr_mult=request.enhancer_lr_mult,
+        processes=get_world_size(),
+        budget=_budget(plain) if request.detector is None else None,
+        metrics=list(request.metrics),
+        resamples=request.resamples,
+        bootstrap_seed=request.bootstrap_seed,
+        cells=[[cell.enhancer, cell.mode, cell.seed] for cell in sorted(cells, key=_order(cells))],
+        command=request.command,
+        versions={"llie_preproc": __version__, "python": platform.python_version(), **_versions()},
+        device=request.device,
+    )
+    if earlier:
+        _check_same(earlier, plan)
+    if is_main_process():
+        Comparison.begin(folder, plan, truth)
+    barrier()
+    return Comparison(folder)
+
+
+def _cells(request: Request) -> list[Cell]:
+    cells = []
+    for seed in request.seeds:
+        # Zero-shot evaluates the detector of raw pictures.
+        if {RAW, ZERO_SHOT} & set(request.modes):
+            cells.append(Cell(NONE, RAW, seed))
+        for label in request.specs:
+            cells += [Cell(label, mode, seed) for mode in MODES if mode in request.modes and mode != RAW]
+    refused = {label: why_not_joint(spec) for label, spec in request.specs.items()} if JOINT in request.modes else {}
+    for label, reason in refused.items():
+        if reason and is_main_process():
+            print(f"left out: {label}, joint ({reason})")
+    return [cell for cell in cells if cell.mode != JOINT or not refused[cell.enhancer]]
+
+
+def _order(cells: Sequence[Cell]) -> Callable[[Cell], tuple]:
+    labels = list(dict.fromkeys(cell.enhancer for cell in cells))
+    return lambda cell: (cell.enhancer != NONE, labels.index(cell.enhancer), MODES.index(cell.mode), cell.seed)
+
+
+def _budget(plain: Config) -> dict[str, Any]:
+    dataset = inner_dataset(plain.train_dataloader.dataset)
+    return dict(
+        train_cfg={key: value for key, value in plain.train_cfg.to_dict().items() if key != "val_interval"},
+        batch_size=plain.train_dataloader.get("batch_size"),
+        optimizer=plain.optim_wrapper.get("optimizer", {}).get("type"),
+        train_set=str(dataset.get("ann_file", "")),
+    )
+
+
+def _check_same(earlier: Comparison, plan: Mapping[str, Any]) -> None:
+    changed = [key for key in plan if key not in _OF_THE_CALL and plan[key] != earlier.plan.get(key)]
+    known = earlier.plan["enhancers"]
+    changed += [f"enhancer {label}" for label, spec in plan["enhancers"].items() if known.get(label, spec) != spec]
+    if changed:
+        raise ValueError(
+            f"{earlier.folder} holds another comparison, which differs in {', '.join(changed)}: choose another --out"
+        )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {name: import_module(name).__version__ for name in _PACKAGES}

@@ -1,0 +1,183 @@
+"""Running the cells of a comparison: train where the mode trains, evaluate, measure the time."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from llie_preproc.checkpoints import atomic_path, match_report
+from llie_preproc.errors import CheckpointError
+from llie_preproc.runs import read_checkpoint, saved_checkpoints
+
+from ..cache import fill_cache
+from ..progress import ProgressBar, quiet
+from .configs import testing_config, training_config
+from .plan import Request, begin
+from .results import JOINT, NONE, RAW, ZERO_SHOT, Cell, Comparison, write_text
+from .tables import measure, write_tables
+from .timing import measure_times
+
+# A plain detector's checkpoint of another number of classes lacks little but its last layers.
+_LEAST_MATCHED = 0.5
+
+
+def compare(request: Request) -> tuple[Comparison, list[str]]:
+    """Run what is not finished of a request, score all that is, and write the tables.
+
+    Returns:
+        The comparison, and a line for each cell that failed; its traceback is in ``error.txt`` of its folder.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`detection_eval.compare.plan.begin` has it.
+        CheckpointError: The detector's checkpoint is unsafe or damaged.
+    """
+    comparison = begin(request)
+    detector = _safe_copy(request.detector, comparison) if request.detector else None
+    failed = []
+    todo = [cell for cell in comparison.cells if comparison.result(cell) is None]
+    for number, cell in enumerate(todo, 1):
+        if is_main_process():
+            print(f"[{number}/{len(todo)}] {cell.name}", flush=True)
+        try:
+            run_cell(comparison, request, cell, detector)
+        except Exception as error:
+            # The other processes would wait for one that goes on without them.
+            if request.launcher != "none":
+                raise
+            failed.append(f"{cell.name}: {' '.join(str(error).split())}")
+            write_text(comparison.cell_folder(cell) / "error.txt", traceback.format_exc())
+    if is_main_process():
+        write_tables(comparison, measure(comparison))
+    barrier()
+    return comparison, failed
+
+
+def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Path | None = None) -> None:
+    """Bring one cell to its result, from where an earlier attempt stopped.
+
+    Args:
+        comparison: Where it goes.
+        request: What all cells share.
+        cell: The cell; a zero-shot one wants its seed's raw one finished.
+        detector: Checkpoint of a trained detector that is evaluated as it is; None: cells train.
+
+    Raises:
+        CheckpointError: The checkpoint to start from is not of this detector.
+        ValueError: A picture cannot be enhanced, or the raw cell is not finished.
+    """
+    folder = comparison.cell_folder(cell)
+    seconds, steps = None, None
+    if detector is not None:
+        checkpoint = detector
+    elif cell.mode == ZERO_SHOT:
+        checkpoint = _raw_checkpoint(comparison, cell.seed)
+    else:
+        seconds, steps = _train(training_config(request, cell, folder), cell, request.device)
+        checkpoint = saved_checkpoints(folder)[-1]
+    test = testing_config(request, cell, folder, comparison.truth_path, checkpoint)
+    metrics, times = _evaluate(test, cell, request.device, exact=detector is not None)
+    if is_main_process():
+        result = dict(
+            metrics=metrics,
+            checkpoint=_relative(checkpoint, comparison.folder),
+            iterations=steps,
+            timing=dict(times, train_seconds=seconds),
+        )
+        comparison.finish(cell, result)
+    barrier()
+
+
+def _safe_copy(path: Path, comparison: Comparison) -> Path:
+    """A trained detector's weights, read by the restricted unpickler and written again for MMEngine to load."""
+    checkpoint = read_checkpoint(path)
+    target = comparison.folder / "detector.pth"
+    if is_main_process():
+        with atomic_path(target) as temporary:
+            torch.save({"state_dict": checkpoint.get("state_dict", checkpoint), "meta": {}}, temporary)
+    barrier()
+    return target
+
+
+def _raw_checkpoint(comparison: Comparison, seed: int) -> Path:
+    raw = comparison.result(Cell(NONE, RAW, seed))
+    if raw is None:
+        raise ValueError(f"the detector of raw pictures, seed {seed}, is not trained yet")
+    return comparison.folder / raw["checkpoint"]
+
+
+def _train(cfg: Config, cell: Cell, device: str) -> tuple[float | None, int]:
+    """Train; returns the seconds it took, None where it went on from a checkpoint, and the iterations."""
+    _fill(cfg, cell, device)
+    saved = saved_checkpoints(cfg.work_dir)
+    if saved:
+        read_checkpoint(saved[-1])
+        cfg.load_from, cfg.resume = str(saved[-1]), True
+    runner = _runner(cfg, cell)
+    if not saved and cfg.get("load_from") and "://" not in cfg.load_from:
+        _check_start(_plain(runner.model), Path(cfg.load_from), _LEAST_MATCHED)
+    start = time.perf_counter()
+    with quiet():
+        runner.train()
+    return None if saved else round(time.perf_counter() - start, 1), runner.iter
+
+
+def _evaluate(cfg: Config, cell: Cell, device: str, exact: bool) -> tuple[dict[str, float], dict[str, Any]]:
+    _fill(cfg, cell, device)
+    runner = _runner(cfg, cell)
+    if exact:
+        _check_start(_plain(runner.model), Path(cfg.load_from), 1.0)
+    with quiet():
+        metrics = runner.test()
+        model, dataset = _plain(runner.model), runner.test_dataloader.dataset
+        times = measure_times(model, dataset, device) if is_main_process() else {}
+    barrier()
+    return {key: float(value) for key, value in metrics.items()}, times
+
+
+def _runner(cfg: Config, cell: Cell) -> Runner:
+    if cfg.launcher != "none" and get_device() == "cpu":
+        # MMEngine would name a CUDA device to PyTorch's wrapper.
+        cfg.setdefault("model_wrapper_cfg", dict(type="MMDistributedDataParallel", device_ids=None))
+    with quiet():
+        runner = Runner.from_cfg(cfg)
+    runner.register_hook(ProgressBar(cell.name))
+    return runner
+
+
+def _fill(cfg: Config, cell: Cell, device: str) -> None:
+    """Enhance on ``device`` what the data loaders' workers would else enhance on the CPU."""
+    if cell.mode in (RAW, JOINT):
+        return
+    with quiet():
+        report = fill_cache(cfg, device, (get_rank(), get_world_size()))
+    if report.failed:
+        raise ValueError(f"{len(report.failed)} pictures cannot be enhanced: {report.failed[0]}")
+    barrier()
+
+
+def _plain(model: Any) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _check_start(model: nn.Module, path: Path, least: float) -> None:
+    checkpoint = read_checkpoint(path)
+    report = match_report(getattr(model, "detector", model), checkpoint.get("state_dict", checkpoint))
+    if report.matched < least * report.total:
+        raise CheckpointError(f"{path} is no checkpoint of this detector: {report}")
+
+
+def _relative(path: Path, folder: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.resolve().relative_to(folder.resolve()))
+    return str(path.resolve())

@@ -1,0 +1,154 @@
+"""The detector's config, and the sets that it trains and tests on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+
+from llie_preproc.registry import enhancer_classes
+
+from ..metrics.detections import read_truth
+
+
+@dataclass(frozen=True)
+class CocoSet:
+    """A set to train or test on.
+
+    Attributes:
+        annotations: COCO annotation file.
+        images: Folder that its file names are relative to.
+    """
+
+    annotations: Path
+    images: Path
+
+
+def read_config(name: str, options: Mapping[str, Any]) -> Config:
+    """Read a detector's config.
+
+    Args:
+        name: A file, or one of MMDetection's own, ``mmdet::retinanet/retinanet_r18_fpn_1x_coco.py``.
+        options: Keys and values over it.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It does not read, has no detector or no test set, or has an enhancer already.
+    """
+    if "::" not in name and not Path(name).is_file():
+        raise FileNotFoundError(f"no config file {name}")
+    try:
+        cfg = Config.fromstring(f"_base_ = {name!r}", ".py") if "::" in name else Config.fromfile(name)
+        cfg.merge_from_dict(dict(options))
+    # What Python files and options over lists raise, and MMEngine's asserts for its packages.
+    except (SyntaxError, NameError, TypeError, AttributeError, AssertionError) as error:
+        raise ValueError(f"{name}: {error}") from error
+    for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper", "test_dataloader", "test_cfg"):
+        if not isinstance(cfg.get(key), Mapping):
+            raise ValueError(f"{name} has no {key}: compare takes the config of an MMDetection detector")
+    if found := _enhancement(cfg._cfg_dict):
+        raise ValueError(f"{name} enhances already ({found}): compare takes the plain config and --enhancers")
+    return cfg
+
+
+def use_sets(cfg: Config, train: CocoSet | None, test: CocoSet | None) -> Config:
+    """A copy of ``cfg`` that trains and tests on other sets: data, classes and the detector's ``num_classes``.
+
+    Raises:
+        FileNotFoundError: No such annotation file or folder.
+        ValueError: The sets have different classes, or the config's dataset is one of several parts.
+    """
+    if train is None and test is None:
+        return cfg
+    cfg = copy.deepcopy(cfg)
+    before = _dataset_classes(inner_dataset(cfg.train_dataloader.dataset))
+    chosen = {"train_dataloader": train, "val_dataloader": test, "test_dataloader": test}
+    names = {_classes(each) for each in (train, test) if each is not None}
+    if train is None or test is None:
+        names.add(before)
+    if len(names) > 1:
+        raise ValueError(f"the sets differ in their classes: {'; '.join(', '.join(each) for each in sorted(names))}")
+    classes = names.pop()
+    for loader, each in chosen.items():
+        if each is not None and cfg.get(loader):
+            _replace(inner_dataset(cfg[loader].dataset), each, classes)
+    if test is not None:
+        cfg.test_evaluator = dict(type="mmdet.CocoMetric", ann_file=str(test.annotations.resolve()), metric="bbox")
+    _replace_num_classes(cfg.model, len(before), len(classes))
+    return cfg
+
+
+def inner_dataset(dataset: Any) -> Any:
+    """The dataset inside wrappers such as ``MultiImageMixDataset``.
+
+    Raises:
+        ValueError: There are several.
+    """
+    while "dataset" in dataset:
+        dataset = dataset["dataset"]
+    if "datasets" in dataset:
+        raise ValueError(f"{dataset['type']} joins several sets: name one with --train and --test, or in the config")
+    return dataset
+
+
+def _enhancement(config: Any) -> str:
+    """The first type in a config that is an enhancer of this package or holds one; empty where there is none."""
+    ours = {"Enhance", "EnhancedDetector", "EnhancedDetDataPreprocessor", *enhancer_classes()}
+    kinds = _values(config, "type")
+    named = (kind for kind in kinds if isinstance(kind, str) and kind.startswith("llie_preproc."))
+    return next((kind for kind in named if kind.removeprefix("llie_preproc.") in ours), "")
+
+
+def _values(node: Any, key: str) -> list[Any]:
+    """Every value of ``key`` in a config, however deep."""
+    if isinstance(node, Mapping):
+        own = [node[key]] if key in node else []
+        return own + [found for value in node.values() for found in _values(value, key)]
+    if isinstance(node, list | tuple):
+        return [found for value in node for found in _values(value, key)]
+    return []
+
+
+def _classes(chosen: CocoSet) -> tuple[str, ...]:
+    """In the order of the file, which is that of MMDetection's labels."""
+    if not chosen.images.is_dir():
+        raise FileNotFoundError(f"no folder {chosen.images}")
+    return tuple(category["name"] for category in read_truth(chosen.annotations)["categories"])
+
+
+def _dataset_classes(dataset: Mapping) -> tuple[str, ...]:
+    """The classes of a dataset's config, or its type's own."""
+    given = (dataset.get("metainfo") or {}).get("classes")
+    if given is None:
+        kind = DATASETS.get(dataset["type"]) if isinstance(dataset["type"], str) else dataset["type"]
+        given = getattr(kind, "METAINFO", {}).get("classes", ())
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _replace(dataset: Any, chosen: CocoSet, classes: tuple[str, ...]) -> None:
+    for stale in ("metainfo", "ann_file", "data_prefix", "data_root", "indices", "img_subdir", "ann_subdir"):
+        dataset.pop(stale, None)
+    dataset.update(
+        type="mmdet.CocoDataset",
+        data_root="",
+        ann_file=str(chosen.annotations.resolve()),
+        data_prefix=dict(img=str(chosen.images.resolve())),
+        metainfo=dict(classes=classes),
+    )
+
+
+def _replace_num_classes(node: Any, before: int, after: int) -> None:
+    """Heads that told the old classes apart tell the new ones."""
+    if isinstance(node, Mapping):
+        if node.get("num_classes") == before:
+            node["num_classes"] = after  # type: ignore[index]
+        for value in node.values():
+            _replace_num_classes(value, before, after)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            _replace_num_classes(value, before, after)

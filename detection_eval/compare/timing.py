@@ -1,0 +1,95 @@
+"""Time for an image, of the enhancer and of the detector apart."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmengine.dataset import pseudo_collate
+from torch import nn
+
+from llie_preproc.detection import Enhance, EnhancedDetector
+from llie_preproc.inference import enhance_levels
+
+IMAGES = 10
+"""How many pictures are timed, after one that is not."""
+
+
+def measure_times(model: Any, dataset: Any, device: str) -> dict[str, float | None]:
+    """Medians over the first pictures of a test set, one at a time, in milliseconds.
+
+    Returns:
+        ``detector_ms``: data preprocessor, network and post-processing, from a loaded picture on. ``enhancer_ms``:
+        the enhancer alone, of the stored picture where it is part of the pipeline (on ``device``), of what the
+        detector is given where it wraps the detector; None without one.
+    """
+    chosen = range(min(len(dataset), IMAGES + 1))
+    items = [pseudo_collate([dataset[i]]) for i in chosen]
+    if isinstance(model, EnhancedDetector):
+        return _wrapped(model, items)
+    detector = _median([partial(model.test_step, item) for item in items])
+    enhance, before = _transform(dataset)
+    if enhance is None:
+        return dict(enhancer_ms=None, detector_ms=detector)
+    pictures = [before(dataset.get_data_info(i))["img"] for i in chosen]
+    with _on(enhance.enhancer, device):
+        enhancer = _median([_enhancing(enhance, picture, device) for picture in pictures])
+    return dict(enhancer_ms=enhancer, detector_ms=detector)
+
+
+def _wrapped(model: EnhancedDetector, items: list[dict[str, Any]]) -> dict[str, float | None]:
+    def alone(item: dict[str, Any]) -> Callable[[], Any]:
+        inputs = model.data_preprocessor(item)["inputs"]
+        return lambda: enhance_levels(inputs, model.enhancer, channel_order=model.channel_order, tile=model.tile)
+
+    both = _median([partial(model.test_step, item) for item in items])
+    enhancer = _median([alone(item) for item in items])
+    return dict(enhancer_ms=enhancer, detector_ms=max(0.0, both - enhancer))
+
+
+def _enhancing(enhance: Enhance, picture: np.ndarray, device: str) -> Callable[[], Any]:
+    levels = [torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).to(device)]
+    return lambda: enhance_levels(levels, enhance.enhancer, channel_order=enhance.channel_order, tile=enhance.tile)
+
+
+def _transform(dataset: Any) -> tuple[Enhance | None, Compose]:
+    """The enhancing transform of a dataset's pipeline, and those before it."""
+    steps = dataset.pipeline.transforms
+    for place, step in enumerate(steps):
+        if isinstance(step, Enhance):
+            return step, Compose(steps[:place])
+    return None, Compose([])
+
+
+@contextmanager
+def _on(network: nn.Module, device: str) -> Iterator[None]:
+    network.to(device)
+    try:
+        yield
+    finally:
+        network.to("cpu")
+
+
+def _median(calls: list[Callable[[], Any]]) -> float:
+    """Milliseconds of a call; the first one warms up."""
+    seconds = []
+    with torch.no_grad():
+        for call in calls:
+            _wait()
+            start = time.perf_counter()
+            call()
+            _wait()
+            seconds.append(time.perf_counter() - start)
+    return round(1000 * statistics.median(seconds[1:] or seconds), 2)
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,137 @@
+"""ExDark: photographs and one ``bbGt`` text for each, and the list of classes, light and parts.
+
+A text begins with ``% bbGt version=3``; a line is ``Class left top width height`` and seven more numbers of Piotr
+Dollar's toolbox: occluded, visible left, top, width, height, ignore, angle.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from .labels import (
+    Box,
+    BoxList,
+    LabelSet,
+    Place,
+    Problems,
+    Size,
+    integers,
+    parse_rows,
+    pictures_by,
+    plain_stem,
+    read_lines,
+    reals,
+    require_size,
+    texts_by,
+)
+
+CLASSES = ("Bicycle", "Boat", "Bottle", "Bus", "Car", "Cat", "Chair", "Cup", "Dog", "Motorbike", "People", "Table")
+CATEGORIES = dict(enumerate(CLASSES, start=1))
+LIGHTS = ("Low", "Ambient", "Object", "Single", "Weak", "Strong", "Screen", "Window", "Shadow", "Twilight")
+PLACES = ("Indoor", "Outdoor")
+PARTS = ("train", "val", "test")
+
+_IDS = {name: number for number, name in CATEGORIES.items()}
+_HEADER = "% bbGt version=3"
+_FIELDS = ("left", "top", "width", "height", "occluded", "vleft", "vtop", "vwidth", "vheight", "ignore", "angle")
+_IGNORE = _FIELDS.index("ignore")
+_LIST_FIELDS = ("Class", "Light", "In/Out", "Train/Val/Test")
+
+
+def exdark(
+    images: str | os.PathLike[str],
+    annotations: str | os.PathLike[str],
+    class_list: str | os.PathLike[str] | None = None,
+    part: str = "all",
+) -> LabelSet:
+    """ExDark, flat or in a folder for each class; annotations are ``2015_00001.png.txt`` or ``2015_00001.txt``.
+
+    Boxes whose ``ignore`` is set are crowds. With ``class_list``, images have ``light`` (:data:`LIGHTS`), ``place``
+    (:data:`PLACES`) and ``part`` (:data:`PARTS`).
+
+    Args:
+        images: Folder of the pictures.
+        annotations: Folder of the texts.
+        class_list: ``imageclasslist.txt``; its names are matched without suffix. A picture that it lacks is bad.
+        part: One of :data:`PARTS` by ``class_list``, or ``'all'``.
+
+    Raises:
+        FileNotFoundError: No such folder or file.
+        ValueError: Two files of one name; a bad line of ``class_list``; a part without the list, or an unknown one.
+    """
+    if part not in (*PARTS, "all"):
+        raise ValueError(f"part must be one of {', '.join(PARTS)}, all; got {part!r}")
+    if part != "all" and class_list is None:
+        raise ValueError(f"part {part!r} takes the list of the parts, imageclasslist.txt")
+    root = Path(images).expanduser()
+    pictures = pictures_by(root, lambda path: plain_stem(path.name))
+    texts = texts_by(Path(annotations).expanduser(), lambda path: plain_stem(path.stem))
+    listed = None if class_list is None else read_class_list(Path(class_list).expanduser())
+
+    def read(key: str, size: Size, problems: Problems) -> BoxList:
+        if listed is not None and key not in listed:
+            raise ValueError(f"{pictures[key]}: not listed in {class_list}")
+        return BoxList(read_exdark(texts[key], problems), listed[key] if listed else {})
+
+    found = LabelSet("ExDark", root, CATEGORIES, pictures, {key: Place(path) for key, path in texts.items()}, read)
+    if part == "all" or listed is None:
+        return found
+    return found.only([key for key, attributes in listed.items() if attributes["part"] == part])
+
+
+def read_exdark(path: Path, problems: Problems) -> list[Box]:
+    """Read one ``bbGt`` text.
+
+    Raises:
+        ValueError: No header, or a line is bad; the message names the file and the line.
+    """
+    lines = read_lines(path)
+    if not lines or lines[0] != _HEADER:
+        raise ValueError(f"{path}:1: expected {_HEADER!r}, got {lines[0] if lines else 'an empty file'!r}")
+    rows = parse_rows(enumerate(lines[1:], start=2), path, _parse, problems)
+    return [box._replace(line=line) for line, box in rows]
+
+
+def read_class_list(path: Path) -> dict[str, Mapping[str, str]]:
+    """``light``, ``place`` and ``part`` by the picture's name without suffix.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: A line is bad, or a picture is listed twice; the message names the file and the line.
+    """
+    found: dict[str, Mapping[str, str]] = {}
+    for number, (stem, attributes) in parse_rows(
+        list(enumerate(read_lines(path), start=1))[1:], path, _parse_listed, Problems()
+    ):
+        if stem in found:
+            raise ValueError(f"{path}:{number}: {stem} is listed a second time")
+        found[stem] = attributes
+    return found
+
+
+def _parse(line: str) -> Box:
+    name, *numbers = line.split()
+    if name not in _IDS:
+        raise ValueError(f"unknown class {name!r}, expected one of {', '.join(CLASSES)}")
+    values = reals(numbers, _FIELDS)
+    left, top, width, height = (int(v) if v.is_integer() else v for v in values[:4])
+    require_size(width, height)
+    return Box((_IDS[name],), (left, top, width, height), 0, crowd=values[_IGNORE] != 0)
+
+
+def _parse_listed(line: str) -> tuple[str, Mapping[str, str]]:
+    name, *codes = line.split()
+    _, light, place, part = integers(codes, _LIST_FIELDS)
+    return plain_stem(name), {
+        "light": _named(light, LIGHTS, "Light"),
+        "place": _named(place, PLACES, "In/Out"),
+        "part": _named(part, PARTS, "Train/Val/Test"),
+    }
+
+
+def _named(code: int, names: tuple[str, ...], field: str) -> str:
+    if not 1 <= code <= len(names):
+        raise ValueError(f"{field} must be from 1 to {len(names)}, got {code}")
+    return names[code - 1]

@@ -1,0 +1,116 @@
+"""Night or day by brightness, for sets that do not say.
+
+The luma (ITU-R BT.601, 0 to 255, as JPEG stores it) is averaged over blocks of 8x8 pixels. A picture is night when the
+mean over the blocks is below ``max_luma`` **and** at least the share ``min_dark`` of the blocks is darker than 50: the
+second keeps out pictures that are dim all over without dark places (haze, dusk). Measured values stand in
+docs/detection_datasets.md.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from llie_preproc.checkpoints import atomic_write
+from llie_preproc.errors import ImageError
+from llie_preproc.pictures import MAX_PIXELS, picture_size
+
+from .labels import Problems
+
+DARK = 50
+"""Luma of a block below which it counts as dark."""
+
+_BLOCK = 8
+_JPEG = b"\xff\xd8"
+
+
+@dataclass(frozen=True)
+class Light:
+    """How bright a picture is.
+
+    Attributes:
+        luma: Mean over blocks, 0 to 255.
+        dark: Share of the blocks that are darker than :data:`DARK`.
+    """
+
+    luma: float
+    dark: float
+
+
+@dataclass(frozen=True)
+class NightRule:
+    """When a picture is night.
+
+    Attributes:
+        max_luma: Its mean luma is less.
+        min_dark: Its share of dark blocks is at least this.
+    """
+
+    max_luma: float = 80.0
+    min_dark: float = 0.2
+
+    def __call__(self, light: Light) -> bool:
+        """Whether a picture of this light is night."""
+        return light.luma < self.max_luma and light.dark >= self.min_dark
+
+    def __str__(self) -> str:
+        return f"luma below {self.max_luma:g}, at least {self.min_dark:g} of it dark"
+
+
+def measure(path: str | os.PathLike[str]) -> Light:
+    """Measure a picture file.
+
+    A JPEG is decoded at an eighth of its size, which takes the mean of each block as it is stored; others are averaged
+    after decoding.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ImageError: No picture, damaged, or too large.
+    """
+    width, height = picture_size(path)
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{path}: declares {width}x{height} pixels, over the limit of {MAX_PIXELS} in all")
+    data = Path(path).read_bytes()
+    jpeg = data.startswith(_JPEG)
+    flag = cv2.IMREAD_REDUCED_GRAYSCALE_8 if jpeg else cv2.IMREAD_GRAYSCALE
+    grey = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    if grey is None:
+        raise ImageError(f"{path}: the picture is truncated or damaged")
+    if not jpeg:
+        small = (-(-grey.shape[1] // _BLOCK), -(-grey.shape[0] // _BLOCK))
+        grey = cv2.resize(grey, small, interpolation=cv2.INTER_AREA)
+    return Light(float(grey.mean()), float((grey < DARK).mean()))
+
+
+def measure_all(pictures: Mapping[str, Path], problems: Problems) -> dict[str, Light]:
+    """Measure pictures by their names, on all cores; one that cannot be read is bad, and left out."""
+
+    def attempt(path: Path) -> Light | Exception:
+        try:
+            return measure(path)
+        except (OSError, ValueError) as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = dict(zip(pictures, pool.map(attempt, pictures.values()), strict=True))
+    problems.all_bad([str(result) for result in results.values() if isinstance(result, Exception)])
+    return {name: result for name, result in results.items() if isinstance(result, Light)}
+
+
+def write_lights(path: str | os.PathLike[str], lights: Mapping[str, Light], chosen: Sequence[str]) -> None:
+    """Write a CSV of all pictures: ``name,luma,dark,night``; night is 1 for those ``chosen``."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("name", "luma", "dark", "night"))
+    taken = set(chosen)
+    rows.writerows((name, f"{x.luma:.2f}", f"{x.dark:.4f}", int(name in taken)) for name, x in sorted(lights.items()))
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())

@@ -1,0 +1,70 @@
+"""What the commands that choose and split pictures have in common."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .labels import Problems
+from .night import DARK, NightRule
+from .splits import Split
+
+
+def add_rule(parser: argparse.ArgumentParser) -> None:
+    """Add the thresholds of :class:`NightRule`."""
+    rule = NightRule()
+    parser.add_argument(
+        "--max-luma",
+        type=float,
+        default=rule.max_luma,
+        metavar="L",
+        help=f"night: mean luma below this; {rule.max_luma}",
+    )
+    parser.add_argument(
+        "--min-dark",
+        type=float,
+        default=rule.min_dark,
+        metavar="S",
+        help=f"night: and at least this share of it below {DARK}; {rule.min_dark}",
+    )
+
+
+def rule_of(args: argparse.Namespace) -> NightRule:
+    """The rule that was asked for."""
+    return NightRule(args.max_luma, args.min_dark)
+
+
+def add_split(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--split`` and ``--seed``; ``what``: that they do."""
+    parser.add_argument(
+        "--split",
+        nargs="+",
+        metavar="SIZE",
+        help=f"{what}: a share such as 0.8, or two numbers such as 526 131; drawn by the names and --seed alone",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def split_of(args: argparse.Namespace) -> Split | None:
+    """The split that was asked for, if any.
+
+    Raises:
+        ValueError: Its sizes do not read.
+    """
+    return None if args.split is None else Split.parse(args.split, args.seed)
+
+
+def add_skip_bad(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--skip-bad``; ``what`` it leaves out."""
+    parser.add_argument(
+        "--skip-bad", action="store_true", help=f"leave bad {what} out, count and list them, where the default stops"
+    )
+
+
+def print_problems(problems: Problems) -> None:
+    """Print what was left out or changed, and what was bad: its number with the summary, each on stderr."""
+    for what, number in sorted(problems.counts.items()):
+        print(f"{number} {what}")
+    if problems.skipped:
+        print(f"{len(problems.skipped)} bad lines or files skipped")
+        print(f"{len(problems.skipped)} skipped:", *problems.skipped, sep="\n  ", file=sys.stderr)

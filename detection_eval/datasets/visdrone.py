@@ -1,0 +1,130 @@
+"""VisDrone-DET: ``images/*.jpg`` with ``annotations/*.txt`` beside it.
+
+A line is ``left,top,width,height,score,category,truncation,occlusion``, whole numbers in pixels; it may end in a comma.
+Category 0 is a region to ignore, 11 is "others"; score 0 marks an object that the toolkit does not evaluate.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .labels import (
+    Box,
+    BoxList,
+    LabelSet,
+    Place,
+    Problems,
+    Size,
+    integers,
+    parse_rows,
+    pictures_by,
+    read_lines,
+    relative_stem,
+    require_size,
+    texts_by,
+)
+
+CLASSES = (
+    "pedestrian",
+    "people",
+    "bicycle",
+    "car",
+    "van",
+    "truck",
+    "tricycle",
+    "awning-tricycle",
+    "bus",
+    "motor",
+)
+CATEGORIES = dict(enumerate(CLASSES, start=1))
+IGNORED_REGIONS = ("crowd", "drop")
+_IGNORED, _OTHERS = 0, 11
+_FIELDS = ("left", "top", "width", "height", "score", "category", "truncation", "occlusion")
+
+
+def visdrone(root: str | os.PathLike[str], ignored_regions: str = "crowd") -> LabelSet:
+    """VisDrone-DET, one split or several.
+
+    Every image keeps its rows as they are in ``visdrone_rows``, for the toolkit's metric. Boxes of score 0 are crowds;
+    "others" are left out; boxes keep ``truncation`` and ``occlusion``.
+
+    Args:
+        root: A split, with ``images`` and ``annotations``; or a folder of such splits, and the names of pictures are
+            relative to it then, to ``images`` otherwise.
+        ignored_regions: Each is a crowd of every class, marked ``ignored_region``, (``'crowd'``) or is left out
+            (``'drop'``).
+
+    Raises:
+        FileNotFoundError: No split is there.
+        ValueError: Two pictures, or two annotations, of one name; an unknown value of ``ignored_regions``.
+    """
+    if ignored_regions not in IGNORED_REGIONS:
+        raise ValueError(f"ignored_regions must be one of {', '.join(IGNORED_REGIONS)}, got {ignored_regions!r}")
+    base = Path(root).expanduser()
+    splits = _splits(base)
+    pictures, texts = ({k: p for split in splits for k, p in kind(split, base).items()} for kind in (_pictures, _texts))
+
+    def read(key: str, size: Size, problems: Problems) -> BoxList:
+        return read_visdrone(texts[key], problems, ignored_regions)
+
+    names_from = base if splits != [base] else base / "images"
+    return LabelSet("VisDrone-DET", names_from, CATEGORIES, pictures, {k: Place(p) for k, p in texts.items()}, read)
+
+
+def read_visdrone(path: Path, problems: Problems, ignored_regions: str = "crowd") -> BoxList:
+    """Read one annotation file; an empty one has no boxes.
+
+    Raises:
+        ValueError: A line is bad; the message names the file and the line.
+    """
+    rows = parse_rows(enumerate(read_lines(path), start=1), path, _parse, problems)
+    return BoxList(list(_boxes(rows, problems, ignored_regions)), {"visdrone_rows": [row for _, row in rows]})
+
+
+def _splits(root: Path) -> list[Path]:
+    if (root / "images").is_dir():
+        return [root]
+    found = sorted(path.parent for path in root.glob("*/images") if (path.parent / "annotations").is_dir())
+    if not found:
+        raise FileNotFoundError(f"{root} holds neither 'images' and 'annotations' nor folders that do")
+    return found
+
+
+def _pictures(split: Path, base: Path) -> dict[str, Path]:
+    return _prefixed(split, base, pictures_by(split / "images", lambda path: relative_stem(path, split / "images")))
+
+
+def _texts(split: Path, base: Path) -> dict[str, Path]:
+    folder = split / "annotations"
+    return _prefixed(split, base, texts_by(folder, lambda path: relative_stem(path, folder)))
+
+
+def _prefixed(split: Path, base: Path, files: dict[str, Path]) -> dict[str, Path]:
+    return {(split.relative_to(base) / key).as_posix(): path for key, path in files.items()}
+
+
+def _parse(line: str) -> tuple[int, ...]:
+    fields = line.rstrip(", \t").split(",")
+    row = integers(fields, _FIELDS)
+    require_size(row[2], row[3])
+    if row[4] not in (0, 1):
+        raise ValueError(f"score must be 0 or 1 in an annotation, got {row[4]}")
+    if not _IGNORED <= row[5] <= _OTHERS:
+        raise ValueError(f"unknown category {row[5]}, expected {_IGNORED} to {_OTHERS}")
+    # The garbage collector passes over tuples of numbers: half of the time of a large set.
+    return tuple(row)
+
+
+def _boxes(rows: Sequence[tuple[int, tuple[int, ...]]], problems: Problems, ignored_regions: str) -> Iterator[Box]:
+    for line, (left, top, width, height, score, category, truncation, occlusion) in rows:
+        place, kept = (left, top, width, height), {"truncation": truncation, "occlusion": occlusion}
+        if category == _OTHERS:
+            problems.count('boxes of category 11, "others", left out')
+        elif category != _IGNORED:
+            yield Box((category,), place, line, crowd=score == 0, attributes=kept)
+        elif ignored_regions == "crowd":
+            yield Box(tuple(CATEGORIES), place, line, crowd=True, attributes={**kept, "ignored_region": True})
+        else:
+            problems.count("ignored regions left out")

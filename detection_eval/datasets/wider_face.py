@@ -1,0 +1,102 @@
+"""WIDER FACE: ``wider_face_{train,val}_bbx_gt.txt`` for all pictures of a part.
+
+For each picture: its name, the number of faces, and a line ``x y width height blur expression illumination invalid
+occlusion pose`` for each. After a number of 0 follows one line of zeros all the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from llie_preproc.pictures import picture_files
+
+from .labels import (
+    Box,
+    BoxList,
+    LabelSet,
+    Place,
+    Problems,
+    Size,
+    by_key,
+    integers,
+    parse_rows,
+    read_lines,
+    require_size,
+)
+
+CATEGORIES = {1: "face"}
+_FIELDS = ("x", "y", "width", "height", "blur", "expression", "illumination", "invalid", "occlusion", "pose")
+_ATTRIBUTES = _FIELDS[4:]
+Numbered = list[tuple[int, str]]
+
+
+def wider_face(images: str | os.PathLike[str], annotations: str | os.PathLike[str]) -> LabelSet:
+    """WIDER FACE. Faces that are marked invalid are crowds; boxes keep the six attributes.
+
+    Width and height are taken as they are (the benchmark's own tool adds a pixel when it computes overlaps).
+
+    Args:
+        images: Folder of the pictures, ``WIDER_train/images`` or ``WIDER_val/images``.
+        annotations: The list.
+
+    Raises:
+        FileNotFoundError: No such folder or file.
+        ValueError: The list has no order of names, numbers and faces, or names a picture twice.
+    """
+    root, source = Path(images).expanduser(), Path(annotations).expanduser()
+    pictures = by_key(picture_files(root), lambda path: path.relative_to(root).as_posix())
+    blocks = {name: (number, rows) for number, name, rows in _blocks(source)}
+
+    def read(key: str, size: Size, problems: Problems) -> BoxList:
+        return BoxList([box._replace(line=n) for n, box in parse_rows(blocks[key][1], source, _parse, problems)])
+
+    labelled = {name: Place(source, number) for name, (number, _) in blocks.items()}
+    return LabelSet("WIDER FACE", root, CATEGORIES, pictures, labelled, read)
+
+
+def _blocks(path: Path) -> Iterator[tuple[int, str, Numbered]]:
+    """The line of each name, the name, and the lines of its faces."""
+    lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line]
+    seen: dict[str, int] = {}
+    position = 0
+    while position < len(lines):
+        number, name = lines[position]
+        if name in seen:
+            raise ValueError(f"{path}:{number}: {name} is listed a second time, after line {seen[name]}")
+        seen[name] = number
+        count = _count(lines[position + 1 : position + 2], path, number, name)
+        rows = lines[position + 2 : position + 2 + count]
+        _require_rows(rows, count, path, number, name)
+        yield number, name, rows
+        position += 2 + count
+        if count == 0 and _is_zero(lines[position : position + 1]):
+            position += 1
+
+
+def _count(lines: Sequence[tuple[int, str]], path: Path, number: int, name: str) -> int:
+    if not lines or not lines[0][1].isdecimal():
+        got = repr(lines[0][1]) if lines else "the end of the file"
+        raise ValueError(f"{path}:{number + 1}: expected the number of faces of {name}, got {got}")
+    return int(lines[0][1])
+
+
+def _require_rows(rows: Numbered, count: int, path: Path, number: int, name: str) -> None:
+    # A name has a slash; a face has none.
+    strange = next((each for each, line in rows if "/" in line), None)
+    if strange is not None or len(rows) < count:
+        where = strange if strange is not None else number + len(rows) + 2
+        raise ValueError(f"{path}:{where}: fewer lines than the {count} faces that {name} has by line {number + 1}")
+
+
+def _is_zero(lines: Numbered) -> bool:
+    return bool(lines) and lines[0][1].split() == ["0"] * len(_FIELDS)
+
+
+def _parse(line: str) -> Box:
+    values = integers(line.split(), _FIELDS)
+    x, y, width, height = values[:4]
+    require_size(width, height)
+    attributes = dict(zip(_ATTRIBUTES, values[4:], strict=True))
+    return Box((1,), (x, y, width, height), 0, crowd=attributes["invalid"] != 0, attributes=attributes)

@@ -1,0 +1,124 @@
+"""YOLO text: for each picture a text with ``class cx cy width height`` a line, in fractions of the picture's size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from llie_preproc.errors import require
+
+from .labels import (
+    Box,
+    BoxList,
+    LabelSet,
+    Place,
+    Problems,
+    Size,
+    integers,
+    parse_rows,
+    pictures_by,
+    read_lines,
+    reals,
+    relative_stem,
+    texts_by,
+)
+
+_FIELDS = ("cx", "cy", "width", "height")
+_CLASS_FILE = "classes.txt"
+# What computing in 32 bits adds to 1.
+_ROUNDING = 1e-6
+
+
+def yolo(images: str | os.PathLike[str], annotations: str | os.PathLike[str], classes: Sequence[str]) -> LabelSet:
+    """YOLO text. A picture without a text has no objects, as is the custom of the format.
+
+    Args:
+        images: Folder of the pictures.
+        annotations: Folder of the texts, with the same subfolders; ``classes.txt`` in it is no annotation.
+        classes: The names by number. They get the ids 1, 2, ...
+
+    Raises:
+        FileNotFoundError: No such folder.
+        ValueError: Two pictures, or classes, of one name; no class.
+    """
+    require_classes(classes, "classes")
+    root, folder = Path(images).expanduser(), Path(annotations).expanduser()
+    pictures = pictures_by(root, lambda path: relative_stem(path, root))
+    texts = texts_by(folder, lambda path: relative_stem(path, folder))
+    if _CLASS_FILE.removesuffix(".txt") not in pictures:
+        texts.pop(_CLASS_FILE.removesuffix(".txt"), None)
+
+    def read(key: str, size: Size, problems: Problems) -> BoxList:
+        return BoxList(read_yolo(texts[key], size, classes, problems))
+
+    labelled = {key: Place(path) for key, path in texts.items()}
+    categories = dict(enumerate(classes, start=1))
+    return LabelSet("YOLO text", root, categories, pictures, labelled, read, unlabelled_is_empty=True)
+
+
+def read_yolo(path: Path, size: tuple[int, int], classes: Sequence[str], problems: Problems) -> list[Box]:
+    """Read one annotation file of a picture of ``size`` (width, height).
+
+    Raises:
+        ValueError: A line is bad; the message names the file and the line.
+    """
+
+    def parse(line: str) -> Box:
+        number, *place = line.split()
+        (label,) = integers([number], ["class"])
+        if not 0 <= label < len(classes):
+            raise ValueError(f"unknown class {label}, expected 0 to {len(classes) - 1}: {', '.join(classes)}")
+        return Box((label + 1,), _in_pixels(reals(place, _FIELDS), size), 0)
+
+    return [box._replace(line=n) for n, box in parse_rows(enumerate(read_lines(path), start=1), path, parse, problems)]
+
+
+def class_names(given: Sequence[str]) -> list[str]:
+    """The names themselves; or those of one file: YAML (``names``, a list or a mapping by number), or one a line.
+
+    Raises:
+        FileNotFoundError: One name that ends as a file's does, and there is no such file.
+        ValueError: The file has no names, or one twice.
+        MissingExtraError: A YAML file, and no PyYAML.
+    """
+    path = Path(given[0]).expanduser()
+    if len(given) > 1 or not (path.is_file() or path.suffix in {".txt", ".names", ".yaml", ".yml"}):
+        return list(given)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}, which should have the names of the classes")
+    names = _yaml_names(path) if path.suffix in {".yaml", ".yml"} else [line for line in read_lines(path) if line]
+    require_classes(names, str(path))
+    return names
+
+
+def require_classes(names: Sequence[str], source: str) -> None:
+    """Raise ValueError where there are no names, or one is there twice."""
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice or not names:
+        raise ValueError(f"{source}: {f'class {twice[0]!r} is there twice' if twice else 'no names of classes'}")
+
+
+def _yaml_names(path: Path) -> list[str]:
+    require("yaml", f"reading the names of {path}", "mm")
+    yaml = import_module("yaml")
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+    names = content.get("names") if isinstance(content, Mapping) else None
+    if isinstance(names, Mapping) and sorted(names, key=str) == sorted(range(len(names)), key=str):
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: 'names' must be a list of names, or a mapping from 0, 1, ... to them, got {names!r}")
+    return names
+
+
+def _in_pixels(place: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    for name, value in zip(_FIELDS, place, strict=True):
+        if not -_ROUNDING <= value <= 1 + _ROUNDING:
+            raise ValueError(f"{name} must be a fraction of the picture's size, from 0 to 1, got {value:g}")
+    cx, cy, width, height = place
+    return (cx - width / 2) * size[0], (cy - height / 2) * size[1], width * size[0], height * size[1]

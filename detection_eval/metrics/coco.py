@@ -1,0 +1,134 @@
+"""COCO's box AP, as MMDetection's ``CocoMetric`` has it, for any weighting of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .detections import category_ids, detection_boxes, image_ids, truth_boxes
+from .matches import IOUS, RECALLS, ImageScores, Ranking, at_recalls, match, rank
+
+# All, small, medium and large, in pixels of the annotations' ``area``; both ends belong to a range.
+_AREAS = np.array([[0, 1e5], [0, 32], [32, 96], [96, 1e5]]) ** 2
+_ALL, _SMALL, _MEDIUM, _LARGE = range(4)
+# Of an image and class: for AP, and for the others, in which CocoMetric takes its last proposal number.
+_FEW, _MANY = 100, 1000
+_EVERY = tuple(range(len(IOUS)))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What scores look at: a range of areas, the most detections of an image and class, thresholds: one for each of
+    the names, or all for a single name."""
+
+    names: tuple[str, ...]
+    area: int
+    limit: int
+    thresholds: tuple[int, ...]
+
+
+_CUTS = (
+    _Cut(("AP",), _ALL, _FEW, _EVERY),
+    _Cut(("AP50", "AP75"), _ALL, _MANY, (0, 5)),
+    _Cut(("APs",), _SMALL, _MANY, _EVERY),
+    _Cut(("APm",), _MEDIUM, _MANY, _EVERY),
+    _Cut(("APl",), _LARGE, _MANY, _EVERY),
+)
+
+
+class CocoScores(ImageScores):
+    """Box AP of COCO: ``AP`` over IoU 0.5 to 0.95, ``AP50``, ``AP75``, and ``APs``, ``APm``, ``APl`` by area.
+
+    The values are those of pycocotools with ``maxDets`` 100, 300, 1000, in MMDetection's ``CocoMetric``, to the last
+    digit: AP is of the 100 best detections of an image and class, the others of the 1000 best. An annotation whose id
+    is 0 counts like any other, where pycocotools takes what is matched to it for a false positive.
+
+    Args:
+        truth: COCO annotations (:func:`~detection_eval.metrics.detections.read_truth`).
+        detections: COCO results of its images.
+
+    Raises:
+        ValueError: An entry's field is missing or wrong.
+    """
+
+    names = tuple(name for cut in _CUTS for name in cut.names)
+
+    def __init__(self, truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(image_ids(truth))
+        ids = category_ids(truth)
+        names = {category["id"]: category["name"] for category in truth["categories"]}
+        self.class_names = [names[each] for each in ids]
+        objects = truth_boxes(truth, self.image_ids, ids)
+        crowd = np.array([bool(each.get("iscrowd", 0)) for each in truth["annotations"]], dtype=bool)
+        area = np.array([each["area"] for each in truth["annotations"]], dtype=np.float64)
+        ignored = crowd | ~_within(area)
+
+        found = detection_boxes(detections, self.image_ids, ids)
+        order, place = rank(found)
+        found, place = found[order[place < _MANY]], place[place < _MANY]
+        outcome = match(found, objects, crowd, ignored)
+        inside = _within(found.box[:, 2] * found.box[:, 3])
+
+        self._objects = np.zeros((len(_AREAS), len(ids), len(self.image_ids)), dtype=np.int64)
+        for counts, passed_over in zip(self._objects, ignored, strict=True):
+            np.add.at(counts, (objects.category[~passed_over], objects.image[~passed_over]), 1)
+        self._rankings: dict[tuple[int, int], list[Ranking]] = {}
+        by_score = np.argsort(-found.score, kind="stable")
+        of_class = [by_score[found.category[by_score] == k] for k in range(len(ids))]
+        for area_index, limit in [(cut.area, cut.limit) for cut in _CUTS]:
+            self._rankings[area_index, limit] = [
+                Ranking(found.image[rows], inside[area_index, rows], outcome[area_index][:, rows])
+                for rows in (rows[place[rows] < limit] for rows in of_class)
+            ]
+
+    def by_class(self) -> dict[str, float]:
+        """``AP`` of each class by its name, nan where it has no ground truth; their mean is ``AP``."""
+        table = self._precision(_CUTS[0], np.ones((1, len(self.image_ids)), dtype=np.int64))[0]
+        return {name: float(table[:, :, k].mean()) for k, name in enumerate(self.class_names)}
+
+    def precision_recall(self, iou: float = 0.5) -> dict[str, np.ndarray]:
+        """Interpolated precision at recall 0, 0.01 ... 1 of each class, all areas, at most 1000 detections.
+
+        Returns:
+            ``(101,)`` by the class's name; nan where it has no ground truth.
+
+        Raises:
+            ValueError: ``iou`` is none of 0.5, 0.55 ... 0.95.
+        """
+        near = np.flatnonzero(np.isclose(IOUS, iou))
+        if not near.size:
+            raise ValueError(f"iou is {iou}, expected one of {', '.join(f'{each:g}' for each in IOUS)}")
+        cut = _Cut((f"AP{100 * iou:.0f}",), _ALL, _MANY, (int(near[0]),))
+        table = self._precision(cut, np.ones((1, len(self.image_ids)), dtype=np.int64))
+        return {name: table[0, 0, :, k] for k, name in enumerate(self.class_names)}
+
+    def _weighted(self, weights: np.ndarray) -> np.ndarray:
+        means = []
+        for cut in _CUTS:
+            table = self._precision(cut, weights)
+            means += [_mean(part) for part in np.split(table, len(cut.names), axis=1)]
+        return np.stack(means)
+
+    def _precision(self, cut: _Cut, weights: np.ndarray) -> np.ndarray:
+        """``(B, T, 101, classes)`` precision at recalls, nan where a class has no object."""
+        rankings = self._rankings[cut.area, cut.limit]
+        table = np.empty((len(weights), len(cut.thresholds), len(RECALLS), len(rankings)))
+        for k, (ranking, counts) in enumerate(zip(rankings, self._objects[cut.area], strict=True)):
+            objects = weights @ counts
+            for t, curve in enumerate(ranking.curves(weights, cut.thresholds)):
+                table[:, t, :, k] = at_recalls(*curve, objects)
+        return table
+
+
+def _within(area: np.ndarray) -> np.ndarray:
+    """``(A, N)`` whether each of ``N`` areas lies in each range."""
+    return (area >= _AREAS[:, :1]) & (area <= _AREAS[:, 1:])
+
+
+def _mean(table: np.ndarray) -> np.ndarray:
+    """``(B,)`` mean over all axes but the first of what is defined, summed in pycocotools' order; else nan."""
+    rows = table.reshape(len(table), -1)
+    return np.array([defined.mean() if (defined := row[~np.isnan(row)]).size else np.nan for row in rows])

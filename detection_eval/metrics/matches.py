@@ -1,0 +1,300 @@
+"""Detections matched to ground truth once, and precision and recall of any weighting of the images after that.
+
+A weight says how often an image counts; the copies of an image are adjacent in the order of images, which decides
+between equal scores.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .detections import Boxes
+
+IOUS = np.linspace(0.5, 0.95, 10)
+"""Thresholds of COCO and VisDrone."""
+RECALLS = np.linspace(0.0, 1.0, 101)
+"""Recalls at which COCO reads the precision."""
+UNMATCHED, TRUE, ABSORBED = 0, 1, 2
+"""What a detection is at a threshold: free, on an object that counts, or on one that is ignored."""
+
+# So many resamples at once keep the running sums in the processor's cache.
+_CHUNK = 16
+
+
+class ImageScores(ABC):
+    """Scores of a set of images, of which any may be left out or counted several times.
+
+    Attributes:
+        image_ids: Ids of the images, in the order of weights.
+        names: Names of the scores.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def __init__(self, image_ids: Sequence[Any]) -> None:
+        self.image_ids = list(image_ids)
+
+    @abstractmethod
+    def _weighted(self, weights: np.ndarray) -> np.ndarray:
+        """``(B, n_images)`` int64 to ``(len(names), B)``, nan where a score is undefined."""
+
+    def values(self, weights: np.ndarray | None = None) -> dict[str, Any]:
+        """The scores in [0, 1] by name, nan where there is no ground truth to define one.
+
+        Args:
+            weights: How often each image counts, whole numbers: None for each once, ``(n_images,)``, or ``(B,
+                n_images)`` for ``B`` weightings at once.
+
+        Returns:
+            Floats; arrays ``(B,)`` for ``B`` weightings.
+
+        Raises:
+            ValueError: The shape is another, or a weight is negative or no whole number.
+        """
+        count = len(self.image_ids)
+        given = np.ones(count, dtype=np.int64) if weights is None else np.asarray(weights)
+        if given.ndim not in (1, 2) or given.shape[-1] != count:
+            raise ValueError(f"weights of shape {given.shape}, expected ({count},) or (B, {count})")
+        rows = np.atleast_2d(given)
+        if (rows < 0).any() or (rows != np.floor(rows)).any():
+            raise ValueError("weights say how often an image counts: whole numbers from 0, not " + _first_bad(rows))
+        parts = [self._weighted(rows[i : i + _CHUNK].astype(np.int64)) for i in range(0, len(rows), _CHUNK)]
+        table = np.concatenate([np.empty((len(self.names), 0)), *parts], axis=1)
+        if given.ndim == 1:
+            return {name: float(row[0]) for name, row in zip(self.names, table, strict=True)}
+        return dict(zip(self.names, table, strict=True))
+
+
+def _first_bad(rows: np.ndarray) -> str:
+    return str(rows[(rows < 0) | (rows != np.floor(rows))][0])
+
+
+def rank(boxes: Boxes) -> tuple[np.ndarray, np.ndarray]:
+    """The order of detections by image, class and falling score (equal scores: as they stand), and in that order
+    how many of the same image and class stand before each."""
+    order = np.lexsort((-boxes.score, boxes.category, boxes.image))
+    return order, position(boxes.image[order], boxes.category[order])
+
+
+def position(*keys: np.ndarray) -> np.ndarray:
+    """``(N,)`` how many entries stand before each in its run of equal ``keys``, each ``(N,)``."""
+    count = len(keys[0])
+    starts = np.ones(count, dtype=bool)
+    starts[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
+    first = np.flatnonzero(starts)
+    return np.arange(count) - np.repeat(first, np.diff(np.append(first, count)))
+
+
+def match(detections: Boxes, truth: Boxes, absorbing: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    """Give each detection the ground truth of its image and class that it overlaps most, best score first.
+
+    An object is taken once. Those that count go before those that are ignored; of equal overlaps the later object
+    is taken. An absorbing object takes any number of detections, by the share of the detection inside it.
+
+    Args:
+        detections: ``D`` of them in the order of :func:`rank`.
+        truth: ``G`` objects.
+        absorbing: ``(G,)`` bool.
+        ignored: ``(A, G)`` bool, in ``A`` ways to choose what counts. Absorbing ones must be among them.
+
+    Returns:
+        ``(A, len(IOUS), D)`` int8: :data:`UNMATCHED`, :data:`TRUE` or :data:`ABSORBED`.
+    """
+    outcome = np.zeros((len(detections), len(ignored), len(IOUS)), dtype=np.int8)
+    pairs = _overlapping(detections, truth, absorbing)
+    free = np.ones((len(truth) + 1, len(ignored), len(IOUS)), dtype=bool)
+    free[-1] = False
+    ignored = np.concatenate([ignored.T, np.ones((1, len(ignored)), dtype=bool)])[:, :, None]
+    takes_one = np.append(~absorbing, False)
+    for chosen in pairs.rounds(detections):
+        candidates = pairs.objects[chosen]
+        eligible = free[candidates] & (pairs.iou[chosen][:, :, None, None] >= IOUS)
+        passed_over = ignored[candidates]
+        found = np.zeros((len(chosen), *free.shape[1:]), dtype=np.int8)
+        for kind, open_to in ((ABSORBED, eligible & passed_over), (TRUE, eligible & ~passed_over)):
+            found[open_to.any(axis=1)] = kind
+        wanted = eligible & (passed_over == (found == ABSORBED)[:, None])
+        taken = np.take_along_axis(candidates[:, :, None, None], wanted.argmax(axis=1)[:, None], axis=1)[:, 0]
+        which, area, threshold = np.nonzero((found != UNMATCHED) & takes_one[taken])
+        free[taken[which, area, threshold], area, threshold] = False
+        outcome[pairs.detection[chosen]] = found
+    return np.ascontiguousarray(outcome.transpose(1, 2, 0))
+
+
+@dataclass(frozen=True)
+class _Overlaps:
+    """Objects that a detection may be matched to: rows by falling overlap, of equal ones the later object first.
+
+    Attributes:
+        detection: ``(P,)`` index of the detection, rising.
+        objects: ``(P, C)`` index of the object; the number of objects where there is none.
+        iou: ``(P, C)``.
+    """
+
+    detection: np.ndarray
+    objects: np.ndarray
+    iou: np.ndarray
+
+    def rounds(self, detections: Boxes) -> Iterator[np.ndarray]:
+        """Rows in the order of matching: each array has at most one of an image and class, which cannot disturb each
+        other."""
+        turn = position(detections.image[self.detection], detections.category[self.detection])
+        order = np.argsort(turn, kind="stable")
+        yield from np.split(order, np.flatnonzero(np.diff(turn[order])) + 1) if len(order) else []
+
+
+def _overlapping(detections: Boxes, truth: Boxes, absorbing: np.ndarray) -> _Overlaps:
+    found, objects, overlap = _pairs(detections, truth, absorbing)
+    order = np.lexsort((-objects, -overlap, found))
+    found, objects, overlap = found[order], objects[order], overlap[order]
+    column, rows = position(found), np.unique(found)
+    row = np.searchsorted(rows, found)
+    width = column.max(initial=-1) + 1
+    table = np.full((len(rows), width), len(truth))
+    iou = np.zeros((len(rows), width))
+    table[row, column], iou[row, column] = objects, overlap
+    return _Overlaps(rows, table, iou)
+
+
+def _pairs(detections: Boxes, truth: Boxes, absorbing: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Detections and objects of one image and class that overlap by the least threshold or more, and by how much."""
+    by_image = np.argsort(truth.image, kind="stable")
+    images, starts = np.unique(detections.image, return_index=True)
+    ends = np.searchsorted(detections.image, images, side="right")
+    first = np.searchsorted(truth.image[by_image], images, side="left")
+    last = np.searchsorted(truth.image[by_image], images, side="right")
+    parts = []
+    for start, end, begin, stop in np.stack([starts, ends, first, last], axis=1):
+        objects = by_image[begin:stop]
+        overlap = overlaps(detections.box[start:end], truth.box[objects], absorbing[objects])
+        overlap[detections.category[start:end, None] != truth.category[objects]] = 0
+        row, column = np.nonzero(overlap >= IOUS[0])
+        parts.append((start + row, objects[column], overlap[row, column]))
+    if not parts:
+        nothing = np.zeros(0, dtype=np.int64)
+        return nothing, nothing, np.zeros(0)
+    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))  # type: ignore[return-value]
+
+
+def overlaps(detections: np.ndarray, objects: np.ndarray, absorbing: np.ndarray) -> np.ndarray:
+    """Intersection over union, and for an absorbing object intersection over the detection's area.
+
+    Sizes are width times height, without the pixel that some tools add.
+
+    Args:
+        detections: ``(D, 4)`` left, top, width, height.
+        objects: ``(G, 4)``.
+        absorbing: ``(G,)`` bool.
+
+    Returns:
+        ``(D, G)`` in [0, 1].
+    """
+    found, there = detections[:, None], objects[None]
+    sides = np.minimum(found[..., :2] + found[..., 2:], there[..., :2] + there[..., 2:])
+    sides -= np.maximum(found[..., :2], there[..., :2])
+    common = sides[..., 0] * sides[..., 1]
+    area = found[..., 2] * found[..., 3]
+    whole = np.where(absorbing, area, area + there[..., 2] * there[..., 3] - common)
+    result = np.zeros(common.shape)
+    return np.divide(common, whole, out=result, where=(sides > 0).all(axis=2))
+
+
+class Ranking:
+    """Detections of one class by falling score, and what each is at every threshold.
+
+    Args:
+        image: ``(N,)`` index of the image.
+        counted: ``(N,)`` bool: whether a detection that is not matched is a false positive.
+        outcome: ``(T, N)`` of :func:`match`.
+    """
+
+    def __init__(self, image: np.ndarray, counted: np.ndarray, outcome: np.ndarray) -> None:
+        self._plain = image[counted]
+        # Only what is matched differs between thresholds.
+        rows = np.flatnonzero((outcome != UNMATCHED).any(axis=0))
+        outcome, plain = outcome[:, rows], counted[rows]
+        self._before = np.cumsum(counted)[rows]
+        self._image = image[rows]
+        self._true = [np.flatnonzero(each == TRUE) for each in outcome]
+        changes = [(each == TRUE).astype(np.int8) - plain for each in outcome]
+        changes = [np.where(each == UNMATCHED, 0, change) for each, change in zip(outcome, changes, strict=True)]
+        self._changed = [np.flatnonzero(each) for each in changes]
+        self._change = [each[rows] for each, rows in zip(changes, self._changed, strict=True)]
+
+    def curves(self, weights: np.ndarray, thresholds: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """True positives, and all detections that count, up to each true positive.
+
+        Args:
+            weights: ``(B, n_images)`` int64.
+            thresholds: Indices into :data:`IOUS`.
+
+        Yields:
+            For each threshold two arrays ``(B, n_true)`` int64.
+        """
+        plain = _running(weights[:, self._plain])
+        for t in thresholds:
+            true, changed = self._true[t], self._changed[t]
+            reached = np.cumsum(weights[:, self._image[true]], axis=1)
+            counted = plain[:, self._before[true]]
+            if len(changed):
+                more = _running(weights[:, self._image[changed]] * self._change[t])
+                counted += more[:, np.searchsorted(changed, true, side="right")]
+            yield reached, counted
+
+
+def _running(columns: np.ndarray) -> np.ndarray:
+    """``(B, n + 1)``: sums of the first 0, 1 ... n columns."""
+    sums = np.zeros((len(columns), columns.shape[1] + 1), dtype=columns.dtype)
+    np.cumsum(columns, axis=1, out=sums[:, 1:])
+    return sums
+
+
+def at_recalls(reached: np.ndarray, counted: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """Largest precision at each of :data:`RECALLS` or beyond it, 0 where the recall is not reached.
+
+    Args:
+        reached: ``(B, n)`` of :meth:`Ranking.curves`.
+        counted: ``(B, n)`` of the same.
+        objects: ``(B,)`` number of objects.
+
+    Returns:
+        ``(B, 101)``; nan where there is no object.
+    """
+    rows, columns = reached.shape
+    needed = np.maximum(_least_found(objects), 1)
+    # One search for all rows: each is lifted above those before it.
+    step = reached[:, -1:].max(initial=0) + 2
+    lift = np.arange(rows)[:, None] * step
+    at = np.searchsorted((reached + lift).ravel(), np.minimum(needed, step - 1) + lift)
+    at -= np.arange(rows)[:, None] * columns
+    # What pycocotools adds against 0 / 0 shows where a single detection counts.
+    padded = np.concatenate([_envelope(reached / (counted + np.spacing(1))), np.zeros((rows, 1))], axis=1)
+    result = np.take_along_axis(padded, at, axis=1)
+    result[objects == 0] = np.nan
+    return result
+
+
+def _least_found(objects: np.ndarray) -> np.ndarray:
+    """``(B, 101)``: the least number found out of ``objects`` whose share, in floating point, is each recall."""
+    count = np.maximum(objects, 1)[:, None]
+    needed = np.ceil(RECALLS * count)
+    needed -= (needed - 1) / count >= RECALLS
+    needed += needed / count < RECALLS
+    return needed.astype(np.int64)
+
+
+def _envelope(precision: np.ndarray) -> np.ndarray:
+    """The largest value from each column on."""
+    return np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+
+
+def area_under(reached: np.ndarray, counted: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """``(B,)`` area under that envelope between all points; nan where there is no object. See :func:`at_recalls`."""
+    gained = np.diff(reached, axis=1, prepend=0)
+    area = (gained * _envelope(reached / np.maximum(counted, 1))).sum(axis=1)
+    return np.divide(area, objects, out=np.full(len(objects), np.nan), where=objects > 0)

@@ -1,0 +1,288 @@
+"""The official VisDrone-DET scores, step by step as its toolkit, for any weighting of the images.
+
+The steps, of which most are unlike COCO's:
+
+1. Rows of category 0 are ignored regions: painted on a mask, both ends of a box included.
+2. In an image that has one, ground truth and detections that are covered by half or more are dropped.
+3. Ground truth of score 0 is ignored: it absorbs any number of detections, by the share of the detection inside it.
+4. Classes 1 to 10 are scored. "Others" (11) are objects of no class: a car found on one is a false positive.
+5. Of an image the first 1, 10, 100 or 500 detections count, of all classes together, as they stand in the file.
+6. Matching is COCO's, at IoU 0.5, 0.55 ... 0.95.
+7. Recall is out of all ground truth, the ignored included. AP is the area under the envelope between all points.
+8. A class counts in the mean as often as there are images with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from llie_preproc.pictures import picture_files, picture_size
+
+from .detections import Boxes, detection_boxes, image_ids
+from .matches import IOUS, RECALLS, TRUE, ImageScores, Ranking, area_under, at_recalls, match, position, rank
+
+MODES = ("toolkit", "coco")
+_REGION, _CLASSES, _CATEGORIES = 0, tuple(range(1, 11)), tuple(range(12))
+_LIMITS = (1, 10, 100, 500)
+_AT_50, _AT_75 = 0, 5
+# left, top, width, height, score, category; the toolkit reads no further.
+_READ = 6
+
+
+class VisDroneScores(ImageScores):
+    """``AP``, ``AP50``, ``AP75`` and ``AR1``, ``AR10``, ``AR100``, ``AR500`` of VisDrone-DET.
+
+    ``mode='toolkit'`` is the official program, whose steps are above; the detections of an image must stand by falling
+    score then, as the toolkit wants its files: they are not sorted here. ``mode='coco'`` has the toolkit's boxes and
+    matches (steps 1 to 4 and 6) and COCO's summary: the limits take the best detections of an image, all classes
+    together, instead of the first; recall is out of the ground truth that is not ignored; precision is read at 101
+    recalls; and the mean over the classes that have such ground truth is a plain one.
+
+    Args:
+        truth: COCO annotations whose images have ``width``, ``height`` and ``visdrone_rows``: what ``python -m
+            detection_eval convert visdrone`` writes.
+        detections: COCO results of its images; ``category_id`` is VisDrone's number.
+        mode: One of :data:`MODES`.
+
+    Raises:
+        ValueError: An entry's field is missing or wrong; classes other than VisDrone's; an unknown mode.
+    """
+
+    names = ("AP", "AP50", "AP75", *(f"AR{limit}" for limit in _LIMITS))
+
+    def __init__(
+        self, truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], mode: str = "toolkit"
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        super().__init__(image_ids(truth))
+        self.mode = mode
+        _check_classes(truth)
+        images = {image["id"]: image for image in truth["images"]}
+        rows = [_rows(images[each]) for each in self.image_ids]
+        regions = [each[each[:, 5] == _REGION, :4] for each in rows]
+        sizes = [_size(images[each]) for each in self.image_ids]
+
+        objects, ignored = _objects(rows)
+        kept = ~_covered(objects, regions, sizes)
+        objects, ignored = objects[kept], ignored[kept]
+        found = detection_boxes(detections, self.image_ids, _CATEGORIES)
+        before = -found.score if mode == "coco" else np.zeros(len(found))
+        found = found[np.lexsort((before, found.image))]
+        found = found[~_covered(found, regions, sizes)]
+
+        self._present = _counts(objects, len(self.image_ids)) > 0
+        counted = ~ignored if mode == "coco" else np.ones(len(ignored), dtype=bool)
+        self._objects = _counts(objects[counted], len(self.image_ids))
+        self._recalled = np.empty((len(_LIMITS), len(_CLASSES), len(IOUS), len(self.image_ids)), dtype=np.int64)
+        place = position(found.image)
+        for recalled, limit in zip(self._recalled, _LIMITS, strict=True):
+            chosen = found[(place < limit) & np.isin(found.category, _CLASSES)]
+            chosen = chosen[rank(chosen)[0]]
+            outcome = match(chosen, objects, ignored, ignored[None])[0]
+            for t, each in enumerate(outcome):
+                recalled[:, t] = _counts(chosen[each == TRUE], len(self.image_ids))
+        # The last limit is AP's.
+        self._rankings = _rankings(chosen, outcome)
+
+    @classmethod
+    def from_text(
+        cls,
+        annotations: str | os.PathLike[str],
+        detections: str | os.PathLike[str],
+        images: str | os.PathLike[str] | Mapping[str, tuple[int, int]],
+        mode: str = "toolkit",
+    ) -> VisDroneScores:
+        """The scores of the toolkit's own files.
+
+        Args:
+            annotations: Folder of ``NAME.txt``, lines of ``left,top,width,height,score,category,truncation,occlusion``.
+            detections: Folder of ``NAME.txt`` for each of them, which may be empty; lines of
+                ``left,top,width,height,score,category,-1,-1``.
+            images: Folder of the pictures, of which the sizes are read; or ``(width, height)`` by name, in pixels.
+            mode: See :class:`VisDroneScores`.
+
+        Returns:
+            Scores whose ``image_ids`` are the names.
+
+        Raises:
+            FileNotFoundError: There are no annotations; a file of detections or a picture is missing.
+            ValueError: A line is bad; the message names file and line.
+        """
+        texts = {path.stem: path for path in sorted(Path(annotations).glob("*.txt"))}
+        if not texts:
+            raise FileNotFoundError(f"{annotations} holds no annotations: NAME.txt")
+        sizes = images if isinstance(images, Mapping) else _sizes(Path(images), texts)
+        truth: dict[str, Any] = {
+            "images": [],
+            "categories": [{"id": k, "name": str(k)} for k in _CLASSES],
+            "annotations": [],
+        }
+        found = []
+        for name, path in texts.items():
+            if name not in sizes:
+                raise FileNotFoundError(f"{path} has no picture in {images}")
+            width, height = sizes[name]
+            truth["images"].append(dict(id=name, width=width, height=height, visdrone_rows=read_text(path)))
+            for row in read_text(Path(detections) / path.name):
+                found.append(dict(image_id=name, bbox=row[:4], score=row[4], category_id=int(row[5])))
+        return cls(truth, found, mode)
+
+    def _weighted(self, weights: np.ndarray) -> np.ndarray:
+        objects = weights @ self._objects.T
+        precision = np.empty((len(IOUS), *objects.shape))
+        for k, ranking in enumerate(self._rankings):
+            for t, curve in enumerate(ranking.curves(weights, range(len(IOUS)))):
+                precision[t, :, k] = self._average(*curve, objects[:, k])
+        recalled = (self._recalled @ weights.T).mean(axis=2).swapaxes(1, 2)
+        recall = np.divide(recalled, objects, out=np.full(recalled.shape, np.nan), where=objects > 0)
+        tables = [precision.mean(axis=0), precision[_AT_50], precision[_AT_75], *recall]
+        share = objects > 0 if self.mode == "coco" else weights @ self._present.T
+        return np.stack([_mean(table, share) for table in tables])
+
+    def _average(self, reached: np.ndarray, counted: np.ndarray, objects: np.ndarray) -> np.ndarray:
+        if self.mode == "coco":
+            return at_recalls(reached, counted, objects).sum(axis=1) / len(RECALLS)
+        return area_under(reached, counted, objects)
+
+
+def read_text(path: str | os.PathLike[str]) -> list[list[float]]:
+    """The first six values of each line of a file of the toolkit's; empty lines and trailing commas are passed over.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A line has fewer values, or one that is no finite number or, for a size, negative, or a category
+            that is none of 0 to 11; the message names file and line.
+    """
+    rows = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if text := line.strip().rstrip(", \t"):
+            try:
+                rows.append(_parse(text.split(",")))
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: {error}: {line.strip()!r}") from None
+    return rows
+
+
+def covered_share(boxes: np.ndarray, regions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The share of each box that lies in ignored regions, as the toolkit counts it.
+
+    Values are rounded, halves up, and at least 1, also widths and heights. The pixels counted are those from one row
+    and column after a box's first to its end or the image's; the area that they are divided by is not cut at the image.
+
+    Args:
+        boxes: ``(N, 4)`` left, top, width, height in pixels.
+        regions: ``(R, 4)``.
+        size: Width and height of the image.
+
+    Returns:
+        ``(N,)``.
+    """
+    width, height = size
+    mask = np.zeros((height, width), dtype=np.uint8)
+    for left, top, across, down in _whole(regions):
+        mask[top - 1 : top + down, left - 1 : left + across] = 1
+    painted = cv2.integral(mask)
+    left, top, across, down = _whole(boxes).T
+    first_x, last_x = np.minimum(left, width), np.minimum(left + across, width)
+    first_y, last_y = np.minimum(top, height), np.minimum(top + down, height)
+    inside = painted[last_y, last_x] + painted[first_y, first_x] - painted[first_y, last_x] - painted[last_y, first_x]
+    return inside / (across * down)
+
+
+def _whole(boxes: np.ndarray) -> np.ndarray:
+    # The clip keeps boxes of absurd size within whole numbers.
+    return np.floor(np.clip(boxes, 1, 1e6) + 0.5).astype(np.int64)
+
+
+def _covered(boxes: Boxes, regions: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Step 2: ``(N,)`` bool."""
+    covered = np.zeros(len(boxes), dtype=bool)
+    by_image = np.argsort(boxes.image, kind="stable")
+    ends = np.searchsorted(boxes.image[by_image], np.arange(len(regions) + 1))
+    for i, (painted, size) in enumerate(zip(regions, sizes, strict=True)):
+        if len(painted):
+            rows = by_image[ends[i] : ends[i + 1]]
+            covered[rows] = covered_share(boxes.box[rows], painted, size) >= 0.5
+    return covered
+
+
+def _objects(rows: Sequence[np.ndarray]) -> tuple[Boxes, np.ndarray]:
+    """The boxes of classes 1 to 10, and ``(G,)`` whether each is ignored."""
+    image = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+    table = np.concatenate([np.zeros((0, _READ)), *rows])
+    scored = np.isin(table[:, 5], _CLASSES)
+    image, table = image[scored], table[scored]
+    boxes = Boxes(image, table[:, 5].astype(np.int64), table[:, :4], np.zeros(len(table)))
+    return boxes, table[:, 4] == 0
+
+
+def _counts(boxes: Boxes, images: int) -> np.ndarray:
+    """``(10, images)`` int64: boxes of each class."""
+    counts = np.zeros((len(_CLASSES), images), dtype=np.int64)
+    np.add.at(counts, (boxes.category - _CLASSES[0], boxes.image), 1)
+    return counts
+
+
+def _rankings(found: Boxes, outcome: np.ndarray) -> list[Ranking]:
+    by_score = np.argsort(-found.score, kind="stable")
+    of_class = [by_score[found.category[by_score] == k] for k in _CLASSES]
+    return [Ranking(found.image[rows], np.ones(len(rows), dtype=bool), outcome[:, rows]) for rows in of_class]
+
+
+def _mean(table: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """``(B,)`` mean of ``(B, classes)`` weighted by ``share``; nan where no class has any."""
+    total = share.sum(axis=1)
+    weighted = np.where(share > 0, table * share, 0).sum(axis=1)
+    return np.divide(weighted, total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def _check_classes(truth: Mapping[str, Any]) -> None:
+    for i, category in enumerate(truth["categories"]):
+        if category["id"] not in _CLASSES:
+            raise ValueError(
+                f"categories[{i}]: id {category['id']!r} is none of VisDrone's, 1 to 10: use 'convert visdrone'"
+            )
+
+
+def _rows(image: Mapping[str, Any]) -> np.ndarray:
+    name = image.get("file_name", image["id"])
+    if "visdrone_rows" not in image:
+        raise ValueError(f"image {name} has no 'visdrone_rows': convert the annotations with 'convert visdrone'")
+    rows = []
+    for i, row in enumerate(image["visdrone_rows"]):
+        try:
+            rows.append(_parse(row))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"image {name}: visdrone_rows[{i}]: {error}: {row!r}") from None
+    return np.array(rows, dtype=np.float64).reshape(-1, _READ)
+
+
+def _parse(fields: Sequence[Any]) -> list[float]:
+    if len(fields) < _READ:
+        raise ValueError(f"{len(fields)} values, expected left,top,width,height,score,category and two more")
+    row = [float(each) for each in fields[:_READ]]
+    if not np.isfinite(row).all():
+        raise ValueError("values must be finite")
+    if min(row[2:4]) < 0:
+        raise ValueError("width and height must not be negative")
+    if row[5] not in _CATEGORIES:
+        raise ValueError(f"category {row[5]:g} is none of 0 to 11")
+    return row
+
+
+def _size(image: Mapping[str, Any]) -> tuple[int, int]:
+    size = image.get("width"), image.get("height")
+    if not all(isinstance(each, int) and each > 0 for each in size):
+        raise ValueError(f"image {image.get('file_name', image['id'])}: width and height are {size}, expected pixels")
+    return size  # type: ignore[return-value]
+
+
+def _sizes(folder: Path, names: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
+    return {path.stem: picture_size(path) for path in picture_files(folder) if path.stem in names}

@@ -1,0 +1,59 @@
+"""``python -m detection_eval night``: the night pictures of a folder, as a list of names."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from llie_preproc.pictures import picture_files
+
+from .datasets.labels import Problems
+from .datasets.night import measure_all, write_lights
+from .datasets.options import add_rule, add_skip_bad, add_split, print_problems, rule_of, split_of
+from .datasets.splits import TEST, TRAIN, part_path, select, write_names
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add ``night`` to the commands."""
+    parser = commands.add_parser(
+        "night",
+        help="the night pictures of a folder",
+        description="Write the names of the night pictures below IMAGES, one a line relative to it, as --names of "
+        "convert and names of the training sets take them; and beside them a CSV of the brightness of all pictures. "
+        "Night is told by brightness (docs/detection_datasets.md), or by a list of names, which wins.",
+    )
+    parser.add_argument("images", metavar="IMAGES", type=Path)
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.txt")
+    parser.add_argument("--names", metavar="FILE", help="take these in place of the rule's, one name a line")
+    add_rule(parser)
+    add_split(parser, "also write FILE_train.txt and FILE_test.txt")
+    add_skip_bad(parser, "pictures and names")
+    parser.set_defaults(run=_night)
+
+
+def _night(args: argparse.Namespace) -> int:
+    if args.out.suffix != ".txt":
+        raise ValueError(f"--out must end in .txt, got {args.out}")
+    split, rule, problems = split_of(args), rule_of(args), Problems(args.skip_bad)
+    root = args.images.expanduser()
+    lights = measure_all({path.relative_to(root).as_posix(): path for path in picture_files(root)}, problems)
+    night = sorted(name for name, light in lights.items() if rule(light))
+    print(f"{len(night)} of {len(lights)} pictures are night by brightness: {rule}")
+    if args.names is not None:
+        listed = sorted(select(args.names, {name: name for name in lights}, problems))
+        differing = len(set(night) ^ set(listed))
+        print(f"{len(listed)} are night by the list {args.names}, which wins; the two differ in {differing}")
+        night = listed
+    if not night:
+        raise ValueError(f"none of the {len(lights)} pictures below {root} is night")
+    parts = {args.out: night}
+    if split is not None:
+        parts.update(zip((part_path(args.out, part) for part in (TRAIN, TEST)), split.draw(night), strict=True))
+    for path, names in parts.items():
+        write_names(path, names)
+        print(f"{path}: {len(names)} names")
+    table = args.out.with_suffix(".csv")
+    write_lights(table, lights, night)
+    print(f"{table}: brightness of {len(lights)} pictures")
+    print_problems(problems)
+    return 0

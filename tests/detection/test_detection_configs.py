@@ -1,0 +1,189 @@
+"""The configs of ``mm_configs/detection``: they parse, build, load their sets, and differ in the enhancement alone."""
+
+import copy
+import random
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+
+import torch
+from made_sets import bright_box, write_set
+from mmdet.registry import DATASETS
+from mmdet_models import build, nodes
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import MessageHub
+from mmengine.runner import Runner
+
+from llie_preproc import build_enhancer
+from llie_preproc.checkpoints import save_state_dict
+
+FOLDER = files("mm_configs") / "detection"
+DETECTORS = ("faster-rcnn_r50_fpn_1x", "retinanet_r50_fpn_1x", "yolox_s")
+SETS = {"night-visdrone": 10, "exdark": 12}
+ENHANCERS = ("psenet", "semi-llie", "iaml", "collaba-x2", "zero-dce", "sci", "clahe", "gamma")
+PLAIN = [f"{detector}_{each}" for detector in DETECTORS for each in SETS]
+SMALL = "faster-rcnn_r18_exdark_small"
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+
+
+@lru_cache
+def _parsed(name):
+    return Config.fromfile(str(FOLDER / f"{name}.py"))
+
+
+def parsed(name):
+    return copy.deepcopy(_parsed(name))
+
+
+def inner(dataset):
+    return inner(dataset.dataset) if "dataset" in dataset else dataset
+
+
+def classes_of(name):
+    return next(count for each, count in SETS.items() if each in name)
+
+
+def test_there_is_one_for_every_detector_set_and_enhancer():
+    names = {path.name.removesuffix(".py") for path in FOLDER.iterdir() if path.name.endswith(".py")} - {"__init__"}
+    assert names == {SMALL, "faster-rcnn_r50_fpn_1x_coco_psenet", *PLAIN} | {
+        f"{p}_{e}" for p in PLAIN for e in ENHANCERS
+    }
+
+
+@pytest.mark.parametrize("name", [*PLAIN, SMALL])
+def test_classes_schedule_and_evaluation(name):
+    cfg, count = parsed(name), classes_of(name)
+    classes = {tuple(inner(cfg[loader].dataset).metainfo.classes) for loader in LOADERS}
+    assert [len(each) for each in classes] == [count]
+    assert {node["num_classes"] for node in nodes(cfg.model) if "num_classes" in node} == {count}
+    kinds = [each["type"] for each in cfg.test_evaluator]
+    assert kinds == ["CocoMetric"] + ["llie_preproc.VisDroneMetric"] * ("visdrone" in name)
+    tested = inner(cfg.test_dataloader.dataset)
+    assert all(each["ann_file"] == f"{tested.data_root}{tested.ann_file}" for each in cfg.test_evaluator)
+    assert inner(cfg.train_dataloader.dataset).ann_file != tested.ann_file
+    if "_1x_" in name:
+        assert cfg.train_cfg.max_epochs == 12
+        assert cfg.model.backbone.init_cfg.checkpoint == "torchvision://resnet50"
+        assert cfg.train_dataloader.batch_size == 2
+
+
+@pytest.mark.parametrize("name", [*PLAIN, SMALL])
+def test_a_runner_takes_it(name, tree):
+    cfg = read(name)
+    cfg.work_dir, cfg.experiment_name = str(tree / "run"), name
+    assert Runner.from_cfg(cfg).experiment_name.startswith(name)
+
+
+@pytest.mark.parametrize("enhancer", ENHANCERS)
+@pytest.mark.parametrize("name", PLAIN)
+def test_an_enhanced_config_differs_from_the_plain_one_by_a_cached_transform_after_loading(name, enhancer):
+    plain, cfg = parsed(name), parsed(f"{name}_{enhancer}")
+    (added,) = cfg.pop("enhanced")
+    assert added["type"] == "llie_preproc.Enhance"
+    assert added["cache_dir"]
+    for loader in LOADERS:
+        pipeline = inner(cfg[loader].dataset).pipeline
+        position = pipeline.index(added)
+        assert all(each["type"].startswith("Load") for each in pipeline[:position])
+        pipeline.pop(position)
+        assert added not in pipeline
+    assert cfg._cfg_dict == plain._cfg_dict
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """Both sets in their layouts, found by the environment variables, and an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    for each, variable in {"night-visdrone": "VISDRONE_ROOT", "exdark": "EXDARK_ROOT"}.items():
+        monkeypatch.setenv(variable, str(tmp_path / each))
+        for loader in LOADERS:
+            dataset = inner(parsed(f"yolox_s_{each}")[loader].dataset)
+            root = tmp_path / each
+            write_set(root / dataset.ann_file, root / "images", tuple(dataset.metainfo.classes))
+    return tmp_path
+
+
+def read(name):
+    """The config as a user's process reads it: with the environment as it is now."""
+    return Config.fromfile(str(FOLDER / f"{name}.py"))
+
+
+def samples(cfg, loader):
+    random.seed(1)
+    np.random.seed(1)
+    dataset = DATASETS.build(cfg[loader].dataset)
+    return [dataset[i] for i in range(len(dataset))]
+
+
+@pytest.mark.parametrize("name", [n for n in [*PLAIN, SMALL] if "yolox" not in n])
+def test_training_boxes_lie_on_their_objects(name, tree):
+    found = samples(read(name), "train_dataloader")
+    assert len(found) == 2
+    for packed in found:
+        picture, truth = packed["inputs"].permute(1, 2, 0).numpy(), packed["data_samples"].gt_instances
+        assert truth.labels.tolist() == [0, classes_of(name) - 1]
+        for channel, box in enumerate(truth.bboxes.tensor.tolist()):
+            # A pixel of the stored picture is ten or more of the resized one.
+            assert box == pytest.approx(bright_box(picture, channel), abs=6)
+
+
+@pytest.mark.parametrize(
+    ("name", "enhancer"),
+    [
+        *(("faster-rcnn_r50_fpn_1x_night-visdrone", enhancer) for enhancer in ENHANCERS),
+        *(("yolox_s_exdark", enhancer) for enhancer in ("gamma", "collaba-x2")),
+    ],
+)
+def test_enhanced_pictures_come_in_the_plain_ones_frame(name, enhancer, tree):
+    plain, cfg = read(name), read(f"{name}_{enhancer}")
+    (added,) = cfg.enhanced
+    if "checkpoint" in added:
+        torch.manual_seed(0)
+        weights = build_enhancer(added["enhancer"], checkpoint=None).state_dict()
+        Path(added["checkpoint"]).parent.mkdir()
+        save_state_dict(weights, added["checkpoint"])
+    for loader in LOADERS[::2]:
+        for ours, theirs in zip(samples(cfg, loader), samples(plain, loader), strict=True):
+            assert ours["inputs"].shape == theirs["inputs"].shape
+            assert not torch.equal(ours["inputs"], theirs["inputs"])
+            a, b = ours["data_samples"], theirs["data_samples"]
+            assert a.img_shape == b.img_shape
+            if loader == "test_dataloader" or "yolox" not in name:
+                assert a.ori_shape == b.ori_shape
+                assert a.scale_factor == pytest.approx(b.scale_factor)
+            assert torch.equal(a.gt_instances.labels, b.gt_instances.labels)
+            # Mosaic and affine transforms place whole pixels.
+            tolerance = 2.0 if "yolox" in name else 1e-3
+            assert torch.allclose(a.gt_instances.bboxes.tensor, b.gt_instances.bboxes.tensor, atol=tolerance)
+    entries = list((tree / "work_dirs" / "enhanced").rglob("*.npy"))
+    # Train and test pictures have the same two contents.
+    assert len(entries) == 2
+
+
+@pytest.mark.parametrize("name", [*PLAIN, SMALL])
+def test_the_detector_builds_and_learns_from_its_set(name, tree):
+    cfg = read(name)
+    for node in nodes(cfg.model):
+        node.pop("init_cfg", None)
+        if node.get("type") == "ResNet" and node["depth"] == 50:
+            node.update(depth=18, norm_eval=False, frozen_stages=-1)
+            cfg.model.neck.in_channels = [64, 128, 256, 512]
+    for step in cfg.train_dataloader.dataset.pipeline:
+        if step["type"] == "Resize":
+            step["scale"] = (160, 160)
+    model = build(cfg.model).train()
+    MessageHub.get_current_instance().update_info("iter", 0)
+    batch = model.data_preprocessor(pseudo_collate(samples(cfg, "train_dataloader")), True)
+    total, parts = model.parse_losses(model(**batch, mode="loss"))
+    total.backward()
+    assert torch.isfinite(total)
+    assert any("cls" in part for part in parts)
+    head = model.roi_head.bbox_head.fc_cls if "rcnn" in name else model.bbox_head
+    classes = head.out_features - 1 if "rcnn" in name else head.num_classes
+    assert classes == classes_of(name)

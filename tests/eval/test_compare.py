@@ -1,0 +1,304 @@
+"""The comparison runner on a detector and a set that are made here."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
+
+from tiny_detection import arguments, write_set
+
+from detection_eval.__main__ import main
+from detection_eval.compare.networks import comparison_enhancer
+from detection_eval.compare.results import Cell, Comparison
+from detection_eval.metrics.coco import CocoScores
+from detection_eval.metrics.detections import read_detections, read_truth
+from llie_preproc import build_enhancer
+
+ALL_MODES = ["--modes", "raw", "zero-shot", "retrained", "joint"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A comparison of every mode, with an enhancer that changes nothing beside one that is trained."""
+    folder = tmp_path_factory.mktemp("comparison")
+    command = [*arguments(folder), "--enhancers", "none", "identity", "psenet", *ALL_MODES, "--seeds", "2"]
+    assert main(command) == 0
+    return command, Comparison(folder / "out")
+
+
+def _state(comparison):
+    return {p: p.stat().st_mtime_ns for p in comparison.folder.rglob("*") if p.parent.parent.name == "cells"}
+
+
+def test_every_cell_is_a_row_of_the_table(finished):
+    _, comparison = finished
+    labels = ["raw", "identity, zero-shot", "identity, retrained", "psenet, zero-shot", "psenet, retrained"]
+    assert [row["label"] for row in comparison.table()] == [*labels, "psenet, joint"]
+    assert all(row["seeds"] == [0, 1] for row in comparison.table())
+    assert not comparison.unfinished()
+
+
+def test_identity_changes_nothing_to_the_last_digit(finished):
+    _, comparison = finished
+    rows = {row["label"]: row for row in comparison.table()}
+    for seed in (0, 1):
+        raw = comparison.detections_path(Cell("none", "raw", seed)).read_bytes()
+        for mode in ("zero-shot", "retrained"):
+            assert comparison.detections_path(Cell("identity", mode, seed)).read_bytes() == raw
+    for mode in ("zero-shot", "retrained"):
+        row = rows[f"identity, {mode}"]
+        assert row["scores"] == rows["raw"]["scores"]
+        for change in row["difference"]["coco"].values():
+            assert set(change.values()) in ({0.0}, {None})
+    psenet = comparison.detections_path(Cell("psenet", "zero-shot", 0)).read_bytes()
+    assert psenet != comparison.detections_path(Cell("none", "raw", 0)).read_bytes()
+
+
+def test_numbers_are_those_of_the_saved_detections(finished):
+    _, comparison = finished
+    truth = read_truth(comparison.truth_path)
+    for row, line in zip(comparison.rows, comparison.table(), strict=True):
+        values = []
+        for cell in row.cells:
+            scores = CocoScores(truth, read_detections(comparison.detections_path(cell), truth)).values()
+            # MMDetection's own, which rounds.
+            assert comparison.result(cell)["metrics"]["coco/bbox_mAP"] == pytest.approx(scores["AP"], abs=5.1e-4)
+            assert comparison.result(cell)["metrics"]["coco/bbox_mAP_50"] == pytest.approx(scores["AP50"], abs=5.1e-4)
+            values.append(scores["AP"])
+        assert line["scores"]["coco"]["AP"]["value"] == pytest.approx(sum(values) / 2, abs=1e-12)
+
+
+def test_budgets_are_equal_and_times_are_there(finished):
+    _, comparison = finished
+    results = {cell: comparison.result(cell) for cell in comparison.cells}
+    trained = [r for cell, r in results.items() if cell.mode != "zero-shot"]
+    assert {r["iterations"] for r in trained} == {4}
+    for cell, result in results.items():
+        assert result["timing"]["detector_ms"] > 0
+        assert (result["timing"]["enhancer_ms"] is None) == (cell.enhancer == "none")
+        assert (result["timing"]["train_seconds"] is None) == (cell.mode == "zero-shot")
+
+
+def test_the_joint_enhancer_was_trained_and_comes_back(finished):
+    _, comparison = finished
+    shipped = build_enhancer("PSENet").state_dict()
+    frozen = comparison_enhancer(comparison, Cell("psenet", "retrained", 0)).state_dict()
+    joint = comparison_enhancer(comparison, Cell("psenet", "joint", 0)).state_dict()
+    assert all(frozen[key].equal(shipped[key]) for key in shipped)
+    assert any(not joint[key].equal(shipped[key]) for key in shipped)
+    assert comparison_enhancer(comparison, Cell("none", "raw", 0)) is None
+
+
+def test_tables_say_what_the_results_say(finished):
+    _, comparison = finished
+    rows = comparison.table()
+    lines = (comparison.folder / "table.md").read_text().splitlines()
+    for row in rows:
+        assert f"{100 * row['scores']['coco']['AP50']['value']:.1f}" in next(x for x in lines if row["label"] in x)
+    with (comparison.folder / "table.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == len(rows) * 6
+    for line in table:
+        row = next(r for r in rows if [r["enhancer"], r["mode"]] == [line["enhancer"], line["mode"]])
+        value = row["scores"][line["metric"]][line["score"]]["value"]
+        assert line["value"] == ("" if value is None else str(value))
+
+
+def test_finished_cells_are_not_run_again_and_more_can_be_added(finished, capsys):
+    command, comparison = finished
+    before, table = _state(comparison), comparison.table()
+    assert main(command) == 0
+    assert _state(comparison) == before
+    assert [{**row, "timing": None} for row in comparison.table()] == [{**row, "timing": None} for row in table]
+    added = [*command[: command.index("--enhancers")], "--enhancers", "gamma_correction", "--modes", "zero-shot"]
+    assert main(added) == 0
+    assert "gamma_correction-zero-shot-seed0" in capsys.readouterr().out
+    assert {p: t for p, t in _state(comparison).items() if p in before} == before
+    assert "gamma_correction, zero-shot" in [row["label"] for row in comparison.table()]
+    assert len(comparison.table()) == len(table) + 1
+
+
+def test_another_comparison_in_the_same_folder_is_refused(finished, capsys):
+    command, comparison = finished
+    before = _state(comparison)
+    assert main([*command, "--cfg-options", "train_cfg.max_iters=5"]) == 2
+    assert "config_sha256" in capsys.readouterr().err
+    assert main([*command, "--enhancer-lr-mult", "1"]) == 2
+    assert "enhancer_lr_mult" in capsys.readouterr().err
+    assert _state(comparison) == before
+
+
+def test_a_second_epoch_costs_no_enhancement(finished):
+    _, comparison = finished
+    # 6 training and 5 test pictures, of two enhancers, however often they came round in two seeds and modes.
+    assert len(list((comparison.folder / "cache").rglob("*.npy"))) >= 22
+
+
+def test_a_trained_detector_is_evaluated_as_it_is(finished, tmp_path, capsys):
+    command, comparison = finished
+    sets = command[2 : command.index("--resamples")]
+    weights = comparison.folder / comparison.result(Cell("none", "raw", 1))["checkpoint"]
+    given = ["compare", command[1], *sets, "--detector", str(weights), "--out", str(tmp_path / "as_is")]
+    assert main([*given, "--enhancers", "psenet", "--resamples", "20"]) == 0
+    own = Comparison(tmp_path / "as_is")
+    assert [row["label"] for row in own.table()] == ["raw", "psenet, zero-shot"]
+    for mode in ("raw", "zero-shot"):
+        cell = Cell("none" if mode == "raw" else "psenet", mode, 0)
+        earlier = comparison.detections_path(Cell(cell.enhancer, mode, 1))
+        assert own.detections_path(cell).read_bytes() == earlier.read_bytes()
+    assert main([*given, "--enhancers", "psenet", "--modes", "retrained"]) == 2
+    assert "retrained" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--enhancers", "psnet"], "no enhancer 'psnet'"),
+        (["--enhancers", "semi_llie"], "--weights"),
+        (["--enhancers", "psenet", "--weights", "sci=x.pth"], "sci"),
+        (["--enhancers", "psenet", "--weights", "psenet"], "NAME=FILE"),
+        (["--enhancers", "psenet", "--weights", "psenet=missing.pth"], "missing.pth"),
+        (["--enhancers", "psenet", "psenet"], "twice"),
+        (["--enhancers", "none", "--modes", "joint"], "joint"),
+        (["--enhancers", "none", "--seeds", "0", "--modes", "raw"], "--seeds"),
+        (["--enhancers", "none", "--modes", "raw", "--metrics", "visdrone"], "visdrone_rows"),
+        (["--enhancers", "mine=missing.py"], "missing.py"),
+    ],
+)
+def test_wrong_calls_are_refused_before_anything_runs(tmp_path, capsys, change, message):
+    assert main([*arguments(tmp_path), *change]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out" / "cells").exists()
+
+
+def test_a_missing_picture_is_named(tmp_path, capsys):
+    command = [*arguments(tmp_path), "--enhancers", "none", "--modes", "raw"]
+    (tmp_path / "test" / "3.png").unlink()
+    assert main(command) == 2
+    assert "3.png" in capsys.readouterr().err
+
+
+def test_sets_of_different_classes_are_refused(tmp_path, capsys):
+    command = [*arguments(tmp_path), "--enhancers", "none", "--modes", "raw"]
+    path = Path(command[command.index("--test") + 1])
+    content = json.loads(path.read_text())
+    content["categories"][0]["name"] = "crimson"
+    path.write_text(json.dumps(content))
+    assert main(command) == 2
+    assert "crimson" in capsys.readouterr().err
+
+
+def test_a_config_that_enhances_already_is_refused(tmp_path, capsys):
+    command = [*arguments(tmp_path), "--enhancers", "none", "--modes", "raw"]
+    config = Path(command[1])
+    config.write_text(
+        config.read_text() + "test_dataloader['dataset'] = dict(pipeline=[dict(type='llie_preproc.PSENet')])\n"
+    )
+    assert main(command) == 2
+    assert "llie_preproc.PSENet" in capsys.readouterr().err
+
+
+def test_a_failing_cell_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
+    command = [*arguments(tmp_path), "--enhancers", "identity", "--modes", "raw", "zero-shot", "--seeds", "2"]
+    from detection_eval.compare import run as module
+
+    whole = module.run_cell
+
+    def failing(comparison, request, cell, *rest):
+        if cell.seed == 0 and cell.mode == "raw":
+            raise RuntimeError("out of luck")
+        whole(comparison, request, cell, *rest)
+
+    monkeypatch.setattr(module, "run_cell", failing)
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "raw-seed0: out of luck" in error
+    assert "identity-zero-shot-seed0" in error
+    assert {c.name for c in Comparison(tmp_path / "out").unfinished()} == {"raw-seed0", "identity-zero-shot-seed0"}
+    monkeypatch.undo()
+    assert main(command) == 0
+
+
+def test_any_dataset_of_mmdetection_has_a_ground_truth(tmp_path):
+    from mmengine.config import Config
+
+    from detection_eval.compare.truth import ground_truth
+
+    annotations, images = write_set(tmp_path / "set", 4, 3)
+    dataset = dict(
+        type="CocoDataset",
+        ann_file=annotations,
+        data_prefix=dict(img=images),
+        metainfo=dict(classes=("red", "green")),
+        pipeline=[],
+    )
+    made, _ = ground_truth(Config(dict(test_dataloader=dict(dataset=dataset), test_evaluator=dict(type="VOCMetric"))))
+    original = json.loads(Path(annotations).read_text())
+    boxes = [[a["image_id"], *a["bbox"], a["category_id"]] for a in original["annotations"]]
+    assert [[a["image_id"], *a["bbox"], a["category_id"] + 1] for a in made["annotations"]] == boxes
+    assert [c["name"] for c in made["categories"]] == ["red", "green"]
+
+
+@pytest.mark.slow
+def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path):
+    command = [*arguments(tmp_path), "--enhancers", "psenet", "--modes", "raw", "retrained", "--seeds", "2"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, "-m", "detection_eval", *command]
+    process = subprocess.Popen(call, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    comparison = tmp_path / "out"
+    first = comparison / "cells" / "raw-seed0" / "result.json"
+    deadline = time.monotonic() + 300
+    while not first.is_file() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert first.is_file()
+    kept = first.stat().st_mtime_ns
+    assert Comparison(comparison).unfinished()
+    assert subprocess.run(call, env=environment, capture_output=True, check=False).returncode == 0
+    assert first.stat().st_mtime_ns == kept
+    whole = [*command[:-1], "2"]
+    whole[whole.index(str(tmp_path / "out"))] = str(tmp_path / "whole")
+    assert main(whole) == 0
+    killed, unbroken = (Comparison(tmp_path / name).table() for name in ("out", "whole"))
+    assert [row["scores"] for row in killed] == [row["scores"] for row in unbroken]
+
+
+@pytest.mark.slow
+def test_two_processes_by_the_launcher(tmp_path):
+    command = [*arguments(tmp_path), "--enhancers", "psenet", *ALL_MODES, "--launcher", "pytorch"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
+    done = subprocess.run(
+        [*call, "-m", "detection_eval", *command], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = Comparison(tmp_path / "out").table()
+    assert [row["label"] for row in rows] == ["raw", "psenet, zero-shot", "psenet, retrained", "psenet, joint"]
+    truth = read_truth(Comparison(tmp_path / "out").truth_path)
+    # Every picture was seen once, by one of the two.
+    found = read_detections(Comparison(tmp_path / "out").detections_path(Cell("none", "raw", 0)), truth)
+    assert {each["image_id"] for each in found} <= {image["id"] for image in truth["images"]}
+    assert len({(d["image_id"], *d["bbox"], d["score"], d["category_id"]) for d in found}) == len(found)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_cuda_device_in_mixed_precision(tmp_path):
+    command = [*arguments(tmp_path), "--enhancers", "psenet", *ALL_MODES, "--amp"]
+    assert main(command) == 0
+    comparison = Comparison(tmp_path / "out")
+    assert comparison.plan["device"] == "cuda"
+    assert len(comparison.table()) == 4

@@ -1,0 +1,202 @@
+"""The command that scores saved detections, and the metrics of MMEngine's evaluation."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
+
+import torch
+from made_detections import made_scene, pycocotools_eval, pycocotools_stats
+
+from detection_eval.__main__ import main
+from detection_eval.metrics.bootstrap import differences, intervals
+from detection_eval.metrics.coco import CocoScores
+from detection_eval.metrics.visdrone import VisDroneScores
+from llie_preproc.registry import METRICS
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Annotations, two results files, and what they hold."""
+    truth, detections = made_scene(11, images=8, classes=10, objects=20, found=40, distinct=True)
+    for image in truth["images"]:
+        own = [each for each in truth["annotations"] if each["image_id"] == image["id"]]
+        image["visdrone_rows"] = [[*a["bbox"], 1 - a["iscrowd"], a["category_id"], 0, 0] for a in own]
+    detections.sort(key=lambda each: -each["score"])
+    fewer = detections[::2]
+    for name, content in (("truth", truth), ("found", detections), ("fewer", fewer)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    return tmp_path, truth, detections, fewer
+
+
+def numbers(text, name):
+    """The numbers of the line that starts with ``name``."""
+    line = next(line for line in text.splitlines() if line.startswith(f"{name} "))
+    return [float(each) for each in re.findall(r"(?<![\w.])[-+]?\d+\.\d+", line[len(name) :])]
+
+
+def percent(interval):
+    return [100 * interval.value, 100 * interval.low, 100 * interval.high]
+
+
+def test_scores_and_paired_differences(files, capsys):
+    folder, truth, detections, fewer = files
+    paths = [str(folder / f"{name}.json") for name in ("truth", "found", "fewer")]
+    asked = ["--metric", "coco", "visdrone", "--resamples", "60", "--seed", "4", "--by-class"]
+    assert main(["score", *paths[:2], "--against", paths[2], *asked]) == 0
+    text = capsys.readouterr().out
+    assert f"8 images, {len(truth['annotations'])} annotations, {len(detections)} detections" in text
+    of_coco, of_visdrone = text.split("\nvisdrone ")
+    for kind, part in ((CocoScores, of_coco), (VisDroneScores, of_visdrone)):
+        own, other = [kind(truth, detections)], [kind(truth, fewer)]
+        for name in ("AP", "AP50", "AP75"):
+            expected = [
+                *percent(intervals(own, 60, 4)[name]),
+                *percent(intervals(other, 60, 4)[name]),
+                *percent(differences(other, own, 60, 4)[name]),
+            ]
+            assert numbers(part, name) == pytest.approx(expected, abs=0.00501)
+    assert numbers(of_coco, "AP")[0] == pytest.approx(100 * pycocotools_stats(truth, detections)[0], abs=0.00501)
+    per_class = pycocotools_eval(truth, detections).eval["precision"][:, :, 3, 0, 0].mean()
+    assert numbers(of_coco, "class 4")[0] == pytest.approx(100 * per_class, abs=0.00501)
+
+
+def test_without_intervals(files, capsys):
+    folder = files[0]
+    assert main(["score", str(folder / "truth.json"), str(folder / "found.json"), "--resamples", "0"]) == 0
+    text = capsys.readouterr().out
+    assert "[" not in text
+    assert len(numbers(text, "AP")) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["truth.json", "absent.json"], "absent.json"),
+        (["found.json", "found.json"], "found.json holds a list, expected COCO annotations"),
+        (["truth.json", "truth.json"], "expected COCO results: a list"),
+        (["truth.json", "found.json", "--metric", "visdrone", "--by-class"], "--by-class is of the metric coco"),
+        (["truth.json", "found.json", "--resamples", "-2"], "resamples -2"),
+        (["plain.json", "found.json", "--metric", "visdrone"], "convert visdrone"),
+    ],
+)
+def test_errors_are_one_line(files, capsys, arguments, message):
+    folder, truth, _, _ = files
+    for image in truth["images"]:
+        del image["visdrone_rows"]
+    (folder / "plain.json").write_text(json.dumps(truth))
+    assert main(["score", *(str(folder / each) if each.endswith(".json") else each for each in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert re.match(r"error: .*\n\Z", error)
+    assert message in error
+
+
+def evaluated(metric, truth, detections):
+    """What a metric of MMEngine computes from samples of the detections."""
+    metric.dataset_meta = {"classes": tuple(each["name"] for each in truth["categories"])}
+    for image in truth["images"]:
+        own = [each for each in detections if each["image_id"] == image["id"]]
+        box = torch.tensor([each["bbox"] for each in own], dtype=torch.float64).reshape(-1, 4)
+        box[:, 2:] += box[:, :2]
+        found = dict(
+            bboxes=box,
+            scores=torch.tensor([each["score"] for each in own], dtype=torch.float64),
+            labels=torch.tensor([each["category_id"] - 1 for each in own], dtype=torch.int64),
+        )
+        sample = dict(img_id=image["id"], ori_shape=(image["height"], image["width"]), pred_instances=found)
+        metric.process({}, [sample])
+    return metric.evaluate(len(truth["images"]))
+
+
+def test_coco_metric_with_intervals_is_the_plain_one_and_the_bounds(files):
+    folder, truth, detections, _ = files
+    ann_file = str(folder / "truth.json")
+    plain = evaluated(METRICS.build(dict(type="mmdet.CocoMetric", ann_file=ann_file)), truth, detections)
+    metric = METRICS.build(
+        dict(type="llie_preproc.CocoIntervalMetric", ann_file=ann_file, resamples=40, resample_seed=2)
+    )
+    found = evaluated(metric, truth, detections)
+    assert {name: found[name] for name in plain} == plain
+    bounds = intervals([CocoScores(truth, detections)], 40, 2)
+    for name, key in (("AP", "mAP"), ("AP50", "mAP_50"), ("APs", "mAP_s")):
+        assert (found[f"coco/bbox_{key}_low"], found[f"coco/bbox_{key}_high"]) == (bounds[name].low, bounds[name].high)
+    assert len(found) == 3 * len(plain)
+    assert metric.outfile_prefix is None
+
+
+def test_coco_metric_without_detections_and_with_classes_left_out(files):
+    folder, truth, detections, _ = files
+    build = dict(type="llie_preproc.CocoIntervalMetric", ann_file=str(folder / "truth.json"), resamples=20)
+    assert evaluated(METRICS.build(build), truth, []) == {}
+    some = truth | {"categories": truth["categories"][:3]}
+    kept = [each for each in detections if each["category_id"] <= 3]
+    found = evaluated(METRICS.build(build), some, kept)
+    of_some = some | {"annotations": [each for each in truth["annotations"] if each["category_id"] <= 3]}
+    assert found["coco/bbox_mAP"] == round(CocoScores(of_some, kept).values()["AP"], 3)
+    assert found["coco/bbox_mAP_low"] == intervals([CocoScores(of_some, kept)], 20)["AP"].low
+
+
+@pytest.mark.parametrize("option", [{"metric": "segm"}, {"iou_thrs": [0.5]}, {"proposal_nums": (1, 10, 100)}])
+def test_coco_metric_refuses_what_has_no_interval(option):
+    with pytest.raises(ValueError, match=f"has {next(iter(option))}="):
+        METRICS.build(dict(type="llie_preproc.CocoIntervalMetric", **option))
+
+
+def test_visdrone_metric_sorts_and_writes_what_it_scores(files):
+    folder, truth, detections, _ = files
+    shuffled = [detections[i] for i in np.random.default_rng(0).permutation(len(detections))]
+    metric = METRICS.build(
+        dict(
+            type="llie_preproc.VisDroneMetric",
+            ann_file=str(folder / "truth.json"),
+            outfile_prefix=str(folder / "written"),
+            resamples=30,
+        )
+    )
+    found = evaluated(metric, truth, shuffled)
+    written = json.loads((folder / "written.bbox.json").read_text())
+    assert len(written) == len(detections)
+    for mode in ("toolkit", "coco"):
+        expected = intervals([VisDroneScores(truth, written, mode)], 30)
+        for name, each in expected.items():
+            values = [found[f"visdrone/{mode}_{name}{end}"] for end in ("", "_low", "_high")]
+            assert values == pytest.approx([each.value, each.low, each.high], nan_ok=True)
+    assert found["visdrone/coco_AP"] == pytest.approx(
+        VisDroneScores(truth, detections, "coco").values()["AP"], abs=1e-12
+    )
+    for image in truth["images"]:
+        scores = [each["score"] for each in written if each["image_id"] == image["id"]]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_visdrone_metric_of_one_mode(files):
+    folder, truth, detections, _ = files
+    build = dict(type="llie_preproc.VisDroneMetric", ann_file=str(folder / "truth.json"), mode="toolkit")
+    found = evaluated(METRICS.build(build), truth, detections)
+    assert set(found) == {f"visdrone/toolkit_{name}" for name in VisDroneScores.names}
+    assert not any(math.isnan(value) for value in found.values())
+    with pytest.raises(ValueError, match="got 'plain'"):
+        METRICS.build(build | {"mode": ("toolkit", "plain")})
+
+
+def test_without_mmdetection_the_scores_and_the_metrics_of_images_are_there():
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(["mmdet", "pycocotools"]))
+from detection_eval.metrics import CocoScores, VisDroneScores
+from llie_preproc.registry import METRICS
+print(METRICS.get("ImageQuality").__name__, CocoScores.names[0], VisDroneScores.names[-1])
+METRICS.get("VisDroneMetric")
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "ImageQuality AP AR500\n"
+    assert 'pip install "llie-preproc[mm]"' in done.stderr
