@@ -16,7 +16,7 @@ _EXTRAS = {
     "mamba_ssm": "mamba",
     "numba": "scan",
     "skimage": "demo",
-    "matplotlib": "demo",
+    "matplotlib": "compare",
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "timm": "train",

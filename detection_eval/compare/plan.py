@@ -18,6 +18,7 @@ from mmengine.dist import barrier, get_world_size, is_main_process
 
 from llie_preproc import __version__
 
+from ..metrics.detections import read_truth
 from .networks import why_not_joint
 from .results import JOINT, MODES, NONE, RAW, ZERO_SHOT, Cell, Comparison
 from .sets import inner_dataset
@@ -134,11 +135,13 @@ def _order(cells: Sequence[Cell]) -> Callable[[Cell], tuple]:
 
 def _budget(plain: Config) -> dict[str, Any]:
     dataset = inner_dataset(plain.train_dataloader.dataset)
+    annotations = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
     return dict(
         train_cfg={key: value for key, value in plain.train_cfg.to_dict().items() if key != "val_interval"},
         batch_size=plain.train_dataloader.get("batch_size"),
         optimizer=plain.optim_wrapper.get("optimizer", {}).get("type"),
-        train_set=str(dataset.get("ann_file", "")),
+        train_set=str(annotations),
+        train_images=len(read_truth(annotations)["images"]) if annotations.suffix == ".json" else None,
     )
 
 

@@ -150,12 +150,17 @@ def percent(score: Mapping[str, float | None], signed: bool = False) -> str:
     if score["value"] is None:
         return _ABSENT
     sign = "+" if signed else ""
-    text = f"{100 * score['value']:{sign}.1f}"
+
+    def show(value: float) -> str:
+        # Adding 0 turns -0.0 into 0.0.
+        return f"{round(100 * value, 1) + 0.0:{sign}.1f}"
+
+    text = show(score["value"])
     if score.get("seed_sd") is not None:
         text += f" ± {100 * score['seed_sd']:.1f}"  # type: ignore[operator]
     if score["low"] is None or score["high"] is None:
         return text
-    return f"{text} [{100 * score['low']:{sign}.1f}, {100 * score['high']:{sign}.1f}]"
+    return f"{text} [{show(score['low'])}, {show(score['high'])}]"
 
 
 def _milliseconds(value: float | None) -> str:
