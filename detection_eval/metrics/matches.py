@@ -23,7 +23,7 @@ UNMATCHED, TRUE, ABSORBED = 0, 1, 2
 """What a detection is at a threshold: free, on an object that counts, or on one that is ignored."""
 
 # So many resamples at once keep the running sums in the processor's cache.
-_CHUNK = 16
+_CHUNK = 32
 
 
 class ImageScores(ABC):
@@ -236,13 +236,13 @@ class Ranking:
         Yields:
             For each threshold two arrays ``(B, n_true)`` int64.
         """
-        plain = _running(weights[:, self._plain])
+        plain = _running(weights.take(self._plain, axis=1))
         for t in thresholds:
             true, changed = self._true[t], self._changed[t]
-            reached = np.cumsum(weights[:, self._image[true]], axis=1)
-            counted = plain[:, self._before[true]]
+            reached = np.cumsum(weights.take(self._image[true], axis=1), axis=1)
+            counted = plain.take(self._before[true], axis=1)
             if len(changed):
-                more = _running(weights[:, self._image[changed]] * self._change[t])
+                more = _running(weights.take(self._image[changed], axis=1) * self._change[t])
                 counted += more[:, np.searchsorted(changed, true, side="right")]
             yield reached, counted
 
