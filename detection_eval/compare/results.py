@@ -87,7 +87,8 @@ class Comparison:
     def begin(folder: str | os.PathLike[str], plan: Mapping[str, Any], truth: Mapping[str, Any]) -> Comparison:
         """Write the plan and the ground truth."""
         root = Path(folder)
-        write_json(root / _TRUTH, truth)
+        # As compact as it comes: it may be large.
+        write_text(root / _TRUTH, json.dumps(truth))
         write_json(root / _PLAN, plan)
         return Comparison(root)
 

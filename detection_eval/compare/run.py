@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 import traceback
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..cache import fill_cache
 from ..progress import ProgressBar, quiet
 from .configs import testing_config, training_config
 from .plan import Request, begin
-from .results import JOINT, NONE, RAW, ZERO_SHOT, Cell, Comparison, write_text
+from .results import JOINT, NONE, RAW, ZERO_SHOT, Cell, Comparison, read_json, write_text
 from .tables import measure, write_tables
 from .timing import measure_times
 
@@ -88,6 +89,7 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
     test = testing_config(request, cell, folder, comparison.truth_path, checkpoint)
     metrics, times = _evaluate(test, cell, request.device, exact=detector is not None)
     if is_main_process():
+        _sort(comparison.detections_path(cell))
         result = dict(
             metrics=metrics,
             checkpoint=_relative(checkpoint, comparison.folder),
@@ -96,6 +98,12 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
         )
         comparison.finish(cell, result)
     barrier()
+
+
+def _sort(path: Path) -> None:
+    """Put detections by falling score, which VisDrone's official program takes for granted; COCO's does not mind."""
+    detections = read_json(path)
+    write_text(path, json.dumps(sorted(detections, key=lambda each: -each["score"])))
 
 
 def _safe_copy(path: Path, comparison: Comparison) -> Path:
@@ -129,6 +137,8 @@ def _train(cfg: Config, cell: Cell, device: str) -> tuple[float | None, int]:
     start = time.perf_counter()
     with quiet():
         runner.train()
+    # The first process writes the last checkpoint, which all read.
+    barrier()
     return None if saved else round(time.perf_counter() - start, 1), runner.iter
 
 
