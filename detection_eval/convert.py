@@ -22,7 +22,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="annotations of VisDrone, ExDark, DARK FACE, WIDER FACE or YOLO text to COCO's format",
         description="Check annotations against their pictures and write them in COCO's format: one file that "
         "MMDetection's CocoDataset reads. A malformed line, an unknown class, a picture or an annotation without the "
-        "other is an error that names file and line. docs/detection_datasets.md describes the formats.",
+        "other is an error that names file and line. 'convert FORMAT --help' has the arguments of a format, "
+        "docs/detection_datasets.md describes them.",
     )
     formats = parser.add_subparsers(required=True, metavar="FORMAT")
     for name, help_, add_arguments in _FORMATS:
@@ -45,7 +46,7 @@ def _visdrone(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace],
 def _exdark(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
     _add_folders(parser, "folder of bbGt texts")
     parser.add_argument("--list", metavar="FILE", help="imageclasslist.txt: light, indoor or outdoor, and part")
-    parser.add_argument("--part", choices=(*exdark.PARTS, "all"), default="all", help="by --list")
+    parser.add_argument("--part", choices=(*exdark.PARTS, "all"), default="all", help="by --list; default: all")
     return lambda args: exdark.exdark(args.images, args.annotations, args.list, args.part)
 
 
@@ -62,7 +63,11 @@ def _wider_face(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace
 def _yolo(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
     _add_folders(parser, "folder of texts; a picture without one has no objects")
     parser.add_argument(
-        "--classes", nargs="+", required=True, metavar="NAME", help="or a file with one a line, or data.yaml"
+        "--classes",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="by number from 0; or a file with one a line, or data.yaml",
     )
     return lambda args: yolo.yolo(args.images, args.annotations, yolo.class_names(args.classes))
 
@@ -82,7 +87,7 @@ _FORMATS: tuple[tuple[str, str, Any], ...] = (
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE.json")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.json", help="the COCO file to write")
     parser.add_argument("--names", metavar="FILE", help="take the pictures of this list alone, one name a line")
     parser.add_argument("--night", action="store_true", help="take night pictures alone, by brightness; --names wins")
     add_rule(parser)

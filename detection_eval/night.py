@@ -20,10 +20,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="the night pictures of a folder",
         description="Write the names of the night pictures below IMAGES, one a line relative to it, as --names of "
         "convert and names of the training sets take them; and beside them a CSV of the brightness of all pictures. "
-        "Night is told by brightness (docs/detection_datasets.md), or by a list of names, which wins.",
+        "Night is told by brightness, by a rule fitted to a few pictures (docs/detection_datasets.md): look through "
+        "what it takes. A list of names wins.",
     )
-    parser.add_argument("images", metavar="IMAGES", type=Path)
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE.txt")
+    parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of the pictures, with its subfolders")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="FILE.txt", help="the list; the brightness goes to FILE.csv"
+    )
     parser.add_argument("--names", metavar="FILE", help="take these in place of the rule's, one name a line")
     add_rule(parser)
     add_split(parser, "also write FILE_train.txt and FILE_test.txt")

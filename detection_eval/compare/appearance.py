@@ -51,11 +51,14 @@ def brightness_bins(luma: Sequence[float], edges: Sequence[float] | None = None)
         edges: Where one bin ends and the next, which the edge belongs to, begins; by default the tertiles of ``luma``.
 
     Raises:
-        ValueError: No picture, or edges that do not ascend.
+        ValueError: No picture, or edges that do not ascend from 0 to 255.
     """
     values = np.asarray(luma, dtype=float)
-    if not len(values) or (edges is not None and (np.diff(edges) <= 0).any()):
-        raise ValueError(f"brightness takes a picture or more and ascending edges, got {len(values)} and {edges}")
+    # Whatever is compared with NaN is false.
+    if not len(values) or (edges is not None and not (np.diff([0, *edges, 255]) > 0).all()):
+        raise ValueError(
+            f"brightness takes a picture or more and ascending edges between 0 and 255, got {len(values)} and {edges}"
+        )
     cuts = np.quantile(values, (1 / 3, 2 / 3)) if edges is None else np.asarray(edges, dtype=float)
     places = np.searchsorted(cuts, values, side="right")
     return [

@@ -42,6 +42,8 @@ _GIVEN = {
 _SIZES = {"APs": "small: below 32 x 32 pixels", "APm": "medium: to 96 x 96", "APl": "large: above 96 x 96"}
 _AREAS = (32**2, 96**2)
 _PANEL_SIDE, _PANEL_QUALITY = 540, 75
+# Of test pictures: percentiles of a bootstrap over fewer cover less than they say.
+_MANY = 30
 
 
 @dataclass(frozen=True)
@@ -115,14 +117,26 @@ def verdict(row: Row) -> str:
     if None in (score["value"], score["low"], score["high"]):
         return f"{label}: AP is not defined on this data."
     value, low, high = (100 * score[name] for name in ("value", "low", "high"))
-    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
-    if low > 0:
-        return f"{label} helps: AP is {value:.1f} points above raw ({interval})."
-    if high < 0:
-        return f"{label} hurts: AP is {-value:.1f} points below raw ({interval})."
-    return (
-        f"{label}: no difference that this data can show. AP is {value:+.1f} points from raw; {interval}, includes 0."
-    )
+    interval = f"95 % interval {_signed(low)} to {_signed(high)}"
+    if low <= 0 <= high:
+        differs = f"AP is {_signed(value)} points from raw; {interval}, includes 0."
+        return f"{label}: no difference that this data can show. {differs}"
+    if low == high:
+        return f"{label}: no verdict. AP is {_signed(value)} points from raw, and its interval has no width."
+    helps, where = ("helps", "above") if low > 0 else ("hurts", "below")
+    return f"{label} {helps}: AP is {abs(value):.1f} points {where} raw ({interval}).{_once(row)}"
+
+
+def _signed(value: float) -> str:
+    # Adding 0 turns -0.0 into 0.0.
+    return f"{round(value, 1) + 0.0:+.1f}"
+
+
+def _once(row: Row) -> str:
+    """What a verdict lacks where the detector of raw pictures and the row's are two single trainings."""
+    if row["mode"] in (RETRAINED, JOINT) and len(row["seeds"]) == 1:
+        return " It rests on one training each: another seed may say otherwise."
+    return ""
 
 
 def classes_section(lines: Sequence[Line], truth: Mapping[str, Any]) -> Html:
@@ -312,12 +326,18 @@ def _caveats(rows: Sequence[Row], truth: Mapping[str, Any], plan: Mapping[str, A
         if len(seeds) > 1
         else "With one seed, nothing on this page shows how much another training would move the values."
     )
-    compared = sum(len(scores) for row in rows for scores in (row["difference"] or {}).values())
+    scores = [each for row in rows for scores in (row["difference"] or {}).values() for each in scores.values()]
+    compared = sum(each["low"] is not None for each in scores)
+    few = (
+        f" With fewer than {_MANY} pictures such intervals are too narrow: take them as a rough guide."
+        if len(truth["images"]) < _MANY
+        else ""
+    )
     return [
         f"The data: {len(truth['images'])} test pictures with {objects} annotated objects; training seeds "
         f"{', '.join(map(str, seeds))}.",
         f"An interval covers the choice of the test pictures alone: {plan['resamples']} bootstrap resamples of them, "
-        f"seed {plan['bootstrap_seed']}. {training}",
+        f"seed {plan['bootstrap_seed']}.{few} {training}",
         f"There are {compared} differences above; of those that are truly 0, about one in 20 lies outside its interval "
         "by chance.",
     ]

@@ -60,7 +60,7 @@ def to_coco(labels: LabelSet, problems: Problems, out_of_bounds: str = "clip") -
         for box, xywh in _checked(found.boxes, (width, height), source, problems, out_of_bounds):
             annotations += _annotations(box, xywh, image, len(annotations) + 1)
     if not images:
-        raise ValueError(f"no picture below {labels.root} is left to convert")
+        raise ValueError(f"no picture below {labels.root} is left to convert{problems.in_short()}")
     return {
         "info": {"description": f"{labels.format}, converted"},
         "images": images,

@@ -76,9 +76,12 @@ class Problems:
     def all_bad(self, messages: Sequence[str]) -> None:
         """Several of one kind, of which the first are named where such are not to be skipped."""
         if messages and not self.skip_bad:
-            more = f"; and {len(messages) - _SHOWN} more" if len(messages) > _SHOWN else ""
-            raise ValueError("; ".join(messages[:_SHOWN]) + more)
+            raise ValueError(_first(messages))
         self.skipped += messages
+
+    def in_short(self) -> str:
+        """How many were skipped and the first of them, to end a message with; empty where none was."""
+        return f"; {len(self.skipped)} bad lines or files skipped: {_first(self.skipped)}" if self.skipped else ""
 
     def count(self, what: str, number: int = 1) -> None:
         """So many more of what is left out, or changed, by the rules of the conversion."""
@@ -134,6 +137,11 @@ class LabelSet:
         return self.only([key for key in self.pictures if self.unlabelled_is_empty or key in self.labelled])
 
 
+def _first(messages: Sequence[str]) -> str:
+    more = f"; and {len(messages) - _SHOWN} more" if len(messages) > _SHOWN else ""
+    return "; ".join(messages[:_SHOWN]) + more
+
+
 def relative_stem(path: Path, root: Path) -> str:
     """A key: the path below ``root`` without its suffix, with slashes."""
     return path.relative_to(root).with_suffix("").as_posix()
@@ -164,7 +172,8 @@ def texts_by(root: Path, key: Callable[[Path], str]) -> dict[str, Path]:
     """
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}, where the annotation files should be")
-    return by_key((p for p in sorted(root.rglob("*.txt")) if not p.name.startswith(".")), key)
+    texts = (path for path in sorted(root.rglob("*")) if path.suffix.lower() == ".txt" and path.is_file())
+    return by_key((path for path in texts if not path.name.startswith(".")), key)
 
 
 def by_key(files: Iterable[Path], key: Callable[[Path], str]) -> dict[str, Path]:
@@ -186,12 +195,13 @@ def read_lines(path: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: It is no UTF-8 text.
+        ValueError: It is no UTF-8 text; the message names the file and the line.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no text file ({error})") from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}:{line}: no UTF-8 text ({error})") from error
     return [line.strip() for line in text.splitlines()]
 
 

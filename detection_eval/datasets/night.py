@@ -2,8 +2,8 @@
 
 The luma (ITU-R BT.601, 0 to 255, as JPEG stores it) is averaged over blocks of 8x8 pixels. A picture is night when the
 mean over the blocks is below ``max_luma`` **and** at least the share ``min_dark`` of the blocks is darker than 50: the
-second keeps out pictures that are dim all over without dark places (haze, dusk). Measured values stand in
-docs/detection_datasets.md.
+second keeps out pictures that are dim all over without dark places (haze, dusk). The defaults were fitted to a few
+pictures and are not validated: docs/detection_datasets.md has the measured values.
 """
 
 from __future__ import annotations

@@ -18,14 +18,14 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=rule.max_luma,
         metavar="L",
-        help=f"night: mean luma below this; {rule.max_luma}",
+        help="night: mean luma (0 to 255) below this; default: %(default)s",
     )
     parser.add_argument(
         "--min-dark",
         type=float,
         default=rule.min_dark,
         metavar="S",
-        help=f"night: and at least this share of it below {DARK}; {rule.min_dark}",
+        help=f"night: and at least this share of the 8x8 blocks darker than {DARK}; default: %(default)s",
     )
 
 
@@ -42,7 +42,7 @@ def add_split(parser: argparse.ArgumentParser, what: str) -> None:
         metavar="SIZE",
         help=f"{what}: a share such as 0.8, or two numbers such as 526 131; drawn by the names and --seed alone",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw; default: %(default)s")
 
 
 def split_of(args: argparse.Namespace) -> Split | None:

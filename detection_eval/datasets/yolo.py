@@ -41,7 +41,7 @@ def yolo(images: str | os.PathLike[str], annotations: str | os.PathLike[str], cl
         classes: The names by number. They get the ids 1, 2, ...
 
     Raises:
-        FileNotFoundError: No such folder.
+        FileNotFoundError: No such folder, or no text in it.
         ValueError: Two pictures, or classes, of one name; no class.
     """
     require_classes(classes, "classes")
@@ -50,6 +50,9 @@ def yolo(images: str | os.PathLike[str], annotations: str | os.PathLike[str], cl
     texts = texts_by(folder, lambda path: relative_stem(path, folder))
     if _CLASS_FILE.removesuffix(".txt") not in pictures:
         texts.pop(_CLASS_FILE.removesuffix(".txt"), None)
+    if not texts:
+        # The wrong folder would else be a set without objects.
+        raise FileNotFoundError(f"no annotation, NAME.txt, below {folder}")
 
     def read(key: str, size: Size, problems: Problems) -> BoxList:
         return BoxList(read_yolo(texts[key], size, classes, problems))

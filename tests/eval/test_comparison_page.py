@@ -142,8 +142,9 @@ def test_a_size_without_objects_is_a_dash(made, shown):
     assert "large: above 96 x 96 (0 objects)" in shown.sections["By object size and by brightness of the scene"]
 
 
-def _difference(value, low, high):
-    return {"label": "x, retrained", "difference": {"coco": {"AP": {"value": value, "low": low, "high": high}}}}
+def _difference(value, low, high, mode="retrained", seeds=(0, 1)):
+    difference = {"coco": {"AP": {"value": value, "low": low, "high": high}}}
+    return {"label": f"x, {mode}", "mode": mode, "seeds": seeds, "difference": difference}
 
 
 @pytest.mark.parametrize(
@@ -153,12 +154,33 @@ def _difference(value, low, high):
         ((-0.031, -0.05, -0.012), "x, retrained hurts: AP is 3.1 points below raw (95 % interval -5.0 to -1.2)."),
         ((0.02, -0.01, 0.05), "no difference that this data can show"),
         ((0.02, 0.0, 0.05), "no difference that this data can show"),
+        ((-0.0003, -0.002, 0.0), "AP is +0.0 points from raw; 95 % interval -0.2 to +0.0, includes 0."),
+        ((0.0, 0.0, 0.0), "no difference that this data can show"),
+        ((0.02, 0.02, 0.02), "x, retrained: no verdict. AP is +2.0 points from raw, and its interval has no width."),
         ((None, None, None), "AP is not defined on this data"),
         ((0.02, None, None), "AP is not defined on this data"),
     ],
 )
 def test_the_verdict_follows_the_interval(difference, says):
-    assert says in page.verdict(_difference(*difference))
+    verdict = page.verdict(_difference(*difference))
+    assert says in verdict
+    assert "one training" not in verdict
+
+
+@pytest.mark.parametrize("mode", ["zero-shot", "retrained", "joint"])
+def test_a_verdict_on_two_single_trainings_says_so(mode):
+    verdict = page.verdict(_difference(0.031, 0.012, 0.05, mode, seeds=(0,)))
+    assert ("rests on one training each" in verdict) == (mode != "zero-shot")
+
+
+def test_one_test_picture_shows_nothing(tmp_path):
+    out = made_comparison.write_comparison(tmp_path, images=1)
+    comparison = Comparison(out)
+    comparison.save_table(measure(comparison))
+    assert main(["report", str(out), "--changed", "0", "--quality-images", "0"]) == 0
+    summary = _Page((out / "report.html").read_text()).sections["Does it help?"]
+    assert "no verdict" in summary
+    assert not re.search("helps|hurts", summary.removeprefix("Does it help?"))
 
 
 def test_the_verdicts_and_the_caveat_stand_first(made, shown):
@@ -168,6 +190,12 @@ def test_the_verdicts_and_the_caveat_stand_first(made, shown):
     assert "20 test pictures" in summary
     assert "training seeds 0, 1" in summary
     assert "50 bootstrap resamples" in summary
+    assert "With fewer than 30 pictures such intervals are too narrow" in summary
+    defined = [
+        each for row in _rows(made)[1:] for each in row["difference"]["coco"].values() if each["low"] is not None
+    ]
+    assert 0 < len(defined) < 18
+    assert f"There are {len(defined)} differences above" in summary
 
 
 def test_sections_stand_in_their_order(shown):
@@ -341,7 +369,7 @@ def test_given_brightness_edges_are_the_bins():
     bins = brightness_bins([5.0, 20.0, 19.9, 80.0], [20, 60])
     assert [each.weights.tolist() for each in bins] == [[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
     assert [each.label for each in bins] == ["luma 0 to 20.0", "luma 20.0 to 60.0", "luma 60.0 to 255"]
-    for edges, luma in (([60, 20], [1.0]), ([20, 20], [1.0]), (None, [])):
+    for edges, luma in (([60, 20], [1.0]), ([20, 20], [1.0]), ([math.nan], [1.0]), ([20, 300], [1.0]), (None, [])):
         with pytest.raises(ValueError, match="ascending"):
             brightness_bins(luma, edges)
 

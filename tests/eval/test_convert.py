@@ -189,14 +189,35 @@ def test_a_damaged_picture_is_named(made, capsys):
     assert made.run() == (2, None)
     assert str(made.picture) in capsys.readouterr().err
     assert made.run("--skip-bad") == (2, None)
-    assert "no picture below" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"no picture below {made.root / 'images'} is left to convert; 1 bad lines or files skipped: " in err
+    assert str(made.picture) in err
 
 
-def test_an_annotation_that_is_no_text_is_named(made, capsys):
-    made.text.parent.mkdir(exist_ok=True)
-    made.text.write_bytes(b"\xff\xfe\x00")
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_an_annotation_that_is_no_text_is_named(made, mark, capsys):
+    made.write(made.good)
+    before = made.text.read_bytes()
+    made.text.write_bytes(mark + before + b"caf\xe9\n")
     assert made.run() == (2, None)
-    assert f"{made.text}: no text file" in capsys.readouterr().err
+    line = before.count(b"\n") + 1
+    assert capsys.readouterr().err.startswith(f"error: {made.text}:{line}: no UTF-8 text (")
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name != "wider-face"])
+def test_the_case_of_a_suffix_is_of_no_account(name, tmp_path):
+    made = Format(tmp_path, name, GOOD[name][0])
+    made.write(made.good)
+    made.text.rename(made.text.with_suffix(".TXT"))
+    status, truth = made.run()
+    assert (status, len(boxes_of(truth))) == (0, 1)
+
+
+def test_a_folder_without_texts_is_no_set_without_objects(tmp_path, capsys):
+    made = Format(tmp_path, "yolo", GOOD["yolo"][0])
+    write_text(tmp_path / "labels" / "classes.txt", "car\n")
+    assert made.run() == (2, None)
+    assert f"no annotation, NAME.txt, below {tmp_path / 'labels'}" in capsys.readouterr().err
 
 
 def test_a_missing_folder_is_named(made, capsys):
@@ -667,7 +688,7 @@ def test_a_list_of_names(many, capsys):
 def test_names_that_several_pictures_have(tmp_path, capsys):
     for folder in ("x", "y"):
         write_picture(tmp_path / "images" / folder / "a.jpg")
-    (tmp_path / "labels").mkdir()
+    write_text(tmp_path / "labels" / "x" / "a.txt", "")
     write_text(tmp_path / "names.txt", "a.jpg\n")
     command = ["convert", "yolo", str(tmp_path / "images"), str(tmp_path / "labels"), "--classes", "car"]
     command += ["--out", str(tmp_path / "out.json"), "--names", str(tmp_path / "names.txt")]
