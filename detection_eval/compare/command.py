@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from .sets import CocoSet, read_config, use_sets  # noqa: E402
 from .tables import METRICS  # noqa: E402
 
 _FAILED = 1
+_PATIENCE = 7200
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -105,6 +107,11 @@ def _request(args: argparse.Namespace) -> Request:
 def _check(args: argparse.Namespace) -> None:
     if args.seeds < 1 or args.resamples < 2:
         raise ValueError(f"--seeds must be at least 1 and --resamples 2, got {args.seeds} and {args.resamples}")
+    if args.bootstrap_seed < 0 or not 0 <= args.enhancer_lr_mult < math.inf:
+        raise ValueError(
+            f"--bootstrap-seed and --enhancer-lr-mult must be at least 0, got {args.bootstrap_seed} and "
+            f"{args.enhancer_lr_mult}"
+        )
     if args.detector and (trained := sorted(set(args.modes) - {RAW, ZERO_SHOT})):
         raise ValueError(
             f"--detector is evaluated as it is, with a budget of its own: {', '.join(trained)} cannot be compared with "
@@ -126,7 +133,8 @@ def _join(launcher: str) -> None:
     if launcher == "none" or torch.distributed.is_initialized():
         return
     if torch.cuda.is_available():
-        init_dist(launcher)
+        # Processes wait for each other while pictures are enhanced, however many they are.
+        init_dist(launcher, timeout=_PATIENCE)
     else:
         join_without_gpu()
 

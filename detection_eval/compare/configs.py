@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import uuid
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -30,15 +31,23 @@ def training_config(request: Request, cell: Cell, work_dir: Path) -> Config:
     if request.amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
     if cell.mode == JOINT:
-        parts = cfg.optim_wrapper.setdefault("paramwise_cfg", {}).setdefault("custom_keys", {})
-        parts["enhancer."] = dict(lr_mult=request.enhancer_lr_mult)
-    hooks = cfg.setdefault("default_hooks", {})
-    kept = {k: v for k, v in hooks.get("checkpoint", {}).items() if k not in ("save_best", "rule", "published_keys")}
-    hooks["checkpoint"] = dict(kept, type="llie_preproc.AtomicCheckpointHook", max_keep_ckpts=1)
-    if cfg.train_cfg.get("type") == "IterBasedTrainLoop":
-        hooks["checkpoint"]["by_epoch"] = False
-    cfg.randomness = dict(cfg.get("randomness", {}), seed=cell.seed)
+        paramwise = dict(cfg.optim_wrapper.get("paramwise_cfg") or {})
+        parts = dict(paramwise.get("custom_keys") or {}, **{"enhancer.": dict(lr_mult=request.enhancer_lr_mult)})
+        cfg.optim_wrapper.paramwise_cfg = dict(paramwise, custom_keys=parts)
+    cfg.default_hooks = dict(cfg.get("default_hooks") or {}, checkpoint=_checkpoints(cfg))
+    cfg.randomness = dict(cfg.get("randomness") or {}, seed=cell.seed)
+    # Starting weights may come from elsewhere; what has been done of a budget may not.
+    cfg.resume = False
     return _run(cfg, request, cell, work_dir)
+
+
+def _checkpoints(cfg: Config) -> dict[str, Any]:
+    """As often as the config saves, where and with what an interrupted training goes on from."""
+    given = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    kept = {key: given[key] for key in ("interval", "by_epoch") if key in given}
+    if "max_iters" in cfg.train_cfg:
+        kept["by_epoch"] = False
+    return dict(kept, type="llie_preproc.AtomicCheckpointHook", max_keep_ckpts=1)
 
 
 def testing_config(request: Request, cell: Cell, work_dir: Path, truth: Path, checkpoint: Path) -> Config:
@@ -68,6 +77,7 @@ def _run(cfg: Config, request: Request, cell: Cell, work_dir: Path) -> Config:
     cfg.work_dir, cfg.launcher = str(work_dir), request.launcher
     # MMEngine keeps message hubs and visualizers by name for the whole process.
     cfg.experiment_name = f"{cell.name}-{uuid.uuid4().hex[:8]}"
-    if "visualizer" in cfg:
+    cfg.setdefault("default_scope", "mmdet")
+    if cfg.get("visualizer"):
         cfg.visualizer.name = cfg.experiment_name
     return cfg

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,14 @@ def enhancer_specs(names: list[str], weights: Mapping[str, str]) -> dict[str, di
 
     Raises:
         KeyError: No such network.
-        ValueError: A label twice, weights for a label that is not there, or a network without weights.
+        ValueError: A label twice or one that names no folder, weights for a label that is not there, or a network
+            without weights.
         CheckpointError: Weights that do not fit.
     """
     specs: dict[str, dict[str, Any]] = {}
     labels = [name.partition("=")[0] for name in names if name != NONE]
+    if wrong := [label for label in labels if label == NONE or not re.fullmatch(r"\w[\w.+-]*", label)]:
+        raise ValueError(f"--enhancers: {wrong[0]!r} is no label: letters, digits and _ . + -, and not 'none'")
     if repeated := {label for label in labels if labels.count(label) > 1}:
         raise ValueError(f"--enhancers names {', '.join(sorted(repeated))} twice")
     if unknown := set(weights) - set(labels):

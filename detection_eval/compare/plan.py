@@ -21,7 +21,7 @@ from llie_preproc import __version__
 from ..metrics.detections import read_truth
 from .networks import why_not_joint
 from .results import JOINT, MODES, NONE, RAW, ZERO_SHOT, Cell, Comparison
-from .sets import inner_dataset
+from .sets import inner_datasets, type_name
 from .tables import METRICS
 from .truth import ground_truth
 
@@ -72,16 +72,20 @@ def begin(request: Request) -> Comparison:
 
     Raises:
         FileNotFoundError: Annotations or pictures of the test set are missing.
-        ValueError: The folder holds a comparison that differs in more than its cells, or a metric wants annotations
-            that the test set does not have.
+        ValueError: The folder holds a comparison that differs in more than its cells, a metric wants annotations
+            that the test set does not have, or the config's schedule cannot be kept to.
     """
     plain, specs, folder = request.plain, request.specs, request.folder
+    if request.detector is None:
+        _check_schedule(plain, request.modes)
     truth, image_root = ground_truth(plain)
     for metric in set(request.metrics) - {"coco"}:
         # Says now what such a metric misses in the annotations.
         METRICS[metric](truth, [])
     earlier = Comparison(folder) if (folder / "comparison.json").is_file() else None
     cells = _cells(request)
+    if not cells:
+        raise ValueError(f"nothing is left to compare in modes {', '.join(request.modes)}")
     if earlier:
         cells += [cell for cell in earlier.cells if cell not in cells and earlier.result(cell) is not None]
         specs = {**earlier.plan["enhancers"], **specs}
@@ -90,6 +94,7 @@ def begin(request: Request) -> Comparison:
         config_sha256=_digest(plain.pretty_text),
         truth_sha256=_digest(json.dumps(truth, sort_keys=True)),
         detector_sha256=_file_digest(request.detector) if request.detector else None,
+        train_sha256=_train_digests(plain) if request.detector is None else None,
         image_root=str(image_root),
         classes=[category["name"] for category in truth["categories"]],
         enhancers={label: dict(spec) for label, spec in specs.items()},
@@ -105,6 +110,8 @@ def begin(request: Request) -> Comparison:
         versions={"llie_preproc": __version__, "python": platform.python_version(), **_versions()},
         device=request.device,
     )
+    # As it reads again: tuples are lists, classes their names.
+    plan = json.loads(json.dumps(plan, default=lambda value: getattr(value, "__name__", str(value))))
     if earlier:
         _check_same(earlier, plan)
     if is_main_process():
@@ -133,20 +140,50 @@ def _order(cells: Sequence[Cell]) -> Callable[[Cell], tuple]:
     return lambda cell: (cell.enhancer != NONE, labels.index(cell.enhancer), MODES.index(cell.mode), cell.seed)
 
 
+def _check_schedule(plain: Config, modes: Sequence[str]) -> None:
+    """Refuse what would give another budget than the config's, or not the same one in every mode."""
+    schedulers = plain.get("param_scheduler") or []
+    for each in [schedulers] if isinstance(schedulers, Mapping) else schedulers:
+        if "ReduceOnPlateau" in type_name(each):
+            raise ValueError(f"{type_name(each)} follows the validation, and nothing is validated while a cell trains")
+    constructor = plain.optim_wrapper.get("constructor") or "DefaultOptimWrapperConstructor"
+    if JOINT in modes and type_name({"type": constructor}) != "DefaultOptimWrapperConstructor":
+        raise ValueError(
+            f"mode joint: {type_name({'type': constructor})} goes by the detector's own parameter names, and has no "
+            "learning rate for the enhancer; leave joint out, or the constructor"
+        )
+
+
+def _train_files(plain: Config) -> list[Path]:
+    """Where the annotations of the training sets are; not every format has a file."""
+    sets = inner_datasets(plain.train_dataloader.dataset)
+    return [Path(each.get("data_root") or "", each.get("ann_file") or "") for each in sets]
+
+
+def _train_digests(plain: Config) -> list[str]:
+    return [_file_digest(path) for path in _train_files(plain) if path.is_file()]
+
+
 def _budget(plain: Config) -> dict[str, Any]:
-    dataset = inner_dataset(plain.train_dataloader.dataset)
-    annotations = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
+    files = _train_files(plain)
     return dict(
         train_cfg={key: value for key, value in plain.train_cfg.to_dict().items() if key != "val_interval"},
         batch_size=plain.train_dataloader.get("batch_size"),
         optimizer=plain.optim_wrapper.get("optimizer", {}).get("type"),
-        train_set=str(annotations),
-        train_images=len(read_truth(annotations)["images"]) if annotations.suffix == ".json" else None,
+        train_set=", ".join(map(str, files)),
+        train_images=_images(files),
     )
 
 
+def _images(files: Sequence[Path]) -> int | None:
+    """How many pictures COCO files have; None where one is of another format."""
+    if any(path.suffix != ".json" for path in files):
+        return None
+    return sum(len(read_truth(path)["images"]) for path in files)
+
+
 def _check_same(earlier: Comparison, plan: Mapping[str, Any]) -> None:
-    changed = [key for key in plan if key not in _OF_THE_CALL and plan[key] != earlier.plan.get(key)]
+    changed = [key for key in plan if key not in _OF_THE_CALL and plan[key] != earlier.plan.get(key, plan[key])]
     known = earlier.plan["enhancers"]
     changed += [f"enhancer {label}" for label, spec in plan["enhancers"].items() if known.get(label, spec) != spec]
     if changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import time
 import traceback
@@ -13,6 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -22,15 +24,25 @@ from llie_preproc.errors import CheckpointError
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
 
 from ..cache import fill_cache
+from ..metrics.detections import read_detections, read_truth
 from ..progress import ProgressBar, quiet
 from .configs import testing_config, training_config
 from .plan import Request, begin
-from .results import JOINT, NONE, RAW, ZERO_SHOT, Cell, Comparison, read_json, write_text
+from .results import JOINT, NONE, RAW, ZERO_SHOT, Cell, Comparison, write_text
 from .tables import measure, write_tables
 from .timing import measure_times
 
 # A plain detector's checkpoint of another number of classes lacks little but its last layers.
 _LEAST_MATCHED = 0.5
+_ERROR = "error.txt"
+
+
+class SameStart(Hook):
+    """Seeds again before weights are initialised: building an enhancer has drawn random numbers, in some modes."""
+
+    def before_run(self, runner: Runner) -> None:
+        """Begin anew with the run's seed."""
+        runner.set_randomness(**runner._randomness_cfg)
 
 
 def compare(request: Request) -> tuple[Comparison, list[str]]:
@@ -56,11 +68,12 @@ def compare(request: Request) -> tuple[Comparison, list[str]]:
             # The other processes would wait for one that goes on without them.
             if request.launcher != "none":
                 raise
-            failed.append(f"{cell.name}: {' '.join(str(error).split())}")
-            write_text(comparison.cell_folder(cell) / "error.txt", traceback.format_exc())
+            failed.append(f"{cell.name}: {type(error).__name__}: {' '.join(str(error).split())}")
+            write_text(comparison.cell_folder(cell) / _ERROR, traceback.format_exc())
+        # Runners refer to themselves: their models would stay on the device.
+        gc.collect()
     if is_main_process():
         write_tables(comparison, measure(comparison))
-    barrier()
     return comparison, failed
 
 
@@ -75,7 +88,7 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
 
     Raises:
         CheckpointError: The checkpoint to start from is not of this detector.
-        ValueError: A picture cannot be enhanced, or the raw cell is not finished.
+        ValueError: A picture cannot be enhanced, the raw cell is not finished, or detections are not finite.
     """
     folder = comparison.cell_folder(cell)
     seconds, steps = None, None
@@ -89,7 +102,9 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
     test = testing_config(request, cell, folder, comparison.truth_path, checkpoint)
     metrics, times = _evaluate(test, cell, request.device, exact=detector is not None)
     if is_main_process():
-        _sort(comparison.detections_path(cell))
+        # A training that diverged is this cell's failure, not the table's.
+        _sort(comparison.detections_path(cell), read_truth(comparison.truth_path))
+        (folder / _ERROR).unlink(missing_ok=True)
         result = dict(
             metrics=metrics,
             checkpoint=_relative(checkpoint, comparison.folder),
@@ -100,9 +115,9 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
     barrier()
 
 
-def _sort(path: Path) -> None:
+def _sort(path: Path, truth: dict[str, Any]) -> None:
     """Put detections by falling score, which VisDrone's official program takes for granted; COCO's does not mind."""
-    detections = read_json(path)
+    detections = read_detections(path, truth)
     write_text(path, json.dumps(sorted(detections, key=lambda each: -each["score"])))
 
 
@@ -161,6 +176,7 @@ def _runner(cfg: Config, cell: Cell) -> Runner:
         cfg.setdefault("model_wrapper_cfg", dict(type="MMDistributedDataParallel", device_ids=None))
     with quiet():
         runner = Runner.from_cfg(cfg)
+    runner.register_hook(SameStart())
     runner.register_hook(ProgressBar(cell.name))
     return runner
 

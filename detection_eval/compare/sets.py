@@ -10,10 +10,14 @@ from typing import Any
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config
+from mmengine.config.utils import ConfigParsingError
 
 from llie_preproc.registry import enhancer_classes
 
 from ..metrics.detections import read_truth
+
+# What a dataset's config may keep when another set takes its place; the rest belongs to its data.
+_OF_ANY_SET = {"type", "_scope_", "pipeline", "filter_cfg", "test_mode", "backend_args", "max_refetch"}
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,15 @@ def read_config(name: str, options: Mapping[str, Any]) -> Config:
     try:
         cfg = Config.fromstring(f"_base_ = {name!r}", ".py") if "::" in name else Config.fromfile(name)
         cfg.merge_from_dict(dict(options))
-    # What Python files and options over lists raise, and MMEngine's asserts for its packages.
-    except (SyntaxError, NameError, TypeError, AttributeError, AssertionError) as error:
+    # What Python files and options over lists raise, and MMEngine's for its packages.
+    except (SyntaxError, NameError, TypeError, AttributeError, AssertionError, ConfigParsingError) as error:
         raise ValueError(f"{name}: {error}") from error
     for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper", "test_dataloader", "test_cfg"):
         if not isinstance(cfg.get(key), Mapping):
             raise ValueError(f"{name} has no {key}: compare takes the config of an MMDetection detector")
+    for loader in ("train_dataloader", "test_dataloader"):
+        if not isinstance(cfg[loader].get("dataset"), Mapping):
+            raise ValueError(f"{name}: {loader} has no dataset, a dict with 'type'")
     if found := _enhancement(cfg._cfg_dict):
         raise ValueError(f"{name} enhances already ({found}): compare takes the plain config and --enhancers")
     return cfg
@@ -59,14 +66,16 @@ def read_config(name: str, options: Mapping[str, Any]) -> Config:
 def use_sets(cfg: Config, train: CocoSet | None, test: CocoSet | None) -> Config:
     """A copy of ``cfg`` that trains and tests on other sets: data, classes and the detector's ``num_classes``.
 
+    Where the config joins several sets, the pipeline of the first one stays.
+
     Raises:
         FileNotFoundError: No such annotation file or folder.
-        ValueError: The sets have different classes, or the config's dataset is one of several parts.
+        ValueError: The sets have different classes.
     """
     if train is None and test is None:
         return cfg
     cfg = copy.deepcopy(cfg)
-    before = _dataset_classes(inner_dataset(cfg.train_dataloader.dataset))
+    before = dataset_classes(inner_datasets(cfg.train_dataloader.dataset)[0])
     chosen = {"train_dataloader": train, "val_dataloader": test, "test_dataloader": test}
     names = {_classes(each) for each in (train, test) if each is not None}
     if train is None or test is None:
@@ -76,24 +85,23 @@ def use_sets(cfg: Config, train: CocoSet | None, test: CocoSet | None) -> Config
     classes = names.pop()
     for loader, each in chosen.items():
         if each is not None and cfg.get(loader):
-            _replace(inner_dataset(cfg[loader].dataset), each, classes)
+            _replace(_only_first(cfg[loader]), each, classes)
     if test is not None:
         cfg.test_evaluator = dict(type="mmdet.CocoMetric", ann_file=str(test.annotations.resolve()), metric="bbox")
     _replace_num_classes(cfg.model, len(before), len(classes))
     return cfg
 
 
-def inner_dataset(dataset: Any) -> Any:
-    """The dataset inside wrappers such as ``MultiImageMixDataset``.
+def inner_datasets(dataset: Any) -> list[Any]:
+    """The datasets inside wrappers such as ``MultiImageMixDataset`` and ``ConcatDataset``; a plain one itself."""
+    inside = [dataset["dataset"]] if "dataset" in dataset else dataset.get("datasets", ())
+    return [found for each in inside for found in inner_datasets(each)] or [dataset]
 
-    Raises:
-        ValueError: There are several.
-    """
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
-    if "datasets" in dataset:
-        raise ValueError(f"{dataset['type']} joins several sets: name one with --train and --test, or in the config")
-    return dataset
+
+def type_name(config: Mapping[str, Any]) -> str:
+    """What a config's ``type`` names, a string or a class, without its scope; empty where there is none."""
+    kind = config.get("type") or ""
+    return (kind if isinstance(kind, str) else kind.__name__).split(".")[-1]
 
 
 def _enhancement(config: Any) -> str:
@@ -121,7 +129,7 @@ def _classes(chosen: CocoSet) -> tuple[str, ...]:
     return tuple(category["name"] for category in read_truth(chosen.annotations)["categories"])
 
 
-def _dataset_classes(dataset: Mapping) -> tuple[str, ...]:
+def dataset_classes(dataset: Mapping) -> tuple[str, ...]:
     """The classes of a dataset's config, or its type's own."""
     given = (dataset.get("metainfo") or {}).get("classes")
     if given is None:
@@ -130,9 +138,18 @@ def _dataset_classes(dataset: Mapping) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
+def _only_first(node: Any) -> Any:
+    """Put the first of joined sets into their place, below wrappers too; returns it."""
+    while "dataset" in node:
+        while "datasets" in node["dataset"]:
+            node["dataset"] = node["dataset"]["datasets"][0]
+        node = node["dataset"]
+    return node
+
+
 def _replace(dataset: Any, chosen: CocoSet, classes: tuple[str, ...]) -> None:
-    for stale in ("metainfo", "ann_file", "data_prefix", "data_root", "indices", "img_subdir", "ann_subdir"):
-        dataset.pop(stale, None)
+    for stale in set(dataset) - _OF_ANY_SET:
+        del dataset[stale]
     dataset.update(
         type="mmdet.CocoDataset",
         data_root="",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,29 @@ from mmengine.registry import DefaultScope
 from llie_preproc.pictures import picture_size
 
 from ..metrics.detections import read_truth
-from .sets import inner_dataset
+from .sets import dataset_classes, inner_datasets, type_name
 
 
 def ground_truth(cfg: Config) -> tuple[dict[str, Any], Path]:
     """The annotations that the test set of ``cfg`` is scored by, and the folder of its pictures.
 
-    Where ``cfg`` evaluates by MMDetection's ``CocoMetric`` they are those of its file, unchanged. Any other dataset of
-    MMDetection is read once, and what it calls ignored is a crowd.
+    Where ``cfg`` evaluates by MMDetection's ``CocoMetric`` they are those of its file, of the dataset's classes. Any
+    other dataset of MMDetection is read once, and what it calls ignored is a crowd.
 
     Raises:
         FileNotFoundError: No annotation file, or a picture is missing; the message names the first and their number.
-        ValueError: Damaged annotations, or several sets in one.
+        ValueError: Damaged annotations, none of the dataset's classes, or several sets in one.
     """
-    dataset = inner_dataset(cfg.test_dataloader.dataset)
+    dataset, *more = inner_datasets(cfg.test_dataloader.dataset)
+    if more:
+        raise ValueError(f"the config tests on {len(more) + 1} sets at once: name one with --test, or in the config")
     file = _coco_file(cfg)
     if file is None:
         truth, root = _of_dataset(dataset), Path()
     else:
         prefix = (dataset.get("data_prefix") or {}).get("img") or (dataset.get("data_prefix") or {}).get("img_path")
-        truth, root = dict(read_truth(file)), Path(dataset.get("data_root") or "", prefix or "").absolute()
+        truth = _of_classes(read_truth(file), dataset_classes(dataset), file)
+        root = Path(dataset.get("data_root") or "", prefix or "").absolute()
     missing = [str(p) for image in truth["images"] if not (p := root / image["file_name"]).is_file()]
     if missing:
         raise FileNotFoundError(f"{len(missing)} of {len(truth['images'])} test pictures are missing: {missing[0]}")
@@ -42,9 +45,19 @@ def ground_truth(cfg: Config) -> tuple[dict[str, Any], Path]:
 def _coco_file(cfg: Config) -> Path | None:
     given = cfg.get("test_evaluator") or {}
     for metric in [given] if isinstance(given, Mapping) else given:
-        if str(metric.get("type")).split(".")[-1] == "CocoMetric" and metric.get("ann_file"):
+        if type_name(metric) == "CocoMetric" and metric.get("ann_file"):
             return Path(metric["ann_file"]).absolute()
     return None
+
+
+def _of_classes(truth: dict[str, Any], classes: Sequence[str], file: Path) -> dict[str, Any]:
+    """Without the classes that the dataset does not name: ``CocoMetric`` leaves them out of its means."""
+    kept = [each for each in truth["categories"] if not classes or each["name"] in classes]
+    if not kept:
+        raise ValueError(f"{file} has none of the dataset's classes: {', '.join(classes)}")
+    ids = {each["id"] for each in kept}
+    annotations = [each for each in truth["annotations"] if each["category_id"] in ids]
+    return dict(truth, categories=kept, annotations=annotations)
 
 
 def _of_dataset(config: Any) -> dict[str, Any]:

@@ -170,6 +170,7 @@ def test_a_trained_detector_is_evaluated_as_it_is(finished, tmp_path, capsys):
         (["--enhancers", "psenet", "--weights", "psenet=missing.pth"], "missing.pth"),
         (["--enhancers", "psenet", "psenet"], "twice"),
         (["--enhancers", "none", "--modes", "joint"], "joint"),
+        (["--enhancers", "clahe", "--modes", "joint"], "nothing is left"),
         (["--enhancers", "none", "--seeds", "0", "--modes", "raw"], "--seeds"),
         (["--enhancers", "none", "--modes", "raw", "--metrics", "visdrone"], "visdrone_rows"),
         (["--enhancers", "mine=missing.py"], "missing.py"),
@@ -224,11 +225,34 @@ def test_a_failing_cell_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(module, "run_cell", failing)
     assert main(command) == 1
     error = capsys.readouterr().err
-    assert "raw-seed0: out of luck" in error
+    assert "raw-seed0: RuntimeError: out of luck" in error
     assert "identity-zero-shot-seed0" in error
     assert {c.name for c in Comparison(tmp_path / "out").unfinished()} == {"raw-seed0", "identity-zero-shot-seed0"}
     monkeypatch.undo()
     assert main(command) == 0
+
+
+def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys):
+    command = [*arguments(tmp_path), "--enhancers", "none", "--modes", "raw"]
+    from detection_eval.progress import ProgressBar
+
+    def interrupt(self, runner, *rest, **named):
+        if runner.iter == 2:
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(ProgressBar, "after_train_iter", interrupt)
+    assert main(command) == 1
+    cell, comparison = Cell("none", "raw", 0), Comparison(tmp_path / "out")
+    assert [p.name for p in comparison.cell_folder(cell).glob("*.pth")] == ["iter_2.pth"]
+    trained = []
+    monkeypatch.setattr(ProgressBar, "after_train_iter", lambda self, runner, *_, **__: trained.append(runner.iter))
+    assert main(command) == 0
+    assert trained == [2, 3]
+    result = comparison.result(cell)
+    assert result["iterations"] == 4
+    # What it took is not known.
+    assert result["timing"]["train_seconds"] is None
+    assert not (comparison.cell_folder(cell) / "error.txt").exists()
 
 
 def test_any_dataset_of_mmdetection_has_a_ground_truth(tmp_path):
@@ -254,6 +278,8 @@ def test_any_dataset_of_mmdetection_has_a_ground_truth(tmp_path):
 @pytest.mark.slow
 def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path):
     command = [*arguments(tmp_path), "--enhancers", "psenet", "--modes", "raw", "retrained", "--seeds", "2"]
+    # A training that goes on from its middle draws other random numbers: here none leaves a checkpoint there.
+    command += ["--cfg-options", "default_hooks.checkpoint.interval=4"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-m", "detection_eval", *command]
     process = subprocess.Popen(call, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -269,7 +295,7 @@ def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path):
     assert Comparison(comparison).unfinished()
     assert subprocess.run(call, env=environment, capture_output=True, check=False).returncode == 0
     assert first.stat().st_mtime_ns == kept
-    whole = [*command[:-1], "2"]
+    whole = list(command)
     whole[whole.index(str(tmp_path / "out"))] = str(tmp_path / "whole")
     assert main(whole) == 0
     killed, unbroken = (Comparison(tmp_path / name).table() for name in ("out", "whole"))
