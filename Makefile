@@ -28,6 +28,8 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.psenet_inference
 	$(BIN)/python -m benchmarks.selective_scan
 	$(BIN)/python -m benchmarks.large_images
+	$(BIN)/python -m benchmarks.convert_annotations
+	$(BIN)/python -m benchmarks.detection_scores
 
 # On a machine with a CUDA device: the tests that need one, the scan's (which take it), then the benchmarks on it.
 gpu-check: $(STAMP)
