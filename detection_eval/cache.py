@@ -24,6 +24,7 @@ from tqdm import tqdm
 from llie_preproc.detection import Enhance
 from llie_preproc.registry import enhancer_classes
 
+from .configs import read_config_file
 from .networks import check_device
 
 _FAILED = 1
@@ -92,12 +93,7 @@ def fill_cache(cfg: Config, device: str = "cpu", share: tuple[int, int] = (0, 1)
 
 
 def _cache(args: argparse.Namespace) -> int:
-    try:
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options)
-    # What Python files and options over lists raise.
-    except (SyntaxError, NameError, TypeError, AttributeError) as error:
-        raise ValueError(f"{args.config}: {error}") from error
+    cfg = read_config_file(args.config, args.cfg_options)
     check_device(args.device)
     report = fill_cache(cfg, args.device)
     print(f"{report.made} enhanced, {report.found} there already, {report.seconds:.1f} s")

@@ -19,6 +19,7 @@ from llie_preproc.inference import DEFAULT_WEIGHTS
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 
+from .configs import read_config_file
 from .metrics import QualitySettings, QualitySuite, metric_names
 from .metrics.arrays import matlab_resize, read_levels
 from .networks import check_device, trained_enhancer
@@ -101,13 +102,7 @@ def _config(args: argparse.Namespace) -> Config | None:
         if args.cfg_options:
             raise ValueError("--cfg-options are options over --config, which is not given")
         return None
-    try:
-        config = Config.fromfile(args.config)
-        config.merge_from_dict(args.cfg_options)
-    # What Python files and options over lists raise.
-    except (SyntaxError, NameError, TypeError, AttributeError) as error:
-        raise ValueError(f"{args.config}: {error}") from error
-    return config
+    return read_config_file(args.config, args.cfg_options)
 
 
 def _folder_items(args: argparse.Namespace, suite: QualitySuite) -> list[tuple[str, Callable[[], Pictures]]]:

@@ -49,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="none, psenet, semi_llie, ... ('llie list' has all), or LABEL=CONFIG.py with 'enhancer' in it",
     )
     parser.add_argument("--weights", nargs="+", default=[], metavar="NAME=FILE", help="of enhancers; default: shipped")
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=[RAW, ZERO_SHOT], help="default: raw zero-shot")
+    parser.add_argument("--modes", nargs="+", choices=MODES, help="default: raw zero-shot; of none alone raw")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings of each, with seeds 0 to N - 1")
     parser.add_argument("--train", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="COCO file and folder to train on")
     parser.add_argument("--test", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="the same to evaluate on")
@@ -105,6 +105,8 @@ def _request(args: argparse.Namespace) -> Request:
 
 
 def _check(args: argparse.Namespace) -> None:
+    if args.modes is None:
+        args.modes = [RAW] if set(args.enhancers) == {NONE} else [RAW, ZERO_SHOT]
     if args.seeds < 1 or args.resamples < 2:
         raise ValueError(f"--seeds must be at least 1 and --resamples 2, got {args.seeds} and {args.resamples}")
     if args.bootstrap_seed < 0 or not 0 <= args.enhancer_lr_mult < math.inf:

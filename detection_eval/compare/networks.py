@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -16,6 +15,7 @@ from llie_preproc.inference import DEFAULT_WEIGHTS
 from llie_preproc.registry import enhancer_classes
 from llie_preproc.runs import read_checkpoint
 
+from ..configs import read_config_file
 from ..networks import trained_enhancer
 from .results import JOINT, NONE, Cell, Comparison
 
@@ -104,9 +104,7 @@ def _plain(name: str) -> str:
 
 
 def _from_file(file: str) -> dict[str, Any]:
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"--enhancers: no config file {file}")
-    config = Config.fromfile(file)
+    config = read_config_file(file)
     given = config.get("enhancer") or config.get("model", {}).get("enhancer")
     if not isinstance(given, Mapping):
         raise ValueError(f"{file} has neither 'enhancer' nor 'model.enhancer', a dict with 'type'")

@@ -10,10 +10,10 @@ from typing import Any
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config
-from mmengine.config.utils import ConfigParsingError
 
 from llie_preproc.registry import enhancer_classes
 
+from ..configs import read_config_file
 from ..metrics.detections import read_truth
 
 # What a dataset's config may keep when another set takes its place; the rest belongs to its data.
@@ -44,14 +44,7 @@ def read_config(name: str, options: Mapping[str, Any]) -> Config:
         FileNotFoundError: No such file.
         ValueError: It does not read, has no detector or no test set, or has an enhancer already.
     """
-    if "::" not in name and not Path(name).is_file():
-        raise FileNotFoundError(f"no config file {name}")
-    try:
-        cfg = Config.fromstring(f"_base_ = {name!r}", ".py") if "::" in name else Config.fromfile(name)
-        cfg.merge_from_dict(dict(options))
-    # What Python files and options over lists raise, and MMEngine's for its packages.
-    except (SyntaxError, NameError, TypeError, AttributeError, AssertionError, ConfigParsingError) as error:
-        raise ValueError(f"{name}: {error}") from error
+    cfg = read_config_file(name, options)
     for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper", "test_dataloader", "test_cfg"):
         if not isinstance(cfg.get(key), Mapping):
             raise ValueError(f"{name} has no {key}: compare takes the config of an MMDetection detector")

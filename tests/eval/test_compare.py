@@ -184,6 +184,12 @@ def test_wrong_calls_are_refused_before_anything_runs(tmp_path, capsys, change, 
     assert not (tmp_path / "out" / "cells").exists()
 
 
+def test_an_enhancer_config_that_does_not_read_is_named(tmp_path, capsys):
+    (tmp_path / "broken.py").write_text("enhancer = dict(")
+    assert main([*arguments(tmp_path), "--enhancers", f"mine={tmp_path / 'broken.py'}"]) == 2
+    assert "broken.py" in capsys.readouterr().err
+
+
 def test_a_missing_picture_is_named(tmp_path, capsys):
     command = [*arguments(tmp_path), "--enhancers", "none", "--modes", "raw"]
     (tmp_path / "test" / "3.png").unlink()
@@ -233,7 +239,7 @@ def test_a_failing_cell_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
 
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys):
-    command = [*arguments(tmp_path), "--enhancers", "none", "--modes", "raw"]
+    command = [*arguments(tmp_path), "--enhancers", "none"]
     from detection_eval.progress import ProgressBar
 
     def interrupt(self, runner, *rest, **named):
