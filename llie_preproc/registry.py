@@ -105,13 +105,17 @@ MODELS = Registry(
     [
         "llie_preproc.enhancers",
         "llie_preproc.detection",
+        "llie_preproc.faces.dsfd",
         "training.methods",
         "training.discriminators",
         "training.losses",
         "training.feature_encoders",
     ],
 )
-TRANSFORMS = TransformRegistry("transform", ["llie_preproc.detection", "training.datasets"])
+TRANSFORMS = TransformRegistry(
+    "transform", ["llie_preproc.detection", "llie_preproc.faces.dsfd", "training.datasets"]
+)
+TASK_UTILS = Registry("task_util", ["llie_preproc.faces.dsfd"])
 DATASETS = Registry("dataset", ["training.datasets"])
 DATA_SAMPLERS = Registry("data_sampler", ["training.datasets"])
 METRICS = Registry("metric", ["detection_eval.metrics", "detection_eval.metrics.detection_metrics"])
