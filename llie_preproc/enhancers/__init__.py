@@ -1,5 +1,6 @@
 """The enhancement networks and baselines, one file a system."""
 
+from .adaptive_gamma import AdaptiveGamma
 from .base import Capabilities, Enhancer, pad_to_requirements
 from .cascade import Cascade
 from .classical import CLAHE, GammaCorrection, Identity, Upscale
@@ -13,6 +14,7 @@ from .zero_dce import ZeroDCE
 __all__ = [
     "CLAHE",
     "SCI",
+    "AdaptiveGamma",
     "Capabilities",
     "Cascade",
     "CollaBA",

@@ -8,8 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..ops import power
 from ..registry import MODELS
 from .base import Capabilities, Enhancer, check_image_batch
+
+# Half an 8-bit step: what lies below is black.
+HALF_LEVEL = 0.5 / 255
 
 
 @MODELS.register_module()
@@ -42,10 +46,7 @@ class GammaCorrection(Enhancer):
 
     def forward(self, image: Tensor) -> Tensor:
         check_image_batch(image)
-        # The gradient of x^g at 0 is infinite for g < 1; half an 8-bit step bounds it.
-        dark = image < 0.5 / 255
-        bounded = torch.where(dark, torch.ones_like(image), image) ** self.gamma
-        return torch.where(dark, image.detach().clamp(min=0) ** self.gamma, bounded)
+        return power(image.clamp(min=0), self.gamma, HALF_LEVEL)
 
 
 @MODELS.register_module()

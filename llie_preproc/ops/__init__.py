@@ -2,13 +2,14 @@
 
 from .gradient import central_differences, gradient_map
 from .scan import ScanBackend, scan_backends, selective_scan, selective_scan_2d
-from .tone import inverse_gamma
+from .tone import inverse_gamma, power
 
 __all__ = [
     "ScanBackend",
     "central_differences",
     "gradient_map",
     "inverse_gamma",
+    "power",
     "scan_backends",
     "selective_scan",
     "selective_scan_2d",

@@ -22,8 +22,21 @@ def inverse_gamma(image: Tensor, gamma: Tensor | float) -> Tensor:
     Returns:
         The broadcast shape, in [0, 1].
     """
-    inverse = 1 - image
-    if not inverse.requires_grad:
-        return 1 - inverse**gamma
-    bounded = inverse.clamp(min=_MIN_INVERSE) ** gamma
-    return 1 - torch.where(inverse > _MIN_INVERSE, bounded, inverse.detach() ** gamma)
+    return 1 - power(1 - image, gamma, _MIN_INVERSE)
+
+
+def power(base: Tensor, exponent: Tensor | float, least: float) -> Tensor:
+    """``base^exponent``, with no gradient to ``base`` where it is below ``least``: at 0 it is infinite below power 1.
+
+    The value, and the gradient with respect to ``exponent``, are exact everywhere.
+
+    Args:
+        base: Any shape, not negative.
+        exponent: Not negative; broadcasts against ``base``.
+        least: Smallest base that a gradient reaches.
+    """
+    if not base.requires_grad:
+        return base**exponent
+    dark = base < least
+    bounded = torch.where(dark, torch.ones_like(base), base) ** exponent
+    return torch.where(dark, base.detach() ** exponent, bounded)

@@ -1,0 +1,90 @@
+"""A gamma for each region, from how well it is exposed."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..ops import power
+from ..registry import MODELS
+from .base import Capabilities, Enhancer, check_image_batch
+from .classical import HALF_LEVEL
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@MODELS.register_module()
+class AdaptiveGamma(Enhancer):
+    """Brings regions in too little or too much light to a middle luma, and leaves well-exposed ones as they are.
+
+    The gamma that takes a mean luma ``m`` to a target ``t`` is ``log t / log m`` (Babakhani and Zarei, "Automatic
+    gamma correction based on average of brightness", 2015, for whole pictures, t = 0.5). Here ``m`` is local, a
+    Gaussian mean, so that a dark face before a bright sky is seen as dark; and the correction ``e = log2 gamma``, in
+    doublings of the exponent, is gated: none up to ``leave``, all of it from ``correct`` on, a ramp between. Nothing
+    is learned.
+
+    Args:
+        target: Luma that regions are brought to, in (0, 1).
+        reach: Standard deviation of the Gaussian, as a share of the height and of the width.
+        leave: Corrections of at most so many doublings are not made.
+        correct: Corrections of at least so many doublings are made in full.
+        most: Largest correction, in doublings.
+
+    Raises:
+        ValueError: An argument outside its range, or ``leave``, ``correct`` and ``most`` out of order.
+    """
+
+    capabilities = Capabilities(halo=None, precisions=(torch.float32,))
+    grid = 32
+    """The gammas are computed at so many places along each side, and interpolated."""
+
+    def __init__(
+        self,
+        target: float = 0.45,
+        reach: float = 0.125,
+        leave: float = 0.4,
+        correct: float = 0.9,
+        most: float = 4.0,
+    ) -> None:
+        super().__init__()
+        if not (0 < target < 1 and reach > 0):
+            raise ValueError(f"target must be in (0, 1) and reach positive, got {target} and {reach}")
+        if not 0 <= leave < correct <= most:
+            raise ValueError(f"0 <= leave < correct <= most must hold, got {leave}, {correct} and {most}")
+        self.target, self.reach, self.leave, self.correct, self.most = target, reach, leave, correct, most
+
+    def local_luma(self, image: Tensor) -> Tensor:
+        """Gaussian means of the Rec. 601 luma at the grid's places: ``(N, 1, grid, grid)``.
+
+        Args:
+            image: ``(N, 3, H, W)`` RGB in [0, 1].
+        """
+        weights = image.new_tensor(_LUMA).view(1, 3, 1, 1)
+        luma = (image * weights).sum(dim=1, keepdim=True).clamp(HALF_LEVEL, 1 - HALF_LEVEL)
+        rows, columns = (self._means(n, image) for n in image.shape[-2:])
+        return rows @ luma @ columns.transpose(-1, -2)
+
+    def gamma_map(self, image: Tensor) -> Tensor:
+        """The exponent of each pixel: ``(N, 1, H, W)``, 1 where it is left alone.
+
+        Args:
+            image: ``(N, 3, H, W)`` RGB in [0, 1].
+        """
+        check_image_batch(image)
+        doublings = torch.log2(math.log(self.target) / self.local_luma(image).log())
+        gate = ((doublings.abs() - self.leave) / (self.correct - self.leave)).clamp(0, 1)
+        doublings = (gate * doublings).clamp(-self.most, self.most)
+        return 2 ** F.interpolate(doublings, size=image.shape[-2:], mode="bilinear", align_corners=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; same shape."""
+        return power(image.clamp(min=0), self.gamma_map(image), HALF_LEVEL)
+
+    def _means(self, length: int, like: Tensor) -> Tensor:
+        """Weights of ``length`` pixels for the mean at each place of the grid: ``(grid, length)``, rows sum to 1."""
+        pixels = (torch.arange(length, device=like.device, dtype=like.dtype) + 0.5) / length
+        places = (torch.arange(self.grid, device=like.device, dtype=like.dtype) + 0.5) / self.grid
+        return torch.softmax(-0.5 * ((places[:, None] - pixels) / self.reach) ** 2, dim=1)
