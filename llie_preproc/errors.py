@@ -10,6 +10,7 @@ _EXTRAS = {
     "mmcv": "mm",
     "mmdet": "mm",
     "pycocotools": "mm",
+    "scipy": "mm",
     "torchmetrics": "mm",
     "facenet_pytorch": "face",
     "segment_anything": "sam",
