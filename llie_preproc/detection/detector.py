@@ -133,9 +133,19 @@ class EnhancedDetector(BaseDetector):
         if not any(key.startswith(own) for key in plain):
             for key in plain:
                 state_dict[own + key.removeprefix(prefix)] = state_dict.pop(key)
+        self._convert(state_dict, own)
         self._check_match({k.removeprefix(own): v for k, v in state_dict.items() if k.startswith(own)})
         keep_enhancer_weights(self.enhancer, state_dict, f"{prefix}enhancer.")
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _convert(self, state_dict: dict, own: str) -> None:
+        """Let a detector that reads public checkpoints (DSFD) do so."""
+        convert = getattr(self.detector, "convert_state", None)
+        if convert is None:
+            return
+        names = [name for name in state_dict if name.startswith(own)]
+        converted = convert({name.removeprefix(own): state_dict.pop(name) for name in names})
+        state_dict.update({own + name: tensor for name, tensor in converted.items()})
 
     def _check_match(self, state: dict[str, Tensor]) -> None:
         report = match_report(self.detector, state)

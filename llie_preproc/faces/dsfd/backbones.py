@@ -1,0 +1,91 @@
+"""The two families of backbones that DSFD taps at strides 4, 8, 16 and 32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmdet.models.backbones import ResNet
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...registry import MODELS
+
+_CONVOLUTIONS = (2, 2, 3, 3, 3)
+_XAVIER = dict(type="Xavier", distribution="uniform", bias=0)
+
+
+@MODELS.register_module()
+class DSFDVGG(BaseModule):
+    """VGG-16 with fc6 and fc7 as convolutions, tapped at relu3_3, relu4_3, relu5_3 and fc7.
+
+    The third pooling rounds up, the others down. ``features`` has torchvision's numbering, so the ImageNet weights
+    of ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://vgg16')`` fit; fc6 and fc7 are not loaded.
+
+    Args:
+        widths: Channels of the five stages.
+        fc_width: Channels of fc6 and fc7.
+        fc6_dilation: Of the 3x3 convolution fc6, which is padded by as much: 3 is usual, the public release has 1.
+        init_cfg: MMEngine's initialisation, applied after Kaiming (stages) and Xavier (fc6, fc7).
+
+    Attributes:
+        out_channels: Of the four maps.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (64, 128, 256, 512, 512),
+        fc_width: int = 1024,
+        fc6_dilation: int = 3,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        if len(widths) != len(_CONVOLUTIONS):
+            raise ValueError(f"widths must name the channels of five stages, got {tuple(widths)}")
+        given = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
+        override = [dict(_XAVIER, name=name) for name in ("fc6", "fc7")]
+        super().__init__([dict(type="Kaiming", layer="Conv2d", override=override), *given])
+        self.features = nn.Sequential(*_stages(widths))
+        self.fc6 = nn.Conv2d(widths[-1], fc_width, 3, padding=fc6_dilation, dilation=fc6_dilation)
+        self.fc7 = nn.Conv2d(fc_width, fc_width, 1)
+        self.out_channels = (*widths[2:], fc_width)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """``(N, 3, H, W)`` to four maps at strides 4, 8, 16, 32."""
+        taps: list[Tensor] = []
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                taps.append(image)
+            image = layer(image)
+        return (*taps[2:], F.relu(self.fc7(F.relu(self.fc6(image)))))
+
+
+@MODELS.register_module()
+class DSFDResNet(ResNet):
+    """MMDetection's ResNet, tapped at the ends of its four stages (C2 to C5).
+
+    torchvision's keys: ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet152')`` fits.
+
+    Args:
+        depth: 50, 101 or 152 for the published networks; 18 and 34 work.
+        kwargs: The other arguments of :class:`mmdet.models.ResNet`. ``norm_eval`` keeps the statistics of its batch
+            normalisation fixed unless it is set to False, which training from scratch needs.
+
+    Attributes:
+        out_channels: Of the four maps.
+    """
+
+    def __init__(self, depth: int = 152, **kwargs: Any) -> None:
+        super().__init__(depth, out_indices=(0, 1, 2, 3), **kwargs)
+        self.out_channels = tuple(self.feat_dim // 2**k for k in (3, 2, 1, 0))
+
+
+def _stages(widths: Sequence[int]) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    before = 3
+    for stage, (width, convolutions) in enumerate(zip(widths, _CONVOLUTIONS, strict=True)):
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU(inplace=True)]
+            before = width
+        layers.append(nn.MaxPool2d(2, ceil_mode=stage == 2))
+    return layers

@@ -1,0 +1,85 @@
+"""DSFD as a detector of MMDetection 3.x."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmdet.models.detectors import SingleStageDetector
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from ...checkpoints import LoadReport, match_report
+from ...errors import CheckpointError
+from ...registry import MODELS
+from .public import convert_public, public_layout
+
+_PARTS = ("backbone", "neck", "bbox_head")
+
+
+@MODELS.register_module()
+class DSFD(SingleStageDetector):
+    """Dual shot face detector (Li et al., CVPR 2019): backbone, :class:`DSFDNeck`, :class:`DSFDHead`.
+
+    Public checkpoints load as they are, through ``load_from`` in a config, ``init_detector`` and ``load_state_dict``:
+    see :mod:`llie_preproc.faces.dsfd.public`. Such a file must fit whole.
+
+    Args:
+        backbone, neck, bbox_head, train_cfg, test_cfg, data_preprocessor, init_cfg: As for
+            :class:`mmdet.models.SingleStageDetector`.
+        min_matched: Least share of this network's tensors that a checkpoint in its own names must match, in [0, 1].
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        bbox_head: dict,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+        min_matched: float = 0.5,
+    ) -> None:
+        super().__init__(backbone, neck, dict(bbox_head), train_cfg, test_cfg, data_preprocessor, init_cfg)
+        self.min_matched = min_matched
+
+    def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A checkpoint's tensors in this network's names, after a check that they fit.
+
+        Raises:
+            CheckpointError: A public checkpoint that is not of this very network, or another of which too little
+                matches.
+        """
+        layout = public_layout(state)
+        if layout is None:
+            self._check_own(self._report(state))
+            return state
+        state = convert_public(state)
+        report = self._report(state)
+        missing = [name for name in report.missing if not name.endswith("num_batches_tracked")]
+        if missing or report.unexpected or report.mismatched:
+            raise CheckpointError(
+                f"the checkpoint is of the {layout} DSFD layout, but not of this network (another backbone or other "
+                f"options?): {report}"
+            )
+        print_log(f"DSFD checkpoint, {layout} layout: {report}", logger="current")
+        return state
+
+    def _report(self, state: Mapping[str, Tensor]) -> LoadReport:
+        """Of the network alone: an enhancer in the data preprocessor keeps its own weights."""
+        parts = nn.ModuleDict({name: getattr(self, name) for name in _PARTS})
+        return match_report(parts, {k: v for k, v in state.items() if k.split(".")[0] in _PARTS})
+
+    def _check_own(self, report: LoadReport) -> None:
+        if report.matched < self.min_matched * report.total:
+            raise CheckpointError(
+                f"the checkpoint is not one of this DSFD: {report}. At least {self.min_matched:.0%} must match "
+                "(min_matched)."
+            )
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        names = [name for name in state_dict if name.startswith(prefix)]
+        own = self.convert_state({name.removeprefix(prefix): state_dict.pop(name) for name in names})
+        state_dict.update({f"{prefix}{name}": tensor for name, tensor in own.items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,189 @@
+"""What lies between DSFD's backbone and its heads: two more levels, the up-path, the feature enhance module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmdet.models.necks.ssd_neck import L2Norm
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...registry import MODELS
+
+_XAVIER = dict(type="Xavier", layer="Conv2d", distribution="uniform", bias=0)
+
+
+@MODELS.register_module()
+class DSFDNeck(BaseModule):
+    """Original and enhanced maps of six levels, strides 4 to 128 (Li et al., 2019, Section 3.2).
+
+    The defaults are the paper's form on VGG-16. The public release has ``fpn_levels=3``, ``fpn_relu=False``,
+    ``fem='tree'``, ``align_corners=True``, with a ResNet ``extra_norm_cfg=dict(type='BN')`` and
+    ``extra_channels=((512, 512), (128, 256))``, with VGG-16 ``l2_norm='fused'``.
+
+    Args:
+        in_channels: Of the backbone's four maps.
+        extra_channels: Of levels 5 and 6: the 1x1 convolution and the 3x3 of stride 2.
+        extra_norm_cfg: Normalisation after the extra convolutions, as MMCV names it; None: none.
+        l2_norm: Where levels 1 to 3 are normalised to a learnt length: ``'outputs'`` (the original maps and the
+            enhanced ones, each with its own scales), ``'fused'`` (between up-path and enhancement) or None (nowhere,
+            for ResNets).
+        l2_norm_scales: Their first lengths.
+        fpn_levels: How many levels the up-path fuses: 5 starts at the very top, 3 leaves levels 4 to 6 as they are.
+        fpn_relu: ReLU after every top-down convolution and every product, and a 1x1 convolution on the top map.
+        fem: ``'parallel'`` (three branches of 1, 2 and 3 convolutions, dilation 3, as wide as the input in all) or
+            ``'tree'`` (convolutions of dilation 1 and 2 that share their beginning, ``2 * fem_width`` channels).
+        fem_width: Of the tree.
+        align_corners: Of the bilinear enlargement in the up-path.
+        init_cfg: MMEngine's initialisation; Xavier by default.
+
+    Attributes:
+        channels: Of the six original maps.
+        out_channels: Of the six enhanced maps.
+
+    Raises:
+        ValueError: An argument outside what is listed.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int] = (256, 512, 512, 1024),
+        extra_channels: Sequence[Sequence[int]] = ((256, 512), (128, 256)),
+        extra_norm_cfg: dict | None = None,
+        l2_norm: str | None = "outputs",
+        l2_norm_scales: Sequence[float] = (10.0, 8.0, 5.0),
+        fpn_levels: int = 5,
+        fpn_relu: bool = True,
+        fem: str = "parallel",
+        fem_width: int = 256,
+        align_corners: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg or dict(_XAVIER))
+        if len(in_channels) != 4 or len(extra_channels) != 2:
+            raise ValueError(f"DSFD has four maps and two extra levels, got {in_channels} and {extra_channels}")
+        if l2_norm not in ("outputs", "fused", None) or fem not in ("parallel", "tree"):
+            raise ValueError(f"l2_norm is 'outputs', 'fused' or None, fem 'parallel' or 'tree': got {l2_norm}, {fem}")
+        if not 1 <= fpn_levels <= 5:
+            raise ValueError(f"fpn_levels must be 1 to 5, got {fpn_levels}")
+        self.channels = (*in_channels, *(wide for _, wide in extra_channels))
+        self.extras = nn.ModuleList(
+            _extra_level(before, narrow, wide, extra_norm_cfg)
+            for before, (narrow, wide) in zip(self.channels[3:], extra_channels, strict=False)
+        )
+        self.up_path = UpPath(self.channels, fpn_levels, fpn_relu, align_corners)
+        enhancers = [ParallelFEM(c) if fem == "parallel" else TreeFEM(c, fem_width) for c in self.channels]
+        self.fem = nn.ModuleList(enhancers)
+        self.out_channels = tuple(e.out_channels for e in enhancers)
+
+        def lengths(place: str, channels: Sequence[int]) -> nn.ModuleList:
+            return nn.ModuleList(map(LearntLength, channels, l2_norm_scales) if l2_norm == place else ())
+
+        self.norm_original = lengths("outputs", self.channels)
+        self.norm_fused = lengths("fused", self.channels)
+        self.norm_enhanced = lengths("outputs", self.out_channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The backbone's four maps to six original maps (first shot) and six enhanced ones (second shot)."""
+        original = list(maps)
+        for extra in self.extras:
+            original.append(extra(original[-1]))
+        fused = _normalised(self.norm_fused, self.up_path(original))
+        enhanced = [enhance(fused_map) for enhance, fused_map in zip(self.fem, fused, strict=True)]
+        return tuple(_normalised(self.norm_original, original)), tuple(_normalised(self.norm_enhanced, enhanced))
+
+
+class UpPath(nn.Module):
+    """The upper map, enlarged, times the lower one, level by level downwards.
+
+    ``t[l] = relu(up(relu(D[l] t[l+1])) * L[l] c[l])`` with 1x1 convolutions D (to the lower level's width) and L, from
+    ``t[levels] = relu(T c[levels])``; without ``relu`` no ReLU anywhere and no T. Maps above ``levels`` pass.
+    """
+
+    def __init__(self, channels: Sequence[int], levels: int, relu: bool, align_corners: bool) -> None:
+        super().__init__()
+        self.levels, self.align_corners = levels, align_corners
+        self.activation = nn.ReLU() if relu else nn.Identity()
+        self.top = nn.Conv2d(channels[levels], channels[levels], 1) if relu else nn.Identity()
+        self.down = nn.ModuleList(nn.Conv2d(channels[k + 1], channels[k], 1) for k in range(levels))
+        self.lateral = nn.ModuleList(nn.Conv2d(channels[k], channels[k], 1) for k in range(levels))
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """As many maps as come in, of the same shapes."""
+        fused = list(maps)
+        if not isinstance(self.top, nn.Identity):
+            fused[self.levels] = self.activation(self.top(maps[self.levels]))
+        for k in reversed(range(self.levels)):
+            upper = self.activation(self.down[k](fused[k + 1]))
+            upper = F.interpolate(upper, maps[k].shape[-2:], mode="bilinear", align_corners=self.align_corners)
+            fused[k] = self.activation(upper * self.lateral[k](maps[k]))
+        return fused
+
+
+class ParallelFEM(nn.Module):
+    """Three branches of 1, 2 and 3 convolutions 3x3 of dilation 3; ReLU between them and on the joined maps."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        third = channels // 3
+        widths = (third, third, channels - 2 * third)
+        self.branches = nn.ModuleList(_dilated_branch(channels, w, k + 1) for k, w in enumerate(widths))
+        self.out_channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` to the same shape."""
+        return torch.cat([branch(x) for branch in self.branches], dim=1).relu()
+
+
+class TreeFEM(nn.Module):
+    """The release's module: 3x3 convolutions of dilation 1 and 2, each with ReLU, two branches sharing their start."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        half = width // 2
+        self.near = nn.Conv2d(channels, width, 3, padding=1)
+        self.shared = nn.Conv2d(channels, width, 3, padding=2, dilation=2)
+        self.middle = nn.Conv2d(width, half, 3, padding=1)
+        self.far = nn.Sequential(
+            nn.Conv2d(width, half, 3, padding=2, dilation=2),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(half, half, 3, padding=1),
+        )
+        self.out_channels = width + 2 * half
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` to ``(N, 2 * width, H, W)``."""
+        shared = self.shared(x).relu()
+        return torch.cat([self.near(x), self.middle(shared), self.far(shared)], dim=1).relu()
+
+
+class LearntLength(L2Norm):
+    """MMDetection's L2Norm (eps 1e-10 after the root), which leaves its scale unset, with that scale."""
+
+    def __init__(self, channels: int, scale: float) -> None:
+        super().__init__(channels, scale)
+        self.weight = nn.Parameter(torch.full((channels,), float(scale)))
+
+
+def _normalised(norms: nn.ModuleList, maps: Sequence[Tensor]) -> list[Tensor]:
+    """The first maps through the norms that there are, the others as they are."""
+    return [norm(m) for norm, m in zip(norms, maps, strict=False)] + list(maps[len(norms) :])
+
+
+def _dilated_branch(channels: int, width: int, convolutions: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=3, dilation=3)]
+    for _ in range(convolutions - 1):
+        layers += [nn.ReLU(inplace=True), nn.Conv2d(width, width, 3, padding=3, dilation=3)]
+    return nn.Sequential(*layers)
+
+
+def _extra_level(before: int, narrow: int, wide: int, norm_cfg: dict | None) -> nn.Sequential:
+    first, second = nn.Conv2d(before, narrow, 1), nn.Conv2d(narrow, wide, 3, stride=2, padding=1)
+    layers: list[nn.Module] = []
+    for convolution in (first, second):
+        norm = [build_norm_layer(norm_cfg, convolution.out_channels)[1]] if norm_cfg else []
+        layers += [convolution, *norm, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)

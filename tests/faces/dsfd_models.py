@@ -1,0 +1,162 @@
+"""Configs of the published DSFD networks and of a thin one, and raw samples for them."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.structures import InstanceData
+
+import llie_preproc  # noqa: F401  before mmdet's models, which take mmcv's operators from it where none are compiled
+
+register_all_modules()
+
+VGG_CHANNELS = (256, 512, 512, 1024, 512, 256)
+RESNET_CHANNELS = (256, 512, 1024, 2048, 512, 256)
+TRAIN = dict(
+    assigner=dict(type="llie_preproc.FaceAnchorAssigner"),
+    sampler=dict(type="mmdet.PseudoSampler"),
+    smoothl1_beta=1.0,
+    allowed_border=-1,
+    pos_weight=-1,
+    neg_pos_ratio=3,
+)
+TEST = dict(score_thr=0.05, nms_pre=5000, nms=dict(type="nms", iou_threshold=0.3), max_per_img=750)
+
+
+def paper_vgg(**changes: Any) -> dict:
+    """The paper's form on VGG-16."""
+    return _model(dict(type="llie_preproc.DSFDVGG"), dict(), dict(), **changes)
+
+
+def paper_resnet(depth: int = 152, **changes: Any) -> dict:
+    """The paper's form on a ResNet."""
+    return _model(
+        dict(type="llie_preproc.DSFDResNet", depth=depth),
+        dict(in_channels=RESNET_CHANNELS[:4], l2_norm=None),
+        dict(in_channels=RESNET_CHANNELS),
+        **changes,
+    )
+
+
+def release_resnet(depth: int = 152, **changes: Any) -> dict:
+    """The public release's form."""
+    return _release(
+        dict(type="llie_preproc.DSFDResNet", depth=depth),
+        dict(
+            in_channels=RESNET_CHANNELS[:4],
+            extra_channels=((512, 512), (128, 256)),
+            extra_norm_cfg=dict(type="BN"),
+            l2_norm=None,
+        ),
+        **changes,
+    )
+
+
+def release_vgg(**changes: Any) -> dict:
+    """The public release's options on VGG-16."""
+    return _release(dict(type="llie_preproc.DSFDVGG", fc6_dilation=1), dict(l2_norm="fused"), **changes)
+
+
+def tiny(width: int = 8, **changes: Any) -> dict:
+    """The paper's form on VGG-16 with ``width`` channels for 64 everywhere."""
+    vgg = tuple(c * width // 64 for c in VGG_CHANNELS)
+    return _model(
+        dict(
+            type="llie_preproc.DSFDVGG",
+            widths=(width, 2 * width, 4 * width, 8 * width, 8 * width),
+            fc_width=16 * width,
+        ),
+        dict(in_channels=vgg[:4], extra_channels=((4 * width, 8 * width), (2 * width, 4 * width))),
+        dict(in_channels=vgg),
+        **changes,
+    )
+
+
+def tiny_release(width: int = 4, depth: int = 50, **changes: Any) -> dict:
+    """The release's form on a ResNet with ``width`` channels for 64 everywhere, whose blocks do something untrained."""
+    channels = tuple(c * width // 64 for c in RESNET_CHANNELS)
+    model = _release(
+        dict(type="llie_preproc.DSFDResNet", depth=depth, base_channels=width, zero_init_residual=False),
+        dict(
+            in_channels=channels[:4],
+            extra_channels=((8 * width, 8 * width), (2 * width, 4 * width)),
+            l2_norm=None,
+            extra_norm_cfg=dict(type="BN"),
+            fem_width=4 * width,
+        ),
+        **changes,
+    )
+    model["bbox_head"].update(in_channels=(8 * width,) * 6, feat_channels=4 * width)
+    return model
+
+
+def _release(backbone: dict, neck: dict, **changes: Any) -> dict:
+    neck = dict(neck, fpn_levels=3, fpn_relu=False, fem="tree", align_corners=True)
+    model = _model(backbone, neck, dict(form="deep_mio", in_channels=(512,) * 6))
+    coder = dict(type="mmdet.DeltaXYWHBBoxCoder", target_stds=(0.1, 0.1, 0.2, 0.2), clip_border=False)
+    model["bbox_head"]["bbox_coder"] = coder
+    model["test_cfg"].update(score_thr=0.01, clip_priors=True)
+    return dict(model, **changes)
+
+
+def _model(backbone: dict, neck: dict, head: dict, **changes: Any) -> dict:
+    model = dict(
+        type="llie_preproc.DSFD",
+        # BGR order and the ImageNet means of both implementations; no division.
+        data_preprocessor=dict(
+            type="mmdet.DetDataPreprocessor", mean=[104.0, 117.0, 123.0], std=[1.0, 1.0, 1.0], bgr_to_rgb=False
+        ),
+        backbone=backbone,
+        neck=dict(type="llie_preproc.DSFDNeck", **neck),
+        bbox_head=dict(type="llie_preproc.DSFDHead", **head),
+        train_cfg=copy.deepcopy(TRAIN),
+        test_cfg=copy.deepcopy(TEST),
+    )
+    return dict(model, **changes)
+
+
+def build(model: dict, seed: int = 0) -> torch.nn.Module:
+    """A detector whose weights, MMEngine's initialisation included, depend on ``seed`` alone; in evaluation mode.
+
+    Batch normalisation has the statistics of random images: without, the maps of an untrained network run away.
+    """
+    torch.manual_seed(seed)
+    detector = MODELS.build(copy.deepcopy(model)).eval()
+    logging.disable(logging.INFO)  # MMEngine lists every tensor
+    try:
+        detector.init_weights()
+    finally:
+        logging.disable(logging.NOTSET)
+    norms = [m for m in detector.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    if norms:
+        for norm in norms:
+            norm.train().momentum = None
+        with torch.no_grad():
+            detector.extract_feat(torch.randn(4, 3, 128, 160) * 60)
+        detector.eval()
+    return detector
+
+
+def raw_batch(sizes: list[tuple[int, int]] = [(128, 160), (128, 160)], seed: int = 0, faces: int = 2) -> dict:  # noqa: B006
+    """What ``pseudo_collate`` gives: uint8 BGR ``(3, H, W)`` images, and samples with ``faces`` upright boxes each."""
+    rng = np.random.default_rng(seed)
+    inputs, samples = [], []
+    for i, (height, width) in enumerate(sizes):
+        inputs.append(torch.from_numpy(rng.integers(0, 256, (3, height, width), dtype=np.uint8)))
+        sample = DetDataSample(
+            metainfo=dict(img_shape=(height, width), ori_shape=(height, width), scale_factor=(1.0, 1.0), img_id=i)
+        )
+        corners = rng.uniform(0, 0.5, (faces, 2)) * (width, height)
+        sides = rng.uniform(0.1, 0.4, (faces, 1)) * width * np.array([[1.0, 1.4]])
+        boxes = torch.from_numpy(np.concatenate([corners, corners + sides], 1)).float()
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(faces).long())
+        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
+        samples.append(sample)
+    return {"inputs": inputs, "data_samples": samples}
