@@ -16,6 +16,9 @@ _COMMANDS = {
     "night": "detection_eval.night",
     "quality": "detection_eval.quality",
     "score": "detection_eval.score",
+    "gamma-shift": "detection_eval.gamma_shift",
+    "fddb": "detection_eval.fddb",
+    "faces": "detection_eval.faces.command",
     "compare": "detection_eval.compare.command",
     "report": "detection_eval.compare.report_command",
 }

@@ -197,6 +197,15 @@ def line_plot(
         return _svg(figure, title)
 
 
+def standalone_svg(plot: Html) -> str:
+    """The drawing of a plot as an SVG file of its own: black on white, with its title as the file's."""
+    drawing = plot[plot.index("<svg ") : plot.index("</svg>") + len("</svg>")]
+    title = plot[plot.index("<figcaption>") + len("<figcaption>") : plot.index("</figcaption>")]
+    style = 'style="background:#fff;color:#1b1f24" '
+    start = drawing.index(">") + 1
+    return f"<svg {style}{drawing[5:start]}<title>{title}</title>{drawing[start:]}\n"
+
+
 def bar_plot(values: Mapping[str, Mapping[str, float]], title: str, y_label: str) -> Html:
     """Groups of bars, ``values[series][group]``, with their values above them, as inline SVG."""
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")

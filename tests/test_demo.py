@@ -17,8 +17,9 @@ pytest.importorskip("facenet_pytorch", reason="needs the extra 'face'")
 
 from detection_eval.demo import command, gamma_sweep, light, night_scenes, photographs
 from detection_eval.demo.detector import RAW, RETRAINED, ZERO_SHOT, Budget, detector_config
-from detection_eval.demo.exposure import Sensor, linear_to_srgb, photograph, sense, shift_gamma, srgb_to_linear
+from detection_eval.demo.exposure import Sensor, linear_to_srgb, photograph, sense, srgb_to_linear
 from detection_eval.demo.run import DemoOptions, run_demo
+from detection_eval.faces.retention import count_found, count_unmatched
 from llie_preproc.faces import Faces
 from llie_preproc.pictures import Picture, read_picture, write_picture
 
@@ -64,21 +65,6 @@ def test_sensor_noise_has_the_mean_and_variance_of_its_formula(light_level):
     variance = light_level / 900 + (4 / 900) ** 2
     assert reading.mean() == pytest.approx(light_level, abs=5 * (variance / 400_000) ** 0.5)
     assert reading.var() == pytest.approx(variance, rel=0.02)
-
-
-@pytest.mark.parametrize("gamma", [0.1, 0.4, 1.0, 2.5, 8.0])
-def test_gamma_shift_is_the_power_of_every_level(gamma):
-    expected = [round(255 * (level / 255) ** gamma) for level in range(256)]
-    shifted = shift_gamma(LEVELS, gamma)
-    assert shifted.dtype == np.uint8
-    assert shifted[..., 0].ravel().tolist() == expected
-
-
-def test_gamma_shift_refuses_what_has_no_8_bit_levels():
-    with pytest.raises(TypeError, match="float32"):
-        shift_gamma(LEVELS.astype(np.float32), 2.0)
-    with pytest.raises(ValueError, match="-1"):
-        shift_gamma(LEVELS, -1)
 
 
 def test_photographs_come_without_a_network(monkeypatch):
@@ -159,9 +145,12 @@ def test_found_faces_are_those_overlapped_by_more_than_half():
     reference = _faces([0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60])
     # Overlaps 1, 5/15 and none; a second box on the first face does not count again.
     found = _faces([0, 0, 10, 10], [1, 0, 10, 10], [25, 0, 35, 10])
-    assert gamma_sweep.count_found(reference, found) == 1
-    assert gamma_sweep.count_found(reference, _faces()) == 0
-    assert gamma_sweep.count_found(_faces(), found) == 0
+    assert count_found(reference, found) == 1
+    assert count_found(reference, _faces()) == 0
+    assert count_found(_faces(), found) == 0
+    assert count_unmatched(reference, found) == 1
+    assert count_unmatched(_faces(), found) == 3
+    assert count_unmatched(reference, _faces()) == 0
 
 
 class _BrightnessDetector:

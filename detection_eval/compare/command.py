@@ -19,7 +19,7 @@ for _module in ("mmdet", "pycocotools"):
     require(_module, "python -m detection_eval compare")
 
 from ..networks import check_device  # noqa: E402
-from .networks import enhancer_specs  # noqa: E402
+from .networks import enhancer_specs, named_weights  # noqa: E402
 from .plan import Request  # noqa: E402
 from .results import MODES, NONE, RAW, ZERO_SHOT  # noqa: E402
 from .run import compare  # noqa: E402
@@ -46,7 +46,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         required=True,
         metavar="NAME",
-        help="none, psenet, semi_llie, ... ('llie list' has all), or LABEL=CONFIG.py with 'enhancer' in it",
+        help="none, psenet, semi_llie, ... ('llie list' has all), LABEL=psenet, or LABEL=CONFIG.py with an 'enhancer'",
     )
     parser.add_argument("--weights", nargs="+", default=[], metavar="NAME=FILE", help="of enhancers; default: shipped")
     parser.add_argument("--modes", nargs="+", choices=MODES, help="default: raw zero-shot; of none alone raw")
@@ -89,7 +89,7 @@ def _request(args: argparse.Namespace) -> Request:
     return Request(
         config=args.config,
         plain=plain,
-        specs=enhancer_specs(args.enhancers, _weights(args.weights)),
+        specs=enhancer_specs(args.enhancers, named_weights(args.weights)),
         modes=args.modes,
         seeds=range(args.seeds),
         folder=Path(args.out or Path("work_dirs") / f"compare_{Path(args.config).stem}").absolute(),
@@ -143,10 +143,3 @@ def _join(launcher: str) -> None:
 
 def _set(given: Sequence[str] | None) -> CocoSet | None:
     return CocoSet(Path(given[0]), Path(given[1])) if given else None
-
-
-def _weights(given: Sequence[str]) -> dict[str, str]:
-    pairs = [each.partition("=") for each in given]
-    if wrong := [each for each, pair in zip(given, pairs, strict=True) if not pair[2]]:
-        raise ValueError(f"--weights takes NAME=FILE, got {wrong[0]!r}")
-    return {label: file for label, _, file in pairs}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -26,8 +27,9 @@ def enhancer_specs(names: list[str], weights: Mapping[str, str]) -> dict[str, di
     """What the command line names.
 
     Args:
-        names: ``none``; a registered network by its name, case and underscores apart (``psenet``, ``semi_llie``); or
-            ``LABEL=FILE``, a config file with ``enhancer`` or ``model.enhancer``.
+        names: ``none``; a registered network by its name, case and underscores apart (``psenet``, ``semi_llie``);
+            ``LABEL=NETWORK``, one under a label of its own, for several with different weights; or ``LABEL=FILE``, a
+            config file with ``enhancer`` or ``model.enhancer``.
         weights: By label: a file, or the name of shipped weights.
 
     Returns:
@@ -36,6 +38,7 @@ def enhancer_specs(names: list[str], weights: Mapping[str, str]) -> dict[str, di
 
     Raises:
         KeyError: No such network.
+        FileNotFoundError: No such config file.
         ValueError: A label twice or one that names no folder, weights for a label that is not there, or a network
             without weights.
         CheckpointError: Weights that do not fit.
@@ -49,12 +52,22 @@ def enhancer_specs(names: list[str], weights: Mapping[str, str]) -> dict[str, di
     if unknown := set(weights) - set(labels):
         raise ValueError(f"--weights for {', '.join(sorted(unknown))}, which --enhancers does not name")
     for name in names:
-        label, _, file = name.partition("=")
-        if label == NONE:
-            continue
-        config = _from_file(file) if file else {"type": _registered(label)}
-        specs[label] = _described(config, weights.get(label))
+        label, _, what = name.partition("=")
+        if label != NONE:
+            specs[label] = _described(_config(label, what), weights.get(label))
     return specs
+
+
+def named_weights(given: Sequence[str]) -> dict[str, str]:
+    """``LABEL=FILE`` of ``--weights``, by label.
+
+    Raises:
+        ValueError: One without a file.
+    """
+    pairs = [each.partition("=") for each in given]
+    if wrong := [each for each, pair in zip(given, pairs, strict=True) if not pair[2]]:
+        raise ValueError(f"--weights takes NAME=FILE, got {wrong[0]!r}")
+    return {label: file for label, _, file in pairs}
 
 
 def network_config(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,11 +105,17 @@ def why_not_joint(spec: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _registered(label: str) -> str:
+def _config(label: str, what: str) -> dict[str, Any]:
+    """The config of ``LABEL=WHAT``, or of a label that is a network's name."""
     by_plain = {_plain(name): name for name in enhancer_classes()}
-    if _plain(label) not in by_plain:
-        raise KeyError(f"no enhancer {label!r}; there are: none, {', '.join(by_plain.values())}, or LABEL=CONFIG.py")
-    return by_plain[_plain(label)]
+    if network := by_plain.get(_plain(what or label)):
+        return {"type": network}
+    if what and (Path(what).is_file() or "." in what or "::" in what):
+        return _from_file(what)
+    raise KeyError(
+        f"no enhancer {what or label!r}; there are: none, {', '.join(by_plain.values())}, LABEL=ONE OF THESE, or "
+        "LABEL=CONFIG.py"
+    )
 
 
 def _plain(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A camera in too little or too much light: exposure, sensor noise, gamma shift."""
+"""A camera in too little or too much light: exposure and sensor noise."""
 
 from __future__ import annotations
 
@@ -66,22 +66,3 @@ def photograph(
     light = srgb_to_linear(scene.astype(np.float64) / 255) * illumination * 2.0**stops
     encoded = linear_to_srgb(sense(light, sensor, rng).clip(0, 1))
     return (encoded * 255).round().astype(np.uint8)
-
-
-def shift_gamma(image: np.ndarray, gamma: float) -> np.ndarray:
-    """``I^gamma`` on levels in [0, 1], rounded to 8 bits as a stored picture: below 1 washes out, above 1 darkens.
-
-    Args:
-        image: uint8, any shape.
-        gamma: Positive exponent.
-
-    Raises:
-        TypeError: Not uint8.
-        ValueError: ``gamma`` is not positive.
-    """
-    if image.dtype != np.uint8:
-        raise TypeError(f"a gamma shift takes uint8 levels, got {image.dtype}")
-    if not gamma > 0:
-        raise ValueError(f"gamma must be positive, got {gamma}")
-    table = ((np.arange(256) / 255) ** gamma * 255).round().astype(np.uint8)
-    return table[image]

@@ -1,9 +1,7 @@
 """How many faces a detector still finds when pictures are washed out or darkened by ``I^gamma``.
 
-The reference is what the detector itself finds in the unchanged pictures, raw, with a confidence above 0.9. A reference
-face is found again when a detection overlaps it with IoU above 0.5: any that the detector gives (MTCNN: above its last
-threshold, 0.7), or, stricter, one above 0.9 again. Retention is the share of all reference faces of the set that are
-found again. Shifted pictures are rounded to 8 bits before anything sees them.
+What counts as found is :mod:`detection_eval.faces.retention`'s. Shifted pictures are rounded to 8 bits before anything
+sees them.
 """
 
 from __future__ import annotations
@@ -12,17 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from llie_preproc.faces import FaceDetector, Faces
+from llie_preproc.gamma_shift import shift_gamma
 
-from .exposure import shift_gamma
+from ..faces.retention import REFERENCE_SCORE, RetentionScores
 
 GAMMAS = (0.1, 0.2, 0.4, 1.0, 2.5, 5.0, 8.0)
-REFERENCE_SCORE = 0.9
-MIN_IOU = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,22 +37,19 @@ class Sweep:
         """Number of reference faces."""
         return sum(len(faces) for faces in self.reference.values())
 
-    def retention(self, detector: str, min_score: float = 0.0) -> dict[float, float]:
-        """Share of the reference faces found again with a confidence above ``min_score``, in [0, 1], for each gamma.
-
-        NaN where there is no reference face.
-        """
-        shares = {}
-        for gamma, pictures in self.found[detector].items():
-            kept = sum(count_found(self.reference[name], faces.above(min_score)) for name, faces in pictures.items())
-            shares[gamma] = kept / self.total if self.total else float("nan")
-        return shares
-
     def rows(self) -> dict[str, dict[float, float]]:
-        """Retention by detector, then by detector with the stricter rule."""
+        """Share of the reference faces found again, in [0, 1], for each gamma.
+
+        By detector, then by detector with the stricter rule; NaN where there is no reference face.
+        """
+        scores = {
+            name: {gamma: RetentionScores(self.reference, pictures).values() for gamma, pictures in of_detector.items()}
+            for name, of_detector in self.found.items()
+        }
         strict = f", score > {REFERENCE_SCORE}"
-        loose_rows = {name: self.retention(name) for name in self.found}
-        return loose_rows | {name + strict: self.retention(name, REFERENCE_SCORE) for name in self.found}
+        return {name: _column(each, "found") for name, each in scores.items()} | {
+            name + strict: _column(each, "found sure") for name, each in scores.items()
+        }
 
 
 def sweep(
@@ -85,9 +77,5 @@ def sweep(
     return Sweep(reference, found)
 
 
-def count_found(reference: Faces, found: Faces) -> int:
-    """Number of reference faces that a found face overlaps with IoU above 0.5."""
-    if not len(reference) or not len(found):
-        return 0
-    overlap = box_iou(torch.from_numpy(reference.boxes), torch.from_numpy(found.boxes))
-    return int((overlap.amax(dim=1) > MIN_IOU).sum())
+def _column(scores: Mapping[float, Mapping[str, float]], name: str) -> dict[float, float]:
+    return {gamma: each[name] for gamma, each in scores.items()}

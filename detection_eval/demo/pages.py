@@ -10,12 +10,13 @@ import numpy as np
 from llie_preproc import enhance
 from llie_preproc.enhancers import Enhancer
 from llie_preproc.faces import Faces
+from llie_preproc.gamma_shift import shift_gamma
 from llie_preproc.pictures import read_picture
 
+from ..faces.retention import MIN_IOU, REFERENCE_SCORE
 from ..report import COLOURS, Html, Overlay, Panel, bar_plot, gallery, line_plot, paragraph, section, table
 from .detector import RAW, RETRAINED, ZERO_SHOT, Comparison
-from .exposure import shift_gamma
-from .gamma_sweep import MIN_IOU, REFERENCE_SCORE, Sweep
+from .gamma_sweep import Sweep
 from .light import OVER, UNDER, Relit
 
 ENHANCED = "enhanced"

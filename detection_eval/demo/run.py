@@ -28,10 +28,11 @@ from llie_preproc.pictures import Picture, write_picture
 for _module in ("mmdet", "pycocotools", "torchmetrics", "facenet_pytorch", "skimage", "matplotlib"):
     require(_module, "llie demo")
 
+from ..faces.retention import REFERENCE_SCORE  # noqa: E402
 from ..report import Html, write_report  # noqa: E402
 from . import light, night_scenes, photographs  # noqa: E402
 from .detector import RAW, Budget, compare_protocols, detector_config  # noqa: E402
-from .gamma_sweep import REFERENCE_SCORE, Sweep, sweep  # noqa: E402
+from .gamma_sweep import Sweep, sweep  # noqa: E402
 from .pages import ENHANCED, detector_section, faces_section, gallery_section, light_section, summary_section  # noqa: E402
 
 _VERSIONS = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy", "skimage", "matplotlib")

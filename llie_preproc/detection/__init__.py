@@ -8,6 +8,7 @@ from .. import mmcv_ops  # noqa: E402
 from .config import add_enhancer  # noqa: E402
 from .data_preprocessor import EnhancedDetDataPreprocessor  # noqa: E402
 from .detector import EnhancedDetector  # noqa: E402
+from .gamma_shift import GammaShift  # noqa: E402
 from .hooks import EnhancedVisualizationHook  # noqa: E402
 from .transforms import Enhance, RestoreScaleFactor  # noqa: E402
 
@@ -18,6 +19,7 @@ __all__ = [
     "EnhancedDetDataPreprocessor",
     "EnhancedDetector",
     "EnhancedVisualizationHook",
+    "GammaShift",
     "RestoreScaleFactor",
     "add_enhancer",
 ]

@@ -1,19 +1,32 @@
-"""Face detectors behind one protocol, and the enhancer in front of them."""
+"""Face detectors behind one protocol, the enhancer in front of them, and the vote over several views."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .protocol import EnhancedFaceDetector, FaceDetector, Faces
+from .test_time import VotedFaceDetector, box_voting, fddb_passes, wider_passes
 
 if TYPE_CHECKING:
+    from .mmdetection import MMDetFaceDetector
     from .mtcnn import MTCNN
 
-__all__ = ["MTCNN", "EnhancedFaceDetector", "FaceDetector", "Faces"]
+__all__ = [
+    "MTCNN",
+    "EnhancedFaceDetector",
+    "FaceDetector",
+    "Faces",
+    "MMDetFaceDetector",
+    "VotedFaceDetector",
+    "box_voting",
+    "fddb_passes",
+    "wider_passes",
+]
+
+_MODULES = {"MTCNN": ".mtcnn", "MMDetFaceDetector": ".mmdetection"}
 
 
 def __getattr__(name: str) -> Any:
     """Import a detector when it is first asked for: each needs an extra."""
-    if name == "MTCNN":
-        from .mtcnn import MTCNN
-
-        return MTCNN
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Faces under a gamma sweep: raw pictures against enhanced ones, on annotated sets and on a folder without labels."""

@@ -1,0 +1,214 @@
+"""Detecting faces once for each enhancer and gamma, and keeping what was found on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from tqdm import tqdm
+
+from llie_preproc.checkpoints import DAMAGE, atomic_write
+from llie_preproc.faces import FaceDetector, Faces
+from llie_preproc.gamma_shift import shift_gamma
+from llie_preproc.pictures import convert_depth, read_picture
+
+# Pixels that go to the detector together at most, and seconds of work that an interruption may cost.
+_MAX_PIXELS = 1 << 23
+_SAVE_EVERY = 60.0
+
+
+@dataclass
+class Kept:
+    """The detections of one enhancer at one gamma, in a file.
+
+    Args:
+        path: An ``.npz``: ``made_with`` (JSON), ``names``, ``digests`` (SHA-256 of the picture files), ``counts``,
+            ``boxes`` ``(N, 4)`` x1 y1 x2 y2 and ``scores`` ``(N,)`` float32, all pictures one after the other.
+        made_with: All that the detections depend on but the pictures.
+
+    Raises:
+        ValueError: The file was made with something else, or is damaged.
+    """
+
+    path: Path
+    made_with: Mapping[str, Any]
+    faces: dict[str, Faces] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.path.is_file():
+            self._read()
+
+    def lacking(self, digests: Mapping[str, str]) -> list[str]:
+        """The pictures that are not here, or have changed since."""
+        return [name for name, digest in digests.items() if self.digests.get(name) != digest]
+
+    def save(self) -> None:
+        """Write the file, atomically."""
+        names = list(self.faces)
+        with atomic_write(self.path) as file:
+            np.savez_compressed(
+                file,
+                made_with=np.array(json.dumps(self.made_with, sort_keys=True)),
+                names=np.array(names, dtype=np.str_),
+                digests=np.array([self.digests[name] for name in names], dtype=np.str_),
+                counts=np.array([len(self.faces[name]) for name in names], dtype=np.int64),
+                boxes=np.concatenate([np.zeros((0, 4), np.float32), *(self.faces[name].boxes for name in names)]),
+                scores=np.concatenate([np.zeros(0, np.float32), *(self.faces[name].scores for name in names)]),
+            )
+
+    def _read(self) -> None:
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                content = {key: file[key] for key in ("made_with", "names", "digests", "counts", "boxes", "scores")}
+            made_with = json.loads(str(content["made_with"]))
+        except (BadZipFile, OSError, *DAMAGE) as error:
+            raise ValueError(f"{self.path} is damaged ({error}): remove it, and it is made anew") from error
+        if made_with != json.loads(json.dumps(self.made_with)):
+            raise ValueError(f"{self.path} was made with another {_difference(made_with, self.made_with)}: "
+                             "choose another --out, or remove it")  # fmt: skip
+        ends = np.cumsum(content["counts"])[:-1]
+        parts = zip(np.split(content["boxes"], ends), np.split(content["scores"], ends), strict=True)
+        names = content["names"].tolist()
+        self.digests = dict(zip(names, content["digests"].tolist(), strict=True))
+        # An array of no pictures is split into one part.
+        self.faces = {name: Faces(*part) for name, part in zip(names, parts, strict=False)}
+
+
+def digests_of(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str]]:
+    """SHA-256 of files by name, and the reasons of those that cannot be read."""
+    found, failed = {}, {}
+    for name, path in tqdm(files.items(), desc="pictures", unit="file", delay=2):
+        try:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            failed[name] = f"{path}: {error.strerror}"
+    return found, failed
+
+
+def detect(
+    kept: Kept,
+    files: Mapping[str, Path],
+    digests: Mapping[str, str],
+    detector: FaceDetector,
+    gamma: float,
+    convention: str,
+    batch_size: int,
+    title: str,
+) -> dict[str, str]:
+    """Find the faces of what ``kept`` lacks, and save them, now and then too.
+
+    Args:
+        kept: Takes them.
+        files: Pictures by name.
+        digests: Of the files; those of other names are not looked at.
+        detector: Sees each picture shifted, as 8-bit RGB.
+        gamma, convention: As for :func:`llie_preproc.gamma_shift.shift_gamma`.
+        batch_size: Pictures that go to the detector together.
+        title: Of the progress bar.
+
+    Returns:
+        By name, why a picture failed.
+    """
+    lacking = kept.lacking(digests)
+    failed: dict[str, str] = {}
+    if not lacking:
+        return failed
+    saved = time.monotonic()
+    bar = tqdm(total=len(digests), initial=len(digests) - len(lacking), desc=title, unit="picture")
+    try:
+        for batch in _batches(lacking, files, gamma, convention, batch_size, failed):
+            for name, faces in _detect_batch(batch, files, detector, failed):
+                kept.faces[name], kept.digests[name] = faces, digests[name]
+            bar.update(len(batch))
+            if time.monotonic() - saved > _SAVE_EVERY:
+                kept.save()
+                saved = time.monotonic()
+    finally:
+        bar.close()
+        if kept.faces:
+            kept.save()
+    return failed
+
+
+def _batches(
+    names: Sequence[str],
+    files: Mapping[str, Path],
+    gamma: float,
+    convention: str,
+    batch_size: int,
+    failed: dict[str, str],
+) -> Iterator[dict[str, np.ndarray]]:
+    """The shifted pictures, as many at once as ``batch_size`` and memory allow."""
+    batch: dict[str, np.ndarray] = {}
+    pixels = 0
+    for name in names:
+        try:
+            image = shifted_picture(files[name], gamma, convention)
+        except (OSError, ValueError) as error:
+            failed[name] = _reason(files[name], error)
+            continue
+        size = image.shape[0] * image.shape[1]
+        if batch and (len(batch) == batch_size or pixels + size > _MAX_PIXELS):
+            yield batch
+            batch, pixels = {}, 0
+        batch[name] = image
+        pixels += size
+    if batch:
+        yield batch
+
+
+def shifted_picture(path: Path, gamma: float, convention: str) -> np.ndarray:
+    """A picture file as 8-bit RGB ``(H, W, 3)``, its levels shifted.
+
+    Raises:
+        OSError, ImageError: It cannot be read.
+    """
+    return shift_gamma(convert_depth(read_picture(path).pixels, np.uint8), gamma, convention)
+
+
+def _detect_batch(
+    batch: Mapping[str, np.ndarray], files: Mapping[str, Path], detector: FaceDetector, failed: dict[str, str]
+) -> list[tuple[str, Faces]]:
+    """The faces of a batch; where that fails, of each picture alone, so that one does not take the others with it."""
+    try:
+        return list(zip(batch, detector.detect(list(batch.values())), strict=True))
+    # What networks raise on pictures that are too large, or too small, for them or the memory.
+    except (ValueError, RuntimeError) as error:
+        if len(batch) > 1:
+            return [pair for n, image in batch.items() for pair in _detect_batch({n: image}, files, detector, failed)]
+        (name,) = batch
+        failed[name] = _reason(files[name], error)
+        return []
+
+
+def _reason(path: Path, error: Exception) -> str:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{path}: {first.removeprefix(f'{path}: ')}"
+
+
+def _difference(old: Any, new: Mapping[str, Any]) -> str:
+    if not isinstance(old, Mapping):
+        return "program"
+    wanted = json.loads(json.dumps(new))
+    differing = [key for key in dict.fromkeys([*wanted, *old]) if wanted.get(key) != old.get(key)]
+    return ", ".join(f"{key} ({old.get(key)!r}, now {wanted.get(key)!r})" for key in differing)
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """The digest of a file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no file {path}")
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,0 +1,94 @@
+"""The face detector that a command line names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from llie_preproc.errors import require
+from llie_preproc.faces import EnhancedFaceDetector, FaceDetector
+
+from ..compare.networks import network_config
+from ..configs import read_config_file
+from .detections import file_sha256
+
+MTCNN_NAME = "mtcnn"
+PASSES = ("base", "fddb", "wider")
+
+
+@dataclass(frozen=True)
+class DetectorChoice:
+    """What the command line says of the detector.
+
+    Attributes:
+        name: ``'mtcnn'``, or a config of MMDetection.
+        checkpoint: Of a config, and only of one.
+        passes: One of :data:`PASSES`: the picture as it is, or the views of a test protocol with their vote.
+        score_thr: Detections with less confidence are dropped; of a config. MTCNN has its own thresholds.
+        device: Where it runs.
+    """
+
+    name: str
+    checkpoint: str | None = None
+    passes: str = "base"
+    score_thr: float = 0.0
+    device: str = "cpu"
+
+    def made_with(self) -> dict[str, Any]:
+        """All that detections depend on.
+
+        Raises:
+            MissingExtraError: The package of MTCNN is not installed.
+            FileNotFoundError: No such config or checkpoint.
+            ValueError: A checkpoint with ``mtcnn``, or a config without.
+        """
+        if self.name == MTCNN_NAME:
+            require("facenet_pytorch", "--detector mtcnn")
+            if self.checkpoint:
+                raise ValueError("--checkpoint is of a CONFIG: mtcnn brings its weights")
+            return dict(detector=self.name, facenet_pytorch=version("facenet-pytorch"), passes=self.passes)
+        if not self.checkpoint:
+            raise ValueError(f"--detector {self.name} wants its --checkpoint: without it the weights are random")
+        return dict(
+            detector=self.name,
+            config=read_config_file(self.name).pretty_text,
+            checkpoint_sha256=file_sha256(Path(self.checkpoint).expanduser()),
+            score_thr=self.score_thr,
+            passes=self.passes,
+        )
+
+    def build(self) -> FaceDetector:
+        """The detector.
+
+        Raises:
+            MissingExtraError: Its package is not installed.
+            FileNotFoundError, ValueError, CheckpointError: As the detector has it.
+        """
+        if self.passes == "base":
+            return self._build_base()
+        from llie_preproc.faces.test_time import VotedFaceDetector
+
+        return VotedFaceDetector(self._build_base(), self.passes, score_thr=self.score_thr)
+
+    def _build_base(self) -> FaceDetector:
+        if self.name == MTCNN_NAME:
+            from llie_preproc.faces import MTCNN
+
+            return MTCNN(device=self.device)
+        from llie_preproc.faces.mmdetection import MMDetFaceDetector
+
+        return MMDetFaceDetector(self.name, self.checkpoint, self.device, score_thr=self.score_thr)
+
+
+def behind(detector: FaceDetector, spec: Mapping[str, Any] | None, device: str) -> FaceDetector:
+    """The detector behind an enhancer, which each picture passes once, before any views of it are made.
+
+    Args:
+        detector: The detector.
+        spec: Of :func:`detection_eval.compare.networks.enhancer_specs`; None: raw.
+        device: Where the enhancer runs.
+    """
+    return detector if spec is None else EnhancedFaceDetector(detector, network_config(spec), device=device)

@@ -1,0 +1,130 @@
+"""A sweep: enhancers times gammas, detected once, measured on the pictures that all of them got through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from llie_preproc.faces import FaceDetector, Faces
+from llie_preproc.gamma_shift import exponent
+
+from ..compare.results import NONE
+from .detections import Kept, detect, digests_of
+from .detectors import DetectorChoice, behind
+from .protocols import Evaluation, Folder, Protocol
+
+Cell = tuple[str, float]
+"""An enhancer's label, ``'none'`` for raw, and a gamma."""
+_REFERENCE: Cell = (NONE, 1.0)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be swept.
+
+    Attributes:
+        protocol: The data set with its measure.
+        detector: The detector.
+        enhancers: Labels in the order of the rows, ``'none'`` for raw.
+        specs: Of the others (:func:`detection_eval.compare.networks.enhancer_specs`).
+        gammas: Rising.
+        convention: As for :func:`llie_preproc.gamma_shift.shift_gamma`.
+        folder: Where everything goes.
+        batch_size: Pictures that go to the detector together.
+    """
+
+    protocol: Protocol
+    detector: DetectorChoice
+    enhancers: Sequence[str]
+    specs: Mapping[str, Mapping[str, Any]]
+    gammas: Sequence[float]
+    convention: str
+    folder: Path
+    batch_size: int = 8
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The rows."""
+        return [(enhancer, gamma) for enhancer in self.enhancers for gamma in self.gammas]
+
+    def kept(self, cell: Cell) -> Kept:
+        """What is on disk of a cell.
+
+        Raises:
+            ValueError: It was made with something else, or is damaged.
+        """
+        enhancer, gamma = cell
+        spec = self.specs.get(enhancer)
+        made_with = dict(
+            self.detector.made_with(),
+            enhancer=None if spec is None else spec["fingerprint"],
+            exponent=exponent(gamma, self.convention),
+        )
+        return Kept(self.folder / "detections" / enhancer / f"gamma_{gamma:g}.npz", made_with)
+
+
+@dataclass
+class Sweep:
+    """What came out.
+
+    Attributes:
+        names: Pictures on which everything was measured.
+        found: Detections of these, by cell.
+        evaluations: Scores, by cell.
+        failed: A line for each picture that is left out.
+    """
+
+    names: list[str]
+    found: dict[Cell, dict[str, Faces]]
+    evaluations: dict[Cell, Evaluation] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+
+
+def sweep(request: Request) -> Sweep:
+    """Detect what is not on disk yet, and measure.
+
+    Raises:
+        ValueError: What is on disk was made with something else; or no picture could be read and worked through.
+        MissingExtraError, CheckpointError, FileNotFoundError: The detector cannot be built.
+    """
+    protocol = request.protocol
+    cells = list(dict.fromkeys([*([_REFERENCE] if isinstance(protocol, Folder) else []), *request.cells]))
+    kept = {cell: request.kept(cell) for cell in cells}
+    detector = request.detector.build()
+    digests, failed = digests_of(protocol.files)
+    for cell in cells:
+        # A picture that failed once is left out of all rows.
+        digests = {name: digest for name, digest in digests.items() if name not in failed}
+        failed |= _detect(request, cell, kept[cell], digests, detector)
+    names = [name for name in protocol.files if name not in failed]
+    if not names:
+        raise ValueError(f"not one of {len(protocol.files)} pictures could be worked through: {_first(failed)}")
+    found = {cell: {name: kept[cell].faces[name] for name in names} for cell in cells}
+    if isinstance(protocol, Folder):
+        protocol.refer_to(found[_REFERENCE])
+    result = Sweep(names, {cell: found[cell] for cell in request.cells})
+    result.failed = [*protocol.problems, *failed.values()]
+    for cell in tqdm(request.cells, desc="measuring", unit="row", delay=2):
+        result.evaluations[cell] = protocol.evaluate(names, found[cell])
+    return result
+
+
+def _detect(
+    request: Request, cell: Cell, kept: Kept, digests: Mapping[str, str], detector: FaceDetector
+) -> dict[str, str]:
+    if not kept.lacking(digests):
+        return {}
+    enhancer, gamma = cell
+    seeing = behind(detector, request.specs.get(enhancer), request.detector.device)
+    return detect(
+        kept, request.protocol.files, digests, seeing, gamma, request.convention, request.batch_size,
+        f"{enhancer}, g = {gamma:g}",
+    )  # fmt: skip
+
+
+def _first(failed: Mapping[str, str]) -> str:
+    return next(iter(failed.values()), "there is none")

@@ -1,0 +1,213 @@
+"""Average precision of the DARK FACE tool and of WIDER FACE's, which COCO's is not.
+
+Both tools count pixels: a box from x1 to x2 is ``x2 - x1 + 1`` wide. Scores are brought to [0, 1] by the least and the
+largest of the whole data set, and precision and recall are taken at 1,000 fixed scores, 0.999 down to 0. A detection
+belongs to the face that it overlaps most; where that is another detection's already, it is a false one, and no other
+face is tried. A picture without faces is passed over, with whatever was found in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from llie_preproc.faces import Faces
+
+MIN_IOU = 0.5
+"""An overlap of this much or more is a match."""
+
+THRESHOLDS = 1 - np.arange(1, 1001) / 1000
+"""``(1000,)`` normalised scores at which precision and recall are taken, falling."""
+
+# Overlaps that are held at once.
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FacePR:
+    """Precision and recall at the 1,000 scores, and their area.
+
+    Attributes:
+        ap: Area under the curve, in [0, 1]; nan where there is no face to find.
+        precision: ``(1000,)``, at :data:`THRESHOLDS`; nan where no detection counts.
+        recall: ``(1000,)``; nan where there is no face to find.
+        faces: Number of faces to find.
+        found: Number of them that are found at the least score.
+        proposals: Number of detections that count, at the least score.
+    """
+
+    ap: float
+    precision: np.ndarray = field(repr=False)
+    recall: np.ndarray = field(repr=False)
+    faces: int
+    found: int
+    proposals: int
+
+
+def darkface_ap(truth: Mapping[str, np.ndarray], found: Mapping[str, Faces]) -> FacePR:
+    """AP of the DARK FACE tool.
+
+    Args:
+        truth: Faces of every picture by its name, ``(n, 4)`` x1 y1 x2 y2 in pixels, both corners included.
+        found: Detections by the same names, corners likewise; a picture that is missing has none.
+
+    Raises:
+        ValueError: Detections of a picture that is not in ``truth``, boxes that are not ``(n, 4)``, or numbers that are
+            not finite; the message names the picture.
+    """
+    everything = {name: np.ones(len(boxes), dtype=bool) for name, boxes in truth.items()}
+    return _evaluate(truth, found, everything)
+
+
+def wider_ap(
+    truth: Mapping[str, np.ndarray], found: Mapping[str, Faces], kept: Mapping[str, np.ndarray] | None = None
+) -> FacePR:
+    """AP of WIDER FACE's tool, of one difficulty.
+
+    A detection whose best face is not of that difficulty counts neither for nor against.
+
+    Args:
+        truth: All faces of every picture by its name, ``(n, 4)`` left, top, width, height as the annotations have them;
+            the tool's right edge is ``left + width``, itself included.
+        found: Detections by the same names, x1 y1 x2 y2; a picture that is missing has none.
+        kept: By the same names the indices, from 0, of the faces of that difficulty
+            (:func:`detection_eval.datasets.wider_difficulty.read_difficulty`); None: all faces.
+
+    Raises:
+        ValueError: As :func:`darkface_ap`; also a picture that ``kept`` lacks, or an index that no face has.
+    """
+    corners = {}
+    for name, boxes in truth.items():
+        xywh = _boxes(boxes, name)
+        corners[name] = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+    return _evaluate(corners, found, _masks(corners, kept))
+
+
+def area_under(precision: np.ndarray, recall: np.ndarray) -> float:
+    """PASCAL VOC's area under all points of a curve: precision becomes the largest at this recall or a higher one.
+
+    Args:
+        precision: ``(k,)``; nan where undefined, which is passed over.
+        recall: ``(k,)``, never falling.
+
+    Returns:
+        The area, in [0, 1]; nan where a recall is.
+    """
+    if np.isnan(recall).any():
+        return float("nan")
+    steps = np.concatenate([[0.0], recall, [1.0]])
+    envelope = np.fmax.accumulate(np.concatenate([[0.0], precision, [0.0]])[::-1])[::-1]
+    return float((np.diff(steps) * envelope[1:]).sum())
+
+
+def _evaluate(truth: Mapping[str, np.ndarray], found: Mapping[str, Faces], wanted: Mapping[str, np.ndarray]) -> FacePR:
+    if strangers := sorted(set(found) - set(truth)):
+        raise ValueError(f"detections of {strangers[0]}, which is not among the {len(truth)} annotated pictures")
+    scores = _normalised({name: _scores(faces, name) for name, faces in found.items()})
+    proposals, hits = [np.zeros(0)], [np.zeros(0)]
+    for name, boxes in truth.items():
+        if name not in found or not len(boxes) or not len(found[name]):
+            continue
+        of_detections, of_faces = _matched(
+            _boxes(boxes, name), wanted[name], _boxes(found[name].boxes, name), scores[name]
+        )
+        proposals.append(of_detections)
+        hits.append(of_faces)
+    return _curve(np.concatenate(proposals), np.concatenate(hits), sum(int(mask.sum()) for mask in wanted.values()))
+
+
+def _matched(
+    faces: np.ndarray, wanted: np.ndarray, boxes: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the detections that count, and of the faces to find that are found: each the best of its detections."""
+    best, overlap = _best_faces(faces, boxes)
+    matches = overlap >= MIN_IOU
+    counts = ~(matches & ~wanted[best])
+    of_faces = np.full(len(faces), -1.0)
+    np.maximum.at(of_faces, best[matches], scores[matches])
+    return scores[counts], of_faces[wanted & (of_faces >= 0)]
+
+
+def _best_faces(faces: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(m,)`` for each of ``m`` boxes: the face that it overlaps most (of equal ones the first), and the IoU."""
+    best, overlap = [], []
+    for part in np.array_split(boxes, max(1, -(-len(boxes) * len(faces) // _CHUNK))):
+        iou = _inclusive_iou(part, faces)
+        best.append(iou.argmax(axis=1))
+        overlap.append(iou.max(axis=1))
+    return np.concatenate(best), np.concatenate(overlap)
+
+
+def _inclusive_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``(m, n)`` IoU of ``(m, 4)`` and ``(n, 4)`` x1 y1 x2 y2 whose corners are pixels of the box."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2]) + 1
+    inter = sides.clip(0).prod(axis=2)
+    area_a, area_b = ((box[:, 2:] - box[:, :2] + 1).prod(axis=1) for box in (a, b))
+    union = area_a[:, None] + area_b[None, :] - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
+
+
+def _curve(proposals: np.ndarray, hits: np.ndarray, faces: int) -> FacePR:
+    counted, found = _at_least(proposals), _at_least(hits)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall = found / counted, found / np.float64(faces)
+    return FacePR(area_under(precision, recall), precision, recall, faces, int(found[-1]), int(counted[-1]))
+
+
+def _at_least(scores: np.ndarray) -> np.ndarray:
+    """``(1000,)`` how many scores reach each threshold."""
+    return len(scores) - np.searchsorted(np.sort(scores), THRESHOLDS, side="left")
+
+
+def _normalised(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    everything = np.concatenate([np.zeros(0), *scores.values()])
+    if not everything.size:
+        return dict(scores)
+    low, high = everything.min(), everything.max()
+    if low == high:
+        return {name: np.ones(len(each)) for name, each in scores.items()}
+    return {name: (each - low) / (high - low) for name, each in scores.items()}
+
+
+def _masks(truth: Mapping[str, np.ndarray], kept: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
+    return {name: _mask(name, len(boxes), kept) for name, boxes in truth.items()}
+
+
+def _mask(name: str, count: int, kept: Mapping[str, np.ndarray] | None) -> np.ndarray:
+    if kept is None:
+        return np.ones(count, dtype=bool)
+    if name not in kept:
+        raise ValueError(f"{name}: the list of kept faces has no such picture")
+    indices = np.asarray(kept[name], dtype=np.int64)
+    if indices.size and (indices.min() < 0 or indices.max() >= count):
+        raise ValueError(f"{name}: kept faces are {_span(indices)}, but it has {count}, counted from 0")
+    mask = np.zeros(count, dtype=bool)
+    mask[indices] = True
+    return mask
+
+
+def _span(indices: np.ndarray) -> str:
+    return f"{indices.min()} to {indices.max()}"
+
+
+def _boxes(boxes: np.ndarray, name: str) -> np.ndarray:
+    array = np.asarray(boxes, dtype=np.float64)
+    if array.size == 0:
+        return array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"{name}: boxes must be (n, 4), got {array.shape}")
+    _require_finite(array, name, "boxes")
+    return array
+
+
+def _scores(faces: Faces, name: str) -> np.ndarray:
+    scores = faces.scores.astype(np.float64)
+    _require_finite(scores, name, "scores")
+    return scores
+
+
+def _require_finite(values: np.ndarray, name: str, what: str) -> None:
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name}: {what} must be finite, got {values[~np.isfinite(values)][0]}")

@@ -1,0 +1,215 @@
+"""Any MMDetection detector that knows a class of faces, as a face detector."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import mmcv_ops
+from ..errors import CheckpointError, require
+from .protocol import Faces, check_images
+
+require("mmdet", "llie_preproc.faces.MMDetFaceDetector")
+
+from mmcv.transforms import Compose  # noqa: E402
+from mmdet.registry import DATASETS, MODELS  # noqa: E402
+from mmdet.structures import DetDataSample  # noqa: E402
+from mmdet.utils import get_test_pipeline_cfg, register_all_modules  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from mmengine.config.utils import ConfigParsingError  # noqa: E402
+from mmengine.model.utils import revert_sync_batchnorm  # noqa: E402
+from mmengine.registry import DefaultScope  # noqa: E402
+
+from ..runs import read_checkpoint  # noqa: E402
+
+# Least share of the detector's tensors that a checkpoint must bring.
+_MIN_MATCHED = 0.9
+_UNREADABLE = (OSError, ConfigParsingError)
+_COUNTER = "num_batches_tracked"
+
+
+class MMDetFaceDetector:
+    """A detector of MMDetection 3.x, by the test pipeline and the test settings of its config.
+
+    An enhanced config (:func:`llie_preproc.detection.add_enhancer`) works as any other, super-resolution included.
+
+    Args:
+        config: A config file, one of a package (``mmdet::...``), or a config; it is not changed.
+        checkpoint: A file as MMEngine writes it, or a state dict; read without running code of the file. None: the
+            weights are as the config builds them.
+        device: Where to run.
+        classes: Names of the classes that are faces.
+        score_thr: Least confidence; the config's own threshold (``test_cfg.score_thr``) acts before it.
+        cfg_options: Keys and values over the config's.
+        batch_size: Images that run together, if they are of one size after the pipeline; others are never padded to
+            one size, so that what is found in an image does not depend on others.
+
+    Raises:
+        FileNotFoundError: No such config or checkpoint.
+        TypeError: A config of another kind.
+        ValueError: A config that does not read, or none of a detector; a class that the detector does not have; an
+            option out of its range.
+        CheckpointError: The checkpoint is damaged or unsafe, or does not fit.
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike[str] | Config,
+        checkpoint: str | os.PathLike[str] | None = None,
+        device: str | torch.device = "cpu",
+        classes: Sequence[str] = ("face",),
+        score_thr: float = 0.0,
+        cfg_options: Mapping[str, Any] | None = None,
+        batch_size: int = 4,
+    ) -> None:
+        if not 0 <= score_thr <= 1 or batch_size < 1:
+            raise ValueError(f"score_thr must be in [0, 1] and batch_size positive, got {score_thr} and {batch_size}")
+        if isinstance(classes, str):
+            classes = (classes,)
+        self.score_thr, self.batch_size = score_thr, batch_size
+        cfg = _read(config, cfg_options)
+        # Types of MMDetection's that were imported before the operators' stand-in are made whole.
+        mmcv_ops.repair_mmdet()
+        register_all_modules(init_default_scope=False)
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope") or "mmdet"):
+            self._pipeline = Compose(_for_arrays(cfg))
+            model = revert_sync_batchnorm(MODELS.build(cfg.model))
+            names = _load(model, checkpoint) or _configured_classes(cfg)
+        self._labels = _labels(names, classes)
+        self.model = model.to(device).eval()
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Faces]:
+        """Find the faces of images ``(H, W, 3)`` RGB uint8, of any sizes.
+
+        Raises:
+            TypeError: Not an array, or not uint8.
+            ValueError: Another shape.
+        """
+        check_images(images)
+        results = [Faces.none() for _ in images]
+        waiting: dict[tuple[int, ...], list[tuple[int, dict]]] = {}
+        for index, image in enumerate(images):
+            packed = self._pack(image, index)
+            batch = waiting.setdefault(tuple(packed["inputs"].shape), [])
+            batch.append((index, packed))
+            if len(batch) == self.batch_size:
+                self._run(batch, results)
+                batch.clear()
+        for batch in waiting.values():
+            self._run(batch, results)
+        return results
+
+    def _pack(self, image: np.ndarray, index: int) -> dict:
+        # MMDetection loads pictures as BGR. Heads divide by the scale factor, which a pipeline without resize lacks.
+        bgr = np.ascontiguousarray(image[..., ::-1])
+        return self._pipeline(dict(img=bgr, img_id=index, scale_factor=(1.0, 1.0)))
+
+    @torch.no_grad()
+    def _run(self, batch: list[tuple[int, dict]], results: list[Faces]) -> None:
+        if not batch:
+            return
+        data = {key: [packed[key] for _, packed in batch] for key in ("inputs", "data_samples")}
+        for (index, _), sample in zip(batch, self.model.test_step(data), strict=True):
+            results[index] = self._faces(sample)
+
+    def _faces(self, sample: DetDataSample) -> Faces:
+        found = sample.pred_instances.cpu()
+        boxes = torch.as_tensor(getattr(found.bboxes, "tensor", found.bboxes))
+        kept = torch.isin(found.labels, self._labels) & (found.scores >= self.score_thr)
+        return Faces(boxes[kept].float().numpy(), found.scores[kept].float().numpy())
+
+
+def _read(config: str | os.PathLike[str] | Config, options: Mapping[str, Any] | None) -> Config:
+    """The config, a copy of it."""
+    if isinstance(config, Config):
+        cfg = copy.deepcopy(config)
+    elif not isinstance(config, str | os.PathLike):
+        raise TypeError(f"config must be a config file or an MMEngine Config, got {type(config).__name__}")
+    else:
+        cfg = _read_file(os.fspath(config))
+    if options:
+        cfg.merge_from_dict(dict(options))
+    if not isinstance(cfg.get("model"), Mapping) or "test_dataloader" not in cfg:
+        raise ValueError(f"{_name(cfg)} is no detector's config: it needs 'model' and 'test_dataloader'")
+    return cfg
+
+
+def _read_file(name: str) -> Config:
+    packaged = "::" in name
+    if not packaged and not Path(name).is_file():
+        raise FileNotFoundError(f"no config file {name}")
+    try:
+        return Config.fromstring(f"_base_ = {name!r}", ".py") if packaged else Config.fromfile(name)
+    # What Python files raise, and MMEngine for files of other kinds and packages that it does not know.
+    except (SyntaxError, NameError, TypeError, ValueError, AttributeError, AssertionError, *_UNREADABLE) as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _name(cfg: Config) -> str:
+    return cfg.filename or "the config"
+
+
+def _for_arrays(cfg: Config) -> list[dict]:
+    """The test pipeline, which is given an array instead of a file, and no annotations."""
+    steps = [step for step in get_test_pipeline_cfg(cfg) if "Annotations" not in _kind(step)]
+    loaders = [index for index, step in enumerate(steps) if _kind(step) == "LoadImageFromFile"]
+    if len(loaders) != 1:
+        kinds = [_kind(step) for step in steps]
+        raise ValueError(f"{_name(cfg)}: the test pipeline must have one LoadImageFromFile, got {kinds}")
+    loader = {key: value for key, value in steps[loaders[0]].items() if key == "to_float32"}
+    steps[loaders[0]] = dict(loader, type="mmdet.LoadImageFromNDArray")
+    return steps
+
+
+def _kind(step: Mapping[str, Any]) -> str:
+    kind = step["type"]
+    return (kind if isinstance(kind, str) else kind.__name__).split(".")[-1]
+
+
+def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str] | None) -> Sequence[str] | None:
+    """Load the checkpoint; returns the names of the classes where it has them."""
+    if checkpoint is None:
+        return None
+    content = read_checkpoint(Path(checkpoint))
+    state = dict(content.get("state_dict", content))
+    try:
+        keys = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from error
+    # What DSFD's release was saved with did not count batches yet.
+    missing = [key for key in keys.missing_keys if not key.endswith(_COUNTER)]
+    total = sum(not key.endswith(_COUNTER) for key in model.state_dict())
+    if missing:
+        report = (
+            f"{checkpoint}: {total - len(missing)} of {total} tensors matched; missing: {', '.join(missing[:3])} ..."
+        )
+        if total - len(missing) < _MIN_MATCHED * total:
+            raise CheckpointError(report)
+        warnings.warn(report, stacklevel=3)
+    meta = content.get("meta") or {}
+    named = {key.lower(): value for key, value in (meta.get("dataset_meta") or {}).items()}
+    return named.get("classes") or meta.get("CLASSES")
+
+
+def _configured_classes(cfg: Config) -> Sequence[str]:
+    dataset = cfg.test_dataloader.dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    own = getattr(DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type, "METAINFO", {})
+    return (dataset.get("metainfo") or {}).get("classes") or own.get("classes") or ()
+
+
+def _labels(names: Sequence[str], classes: Sequence[str]) -> torch.Tensor:
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if missing := [name for name in classes if name not in names]:
+        raise ValueError(f"the detector has no class {', '.join(missing)}; it has: {', '.join(names) or 'no names'}")
+    if not classes:
+        raise ValueError(f"classes names none; the detector has: {', '.join(names)}")
+    return torch.tensor([names.index(name) for name in classes])

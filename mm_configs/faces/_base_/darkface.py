@@ -1,0 +1,18 @@
+"""DARK FACE to test on: every picture of a folder with its annotations, one class, COCO-style AP.
+
+The environment variable ``DARKFACE_ROOT`` names the folder (``data/DarkFace``), which holds ``image``, ``label`` and
+what this writes::
+
+    python -m detection_eval convert darkface image label --out annotations/darkface.json
+
+The benchmark's own AP comes from ``python -m detection_eval faces``.
+"""
+
+darkface_root = "{{$DARKFACE_ROOT:data/DarkFace}}/"
+
+darkface_set = dict(
+    data_root=darkface_root,
+    ann_file="annotations/darkface.json",
+    data_prefix=dict(img="image/"),
+)
+darkface_evaluator = dict(ann_file=darkface_root + "annotations/darkface.json")

@@ -1,0 +1,72 @@
+"""WIDER FACE: 12,880 pictures to train on, 3,226 to validate on, one class, COCO-style AP.
+
+The environment variable ``WIDER_FACE_ROOT`` names the folder (``data/WIDER_FACE``), which holds ``WIDER_train``,
+``WIDER_val``, ``wider_face_split`` and what these write, for each PART of train and val::
+
+    python -m detection_eval convert wider-face WIDER_PART/images wider_face_split/wider_face_PART_bbx_gt.txt \\
+        --out annotations/wider_PART.json
+
+The benchmark's own easy, medium and hard AP come from ``python -m detection_eval faces``. Faces below two pixels a side
+are left out of training, as in DSFD's release; what the annotations mark as invalid is ignored (ours). The pieces of
+the pipelines leave a place for an enhancer between loading and the rest.
+"""
+
+custom_imports = dict(imports=["llie_preproc"], allow_failed_imports=False)
+
+wider_root = "{{$WIDER_FACE_ROOT:data/WIDER_FACE}}/"
+classes_of_set = ("face",)
+
+load_image = [dict(type="LoadImageFromFile")]
+load = [*load_image, dict(type="LoadAnnotations", with_bbox=True)]
+# The release distorts before it crops. The distortion works pixel by pixel, so the result is the same.
+train_transforms = [
+    # Whole pixels: more than one is two at least.
+    dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1)),
+    dict(type="llie_preproc.DataAnchorSampling", size=640),
+    dict(type="PhotoMetricDistortion"),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="Resize", scale=(640, 640), keep_ratio=False),
+    dict(type="llie_preproc.RestoreScaleFactor"),
+    dict(type="PackDetInputs"),
+]
+# At its own size; heads ask for the scale factor that a resize leaves.
+test_transforms = [
+    dict(type="Resize", scale_factor=1.0, keep_ratio=True),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="llie_preproc.RestoreScaleFactor"),
+    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
+]
+
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=dict(
+        type="CocoDataset",
+        data_root=wider_root,
+        metainfo=dict(classes=classes_of_set),
+        ann_file="annotations/wider_train.json",
+        data_prefix=dict(img="WIDER_train/images/"),
+        filter_cfg=dict(filter_empty_gt=True),
+        pipeline=load + train_transforms,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="CocoDataset",
+        data_root=wider_root,
+        metainfo=dict(classes=classes_of_set),
+        ann_file="annotations/wider_val.json",
+        data_prefix=dict(img="WIDER_val/images/"),
+        test_mode=True,
+        pipeline=load_image + test_transforms,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="CocoMetric", ann_file=wider_root + "annotations/wider_val.json", metric="bbox")
+test_evaluator = val_evaluator

@@ -1,0 +1,7 @@
+"""DSFD (the paper's form) on ResNet-152, trained on WIDER FACE; as the one on ResNet-50 otherwise."""
+
+_base_ = "dsfd_r50_wider-face.py"
+
+model = dict(
+    backbone=dict(depth=152, init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet152")),
+)
