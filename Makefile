@@ -7,13 +7,21 @@ SHARED ?= ../shared/data
 # Threads that spin while they wait make two busy processes on two cores about ten times slower, not twice.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-real test lint bench gpu-check gpu-train train-lol40 train-psenet mamba-ssm mmcv-ops clean
+.PHONY: demo demo-real faces-retention test lint bench gpu-check gpu-train train-lol40 train-psenet mamba-ssm mmcv-ops clean
 
 demo: $(STAMP)
 	$(BIN)/llie demo --out demo_output
 
 demo-real: $(STAMP)
 	$(BIN)/llie demo --out demo_output/real --real $(SHARED)
+
+# Faces that MTCNN finds again in gamma-shifted crowds, raw and behind enhancers: the table of docs/faces.md.
+faces-retention: $(STAMP)
+	$(BIN)/python -m detection_eval faces --dataset folder --images $(SHARED)/faces/unlabelled \
+	  --gammas 0.1 0.2 0.4 0.6 1 1.5 2.5 5 8 10 \
+	  --enhancers none gammacorrection clahe zerodce psenet official=psenet adaptivegamma \
+	  --weights zerodce=$(SHARED)/reference_weights/zero_dce_official.safetensors \
+	  official=$(SHARED)/reference_weights/psenet_sice_official.safetensors --out work_dirs/faces_retention
 
 # A process for each of a few cores, with one thread each: twice as fast as one process with two threads.
 test: $(STAMP)
@@ -30,6 +38,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.large_images
 	$(BIN)/python -m benchmarks.convert_annotations
 	$(BIN)/python -m benchmarks.detection_scores
+	$(BIN)/python -m benchmarks.dsfd_forward
 
 # On a machine with a CUDA device: the tests that need one, the scan's (which take it), then the benchmarks on it.
 gpu-check: $(STAMP)
@@ -38,6 +47,7 @@ gpu-check: $(STAMP)
 	$(BIN)/python -m benchmarks.psenet_inference --device cuda
 	$(BIN)/python -m benchmarks.selective_scan --device cuda --length 65536
 	$(BIN)/python -m benchmarks.large_images --device cuda
+	$(BIN)/python -m benchmarks.dsfd_forward --device cuda
 
 # mamba-ssm's CUDA kernel for the torch of this environment, from source; wants nvcc. 'llie list --backends' says
 # whether it loads.

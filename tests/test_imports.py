@@ -52,6 +52,8 @@ def test_the_core_works_without_any_extra():
     [
         ("import llie_preproc.detection", 'pip install "llie-preproc[mm]"'),
         ("from llie_preproc.registry import MODELS; MODELS.get('EnhancedDetector')", 'pip install "llie-preproc[mm]"'),
+        ("import llie_preproc.faces.dsfd", 'pip install "llie-preproc[mm]"'),
+        ("from llie_preproc.faces import MMDetFaceDetector", 'pip install "llie-preproc[mm]"'),
         ("from llie_preproc.faces import MTCNN; MTCNN()", 'pip install "llie-preproc[face]"'),
     ],
 )
