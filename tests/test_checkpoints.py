@@ -212,3 +212,18 @@ def test_atomic_path_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         broken()
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
     assert (tmp_path / "a.mp4").read_bytes() == b"new"
+
+
+def test_subnormal_weights_become_zero_and_others_stay(tmp_path: Path) -> None:
+    network = PSENet()
+    state = {k: v.clone() for k, v in network.state_dict().items()}
+    tiny = torch.finfo(torch.float32).tiny
+    special = torch.tensor([tiny / 2, -tiny / 64, tiny, -tiny, 0.25])
+    state["last.project.weight"].view(-1)[:5] = special
+    save_state_dict(state, tmp_path / "weights.safetensors")
+    load_checkpoint(network, tmp_path / "weights.safetensors")
+    loaded = network.state_dict()
+    expected = torch.tensor([0, 0, tiny, -tiny, 0.25])
+    assert torch.equal(loaded["last.project.weight"].view(-1)[:5], expected)
+    assert all(torch.equal(loaded[k], v) for k, v in state.items() if k != "last.project.weight")
+    assert torch.equal(loaded["last.project.weight"].view(-1)[5:], state["last.project.weight"].view(-1)[5:])
