@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace) -> int:
     _print_roc(roc, args.fp)
     rocs = {}
     if args.ten_fold:
-        folds = sorted(set(args.folds or FOLDS))
+        folds = sorted(set(args.folds or truth.folds.values()))
         rocs = dict(zip(folds, ten_fold(truth, found, sizes, folds), strict=True))
         _print_folds(rocs, args.fp)
     if roc.caution:

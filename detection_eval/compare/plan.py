@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size, is_main_process
 
 from llie_preproc import __version__
+from llie_preproc.checkpoints import file_sha256
 
 from ..metrics.detections import read_truth
 from .networks import why_not_joint
@@ -93,7 +94,7 @@ def begin(request: Request) -> Comparison:
         config=request.config,
         config_sha256=_digest(plain.pretty_text),
         truth_sha256=_digest(json.dumps(truth, sort_keys=True)),
-        detector_sha256=_file_digest(request.detector) if request.detector else None,
+        detector_sha256=file_sha256(request.detector) if request.detector else None,
         train_sha256=_train_digests(plain) if request.detector is None else None,
         image_root=str(image_root),
         classes=[category["name"] for category in truth["categories"]],
@@ -161,7 +162,7 @@ def _train_files(plain: Config) -> list[Path]:
 
 
 def _train_digests(plain: Config) -> list[str]:
-    return [_file_digest(path) for path in _train_files(plain) if path.is_file()]
+    return [file_sha256(path) for path in _train_files(plain) if path.is_file()]
 
 
 def _budget(plain: Config) -> dict[str, Any]:
@@ -194,10 +195,6 @@ def _check_same(earlier: Comparison, plan: Mapping[str, Any]) -> None:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -104,7 +104,7 @@ def _run(args: argparse.Namespace) -> int:
     result = sweep(request)
     rows = rows_of(result.evaluations)
     _write(request, result, rows, args)
-    print(markdown(rows, request.protocol.digits))
+    print(markdown(rows, request.protocol.digits, request.convention))
     print(f"report: {request.folder / 'report.html'}")
     if result.failed:
         shown = result.failed[:_LISTED]
@@ -125,6 +125,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--batch-size must be at least 1, got {args.batch_size}")
     if args.score_thr is not None and not 0 <= args.score_thr < 1:
         raise ValueError(f"--score-thr must be in [0, 1), got {args.score_thr}")
+    if args.score_thr is not None and not _detector(args).has_threshold:
+        raise ValueError("--score-thr is of a CONFIG, or of --passes: mtcnn has its own thresholds")
     if args.official_files and args.dataset == "folder":
         raise ValueError("--official-files: pictures without labels have no tool of their own")
     check_device(args.device)
@@ -133,7 +135,7 @@ def _check(args: argparse.Namespace) -> None:
 def _request(args: argparse.Namespace) -> Request:
     gammas = check_gammas(args.gammas, args.convention)
     protocol = _protocol(args)
-    detector = DetectorChoice(args.detector, args.checkpoint, args.passes, _score_thr(args), args.device)
+    detector = _detector(args)
     detector.made_with()
     labels = [name.partition("=")[0] for name in args.enhancers]
     if labels.count(NONE) > 1:
@@ -160,6 +162,10 @@ def _protocol(args: argparse.Namespace) -> Protocol:
     return Folder(args.images)
 
 
+def _detector(args: argparse.Namespace) -> DetectorChoice:
+    return DetectorChoice(args.detector, args.checkpoint, args.passes, _score_thr(args), args.device)
+
+
 def _score_thr(args: argparse.Namespace) -> float:
     if args.score_thr is not None:
         return args.score_thr
@@ -174,6 +180,7 @@ def _write(request: Request, result: Sweep, rows: Sequence[Row], args: argparse.
         dict(
             dataset=args.dataset,
             headline=protocol.headline,
+            convention=request.convention,
             notes=protocol.notes(),
             pictures=len(result.names),
             faces=sum(len(protocol.faces(name)) for name in result.names),
@@ -183,8 +190,8 @@ def _write(request: Request, result: Sweep, rows: Sequence[Row], args: argparse.
             provenance=provenance,
         ),
     )
-    write_text(folder / "table.md", markdown(rows, protocol.digits))
-    write_text(folder / "table.csv", csv_text(rows))
+    write_text(folder / "table.md", markdown(rows, protocol.digits, request.convention))
+    write_text(folder / "table.csv", csv_text(rows, request.convention))
     write_text(folder / "plot.svg", standalone_svg(score_plot(protocol, rows, request.convention)))
     for (enhancer, gamma), evaluation in result.evaluations.items():
         name = f"gamma_{gamma:g}"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
-from llie_preproc.checkpoints import DAMAGE, atomic_write
+from llie_preproc.checkpoints import DAMAGE, atomic_write, file_sha256
 from llie_preproc.faces import FaceDetector, Faces
 from llie_preproc.gamma_shift import shift_gamma
 from llie_preproc.pictures import convert_depth, read_picture
@@ -70,17 +69,26 @@ class Kept:
             with np.load(self.path, allow_pickle=False) as file:
                 content = {key: file[key] for key in ("made_with", "names", "digests", "counts", "boxes", "scores")}
             made_with = json.loads(str(content["made_with"]))
-        except (BadZipFile, OSError, *DAMAGE) as error:
+            faces, digests = _unpacked(content)
+        except (BadZipFile, zlib.error, OSError, *DAMAGE) as error:
             raise ValueError(f"{self.path} is damaged ({error}): remove it, and it is made anew") from error
         if made_with != json.loads(json.dumps(self.made_with)):
             raise ValueError(f"{self.path} was made with another {_difference(made_with, self.made_with)}: "
                              "choose another --out, or remove it")  # fmt: skip
-        ends = np.cumsum(content["counts"])[:-1]
-        parts = zip(np.split(content["boxes"], ends), np.split(content["scores"], ends), strict=True)
-        names = content["names"].tolist()
-        self.digests = dict(zip(names, content["digests"].tolist(), strict=True))
-        # An array of no pictures is split into one part.
-        self.faces = {name: Faces(*part) for name, part in zip(names, parts, strict=False)}
+        self.faces, self.digests = faces, digests
+
+
+def _unpacked(content: Mapping[str, np.ndarray]) -> tuple[dict[str, Faces], dict[str, str]]:
+    """Faces and digests by the picture's name."""
+    names, counts, boxes, scores = (content[key] for key in ("names", "counts", "boxes", "scores"))
+    if (counts < 0).any() or counts.sum() != len(boxes):
+        raise ValueError(f"its pictures have {counts.tolist()} faces, but there are {len(boxes)} boxes")
+    starts = np.cumsum(counts) - counts
+    faces = {
+        name: Faces(boxes[start : start + count], scores[start : start + count])
+        for name, start, count in zip(names.tolist(), starts.tolist(), counts.tolist(), strict=True)
+    }
+    return faces, dict(zip(names.tolist(), content["digests"].tolist(), strict=True))
 
 
 def digests_of(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str]]:
@@ -88,7 +96,7 @@ def digests_of(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str
     found, failed = {}, {}
     for name, path in tqdm(files.items(), desc="pictures", unit="file", delay=2):
         try:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[name] = file_sha256(path)
         except OSError as error:
             failed[name] = f"{path}: {error.strerror}"
     return found, failed
@@ -201,14 +209,3 @@ def _difference(old: Any, new: Mapping[str, Any]) -> str:
     wanted = json.loads(json.dumps(new))
     differing = [key for key in dict.fromkeys([*wanted, *old]) if wanted.get(key) != old.get(key)]
     return ", ".join(f"{key} ({old.get(key)!r}, now {wanted.get(key)!r})" for key in differing)
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """The digest of a file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no file {path}")
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

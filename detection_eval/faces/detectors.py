@@ -8,12 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from llie_preproc.checkpoints import file_sha256
 from llie_preproc.errors import require
 from llie_preproc.faces import EnhancedFaceDetector, FaceDetector
 
 from ..compare.networks import network_config
 from ..configs import read_config_file
-from .detections import file_sha256
 
 MTCNN_NAME = "mtcnn"
 PASSES = ("base", "fddb", "wider")
@@ -27,7 +27,7 @@ class DetectorChoice:
         name: ``'mtcnn'``, or a config of MMDetection.
         checkpoint: Of a config, and only of one.
         passes: One of :data:`PASSES`: the picture as it is, or the views of a test protocol with their vote.
-        score_thr: Detections with less confidence are dropped; of a config. MTCNN has its own thresholds.
+        score_thr: Detections with less confidence are dropped; of a config, or of a vote. MTCNN has its own thresholds.
         device: Where it runs.
     """
 
@@ -49,16 +49,16 @@ class DetectorChoice:
             require("facenet_pytorch", "--detector mtcnn")
             if self.checkpoint:
                 raise ValueError("--checkpoint is of a CONFIG: mtcnn brings its weights")
-            return dict(detector=self.name, facenet_pytorch=version("facenet-pytorch"), passes=self.passes)
-        if not self.checkpoint:
-            raise ValueError(f"--detector {self.name} wants its --checkpoint: without it the weights are random")
-        return dict(
-            detector=self.name,
-            config=read_config_file(self.name).pretty_text,
-            checkpoint_sha256=file_sha256(Path(self.checkpoint).expanduser()),
-            score_thr=self.score_thr,
-            passes=self.passes,
-        )
+            made_with = dict(facenet_pytorch=version("facenet-pytorch"))
+        else:
+            made_with = self._config_made_with()
+        threshold = dict(score_thr=self.score_thr) if self.has_threshold else {}
+        return dict(detector=self.name, **made_with, **threshold, passes=self.passes)
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether ``score_thr`` is of any effect."""
+        return self.name != MTCNN_NAME or self.passes != PASSES[0]
 
     def build(self) -> FaceDetector:
         """The detector.
@@ -67,11 +67,20 @@ class DetectorChoice:
             MissingExtraError: Its package is not installed.
             FileNotFoundError, ValueError, CheckpointError: As the detector has it.
         """
-        if self.passes == "base":
+        if self.passes == PASSES[0]:
             return self._build_base()
         from llie_preproc.faces.test_time import VotedFaceDetector
 
         return VotedFaceDetector(self._build_base(), self.passes, score_thr=self.score_thr)
+
+    def _config_made_with(self) -> dict[str, str]:
+        config = read_config_file(self.name)
+        if not self.checkpoint:
+            raise ValueError(f"--detector {self.name} wants its --checkpoint: without it the weights are random")
+        checkpoint = Path(self.checkpoint).expanduser()
+        if not checkpoint.is_file():
+            raise FileNotFoundError(f"no file {checkpoint}, the --checkpoint of --detector {self.name}")
+        return dict(config=config.pretty_text, checkpoint_sha256=file_sha256(checkpoint))
 
     def _build_base(self) -> FaceDetector:
         if self.name == MTCNN_NAME:

@@ -30,7 +30,7 @@ from ..report import (
 )
 from .detections import shifted_picture
 from .protocols import Folder, Protocol
-from .results import Row, difference_table, label_of, score_table, series
+from .results import Row, difference_table, gamma_label, label_of, score_table, series
 from .retention import count_found
 from .sweep import Cell, Request, Sweep
 
@@ -52,13 +52,6 @@ def score_plot(protocol: Protocol, rows: Sequence[Row], convention: str) -> Html
     )
 
 
-def gamma_label(convention: str) -> str:
-    """What gamma does, for an axis."""
-    if convention == "power":
-        return "gamma g of I^g: below 1 brightens, above 1 darkens"
-    return "gamma g of I^(1/g): below 1 darkens, above 1 brightens"
-
-
 def write_page(request: Request, result: Sweep, rows: Sequence[Row], provenance: Mapping[str, str]) -> Path:
     """Write ``report.html``."""
     protocol = request.protocol
@@ -66,7 +59,7 @@ def write_page(request: Request, result: Sweep, rows: Sequence[Row], provenance:
     lead = (
         f"{request.detector.name} on {len(result.names)} pictures with {faces} {protocol.reference_kind} "
         f"({protocol.title}), shifted to too little and too much light and rounded to 8 bits, raw and behind "
-        "enhancers. Nothing was trained for this: the same detector, the same pictures, the same boxes."
+        "enhancers: the same detector, the same pictures, the same boxes."
     )
     sections = [_scores_section(request, result, rows)]
     rocs = {cell: each.roc for cell, each in result.evaluations.items() if each.roc is not None}
@@ -113,7 +106,7 @@ def _scores_section(request: Request, result: Sweep, rows: Sequence[Row]) -> Htm
     tables = []
     for score in rows[0]["scores"]:
         head, *body = score_table(rows, score, protocol.digits)
-        tables.append(table(["", *head[1:]], body, _caption(protocol, score)))
+        tables.append(table(["", *head[1:]], body, _caption(score)))
     head, *body = difference_table(rows, protocol.headline, protocol.digits)
     if body:
         interval = ", with the 95 % interval of a bootstrap over pictures" if "[" in body[0][1] else ""
@@ -132,13 +125,10 @@ def _scores_section(request: Request, result: Sweep, rows: Sequence[Row]) -> Htm
     )
 
 
-def _caption(protocol: Protocol, score: str) -> str:
-    better = "lower" if score == "unmatched" else "higher"
-    return (
-        f"{score}, 0 to 1, {better} is better"
-        if better == "higher"
-        else f"{score}, of reference faces, lower is better"
-    )
+def _caption(score: str) -> str:
+    if score == "unmatched":
+        return f"{score}, as a share of the reference faces, lower is better"
+    return f"{score}, 0 to 1, higher is better"
 
 
 def _roc_section(request: Request, rocs: Mapping[Cell, FddbRoc]) -> Html:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from llie_preproc.errors import ImageError
 from llie_preproc.faces import Faces
-from llie_preproc.pictures import picture_files
+from llie_preproc.pictures import picture_files, picture_size
 
 from ..datasets.darkface import darkface
 from ..datasets.fddb import FddbTruth, from_faces, picture_sizes, read_fddb, write_detections
@@ -24,9 +25,9 @@ from ..datasets.wider_difficulty import (
 )
 from ..datasets.wider_face import wider_face
 from ..metrics.coco import CocoScores
-from ..metrics.fddb import FddbRoc, fddb_roc
+from ..metrics.fddb import KINDS, FddbRoc, FddbScores
 from ..metrics.matches import ImageScores
-from ..metrics.wider_face import darkface_ap, wider_ap
+from ..metrics.wider_face import FaceScores, darkface_scores, wider_scores
 from .retention import MIN_IOU, REFERENCE_SCORE, RetentionScores
 
 Found = Mapping[str, Faces]
@@ -40,7 +41,7 @@ class Evaluation:
 
     Attributes:
         scores: By name; nan where undefined.
-        per_picture: The same for any weighting of the pictures, where the measure has that: for intervals.
+        per_picture: The same, or some of them, for any weighting of the pictures: for intervals.
         roc: FDDB's curves.
     """
 
@@ -109,32 +110,25 @@ class Fddb(Protocol):
 
     def __init__(self, images: Path, folds: Path, sizes: Path | None, false_positives: Sequence[int]) -> None:
         self.truth = read_fddb(folds)
-        self.sizes = picture_sizes(self.truth, images, sizes)
         self.false_positives = false_positives
         if wrong := [number for number in false_positives if number < 0]:
             raise ValueError(f"--fp must not be negative, got {wrong[0]}")
         paths = {name: images.expanduser() / f"{name}{_JPG}" for name in self.truth.ellipses}
-        super().__init__(
-            {name: path for name, path in paths.items() if path.is_file()},
-            [f"{path}: no such picture, of the fold files" for path in paths.values() if not path.is_file()],
-        )
+        unreadable = {name: reason for name, path in paths.items() if (reason := _unreadable(path))}
+        files = {name: path for name, path in paths.items() if name not in unreadable}
+        super().__init__(files, list(unreadable.values()))
+        # Where no picture is left, this says so.
+        self.sizes = picture_sizes(self._truth_of(files) if files else self.truth, images, sizes)
         self.headline = self._name("discrete", false_positives[0])
         self._caution = ""
 
     def evaluate(self, names: Collection[str], found: Found) -> Evaluation:
-        wanted = set(names)
-        kept = {name: fold for name, fold in self.truth.folds.items() if name in wanted}
-        truth = FddbTruth({name: self.truth.ellipses[name] for name in kept}, kept)
-        roc = fddb_roc(truth, {name: from_faces(found[name]) for name in kept}, self.sizes)
-        self._caution = roc.caution
-        return Evaluation(
-            {
-                self._name(kind, number): roc.rate_at(number, kind)
-                for number in self.false_positives
-                for kind in ("discrete", "continuous")
-            },
-            roc=roc,
-        )
+        truth = self._truth_of(names)
+        points = {self._name(kind, number): (kind, number) for number in self.false_positives for kind in KINDS}
+        shapes = {name: from_faces(found[name]) for name in truth.ellipses}
+        scores = FddbScores(truth, shapes, self.sizes, points)
+        self._caution = scores.roc.caution
+        return Evaluation(scores.values(), scores, scores.roc)
 
     def faces(self, name: str) -> np.ndarray:
         major, minor, angle, x, y = self.truth.ellipses[name].T
@@ -156,6 +150,11 @@ class Fddb(Protocol):
     def write_official(self, folder: Path, found: Found) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_detections(folder / "detections.txt", {n: found[n] for n in self.truth.ellipses if n in found})
+
+    def _truth_of(self, names: Collection[str]) -> FddbTruth:
+        wanted = set(names)
+        kept = {name: fold for name, fold in self.truth.folds.items() if name in wanted}
+        return FddbTruth({name: self.truth.ellipses[name] for name in kept}, kept)
 
     @staticmethod
     def _name(kind: str, number: int) -> str:
@@ -213,8 +212,8 @@ class DarkFace(_Annotated):
     def evaluate(self, names: Collection[str], found: Found) -> Evaluation:
         # The tool's corners are pixels of the face.
         truth = {name: self.faces(name) - [0, 0, 1, 1] for name in names}
-        ap = darkface_ap(truth, {name: found[name] for name in names}).ap
-        return Evaluation({self.headline: ap, **self.coco(names, found)})
+        scores = darkface_scores(truth, {name: found[name] for name in names})
+        return _with_coco({self.headline: scores}, self.coco(names, found))
 
     def notes(self) -> list[str]:
         pseudo = any(box.attributes.get("pseudo_label") for boxes in self.boxes.values() for box in boxes)
@@ -259,7 +258,7 @@ class Wider(_Annotated):
         self._of_tool(list(self.files), {})
 
     def evaluate(self, names: Collection[str], found: Found) -> Evaluation:
-        return Evaluation({**self._of_tool(names, found), **self.coco(names, found)})
+        return _with_coco(self._of_tool(names, found), self.coco(names, found))
 
     def notes(self) -> list[str]:
         which = (
@@ -273,10 +272,10 @@ class Wider(_Annotated):
     def write_official(self, folder: Path, found: Found) -> None:
         write_wider_predictions(folder, {_stem(name): faces for name, faces in found.items()})
 
-    def _of_tool(self, names: Collection[str], found: Found) -> dict[str, float]:
+    def _of_tool(self, names: Collection[str], found: Found) -> dict[str, FaceScores]:
         truth = {name: self.xywh(name) for name in names}
         there = {name: found[name] for name in names if name in found}
-        return {f"AP {level}": wider_ap(truth, there, kept).ap for level, kept in self.kept.items()}
+        return {f"AP {level}": wider_scores(truth, there, kept) for level, kept in self.kept.items()}
 
 
 class Folder(Protocol):
@@ -324,8 +323,26 @@ class Folder(Protocol):
 
 _COCO_NOTE = (
     "COCO AP and AP50: the same detections by COCO's rules, which count those in pictures without faces, and give a "
-    "detection the next best face where its best is taken; faces marked invalid or of no size are no objects."
+    "detection the next best face where its best is taken; faces marked invalid or of no size are no objects. AP is of "
+    "the 100 surest detections of a picture, AP50 of the 1,000 surest: a picture with more faces cannot reach 1."
 )
+
+
+class _Together(ImageScores):
+    """The APs of several measures of the same pictures, by other names."""
+
+    def __init__(self, parts: Mapping[str, FaceScores]) -> None:
+        super().__init__(next(iter(parts.values())).image_ids)
+        self.names = tuple(parts)
+        self._parts = tuple(parts.values())
+
+    def _weighted(self, weights: np.ndarray) -> np.ndarray:
+        return np.stack([part.values(weights)["AP"] for part in self._parts])
+
+
+def _with_coco(of_tool: Mapping[str, FaceScores], coco: Mapping[str, float]) -> Evaluation:
+    scores = _Together(of_tool)
+    return Evaluation({**scores.values(), **coco}, scores)
 
 
 def coco_scores(boxes: Mapping[str, Sequence[Box]], found: Found) -> CocoScores:
@@ -351,6 +368,17 @@ def coco_scores(boxes: Mapping[str, Sequence[Box]], found: Found) -> CocoScores:
         for (x1, y1, x2, y2), score in zip(found[name].boxes.tolist(), found[name].scores.tolist(), strict=True)
     ]
     return CocoScores(truth, detections)
+
+
+def _unreadable(path: Path) -> str | None:
+    """Why the size of a picture of the fold files cannot be known."""
+    if not path.is_file():
+        return f"{path}: no such picture, of the fold files"
+    try:
+        picture_size(path)
+    except ImageError as error:
+        return str(error)
+    return None
 
 
 def _stem(name: str) -> str:

@@ -69,39 +69,51 @@ def difference_table(rows: Sequence[Row], score: str, digits: int) -> list[list[
     return [[f"{score}, minus raw", *(f"g = {gamma:g}" for gamma in gammas)], *body]
 
 
-def markdown(rows: Sequence[Row], digits: int) -> str:
-    """A table for each score."""
+def gamma_label(convention: str) -> str:
+    """What gamma does."""
+    if convention == "power":
+        return "gamma g of I^g: below 1 brightens, above 1 darkens"
+    return "gamma g of I^(1/g): below 1 darkens, above 1 brightens"
+
+
+def markdown(rows: Sequence[Row], digits: int, convention: str) -> str:
+    """A table for each score, and below them what gamma means."""
     tables = [score_table(rows, score, digits) for score in rows[0]["scores"]]
-    return "\n".join(_markdown(table) for table in tables)
+    return "\n".join([*(_markdown(table) for table in tables), f"{gamma_label(convention)}\n"])
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[Row], convention: str) -> str:
     """A line for each row and score: plain numbers, empty where undefined."""
     bounds = ("value", "low", "high")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["enhancer", "gamma", "score", *bounds, *(f"minus_raw_{bound}" for bound in bounds)])
+    writer.writerow(["enhancer", "gamma", "convention", "score", *bounds, *(f"minus_raw_{bound}" for bound in bounds)])
     for row in rows:
         for name, score in row["scores"].items():
             change = (row["difference"] or {}).get(name, {})
             numbers = [*(score[bound] for bound in bounds), *(change.get(bound) for bound in bounds)]
-            writer.writerow([row["enhancer"], f"{row['gamma']:g}", name, *numbers])
+            writer.writerow([row["enhancer"], f"{row['gamma']:g}", convention, name, *numbers])
     return buffer.getvalue()
 
 
 def _scores(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
-    if evaluation.per_picture is not None:
-        return {name: _plain(each) for name, each in intervals([evaluation.per_picture], **_RESAMPLING).items()}
-    return {name: _plain(Interval(value, math.nan, math.nan)) for name, value in evaluation.scores.items()}
+    of_pictures = evaluation.per_picture
+    known = {} if of_pictures is None else intervals([of_pictures], **_RESAMPLING)
+    return _all_plain(evaluation.scores, known)
 
 
 def _difference(raw: Evaluation | None, own: Evaluation) -> dict[str, dict[str, float | None]] | None:
     if raw is None:
         return None
+    known = {}
     if raw.per_picture is not None and own.per_picture is not None:
-        paired = differences([raw.per_picture], [own.per_picture], **_RESAMPLING)
-        return {name: _plain(each) for name, each in paired.items()}
-    return {name: _plain(Interval(value - raw.scores[name], math.nan, math.nan)) for name, value in own.scores.items()}
+        known = differences([raw.per_picture], [own.per_picture], **_RESAMPLING)
+    return _all_plain({name: value - raw.scores[name] for name, value in own.scores.items()}, known)
+
+
+def _all_plain(values: Mapping[str, float], known: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
+    """Values with the intervals that are known."""
+    return {name: _plain(known.get(name, Interval(value, math.nan, math.nan))) for name, value in values.items()}
 
 
 def _plain(interval: Interval) -> dict[str, float | None]:

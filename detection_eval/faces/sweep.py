@@ -89,12 +89,15 @@ def sweep(request: Request) -> Sweep:
 
     Raises:
         ValueError: What is on disk was made with something else; or no picture could be read and worked through.
+        OSError: The folder cannot be written to.
         MissingExtraError, CheckpointError, FileNotFoundError: The detector cannot be built.
     """
     protocol = request.protocol
     cells = list(dict.fromkeys([*([_REFERENCE] if isinstance(protocol, Folder) else []), *request.cells]))
     kept = {cell: request.kept(cell) for cell in cells}
     detector = request.detector.build()
+    # What cannot be written is not worth hours of work first.
+    (request.folder / "detections").mkdir(parents=True, exist_ok=True)
     digests, failed = digests_of(protocol.files)
     for cell in cells:
         # A picture that failed once is left out of all rows.

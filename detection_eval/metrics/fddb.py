@@ -16,6 +16,7 @@ Section 6, and the program that comes with the benchmark.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +31,13 @@ from llie_preproc.errors import require
 
 from ..datasets.fddb import FddbDetections, FddbTruth, from_faces
 from ..datasets.labels import Size
+from .matches import ImageScores
 
 # MMDetection needs it too.
 require("scipy", "FDDB's matching")
 from scipy.optimize import linear_sum_assignment  # noqa: E402
 
-__all__ = ["KINDS", "FddbRoc", "fddb_roc", "from_faces", "mean_curve", "mean_rate_at", "ten_fold"]
+__all__ = ["KINDS", "FddbRoc", "FddbScores", "fddb_roc", "from_faces", "mean_curve", "mean_rate_at", "ten_fold"]
 
 KINDS = ("discrete", "continuous")
 _FOUND = 0.5
@@ -155,20 +157,60 @@ def fddb_roc(
         ValueError: A picture has no entry, an entry no picture; no face is annotated; a size is below 1; a face has no
             pixel in its frame, so the sizes are of other pictures; a detection is larger than can be drawn.
     """
-    known = {} if sizes is None else sizes
     chosen = truth if folds is None else truth.only(folds)
     _check_names(truth, chosen, detections)
-    if not chosen.faces:
-        raise ValueError(f"the {len(chosen)} pictures have no annotated face, so there is no rate")
-    events = [_NOTHING]
-    for name, ellipses in tqdm(chosen.ellipses.items(), desc="FDDB", unit="picture", disable=not progress):
-        events += _picture_events(name, ellipses, detections[name], known.get(name))
-    return FddbRoc(
-        *_added_up(events, any(not len(detections[name]) for name in chosen.ellipses)),
-        faces=chosen.faces,
-        pictures=len(chosen),
-        without_size=sum(name not in known for name in chosen.ellipses),
-    )
+    return _roc(chosen, detections, sizes or {}, _events(chosen, detections, sizes or {}, progress))
+
+
+class FddbScores(ImageScores):
+    """True positive rates at given numbers of false positives, for any weighting of the pictures.
+
+    Attributes:
+        roc: Of each picture once.
+
+    Args:
+        truth, detections, sizes: See :func:`fddb_roc`.
+        points: By the score's name the kind, and the number of false positives: :meth:`FddbRoc.rate_at`.
+
+    Raises:
+        ValueError: See :func:`fddb_roc` and :meth:`FddbRoc.rate_at`.
+    """
+
+    def __init__(
+        self,
+        truth: FddbTruth,
+        detections: Mapping[str, FddbDetections],
+        sizes: Mapping[str, Size] | None,
+        points: Mapping[str, tuple[str, int]],
+    ) -> None:
+        super().__init__(list(truth.ellipses))
+        self.names = tuple(points)
+        self._points = tuple(points.values())
+        _check_names(truth, truth, detections)
+        of_pictures = _events(truth, detections, sizes or {}, progress=False)
+        self.roc = _roc(truth, detections, sizes or {}, of_pictures)
+        for kind, number in self._points:
+            self.roc.rate_at(number, kind)
+        self._faces = np.array([len(each) for each in truth.ellipses.values()], dtype=np.int64)
+        events, picture = _joined(list(itertools.chain(*of_pictures))), _picture_of(of_pictures)
+        order = np.argsort(-events.threshold, kind="stable")
+        self._events, self._picture = _Events(*(each[order] for each in events)), picture[order]
+        # A point stands after all events of its score.
+        self._ends = np.flatnonzero(np.diff(self._events.threshold, append=-np.inf))
+
+    def _weighted(self, weights: np.ndarray) -> np.ndarray:
+        copies = weights[:, self._picture]
+        valid, found, overlap = (
+            np.cumsum(copies * change, axis=1)[:, self._ends]
+            for change in (self._events.valid, self._events.found, self._events.overlap)
+        )
+        of_kind = dict(zip(KINDS, (found, overlap), strict=True))
+        faces = weights @ self._faces
+        rates = [
+            np.where(valid - found <= number, of_kind[kind], 0).max(axis=1, initial=0) / np.maximum(faces, 1)
+            for kind, number in self._points
+        ]
+        return np.where(faces > 0, rates, np.nan)
 
 
 def ten_fold(
@@ -235,6 +277,40 @@ class _Region(NamedTuple):
     area: int
 
 
+def _events(
+    truth: FddbTruth, detections: Mapping[str, FddbDetections], sizes: Mapping[str, Size], progress: bool
+) -> list[list[_Events]]:
+    """Of each picture."""
+    bar = tqdm(truth.ellipses.items(), desc="FDDB", unit="picture", disable=not progress)
+    return [list(_picture_events(name, ellipses, detections[name], sizes.get(name))) for name, ellipses in bar]
+
+
+def _roc(
+    truth: FddbTruth,
+    detections: Mapping[str, FddbDetections],
+    sizes: Mapping[str, Size],
+    of_pictures: Sequence[Sequence[_Events]],
+) -> FddbRoc:
+    return FddbRoc(
+        *_added_up(
+            _joined(list(itertools.chain(*of_pictures))), any(not len(detections[name]) for name in truth.ellipses)
+        ),
+        faces=truth.faces,
+        pictures=len(truth),
+        without_size=sum(name not in sizes for name in truth.ellipses),
+    )
+
+
+def _joined(events: Sequence[_Events]) -> _Events:
+    return _Events(*(np.concatenate(each) for each in zip(_NOTHING, *events, strict=True)))
+
+
+def _picture_of(of_pictures: Sequence[Sequence[_Events]]) -> np.ndarray:
+    """``(m,)`` the picture of each of the joined events."""
+    counts = [sum(len(each.threshold) for each in events) for events in of_pictures]
+    return np.repeat(np.arange(len(of_pictures)), counts)
+
+
 def _check_names(truth: FddbTruth, chosen: FddbTruth, detections: Mapping[str, FddbDetections]) -> None:
     unknown = [name for name in detections if name not in truth.ellipses]
     if unknown:
@@ -245,6 +321,8 @@ def _check_names(truth: FddbTruth, chosen: FddbTruth, detections: Mapping[str, F
             f"no entry in the detections for pictures of the annotations: {_some(absent)}; one where nothing was found "
             "has an entry without detections"
         )
+    if not chosen.faces:
+        raise ValueError(f"the {len(chosen)} pictures have no annotated face, so there is no rate")
 
 
 def _picture_events(name: str, ellipses: np.ndarray, found: FddbDetections, size: Size | None) -> Iterator[_Events]:
@@ -389,9 +467,9 @@ def _steps(totals: np.ndarray) -> np.ndarray:
     return steps
 
 
-def _added_up(events: Iterable[_Events], some_without: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _added_up(events: _Events, some_without: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Thresholds, true positives, overlaps and false positives of all pictures, by rising threshold."""
-    scores, *changes = (np.concatenate(each) for each in zip(*events, strict=True))
+    scores, *changes = events
     thresholds, at = np.unique(scores, return_inverse=True)
     totals = []
     for change in changes:

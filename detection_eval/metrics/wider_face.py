@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from llie_preproc.errors import require
 from llie_preproc.faces import Faces
+
+from .matches import ImageScores
+
+# MMDetection needs it too.
+require("scipy", "the AP of DARK FACE and WIDER FACE")
+from scipy.sparse import csr_array  # noqa: E402
 
 MIN_IOU = 0.5
 """An overlap of this much or more is a match."""
@@ -46,6 +53,64 @@ class FacePR:
     proposals: int
 
 
+class FaceScores(ImageScores):
+    """``AP`` of either tool for any weighting of the pictures: :func:`darkface_scores`, :func:`wider_scores`.
+
+    Scores are brought to [0, 1] once, by the range over all pictures, whatever these weigh.
+
+    Args:
+        truth: Faces of every picture by its name, ``(n, 4)`` x1 y1 x2 y2, both corners included.
+        found: Detections by the same names; a picture that is missing has none.
+        wanted: By the same names ``(n,)`` bool: the faces to find.
+
+    Raises:
+        ValueError: See :func:`darkface_ap`.
+    """
+
+    names = ("AP",)
+
+    def __init__(
+        self, truth: Mapping[str, np.ndarray], found: Mapping[str, Faces], wanted: Mapping[str, np.ndarray]
+    ) -> None:
+        super().__init__(list(truth))
+        if strangers := sorted(set(found) - set(truth)):
+            raise ValueError(f"detections of {strangers[0]}, which is not among the {len(truth)} annotated pictures")
+        scores = _normalised({name: _scores(faces, name) for name, faces in found.items()})
+        proposals: dict[int, np.ndarray] = {}
+        hits: dict[int, np.ndarray] = {}
+        for number, (name, boxes) in enumerate(truth.items()):
+            if name in found and len(boxes) and len(found[name]):
+                proposals[number], hits[number] = _matched(
+                    _boxes(boxes, name), wanted[name], _boxes(found[name].boxes, name), scores[name]
+                )
+        self._proposals, self._hits = self._reached(proposals), self._reached(hits)
+        self._faces = np.array([int(wanted[name].sum()) for name in truth], dtype=np.int64)
+
+    def curve(self) -> FacePR:
+        """Precision and recall, each picture once."""
+        counted, found, faces, precision, recall = self._curves(np.ones((1, len(self.image_ids)), dtype=np.int64))
+        area = float(_areas(precision, recall)[0])
+        return FacePR(area, precision[0], recall[0], int(faces[0]), int(found[0, -1]), int(counted[0, -1]))
+
+    def _weighted(self, weights: np.ndarray) -> np.ndarray:
+        *_, precision, recall = self._curves(weights)
+        return _areas(precision, recall)[None]
+
+    def _curves(self, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Proposals and faces found, ``(B, 1000)``, faces to find ``(B,)``, precision and recall."""
+        counted, found = ((each @ weights.T).cumsum(axis=0).T for each in (self._proposals, self._hits))
+        faces = weights @ self._faces
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return counted, found, faces, found / counted, found / faces[:, None]
+
+    def _reached(self, scores: Mapping[int, np.ndarray]) -> csr_array:
+        """``(1000, pictures)``: how many of a picture's scores reach each threshold as their first."""
+        pictures = np.repeat(np.array(list(scores), dtype=np.int64), [len(each) for each in scores.values()])
+        first = _first_reached(np.concatenate([np.zeros(0), *scores.values()]))
+        shape = (len(THRESHOLDS), len(self.image_ids))
+        return csr_array((np.ones(len(first), dtype=np.int64), (first, pictures)), shape=shape)
+
+
 def darkface_ap(truth: Mapping[str, np.ndarray], found: Mapping[str, Faces]) -> FacePR:
     """AP of the DARK FACE tool.
 
@@ -57,8 +122,12 @@ def darkface_ap(truth: Mapping[str, np.ndarray], found: Mapping[str, Faces]) -> 
         ValueError: Detections of a picture that is not in ``truth``, boxes that are not ``(n, 4)``, or numbers that are
             not finite; the message names the picture.
     """
-    everything = {name: np.ones(len(boxes), dtype=bool) for name, boxes in truth.items()}
-    return _evaluate(truth, found, everything)
+    return darkface_scores(truth, found).curve()
+
+
+def darkface_scores(truth: Mapping[str, np.ndarray], found: Mapping[str, Faces]) -> FaceScores:
+    """What :func:`darkface_ap` takes, for any weighting of the pictures."""
+    return FaceScores(truth, found, _masks(truth, None))
 
 
 def wider_ap(
@@ -78,11 +147,18 @@ def wider_ap(
     Raises:
         ValueError: As :func:`darkface_ap`; also a picture that ``kept`` lacks, or an index that no face has.
     """
+    return wider_scores(truth, found, kept).curve()
+
+
+def wider_scores(
+    truth: Mapping[str, np.ndarray], found: Mapping[str, Faces], kept: Mapping[str, np.ndarray] | None = None
+) -> FaceScores:
+    """What :func:`wider_ap` takes, for any weighting of the pictures."""
     corners = {}
     for name, boxes in truth.items():
         xywh = _boxes(boxes, name)
         corners[name] = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-    return _evaluate(corners, found, _masks(corners, kept))
+    return FaceScores(corners, found, _masks(corners, kept))
 
 
 def area_under(precision: np.ndarray, recall: np.ndarray) -> float:
@@ -95,27 +171,15 @@ def area_under(precision: np.ndarray, recall: np.ndarray) -> float:
     Returns:
         The area, in [0, 1]; nan where a recall is.
     """
-    if np.isnan(recall).any():
-        return float("nan")
-    steps = np.concatenate([[0.0], recall, [1.0]])
-    envelope = np.fmax.accumulate(np.concatenate([[0.0], precision, [0.0]])[::-1])[::-1]
-    return float((np.diff(steps) * envelope[1:]).sum())
+    return float(_areas(np.asarray(precision)[None], np.asarray(recall)[None])[0])
 
 
-def _evaluate(truth: Mapping[str, np.ndarray], found: Mapping[str, Faces], wanted: Mapping[str, np.ndarray]) -> FacePR:
-    if strangers := sorted(set(found) - set(truth)):
-        raise ValueError(f"detections of {strangers[0]}, which is not among the {len(truth)} annotated pictures")
-    scores = _normalised({name: _scores(faces, name) for name, faces in found.items()})
-    proposals, hits = [np.zeros(0)], [np.zeros(0)]
-    for name, boxes in truth.items():
-        if name not in found or not len(boxes) or not len(found[name]):
-            continue
-        of_detections, of_faces = _matched(
-            _boxes(boxes, name), wanted[name], _boxes(found[name].boxes, name), scores[name]
-        )
-        proposals.append(of_detections)
-        hits.append(of_faces)
-    return _curve(np.concatenate(proposals), np.concatenate(hits), sum(int(mask.sum()) for mask in wanted.values()))
+def _areas(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+    """``(B,)`` :func:`area_under` of ``(B, k)``."""
+    ends = np.zeros((len(recall), 1))
+    steps = np.diff(np.concatenate([ends, recall, ends + 1], axis=1), axis=1)
+    envelope = np.fmax.accumulate(np.concatenate([precision, ends], axis=1)[:, ::-1], axis=1)[:, ::-1]
+    return (steps * envelope).sum(axis=1)
 
 
 def _matched(
@@ -149,16 +213,9 @@ def _inclusive_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
 
 
-def _curve(proposals: np.ndarray, hits: np.ndarray, faces: int) -> FacePR:
-    counted, found = _at_least(proposals), _at_least(hits)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision, recall = found / counted, found / np.float64(faces)
-    return FacePR(area_under(precision, recall), precision, recall, faces, int(found[-1]), int(counted[-1]))
-
-
-def _at_least(scores: np.ndarray) -> np.ndarray:
-    """``(1000,)`` how many scores reach each threshold."""
-    return len(scores) - np.searchsorted(np.sort(scores), THRESHOLDS, side="left")
+def _first_reached(scores: np.ndarray) -> np.ndarray:
+    """``(n,)`` which of the falling thresholds is the first that each score reaches."""
+    return len(THRESHOLDS) - np.searchsorted(THRESHOLDS[::-1], scores, side="right")
 
 
 def _normalised(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -43,7 +43,7 @@ class GammaShift(BaseTransform):
             TypeError: ``img`` is not uint8.
         """
         # NumPy's global generator is the one that MMEngine seeds in each worker.
-        gamma = float(self.gammas[np.random.randint(len(self.gammas))]) if len(self.gammas) > 1 else self.gammas[0]
+        gamma = float(self.gammas[np.random.randint(len(self.gammas)) if len(self.gammas) > 1 else 0])
         results["img"] = shift_gamma(results["img"], gamma, self.convention)
         results["gamma"] = gamma
         return results

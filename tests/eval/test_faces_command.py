@@ -129,8 +129,11 @@ def test_a_folder_by_retention(detector, pictures, undo, faces, tmp_path):
     assert "| undo | 1.000 | " in printed
     assert printed.startswith((out / "table.md").read_text())
     lines = (out / "table.csv").read_text().splitlines()
-    assert lines[0].startswith("enhancer,gamma,score,value,low,high,minus_raw")
+    assert lines[0].startswith("enhancer,gamma,convention,score,value,low,high,minus_raw")
     assert len(lines) == 1 + 6 * 3
+    assert all(line.split(",")[2] == "power" for line in lines[1:])
+    assert (out / "table.md").read_text().endswith("\ngamma g of I^g: below 1 brightens, above 1 darkens\n")
+    assert results["convention"] == "power"
     assert ElementTree.parse(out / "plot.svg").getroot().tag.endswith("svg")  # noqa: S314
     page = (out / "report.html").read_text()
     assert "No human annotated these pictures" in page
@@ -175,11 +178,60 @@ def test_what_was_made_with_something_else_is_refused(detector, pictures, undo, 
     assert "gamma_1.npz was made with another enhancer" in err
     code, _, err = faces(*command[:-2], "--passes", "fddb")
     assert code == 2
-    assert "another passes ('base', now 'fddb')" in err
-    (tmp_path / "out" / "detections" / "none" / "gamma_1.npz").write_bytes(b"cut")
-    code, _, err = faces(*command[:-2])
+    assert "passes ('base', now 'fddb')" in err
+
+
+def _flip(content):
+    """One byte of the compressed boxes is wrong."""
+    at = content.index(b"boxes.npy") + 120
+    return content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"cut", lambda content: content[: len(content) // 2], _flip])
+def test_damaged_detections_are_refused(detector, pictures, faces, tmp_path, damage):
+    command = ("folder", pictures, tmp_path / "out", "--gammas", 1)
+    assert faces(*command)[0] == 0
+    file = tmp_path / "out" / "detections" / "none" / "gamma_1.npz"
+    file.write_bytes(damage(file.read_bytes()))
+    code, _, err = faces(*command)
     assert code == 2
     assert "gamma_1.npz is damaged" in err
+    file.unlink()
+    assert faces(*command)[0] == 0
+
+
+def test_detections_that_do_not_fit_together_are_refused(detector, pictures, faces, tmp_path):
+    command = ("folder", pictures, tmp_path / "out", "--gammas", 1)
+    assert faces(*command)[0] == 0
+    path = tmp_path / "out" / "detections" / "none" / "gamma_1.npz"
+    with np.load(path) as file:
+        content = dict(file)
+    assert content["counts"].tolist() == [2, 1, 0]
+    for changed in (
+        dict(counts=content["counts"][:2]),
+        dict(counts=content["counts"] + 1),
+        dict(names=content["names"][:1]),
+    ):
+        np.savez(path, **{**content, **changed})
+        code, _, err = faces(*command)
+        assert code == 2
+        assert "gamma_1.npz is damaged" in err
+
+
+def test_a_vote_over_mtcnn_is_made_again_with_another_threshold(detector, pictures, faces, tmp_path):
+    command = ("folder", pictures, tmp_path / "out", "--gammas", 1, "--passes", "fddb", "--score-thr")
+    assert faces(*command, 0.6)[0] == 0
+    code, _, err = faces(*command, 0.95)
+    assert code == 2
+    assert "another score_thr (0.6, now 0.95)" in err
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_any_work(detector, pictures, faces, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    code, _, err = faces("folder", pictures, tmp_path / "out", "--gammas", 1)
+    assert code == 2
+    assert str(tmp_path / "out") in err
+    assert detector.seen == 0
 
 
 def test_a_bad_picture_is_reported_and_the_rest_goes_on(detector, pictures, faces, tmp_path):
@@ -235,6 +287,14 @@ def test_darkface_by_its_tool_and_by_coco(detector, pictures, darkface_texts, un
     truth = {name: np.array(squares, float).reshape(-1, 4) for name, squares in SQUARES.items()}
     assert darkface_ap(truth, written).ap == rows["undo", 0.1]["AP, DARK FACE tool"] == 1
     assert "DARK FACE tool" in printed
+    (undone,) = (
+        r
+        for r in json.loads((out / "results.json").read_text())["rows"]
+        if r["gamma"] == 0.1 and r["enhancer"] == "undo"
+    )
+    assert undone["difference"]["AP, DARK FACE tool"] == {"value": 1, "low": 1, "high": 1}
+    assert undone["scores"]["COCO AP"]["low"] is None
+    assert "minus raw at the same gamma, with the 95 % interval" in (out / "report.html").read_text()
 
 
 def test_pictures_and_annotations_without_each_other_are_reported(detector, pictures, darkface_texts, faces, tmp_path):
@@ -340,6 +400,8 @@ def test_fddb_by_its_curves(detector, undo, faces, tmp_path):
     assert last[:2] == ["1", "0"]
     assert len((out / "roc" / "undo" / "gamma_0.1_cont.txt").read_text().splitlines()[0].split()) == 2
     assert (out / "official" / "none" / "gamma_1" / "detections.txt").read_text().startswith("big/a\n2\n")
+    score = json.loads((out / "results.json").read_text())["rows"][1]["scores"]["TPR at 10 FP, continuous"]
+    assert score["low"] < score["value"] < score["high"]
     assert "Discrete ROC at g = 0.1" in (out / "report.html").read_text()
     assert "TPR at 10 FP, continuous" in printed
 
@@ -351,6 +413,24 @@ def test_an_fddb_picture_that_is_missing_is_left_out(detector, faces, tmp_path):
     assert code == 1
     assert "b.jpg: no such picture, of the fold files" in err
     assert json.loads((tmp_path / "out" / "results.json").read_text())["faces"] == 2
+
+
+def test_an_fddb_picture_that_is_damaged_is_left_out(detector, faces, tmp_path):
+    root, folds = _fddb_set(tmp_path)
+    whole = (root / "big" / "b.jpg").read_bytes()
+    for content in (b"no picture", whole[: len(whole) // 2]):
+        (root / "big" / "b.jpg").write_bytes(content)
+        code, _, err = faces("fddb", root, tmp_path / "out", "--folds", folds, "--gammas", 1)
+        assert code == 1
+        assert "1 left out" in err
+        assert "b.jpg: " in err
+        assert json.loads((tmp_path / "out" / "results.json").read_text())["faces"] == 2
+    (root / "big" / "a.jpg").write_bytes(b"")
+    (root / "big" / "c.jpg").unlink()
+    (root / "big" / "b.jpg").write_bytes(b"")
+    code, _, err = faces("fddb", root, tmp_path / "none", "--folds", folds, "--gammas", 1)
+    assert code == 2
+    assert "a.jpg: not a picture" in err
 
 
 @pytest.mark.parametrize(
@@ -379,6 +459,8 @@ def test_an_fddb_picture_that_is_missing_is_left_out(detector, faces, tmp_path):
         ("folder --images {pictures} --checkpoint x", "mtcnn brings its weights"),
         ("folder --images {pictures} --device cuda:77", "--device cuda:77"),
         ("folder --images {pictures} --batch-size 0", "--batch-size must be at least 1"),
+        ("folder --images {pictures} --detector mtcn", "no config file mtcn"),
+        ("folder --images {pictures} --score-thr 0.3", "mtcnn has its own thresholds"),
         ("folder --images {pictures} --score-thr 1", "--score-thr must be in [0, 1)"),
     ],
 )

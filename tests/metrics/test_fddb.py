@@ -27,7 +27,8 @@ from detection_eval.datasets.fddb import (
     read_fddb,
 )
 from detection_eval.fddb import add_parser
-from detection_eval.metrics.fddb import FddbRoc, fddb_roc, mean_curve, mean_rate_at, ten_fold
+from detection_eval.metrics.bootstrap import intervals
+from detection_eval.metrics.fddb import KINDS, FddbRoc, FddbScores, fddb_roc, mean_curve, mean_rate_at, ten_fold
 from llie_preproc.errors import MissingExtraError
 from llie_preproc.faces import Faces
 
@@ -229,6 +230,46 @@ def test_pictures_add_up_at_each_score_of_any(seed):
         state(found[name], faces, (60, 60), threshold=roc.thresholds) for name, faces in truth.ellipses.items()
     )
     np.testing.assert_allclose([roc.true_positives, roc.overlap, roc.false_positives], expected, atol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds)
+def test_a_weight_is_so_many_copies_of_a_picture(seed):
+    rng = np.random.default_rng(seed)
+    pictures = [made_faces(rng, int(count)) for count in rng.integers(0, 4, 5)]
+    assume(sum(map(len, pictures)) > 0)
+    found = [made_detections(rng, faces, int(rng.integers(0, 5)), False) for faces in pictures]
+    points = {f"{kind} at {number}": (kind, number) for kind in KINDS for number in (0, 2, 50)}
+    sizes = dict.fromkeys(map(str, range(99)), (60, 60))
+    scores = FddbScores(truth_of(*pictures), dict(zip("01234", found, strict=True)), sizes, points)
+    weights = rng.integers(0, 4, (3, 5))
+    many = scores.values(weights)
+    for row, copies in enumerate(weights):
+        chosen = np.repeat(np.arange(5), copies)
+        if not sum(len(pictures[each]) for each in chosen):
+            assert all(np.isnan(values[row]) for values in many.values())
+            continue
+        truth = truth_of(*(pictures[each] for each in chosen))
+        roc = fddb_roc(truth, {str(at): found[each] for at, each in enumerate(chosen)}, sizes)
+        for name, (kind, number) in points.items():
+            assert many[name][row] == pytest.approx(roc.rate_at(number, kind), abs=1e-12)
+
+
+def test_rates_of_the_published_detector_have_an_interval(fddb, official):
+    _, truth, found, sizes = fddb
+    scores = FddbScores(truth, found, sizes, {"TPR": ("discrete", 100)})
+    assert scores.values() == {"TPR": official.rate_at(100)}
+    interval = intervals([scores], resamples=200)["TPR"]
+    assert interval.low < 0.882034 < interval.high
+    # That of as many independent faces would be about 0.018 wide; faces of a picture are not independent.
+    assert 0.015 < interval.high - interval.low < 0.06
+
+
+def test_points_of_unknown_kinds_are_refused():
+    truth = truth_of(np.array([[10, 8, 0, 20, 20]], float))
+    for point, message in ((("other", 1), "kind must be"), (("discrete", -1), "must not be negative")):
+        with pytest.raises(ValueError, match=message):
+            FddbScores(truth, {"0": FddbDetections.none()}, None, {"x": point})
 
 
 def state(found, faces, frame, threshold):
@@ -481,6 +522,17 @@ def test_the_command_on_some_folds_without_sizes(made, capsys):
     assert "2 of 2 pictures have no known size" in text
     assert "fold 5" in text
     assert "fold 1" not in text
+
+
+def test_ten_folds_of_which_some_are_empty(made, capsys):
+    (made / "FDDB-fold-04-ellipseList.txt").write_text("")
+    found = (made / "found.txt").read_text().replace("2002/big/img_4\n2\n8 6 0.5 20 15 4\n3 3 0 40 30 0.5\n", "")
+    (made / "found.txt").write_text(found)
+    assert run(made, made / "found.txt", "--ten-fold") == 0
+    text = capsys.readouterr().out
+    assert "9 pictures" in text
+    assert "fold 3" in text
+    assert "fold 4" not in text
 
 
 def test_the_command_says_what_is_bad(made):

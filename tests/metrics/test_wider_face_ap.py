@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection_eval.datasets.wider_difficulty import (
+scipy_io = pytest.importorskip("scipy.io", reason="needs the extra 'mm'")
+
+from detection_eval.datasets.wider_difficulty import (  # noqa: E402
     DIFFICULTIES,
     read_darkface_predictions,
     read_difficulties,
@@ -16,10 +18,8 @@ from detection_eval.datasets.wider_difficulty import (
     write_darkface_predictions,
     write_wider_predictions,
 )
-from detection_eval.metrics.wider_face import area_under, darkface_ap, wider_ap
-from llie_preproc.faces import Faces
-
-scipy_io = pytest.importorskip("scipy.io", reason="needs the extra 'mm'")
+from detection_eval.metrics.wider_face import area_under, darkface_ap, darkface_scores, wider_ap, wider_scores  # noqa: E402
+from llie_preproc.faces import Faces  # noqa: E402
 
 
 def _iou(a, b):
@@ -107,6 +107,30 @@ def test_wider_ap_is_its_slow_definition(scene):
     indices = {name: set(each.tolist()) for name, each in kept.items()}
     expected = _slow_ap({n: b.tolist() for n, b in corners.items()}, found, indices)
     assert wider_ap(truth, found, kept).ap == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+@settings(deadline=None, max_examples=25)
+@given(_scenes(), st.integers(0, 2**32 - 1))
+def test_a_weight_is_so_many_copies_of_a_picture(scene, seed):
+    truth, found, kept = scene
+    # Every picture counts, so that the range of the scores is the same.
+    weights = np.random.default_rng(seed).integers(1, 4, (2, len(truth)))
+    dark, wide = darkface_scores(truth, found).values(weights), wider_scores(truth, found, kept).values(weights)
+    for row, copies in enumerate(weights):
+        many = [(name, f"{name}/{k}") for name, count in zip(truth, copies, strict=True) for k in range(count)]
+        boxes = {copy: truth[name] for name, copy in many}
+        faces = {copy: found[name] for name, copy in many if name in found}
+        lists = {copy: kept[name] for name, copy in many}
+        assert dark["AP"][row] == pytest.approx(darkface_ap(boxes, faces).ap, abs=1e-12, nan_ok=True)
+        assert wide["AP"][row] == pytest.approx(wider_ap(boxes, faces, lists).ap, abs=1e-12, nan_ok=True)
+
+
+def test_a_picture_may_be_left_out():
+    truth = {"a": _row(2), "b": _row(1)}
+    found = {"a": _faces(_row(2)[:1], [0.9]), "b": _faces([[0, 100, 10, 110]], [0.5])}
+    scores = darkface_scores(truth, found)
+    np.testing.assert_allclose(scores.values(np.array([[1, 0], [0, 1], [1, 1]]))["AP"], [0.5, 0, 1 / 3])
+    assert np.isnan(scores.values(np.array([0, 0]))["AP"])
 
 
 def _row(count, offset=0.0):
