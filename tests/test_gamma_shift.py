@@ -94,7 +94,7 @@ def test_the_transform_stands_in_an_mmdetection_pipeline(build, tmp_path):
     write_picture(tmp_path / "a.png", Picture(LEVELS))
     pipeline = Compose(
         [
-            dict(type="mmdet.LoadImageFromFile"),
+            dict(type="LoadImageFromFile"),
             dict(type="llie_preproc.GammaShift", gamma=(3.0,)),
             dict(type="mmdet.PackDetInputs", meta_keys=("gamma",)),
         ]

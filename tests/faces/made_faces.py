@@ -14,7 +14,7 @@ import numpy as np
 from skimage import data
 
 SIDE = 96
-WIDTHS = (16, 56)
+WIDTHS = (20, 60)
 """Of the faces, in pixels; they are a third higher than wide."""
 _HEIGHT = 4 / 3
 # Of scikit-image's hundred faces and hundred patches of 25x25.

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from llie_preproc.faces import MMDetFaceDetector, VotedFaceDetector
 
 WIDER = Path(__file__).parents[2] / "mm_configs" / "faces" / "dsfd_r50_wider-face.py"
-STEPS = 1200
+STEPS = 800
 CHANNELS = (16, 32, 64, 128, 64, 32)
 
 
@@ -42,7 +42,7 @@ def config(folder):
     cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
     cfg.test_evaluator.ann_file = str(folder / "test" / "annotations.json")
     cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=STEPS)
-    cfg.optim_wrapper.optimizer = dict(type="AdamW", lr=2e-3, weight_decay=0.01)
+    cfg.optim_wrapper.optimizer = dict(type="AdamW", lr=2e-3, weight_decay=0.01, foreach=True)
     cfg.param_scheduler = [
         dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=50),
         dict(type="CosineAnnealingLR", eta_min_ratio=0.01, by_epoch=False, begin=50, end=STEPS, T_max=STEPS - 50),
