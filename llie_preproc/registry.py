@@ -112,9 +112,7 @@ MODELS = Registry(
         "training.feature_encoders",
     ],
 )
-TRANSFORMS = TransformRegistry(
-    "transform", ["llie_preproc.detection", "llie_preproc.faces.dsfd", "training.datasets"]
-)
+TRANSFORMS = TransformRegistry("transform", ["llie_preproc.detection", "llie_preproc.faces.dsfd", "training.datasets"])
 TASK_UTILS = Registry("task_util", ["llie_preproc.faces.dsfd"])
 DATASETS = Registry("dataset", ["training.datasets"])
 DATA_SAMPLERS = Registry("data_sampler", ["training.datasets"])
