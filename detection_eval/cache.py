@@ -21,10 +21,10 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
+from llie_preproc.config_files import read_config_file
 from llie_preproc.detection import Enhance
 from llie_preproc.registry import enhancer_classes
 
-from .configs import read_config_file
 from .networks import check_device
 
 _FAILED = 1

@@ -14,12 +14,12 @@ from mmengine.config import Config, DictAction
 from tqdm import tqdm
 
 from llie_preproc import enhance
+from llie_preproc.config_files import read_config_file
 from llie_preproc.enhancers import Enhancer
 from llie_preproc.inference import DEFAULT_WEIGHTS
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 
-from .configs import read_config_file
 from .metrics import QualitySettings, QualitySuite, metric_names
 from .metrics.arrays import matlab_resize, read_levels
 from .networks import check_device, trained_enhancer

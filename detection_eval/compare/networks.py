@@ -10,13 +10,13 @@ from typing import Any
 from mmengine.config import Config
 
 from llie_preproc import build_enhancer
+from llie_preproc.config_files import read_config_file
 from llie_preproc.detection.cache import fingerprint
 from llie_preproc.enhancers import Enhancer
 from llie_preproc.inference import DEFAULT_WEIGHTS
 from llie_preproc.registry import enhancer_classes
 from llie_preproc.runs import read_checkpoint
 
-from ..configs import read_config_file
 from ..networks import trained_enhancer
 from .results import JOINT, NONE, Cell, Comparison
 

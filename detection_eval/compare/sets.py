@@ -11,9 +11,9 @@ from typing import Any
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
+from llie_preproc.config_files import read_config_file
 from llie_preproc.registry import enhancer_classes
 
-from ..configs import read_config_file
 from ..metrics.detections import read_truth
 
 # What a dataset's config may keep when another set takes its place; the rest belongs to its data.

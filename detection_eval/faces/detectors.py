@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from llie_preproc.checkpoints import file_sha256
+from llie_preproc.config_files import read_config_file
 from llie_preproc.errors import require
 from llie_preproc.faces import EnhancedFaceDetector, FaceDetector
 
 from ..compare.networks import network_config
-from ..configs import read_config_file
 
 MTCNN_NAME = "mtcnn"
 PASSES = ("base", "fddb", "wider")

@@ -23,15 +23,14 @@ from mmdet.registry import DATASETS, MODELS  # noqa: E402
 from mmdet.structures import DetDataSample  # noqa: E402
 from mmdet.utils import get_test_pipeline_cfg, register_all_modules  # noqa: E402
 from mmengine.config import Config  # noqa: E402
-from mmengine.config.utils import ConfigParsingError  # noqa: E402
 from mmengine.model.utils import revert_sync_batchnorm  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
+from ..config_files import read_config_file  # noqa: E402
 from ..runs import read_checkpoint  # noqa: E402
 
 # Least share of the detector's tensors that a checkpoint must bring.
 _MIN_MATCHED = 0.9
-_UNREADABLE = (OSError, ConfigParsingError)
 _COUNTER = "num_batches_tracked"
 
 
@@ -133,23 +132,12 @@ def _read(config: str | os.PathLike[str] | Config, options: Mapping[str, Any] | 
     elif not isinstance(config, str | os.PathLike):
         raise TypeError(f"config must be a config file or an MMEngine Config, got {type(config).__name__}")
     else:
-        cfg = _read_file(os.fspath(config))
+        cfg = read_config_file(os.fspath(config))
     if options:
         cfg.merge_from_dict(dict(options))
     if not isinstance(cfg.get("model"), Mapping) or "test_dataloader" not in cfg:
         raise ValueError(f"{_name(cfg)} is no detector's config: it needs 'model' and 'test_dataloader'")
     return cfg
-
-
-def _read_file(name: str) -> Config:
-    packaged = "::" in name
-    if not packaged and not Path(name).is_file():
-        raise FileNotFoundError(f"no config file {name}")
-    try:
-        return Config.fromstring(f"_base_ = {name!r}", ".py") if packaged else Config.fromfile(name)
-    # What Python files raise, and MMEngine for files of other kinds and packages that it does not know.
-    except (SyntaxError, NameError, TypeError, ValueError, AttributeError, AssertionError, *_UNREADABLE) as error:
-        raise ValueError(f"{name}: {error}") from error
 
 
 def _name(cfg: Config) -> str:

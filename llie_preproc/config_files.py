@@ -1,4 +1,4 @@
-"""Reading config files for the commands."""
+"""Reading MMEngine's config files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
+
+# What Python files and options over lists raise, and MMEngine for files of other kinds and for its packages.
+_UNREADABLE = (
+    SyntaxError, NameError, TypeError, ValueError, AttributeError, AssertionError, OSError, ConfigParsingError,
+)  # fmt: skip
 
 
 def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Config:
@@ -20,9 +25,9 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
     if "::" not in name and not Path(name).is_file():
         raise FileNotFoundError(f"no config file {name}")
     try:
+        # MMEngine's own reader of packages' configs would install what is missing.
         cfg = Config.fromstring(f"_base_ = {name!r}", ".py") if "::" in name else Config.fromfile(name)
         cfg.merge_from_dict(dict(options or {}))
-    # What Python files and options over lists raise, and MMEngine's for its packages.
-    except (SyntaxError, NameError, TypeError, AttributeError, AssertionError, ConfigParsingError) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{name}: {error}") from error
     return cfg
