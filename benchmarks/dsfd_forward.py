@@ -8,7 +8,6 @@ a threshold, which is the worst case.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 import llie_preproc  # noqa: F401  before mmdet, which takes mmcv's operators from it where none are compiled
 
-from .timing import machine, report, seconds
+from .timing import machine, picture_options, report, seconds
 
 CONFIGS = {"paper_vgg16": "dsfd_vgg16_wider-face.py", "release_r152": "dsfd_r152_release.py"}
 FOLDER = Path(__file__).parents[1] / "mm_configs" / "faces"
@@ -76,18 +75,10 @@ def measure(name: str, image: Tensor, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, and write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="640x640", help="width x height")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = picture_options(__doc__, "640x640", 5)
     device = torch.device(args.device)
-    width, height = (int(n) for n in args.size.split("x"))
     # Pixels after the means are taken off.
-    noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(1, 3, args.height, args.width, generator=torch.Generator().manual_seed(0))
     image = (noise * 255 - 115).to(device)
     result = {
         "what": f"DSFD {args.size}, one image, float32",

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,7 +14,7 @@ from llie_preproc import build_enhancer
 from llie_preproc.enhancers import PSENet
 from llie_preproc.inference import enhance_batch
 
-from .timing import machine, report, seconds
+from .timing import machine, picture_options, report, seconds
 
 
 def plain(network: PSENet, image: Tensor) -> Tensor:
@@ -33,18 +31,10 @@ def ours(network: PSENet, image: Tensor) -> Tensor:
 
 def main() -> None:
     """Measure, print, and write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="1080x720", help="width x height")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = picture_options(__doc__, "1080x720", 7)
     device = torch.device(args.device)
-    width, height = (int(n) for n in args.size.split("x"))
     network = build_enhancer("PSENet", device=device)
-    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)).to(device)
+    image = torch.rand(1, 3, args.height, args.width, generator=torch.Generator().manual_seed(0)).to(device)
 
     difference = float((plain(network, image) - ours(network, image)).abs().max())
     # Alternating blocks: a machine whose speed drifts treats both alike.

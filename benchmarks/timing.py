@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import time
@@ -23,6 +24,20 @@ def seconds(run: Callable[[], Any], repeats: int, device: torch.device) -> list[
         synchronise(device)
         times.append(time.perf_counter() - start)
     return times
+
+
+def picture_options(description: str | None, size: str, repeats: int) -> argparse.Namespace:
+    """The command line of a benchmark on one picture, with ``width`` and ``height`` of it; sets PyTorch's threads."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--size", default=size, help="width x height")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.width, args.height = (int(n) for n in args.size.split("x"))
+    return args
 
 
 def synchronise(device: torch.device) -> None:

@@ -81,9 +81,10 @@ def raw_batch(sizes: list[tuple[int, int]] = [(96, 128), (80, 96)], seed: int = 
     return {"inputs": inputs, "data_samples": samples}
 
 
-@MODELS.register_module(force=True)
-class PerfectDetector(BaseDetector):
-    """Finds the ground truth of the frame that it is given, and rescales as MMDetection's heads do."""
+class TestTimeDetector(BaseDetector):
+    """Without parameters, for test time only: ``predict`` is to be written."""
+
+    __test__ = False
 
     def loss(self, batch_inputs, batch_data_samples):
         raise RuntimeError("not trained")
@@ -93,6 +94,11 @@ class PerfectDetector(BaseDetector):
 
     def extract_feat(self, batch_inputs):
         raise RuntimeError("not used")
+
+
+@MODELS.register_module(force=True)
+class PerfectDetector(TestTimeDetector):
+    """Finds the ground truth of the frame that it is given, and rescales as MMDetection's heads do."""
 
     def predict(self, batch_inputs, batch_data_samples, rescale=True):
         for sample in batch_data_samples:

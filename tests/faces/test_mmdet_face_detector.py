@@ -11,9 +11,8 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 import torch
 from dsfd_models import build, tiny
 from mmdet.apis import inference_detector, init_detector
-from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
-from mmdet_models import mmdet_config, nodes
+from mmdet_models import TestTimeDetector, mmdet_config, nodes
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
@@ -25,17 +24,8 @@ RESIZE = dict(type="Resize", scale=(200, 150), keep_ratio=True)
 PACK = dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"))
 
 
-class _Plain(BaseDetector):
-    """Without parameters, for test time only."""
-
-    def loss(self, batch_inputs, batch_data_samples):
-        raise RuntimeError("not trained")
-
-    def _forward(self, batch_inputs, batch_data_samples=None):
-        raise RuntimeError("not used")
-
-    def extract_feat(self, batch_inputs):
-        raise RuntimeError("not used")
+class _Plain(TestTimeDetector):
+    """Finds what ``find`` says."""
 
     def predict(self, batch_inputs, batch_data_samples, rescale=True):
         for picture, sample in zip(batch_inputs, batch_data_samples, strict=True):
