@@ -7,12 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.config.utils import ConfigParsingError
-
-# What Python files and options over lists raise, and MMEngine for files of other kinds and for its packages.
-_UNREADABLE = (
-    SyntaxError, NameError, TypeError, ValueError, AttributeError, AssertionError, OSError, ConfigParsingError,
-)  # fmt: skip
 
 
 def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Config:
@@ -21,6 +15,7 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
     Raises:
         FileNotFoundError: No such file.
         ValueError: It does not read; the message names it.
+        ImportError: It imports what is not installed.
     """
     if "::" not in name and not Path(name).is_file():
         raise FileNotFoundError(f"no config file {name}")
@@ -28,6 +23,8 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
         # MMEngine's own reader of packages' configs would install what is missing.
         cfg = Config.fromstring(f"_base_ = {name!r}", ".py") if "::" in name else Config.fromfile(name)
         cfg.merge_from_dict(dict(options or {}))
-    except _UNREADABLE as error:
-        raise ValueError(f"{name}: {error}") from error
+    except ImportError:
+        raise
+    except Exception as error:  # a config is a program, or of a format with errors of its own
+        raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
     return cfg

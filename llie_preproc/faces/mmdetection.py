@@ -166,7 +166,8 @@ def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str] | None) -> 
     if checkpoint is None:
         return None
     content = read_checkpoint(Path(checkpoint))
-    state = dict(content.get("state_dict", content))
+    # As MMEngine's own loading: the prefix is distributed training's.
+    state = {name.removeprefix("module."): value for name, value in content.get("state_dict", content).items()}
     try:
         keys = model.load_state_dict(state, strict=False)
     except RuntimeError as error:

@@ -161,7 +161,7 @@ class VotedFaceDetector:
     Args:
         detector: The detector. The views of a picture go to it together.
         passes: ``'fddb'`` (:func:`fddb_passes`), ``'wider'`` (:func:`wider_passes`), or a function of a picture's
-            height and width that gives the passes.
+            height and width that gives :class:`Pass` objects.
         iou, limit: Of the vote: :func:`box_voting`.
         score_thr: Scores above it are kept after the vote. The release has 0.05 on FDDB.
 

@@ -97,6 +97,16 @@ def tiny_release(width: int = 4, depth: int = 50, **changes: Any) -> dict:
     return model
 
 
+def thin_release_vgg(width: int = 4) -> dict:
+    """The public release's options on VGG-16 with ``width`` channels for 64 everywhere."""
+    model, thin = release_vgg(), tiny(width)
+    model["backbone"] = dict(thin["backbone"], fc6_dilation=1)
+    model["neck"].update(in_channels=thin["neck"]["in_channels"], extra_channels=thin["neck"]["extra_channels"])
+    model["neck"].update(fem_width=4 * width)
+    model["bbox_head"].update(in_channels=(8 * width,) * 6, feat_channels=4 * width)
+    return model
+
+
 def _release(backbone: dict, neck: dict, **changes: Any) -> dict:
     neck = dict(neck, fpn_levels=3, fpn_relu=False, fem="tree", align_corners=True)
     model = _model(backbone, neck, dict(form="deep_mio", in_channels=(512,) * 6))

@@ -18,9 +18,11 @@ from dsfd_models import (
     raw_batch,
     release_resnet,
     release_vgg,
+    thin_release_vgg,
     tiny,
     tiny_release,
 )
+from mmcv.cnn import VGG
 from torch.nn import functional as F
 
 from llie_preproc import errors
@@ -90,6 +92,37 @@ def test_only_the_third_pooling_rounds_up():
     # 54 -> 27 -> 13 (down) -> 7 (up) -> 3 -> 1
     backbone = build(tiny()).backbone
     assert [m.shape[-1] for m in backbone(torch.rand(1, 3, 54, 54))] == [13, 7, 3, 1]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (20, 200), (27, 27)])
+def test_small_pictures_have_six_maps_and_predictions(size):
+    """Views of a quarter of a small picture; a side of one pixel stays one."""
+    detector = build(tiny())
+    with torch.no_grad():
+        original, enhanced = detector.extract_feat(torch.randn(1, 3, *size) * 60)
+
+    def halved(side, up=False):
+        return max(1, (side + up) // 2)
+
+    level = [halved(halved(side)) for side in size]
+    assert list(original[0].shape[-2:]) == level
+    level = [halved(side, True) for side in level]
+    assert list(original[1].shape[-2:]) == level
+    for m in original[2:4]:
+        level = [halved(side) for side in level]
+        assert list(m.shape[-2:]) == level
+    assert len(original) == len(enhanced) == 6
+    (sample,) = detector.test_step(raw_batch([size], faces=0))
+    assert len(sample.pred_instances) > 0
+
+
+def test_vgg_has_mmcvs_names():
+    """Those of Caffe's weights, ``open-mmlab://vgg16_caffe``."""
+    with torch.device("meta"):
+        theirs = VGG(16).state_dict()
+    own = shapes_only(paper_vgg()).backbone.state_dict()
+    fit = {k: v.shape for k, v in own.items() if not k.startswith("fc")}
+    assert {k: v.shape for k, v in theirs.items()} == fit
 
 
 def test_vgg_is_torchvisions_up_to_the_third_pooling(tmp_path):
@@ -235,6 +268,37 @@ def test_lengths_start_at_10_8_and_5():
     for maps in (original, enhanced):
         lengths = [float(m.square().sum(1).sqrt().max()) for m in maps[:3]]
         assert lengths == pytest.approx([10, 8, 5], rel=1e-5)
+
+
+def test_positions_of_zeros_have_a_finite_gradient():
+    """The gradient of a root is infinite at zero; without a ReLU in front nothing else keeps that out."""
+    neck = build(thin_release_vgg()).neck
+    torch.manual_seed(0)
+    maps = [torch.rand(1, c, s, s) for c, s in zip((16, 32, 32, 64), (16, 8, 4, 2), strict=True)]
+    for m in maps:
+        m[..., : m.shape[-1] // 2] = 0
+    _, enhanced = neck(maps)
+    sum(m.square().sum() for m in enhanced).backward()
+    gradients = {name: p.grad for name, p in neck.named_parameters()}
+    assert [name for name, g in gradients.items() if not torch.isfinite(g).all()] == []
+    assert gradients["up_path.lateral.0.weight"].abs().sum() > 0
+
+
+def test_float16_autocast_does_not_overflow_in_the_products():
+    neck = build(tiny()).neck
+    torch.manual_seed(0)
+    sides = (16, 8, 4, 2)
+    maps = [torch.randn(1, c, s, s).relu().half().float() * 256 for c, s in zip((32, 64, 64, 128), sides, strict=True)]
+    with torch.no_grad():
+        expected = neck(maps)
+        original = [*maps, *expected[0][4:]]
+        # What the convolutions would have to hold.
+        assert float(neck.up_path(original)[0].max()) > torch.finfo(torch.float16).max
+        with torch.autocast("cpu", torch.float16):
+            found = neck([m.half() for m in maps])
+    for a, b in zip((*found[0], *found[1]), (*expected[0], *expected[1]), strict=True):
+        assert float(b.abs().max()) > 0
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("model", [tiny(), tiny_release()], ids=["plain", "deep"])

@@ -15,15 +15,19 @@ from dsfd_models import (
     raw_batch,
     release_resnet,
     release_vgg,
+    thin_release_vgg,
     tiny,
     tiny_release,
 )
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
+from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.checkpoint import load_checkpoint
+from mmengine.structures import InstanceData
 from torch.nn import functional as F
 
 from llie_preproc.errors import CheckpointError
+from llie_preproc.faces import MMDetFaceDetector
 from llie_preproc.faces.dsfd import convert_public
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -353,15 +357,6 @@ def loaded(model, state, path):
     return detector
 
 
-def thin_release_vgg(width=4):
-    model, thin = release_vgg(), tiny(width)
-    model["backbone"] = dict(thin["backbone"], fc6_dilation=1)
-    model["neck"].update(in_channels=thin["neck"]["in_channels"], extra_channels=thin["neck"]["extra_channels"])
-    model["neck"].update(fem_width=4 * width)
-    model["bbox_head"].update(in_channels=(8 * width,) * 6, feat_channels=4 * width)
-    return model
-
-
 @pytest.mark.parametrize(
     ("model", "shapes"),
     [(tiny_release(4), release_shapes(4, 50)), (thin_release_vgg(4), release_vgg_shapes(4))],
@@ -440,7 +435,7 @@ def test_files_of_torch_03_load_strictly_and_through_module():
         assert torch.equal(a, b)
 
 
-def test_init_detector_takes_a_public_file(tmp_path):
+def test_both_ways_of_inference_take_a_public_file(tmp_path):
     state = fill(release_shapes(4, 50))
     torch.save(state, tmp_path / "public.pth")
     pipeline = [
@@ -448,17 +443,29 @@ def test_init_detector_takes_a_public_file(tmp_path):
         dict(type="mmdet.Resize", scale=(128, 96), keep_ratio=True),
         dict(type="mmdet.PackDetInputs", meta_keys=("ori_shape", "img_shape", "scale_factor")),
     ]
-    loader = dict(dataset=dict(pipeline=pipeline))
+    loader = dict(dataset=dict(type="CocoDataset", metainfo=dict(classes=("face",)), pipeline=pipeline))
     config = Config(dict(model=tiny_release(4), default_scope="mmdet", test_dataloader=loader))
-    detector = init_detector(config, str(tmp_path / "public.pth"), palette="random", device="cpu")
+    # MMDetection's inference changes the config that it is given.
+    detector = init_detector(copy.deepcopy(config), str(tmp_path / "public.pth"), palette="random", device="cpu")
     bgr = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     image = torch.from_numpy(bgr.transpose(2, 0, 1).astype(np.float32)) - MEANS
     expected = detections(release_outputs(state, image[None]), 96, 128, 1.5, True, 0.01)
     assert_same_detections(inference_detector(detector, bgr).pred_instances, expected)
+    (faces,) = MMDetFaceDetector(config, tmp_path / "public.pth").detect([np.ascontiguousarray(bgr[..., ::-1])])
+    found = InstanceData(bboxes=torch.from_numpy(faces.boxes), scores=torch.from_numpy(faces.scores))
+    assert_same_detections(found, expected)
 
 
 def test_its_own_checkpoint_comes_back():
     first, second = build(tiny(), seed=1), build(tiny(), seed=2)
+    second.load_state_dict(first.state_dict(), strict=True)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_averaged_weights_come_back():
+    """As MMEngine's EMAHook resumes them: through a module around the detector."""
+    first, second = (ExponentialMovingAverage(build(tiny(), seed=seed)) for seed in (1, 2))
     second.load_state_dict(first.state_dict(), strict=True)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)

@@ -253,6 +253,16 @@ def test_a_plain_checkpoint_loads_behind_an_enhancer(enhancer, tmp_path):
         assert not np.array_equal(found.scores, plain.scores)
 
 
+def test_a_checkpoint_of_a_wrapped_model_loads(tmp_path):
+    cfg = thin_dsfd()
+    path = checkpoint_of(cfg, tmp_path / "a.pth", ("face",))
+    content = torch.load(path, weights_only=True)
+    content["state_dict"] = {f"module.{name}": tensor for name, tensor in content["state_dict"].items()}
+    torch.save(content, tmp_path / "b.pth")
+    one, other = (MMDetFaceDetector(cfg, tmp_path / name).model.state_dict() for name in ("a.pth", "b.pth"))
+    assert all(torch.equal(other[name], tensor) for name, tensor in one.items())
+
+
 def test_the_checkpoints_classes_come_before_the_configs(tmp_path):
     cfg = thin_dsfd()
     for content in (dict(), dict(meta=dict(CLASSES=("head",)))):
@@ -321,6 +331,20 @@ def test_what_is_no_detectors_config_is_refused(tmp_path):
     (tmp_path / "broken.py").write_text("model = dict(")
     with pytest.raises(ValueError, match=r"broken\.py"):
         MMDetFaceDetector(tmp_path / "broken.py")
+    for text, kind in (("_base_ = ['one.py', 'two.py']", "KeyError"), ("x = 1 / 0", "ZeroDivisionError")):
+        (tmp_path / "one.py").write_text("model = dict(type='A')")
+        (tmp_path / "two.py").write_text("model = dict(type='B')")
+        (tmp_path / "odd.py").write_text(text)
+        with pytest.raises(ValueError, match=rf"odd\.py: {kind}"):
+            MMDetFaceDetector(tmp_path / "odd.py")
+    (tmp_path / "odd.yaml").write_text("model: [1")
+    with pytest.raises(ValueError, match=r"odd\.yaml: ParserError"):
+        MMDetFaceDetector(tmp_path / "odd.yaml")
+    (tmp_path / "importing.py").write_text(
+        "custom_imports = dict(imports=['not_installed'], allow_failed_imports=False)"
+    )
+    with pytest.raises(ImportError, match="not_installed"):
+        MMDetFaceDetector(tmp_path / "importing.py")
     with pytest.raises(TypeError, match="dict"):
         MMDetFaceDetector({"model": {}})
     with pytest.raises(ValueError, match="needs 'model' and 'test_dataloader'"):

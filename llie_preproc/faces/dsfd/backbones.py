@@ -20,8 +20,9 @@ _XAVIER = dict(type="Xavier", distribution="uniform", bias=0)
 class DSFDVGG(BaseModule):
     """VGG-16 with fc6 and fc7 as convolutions, tapped at relu3_3, relu4_3, relu5_3 and fc7.
 
-    The third pooling rounds up, the others down. ``features`` has torchvision's numbering, so the ImageNet weights
-    of ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://vgg16')`` fit; fc6 and fc7 are not loaded.
+    The third pooling rounds up, the others down, but never to nothing. ``features`` has the numbering of torchvision
+    and MMCV, so the ImageNet weights of ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://vgg16')`` or
+    ``'open-mmlab://vgg16_caffe'`` fit; fc6 and fc7 are not loaded.
 
     Args:
         widths: Channels of the five stages.
@@ -56,7 +57,9 @@ class DSFDVGG(BaseModule):
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
                 taps.append(image)
-            image = layer(image)
+                image = _halved(image, layer.ceil_mode)
+            else:
+                image = layer(image)
         return (*taps[2:], F.relu(self.fc7(F.relu(self.fc6(image)))))
 
 
@@ -78,6 +81,11 @@ class DSFDResNet(ResNet):
     def __init__(self, depth: int = 152, **kwargs: Any) -> None:
         super().__init__(depth, out_indices=(0, 1, 2, 3), **kwargs)
         self.out_channels = tuple(self.feat_dim // 2**k for k in (3, 2, 1, 0))
+
+
+def _halved(maps: Tensor, ceil_mode: bool) -> Tensor:
+    # A side of one pixel stays: views of small pictures come to that.
+    return F.max_pool2d(maps, 2, ceil_mode=ceil_mode or min(maps.shape[-2:]) == 1)
 
 
 def _stages(widths: Sequence[int]) -> list[nn.Module]:

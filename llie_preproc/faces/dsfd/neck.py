@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from mmcv.cnn import build_norm_layer
-from mmdet.models.necks.ssd_neck import L2Norm
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 from ...registry import MODELS
 
 _XAVIER = dict(type="Xavier", layer="Conv2d", distribution="uniform", bias=0)
+_EPS = 1e-10
 
 
 @MODELS.register_module()
@@ -87,7 +87,17 @@ class DSFDNeck(BaseModule):
         self.norm_enhanced = lengths("outputs", self.out_channels)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The backbone's four maps to six original maps (first shot) and six enhanced ones (second shot)."""
+        """The backbone's four maps to six original maps (first shot) and six enhanced ones (second shot).
+
+        Under float16 autocast it computes in float32: products of up to six maps leave float16's range.
+        """
+        device = maps[0].device.type
+        if maps[0].dtype == torch.float16 and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self._maps([m.float() for m in maps])
+        return self._maps(maps)
+
+    def _maps(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         original = list(maps)
         for extra in self.extras:
             original.append(extra(original[-1]))
@@ -160,12 +170,23 @@ class TreeFEM(nn.Module):
         return torch.cat([self.near(x), self.middle(shared), self.far(shared)], dim=1).relu()
 
 
-class LearntLength(L2Norm):
-    """MMDetection's L2Norm (eps 1e-10 after the root), which leaves its scale unset, with that scale."""
+class LearntLength(nn.Module):
+    """Every position's channels to a learnt length: SSD's normalisation, eps 1e-10 added after the root.
+
+    A position of zeros stays, with a finite gradient (that of the root is infinite there).
+    """
 
     def __init__(self, channels: int, scale: float) -> None:
-        super().__init__(channels, scale)
+        super().__init__()
         self.weight = nn.Parameter(torch.full((channels,), float(scale)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` to the same shape and dtype, computed in float32 at least."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        length = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+        # Not divided by eps: the gradient would be that many times too large.
+        length = torch.where(length > 0, length + _EPS, 1.0)
+        return (wide / length * self.weight[:, None, None]).to(x.dtype)
 
 
 def _normalised(norms: nn.ModuleList, maps: Sequence[Tensor]) -> list[Tensor]:
