@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .protocol import EnhancedFaceDetector, FaceDetector, Faces
-from .test_time import VotedFaceDetector, box_voting, fddb_passes, wider_passes
+from .test_time import Pass, VotedFaceDetector, box_voting, fddb_passes, wider_passes
 
 if TYPE_CHECKING:
     from .mmdetection import MMDetFaceDetector
@@ -16,6 +16,7 @@ __all__ = [
     "FaceDetector",
     "Faces",
     "MMDetFaceDetector",
+    "Pass",
     "VotedFaceDetector",
     "box_voting",
     "fddb_passes",
