@@ -34,3 +34,10 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the reference data is not at {folder}")
     return folder
+
+
+@pytest.fixture
+def no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA computes in whole float32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)

@@ -16,14 +16,9 @@ from training.train import main
 
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.usefixtures("no_tf32"),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _no_tf32(monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
 
 
 @pytest.mark.parametrize("name", enhancer_classes())
