@@ -439,6 +439,7 @@ print((forward - before) // 1024, (backward - before) // 1024)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
 @pytest.mark.parametrize("backend", [name for name in COMPILED if DEVICE == "cpu"])
+@pytest.mark.slow
 def test_a_million_positions_in_bounded_memory(backend: str) -> None:
     """An ``L x D x N`` tensor would have 488 MiB; the inputs and gradients of 16 states have 61 MiB each."""
     run = subprocess.run([sys.executable, "-c", _LONG, backend], capture_output=True, text=True, check=True)
