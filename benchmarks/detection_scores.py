@@ -9,8 +9,6 @@ import argparse
 import contextlib
 import io
 import platform
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from detection_eval.metrics.bootstrap import intervals
 from detection_eval.metrics.coco import CocoScores
 from detection_eval.metrics.visdrone import VisDroneScores
 
-from .timing import machine, report
+from .timing import machine, report, timed
 
 # Shares of VisDrone's ten classes in its annotations, roughly.
 _SHARES = np.array([0.23, 0.08, 0.03, 0.42, 0.07, 0.04, 0.014, 0.009, 0.017, 0.09])
@@ -78,14 +76,8 @@ def peer(truth: dict[str, Any], detections: list[dict[str, Any]]) -> tuple[np.nd
         coco.createIndex()
         evaluation = pycocotools.cocoeval.COCOeval(coco, coco.loadRes([dict(each) for each in detections]), "bbox")
         evaluation.params.maxDets = [100, 300, 1000]
-        steps = {name: _timed(getattr(evaluation, name))[1] for name in ("evaluate", "accumulate", "summarize")}
+        steps = {name: timed(getattr(evaluation, name))[1] for name in ("evaluate", "accumulate", "summarize")}
     return evaluation.stats[:6], steps
-
-
-def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.perf_counter()
-    result = run()
-    return result, time.perf_counter() - start
 
 
 def main() -> None:
@@ -100,12 +92,12 @@ def main() -> None:
     truth, detections = scene(args.images, args.objects, args.boxes)
 
     ours: dict[str, float] = {}
-    coco, ours["coco_match"] = _timed(lambda: CocoScores(truth, detections))
-    values, ours["coco_values"] = _timed(coco.values)
-    visdrone, ours["visdrone_match"] = _timed(lambda: VisDroneScores(truth, detections))
-    _, ours["visdrone_values"] = _timed(visdrone.values)
-    _, ours["coco_interval"] = _timed(lambda: intervals([coco], args.resamples))
-    _, ours["visdrone_interval"] = _timed(lambda: intervals([visdrone], args.resamples))
+    coco, ours["coco_match"] = timed(lambda: CocoScores(truth, detections))
+    values, ours["coco_values"] = timed(coco.values)
+    visdrone, ours["visdrone_match"] = timed(lambda: VisDroneScores(truth, detections))
+    _, ours["visdrone_values"] = timed(visdrone.values)
+    _, ours["coco_interval"] = timed(lambda: intervals([coco], args.resamples))
+    _, ours["visdrone_interval"] = timed(lambda: intervals([visdrone], args.resamples))
     expected, steps = peer(truth, detections)
     added, theirs = sum(ours.values()), sum(steps.values())
     result = {

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import argparse
 import platform
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from detection_eval.datasets.fddb import FddbDetections, FddbTruth, picture_sizes, read_detections, read_fddb
 from detection_eval.metrics.fddb import fddb_roc
 
-from .timing import machine, report
+from .timing import machine, report, timed
 
 _PICTURES, _FACES = 2845, 5171
 Sizes = Mapping[str, tuple[int, int]]
@@ -82,12 +81,6 @@ def _masks(shapes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return masks
 
 
-def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.perf_counter()
-    result = run()
-    return result, time.perf_counter() - start
-
-
 def main() -> None:
     """Measure, print, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -121,12 +114,12 @@ def _real(folder: Path) -> tuple[FddbTruth, Sizes]:
 def _row(
     title: str, truth: FddbTruth, found: Mapping[str, FddbDetections], sizes: Sizes, pictures: int
 ) -> dict[str, Any]:
-    roc, elapsed = _timed(lambda: fddb_roc(truth, found, sizes))
+    roc, elapsed = timed(lambda: fddb_roc(truth, found, sizes))
     names = [name for name in truth.ellipses if len(found[name])][:pictures]
     some = FddbTruth({name: truth.ellipses[name] for name in names}, {name: truth.folds[name] for name in names})
     few = {name: found[name] for name in names}
-    own, ours = _timed(lambda: fddb_roc(some, few, sizes))
-    total, theirs = _timed(lambda: plain(some, few, sizes))
+    own, ours = timed(lambda: fddb_roc(some, few, sizes))
+    total, theirs = timed(lambda: plain(some, few, sizes))
     return {
         "detections": title,
         "number": int(roc.true_positives[0] + roc.false_positives[0]),

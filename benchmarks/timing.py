@@ -26,6 +26,13 @@ def seconds(run: Callable[[], Any], repeats: int, device: torch.device) -> list[
     return times
 
 
+def timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What ``run`` gives, and its wall-clock seconds."""
+    start = time.perf_counter()
+    result = run()
+    return result, time.perf_counter() - start
+
+
 def picture_options(description: str | None, size: str, repeats: int) -> argparse.Namespace:
     """The command line of a benchmark on one picture, with ``width`` and ``height`` of it; sets PyTorch's threads."""
     parser = argparse.ArgumentParser(description=description)
