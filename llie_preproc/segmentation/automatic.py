@@ -1,0 +1,98 @@
+"""Masks of everything in a dark image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..enhancers.base import Enhancer
+from ..errors import require
+from ..inference import DEFAULT_WEIGHTS
+from .predictor import OVERSIZE, EnhancedImage, EnhancedSamPredictor
+
+require("segment_anything", "llie_preproc.segmentation")
+
+from segment_anything import SamAutomaticMaskGenerator  # noqa: E402
+from segment_anything.utils.amg import build_point_grid, generate_crop_boxes  # noqa: E402
+
+
+class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
+    """segment-anything's ``SamAutomaticMaskGenerator``, which sees enhanced images; records are in the raw frame.
+
+    The image is enhanced once, as a whole, and crops are taken of the result. Areas, boxes, points, ``crop_box`` and
+    ``min_mask_region_area`` are in pixels of the raw image, whatever the enhancer's scale. With an enhancer that
+    changes nothing the records are those of ``SamAutomaticMaskGenerator``.
+
+    Args:
+        model: As for :class:`~llie_preproc.segmentation.EnhancedSamPredictor`.
+        enhancer: Likewise.
+        checkpoint: The enhancer's, likewise.
+        oversize: What becomes of enhanced images with a long side above SAM's 1024. ``'resize'``: they are shrunk, and
+            what was gained beyond is lost. ``'crops'``: SAM's own crop layers, as many as it takes until a crop loses
+            nothing; masks of the whole image and of all crops are merged by SAM's non-maximum suppression, which
+            prefers those of smaller crops.
+        precision, tile: Of the enhancer, as for :func:`llie_preproc.enhance`.
+        **parameters: Those of ``SamAutomaticMaskGenerator``. With ``'crops'`` ``crop_n_layers`` follows from the image,
+            and ``crop_n_points_downscale_factor`` is 2 unless given: the density of points stays what it is.
+
+    Raises:
+        ValueError: An unknown ``oversize``; or ``'crops'`` with ``crop_n_layers`` or with ``point_grids``.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        enhancer: str | Mapping | Enhancer = "Identity",
+        checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
+        *,
+        oversize: str = "resize",
+        precision: str = "float32",
+        tile: int | None = None,
+        **parameters: Any,
+    ) -> None:
+        if oversize not in OVERSIZE:
+            raise ValueError(f"oversize must be one of {', '.join(map(repr, OVERSIZE))}, got {oversize!r}")
+        self.oversize = oversize
+        if oversize == "crops":
+            if taken := [name for name in ("crop_n_layers", "point_grids") if parameters.get(name)]:
+                raise ValueError(f"oversize='crops' chooses the crops: {taken[0]} cannot be given with it")
+            parameters.setdefault("crop_n_points_downscale_factor", 2)
+        self.points_per_side = parameters.get("points_per_side", 32)
+        super().__init__(model, **parameters)
+        self.predictor = EnhancedSamPredictor(model, enhancer, checkpoint, precision=precision, tile=tile)
+
+    def generate(self, image: np.ndarray | EnhancedImage) -> list[dict[str, Any]]:
+        """Masks of everything in an image.
+
+        Args:
+            image: ``(H, W, 3)`` RGB uint8, or what the predictor's ``enhance`` made of it.
+
+        Returns:
+            Records as ``SamAutomaticMaskGenerator`` describes them.
+
+        Raises:
+            TypeError, ValueError: As :meth:`EnhancedSamPredictor.enhance`.
+        """
+        seen = image if isinstance(image, EnhancedImage) else self.predictor.enhance(image)
+        if self.oversize == "crops":
+            self.crop_n_layers = self._layers(seen)
+            self.point_grids = [self._point_grid(layer) for layer in range(self.crop_n_layers + 1)]
+        return super().generate(seen)
+
+    def _point_grid(self, layer: int) -> np.ndarray:
+        # SAM's own function divides by zero where a deep layer has less than one point a side.
+        return build_point_grid(max(1, int(self.points_per_side / self.crop_n_points_downscale_factor**layer)))
+
+    def _layers(self, seen: EnhancedImage) -> int:
+        """Crop layers until the crops of the last are not shrunk."""
+        side = self.predictor.model.image_encoder.img_size
+        layers, longest = 0, max(seen.shape[:2])
+        while longest * seen.scale > side:
+            layers += 1
+            boxes, numbers = generate_crop_boxes(seen.shape[:2], layers, self.crop_overlap_ratio)
+            last = [box for box, number in zip(boxes, numbers, strict=True) if number == layers]
+            longest = max(max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in last)
+        return layers
