@@ -19,6 +19,7 @@ _COMMANDS = {
     "gamma-shift": "detection_eval.gamma_shift",
     "fddb": "detection_eval.fddb",
     "faces": "detection_eval.faces.command",
+    "sam": "detection_eval.sam.command",
     "compare": "detection_eval.compare.command",
     "report": "detection_eval.compare.report_command",
 }

@@ -7,6 +7,7 @@ page.
 from __future__ import annotations
 
 import base64
+import colorsys
 import html
 import io
 import math
@@ -50,8 +51,14 @@ COLOURS = (
 _MARKERS = "os^Dv"
 _DASHES = ("-", "--", "-.", ":")
 
+# Steps of the golden ratio round a circle stay apart however many there are.
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
 # More lines than this hide behind a legend within the axes.
 _LEGEND_WITHIN = 3
+
+# Of a gallery; more would leave pictures too small.
+_COLUMNS = 4
 
 # Sides of fewer pixels have thin lines, which would else hide what is within.
 _SMALL_BOX = 20
@@ -114,6 +121,14 @@ def bullets(items: Sequence[str]) -> Html:
     return Html(f"<ul>{''.join(f'<li>{html.escape(item)}</li>' for item in items)}</ul>")
 
 
+def left_out(reasons: Sequence[str], limit: int) -> list[Html]:
+    """A heading, and a line for each picture that is in no row, as many as ``limit``; nothing where none is."""
+    if not reasons:
+        return []
+    told = f"{len(reasons)} pictures are in no row of the tables, or their annotations are not used:"
+    return [heading("Left out"), paragraph(told), bullets(reasons[:limit])]
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> Html:
     """A table; the first column names the rows. Units belong into the header or the caption.
 
@@ -144,6 +159,11 @@ def gallery(panels: Sequence[Panel], columns: int, max_side: int = 480, quality:
     """
     figures = "".join(_figure(panel, max_side, quality) for panel in panels)
     return Html(f'<div class="gallery" style="--columns:{columns}">{figures}</div>')
+
+
+def columns_of(panels: int) -> int:
+    """Columns of a gallery: all side by side, or half of them where that leaves them too small."""
+    return max(2, panels if panels <= _COLUMNS else min(_COLUMNS, -(-panels // 2)))
 
 
 def line_plot(
@@ -319,19 +339,75 @@ def draw(image: np.ndarray, overlays: Sequence[Overlay], max_side: int) -> np.nd
     Returns:
         ``(h, w, 3)`` RGB uint8.
     """
+    canvas = shrink(image, max_side)
     scale = min(1.0, max_side / max(image.shape[:2]))
-    canvas = convert_depth(image, np.uint8).copy()
-    if scale < 1:
-        size = tuple(max(1, round(n * scale)) for n in image.shape[1::-1])
-        canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
     for overlay in overlays:
-        colour = tuple(int(overlay.colour[i : i + 2], 16) for i in (1, 3, 5))
+        colour = _levels(overlay.colour)
         corners = (np.asarray(overlay.boxes, np.float64).reshape(-1, 4) * scale).round().astype(int)
         for box in corners.tolist():
             _outline(canvas, box, colour, overlay.dash)
         for box, label in zip(corners.tolist(), overlay.labels, strict=False):
             _draw_label(canvas, box, label, colour)
     return canvas
+
+
+def shrink(image: np.ndarray, max_side: int) -> np.ndarray:
+    """A copy of a picture as :func:`draw` takes it, ``(h, w, 3)`` uint8 with sides of at most ``max_side``."""
+    scale = min(1.0, max_side / max(image.shape[:2]))
+    canvas = convert_depth(image, np.uint8).copy()
+    if scale == 1:
+        return canvas
+    size = tuple(max(1, round(n * scale)) for n in image.shape[1::-1])
+    return cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
+
+
+def paint_masks(
+    image: np.ndarray, masks: np.ndarray, colours: Sequence[str], alpha: float = 0.45, outline: int = 1
+) -> np.ndarray:
+    """Lay masks over a picture, large ones first, so that none hides a smaller one, each with its outline.
+
+    Args:
+        image: ``(H, W, 3)`` RGB uint8; it is not changed.
+        masks: ``(N, H, W)`` bool.
+        colours: ``'#rrggbb'`` of each mask.
+        alpha: How much of a mask's colour covers the picture, in [0, 1].
+        outline: Width of the outlines in pixels, which lie within the masks and are not transparent; 0 for none.
+
+    Returns:
+        ``(H, W, 3)`` RGB uint8.
+
+    Raises:
+        ValueError: Masks of another shape than the picture's, or not one colour for each.
+    """
+    if masks.shape[1:] != image.shape[:2] or len(masks) != len(colours):
+        raise ValueError(
+            f"masks of shape {masks.shape} with {len(colours)} colours for a picture of shape {image.shape}"
+        )
+    canvas = image.copy()
+    for number in np.argsort(-masks.sum(axis=(1, 2)), kind="stable"):
+        mask, colour = masks[number], np.array(_levels(colours[number]))
+        canvas[mask] = ((1 - alpha) * canvas[mask] + alpha * colour).round()
+        if outline:
+            canvas[mask & ~_inside(mask, outline)] = colour
+    return canvas
+
+
+def hues(count: int) -> list[str]:
+    """``'#rrggbb'`` of many things that :data:`COLOURS` are too few for; the first ``n`` are the same for any count."""
+    steps = (number * _GOLDEN for number in range(count))
+    levels = [colorsys.hls_to_rgb(step % 1, 0.6 if step % 2 < 1 else 0.45, 0.85) for step in steps]
+    return ["#" + "".join(f"{round(255 * level):02x}" for level in each) for each in levels]
+
+
+def _inside(mask: np.ndarray, depth: int) -> np.ndarray:
+    """Pixels of a mask that have no other than its own around them, as far as ``depth``."""
+    kernel = np.ones((3, 3), np.uint8)
+    eroded = cv2.erode(mask.astype(np.uint8), kernel, iterations=depth, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return eroded.astype(bool)
+
+
+def _levels(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
 
 
 def _outline(canvas: np.ndarray, box: Sequence[int], colour: tuple[int, ...], dash: int) -> None:

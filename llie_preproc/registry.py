@@ -106,6 +106,7 @@ MODELS = Registry(
         "llie_preproc.enhancers",
         "llie_preproc.detection",
         "llie_preproc.faces.dsfd",
+        "llie_preproc.segmentation.mmdet_model",
         "training.methods",
         "training.discriminators",
         "training.losses",

@@ -275,3 +275,40 @@ def test_the_log_axis_is_marked_at_the_points_alone():
     marks = {e.text for e in svg.iter() if e.tag.endswith("text")}
     assert {"0.1", "1", "8"} <= marks
     assert "$\\mathdefault{10^{0}}$" not in marks
+
+
+def test_masks_are_laid_over_the_picture_and_small_ones_stay_visible():
+    image = np.full((40, 60, 3), 100, np.uint8)
+    masks = np.zeros((2, 40, 60), bool)
+    masks[0, 10:20, 10:20] = masks[1, 5:35, 5:50] = True
+    painted = report.paint_masks(image, masks, ["#ff0000", "#0000ff"], alpha=0.5, outline=1)
+    assert (image == 100).all()
+    assert (painted[~masks.any(axis=0)] == 100).all()
+    np.testing.assert_allclose(painted[25, 30], [50, 50, 178], atol=1)
+    # Over the larger mask.
+    np.testing.assert_allclose(painted[15, 15], [152, 25, 89], atol=1)
+    np.testing.assert_array_equal(painted[10, 10:20], [[255, 0, 0]] * 10)
+    np.testing.assert_array_equal(painted[5, 5:50], [[0, 0, 255]] * 45)
+    np.testing.assert_array_equal(report.paint_masks(image, masks[:0], []), image)
+
+
+def test_masks_at_the_border_and_without_outline():
+    masks = np.ones((1, 6, 6), bool)
+    outlined = report.paint_masks(np.zeros((6, 6, 3), np.uint8), masks, ["#646464"], alpha=0.5, outline=2)
+    assert (outlined == 100).all(axis=2).sum() == 36 - 4
+    plain = report.paint_masks(np.zeros((6, 6, 3), np.uint8), masks, ["#646464"], alpha=0.5, outline=0)
+    assert (plain == 50).all()
+
+
+def test_masks_that_do_not_fit_the_picture_are_refused():
+    with pytest.raises(ValueError, match=r"\(1, 4, 4\) with 1 colours for a picture of shape \(5, 4, 3\)"):
+        report.paint_masks(np.zeros((5, 4, 3), np.uint8), np.ones((1, 4, 4), bool), ["#ffffff"])
+    with pytest.raises(ValueError, match="with 2 colours"):
+        report.paint_masks(np.zeros((4, 4, 3), np.uint8), np.ones((1, 4, 4), bool), ["#ffffff"] * 2)
+
+
+def test_hues_are_different_colours_and_do_not_depend_on_their_number():
+    colours = report.hues(60)
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours)
+    assert len(set(colours)) == 60
+    assert report.hues(9) == colours[:9]

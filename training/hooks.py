@@ -20,7 +20,7 @@ from llie_preproc.errors import CheckpointError
 from llie_preproc.registry import HOOKS, PARAM_SCHEDULERS
 from llie_preproc.runs import AtomicCheckpointHook, read_checkpoint
 
-from .feature_encoders import FeatureEncoder
+from .feature_encoders import FeatureEncoder, FrozenSAM
 from .randomness import begin_iteration, end_iteration
 
 _ALONE = "Weights of an enhancer alone belong into model.enhancer.checkpoint"
@@ -141,7 +141,7 @@ class EnhancedSamples(Hook):
 class MethodCheckpointHook(AtomicCheckpointHook):
     """The checkpoint hook of the training methods.
 
-    Frozen feature encoders, which may be hundreds of times larger than the enhancer and never change, are left out;
+    Frozen encoders and SAMs, which may be hundreds of times larger than the enhancer and never change, are left out;
     what a method needs beside its weights is put in. On loading, a checkpoint of another network or method is refused.
     """
 
@@ -180,10 +180,10 @@ class MethodCheckpointHook(AtomicCheckpointHook):
 
 
 def encoder_prefixes(method: nn.Module) -> tuple[str, ...]:
-    """What the names of the tensors of frozen feature encoders begin with."""
+    """What the names of the tensors of frozen encoders and SAMs begin with."""
     # Losses may share an encoder, which then has several names.
     modules = method.named_modules(remove_duplicate=False)
-    return tuple(f"{name}." for name, module in modules if isinstance(module, FeatureEncoder))
+    return tuple(f"{name}." for name, module in modules if isinstance(module, (FeatureEncoder, FrozenSAM)))
 
 
 def optimizer_names(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, str]:

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import platform
-import shlex
-import sys
-from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from llie_preproc import __version__
 from llie_preproc.errors import require
 
 for _module in ("mmdet", "scipy", "matplotlib"):
     require(_module, "python -m detection_eval faces", "compare")
 
+from .. import provenance  # noqa: E402
 from ..compare.networks import enhancer_specs, named_weights  # noqa: E402
-from ..compare.results import NONE, write_json, write_text  # noqa: E402
+from ..compare.results import write_json, write_text  # noqa: E402
 from ..gamma_shift import add_gammas, check_gammas  # noqa: E402
 from ..networks import check_device  # noqa: E402
 from ..report import standalone_svg  # noqa: E402
+from ..sweeps import Row, add_enhancers, row_labels, say_left_out  # noqa: E402
 from .detectors import MTCNN_NAME, PASSES, DetectorChoice  # noqa: E402
 from .page import score_plot, write_page  # noqa: E402
 from .protocols import DarkFace, Fddb, Folder, Protocol, Wider  # noqa: E402
-from .results import Row, csv_text, markdown, rows_of  # noqa: E402
+from .results import csv_text, markdown, rows_of  # noqa: E402
 from .sweep import Request, Sweep, sweep  # noqa: E402
 
 _FAILED = 1
-_LISTED = 20
 DATASETS = ("fddb", "darkface", "wider", "folder")
 # Options of some data sets alone: those it must have, and those it may have.
 _NEEDED = {"fddb": ("folds",), "darkface": ("annotations",), "wider": ("annotations",), "folder": ()}
@@ -80,14 +75,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help=f"drop detections of a CONFIG, or of a vote, below it (default: folder {_FOLDER_SCORE:g}, fddb "
         f"{_FDDB_SCORE:g}, else 0)",
     )
-    parser.add_argument(
-        "--enhancers",
-        nargs="+",
-        default=[NONE],
-        metavar="NAME",
-        help="none (raw), psenet, ..., LABEL=psenet, LABEL=CONFIG.py with 'enhancer' in it; default: none",
-    )
-    parser.add_argument("--weights", nargs="+", default=[], metavar="LABEL=FILE", help="of enhancers; default: shipped")
+    add_enhancers(parser)
     add_gammas(parser)
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures that run together (default 8)")
     parser.add_argument("--device", default="cpu", help="where enhancers and detector run (%(default)s)")
@@ -106,10 +94,7 @@ def _run(args: argparse.Namespace) -> int:
     _write(request, result, rows, args)
     print(markdown(rows, request.protocol.digits, request.convention))
     print(f"report: {request.folder / 'report.html'}")
-    if result.failed:
-        shown = result.failed[:_LISTED]
-        more = [f"and {len(result.failed) - _LISTED} more"] if len(result.failed) > _LISTED else []
-        print(f"error: {len(result.failed)} left out:", *shown, *more, sep="\n  ", file=sys.stderr)
+    say_left_out(result.failed)
     return _FAILED if result.failed else 0
 
 
@@ -137,13 +122,10 @@ def _request(args: argparse.Namespace) -> Request:
     protocol = _protocol(args)
     detector = _detector(args)
     detector.made_with()
-    labels = [name.partition("=")[0] for name in args.enhancers]
-    if labels.count(NONE) > 1:
-        raise ValueError("--enhancers names none twice")
     return Request(
         protocol=protocol,
         detector=detector,
-        enhancers=labels,
+        enhancers=row_labels(args.enhancers),
         specs=enhancer_specs(args.enhancers, named_weights(args.weights)),
         gammas=gammas,
         convention=args.convention,
@@ -174,7 +156,7 @@ def _score_thr(args: argparse.Namespace) -> float:
 
 def _write(request: Request, result: Sweep, rows: Sequence[Row], args: argparse.Namespace) -> None:
     folder, protocol = request.folder, request.protocol
-    provenance = _provenance(request, args)
+    made = _provenance(request, args)
     write_json(
         folder / "results.json",
         dict(
@@ -187,7 +169,7 @@ def _write(request: Request, result: Sweep, rows: Sequence[Row], args: argparse.
             rows=list(rows),
             left_out=result.failed,
             enhancers={label: dict(spec) for label, spec in request.specs.items()},
-            provenance=provenance,
+            provenance=made,
         ),
     )
     write_text(folder / "table.md", markdown(rows, protocol.digits, request.convention))
@@ -201,34 +183,17 @@ def _write(request: Request, result: Sweep, rows: Sequence[Row], args: argparse.
             evaluation.roc.write(roc / f"{name}_disc.txt", roc / f"{name}_cont.txt")
         if args.official_files:
             protocol.write_official(folder / "official" / enhancer / name, result.found[enhancer, gamma])
-    write_page(request, result, rows, provenance)
+    write_page(request, result, rows, made)
 
 
 def _provenance(request: Request, args: argparse.Namespace) -> dict[str, str]:
-    enhancers = [_described(label, spec) for label, spec in request.specs.items()]
     weights = f", {args.checkpoint}" if args.checkpoint else ""
     return {
-        "command": shlex.join(["python", "-m", "detection_eval", *sys.argv[1:]]),
+        "command": provenance.command_line(),
         "detector": f"{args.detector}{weights}, passes: {args.passes}",
-        "enhancers": "; ".join(enhancers) or "none",
+        "enhancers": provenance.enhancers(request.specs),
         "gammas": f"{' '.join(f'{gamma:g}' for gamma in request.gammas)}, convention: {request.convention}",
         "pictures": str(args.images),
-        "versions": ", ".join([f"llie_preproc {__version__}", f"Python {platform.python_version()}", *_versions()]),
-        "machine": f"{platform.machine()}, device {args.device}",
+        "versions": provenance.versions(_PACKAGES),
+        "machine": provenance.machine(args.device),
     }
-
-
-def _described(label: str, spec: Mapping[str, Any]) -> str:
-    options = {key: value for key, value in spec.items() if key not in ("type", "checkpoint", "fingerprint")}
-    settings = f" {options}" if options else ""
-    return f"{label}: {spec['type']}{settings}, weights: {spec['checkpoint']} ({spec['fingerprint'][:12]})"
-
-
-def _versions() -> list[str]:
-    found = []
-    for name in _PACKAGES:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return found

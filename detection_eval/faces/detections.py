@@ -14,10 +14,12 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
-from llie_preproc.checkpoints import DAMAGE, atomic_write, file_sha256
+from llie_preproc.checkpoints import DAMAGE, atomic_write
 from llie_preproc.faces import FaceDetector, Faces
 from llie_preproc.gamma_shift import shift_gamma
 from llie_preproc.pictures import convert_depth, read_picture
+
+from ..kept import reason, require_same
 
 # Pixels that go to the detector together at most, and seconds of work that an interruption may cost.
 _MAX_PIXELS = 1 << 23
@@ -72,9 +74,7 @@ class Kept:
             faces, digests = _unpacked(content)
         except (BadZipFile, zlib.error, OSError, *DAMAGE) as error:
             raise ValueError(f"{self.path} is damaged ({error}): remove it, and it is made anew") from error
-        if made_with != json.loads(json.dumps(self.made_with)):
-            raise ValueError(f"{self.path} was made with another {_difference(made_with, self.made_with)}: "
-                             "choose another --out, or remove it")  # fmt: skip
+        require_same(self.path, made_with, self.made_with)
         self.faces, self.digests = faces, digests
 
 
@@ -89,17 +89,6 @@ def _unpacked(content: Mapping[str, np.ndarray]) -> tuple[dict[str, Faces], dict
         for name, start, count in zip(names.tolist(), starts.tolist(), counts.tolist(), strict=True)
     }
     return faces, dict(zip(names.tolist(), content["digests"].tolist(), strict=True))
-
-
-def digests_of(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str]]:
-    """SHA-256 of files by name, and the reasons of those that cannot be read."""
-    found, failed = {}, {}
-    for name, path in tqdm(files.items(), desc="pictures", unit="file", delay=2):
-        try:
-            found[name] = file_sha256(path)
-        except OSError as error:
-            failed[name] = f"{path}: {error.strerror}"
-    return found, failed
 
 
 def detect(
@@ -162,7 +151,7 @@ def _batches(
         try:
             image = shifted_picture(files[name], gamma, convention)
         except (OSError, ValueError) as error:
-            failed[name] = _reason(files[name], error)
+            failed[name] = reason(files[name], error)
             continue
         size = image.shape[0] * image.shape[1]
         if batch and (len(batch) == batch_size or pixels + size > _MAX_PIXELS):
@@ -194,18 +183,5 @@ def _detect_batch(
         if len(batch) > 1:
             return [pair for n, image in batch.items() for pair in _detect_batch({n: image}, files, detector, failed)]
         (name,) = batch
-        failed[name] = _reason(files[name], error)
+        failed[name] = reason(files[name], error)
         return []
-
-
-def _reason(path: Path, error: Exception) -> str:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"{path}: {first.removeprefix(f'{path}: ')}"
-
-
-def _difference(old: Any, new: Mapping[str, Any]) -> str:
-    if not isinstance(old, Mapping):
-        return "program"
-    wanted = json.loads(json.dumps(new))
-    differing = [key for key in dict.fromkeys([*wanted, *old]) if wanted.get(key) != old.get(key)]
-    return ", ".join(f"{key} ({old.get(key)!r}, now {wanted.get(key)!r})" for key in differing)

@@ -20,25 +20,26 @@ from ..report import (
     Overlay,
     Panel,
     bullets,
+    columns_of,
     gallery,
     heading,
+    left_out,
     line_plot,
     paragraph,
     section,
     table,
     write_report,
 )
+from ..sweeps import LISTED, Row, label_of, most_changed
 from .detections import shifted_picture
 from .protocols import Folder, Protocol
-from .results import Row, difference_table, gamma_label, label_of, score_table, series
+from .results import difference_table, gamma_label, score_table, series
 from .retention import count_found
 from .sweep import Cell, Request, Sweep
 
 _FOUND, _TRUTH = COLOURS[0], COLOURS[1]
 _DASH = 5
 _MAX_SIDE = 480
-_COLUMNS = 4
-_LISTED = 20
 
 
 def score_plot(protocol: Protocol, rows: Sequence[Row], convention: str) -> Html:
@@ -78,14 +79,7 @@ def choose_pictures(protocol: Protocol, result: Sweep) -> dict[str, str]:
     """
     count = {name: len(protocol.faces(name)) for name in result.names}
     shown = {max(count, key=lambda name: count[name]): "most faces"}
-    gain = _gains(protocol, result)
-    if gain:
-        best, worst = max(gain, key=lambda name: gain[name]), min(gain, key=lambda name: gain[name])
-        if gain[best] > 0:
-            shown[best] = "most faces gained over raw"
-        if gain[worst] < 0:
-            shown[worst] = "most faces lost against raw"
-    return shown
+    return shown | most_changed(_gains(protocol, result), "faces")
 
 
 def _gains(protocol: Protocol, result: Sweep) -> dict[str, int]:
@@ -111,17 +105,12 @@ def _scores_section(request: Request, result: Sweep, rows: Sequence[Row]) -> Htm
     if body:
         interval = ", with the 95 % interval of a bootstrap over pictures" if "[" in body[0][1] else ""
         tables.append(table(["", *head[1:]], body, f"{protocol.headline}, minus raw at the same gamma{interval}"))
-    left_out = [
-        heading("Left out"),
-        paragraph(f"{len(result.failed)} pictures are in no row of the tables, or their annotations are not used:"),
-        bullets(result.failed[:_LISTED]),
-    ]
     return section(
         "Scores",
         score_plot(protocol, rows, request.convention),
         *tables,
         bullets(protocol.notes()),
-        *(left_out if result.failed else []),
+        *left_out(result.failed, LISTED),
     )
 
 
@@ -172,13 +161,8 @@ def _pictures_section(request: Request, result: Sweep) -> Html:
         blocks.append(heading(f"{name}: {why}"))
         for gamma in _extremes(request.gammas):
             panels = [_panel(request, result, enhancers[e], (e, gamma), name) for e in request.enhancers]
-            blocks.append(gallery(panels, columns=_columns(len(panels)), max_side=_MAX_SIDE))
+            blocks.append(gallery(panels, columns=columns_of(len(panels)), max_side=_MAX_SIDE))
     return section("Pictures", *blocks)
-
-
-def _columns(panels: int) -> int:
-    """Side by side: all, or half of them where that leaves them too small."""
-    return max(2, panels if panels <= _COLUMNS else min(_COLUMNS, -(-panels // 2)))
 
 
 def _panel(request: Request, result: Sweep, enhancer: Enhancer | None, cell: Cell, name: str) -> Panel:

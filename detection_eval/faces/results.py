@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
+from .. import sweeps
 from ..compare.results import NONE
 from ..metrics.bootstrap import Interval, differences, intervals
+from ..sweeps import ABSENT, RESAMPLING, Row, label_of, markdown_table, number_text, plain, with_interval
 from .protocols import Evaluation
-
-RAW = "raw"
-ABSENT = "–"
-Row = Mapping[str, Any]
-"""``enhancer``, ``gamma``; ``scores[name]`` with ``value``, ``low`` and ``high``; ``difference[name]`` to the raw row
-of the same gamma likewise, or None. What is undefined is None."""
-
-_RESAMPLING = dict(resamples=1000, seed=0)
-
-
-def label_of(enhancer: str) -> str:
-    """What a row of that enhancer is called: ``none`` is raw."""
-    return RAW if enhancer == NONE else enhancer
 
 
 def rows_of(evaluations: Mapping[tuple[str, float], Evaluation]) -> list[dict[str, Any]]:
-    """The rows, with 95 % intervals of a bootstrap over pictures where the measure has them."""
+    """The rows, with 95 % intervals of a bootstrap over pictures where the measure has them.
+
+    Each has its ``gamma`` too; ``difference`` is to the raw row of the same gamma.
+    """
     return [
         dict(
             enhancer=enhancer,
@@ -53,7 +42,7 @@ def score_table(rows: Sequence[Row], score: str, digits: int) -> list[list[str]]
     """A head and a line for each enhancer: the score at each gamma."""
     lines = series(rows, score)
     gammas = list(dict.fromkeys(row["gamma"] for row in rows))
-    body = [[label, *(_text(line.get(gamma), digits) for gamma in gammas)] for label, line in lines.items()]
+    body = [[label, *(number_text(line.get(gamma), digits) for gamma in gammas)] for label, line in lines.items()]
     return [[score, *(f"g = {gamma:g}" for gamma in gammas)], *body]
 
 
@@ -63,8 +52,8 @@ def difference_table(rows: Sequence[Row], score: str, digits: int) -> list[list[
     lines: dict[str, dict[float, str]] = {}
     for row in rows:
         if row["difference"] is not None:
-            text = _with_interval(row["difference"][score], digits)
-            lines.setdefault(row["enhancer"], {})[row["gamma"]] = text
+            change = with_interval(row["difference"][score], digits)
+            lines.setdefault(row["enhancer"], {})[row["gamma"]] = change
     body = [[label, *(line.get(gamma, ABSENT) for gamma in gammas)] for label, line in lines.items()]
     return [[f"{score}, minus raw", *(f"g = {gamma:g}" for gamma in gammas)], *body]
 
@@ -79,26 +68,19 @@ def gamma_label(convention: str) -> str:
 def markdown(rows: Sequence[Row], digits: int, convention: str) -> str:
     """A table for each score, and below them what gamma means."""
     tables = [score_table(rows, score, digits) for score in rows[0]["scores"]]
-    return "\n".join([*(_markdown(table) for table in tables), f"{gamma_label(convention)}\n"])
+    return "\n".join([*(markdown_table(table) for table in tables), f"{gamma_label(convention)}\n"])
 
 
 def csv_text(rows: Sequence[Row], convention: str) -> str:
     """A line for each row and score: plain numbers, empty where undefined."""
-    bounds = ("value", "low", "high")
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["enhancer", "gamma", "convention", "score", *bounds, *(f"minus_raw_{bound}" for bound in bounds)])
-    for row in rows:
-        for name, score in row["scores"].items():
-            change = (row["difference"] or {}).get(name, {})
-            numbers = [*(score[bound] for bound in bounds), *(change.get(bound) for bound in bounds)]
-            writer.writerow([row["enhancer"], f"{row['gamma']:g}", convention, name, *numbers])
-    return buffer.getvalue()
+    return sweeps.csv_text(
+        rows, ["enhancer", "gamma", "convention"], lambda row: [row["enhancer"], f"{row['gamma']:g}", convention]
+    )
 
 
 def _scores(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
     of_pictures = evaluation.per_picture
-    known = {} if of_pictures is None else intervals([of_pictures], **_RESAMPLING)
+    known = {} if of_pictures is None else intervals([of_pictures], **RESAMPLING)
     return _all_plain(evaluation.scores, known)
 
 
@@ -107,34 +89,10 @@ def _difference(raw: Evaluation | None, own: Evaluation) -> dict[str, dict[str, 
         return None
     known = {}
     if raw.per_picture is not None and own.per_picture is not None:
-        known = differences([raw.per_picture], [own.per_picture], **_RESAMPLING)
+        known = differences([raw.per_picture], [own.per_picture], **RESAMPLING)
     return _all_plain({name: value - raw.scores[name] for name, value in own.scores.items()}, known)
 
 
 def _all_plain(values: Mapping[str, float], known: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
     """Values with the intervals that are known."""
-    return {name: _plain(known.get(name, Interval(value, math.nan, math.nan))) for name, value in values.items()}
-
-
-def _plain(interval: Interval) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else float(value) for name, value in asdict(interval).items()}
-
-
-def _text(value: float | None, digits: int) -> str:
-    return ABSENT if value is None or math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _with_interval(score: Mapping[str, float | None], digits: int) -> str:
-    value, low, high = score["value"], score["low"], score["high"]
-    if value is None:
-        return ABSENT
-    # Adding 0 turns -0.0 into 0.0.
-    text = f"{round(value, digits) + 0.0:+.{digits}f}"
-    if low is None or high is None:
-        return text
-    return f"{text}\n[{round(low, digits) + 0.0:+.{digits}f}, {round(high, digits) + 0.0:+.{digits}f}]"
-
-
-def _markdown(table: Sequence[Sequence[str]]) -> str:
-    lines = [table[0], ["---"] * len(table[0]), *table[1:]]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return {name: plain(known.get(name, Interval(value, math.nan, math.nan))) for name, value in values.items()}

@@ -13,7 +13,8 @@ from llie_preproc.faces import FaceDetector, Faces
 from llie_preproc.gamma_shift import exponent
 
 from ..compare.results import NONE
-from .detections import Kept, detect, digests_of
+from ..kept import digests_of
+from .detections import Kept, detect
 from .detectors import DetectorChoice, behind
 from .protocols import Evaluation, Folder, Protocol
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..enhancers.base import Enhancer
 from ..inference import DEFAULT_WEIGHTS, build_enhancer, enhance_levels
@@ -77,11 +77,11 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         return super().forward({**data, "inputs": restacked, "data_samples": scaled}, training)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        keep_enhancer_weights(self.enhancer, state_dict, f"{prefix}enhancer.")
+        keep_weights(self.enhancer, state_dict, f"{prefix}enhancer.")
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def keep_enhancer_weights(enhancer: Enhancer, state_dict: dict, prefix: str) -> None:
-    """Let a checkpoint without the enhancer's weights leave them as they are, without a word about missing keys."""
+def keep_weights(part: nn.Module, state_dict: dict, prefix: str) -> None:
+    """Let a checkpoint without a part's weights leave them as they are, without a word about missing keys."""
     if not any(key.startswith(prefix) for key in state_dict):
-        state_dict.update({prefix + key: value for key, value in enhancer.state_dict().items()})
+        state_dict.update({prefix + key: value for key, value in part.state_dict().items()})

@@ -8,24 +8,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
-from ..checkpoints import match_report
 from ..enhancers.base import Enhancer
-from ..errors import CheckpointError
 from ..inference import DEFAULT_WEIGHTS, build_enhancer, enhance_levels
 from ..registry import MODELS
-from .data_preprocessor import keep_enhancer_weights
 from .geometry import is_image_batch, scale_data_sample
-
-_RAW = {"type": "mmengine.BaseDataPreprocessor"}
+from .wrapper import RAW, DetectorWrapper
 
 
 @MODELS.register_module()
-class EnhancedDetector(BaseDetector):
+class EnhancedDetector(DetectorWrapper):
     """Any MMDetection 3.x detector behind an enhancer.
 
     The wrapper takes raw images. Each is enhanced alone, and the detector's own data preprocessor then normalises,
@@ -66,7 +61,7 @@ class EnhancedDetector(BaseDetector):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=dict(_RAW), init_cfg=init_cfg)
+        super().__init__(data_preprocessor=dict(RAW), init_cfg=init_cfg)
         self.detector = MMDET_MODELS.build(_with_preprocessor(detector, data_preprocessor))
         self.enhancer = build_enhancer(enhancer, checkpoint)
         if trainable and not self.enhancer.capabilities.differentiable:
@@ -75,14 +70,6 @@ class EnhancedDetector(BaseDetector):
             self.enhancer.eval().requires_grad_(False)
         self.trainable, self.channel_order, self.precision = trainable, channel_order, precision
         self.min_matched, self.tile = min_matched, tile
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "detector":
-                raise
-            return getattr(self.detector, name)
 
     def train(self, mode: bool = True) -> EnhancedDetector:
         """Set the mode; a frozen enhancer stays in evaluation mode."""
@@ -128,38 +115,11 @@ class EnhancedDetector(BaseDetector):
         data = self.detector.data_preprocessor({"inputs": enhanced, "data_samples": scaled}, self.training)
         return data["inputs"], data["data_samples"]
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        own, plain = f"{prefix}detector.", {k: v for k, v in state_dict.items() if k.startswith(prefix)}
-        if not any(key.startswith(own) for key in plain):
-            for key in plain:
-                state_dict[own + key.removeprefix(prefix)] = state_dict.pop(key)
-        self._convert(state_dict, own)
-        self._check_match({k.removeprefix(own): v for k, v in state_dict.items() if k.startswith(own)})
-        keep_enhancer_weights(self.enhancer, state_dict, f"{prefix}enhancer.")
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _convert(self, state_dict: dict, own: str) -> None:
-        """Let a detector that reads public checkpoints (DSFD) do so."""
-        convert = getattr(self.detector, "convert_state", None)
-        if convert is None:
-            return
-        names = [name for name in state_dict if name.startswith(own)]
-        converted = convert({name.removeprefix(own): state_dict.pop(name) for name in names})
-        state_dict.update({own + name: tensor for name, tensor in converted.items()})
-
-    def _check_match(self, state: dict[str, Tensor]) -> None:
-        report = match_report(self.detector, state)
-        if report.matched < self.min_matched * report.total:
-            raise CheckpointError(
-                f"the checkpoint is not one of {type(self.detector).__name__}: {report}. At least "
-                f"{self.min_matched:.0%} must match (min_matched)."
-            )
-
 
 def _with_preprocessor(detector: dict, outer: dict | None) -> dict:
     """The detector's config, with the data preprocessor that came from outside where it has none."""
     detector = copy.deepcopy(detector)
-    if outer is None or outer.get("type") in ("BaseDataPreprocessor", _RAW["type"]):
+    if outer is None or outer.get("type") in ("BaseDataPreprocessor", RAW["type"]):
         return detector
     if detector.setdefault("data_preprocessor", outer) != outer:
         raise ValueError(

@@ -90,15 +90,9 @@ def undo(tmp_path):
 
 
 @pytest.fixture
-def faces(capsys):
+def faces(evaluate):
     def run(dataset, images, out, *arguments):
-        given = ["faces", "--dataset", dataset, "--images", images, "--out", out, *arguments]
-        try:
-            code = main(list(map(str, given)))
-        except SystemExit as error:
-            code = error.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        return evaluate("faces", "--dataset", dataset, "--images", images, "--out", out, *arguments)
 
     return run
 

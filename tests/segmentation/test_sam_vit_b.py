@@ -47,7 +47,7 @@ def test_vit_b_from_the_shell_to_masks_within_six_gibibytes(tmp_path):
     assert int(status) == 0
     # Its parameters alone take a third of a gibibyte.
     assert 1.0 < float(peak) < _LIMIT_GIB
-    (mask,) = json.loads((out / "masks" / "psenet.json").read_text())
+    (mask,) = json.loads((out / "masks" / "boxes" / "psenet.json").read_text())
     assert mask_utils.decode(mask["segmentation"]).shape == (120, 160)
     assert json.loads((out / "results.json").read_text())["trained"] is False
 

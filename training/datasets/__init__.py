@@ -4,6 +4,7 @@ from .augmentation import StrongAugmentation
 from .combined import ConcatenatedSets, SemiSupervisedSet
 from .folders import PairedFolders, UnpairedFolder
 from .known_sets import LSRW, RELLISUR, SICE, ExposureErrors, LOLv1, LOLv2, NightVisDrone
+from .masked_pairs import MaskedPairs
 from .samplers import Draw, DrawSampler, InfiniteDrawSampler, seeded_by
 from .synthesis import LowLightSynthesis, SynthesisedPairs
 from .transforms import PairedRandomCrop, PairedResize, RandomDihedral, RandomFlip
@@ -20,6 +21,7 @@ __all__ = [
     "LOLv1",
     "LOLv2",
     "LowLightSynthesis",
+    "MaskedPairs",
     "NightVisDrone",
     "PairedFolders",
     "PairedRandomCrop",

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import Dataset
 
 from llie_preproc.pictures import convert_depth, picture_size, read_picture
@@ -25,7 +26,9 @@ from .samplers import seeded_by
 
 Pictures = dict[str, Tensor]
 """``image`` and its references (``target``, ``target_x1``): ``(3, H, W)`` uint8 RGB, references a whole number times
-as large as ``image``."""
+as large as ``image``; and, where objects are outlined, ``masks``: ``(n, H, W)`` uint8, 0 or 1."""
+
+MASKS = "masks"
 
 Sizes = dict[str, dict[tuple[int, int], Path]]
 """By field (``image``, ``target``), the sizes ``(width, height)`` of pictures after the transforms, each with a file
@@ -230,6 +233,12 @@ def resize(picture: Tensor, size: Sequence[int]) -> Tensor:
         return picture
     pixels = cv2.resize(picture.permute(1, 2, 0).numpy(), (width, height), interpolation=cv2.INTER_LINEAR)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def resize_masks(masks: Tensor, size: Sequence[int]) -> Tensor:
+    """``(n, H, W)`` to ``size`` (width, height): each pixel has the value that its centre falls on."""
+    width, height = size
+    return functional.interpolate(masks[:, None], (height, width), mode="nearest-exact")[:, 0]
 
 
 def edges(size: int | Sequence[int]) -> tuple[int, int]:

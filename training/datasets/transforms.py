@@ -1,8 +1,8 @@
 """Geometry for pictures and their references: the same for all, references ``s`` times as large as ``image``.
 
-Each is a callable from ``dict`` to ``dict`` of ``(3, H, W)`` uint8 pictures, of which ``image`` is one, and draws from
-PyTorch's CPU generator. ``output_size(width, height)`` says what becomes of an input of that size: ``(width, height)``,
-or a list of such, of which one is drawn.
+Each is a callable from ``dict`` to ``dict`` of ``(3, H, W)`` uint8 pictures, of which ``image`` is one (``masks`` are
+``(n, H, W)``), and draws from PyTorch's CPU generator. ``output_size(width, height)`` says what becomes of an input of
+that size: ``(width, height)``, or a list of such, of which one is drawn.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from torchvision.transforms.v2 import functional as F
 
 from llie_preproc.registry import TRANSFORMS
 
-from .base import Pictures, edges
+from .base import MASKS, Pictures, edges, resize_masks
 
 
 @TRANSFORMS.register_module()
 class PairedResize:
     """Resize the input, and references to as many times its size as they were.
 
-    Bilinear; by default with the low-pass filter of Pillow (``antialias``), so that shrunk night pictures keep the mean
-    of their noise instead of picking single pixels. Semi-LLIE resizes pairs to 280x280 before its crop of 256.
+    Bilinear (masks: nearest); by default with the low-pass filter of Pillow (``antialias``), so that shrunk night
+    pictures keep the mean of their noise instead of picking single pixels. Semi-LLIE resizes pairs to 280x280 before
+    its crop of 256.
 
     Args:
         size: New size of the input: an edge, or ``(width, height)``.
@@ -58,7 +59,7 @@ class PairedResize:
                 picture, [scale * height, scale * width], InterpolationMode.BILINEAR, antialias=self.antialias
             )
 
-        return _each(pictures, resized)
+        return _each(pictures, resized, lambda masks, scale: resize_masks(masks, (scale * width, scale * height)))
 
 
 @TRANSFORMS.register_module()
@@ -128,8 +129,12 @@ def dihedral(picture: Tensor, number: int) -> Tensor:
     return turned.flip(-1) if number > 3 else turned
 
 
-def _each(pictures: Pictures, change: Callable[[Tensor, int], Tensor]) -> Pictures:
-    """``change(picture, scale)`` of each.
+def _each(
+    pictures: Pictures,
+    change: Callable[[Tensor, int], Tensor],
+    change_masks: Callable[[Tensor, int], Tensor] | None = None,
+) -> Pictures:
+    """``change(picture, scale)`` of each, ``change_masks`` of masks where that is another.
 
     Raises:
         ValueError: A picture is no whole number of times as large as ``image``.
@@ -143,7 +148,7 @@ def _each(pictures: Pictures, change: Callable[[Tensor, int], Tensor]) -> Pictur
                 f"{field} must be a whole number of times as large as image, {width}x{height}, "
                 f"got {picture.shape[-1]}x{picture.shape[-2]}"
             )
-        changed[field] = change(picture, scale)
+        changed[field] = (change_masks or change if field == MASKS else change)(picture, scale)
     return changed
 
 

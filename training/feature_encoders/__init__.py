@@ -3,7 +3,7 @@
 from .base import FeatureEncoder, build_encoder
 from .clip import CLIPEncoder
 from .ram import RAMEncoder
-from .sam import SAMEncoder
+from .sam import FrozenSAM, SAMEncoder
 from .vgg import VGGEncoder
 
-__all__ = ["CLIPEncoder", "FeatureEncoder", "RAMEncoder", "SAMEncoder", "VGGEncoder", "build_encoder"]
+__all__ = ["CLIPEncoder", "FeatureEncoder", "FrozenSAM", "RAMEncoder", "SAMEncoder", "VGGEncoder", "build_encoder"]

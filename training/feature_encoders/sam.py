@@ -1,33 +1,20 @@
-"""The image encoder of the Segment Anything Model, a vision transformer (Kirillov et al., ICCV 2023)."""
+"""The Segment Anything Model, frozen (Kirillov et al., ICCV 2023): its image encoder, or the whole of it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from llie_preproc.errors import require
 from llie_preproc.registry import MODELS
+from llie_preproc.segmentation import PUBLIC_CHECKPOINTS, build_sam, models
 
 from .base import FeatureEncoder
-
-_MODELS: dict[str, dict[str, Any]] = {
-    "vit_b": dict(embed_dim=768, depth=12, num_heads=12, global_attn_indexes=(2, 5, 8, 11)),
-    "vit_l": dict(embed_dim=1024, depth=24, num_heads=16, global_attn_indexes=(5, 11, 17, 23)),
-    "vit_h": dict(embed_dim=1280, depth=32, num_heads=16, global_attn_indexes=(7, 15, 23, 31)),
-}
-_COMMON: dict[str, Any] = dict(
-    img_size=1024,
-    patch_size=16,
-    window_size=14,
-    out_chans=256,
-    use_rel_pos=True,
-    norm_layer=partial(nn.LayerNorm, eps=1e-6),
-)
 
 
 @MODELS.register_module()
@@ -44,10 +31,11 @@ class SAMEncoder(FeatureEncoder):
         model: ``'vit_b'``, ``'vit_l'`` or ``'vit_h'``.
         image_size: Side of the input; None: the 1024 that the weights were trained at. Smaller ones, which cost a
             fraction (global attention grows with the fourth power of the side), interpolate the positions.
-        **sizes: What else segment-anything's ``ImageEncoderViT`` takes, over the model's own.
+        **sizes: Over the model's own, as for :func:`llie_preproc.segmentation.build_sam`.
 
     Raises:
         ValueError: No such model, or an ``image_size`` that is no multiple of the patch size.
+        TypeError: A size that models do not have.
         CheckpointError: The checkpoint is of another network or of other sizes.
         MissingExtraError: segment-anything is not installed.
     """
@@ -60,19 +48,17 @@ class SAMEncoder(FeatureEncoder):
         image_size: int | None = None,
         **sizes: Any,
     ) -> None:
-        if model not in _MODELS:
-            raise ValueError(f"model must be one of {', '.join(map(repr, _MODELS))}, got {model!r}")
-        config = {**_COMMON, **_MODELS[model], **sizes}
+        if model not in PUBLIC_CHECKPOINTS:
+            raise ValueError(f"model must be one of {', '.join(map(repr, PUBLIC_CHECKPOINTS))}, got {model!r}")
+        config = models.sam_sizes(model, **sizes)
         size = config["img_size"] if image_size is None else image_size
         if size < 1 or size % config["patch_size"]:
             raise ValueError(f"image_size must be a multiple of the patch size {config['patch_size']}, got {size}")
         require("segment_anything", "the SAM encoder")
-        from segment_anything.modeling import ImageEncoderViT
-
         super().__init__([*(f"block{i}" for i in range(config["depth"])), "neck"])
         self.image_size: int = size
         self.patch_size: int = config["patch_size"]
-        self.image_encoder = ImageEncoderViT(**config)
+        self.image_encoder: Any = models.image_encoder(**config)
         self.freeze(checkpoint)
 
     def maps(self, image: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
@@ -80,17 +66,16 @@ class SAMEncoder(FeatureEncoder):
         x = self.normalised(self._resized(image))
         height, width = x.shape[-2:]
         padded = functional.pad(x, (0, self.image_size - width, 0, self.image_size - height))
-        shown = [-(-n // self.patch_size) for n in (height, width)]
         found = self._encoded(padded, stages)
-        return {name: found[name][..., : shown[0], : shown[1]] for name in stages}
+        shown = _shown((height, width), self.patch_size)
+        return {name: found[name][shown] for name in stages}
 
     def vector(self, image: Tensor) -> Tensor:
         """See the base class."""
         return self.maps(image, ["neck"])["neck"].mean(dim=(2, 3))
 
     def _resized(self, image: Tensor) -> Tensor:
-        scale = self.image_size / max(image.shape[-2:])
-        size = [max(1, int(n * scale + 0.5)) for n in image.shape[-2:]]
+        size = _input_size(image.shape[-2:], self.image_size)
         return functional.interpolate(image.to(self.mean.dtype), size, mode="bilinear", antialias=True)
 
     def _encoded(self, x: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
@@ -111,3 +96,58 @@ class SAMEncoder(FeatureEncoder):
             return learned
         resized = functional.interpolate(learned.permute(0, 3, 1, 2), tokens.shape[1:3], mode="bicubic", antialias=True)
         return resized.permute(0, 2, 3, 1)
+
+
+class FrozenSAM(nn.Module):
+    """A whole SAM whose weights take no gradient; gradients reach the pictures.
+
+    Args:
+        checkpoint: As for :func:`llie_preproc.segmentation.build_sam`. None: random weights, for tests.
+        **config: ``model`` and sizes, likewise.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError, CheckpointError, MissingExtraError: As :func:`build_sam`.
+    """
+
+    def __init__(self, *, checkpoint: str | os.PathLike[str] | None, **config: Any) -> None:
+        super().__init__()
+        self.model: Any = build_sam(checkpoint=checkpoint, **config).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> FrozenSAM:
+        """Evaluation mode, whatever ``mode`` says."""
+        return super().train(False)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Embeddings ``(N, C, h, w)`` float32, padding included, of ``(N, 3, H, W)`` RGB in [0, 1], not clamped."""
+        from llie_preproc.segmentation.predictor import sam_embeddings
+
+        return sam_embeddings(self.model, images).float()
+
+    def shown(self, embedding: Tensor, size: Sequence[int]) -> Tensor:
+        """The part of embeddings that shows the pictures, of ``size`` ``(H, W)``: the rest is of padding."""
+        encoder = self.model.image_encoder
+        return embedding[_shown(_input_size(size, encoder.img_size), encoder.img_size // embedding.shape[-1])]
+
+    def masks(self, embedding: Tensor, size: Sequence[int], boxes: Tensor) -> Tensor:
+        """Logits ``(n, H, W)`` of one mask for each box, without autocast, which would blur where the boxes are.
+
+        Args:
+            embedding: ``(1, C, h, w)``, of one picture.
+            size: ``(H, W)`` of the picture, or another resolution of it.
+            boxes: ``(n, 4)`` x1 y1 x2 y2 in pixels of ``size``; at least one.
+        """
+        from llie_preproc.segmentation.predictor import decode_masks
+
+        with torch.autocast(embedding.device.type, enabled=False):
+            return decode_masks(self.model, embedding, size, boxes=boxes)[0][:, 0]
+
+
+def _input_size(size: Sequence[int], side: int) -> tuple[int, int]:
+    """``(h, w)`` of a picture of ``size`` ``(H, W)`` in SAM's input."""
+    height, width = (max(1, int(n * (side / max(size)) + 0.5)) for n in size)
+    return height, width
+
+
+def _shown(size: Sequence[int], patch: int) -> tuple[Any, ...]:
+    """The index of the patches in ``(..., h, w)`` that show a picture of ``size`` in SAM's input."""
+    return (..., *(slice(-(-n // patch)) for n in size))

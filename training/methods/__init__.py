@@ -4,12 +4,14 @@ from .bilevel import BilevelAdversarial
 from .mean_teacher import SemiSupervisedMeanTeacher
 from .mirror import MirrorDistillation
 from .progressive import ProgressiveSelfEnhancement
+from .sam_consistency import SamConsistency
 from .supervised import SupervisedTraining
 
 __all__ = [
     "BilevelAdversarial",
     "MirrorDistillation",
     "ProgressiveSelfEnhancement",
+    "SamConsistency",
     "SemiSupervisedMeanTeacher",
     "SupervisedTraining",
 ]

@@ -1,0 +1,57 @@
+"""What is made of pictures once and kept on disk: whether it is still what is asked for, and what could not be made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from llie_preproc.checkpoints import file_sha256
+
+
+def digests_of(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str]]:
+    """SHA-256 of files by name, and the reasons of those that cannot be read."""
+    found, failed = {}, {}
+    for name, path in tqdm(files.items(), desc="pictures", unit="file", delay=2):
+        try:
+            found[name] = file_sha256(path)
+        except OSError as error:
+            failed[name] = f"{path}: {error.strerror}"
+    return found, failed
+
+
+def require_same(path: Path, old: Any, new: Mapping[str, Any]) -> None:
+    """Refuse a file that was made with something else.
+
+    Args:
+        path: The file.
+        old: What it was made with, read from it.
+        new: What is wanted, plain values.
+
+    Raises:
+        ValueError: They differ; the message says in what.
+    """
+    if old != as_read(new):
+        raise ValueError(f"{path} was made with another {_difference(old, new)}: choose another --out, or remove it")
+
+
+def as_read(value: Any) -> Any:
+    """Plain values as they come back from JSON."""
+    return json.loads(json.dumps(value))
+
+
+def reason(path: Path, error: Exception) -> str:
+    """A line that says why a picture failed."""
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{path}: {first.removeprefix(f'{path}: ')}"
+
+
+def _difference(old: Any, new: Mapping[str, Any]) -> str:
+    if not isinstance(old, Mapping):
+        return "program"
+    wanted = as_read(new)
+    differing = [key for key in dict.fromkeys([*wanted, *old]) if wanted.get(key) != old.get(key)]
+    return ", ".join(f"{key} ({old.get(key)!r}, now {wanted.get(key)!r})" for key in differing)

@@ -1,0 +1,261 @@
+"""Scores of masks: against those of a reference picture, against annotated ones, and of box prompts without any truth.
+
+A mask is a bool array ``(H, W)`` or a compressed COCO RLE (``{"size": [H, W], "counts": ...}``); all masks of a picture
+have one frame. The scores are means over all reference masks, or over all prompts, of all pictures together: a picture
+with more of them counts more, one without any counts nothing.
+
+**With a reference picture**: its masks and those found are matched one to one, so that the sum of the IoUs is the
+largest there is; pairs that do not overlap are no pairs. ``mean_iou`` is the mean over the reference masks of the IoU
+with their partner, 0 for those without one; ``recall50`` and ``recall75`` are the shares of the reference masks whose
+IoU is at least 0.5 and 0.75. Where nothing is found each reference mask counts 0. Masks that are found beside the
+partners cost nothing, so the numbers of masks belong beside the scores.
+
+**With box prompts**: ``predicted_iou`` is the model's own guess, ``stability_score`` the IoU of the mask cut at a
+higher and at a lower threshold (segment-anything's), ``box_agreement`` the IoU of the prompt and the tightest box
+around the mask, ``iou`` that with the annotated mask where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llie_preproc.errors import require
+
+from .matches import ImageScores, overlaps
+
+require("pycocotools", "scores of masks")
+require("scipy", "scores of masks")
+from pycocotools import mask as coco_masks  # noqa: E402
+from scipy.optimize import linear_sum_assignment  # noqa: E402
+
+Rle = Mapping[str, Any]
+Masks = Sequence[Rle | np.ndarray] | np.ndarray
+
+MATCH_NAMES = ("mean_iou", "recall50", "recall75")
+PROMPT_NAMES = ("predicted_iou", "stability_score", "box_agreement", "iou")
+_RECALLS = {"recall50": 0.5, "recall75": 0.75}
+
+
+class Matches(NamedTuple):
+    """Masks matched one to one, ``n`` pairs.
+
+    Attributes:
+        found: ``(n,)`` index of the mask that was found.
+        reference: ``(n,)`` index of its partner, rising.
+        iou: ``(n,)`` above 0.
+    """
+
+    found: np.ndarray
+    reference: np.ndarray
+    iou: np.ndarray
+
+
+class ItemScores(ImageScores):
+    """Means over items, such as reference masks or prompts, of all pictures together.
+
+    Args:
+        items: By picture and score a value for each item, ``(n,)``; nan where the item does not count for that score.
+            All pictures have the same scores.
+
+    Raises:
+        ValueError: There is no picture, or a picture has other scores than the first.
+    """
+
+    def __init__(self, items: Mapping[Any, Mapping[str, np.ndarray]]) -> None:
+        super().__init__(list(items))
+        if not items:
+            raise ValueError("there are no pictures to score")
+        self.names = tuple(items[self.image_ids[0]])
+        for image, scores in items.items():
+            if tuple(scores) != self.names:
+                raise ValueError(f"{image} has the scores {', '.join(scores)}, the first: {', '.join(self.names)}")
+        columns = [[np.asarray(scores[name], np.float64) for name in self.names] for scores in items.values()]
+        shape = (len(columns), len(self.names))
+        self.sums = np.array([[np.nansum(each) for each in row] for row in columns]).reshape(shape)
+        self.counts = np.array([[(~np.isnan(each)).sum() for each in row] for row in columns]).reshape(shape)
+
+    def _weighted(self, weights: np.ndarray) -> np.ndarray:
+        counts = (weights @ self.counts).T
+        return np.where(counts > 0, (weights @ self.sums).T / np.maximum(counts, 1), np.nan)
+
+
+class MaskScores(ItemScores):
+    """``mean_iou``, ``recall50`` and ``recall75`` of a set of pictures against those of their reference pictures.
+
+    Args:
+        found: Masks of each picture by its name.
+        reference: Masks of the reference of the same pictures, in the same frame.
+
+    Raises:
+        ValueError: The pictures are others, there are none, or two frames differ.
+    """
+
+    def __init__(self, found: Mapping[Any, Masks], reference: Mapping[Any, Masks]) -> None:
+        if found.keys() != reference.keys():
+            raise ValueError(f"masks and references are of different pictures: {len(found)} and {len(reference)}")
+        super().__init__({name: match_scores(found[name], reference[name]) for name in found})
+
+
+def match_scores(found: Masks, reference: Masks) -> dict[str, np.ndarray]:
+    """``mean_iou``, ``recall50`` and ``recall75``: of each a value for each reference mask, ``(n,)`` in [0, 1].
+
+    Raises:
+        ValueError: See :func:`mask_iou`.
+    """
+    matched = match_masks(found, reference)
+    iou = np.zeros(len(reference))
+    iou[matched.reference] = matched.iou
+    return {"mean_iou": iou, **{name: (iou >= least).astype(np.float64) for name, least in _RECALLS.items()}}
+
+
+def match_masks(found: Masks, reference: Masks) -> Matches:
+    """Match masks one to one, so that the sum of the IoUs is the largest there is.
+
+    Raises:
+        ValueError: See :func:`mask_iou`.
+    """
+    table = mask_iou(reference, found)
+    # Masks that overlap nothing must not decide between equal sums.
+    near = np.flatnonzero(table.any(axis=0))
+    rows, columns = linear_sum_assignment(table[:, near], maximize=True)
+    partners = near[columns]
+    overlap = table[rows, partners]
+    there = overlap > 0
+    return Matches(partners[there], rows[there], overlap[there])
+
+
+def mask_iou(a: Masks, b: Masks) -> np.ndarray:
+    """Intersection over union in pixels; 0 where both masks are empty.
+
+    Args:
+        a: ``A`` masks.
+        b: ``B`` masks of the same frame.
+
+    Returns:
+        ``(A, B)`` float64 in [0, 1].
+
+    Raises:
+        ValueError: The frames differ, or a mask is neither an array ``(H, W)`` nor an RLE.
+    """
+    first, second = encode_masks(a), encode_masks(b)
+    sizes = {tuple(rle["size"]) for rle in (*first, *second)}
+    if len(sizes) > 1:
+        raise ValueError(f"masks of different frames (height, width): {', '.join(map(str, sorted(sizes)))}")
+    if not first or not second:
+        return np.zeros((len(first), len(second)))
+    return np.asarray(coco_masks.iou(first, second, [0] * len(second)), np.float64)
+
+
+def encode_masks(masks: Masks) -> list[dict[str, Any]]:
+    """Masks as compressed RLEs whose ``counts`` are text, as JSON holds it.
+
+    Raises:
+        ValueError: A mask is neither an array ``(H, W)`` nor an RLE.
+    """
+    return [_encoded(mask) for mask in masks]
+
+
+def decode_masks(masks: Sequence[Rle], size: tuple[int, int]) -> np.ndarray:
+    """``(N, H, W)`` bool; ``size`` is ``(H, W)``, which no mask says where there is none."""
+    if not masks:
+        return np.zeros((0, *size), bool)
+    return np.stack([coco_masks.decode(rle) for rle in masks]).astype(bool)
+
+
+def mask_boxes(masks: Masks) -> np.ndarray:
+    """The tightest boxes around masks, ``(N, 4)`` left, top, width, height in pixels, float64.
+
+    A mask of the one pixel in column 3 and row 5 has the box ``[3, 5, 1, 1]``; an empty one all zeros.
+    """
+    rles = encode_masks(masks)
+    return np.asarray(coco_masks.toBbox(rles), np.float64).reshape(-1, 4) if rles else np.zeros((0, 4))
+
+
+def box_agreement(masks: Masks, boxes: np.ndarray) -> np.ndarray:
+    """IoU of each mask's tightest box with its prompt, ``(N,)``; 0 for an empty mask.
+
+    Args:
+        masks: ``N`` masks.
+        boxes: ``(N, 4)`` left, top, width, height, the edges of pixels: a box of the one pixel in column 3 and row 5 is
+            ``[3, 5, 1, 1]``. What reaches beyond the picture counts.
+
+    Raises:
+        ValueError: Not one box for each mask.
+    """
+    tight = mask_boxes(masks)
+    given = np.asarray(boxes, np.float64)
+    if given.shape != tight.shape:
+        raise ValueError(f"boxes of shape {given.shape} for {len(tight)} masks, expected {tight.shape}")
+    return np.diag(overlaps(tight, given, np.zeros(len(given), bool))).copy()
+
+
+def stability_scores(logits: np.ndarray, threshold: float = 0.0, offset: float = 1.0) -> np.ndarray:
+    """IoU of masks cut at ``threshold + offset`` and at ``threshold - offset``.
+
+    segment-anything's ``calculate_stability_score``; where it divides 0 by 0, because nothing is above the lower
+    threshold, this is 0.
+
+    Args:
+        logits: ``(N, H, W)``.
+        threshold: Where masks are cut, SAM's ``mask_threshold``.
+        offset: Not negative.
+
+    Returns:
+        ``(N,)`` float64 in [0, 1].
+    """
+    inner = (logits > threshold + offset).sum(axis=(-2, -1))
+    outer = (logits > threshold - offset).sum(axis=(-2, -1))
+    return np.divide(inner, outer, out=np.zeros(len(logits)), where=outer > 0)
+
+
+def prompt_scores(
+    masks: Masks,
+    boxes: np.ndarray,
+    predicted_iou: np.ndarray,
+    stability_score: np.ndarray,
+    truth: Sequence[Rle | np.ndarray | None] | None = None,
+) -> dict[str, np.ndarray]:
+    """The scores of box prompts: of each a value for each prompt, ``(n,)``.
+
+    Args:
+        masks: ``n`` masks, one for each prompt.
+        boxes: As for :func:`box_agreement`.
+        predicted_iou: ``(n,)`` of the model.
+        stability_score: ``(n,)`` of :func:`stability_scores`.
+        truth: Annotated masks, None for a prompt without one; None: no ``iou``.
+
+    Raises:
+        ValueError: Not one of each for each mask, or the frames differ.
+    """
+    others = dict(predicted_iou=predicted_iou, stability_score=stability_score, truth=truth)
+    for name, each in others.items():
+        if each is not None and len(each) != len(masks):
+            raise ValueError(f"{len(each)} {name} for {len(masks)} masks")
+    scores = dict(
+        predicted_iou=np.asarray(predicted_iou, np.float64),
+        stability_score=np.asarray(stability_score, np.float64),
+        box_agreement=box_agreement(masks, boxes),
+    )
+    if truth is None:
+        return scores
+    iou = [
+        np.nan if there is None else mask_iou([mask], [there])[0, 0] for mask, there in zip(masks, truth, strict=True)
+    ]
+    return scores | {"iou": np.array(iou)}
+
+
+def _encoded(mask: Rle | np.ndarray) -> dict[str, Any]:
+    if isinstance(mask, Mapping):
+        if not {"size", "counts"} <= mask.keys() or not isinstance(mask["counts"], (str, bytes)):
+            raise ValueError(f"a mask with the fields {', '.join(map(str, mask))}, expected a compressed COCO RLE")
+        rle = dict(mask)
+    else:
+        pixels = np.asarray(mask)
+        if pixels.ndim != 2 or pixels.dtype != bool:
+            raise ValueError(f"a mask is {pixels.dtype} of shape {pixels.shape}, expected bool (H, W) or a COCO RLE")
+        rle = coco_masks.encode(np.asfortranarray(pixels, np.uint8))
+    counts = rle["counts"]
+    return {"size": [int(n) for n in rle["size"]], "counts": counts if isinstance(counts, str) else counts.decode()}

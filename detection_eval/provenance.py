@@ -1,0 +1,44 @@
+"""What it takes to make a result again: the command, versions, weights."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from llie_preproc import __version__
+
+
+def command_line() -> str:
+    """The command that runs, as a shell takes it."""
+    return shlex.join(["python", "-m", "detection_eval", *sys.argv[1:]])
+
+
+def versions(packages: Sequence[str]) -> str:
+    """Of this project, Python, and the packages that are installed."""
+    found = [f"llie_preproc {__version__}", f"Python {platform.python_version()}"]
+    for name in packages:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def machine(device: str) -> str:
+    """Where it ran."""
+    return f"{platform.machine()}, device {device}"
+
+
+def enhancers(specs: Mapping[str, Mapping[str, Any]]) -> str:
+    """The networks of :func:`detection_eval.compare.networks.enhancer_specs`, with settings and weights."""
+    return "; ".join(_described(label, spec) for label, spec in specs.items()) or "none"
+
+
+def _described(label: str, spec: Mapping[str, Any]) -> str:
+    options = {key: value for key, value in spec.items() if key not in ("type", "checkpoint", "fingerprint")}
+    settings = f" {options}" if options else ""
+    return f"{label}: {spec['type']}{settings}, weights: {spec['checkpoint']} ({spec['fingerprint'][:12]})"

@@ -1,0 +1,123 @@
+"""The SAM that a command line names, and the parameters of its automatic masks."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from llie_preproc.detection.cache import fingerprint
+from llie_preproc.segmentation import PUBLIC_CHECKPOINTS, build_sam
+
+PUBLIC = "public"
+UNTRAINED = (
+    "SAM has random weights here (no --sam-checkpoint): these scores mean nothing, they only show that everything runs."
+)
+GENERATOR: Mapping[str, Any] = MappingProxyType(
+    dict(
+        points_per_side=32,
+        points_per_batch=64,
+        pred_iou_thresh=0.88,
+        stability_score_thresh=0.95,
+        stability_score_offset=1.0,
+        box_nms_thresh=0.7,
+        crop_n_layers=0,
+        crop_nms_thresh=0.7,
+        crop_overlap_ratio=512 / 1500,
+        crop_n_points_downscale_factor=1,
+        min_mask_region_area=0,
+    )
+)
+"""All that SAM's automatic masks depend on beside model and picture, at segment-anything's defaults."""
+
+_SEED = 0
+_AT_LEAST_ONE = ("points_per_side", "points_per_batch", "crop_n_points_downscale_factor")
+
+
+@dataclass(frozen=True)
+class SamChoice:
+    """What the command line says of SAM.
+
+    Attributes:
+        model: One of :data:`llie_preproc.segmentation.SAM_SIZES`.
+        checkpoint: As for :func:`llie_preproc.segmentation.build_sam`, or ``'public'``; None: random weights, the same
+            each time.
+        device: Where it runs.
+    """
+
+    model: str = "vit_b"
+    checkpoint: str | None = None
+    device: str = "cpu"
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has weights of its own."""
+        return self.checkpoint is not None
+
+    def build(self) -> Any:
+        """segment-anything's ``Sam``.
+
+        Raises:
+            ValueError: ``'public'`` for a model without public weights.
+            FileNotFoundError, CheckpointError: As ``build_sam`` has it.
+        """
+        if self.checkpoint == PUBLIC and self.model not in PUBLIC_CHECKPOINTS:
+            known = ", ".join(PUBLIC_CHECKPOINTS)
+            raise ValueError(f"--sam-checkpoint {PUBLIC}: --sam-model {self.model} has none, but {known}")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_SEED)
+            sam = build_sam(self.model, self._source())
+        return sam.to(self.device)
+
+    def made_with(self, sam: Any) -> dict[str, str]:
+        """What masks of the built model depend on."""
+        return dict(sam_model=self.model, sam_weights=fingerprint(sam))
+
+    def described(self, sam: Any) -> str:
+        """For people."""
+        weights = os.fspath(self.checkpoint) if self.checkpoint else f"random weights, seed {_SEED}"
+        return f"{self.model}, {weights} ({fingerprint(sam)[:12]})"
+
+    def _source(self) -> str | None:
+        return PUBLIC_CHECKPOINTS[self.model] if self.checkpoint == PUBLIC else self.checkpoint
+
+
+def generator_parameters(given: Sequence[str], oversize: str = "resize") -> dict[str, Any]:
+    """:data:`GENERATOR` with ``KEY=VALUE`` over it.
+
+    Args:
+        given: Of ``--generator``.
+        oversize: With ``'crops'`` the number of crop layers follows from the picture, and points are spread over the
+            crops of a layer (``crop_n_points_downscale_factor`` 2).
+
+    Raises:
+        ValueError: An unknown key, or a value that it cannot have.
+    """
+    parameters = dict(GENERATOR)
+    if oversize == "crops":
+        del parameters["crop_n_layers"]
+        parameters["crop_n_points_downscale_factor"] = 2
+    for each in given:
+        key, _, value = each.partition("=")
+        if key not in parameters:
+            raise ValueError(f"--generator {each!r}: expected KEY=VALUE with one of {', '.join(parameters)}")
+        parameters[key] = _number(key, value)
+    return parameters
+
+
+def _number(key: str, value: str) -> int | float:
+    kind = type(GENERATOR[key])
+    least = 1 if key in _AT_LEAST_ONE else 0
+    try:
+        number = kind(value)
+    except ValueError:
+        number = math.nan
+    if not least <= number < math.inf:
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"--generator {key}={value}: expected {what} from {least}")
+    return number

@@ -1,0 +1,75 @@
+"""What is common to detectors that have another detector inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmdet.models.detectors import BaseDetector
+from torch import Tensor, nn
+
+from ..checkpoints import match_report
+from ..errors import CheckpointError
+from .data_preprocessor import keep_weights
+
+RAW = {"type": "mmengine.BaseDataPreprocessor"}
+_INNER = "detector."
+
+
+class DetectorWrapper(BaseDetector):
+    """A wrapper round a detector: it lends the detector's attributes, and a checkpoint of the plain detector loads.
+
+    Attributes:
+        detector: What is wrapped; None where there is none.
+        min_matched: Least share of the detector's tensors that a loaded checkpoint must match.
+    """
+
+    detector: Any
+    min_matched: float
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            detector = self.__dict__.get("_modules", {}).get("detector")
+            if detector is None:
+                raise
+            return getattr(detector, name)
+
+    def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A checkpoint's tensors, the wrapper's or the plain detector's, in the wrapper's names.
+
+        Parts beside the detector that the checkpoint does not have keep their weights.
+
+        Raises:
+            CheckpointError: Too little of the detector matches.
+        """
+        if self.detector is not None:
+            state = self._with_inner(state, self.detector)
+        for name, part in self.named_children():
+            if name != "detector":
+                keep_weights(part, state, f"{name}.")
+        return state
+
+    def _with_inner(self, state: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
+        # A data preprocessor of this name is in plain checkpoints too.
+        parts = {name for name, _ in self.named_children()} - {"data_preprocessor"}
+        if not any(name.split(".")[0] in parts for name in state):
+            state = {_INNER + name: tensor for name, tensor in state.items()}
+        inner = {name.removeprefix(_INNER): tensor for name, tensor in state.items() if name.startswith(_INNER)}
+        # A detector that reads public checkpoints (DSFD), or another wrapper.
+        convert = getattr(detector, "convert_state", None)
+        inner = convert(inner) if convert is not None else inner
+        report = match_report(detector, inner)
+        if report.matched < self.min_matched * report.total:
+            raise CheckpointError(
+                f"the checkpoint is not one of {type(detector).__name__}: {report}. At least {self.min_matched:.0%} "
+                "must match (min_matched)."
+            )
+        others = {name: tensor for name, tensor in state.items() if not name.startswith(_INNER)}
+        return others | {_INNER + name: tensor for name, tensor in inner.items()}
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        names = [name for name in state_dict if name.startswith(prefix)]
+        own = self.convert_state({name.removeprefix(prefix): state_dict.pop(name) for name in names})
+        state_dict.update({prefix + name: tensor for name, tensor in own.items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)

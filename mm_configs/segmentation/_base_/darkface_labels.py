@@ -1,0 +1,36 @@
+"""DARK FACE with its labels, for models that take boxes from them, and what they find as COCO JSON; pictures as stored.
+
+``mm_configs/faces/_base_/darkface.py`` says where the set lies. There are no masks to score against: the JSON goes to
+``work_dirs/segmentation/darkface.segm.json``. Annotations are loaded before whatever resizes the picture, so that the
+boxes are in its frame.
+"""
+
+_base_ = ["mmdet::_base_/default_runtime.py", "../../faces/_base_/darkface.py"]
+
+custom_imports = dict(imports=["llie_preproc"], allow_failed_imports=False)
+
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        **_base_.darkface_set,
+        type="CocoDataset",
+        metainfo=dict(classes=("face",)),
+        test_mode=True,
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
+        ],
+    ),
+)
+test_evaluator = dict(
+    **_base_.darkface_evaluator,
+    type="CocoMetric",
+    metric="segm",
+    format_only=True,
+    outfile_prefix="work_dirs/segmentation/darkface",
+)
+test_cfg = dict(type="TestLoop")

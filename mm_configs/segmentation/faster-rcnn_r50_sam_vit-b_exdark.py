@@ -1,0 +1,20 @@
+"""Masks of SAM vit_b for what Faster R-CNN finds on ExDark, pictures as they are.
+
+Test it with a checkpoint of ``mm_configs/detection/faster-rcnn_r50_fpn_1x_exdark.py`` as it is. The AP is that of the
+boxes, as ExDark has no masks; the masks go to ``work_dirs/segmentation/exdark.segm.json``.
+"""
+
+_base_ = ["../detection/faster-rcnn_r50_fpn_1x_exdark.py", "_base_/sam_vit-b.py"]
+
+model = dict(
+    _delete_=True,
+    type="llie_preproc.BoxPromptedSAM",
+    detector={{_base_.model}},
+    sam={{_base_.sam}},
+    # Lower ones are many, and each takes a mask.
+    score_thr=0.05,
+    # A place for add_enhancer(door="preprocessor").
+    data_preprocessor=dict(type="DetDataPreprocessor"),
+)
+test_evaluator = [dict(_base_.test_evaluators[0], outfile_prefix="work_dirs/segmentation/exdark")]
+val_evaluator = [dict(_base_.val_evaluators[0], outfile_prefix="work_dirs/segmentation/exdark_val")]

@@ -1,0 +1,34 @@
+"""PSENet, from its shipped weights, finetuned so that SAM sees the well-lit picture's objects in the dark one: LOL-v1.
+
+The 40 pairs of ``lol_v1_40.py`` without annotated masks: SAM's embedding of the enhanced picture is drawn to that of
+the well-lit one, and its masks for random boxes to those by day; L1 keeps the colours. Crops are nearly as large as the
+pictures, since SAM looks at scenes, and are not turned.
+
+Set ``model.sam.checkpoint`` to the public ``sam_vit_b_01ec64.pth``, a path or the URL with its digest
+(``llie_preproc.segmentation.PUBLIC_CHECKPOINTS``). SAM's encoder runs at 1024 pixels and keeps its activations for the
+gradient, 10 GiB for one picture in float32: wants a GPU, and ``--amp``.
+"""
+
+_base_ = "../_base_/lol_v1_40.py"
+
+model = dict(
+    type="llie_preproc.SamConsistency",
+    enhancer=dict(type="llie_preproc.PSENet", checkpoint="psenet_sice"),
+    sam=dict(model="vit_b", checkpoint="pretrained/sam_vit_b_01ec64.pth"),
+    feature_weight=10.0,
+    mask_bce_weight=1.0,
+    mask_dice_weight=1.0,
+    boxes=4,
+    losses=dict(l1=dict(type="llie_preproc.L1Loss")),
+)
+
+crop = [
+    dict(type="llie_preproc.PairedRandomCrop", size=384),
+    dict(type="llie_preproc.RandomFlip", vertical=False),
+]
+train_dataloader = dict(batch_size=2, dataset=dict(transforms=crop))
+optim_wrapper = dict(
+    _delete_=True,
+    constructor="llie_preproc.MethodOptimWrapperConstructor",
+    enhancer=dict(optimizer=dict(type="Adam", lr=1e-4), clip_grad=dict(max_norm=1.0)),
+)

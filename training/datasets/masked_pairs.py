@@ -1,0 +1,192 @@
+"""Dark pictures with the masks of their objects, and, where there are any, the well-lit pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llie_preproc.errors import require
+from llie_preproc.registry import DATASETS
+
+from .base import MASKS, Layout, Pictures, PictureSet, alone, resize_masks
+
+
+@dataclass
+class _Annotated:
+    """What an annotation file says of a picture."""
+
+    width: int
+    height: int
+    objects: list[dict]
+
+
+@DATASETS.register_module()
+class MaskedPairs(PictureSet):
+    """The pictures that an annotation file in COCO's format lists, with a mask of each object.
+
+    An item is ``dict(inputs, data_samples)``: ``inputs`` ``(3, H, W)`` uint8 RGB, ``data_samples.img_path``,
+    ``data_samples.masks`` ``(n, H, W)`` uint8, 0 or 1, in the order of the file, and with ``high``
+    ``data_samples.target`` ``(3, sH, sW)``. A picture without objects has masks ``(0, H, W)``; a crop leaves masks of
+    nothing where it cut an object off.
+
+    Args:
+        low: Folder of the inputs. Pictures in it that the annotation file does not list are passed over.
+        ann_file: JSON with ``images`` (``id``, ``file_name`` relative to ``low``, ``width``, ``height``) and
+            ``annotations`` (``image_id``, ``segmentation``: polygons, or run lengths, compressed or not), in the frame
+            of the inputs. Regions of crowds (``iscrowd``) are left out: they are no single objects.
+        high: Folder of the references, of the same names; None: there are none.
+        size: An edge or ``(width, height)`` to resize the input to, bilinear (OpenCV), the reference to ``scale`` times
+            that, masks to the nearest pixel; None keeps each picture's own.
+        scale: How many times as large as its input a reference is.
+        names: As for :class:`~training.datasets.PairedFolders`.
+        transforms: Likewise; masks take part in them.
+
+    Raises:
+        FileNotFoundError: No annotation file, or no file of a listed picture or of its reference.
+        ValueError: The annotation file is of another kind, or a segmentation is none or of another size than its
+            picture: the file and the annotation are named. On reading, a picture of another size than the file says.
+        MissingExtraError: pycocotools is not installed.
+    """
+
+    def __init__(
+        self,
+        low: str | os.PathLike[str],
+        ann_file: str | os.PathLike[str],
+        high: str | os.PathLike[str] | None = None,
+        size: int | Sequence[int] | None = None,
+        scale: int = 1,
+        names: Sequence[str] | str | os.PathLike[str] | None = None,
+        transforms: Sequence[dict | Callable[[Pictures], Pictures]] = (),
+    ) -> None:
+        require("pycocotools", "MaskedPairs")
+        if not isinstance(scale, int) or scale < 1:
+            raise ValueError(f"scale must be a whole number of at least 1, got {scale!r}")
+        base, self.ann_file = Path(low).expanduser(), Path(ann_file).expanduser()
+        annotated = {base / name: entry for name, entry in _read(self.ann_file).items()}
+        if missing := [path for path in annotated if not path.is_file()]:
+            raise FileNotFoundError(
+                f"{len(missing)} of the {len(annotated)} pictures of {self.ann_file} are not there: {missing[0]}"
+            )
+        references = None if high is None else Path(high).expanduser()
+
+        def references_of(path: Path) -> Mapping[str, Path]:
+            return alone(path) if references is None else {"target": references / path.relative_to(base)}
+
+        super().__init__(
+            Layout(base, list(annotated), references_of, scales={"target": scale}), size, names, transforms
+        )
+        self.annotated = {entry["image"]: annotated[entry["image"]] for entry in self.entries}
+
+    def _require_scales(self, entry: Mapping[str, Path], sizes: Mapping[str, tuple[int, int]]) -> None:
+        super()._require_scales(entry, sizes)
+        said = self.annotated[entry["image"]]
+        if sizes["image"] != (said.width, said.height):
+            width, height = sizes["image"]
+            raise ValueError(
+                f"{entry['image']} is {width}x{height}, but {self.ann_file} says {said.width}x{said.height}"
+            )
+
+    def _load(self, entry: Mapping[str, Path]) -> Pictures:
+        masks = self._masks(self.annotated[entry["image"]])
+        return {**super()._load(entry), MASKS: masks if self.size is None else resize_masks(masks, self.size)}
+
+    def _masks(self, annotated: _Annotated) -> Tensor:
+        """``(n, H, W)`` uint8."""
+        masks = torch.empty(len(annotated.objects), annotated.height, annotated.width, dtype=torch.uint8)
+        for mask, each in zip(masks, annotated.objects, strict=True):
+            try:
+                mask.copy_(torch.from_numpy(_decoded(each["segmentation"], annotated.height, annotated.width)))
+            except (ValueError, OverflowError, TypeError) as error:
+                raise ValueError(
+                    f"{self.ann_file}: the segmentation of annotation {each.get('id')} cannot be read: {error}"
+                ) from error
+        return masks
+
+
+def _decoded(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """``(H, W)`` uint8 of polygons or of run lengths."""
+    from pycocotools import mask
+
+    if isinstance(segmentation, Mapping) and isinstance(segmentation["counts"], str):
+        return mask.decode(segmentation)
+    runs = mask.frPyObjects(segmentation, height, width)
+    return mask.decode(mask.merge(runs) if isinstance(runs, list) else runs)
+
+
+def _read(path: Path) -> dict[str, _Annotated]:
+    """What the file says of each picture, by name.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: A file of another kind.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"ann_file: no file {path}")
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    by_id: dict[Any, _Annotated] = {}
+    by_name: dict[str, _Annotated] = {}
+    for row in _rows(content, "images", path):
+        number, name, width, height = (row.get(key, ()) for key in ("id", "file_name", "width", "height"))
+        whole = all(isinstance(n, int) for n in (number, width, height))
+        if not isinstance(name, str) or not whole or min(width, height) < 1:
+            raise ValueError(f"{path}: an image has id, file_name, width and height, got {_short(row)}")
+        if number in by_id or name in by_name:
+            raise ValueError(f"{path}: image {number} ({name}) is listed a second time")
+        by_id[number] = by_name[name] = _Annotated(width, height, [])
+    for row in _rows(content, "annotations", path):
+        number = row.get("image_id")
+        if not isinstance(number, int) or number not in by_id:
+            raise ValueError(f"{path}: annotation {row.get('id')} is of no listed image, {number!r}")
+        if row.get("iscrowd"):
+            continue
+        annotated = by_id[number]
+        _check(row, annotated, path)
+        annotated.objects.append({"id": row.get("id"), "segmentation": row["segmentation"]})
+    return by_name
+
+
+def _rows(content: Any, key: str, path: Path) -> list[dict]:
+    rows = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path} is not in COCO's format: it has no list of {key}")
+    return rows
+
+
+def _check(row: dict, annotated: _Annotated, path: Path) -> None:
+    """Raise ValueError unless the segmentation of an annotation is polygons or run lengths of its picture's size."""
+    segmentation, where = row.get("segmentation"), f"{path}: annotation {row.get('id')}"
+    if isinstance(segmentation, list) and segmentation and all(map(_is_polygon, segmentation)):
+        return
+    if not isinstance(segmentation, dict) or not isinstance(segmentation.get("counts"), (str, list)):
+        raise ValueError(f"{where}: segmentation must be polygons or run lengths, got {_short(segmentation)}")
+    if segmentation.get("size") != [annotated.height, annotated.width]:
+        raise ValueError(
+            f"{where}: the segmentation is of size (height, width) {segmentation.get('size')}, its picture of "
+            f"{[annotated.height, annotated.width]}"
+        )
+    counts, pixels = segmentation["counts"], annotated.height * annotated.width
+    # pycocotools leaves open what is in pixels that no run reaches.
+    if isinstance(counts, list) and (not all(isinstance(n, int) and n >= 0 for n in counts) or sum(counts) != pixels):
+        raise ValueError(f"{where}: run lengths must be whole numbers that add up to {pixels}, got {_short(counts)}")
+
+
+def _is_polygon(points: Any) -> bool:
+    """At least three points x1 y1 x2 y2 ...; pycocotools takes four numbers for a box."""
+    numbers = isinstance(points, list) and all(isinstance(n, (int, float)) for n in points)
+    return numbers and len(points) >= 6 and len(points) % 2 == 0
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 100 else f"{text[:100]}..."
