@@ -3,11 +3,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SHARED ?= ../shared/data
+DEVICE ?= cpu
 
 # Threads that spin while they wait make two busy processes on two cores about ten times slower, not twice.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-real faces-retention test lint bench gpu-check gpu-train train-lol40 train-psenet mamba-ssm mmcv-ops clean
+.PHONY: demo demo-real faces-retention small-sam test lint bench gpu-check gpu-train train-lol40 train-psenet mamba-ssm mmcv-ops clean
 
 demo: $(STAMP)
 	$(BIN)/llie demo --out demo_output
@@ -22,6 +23,13 @@ faces-retention: $(STAMP)
 	  --enhancers none gammacorrection clahe zerodce psenet official=psenet adaptivegamma \
 	  --weights zerodce=$(SHARED)/reference_weights/zero_dce_official.safetensors \
 	  official=$(SHARED)/reference_weights/psenet_sice_official.safetensors --out work_dirs/faces_retention
+
+# A small SAM trained on rendered scenes, and what darkness does to its masks: the tables of docs/segmentation.md.
+# DEVICE=cuda for a GPU.
+small-sam: $(STAMP)
+	$(BIN)/python -m benchmarks.small_sam train --out work_dirs/small_sam --device $(DEVICE)
+	$(BIN)/python -m benchmarks.small_sam measure --weights work_dirs/small_sam/small_sam.safetensors \
+	  --reference-weights $(SHARED)/reference_weights --out work_dirs/small_sam --device $(DEVICE)
 
 # A process for each of a few cores, with one thread each: twice as fast as one process with two threads.
 test: $(STAMP)

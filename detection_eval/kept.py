@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,13 @@ def reason(path: Path, error: Exception) -> str:
 def _difference(old: Any, new: Mapping[str, Any]) -> str:
     if not isinstance(old, Mapping):
         return "program"
-    wanted = as_read(new)
-    differing = [key for key in dict.fromkeys([*wanted, *old]) if wanted.get(key) != old.get(key)]
-    return ", ".join(f"{key} ({old.get(key)!r}, now {wanted.get(key)!r})" for key in differing)
+    return ", ".join(_differing(old, as_read(new)))
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    for key in dict.fromkeys([*new, *old]):
+        was, now = old.get(key), new.get(key)
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            yield from _differing(was, now, f"{within}{key} ")
+        elif was != now:
+            yield f"{within}{key} ({was!r}, now {now!r})"

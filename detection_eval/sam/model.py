@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -107,17 +108,31 @@ def generator_parameters(given: Sequence[str], oversize: str = "resize") -> dict
         if key not in parameters:
             raise ValueError(f"--generator {each!r}: expected KEY=VALUE with one of {', '.join(parameters)}")
         parameters[key] = _number(key, value)
+    _check_grids(parameters)
     return parameters
+
+
+def _check_grids(parameters: Mapping[str, Any]) -> None:
+    points, factor = parameters["points_per_side"], parameters["crop_n_points_downscale_factor"]
+    layers = parameters.get("crop_n_layers", 0)
+    if points < factor**layers:
+        raise ValueError(
+            f"--generator: points_per_side={points}, divided by crop_n_points_downscale_factor={factor} for each of "
+            f"crop_n_layers={layers}, leaves no point"
+        )
 
 
 def _number(key: str, value: str) -> int | float:
     kind = type(GENERATOR[key])
     least = 1 if key in _AT_LEAST_ONE else 0
+    # Of more, crops would have sides below 0.
+    most = 1 if key == "crop_overlap_ratio" else sys.float_info.max
     try:
         number = kind(value)
     except ValueError:
         number = math.nan
-    if not least <= number < math.inf:
+    if not least <= number <= most:
         what = "a whole number" if kind is int else "a number"
-        raise ValueError(f"--generator {key}={value}: expected {what} from {least}")
+        limit = " to 1" if most == 1 else ""
+        raise ValueError(f"--generator {key}={value}: expected {what} from {least}{limit}")
     return number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,19 +25,22 @@ class Prompts(NamedTuple):
     Attributes:
         boxes: ``(n, 4)`` left, top, width, height, edges of pixels.
         masks: The annotated mask of each, None where there is none; None: the annotations have no masks.
+        size: ``(H, W)`` that the annotations say the picture has; None: they do not.
     """
 
     boxes: np.ndarray
     masks: list[Rle | None] | None = None
+    size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def require_frame(self, size: tuple[int, int]) -> None:
-        """Raise ``ValueError`` where a mask is not of a picture of ``size`` ``(H, W)``."""
-        for mask in self.masks or ():
-            if mask is not None and tuple(mask["size"]) != size:
-                raise ValueError(f"the picture has {size} pixels (height, width), its annotated masks {mask['size']}")
+        """Raise ``ValueError`` where the annotations, or a mask, are not of a picture of ``size`` ``(H, W)``."""
+        masks = [tuple(mask["size"]) for mask in self.masks or () if mask is not None]
+        for said in [*([] if self.size is None else [self.size]), *masks]:
+            if said != size:
+                raise ValueError(f"the picture has {size} pixels (height, width), its annotations are of {said}")
 
 
 @dataclass
@@ -129,6 +133,9 @@ def _coco_prompts(found: PictureSet, source: Path) -> dict[str, Prompts]:
             raise ValueError(f"{source}: images[{number}] has no field 'file_name' with a name")
     images = {image["id"]: image for image in truth["images"]}
     names = {image["file_name"] for image in images.values()}
+    if len(names) < len(images):
+        counts = Counter(image["file_name"] for image in images.values())
+        raise ValueError(f"{source}: {counts.most_common(1)[0][0]} is the file_name of several images")
     found.problems += [f"{source}: there is no picture {name}" for name in sorted(names - found.files.keys())]
     found.problems += [f"{path}: the picture has no annotation" for name, path in found.files.items()
                        if name not in names]  # fmt: skip
@@ -143,10 +150,12 @@ def _coco_prompts(found: PictureSet, source: Path) -> dict[str, Prompts]:
         ):
             objects[name].append(each)
     annotated = any(each.get("segmentation") for of_one in objects.values() for each in of_one)
+    sizes = {image["file_name"]: (image.get("height"), image.get("width")) for image in images.values()}
     return {
         name: Prompts(
             _sized([each["bbox"] for each in of_one]),
             [_annotated_mask(each, images[each["image_id"]], source) for each in of_one] if annotated else None,
+            None if None in sizes[name] else sizes[name],
         )
         for name, of_one in objects.items()
     }

@@ -122,7 +122,8 @@ class Looker:
 
     def everything(self, seen: EnhancedImage) -> Found:
         """Automatic masks."""
-        records = self._generator.generate(seen)
+        # Without a threshold of stability SAM also gives masks of nothing, which match not even themselves.
+        records = [each for each in self._generator.generate(seen) if each["area"]]
         scores = np.array([[each["predicted_iou"], each["stability_score"]] for each in records]).reshape(-1, 2)
         return Found(encode_masks([each["segmentation"] for each in records]), *scores.T)
 
@@ -172,7 +173,7 @@ def measure(request: Request) -> Result:
     found = {stage: {name: masks[name] for name in names} for stage, masks in work.found.items()}
     items = {label: {name: _items(request, found, label, name) for name in names} for label in request.enhancers}
     scores = {label: ItemScores(each) for label, each in items.items()}
-    failed = [*request.pictures.problems, *work.failed.values()]
+    failed = [*work.failed.values(), *request.pictures.problems]
     return Result(names, found, items, scores, request.sam.described(sam), failed)
 
 
@@ -193,6 +194,7 @@ class _Work:
         references = {} if self.pictures.references is None else self.pictures.references
         self.reference_digests, failed = digests_of({name: references[name] for name in self.digests if references})
         self.failed |= failed
+        self._require_frames()
         made_with = request.sam.made_with(sam)
         self.kept = {stage: request.kept(stage, made_with) for stages in request.looks for stage in stages}
         self.found = {stage: self._found(stage) for stage in self.kept}
@@ -217,6 +219,17 @@ class _Work:
                 self.found[stage][name] = masks
                 self.kept[stage].write(name, self._made_of(stage, name), masks)
 
+    def _require_frames(self) -> None:
+        """Whatever is on disk: annotations may have changed since."""
+        prompts = self.pictures.prompts or {}
+        for name in self._open() if prompts else ():
+            path = self.pictures.files[name]
+            try:
+                width, height = picture_size(path)
+                prompts[name].require_frame((height, width))
+            except (OSError, ValueError) as error:
+                self.failed[name] = reason(path, error)
+
     def _found(self, stage: Stage) -> dict[str, Found]:
         """What is on disk of a stage."""
         masks = {name: self.kept[stage].read(name, self._made_of(stage, name)) for name in self._open()}
@@ -240,8 +253,6 @@ class _Work:
             return {stages[0]: looker.everything(seen)}
         image = read_levels(path)
         prompts = (self.pictures.prompts or {}).get(name)
-        if prompts is not None:
-            prompts.require_frame(image.shape[:2])
         seen = looker.predictor.enhance(image)
         return {
             stage: looker.everything(seen) if prompts is None or stage.task == AUTOMATIC

@@ -59,6 +59,17 @@ def brighter(tmp_path):
 
 
 @pytest.fixture
+def surer(tmp_path):
+    """Weights of a SAM whose logits go far beyond 1: random ones stay within, and no mask is stable."""
+    model = SamChoice("small").build()
+    with torch.no_grad():
+        for network in model.mask_decoder.output_hypernetworks_mlps:
+            network.layers[-1].weight.mul_(100)
+    save_state_dict(model.state_dict(), tmp_path / "surer.safetensors")
+    return tmp_path / "surer.safetensors"
+
+
+@pytest.fixture
 def encoded(monkeypatch):
     """The shapes of what SAM was shown."""
     shapes = []
@@ -116,6 +127,34 @@ def test_a_picture_that_is_its_own_reference_scores_one(sam, pictures, brighter,
     assert len(lines) == 1 + 2 * 3
 
 
+def test_masks_of_nothing_are_no_masks(sam, pictures, tmp_path):
+    """Which SAM gives where no stability is asked for, of so flat a picture many."""
+    write_picture(pictures / "flat.png", Picture(np.full((2, 300, 3), 99, np.uint8)))
+    out = tmp_path / "out"
+    assert sam(pictures, out, "--reference", pictures, *_FAST)[0] == 0
+    assert _results(out)[1]["none"] == dict(mean_iou=1, recall50=1, recall75=1)
+    assert "NaN" not in (out / "masks" / "automatic" / "none.json").read_text()
+
+
+@pytest.mark.parametrize("oversize", ["resize", "crops"])
+def test_masks_of_an_enlarging_enhancer_are_in_the_raw_frame(sam, pictures, texts, encoded, tmp_path, oversize):
+    """Of 64 pixels a side SAM's 128, and of four times that."""
+    out, labels = tmp_path / "out", []
+    for scale in (2, 4):
+        (tmp_path / f"x{scale}.py").write_text(f"enhancer = dict(type='Upscale', scale={scale}, mode='nearest')")
+        labels.append(f"x{scale}={tmp_path / f'x{scale}.py'}")
+    given = ("--reference", pictures, "--boxes", texts, "--limit", 1, "--oversize", oversize, *_FAST)
+    assert sam(pictures, out, *given, "--enhancers", *labels)[0] == 0
+    # Crops of x4 show SAM something else.
+    assert _results(out)[1]["x2"]["mean_iou"] > 0.5
+    for label in ("x2", "x4"):
+        for task in ("automatic", "boxes"):
+            masks = json.loads((out / "masks" / task / f"{label}.json").read_text())
+            assert {tuple(each["segmentation"]["size"]) for each in masks} == {_SIZE}
+    # The reference, and each enhancer's automatic masks and prompts; of x4 two layers of crops, since they overlap.
+    assert len(encoded) == 5 + (4 + 16 if oversize == "crops" else 0)
+
+
 def test_without_a_checkpoint_everything_says_that_the_scores_mean_nothing(sam, pictures, texts, tmp_path):
     out = tmp_path / "out"
     code, printed, _ = sam(pictures, out, "--boxes", texts)
@@ -136,13 +175,15 @@ def test_without_a_checkpoint_everything_says_that_the_scores_mean_nothing(sam, 
     assert checkpoint.name in _results(trained)[0]["provenance"]["SAM"]
 
 
-def test_box_prompts_are_those_of_sams_own_predictor(sam, pictures, texts, brighter, tmp_path):
+def test_box_prompts_are_those_of_sams_own_predictor(sam, pictures, texts, brighter, surer, tmp_path):
     out = tmp_path / "out"
-    assert sam(pictures, out, "--boxes", texts, "--enhancers", "none", brighter)[0] == 0
+    given = ("--boxes", texts, "--enhancers", "none", brighter, "--sam-checkpoint", surer)
+    assert sam(pictures, out, *given)[0] == 0
     results, rows = _results(out)
     assert results["asked"] == {"boxes": 3}
     assert list(rows["none"]) == ["predicted_iou", "stability_score", "box_agreement"]
-    predictor = SamPredictor(SamChoice("small").build())
+    assert all(0.05 < each < 0.95 for each in rows["none"].values())
+    predictor = SamPredictor(build_sam("small", surer))
     expected = []
     for name in ("a", "b"):
         predictor.set_image(read_picture(pictures / f"{name}.png").pixels)
@@ -254,7 +295,7 @@ def test_what_was_made_with_something_else_is_refused(sam, pictures, brighter, e
     done = len(encoded)
     code, _, err = sam(*command, *_FAST, "min_mask_region_area=5")
     assert code == 2
-    assert "a.png.json was made with another generator" in err
+    assert "a.png.json was made with another generator min_mask_region_area (0, now 5): choose" in err
     (tmp_path / "brighter.py").write_text("enhancer = dict(type='GammaCorrection', gamma=0.3)")
     code, _, err = sam(*command, *_FAST)
     assert code == 2
@@ -312,6 +353,20 @@ def test_a_picture_of_another_size_than_its_annotated_masks_is_left_out(sam, pic
     assert "a.png: the picture has (40, 64) pixels" in err
 
 
+def test_annotations_of_other_sizes_are_refused_whatever_is_on_disk(sam, pictures, annotated, tmp_path):
+    """Boxes of enlarged pictures, for one."""
+    truth = json.loads(annotated.read_text())
+    truth["annotations"] = [each for each in truth["annotations"] if "segmentation" not in each]
+    command = (pictures, tmp_path / "out", "--boxes", annotated)
+    for factor, expected in ((1, 0), (2, 1)):
+        truth["images"][0].update(width=64 * factor, height=48 * factor)
+        annotated.write_text(json.dumps(truth))
+        code, _, err = sam(*command)
+        assert code == expected
+    assert "a.png: the picture has (48, 64) pixels (height, width), its annotations are of (96, 128)" in err
+    assert _results(tmp_path / "out")[0]["pictures"] == 2
+
+
 def test_the_page_shows_pictures_of_every_row(sam, pictures, texts, brighter, tmp_path):
     arguments = ("--reference", pictures, "--boxes", texts, "--enhancers", "none", brighter, *_FAST)
     assert sam(pictures, tmp_path / "out", *arguments)[0] == 0
@@ -343,6 +398,11 @@ def test_pictures_without_any_mask_score_nothing_and_are_made_once(sam, pictures
         (["--reference", "IMAGES", "--generator", "points_per_side=0"], "expected a whole number from 1"),
         (["--reference", "IMAGES", "--generator", "points_per_side"], "points_per_side=: expected a whole number"),
         (["--reference", "IMAGES", "--generator", "box_nms_thresh=nan"], "expected a number from 0"),
+        (["--reference", "IMAGES", "--generator", "crop_overlap_ratio=1.5"], "expected a number from 0 to 1"),
+        (
+            ["--reference", "IMAGES", "--generator", "crop_n_layers=2", "crop_n_points_downscale_factor=6"],
+            "points_per_side=32, divided by crop_n_points_downscale_factor=6 for each of crop_n_layers=2, leaves no",
+        ),
         (["--reference", "IMAGES", "--oversize", "crops", "--generator", "crop_n_layers=1"], "'crop_n_layers=1'"),
         (["--reference", "IMAGES", "--limit", "0"], "--limit must be at least 1, got 0"),
         (["--reference", "IMAGES", "--enhancers", "none", "none"], "--enhancers names none twice"),
@@ -372,6 +432,10 @@ def test_wrong_options_are_named(sam, pictures, texts, tmp_path, arguments, mess
         (lambda truth: truth["annotations"][1].update(segmentation={"size": [4]}), "the segmentation of annotation 1"),
         (lambda truth: truth["annotations"][0].pop("bbox"), "annotations[0] has no field 'bbox'"),
         (lambda truth: [each.update(file_name="z") for each in truth["images"][:1]], "there is no picture z"),
+        (
+            lambda truth: [each.update(file_name="z") for each in truth["images"]],
+            "z is the file_name of several images",
+        ),
     ],
 )
 def test_bad_annotations_are_named(sam, pictures, annotated, tmp_path, change, message):
