@@ -41,10 +41,16 @@ class DetectorWrapper(BaseDetector):
         Parts beside the detector that the checkpoint does not have keep their weights.
 
         Raises:
-            CheckpointError: Too little of the detector matches.
+            CheckpointError: Too little of the detector matches; or, without one, nothing is of the wrapper.
         """
+        parts = [name for name, _ in self.named_children()]
         if self.detector is not None:
             state = self._with_inner(state, self.detector)
+        elif state and not {name.split(".")[0] for name in state} & set(parts):
+            raise CheckpointError(
+                f"the checkpoint is not one of {type(self).__name__}, which has {', '.join(parts)}: it begins with "
+                f"{next(iter(state))}"
+            )
         for name, part in self.named_children():
             if name != "detector":
                 keep_weights(part, state, f"{name}.")
@@ -53,7 +59,10 @@ class DetectorWrapper(BaseDetector):
     def _with_inner(self, state: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
         # A data preprocessor of this name is in plain checkpoints too.
         parts = {name for name, _ in self.named_children()} - {"data_preprocessor"}
-        if not any(name.split(".")[0] in parts for name in state):
+        # Another wrapper inside has a detector too: what it has beside tells its checkpoints.
+        foreign = {name for name, _ in detector.named_children()} - parts - {"data_preprocessor"}
+        roots = {name.split(".")[0] for name in state}
+        if not roots & parts or roots & foreign:
             state = {_INNER + name: tensor for name, tensor in state.items()}
         inner = {name.removeprefix(_INNER): tensor for name, tensor in state.items() if name.startswith(_INNER)}
         # A detector that reads public checkpoints (DSFD), or another wrapper.

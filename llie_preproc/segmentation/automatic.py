@@ -16,7 +16,7 @@ from .predictor import OVERSIZE, EnhancedImage, EnhancedSamPredictor
 require("segment_anything", "llie_preproc.segmentation")
 
 from segment_anything import SamAutomaticMaskGenerator  # noqa: E402
-from segment_anything.utils.amg import build_point_grid, generate_crop_boxes  # noqa: E402
+from segment_anything.utils.amg import MaskData, build_point_grid, generate_crop_boxes  # noqa: E402
 
 
 class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
@@ -81,6 +81,18 @@ class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
             self.crop_n_layers = self._layers(seen)
             self.point_grids = [self._point_grid(layer) for layer in range(self.crop_n_layers + 1)]
         return super().generate(seen)
+
+    def _process_crop(
+        self, image: Any, crop_box: list[int], crop_layer_idx: int, orig_size: tuple[int, ...]
+    ) -> MaskData:
+        x1, y1, x2, y2 = crop_box
+        # SAM's crops of a long and narrow image may lie beside it.
+        if x1 >= x2 or y1 >= y2:
+            return MaskData()
+        data = super()._process_crop(image, crop_box, crop_layer_idx, orig_size)
+        # SAM's non-maximum suppression of crops indexes the columns, which no masks do not have.
+        data["crop_boxes"] = data["crop_boxes"].reshape(-1, 4)
+        return data
 
     def _point_grid(self, layer: int) -> np.ndarray:
         # SAM's own function divides by zero where a deep layer has less than one point a side.

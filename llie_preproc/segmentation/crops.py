@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 # Prompts that are decoded together: each takes a copy of the embedding, 4 MiB of the public models'.
 _BATCH = 64
@@ -100,6 +99,7 @@ def refined(
         The same two: logits are weighted by the crops' weights, IoU by how much of the mask was asked where.
     """
     whole_logits, whole_iou = logits, iou
+    logits, iou = logits.clone(), iou.clone()
     inside = whole_logits > threshold
     area = inside.sum(dim=(2, 3)).clamp(min=1)
     for crop in crops:
@@ -112,17 +112,10 @@ def refined(
             b, c = which.unbind(1)
             found = whole_logits[b, c, rows, columns]
             fine, fine_iou = ask(crop, _within(prompts, crop, b, found > threshold), found)
-            logits = logits.index_put((b, c), _padded(weight * (fine - found), crop, logits), accumulate=True)
+            logits[..., rows, columns][b, c] += weight * (fine - found)
             share = (weight * part[b, c]).sum(dim=(1, 2)) / area[b, c]
-            iou = iou.index_put((b, c), share * (fine_iou - whole_iou[b, c]), accumulate=True)
+            iou[b, c] += share * (fine_iou - whole_iou[b, c])
     return logits, iou
-
-
-def _padded(values: Tensor, crop: Crop, like: Tensor) -> Tensor:
-    """``(n, h, w)`` of a crop as ``(n, H, W)`` of the whole, zero elsewhere."""
-    x1, y1, x2, y2 = crop.box
-    height, width = like.shape[-2:]
-    return functional.pad(values, (x1, width - x2, y1, height - y2))
 
 
 def _within(prompts: Prompts, crop: Crop, chosen: Tensor, masks: Tensor) -> Prompts:

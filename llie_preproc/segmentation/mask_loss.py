@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,6 +29,8 @@ def mask_losses(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
     if not len(logits):
         nothing = logits.sum()
         return {"bce": nothing, "dice": nothing}
+    # A picture's sum leaves the range of float16.
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     targets = targets.to(logits.dtype)
     found, wanted = logits.sigmoid().flatten(1), targets.flatten(1)
     overlap, sizes = (found * wanted).sum(1), found.square().sum(1) + wanted.square().sum(1)

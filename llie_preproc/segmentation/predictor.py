@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from torchvision.transforms.functional import resize, to_pil_image
 
 from ..enhancers.base import Enhancer
 from ..errors import require
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, enhance, enhance_batch, enhance_levels
+from ..inference import DEFAULT_WEIGHTS, build_enhancer, enhance, enhance_batch, enhance_levels, evaluating
 
 require("segment_anything", "llie_preproc.segmentation")
 
@@ -79,7 +79,7 @@ class EnhancedSamPredictor(SamPredictor):
         sam_model: segment-anything's ``Sam`` of any size (:func:`llie_preproc.segmentation.build_sam`), or a model with
             its interface: ``image_encoder.img_size``, ``preprocess``, ``prompt_encoder``, ``mask_decoder``,
             ``postprocess_masks``, ``mask_threshold``, ``image_format``, ``device``.
-        enhancer: As for :func:`llie_preproc.build_enhancer`; it is moved to SAM's device.
+        enhancer: As for :func:`llie_preproc.build_enhancer`; it is moved to where SAM is then.
         checkpoint: The enhancer's, likewise.
         oversize: ``'resize'`` or ``'crops'``, as above.
         crop_overlap_ratio: Of neighbouring crops, as a share of their side; below 0.5.
@@ -95,7 +95,7 @@ class EnhancedSamPredictor(SamPredictor):
 
     _seen: EnhancedImage | None
     _crops: list[Crop]
-    _crop_embeddings: dict[tuple[int, int, int, int], tuple[Tensor, tuple[int, int]]]
+    _crop_embeddings: dict[tuple[tuple[int, int, int, int], bool], tuple[Tensor, tuple[int, int]]]
 
     def __init__(
         self,
@@ -176,7 +176,8 @@ class EnhancedSamPredictor(SamPredictor):
         if len(shape) != 4 or shape[:2] != (1, 3) or max(shape[2:]) != side:
             raise ValueError(f"set_torch_image takes (1, 3, h, w) with a long side of {side}, got {shape}")
         self.reset_image()
-        with self._gradients():
+        mode = nullcontext() if self._grad_enabled else evaluating(self.enhancer)
+        with self._gradients(), mode:
             levels = enhance_levels(
                 list(transformed_image.to(self.device)),
                 self.enhancer,
@@ -216,11 +217,15 @@ class EnhancedSamPredictor(SamPredictor):
 
         Raises:
             RuntimeError: No image is set.
+            ValueError: Several boxes for a prompt.
         """
         if not self.is_image_set:
             raise RuntimeError("An image must be set with .set_image(...) before mask prediction.")
-        # SamPredictor.predict gives one box as (1, 1, 4).
-        boxes = None if boxes is None else boxes.reshape(-1, 4)
+        if boxes is not None:
+            if boxes.numel() != 4 * len(boxes):
+                raise ValueError(f"a prompt has one box at most: boxes must be (B, 4), got {tuple(boxes.shape)}")
+            # SamPredictor.predict gives one box as (1, 1, 4).
+            boxes = boxes.reshape(-1, 4)
         prompts = Prompts(point_coords, point_labels, boxes, mask_input)
         with self._gradients():
             logits, iou, low_res = _decode(
@@ -261,9 +266,11 @@ class EnhancedSamPredictor(SamPredictor):
         """Logits ``(n, h, w)`` and predicted IoU ``(n,)`` of a crop, for prompts and logits in its raw pixels."""
         if self._seen is None:
             raise RuntimeError("there are no crops of an image that was set in the input frame")
-        if crop.box not in self._crop_embeddings:
-            self._crop_embeddings[crop.box] = self._encode(self._seen[crop.window])
-        embedding, size = self._crop_embeddings[crop.box]
+        # Through what was encoded without gradients none flow later.
+        key = crop.box, self._grad_enabled
+        if key not in self._crop_embeddings:
+            self._crop_embeddings[key] = self._encode(self._seen[crop.window])
+        embedding, size = self._crop_embeddings[key]
         asked = prompts.scaled(_ratio(size, crop.size))._replace(mask_input=_as_mask_input(found, size, self.model))
         logits, iou, _ = _decode(self.model, embedding, size, crop.size, asked, multimask_output=False)
         return logits[:, 0], iou[:, 0]
@@ -279,9 +286,14 @@ def sam_embeddings(sam: Any, images: Tensor | Sequence[Tensor]) -> Tensor:
 
     Returns:
         ``(N, C, h, w)``; what shows the image is at its upper left, the rest is of SAM's padding.
+
+    Raises:
+        ValueError: An image of another shape, or not floating.
     """
     inputs = []
     for image in images:
+        if image.ndim != 3 or len(image) != 3 or not image.is_floating_point():
+            raise ValueError(f"images must be (3, H, W) and floating, got {tuple(image.shape)}, {image.dtype}")
         size = _input_size(sam, image.shape[-2:])
         levels = _resized(255 * image.float()[None], size)
         inputs.append(sam.preprocess(_in_format(levels, sam)))
@@ -355,10 +367,12 @@ def _decode(
 def _as_mask_input(logits: Tensor, input_size: Sequence[int], sam: Any) -> Tensor:
     """Logits ``(n, h, w)`` of an image as its mask prompts ``(n, 1, h', w')``."""
     side = sam.image_encoder.img_size
-    resized_logits = F.interpolate(logits[:, None], tuple(input_size), mode="bilinear")
-    # SAM's padding is not part of anything.
-    padding = (0, side - input_size[1], 0, side - input_size[0])
-    padded = F.pad(resized_logits, padding, value=float(logits.detach().min().clamp(max=0)))
+    # torch's low-pass filter takes no bfloat16 on the CPU.
+    logits = logits[:, None].float()
+    # SAM's padding is not part of anything: each mask's lowest logit.
+    lowest = logits.detach().amin(dim=(2, 3), keepdim=True).clamp(max=0)
+    resized_logits = F.interpolate(logits - lowest, tuple(input_size), mode="bilinear")
+    padded = F.pad(resized_logits, (0, side - input_size[1], 0, side - input_size[0])) + lowest
     return F.interpolate(padded, tuple(sam.prompt_encoder.mask_input_size), mode="bilinear", antialias=True)
 
 

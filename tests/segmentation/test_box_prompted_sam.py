@@ -14,11 +14,11 @@ pytest.importorskip("segment_anything", reason="needs the extra 'sam'")
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_sets import boxes_of, picture_of, test_runner
+from made_sets import boxes_of, picture_of, test_runner, write_set
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
-from mmdet_models import PerfectDetector, build, mmdet_config, raw_batch
+from mmdet_models import PerfectDetector, build, mmdet_config, nodes, raw_batch
 from mmengine.config import Config
 from mmengine.runner.checkpoint import load_checkpoint, save_checkpoint
 from mmengine.structures import InstanceData
@@ -69,7 +69,20 @@ def mask_iou(a, b):
     return (a & b).sum() / (a | b).sum()
 
 
-@settings(max_examples=12, deadline=None)
+@pytest.fixture(scope="module")
+def retinanet():
+    """The config of a narrow one."""
+    model = mmdet_config("retinanet").model
+    for node in nodes(model):
+        for name in ("in_channels", "out_channels", "feat_channels"):
+            if node.get(name) == 256:
+                node[name] = 32
+    model.backbone.base_channels = 16
+    model.neck.in_channels = [16, 32, 64, 128]
+    return model
+
+
+@settings(max_examples=8, deadline=None)
 @given(
     height=st.integers(20, 90),
     width=st.integers(20, 90),
@@ -106,11 +119,11 @@ def test_boxes_are_decoded_in_batches(per_batch):
     torch.testing.assert_close(found.scores, ious[:, 0])
 
 
-def test_a_detectors_boxes_scores_and_labels_stay_and_get_masks():
-    cfg, batch = mmdet_config("retinanet"), raw_batch([(64, 96), (80, 64)])
-    plain = build(cfg.model).eval()
+def test_a_detectors_boxes_scores_and_labels_stay_and_get_masks(retinanet):
+    batch = raw_batch([(64, 96), (80, 64)])
+    plain = build(retinanet).eval()
     sam = tiny_sam()
-    model = BoxPromptedSAM(cfg.model, sam, mask_score="iou").eval()
+    model = BoxPromptedSAM(retinanet, sam, mask_score="iou").eval()
     model.load_state_dict(plain.state_dict())
     with torch.no_grad():
         expected = plain.test_step(copy.deepcopy(batch))
@@ -126,7 +139,7 @@ def test_a_detectors_boxes_scores_and_labels_stay_and_get_masks():
         assert torch.equal(ours.masks, masks[:, 0])
         assert torch.equal(ours.mask_scores, theirs.scores * ious[:, 0])
     threshold = float(expected[0].pred_instances.scores.median())
-    strict = BoxPromptedSAM(cfg.model, sam, score_thr=threshold).eval()
+    strict = BoxPromptedSAM(retinanet, sam, score_thr=threshold).eval()
     strict.load_state_dict(plain.state_dict())
     with torch.no_grad():
         kept = strict.test_step(copy.deepcopy(batch))[0].pred_instances
@@ -271,9 +284,8 @@ def test_an_enhancer_that_changes_nothing_changes_no_digit(door, plain_masks, tm
 
 
 def test_pictures_without_boxes_in_the_json(tmp_path, weights):
-    cfg = config_of()
-    runner = test_runner(cfg.model, cfg.pipeline, tmp_path, tmp_path / "first")
-    annotations = tmp_path / "set.json"
+    cfg, annotations = config_of(), tmp_path / "set.json"
+    write_set(annotations, tmp_path / "pictures", ("blue", "green"))
     truth = json.loads(annotations.read_text())
     for kept, expected in ((1, 2), (0, 0)):
         left = [each for each in truth["annotations"] if each["image_id"] == kept]
@@ -353,9 +365,9 @@ def test_an_enhancer_learns_through_the_frozen_sam():
     assert all(value.isfinite() for value in model(**model.data_preprocessor(many, True), mode="loss").values())
 
 
-def test_a_detector_is_trained_beside():
-    cfg, batch = mmdet_config("retinanet"), raw_batch([(64, 96), (64, 64)])
-    model = BoxPromptedSAM(cfg.model, tiny_sam()).train()
+def test_a_detector_is_trained_beside(retinanet):
+    batch = raw_batch([(64, 96), (64, 64)])
+    model = BoxPromptedSAM(retinanet, tiny_sam()).train()
     losses = model(**model.data_preprocessor(batch, True), mode="loss")
     assert {"loss_mask_bce", "loss_mask_dice", "loss_cls", "loss_bbox"} <= losses.keys()
     model.parse_losses(losses)[0].backward()
@@ -363,9 +375,16 @@ def test_a_detector_is_trained_beside():
     assert all(p.grad is None for p in model.sam.parameters())
 
 
-def test_a_plain_detectors_checkpoint_loads_behind_an_enhancer(tmp_path):
-    cfg = add_enhancer(config_of(mmdet_config("retinanet").model), "PSENet", checkpoint=None)
-    plain = build(mmdet_config("retinanet").model, seed=5)
+def test_sams_own_checkpoint_is_not_one_of_a_segmentor_of_labels():
+    model = BoxPromptedSAM(sam=dict(model="small", **TINY))
+    with pytest.raises(CheckpointError, match="BoxPromptedSAM, which has .*sam"):
+        model.load_state_dict(model.sam.state_dict(), strict=False)
+    model.load_state_dict(model.state_dict())
+
+
+def test_a_plain_detectors_checkpoint_loads_behind_an_enhancer(tmp_path, retinanet):
+    cfg = add_enhancer(config_of(retinanet), "PSENet", checkpoint=None)
+    plain = build(retinanet, seed=5)
     save_checkpoint({"state_dict": plain.state_dict(), "meta": {}}, str(tmp_path / "plain.pth"))
     model = build(cfg.model, seed=6)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items() if "sam." in name}
@@ -378,7 +397,27 @@ def test_a_plain_detectors_checkpoint_loads_behind_an_enhancer(tmp_path):
     whole.load_state_dict(model.state_dict())
     assert all(torch.equal(tensor, own[name]) for name, tensor in whole.state_dict().items())
     with pytest.raises(CheckpointError, match="not one of RetinaNet"):
-        model.load_state_dict(build(mmdet_config("yolox").model).state_dict(), strict=False)
+        model.load_state_dict({f"backbone.{name}": tensor for name, tensor in before.items()}, strict=False)
+
+
+@pytest.mark.parametrize("outermost", [EnhancedDetector, BoxPromptedSAM])
+def test_a_wrappers_checkpoint_loads_behind_another(outermost, tmp_path, retinanet):
+    """Of the one inside with all its parts, and of both; what the checkpoint does not have stays as built."""
+    segmentor = dict(type="llie_preproc.BoxPromptedSAM", detector=retinanet, sam=dict(model="small", **TINY))
+    enhanced = dict(type="llie_preproc.EnhancedDetector", detector=retinanet, enhancer="PSENet", checkpoint=None)
+    inner, outer = (segmentor, enhanced) if outermost is EnhancedDetector else (enhanced, segmentor)
+    saved, nest = build(inner, seed=1), dict(outer, detector=inner)
+    save_checkpoint({"state_dict": saved.state_dict(), "meta": {}}, str(tmp_path / "inner.pth"))
+    model = build(nest, seed=2)
+    before = copy.deepcopy(model.state_dict())
+    load_checkpoint(model, str(tmp_path / "inner.pth"), map_location="cpu", strict=True)
+    expected = before | {f"detector.{name}": tensor for name, tensor in saved.state_dict().items()}
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    beside = [name for name in expected if name.startswith(("detector.sam.", "detector.enhancer."))]
+    assert not all(torch.equal(expected[name], before[name]) for name in beside)
+    whole = build(nest, seed=3)
+    whole.load_state_dict(model.state_dict())
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in whole.state_dict().items())
 
 
 @given(st.integers(0, 99), st.integers(0, 4))
@@ -393,8 +432,17 @@ def test_a_mask_loss_is_least_at_its_soft_target(seed, number):
     assert gradient.abs().sum() == pytest.approx(0, abs=1e-9)
     assert all(at_target[name] < other[name] or number == 0 for name in other)
     hard = torch.rand(number, 5, 7, generator=rng) > 0.5
+    logits = logits.detach()
     expected = F.binary_cross_entropy_with_logits(logits, hard.double()) if number else 0.0
     assert float(mask_losses(logits, hard)["bce"]) == pytest.approx(float(expected))
+
+
+def test_mask_losses_of_half_precision_are_those_of_its_values():
+    logits = torch.full((1, 400, 400), 3.0)
+    logits[:, :, :100] = -2
+    targets = (logits > 0).float()
+    for name, value in mask_losses(logits.half(), targets).items():
+        assert float(value) == pytest.approx(float(mask_losses(logits, targets)[name]))
 
 
 def test_wrong_options_are_named(monkeypatch):

@@ -206,6 +206,33 @@ def test_crops_take_every_prompt_of_a_real_sam(name):
     np.testing.assert_array_equal(fine[2], coarse[2])
 
 
+@pytest.mark.parametrize("oversize", ["resize", "crops"])
+def test_prompts_of_a_batch_are_answered_each_alone(oversize):
+    """In a low picture, whose crops SAM pads."""
+    sam, shape = tiny_sam(), (40, 140)
+    predictor = EnhancedSamPredictor(sam, oversize=oversize)
+    predictor.set_image(picture(5, *shape))
+    points = torch.tensor([[[20.0, 30], [70, 35]], [[100, 10], [139, 39]], [[3, 3], [60, 20]]])
+    boxes = torch.tensor([[10.0, 10, 60, 39], [70, 2, 139, 30], [0, 0, 100, 39]])
+    prompts = (
+        predictor.transform.apply_coords_torch(points, shape),
+        torch.tensor([[1, 0], [1, 1], [1, 0]]),
+        predictor.transform.apply_boxes_torch(boxes, shape),
+    )
+    together = predictor.predict_torch(*prompts, return_logits=True)
+    for index in range(3):
+        alone = predictor.predict_torch(*(each[index : index + 1] for each in prompts), return_logits=True)
+        for several, one in zip(together, alone, strict=True):
+            torch.testing.assert_close(several[index], one[0], atol=2e-2, rtol=0)
+
+
+def test_a_prompt_has_one_box():
+    predictor = EnhancedSamPredictor(tiny_sam())
+    predictor.set_image(picture(5, 40, 60))
+    with pytest.raises(ValueError, match="boxes must be"):
+        predictor.predict(box=np.array([[1, 2, 30, 20], [5, 6, 50, 30]]))
+
+
 def test_sam_sees_what_the_enhancer_makes():
     sam, image = tiny_sam(), picture(6, 48, 64)
     enhancer = GammaCorrection(gamma=0.4)
@@ -265,6 +292,36 @@ def test_gradients_reach_the_enhancer_through_encoder_and_decoder(scale, oversiz
     with torch.no_grad():
         predictor.set_image(image)
         assert not predictor.features.requires_grad
+
+
+def test_a_look_without_gradients_takes_none_away():
+    enhancer, gradients = _Gain(), []
+    boxes = torch.tensor([[5.0, 9, 55, 30]])
+    for looks in (False, True):
+        predictor = EnhancedSamPredictor(tiny_sam().requires_grad_(False), enhancer, with_grad=True, oversize="crops")
+        predictor.set_image(picture(8, 40, 140))
+        if looks:
+            with torch.no_grad():
+                predictor.predict_torch(None, None, boxes)
+        logits, _, _ = predictor.predict_torch(None, None, boxes, return_logits=True)
+        gradients += torch.autograd.grad(projected(logits), enhancer.gain)
+    assert gradients[1] == gradients[0] != 0
+
+
+def test_without_gradients_an_enhancer_in_training_mode_is_evaluated():
+    class Doubling(_Gain):
+        def forward(self, image):
+            return super().forward(image) * (1 + self.training)
+
+    sam, image = tiny_sam(), picture(9, 48, 64)
+    plain, own = SamPredictor(sam), EnhancedSamPredictor(sam, Doubling().train())
+    plain.set_image(image)
+    own.set_image(image)
+    assert torch.equal(own.features, plain.features)
+    shown = torch.from_numpy(image).permute(2, 0, 1)[None]
+    own.set_torch_image(shown, (48, 64))
+    assert torch.equal(own.features, plain.features)
+    assert own.enhancer.training
 
 
 def test_the_gradient_is_that_of_the_unrounded_image():
@@ -360,6 +417,12 @@ def test_wrong_images(image, image_format, error):
 def test_a_transformed_image_of_another_size():
     with pytest.raises(ValueError, match="long side of 64"):
         EnhancedSamPredictor(tiny_sam()).set_torch_image(torch.zeros(1, 3, 40, 50), (40, 50))
+
+
+@pytest.mark.parametrize("image", [torch.zeros(3, 9, 9, dtype=torch.uint8), torch.zeros(9, 9), torch.zeros(9, 9, 3)])
+def test_wrong_images_for_embeddings(image):
+    with pytest.raises(ValueError, match=r"\(3, H, W\) and floating"):
+        sam_embeddings(tiny_sam(), [image])
 
 
 @pytest.mark.parametrize("model", ["vit_b", "vit_l", "vit_h"])

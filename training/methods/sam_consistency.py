@@ -38,8 +38,8 @@ class SamConsistency(TrainingMethod):
     * ``losses``, between output and reference, as in the base class: they keep colours what they should be, to which
       SAM is nearly blind.
 
-    Each picture goes through SAM's encoder once; the reference without gradient. The output is not clamped. Enhancers of
-    any scale will do, with references as large as their output.
+    Each picture goes through SAM's encoder once; the reference without gradient. The output is not clamped. Enhancers
+    of any scale will do, with references as large as their output.
 
     Samples have ``target`` unless only annotated masks are used (``feature_weight=0``, no ``losses``), and may have
     ``masks`` ``(n, H, W)``, in the frame of the input or of the output (:class:`~training.datasets.MaskedPairs`).
