@@ -99,12 +99,12 @@ def night_scene(seed: int, index: int, objects: Sequence[CutOut]) -> Scene:
     boxes: list[np.ndarray] = []
     labels: list[int] = []
     for label in rng.integers(len(objects), size=rng.integers(1, 5)):
-        box = _paste(day, _vary(objects[label], rng), boxes, rng)
+        box = _paste(day, vary(objects[label], rng), boxes, rng)
         if box is not None:
             boxes.append(box)
             labels.append(int(label))
     upright = day.round().clip(0, 255).astype(np.uint8)
-    night = photograph(upright, rng.uniform(*_STOPS), SENSOR, rng, _lamps(rng))
+    night = photograph(upright, rng.uniform(*_STOPS), SENSOR, rng, lamps(rng))
     return Scene(upright, night, np.array(boxes, np.float32).reshape(-1, 4), tuple(labels))
 
 
@@ -152,9 +152,9 @@ def _cut_out(photograph_name: str, outlines: list) -> CutOut:
     return CutOut(image[window], mask[window].astype(np.float32) / 255)
 
 
-def _vary(cut: CutOut, rng: np.random.Generator) -> CutOut:
-    """Scale, tilt and mirror an object."""
-    scale = rng.uniform(*_LONGER_SIDE) / max(cut.alpha.shape)
+def vary(cut: CutOut, rng: np.random.Generator, longer_side: tuple[float, float] = _LONGER_SIDE) -> CutOut:
+    """Scale an object to a longer side in the range, in pixels; tilt and mirror it."""
+    scale = rng.uniform(*longer_side) / max(cut.alpha.shape)
     rgb, alpha = (cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for x in (cut.rgb, cut.alpha))
     height, width = alpha.shape
     side = int(np.ceil(np.hypot(height, width))) + 2
@@ -201,10 +201,10 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     return (piece * rng.uniform(0.6, 1.0, 3)).astype(np.uint8)
 
 
-def _lamps(rng: np.random.Generator) -> np.ndarray:
-    """The illumination ``E``, ``(SIZE, SIZE, 3)``, with its largest value 1."""
-    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
-    light = np.full((SIZE, SIZE, 3), rng.uniform(0.1, 0.4))
+def lamps(rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
+    """The illumination ``E``, ``(size, size, 3)``, with its largest value 1."""
+    y, x = np.mgrid[:size, :size] / size
+    light = np.full((size, size, 3), rng.uniform(0.1, 0.4))
     for _ in range(rng.integers(1, 4)):
         centre, radius = rng.uniform(-0.1, 1.1, 2), rng.uniform(0.15, 0.5)
         # Lamps are warmer than the white that the photographs were balanced for.

@@ -377,7 +377,7 @@ def test_a_detector_is_trained_beside(retinanet):
 
 def test_sams_own_checkpoint_is_not_one_of_a_segmentor_of_labels():
     model = BoxPromptedSAM(sam=dict(model="small", **TINY))
-    with pytest.raises(CheckpointError, match="BoxPromptedSAM, which has .*sam"):
+    with pytest.raises(CheckpointError, match=r"BoxPromptedSAM, which has .*sam"):
         model.load_state_dict(model.sam.state_dict(), strict=False)
     model.load_state_dict(model.state_dict())
 
