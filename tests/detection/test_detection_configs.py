@@ -152,7 +152,12 @@ def test_training_boxes_lie_on_their_objects(name, tree):
 @pytest.mark.parametrize(
     ("name", "enhancer"),
     [
-        *(("faster-rcnn_r50_fpn_1x_night-visdrone", enhancer) for enhancer in ENHANCERS),
+        *(
+            pytest.param(
+                "faster-rcnn_r50_fpn_1x_night-visdrone", name, marks=[pytest.mark.slow] * (name == "semi-llie")
+            )
+            for name in ENHANCERS
+        ),
         *(("yolox_s_exdark", enhancer) for enhancer in ("gamma", "collaba-x2")),
     ],
 )

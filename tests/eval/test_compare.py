@@ -40,6 +40,7 @@ def _state(comparison):
     return {p: p.stat().st_mtime_ns for p in comparison.folder.rglob("*") if p.parent.parent.name == "cells"}
 
 
+@pytest.mark.slow
 def test_every_cell_is_a_row_of_the_table(finished):
     _, comparison = finished
     labels = ["raw", "identity, zero-shot", "identity, retrained", "psenet, zero-shot", "psenet, retrained"]
@@ -48,6 +49,7 @@ def test_every_cell_is_a_row_of_the_table(finished):
     assert not comparison.unfinished()
 
 
+@pytest.mark.slow
 def test_identity_changes_nothing_to_the_last_digit(finished):
     _, comparison = finished
     rows = {row["label"]: row for row in comparison.table()}
@@ -64,6 +66,7 @@ def test_identity_changes_nothing_to_the_last_digit(finished):
     assert psenet != comparison.detections_path(Cell("none", "raw", 0)).read_bytes()
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_saved_detections(finished):
     _, comparison = finished
     truth = read_truth(comparison.truth_path)
@@ -78,6 +81,7 @@ def test_numbers_are_those_of_the_saved_detections(finished):
         assert line["scores"]["coco"]["AP"]["value"] == pytest.approx(sum(values) / 2, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_budgets_are_equal_and_times_are_there(finished):
     _, comparison = finished
     results = {cell: comparison.result(cell) for cell in comparison.cells}
@@ -89,6 +93,7 @@ def test_budgets_are_equal_and_times_are_there(finished):
         assert (result["timing"]["train_seconds"] is None) == (cell.mode == "zero-shot")
 
 
+@pytest.mark.slow
 def test_the_joint_enhancer_was_trained_and_comes_back(finished):
     _, comparison = finished
     shipped = build_enhancer("PSENet").state_dict()
@@ -99,6 +104,7 @@ def test_the_joint_enhancer_was_trained_and_comes_back(finished):
     assert comparison_enhancer(comparison, Cell("none", "raw", 0)) is None
 
 
+@pytest.mark.slow
 def test_tables_say_what_the_results_say(finished):
     _, comparison = finished
     rows = comparison.table()
@@ -114,6 +120,7 @@ def test_tables_say_what_the_results_say(finished):
         assert line["value"] == ("" if value is None else str(value))
 
 
+@pytest.mark.slow
 def test_finished_cells_are_not_run_again_and_more_can_be_added(finished, capsys):
     command, comparison = finished
     before, table = _state(comparison), comparison.table()
@@ -128,6 +135,7 @@ def test_finished_cells_are_not_run_again_and_more_can_be_added(finished, capsys
     assert len(comparison.table()) == len(table) + 1
 
 
+@pytest.mark.slow
 def test_another_comparison_in_the_same_folder_is_refused(finished, capsys):
     command, comparison = finished
     before = _state(comparison)
@@ -138,12 +146,14 @@ def test_another_comparison_in_the_same_folder_is_refused(finished, capsys):
     assert _state(comparison) == before
 
 
+@pytest.mark.slow
 def test_a_second_epoch_costs_no_enhancement(finished):
     _, comparison = finished
     # 6 training and 5 test pictures, of two enhancers, however often they came round in two seeds and modes.
     assert len(list((comparison.folder / "cache").rglob("*.npy"))) >= 22
 
 
+@pytest.mark.slow
 def test_a_trained_detector_is_evaluated_as_it_is(finished, tmp_path, capsys):
     command, comparison = finished
     sets = command[2 : command.index("--resamples")]
@@ -217,6 +227,7 @@ def test_a_config_that_enhances_already_is_refused(tmp_path, capsys):
     assert "llie_preproc.PSENet" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_failing_cell_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
     command = [*arguments(tmp_path), "--enhancers", "identity", "--modes", "raw", "zero-shot", "--seeds", "2"]
     from detection_eval.compare import run as module
