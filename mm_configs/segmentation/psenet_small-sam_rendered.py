@@ -1,8 +1,9 @@
 """PSENet, from its shipped weights, finetuned through the small SAM on rendered night scenes: minutes on a CPU.
 
 ``data_root`` and ``val_root`` hold ``day/``, ``ev-4/`` and ``annotations.json``, as
-``detection_eval.demo.mask_scenes.write_mask_set`` writes them: on the command line ``train_dataloader.dataset.low``,
-``.high`` and ``.ann_file``, and those of ``val_dataloader``. ``model.sam.checkpoint`` is the small SAM's weights.
+``python -m benchmarks.small_sam scenes`` writes them (docs/training.md): on the command line
+``train_dataloader.dataset.low``, ``.high`` and ``.ann_file``, and those of ``val_dataloader``.
+``model.sam.checkpoint`` is the small SAM's weights.
 """
 
 _base_ = "../_base_/enhancer_runtime.py"
