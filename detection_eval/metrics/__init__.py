@@ -15,7 +15,6 @@ from .gt_mean import match_mean  # noqa: E402
 from .image_quality import ImageQuality, image_quality  # noqa: E402
 from .loe import lightness_order_error  # noqa: E402
 from .lpips import lpips, read_lpips  # noqa: E402
-from .masks import ItemScores, MaskScores, box_agreement, mask_iou, match_masks, stability_scores  # noqa: E402
 from .niqe import NiqeModel, niqe, read_niqe_model  # noqa: E402
 from .psnr import psnr  # noqa: E402
 from .rmse import rmse  # noqa: E402
@@ -28,13 +27,10 @@ __all__ = [
     "CocoScores",
     "ImageQuality",
     "Interval",
-    "ItemScores",
-    "MaskScores",
     "NiqeModel",
     "QualitySettings",
     "QualitySuite",
     "VisDroneScores",
-    "box_agreement",
     "differences",
     "eme",
     "frechet_distance",
@@ -45,8 +41,6 @@ __all__ = [
     "intervals",
     "lightness_order_error",
     "lpips",
-    "mask_iou",
-    "match_masks",
     "match_mean",
     "metric_names",
     "niqe",
@@ -62,5 +56,4 @@ __all__ = [
     "ssim",
     "ssim_piq",
     "ssim_skimage",
-    "stability_scores",
 ]
