@@ -458,6 +458,7 @@ def test_the_shipped_sets_of_vis_drone(tmp_path):
     assert first["inputs"].float().mean() < first["data_samples"].target.float().mean() / 1.5
 
 
+@pytest.mark.slow
 def test_the_shipped_config_trains_and_resumes(lsrw):
     """Another network; crops and number of epochs small; data, terms, optimisers, ramp and exports as shipped."""
     cfg = changed("semi_llie_lsrw", UNET)

@@ -131,6 +131,7 @@ class _Start(Hook):
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_every_mode_starts_from_the_same_weights(tmp_path, sets, monkeypatch):
     request = _request(tmp_path, str(write_config(tmp_path / "tiny.py")), sets)
     starts = []

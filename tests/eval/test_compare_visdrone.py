@@ -45,6 +45,7 @@ def _add_near_objects(detections, truth, seed):
     detections.write_text(json.dumps(sorted(found, key=lambda d: -d["score"])))
 
 
+@pytest.mark.slow
 def test_convert_compare_and_the_official_program_agree(tmp_path):
     _write_visdrone(tmp_path / "set", 6)
     out = tmp_path / "set.json"

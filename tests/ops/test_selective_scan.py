@@ -144,6 +144,7 @@ def test_images_are_the_definitions(
     compare_images_with_definition(backend, image(2, height, width, channels, states, rank))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", INTERPRETED)
 @settings(max_examples=5, deadline=None)
 @given(
@@ -156,6 +157,7 @@ def test_interpreted_kernels_are_the_definition(
     compare_with_definition(backend, sequence(batch, channels * groups, length, states, groups, seed), softplus)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", INTERPRETED)
 @settings(max_examples=4, deadline=None)
 @given(
