@@ -6,7 +6,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import packages_distributions, version
 from typing import Any
 
 from llie_preproc import __version__
@@ -17,15 +17,14 @@ def command_line() -> str:
     return shlex.join(["python", "-m", "detection_eval", *sys.argv[1:]])
 
 
-def versions(packages: Sequence[str]) -> str:
-    """Of this project, Python, and the packages that are installed."""
-    found = [f"llie_preproc {__version__}", f"Python {platform.python_version()}"]
-    for name in packages:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join(found)
+def versions(modules: Sequence[str]) -> str:
+    """Of this project, Python, and what is installed of ``modules``, named as they are imported.
+
+    OpenMMLab's forks bring the same modules under other names.
+    """
+    brought_by = packages_distributions()
+    installed = [f"{name} {version(brought_by[name][0])}" for name in modules if name in brought_by]
+    return ", ".join([f"llie_preproc {__version__}", f"Python {platform.python_version()}", *installed])
 
 
 def machine(device: str) -> str:

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from llie_preproc import __version__, build_enhancer, enhance
+from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import atomic_write, default_weights
 from llie_preproc.enhancers import Enhancer
 from llie_preproc.errors import require
@@ -28,6 +27,7 @@ from llie_preproc.pictures import Picture, write_picture
 for _module in ("mmdet", "pycocotools", "torchmetrics", "facenet_pytorch", "skimage", "matplotlib"):
     require(_module, "llie demo")
 
+from .. import provenance  # noqa: E402
 from ..faces.retention import REFERENCE_SCORE  # noqa: E402
 from ..report import Html, write_report  # noqa: E402
 from . import light, night_scenes, photographs  # noqa: E402
@@ -191,11 +191,11 @@ def _print_retention(result: Sweep) -> None:
 def _write(options: DemoOptions, progress: _Progress) -> Path:
     shipped = default_weights(options.enhancer) if options.checkpoint == "default" else None
     weights = shipped.name if shipped else {"default": "none are shipped"}.get(options.checkpoint, options.checkpoint)
-    provenance = {
+    made = {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "enhancer": f"{options.enhancer}, weights: {weights}",
         "seed": str(options.seed),
-        "versions": ", ".join([f"llie_preproc {__version__}", f"Python {platform.python_version()}", *_versions()]),
+        "versions": provenance.versions(_VERSIONS),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, device {options.device}",
         "seconds": ", ".join(f"{part} {seconds:g}" for part, seconds in progress.seconds.items()),
     }
@@ -205,17 +205,13 @@ def _write(options: DemoOptions, progress: _Progress) -> Path:
     )
     path = options.out / "report.html"
     sections = [summary_section(progress.results), *progress.sections]
-    write_report(path, "What enhancement does to detection", lead, sections, provenance)
+    write_report(path, "What enhancement does to detection", lead, sections, made)
     saved = {
         **progress.results,
         "seconds": progress.seconds,
-        "provenance": provenance,
+        "provenance": made,
         "budget": asdict(options.budget),
     }
     with atomic_write(options.out / "results.json") as file:
         file.write(json.dumps(saved, indent=2).encode() + b"\n")
     return path
-
-
-def _versions() -> list[str]:
-    return [f"{name} {import_module(name).__version__}" for name in _VERSIONS]

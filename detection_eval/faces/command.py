@@ -29,7 +29,7 @@ DATASETS = ("fddb", "darkface", "wider", "folder")
 # Options of some data sets alone: those it must have, and those it may have.
 _NEEDED = {"fddb": ("folds",), "darkface": ("annotations",), "wider": ("annotations",), "folder": ()}
 _ALLOWED = {"fddb": ("sizes", "fp"), "darkface": (), "wider": ("difficulty",), "folder": ()}
-_PACKAGES = ("torch", "torchvision", "numpy", "mmengine", "mmdet", "facenet-pytorch")
+_MODULES = ("torch", "torchvision", "numpy", "mmengine", "mmdet", "facenet_pytorch")
 # Of pictures without labels every detection above the threshold counts as found: nobody would take less for a face.
 _FOLDER_SCORE, _FDDB_SCORE = 0.5, 0.05
 
@@ -194,6 +194,6 @@ def _provenance(request: Request, args: argparse.Namespace) -> dict[str, str]:
         "enhancers": provenance.enhancers(request.specs),
         "gammas": f"{' '.join(f'{gamma:g}' for gamma in request.gammas)}, convention: {request.convention}",
         "pictures": str(args.images),
-        "versions": provenance.versions(_PACKAGES),
+        "versions": provenance.versions(_MODULES),
         "machine": provenance.machine(args.device),
     }

@@ -28,7 +28,7 @@ from .results import asked_of, markdown, notes, rows_of  # noqa: E402
 from .run import AUTOMATIC, Request, Result, measure  # noqa: E402
 
 _FAILED = 1
-_PACKAGES = ("torch", "torchvision", "numpy", "segment-anything", "pycocotools", "scipy", "mmengine")
+_MODULES = ("torch", "torchvision", "numpy", "segment_anything", "pycocotools", "scipy", "mmengine")
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -151,6 +151,6 @@ def _provenance(request: Request, result: Result, args: argparse.Namespace) -> d
         "SAM": result.sam,
         "enhancers": provenance.enhancers(request.specs),
         **{what: str(path) for what, path in given.items() if path is not None},
-        "versions": provenance.versions(_PACKAGES),
+        "versions": provenance.versions(_MODULES),
         "machine": provenance.machine(args.device),
     }
