@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .checkpoints import default_weights, load_checkpoint
-from .enhancers.base import Enhancer, check_image_batch, pad_to_requirements
+from .enhancers.base import CurveEnhancer, Enhancer, check_image_batch, pad_to_requirements
 from .errors import ImageError
 from .pictures import full_scale
+from .recomputation import recomputed
 from .registry import enhancer_classes
 from .tiles import check_tile, enhance_tiles
 
@@ -74,6 +76,7 @@ def enhance(
     precision: str = "float32",
     device: str | torch.device | None = None,
     tile: int | None = None,
+    map_side: int | None = None,
 ) -> Images:
     """Enhance images; what goes in comes out, same kind, same dtype.
 
@@ -89,14 +92,17 @@ def enhance(
             time: memory for the network's layers is then that of a tile. None: the whole image at once. The result is
             the same to float rounding where ``enhancer.capabilities.halo`` is a number, else an approximation
             (:func:`llie_preproc.tiles.enhance_tiles`).
+        map_side: Of a network that predicts a map of curves (:class:`~llie_preproc.enhancers.CurveEnhancer`): predict
+            it on the image shrunk to this longer side, and apply it at full size. Faster and smaller; an approximation
+            wherever the map is not smooth. Images that are not larger are enhanced as without it.
 
     Returns:
         Images enlarged by ``enhancer.scale``, clamped to the range of the dtype, without gradient.
 
     Raises:
         TypeError: Neither arrays nor tensors, or another dtype.
-        ValueError: A wrong shape, channel number, channel order, batch size or precision, or a tile that is too small
-            for its overlaps.
+        ValueError: A wrong shape, channel number, channel order, batch size or precision, a tile that is too small
+            for its overlaps, or a ``map_side`` together with a tile or for a network without such a map.
         ImageError: A float image with values outside [0, 1], or that are not finite; or the enhancer's result is not
             finite.
     """
@@ -115,7 +121,7 @@ def enhance(
             chosen = order[start : start + batch_size]
             units = [_to_unit(singles[i], i, channel_order, target) for i in chosen]
             # Clamped after the check: it would turn an infinity into a valid value.
-            enhanced = enhance_batch(units, network, clamp=False, precision=precision, tile=tile)
+            enhanced = enhance_batch(units, network, clamp=False, precision=precision, tile=tile, map_side=map_side)
             for i, unit in zip(chosen, enhanced, strict=True):
                 _check_result(unit, i, network, precision)
                 results[i] = _from_unit(unit.clamp(0, 1), singles[i], channel_order)
@@ -129,6 +135,8 @@ def enhance_batch(
     clamp: bool = True,
     precision: str = "float32",
     tile: int | None = None,
+    map_side: int | None = None,
+    checkpointing: bool = False,
 ) -> list[Tensor]:
     """Enhance images one by one or, where sizes are equal, together; each result depends on its own image alone.
 
@@ -138,30 +146,78 @@ def enhance_batch(
         images: ``(3, H, W)`` RGB, floating, in [0, 1], any sizes.
         enhancer: The network, on the images' device.
         clamp: Clamp the results to [0, 1]; leave out in training.
-        precision, tile: As for :func:`enhance`. With gradients tiles save no memory.
+        precision, tile, map_side: As for :func:`enhance`. With gradients tiles alone save no memory.
+        checkpointing: Where gradients are enabled, make the network's activations again in the backward pass (of a
+            tile at a time) rather than keep them.
 
     Returns:
         ``(3, s*H, s*W)`` each, of the dtype of its input, in the order given.
 
     Raises:
         TypeError: An image that is not floating.
-        ValueError: A wrong shape, precision or tile.
+        ValueError: A wrong shape, precision, tile or ``map_side``.
     """
-    if tile is not None:
-        check_tile(tile, enhancer.capabilities)
+    check_sides(enhancer, tile, map_side)
     results: list[Tensor] = [torch.empty(0)] * len(images)
     for indices in _groups(images, tile):
         shape = images[indices[0]].shape
         batch = torch.stack([images[i] for i in indices])
         check_image_batch(batch)
-        padded = pad_to_requirements(batch, enhancer.capabilities)
         with _autocast(enhancer, batch.device, precision):
-            enhanced = enhance_tiles(padded, enhancer, tile or max(padded.shape[-2:]))
-        height, width = (enhancer.scale * n for n in shape[-2:])
-        enhanced = enhanced[..., :height, :width].to(batch.dtype)
+            if map_side is not None and max(shape[-2:]) > map_side:
+                enhanced = _enhance_by_small_map(batch, cast(CurveEnhancer, enhancer), map_side, checkpointing)
+            else:
+                enhanced = _enhance_at_full_size(batch, enhancer, tile, checkpointing)
+        enhanced = enhanced.to(batch.dtype)
         for i, result in zip(indices, enhanced.clamp(0, 1) if clamp else enhanced, strict=True):
             results[i] = result
     return results
+
+
+def check_sides(enhancer: Enhancer, tile: int | None, map_side: int | None) -> None:
+    """Raise ``ValueError`` where an enhancer cannot run with this ``tile`` and ``map_side``."""
+    if tile is not None:
+        check_tile(tile, enhancer.capabilities)
+    if map_side is None:
+        return
+    if tile is not None:
+        raise ValueError("map_side and tile exclude each other: a map predicted on a small image needs no tiles")
+    if not isinstance(enhancer, CurveEnhancer):
+        raise ValueError(f"map_side is for networks that predict a map of curves; {type(enhancer).__name__} has none")
+    if map_side < 1:
+        raise ValueError(f"map_side must be at least 1, got {map_side}")
+
+
+def _enhance_at_full_size(batch: Tensor, enhancer: Enhancer, tile: int | None, checkpointing: bool) -> Tensor:
+    padded = pad_to_requirements(batch, enhancer.capabilities)
+    run = _runner(enhancer, enhancer, checkpointing)
+    enhanced = enhance_tiles(padded, enhancer, tile or max(padded.shape[-2:]), run)
+    height, width = (enhancer.scale * n for n in batch.shape[-2:])
+    return enhanced[..., :height, :width]
+
+
+def _enhance_by_small_map(batch: Tensor, enhancer: CurveEnhancer, map_side: int, checkpointing: bool) -> Tensor:
+    small = shrink(batch, map_side)
+    height, width = small.shape[-2:]
+    padded = pad_to_requirements(small, enhancer.capabilities).contiguous(memory_format=torch.channels_last)
+    predicted = _runner(enhancer.predict_map, enhancer, checkpointing)(padded)[..., :height, :width]
+    # Float16 has too few steps between neighbours to interpolate in.
+    predicted = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
+    map = F.interpolate(predicted, size=batch.shape[-2:], mode="bilinear", align_corners=False)
+    return enhancer.apply_map(batch, map)
+
+
+def shrink(image: Tensor, side: int) -> Tensor:
+    """``(N, C, H, W)`` resampled, antialiased, to a longer side of ``side`` pixels; smaller ones as they are."""
+    longer = max(image.shape[-2:])
+    if longer <= side:
+        return image
+    size = [max(1, round(n * side / longer)) for n in image.shape[-2:]]
+    return F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def _runner(function: Callable[[Tensor], Tensor], network: Enhancer, checkpointing: bool) -> Callable[[Tensor], Tensor]:
+    return recomputed(function, network) if checkpointing and torch.is_grad_enabled() else function
 
 
 def enhance_levels(
@@ -170,8 +226,7 @@ def enhance_levels(
     *,
     channel_order: str = "bgr",
     clamp: bool = True,
-    precision: str = "float32",
-    tile: int | None = None,
+    **options: Any,
 ) -> list[Tensor]:
     """:func:`enhance_batch` for images as detectors have them: levels of 0 to 255, OpenCV's channel order.
 
@@ -182,18 +237,34 @@ def enhance_levels(
         images: ``(3, H, W)``, any dtype.
         enhancer: The network, on the images' device.
         channel_order: ``'bgr'`` or ``'rgb'``, of images and results.
-        clamp, precision, tile: As for :func:`enhance_batch`.
+        clamp, **options: As for :func:`enhance_batch`.
 
     Returns:
         ``(3, s*H, s*W)`` float32, not rounded.
     """
-    reverse = 0 if channel_order == "bgr" else ()
-    levels = [image.float() for image in images]
-    units = [(x.clamp(0, 255) / 255).flip(reverse) for x in levels]
-    enhanced = enhance_batch(units, enhancer, clamp=clamp, precision=precision, tile=tile)
-    if enhancer.scale != 1:
-        return [255 * y.flip(reverse) for y in enhanced]
-    return [x + 255 * (y - u).flip(reverse) for x, y, u in zip(levels, enhanced, units, strict=True)]
+    units = levels_to_units(images, channel_order)
+    return units_to_levels(images, units, enhance_batch(units, enhancer, clamp=clamp, **options), channel_order)
+
+
+def levels_to_units(images: Sequence[Tensor], channel_order: str) -> list[Tensor]:
+    """Levels of 0 to 255 in ``channel_order`` as an enhancer takes them: RGB float32, clamped to [0, 1]."""
+    return [(image.float().clamp(0, 255) / 255).flip(_channels(channel_order)) for image in images]
+
+
+def units_to_levels(
+    images: Sequence[Tensor], units: Sequence[Tensor], enhanced: Sequence[Tensor], channel_order: str
+) -> list[Tensor]:
+    """What an enhancer made of ``units`` as levels, float32: to the last bit ``images`` where it changed nothing."""
+    channels = _channels(channel_order)
+    if units and units[0].shape != enhanced[0].shape:
+        return [255 * y.flip(channels) for y in enhanced]
+    triples = zip(images, units, enhanced, strict=True)
+    return [image.float() + 255 * (y - unit).flip(channels) for image, unit, y in triples]
+
+
+def _channels(channel_order: str) -> tuple[int, ...]:
+    """Which dimensions to flip between ``channel_order`` and RGB."""
+    return (0,) if channel_order == "bgr" else ()
 
 
 @contextlib.contextmanager

@@ -110,6 +110,7 @@ MODELS = Registry(
         "training.methods",
         "training.discriminators",
         "training.losses",
+        "training.joint.losses",
         "training.feature_encoders",
     ],
 )
@@ -118,7 +119,7 @@ TASK_UTILS = Registry("task_util", ["llie_preproc.faces.dsfd"])
 DATASETS = Registry("dataset", ["training.datasets"])
 DATA_SAMPLERS = Registry("data_sampler", ["training.datasets"])
 METRICS = Registry("metric", ["detection_eval.metrics", "detection_eval.metrics.detection_metrics"])
-HOOKS = Registry("hook", ["llie_preproc.runs", "llie_preproc.detection", "training.hooks"])
+HOOKS = Registry("hook", ["llie_preproc.runs", "llie_preproc.detection", "training.hooks", "training.joint.hooks"])
 PARAM_SCHEDULERS = Registry("param_scheduler", ["training.hooks"])
 MODEL_WRAPPERS = Registry("model_wrapper", ["training.parallel"])
 OPTIMIZERS = Registry("optimizer", ["training.optim"])

@@ -28,7 +28,9 @@ def check_tile(tile: int, capabilities: Capabilities) -> None:
         raise ValueError(f"tile must be at least {least} here, where tiles overlap by {overlap} pixels, got {tile}")
 
 
-def enhance_tiles(image: Tensor, enhancer: Enhancer, tile: int) -> Tensor:
+def enhance_tiles(
+    image: Tensor, enhancer: Enhancer, tile: int, run: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Enhance ``image`` in the fewest tiles, one after another; what is not larger than a tile is done whole.
 
     With a halo the parts of neighbouring tiles that each does not see well are cut away, and the result is that of
@@ -42,6 +44,7 @@ def enhance_tiles(image: Tensor, enhancer: Enhancer, tile: int) -> Tensor:
         enhancer: The network, on the image's device.
         tile: Greatest side of a tile in input pixels, its overlaps included; accepted by :func:`check_tile`. It is
             rounded up to a multiple of the size divisor, as an image would be.
+        run: Calls the network on a tile in a way of its own; by default ``enhancer`` itself.
 
     Returns:
         ``(N, 3, s*H, s*W)`` of the dtype of ``image``, unclamped. Gradients flow where they are enabled.
@@ -49,10 +52,11 @@ def enhance_tiles(image: Tensor, enhancer: Enhancer, tile: int) -> Tensor:
     capabilities = enhancer.capabilities
     rows, columns = (_spans(length, tile, capabilities) for length in image.shape[-2:])
     fade, scale = capabilities.halo is None, enhancer.scale
+    run = run or enhancer
 
     def enhance_tile(row: slice, column: slice) -> Tensor:
         part = image[..., row, column].contiguous(memory_format=torch.channels_last)
-        return enhancer(part).to(image.dtype)
+        return run(part).to(image.dtype)
 
     def enhance_row(row: slice) -> Tensor:
         return _join(columns, lambda column: enhance_tile(row, column), -1, scale, fade)

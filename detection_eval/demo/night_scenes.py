@@ -108,8 +108,14 @@ def night_scene(seed: int, index: int, objects: Sequence[CutOut]) -> Scene:
     return Scene(upright, night, np.array(boxes, np.float32).reshape(-1, 4), tuple(labels))
 
 
-def write_night_set(folder: Path, seed: int, count: int) -> Path:
+def write_night_set(folder: Path, seed: int, count: int, by_day: bool = False) -> Path:
     """Write scenes 0 to ``count - 1`` of the set ``seed`` as PNG, and ``annotations.json`` in COCO's format.
+
+    Args:
+        folder: Created where it is missing.
+        seed: Of the set.
+        count: How many.
+        by_day: Write them as they were before night fell.
 
     Returns:
         The path of the annotations.
@@ -117,10 +123,10 @@ def write_night_set(folder: Path, seed: int, count: int) -> Path:
     objects = cut_outs()
     images: list[dict] = []
     annotations: list[dict] = []
-    for index in tqdm(range(count), desc=f"night scenes ({folder.name})", unit="scene"):
+    for index in tqdm(range(count), desc=f"scenes ({folder.name})", unit="scene"):
         scene = night_scene(seed, index, objects)
         name = f"{index:04d}.png"
-        write_picture(folder / name, Picture(scene.night))
+        write_picture(folder / name, Picture(scene.day if by_day else scene.night))
         images.append({"id": index, "file_name": name, "width": SIZE, "height": SIZE})
         for box, label in zip(scene.boxes.tolist(), scene.labels, strict=True):
             annotations.append(_coco_annotation(len(annotations) + 1, index, box, label))

@@ -10,6 +10,7 @@ from .data_preprocessor import EnhancedDetDataPreprocessor  # noqa: E402
 from .detector import EnhancedDetector  # noqa: E402
 from .gamma_shift import GammaShift  # noqa: E402
 from .hooks import EnhancedVisualizationHook  # noqa: E402
+from .pairs import PackPairedDetInputs  # noqa: E402
 from .transforms import Enhance, RestoreScaleFactor  # noqa: E402
 
 mmcv_ops.repair_mmdet()
@@ -20,6 +21,7 @@ __all__ = [
     "EnhancedDetector",
     "EnhancedVisualizationHook",
     "GammaShift",
+    "PackPairedDetInputs",
     "RestoreScaleFactor",
     "add_enhancer",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..inference import DEFAULT_WEIGHTS
+from .detector import EnhancedDetector
 
 DOORS = ("transform", "preprocessor", "detector")
 POSITIONS = ("before_pack", "after_load")
@@ -27,6 +29,8 @@ def add_enhancer(
     tile: int | None = None,
     position: str = "before_pack",
     cache_dir: str | os.PathLike[str] | None = None,
+    map_side: int | None = None,
+    **options: Any,
 ) -> Config:
     """Put an enhancer into an MMDetection config.
 
@@ -38,11 +42,13 @@ def add_enhancer(
         checkpoint: The enhancer's, as for :func:`llie_preproc.build_enhancer`.
         trainable: Train the enhancer too; ``'detector'`` only.
         precision: As for :func:`llie_preproc.enhance`; not for ``'transform'``.
-        tile: As for :func:`llie_preproc.enhance`.
+        tile, map_side: As for :func:`llie_preproc.enhance`.
         position: ``'transform'`` only: ``'before_pack'`` enhances what the detector sees, unrounded, and agrees with
             the other doors; ``'after_load'`` enhances the whole picture as stored, right after what loads it and its
             annotations.
         cache_dir: ``'transform'`` only: keep enhanced pictures in this folder.
+        **options: ``'detector'`` only: the other arguments of :class:`~llie_preproc.detection.EnhancedDetector`, such
+            as ``train_detector``, ``detector_input``, ``losses``, ``checkpointing``.
 
     Returns:
         A new config. ``custom_imports`` names this package, so that a dumped config runs by itself.
@@ -50,6 +56,7 @@ def add_enhancer(
     Raises:
         ValueError: An unknown door or position, an option that the door does not have, a config that has an enhancer
             already, or no pipeline or data preprocessor to put it into.
+        TypeError: An option that no door has.
     """
     if door not in DOORS:
         raise ValueError(f"door must be one of {', '.join(DOORS)}, got {door!r}")
@@ -59,6 +66,10 @@ def add_enhancer(
         raise ValueError(f"trainable needs door='detector': through the {door} no gradient reaches the enhancer")
     if door != "transform" and (cache_dir is not None or position != "before_pack"):
         raise ValueError(f"cache_dir and position belong to door='transform', not to {door!r}")
+    if unknown := set(options) - _wrapper_options():
+        raise TypeError(f"add_enhancer has no {', '.join(sorted(unknown))}")
+    if options and door != "detector":
+        raise ValueError(f"{', '.join(sorted(options))}: of door='detector' only, not of {door!r}")
     if door == "transform" and precision != "float32":
         raise ValueError("door='transform' runs on the CPU in float32; precision belongs to the other doors")
     cfg = copy.deepcopy(cfg)
@@ -66,22 +77,27 @@ def add_enhancer(
     spec: dict[str, Any] = dict(
         enhancer=enhancer if isinstance(enhancer, str) else dict(enhancer), checkpoint=checkpoint
     )
-    spec |= dict(tile=tile) if tile is not None else {}
+    sides = dict(tile=tile, map_side=map_side)
+    spec |= {name: side for name, side in sides.items() if side is not None}
     if door == "transform":
         _into_pipelines(cfg, dict(spec, cache_dir=cache_dir), position)
     elif door == "preprocessor":
         _into_preprocessor(cfg, dict(spec, precision=precision))
     else:
-        options = dict(spec, precision=precision, trainable=trainable)
+        spec |= dict(precision=precision, trainable=trainable)
         # Named here, so that MMEngine's Runner does not pass a top-level data_preprocessor on.
         raw = dict(type="mmengine.BaseDataPreprocessor")
         plain = cfg.model
         if "data_preprocessor" in cfg:
             plain.setdefault("data_preprocessor", cfg.data_preprocessor)
-        cfg.model = dict(type="llie_preproc.EnhancedDetector", detector=plain, data_preprocessor=raw, **options)
+        cfg.model = dict(type="llie_preproc.EnhancedDetector", detector=plain, data_preprocessor=raw, **spec, **options)
     imports = cfg.get("custom_imports") or dict(imports=[], allow_failed_imports=False)
     cfg.custom_imports = dict(imports, imports=[*imports["imports"], "llie_preproc"])
     return cfg
+
+
+def _wrapper_options() -> set[str]:
+    return set(inspect.signature(EnhancedDetector).parameters) - {"detector", "data_preprocessor"}
 
 
 def _refuse_second(model: Mapping) -> None:

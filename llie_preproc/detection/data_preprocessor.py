@@ -11,7 +11,7 @@ from mmdet.models.data_preprocessors import DetDataPreprocessor
 from torch import Tensor, nn
 
 from ..enhancers.base import Enhancer
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, enhance_levels
+from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_levels
 from ..registry import MODELS
 from .geometry import is_image_batch, scale_data_sample
 
@@ -27,7 +27,7 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         enhancer: Name, config or instance.
         checkpoint: As for :func:`llie_preproc.build_enhancer`.
         channel_order: Of the images that come from the pipeline: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
-        precision, tile: As for :func:`llie_preproc.enhance`.
+        precision, tile, map_side: As for :func:`llie_preproc.enhance`.
         **kwargs: Those of ``DetDataPreprocessor``.
     """
 
@@ -38,17 +38,25 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         channel_order: str = "bgr",
         precision: str = "float32",
         tile: int | None = None,
+        map_side: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.enhancer = build_enhancer(enhancer, checkpoint).eval().requires_grad_(False)
-        self.channel_order, self.precision, self.tile = channel_order, precision, tile
+        check_sides(self.enhancer, tile, map_side)
+        self.channel_order = channel_order
+        self.options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
 
     def train(self, mode: bool = True) -> EnhancedDetDataPreprocessor:
         """Set the mode; the enhancer stays in evaluation mode."""
         super().train(mode)
         self.enhancer.eval()
         return self
+
+    @torch.no_grad()
+    def enhance_images(self, images: list[Tensor]) -> list[Tensor]:
+        """Images as the pipeline gives them, enhanced: ``(3, sH, sW)`` float32, levels in the same channel order."""
+        return enhance_levels(images, self.enhancer, channel_order=self.channel_order, **self.options)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Enhance, then do what ``DetDataPreprocessor`` does.
@@ -64,14 +72,7 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         inputs, samples = data["inputs"], data.get("data_samples")
         if not is_image_batch(inputs):
             raise TypeError("inputs must be colour images: (3, H, W) tensors in a list, or stacked to (N, 3, H, W)")
-        with torch.no_grad():
-            enhanced = enhance_levels(
-                list(inputs),
-                self.enhancer,
-                channel_order=self.channel_order,
-                precision=self.precision,
-                tile=self.tile,
-            )
+        enhanced = self.enhance_images(list(inputs))
         scaled = samples and [scale_data_sample(s, self.enhancer.scale) for s in samples]
         restacked = torch.stack(enhanced) if isinstance(inputs, Tensor) else enhanced
         return super().forward({**data, "inputs": restacked, "data_samples": scaled}, training)

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
+from mmcv.cnn.bricks import DropPath
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures import DetDataSample
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 
 from ..enhancers.base import Enhancer
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, enhance_levels
+from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_batch, levels_to_units, units_to_levels
 from ..registry import MODELS
+from .batches import ImageBatch, flatten
+from .fusion import FUSIONS, FeatureFusion, ImageFusion
 from .geometry import is_image_batch, scale_data_sample
 from .wrapper import RAW, DetectorWrapper
+
+# Layers that keep statistics, or drop at random, in training mode.
+_OF_MODE = (_NormBase, _DropoutNd, DropPath, nn.MultiheadAttention)
+INPUTS = ("raw", "enhanced", "both")
 
 
 @MODELS.register_module()
@@ -30,22 +42,41 @@ class EnhancedDetector(DetectorWrapper):
     Attributes that the wrapper does not have are the detector's, so hooks that reach for ``model.bbox_head`` work.
     A checkpoint of the plain detector loads through the wrapper.
 
+    What trains: ``trainable`` and ``train_detector`` together make the presets of joint training, ``joint`` (both),
+    ``frozen`` (the detector alone) and ``enhancer-only``. A frozen part takes no gradient and keeps its running
+    statistics.
+
     Args:
         detector: Config of the detector, unchanged.
         enhancer: Name, config or instance.
         checkpoint: The enhancer's, as for :func:`llie_preproc.build_enhancer`.
         trainable: Train the enhancer with the detector's losses; frozen otherwise. A trained enhancer is not clamped
             in training mode.
+        train_detector: Train the detector. Otherwise its normalisation and dropout stay in evaluation mode.
+        detector_input: ``'enhanced'`` images, the ``'raw'`` ones, or ``'both'``. With ``'raw'`` a trainable enhancer
+            learns from ``losses`` alone.
+        fusion: How ``'both'`` reach the detector: as one ``'image'``, a learned blend; or as ``'features'``, a learned
+            blend of what ``extract_feat`` gives for each, at twice the cost. An enlarging enhancer's raw image is
+            resampled to its size.
+        losses: Auxiliary losses of the enhancer, added to the detector's while the enhancer trains: name to config,
+            each with an optional ``loss_weight`` (1 by default); None leaves an entry out. They are modules of
+            ``forward(image, output, enhancer, sample)``, one call a picture: ``image`` ``(1, 3, H, W)`` RGB in [0, 1],
+            ``output`` what the enhancer made of it, unclamped, ``sample`` its data sample; a module that has ``bind``
+            is given the enhancer once. See ``training.joint.losses``.
+        checkpointing: Make the enhancer's activations again in the backward pass rather than keep them.
+        map_side: As for :func:`llie_preproc.enhance`: curves predicted on a small image.
         channel_order: Of the images that come from the pipeline: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
         precision, tile: As for :func:`llie_preproc.enhance`.
         min_matched: Least share of the detector's tensors that a loaded checkpoint must match.
+        strict: Refuse a checkpoint of the detector that names other tensors; shapes may differ.
         data_preprocessor: The detector's, where its config has none. (MMEngine's Runner passes a config file's
             top-level ``data_preprocessor`` here.)
         init_cfg: MMEngine's initialisation config.
 
     Raises:
-        ValueError: ``trainable`` with an enhancer through which no gradient flows, or two data preprocessors that
-            differ.
+        ValueError: An unknown ``detector_input`` or ``fusion``, nothing to train, an enhancer that is to be trained and
+            through which no gradient flows or that none reaches, a ``tile`` or ``map_side`` that is not for this
+            enhancer, or two data preprocessors that differ.
     """
 
     def __init__(
@@ -54,66 +85,204 @@ class EnhancedDetector(DetectorWrapper):
         enhancer: str | Mapping | Enhancer,
         checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
         trainable: bool = False,
+        train_detector: bool = True,
+        detector_input: str = "enhanced",
+        fusion: str = "image",
+        losses: Mapping[str, Mapping | None] | None = None,
+        checkpointing: bool = False,
+        map_side: int | None = None,
         channel_order: str = "bgr",
         precision: str = "float32",
         tile: int | None = None,
         min_matched: float = 0.5,
+        strict: bool = True,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=dict(RAW), init_cfg=init_cfg)
+        _check_choice("detector_input", detector_input, INPUTS)
+        _check_choice("fusion", fusion, FUSIONS)
         self.detector = MMDET_MODELS.build(_with_preprocessor(detector, data_preprocessor))
         self.enhancer = build_enhancer(enhancer, checkpoint)
-        if trainable and not self.enhancer.capabilities.differentiable:
-            raise ValueError(f"no gradient flows through {type(self.enhancer).__name__}: it cannot be trainable")
+        check_sides(self.enhancer, tile, map_side)
+        self.trainable, self.train_detector, self.detector_input = trainable, train_detector, detector_input
+        self.channel_order, self.min_matched, self.strict = channel_order, min_matched, strict
+        self.options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side, checkpointing=checkpointing)
+        if detector_input == "both":
+            self.fusion = FUSIONS[fusion]()
+        self.losses, self.loss_weights = _build_losses(losses or {}, self.enhancer)
+        self._check_training()
         if not trainable:
             self.enhancer.eval().requires_grad_(False)
-        self.trainable, self.channel_order, self.precision = trainable, channel_order, precision
-        self.min_matched, self.tile = min_matched, tile
+        if not train_detector:
+            self.detector.requires_grad_(False)
 
     def train(self, mode: bool = True) -> EnhancedDetector:
-        """Set the mode; a frozen enhancer stays in evaluation mode."""
+        """Set the mode; what is frozen keeps its statistics."""
         super().train(mode)
         if not self.trainable:
             self.enhancer.eval()
+        if not self.train_detector:
+            # Not the whole of it: several detectors make their training targets in training mode only.
+            for module in self.detector.modules():
+                if isinstance(module, _OF_MODE):
+                    module.eval()
         return self
 
-    def loss(self, batch_inputs: list[Tensor], batch_data_samples: list[DetDataSample]) -> dict:
-        """The detector's losses on the enhanced images."""
-        return self.detector.loss(*self._enhance(batch_inputs, batch_data_samples))
+    def loss(self, batch_inputs: Any, batch_data_samples: Any) -> dict:
+        """The detector's losses on what it sees, and the enhancer's own (``loss_<name>``)."""
+        batch = _raw_images(batch_inputs, batch_data_samples)
+        units, outputs = self._enhance(batch.images)
+        losses = self._through_detector(batch, units, outputs, self.detector.loss)
+        if not self.trainable:
+            return losses
+        own = self._enhancement_losses(units, outputs, batch.samples)
+        if taken := set(own) & set(losses):
+            raise ValueError(f"the detector has a {', '.join(sorted(taken))} already: give the enhancer's another name")
+        return {**losses, **own}
 
-    def predict(
-        self, batch_inputs: list[Tensor], batch_data_samples: list[DetDataSample], rescale: bool = True
-    ) -> list[DetDataSample]:
+    def predict(self, batch_inputs: Any, batch_data_samples: Any, rescale: bool = True) -> Any:
         """The detector's predictions, in the raw frame where ``rescale``."""
-        return self.detector.predict(*self._enhance(batch_inputs, batch_data_samples), rescale=rescale)
+        # A semi-supervised detector's predict has no such argument: it always rescales.
+        options = {} if rescale else {"rescale": False}
+        return self._see(batch_inputs, batch_data_samples, partial(self.detector.predict, **options))
 
-    def _forward(self, batch_inputs: list[Tensor], batch_data_samples: list[DetDataSample] | None = None) -> Any:
-        return self.detector._forward(*self._enhance(batch_inputs, batch_data_samples))
+    def _forward(self, batch_inputs: Any, batch_data_samples: Any = None) -> Any:
+        return self._see(batch_inputs, batch_data_samples, self.detector._forward)
 
-    def extract_feat(self, batch_inputs: list[Tensor]) -> Any:
-        """The detector's features of the enhanced images."""
-        return self.detector.extract_feat(self._enhance(batch_inputs, None)[0])
+    def extract_feat(self, batch_inputs: Any) -> Any:
+        """The detector's features of what it sees."""
+        return self._see(batch_inputs, None, lambda inputs, samples: self.detector.extract_feat(inputs))
 
-    def _enhance(self, inputs: list[Tensor], samples: list[DetDataSample] | None) -> tuple[Tensor, Any]:
-        if not is_image_batch(inputs):
-            raise TypeError(
-                "EnhancedDetector takes raw colour images, (3, H, W) tensors in a list; is another data preprocessor "
-                "than the wrapper's own in front of it?"
-            )
+    def enhance_images(self, images: list[Tensor]) -> list[Tensor]:
+        """Images as the pipeline gives them, as the detector sees them: float32 levels in the same channel order.
+
+        Where the detector blends features that is the enhanced image.
+        """
+        return self._seen(images, *self._enhance(images))
+
+    def _see(self, inputs: Any, samples: Any, function: Callable) -> Any:
+        batch = _raw_images(inputs, samples)
+        return self._through_detector(batch, *self._enhance(batch.images), function)
+
+    def _enhance(self, images: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The images in [0, 1], and what the enhancer makes of them; nothing where nobody looks at it."""
         trains = self.trainable and self.training
+        units = levels_to_units(images, self.channel_order)
+        if self.detector_input == "raw" and not trains:
+            return units, []
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            enhanced = enhance_levels(
-                list(inputs),
-                self.enhancer,
-                channel_order=self.channel_order,
-                clamp=not trains,
-                precision=self.precision,
-                tile=self.tile,
+            return units, enhance_batch(units, self.enhancer, clamp=not trains, **self.options)
+
+    def _seen(self, images: list[Tensor], units: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
+        if self.detector_input == "raw":
+            return [image.float() for image in images]
+        enhanced = units_to_levels(images, units, outputs, self.channel_order)
+        if self.detector_input == "both" and isinstance(self.fusion, ImageFusion):
+            return [self.fusion(*pair) for pair in zip(self._enlarged(images), enhanced, strict=True)]
+        return enhanced
+
+    def _enlarged(self, images: list[Tensor]) -> list[Tensor]:
+        """The raw images in the frame of the enhanced ones."""
+        scale = self.enhancer.scale
+        if scale == 1:
+            return [image.float() for image in images]
+        return [F.interpolate(i.float()[None], scale_factor=scale, mode="bilinear")[0] for i in images]
+
+    def _through_detector(
+        self, batch: ImageBatch, units: list[Tensor], outputs: list[Tensor], function: Callable
+    ) -> Any:
+        seen = self._seen(batch.images, units, outputs)
+        scale = 1 if self.detector_input == "raw" else self.enhancer.scale
+        samples = batch.samples and [scale_data_sample(s, scale) for s in batch.samples]
+        inputs, data_samples = batch.rebuild(seen, samples)
+        if self.detector_input == "both" and isinstance(self.fusion, FeatureFusion):
+            if not is_image_batch(inputs):
+                raise ValueError("fusion='features' takes single images, no clips and no branches")
+            return self._with_both_features(seen, self._enlarged(batch.images), samples, function)
+        data = self.detector.data_preprocessor({"inputs": inputs, "data_samples": data_samples}, self.training)
+        return function(data["inputs"], data["data_samples"])
+
+    def _with_both_features(self, seen: list[Tensor], raw: list[Tensor], samples: Any, function: Callable) -> Any:
+        # One batch, so that padding and random augmentation are the same for both.
+        both = samples and [*samples, *(sample.clone() for sample in samples)]
+        data = self.detector.data_preprocessor({"inputs": [*seen, *raw], "data_samples": both}, self.training)
+        if not isinstance(data["inputs"], Tensor):
+            raise ValueError(
+                f"fusion='features' is not for {type(self.detector).__name__}: its inputs are no one batch"
             )
-        scaled = samples and [scale_data_sample(s, self.enhancer.scale) for s in samples]
-        data = self.detector.data_preprocessor({"inputs": enhanced, "data_samples": scaled}, self.training)
-        return data["inputs"], data["data_samples"]
+        enhanced_inputs, raw_inputs = data["inputs"].chunk(2)
+        with self._fused_features(raw_inputs):
+            return function(enhanced_inputs, data["data_samples"] and data["data_samples"][: len(seen)])
+
+    @contextlib.contextmanager
+    def _fused_features(self, raw_inputs: Tensor) -> Iterator[None]:
+        """Inside, the detector's ``extract_feat`` blends the features of its input with those of ``raw_inputs``."""
+        extract, used = self.detector.extract_feat, False
+
+        def fused(batch_inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
+            nonlocal used
+            used = True
+            return self.fusion(extract(raw_inputs, *args, **kwargs), extract(batch_inputs, *args, **kwargs))
+
+        self.detector.extract_feat = fused
+        try:
+            yield
+        finally:
+            del self.detector.extract_feat
+        if not used:
+            raise ValueError(f"fusion='features' is not for {type(self.detector).__name__}: it calls no extract_feat")
+
+    def _enhancement_losses(
+        self, units: list[Tensor], outputs: list[Tensor], samples: list[DetDataSample] | None
+    ) -> dict[str, Tensor]:
+        pictures = list(zip(units, outputs, samples or [None] * len(units), strict=True))
+        values = {
+            name: [loss(unit[None], output[None], self.enhancer, sample) for unit, output, sample in pictures]
+            for name, loss in self.losses.items()
+        }
+        return {f"loss_{name}": self.loss_weights[name] * torch.stack(v).mean() for name, v in values.items()}
+
+    def _check_training(self) -> None:
+        name = type(self.enhancer).__name__
+        if not self.trainable and not self.train_detector:
+            raise ValueError("trainable=False and train_detector=False leave nothing to train")
+        if not self.trainable:
+            return
+        if not self.enhancer.capabilities.differentiable:
+            raise ValueError(f"no gradient flows through {name}: it cannot be trainable")
+        if not any(parameter.requires_grad for parameter in self.enhancer.parameters()):
+            raise ValueError(f"{name} has no parameters to train: it cannot be trainable")
+        if self.detector_input == "raw" and not self.losses:
+            raise ValueError("with detector_input='raw' only losses train an enhancer: name some, or trainable=False")
+
+
+def _raw_images(inputs: Any, samples: Any) -> ImageBatch:
+    try:
+        return flatten(inputs, samples)
+    except TypeError as error:
+        raise TypeError(
+            f"EnhancedDetector takes raw colour images: {error}. Is another data preprocessor than the wrapper's own "
+            "in front of it?"
+        ) from error
+
+
+def _build_losses(configs: Mapping[str, Mapping | None], enhancer: Enhancer) -> tuple[nn.ModuleDict, dict[str, float]]:
+    modules, weights = nn.ModuleDict(), {}
+    for name, config in configs.items():
+        if config is None:
+            continue
+        options = dict(config)
+        weights[name] = float(options.pop("loss_weight", 1.0))
+        modules[name] = MODELS.build(options)
+        if (bind := getattr(modules[name], "bind", None)) is not None:
+            bind(enhancer)
+    return modules, weights
+
+
+def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _with_preprocessor(detector: dict, outer: dict | None) -> dict:

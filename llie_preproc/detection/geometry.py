@@ -49,9 +49,9 @@ def scale_data_sample(sample: DetDataSample, scale: int) -> DetDataSample:
     for name in ("gt_instances", "ignored_instances", "proposals"):
         if name in sample:
             setattr(scaled, name, _scale_instances(getattr(sample, name), scale))
-    if "gt_sem_seg" in sample:
-        resized = F.interpolate(sample.gt_sem_seg.sem_seg[None].float(), scale_factor=scale, mode="nearest")
-        scaled.gt_sem_seg = PixelData(sem_seg=resized[0].to(sample.gt_sem_seg.sem_seg.dtype))
+    for name in ("gt_sem_seg", "gt_panoptic_seg"):
+        if name in sample:
+            setattr(scaled, name, _scale_pixels(getattr(sample, name), scale))
     return scaled
 
 
@@ -75,6 +75,15 @@ def _scale_instances(instances: InstanceData, scale: int) -> InstanceData:
     return scaled
 
 
+def _scale_pixels(pixels: PixelData, scale: int) -> PixelData:
+    # What is not stored beside the maps (the ignored index) is in the metadata.
+    scaled = PixelData(metainfo=pixels.metainfo)
+    for name, labels in pixels.items():
+        resized = F.interpolate(labels[None].float(), scale_factor=scale, mode="nearest")[0]
+        setattr(scaled, name, resized.to(labels.dtype))
+    return scaled
+
+
 def _scale_masks(masks: Any, scale: int) -> Any:
     if isinstance(masks, BitmapMasks | PolygonMasks):
         return masks.resize((masks.height * scale, masks.width * scale))
@@ -93,8 +102,8 @@ def _scaled_meta(meta: dict[str, Any], scale: int) -> dict[str, Any]:
     width_factor, height_factor = (meta.get("scale_factor") or (1.0, 1.0))[:2]
     scaled["scale_factor"] = (width_factor * scale, height_factor * scale)
     if meta.get("homography_matrix") is not None:
-        enlarge = np.diag([scale, scale, 1.0]).astype(np.float32)
-        scaled["homography_matrix"] = enlarge @ np.asarray(meta["homography_matrix"])
+        homography = np.asarray(meta["homography_matrix"])
+        scaled["homography_matrix"] = np.diag([scale, scale, 1]).astype(homography.dtype) @ homography
     return scaled
 
 

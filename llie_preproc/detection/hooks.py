@@ -20,7 +20,6 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..inference import enhance_levels
 from ..registry import HOOKS
 from .data_preprocessor import EnhancedDetDataPreprocessor
 from .detector import EnhancedDetector
@@ -148,13 +147,7 @@ class EnhancedVisualizationHook(Hook):
         for door in (model, model.data_preprocessor):
             if isinstance(door, EnhancedDetector | EnhancedDetDataPreprocessor):
                 order = door.channel_order
-                image = enhance_levels(
-                    [image.to(model.data_preprocessor.device)],
-                    door.enhancer,
-                    channel_order=order,
-                    precision=door.precision,
-                    tile=door.tile,
-                )[0]
+                image = door.enhance_images([image.to(model.data_preprocessor.device)])[0]
         rgb = image.flip(0) if order == "bgr" else image
         levels = rgb.float().round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy())

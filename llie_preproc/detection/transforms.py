@@ -12,10 +12,9 @@ import torch
 from mmcv.transforms import BaseTransform
 
 from ..enhancers.base import Enhancer
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, enhance_levels
+from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_levels
 from ..pictures import full_scale
 from ..registry import TRANSFORMS
-from ..tiles import check_tile
 from .cache import EnhancedCache
 from .geometry import scale_results
 
@@ -41,10 +40,10 @@ class Enhance(BaseTransform):
             rounded, as in the other doors.
         cache_dir: Keep results in this folder and use them again: an epoch's pictures are enhanced once. Only of
             use where the images repeat, so before random transforms.
-        tile: As for :func:`llie_preproc.enhance`.
+        tile, map_side: As for :func:`llie_preproc.enhance`.
 
     Raises:
-        ValueError: A tile that is too small for its overlaps.
+        ValueError: A tile that is too small for its overlaps, or a ``map_side`` with one or for another network.
     """
 
     def __init__(
@@ -55,12 +54,15 @@ class Enhance(BaseTransform):
         keep_dtype: bool = True,
         cache_dir: str | os.PathLike[str] | None = None,
         tile: int | None = None,
+        map_side: int | None = None,
     ) -> None:
         self.enhancer = build_enhancer(enhancer, checkpoint, device="cpu").eval().requires_grad_(False)
-        if tile is not None:
-            check_tile(tile, self.enhancer.capabilities)
-        self.channel_order, self.keep_dtype, self.tile = channel_order, keep_dtype, tile
-        self.cache = EnhancedCache(cache_dir, self.enhancer, channel_order, keep_dtype, tile) if cache_dir else None
+        check_sides(self.enhancer, tile, map_side)
+        self.channel_order, self.keep_dtype = channel_order, keep_dtype
+        self.sides: dict[str, Any] = dict(tile=tile, map_side=map_side)
+        self.cache = (
+            EnhancedCache(cache_dir, self.enhancer, channel_order, keep_dtype, self.sides) if cache_dir else None
+        )
         self.device = torch.device("cpu")
 
     def to(self, device: str | torch.device) -> Enhance:
@@ -106,7 +108,7 @@ class Enhance(BaseTransform):
     @torch.no_grad()
     def _enhance(self, image: np.ndarray) -> np.ndarray:
         levels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)
-        enhanced = enhance_levels([levels], self.enhancer, channel_order=self.channel_order, tile=self.tile)[0]
+        enhanced = enhance_levels([levels], self.enhancer, channel_order=self.channel_order, **self.sides)[0]
         pixels = enhanced.permute(1, 2, 0).contiguous().cpu().numpy()
         if not self.keep_dtype:
             return pixels

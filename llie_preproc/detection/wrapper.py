@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmdet.models.detectors import BaseDetector
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..checkpoints import match_report
+from ..checkpoints import LoadReport, match_report
 from ..errors import CheckpointError
 from .data_preprocessor import keep_weights
 
@@ -21,10 +23,13 @@ class DetectorWrapper(BaseDetector):
     Attributes:
         detector: What is wrapped; None where there is none.
         min_matched: Least share of the detector's tensors that a loaded checkpoint must match.
+        strict: A loaded checkpoint must name the detector's tensors, all and no others. Shapes may differ (another
+            number of classes) as far as ``min_matched`` allows.
     """
 
     detector: Any
     min_matched: float
+    strict: bool = True
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -41,7 +46,8 @@ class DetectorWrapper(BaseDetector):
         Parts beside the detector that the checkpoint does not have keep their weights.
 
         Raises:
-            CheckpointError: Too little of the detector matches; or, without one, nothing is of the wrapper.
+            CheckpointError: Too little of the detector matches, or the names differ (``strict``); or, without a
+                detector, nothing is of the wrapper.
         """
         parts = [name for name, _ in self.named_children()]
         if self.detector is not None:
@@ -51,10 +57,17 @@ class DetectorWrapper(BaseDetector):
                 f"the checkpoint is not one of {type(self).__name__}, which has {', '.join(parts)}: it begins with "
                 f"{next(iter(state))}"
             )
-        for name, part in self.named_children():
-            if name != "detector":
-                keep_weights(part, state, f"{name}.")
+        for name, part in self._beside_detector():
+            keep_weights(part, state, f"{name}.")
         return state
+
+    def _beside_detector(self) -> Iterator[tuple[str, nn.Module]]:
+        """The other parts, each of which a checkpoint may have or not have."""
+        for name, part in self.named_children():
+            if isinstance(part, nn.ModuleDict):
+                yield from ((f"{name}.{key}", each) for key, each in part.items())
+            elif name != "detector":
+                yield name, part
 
     def _with_inner(self, state: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
         # A data preprocessor of this name is in plain checkpoints too.
@@ -74,11 +87,29 @@ class DetectorWrapper(BaseDetector):
                 f"the checkpoint is not one of {type(detector).__name__}: {report}. At least {self.min_matched:.0%} "
                 "must match (min_matched)."
             )
+        self._check_names(report)
+        print_log(f"{type(detector).__name__}: {report}", logger="current")
         others = {name: tensor for name, tensor in state.items() if not name.startswith(_INNER)}
         return others | {_INNER + name: tensor for name, tensor in inner.items()}
+
+    def _check_names(self, report: LoadReport) -> None:
+        # Old checkpoints do not have the counters, and a data preprocessor's buffers are its config's.
+        missing, unexpected = (
+            [k for k in names if not k.endswith("num_batches_tracked") and not k.startswith("data_preprocessor.")]
+            for names in (report.missing, report.unexpected)
+        )
+        if self.strict and (missing or unexpected):
+            raise CheckpointError(
+                f"the checkpoint names other tensors than {type(self.detector).__name__}: it lacks {_listed(missing)}; "
+                f"it has besides {_listed(unexpected)}. strict=False takes what fits."
+            )
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         names = [name for name in state_dict if name.startswith(prefix)]
         own = self.convert_state({name.removeprefix(prefix): state_dict.pop(name) for name in names})
         state_dict.update({prefix + name: tensor for name, tensor in own.items()})
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    return (", ".join(names[:most]) or "nothing") + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,7 +1,7 @@
 """The enhancement networks and baselines, one file a system."""
 
 from .adaptive_gamma import AdaptiveGamma
-from .base import Capabilities, Enhancer, pad_to_requirements
+from .base import Capabilities, CurveEnhancer, Enhancer, pad_to_requirements
 from .cascade import Cascade
 from .classical import CLAHE, GammaCorrection, Identity, Upscale
 from .collaba import CollaBA
@@ -18,6 +18,7 @@ __all__ = [
     "Capabilities",
     "Cascade",
     "CollaBA",
+    "CurveEnhancer",
     "Enhancer",
     "GammaCorrection",
     "IAMLUNet",

@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from ..ops import power
 from ..registry import MODELS
-from .base import Capabilities, Enhancer, check_image_batch
+from .base import Capabilities, CurveEnhancer, check_image_batch
 from .classical import HALF_LEVEL
 
 _LUMA = (0.299, 0.587, 0.114)
 
 
 @MODELS.register_module()
-class AdaptiveGamma(Enhancer):
+class AdaptiveGamma(CurveEnhancer):
     """Brings regions in too little or too much light to a middle luma, and leaves well-exposed ones as they are.
 
     The gamma that takes a mean luma ``m`` to a target ``t`` is ``log t / log m`` (Babakhani and Zarei, "Automatic
@@ -79,9 +79,13 @@ class AdaptiveGamma(Enhancer):
         doublings = (gate * doublings).clamp(-self.most, self.most)
         return 2 ** F.interpolate(doublings, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; same shape."""
-        return power(image.clamp(min=0), self.gamma_map(image), HALF_LEVEL)
+    def predict_map(self, image: Tensor) -> Tensor:
+        """:meth:`gamma_map`."""
+        return self.gamma_map(image)
+
+    def apply_map(self, image: Tensor, map: Tensor) -> Tensor:
+        """``image ** map``."""
+        return power(image.clamp(min=0), map, HALF_LEVEL)
 
     def _means(self, length: int, like: Tensor) -> Tensor:
         """Weights of ``length`` pixels for the mean at each place of the grid: ``(grid, length)``, rows sum to 1."""

@@ -65,6 +65,26 @@ class Enhancer(nn.Module, ABC):
         """Enhance ``(N, 3, H, W)`` RGB in [0, 1] to ``(N, 3, s*H, s*W)``, unclamped."""
 
 
+class CurveEnhancer(Enhancer):
+    """An enhancer that predicts a map of curve parameters and applies it pixel by pixel.
+
+    Such a map is smooth, so it may be predicted on a small picture and applied at full size: ``map_side`` of
+    :func:`llie_preproc.enhance`.
+    """
+
+    @abstractmethod
+    def predict_map(self, image: Tensor) -> Tensor:
+        """The map of ``(N, 3, H, W)`` RGB in [0, 1]: ``(N, C, H, W)``, C and its range as the network has them."""
+
+    @abstractmethod
+    def apply_map(self, image: Tensor, map: Tensor) -> Tensor:
+        """Apply a map of the image's height and width: ``(N, 3, H, W)``, unclamped, in float32 at least."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; same shape."""
+        return self.apply_map(image, self.predict_map(image))
+
+
 def check_image_batch(image: Tensor) -> None:
     """Raise unless ``image`` is a floating ``(N, 3, H, W)`` tensor with at least one pixel.
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..ops import inverse_gamma
 from ..registry import MODELS
-from .base import Capabilities, Enhancer, check_image_batch
+from .base import Capabilities, CurveEnhancer, check_image_batch
 
 
 class _SqueezeExcitation(nn.Module):
@@ -54,7 +54,7 @@ def _upsample_to(x: Tensor, reference: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class PSENet(Enhancer):
+class PSENet(CurveEnhancer):
     """A lightweight U-Net that predicts one gamma for each pixel and channel, and applies it to the inverted image.
 
     15,251 parameters and 1.804 GMACs at 1080x720 with the default width, the published figures (Table 3).
@@ -126,6 +126,10 @@ class PSENet(Enhancer):
         precision = torch.promote_types(image.dtype, torch.float32)
         return inverse_gamma(image.to(precision), gamma.to(precision))
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; same shape."""
-        return self.apply_gamma(image, self.gamma_map(image))
+    def predict_map(self, image: Tensor) -> Tensor:
+        """:meth:`gamma_map`."""
+        return self.gamma_map(image)
+
+    def apply_map(self, image: Tensor, map: Tensor) -> Tensor:
+        """:meth:`apply_gamma`."""
+        return self.apply_gamma(image, map)

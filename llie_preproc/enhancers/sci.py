@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..registry import MODELS
-from .base import Capabilities, Enhancer, check_image_batch
+from .base import Capabilities, CurveEnhancer, check_image_batch
 
 _MIN_ILLUMINATION = 1e-4
 
 
 @MODELS.register_module()
-class SCI(Enhancer):
+class SCI(CurveEnhancer):
     """Divides the image by an illumination that a few 3x3 convolutions estimate (Retinex).
 
     The network at inference. The public release also holds the self-calibrated module (``calibrate.*``), which
@@ -49,8 +49,8 @@ class SCI(Enhancer):
         # One pixel for each convolution.
         self.capabilities = Capabilities(halo=layers + 2)
 
-    def illumination(self, image: Tensor) -> Tensor:
-        """The illumination of each pixel and channel, ``(N, 3, H, W)`` in [1e-4, 1], at least the image itself.
+    def predict_map(self, image: Tensor) -> Tensor:
+        """What the network adds to the image to make its illumination: ``(N, 3, H, W)`` in (0, 1).
 
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1].
@@ -59,12 +59,24 @@ class SCI(Enhancer):
         features = F.relu(self.first(image))
         for _ in range(self.layers):
             features = features + self.block(features)
-        precision = torch.promote_types(image.dtype, torch.float32)
-        return (self.last(features).sigmoid() + image).to(precision).clamp(_MIN_ILLUMINATION, 1.0)
+        return self.last(features).sigmoid()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; same shape."""
-        return image / self.illumination(image)
+    def apply_map(self, image: Tensor, map: Tensor) -> Tensor:
+        """The image over the illumination, ``image / clamp(image + map, 1e-4, 1)``."""
+        return image / _illumination(image, map)
+
+    def illumination(self, image: Tensor) -> Tensor:
+        """The illumination of each pixel and channel, ``(N, 3, H, W)`` in [1e-4, 1], at least the image itself.
+
+        Args:
+            image: ``(N, 3, H, W)`` RGB in [0, 1].
+        """
+        return _illumination(image, self.predict_map(image))
+
+
+def _illumination(image: Tensor, residual: Tensor) -> Tensor:
+    precision = torch.promote_types(image.dtype, torch.float32)
+    return (residual + image).to(precision).clamp(_MIN_ILLUMINATION, 1.0)
 
 
 def _conv_with_constant_bias(channels: int) -> nn.Conv2d:

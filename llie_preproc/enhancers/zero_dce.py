@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..registry import MODELS
-from .base import Capabilities, Enhancer, check_image_batch
+from .base import Capabilities, CurveEnhancer, check_image_batch
 
 
 @MODELS.register_module()
-class ZeroDCE(Enhancer):
+class ZeroDCE(CurveEnhancer):
     """Seven 3x3 convolutions predict a quadratic curve for each pixel, channel and iteration.
 
     79,416 parameters by default, as in the public release.
@@ -79,6 +79,10 @@ class ZeroDCE(Enhancer):
             enhanced = enhanced + curve * (enhanced - enhanced.square())
         return enhanced
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; same shape."""
-        return self.apply_curves(image, self.curve_maps(image))
+    def predict_map(self, image: Tensor) -> Tensor:
+        """:meth:`curve_maps`."""
+        return self.curve_maps(image)
+
+    def apply_map(self, image: Tensor, map: Tensor) -> Tensor:
+        """:meth:`apply_curves`."""
+        return self.apply_curves(image, map)

@@ -6,36 +6,16 @@ The environment variable ``WIDER_FACE_ROOT`` names the folder (``data/WIDER_FACE
     python -m detection_eval convert wider-face WIDER_PART/images wider_face_split/wider_face_PART_bbx_gt.txt \\
         --out annotations/wider_PART.json
 
-The benchmark's own easy, medium and hard AP come from ``python -m detection_eval faces``. Faces below two pixels a side
-are left out of training, as in DSFD's release; what the annotations mark as invalid is ignored (ours). The pieces of
-the pipelines leave a place for an enhancer between loading and the rest.
+The benchmark's own easy, medium and hard AP come from ``python -m detection_eval faces``. What the annotations mark as
+invalid is ignored (ours).
 """
+
+_base_ = "anchor_sampling_640.py"
 
 custom_imports = dict(imports=["llie_preproc"], allow_failed_imports=False)
 
 wider_root = "{{$WIDER_FACE_ROOT:data/WIDER_FACE}}/"
 classes_of_set = ("face",)
-
-load_image = [dict(type="LoadImageFromFile")]
-load = [*load_image, dict(type="LoadAnnotations", with_bbox=True)]
-# The release distorts before it crops. The distortion works pixel by pixel, so the result is the same.
-train_transforms = [
-    # Whole pixels: more than one is two at least.
-    dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1)),
-    dict(type="llie_preproc.DataAnchorSampling", size=640),
-    dict(type="PhotoMetricDistortion"),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="Resize", scale=(640, 640), keep_ratio=False),
-    dict(type="llie_preproc.RestoreScaleFactor"),
-    dict(type="PackDetInputs"),
-]
-# At its own size; heads ask for the scale factor that a resize leaves.
-test_transforms = [
-    dict(type="Resize", scale_factor=1.0, keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="llie_preproc.RestoreScaleFactor"),
-    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
-]
 
 train_dataloader = dict(
     batch_size=16,
@@ -49,7 +29,7 @@ train_dataloader = dict(
         ann_file="annotations/wider_train.json",
         data_prefix=dict(img="WIDER_train/images/"),
         filter_cfg=dict(filter_empty_gt=True),
-        pipeline=load + train_transforms,
+        pipeline=_base_.load + _base_.train_transforms,
     ),
 )
 val_dataloader = dict(
@@ -64,7 +44,7 @@ val_dataloader = dict(
         ann_file="annotations/wider_val.json",
         data_prefix=dict(img="WIDER_val/images/"),
         test_mode=True,
-        pipeline=load_image + test_transforms,
+        pipeline=_base_.load_image + _base_.test_transforms,
     ),
 )
 test_dataloader = val_dataloader

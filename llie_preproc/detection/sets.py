@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,8 @@ from typing import Any
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
-from llie_preproc.config_files import read_config_file
-from llie_preproc.registry import enhancer_classes
-
-from ..metrics.detections import read_truth
+from ..config_files import read_config_file
+from ..registry import enhancer_classes
 
 # What a dataset's config may keep when another set takes its place; the rest belongs to its data.
 _OF_ANY_SET = {"type", "_scope_", "pipeline", "filter_cfg", "test_mode", "backend_args", "max_refetch"}
@@ -34,7 +33,7 @@ class CocoSet:
 
 
 def read_config(name: str, options: Mapping[str, Any]) -> Config:
-    """Read a detector's config.
+    """Read a detector's config that has no enhancer.
 
     Args:
         name: A file, or one of MMDetection's own, ``mmdet::retinanet/retinanet_r18_fpn_1x_coco.py``.
@@ -45,15 +44,20 @@ def read_config(name: str, options: Mapping[str, Any]) -> Config:
         ValueError: It does not read, has no detector or no test set, or has an enhancer already.
     """
     cfg = read_config_file(name, options)
-    for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper", "test_dataloader", "test_cfg"):
-        if not isinstance(cfg.get(key), Mapping):
-            raise ValueError(f"{name} has no {key}: compare takes the config of an MMDetection detector")
-    for loader in ("train_dataloader", "test_dataloader"):
-        if not isinstance(cfg[loader].get("dataset"), Mapping):
-            raise ValueError(f"{name}: {loader} has no dataset, a dict with 'type'")
-    if found := _enhancement(cfg._cfg_dict):
+    check_detector_config(name, cfg, ("train_dataloader", "train_cfg", "optim_wrapper", "test_dataloader", "test_cfg"))
+    if found := enhancement(cfg):
         raise ValueError(f"{name} enhances already ({found}): compare takes the plain config and --enhancers")
     return cfg
+
+
+def check_detector_config(name: str, cfg: Config, needed: Sequence[str]) -> None:
+    """Raise ``ValueError`` where a config lacks its detector, one of the keys in ``needed``, or a loader's dataset."""
+    for key in ("model", *needed):
+        if not isinstance(cfg.get(key), Mapping):
+            raise ValueError(f"{name} has no {key}: it must be the config of an MMDetection detector")
+    for loader in (key for key in needed if key.endswith("_dataloader")):
+        if not isinstance(cfg[loader].get("dataset"), Mapping):
+            raise ValueError(f"{name}: {loader} has no dataset, a dict with 'type'")
 
 
 def use_sets(cfg: Config, train: CocoSet | None, test: CocoSet | None) -> Config:
@@ -97,10 +101,10 @@ def type_name(config: Mapping[str, Any]) -> str:
     return (kind if isinstance(kind, str) else kind.__name__).split(".")[-1]
 
 
-def _enhancement(config: Any) -> str:
+def enhancement(cfg: Config) -> str:
     """The first type in a config that is an enhancer of this package or holds one; empty where there is none."""
     ours = {"Enhance", "EnhancedDetector", "EnhancedDetDataPreprocessor", *enhancer_classes()}
-    kinds = _values(config, "type")
+    kinds = _values(cfg._cfg_dict, "type")
     named = (kind for kind in kinds if isinstance(kind, str) and kind.startswith("llie_preproc."))
     return next((kind for kind in named if kind.removeprefix("llie_preproc.") in ours), "")
 
@@ -119,7 +123,13 @@ def _classes(chosen: CocoSet) -> tuple[str, ...]:
     """In the order of the file, which is that of MMDetection's labels."""
     if not chosen.images.is_dir():
         raise FileNotFoundError(f"no folder {chosen.images}")
-    return tuple(category["name"] for category in read_truth(chosen.annotations)["categories"])
+    try:
+        return tuple(category["name"] for category in json.loads(chosen.annotations.read_bytes())["categories"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{chosen.annotations} is no COCO annotation file, whose 'categories' each have a 'name' "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def dataset_classes(dataset: Mapping) -> tuple[str, ...]:

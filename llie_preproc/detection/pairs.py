@@ -1,0 +1,174 @@
+"""Detection pipelines on pictures of which another in normal light exists."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmdet.datasets.transforms import PackDetInputs
+from mmengine.structures import PixelData
+
+from ..pictures import convert_depth, picture_files, read_picture
+from ..registry import TRANSFORMS
+
+# Matrices are recorded in float32: of a few thousand pixels.
+_TOLERANCE = 0.02
+# A random crop that begins at the picture's corner so often in a row was none.
+_CORNERS = 5
+
+
+@TRANSFORMS.register_module()
+class PackPairedDetInputs(PackDetInputs):
+    """MMDetection's ``PackDetInputs`` that adds the same scene in normal light, in the frame of the input.
+
+    The pair goes through what the pipeline did to the input, by the ``homography_matrix`` that MMDetection's transforms
+    record: resizes (bilinear, as MMCV's default), flips, crops, and the geometric transforms of AutoAugment; a pad too.
+    Result: ``gt_normal_light`` of the data sample, a ``PixelData`` of ``data`` ``(3, scale*H, scale*W)`` uint8 RGB and,
+    where the input reaches beyond the pair, ``valid`` ``(1, scale*H, scale*W)`` bool.
+
+    Transforms that move pixels and record nothing cannot be followed: ``Mosaic``, ``MixUp``, ``RandomAffine``,
+    ``Expand``, ``MinIoURandomCrop``, ``RandomShift``, DSFD's ``DataAnchorSampling``. They are refused where the sizes
+    tell.
+
+    Args:
+        folder: The pictures in normal light, named as the inputs are but for the suffix; folders inside it are of no
+            account.
+        scale: The enhancer's: a pair is that many times as large as its input as stored.
+        missing: ``'skip'``: an input without a pair is packed without; ``'error'``: it is refused.
+        **kwargs: ``PackDetInputs``' own.
+
+    Raises:
+        FileNotFoundError: No such folder, or no picture in it; later, no pair and ``missing='error'``.
+        ValueError: ``scale`` is below 1, an unknown ``missing``, or two pictures of one name. Later: a pair of another
+            size, or an input that the recorded transforms do not explain.
+        ImageError: A pair does not read.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], scale: int = 1, missing: str = "skip", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if scale < 1:
+            raise ValueError(f"scale must be at least 1, got {scale}")
+        if missing not in ("skip", "error"):
+            raise ValueError(f"missing must be 'skip' or 'error', got {missing!r}")
+        self.folder, self.scale, self.missing = Path(folder).expanduser(), scale, missing
+        self.pairs = _by_stem(self.folder)
+        # Crops at the corner since the first; below any number after one elsewhere.
+        self._cornered: float = 0
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Pack the input, and its pair."""
+        name = results["img_path"]
+        path = self.pairs.get(Path(name).stem)
+        if path is None and self.missing == "error":
+            raise FileNotFoundError(f"{name} has no pair in {self.folder}")
+        packed = super().transform(results)
+        if path is not None:
+            packed["data_samples"].gt_normal_light = self._pair(path, results)
+        return packed
+
+    def _pair(self, path: Path, results: dict[str, Any]) -> PixelData:
+        pixels = convert_depth(read_picture(path).pixels, np.uint8)
+        stored = tuple(self.scale * n for n in results["ori_shape"][:2])
+        if pixels.shape[:2] != stored:
+            raise ValueError(
+                f"{path} must be {self.scale} times as large as {results['img_path']}, (height, width) {stored}, got "
+                f"{pixels.shape[:2]}"
+            )
+        moved, valid = self._moved(pixels, results)
+        pair = PixelData(data=torch.from_numpy(np.ascontiguousarray(moved)).permute(2, 0, 1).contiguous())
+        if not valid.all():
+            pair.valid = torch.from_numpy(np.ascontiguousarray(valid))[None]
+        return pair
+
+    def _moved(self, pixels: np.ndarray, results: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """The pair in the frame of the input, and where it is of the pair."""
+        recorded = results.get("homography_matrix")
+        matrix = np.eye(3) if recorded is None else np.asarray(recorded, np.float64)
+        frame, stored = results["img"].shape[:2], results["ori_shape"][:2]
+        upright = _upright(matrix, stored)
+        if upright is None:
+            return _warped(pixels, matrix, frame, self.scale)
+        size, flipped, offset = upright
+        self._check_window(results, size, flipped, offset, frame)
+        size, offset, frame = ([self.scale * n for n in pair] for pair in (size, offset, frame))
+        resized = cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+        resized = resized[:: -1 if flipped[0] else 1, :: -1 if flipped[1] else 1]
+        return _window(resized, offset, frame)
+
+    def _check_window(
+        self,
+        results: dict[str, Any],
+        size: Sequence[int],
+        flipped: Sequence[bool],
+        offset: Sequence[int],
+        frame: Sequence[int],
+    ) -> None:
+        """Raise where the sizes tell of a transform that was not recorded."""
+        spans = list(zip(size, flipped, offset, frame, strict=True))
+        cut = [(o, n - f if flip else 0) for n, flip, o, f in spans if f < n]
+        if cut:
+            # A crop that nothing but the size tells of seems to begin at the stored picture's first pixel, always.
+            elsewhere = any(o != corner for o, corner in cut)
+            self._cornered = -math.inf if elsewhere else self._cornered + 1
+        recorded = not cut or (results.get("homography_matrix") is not None and self._cornered < _CORNERS)
+        if not recorded or (max(f - n for n, _, _, f in spans) > 0 and "pad_shape" not in results):
+            raise ValueError(
+                f"{results['img_path']}: the input is (height, width) {tuple(frame)}, but by the recorded transforms a "
+                f"picture of {tuple(results['ori_shape'][:2])} becomes {tuple(size)}: one that records no "
+                "homography_matrix cannot be followed"
+            )
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in picture_files(folder):
+        if (other := found.setdefault(path.stem, path)) != path:
+            raise ValueError(f"{path} and {other} have one name: which is the pair?")
+    return found
+
+
+def _upright(matrix: np.ndarray, stored: Sequence[int]) -> tuple[list[int], list[bool], list[int]] | None:
+    """What a matrix does that resizes to whole pixels, flips, and then crops at whole pixels: size, flips, offset.
+
+    Each is of height and width. None: it does something else.
+    """
+    aligned = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 1]], bool)
+    if np.abs(matrix[~aligned]).max() > 1e-6 or abs(matrix[2, 2] - 1) > 1e-6:
+        return None
+    factors, shifts = np.diag(matrix)[[1, 0]], matrix[[1, 0], 2]
+    sizes = np.abs(factors) * np.asarray(stored)
+    # Flipped, x goes to size - x before the crop.
+    offsets = np.where(factors < 0, sizes - shifts, -shifts)
+    whole = np.concatenate([sizes, offsets])
+    if np.abs(whole - whole.round()).max() > _TOLERANCE or sizes.min() < 0.5:
+        return None
+    return [int(n) for n in sizes.round()], [bool(f < 0) for f in factors], [int(n) for n in offsets.round()]
+
+
+def _window(pixels: np.ndarray, offset: Sequence[int], frame: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """``frame`` of an image from ``offset`` on, black beyond it, and where it is of the image."""
+    top, left = offset
+    height, width = frame
+    source = pixels[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    window, valid = np.zeros((height, width, 3), pixels.dtype), np.zeros((height, width), bool)
+    where = (slice(max(-top, 0), max(-top, 0) + source.shape[0]), slice(max(-left, 0), max(-left, 0) + source.shape[1]))
+    window[where], valid[where] = source, True
+    return window, valid
+
+
+def _warped(pixels: np.ndarray, matrix: np.ndarray, frame: Sequence[int], scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image of ``scale`` times the matrix's frames, moved by it."""
+    enlarge = np.diag([scale, scale, 1.0])
+    # The matrix counts from the corner of the first pixel, OpenCV from its centre.
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    centred = np.linalg.inv(half) @ enlarge @ matrix @ np.linalg.inv(enlarge) @ half
+    size = (scale * frame[1], scale * frame[0])
+    moved = cv2.warpPerspective(pixels, centred, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    inside = cv2.warpPerspective(np.ones(pixels.shape[:2], np.uint8), centred, size, flags=cv2.INTER_NEAREST)
+    return moved, inside.astype(bool)

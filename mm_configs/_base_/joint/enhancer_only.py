@@ -1,0 +1,3 @@
+"""The enhancer is trained for the detector, which stays as it is."""
+
+model = dict(trainable=True, train_detector=False)

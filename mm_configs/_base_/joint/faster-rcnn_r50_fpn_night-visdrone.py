@@ -1,0 +1,26 @@
+"""Faster R-CNN R50-FPN on night VisDrone, from COCO; pictures as they are.
+
+``load_from`` is yours to provide, or to name by the environment variable ``COCO_CHECKPOINT``: MMDetection's model zoo
+has it. The layers that tell the classes apart begin anew.
+"""
+
+_base_ = ["mmdet::_base_/models/faster-rcnn_r50_fpn.py", "../night_visdrone.py", "../resize.py", "run.py"]
+
+model = dict(
+    backbone=dict(init_cfg=None),
+    roi_head=dict(bbox_head=dict(num_classes=_base_.num_classes)),
+    test_cfg=dict(rcnn=dict(max_per_img=_base_.max_per_img)),
+)
+load_from = "{{$COCO_CHECKPOINT:weights/faster_rcnn_r50_fpn_1x_coco_20200130-047c8118.pth}}"
+
+train_dataloader = dict(
+    **_base_.train_loader, dataset=dict(**_base_.train_set, pipeline=_base_.load + _base_.train_transforms)
+)
+val_dataloader = dict(
+    **_base_.test_loader, dataset=dict(**_base_.val_set, pipeline=_base_.load_image + _base_.test_transforms)
+)
+test_dataloader = dict(
+    **_base_.test_loader, dataset=dict(**_base_.test_set, pipeline=_base_.load_image + _base_.test_transforms)
+)
+val_evaluator = _base_.val_evaluators
+test_evaluator = _base_.test_evaluators

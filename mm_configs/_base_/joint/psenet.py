@@ -1,0 +1,3 @@
+"""PSENet; the shipped weights."""
+
+enhancer = dict(enhancer="PSENet")

@@ -1,0 +1,26 @@
+"""DSFD's pipelines: crops of 640x640 that bring faces to the anchors' sizes, and pictures at their own size to test on.
+
+Faces below two pixels a side are left out of training, as in DSFD's release. The pieces leave a place for an enhancer
+between loading and the rest.
+"""
+
+load_image = [dict(type="LoadImageFromFile")]
+load = [*load_image, dict(type="LoadAnnotations", with_bbox=True)]
+# The release distorts before it crops. The distortion works pixel by pixel, so the result is the same.
+train_transforms = [
+    # Whole pixels: more than one is two at least.
+    dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1)),
+    dict(type="llie_preproc.DataAnchorSampling", size=640),
+    dict(type="PhotoMetricDistortion"),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="Resize", scale=(640, 640), keep_ratio=False),
+    dict(type="llie_preproc.RestoreScaleFactor"),
+    dict(type="PackDetInputs"),
+]
+# At its own size; heads ask for the scale factor that a resize leaves.
+test_transforms = [
+    dict(type="Resize", scale_factor=1.0, keep_ratio=True),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="llie_preproc.RestoreScaleFactor"),
+    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
+]

@@ -1,0 +1,31 @@
+"""DARK FACE to train and to test on: 5,400 and 600 of its 6,000 pictures, one class, COCO-style AP.
+
+The environment variable ``DARKFACE_ROOT`` names the folder (``data/DarkFace``), which holds ``image``, ``label`` and
+what this writes, ``darkface_train.json`` and ``darkface_test.json``::
+
+    python -m detection_eval convert darkface image label --split 0.9 --out annotations/darkface.json
+
+The set has no published split; users take as many for each part, drawn by themselves. There is no validation part: the
+test part stands in for it, so nothing should be chosen by it. The benchmark's own AP comes from ``python -m
+detection_eval faces``; it has no limit on the faces of a picture, ``max_per_img`` is DSFD's.
+"""
+
+custom_imports = dict(imports=["llie_preproc"], allow_failed_imports=False)
+
+darkface_root = "{{$DARKFACE_ROOT:data/DarkFace}}/"
+classes_of_set = ("face",)
+num_classes = len(classes_of_set)
+max_per_img = 750
+
+train_set = dict(
+    type="CocoDataset",
+    data_root=darkface_root,
+    metainfo=dict(classes=classes_of_set),
+    ann_file="annotations/darkface_train.json",
+    data_prefix=dict(img="image/"),
+    filter_cfg=dict(filter_empty_gt=True, min_size=32),
+)
+test_set = dict(train_set, ann_file="annotations/darkface_test.json", test_mode=True)
+val_set = test_set
+test_evaluators = [dict(type="CocoMetric", ann_file=darkface_root + "annotations/darkface_test.json", metric="bbox")]
+val_evaluators = test_evaluators

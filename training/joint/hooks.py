@@ -1,0 +1,89 @@
+"""The stages of joint training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from llie_preproc.errors import require
+from llie_preproc.registry import HOOKS
+
+require("mmdet", "training.joint")
+
+from llie_preproc.detection import EnhancedDetector  # noqa: E402
+
+
+@HOOKS.register_module()
+class StagedTraining(Hook):
+    """Trains the detector of an ``EnhancedDetector`` first, then detector and enhancer.
+
+    Before ``begin`` the enhancer is frozen: evaluation mode, no gradient, and so no step, weight decay or momentum; its
+    auxiliary losses are left out. Its parameters are in the optimiser all along, so the model is to be built with
+    ``trainable=True``, and distributed training needs ``find_unused_parameters=True``. A resumed run goes on in its
+    stage.
+
+    Args:
+        begin: How many epochs or iterations the detector trains alone.
+        by_epoch: Count epochs.
+
+    Raises:
+        TypeError: ``begin`` is no integer.
+        ValueError: ``begin`` is below 1. When training starts: it is not before the schedule's end, or it counts
+            epochs in a loop of iterations; the model is no ``EnhancedDetector`` that trains both.
+    """
+
+    def __init__(self, begin: int, by_epoch: bool = True) -> None:
+        if not isinstance(begin, int) or isinstance(begin, bool):
+            raise TypeError(f"begin must be an integer, got {begin!r}")
+        if begin < 1:
+            raise ValueError(f"begin must be at least 1, got {begin}")
+        self.begin, self.by_epoch = begin, by_epoch
+
+    def before_train(self, runner: Runner) -> None:
+        """Check model and schedule, and set the stage that the run, perhaps a resumed one, is in."""
+        self._check_schedule(runner)
+        _check_model(_bare(runner))
+        self._set_stage(runner)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Set the stage."""
+        self._set_stage(runner)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Set the stage."""
+        self._set_stage(runner)
+
+    def _set_stage(self, runner: Runner) -> None:
+        model, done = _bare(runner), runner.epoch if self.by_epoch else runner.iter
+        trainable = done >= self.begin
+        if model.trainable == trainable:
+            return
+        model.trainable = trainable
+        runner.logger.info(
+            f"{'Epoch' if self.by_epoch else 'Iteration'} {done}: the enhancer "
+            + ("trains with the detector" if trainable else f"is frozen until {self.begin}")
+        )
+        # The enhancer's mode follows.
+        runner.model.train()
+
+    def _check_schedule(self, runner: Runner) -> None:
+        end, unit = (runner.max_epochs, "epochs") if self.by_epoch else (runner.max_iters, "iterations")
+        if self.begin >= end:
+            hint = "; this loop counts iterations: by_epoch=False" if self.by_epoch and end == 1 else ""
+            raise ValueError(f"StagedTraining begins after {self.begin} {unit}, training ends after {end}{hint}")
+
+
+def _bare(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, EnhancedDetector):
+        raise ValueError(f"StagedTraining is for an EnhancedDetector, the model is a {type(model).__name__}")
+    if not any(parameter.requires_grad for parameter in model.enhancer.parameters()):
+        raise ValueError("StagedTraining needs an enhancer to train: build the model with trainable=True")
+    if not model.train_detector:
+        raise ValueError("StagedTraining trains the detector first: build the model with train_detector=True")
