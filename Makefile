@@ -4,11 +4,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SHARED ?= ../shared/data
 DEVICE ?= cpu
+ZOO ?= benchmarks/results/mmdet_zoo_cpu_2_cores.json
 
 # Threads that spin while they wait make two busy processes on two cores about ten times slower, not twice.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-real faces-retention small-sam test lint bench gpu-check gpu-train train-lol40 train-psenet mamba-ssm mmcv-ops clean
+.PHONY: demo demo-real faces-retention small-sam zoo joint-training test lint bench gpu-check gpu-train train-lol40 train-psenet mamba-ssm mmcv-ops clean
 
 demo: $(STAMP)
 	$(BIN)/llie demo --out demo_output
@@ -31,6 +32,16 @@ small-sam: $(STAMP)
 	$(BIN)/python -m benchmarks.small_sam measure --weights work_dirs/small_sam/small_sam.safetensors \
 	  --reference-weights $(SHARED)/reference_weights --out work_dirs/small_sam --device $(DEVICE)
 
+# Every family of the installed MMDetection, plain and behind an enhancer: the table of docs/zoo.md.
+zoo: $(STAMP)
+	$(BIN)/python -m benchmarks.mmdet_zoo --out $(ZOO)
+	$(BIN)/python -m benchmarks.mmdet_zoo --table $(ZOO) > docs/zoo.md
+
+# Raw, frozen and joint with equal budgets, on rendered scenes and on a few pictures of ExDark: the tables of docs/joint.md.
+joint-training: $(STAMP)
+	$(BIN)/python -m benchmarks.joint_training night --out work_dirs/joint_night --seeds 3
+	$(BIN)/python -m benchmarks.joint_training exdark $(SHARED)/exdark/images $(SHARED)/exdark/bbGt --out work_dirs/joint_exdark
+
 # A process for each of a few cores, with one thread each: twice as fast as one process with two threads.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -47,6 +58,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.convert_annotations
 	$(BIN)/python -m benchmarks.detection_scores
 	$(BIN)/python -m benchmarks.dsfd_forward
+	$(BIN)/python -m benchmarks.detector_overhead
 
 # On a machine with a CUDA device: the tests that need one, the scan's (which take it), then the benchmarks on it.
 gpu-check: $(STAMP)
@@ -56,6 +68,7 @@ gpu-check: $(STAMP)
 	$(BIN)/python -m benchmarks.selective_scan --device cuda --length 65536
 	$(BIN)/python -m benchmarks.large_images --device cuda
 	$(BIN)/python -m benchmarks.dsfd_forward --device cuda
+	$(BIN)/python -m benchmarks.detector_overhead --device cuda
 
 # mamba-ssm's CUDA kernel for the torch of this environment, from source; wants nvcc. 'llie list --backends' says
 # whether it loads.
@@ -91,6 +104,8 @@ gpu-train: $(STAMP)
 	  val_dataloader.dataset.low=$(DATA)/lol_v1/our485/low val_dataloader.dataset.high=$(DATA)/lol_v1/our485/high \
 	  train_dataloader.dataset.transforms.0.size=256 train_cfg.max_iters=10000 train_cfg.val_interval=1000 \
 	  param_scheduler.1.end=10000
+	$(BIN)/python -m benchmarks.joint_training visdrone $(DATA)/visdrone_samples/images \
+	  $(DATA)/visdrone_samples/labels_yolo --out work_dirs/joint_visdrone --seeds 3
 
 $(STAMP): pyproject.toml setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

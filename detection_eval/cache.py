@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from llie_preproc.config_files import read_config_file
 from llie_preproc.detection import Enhance
+from llie_preproc.ranks import LAUNCHERS, Ranks, alone, join_ranks
 from llie_preproc.registry import enhancer_classes
 
 from .networks import check_device
@@ -62,10 +63,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("config", metavar="CONFIG", help="an MMDetection config file")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--launcher", choices=LAUNCHERS, default="none", help="what started the processes that share the pictures"
+    )
     parser.set_defaults(run=_cache)
 
 
-def fill_cache(cfg: Config, device: str = "cpu", share: tuple[int, int] = (0, 1)) -> CacheReport:
+def fill_cache(cfg: Config, device: str = "cpu", ranks: Ranks | None = None, progress: bool = True) -> CacheReport:
     """Fill the caches of a config's ``Enhance`` transforms, as its data loaders would.
 
     Datasets inside others (``MultiImageMixDataset``, ``ConcatDataset``, ``RepeatDataset``) are found too.
@@ -74,6 +78,8 @@ def fill_cache(cfg: Config, device: str = "cpu", share: tuple[int, int] = (0, 1)
         cfg: An MMDetection config; it is not changed.
         device: Where to enhance. An entry is found by the picture and the network, whatever device made it; two
             devices' results may differ by rounding.
+        ranks: Who share the pictures; None: this process alone. The report is of this one's part.
+        progress: Show a bar.
 
     Raises:
         ValueError: No ``Enhance`` with ``cache_dir``, or one behind a transform that does not give the same picture
@@ -87,20 +93,38 @@ def fill_cache(cfg: Config, device: str = "cpu", share: tuple[int, int] = (0, 1)
     if not work:
         raise ValueError(f"no Enhance with cache_dir in the pipelines of {', '.join(_LOADERS)}")
     for dataset, position in work:
-        _fill(dataset, position, device, share, report)
+        _fill(dataset, position, device, ranks or alone(), report, progress)
     report.seconds = time.perf_counter() - start
     return report
 
 
 def _cache(args: argparse.Namespace) -> int:
-    cfg = read_config_file(args.config, args.cfg_options)
-    check_device(args.device)
-    report = fill_cache(cfg, args.device)
-    print(f"{report.made} enhanced, {report.found} there already, {report.seconds:.1f} s")
+    with join_ranks(args.launcher) as ranks:
+        cfg = read_config_file(args.config, args.cfg_options)
+        check_device(args.device)
+        report = _sum(ranks.gather(asdict(fill_cache(cfg, args.device, ranks, progress=ranks.main))))
+        if ranks.main:
+            _print(report)
+    return _FAILED if report.failed else 0
+
+
+def _sum(reports: Sequence[Mapping[str, Any]]) -> CacheReport:
+    """Of all ranks; they worked at the same time."""
+    return CacheReport(
+        found=sum(each["found"] for each in reports),
+        made=sum(each["made"] for each in reports),
+        seconds=max(each["seconds"] for each in reports),
+        failed=sorted(line for each in reports for line in each["failed"]),
+    )
+
+
+def _print(report: CacheReport) -> None:
+    print(f"{report.made} enhanced, {report.found} there already, {report.seconds:.1f} s", flush=True)
     if report.failed:
         total = report.made + report.found + len(report.failed)
-        print(f"error: {len(report.failed)} of {total} failed:", *report.failed, sep="\n  ", file=sys.stderr)
-    return _FAILED if report.failed else 0
+        print(
+            f"error: {len(report.failed)} of {total} failed:", *report.failed, sep="\n  ", file=sys.stderr, flush=True
+        )
 
 
 def _cached_datasets(dataset: Mapping[str, Any] | None) -> Iterator[tuple[Mapping[str, Any], int]]:
@@ -151,12 +175,15 @@ def _unique(work: Iterator[tuple[Mapping[str, Any], int]]) -> list[tuple[Mapping
     return found
 
 
-def _fill(config: Mapping[str, Any], position: int, device: str, share: tuple[int, int], report: CacheReport) -> None:
+def _fill(
+    config: Mapping[str, Any], position: int, device: str, ranks: Ranks, report: CacheReport, progress: bool
+) -> None:
     enhance = TRANSFORMS.build(config["pipeline"][position]).to(device)
     dataset = DATASETS.build({**config, "pipeline": []})
     load = Compose(config["pipeline"][:position])
     name = Path(config.get("ann_file") or _kind(config)).stem
-    for index in tqdm(range(share[0], len(dataset), share[1]), desc=f"enhancing ({name})", unit="image"):
+    share = list(ranks.share(range(len(dataset))))
+    for index in tqdm(share, desc=f"enhancing ({name})", unit="image", disable=not progress):
         entry = dataset.get_data_info(index)
         try:
             made = enhance.fill(load(entry))

@@ -13,10 +13,15 @@ from tqdm import tqdm
 
 
 class ProgressBar(Hook):
-    """A tqdm bar over the iterations of a training or test, on the first process."""
+    """A tqdm bar over the iterations of a training or test, on the first process.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    Args:
+        name: What is trained or tested.
+        shown: Whether to show it at all.
+    """
+
+    def __init__(self, name: str, shown: bool = True) -> None:
+        self.name, self.shown = name, shown
 
     def before_train(self, runner: Runner) -> None:
         """Open the bar, where a resumed run goes on."""
@@ -45,7 +50,7 @@ class ProgressBar(Hook):
 
     def _open(self, runner: Runner, kind: str, total: int, done: int = 0) -> None:
         name = f"{kind} ({self.name})"
-        self.bar = tqdm(total=total, initial=done, desc=name, unit="batch", disable=runner.rank != 0)
+        self.bar = tqdm(total=total, initial=done, desc=name, unit="batch", disable=not self.shown or runner.rank != 0)
 
 
 @contextlib.contextmanager

@@ -17,12 +17,13 @@ from llie_preproc import enhance
 from llie_preproc.config_files import read_config_file
 from llie_preproc.enhancers import Enhancer
 from llie_preproc.inference import DEFAULT_WEIGHTS
+from llie_preproc.networks import trained_enhancer
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 
 from .metrics import QualitySettings, QualitySuite, metric_names
 from .metrics.arrays import matlab_resize, read_levels
-from .networks import check_device, trained_enhancer
+from .networks import check_device
 
 _FAILED = 1
 Pictures = tuple[torch.Tensor, torch.Tensor | None]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -18,14 +18,16 @@ import torch
 from .enhancers.base import Enhancer
 from .errors import ImageError
 from .inference import enhance
-from .pictures import SUFFIXES, Picture, read_picture, write_picture
+from .pictures import SUFFIXES, Picture, picture_size, read_picture, write_picture
+from .ranks import Ranks, alone
 
 MAX_BATCH_PIXELS = 1 << 24
-"""Input pixels that wait and run together at most: 16.8 million."""
+"""Input pixels that run together at most: 16.8 million; a larger picture runs alone."""
 
 # Decoding and encoding release Python's lock; more threads than this wait for each other or for the disk.
 _THREADS = min(8, os.cpu_count() or 1)
 
+T = TypeVar("T")
 # Device and inode; None for a file that does not exist.
 FileKey = tuple[int, int] | None
 
@@ -121,8 +123,11 @@ def enhance_files(
     precision: str = "float32",
     tile: int | None = None,
     ignore_orientation: bool = False,
+    ranks: Ranks | None = None,
 ) -> Iterator[tuple[Job, str | None]]:
     """Enhance picture files; pictures of equal size run together, as many as ``batch_size`` and memory allow.
+
+    Which ones run together depends on the files alone, not on how many share the work: neither do the results.
 
     The results keep depth, greyness, alpha channel (resized where the enhancer enlarges), EXIF and colour profile as
     far as the format of the target holds them. Each appears whole or not at all.
@@ -132,69 +137,53 @@ def enhance_files(
         enhancer: The network, on the device where it shall run.
         batch_size, precision, tile: As for :func:`llie_preproc.enhance`.
         ignore_orientation: As for :func:`llie_preproc.pictures.read_picture`.
+        ranks: Who share the jobs, all with the same ones; None: this process alone.
 
     Yields:
-        Each job when it is done or has failed, with None or the reason.
+        Each job of this rank when it is done or has failed, with None or the reason.
     """
     run = partial(enhance, enhancer=enhancer, batch_size=batch_size, precision=precision, tile=tile)
     read = partial(_attempt, read_picture, ignore_orientation=ignore_orientation)
-    groups = _Groups(batch_size)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for job, picture in _read_ahead(jobs, read, pool):
-            if isinstance(picture, Exception):
-                yield job, _reason(job, picture)
-            else:
-                yield from _finish(groups.add(job, picture), run, pool)
-        for group in groups.rest():
-            yield from _finish(group, run, pool)
+        batches = (ranks or alone()).share(_batches(jobs, batch_size, pool))
+        for batch in _read_ahead(batches, read, pool):
+            yield from ((job, _reason(job, error)) for job, error in batch if isinstance(error, Exception))
+            yield from _finish([(job, picture) for job, picture in batch if isinstance(picture, Picture)], run, pool)
 
 
 Loaded = tuple[Job, Picture]
 
 
-class _Groups:
-    """Pictures that wait for others of their size."""
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._groups: dict[tuple[int, ...], list[Loaded]] = {}
-        self._pixels = 0
-
-    def add(self, job: Job, picture: Picture) -> list[Loaded]:
-        """Take one in; returns the pictures whose turn it now is, none or of one size."""
-        shape = picture.pixels.shape
-        group = self._groups.setdefault(shape, [])
-        group.append((job, picture))
-        self._pixels += shape[0] * shape[1]
-        if len(group) == self._batch_size:
-            return self._pop(shape)
-        if self._pixels >= MAX_BATCH_PIXELS:
-            return self._pop(max(self._groups, key=self._pixels_of))
-        return []
-
-    def rest(self) -> list[list[Loaded]]:
-        """All groups that still wait."""
-        return [self._pop(shape) for shape in list(self._groups)]
-
-    def _pixels_of(self, shape: tuple[int, ...]) -> int:
-        return len(self._groups[shape]) * shape[0] * shape[1]
-
-    def _pop(self, shape: tuple[int, ...]) -> list[Loaded]:
-        self._pixels -= self._pixels_of(shape)
-        return self._groups.pop(shape)
+def _batches(jobs: Iterable[Job], batch_size: int, pool: ThreadPoolExecutor) -> Iterator[list[Job]]:
+    """Pictures of one size by their headers, so that all who share the work know all batches."""
+    groups: dict[tuple[int, int], list[Job]] = {}
+    sizes = partial(_attempt, picture_size)
+    for ((job, size),) in _read_ahead(([job] for job in jobs), sizes, pool):
+        if isinstance(size, Exception):
+            # Reading it says what is wrong.
+            yield [job]
+            continue
+        group = groups.setdefault(size, [])
+        group.append(job)
+        if len(group) >= min(batch_size, MAX_BATCH_PIXELS // max(1, size[0] * size[1])):
+            yield groups.pop(size)
+    yield from groups.values()
 
 
 def _read_ahead(
-    jobs: Sequence[Job], read: Callable[[Path], Picture | Exception], pool: ThreadPoolExecutor
-) -> Iterator[tuple[Job, Picture | Exception]]:
-    waiting: deque[tuple[Job, Future[Picture | Exception]]] = deque()
-    for job in jobs:
-        waiting.append((job, pool.submit(read, job.source)))
-        if len(waiting) > _THREADS:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    for job, future in waiting:
-        yield job, future.result()
+    batches: Iterable[list[Job]], read: Callable[[Path], T | Exception], pool: ThreadPoolExecutor
+) -> Iterator[list[tuple[Job, T | Exception]]]:
+    """What ``read`` makes of the sources of each batch, while those of the next ones are on their way."""
+    waiting: deque[list[tuple[Job, Future[T | Exception]]]] = deque()
+    ahead = 0
+    for batch in batches:
+        waiting.append([(job, pool.submit(read, job.source)) for job in batch])
+        ahead += len(batch)
+        while ahead - len(waiting[0]) >= _THREADS:
+            ahead -= len(waiting[0])
+            yield [(job, future.result()) for job, future in waiting.popleft()]
+    for each in waiting:
+        yield [(job, future.result()) for job, future in each]
 
 
 def _finish(group: list[Loaded], run: Callable, pool: ThreadPoolExecutor) -> Iterator[tuple[Job, str | None]]:

@@ -112,6 +112,17 @@ def read_state_dict(source: str | os.PathLike[str]) -> dict[str, Tensor]:
         FileNotFoundError: No such file.
         CheckpointError: Unsafe, damaged, empty, of a wrong digest, or a URL without a digest.
     """
+    path = local_file(source)
+    return _strip(_decode(path), path)
+
+
+def local_file(source: str | os.PathLike[str]) -> Path:
+    """Where a checkpoint lies on this machine: what :func:`read_state_dict` takes, downloaded where it is a URL.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: Of a wrong digest, or a URL without a digest.
+    """
     location, _, digest = str(source).partition("#sha256=")
     shipped = next((w for w in shipped_weights() if w.name == location), None)
     if shipped is not None:
@@ -125,7 +136,7 @@ def read_state_dict(source: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise FileNotFoundError(f"no checkpoint at {path}; shipped weights are: {names}")
     if digest and (found := file_sha256(path)) != digest.lower():
         raise CheckpointError(f"{path}: its sha256 is {found}, expected {digest}")
-    return _strip(_decode(path), path)
+    return path
 
 
 def load_checkpoint(module: nn.Module, source: str | os.PathLike[str], min_matched: float = 1.0) -> LoadReport:

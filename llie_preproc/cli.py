@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
+import itertools
 import os
 import signal
 import sys
@@ -25,6 +27,7 @@ from .errors import MissingExtraError
 from .export import check_exportable, export_onnx
 from .inference import DEFAULT_WEIGHTS, build_enhancer, enhance
 from .pictures import SUFFIXES
+from .ranks import LAUNCHERS, LostRankError, Ranks, join_ranks
 from .registry import enhancer_classes
 from .version import __version__
 
@@ -40,10 +43,16 @@ Enhance a picture, a folder tree of pictures, or a video.
 A tree is mirrored below DST; files in it that are no pictures (videos too: they go one by one) are left out.
 Pictures keep their depth, grey, alpha channel, EXIF and colour profile as far as the format of the result holds
 them. Inputs are never overwritten. Of a video the frames are carried, not the sound.
+
+Processes that torchrun, SLURM or Open MPI started share the pictures, batch by batch, and write what one process
+writes: 'torchrun --nproc_per_node 4 --no-python llie enhance SRC DST --launcher pytorch', 'srun -n 4 llie enhance SRC
+DST --launcher slurm'. All must see the same files. A video is one file: the first process enhances it, and the others
+wait.
 """
 _ENHANCE_END = """\
 exit status: 0 all is done; 1 some pictures failed (they are listed at the end, the others are done); 2 the call is
-wrong, or the video failed; 130 interrupted (what is written is whole, and --resume goes on).
+wrong, the video failed, or another process was lost; 130 interrupted (what is written is whole, and --resume goes
+on). Processes that share the work end with one status.
 """
 
 
@@ -127,6 +136,9 @@ def _add_enhance(commands: Any) -> None:
     parser.add_argument(
         "--ignore-orientation", action="store_true", help="keep the stored frame: do not apply the EXIF orientation"
     )
+    parser.add_argument(
+        "--launcher", choices=LAUNCHERS, default="none", help="what started the processes that share the pictures"
+    )
     parser.set_defaults(run=_enhance)
 
 
@@ -174,6 +186,11 @@ def _positive(text: str) -> int:
 
 
 def _enhance(args: argparse.Namespace) -> int:
+    with join_ranks(args.launcher) as ranks:
+        return _enhance_shared(args, ranks)
+
+
+def _enhance_shared(args: argparse.Namespace, ranks: Ranks) -> int:
     is_video = Path(args.src).is_file() and Path(args.src).suffix.lower() in video.SUFFIXES
     if is_video and args.format:
         raise ValueError("--format is for pictures; the suffix of DST chooses the format of a video")
@@ -190,41 +207,63 @@ def _enhance(args: argparse.Namespace) -> int:
     enhancer = _to_device(_trained_enhancer(args), args.device)
     # Finds out what cannot run before any file is touched.
     enhance(np.zeros((1, 1, 3), np.uint8), enhancer, precision=args.precision, tile=args.tile)
+    # Nobody writes before all have planned: results that exist would change the plans.
+    ranks.require_same("what they find in SRC and DST", _digest(plan))
     options = {k: getattr(args, k) for k in ("batch_size", "precision", "tile", "ignore_orientation")}
-    return (_enhance_videos if is_video else _enhance_pictures)(plan, enhancer, options)
+    return (_enhance_videos if is_video else _enhance_pictures)(plan, enhancer, options, ranks)
 
 
-def _enhance_pictures(plan: Plan, enhancer: Enhancer, options: dict[str, Any]) -> int:
+def _digest(plan: Plan) -> str:
+    digest = hashlib.sha256()
+    for job in plan.jobs:
+        digest.update(os.fsencode(job.source) + b"\0" + os.fsencode(job.target) + b"\0")
+    return digest.hexdigest()
+
+
+def _enhance_pictures(plan: Plan, enhancer: Enhancer, options: dict[str, Any], ranks: Ranks) -> int:
     failed: list[str] = []
-    done = 0
-    with tqdm(total=len(plan.jobs), unit="picture", disable=None) as bar:
+    with tqdm(total=len(plan.jobs), unit="picture", disable=None if ranks.main else True) as bar:
         try:
-            for job, reason in enhance_files(plan.jobs, enhancer, **options):
-                if reason is None:
-                    done += 1
-                else:
+            for job, reason in enhance_files(plan.jobs, enhancer, ranks=ranks, **options):
+                if reason is not None:
                     failed.append(f"{job.source}: {reason}")
-                bar.update()
+                ranks.tally("done" if reason is None else "failed")
+                _show(bar, ranks)
+            failed = sorted(itertools.chain.from_iterable(ranks.gather(failed)))
+            _show(bar, ranks)
         finally:
             bar.close()
-            _report(plan, done, failed)
+            with contextlib.suppress(LostRankError):
+                _report(plan, ranks, failed)
     return FAILED if failed else 0
 
 
-def _report(plan: Plan, done: int, failed: Sequence[str]) -> None:
+def _show(bar: tqdm, ranks: Ranks) -> None:
+    """The progress of all ranks, on the one that shows it."""
+    if not bar.disable:
+        bar.update(ranks.tally("done", 0) + ranks.tally("failed", 0) - bar.n)
+
+
+def _report(plan: Plan, ranks: Ranks, failed: Sequence[str]) -> None:
+    """What all ranks have done, by the first of them."""
+    if not ranks.main:
+        return
+    done, failures = ranks.tally("done", 0), ranks.tally("failed", 0)
     counts = {
         "enhanced": done,
-        "failed": len(failed),
-        "not done (--resume goes on)": len(plan.jobs) - done - len(failed),
+        "failed": failures,
+        "not done (--resume goes on)": len(plan.jobs) - done - failures,
         "existed already": plan.skipped,
         "other files left out": plan.ignored,
     }
-    print("; ".join(f"{count} {what}" for what, count in counts.items() if count or what == "enhanced"))
+    print("; ".join(f"{count} {what}" for what, count in counts.items() if count or what == "enhanced"), flush=True)
     if failed:
-        print(f"llie: {len(failed)} of {len(plan.jobs)} failed:", *failed, sep="\n  ", file=sys.stderr)
+        print(f"llie: {failures} of {len(plan.jobs)} failed:", *failed, sep="\n  ", file=sys.stderr, flush=True)
 
 
-def _enhance_videos(plan: Plan, enhancer: Enhancer, options: dict[str, Any]) -> int:
+def _enhance_videos(plan: Plan, enhancer: Enhancer, options: dict[str, Any], ranks: Ranks) -> int:
+    if not ranks.main:
+        return 0
     # FFmpeg's own messages: what matters of them comes as an exception.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     for job in plan.jobs:

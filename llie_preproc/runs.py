@@ -21,6 +21,7 @@ from mmengine.logging import HistoryBuffer  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from .checkpoints import DAMAGE, atomic_write  # noqa: E402
+from .ranks import read_launch  # noqa: E402
 from .registry import HOOKS  # noqa: E402
 
 
@@ -88,9 +89,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def join_without_gpu() -> None:
-    """MMEngine's own start of distributed training asks for CUDA; without it the processes talk through gloo."""
+def join_without_gpu(launcher: str = "pytorch") -> None:
+    """MMEngine's own start of distributed training asks for CUDA; without it the processes talk through gloo.
+
+    Args:
+        launcher: Out of MMEngine's: ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+
+    Raises:
+        ValueError: As :func:`llie_preproc.ranks.read_launch` has it.
+    """
     if not torch.cuda.is_available() and not torch.distributed.is_initialized():
+        read_launch(launcher).export()
         torch.distributed.init_process_group("gloo")
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from llie_preproc import batch, cli, enhance
 from llie_preproc.checkpoints import default_weights
-from llie_preproc.enhancers import Enhancer, Identity, PSENet
+from llie_preproc.enhancers import CollaBA, Enhancer, Identity, PSENet
 from llie_preproc.errors import MissingExtraError
 from llie_preproc.pictures import Picture, read_picture, write_picture
 from llie_preproc.registry import MODELS
@@ -625,3 +625,73 @@ def test_no_thread_is_left_behind(llie: Run, tmp_path: Path) -> None:
     before = threading.active_count()
     assert llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity").code == 0
     assert threading.active_count() <= before
+
+
+# several processes
+
+
+_SHARING = """
+import sys
+from pathlib import Path
+from llie_preproc.cli import main
+from llie_preproc.ranks import join_ranks
+
+folder, checkpoint = Path(sys.argv[1]), sys.argv[2]
+options = ["--enhancer", "CollaBA", "--checkpoint", checkpoint, "--batch-size", "3", "--launcher", "pytorch"]
+call = ["enhance", str(folder / "in"), str(folder / "out"), *options]
+codes = [main(call)]
+with join_ranks("pytorch") as ranks:
+    if ranks.main:
+        (folder / "out" / "4.png").unlink()
+codes += [main([*call, "--resume"]), main(call)]
+film = ["enhance", str(folder / "in.avi"), str(folder / "out.avi"), "--enhancer", "Identity", "--launcher", "pytorch"]
+codes += [main(film)]
+(folder / f"codes{ranks.rank}").write_text(str(codes))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_writes(llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.manual_seed(0)
+    save_file(CollaBA().state_dict(), tmp_path / "collaba.safetensors")
+    for seed in range(9):
+        # Sixteen bits, and a network whose rounding depends on who runs beside: only the same batches give the same.
+        make(tmp_path / "in" / f"{seed}.png", levels(seed, (16, 16 + 8 * (seed % 2))).astype(np.uint16) * 257)
+    broken = tmp_path / "in" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    film(tmp_path / "in.avi")
+    script = tmp_path / "sharing.py"
+    script.write_text(_SHARING)
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    done = subprocess.run(
+        [*call, str(tmp_path), str(tmp_path / "collaba.safetensors")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [(tmp_path / f"codes{rank}").read_text() for rank in range(2)] == ["[1, 1, 2, 0]"] * 2
+    # One report a call, of everybody's pictures; an error of the call is everybody's.
+    reports = ["8 enhanced; 1 failed", "1 enhanced; 1 failed; 7 existed already", "7 frames enhanced"]
+    assert all(report in line for report, line in zip(reports, done.stdout.splitlines(), strict=True))
+    assert done.stderr.count("1 of 9 failed:") == 1
+    assert done.stderr.count("1 of 2 failed:") == 1
+    single = torch.get_num_threads()
+    torch.set_num_threads(1)
+    options = ["--enhancer", "CollaBA", "--checkpoint", tmp_path / "collaba.safetensors", "--batch-size", 3]
+    one = llie("enhance", tmp_path / "in", tmp_path / "one", *options)
+    torch.set_num_threads(single)
+    assert one.code == 1
+    assert files(tmp_path / "one") == files(tmp_path / "out") == [f"{n}.png" for n in range(9) if n != 2]
+    shared = {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "one")}
+    # The one that was done again ran in another batch.
+    different = [name for name in shared if (tmp_path / "one" / name).read_bytes() != shared[name]]
+    assert set(different) <= {"4.png"}
+
+
+def test_a_launcher_that_did_not_start_it_is_refused(
+    llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    source = make(tmp_path / "in.png")
+    result = llie("enhance", source, tmp_path / "out.png", "--enhancer", "Identity", "--launcher", "slurm")
+    one_line(result, "SLURM_PROCID is not set", "srun")
+    assert not (tmp_path / "out.png").exists()

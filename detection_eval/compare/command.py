@@ -10,20 +10,22 @@ from pathlib import Path
 
 import torch
 from mmengine.config import DictAction
-from mmengine.dist import init_dist, is_main_process
+from mmengine.dist import init_dist
 
 from llie_preproc.errors import require
+from llie_preproc.ranks import LAUNCHERS, Ranks, join_ranks
 from llie_preproc.runs import join_without_gpu
 
 for _module in ("mmdet", "pycocotools"):
     require(_module, "python -m detection_eval compare")
 
+from llie_preproc.detection.sets import CocoSet, read_config, use_sets  # noqa: E402
+
 from ..networks import check_device  # noqa: E402
 from .networks import enhancer_specs, named_weights  # noqa: E402
-from .plan import Request  # noqa: E402
+from .plan import BATCHES, CELLS, Request  # noqa: E402
 from .results import MODES, NONE, RAW, ZERO_SHOT  # noqa: E402
 from .run import compare  # noqa: E402
-from .sets import CocoSet, read_config, use_sets  # noqa: E402
 from .tables import METRICS  # noqa: E402
 
 _FAILED = 1
@@ -68,23 +70,32 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--device", help="where enhancers run ahead of the data loaders (default: cuda where there is)")
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="what started the processes, if several")
+    parser.add_argument(
+        "--share",
+        choices=[CELLS, BATCHES],
+        default=CELLS,
+        help="what processes share: the cells, to the result of one process (default), or each cell's batches, whose "
+        "trainings then have larger batches",
+    )
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     _check(args)
-    _join(args.launcher)
-    comparison, failed = compare(_request(args))
-    if is_main_process():
-        print((comparison.folder / "table.md").read_text())
-        if failed:
-            print(f"error: {len(failed)} cells failed:", *failed, sep="\n  ", file=sys.stderr)
+    with join_ranks(args.launcher) as ranks:
+        if args.share == BATCHES:
+            _join(args.launcher, ranks)
+        comparison, failed = compare(_request(args, ranks))
+        if ranks.main:
+            print((comparison.folder / "table.md").read_text(), flush=True)
+            if failed:
+                print(f"error: {len(failed)} cells failed:", *failed, sep="\n  ", file=sys.stderr, flush=True)
     return _FAILED if failed else 0
 
 
-def _request(args: argparse.Namespace) -> Request:
+def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
     plain = use_sets(read_config(args.config, args.cfg_options), _set(args.train), _set(args.test))
     return Request(
         config=args.config,
@@ -100,7 +111,8 @@ def _request(args: argparse.Namespace) -> Request:
         enhancer_lr_mult=args.enhancer_lr_mult,
         amp=args.amp,
         device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        launcher=args.launcher,
+        ranks=ranks,
+        share=args.share,
     )
 
 
@@ -131,14 +143,15 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--train wants --test, whose classes must be the same")
 
 
-def _join(launcher: str) -> None:
-    if launcher == "none" or torch.distributed.is_initialized():
+def _join(launcher: str, ranks: Ranks) -> None:
+    """Bring the ranks together for MMEngine's distributed training."""
+    if ranks.size == 1:
         return
     if torch.cuda.is_available():
-        # Processes wait for each other while pictures are enhanced, however many they are.
-        init_dist(launcher, timeout=_PATIENCE)
+        # By the variables that joining the ranks has set.
+        init_dist("pytorch", timeout=_PATIENCE)
     else:
-        join_without_gpu()
+        join_without_gpu(launcher)
 
 
 def _set(given: Sequence[str] | None) -> CocoSet | None:

@@ -74,7 +74,9 @@ def _enhanced(request: Request, cell: Cell) -> Config:
 
 
 def _run(cfg: Config, request: Request, cell: Cell, work_dir: Path) -> Config:
-    cfg.work_dir, cfg.launcher = str(work_dir), request.launcher
+    cfg.work_dir = str(work_dir)
+    # They have joined by what every launcher's environment was turned into.
+    cfg.launcher = "pytorch" if request.distributed else "none"
     # MMEngine keeps message hubs and visualizers by name for the whole process.
     cfg.experiment_name = f"{cell.name}-{uuid.uuid4().hex[:8]}"
     cfg.setdefault("default_scope", "mmdet")

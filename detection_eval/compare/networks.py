@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from llie_preproc import build_enhancer
-from llie_preproc.config_files import read_config_file
 from llie_preproc.detection.cache import fingerprint
 from llie_preproc.enhancers import Enhancer
 from llie_preproc.inference import DEFAULT_WEIGHTS
-from llie_preproc.registry import enhancer_classes
+from llie_preproc.networks import enhancer_config, trained_enhancer
 from llie_preproc.runs import read_checkpoint
 
-from ..networks import trained_enhancer
 from .results import JOINT, NONE, Cell, Comparison
 
 _WRAPPED = "enhancer."
@@ -54,7 +49,7 @@ def enhancer_specs(names: list[str], weights: Mapping[str, str]) -> dict[str, di
     for name in names:
         label, _, what = name.partition("=")
         if label != NONE:
-            specs[label] = _described(_config(label, what), weights.get(label))
+            specs[label] = _described(_named(label, what), weights.get(label))
     return specs
 
 
@@ -105,29 +100,12 @@ def why_not_joint(spec: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _config(label: str, what: str) -> dict[str, Any]:
+def _named(label: str, what: str) -> dict[str, Any]:
     """The config of ``LABEL=WHAT``, or of a label that is a network's name."""
-    by_plain = {_plain(name): name for name in enhancer_classes()}
-    if network := by_plain.get(_plain(what or label)):
-        return {"type": network}
-    if what and (Path(what).is_file() or "." in what or "::" in what):
-        return _from_file(what)
-    raise KeyError(
-        f"no enhancer {what or label!r}; there are: none, {', '.join(by_plain.values())}, LABEL=ONE OF THESE, or "
-        "LABEL=CONFIG.py"
-    )
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
-
-
-def _from_file(file: str) -> dict[str, Any]:
-    config = read_config_file(file)
-    given = config.get("enhancer") or config.get("model", {}).get("enhancer")
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{file} has neither 'enhancer' nor 'model.enhancer', a dict with 'type'")
-    return Config(dict(enhancer=given)).to_dict()["enhancer"]
+    try:
+        return enhancer_config(what or label)
+    except KeyError as error:
+        raise KeyError(f"{error.args[0]}; as LABEL=NETWORK, LABEL=CONFIG.py, or 'none'") from error
 
 
 def _described(config: dict[str, Any], weights: str | None) -> dict[str, Any]:

@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import barrier, get_world_size, is_main_process
 
 from llie_preproc import __version__
 from llie_preproc.checkpoints import file_sha256
+from llie_preproc.detection.sets import inner_datasets, type_name
+from llie_preproc.ranks import Ranks, alone
 
 from ..metrics.detections import read_truth
 from .networks import why_not_joint
 from .results import JOINT, MODES, NONE, RAW, ZERO_SHOT, Cell, Comparison
-from .sets import inner_datasets, type_name
 from .tables import METRICS
 from .truth import ground_truth
+
+CELLS, BATCHES = "cells", "batches"
+"""What processes may share."""
 
 _PACKAGES = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy")
 # What may differ when a comparison is gone on with.
@@ -48,7 +51,10 @@ class Request:
         enhancer_lr_mult: Joint mode: the enhancer's learning rate, as a multiple of the detector's.
         amp: Train in mixed precision.
         device: Where enhancers run ahead of the data loaders.
-        launcher: MMEngine's; processes have joined already.
+        ranks: The processes that share the work, which have met already.
+        share: What they share: ``'cells'``, each trained and evaluated by one process as if it were alone, or the
+            ``'batches'`` of each cell, whose trainings are then distributed ones; for those MMEngine's processes have
+            joined already.
     """
 
     config: str
@@ -64,8 +70,24 @@ class Request:
     enhancer_lr_mult: float = 0.1
     amp: bool = False
     device: str = "cpu"
-    launcher: str = "none"
+    ranks: Ranks = field(default_factory=alone)
+    share: str = CELLS
     command: str = field(default_factory=lambda: shlex.join(["python", "-m", "detection_eval", *sys.argv[1:]]))
+
+    @property
+    def over_cells(self) -> Ranks:
+        """The processes that have cells of their own."""
+        return self.ranks if self.share == CELLS else alone()
+
+    @property
+    def in_cell(self) -> Ranks:
+        """The processes that work on one cell together."""
+        return alone() if self.share == CELLS else self.ranks
+
+    @property
+    def distributed(self) -> bool:
+        """Whether MMEngine runs a cell in several processes."""
+        return self.in_cell.size > 1
 
 
 def begin(request: Request) -> Comparison:
@@ -74,7 +96,7 @@ def begin(request: Request) -> Comparison:
     Raises:
         FileNotFoundError: Annotations or pictures of the test set are missing.
         ValueError: The folder holds a comparison that differs in more than its cells, a metric wants annotations
-            that the test set does not have, or the config's schedule cannot be kept to.
+            that the test set does not have, the config's schedule cannot be kept to, or processes find other files.
     """
     plain, specs, folder = request.plain, request.specs, request.folder
     if request.detector is None:
@@ -101,7 +123,7 @@ def begin(request: Request) -> Comparison:
         enhancers={label: dict(spec) for label, spec in specs.items()},
         amp=request.amp,
         enhancer_lr_mult=request.enhancer_lr_mult,
-        processes=get_world_size(),
+        processes=request.in_cell.size,
         budget=_budget(plain) if request.detector is None else None,
         metrics=list(request.metrics),
         resamples=request.resamples,
@@ -115,9 +137,11 @@ def begin(request: Request) -> Comparison:
     plan = json.loads(json.dumps(plan, default=lambda value: getattr(value, "__name__", str(value))))
     if earlier:
         _check_same(earlier, plan)
-    if is_main_process():
+    # Nobody writes before all have read what is there.
+    request.ranks.require_same("the plan of the comparison", _digest(json.dumps(plan)))
+    if request.ranks.main:
         Comparison.begin(folder, plan, truth)
-    barrier()
+    request.ranks.barrier()
     return Comparison(folder)
 
 
@@ -131,7 +155,7 @@ def _cells(request: Request) -> list[Cell]:
             cells += [Cell(label, mode, seed) for mode in MODES if mode in request.modes and mode != RAW]
     refused = {label: why_not_joint(spec) for label, spec in request.specs.items()} if JOINT in request.modes else {}
     for label, reason in refused.items():
-        if reason and is_main_process():
+        if reason and request.ranks.main:
             print(f"left out: {label}, joint ({reason})")
     return [cell for cell in cells if cell.mode != JOINT or not refused[cell.enhancer]]
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import json
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -21,6 +22,7 @@ from torch import nn
 
 from llie_preproc.checkpoints import atomic_path, match_report
 from llie_preproc.errors import CheckpointError
+from llie_preproc.ranks import Ranks
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
 
 from ..cache import fill_cache
@@ -28,7 +30,7 @@ from ..metrics.detections import read_detections, read_truth
 from ..progress import ProgressBar, quiet
 from .configs import testing_config, training_config
 from .plan import Request, begin
-from .results import JOINT, NONE, RAW, ZERO_SHOT, Cell, Comparison, write_text
+from .results import JOINT, NONE, RAW, RETRAINED, ZERO_SHOT, Cell, Comparison, write_text
 from .tables import measure, write_tables
 from .timing import measure_times
 
@@ -56,25 +58,50 @@ def compare(request: Request) -> tuple[Comparison, list[str]]:
         CheckpointError: The detector's checkpoint is unsafe or damaged.
     """
     comparison = begin(request)
-    detector = _safe_copy(request.detector, comparison) if request.detector else None
+    ranks = request.over_cells
+    detector = _safe_copy(request.detector, comparison, request.ranks) if request.detector else None
+    names = request.ranks.broadcast([cell.name for cell in _by_length(comparison.unfinished())])
+    cells = {cell.name: cell for cell in comparison.cells}
     failed = []
-    todo = [cell for cell in comparison.cells if comparison.result(cell) is None]
-    for number, cell in enumerate(todo, 1):
-        if is_main_process():
-            print(f"[{number}/{len(todo)}] {cell.name}", flush=True)
-        try:
-            run_cell(comparison, request, cell, detector)
-        except Exception as error:
-            # The other processes would wait for one that goes on without them.
-            if request.launcher != "none":
-                raise
-            failed.append(f"{cell.name}: {type(error).__name__}: {' '.join(str(error).split())}")
-            write_text(comparison.cell_folder(cell) / _ERROR, traceback.format_exc())
+    for number in ranks.take(len(names)):
+        cell = cells[names[number]]
+        raw = Cell(NONE, RAW, cell.seed).name
+        if cell.mode == ZERO_SHOT and detector is None and raw in names:
+            ranks.wait_for(raw)
+        _say(request, f"[{number + 1}/{len(names)}] {cell.name}")
+        failed += _attempt(comparison, request, cell, detector)
+        ranks.announce(cell.name)
         # Runners refer to themselves: their models would stay on the device.
         gc.collect()
-    if is_main_process():
+    failed = sorted(itertools.chain.from_iterable(ranks.gather(failed)))
+    if request.ranks.main:
         write_tables(comparison, measure(comparison))
     return comparison, failed
+
+
+def _by_length(cells: Sequence[Cell]) -> list[Cell]:
+    """The long ones first, and those first that others start from: whoever is free then takes what is left."""
+    return sorted(cells, key=lambda cell: (RAW, JOINT, RETRAINED, ZERO_SHOT).index(cell.mode))
+
+
+def _say(request: Request, line: str) -> None:
+    if request.over_cells.size > 1:
+        line += f" (process {request.ranks.rank})"
+    if request.in_cell.main:
+        print(line, flush=True)
+
+
+def _attempt(comparison: Comparison, request: Request, cell: Cell, detector: Path | None) -> list[str]:
+    """Run a cell; returns what went wrong with it, none or one line."""
+    try:
+        run_cell(comparison, request, cell, detector)
+    except Exception as error:
+        # The other processes of the cell would wait for one that goes on without them.
+        if request.distributed:
+            raise
+        write_text(comparison.cell_folder(cell) / _ERROR, traceback.format_exc())
+        return [f"{cell.name}: {type(error).__name__}: {' '.join(str(error).split())}"]
+    return []
 
 
 def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Path | None = None) -> None:
@@ -97,11 +124,11 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
     elif cell.mode == ZERO_SHOT:
         checkpoint = _raw_checkpoint(comparison, cell.seed)
     else:
-        seconds, steps = _train(training_config(request, cell, folder), cell, request.device)
+        seconds, steps = _train(training_config(request, cell, folder), cell, request)
         checkpoint = saved_checkpoints(folder)[-1]
     test = testing_config(request, cell, folder, comparison.truth_path, checkpoint)
-    metrics, times = _evaluate(test, cell, request.device, exact=detector is not None)
-    if is_main_process():
+    metrics, times = _evaluate(test, cell, request, exact=detector is not None)
+    if request.in_cell.main:
         # A training that diverged is this cell's failure, not the table's.
         _sort(comparison.detections_path(cell), read_truth(comparison.truth_path))
         (folder / _ERROR).unlink(missing_ok=True)
@@ -112,7 +139,7 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
             timing=dict(times, train_seconds=seconds),
         )
         comparison.finish(cell, result)
-    barrier()
+    request.in_cell.barrier()
 
 
 def _sort(path: Path, truth: dict[str, Any]) -> None:
@@ -121,14 +148,14 @@ def _sort(path: Path, truth: dict[str, Any]) -> None:
     write_text(path, json.dumps(sorted(detections, key=lambda each: -each["score"])))
 
 
-def _safe_copy(path: Path, comparison: Comparison) -> Path:
+def _safe_copy(path: Path, comparison: Comparison, ranks: Ranks) -> Path:
     """A trained detector's weights, read by the restricted unpickler and written again for MMEngine to load."""
     checkpoint = read_checkpoint(path)
     target = comparison.folder / "detector.pth"
-    if is_main_process():
+    if ranks.main:
         with atomic_path(target) as temporary:
             torch.save({"state_dict": checkpoint.get("state_dict", checkpoint), "meta": {}}, temporary)
-    barrier()
+    ranks.barrier()
     return target
 
 
@@ -139,57 +166,57 @@ def _raw_checkpoint(comparison: Comparison, seed: int) -> Path:
     return comparison.folder / raw["checkpoint"]
 
 
-def _train(cfg: Config, cell: Cell, device: str) -> tuple[float | None, int]:
+def _train(cfg: Config, cell: Cell, request: Request) -> tuple[float | None, int]:
     """Train; returns the seconds it took, None where it went on from a checkpoint, and the iterations."""
-    _fill(cfg, cell, device)
+    _fill(cfg, cell, request)
     saved = saved_checkpoints(cfg.work_dir)
     if saved:
         read_checkpoint(saved[-1])
         cfg.load_from, cfg.resume = str(saved[-1]), True
-    runner = _runner(cfg, cell)
+    runner = _runner(cfg, cell, request)
     if not saved and cfg.get("load_from") and "://" not in cfg.load_from:
         _check_start(_plain(runner.model), Path(cfg.load_from), _LEAST_MATCHED)
     start = time.perf_counter()
     with quiet():
         runner.train()
     # The first process writes the last checkpoint, which all read.
-    barrier()
+    request.in_cell.barrier()
     return None if saved else round(time.perf_counter() - start, 1), runner.iter
 
 
-def _evaluate(cfg: Config, cell: Cell, device: str, exact: bool) -> tuple[dict[str, float], dict[str, Any]]:
-    _fill(cfg, cell, device)
-    runner = _runner(cfg, cell)
+def _evaluate(cfg: Config, cell: Cell, request: Request, exact: bool) -> tuple[dict[str, float], dict[str, Any]]:
+    _fill(cfg, cell, request)
+    runner = _runner(cfg, cell, request)
     if exact:
         _check_start(_plain(runner.model), Path(cfg.load_from), 1.0)
     with quiet():
         metrics = runner.test()
         model, dataset = _plain(runner.model), runner.test_dataloader.dataset
-        times = measure_times(model, dataset, device) if is_main_process() else {}
-    barrier()
+        times = measure_times(model, dataset, request.device) if request.in_cell.main else {}
+    request.in_cell.barrier()
     return {key: float(value) for key, value in metrics.items()}, times
 
 
-def _runner(cfg: Config, cell: Cell) -> Runner:
+def _runner(cfg: Config, cell: Cell, request: Request) -> Runner:
     if cfg.launcher != "none" and get_device() == "cpu":
         # MMEngine would name a CUDA device to PyTorch's wrapper.
         cfg.setdefault("model_wrapper_cfg", dict(type="MMDistributedDataParallel", device_ids=None))
     with quiet():
         runner = Runner.from_cfg(cfg)
     runner.register_hook(SameStart())
-    runner.register_hook(ProgressBar(cell.name))
+    runner.register_hook(ProgressBar(cell.name, shown=request.ranks.main))
     return runner
 
 
-def _fill(cfg: Config, cell: Cell, device: str) -> None:
+def _fill(cfg: Config, cell: Cell, request: Request) -> None:
     """Enhance on ``device`` what the data loaders' workers would else enhance on the CPU."""
     if cell.mode in (RAW, JOINT):
         return
     with quiet():
-        report = fill_cache(cfg, device, (get_rank(), get_world_size()))
+        report = fill_cache(cfg, request.device, request.in_cell, progress=request.ranks.main)
     if report.failed:
         raise ValueError(f"{len(report.failed)} pictures cannot be enhanced: {report.failed[0]}")
-    barrier()
+    request.in_cell.barrier()
 
 
 def _plain(model: Any) -> nn.Module:

@@ -47,7 +47,7 @@ def measure_times(model: Any, dataset: Any, device: str) -> dict[str, float | No
 def _wrapped(model: EnhancedDetector, items: list[dict[str, Any]]) -> dict[str, float | None]:
     def alone(item: dict[str, Any]) -> Callable[[], Any]:
         inputs = model.data_preprocessor(item)["inputs"]
-        return lambda: enhance_levels(inputs, model.enhancer, channel_order=model.channel_order, tile=model.tile)
+        return lambda: model.enhance_images(inputs)
 
     both = _median([partial(model.test_step, item) for item in items])
     enhancer = _median([alone(item) for item in items])
@@ -56,7 +56,7 @@ def _wrapped(model: EnhancedDetector, items: list[dict[str, Any]]) -> dict[str, 
 
 def _enhancing(enhance: Enhance, picture: np.ndarray, device: str) -> Callable[[], Any]:
     levels = [torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).to(device)]
-    return lambda: enhance_levels(levels, enhance.enhancer, channel_order=enhance.channel_order, tile=enhance.tile)
+    return lambda: enhance_levels(levels, enhance.enhancer, channel_order=enhance.channel_order, **enhance.sides)
 
 
 def _transform(dataset: Any) -> tuple[Enhance | None, Compose]:

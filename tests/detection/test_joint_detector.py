@@ -264,3 +264,29 @@ def test_a_checkpoint_of_another_number_of_classes_loads_what_fits():
     _load_checkpoint_to_model(wrapper, {"state_dict": dict(state)}, strict=False)
     assert torch.equal(wrapper.detector.backbone.conv1.weight, state["backbone.conv1.weight"])
     assert torch.equal(wrapper.detector.bbox_head.retina_cls.weight, before)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("sides", [{}, {"map_side": 48}, {"checkpointing": True}], ids=["whole", "map", "checkpoint"])
+def test_on_a_gpu_losses_and_gradients_are_those_of_the_cpu(sides, no_tf32):
+    on_cpu, on_gpu = (model("faster_rcnn", checkpoint="default", **sides) for _ in range(2))
+    on_gpu.cuda()
+    values = [losses(each)["loss_rpn_cls"] for each in (on_cpu, on_gpu)]
+    totals = [torch.stack(list(value)).sum() for value in values]
+    assert torch.allclose(totals[0], totals[1].cpu(), rtol=1e-3)
+    for total_loss in totals:
+        total_loss.backward()
+    for key, expected in gradients(on_cpu, "enhancer").items():
+        found = gradients(on_gpu, "enhancer")[key].cpu()
+        assert torch.allclose(found, expected, rtol=2e-2, atol=1e-4 * float(expected.abs().max())), key
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_mixed_precision_trains_both():
+    wrapper = model("faster_rcnn", checkpoint="default").cuda()
+    with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+        value = total(wrapper, losses(wrapper))
+    value.backward()
+    assert all(g.isfinite().all() and g.abs().sum() > 0 for g in gradients(wrapper, "enhancer").values())

@@ -14,6 +14,7 @@ from tiny_detection import CLASSES, write_set
 from detection_eval.__main__ import main
 from detection_eval.cache import fill_cache
 from llie_preproc.enhancers import PSENet
+from llie_preproc.ranks import Ranks
 
 # isort: split
 from mmdet.registry import DATASETS
@@ -77,6 +78,12 @@ def test_entries_are_the_transforms_own(cfg, tmp_path):
     fill_cache(cfg, "cpu")
     for ours, theirs in zip(epoch(cfg.test_dataloader.dataset), expected, strict=True):
         assert np.array_equal(ours["inputs"].numpy(), theirs["inputs"].numpy())
+
+
+def test_shares_fill_the_whole_cache_without_doing_anything_twice(cfg, calls, tmp_path):
+    reports = [fill_cache(cfg, "cpu", Ranks(rank, 2)) for rank in range(2)]
+    assert [(report.made, report.found) for report in reports] == [(2 + 2, 2), (1 + 2, 2)]
+    assert len(calls) == len(list((tmp_path / "cache").rglob("*.npy"))) == 7
 
 
 def test_what_is_there_is_not_made_again(cfg, calls, tmp_path):

@@ -23,6 +23,7 @@ from detection_eval.compare.results import Cell, Comparison
 from detection_eval.metrics.coco import CocoScores
 from detection_eval.metrics.detections import read_detections, read_truth
 from llie_preproc import build_enhancer
+from llie_preproc.runs import read_checkpoint
 
 ALL_MODES = ["--modes", "raw", "zero-shot", "retrained", "joint"]
 
@@ -319,9 +320,62 @@ def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path):
     assert [row["scores"] for row in killed] == [row["scores"] for row in unbroken]
 
 
+_SHARING = """
+import sys
+from pathlib import Path
+from detection_eval.__main__ import main
+from llie_preproc.ranks import join_ranks
+
+code = main([*sys.argv[2:], "--launcher", "pytorch"])
+with join_ranks("pytorch") as ranks:
+    (Path(sys.argv[1]) / f"code{ranks.rank}").write_text(str(code))
+"""
+
+
 @pytest.mark.slow
-def test_two_processes_by_the_launcher(tmp_path):
-    command = [*arguments(tmp_path), "--enhancers", "psenet", *ALL_MODES, "--launcher", "pytorch"]
+def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, capsys):
+    shared = [*arguments(tmp_path), "--enhancers", "none", "psenet", "--modes", "raw", "zero-shot", "joint"]
+    alone = [str(tmp_path / "alone") if each == str(tmp_path / "out") else each for each in shared]
+    broken = tmp_path / "out" / "cells" / "psenet-retrained-seed0" / "iter_2.pth"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"no checkpoint")
+    (tmp_path / "sharing.py").write_text(_SHARING)
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*call, str(tmp_path / "sharing.py"), str(tmp_path), *shared, "retrained"],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [(tmp_path / f"code{rank}").read_text() for rank in range(2)] == ["1", "1"]
+    assert done.stderr.count("1 cells failed:") == done.stderr.count("psenet-retrained-seed0: CheckpointError") == 1
+    assert done.stdout.count("| raw |") == 1
+    comparison = Comparison(tmp_path / "out")
+    assert [cell.name for cell in comparison.unfinished()] == ["psenet-retrained-seed0"]
+    assert {line.split("(")[-1] for line in done.stdout.splitlines() if line[:1] == "["} == {"process 0)", "process 1)"}
+    # One process may go on with what several began; here nothing is left.
+    assert main(shared) == 0
+    assert "[1/" not in capsys.readouterr().out
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert main(alone) == 0
+    torch.set_num_threads(threads)
+    one = Comparison(tmp_path / "alone")
+    assert [{**row, "timing": None} for row in comparison.table()] == [{**row, "timing": None} for row in one.table()]
+    for cell in one.cells:
+        assert comparison.detections_path(cell).read_bytes() == one.detections_path(cell).read_bytes()
+        assert comparison.result(cell)["metrics"] == one.result(cell)["metrics"]
+        assert comparison.result(cell)["checkpoint"] == one.result(cell)["checkpoint"]
+    joint = Path("cells") / "psenet-joint-seed0" / "iter_4.pth"
+    weights, shared_weights = (read_checkpoint(each.folder / joint)["state_dict"] for each in (one, comparison))
+    assert all(value.equal(shared_weights[name]) for name, value in weights.items())
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_batches(tmp_path):
+    command = [*arguments(tmp_path), "--enhancers", "psenet", *ALL_MODES, "--launcher", "pytorch", "--share", "batches"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
     done = subprocess.run(
@@ -330,6 +384,7 @@ def test_two_processes_by_the_launcher(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     rows = Comparison(tmp_path / "out").table()
     assert [row["label"] for row in rows] == ["raw", "psenet, zero-shot", "psenet, retrained", "psenet, joint"]
+    assert Comparison(tmp_path / "out").plan["processes"] == 2
     truth = read_truth(Comparison(tmp_path / "out").truth_path)
     # Every picture was seen once, by one of the two.
     found = read_detections(Comparison(tmp_path / "out").detections_path(Cell("none", "raw", 0)), truth)

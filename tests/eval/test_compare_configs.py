@@ -21,8 +21,8 @@ from detection_eval.compare.configs import training_config
 from detection_eval.compare.networks import enhancer_specs
 from detection_eval.compare.plan import Request, begin
 from detection_eval.compare.results import MODES, RAW, Cell, Comparison
-from detection_eval.compare.sets import CocoSet, read_config, use_sets
 from detection_eval.compare.truth import ground_truth
+from llie_preproc.detection.sets import CocoSet, read_config, use_sets
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
 
 YOLOX = "mmdet::yolox/yolox_tiny_8xb8-300e_coco.py"
@@ -109,7 +109,7 @@ def test_an_interrupted_training_finds_all_that_it_goes_on_from(tmp_path, sets, 
     request = _request(tmp_path, str(write_config(tmp_path / "tiny.py")), sets)
     request.plain.default_hooks.checkpoint = given
     cell, folder = Cell("none", RAW, 0), tmp_path / "cell"
-    run._train(training_config(request, cell, folder), cell, "cpu")
+    run._train(training_config(request, cell, folder), cell, request)
     checkpoint = read_checkpoint(saved_checkpoints(folder)[-1])
     assert {"optimizer", "param_schedulers"} <= set(checkpoint)
     assert checkpoint["meta"]["iter"] == 4
@@ -137,8 +137,8 @@ def test_every_mode_starts_from_the_same_weights(tmp_path, sets, monkeypatch):
     starts = []
     whole = run._runner
 
-    def watched(cfg, cell):
-        runner = whole(cfg, cell)
+    def watched(*given):
+        runner = whole(*given)
         starts.append(_Start())
         runner.register_hook(starts[-1])
         return runner
@@ -146,7 +146,7 @@ def test_every_mode_starts_from_the_same_weights(tmp_path, sets, monkeypatch):
     monkeypatch.setattr(run, "_runner", watched)
     for cell in (Cell("none", RAW, 0), Cell("psenet", "retrained", 0), Cell("psenet", "joint", 0)):
         with pytest.raises(KeyboardInterrupt):
-            run._train(training_config(request, cell, tmp_path / cell.name), cell, "cpu")
+            run._train(training_config(request, cell, tmp_path / cell.name), cell, request)
     raw, *others = starts
     for each in others:
         assert each.weights.keys() == raw.weights.keys()
