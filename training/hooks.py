@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
@@ -14,6 +15,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict, ReduceOnPlateauLR
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _NormBase
 
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.errors import CheckpointError
@@ -21,8 +23,11 @@ from llie_preproc.registry import HOOKS, PARAM_SCHEDULERS
 from llie_preproc.runs import AtomicCheckpointHook, read_checkpoint
 
 from .feature_encoders import FeatureEncoder, FrozenSAM
-from .randomness import begin_iteration, end_iteration
+from .parallel import average_tensors
+from .randomness import begin_iteration, derive_seed, end_iteration, seed_everything
 
+# What tells the seed of an epoch's data from that of an iteration.
+_DATA = 1
 _ALONE = "Weights of an enhancer alone belong into model.enhancer.checkpoint"
 
 
@@ -91,6 +96,39 @@ class IterationSeed(Hook):
     ) -> None:
         """What is drawn between iterations comes from PyTorch's own generator."""
         end_iteration()
+
+
+@HOOKS.register_module()
+class EpochSeed(IterationSeed):
+    """Seeds each epoch too, for data that draw their random numbers from the process, as MMDetection's do.
+
+    A run that resumes at an epoch's end then goes on as the uninterrupted one. Where workers persist over epochs, what
+    they draw is theirs, and begins anew.
+    """
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Seed what the data loader and its transforms draw before the first iteration."""
+        seed_everything(derive_seed(runner.seed, runner.iter, get_rank(), _DATA))
+
+
+@HOOKS.register_module()
+class AverageStatistics(Hook):
+    """Averages batch norm's running statistics over the processes after each iteration; one process has none to.
+
+    Otherwise each process validates with its own, and those of the first are saved. Layers in evaluation mode, as
+    frozen ones are, keep theirs to the last bit, which the mean of equal numbers may not.
+    """
+
+    # Before the moving average copies them.
+    priority = "HIGH"
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Average."""
+        layers = [m for m in runner.model.modules() if isinstance(m, _NormBase) and m.training]
+        # Not how many batches there were, which is the same in all.
+        average_tensors([b for layer in layers for b in layer.buffers(recurse=False) if b.is_floating_point()])
 
 
 @HOOKS.register_module()

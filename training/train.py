@@ -22,8 +22,16 @@ from .hooks import optimizer_names, read_run
 _AMP = "llie_preproc.AutocastOptimWrapper"
 _CONSTRUCTOR = "llie_preproc.MethodOptimWrapperConstructor"
 # What a wrong config, data folder or checkpoint raises while the run is built.
-_REFUSALS = (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, SyntaxError, NameError)
-_RUNNER_KEYS = {*inspect.signature(Runner).parameters, "model_wrapper_cfg", "find_unused_parameters", "sync_bn"}
+REFUSALS = (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, SyntaxError, NameError)
+_RUNNER_KEYS = {
+    *inspect.signature(Runner).parameters,
+    "model_wrapper_cfg",
+    "find_unused_parameters",
+    "sync_bn",
+    "compile",
+    "activation_checkpointing",
+    "efficient_conv_bn_eval",
+}
 _ENV_KEYS = {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"}
 
 
@@ -44,15 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parse_args(argv)
         runner = build_runner(args)
-    except _REFUSALS as error:
-        return _refuse(error)
+    except REFUSALS as error:
+        return refuse(error)
     try:
         runner.train()
     except ValueError as error:
         # Checkpoints are loaded just before the first step, in which the method meets its first batch.
         if runner.iter:
             raise
-        return _refuse(error)
+        return refuse(error)
     return 0
 
 
@@ -67,13 +75,10 @@ def build_runner(args: argparse.Namespace) -> Runner:
     cfg.launcher = args.launcher
     if args.launcher != "none":
         cfg.setdefault("model_wrapper_cfg", dict(type="llie_preproc.MethodDataParallel"))
-        join_without_gpu()
+        join_without_gpu(args.launcher)
     if args.amp:
         _autocast(cfg.optim_wrapper)
-    for evaluator in ("val_evaluator", "test_evaluator"):
-        # With a key 'metrics' MMEngine would take a metric's config for that of a whole evaluator.
-        if isinstance(cfg.get(evaluator), dict):
-            cfg[evaluator] = [cfg[evaluator]]
+    list_evaluators(cfg)
     runner = Runner.from_cfg(cfg)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     if cfg.get("resume") and (names := optimizer_names(runner.optim_wrapper)) != checkpoint.get("optimizers"):
@@ -82,6 +87,13 @@ def build_runner(args: argparse.Namespace) -> Runner:
         runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
     _check_data(runner)
     return runner
+
+
+def list_evaluators(cfg: Config) -> None:
+    """Put single metrics into lists: with a key ``metrics`` MMEngine would take one for a whole evaluator."""
+    for evaluator in ("val_evaluator", "test_evaluator"):
+        if isinstance(cfg.get(evaluator), dict):
+            cfg[evaluator] = [cfg[evaluator]]
 
 
 def check_options(cfg: Config, options: Mapping[str, Any]) -> None:
@@ -129,14 +141,9 @@ def check_optimizers(optim_wrapper: Mapping) -> None:
 
 def _starting_point(cfg: Config, resume: bool) -> dict[str, Any]:
     """The checkpoint that the run starts from, which ``cfg`` then names; none: empty."""
-    saved = saved_checkpoints(cfg.work_dir)
-    if resume and saved:
-        cfg.load_from, cfg.resume = str(saved[-1]), True
-    elif saved and not cfg.get("resume"):
-        raise ValueError(
-            f"{cfg.work_dir} has checkpoints of an earlier run, {saved[-1].name} the last: go on with --resume, or "
-            "choose another --work-dir"
-        )
+    last = last_checkpoint(cfg.work_dir, resume or cfg.get("resume", False))
+    if resume and last:
+        cfg.load_from, cfg.resume = str(last), True
     if not cfg.get("load_from") or "://" in cfg.load_from:
         return {}
     checkpoint = read_run(cfg.load_from)
@@ -144,6 +151,21 @@ def _starting_point(cfg: Config, resume: bool) -> dict[str, Any]:
         # Of before the samplers are built, which the seed orders.
         cfg.setdefault("randomness", {})["seed"] = checkpoint["meta"]["seed"]
     return checkpoint
+
+
+def last_checkpoint(work_dir: str | Path, resume: bool) -> Path | None:
+    """The last checkpoint of a work folder; None where there is none.
+
+    Raises:
+        ValueError: There is one, and the run does not go on from it.
+    """
+    saved = saved_checkpoints(work_dir)
+    if saved and not resume:
+        raise ValueError(
+            f"{work_dir} has checkpoints of an earlier run, {saved[-1].name} the last: go on with --resume, or "
+            "choose another --work-dir"
+        )
+    return saved[-1] if saved else None
 
 
 def _check_data(runner: Runner) -> None:
@@ -172,7 +194,8 @@ def _autocast(optim_wrapper: Any) -> None:
         part["type"] = _AMP
 
 
-def _refuse(error: Exception) -> int:
+def refuse(error: Exception) -> int:
+    """Print what is wrong as one line; returns the exit status."""
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     print(f"error: {message}", file=sys.stderr)
     return 2

@@ -8,7 +8,7 @@ made of it, and ``sample`` the picture's ``DetDataSample``, which may be None. T
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from ..losses import log_total_variation, squared_total_variation
 from ..methods.progressive import pseudo_ground_truth, reference_images
 
 _REGION = 16
-_FORMS = {"log": log_total_variation, "squared": squared_total_variation}
+_FORMS: dict[str, Callable[[Tensor], Tensor]] = {"log": log_total_variation, "squared": squared_total_variation}
 
 
 @MODELS.register_module()
@@ -238,7 +238,7 @@ class SelfEnhancementLoss(nn.Module):
         if patch < 1 or patch % 2 == 0:
             raise ValueError(f"patch must be odd and positive, got {patch}")
         self.side, self.num_references, self.patch = side, num_references, patch
-        self.brighter, self.darker, self.well_exposed = tuple(brighter), tuple(darker), well_exposed
+        self.brighter, self.darker, self.well_exposed = brighter, darker, well_exposed
 
     def bind(self, enhancer: Enhancer) -> None:
         """Check the enhancer.
