@@ -40,7 +40,8 @@ zoo: $(STAMP)
 # Raw, frozen and joint with equal budgets, on rendered scenes and on a few pictures of ExDark: the tables of docs/joint.md.
 joint-training: $(STAMP)
 	$(BIN)/python -m benchmarks.joint_training night --out work_dirs/joint_night --seeds 3
-	$(BIN)/python -m benchmarks.joint_training exdark $(SHARED)/exdark/images $(SHARED)/exdark/bbGt --out work_dirs/joint_exdark
+	$(BIN)/python -m benchmarks.joint_training exdark $(SHARED)/exdark/images $(SHARED)/exdark/bbGt --out work_dirs/joint_exdark \
+	  --day work_dirs/joint_night --iterations 150
 
 # A process for each of a few cores, with one thread each: twice as fast as one process with two threads.
 test: $(STAMP)

@@ -61,7 +61,7 @@ def day_detector(folder: Path) -> Path:
 
 def night(args: argparse.Namespace) -> Comparison:
     """The comparison on rendered scenes."""
-    start = day_detector(args.out)
+    start = day_detector(args.day or args.out)
     train = _scenes(args.out / "night", _NIGHT_SEED, NIGHT_SCENES)
     test = _scenes(args.out / "night_test", _TEST_SEED, TEST_SCENES)
     options = [*_modes(args), "--cfg-options", f"load_from={start}", *_schedule(args.iterations or 130)]
@@ -71,7 +71,7 @@ def night(args: argparse.Namespace) -> Comparison:
 
 def exdark(args: argparse.Namespace) -> Comparison:
     """The comparison on the pictures of ExDark at hand."""
-    start = day_detector(args.out)
+    start = day_detector(args.day or args.out)
     converted = args.out / "exdark.json"
     detection_eval(["convert", "exdark", str(args.images), str(args.annotations), "--out", str(converted)])
     one_class = _as_one_class(converted, args.out / "objects.json")
@@ -220,6 +220,7 @@ def main() -> None:
     parser.add_argument("images", nargs="?", type=Path)
     parser.add_argument("annotations", nargs="?", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--day", type=Path, help="--out of another call, whose detector by day is taken")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--iterations", type=int, help="of each training; visdrone: epochs")

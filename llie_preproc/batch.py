@@ -122,6 +122,7 @@ def enhance_files(
     batch_size: int = 8,
     precision: str = "float32",
     tile: int | None = None,
+    map_side: int | None = None,
     ignore_orientation: bool = False,
     ranks: Ranks | None = None,
 ) -> Iterator[tuple[Job, str | None]]:
@@ -135,14 +136,15 @@ def enhance_files(
     Args:
         jobs: What to read and to write, from :func:`plan_jobs`.
         enhancer: The network, on the device where it shall run.
-        batch_size, precision, tile: As for :func:`llie_preproc.enhance`.
+        batch_size, precision, tile, map_side: As for :func:`llie_preproc.enhance`.
         ignore_orientation: As for :func:`llie_preproc.pictures.read_picture`.
         ranks: Who share the jobs, all with the same ones; None: this process alone.
 
     Yields:
         Each job of this rank when it is done or has failed, with None or the reason.
     """
-    run = partial(enhance, enhancer=enhancer, batch_size=batch_size, precision=precision, tile=tile)
+    options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
+    run = partial(enhance, enhancer=enhancer, batch_size=batch_size, **options)
     read = partial(_attempt, read_picture, ignore_orientation=ignore_orientation)
     with ThreadPoolExecutor(_THREADS) as pool:
         batches = (ranks or alone()).share(_batches(jobs, batch_size, pool))

@@ -129,6 +129,12 @@ def _add_enhance(commands: Any) -> None:
     parser.add_argument(
         "--tile", type=_positive, metavar="N", help="enhance in tiles of at most NxN pixels, which takes less memory"
     )
+    parser.add_argument(
+        "--map-side",
+        type=_positive,
+        metavar="N",
+        help="of a network that predicts curves: predict them on the picture shrunk to N pixels a side",
+    )
     parser.add_argument("--format", choices=["bmp", "jpg", "png", "tif", "webp"], help="write pictures of this kind")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="keep results that exist, and do the others")
@@ -206,10 +212,10 @@ def _enhance_shared(args: argparse.Namespace, ranks: Ranks) -> int:
         raise ValueError(f"{args.src} holds no pictures ({plan.ignored} other files)")
     enhancer = _to_device(_trained_enhancer(args), args.device)
     # Finds out what cannot run before any file is touched.
-    enhance(np.zeros((1, 1, 3), np.uint8), enhancer, precision=args.precision, tile=args.tile)
+    enhance(np.zeros((1, 1, 3), np.uint8), enhancer, precision=args.precision, tile=args.tile, map_side=args.map_side)
     # Nobody writes before all have planned: results that exist would change the plans.
     ranks.require_same("what they find in SRC and DST", _digest(plan))
-    options = {k: getattr(args, k) for k in ("batch_size", "precision", "tile", "ignore_orientation")}
+    options = {k: getattr(args, k) for k in ("batch_size", "precision", "tile", "map_side", "ignore_orientation")}
     return (_enhance_videos if is_video else _enhance_pictures)(plan, enhancer, options, ranks)
 
 

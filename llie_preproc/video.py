@@ -6,8 +6,10 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,6 +45,7 @@ def enhance_video(
     batch_size: int = 8,
     precision: str = "float32",
     tile: int | None = None,
+    map_side: int | None = None,
     ignore_orientation: bool = False,
     progress: Callable[[int], object] = lambda frames: None,
 ) -> int:
@@ -55,7 +58,7 @@ def enhance_video(
         source: The video.
         target: The result; its suffix, a key of :data:`CODECS`, chooses the container.
         enhancer: The network, on the device where it shall run.
-        batch_size, precision, tile: As for :func:`llie_preproc.enhance`.
+        batch_size, precision, tile, map_side: As for :func:`llie_preproc.enhance`.
         ignore_orientation: Keep the stored frame where the default turns it upright.
         progress: Called with the number of frames that were written since it was called last.
 
@@ -69,6 +72,8 @@ def enhance_video(
     suffix = Path(target).suffix.lower()
     if suffix not in CODECS:
         raise ImageError(f"{target}: cannot write a video of the suffix {suffix!r}; one of {', '.join(CODECS)}")
+    options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
+    run = partial(enhance, enhancer=enhancer, channel_order="bgr", **options)
     count = 0
     with _capture(source) as capture, atomic_path(target, f".tmp{suffix}") as temporary:
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, float(not ignore_orientation))
@@ -80,7 +85,7 @@ def enhance_video(
         together = max(1, min(batch_size, MAX_BATCH_PIXELS // (first.shape[0] * first.shape[1])))
         with _writer(temporary, CODECS[suffix], _rate(capture, source), size, str(target)) as writer:
             for batch in _batches(chain([first], frames), together):
-                for frame in enhance(batch, enhancer, channel_order="bgr", precision=precision, tile=tile):
+                for frame in run(batch):
                     writer.write(frame)
                 count += len(batch)
                 progress(len(batch))

@@ -11,8 +11,10 @@ from skimage import data, transform
 from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
+from llie_preproc.cli import main
 from llie_preproc.enhancers import CurveEnhancer, Enhancer
 from llie_preproc.inference import enhance_batch
+from llie_preproc.pictures import Picture, read_picture, write_picture
 from llie_preproc.registry import enhancer_classes
 
 CURVES = sorted(name for name, kind in enhancer_classes().items() if issubclass(kind, CurveEnhancer))
@@ -128,6 +130,16 @@ def saved(checkpointing: bool) -> int:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         enhance_batch([image], built("ZeroDCE"), clamp=False, checkpointing=checkpointing)
     return sum(sizes)
+
+
+def test_the_command_enhances_by_small_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = (255 * night(40)).round().astype(np.uint8)
+    write_picture(tmp_path / "night.png", Picture(pixels))
+    options = ["enhance", str(tmp_path / "night.png"), str(tmp_path / "bright.png"), "--device", "cpu", "--map-side"]
+    assert main([*options, "24"]) == 0
+    assert np.array_equal(read_picture(tmp_path / "bright.png").pixels, enhance(pixels, built("PSENet"), map_side=24))
+    assert main([*options, "24", "--overwrite", "--enhancer", "CLAHE"]) == 2
+    assert "CLAHE has none" in capsys.readouterr().err
 
 
 def test_the_cache_tells_maps_of_two_sizes_apart(tmp_path: Path) -> None:

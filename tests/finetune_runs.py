@@ -1,0 +1,113 @@
+"""Tiny finetuning runs, for the tests of the command, of its parts and of several processes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent / "eval"))
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from tiny_detection import write_config, write_set
+
+from llie_preproc.runs import read_checkpoint, saved_checkpoints
+from training.finetune import build_runner, parse_args
+
+EPOCHS = 2
+BATCHES = 3
+_EPOCHS_CONFIG = f"""
+_base_ = "tiny.py"
+train_cfg = dict(_delete_=True, type="EpochBasedTrainLoop", max_epochs={EPOCHS})
+train_dataloader = dict(sampler=dict(_delete_=True, type="DefaultSampler", shuffle=True))
+param_scheduler = dict(_delete_=True, type="MultiStepLR", milestones=[1], by_epoch=True)
+default_hooks = dict(checkpoint=dict(_delete_=True, type="CheckpointHook", interval=1), logger=dict(interval=1))
+log_processor = dict(by_epoch=True)
+"""
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """What the runs share.
+
+    Attributes:
+        config: Plain config of a tiny detector, which trains by epochs.
+        detector: Checkpoint of that detector, as MMEngine writes one.
+        train, val: Annotation file and folder.
+    """
+
+    config: Path
+    detector: Path
+    train: list[str]
+    val: list[str]
+
+    def arguments(self, work_dir: Path, *options: str) -> list[str]:
+        """The command line of a joint finetuning with PSENet, and ``options``."""
+        sets = ["--train", *self.train, "--val", *self.val]
+        given = [str(self.config), "--enhancer", "psenet", "--checkpoint", str(self.detector), *sets]
+        return [*given, "--work-dir", str(work_dir), *options]
+
+
+def make(folder: Path) -> Tiny:
+    """Write everything into ``folder``."""
+    write_config(folder / "tiny.py")
+    config = folder / "epochs.py"
+    config.write_text(_EPOCHS_CONFIG)
+    train, val = write_set(folder / "train", 2 * BATCHES, 0), write_set(folder / "val", 3, 1)
+    torch.manual_seed(0)
+    model = plain_detector(config)
+    model.init_weights()
+    for name, buffer in model.named_buffers():
+        # As after some training: other than a new model's.
+        if "running" in name:
+            buffer += 0.1
+    torch.save({"state_dict": model.state_dict(), "meta": {}}, folder / "coco.pth")
+    return Tiny(config, folder / "coco.pth", train, val)
+
+
+def plain_detector(config: Path, classes: int = 2) -> Any:
+    """The detector of ``config``, for the classes of the made set."""
+    cfg = Config.fromfile(config)
+    cfg.model.roi_head.bbox_head.num_classes = classes
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        return MODELS.build(cfg.model)
+
+
+def last_state(work_dir: Path) -> dict[str, torch.Tensor]:
+    """The weights of a run's last checkpoint."""
+    return read_checkpoint(saved_checkpoints(work_dir)[-1])["state_dict"]
+
+
+def part(state: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """The tensors of one part of an ``EnhancedDetector``, in its own names."""
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    """Whether the tensors of both are bit for bit the same."""
+    return first.keys() == second.keys() and all(value.equal(second[key]) for key, value in first.items())
+
+
+def unformatted_configs(patch: pytest.MonkeyPatch) -> None:
+    """A Runner formats its config several times for the log, which takes longer than all else of these runs."""
+    patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda code, **_: (code, True), raising=False)
+
+
+if __name__ == "__main__":
+    # The processes of a distributed test: every preset after the other.
+    folder, *presets = sys.argv[1:]
+    unformatted_configs(pytest.MonkeyPatch())
+    sets = [[f"{folder}/{name}.json", f"{folder}/{name}"] for name in ("train", "val")]
+    tiny = Tiny(Path(folder, "epochs.py"), Path(folder, "coco.pth"), *sets)
+    for preset in presets:
+        work = Path(folder, preset)
+        epochs = "2" if preset == "staged" else "1"
+        options = ("--preset", preset, "--epochs", epochs, "--batch-size", "1", "--launcher", "pytorch")
+        runner = build_runner(parse_args(tiny.arguments(work, *options)))
+        runner.train()
+        torch.save(runner.model.module.state_dict(), work / f"rank{runner.rank}.pth")

@@ -1,0 +1,47 @@
+"""Finetuning in two processes: every preset, one start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
+
+from finetune_runs import last_state, make, part, same
+
+from llie_preproc import build_enhancer
+from llie_preproc.runs import read_checkpoint
+
+REPOSITORY = Path(__file__).parents[1]
+PRESETS = ("joint", "staged", "enhancer-only", "frozen")
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_same_weights(tmp_path):
+    tiny = make(tmp_path)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(REPOSITORY / "tests" / "finetune_runs.py"), str(tmp_path), *PRESETS]
+    path = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    start = {
+        "detector": read_checkpoint(tiny.detector)["state_dict"],
+        "enhancer": build_enhancer("PSENet").state_dict(),
+    }
+    trained = {
+        "joint": {"detector", "enhancer"},
+        "staged": {"detector", "enhancer"},
+        "enhancer-only": {"enhancer"},
+        "frozen": {"detector"},
+    }
+    for preset in PRESETS:
+        first, second = (torch.load(tmp_path / preset / f"rank{rank}.pth", weights_only=True) for rank in (0, 1))
+        assert same(first, second), preset
+        for state in (first, last_state(tmp_path / preset)):
+            changed = {name for name, weights in start.items() if not same(weights, part(state, name))}
+            assert changed == trained[preset], preset

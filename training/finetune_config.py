@@ -1,0 +1,335 @@
+"""The config of a finetuning run, from a detector's and what the command line says over it."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, DefaultScope, Registry
+
+from llie_preproc.config_files import read_config_file
+from llie_preproc.detection import add_enhancer
+from llie_preproc.detection.sets import CocoSet, check_detector_config, enhancement, type_name, use_sets
+from llie_preproc.inference import DEFAULT_WEIGHTS, build_enhancer
+from llie_preproc.networks import enhancer_config, trained_enhancer
+
+from .schedule import counts_iterations, set_epochs, shorten_warmup
+from .train import check_names, check_options, list_evaluators
+
+PRESETS = ("frozen", "joint", "staged", "enhancer-only")
+LOSSES = {
+    "fidelity": "llie_preproc.FidelityLoss",
+    "exposure": "llie_preproc.ExposureLoss",
+    "smoothness": "llie_preproc.MapSmoothnessLoss",
+    "self-enhancement": "llie_preproc.SelfEnhancementLoss",
+}
+_WRAPPER = "EnhancedDetector"
+_PACK_PAIRS = "llie_preproc.PackPairedDetInputs"
+_AMP = "llie_preproc.AutocastOptimWrapper"
+_HOOKS = ("llie_preproc.EpochSeed", "llie_preproc.AverageStatistics")
+_STAGED = "llie_preproc.StagedTraining"
+_CONSTRUCTOR = "DefaultOptimWrapperConstructor"
+_EMA = "EMAHook"
+# What a preset sets, and the next one may not find.
+_OF_PRESETS = ("trainable", "train_detector")
+# MMEngine's own weights for mixed precision, which bfloat16 does without.
+_OF_OTHER_WRAPPERS = ("loss_scale", "dtype", "use_fsdp")
+
+
+def finetuning_config(args: argparse.Namespace) -> Config:
+    """The whole config of a run, but for where it goes and what it resumes.
+
+    Given the result as ``args.config`` and no options, the result is the same again.
+
+    Raises:
+        FileNotFoundError: No such config, annotation file or folder.
+        KeyError: No such enhancer.
+        ValueError: The config is of no detector, has another enhancer than options say, or an option is wrong.
+    """
+    cfg = read_config_file(args.config)
+    check_detector_config(args.config, cfg, ("train_dataloader", "train_cfg", "optim_wrapper"))
+    cfg.setdefault("default_scope", "mmdet")
+    cfg = _with_enhancer(cfg, args)
+    cfg = _with_sets(cfg, args)
+    _set_model(cfg, args)
+    _set_optimiser(cfg, args)
+    _set_hooks(cfg, args)
+    check_options(cfg, args.cfg_options)
+    # Of the options alone: configs of MMDetection have all kinds of names of their own.
+    check_names(Config({path.split(".")[0]: {} for path in args.cfg_options}))
+    cfg.merge_from_dict(args.cfg_options)
+    _check_optimiser(cfg)
+    _set_schedule(cfg, args)
+    list_evaluators(cfg)
+    return cfg
+
+
+def _with_enhancer(cfg: Config, args: argparse.Namespace) -> Config:
+    """The config with an ``EnhancedDetector``: its own, or one that trains as the preset says."""
+    preset = args.preset
+    if type_name(cfg.model) == _WRAPPER:
+        if args.enhancer:
+            raise ValueError(f"{args.config} has an enhancer already: leave --enhancer out, or give the plain config")
+        if args.enhancer_checkpoint:
+            _replace_checkpoint(cfg.model, args.enhancer_checkpoint)
+    elif found := enhancement(cfg):
+        raise ValueError(f"{args.config} enhances by {found}, which nothing trains: give the plain config")
+    elif not args.enhancer:
+        raise ValueError(f"{args.config} has no enhancer: name one with --enhancer")
+    else:
+        spec = enhancer_config(args.enhancer)
+        checkpoint = _absolute(args.enhancer_checkpoint or spec.pop("checkpoint", None) or DEFAULT_WEIGHTS)
+        trained_enhancer(spec, checkpoint, "cpu", "--enhancer-checkpoint")
+        cfg = add_enhancer(cfg, spec, checkpoint=checkpoint)
+        _replace_schedule(cfg)
+        preset = preset or "joint"
+    if preset:
+        _set_preset(cfg, preset)
+    if args.checkpoint:
+        cfg.load_from = args.checkpoint
+    if cfg.get("load_from"):
+        cfg.load_from = _absolute(cfg.load_from)
+        if cfg.model.get("strict", True):
+            _leave_out_pretrained(cfg.model.detector)
+    cfg.resume = False
+    return cfg
+
+
+def _replace_checkpoint(model: Any, checkpoint: str) -> None:
+    if isinstance(model.enhancer, dict):
+        model.enhancer.pop("checkpoint", None)
+    model.checkpoint = _absolute(checkpoint)
+
+
+def _leave_out_pretrained(node: Any) -> None:
+    """Weights that would be fetched, and then replaced by the checkpoint's, which has them all."""
+    given = node.get("init_cfg") if isinstance(node, dict) else None
+    if isinstance(given, dict) and type_name(given) == "Pretrained":
+        node["init_cfg"] = None
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ():
+        _leave_out_pretrained(value)
+
+
+def _replace_schedule(cfg: Config) -> None:
+    schedule = _fragment("schedule")
+    if "max_epochs" in cfg.train_cfg:
+        # Hooks that switch the pipeline keep their place in the training.
+        set_epochs(cfg, schedule["train_cfg"]["max_epochs"], batches=1)
+    _leave_out_averages(cfg)
+    _merge(cfg, schedule)
+
+
+def _leave_out_averages(cfg: Config) -> None:
+    cfg.custom_hooks = [hook for hook in cfg.get("custom_hooks") or [] if type_name(hook) != _EMA]
+    hooks = cfg.get("default_hooks") or {}
+    cfg.default_hooks = {name: hook for name, hook in hooks.items() if not hook or type_name(hook) != _EMA}
+
+
+def _set_preset(cfg: Config, preset: str) -> None:
+    for key in _OF_PRESETS:
+        cfg.model.pop(key, None)
+    cfg.pop("find_unused_parameters", None)
+    hooks = cfg.get("default_hooks") or {}
+    for name in [name for name, hook in hooks.items() if hook and hook.get("type") == _STAGED]:
+        del hooks[name]
+    _merge(cfg, _fragment(preset))
+
+
+def _merge(cfg: Config, fragment: dict[str, Any]) -> None:
+    cfg.merge_from_dict(fragment)
+    _drop_marks(cfg._cfg_dict)
+
+
+def _drop_marks(node: Any) -> None:
+    """MMEngine leaves ``_delete_`` where there was nothing to delete."""
+    if isinstance(node, dict):
+        node.pop("_delete_", None)
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ():
+        _drop_marks(value)
+
+
+def _fragment(name: str) -> dict[str, Any]:
+    path = files("mm_configs") / "_base_" / "joint" / f"{name.replace('-', '_')}.py"
+    return Config.fromfile(str(path)).to_dict()
+
+
+def _with_sets(cfg: Config, args: argparse.Namespace) -> Config:
+    train, val = (CocoSet(*map(Path, given)) if given else None for given in (args.train, args.val))
+    list_evaluators(cfg)
+    evaluators = [each for key in ("val_evaluator", "test_evaluator") for each in cfg.get(key) or []]
+    cfg = use_sets(cfg, train, val)
+    if val is None:
+        return cfg
+    if not cfg.get("val_dataloader"):
+        if not cfg.get("test_dataloader"):
+            raise ValueError(f"--val: {args.config} has neither val_dataloader nor test_dataloader to put it into")
+        cfg.val_dataloader, cfg.val_cfg = copy.deepcopy(cfg.test_dataloader), dict(type="ValLoop")
+    # Instance masks are scored where the config scored them.
+    scored = [each["metric"] for each in evaluators if "metric" in each]
+    cfg.test_evaluator.metric = scored[0] if scored else "bbox"
+    cfg.val_evaluator = copy.deepcopy(cfg.test_evaluator)
+    return cfg
+
+
+def _set_model(cfg: Config, args: argparse.Namespace) -> None:
+    for key in ("detector_input", "fusion", "map_side", "checkpointing"):
+        if (value := getattr(args, key)) is not None:
+            cfg.model[key] = value
+    if args.fusion and cfg.model.get("detector_input") != "both":
+        raise ValueError(f"--fusion {args.fusion} joins two inputs: it belongs to --detector-input both")
+    if (args.losses or args.pairs) and not cfg.model.get("trainable"):
+        raise ValueError("--losses and --pairs are for an enhancer that trains, which it does not with --preset frozen")
+    losses = dict(cfg.model.get("losses") or {}) | _losses(args.losses, cfg.model.get("map_side"))
+    if args.pairs:
+        if not Path(args.pairs).is_dir():
+            raise FileNotFoundError(f"--pairs: no folder {args.pairs}")
+        losses["paired"] = dict(type="llie_preproc.PairedLoss")
+        pack = dict(type=_PACK_PAIRS, folder=str(Path(args.pairs).resolve()), scale=_scale(cfg.model.enhancer))
+        if not _replace_packing([cfg.train_dataloader, cfg.get("custom_hooks")], pack):
+            raise ValueError(f"--pairs: no training pipeline of {args.config} has PackDetInputs")
+    if losses:
+        cfg.model.losses = losses
+
+
+def _losses(given: Sequence[str], map_side: int | None) -> dict[str, dict[str, Any]]:
+    """The configs of ``NAME[=WEIGHT]``."""
+    configs = {}
+    for each in given:
+        name, _, weight = each.partition("=")
+        if name not in LOSSES:
+            raise ValueError(f"--losses: no {name!r}; there are: {', '.join(LOSSES)}")
+        config: dict[str, Any] = dict(type=LOSSES[name])
+        if weight:
+            config["loss_weight"] = _weight(each, weight)
+        if name == "fidelity" and map_side:
+            # Otherwise it would differ from what it is compared with before the first step.
+            config["map_side"] = map_side
+        configs[name.replace("-", "_")] = config
+    return configs
+
+
+def _weight(given: str, text: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"--losses {given}: {text!r} is no weight, a number of at least 0")
+    return weight
+
+
+def _scale(enhancer: str | Mapping[str, Any]) -> int:
+    config = {"type": enhancer} if isinstance(enhancer, str) else dict(enhancer)
+    return build_enhancer(dict(config, checkpoint=None)).scale
+
+
+def _replace_packing(node: Any, pack: Mapping[str, Any]) -> int:
+    """Let whatever packs inputs do as ``pack`` says, however deep; returns how many do."""
+    if isinstance(node, dict):
+        packs = type_name(node) in ("PackDetInputs", _PACK_PAIRS.split(".")[1])
+        if packs:
+            node.update(pack)
+        return packs + sum(_replace_packing(value, pack) for value in node.values())
+    return sum(_replace_packing(value, pack) for value in node) if isinstance(node, list | tuple) else 0
+
+
+def _set_optimiser(cfg: Config, args: argparse.Namespace) -> None:
+    wrapper = cfg.optim_wrapper
+    if args.batch_size is not None:
+        cfg.train_dataloader.batch_size = args.batch_size
+    if args.lr is not None:
+        wrapper.optimizer.lr = args.lr
+        cfg.pop("auto_scale_lr", None)
+    if args.enhancer_lr_mult is not None:
+        paramwise = dict(wrapper.get("paramwise_cfg") or {})
+        keys = dict(paramwise.get("custom_keys") or {})
+        keys["enhancer."] = dict(keys.get("enhancer.") or {}, lr_mult=args.enhancer_lr_mult)
+        wrapper.paramwise_cfg = dict(paramwise, custom_keys=keys)
+    before = wrapper.get("accumulative_counts", 1)
+    if args.accumulate is not None:
+        wrapper.accumulative_counts = args.accumulate
+    if args.amp:
+        wrapper.type = _AMP
+        for key in _OF_OTHER_WRAPPERS:
+            wrapper.pop(key, None)
+    if scaling := cfg.get("auto_scale_lr"):
+        # MMEngine compares the base with the batch of one iteration.
+        base = scaling.base_batch_size * before / (args.accumulate or before)
+        cfg.auto_scale_lr = dict(enable=True, base_batch_size=base)
+
+
+def _set_hooks(cfg: Config, args: argparse.Namespace) -> None:
+    if args.ema is not None:
+        _leave_out_averages(cfg)
+    if args.ema:
+        cfg.default_hooks.ema = _fragment("schedule")["default_hooks"]["ema"]
+    hooks = list(cfg.get("custom_hooks") or [])
+    there = [hook.get("type") for hook in hooks]
+    cfg.custom_hooks = [*hooks, *(dict(type=name) for name in _HOOKS if name not in there)]
+    given = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    # Everything that an interrupted run goes on from, where it is looked for.
+    left_out = ("out_dir", "filename_tmpl", "save_optimizer", "save_param_scheduler", "save_last")
+    kept = {key: value for key, value in given.items() if key not in left_out}
+    if "max_iters" in cfg.train_cfg:
+        kept["by_epoch"] = False
+    cfg.default_hooks = dict(
+        cfg.get("default_hooks") or {}, checkpoint=dict(kept, type="llie_preproc.AtomicCheckpointHook")
+    )
+    seed = (cfg.get("randomness") or {}).get("seed")
+    cfg.randomness = dict(cfg.get("randomness") or {}, seed=args.seed if args.seed is not None else seed or 0)
+
+
+def _check_optimiser(cfg: Config) -> None:
+    """Refuse a constructor of the optimiser that the wrapper's names and multipliers mean nothing to."""
+    wrapper, scope = cfg.optim_wrapper, cfg.default_scope
+    _registered(OPTIMIZERS, wrapper.get("optimizer", {}).get("type"), scope)
+    kind = _registered(OPTIM_WRAPPER_CONSTRUCTORS, wrapper.get("constructor", _CONSTRUCTOR), scope)
+    methods = ("__call__", "add_params")
+    if any(getattr(kind, method, None) is not getattr(DefaultOptimWrapperConstructor, method) for method in methods):
+        raise ValueError(
+            f"{kind.__name__} goes by the detector's own parameter names, and has no learning rate for 'enhancer.': "
+            "--cfg-options optim_wrapper.constructor=DefaultOptimWrapperConstructor does without"
+        )
+
+
+def _registered(registry: Registry, name: Any, scope: str) -> Any:
+    """The class of a name, or what is given; MMEngine's own message does not have the name."""
+    if not isinstance(name, str):
+        return name
+    with registry.switch_scope_and_registry(scope) as own:
+        kind = own.get(name)
+    if kind is None:
+        raise KeyError(f"no {registry.name} {name!r} is registered")
+    return kind
+
+
+def _set_schedule(cfg: Config, args: argparse.Namespace) -> None:
+    """Fit the schedules to the epochs and the batches that options name."""
+    if args.epochs is None and args.train is None and args.batch_size is None and args.enhancer is None:
+        return
+    batches = _batches(cfg) if counts_iterations(cfg) else 1
+    if args.epochs is not None:
+        set_epochs(cfg, args.epochs, batches)
+    shorten_warmup(cfg, batches)
+
+
+def _batches(cfg: Config) -> int:
+    """Iterations in an epoch."""
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        pictures = len(DATASETS.build(cfg.train_dataloader.dataset))
+    return max(1, math.ceil(pictures / ((cfg.train_dataloader.get("batch_size") or 1) * get_world_size())))
+
+
+def _absolute(checkpoint: str) -> str:
+    """A file's whole path, so that the written config runs from anywhere; names and URLs as they are."""
+    path, mark, digest = str(checkpoint).partition("#")
+    return f"{Path(path).resolve()}{mark}{digest}" if Path(path).is_file() else str(checkpoint)

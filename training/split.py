@@ -1,0 +1,105 @@
+"""A finetuned detector back in its two parts: ``python -m training.split CHECKPOINT --out DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llie_preproc.checkpoints import atomic_path, save_state_dict
+from llie_preproc.errors import CheckpointError
+from llie_preproc.runs import read_checkpoint
+
+from .train import REFUSALS, refuse
+
+DETECTOR, ENHANCER = "detector.pth", "enhancer.safetensors"
+# Parts of an EnhancedDetector that neither file needs.
+_LEFT_OUT = {"losses", "data_preprocessor"}
+_META = ("dataset_meta", "epoch", "iter", "mmengine_version")
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.split", description=__doc__)
+    parser.add_argument("checkpoint", help="of a finetuned EnhancedDetector: work_dirs/.../epoch_12.pth")
+    parser.add_argument("--out", required=True, metavar="DIR", help=f"where {DETECTOR} and {ENHANCER} go")
+    parser.add_argument("--overwrite", action="store_true", help="replace them where they exist")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Split the checkpoint that the command line names; returns the exit status."""
+    try:
+        args = parse_args(argv)
+        written = split_checkpoint(args.checkpoint, args.out, args.overwrite)
+    except REFUSALS as error:
+        return refuse(error)
+    print(*written, sep="\n")
+    return 0
+
+
+def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False) -> list[Path]:
+    """Write the detector and the enhancer of a finetuned ``EnhancedDetector`` as files of their own.
+
+    Where the weights were averaged (``EMAHook``), the averaged ones are what MMEngine saves as ``state_dict``, and are
+    written.
+
+    Args:
+        path: Checkpoint of the run.
+        out: Folder for ``detector.pth``, which the plain detector's config loads, and ``enhancer.safetensors``, which
+            ``build_enhancer(..., checkpoint=)`` loads.
+        overwrite: Replace files that are there.
+
+    Returns:
+        What was written. An enhancer without weights (CLAHE, a fixed gamma) has no file.
+
+    Raises:
+        FileNotFoundError: No such checkpoint.
+        FileExistsError: One of the files exists, and ``overwrite`` is False.
+        CheckpointError: The checkpoint is not an ``EnhancedDetector``'s, damaged or unsafe, or of a detector whose
+            two inputs a learned fusion joins, which no two files can say.
+    """
+    checkpoint = read_checkpoint(path)
+    parts = _parts(checkpoint.get("state_dict"), path)
+    targets = {name: Path(out) / name for name in (DETECTOR, ENHANCER)}
+    if not parts["enhancer"]:
+        del targets[ENHANCER]
+    existing = [target for target in targets.values() if target.exists()]
+    if existing and not overwrite:
+        raise FileExistsError(f"{existing[0]} exists already: choose another folder, or --overwrite")
+    meta = checkpoint.get("meta") or {}
+    with atomic_path(targets[DETECTOR]) as temporary:
+        torch.save({"state_dict": parts["detector"], "meta": {k: meta[k] for k in _META if k in meta}}, temporary)
+    if ENHANCER in targets:
+        save_state_dict(parts["enhancer"], targets[ENHANCER], {"iterations": str(meta.get("iter", ""))})
+    return list(targets.values())
+
+
+def _parts(state: Any, path: str | Path) -> dict[str, dict[str, Tensor]]:
+    """The tensors of detector and enhancer, in their own names."""
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: it has no state_dict")
+    parts: dict[str, dict[str, Tensor]] = {"detector": {}, "enhancer": {}}
+    for name, tensor in state.items():
+        root, _, rest = name.partition(".")
+        if root == "fusion":
+            raise CheckpointError(
+                f"{path} joins the raw and the enhanced picture by a learned fusion ({name}): a plain detector and an "
+                "enhancer cannot say how. Keep the EnhancedDetector"
+            )
+        if root not in {*parts, *_LEFT_OUT}:
+            raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: it has {name}")
+        if root in parts:
+            parts[root][rest] = tensor
+    if not parts["detector"]:
+        raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: nothing in it begins with 'detector.'")
+    return parts
+
+
+if __name__ == "__main__":
+    sys.exit(main())
