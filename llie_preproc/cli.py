@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from . import video
 from .batch import Job, Plan, check_targets, enhance_files, plan_jobs
-from .checkpoints import default_weights, load_checkpoint, save_state_dict, shipped_weights
+from .checkpoints import load_checkpoint, save_state_dict, shipped_weights
 from .complexity import complexity
 from .enhancers import Cascade, Enhancer
 from .errors import MissingExtraError
 from .export import check_exportable, export_onnx
-from .inference import DEFAULT_WEIGHTS, build_enhancer, enhance
+from .inference import DEFAULT_WEIGHTS, build_enhancer, comes_trained, enhance
 from .pictures import SUFFIXES
 from .ranks import LAUNCHERS, LostRankError, Ranks, join_ranks
 from .registry import enhancer_classes
@@ -282,7 +282,7 @@ def _enhance_videos(plan: Plan, enhancer: Enhancer, options: dict[str, Any], ran
 def _trained_enhancer(args: argparse.Namespace) -> Enhancer:
     """The enhancer that the options name; never with random weights."""
     enhancer = _build(args.enhancer, args.checkpoint)
-    if args.checkpoint == DEFAULT_WEIGHTS and not _comes_trained(enhancer):
+    if args.checkpoint == DEFAULT_WEIGHTS and not comes_trained(enhancer):
         raise ValueError(f"{args.enhancer} has no shipped weights: name some with --checkpoint")
     return enhancer
 
@@ -293,13 +293,6 @@ def _to_device(enhancer: Enhancer, name: str | None) -> Enhancer:
         return enhancer.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
-
-
-def _comes_trained(enhancer: Enhancer) -> bool:
-    """Whether an enhancer built by name has shipped weights or needs none; a cascade: whether all its members do."""
-    if isinstance(enhancer, Cascade):
-        return all(_comes_trained(member) for member in enhancer.members)
-    return default_weights(type(enhancer).__name__) is not None or not any(True for _ in enhancer.parameters())
 
 
 def _build(name: str, checkpoint: str | None) -> Enhancer:

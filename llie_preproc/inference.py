@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .checkpoints import default_weights, load_checkpoint
+from .enhancers import Cascade
 from .enhancers.base import CurveEnhancer, Enhancer, check_image_batch, pad_to_requirements
 from .errors import ImageError
 from .pictures import full_scale
@@ -65,6 +66,13 @@ def build_enhancer(
     if checkpoint is not None:
         load_checkpoint(built, checkpoint)
     return built.to(device) if device is not None else built
+
+
+def comes_trained(enhancer: Enhancer) -> bool:
+    """Whether an enhancer built by name has shipped weights or needs none; a cascade: whether all its members do."""
+    if isinstance(enhancer, Cascade):
+        return all(comes_trained(member) for member in enhancer.members)
+    return default_weights(type(enhancer).__name__) is not None or not any(True for _ in enhancer.parameters())
 
 
 def enhance(

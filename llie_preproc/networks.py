@@ -8,10 +8,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .checkpoints import default_weights
 from .config_files import read_config_file
 from .enhancers import Cascade, Enhancer
-from .inference import DEFAULT_WEIGHTS, build_enhancer
+from .inference import DEFAULT_WEIGHTS, build_enhancer, comes_trained
 from .registry import enhancer_classes
 
 
@@ -52,10 +51,10 @@ def trained_enhancer(config: str | Mapping[str, Any], checkpoint: str, device: s
         ValueError: It would start with random weights.
     """
     enhancer = build_enhancer(config, checkpoint, device=device)
-    shipped = default_weights(type(enhancer).__name__) is not None and (isinstance(config, str) or len(config) == 1)
-    # A cascade's members have their own weights.
-    needed = next(enhancer.parameters(), None) is not None and not isinstance(enhancer, Cascade)
-    if checkpoint == DEFAULT_WEIGHTS and needed and not shipped:
+    # Shipped weights are of the default architecture; a cascade's options are its members.
+    default = isinstance(config, str) or len(config) == 1 or isinstance(enhancer, Cascade)
+    needed = next(enhancer.parameters(), None) is not None
+    if checkpoint == DEFAULT_WEIGHTS and needed and not (default and comes_trained(enhancer)):
         raise ValueError(f"{type(enhancer).__name__} has no shipped weights like that: name some with {flag}")
     return enhancer
 

@@ -25,6 +25,7 @@ _EPOCHS_CONFIG = f"""
 _base_ = "tiny.py"
 train_cfg = dict(_delete_=True, type="EpochBasedTrainLoop", max_epochs={EPOCHS})
 train_dataloader = dict(sampler=dict(_delete_=True, type="DefaultSampler", shuffle=True))
+optim_wrapper = dict(optimizer=dict(_delete_=True, type="SGD", lr=0.02, momentum=0.9))
 param_scheduler = dict(_delete_=True, type="MultiStepLR", milestones=[1], by_epoch=True)
 default_hooks = dict(checkpoint=dict(_delete_=True, type="CheckpointHook", interval=1), logger=dict(interval=1))
 log_processor = dict(by_epoch=True)

@@ -10,6 +10,7 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
 import cv2
+import mmdet
 from finetune_runs import BATCHES, last_state, make, part, same, unformatted_configs
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -25,6 +26,8 @@ from training.finetune_config import finetuning_config
 from training.schedule import set_epochs, shorten_warmup
 
 RETINANET = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
+DETR = "mmdet::detr/detr_r50_8xb2-150e_coco.py"
+MMDET_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 YOLOX = "mmdet::yolox/yolox_tiny_8xb8-300e_coco.py"
 
 
@@ -324,6 +327,17 @@ def test_unknown_presets_and_configs_without_an_enhancer(tiny, tmp_path, capsys,
     (tmp_path / "none.py").write_text("a = 1")
     assert "has no model" in refused(capsys, [str(tmp_path / "none.py"), "--enhancer", "psenet"])
     assert "no config file" in refused(capsys, ["/nowhere.py"])
+
+
+def test_a_detector_that_trains_by_another_optimiser_than_sgd_keeps_it(tiny, tmp_path):
+    plain = Config.fromfile(MMDET_CONFIGS / "detr/detr_r50_8xb2-150e_coco.py").optim_wrapper
+    cfg = finetuning_config(parse_args([DETR, *tiny.arguments(tmp_path)[1:]]))
+    assert cfg.optim_wrapper.optimizer == plain.optimizer
+    assert cfg.optim_wrapper.clip_grad == plain.clip_grad
+    keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
+    assert {**plain.paramwise_cfg.custom_keys, "enhancer.": {"lr_mult": 0.1, "decay_mult": 0.0}} == keys
+    assert cfg.auto_scale_lr.base_batch_size == 16
+    assert cfg.train_cfg.max_epochs == 25
 
 
 @pytest.mark.parametrize("config", [RETINANET, YOLOX])

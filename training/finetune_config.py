@@ -125,7 +125,16 @@ def _replace_schedule(cfg: Config) -> None:
         # Hooks that switch the pipeline keep their place in the training.
         set_epochs(cfg, schedule["train_cfg"]["max_epochs"], batches=1)
     _leave_out_averages(cfg)
+    if type_name(cfg.optim_wrapper.get("optimizer") or {}) != "SGD":
+        _keep_own_optimiser(cfg, schedule)
     _merge(cfg, schedule)
+
+
+def _keep_own_optimiser(cfg: Config, schedule: dict[str, Any]) -> None:
+    """A detector that is trained by AdamW, as those with transformers are, would not learn by SGD."""
+    del schedule["optim_wrapper"]["optimizer"], schedule["auto_scale_lr"]
+    if cfg.optim_wrapper.get("clip_grad"):
+        del schedule["optim_wrapper"]["clip_grad"]
 
 
 def _leave_out_averages(cfg: Config) -> None:
