@@ -8,8 +8,8 @@ the few pictures of ExDark at hand, its classes as one (``object``: so few pictu
 folds: each picture is tested once, by a detector that did not see it, and the table is of all of them.
 
 ``python -m benchmarks.joint_training visdrone IMAGES LABELS --out DIR``: pictures of VisDrone, darkened as the demo's
-scenes are (:func:`detection_eval.demo.exposure.photograph`), in folds; LABELS is a folder of YOLO's text files with car,
-van, truck, bus and motor as classes 0 to 4. Faster R-CNN R50-FPN from scratch: for a GPU.
+scenes are (:func:`detection_eval.demo.exposure.photograph`), in folds; LABELS is a folder of YOLO's text files with
+car, van, truck, bus and motor as classes 0 to 4. Faster R-CNN R50-FPN from scratch: for a GPU.
 
 Every training is a cell of ``python -m detection_eval compare``: *frozen* is its mode ``retrained``. Equal budgets, the
 same start, the last checkpoint counts. DIR keeps the comparisons; called again, finished cells are not run again.

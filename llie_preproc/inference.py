@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -173,7 +174,8 @@ def enhance_batch(
         check_image_batch(batch)
         with _autocast(enhancer, batch.device, precision):
             if map_side is not None and max(shape[-2:]) > map_side:
-                enhanced = _enhance_by_small_map(batch, cast(CurveEnhancer, enhancer), map_side, checkpointing)
+                by_map = partial(_enhance_by_small_map, enhancer=cast(CurveEnhancer, enhancer), map_side=map_side)
+                enhanced = _runner(by_map, enhancer, checkpointing)(batch)
             else:
                 enhanced = _enhance_at_full_size(batch, enhancer, tile, checkpointing)
         enhanced = enhanced.to(batch.dtype)
@@ -204,11 +206,11 @@ def _enhance_at_full_size(batch: Tensor, enhancer: Enhancer, tile: int | None, c
     return enhanced[..., :height, :width]
 
 
-def _enhance_by_small_map(batch: Tensor, enhancer: CurveEnhancer, map_side: int, checkpointing: bool) -> Tensor:
+def _enhance_by_small_map(batch: Tensor, enhancer: CurveEnhancer, map_side: int) -> Tensor:
     small = shrink(batch, map_side)
     height, width = small.shape[-2:]
     padded = pad_to_requirements(small, enhancer.capabilities).contiguous(memory_format=torch.channels_last)
-    predicted = _runner(enhancer.predict_map, enhancer, checkpointing)(padded)[..., :height, :width]
+    predicted = enhancer.predict_map(padded)[..., :height, :width]
     # Float16 has too few steps between neighbours to interpolate in.
     predicted = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
     map = F.interpolate(predicted, size=batch.shape[-2:], mode="bilinear", align_corners=False)

@@ -73,7 +73,7 @@ def enhance_video(
     if suffix not in CODECS:
         raise ImageError(f"{target}: cannot write a video of the suffix {suffix!r}; one of {', '.join(CODECS)}")
     options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
-    run = partial(enhance, enhancer=enhancer, channel_order="bgr", **options)
+    run: Callable[..., list[np.ndarray]] = partial(enhance, enhancer=enhancer, channel_order="bgr", **options)
     count = 0
     with _capture(source) as capture, atomic_path(target, f".tmp{suffix}") as temporary:
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, float(not ignore_orientation))

@@ -89,7 +89,7 @@ def test_what_map_side_refuses() -> None:
         enhance(image, built("PSENet"), map_side=0)
 
 
-@pytest.mark.parametrize("name", [*TRAINABLE, "IAMLUNet", "SemiLLIE"])
+@pytest.mark.parametrize("name", [*TRAINABLE, "IAMLUNet", "SemiLLIE", "CollaBA"])
 @pytest.mark.parametrize("sides", [{}, {"map_side": 16}, {"tile": 80}], ids=["whole", "small map", "tiles"])
 def test_checkpointing_changes_no_gradient_and_no_statistic(name: str, sides: dict[str, int]) -> None:
     if "map_side" in sides and name not in CURVES:
@@ -114,11 +114,12 @@ def trained(name: str, sides: dict[str, int], checkpointing: bool) -> Enhancer:
     return network
 
 
-def test_checkpointing_keeps_fewer_activations() -> None:
-    assert saved(checkpointing=True) < saved(checkpointing=False) / 10
+@pytest.mark.parametrize("map_side", [None, 24])
+def test_checkpointing_keeps_fewer_activations(map_side: int | None) -> None:
+    assert saved(True, map_side) < saved(False, map_side) / 10
 
 
-def saved(checkpointing: bool) -> int:
+def saved(checkpointing: bool, map_side: int | None) -> int:
     """Bytes that the graph keeps of a network's activations."""
     sizes: list[int] = []
 
@@ -128,7 +129,7 @@ def saved(checkpointing: bool) -> int:
 
     image = torch.from_numpy(night(48)).permute(2, 0, 1)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        enhance_batch([image], built("ZeroDCE"), clamp=False, checkpointing=checkpointing)
+        enhance_batch([image], built("ZeroDCE"), clamp=False, map_side=map_side, checkpointing=checkpointing)
     return sum(sizes)
 
 

@@ -76,6 +76,17 @@ def test_each_loss_reaches_every_parameter_of_the_enhancer(name, kind):
     assert without == []
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_loss_counts_in_running_statistics(name):
+    """They are those of the pass whose output the detector sees."""
+    enhancer, image = enhancer_of("SCI").train(), picture()
+    loss = build(name, enhancer, **({"side": 16} if name == "FidelityLoss" else {}))
+    output = enhancer(image)
+    before = copy.deepcopy(enhancer.state_dict())
+    loss(image, output, enhancer, with_pair(normal_light())).backward()
+    assert all(torch.equal(before[key], value) for key, value in enhancer.state_dict().items())
+
+
 @pytest.mark.parametrize(("side", "expected"), [(None, 0.15), (16, 0.15)])
 def test_fidelity_is_zero_at_the_start_and_then_the_distance(side, expected):
     """Of a constant picture 0.3 by a factor that goes from 1.5 to 2."""

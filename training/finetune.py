@@ -34,8 +34,9 @@ _DESCRIPTION = """Finetune a detector behind an enhancer, the enhancer in front 
 
 CONFIG is a plain MMDetection config (a file, or mmdet::<its own>) with --enhancer, which gets the schedule of
 mm_configs/_base_/joint/schedule.py, but keeps an optimiser other than SGD; or one that has an EnhancedDetector already
-(mm_configs/joint), which runs as it is, with the options over it. What runs is written to <work dir>/finetune.py first, and runs again by itself. The
-parts of the last checkpoint, detector.pth and enhancer.safetensors, lie beside it in the end."""
+(mm_configs/joint), which runs as it is, with the options over it. What runs is written to <work dir>/finetune.py
+first, and runs again by itself. The parts of the last checkpoint, detector.pth and enhancer.safetensors, lie beside it
+in the end."""
 _EPILOG = """The learning rate is scaled to the batch (of all processes and accumulated iterations) where the config
 says in auto_scale_lr which batch it is for; --lr is taken as it is. With --epochs the schedules keep their
 proportions. Warm-ups counted in iterations end with the first epoch at the latest. Without --val the config's own set

@@ -66,7 +66,8 @@ def _enhanced(request: Request, cell: Cell) -> Config:
         return copy.deepcopy(request.plain)
     spec = network_config(request.specs[cell.enhancer])
     if cell.mode == JOINT:
-        return add_enhancer(request.plain, spec, door="detector", trainable=True)
+        # As a plain detector does, from what fits of its checkpoint; how much must fit is checked for all modes alike.
+        return add_enhancer(request.plain, spec, door="detector", trainable=True, strict=False)
     # The enhancer is frozen and pictures come round many times: each is enhanced once, as it is stored, and kept.
     return add_enhancer(
         request.plain, spec, door="transform", position="after_load", cache_dir=str(request.folder / "cache")

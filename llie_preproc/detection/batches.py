@@ -107,7 +107,9 @@ def _refill(node: Any, leaves: Iterator[Any]) -> Any:
         return None if node is None else next(leaves)
     filled = [_refill(child, leaves) for child in children]
     if isinstance(node, Mapping):
-        return dict(zip(sorted(node), filled, strict=True))
+        found = dict(zip(sorted(node), filled, strict=True))
+        # In the order that came, in which random augmentation takes its numbers.
+        return {key: found[key] for key in node}
     if isinstance(node, Tensor):
         return torch.stack(filled)
     if isinstance(node, TrackDataSample):

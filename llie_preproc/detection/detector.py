@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from mmcv.cnn.bricks import DropPath
+from mmdet.models.layers import DropBlock
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
@@ -18,8 +19,11 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
+from ..checkpoints import match_report
 from ..enhancers.base import Enhancer
+from ..errors import CheckpointError
 from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_batch, levels_to_units, units_to_levels
+from ..recomputation import kept_buffers
 from ..registry import MODELS
 from .batches import ImageBatch, flatten
 from .fusion import FUSIONS, FeatureFusion, ImageFusion
@@ -27,7 +31,7 @@ from .geometry import is_image_batch, scale_data_sample
 from .wrapper import RAW, DetectorWrapper
 
 # Layers that keep statistics, or drop at random, in training mode.
-_OF_MODE = (_NormBase, _DropoutNd, DropPath, nn.MultiheadAttention)
+_OF_MODE = (_NormBase, _DropoutNd, DropPath, DropBlock, nn.MultiheadAttention)
 INPUTS = ("raw", "enhanced", "both")
 
 
@@ -43,8 +47,8 @@ class EnhancedDetector(DetectorWrapper):
     A checkpoint of the plain detector loads through the wrapper.
 
     What trains: ``trainable`` and ``train_detector`` together make the presets of joint training, ``joint`` (both),
-    ``frozen`` (the detector alone) and ``enhancer-only``. A frozen part takes no gradient and keeps its running
-    statistics.
+    ``frozen`` (the detector alone) and ``enhancer-only``. A frozen part takes no gradient and keeps its buffers,
+    running statistics among them.
 
     Args:
         detector: Config of the detector, unchanged.
@@ -68,7 +72,8 @@ class EnhancedDetector(DetectorWrapper):
         channel_order: Of the images that come from the pipeline: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
         precision, tile: As for :func:`llie_preproc.enhance`.
         min_matched: Least share of the detector's tensors that a loaded checkpoint must match.
-        strict: Refuse a checkpoint of the detector that names other tensors; shapes may differ.
+        strict: Refuse a checkpoint that names other tensors of the detector (shapes may differ), or has another
+            enhancer's.
         data_preprocessor: The detector's, where its config has none. (MMEngine's Runner passes a config file's
             top-level ``data_preprocessor`` here.)
         init_cfg: MMEngine's initialisation config.
@@ -107,7 +112,9 @@ class EnhancedDetector(DetectorWrapper):
         check_sides(self.enhancer, tile, map_side)
         self.trainable, self.train_detector, self.detector_input = trainable, train_detector, detector_input
         self.channel_order, self.min_matched, self.strict = channel_order, min_matched, strict
-        self.options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side, checkpointing=checkpointing)
+        self.options: dict[str, Any] = dict(
+            precision=precision, tile=tile, map_side=map_side, checkpointing=checkpointing
+        )
         if detector_input == "both":
             self.fusion = FUSIONS[fusion]()
         self.losses, self.loss_weights = _build_losses(losses or {}, self.enhancer)
@@ -129,12 +136,32 @@ class EnhancedDetector(DetectorWrapper):
                     module.eval()
         return self
 
+    def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A checkpoint's tensors, the wrapper's or the plain detector's, in the wrapper's names.
+
+        Raises:
+            CheckpointError: Too little of the detector matches, or with ``strict`` the names differ, or the enhancer
+                is another.
+        """
+        state = super().convert_state(state)
+        prefix = "enhancer."
+        found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        report = match_report(self.enhancer, found)
+        if self.strict and (report.matched < report.total or report.unexpected):
+            raise CheckpointError(
+                f"the checkpoint's enhancer is not this {type(self.enhancer).__name__}: {report}. strict=False takes "
+                "what fits."
+            )
+        return state
+
     def loss(self, batch_inputs: Any, batch_data_samples: Any) -> dict:
         """The detector's losses on what it sees, and the enhancer's own (``loss_<name>``)."""
         batch = _raw_images(batch_inputs, batch_data_samples)
         units, outputs = self._enhance(batch.images)
-        losses = self._through_detector(batch, units, outputs, self.detector.loss)
-        if not self.trainable:
+        # Some losses count what they see (Seesaw's, GHM's), in buffers.
+        with contextlib.nullcontext() if self.train_detector else kept_buffers(self.detector):
+            losses = self._through_detector(batch, units, outputs, self.detector.loss)
+        if not self._trains:
             return losses
         own = self._enhancement_losses(units, outputs, batch.samples)
         if taken := set(own) & set(losses):
@@ -167,12 +194,16 @@ class EnhancedDetector(DetectorWrapper):
 
     def _enhance(self, images: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """The images in [0, 1], and what the enhancer makes of them; nothing where nobody looks at it."""
-        trains = self.trainable and self.training
         units = levels_to_units(images, self.channel_order)
-        if self.detector_input == "raw" and not trains:
+        if self.detector_input == "raw" and not self._trains:
             return units, []
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            return units, enhance_batch(units, self.enhancer, clamp=not trains, **self.options)
+            return units, enhance_batch(units, self.enhancer, clamp=not self._trains, **self.options)
+
+    @property
+    def _trains(self) -> bool:
+        """Whether the enhancer is being trained."""
+        return self.trainable and self.training
 
     def _seen(self, images: list[Tensor], units: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
         if self.detector_input == "raw":

@@ -70,17 +70,11 @@ class DetectorWrapper(BaseDetector):
                 yield name, part
 
     def _with_inner(self, state: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
-        # A data preprocessor of this name is in plain checkpoints too.
-        parts = {name for name, _ in self.named_children()} - {"data_preprocessor"}
-        # Another wrapper inside has a detector too: what it has beside tells its checkpoints.
-        foreign = {name for name, _ in detector.named_children()} - parts - {"data_preprocessor"}
-        roots = {name.split(".")[0] for name in state}
-        if not roots & parts or roots & foreign:
+        if self._is_plain(state, detector):
             state = {_INNER + name: tensor for name, tensor in state.items()}
         inner = {name.removeprefix(_INNER): tensor for name, tensor in state.items() if name.startswith(_INNER)}
-        # A detector that reads public checkpoints (DSFD), or another wrapper.
-        convert = getattr(detector, "convert_state", None)
-        inner = convert(inner) if convert is not None else inner
+        # What it makes of names itself: public ones (DSFD), a plain detector's (another wrapper, SemiBaseDetector).
+        detector._load_from_state_dict(inner, "", {}, False, [], [], [])
         report = match_report(detector, inner)
         if report.matched < self.min_matched * report.total:
             raise CheckpointError(
@@ -91,6 +85,17 @@ class DetectorWrapper(BaseDetector):
         print_log(f"{type(detector).__name__}: {report}", logger="current")
         others = {name: tensor for name, tensor in state.items() if not name.startswith(_INNER)}
         return others | {_INNER + name: tensor for name, tensor in inner.items()}
+
+    def _is_plain(self, state: dict[str, Tensor], detector: nn.Module) -> bool:
+        """Whether a checkpoint is of the detector alone; another wrapper, or a tracker, has a ``detector`` too."""
+        # A data preprocessor of this name is in plain checkpoints too.
+        own, inner = ({name for name, _ in m.named_children()} - {"data_preprocessor"} for m in (self, detector))
+        roots = {name.split(".")[0] for name in state}
+        if roots & (own - inner):
+            return False
+        if roots & (inner - own) or not roots & own:
+            return True
+        return any(name in state for name in detector.state_dict())
 
     def _check_names(self, report: LoadReport) -> None:
         # Old checkpoints do not have the counters, and a data preprocessor's buffers are its config's.

@@ -300,5 +300,8 @@ def test_a_narrow_one_trains_from_its_checkpoints(name, preset, steps, tmp_path,
         assert torch.equal(watch.before[f"detector.backbone.{key}"], value)
     assert watch.moved("enhancer.")
     assert watch.moved("detector.") == (preset != "enhancer_only")
+    if preset == "enhancer_only":
+        # Its running statistics too.
+        assert all(torch.equal(watch.after[n], v) for n, v in watch.before.items() if n.startswith("detector."))
     assert (tmp_path / "run" / "epoch_1.pth").is_file()
     assert any("bbox_mAP" in key for key in runner.message_hub.log_scalars)

@@ -15,6 +15,7 @@ from torch import nn
 
 from llie_preproc import build_enhancer
 from llie_preproc.detection import add_enhancer
+from llie_preproc.detection.batches import flatten
 from llie_preproc.errors import CheckpointError
 from llie_preproc.registry import MODELS
 
@@ -66,9 +67,21 @@ def predictions(wrapper, batch=None):
         return [s.pred_instances for s in wrapper.test_step(copy.deepcopy(batch or raw_batch(SIZES)))]
 
 
-@pytest.mark.parametrize("enhancer", ["ZeroDCE", "SCI", "IAMLUNet", pytest.param("CollaBA", marks=pytest.mark.slow)])
+SMALL_SEMI_LLIE = {"type": "SemiLLIE", "width": 8}
+
+
+@pytest.mark.parametrize(
+    "enhancer",
+    ["PSENet", "ZeroDCE", "SCI", "IAMLUNet", SMALL_SEMI_LLIE, pytest.param("CollaBA", marks=pytest.mark.slow)],
+    ids=lambda e: e if isinstance(e, str) else e["type"],
+)
 def test_the_detection_loss_reaches_every_parameter_of_the_enhancer(enhancer):
     wrapper = model(enhancer=enhancer)
+    if enhancer == SMALL_SEMI_LLIE:
+        # Its channel attention squeezes to one unit, which random weights may leave at rest.
+        for name, parameter in wrapper.enhancer.named_parameters():
+            if name.endswith("attention.attention.1.bias"):
+                parameter.data.fill_(1.0)
     total(wrapper, losses(wrapper)).backward()
     found = gradients(wrapper, "enhancer")
     assert found
@@ -97,6 +110,18 @@ def test_a_frozen_part_takes_no_gradient_and_keeps_its_statistics(name, trains, 
     other = build(cfg.model)
     moved = getattr(wrapper, trains).state_dict()
     assert any(not torch.equal(v, moved[k]) for k, v in getattr(other, trains).state_dict().items())
+
+
+@pytest.mark.parametrize("train_detector", [True, False])
+def test_a_frozen_detectors_losses_keep_their_counts(train_detector):
+    cfg = mmdet_config("retinanet")
+    cfg.model.bbox_head.loss_cls = dict(type="GHMC", bins=10, momentum=0.75)
+    wrapper = build(add_enhancer(cfg, "ZeroDCE", checkpoint=None, trainable=True, train_detector=train_detector).model)
+    before = copy.deepcopy(wrapper.detector.state_dict())
+    total(wrapper, losses(wrapper)).backward()
+    moved = [k for k, v in wrapper.detector.state_dict().items() if not torch.equal(v, before[k])]
+    assert moved == (["bbox_head.loss_cls.acc_sum"] if train_detector else [])
+    assert all(g.abs().sum() > 0 for g in gradients(wrapper, "enhancer").values())
 
 
 def test_a_frozen_detector_computes_as_at_test_time():
@@ -130,6 +155,9 @@ def test_of_raw_input_an_enhancer_learns_from_its_own_losses_alone():
     assert all(g is None for g in gradients(wrapper, "enhancer").values())
     values["loss_bright"].backward()
     assert any(g.abs().sum() > 0 for g in gradients(wrapper, "enhancer").values())
+    # A validation loss is the detector's.
+    batch = wrapper.eval().data_preprocessor(raw_batch(SIZES), False)
+    assert "loss_bright" not in wrapper(**batch, mode="loss")
 
 
 @pytest.mark.parametrize("fusion", ["image", "features"])
@@ -264,6 +292,46 @@ def test_a_checkpoint_of_another_number_of_classes_loads_what_fits():
     _load_checkpoint_to_model(wrapper, {"state_dict": dict(state)}, strict=False)
     assert torch.equal(wrapper.detector.backbone.conv1.weight, state["backbone.conv1.weight"])
     assert torch.equal(wrapper.detector.bbox_head.retina_cls.weight, before)
+
+
+def test_a_checkpoint_with_another_enhancer_is_an_error():
+    state = model(enhancer="PSENet").state_dict()
+    for other in ("SCI", {"type": "PSENet", "width": 8}):
+        with pytest.raises(CheckpointError, match=r"enhancer is not this (SCI|PSENet): \d+ of \d+ tensors matched"):
+            model(enhancer=other).load_state_dict(state)
+    model(enhancer="SCI", strict=False).load_state_dict(state, strict=False)
+
+
+def test_checkpoints_of_a_detector_that_holds_another_one():
+    """A tracker's tensors are of its ``detector`` already, as the wrapper's are."""
+    tracker = dict(type="mmdet.ByteTrack", detector=mmdet_config("retinanet").model, data_preprocessor=None)
+    plain, wrapper, other = (
+        build(config, seed=seed)
+        for seed, config in enumerate(
+            [tracker, *[dict(type="llie_preproc.EnhancedDetector", detector=tracker, enhancer="PSENet")] * 2]
+        )
+    )
+    wrapper.load_state_dict(plain.state_dict())
+    assert all(torch.equal(v, wrapper.state_dict()[f"detector.{k}"]) for k, v in plain.state_dict().items())
+    other.load_state_dict(wrapper.state_dict())
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in wrapper.state_dict().items())
+
+
+def test_a_plain_checkpoint_starts_a_semi_supervised_detector():
+    """MMDetection gives it to the student and to the teacher."""
+    inner = mmdet_config("retinanet").model
+    semi = dict(type="mmdet.SemiBaseDetector", detector=inner, semi_train_cfg=dict(freeze_teacher=True))
+    wrapper = build(dict(type="llie_preproc.EnhancedDetector", detector=semi, enhancer="PSENet"))
+    state = build(inner, seed=5).state_dict()
+    wrapper.load_state_dict(state)
+    for part in (wrapper.detector.student, wrapper.detector.teacher):
+        assert all(torch.equal(v, state[k]) for k, v in part.state_dict().items())
+
+
+def test_branches_keep_their_order():
+    """Random augmentation takes its numbers in it."""
+    image = torch.zeros(3, 4, 4)
+    assert list(flatten({"teacher": [image], "sup": [image]}).rebuild([image, image], None)[0]) == ["teacher", "sup"]
 
 
 @pytest.mark.gpu

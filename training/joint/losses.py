@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from llie_preproc.enhancers.base import CurveEnhancer, Enhancer, pad_to_requirements
 from llie_preproc.inference import enhance_batch, shrink
+from llie_preproc.recomputation import kept_buffers
 from llie_preproc.registry import MODELS
 
 from ..losses import log_total_variation, squared_total_variation
@@ -150,7 +151,7 @@ class MapSmoothnessLoss(nn.Module):
         image = _shrunk(image, self.side, least=2)
         height, width = image.shape[-2:]
         # Autocast would drown the small differences between neighbours.
-        with torch.autocast(image.device.type, enabled=False):
+        with torch.autocast(image.device.type, enabled=False), kept_buffers(enhancer):
             curves = enhancer.predict_map(pad_to_requirements(image, enhancer.capabilities))
         form = self.form or ("log" if hasattr(enhancer, "gamma_map") else "squared")
         return _FORMS[form](curves[..., :height, :width])
@@ -268,8 +269,12 @@ def _distance(config: Mapping[str, Any] | None) -> nn.Module:
 
 
 def _enhanced(image: Tensor, enhancer: Enhancer, map_side: int | None = None) -> Tensor:
-    """``(1, 3, H, W)`` to ``(1, 3, s*H, s*W)``, unclamped, as the detector has it."""
-    return enhance_batch([image[0]], enhancer, clamp=False, map_side=map_side)[0][None]
+    """``(1, 3, H, W)`` to ``(1, 3, s*H, s*W)``, unclamped, as the detector has it.
+
+    Running statistics are of what the detector sees, and do not count this.
+    """
+    with kept_buffers(enhancer):
+        return enhance_batch([image[0]], enhancer, clamp=False, map_side=map_side)[0][None]
 
 
 def _shrunk(image: Tensor, side: int | None, least: int = 1) -> Tensor:
