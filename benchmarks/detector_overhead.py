@@ -6,7 +6,7 @@ The detector is MMDetection's own, its weights at random: the RPN hands its 1,00
 and next to no detection passes the threshold, so the detector is at its cheapest. A picture is uint8, as a data loader
 gives it, and goes through ``test_step``: data preprocessor, enhancer, network, post-processing. Runs of all variants
 alternate. The overhead is the median over rounds of the time against the plain detector's in the same round, with its
-quartiles; and that of the fastest run against the plain detector's fastest, which other work on the machine disturbs less.
+quartiles; and that of the fastest run against the plain detector's fastest, which other work disturbs less.
 """
 
 from __future__ import annotations
