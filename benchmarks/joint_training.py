@@ -234,6 +234,9 @@ def main() -> None:
     if args.json:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         plan = {k: v for k, v in comparison.plan.items() if k not in ("command", "image_root")}
+        # Without this machine's folders.
+        plan["config"] = Path(plan["config"]).name
+        plan["budget"] = {k: v for k, v in plan["budget"].items() if k != "train_set"}
         command = f"python -m benchmarks.joint_training {args.what} --seeds {args.seeds}"
         result = {"what": command, "machine": machine(device), "threads": torch.get_num_threads()}
         write_json(args.json, {**result, "plan": plan, "rows": comparison.table()})

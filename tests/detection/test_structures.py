@@ -188,7 +188,7 @@ def same(a, b):
     if isinstance(a, TrackDataSample):
         return all(same(x, y) for x, y in zip(a.video_data_samples, b.video_data_samples, strict=True))
     if isinstance(a, DetDataSample | InstanceData | PixelData):
-        return list(a.keys()) == list(b.keys()) and all(same(a.get(key), b.get(key)) for key in a.keys())  # noqa: SIM118
+        return set(a.keys()) == set(b.keys()) and all(same(a.get(key), b.get(key)) for key in a.keys())  # noqa: SIM118
     if isinstance(a, BitmapMasks):
         return np.array_equal(a.masks, b.masks)
     return torch.equal(torch.as_tensor(a), torch.as_tensor(b))
