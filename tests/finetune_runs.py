@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,15 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 def unformatted_configs(patch: pytest.MonkeyPatch) -> None:
     """A Runner formats its config several times for the log, which takes longer than all else of these runs."""
     patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda code, **_: (code, True), raising=False)
+
+
+@contextlib.contextmanager
+def quick_runs() -> Iterator[None]:
+    """Inside, runs are on the CPU, and without what takes longer than they do."""
+    with pytest.MonkeyPatch.context() as patch:
+        unformatted_configs(patch)
+        patch.setattr("mmengine.device.utils.DEVICE", "cpu")
+        yield
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
 import cv2
 import mmdet
-from finetune_runs import BATCHES, last_state, make, part, same, unformatted_configs
+from finetune_runs import BATCHES, last_state, make, part, quick_runs, same
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import PARAM_SCHEDULERS
@@ -32,11 +32,8 @@ YOLOX = "mmdet::yolox/yolox_tiny_8xb8-300e_coco.py"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_runs():
-    """On the CPU, and without what takes longer than the runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        unformatted_configs(patch)
-        patch.setattr("mmengine.device.utils.DEVICE", "cpu")
+def _quick():
+    with quick_runs():
         yield
 
 

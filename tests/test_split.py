@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
-from finetune_runs import last_state, make, part, plain_detector, same, unformatted_configs
+from finetune_runs import last_state, make, part, plain_detector, quick_runs, same
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -22,11 +22,8 @@ from training.split import main
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_runs():
-    """On the CPU, and without what takes longer than the runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        unformatted_configs(patch)
-        patch.setattr("mmengine.device.utils.DEVICE", "cpu")
+def _quick():
+    with quick_runs():
         yield
 
 

@@ -23,6 +23,7 @@ from mmengine.runner import Runner  # noqa: E402
 from mmengine.runner.checkpoint import load_state_dict  # noqa: E402
 
 from llie_preproc.checkpoints import atomic_write, local_file  # noqa: E402
+from llie_preproc.ranks import LAUNCHERS  # noqa: E402
 from llie_preproc.runs import join_without_gpu, read_checkpoint, saved_checkpoints  # noqa: E402
 
 from .finetune_config import LOSSES, PRESETS, finetuning_config  # noqa: E402
@@ -152,7 +153,7 @@ def _add_how(group: Any) -> None:
 def _add_run(group: Any) -> None:
     group.add_argument("--work-dir", help="where logs and checkpoints go (default: work_dirs/finetune_<config name>)")
     group.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the work folder")
-    group.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    group.add_argument("--launcher", choices=LAUNCHERS, default="none")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
 from llie_preproc.errors import CheckpointError
+from llie_preproc.ranks import LAUNCHERS
 from llie_preproc.runs import join_without_gpu, saved_checkpoints
 
 from .hooks import optimizer_names, read_run
@@ -43,7 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the work folder")
     parser.add_argument("--amp", action="store_true", help="mixed precision: autocast to bfloat16")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--launcher", choices=LAUNCHERS, default="none")
     return parser.parse_args(argv)
 
 
