@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import Parser, launch, run
+
+if __name__ == "__main__":
+    launch("training.finetune")
+
 import argparse
 import math
 import re
-import sys
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +33,7 @@ from llie_preproc.runs import join_without_gpu, read_checkpoint, saved_checkpoin
 
 from .finetune_config import LOSSES, PRESETS, finetuning_config  # noqa: E402
 from .split import split_checkpoint  # noqa: E402
-from .train import REFUSALS, last_checkpoint, refuse  # noqa: E402
+from .train import building, going_on, last_checkpoint, train  # noqa: E402
 
 _WRITTEN = "finetune.py"
 _DESCRIPTION = """Finetune a detector behind an enhancer, the enhancer in front of a detector, or both together.
@@ -88,7 +93,7 @@ class FinetuneRunner(Runner):
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m training.finetune",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -158,21 +163,17 @@ def _add_run(group: Any) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the finetuning that the command line describes; returns its exit status."""
-    try:
-        args = parse_args(argv)
-        runner = build_runner(args)
-    except REFUSALS as error:
-        return refuse(error)
-    try:
-        runner.train()
-    except (OSError, ValueError) as error:
-        # Checkpoints are loaded just before the first step.
-        if runner.iter:
-            raise
-        return refuse(error)
-    if is_main_process():
-        _report(runner)
-    return 0
+    return run(partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> None:
+    args = parse_args(argv)
+    with going_on():
+        with building():
+            runner = build_runner(args)
+        train(runner)
+        if is_main_process():
+            _report(runner)
 
 
 def build_runner(args: argparse.Namespace) -> FinetuneRunner:
@@ -264,7 +265,3 @@ def _report(runner: Runner) -> None:
     for name, values in scalars.items():
         if name.startswith("val/") and not name.endswith("time"):
             print(f"{name.removeprefix('val/')}: {values.current():.4f}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
