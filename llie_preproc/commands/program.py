@@ -256,8 +256,16 @@ def _line(error: BaseException) -> str:
 
 
 def _say(line: str) -> None:
+    _close_progress_bars()
     with contextlib.suppress(BrokenPipeError):
         print(line, file=sys.stderr, flush=True)
+
+
+def _close_progress_bars() -> None:
+    """Give a message a line of its own: the exception's traceback keeps the bars of its frames open."""
+    if (tqdm := sys.modules.get("tqdm")) is not None:
+        for bar in list(getattr(tqdm.tqdm, "_instances", ())):
+            bar.close()
 
 
 def _write(line: str) -> None:
