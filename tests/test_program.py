@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -359,3 +360,32 @@ def test_what_handles_signals_comes_without_heavy_imports():
 def test_statuses_are_those_of_the_shell():
     assert program.INTERRUPTED == 128 + signal.SIGINT
     assert program.NO_READER == 128 + signal.SIGPIPE
+
+
+def test_threads_that_an_interrupt_leaves_without_their_workers_say_nothing(capsys):
+    def fail() -> None:
+        raise EOFError("the worker is gone")
+
+    def serve() -> None:
+        try:
+            fail()
+        except EOFError:
+            # As Python's own thread that sends open files to worker processes.
+            sys.excepthook(*sys.exc_info())
+
+    def work() -> int:
+        for target in (fail, serve):
+            thread = threading.Thread(target=target)
+            thread.start()
+            thread.join()
+        return 0
+
+    assert run(work) == 0
+    assert capsys.readouterr().err.count("EOFError: the worker is gone") == 2
+
+    def interrupted() -> int:
+        swallow()
+        return work()
+
+    assert run(interrupted) == 130
+    assert capsys.readouterr().err == "interrupted\n"

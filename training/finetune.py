@@ -28,6 +28,7 @@ from mmengine.runner import Runner  # noqa: E402
 from mmengine.runner.checkpoint import load_state_dict  # noqa: E402
 
 from llie_preproc.checkpoints import atomic_write, local_file  # noqa: E402
+from llie_preproc.draws import seed_draws  # noqa: E402
 from llie_preproc.ranks import LAUNCHERS  # noqa: E402
 from llie_preproc.runs import join_without_gpu, read_checkpoint, saved_checkpoints  # noqa: E402
 
@@ -47,8 +48,8 @@ _EPILOG = """The learning rate is scaled to the batch (of all processes and accu
 says in auto_scale_lr which batch it is for; --lr is taken as it is. With --epochs the schedules keep their
 proportions. Warm-ups counted in iterations end with the first epoch at the latest. Without --val the config's own set
 is validated on; to leave that out: --cfg-options val_dataloader=None val_cfg=None val_evaluator=None. A run that is
-interrupted after an epoch and resumed ends with the weights of an uninterrupted one, where the data loaders have no
-workers and the device computes the same each time."""
+interrupted and resumed ends with the weights of an uninterrupted one, where the device computes the same each time and
+no transform remembers earlier pictures."""
 
 
 class FinetuneRunner(Runner):
@@ -228,6 +229,7 @@ def _join(launcher: str) -> None:
 def _place(cfg: Config, args: argparse.Namespace, work_dir: Path, last: Path | None) -> None:
     """Say where a run goes, how its processes are started and what it resumes: nothing that it is written with."""
     cfg.work_dir, cfg.launcher = str(work_dir), args.launcher
+    seed_draws(cfg)
     if last is not None:
         cfg.load_from, cfg.resume = str(last), True
         # Of before the samplers are built, which the seed orders.

@@ -172,15 +172,16 @@ class _Interrupts:
         self._depth, self.received, self._prefix = 1, 0, prefix
         # What is ignored from outside, as by nohup or for a shell's background job, stays ignored.
         before = {n: signal.getsignal(n) for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
-        hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        hooks = sys.unraisablehook, sys.excepthook, threading.excepthook
+        sys.unraisablehook, sys.excepthook, threading.excepthook = self._unraisable, self._uncaught, self._failed_thread
         for number in before:
             signal.signal(number, self._handle)
         try:
             yield True
         finally:
-            sys.unraisablehook = hook
             self._depth = 0
             if not self.own_process:
+                sys.unraisablehook, sys.excepthook, threading.excepthook = hooks
                 for number, handler in before.items():
                     signal.signal(number, handler)
 
@@ -209,6 +210,15 @@ class _Interrupts:
         timer = threading.Timer(_AGAIN, signal.pthread_kill, [threading.main_thread().ident, self._last])
         timer.daemon = True
         timer.start()
+
+    def _uncaught(self, *error: Any) -> None:
+        # Python's threads that serve worker processes report here, when an interrupt has ended those.
+        if not self.received or threading.current_thread() is threading.main_thread():
+            sys.__excepthook__(*error)
+
+    def _failed_thread(self, failure: Any) -> None:
+        if not self.received:
+            threading.__excepthook__(failure)
 
     def leave_to_parent(self) -> None:
         """In a forked child: the terminal's Ctrl-C is for the parent, which ends its children."""
