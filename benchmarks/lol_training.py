@@ -7,6 +7,11 @@ results, mean over pairs, beside the raw input. On a GPU: ``--crop 256 --iterati
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.lol_training")
+
 import argparse
 import json
 import os
@@ -112,7 +117,3 @@ def enlarge(dataset: Any, crop: int) -> None:
             transform.size = crop
     if dataset.get("size"):
         dataset.size = (crop, crop)
-
-
-if __name__ == "__main__":
-    main()

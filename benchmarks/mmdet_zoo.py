@@ -14,6 +14,11 @@ Each family runs in a process of its own. ``--out`` is written after each; the r
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.mmdet_zoo")
+
 import argparse
 import contextlib
 import copy
@@ -478,7 +483,3 @@ def main() -> None:
             if args.out:
                 ordered = [rows[family] for family in sorted(rows)]
                 args.out.write_text(json.dumps(dict(about, rows=ordered), indent=1, ensure_ascii=False) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -8,6 +8,11 @@ what cropping keeps of larger pictures. Scores are means over all masks, with 95
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.small_sam")
+
 import argparse
 import json
 from collections.abc import Mapping, Sequence
@@ -257,7 +262,3 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
     args.run(args)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from .commands.program import FAILED, Parser, importing, launch, resumable, run
+
+if __name__ == "__main__":
+    launch("llie_preproc.cli", "llie")
+
 import argparse
 import contextlib
 import hashlib
 import itertools
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +39,6 @@ from .version import __version__
 COMMANDS = "llie_preproc.commands"
 """Entry-point group of further subcommands: functions that take argparse's subparsers and add one."""
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
 _LISTED_SIZE = 256
 
 _ENHANCE_HELP = """\
@@ -56,38 +60,20 @@ on). Processes that share the work end with one status.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"llie: error: {message} (see '{self.prog} --help')\n")
+class _Parser(Parser):
+    prefix = "llie: "
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the ``llie`` command; returns its exit status."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    with _terminated_as_interrupted():
-        try:
-            args = _parser(arguments).parse_args(arguments)
-            return args.run(args)
-        except KeyboardInterrupt:
-            print("llie: interrupted", file=sys.stderr)
-            return INTERRUPTED
-        except (OSError, ValueError, ImportError) as error:
-            print(f"llie: error: {error}", file=sys.stderr)
-            return USAGE
+    return run(partial(_main, sys.argv[1:] if argv is None else list(argv)), "llie")
 
 
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Inside, SIGTERM is a KeyboardInterrupt, which removes temporary files on its way."""
-
-    def interrupt(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+def _main(arguments: Sequence[str]) -> int:
+    # The parser imports the command.
+    with importing():
+        args = _parser(arguments).parse_args(arguments)
+    return args.run(args)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -192,7 +178,7 @@ def _positive(text: str) -> int:
 
 
 def _enhance(args: argparse.Namespace) -> int:
-    with join_ranks(args.launcher) as ranks:
+    with resumable("--resume goes on"), join_ranks(args.launcher) as ranks:
         return _enhance_shared(args, ranks)
 
 
@@ -386,7 +372,3 @@ def _free_target(args: argparse.Namespace, source: str, suffix: str) -> Path:
     if os.path.lexists(target) and not args.overwrite:
         raise ValueError(f"{target} exists already: --overwrite replaces it")
     return target
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,6 +12,7 @@ import torch
 from mmengine.config import DictAction
 from mmengine.dist import init_dist
 
+from llie_preproc.commands.program import resumable
 from llie_preproc.errors import require
 from llie_preproc.ranks import LAUNCHERS, Ranks, join_ranks
 from llie_preproc.runs import join_without_gpu
@@ -22,6 +23,7 @@ for _module in ("mmdet", "pycocotools"):
 from llie_preproc.detection.sets import CocoSet, read_config, use_sets  # noqa: E402
 
 from ..networks import check_device  # noqa: E402
+from ..sweeps import GOES_ON  # noqa: E402
 from .networks import enhancer_specs, named_weights  # noqa: E402
 from .plan import BATCHES, CELLS, Request  # noqa: E402
 from .results import MODES, NONE, RAW, ZERO_SHOT  # noqa: E402
@@ -84,7 +86,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     _check(args)
-    with join_ranks(args.launcher) as ranks:
+    with resumable(GOES_ON), join_ranks(args.launcher) as ranks:
         if args.share == BATCHES:
             _join(args.launcher, ranks)
         comparison, failed = compare(_request(args, ranks))

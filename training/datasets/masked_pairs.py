@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llie_preproc.checks import at_least
 from llie_preproc.errors import require
 from llie_preproc.registry import DATASETS
 
@@ -67,8 +68,7 @@ class MaskedPairs(PictureSet):
         transforms: Sequence[dict | Callable[[Pictures], Pictures]] = (),
     ) -> None:
         require("pycocotools", "MaskedPairs")
-        if not isinstance(scale, int) or scale < 1:
-            raise ValueError(f"scale must be a whole number of at least 1, got {scale!r}")
+        at_least("scale", scale, 1)
         base, self.ann_file = Path(low).expanduser(), Path(ann_file).expanduser()
         annotated = {base / name: entry for name, entry in _read(self.ann_file).items()}
         if missing := [path for path in annotated if not path.is_file()]:
