@@ -17,7 +17,7 @@ from films import box, boxed_seconds, boxed_times, edit, grey, make_film, packet
 from torch import Tensor
 
 from llie_preproc import video
-from llie_preproc.enhancers import Enhancer, Identity
+from llie_preproc.enhancers import Identity, Upscale
 from llie_preproc.errors import ImageError
 from llie_preproc.video import enhance_video
 
@@ -317,19 +317,10 @@ def test_odd_sizes_are_kept(tmp_path: Path, size: tuple[int, int], suffix: str) 
     assert np.abs(np.subtract(levels, [grey(i, size).mean() for i in range(20)])).max() < 3
 
 
-class Larger(Enhancer):
-    def __init__(self, scale: int) -> None:
-        super().__init__()
-        self.scale = scale  # type: ignore[misc]
-
-    def forward(self, image: Tensor) -> Tensor:
-        return image.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
-
-
 @pytest.mark.parametrize("scale", [2, 4])
 def test_enlarged_frames_keep_times_and_sound(tmp_path: Path, scale: int) -> None:
     source = make_film(tmp_path / "in.mp4", PHONE, size=(47, 33), codec="libx264", pixel_format="yuv444p", sound="aac")
-    enhance_video(source, tmp_path / "out.mp4", Larger(scale))
+    enhance_video(source, tmp_path / "out.mp4", Upscale(scale, "nearest"))
     assert first_frame(tmp_path / "out.mp4").shape == (33 * scale, 47 * scale, 3)
     assert_same_film(tmp_path / "out.mp4", source)
     assert_in_step(tmp_path / "out.mp4", source)

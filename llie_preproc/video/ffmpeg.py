@@ -18,6 +18,7 @@ import numpy as np
 
 from ..checkpoints import atomic_path
 from ..errors import ImageError
+from ..pictures import MAX_PIXELS
 from .base import Settings, VideoResult, batches, is_cut
 from .colours import Colours, depth_of, from_pixels, notes_on, to_pixels
 from .orientation import display_matrix, is_transposed, upright
@@ -70,7 +71,7 @@ _END_FRAMES = 3
 
 def declared_frames(source: Path) -> int | None:
     """Number of frames that the container's index or header declares to be shown; None where it has neither."""
-    with _source(source) as container:
+    with _source(source, MAX_PIXELS) as container:
         video = _video(container, source)
         if "mov" in container.format.name and len(video.index_entries):
             return sum(not entry.is_discard for entry in video.index_entries)
@@ -81,14 +82,12 @@ def enhance_video(source: Path, target: Path, settings: Settings) -> VideoResult
     """:func:`llie_preproc.video.enhance_video` with PyAV."""
     timeline = _timeline(source, settings)
     muxer, shallow, deep = _CONTAINERS[target.suffix.lower()]
-    for encoder in (shallow, deep):
-        _require(encoder, target)
-    # Before a frame is enhanced.
+    _require(shallow, target)
     clock = _EvenClock(timeline, source, target) if muxer == "avi" else _Clock(timeline)
     with (
         _blamed(target),
         atomic_path(target, f".tmp{target.suffix.lower()}") as temporary,
-        _source(source) as container,
+        _source(source, settings.max_pixels) as container,
         temporary.open("x+b") as file,
         av.open(file, "w", format=muxer, metadata_errors="replace") as output,
     ):
@@ -100,6 +99,7 @@ def enhance_video(source: Path, target: Path, settings: Settings) -> VideoResult
             images = settings.run([frame.pixels for frame in batch], channel_order="rgb")
             if writer is None:
                 encoder = deep if reader.depth > 8 else shallow
+                _require(encoder, target)
                 writer = _Writer(output, encoder, reader, clock, images[0].shape)
                 copies.start()
             for frame, image in zip(batch, images, strict=True):
@@ -126,9 +126,10 @@ def _require(encoder: _Encoder, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _source(path: Path) -> Iterator[Any]:
-    """The file, opened so that nothing in it makes FFmpeg open another one."""
-    options = {"protocol_whitelist": "none", "format_whitelist": ",".join(_DEMUXERS)}
+def _source(path: Path, max_pixels: int) -> Iterator[Any]:
+    """The file, opened so that nothing in it makes FFmpeg open another one, or decode larger frames."""
+    demuxers = ",".join(_DEMUXERS)
+    options = {"protocol_whitelist": "none", "format_whitelist": demuxers, "max_pixels": str(max_pixels)}
     with path.open("rb") as file:
         try:
             container = av.open(file, "r", options=options, metadata_errors="replace")
@@ -162,6 +163,7 @@ class _Timeline:
         tick: Seconds of a tick.
         rates: Frames a second, as the container has it or the times tell; the first one is a good guess.
         interval: Usual ticks from a frame to the next.
+        longest: Most ticks from a frame to the next.
         origin: Seconds at which the container's clock begins.
         pixels: Width times height of a frame.
     """
@@ -170,13 +172,14 @@ class _Timeline:
     tick: Fraction
     rates: tuple[Fraction, ...]
     interval: int
+    longest: int
     origin: Fraction
     pixels: int
 
 
 def _timeline(source: Path, settings: Settings) -> _Timeline:
     """Read a video's times without decoding it, so that a truncated one is refused before any work is done."""
-    with _source(source) as container, _damage(source):
+    with _damage(source), _source(source, settings.max_pixels) as container:
         video = _video(container, source)
         size = video.codec_context.width, video.codec_context.height
         settings.check_size(*size, source)
@@ -184,10 +187,19 @@ def _timeline(source: Path, settings: Settings) -> _Timeline:
         tick = video.time_base
         rates = _rates(video, times)
         interval = max(1, round(1 / rates[0] / tick))
-        _check_whole(container, video, source, times, ends, max([interval, *_steps(times)]) * tick)
-        # The clock of an MP4 begins where its film does; those of others may begin anywhere, and players set them to 0.
-        start = 0 if "mov" in container.format.name else max(0, container.start_time or 0)
-        return _Timeline(times, tick, rates, interval, Fraction(start, av.time_base), max(1, size[0] * size[1]))
+        longest = max(interval, max(_steps(times), default=0))
+        _check_whole(container, video, source, times, ends, longest * tick)
+        origin = _origin(container, times[0] * tick if times else Fraction(0))
+        return _Timeline(times, tick, rates, interval, longest, origin, max(1, size[0] * size[1]))
+
+
+def _origin(container: Any, first: Fraction) -> Fraction:
+    """Seconds on a container's clock at which the result's begins: that of the first frame where it is before 0.
+
+    The clock of an MP4 begins where its film does; those of others may begin anywhere, and players set them to 0.
+    """
+    start = 0 if "mov" in container.format.name else max(0, container.start_time or 0)
+    return min(first, Fraction(start, av.time_base)) if first < 0 else Fraction(start, av.time_base)
 
 
 @dataclass
@@ -294,7 +306,7 @@ class _Reader:
         self._timeline = timeline
         self._settings = settings
         self._size = (0, 0)
-        self._last = -1
+        self._last: int | None = None
 
     def frames(self, copies: _Copies) -> Iterator[_Frame]:
         """Decode; the packets of the streams that are copied go to ``copies`` on the way."""
@@ -306,10 +318,9 @@ class _Reader:
 
     def check_end(self) -> None:
         """Raise :class:`ImageError` where the last frames of the container were not decoded."""
-        times, interval = self._timeline.times, self._timeline.interval
-        longest = max([interval, *_steps(times)])
-        if times and self._last < times[-1] - _END_FRAMES * longest:
-            seconds = [float(t * self._timeline.tick) for t in (self._last, times[-1])]
+        times, last = self._timeline.times, self._last
+        if times and last is not None and last < times[-1] - _END_FRAMES * self._timeline.longest:
+            seconds = [float(time * self._timeline.tick) for time in (last, times[-1])]
             _refuse_short(self._source, "at {:.2f} of {:.2f} seconds".format(*seconds))
 
     def _packets(self, streams: list[Any]) -> Iterator[Any]:
@@ -322,7 +333,7 @@ class _Reader:
             yield packet
 
     def _decoded(self, packet: Any) -> list[Any]:
-        begun = self._last >= 0
+        begun = self._last is not None
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
@@ -335,22 +346,28 @@ class _Reader:
         return frames
 
     def _seconds(self) -> str:
-        return f"{float(self._last * self._timeline.tick):.2f} seconds"
+        return f"{float((self._last or 0) * self._timeline.tick):.2f} seconds"
 
     def _frame(self, frame: Any) -> _Frame:
-        if self._last < 0:
+        if self._last is None:
             self._look_at(frame)
         for note in notes_on(frame):
             self.lost[note] = None
         if (frame.width, frame.height) != self._size:
             self.lost["frames of other sizes were scaled to that of the first"] = None
         duration = frame.duration or 0
-        time = self._last + (duration or self._timeline.interval) if frame.pts is None else frame.pts
-        # Encoders refuse times that do not grow.
-        self._last = time = max(time, self._last + 1)
+        self._last = time = self._time(frame.pts, duration)
         pixels = to_pixels(frame, self._size, self.depth, self._source)
         matrix = None if self._settings.ignore_orientation else display_matrix(frame)
         return _Frame(upright(pixels, matrix), time, duration)
+
+    def _time(self, declared: int | None, duration: int) -> int:
+        """The time of a frame, after that of the frame before: encoders refuse times that do not grow."""
+        if self._last is None:
+            return declared or 0
+        if declared is None:
+            return self._last + (duration or self._timeline.interval)
+        return max(declared, self._last + 1)
 
     def _look_at(self, first: Any) -> None:
         """Note how the frames are coded, by the first of them."""
@@ -403,7 +420,7 @@ class _EvenClock(_Clock):
         times = self._timeline.times
         places = [self(time) for time in times]
         # Frames that were dropped are empty chunks in an AVI: a few are common, and many would fill the disk.
-        if any(step < 1 for step in _steps(places)) or (places and places[-1] - places[0] > 10 * len(places)):
+        if any(step < 1 for step in _steps(places)) or max(places, default=0) > 10 * len(places) + 100:
             return False
         # Some containers round times to milliseconds.
         allowed = max(self._timeline.tick, Fraction(1, 1000))
@@ -568,7 +585,9 @@ def _damage(source: Path) -> Iterator[None]:
         yield
     except ImageError:
         raise
-    except (av.FFmpegError, ValueError) as error:
+    except (av.FFmpegError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
+            raise OSError(error.errno, error.strerror, str(source)) from error
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{source}: the video is truncated or damaged ({reason})") from error
 
@@ -583,6 +602,6 @@ def _blamed(target: Path) -> Iterator[None]:
             raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
         raise ImageError(f"{target}: FFmpeg cannot write this video ({error.strerror})") from error
     except OSError as error:
-        if error.filename is not None and target.name[:48] not in Path(str(error.filename)).name:
+        if error.filename is not None and not Path(str(error.filename)).name.startswith(f".{target.name[:48]}."):
             raise
         raise OSError(error.errno, error.strerror, str(target)) from error
