@@ -180,13 +180,24 @@ def _entries(content: bytes, layout: str) -> list[tuple[int, ...]]:
     return [struct.unpack_from(layout, content, 8 + i * size) for i in range(count)]
 
 
-def edit(path: Path, start: int, length: float) -> Path:
-    """Rewrite the edit of an MP4's first track, as phones trim: show ``length`` of the film from ``start`` ticks on."""
+def edit(path: Path, *edits: tuple[int, float]) -> Path:
+    """Rewrite the edit list of an MP4's first track, as phones and editors trim.
+
+    Args:
+        path: File whose film data come before its header.
+        edits: For each edit the ticks where it begins in the film, or -1 for a pause, and its length in seconds.
+    """
     data = bytearray(path.read_bytes())
-    film, place = data.find(b"mvhd"), data.find(b"elst")
-    scale = struct.unpack_from(">I", data, film + 16)[0]
-    rate = struct.unpack_from(">I", data, place + 20)[0]
-    before = struct.unpack_from(">i", data, place + 16)[0]
-    struct.pack_into(">IiI", data, place + 12, round(length * scale), before + start, rate)
+    scale = struct.unpack_from(">I", data, data.find(b"mvhd") + 16)[0]
+    place = data.find(b"elst")
+    size = struct.unpack_from(">I", data, place - 4)[0]
+    first = struct.unpack_from(">i", data, place + 16)[0]
+    entries = [(round(length * scale), start if start < 0 else first + start, 1 << 16) for start, length in edits]
+    table = struct.pack(">I", len(entries)) + b"".join(struct.pack(">Iii", *entry) for entry in entries)
+    data[place + 8 : place - 4 + size] = table
+    grown = len(table) + 12 - size
+    for name in (b"elst", b"edts", b"trak", b"moov"):
+        at = data.find(name) - 4
+        struct.pack_into(">I", data, at, struct.unpack_from(">I", data, at)[0] + grown)
     path.write_bytes(data)
     return path

@@ -77,13 +77,36 @@ def test_the_boxes_of_an_mp4_have_the_times(tmp_path: Path, times: tuple[int, ..
 def test_what_an_edit_list_hides_stays_hidden(tmp_path: Path, start: int, options: dict, target: str) -> None:
     source = make_film(tmp_path / "in.mp4", range(40), tick=Fraction(1, 25), options={"g": "6", **options})
     scale = 12800 // 25
-    edit(source, start * scale, (40 - start - 5) / 25)
+    edit(source, (start * scale, (40 - start - 5) / 25))
     expected = shown(source)
     assert len(expected) == 35 - start
     assert expected[0].level == pytest.approx(20 + 4 * start, abs=3)
     result = enhance_video(source, tmp_path / target, Identity())
     assert result.frames == len(expected)
     assert_same_film(tmp_path / target, source, 0.1 if target == "out.mp4" else 1)
+
+
+@pytest.mark.parametrize("options", [{"bf": "0"}, B_FRAMES], ids=["plain", "b-frames"])
+@pytest.mark.parametrize("sound", [None, "aac"])
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [(0, 0.4), (20 * 512, 0.4)],
+        [(0, 0.4), (0, 0.4)],
+        [(20 * 512, 0.4), (0, 0.4)],
+        [(-1, 0.5), (0, 0.4), (20 * 512, 0.4)],
+    ],
+    ids=["gap", "repeated", "backwards", "pause"],
+)
+def test_all_edits_are_played(tmp_path: Path, edits: list, sound: str | None, options: dict) -> None:
+    source = make_film(tmp_path / "in.mp4", range(40), tick=Fraction(1, 25), options={"g": "6", **options}, sound=sound)
+    edit(source, *edits)
+    result = enhance_video(source, tmp_path / "out.mp4", Identity())
+    assert result.carried == (("sound",) if sound else ())
+    # OpenCV gives the first frame of several edits the time of another one.
+    assert times_of(tmp_path / "out.mp4") == pytest.approx(times_of(source), abs=1e-4)
+    levels = [frame.level for frame in shown(source)]
+    assert [frame.level for frame in shown(tmp_path / "out.mp4")] == pytest.approx(levels, abs=2)
 
 
 def test_a_frame_that_begins_late_does_so_in_the_result(tmp_path: Path) -> None:
@@ -149,18 +172,18 @@ def assert_in_step(target: Path, source: Path, seconds: float = 1.1e-3) -> None:
     before, after = packets_of(source, "audio"), packets_of(target, "audio")
     # Samples that are not coded are cut into packets as a container likes.
     assert b"".join(data for _, data in after) == b"".join(data for _, data in before)
-    expected = before[0][0] - first_time(source)
-    assert after[0][0] - first_time(target) == pytest.approx(expected, abs=seconds)
+    expected = before[0][0] - times_of(source)[0]
+    assert after[0][0] - times_of(target)[0] == pytest.approx(expected, abs=seconds)
     if source.suffix != ".mpg":
-        assert first_time(target) == pytest.approx(first_time(source), abs=1e-3)
+        assert times_of(target)[0] == pytest.approx(times_of(source)[0], abs=1e-3)
     if len(after) == len(before):
         assert after[-1][0] - after[0][0] == pytest.approx(before[-1][0] - before[0][0], abs=2 * seconds)
 
 
-def first_time(path: Path) -> float:
-    """Seconds at which the first frame is shown."""
+def times_of(path: Path) -> list[float]:
+    """Seconds at which the frames are shown, by PyAV."""
     with av.open(str(path)) as container:
-        return float(next(container.decode(video=0)).time)
+        return [float(frame.time) for frame in container.decode(video=0)]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +230,7 @@ def test_sound_that_begins_later_does_so_in_the_result(tmp_path: Path, delay: fl
 
 @pytest.mark.parametrize("target", ["out.mp4", "out.mkv"])
 def test_sound_of_a_trimmed_video_stays_in_step(tmp_path: Path, target: str) -> None:
-    source = edit(make_film(tmp_path / "in.mp4", range(0, 2000, 40), sound="aac"), 5 * 640, 1.5)
+    source = edit(make_film(tmp_path / "in.mp4", range(0, 2000, 40), sound="aac"), (5 * 640, 1.5))
     enhance_video(source, tmp_path / target, Identity())
     assert_same_film(tmp_path / target, source, 1)
     assert_in_step(tmp_path / target, source)
@@ -627,7 +650,7 @@ def test_opencv_refuses_uneven_frames_before_any_work(tmp_path: Path, times: tup
 @pytest.mark.parametrize("start", [0, 10])
 def test_opencv_keeps_a_trimmed_video(tmp_path: Path, start: int) -> None:
     source = make_film(tmp_path / "in.mp4", range(40), tick=Fraction(1, 25), options={"bf": "0"})
-    edit(source, start * 512, (40 - start - 5) / 25)
+    edit(source, (start * 512, (40 - start - 5) / 25))
     result = enhance_video(source, tmp_path / "out.mp4", Identity())
     assert result.frames == 35 - start
     assert any(f"{5 + start} of 40 frames are hidden by an edit list" in sentence for sentence in result.lost)
