@@ -46,7 +46,11 @@ Enhance a picture, a folder tree of pictures, or a video.
 
 A tree is mirrored below DST; files in it that are no pictures (videos too: they go one by one) are left out.
 Pictures keep their depth, grey, alpha channel, EXIF and colour profile as far as the format of the result holds
-them. Inputs are never overwritten. Of a video the frames are carried, not the sound.
+them. Inputs are never overwritten.
+
+Frames of a video keep the times at which players show them, and sound and subtitles are copied as they are, where PyAV
+is installed (pip install "llie-preproc[video]"). Without it the frames alone are carried, at one frame rate, and videos
+of uneven frame times are refused. What a result lacks of its video is said.
 
 Processes that torchrun, SLURM or Open MPI started share the pictures, batch by batch, and write what one process
 writes: 'torchrun --nproc_per_node 4 --no-python llie enhance SRC DST --launcher pytorch', 'srun -n 4 llie enhance SRC
@@ -126,7 +130,7 @@ def _add_enhance(commands: Any) -> None:
     existing.add_argument("--resume", action="store_true", help="keep results that exist, and do the others")
     existing.add_argument("--overwrite", action="store_true", help="write results that exist anew")
     parser.add_argument(
-        "--ignore-orientation", action="store_true", help="keep the stored frame: do not apply the EXIF orientation"
+        "--ignore-orientation", action="store_true", help="keep the stored frame: do not turn it upright"
     )
     parser.add_argument(
         "--launcher", choices=LAUNCHERS, default="none", help="what started the processes that share the pictures"
@@ -183,7 +187,7 @@ def _enhance(args: argparse.Namespace) -> int:
 
 
 def _enhance_shared(args: argparse.Namespace, ranks: Ranks) -> int:
-    is_video = Path(args.src).is_file() and Path(args.src).suffix.lower() in video.SUFFIXES
+    is_video = not Path(args.src).is_dir() and Path(args.src).suffix.lower() in video.SUFFIXES
     if is_video and args.format:
         raise ValueError("--format is for pictures; the suffix of DST chooses the format of a video")
     plan = plan_jobs(
@@ -192,7 +196,7 @@ def _enhance_shared(args: argparse.Namespace, ranks: Ranks) -> int:
         format=args.format,
         resume=args.resume,
         overwrite=args.overwrite,
-        suffixes=video.CODECS if is_video else SUFFIXES,
+        suffixes=video.written_suffixes() if is_video else SUFFIXES,
     )
     if not plan.jobs and not plan.skipped:
         raise ValueError(f"{args.src} holds no pictures ({plan.ignored} other files)")
@@ -260,8 +264,10 @@ def _enhance_videos(plan: Plan, enhancer: Enhancer, options: dict[str, Any], ran
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     for job in plan.jobs:
         with tqdm(total=video.declared_frames(job.source), unit="frame", disable=None) as bar:
-            frames = video.enhance_video(job.source, job.target, enhancer, progress=bar.update, **options)
-        print(f"{frames} frames enhanced; sound is not carried")
+            result = video.enhance_video(job.source, job.target, enhancer, progress=bar.update, **options)
+        print(result)
+        for sentence in result.lost:
+            print(f"llie: warning: {job.source}: {sentence}", file=sys.stderr)
     return 0
 
 

@@ -24,6 +24,7 @@ _EXTRAS = {
     "tensorboard": "train",
     "piq": "metrics",
     "torch_fidelity": "metrics",
+    "av": "video",
 }
 
 
