@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llie_preproc.annotations import read_json
 from llie_preproc.checkpoints import atomic_write
 
 NONE = "none"
@@ -153,18 +154,6 @@ class Comparison:
     def save_table(self, rows: list[dict[str, Any]]) -> None:
         """Keep the measured rows."""
         write_json(self.folder / _TABLE, {"plan": self.plan, "rows": rows})
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        ValueError: It is damaged; the message names it.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
 
 
 def write_json(path: Path, value: Any) -> None:
