@@ -11,6 +11,7 @@ from typing import Any
 from .compare.tables import METRICS
 from .metrics.bootstrap import Interval, differences, intervals
 from .metrics.detections import read_detections, read_truth
+from .metrics.hints import coco_hints, print_hints
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -39,6 +40,7 @@ def _run(args: argparse.Namespace) -> int:
     found = read_detections(args.detections, truth)
     other = None if args.against is None else read_detections(args.against, truth)
     print(f"{len(truth['images'])} images, {len(truth['annotations'])} annotations, {len(found)} detections")
+    print_hints(coco_hints(truth, found))
     for metric in args.metric:
         own = METRICS[metric](truth, found)
         before = None if other is None else METRICS[metric](truth, other)
