@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from llie_preproc.errors import MissingExtraError
+from llie_preproc.errors import MissingExtraError, one_line
 
 # Each imports what it needs, so that a missing extra stops none but its own.
 _COMMANDS = {
@@ -32,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
         return args.run(args)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return _USAGE
 
 

@@ -14,7 +14,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
-from llie_preproc.errors import CheckpointError
+from llie_preproc.errors import CheckpointError, one_line
 from llie_preproc.ranks import LAUNCHERS
 from llie_preproc.runs import join_without_gpu, saved_checkpoints
 
@@ -197,8 +197,7 @@ def _autocast(optim_wrapper: Any) -> None:
 
 def refuse(error: Exception) -> int:
     """Print what is wrong as one line; returns the exit status."""
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(error)}", file=sys.stderr)
     return 2
 
 

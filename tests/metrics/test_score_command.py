@@ -68,6 +68,39 @@ def test_scores_and_paired_differences(files, capsys):
     assert numbers(of_coco, "car")[0] == pytest.approx(100 * per_class, abs=0.00501)
 
 
+def test_boxes_in_another_unit_or_form_are_told(files, capsys):
+    folder, truth, detections, _ = files
+    sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
+
+    def fractions(each):
+        (x, y, w, h), (width, height) = each["bbox"], sizes[each["image_id"]]
+        x, y = max(x, 0), max(y, 0)
+        place = [x / width, y / height, min(w, width - x) / width, min(h, height - y) / height]
+        return {**each, "bbox": [max(n, 0) for n in place]}
+
+    def corners(each):
+        (x, y, w, h), (width, height) = each["bbox"], sizes[each["image_id"]]
+        return {**each, "bbox": [max(x, 0), max(y, 0), min(max(x, 0) + w, width), min(max(y, 0) + h, height)]}
+
+    far = [{**each, "bbox": [150, 100, 140, 90]} for each in detections]
+    changed = {
+        "plain": (truth, detections, None),
+        "fractions": (truth, [fractions(each) for each in detections], "every detected box lies within [0, 1]"),
+        "truth": (
+            truth | {"annotations": [fractions(each) for each in truth["annotations"]]},
+            detections,
+            "every annotated box lies within [0, 1]",
+        ),
+        "corners": (truth, [corners(each) for each in far], "these look like x1, y1, x2, y2"),
+    }
+    for name, (boxes, found, hint) in changed.items():
+        (folder / "t.json").write_text(json.dumps(boxes))
+        (folder / "f.json").write_text(json.dumps(found))
+        assert main(["score", str(folder / "t.json"), str(folder / "f.json"), "--resamples", "0"]) == 0
+        err = capsys.readouterr().err
+        assert (err == "") if hint is None else (err.startswith("warning: ") and hint in err), name
+
+
 def test_without_intervals(files, capsys):
     folder = files[0]
     assert main(["score", str(folder / "truth.json"), str(folder / "found.json"), "--resamples", "0"]) == 0
