@@ -130,7 +130,7 @@ def _plain(args: argparse.Namespace) -> Config:
         return use_sets(cfg, train, test, starting_classes(cfg, train))
     # Nothing is trained: only where the checkpoint does not say its classes may the training set.
     classes = checkpoint_classes(read_checkpoint(args.detector))
-    return use_sets(cfg, None, test, classes or (set_classes(train) if train else None))
+    return use_sets(cfg, None, test, classes or (set_classes(train) if train else None), trains=False)
 
 
 def _check(args: argparse.Namespace) -> None:

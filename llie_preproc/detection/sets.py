@@ -68,7 +68,13 @@ def check_detector_config(name: str, cfg: Config, needed: Sequence[str]) -> None
             raise ValueError(f"{name}: {loader} has no dataset, a dict with 'type'")
 
 
-def use_sets(cfg: Config, train: CocoSet | None, test: CocoSet | None, classes: Sequence[str] | None = None) -> Config:
+def use_sets(
+    cfg: Config,
+    train: CocoSet | None,
+    test: CocoSet | None,
+    classes: Sequence[str] | None = None,
+    trains: bool = True,
+) -> Config:
     """A copy of ``cfg`` that trains and tests on other sets: data, classes and the detector's ``num_classes``.
 
     Annotated classes are matched to the detector's by name, in the sets of ``cfg`` too; the order in the files is of no
@@ -80,6 +86,7 @@ def use_sets(cfg: Config, train: CocoSet | None, test: CocoSet | None, classes: 
         train: Set to train on; None: that of ``cfg``.
         test: Set to test and validate on; None: those of ``cfg``.
         classes: Names of the detector's classes in the order of its labels; None: those of the training set.
+        trains: Whether the config is going to be trained; otherwise its training set may be of other classes.
 
     Raises:
         FileNotFoundError: No such annotation file or folder.
@@ -96,7 +103,7 @@ def use_sets(cfg: Config, train: CocoSet | None, test: CocoSet | None, classes: 
     for loader, each in chosen.items():
         if cfg.get(loader) and each is not None:
             _replace(_only_first(cfg[loader]), each, tuple(classes))
-        elif cfg.get(loader):
+        elif cfg.get(loader) and (trains or loader != "train_dataloader"):
             for dataset in inner_datasets(cfg[loader].dataset):
                 _match_by_name(dataset, before, tuple(classes))
     if test is not None:
