@@ -54,7 +54,10 @@ def _run(args: argparse.Namespace) -> int:
     truth = read_fddb(args.annotations)
     found = read_detections(args.detections)
     sizes = picture_sizes(truth, args.images, args.sizes)
-    roc = fddb_roc(truth, found, sizes, args.folds)
+    try:
+        roc = fddb_roc(truth, found, sizes, args.folds)
+    except ValueError as error:
+        raise ValueError(f"{args.detections}, by {args.annotations}: {error}") from None
     _print_roc(roc, args.fp)
     rocs = {}
     if args.ten_fold:

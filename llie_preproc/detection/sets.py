@@ -105,7 +105,7 @@ def use_sets(
             _replace(_only_first(cfg[loader]), each, tuple(classes))
         elif cfg.get(loader) and (trains or loader != "train_dataloader"):
             for dataset in inner_datasets(cfg[loader].dataset):
-                _match_by_name(dataset, before, tuple(classes))
+                _match_by_name(dataset, before, tuple(classes), f"the {loader} of the config")
     if test is not None:
         cfg.test_evaluator = dict(type=METRIC, ann_file=str(test.annotations.resolve()), metric="bbox")
     for key in ("val_evaluator", "test_evaluator"):
@@ -143,15 +143,13 @@ def _read_classes(path: Path, changed: int, size: int) -> tuple[str, ...]:
     return tuple(category["name"] for category in truth["categories"])
 
 
-def _match_by_name(dataset: Any, before: tuple[str, ...], classes: tuple[str, ...]) -> None:
+def _match_by_name(dataset: Any, before: tuple[str, ...], classes: tuple[str, ...], source: str) -> None:
     """Let one of the config's own sets take the detector's labels by name, and check its file."""
     own, kind = dataset_classes(dataset), type_name(dataset)
     if own and classes != before:
-        match_classes(classes, own, f"the config's {kind}", whole=True)
+        match_classes(classes, own, source, whole=True)
         if kind not in _BY_NAME and len(own) < len(classes):
-            raise ValueError(
-                f"the config's {kind} has {len(own)} of the detector's {len(classes)} classes: give a COCO set"
-            )
+            raise ValueError(f"{source} has {len(own)} of the detector's {len(classes)} classes: give a COCO set")
         dataset["metainfo"] = dict(dataset.get("metainfo") or {}, classes=classes)
     if kind == "CocoDataset":
         dataset["type"] = DATASET

@@ -183,7 +183,7 @@ def test_no_score_depends_on_the_order_or_the_ids_of_categories(order, ids, data
     assert np.isnan(value) or value == pytest.approx(1)
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_labels_of_a_set_and_of_the_metric_are_those_of_the_detector(tmp_path, order):
     truth, answers = write_set(tmp_path / "images")
     annotations, _ = renumbered(truth, order, random.Random(str(order)).sample(range(90), 3))
@@ -250,7 +250,7 @@ def test_a_finetuning_keeps_the_order_of_the_classes_of_its_checkpoint(tmp_path,
     assert cfg.model.detector.roi_head.bbox_head.num_classes == 3
     truth["categories"][0]["name"] = "tram"
     (tmp_path / "set.json").write_text(json.dumps(truth))
-    args = parse_args([*given, "--train", *sets])
+    args = parse_args([*given, "--train", *sets, "--val", *sets])
     if preset == "enhancer-only":
         # The detector stays as it is, and would be asked for what it does not know.
         with pytest.raises(ValueError, match="the detector has no tram"):
