@@ -568,7 +568,19 @@ def test_names_of_classes(tmp_path):
     for text, message in (
         ("names: 3\n", "must be a list"),
         ("names: {0: a, 2: b}\n", "must be a list"),
-        ("path: x\n", "got None"),
+        ("path: x\n", "got nothing"),
+        ("names: " + "[" * 5000, "no YAML"),
+        ("names: [2024-13-45]\n", "no YAML"),
+        # A list of 10^9 names, in a file of a few lines.
+        (
+            "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+            + "".join(
+                f"{new}: &{new} [{','.join(['*' + old] * 10)}]\n"
+                for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+            )
+            + "names: *i\n",
+            "must be a list of names",
+        ),
         ("names: [", "no YAML"),
         ("names: !!python/object/apply:os.getcwd []\n", "no YAML"),
         ("names: [a, a]\n", "class 'a' is there twice"),

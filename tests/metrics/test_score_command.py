@@ -209,6 +209,31 @@ def test_visdrone_metric_sorts_and_writes_what_it_scores(files):
         assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.parametrize("kind", ["CocoIntervalMetric", "VisDroneMetric", "NameMatchedCocoMetric"])
+def test_metrics_match_classes_by_name(files, kind):
+    folder, truth, detections, _ = files
+    rng = np.random.default_rng(1)
+    order, ids = rng.permutation(10), rng.choice(1000, 10, replace=False).tolist()
+    new = {truth["categories"][at]["id"]: number for at, number in zip(order, ids, strict=True)}
+    other = truth | {
+        "categories": [{**truth["categories"][at], "id": number} for at, number in zip(order, ids, strict=True)],
+        "annotations": [{**each, "category_id": new[each["category_id"]]} for each in truth["annotations"]],
+    }
+    (folder / "other.json").write_text(json.dumps(other))
+    options = {} if kind == "NameMatchedCocoMetric" else {"resamples": 10}
+    same, changed = (
+        evaluated(
+            METRICS.build(dict(type=f"llie_preproc.{kind}", ann_file=str(folder / name), **options)), truth, detections
+        )
+        for name in ("truth.json", "other.json")
+    )
+    assert same == pytest.approx(changed, abs=1e-12, nan_ok=True)
+    other["categories"][3]["name"] = "tram"
+    (folder / "other.json").write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="the detector has no tram"):
+        evaluated(built("other.json"), truth, detections)
+
+
 def test_visdrone_metric_of_one_mode(files):
     folder, truth, detections, _ = files
     build = dict(type="llie_preproc.VisDroneMetric", ann_file=str(folder / "truth.json"), mode="toolkit")
