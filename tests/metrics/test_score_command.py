@@ -221,12 +221,11 @@ def test_metrics_match_classes_by_name(files, kind):
     }
     (folder / "other.json").write_text(json.dumps(other))
     options = {} if kind == "NameMatchedCocoMetric" else {"resamples": 10}
-    same, changed = (
-        evaluated(
-            METRICS.build(dict(type=f"llie_preproc.{kind}", ann_file=str(folder / name), **options)), truth, detections
-        )
-        for name in ("truth.json", "other.json")
-    )
+
+    def built(name):
+        return METRICS.build(dict(type=f"llie_preproc.{kind}", ann_file=str(folder / name), **options))
+
+    same, changed = (evaluated(built(name), truth, detections) for name in ("truth.json", "other.json"))
     assert same == pytest.approx(changed, abs=1e-12, nan_ok=True)
     other["categories"][3]["name"] = "tram"
     (folder / "other.json").write_text(json.dumps(other))
