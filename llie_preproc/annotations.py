@@ -164,14 +164,15 @@ def match_classes(detector: Sequence[str], annotated: Sequence[str], source: str
     ValueError: set.json: its classes are not the detector's: the detector has no Car, the set has no car; spelled \
 differently: 'Car' and 'car'
     """
-    unknown = [name for name in annotated if name not in set(detector)]
-    unseen = [name for name in detector if name not in set(annotated)]
+    known, there = set(detector), set(annotated)
+    unknown = [name for name in annotated if name not in known]
+    unseen = [name for name in detector if name not in there]
     if unknown and (unseen or whole):
         lacking = [f"the detector has no {_listed(unknown)}"] + [f"the set has no {_listed(unseen)}"] * bool(unseen)
         raise ValueError(
             f"{source}: its classes are not the detector's: {', '.join(lacking)}{_spelled(unknown, unseen)}"
         )
-    return [name for name in detector if name in set(annotated)]
+    return [name for name in detector if name in there]
 
 
 def column(entries: Sequence[Any], field: str, source: str) -> list[Any]:

@@ -118,7 +118,8 @@ model = dict(
 
     def command(annotations):
         (tmp_path / "set.json").write_text(json.dumps(annotations))
-        sets = ["--detector", tmp_path / "detector.pth", "--test", tmp_path / "set.json", tmp_path / "images"]
+        given = [tmp_path / "set.json", tmp_path / "images"]
+        sets = ["--detector", tmp_path / "detector.pth", "--train", *given, "--test", *given]
         return ["compare", config, *sets, "--enhancers", "none", "--resamples", "20", "--out", tmp_path / "out"]
 
     return truth, command, tmp_path

@@ -97,6 +97,8 @@ BAD = [
     ("visdrone", "10,5,x,8,1,4,0,1", "width must be a whole number, got 'x'"),
     ("visdrone", "10,5,1_0,8,1,4,0,1", "width must be a whole number, got '1_0'"),
     ("visdrone", "10,5,,8,1,4,0,1", "width must be a whole number, got ''"),
+    ("visdrone", f"{'9' * 400},5,20,8,1,4,0,1", "left must be a whole number, got '9999"),
+    ("darkface", f"10 5 {'9' * 5000} 12", "x2 must be a whole number, got '9999"),
     ("visdrone", "10,5,-20,8,1,4,0,1", "must not be negative"),
     ("visdrone", "10,5,20,8,1,12,0,1", "unknown category 12"),
     ("visdrone", "10,5,20,8,1,-1,0,1", "unknown category -1"),
