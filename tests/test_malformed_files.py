@@ -201,6 +201,29 @@ def test_flags_of_json_are_what_they_say(files, capsys, crowd):
     assert printed[0] == printed[1]
 
 
+# Whatever else calls the decoder reads what the same program has written a moment ago, or a part of this package.
+OWN = {
+    "detection_eval/compare/plan.py",
+    "detection_eval/demo/detector.py",
+    "detection_eval/faces/detections.py",
+    "detection_eval/kept.py",
+    "llie_preproc/annotations.py",
+    "llie_preproc/checkpoints.py",
+    "llie_preproc/ranks.py",
+}
+
+
+def test_one_function_reads_the_json_of_others():
+    root = Path(__file__).parents[1]
+    found = {
+        path.relative_to(root).as_posix()
+        for package in ("llie_preproc", "detection_eval", "training")
+        for path in (root / package).rglob("*.py")
+        if re.search(r"\bjson\.loads?\(|JSONDecoder", path.read_text(encoding="utf-8"))
+    }
+    assert found <= OWN
+
+
 # --- Anything, anywhere
 
 JUNK = st.recursive(
