@@ -43,6 +43,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 import llie_preproc  # noqa: F401  before mmdet's models, which take mmcv's operators from it where none are compiled
+from detection_eval.compare.results import write_text
 from llie_preproc import mmcv_ops
 from llie_preproc.networks import enhancer_config
 
@@ -482,4 +483,4 @@ def main() -> None:
             print(f"{row['family']}: plain {_verdict(row['plain'])}, enhanced {_verdict(row['enhanced'])}", flush=True)
             if args.out:
                 ordered = [rows[family] for family in sorted(rows)]
-                args.out.write_text(json.dumps(dict(about, rows=ordered), indent=1, ensure_ascii=False) + "\n")
+                write_text(args.out, json.dumps(dict(about, rows=ordered), indent=1, ensure_ascii=False) + "\n")

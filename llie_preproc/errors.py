@@ -54,3 +54,15 @@ def require(module: str, purpose: str, extra: str | None = None) -> None:
     """Raise :class:`MissingExtraError` unless the top-level ``module`` is installed; ``extra``: of several the one."""
     if find_spec(module) is None:
         raise MissingExtraError(module, purpose, extra)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error in one line, with escapes for what else a name out of a file may do to a terminal.
+
+    >>> one_line(ValueError("no picture 'a\\nb'"))
+    "no picture 'a b'"
+    """
+    # The text of a KeyError is the repr of its message.
+    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)

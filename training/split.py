@@ -74,7 +74,8 @@ def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False)
     existing = [target for target in targets.values() if target.exists()]
     if existing and not overwrite:
         raise FileExistsError(f"{existing[0]} exists already: choose another folder, or --overwrite")
-    meta = checkpoint.get("meta") or {}
+    meta = checkpoint.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
     with atomic_path(targets[DETECTOR]) as temporary:
         torch.save({"state_dict": parts["detector"], "meta": {k: meta[k] for k in _META if k in meta}}, temporary)
     if ENHANCER in targets:
@@ -88,6 +89,8 @@ def _parts(state: Any, path: str | Path) -> dict[str, dict[str, Tensor]]:
         raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: it has no state_dict")
     parts: dict[str, dict[str, Tensor]] = {"detector": {}, "enhancer": {}}
     for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: {name!r} is no tensor")
         root, _, rest = name.partition(".")
         if root == "fusion":
             raise CheckpointError(

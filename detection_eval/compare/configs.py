@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from llie_preproc.detection import add_enhancer
+from llie_preproc.detection.sets import METRIC
 
 from .networks import network_config
 from .plan import Request
@@ -55,7 +56,7 @@ def testing_config(request: Request, cell: Cell, work_dir: Path, truth: Path, ch
     for key in (*_TRAINING, *_VALIDATION):
         cfg[key] = None
     prefix = str(work_dir / DETECTIONS)
-    cfg.test_evaluator = [dict(type="mmdet.CocoMetric", ann_file=str(truth), metric="bbox", outfile_prefix=prefix)]
+    cfg.test_evaluator = [dict(type=METRIC, ann_file=str(truth), metric="bbox", outfile_prefix=prefix)]
     cfg.load_from, cfg.resume = str(checkpoint), False
     return _run(cfg, request, cell, work_dir)
 

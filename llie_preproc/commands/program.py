@@ -10,7 +10,7 @@ so that a signal which arrives while the module's own imports run, and an import
 Exit status: 0, all is done; 1, some of the work failed; 2, the call is wrong or nothing could be begun; 130, a signal
 interrupted the program; 141, whoever read the standard output has gone (``| head``).
 
-This module imports the standard library alone: whatever runs before it cannot be interrupted in good order.
+This module imports nothing that takes time: whatever runs before it cannot be interrupted in good order.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
+
+from ..errors import one_line
 
 FAILED, USAGE, INTERRUPTED, NO_READER = 1, 2, 130, 141
 
@@ -90,7 +92,7 @@ def run(work: Callable[[], int | None], name: str = "") -> int:
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            _say(f"{prefix}error: the memory does not suffice ({_line(error) or type(error).__name__})")
+            _say(f"{prefix}error: the memory does not suffice ({one_line(error) or type(error).__name__})")
             return FAILED
         except REFUSED as error:
             return _refuse(prefix, error)
@@ -256,13 +258,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _refuse(prefix: str, error: BaseException) -> int:
-    _say(f"{prefix}error: {_line(error) or type(error).__name__}")
+    _say(f"{prefix}error: {one_line(error) or type(error).__name__}")
     return USAGE
-
-
-def _line(error: BaseException) -> str:
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return " ".join(line.strip() for line in str(message).splitlines() if line.strip())
 
 
 def _say(line: str) -> None:

@@ -183,7 +183,7 @@ def test_a_trained_detector_is_evaluated_as_it_is(finished, tmp_path, capsys):
         (["--enhancers", "none", "--modes", "joint"], "joint"),
         (["--enhancers", "clahe", "--modes", "joint"], "nothing is left"),
         (["--enhancers", "none", "--seeds", "0", "--modes", "raw"], "--seeds"),
-        (["--enhancers", "none", "--modes", "raw", "--metrics", "visdrone"], "visdrone_rows"),
+        (["--enhancers", "none", "--modes", "raw", "--metrics", "visdrone"], "convert visdrone"),
         (["--enhancers", "mine=missing.py"], "missing.py"),
     ],
 )
