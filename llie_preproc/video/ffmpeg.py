@@ -183,7 +183,7 @@ def _timeline(source: Path, settings: Settings) -> _Timeline:
         video = _video(container, source)
         size = video.codec_context.width, video.codec_context.height
         settings.check_size(*size, source)
-        times, ends = _packet_times(container, video)
+        times, ends = _packet_times(container, video, source)
         tick = video.time_base
         rates = _rates(video, times)
         interval = max(1, round(1 / rates[0] / tick))
@@ -211,7 +211,7 @@ class _Ends:
     all: Fraction = Fraction(0)
 
 
-def _packet_times(container: Any, video: Any) -> tuple[array, _Ends]:
+def _packet_times(container: Any, video: Any, source: Path) -> tuple[array, _Ends]:
     times, ends = array("q"), _Ends()
     for packet in container.demux():
         time = packet.dts if packet.pts is None else packet.pts
@@ -223,7 +223,7 @@ def _packet_times(container: Any, video: Any) -> tuple[array, _Ends]:
         if packet.stream is not video or not packet.size:
             continue
         if packet.is_corrupt:
-            raise ValueError(f"packet {ends.packets} of the video is cut")
+            _refuse_short(source, f"or breaks after {ends.packets} of {video.frames or 'its'} frames")
         ends.packets += 1
         if time is not None and not packet.is_discard:
             times.append(time)
