@@ -85,10 +85,10 @@ def enhance_video(source: Path, target: Path, settings: Settings) -> VideoResult
     _require(shallow, target)
     clock = _EvenClock(timeline, source, target) if muxer == "avi" else _Clock(timeline)
     with (
-        _blamed(target),
         atomic_path(target, f".tmp{target.suffix.lower()}") as temporary,
+        _blamed(target, temporary),
         _source(source, settings.max_pixels) as container,
-        temporary.open("x+b") as file,
+        temporary.open("w+b") as file,
         av.open(file, "w", format=muxer, metadata_errors="replace") as output,
     ):
         reader = _Reader(container, source, timeline, settings)
@@ -593,7 +593,7 @@ def _damage(source: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _blamed(target: Path) -> Iterator[None]:
+def _blamed(target: Path, temporary: Path) -> Iterator[None]:
     """What FFmpeg and the system raise while a result is written names the result."""
     try:
         yield
@@ -602,6 +602,7 @@ def _blamed(target: Path) -> Iterator[None]:
             raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
         raise ImageError(f"{target}: FFmpeg cannot write this video ({error.strerror})") from error
     except OSError as error:
-        if error.filename is not None and not Path(str(error.filename)).name.startswith(f".{target.name[:48]}."):
+        of_another = error.filename is not None and Path(os.fsdecode(error.filename)) != temporary
+        if of_another or error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(target)) from error
