@@ -597,6 +597,20 @@ def test_frames_over_the_limit_are_refused(tmp_path: Path) -> None:
     assert enhance_video(source, tmp_path / "out.mp4", Identity(), max_pixels=64 * 48).frames == 20
 
 
+def test_frames_that_claim_an_absurd_size_are_not_decoded(tmp_path: Path) -> None:
+    source = make_film(tmp_path / "in.avi", range(20), tick=Fraction(1, 25), codec="mjpeg", pixel_format="yuvj420p")
+    data = source.read_bytes()
+    # The start of a JPEG's frame: 17 bytes, 8 bits, height and width.
+    header = b"\xff\xc0\x00\x11\x08"
+    assert data.count(header + bytes([0, 48, 0, 64])) == 20
+    source.write_bytes(data.replace(header + bytes([0, 48, 0, 64]), header + b"\xfd\xe8\xfd\xe8"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match=r"in\.avi"):
+        enhance_video(source, tmp_path / "out.mp4", Identity())
+    # A frame of that size has 4 billion pixels.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
 @pytest.mark.parametrize(("library", "reason"), [("PyAV", "File too large"), ("OpenCV", "space on the disk")])
 def test_a_full_disk_names_the_result(
     llie: Run, tmp_path: Path, library: str, reason: str, monkeypatch: pytest.MonkeyPatch
