@@ -597,10 +597,29 @@ def test_frames_over_the_limit_are_refused(tmp_path: Path) -> None:
     assert enhance_video(source, tmp_path / "out.mp4", Identity(), max_pixels=64 * 48).frames == 20
 
 
-def test_a_full_disk_names_the_result(llie: Run, tmp_path: Path) -> None:
+def test_frames_that_claim_an_absurd_size_are_not_decoded(tmp_path: Path) -> None:
+    source = make_film(tmp_path / "in.avi", range(20), tick=Fraction(1, 25), codec="mjpeg", pixel_format="yuvj420p")
+    data = source.read_bytes()
+    # The start of a JPEG's frame: 17 bytes, 8 bits, height and width.
+    header = b"\xff\xc0\x00\x11\x08"
+    assert data.count(header + bytes([0, 48, 0, 64])) == 20
+    source.write_bytes(data.replace(header + bytes([0, 48, 0, 64]), header + b"\xfd\xe8\xfd\xe8"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match=r"in\.avi"):
+        enhance_video(source, tmp_path / "out.mp4", Identity())
+    # A frame of that size has 4 billion pixels.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+@pytest.mark.parametrize(("library", "reason"), [("PyAV", "File too large"), ("OpenCV", "space on the disk")])
+def test_a_full_disk_names_the_result(
+    llie: Run, tmp_path: Path, library: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if library == "OpenCV":
+        without_pyav(monkeypatch)
     noise = np.random.default_rng(0).integers(0, 255, (40, 96, 128, 3), np.uint8)
     source = make_film(
-        tmp_path / "in.mp4", range(0, 1600, 40), size=(128, 96), picture=lambda number, size: noise[number]
+        tmp_path / "v.mp4", range(0, 1600, 40), size=(128, 96), picture=lambda number, size: noise[number]
     )
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
@@ -608,7 +627,7 @@ def test_a_full_disk_names_the_result(llie: Run, tmp_path: Path) -> None:
         result = llie("enhance", source, tmp_path / "out" / "v.mp4", "--enhancer", "Identity")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    one_line(result, "out/v.mp4", "File too large")
+    one_line(result, "out/v.mp4", reason)
     assert list((tmp_path / "out").iterdir()) == []
 
 

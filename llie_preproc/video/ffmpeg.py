@@ -85,10 +85,10 @@ def enhance_video(source: Path, target: Path, settings: Settings) -> VideoResult
     _require(shallow, target)
     clock = _EvenClock(timeline, source, target) if muxer == "avi" else _Clock(timeline)
     with (
-        _blamed(target),
         atomic_path(target, f".tmp{target.suffix.lower()}") as temporary,
+        _blamed(target, temporary),
         _source(source, settings.max_pixels) as container,
-        temporary.open("x+b") as file,
+        temporary.open("w+b") as file,
         av.open(file, "w", format=muxer, metadata_errors="replace") as output,
     ):
         reader = _Reader(container, source, timeline, settings)
@@ -183,7 +183,7 @@ def _timeline(source: Path, settings: Settings) -> _Timeline:
         video = _video(container, source)
         size = video.codec_context.width, video.codec_context.height
         settings.check_size(*size, source)
-        times, ends = _packet_times(container, video)
+        times, ends = _packet_times(container, video, source)
         tick = video.time_base
         rates = _rates(video, times)
         interval = max(1, round(1 / rates[0] / tick))
@@ -211,7 +211,7 @@ class _Ends:
     all: Fraction = Fraction(0)
 
 
-def _packet_times(container: Any, video: Any) -> tuple[array, _Ends]:
+def _packet_times(container: Any, video: Any, source: Path) -> tuple[array, _Ends]:
     times, ends = array("q"), _Ends()
     for packet in container.demux():
         time = packet.dts if packet.pts is None else packet.pts
@@ -223,7 +223,7 @@ def _packet_times(container: Any, video: Any) -> tuple[array, _Ends]:
         if packet.stream is not video or not packet.size:
             continue
         if packet.is_corrupt:
-            raise ValueError(f"packet {ends.packets} of the video is cut")
+            _refuse_short(source, f"or breaks after {ends.packets} of {video.frames or 'its'} frames")
         ends.packets += 1
         if time is not None and not packet.is_discard:
             times.append(time)
@@ -593,7 +593,7 @@ def _damage(source: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _blamed(target: Path) -> Iterator[None]:
+def _blamed(target: Path, temporary: Path) -> Iterator[None]:
     """What FFmpeg and the system raise while a result is written names the result."""
     try:
         yield
@@ -602,6 +602,7 @@ def _blamed(target: Path) -> Iterator[None]:
             raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
         raise ImageError(f"{target}: FFmpeg cannot write this video ({error.strerror})") from error
     except OSError as error:
-        if error.filename is not None and not Path(str(error.filename)).name.startswith(f".{target.name[:48]}."):
+        of_another = error.filename is not None and Path(os.fsdecode(error.filename)) != temporary
+        if of_another or error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(target)) from error

@@ -165,7 +165,8 @@ def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
 
 def _check_written(path: Path, count: int, name: str) -> None:
     """``VideoWriter.write`` reports nothing, a full disk included."""
-    with _capture(path) as capture:
+    written = 0
+    with contextlib.suppress(ImageError), _capture(path) as capture:
         written = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     if written != count:
         raise ImageError(f"{name}: OpenCV wrote {written} of {count} frames: is there space on the disk?")
