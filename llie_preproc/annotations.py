@@ -107,13 +107,17 @@ def require_pictures(truth: Mapping[str, Any], source: str, sizes: bool = True) 
         sizes: Whether ``width`` and ``height`` are needed.
 
     Raises:
-        ValueError: A field is missing or no such value, or a name leads out of the folder of the pictures.
+        ValueError: A field is missing or no such value; a name leads out of the folder of the pictures, or stands
+            twice.
     """
     where = f"{source}: images"
-    for at, name in enumerate(column(truth["images"], "file_name", where)):
+    names = column(truth["images"], "file_name", where)
+    for at, name in enumerate(names):
         if not isinstance(name, str):
             raise ValueError(f"{where}[{at}]: file_name {_short(name)} is no name")
         require_inside(name, f"{where}[{at}]: file_name")
+    # The objects of one picture would be looked for in two, of which each lacks some.
+    _require_distinct(names, "file_name", where)
     for field in ("width", "height") if sizes else ():
         for at, value in enumerate(column(truth["images"], field, where)):
             if not is_whole(value) or value < 1:

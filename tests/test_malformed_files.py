@@ -77,8 +77,12 @@ def of_report(file, folder):
 
 # Everything that reads JSON from elsewhere.
 DOORS = {
-    "score, annotations": lambda file, folder: main(["score", str(file), str(folder / "found.json")]),
-    "score, detections": lambda file, folder: main(["score", str(folder / "truth.json"), str(file)]),
+    "score, annotations": lambda file, folder: main(
+        ["score", str(file), str(folder / "found.json"), "--resamples", "0"]
+    ),
+    "score, detections": lambda file, folder: main(
+        ["score", str(folder / "truth.json"), str(file), "--resamples", "0"]
+    ),
     "gamma-shift": lambda file, folder: main(
         ["gamma-shift", str(folder / "images"), str(folder / "shifted"), "--annotations", str(file), "--overwrite"]
     ),

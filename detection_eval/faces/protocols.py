@@ -113,8 +113,11 @@ class Fddb(Protocol):
         if wrong := [number for number in false_positives if number < 0]:
             raise ValueError(f"--fp must not be negative, got {wrong[0]}")
         there = find_pictures(self.truth, images)
-        missing = [f"{images}: no picture {name}.jpg, of the fold files" for name in self.truth.ellipses
-                   if name not in there]  # fmt: skip
+        missing = [
+            f"{images}/{name}.jpg: no such picture, of the fold files"
+            for name in self.truth.ellipses
+            if name not in there
+        ]
         unreadable = {name: reason for name, path in there.items() if (reason := _unreadable(path))}
         files = {name: path for name, path in there.items() if name not in unreadable}
         super().__init__(files, [*missing, *unreadable.values()])

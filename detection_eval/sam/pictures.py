@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,9 +132,6 @@ def _coco_prompts(found: PictureSet, source: Path) -> dict[str, Prompts]:
     require_pictures(truth, str(source), sizes=sized)
     images = {image["id"]: image for image in truth["images"]}
     names = {image["file_name"] for image in images.values()}
-    if len(names) < len(images):
-        counts = Counter(image["file_name"] for image in images.values())
-        raise ValueError(f"{source}: {counts.most_common(1)[0][0]} is the file_name of several images")
     found.problems += [f"{source}: there is no picture {name}" for name in sorted(names - found.files.keys())]
     found.problems += [f"{path}: the picture has no annotation" for name, path in found.files.items()
                        if name not in names]  # fmt: skip

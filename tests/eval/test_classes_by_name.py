@@ -270,11 +270,12 @@ def test_a_set_by_name_is_checked_before_mmdetection_reads_it(tmp_path):
         given.annotations.write_text(json.dumps(bad))
         with pytest.raises(ValueError, match=rf"set\.json: annotations\[4\]: {field}"):
             use_sets(cfg, given, given)
-    bad = json.loads(json.dumps(truth))
-    bad["images"][1]["file_name"] = "../1.png"
-    given.annotations.write_text(json.dumps(bad))
-    with pytest.raises(ValueError, match=r"set\.json: images\[1\]: file_name '\.\./1\.png' leads out"):
-        use_sets(cfg, given, given)
+    for name, message in (("../1.png", r"'\.\./1\.png' leads out"), ("1.png", r"'1\.png' stands at \[0\] already")):
+        bad = json.loads(json.dumps(truth))
+        bad["images"][1]["file_name"] = name
+        given.annotations.write_text(json.dumps(bad))
+        with pytest.raises(ValueError, match=rf"set\.json: images\[1\]: file_name {message}"):
+            use_sets(cfg, given, given)
 
 
 def test_detections_of_unknown_categories_are_refused():

@@ -439,7 +439,7 @@ def test_wrong_options_are_named(sam, pictures, texts, tmp_path, arguments, mess
         (lambda truth: [each.update(file_name="z") for each in truth["images"][:1]], "there is no picture z"),
         (
             lambda truth: [each.update(file_name="z") for each in truth["images"]],
-            "z is the file_name of several images",
+            "images[1]: file_name 'z' stands at [0] already",
         ),
     ],
 )
