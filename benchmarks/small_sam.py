@@ -31,6 +31,7 @@ from detection_eval.metrics.bootstrap import Interval, differences, intervals
 from detection_eval.metrics.masks import ItemScores
 from detection_eval.sweeps import markdown_table, plain, with_interval
 from llie_preproc import build_enhancer
+from llie_preproc.checkpoints import atomic_write
 from llie_preproc.segmentation import EnhancedSamPredictor, build_sam
 
 from .small_sam_training import Recipe, boxes_of, mask_iou, save_half, train, training_batches
@@ -213,7 +214,8 @@ def measure_command(args: argparse.Namespace) -> None:
     result = {"seed": HELD_OUT, "scenes": len(scenes), "masks": _count(scenes), "ellipse_in_the_box": ellipse.mean()}
     report(_about(args) | result | {"dark": dark, "large": large}, args.out / "results.json")
     tables = [dark_table(dark, "box"), dark_table(dark, "point"), crop_table(large)]
-    (args.out / "table.md").write_text("\n".join(tables), encoding="utf-8")
+    with atomic_write(args.out / "table.md") as file:
+        file.write("\n".join(tables).encode())
 
 
 def _ellipse_iou(masks: np.ndarray) -> np.ndarray:

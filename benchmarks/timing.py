@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from llie_preproc.checkpoints import atomic_write
+
 
 def seconds(run: Callable[[], Any], repeats: int, device: torch.device) -> list[float]:
     """Wall-clock seconds of each of ``repeats`` runs, after one to warm up."""
@@ -68,4 +70,5 @@ def report(result: dict[str, Any], path: Path | None) -> None:
     text = json.dumps(result, indent=2)
     print(text)
     if path:
-        path.write_text(text + "\n", encoding="utf-8")
+        with atomic_write(path) as file:
+            file.write(f"{text}\n".encode())

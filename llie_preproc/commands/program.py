@@ -138,7 +138,8 @@ def _undisturbed(work: Callable[[], int | None], outermost: bool) -> int:
             status = work() or 0
             sys.stdout.flush()
     except SystemExit:
-        # Of the parser, after a page of help.
+        # Of the parser after a page of help, or of a benchmark whose child has ended.
+        raise_if_interrupted()
         sys.stdout.flush()
         raise
     return status
