@@ -14,7 +14,7 @@ Each family runs in a process of its own. ``--out`` is written after each; the r
 
 from __future__ import annotations
 
-from llie_preproc.commands.program import launch
+from llie_preproc.commands.program import launch, raise_if_interrupted
 
 if __name__ == "__main__":
     launch("benchmarks.mmdet_zoo")
@@ -387,6 +387,8 @@ def run_family(family: str, enhancer: str = "psenet", timeout: float = 180.0) ->
         if receiver.poll(timeout):
             return receiver.recv()
     except EOFError:
+        # The terminal's Ctrl-C ends the child too.
+        raise_if_interrupted()
         process.join(timeout)
         reason = f"the process ended with status {process.exitcode}"
     finally:
@@ -476,7 +478,7 @@ def main() -> None:
         stand_in=mmcv_ops.is_stand_in(),
         machine=machine(torch.device("cpu")),
     )
-    with ThreadPoolExecutor(args.jobs) as pool:
+    with ThreadPoolExecutor(args.jobs) as pool, _without_the_rest(pool):
         todo = args.families or known
         for row in pool.map(lambda family: run_family(family, args.enhancer, args.timeout), todo):
             rows[row["family"]] = row
@@ -484,3 +486,13 @@ def main() -> None:
             if args.out:
                 ordered = [rows[family] for family in sorted(rows)]
                 write_text(args.out, json.dumps(dict(about, rows=ordered), indent=1, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def _without_the_rest(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """An interrupt does not wait for the families that have not begun."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise

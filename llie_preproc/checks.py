@@ -86,21 +86,21 @@ def rising(
     Args:
         name: Name of the argument, for the message.
         value: Value given.
-        least: Smallest number allowed in it.
+        least: Smallest number allowed in it; not beside ``above``.
         most: Largest number allowed in it.
         above: Number that both must be above.
 
     >>> rising("exposure", (0.01, 0.2), above=0)
     >>> rising("exposure", (0.2, 0.01), above=0)
     Traceback (most recent call last):
-    ValueError: exposure must be a range (low, high), above 0 and low <= high, got (0.2, 0.01)
+    ValueError: exposure must be a range (low, high), 0 < low <= high, got (0.2, 0.01)
     """
     pair = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
     good = len(pair) == 2 and all(_is_within(each, least, most, above, None) for each in pair)
     if not good or pair[0] > pair[1]:
-        bounds = {"of at least": least, "above": above, "of at most": most}
-        given = [f"{words} {bound:g}" for words, bound in bounds.items() if bound is not None]
-        raise ValueError(f"{name} must be a range (low, high), {' and '.join([*given, 'low <= high'])}, got {value!r}")
+        lower = f"{least:g} <= " if least is not None else f"{above:g} < " if above is not None else ""
+        upper = f" <= {most:g}" if most is not None else ""
+        raise ValueError(f"{name} must be a range (low, high), {lower}low <= high{upper}, got {value!r}")
 
 
 def each(name: str, values: object, check: Callable[..., None], *bounds: float) -> None:

@@ -248,16 +248,16 @@ def test_self_enhancement_brightens_a_dark_picture():
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("FidelityLoss", dict(side=0), "side must be at least 1"),
-        ("FidelityLoss", dict(map_side=-1), "map_side must be at least 1"),
+        ("FidelityLoss", dict(side=0), "side must be a whole number of at least 1"),
+        ("FidelityLoss", dict(map_side=-1), "map_side must be a whole number of at least 1"),
         ("FidelityLoss", dict(side=64, map_side=32), "does not go with it"),
-        ("ExposureLoss", dict(level=1.5), "level must be in"),
+        ("ExposureLoss", dict(level=1.5), "level must be a number of at least 0 and of at most 1"),
         ("MapSmoothnessLoss", dict(form="cubic"), "'cubic'"),
-        ("MapSmoothnessLoss", dict(side=1), "side must be at least 2"),
+        ("MapSmoothnessLoss", dict(side=1), "side must be a whole number of at least 2"),
         ("PairedLoss", dict(missing="ignore"), "'ignore'"),
-        ("SelfEnhancementLoss", dict(side=0), "side must be at least 1"),
+        ("SelfEnhancementLoss", dict(side=0), "side must be a whole number of at least 1"),
         ("SelfEnhancementLoss", dict(num_references=0), "num_references"),
-        ("SelfEnhancementLoss", dict(patch=24), "patch must be odd"),
+        ("SelfEnhancementLoss", dict(patch=24), "patch must be an odd whole number"),
     ],
 )
 def test_bad_options_are_named(name, options, match):

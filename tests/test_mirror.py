@@ -268,8 +268,8 @@ def test_training_brings_the_dark_picture_and_its_maps_to_the_clean_ones():
         ({"losses": {"mse": None}}, "at least one loss"),
         ({"mirror": "luminance"}, "mirror must be one of 'illumination', .* got 'luminance'"),
         ({"momentum": 1.0}, "momentum must be"),
-        ({"mirror_weight": -1.0}, "mirror_weight must not be negative"),
-        ({"max_weight": 0.5}, "base_weight must be in"),
+        ({"mirror_weight": -1.0}, "mirror_weight must be a number of at least 0, got"),
+        ({"max_weight": 0.5}, "base_weight must be a number of at least 0 and of at most 0.5, got 1"),
     ],
 )
 def test_wrong_arguments_are_named(options, match):

@@ -164,6 +164,17 @@ def test_what_a_signal_brings_about_elsewhere_counts_as_interrupted(capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.parametrize("end", [lambda: 0, raising(RuntimeError("a worker was killed"))])
+def test_how_to_go_on_is_said_whatever_became_of_the_interrupt(capsys, end):
+    def work() -> int:
+        with resumable("--resume goes on"):
+            swallow()
+            return end()
+
+    assert run(work) == 130
+    assert capsys.readouterr().err == "interrupted; --resume goes on\n"
+
+
 def test_an_interrupt_of_an_inner_run_ends_the_outer_one(capsys):
     def work() -> int:
         with resumable("the same command goes on"):

@@ -119,9 +119,10 @@ def resumable(how: str) -> Iterator[None]:
         how: Continuation of the message, such as ``'--resume goes on'``.
     """
     try:
-        yield
+        with _interrupt_counts():
+            yield
     except KeyboardInterrupt as interrupt:
-        raise interrupt if interrupt.args else KeyboardInterrupt(how) from None
+        raise KeyboardInterrupt(*(interrupt.args or [how])) from None
 
 
 def raise_if_interrupted() -> None:
@@ -135,18 +136,26 @@ def raise_if_interrupted() -> None:
 
 def _undisturbed(work: Callable[[], int | None], outermost: bool) -> int:
     try:
-        status = work() or 0
-        sys.stdout.flush()
+        with _interrupt_counts() if outermost else contextlib.nullcontext():
+            status = work() or 0
+            sys.stdout.flush()
     except SystemExit:
-        # Of the parser, after a page of help.
+        # Of the parser after a page of help, or of a benchmark whose child has ended.
+        raise_if_interrupted()
         sys.stdout.flush()
         raise
+    return status
+
+
+@contextlib.contextmanager
+def _interrupt_counts() -> Iterator[None]:
+    """An interrupt inside ends the block as one, whatever libraries made of it."""
+    try:
+        yield
     except Exception:
         raise_if_interrupted()
         raise
-    if outermost:
-        raise_if_interrupted()
-    return status
+    raise_if_interrupted()
 
 
 class _Interrupts:

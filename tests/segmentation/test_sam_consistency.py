@@ -254,12 +254,12 @@ def test_samples_that_do_not_fit(method):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"feature_weight": -1}, "feature_weight must be at least 0, got -1"),
-        ({"mask_dice_weight": float("nan")}, "mask_dice_weight must be at least 0, got nan"),
+        ({"feature_weight": -1}, "feature_weight must be a number of at least 0, got -1"),
+        ({"mask_dice_weight": float("nan")}, "mask_dice_weight must be a number of at least 0, got nan"),
         ({"feature_weight": 0, "mask_bce_weight": 0, "mask_dice_weight": 0}, "use SupervisedTraining"),
         ({"feature_distance": "cosine"}, "'l1', 'l2', got 'cosine'"),
-        ({"boxes": -1}, "got -1 and 16"),
-        ({"max_masks": 0}, "got 4 and 0"),
+        ({"boxes": -1}, "boxes must be a whole number of at least 0, got -1"),
+        ({"max_masks": 0}, "max_masks must be a whole number of at least 1, got 0"),
         ({"box_share": (0.5, 0.2)}, r"box_share .* got \(0.5, 0.2\)"),
         ({"box_jitter": 0.5}, "box_jitter .* got 0.5"),
     ],

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llie_preproc.checks import at_least, each, one_of, within
+from llie_preproc.checks import each, one_of, within
 from llie_preproc.registry import MODELS
 
 from ..feature_encoders import FeatureEncoder, build_encoder
@@ -51,7 +51,7 @@ class PerceptualLoss(nn.Module):
         self.encoder = build_encoder(encoder)
         self.encoder.check_stages(stages)
         given = [1 / len(stages)] * len(stages) if stage_weights is None else stage_weights
-        each("stage_weights", given, at_least, 0.0)
+        each("stage_weights", given, within, 0)
         weights = [float(weight) for weight in given]
         within("the sum of stage_weights", sum(weights), above=0)
         if len(weights) != len(stages):

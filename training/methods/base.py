@@ -13,7 +13,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from llie_preproc.checks import at_least, within
+from llie_preproc.checks import within
 from llie_preproc.enhancers.base import Enhancer
 from llie_preproc.inference import build_enhancer, enhance_batch
 from llie_preproc.registry import MODELS
@@ -172,7 +172,7 @@ def build_losses(configs: Mapping[str, dict | None]) -> tuple[nn.ModuleDict, dic
     chosen = {name: dict(config) for name, config in configs.items() if config is not None}
     weights = {name: config.pop("loss_weight", 1.0) for name, config in chosen.items()}
     for name, weight in weights.items():
-        at_least(f"loss_weight of {name!r}", weight, 0.0)
+        within(f"loss_weight of {name!r}", weight, 0)
     return nn.ModuleDict({name: MODELS.build(config) for name, config in chosen.items()}), weights
 
 

@@ -131,7 +131,7 @@ class BilevelAdversarial(TrainingMethod):
 
     def _check_arguments(self) -> None:
         for name, weight in self.term_weights.items():
-            at_least(f"{name}_weight", weight, 0.0)
+            within(f"{name}_weight", weight, 0)
         # Infinity is no bound, as in the paper.
         if self.max_ratio != math.inf:
             within("max_ratio", self.max_ratio, above=0)

@@ -13,7 +13,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llie_preproc.checks import at_least, within
+from llie_preproc.checks import within
 from llie_preproc.enhancers.base import Enhancer
 from llie_preproc.registry import MODELS
 
@@ -173,7 +173,7 @@ class SemiSupervisedMeanTeacher(TrainingMethod):
 
 
 def _check(consistency_weight: float, ramp: float, adversarial_weight: float, momentum: float) -> None:
-    at_least("consistency_weight", consistency_weight, 0.0)
-    at_least("adversarial_weight", adversarial_weight, 0.0)
+    within("consistency_weight", consistency_weight, 0)
+    within("adversarial_weight", adversarial_weight, 0)
     within("ramp", ramp, above=0, most=1)
     within("momentum", momentum, 0, below=1)

@@ -137,7 +137,7 @@ class ProgressiveSelfEnhancement(TrainingMethod):
         patch: int = 25,
         **options: Any,
     ) -> None:
-        at_least("tv_weight", tv_weight, 0.0)
+        within("tv_weight", tv_weight, 0)
         check_references(num_references, brighter, darker, well_exposed, patch)
         super().__init__(enhancer, **options)
         if self.enhancer.scale != 1:

@@ -222,7 +222,7 @@ def _check_masks(masks: Tensor, sizes: Sequence[Sequence[int]]) -> None:
 
 def _check_weights(weights: Mapping[str, float]) -> None:
     for name, weight in weights.items():
-        at_least(name, weight, 0.0)
+        within(name, weight, 0)
     if not any(weights.values()):
         raise ValueError(f"{', '.join(weights)} are 0: SAM has no part in this, use SupervisedTraining")
 
