@@ -31,6 +31,14 @@ class ImageError(ValueError):
     """A picture cannot be read, written or enhanced; the message names the file and the field."""
 
 
+class ImageSizeError(ImageError):
+    """A picture declares more pixels than are allowed, or its file holds more bytes than its pixels can take."""
+
+
+class ImageMemoryError(ImageError):
+    """Memory does not suffice to read, enhance or write a picture."""
+
+
 class CheckpointError(ValueError):
     """A checkpoint is unsafe, damaged, or not of the network that it is loaded into."""
 
