@@ -170,7 +170,7 @@ def tells_letters(folder: Path) -> bool:
 
 def _require_writable(target: Path) -> None:
     folder = _existing(target)
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(f"{folder}: nothing can be written here: name another DST")
 
 
