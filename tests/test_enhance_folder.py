@@ -174,6 +174,7 @@ def test_a_name_that_grows_too_long_is_a_failure_of_one(llie: Run, tmp_path: Pat
     make(tmp_path / "in" / "a.jpg")
     # 255 bytes; with .webp one more.
     (tmp_path / "in" / ("n" * 251 + ".jpg")).write_bytes((tmp_path / "in" / "a.jpg").read_bytes())
+    (tmp_path / "out").mkdir()
     result = llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity", "--format", "webp")
     assert result.code == 1
     assert files(tmp_path / "out") == ["a.webp"]
