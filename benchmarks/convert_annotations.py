@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.convert_annotations")
+
 import argparse
 import random
 import tempfile
@@ -73,7 +78,3 @@ def main() -> None:
     print(f"{total:7.2f} s  {args.files} files, {len(truth['annotations'])} boxes")
     result = {"what": f"VisDrone-DET, {args.files} files of {args.boxes} rows", "machine": machine(torch.device("cpu"))}
     report({**result, "seconds": {**taken, "in all": total}}, args.json)
-
-
-if __name__ == "__main__":
-    main()

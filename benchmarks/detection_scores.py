@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.detection_scores")
+
 import argparse
 import contextlib
 import io
@@ -114,7 +119,3 @@ def main() -> None:
         "largest_difference_of_ap": float(np.abs(np.array(list(values.values())) - expected).max()),
     }
     report(result, args.json)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,6 +11,11 @@ quartiles; and that of the fastest run against the plain detector's fastest, whi
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.detector_overhead")
+
 import copy
 import statistics
 from typing import Any
@@ -114,7 +119,3 @@ def main() -> None:
         **measure(night_picture(args.height, args.width), device, args.repeats),
     }
     report(result, args.json)
-
-
-if __name__ == "__main__":
-    main()

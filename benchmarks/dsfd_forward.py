@@ -8,6 +8,11 @@ a threshold, which is the worst case.
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.dsfd_forward")
+
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +93,3 @@ def main() -> None:
         **{name: measure(name, image, args.repeats) for name in CONFIGS},
     }
     report(result, args.json)
-
-
-if __name__ == "__main__":
-    main()

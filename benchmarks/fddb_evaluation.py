@@ -8,6 +8,11 @@ Pictures, faces and detections are made, in FDDB's numbers; ``--fddb`` takes the
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.fddb_evaluation")
+
 import argparse
 import platform
 from collections.abc import Mapping
@@ -130,7 +135,3 @@ def _row(
         "ratio": round(theirs / ours, 1),
         "difference_of_the_sums_of_overlaps": float(abs(total - own.overlap[0])),
     }
-
-
-if __name__ == "__main__":
-    main()

@@ -17,10 +17,14 @@ same start, the last checkpoint counts. DIR keeps the comparisons; called again,
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.joint_training")
+
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -240,7 +244,3 @@ def main() -> None:
         command = f"python -m benchmarks.joint_training {args.what} --seeds {args.seeds}"
         result = {"what": command, "machine": machine(device), "threads": torch.get_num_threads()}
         write_json(args.json, {**result, "plan": plan, "rows": comparison.table()})
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,6 +6,11 @@
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.large_images")
+
 import argparse
 import json
 import resource
@@ -74,7 +79,3 @@ def main() -> None:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         result[case] = json.loads(done.stdout.splitlines()[-1])
     report(result, args.json)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,6 +7,11 @@ results, mean over pairs, beside the raw input. On a GPU: ``--crop 256 --iterati
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.lol_training")
+
 import argparse
 import json
 import os
@@ -20,6 +25,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from detection_eval.compare.results import write_text
 from detection_eval.metrics import image_quality
 from llie_preproc import build_enhancer, enhance
 from training.datasets.base import load_tensor
@@ -58,7 +64,7 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
     if args.crop:
         enlarge(cfg.train_dataloader.dataset, args.crop)
     work.mkdir(parents=True, exist_ok=True)
-    (work / "run.py").write_text(cfg.pretty_text, encoding="utf-8")
+    write_text(work / "run.py", cfg.pretty_text)
     command = [sys.executable, "-m", "training.train", str(work / "run.py"), "--work-dir", str(work)]
     threads = {"OMP_NUM_THREADS": str(args.threads), "OMP_WAIT_POLICY": "PASSIVE"}
     start = time.perf_counter()
@@ -112,7 +118,3 @@ def enlarge(dataset: Any, crop: int) -> None:
             transform.size = crop
     if dataset.get("size"):
         dataset.size = (crop, crop)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,6 +14,11 @@ Each family runs in a process of its own. ``--out`` is written after each; the r
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.mmdet_zoo")
+
 import argparse
 import contextlib
 import copy
@@ -38,6 +43,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 import llie_preproc  # noqa: F401  before mmdet's models, which take mmcv's operators from it where none are compiled
+from detection_eval.compare.results import write_text
 from llie_preproc import mmcv_ops
 from llie_preproc.networks import enhancer_config
 
@@ -477,8 +483,4 @@ def main() -> None:
             print(f"{row['family']}: plain {_verdict(row['plain'])}, enhanced {_verdict(row['enhanced'])}", flush=True)
             if args.out:
                 ordered = [rows[family] for family in sorted(rows)]
-                args.out.write_text(json.dumps(dict(about, rows=ordered), indent=1, ensure_ascii=False) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+                write_text(args.out, json.dumps(dict(about, rows=ordered), indent=1, ensure_ascii=False) + "\n")

@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.psenet_inference")
+
 import statistics
 
 import torch
@@ -54,7 +59,3 @@ def main() -> None:
         "largest_difference": difference,
     }
     report(result, args.json)
-
-
-if __name__ == "__main__":
-    main()

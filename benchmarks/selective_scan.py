@@ -9,6 +9,11 @@ the chunked one, and with the time that a copy of the bytes takes that a scan ha
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.selective_scan")
+
 import argparse
 import statistics
 from collections.abc import Callable
@@ -158,7 +163,3 @@ def main() -> None:
         "Semi-LLIE forward": semi_llie(args, device),
     }
     report(result, args.json)
-
-
-if __name__ == "__main__":
-    main()

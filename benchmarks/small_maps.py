@@ -9,6 +9,11 @@ given (``--weights ZeroDCE=FILE``).
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.small_maps")
+
 import argparse
 import statistics
 from collections.abc import Sequence
@@ -98,7 +103,3 @@ def main() -> None:
         **{name: compare(network, images) for name, network in networks.items()},
     }
     report(result, args.json)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,6 +8,11 @@ what cropping keeps of larger pictures. Scores are means over all masks, with 95
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import launch
+
+if __name__ == "__main__":
+    launch("benchmarks.small_sam")
+
 import argparse
 import json
 from collections.abc import Mapping, Sequence
@@ -21,6 +26,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from detection_eval.compare.results import write_text
 from detection_eval.demo.mask_scenes import MaskScene, at_night, mask_scene, write_mask_set
 from detection_eval.metrics.bootstrap import Interval, differences, intervals
 from detection_eval.metrics.masks import ItemScores
@@ -208,7 +214,7 @@ def measure_command(args: argparse.Namespace) -> None:
     result = {"seed": HELD_OUT, "scenes": len(scenes), "masks": _count(scenes), "ellipse_in_the_box": ellipse.mean()}
     report(_about(args) | result | {"dark": dark, "large": large}, args.out / "results.json")
     tables = [dark_table(dark, "box"), dark_table(dark, "point"), crop_table(large)]
-    (args.out / "table.md").write_text("\n".join(tables), encoding="utf-8")
+    write_text(args.out / "table.md", "\n".join(tables))
 
 
 def _ellipse_iou(masks: np.ndarray) -> np.ndarray:
@@ -257,7 +263,3 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
     args.run(args)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from detection_eval.compare.results import write_text
+
 
 def seconds(run: Callable[[], Any], repeats: int, device: torch.device) -> list[float]:
     """Wall-clock seconds of each of ``repeats`` runs, after one to warm up."""
@@ -68,4 +70,4 @@ def report(result: dict[str, Any], path: Path | None) -> None:
     text = json.dumps(result, indent=2)
     print(text)
     if path:
-        path.write_text(text + "\n", encoding="utf-8")
+        write_text(path, text + "\n")

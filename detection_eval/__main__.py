@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 
+from llie_preproc.commands.program import Parser, importing, launch, run
 from llie_preproc.errors import MissingExtraError
+
+if __name__ == "__main__":
+    launch("detection_eval.__main__")
 
 # Each imports what it needs, so that a missing extra stops none but its own.
 _COMMANDS = {
@@ -23,22 +28,22 @@ _COMMANDS = {
     "compare": "detection_eval.compare.command",
     "report": "detection_eval.compare.report_command",
 }
-_USAGE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 1 where some of the work failed, 2 where nothing could be begun."""
-    try:
-        args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
-        return args.run(args)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"error: {message}", file=sys.stderr)
-        return _USAGE
+    return run(partial(_main, sys.argv[1:] if argv is None else argv))
+
+
+def _main(argv: Sequence[str]) -> int:
+    # The parser imports the command.
+    with importing():
+        args = _parser(argv).parse_args(argv)
+    return args.run(args)
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m detection_eval", description=__doc__)
+    parser = Parser(prog="python -m detection_eval", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # One that is asked for is imported alone: MMDetection takes seconds.
     asked = [name for name in _COMMANDS if name in argv[:1]]
@@ -50,7 +55,3 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
                 raise
             commands.add_parser(name, help=str(error).replace("%", "%%"))
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

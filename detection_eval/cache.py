@@ -21,12 +21,14 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
+from llie_preproc.commands.program import resumable
 from llie_preproc.config_files import read_config_file
 from llie_preproc.detection import Enhance
 from llie_preproc.ranks import LAUNCHERS, Ranks, alone, join_ranks
 from llie_preproc.registry import enhancer_classes
 
 from .networks import check_device
+from .sweeps import GOES_ON
 
 _FAILED = 1
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -99,7 +101,7 @@ def fill_cache(cfg: Config, device: str = "cpu", ranks: Ranks | None = None, pro
 
 
 def _cache(args: argparse.Namespace) -> int:
-    with join_ranks(args.launcher) as ranks:
+    with resumable(GOES_ON), join_ranks(args.launcher) as ranks:
         cfg = read_config_file(args.config, args.cfg_options)
         check_device(args.device)
         report = _sum(ranks.gather(asdict(fill_cache(cfg, args.device, ranks, progress=ranks.main))))

@@ -6,8 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from .compare.results import write_texts
 from .datasets.fddb import FOLDS, picture_sizes, read_detections, read_fddb
 from .metrics.fddb import KINDS, FddbRoc, fddb_roc, mean_curve, mean_rate_at, ten_fold
+from .metrics.hints import print_hints
 
 # The number in PSENet's comparison.
 _FALSE_POSITIVES = 500
@@ -52,7 +54,10 @@ def _run(args: argparse.Namespace) -> int:
     truth = read_fddb(args.annotations)
     found = read_detections(args.detections)
     sizes = picture_sizes(truth, args.images, args.sizes)
-    roc = fddb_roc(truth, found, sizes, args.folds)
+    try:
+        roc = fddb_roc(truth, found, sizes, args.folds)
+    except ValueError as error:
+        raise ValueError(f"{args.detections}, by {args.annotations}: {error}") from None
     _print_roc(roc, args.fp)
     rocs = {}
     if args.ten_fold:
@@ -61,8 +66,9 @@ def _run(args: argparse.Namespace) -> int:
         _print_folds(rocs, args.fp)
     if roc.caution:
         print(f"\n{roc.caution}")
+    print_hints(roc.hints)
     if args.out is not None:
-        _write(args.out, roc, rocs)
+        _write(args.out.expanduser(), roc, rocs)
     return 0
 
 
@@ -89,11 +95,10 @@ def _print_rates(title: str, rates: Sequence[float]) -> None:
 
 
 def _write(folder: Path, roc: FddbRoc, rocs: dict[int, FddbRoc]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    roc.write(*(folder / name for name in _FILES.values()))
+    texts = roc.texts(*(folder / name for name in _FILES.values()))
     for fold, each in rocs.items():
-        each.write(*(folder / f"fold-{fold:02d}-{name}" for name in _FILES.values()))
+        texts |= each.texts(*(folder / f"fold-{fold:02d}-{name}" for name in _FILES.values()))
     for kind, name in _FILES.items() if rocs else ():
         points = zip(*mean_curve(list(rocs.values()), kind), strict=True)
-        text = "".join(f"{rate:g} {number}\n" for number, rate in reversed(list(points)))
-        (folder / f"mean-{name}").write_text(text, encoding="utf-8", newline="\n")
+        texts[folder / f"mean-{name}"] = "".join(f"{rate:g} {number}\n" for number, rate in reversed(list(points)))
+    write_texts(texts)

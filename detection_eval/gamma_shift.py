@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from llie_preproc.annotations import require_pictures
 from llie_preproc.batch import plan_jobs
 from llie_preproc.errors import ImageError
 from llie_preproc.gamma_shift import CONVENTIONS, GAMMAS, exponent, shift_gamma
@@ -154,9 +155,10 @@ def _truth(path: Path, root: Path) -> dict[str, Any]:
     from .metrics.detections import read_truth
 
     truth = read_truth(path)
+    require_pictures(truth, str(path), sizes=False)
     for number, image in enumerate(truth["images"]):
-        if not (root / str(image.get("file_name"))).is_file():
-            raise ValueError(f"{path}: images[{number}]: there is no picture {image.get('file_name')!r} below {root}")
+        if not (root / image["file_name"]).is_file():
+            raise ValueError(f"{path}: images[{number}]: there is no picture {image['file_name']!r} below {root}")
     return truth
 
 

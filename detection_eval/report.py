@@ -338,6 +338,9 @@ def draw(image: np.ndarray, overlays: Sequence[Overlay], max_side: int) -> np.nd
 
     Returns:
         ``(h, w, 3)`` RGB uint8.
+
+    Raises:
+        ValueError: Not one label for each box.
     """
     canvas = shrink(image, max_side)
     scale = min(1.0, max_side / max(image.shape[:2]))
@@ -346,7 +349,7 @@ def draw(image: np.ndarray, overlays: Sequence[Overlay], max_side: int) -> np.nd
         corners = (np.asarray(overlay.boxes, np.float64).reshape(-1, 4) * scale).round().astype(int)
         for box in corners.tolist():
             _outline(canvas, box, colour, overlay.dash)
-        for box, label in zip(corners.tolist(), overlay.labels, strict=False):
+        for box, label in zip(corners.tolist(), overlay.labels, strict=True) if len(overlay.labels) else ():
             _draw_label(canvas, box, label, colour)
     return canvas
 

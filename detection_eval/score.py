@@ -11,6 +11,7 @@ from typing import Any
 from .compare.tables import METRICS
 from .metrics.bootstrap import Interval, differences, intervals
 from .metrics.detections import read_detections, read_truth
+from .metrics.hints import coco_hints, print_hints
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -39,13 +40,22 @@ def _run(args: argparse.Namespace) -> int:
     found = read_detections(args.detections, truth)
     other = None if args.against is None else read_detections(args.against, truth)
     print(f"{len(truth['images'])} images, {len(truth['annotations'])} annotations, {len(found)} detections")
+    print_hints(coco_hints(truth, found))
     for metric in args.metric:
-        own = METRICS[metric](truth, found)
-        before = None if other is None else METRICS[metric](truth, other)
+        own = _scores(metric, truth, found, args.annotations)
+        before = None if other is None else _scores(metric, truth, other, args.annotations)
         _print_scores(metric, own, before, {"resamples": args.resamples, "seed": args.seed})
         if args.by_class and metric == "coco":
             _print_classes(own.by_class(), None if before is None else before.by_class())
     return 0
+
+
+def _scores(metric: str, truth: dict[str, Any], found: list[dict[str, Any]], path: Path) -> Any:
+    try:
+        return METRICS[metric](truth, found)
+    except ValueError as error:
+        # What a metric needs of the annotations besides what reading them has checked.
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _print_scores(metric: str, own: Any, before: Any, resampling: Mapping[str, int]) -> None:

@@ -14,6 +14,9 @@ from typing import Any
 from .compare.results import NONE
 from .metrics.bootstrap import Interval
 
+GOES_ON = "the same command goes on"
+"""What is said when a command is interrupted that keeps what it has finished."""
+
 RAW = "raw"
 ABSENT = "–"
 RESAMPLING = dict(resamples=1000, seed=0)

@@ -1,10 +1,27 @@
 """Low-light and extreme-light enhancement in front of detectors, face detectors and SAM."""
 
-from . import mmcv_ops
-from .inference import build_enhancer, enhance
+from typing import TYPE_CHECKING, Any
+
+from . import mmcv_finder
 from .version import __version__
 
+if TYPE_CHECKING:
+    from .inference import build_enhancer, enhance
+
 # Before anything imports mmdet: its models do not import where mmcv lacks its operators.
-mmcv_ops.install()
+mmcv_finder.install()
 
 __all__ = ["__version__", "build_enhancer", "enhance"]
+
+
+def __getattr__(name: str) -> Any:
+    """The public functions, when first asked for: PyTorch takes seconds to import, in which Ctrl-C must be heard."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import inference
+
+    return globals().setdefault(name, getattr(inference, name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

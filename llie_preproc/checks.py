@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from numbers import Real
 
 # Controls (an escape sequence can rewrite a terminal), halves of characters, and breaks of lines and paragraphs.
 _NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}
@@ -45,6 +46,117 @@ def at_least(name: str, value: float, least: float) -> None:
     kind = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value) or value < least:
         raise ValueError(f"{name} must be a {'whole ' if whole else ''}number of at least {least}, got {value!r}")
+
+
+def within(
+    name: str,
+    value: float,
+    least: float | None = None,
+    most: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Raise ``ValueError`` unless ``value`` is a finite number between bounds, of which any may be left out.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: Value given.
+        least: Smallest value allowed.
+        most: Largest value allowed.
+        above: Number that the value must be above.
+        below: Number that the value must be below.
+
+    >>> within("momentum", 0.9, 0, below=1)
+    >>> within("momentum", float("nan"), 0, below=1)
+    Traceback (most recent call last):
+    ValueError: momentum must be a number of at least 0 and below 1, got nan
+    """
+    bounds = {"of at least": least, "above": above, "of at most": most, "below": below}
+    given = [f"{words} {bound:g}" for words, bound in bounds.items() if bound is not None]
+    if not _is_within(value, least, most, above, below):
+        raise ValueError(f"{name} must be a {' '.join(['number', ' and '.join(given)]).strip()}, got {value!r}")
+
+
+def rising(
+    name: str,
+    value: object,
+    least: float | None = None,
+    most: float | None = None,
+    *,
+    above: float | None = None,
+) -> None:
+    """Raise ``ValueError`` unless ``value`` is a range: two finite numbers, the second not below the first.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: Value given.
+        least: Smallest number allowed in it.
+        most: Largest number allowed in it.
+        above: Number that both must be above.
+
+    >>> rising("exposure", (0.01, 0.2), above=0)
+    >>> rising("exposure", (0.2, 0.01), above=0)
+    Traceback (most recent call last):
+    ValueError: exposure must be a range (low, high), above 0 and low <= high, got (0.2, 0.01)
+    """
+    pair = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    good = len(pair) == 2 and all(_is_within(each, least, most, above, None) for each in pair)
+    if not good or pair[0] > pair[1]:
+        bounds = {"of at least": least, "above": above, "of at most": most}
+        given = [f"{words} {bound:g}" for words, bound in bounds.items() if bound is not None]
+        raise ValueError(f"{name} must be a range (low, high), {' and '.join([*given, 'low <= high'])}, got {value!r}")
+
+
+def each(name: str, values: object, check: Callable[..., None], *bounds: float) -> None:
+    """Raise ``ValueError`` unless ``values`` is a sequence whose items pass a check.
+
+    Args:
+        name: Name of the argument, for the message.
+        values: Values given.
+        check: Check of one of them, such as :func:`at_least`.
+        *bounds: What the check takes behind name and value.
+
+    >>> each("depths", (2, 2), at_least, 1)
+    >>> each("depths", (2, 0), at_least, 1)
+    Traceback (most recent call last):
+    ValueError: each of depths must be a whole number of at least 1, got 0
+    """
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise ValueError(f"{name} must be a sequence of numbers, got {values!r}")
+    for value in values:
+        check(f"each of {name}", value, *bounds)
+
+
+def odd(name: str, value: int) -> None:
+    """Raise ``ValueError`` unless ``value`` is an odd whole number of at least 1.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: Value given.
+
+    >>> odd("patch", 25)
+    >>> odd("patch", 24)
+    Traceback (most recent call last):
+    ValueError: patch must be an odd whole number of at least 1, got 24
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value % 2 == 0:
+        raise ValueError(f"{name} must be an odd whole number of at least 1, got {value!r}")
+
+
+def _is_within(
+    value: object, least: float | None, most: float | None, above: float | None, below: float | None
+) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    number = float(value)
+    return (
+        math.isfinite(number)
+        and (least is None or number >= least)
+        and (above is None or number > above)
+        and (most is None or number <= most)
+        and (below is None or number < below)
+    )
 
 
 def printable(text: str, kept: str = "") -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from .commands.program import FAILED, Parser, importing, launch, resumable, run
+
+if __name__ == "__main__":
+    launch("llie_preproc.cli", "llie")
+
 import argparse
 import contextlib
 import hashlib
 import itertools
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +41,6 @@ from .version import __version__
 COMMANDS = "llie_preproc.commands"
 """Entry-point group of further subcommands: functions that take argparse's subparsers and add one."""
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
 _LISTED_SIZE = 256
 
 _ENHANCE_HELP = """\
@@ -44,9 +48,13 @@ Enhance a picture, a folder tree of pictures, or a video.
 
 A tree is mirrored below DST; files in it that are no pictures (videos too: they go one by one) are left out.
 Pictures keep their depth, grey, alpha channel, EXIF and colour profile as far as the format of the result holds
-them. Inputs are never overwritten. Of a video the frames are carried, not the sound.
+them. Inputs are never overwritten.
 Files that hold several pictures (animations, stacks of pages) are reported as failed; so are links to folders outside
 of SRC, which are not followed. What an earlier run that was killed left of the same results is removed.
+
+Frames of a video keep the times at which players show them, and sound and subtitles are copied as they are, where PyAV
+is installed (pip install "llie-preproc[video]"). Without it the frames alone are carried, at one frame rate, and videos
+of uneven frame times are refused. What a result lacks of its video is said.
 
 Processes that torchrun, SLURM or Open MPI started share the pictures, batch by batch, and write what one process
 writes: 'torchrun --nproc_per_node 4 --no-python llie enhance SRC DST --launcher pytorch', 'srun -n 4 llie enhance SRC
@@ -60,38 +68,20 @@ After 2 and 130 what is written is whole, and --resume goes on. Processes that s
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"llie: error: {message} (see '{self.prog} --help')\n")
+class _Parser(Parser):
+    prefix = "llie: "
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the ``llie`` command; returns its exit status."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    with _terminated_as_interrupted():
-        try:
-            args = _parser(arguments).parse_args(arguments)
-            return args.run(args)
-        except KeyboardInterrupt:
-            print("llie: interrupted", file=sys.stderr)
-            return INTERRUPTED
-        except (OSError, ValueError, ImportError) as error:
-            print(f"llie: error: {printable(str(error), kept=chr(10))}", file=sys.stderr)
-            return USAGE
+    return run(partial(_main, sys.argv[1:] if argv is None else list(argv)), "llie")
 
 
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Inside, SIGTERM is a KeyboardInterrupt, which removes temporary files on its way."""
-
-    def interrupt(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+def _main(arguments: Sequence[str]) -> int:
+    # The parser imports the command.
+    with importing():
+        args = _parser(arguments).parse_args(arguments)
+    return args.run(args)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -143,15 +133,15 @@ def _add_enhance(commands: Any) -> None:
         "--max-pixels",
         type=_positive,
         metavar="N",
-        help="limit of a picture's width times height; larger ones are reported, not read "
-        f"(default: {MAX_WHOLE_PIXELS}; with --tile or --map-side, which bound a network's memory, {MAX_PIXELS})",
+        help="limit of a picture's or frame's width times height; larger ones are reported, not read (default: "
+        f"{MAX_WHOLE_PIXELS}; for videos, and with --tile or --map-side, which bound a network's memory, {MAX_PIXELS})",
     )
     parser.add_argument("--format", choices=["bmp", "jpg", "png", "tif", "webp"], help="write pictures of this kind")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="keep results that exist, and do the others")
     existing.add_argument("--overwrite", action="store_true", help="write results that exist anew")
     parser.add_argument(
-        "--ignore-orientation", action="store_true", help="keep the stored frame: do not apply the EXIF orientation"
+        "--ignore-orientation", action="store_true", help="keep the stored frame: do not turn it upright"
     )
     parser.add_argument(
         "--launcher", choices=LAUNCHERS, default="none", help="what started the processes that share the pictures"
@@ -203,23 +193,21 @@ def _positive(text: str) -> int:
 
 
 def _enhance(args: argparse.Namespace) -> int:
-    with join_ranks(args.launcher) as ranks:
+    with resumable("--resume goes on"), join_ranks(args.launcher) as ranks:
         return _enhance_shared(args, ranks)
 
 
 def _enhance_shared(args: argparse.Namespace, ranks: Ranks) -> int:
-    is_video = Path(args.src).is_file() and Path(args.src).suffix.lower() in video.SUFFIXES
+    is_video = not Path(args.src).is_dir() and Path(args.src).suffix.lower() in video.SUFFIXES
     if is_video and args.format:
         raise ValueError("--format is for pictures; the suffix of DST chooses the format of a video")
-    if is_video and args.max_pixels:
-        raise ValueError("--max-pixels is for pictures; a video's frames have one size: --tile bounds the memory")
     plan = plan_jobs(
         args.src,
         args.dst,
         format=args.format,
         resume=args.resume,
         overwrite=args.overwrite,
-        suffixes=video.CODECS if is_video else SUFFIXES,
+        suffixes=video.written_suffixes() if is_video else SUFFIXES,
     )
     if not plan.jobs and not plan.skipped and not plan.problems:
         raise ValueError(f"{args.src} holds no pictures ({plan.ignored} other files)")
@@ -230,9 +218,9 @@ def _enhance_shared(args: argparse.Namespace, ranks: Ranks) -> int:
     # Nobody writes before all have planned: results that exist would change the plans.
     ranks.require_same("what they find in SRC and DST", _digest(plan))
     options = {k: getattr(args, k) for k in ("batch_size", "precision", "tile", "map_side", "ignore_orientation")}
-    if is_video:
-        return _enhance_videos(plan, enhancer, options, ranks)
-    return _enhance_pictures(plan, enhancer, options | {"max_pixels": args.max_pixels}, ranks)
+    if args.max_pixels:
+        options["max_pixels"] = args.max_pixels
+    return (_enhance_videos if is_video else _enhance_pictures)(plan, enhancer, options, ranks)
 
 
 def _digest(plan: Plan) -> str:
@@ -294,8 +282,10 @@ def _enhance_videos(plan: Plan, enhancer: Enhancer, options: dict[str, Any], ran
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     for job in plan.jobs:
         with tqdm(total=video.declared_frames(job.source), unit="frame", disable=None) as bar:
-            frames = video.enhance_video(job.source, job.target, enhancer, progress=bar.update, **options)
-        print(f"{frames} frames enhanced; sound is not carried")
+            result = video.enhance_video(job.source, job.target, enhancer, progress=bar.update, **options)
+        print(result)
+        for sentence in result.lost:
+            print(f"llie: warning: {job.source}: {sentence}", file=sys.stderr)
     return 0
 
 
@@ -408,7 +398,3 @@ def _free_target(args: argparse.Namespace, source: str, suffix: str) -> Path:
         raise ValueError(f"{target} exists already: --overwrite replaces it")
     remove_leftovers([target])
     return target
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from .checks import printable
+
 # What brings a module, named by the module's top-level import name.
 _EXTRAS = {
     "mmengine": "mm",
@@ -24,6 +26,7 @@ _EXTRAS = {
     "tensorboard": "train",
     "piq": "metrics",
     "torch_fidelity": "metrics",
+    "av": "video",
 }
 
 
@@ -61,3 +64,15 @@ def require(module: str, purpose: str, extra: str | None = None) -> None:
     """Raise :class:`MissingExtraError` unless the top-level ``module`` is installed; ``extra``: of several the one."""
     if find_spec(module) is None:
         raise MissingExtraError(module, purpose, extra)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error in one line, with escapes for what else a name out of a file may do to a terminal.
+
+    >>> one_line(ValueError("no picture 'a\\nb'"))
+    "no picture 'a b'"
+    """
+    # The text of a KeyError is the repr of its message.
+    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
+    return printable(line)

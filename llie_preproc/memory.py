@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-
-import cv2
-import torch
+import sys
 
 # PyTorch's allocators on Linux, macOS and GPUs, GPU libraries, C++, and oneDNN's word for a layer that does not fit.
 _SIGNS = (
@@ -32,14 +30,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     >>> is_out_of_memory(RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"))
     False
     """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    # By names: importing PyTorch or OpenCV takes seconds, which a program that ends early has not spent.
+    kind = type(error)
+    if isinstance(error, MemoryError) or kind.__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError | cv2.error) and any(sign in text for sign in _SIGNS)
+    return (isinstance(error, RuntimeError) or kind.__module__ == "cv2") and any(sign in text for sign in _SIGNS)
 
 
 def free_memory() -> None:
     """Give back what nothing refers to any more: cycles of Python objects, and the GPU allocator's reserve."""
     gc.collect()
-    if torch.cuda.is_initialized():
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,21 +1,19 @@
 """A stand-in for mmcv's compiled operators, on torchvision's.
 
 ``pip install`` of mmcv often brings no ``mmcv._ext`` (there is no wheel for the torch that is installed), and then
-``mmcv.ops`` does not import. :func:`install` appends a finder to ``sys.meta_path`` that answers for ``mmcv._ext`` when
-nobody else does: a compiled extension always wins. It carries NMS, soft NMS, RoIAlign, deformable convolution of both
-versions and CARAFE (forward and backward), and masked convolution, which is what most of MMDetection's zoo takes; any
-other operator raises and says how to get the compiled ones. bfloat16 and float16, as automatic mixed precision hands
-them over, are computed in float32.
+``mmcv.ops`` does not import. :func:`llie_preproc.mmcv_finder.install` appends a finder to ``sys.meta_path`` that
+answers for ``mmcv._ext`` when nobody else does: a compiled extension always wins. The stand-in carries NMS, soft NMS,
+RoIAlign, deformable convolution of both versions and CARAFE (forward and backward), and masked convolution, which is
+what most of MMDetection's zoo takes; any other operator raises and says how to get the compiled ones. bfloat16 and
+float16, as automatic mixed precision hands them over, are computed in float32.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.abc
-import importlib.machinery
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -24,7 +22,8 @@ import torchvision
 from torch import Tensor
 from torch.nn.functional import interpolate, pad, unfold
 
-_NAME = "mmcv._ext"
+from .mmcv_finder import NAME
+
 _BUILD = "'make mmcv-ops' in the source tree of llie_preproc, or 'Compiled operators' in its docs/mmdetection.md"
 # What MMDetection defines in place of an operator that it could not import says this.
 _PLACEHOLDER = "requires mmcv to be compiled with ops"
@@ -337,7 +336,7 @@ def _carafe(features: Tensor, masks: Tensor, kernel_size: int, groups: int, scal
     return (read * weights).sum(dim=3).flatten(1, 2)
 
 
-_OPERATORS = (
+OPERATORS = (
     nms,
     softnms,
     roi_align_forward,
@@ -354,30 +353,10 @@ _OPERATORS = (
 )
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(fullname, self) if fullname == _NAME else None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        return StandIn(spec.name, __doc__)
-
-    def exec_module(self, module: ModuleType) -> None:
-        for operator in _OPERATORS:
-            setattr(module, operator.__name__, operator)
-
-
-def install() -> None:
-    """Let ``import mmcv._ext`` find the stand-in where it finds nothing else; once."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.append(_Finder())
-
-
 def is_stand_in() -> bool:
     """Whether mmcv's operators come from here. False where mmcv is compiled, or not installed."""
     try:
-        return isinstance(importlib.import_module(_NAME), StandIn)
+        return isinstance(importlib.import_module(NAME), StandIn)
     except ModuleNotFoundError:
         return False
 

@@ -116,10 +116,16 @@ MODELS = Registry(
 )
 TRANSFORMS = TransformRegistry("transform", ["llie_preproc.detection", "llie_preproc.faces.dsfd", "training.datasets"])
 TASK_UTILS = Registry("task_util", ["llie_preproc.faces.dsfd"])
-DATASETS = Registry("dataset", ["training.datasets"])
-DATA_SAMPLERS = Registry("data_sampler", ["training.datasets"])
-METRICS = Registry("metric", ["detection_eval.metrics", "detection_eval.metrics.detection_metrics"])
-HOOKS = Registry("hook", ["llie_preproc.runs", "llie_preproc.detection", "training.hooks", "training.joint.hooks"])
+DATASETS = Registry("dataset", ["llie_preproc.draws", "training.datasets", "llie_preproc.detection.named_classes"])
+DATA_SAMPLERS = Registry("data_sampler", ["llie_preproc.draws", "training.datasets"])
+METRICS = Registry(
+    "metric",
+    ["detection_eval.metrics", "detection_eval.metrics.detection_metrics", "llie_preproc.detection.named_classes"],
+)
+HOOKS = Registry(
+    "hook",
+    ["llie_preproc.runs", "llie_preproc.draws", "llie_preproc.detection", "training.hooks", "training.joint.hooks"],
+)
 PARAM_SCHEDULERS = Registry("param_scheduler", ["training.hooks"])
 MODEL_WRAPPERS = Registry("model_wrapper", ["training.parallel"])
 OPTIMIZERS = Registry("optimizer", ["training.optim"])

@@ -283,7 +283,7 @@ class Code:
         (["--checkpoint", "{code}"], "unsafe"),
         (["--checkpoint", "{empty}"], "is not one of FasterRCNN"),
         (["--train", "/nowhere.json", "{images}"], "/nowhere.json"),
-        (["--train", "{broken}", "{images}"], "is no COCO annotation file"),
+        (["--train", "{broken}", "{images}"], "broken.json holds a list, expected COCO annotations"),
         (["--train", "{train}", "/nowhere"], "no folder /nowhere"),
         (["--train", "{train}", "{folder}"], "no picture {folder}"),
         (["--pairs", "/nowhere"], "no folder /nowhere"),

@@ -262,9 +262,9 @@ def test_a_compiled_extension_wins():
     out = run("""
         import sys, tempfile, pathlib, importlib.util
         import llie_preproc
-        from llie_preproc import mmcv_ops
-        mmcv_ops.install()
-        assert sum(type(f).__module__ == "llie_preproc.mmcv_ops" for f in sys.meta_path) == 1
+        from llie_preproc import mmcv_finder, mmcv_ops
+        mmcv_finder.install()
+        assert sum(type(f).__module__ == "llie_preproc.mmcv_finder" for f in sys.meta_path) == 1
         folder = tempfile.mkdtemp()
         (pathlib.Path(folder) / "_ext.py").write_text("compiled = True")
         import mmcv

@@ -7,6 +7,7 @@ from mmengine.dist import get_world_size
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from llie_preproc.checks import at_least, one_of
 from llie_preproc.enhancers.collaba import SpectralUNet
 from llie_preproc.registry import MODELS
 
@@ -63,10 +64,8 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, norm: str = "none", width: int = 64) -> None:
         super().__init__()
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
-        if norm not in _NORMS:
-            raise ValueError(f"norm must be one of {', '.join(map(repr, _NORMS))}, got {norm!r}")
+        at_least("width", width, 1)
+        one_of("norm", norm, _NORMS)
         layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         for stride in (2, 2, 1):
             normalise = norm == "batch"

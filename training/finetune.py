@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import Parser, launch, run
+
+if __name__ == "__main__":
+    launch("training.finetune")
+
 import argparse
 import math
 import re
-import sys
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +28,13 @@ from mmengine.runner import Runner  # noqa: E402
 from mmengine.runner.checkpoint import load_state_dict  # noqa: E402
 
 from llie_preproc.checkpoints import atomic_write, local_file  # noqa: E402
+from llie_preproc.draws import seed_draws  # noqa: E402
 from llie_preproc.ranks import LAUNCHERS  # noqa: E402
 from llie_preproc.runs import join_without_gpu, read_checkpoint, saved_checkpoints  # noqa: E402
 
 from .finetune_config import LOSSES, PRESETS, finetuning_config  # noqa: E402
 from .split import split_checkpoint  # noqa: E402
-from .train import REFUSALS, last_checkpoint, refuse  # noqa: E402
+from .train import building, going_on, last_checkpoint, train  # noqa: E402
 
 _WRITTEN = "finetune.py"
 _DESCRIPTION = """Finetune a detector behind an enhancer, the enhancer in front of a detector, or both together.
@@ -42,8 +48,8 @@ _EPILOG = """The learning rate is scaled to the batch (of all processes and accu
 says in auto_scale_lr which batch it is for; --lr is taken as it is. With --epochs the schedules keep their
 proportions. Warm-ups counted in iterations end with the first epoch at the latest. Without --val the config's own set
 is validated on; to leave that out: --cfg-options val_dataloader=None val_cfg=None val_evaluator=None. A run that is
-interrupted after an epoch and resumed ends with the weights of an uninterrupted one, where the data loaders have no
-workers and the device computes the same each time."""
+interrupted and resumed ends with the weights of an uninterrupted one, where the device computes the same each time and
+no transform remembers earlier pictures."""
 
 
 class FinetuneRunner(Runner):
@@ -88,7 +94,7 @@ class FinetuneRunner(Runner):
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m training.finetune",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -158,21 +164,17 @@ def _add_run(group: Any) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the finetuning that the command line describes; returns its exit status."""
-    try:
-        args = parse_args(argv)
-        runner = build_runner(args)
-    except REFUSALS as error:
-        return refuse(error)
-    try:
-        runner.train()
-    except (OSError, ValueError) as error:
-        # Checkpoints are loaded just before the first step.
-        if runner.iter:
-            raise
-        return refuse(error)
-    if is_main_process():
-        _report(runner)
-    return 0
+    return run(partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> None:
+    args = parse_args(argv)
+    with going_on():
+        with building():
+            runner = build_runner(args)
+        train(runner)
+        if is_main_process():
+            _report(runner)
 
 
 def build_runner(args: argparse.Namespace) -> FinetuneRunner:
@@ -227,6 +229,7 @@ def _join(launcher: str) -> None:
 def _place(cfg: Config, args: argparse.Namespace, work_dir: Path, last: Path | None) -> None:
     """Say where a run goes, how its processes are started and what it resumes: nothing that it is written with."""
     cfg.work_dir, cfg.launcher = str(work_dir), args.launcher
+    seed_draws(cfg)
     if last is not None:
         cfg.load_from, cfg.resume = str(last), True
         # Of before the samplers are built, which the seed orders.
@@ -264,7 +267,3 @@ def _report(runner: Runner) -> None:
     for name, values in scalars.items():
         if name.startswith("val/") and not name.endswith("time"):
             print(f"{name.removeprefix('val/')}: {values.current():.4f}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,11 +16,21 @@ from mmengine.dist import get_world_size
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, DefaultScope, Registry
 
+from llie_preproc.checkpoints import local_file
 from llie_preproc.config_files import read_config_file
 from llie_preproc.detection import add_enhancer
-from llie_preproc.detection.sets import CocoSet, check_detector_config, enhancement, type_name, use_sets
+from llie_preproc.detection.sets import (
+    CocoSet,
+    check_detector_config,
+    checkpoint_classes,
+    enhancement,
+    starting_classes,
+    type_name,
+    use_sets,
+)
 from llie_preproc.inference import DEFAULT_WEIGHTS, build_enhancer
 from llie_preproc.networks import enhancer_config, trained_enhancer
+from llie_preproc.runs import read_checkpoint
 
 from .schedule import counts_iterations, set_epochs, shorten_warmup
 from .train import check_names, check_options, list_evaluators
@@ -175,7 +185,11 @@ def _with_sets(cfg: Config, args: argparse.Namespace) -> Config:
     train, val = (CocoSet(*map(Path, given)) if given else None for given in (args.train, args.val))
     list_evaluators(cfg)
     evaluators = [each for key in ("val_evaluator", "test_evaluator") for each in cfg.get(key) or []]
-    cfg = use_sets(cfg, train, val)
+    classes = starting_classes(cfg, train)
+    if not cfg.model.get("train_detector", True):
+        # What tells the classes apart stays as it is: the checkpoint's classes are the detector's.
+        classes = checkpoint_classes(read_checkpoint(local_file(cfg.load_from))) if cfg.get("load_from") else ()
+    cfg = use_sets(cfg, train, val, classes or None)
     if val is None:
         return cfg
     if not cfg.get("val_dataloader"):

@@ -18,13 +18,15 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _NormBase
 
 from llie_preproc.checkpoints import save_state_dict
+from llie_preproc.checks import at_least
 from llie_preproc.errors import CheckpointError
 from llie_preproc.registry import HOOKS, PARAM_SCHEDULERS
 from llie_preproc.runs import AtomicCheckpointHook, read_checkpoint
+from llie_preproc.seeds import derive_seed, seed_everything
 
 from .feature_encoders import FeatureEncoder, FrozenSAM
 from .parallel import average_tensors
-from .randomness import begin_iteration, derive_seed, end_iteration, seed_everything
+from .randomness import begin_iteration, end_iteration
 
 # What tells the seed of an epoch's data from that of an iteration.
 _DATA = 1
@@ -144,8 +146,8 @@ class EnhancedSamples(Hook):
     """
 
     def __init__(self, number: int = 4, max_side: int = 400) -> None:
-        if number < 1 or max_side < 1:
-            raise ValueError(f"number and max_side must be at least 1, got {number} and {max_side}")
+        at_least("number", number, 1)
+        at_least("max_side", max_side, 1)
         self.number, self.max_side = number, max_side
         self._shown = 0
 

@@ -5,30 +5,15 @@ So a resumed run draws what the uninterrupted one would have, and several proces
 
 from __future__ import annotations
 
-import hashlib
-import random
-
-import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from llie_preproc.seeds import derive_seed, seed_everything
+
 # The seed of the running iteration, which all ranks have alike; empty outside of one.
 _shared: list[int] = []
-
-
-def derive_seed(*parts: int) -> int:
-    """A 63-bit seed from integers, equal on all machines; different parts give unrelated seeds."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
-def seed_everything(seed: int) -> None:
-    """Seed PyTorch (every device), NumPy and ``random``."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
 
 
 def begin_iteration(seed: int, iteration: int) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import Parser, launch, run
+
+if __name__ == "__main__":
+    launch("training.split")
+
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +20,6 @@ from llie_preproc.checkpoints import atomic_path, save_state_dict
 from llie_preproc.errors import CheckpointError
 from llie_preproc.runs import read_checkpoint
 
-from .train import REFUSALS, refuse
-
 DETECTOR, ENHANCER = "detector.pth", "enhancer.safetensors"
 # Parts of an EnhancedDetector that neither file needs.
 _LEFT_OUT = {"losses", "data_preprocessor"}
@@ -25,7 +28,7 @@ _META = ("dataset_meta", "epoch", "iter", "mmengine_version")
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.split", description=__doc__)
+    parser = Parser(prog="python -m training.split", description=__doc__)
     parser.add_argument("checkpoint", help="of a finetuned EnhancedDetector: work_dirs/.../epoch_12.pth")
     parser.add_argument("--out", required=True, metavar="DIR", help=f"where {DETECTOR} and {ENHANCER} go")
     parser.add_argument("--overwrite", action="store_true", help="replace them where they exist")
@@ -34,13 +37,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Split the checkpoint that the command line names; returns the exit status."""
-    try:
-        args = parse_args(argv)
-        written = split_checkpoint(args.checkpoint, args.out, args.overwrite)
-    except REFUSALS as error:
-        return refuse(error)
-    print(*written, sep="\n")
-    return 0
+    return run(partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> None:
+    args = parse_args(argv)
+    print(*split_checkpoint(args.checkpoint, args.out, args.overwrite), sep="\n")
 
 
 def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False) -> list[Path]:
@@ -72,7 +74,8 @@ def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False)
     existing = [target for target in targets.values() if target.exists()]
     if existing and not overwrite:
         raise FileExistsError(f"{existing[0]} exists already: choose another folder, or --overwrite")
-    meta = checkpoint.get("meta") or {}
+    meta = checkpoint.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
     with atomic_path(targets[DETECTOR]) as temporary:
         torch.save({"state_dict": parts["detector"], "meta": {k: meta[k] for k in _META if k in meta}}, temporary)
     if ENHANCER in targets:
@@ -86,6 +89,8 @@ def _parts(state: Any, path: str | Path) -> dict[str, dict[str, Tensor]]:
         raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: it has no state_dict")
     parts: dict[str, dict[str, Tensor]] = {"detector": {}, "enhancer": {}}
     for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: {name!r} is no tensor")
         root, _, rest = name.partition(".")
         if root == "fusion":
             raise CheckpointError(
@@ -99,7 +104,3 @@ def _parts(state: Any, path: str | Path) -> dict[str, dict[str, Tensor]]:
     if not parts["detector"]:
         raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: nothing in it begins with 'detector.'")
     return parts
-
-
-if __name__ == "__main__":
-    sys.exit(main())

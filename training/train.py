@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from llie_preproc.commands.program import REFUSED, Parser, launch, resumable, run
+
+if __name__ == "__main__":
+    launch("training.train")
+
 import argparse
+import contextlib
 import difflib
 import inspect
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +28,8 @@ from .hooks import optimizer_names, read_run
 
 _AMP = "llie_preproc.AutocastOptimWrapper"
 _CONSTRUCTOR = "llie_preproc.MethodOptimWrapperConstructor"
-# What a wrong config, data folder or checkpoint raises while the run is built.
-REFUSALS = (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, SyntaxError, NameError)
+# What a wrong config raises while the run is built, beside what every program refuses.
+_OF_CONFIGS = (TypeError, AttributeError, SyntaxError, NameError)
 _RUNNER_KEYS = {
     *inspect.signature(Runner).parameters,
     "model_wrapper_cfg",
@@ -38,7 +44,7 @@ _ENV_KEYS = {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"}
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+    parser = Parser(prog="python -m training.train", description=__doc__)
     parser.add_argument("config", help="a config file, for example mm_configs/enhancers/psenet_sice.py")
     parser.add_argument("--work-dir", help="where logs and checkpoints go (default: work_dirs/<config name>)")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the work folder")
@@ -50,19 +56,45 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the training that the command line describes; returns its exit status."""
+    return run(partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> None:
+    args = parse_args(argv)
+    with going_on():
+        with building():
+            runner = build_runner(args)
+        train(runner)
+
+
+def going_on() -> contextlib.AbstractContextManager[None]:
+    """Inside, an interrupt is reported with a word on how a training goes on."""
+    return resumable("the same command with --resume goes on from the last checkpoint")
+
+
+@contextlib.contextmanager
+def building() -> Iterator[None]:
+    """Inside, whatever a wrong config raises is refused."""
     try:
-        args = parse_args(argv)
-        runner = build_runner(args)
-    except REFUSALS as error:
-        return refuse(error)
+        yield
+    except _OF_CONFIGS as error:
+        raise ValueError(str(error)) from error
+
+
+def train(runner: Runner) -> None:
+    """Run a training; what is wrong before the first step is done is refused.
+
+    Raises:
+        OSError, ValueError: The checkpoint does not fit, or the method refuses its first batch.
+        RuntimeError: A later step failed.
+    """
     try:
         runner.train()
-    except ValueError as error:
-        # Checkpoints are loaded just before the first step, in which the method meets its first batch.
-        if runner.iter:
+    except REFUSED as error:
+        # Checkpoints are loaded just before the first step.
+        if not runner.iter and isinstance(error, (OSError, ValueError)):
             raise
-        return refuse(error)
-    return 0
+        raise RuntimeError(f"the training failed in iteration {runner.iter + 1}") from error
 
 
 def build_runner(args: argparse.Namespace) -> Runner:
@@ -193,14 +225,3 @@ def _autocast(optim_wrapper: Any) -> None:
     parts = [v for v in optim_wrapper.values() if isinstance(v, dict)] if several else [optim_wrapper]
     for part in parts:
         part["type"] = _AMP
-
-
-def refuse(error: Exception) -> int:
-    """Print what is wrong as one line; returns the exit status."""
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    print(f"error: {message}", file=sys.stderr)
-    return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,19 +9,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from mmengine.dist import init_dist
 
+from llie_preproc.commands.program import resumable
 from llie_preproc.errors import require
 from llie_preproc.ranks import LAUNCHERS, Ranks, join_ranks
-from llie_preproc.runs import join_without_gpu
+from llie_preproc.runs import join_without_gpu, read_checkpoint
 
 for _module in ("mmdet", "pycocotools"):
     require(_module, "python -m detection_eval compare")
 
-from llie_preproc.detection.sets import CocoSet, read_config, use_sets  # noqa: E402
+from llie_preproc.detection.sets import (  # noqa: E402
+    CocoSet,
+    checkpoint_classes,
+    read_config,
+    set_classes,
+    starting_classes,
+    use_sets,
+)
 
 from ..networks import check_device  # noqa: E402
+from ..sweeps import GOES_ON  # noqa: E402
 from .networks import enhancer_specs, named_weights  # noqa: E402
 from .plan import BATCHES, CELLS, Request  # noqa: E402
 from .results import MODES, NONE, RAW, ZERO_SHOT  # noqa: E402
@@ -84,7 +93,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     _check(args)
-    with join_ranks(args.launcher) as ranks:
+    with resumable(GOES_ON), join_ranks(args.launcher) as ranks:
         if args.share == BATCHES:
             _join(args.launcher, ranks)
         comparison, failed = compare(_request(args, ranks))
@@ -96,7 +105,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
-    plain = use_sets(read_config(args.config, args.cfg_options), _set(args.train), _set(args.test))
+    plain = _plain(args)
     return Request(
         config=args.config,
         plain=plain,
@@ -114,6 +123,16 @@ def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
         ranks=ranks,
         share=args.share,
     )
+
+
+def _plain(args: argparse.Namespace) -> Config:
+    """The config with the sets of the command line, whose classes are matched to the detector's by name."""
+    cfg, train, test = read_config(args.config, args.cfg_options), _set(args.train), _set(args.test)
+    if not args.detector:
+        return use_sets(cfg, train, test, starting_classes(cfg, train))
+    # Nothing is trained: only where the checkpoint does not say its classes may the training set.
+    classes = checkpoint_classes(read_checkpoint(args.detector))
+    return use_sets(cfg, None, test, classes or (set_classes(train) if train else None), trains=False)
 
 
 def _check(args: argparse.Namespace) -> None:

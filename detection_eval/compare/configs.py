@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from llie_preproc.detection import add_enhancer
+from llie_preproc.detection.sets import METRIC
 
 from .networks import network_config
 from .plan import Request
@@ -35,7 +36,6 @@ def training_config(request: Request, cell: Cell, work_dir: Path) -> Config:
         parts = dict(paramwise.get("custom_keys") or {}, **{"enhancer.": dict(lr_mult=request.enhancer_lr_mult)})
         cfg.optim_wrapper.paramwise_cfg = dict(paramwise, custom_keys=parts)
     cfg.default_hooks = dict(cfg.get("default_hooks") or {}, checkpoint=_checkpoints(cfg))
-    cfg.randomness = dict(cfg.get("randomness") or {}, seed=cell.seed)
     # Starting weights may come from elsewhere; what has been done of a budget may not.
     cfg.resume = False
     return _run(cfg, request, cell, work_dir)
@@ -56,7 +56,7 @@ def testing_config(request: Request, cell: Cell, work_dir: Path, truth: Path, ch
     for key in (*_TRAINING, *_VALIDATION):
         cfg[key] = None
     prefix = str(work_dir / DETECTIONS)
-    cfg.test_evaluator = [dict(type="mmdet.CocoMetric", ann_file=str(truth), metric="bbox", outfile_prefix=prefix)]
+    cfg.test_evaluator = [dict(type=METRIC, ann_file=str(truth), metric="bbox", outfile_prefix=prefix)]
     cfg.load_from, cfg.resume = str(checkpoint), False
     return _run(cfg, request, cell, work_dir)
 
@@ -76,6 +76,7 @@ def _enhanced(request: Request, cell: Cell) -> Config:
 
 def _run(cfg: Config, request: Request, cell: Cell, work_dir: Path) -> Config:
     cfg.work_dir = str(work_dir)
+    cfg.randomness = dict(cfg.get("randomness") or {}, seed=cell.seed)
     # They have joined by what every launcher's environment was turned into.
     cfg.launcher = "pytorch" if request.distributed else "none"
     # MMEngine keeps message hubs and visualizers by name for the whole process.

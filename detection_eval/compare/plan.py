@@ -17,7 +17,7 @@ from mmengine.config import Config
 
 from llie_preproc import __version__
 from llie_preproc.checkpoints import file_sha256
-from llie_preproc.detection.sets import inner_datasets, type_name
+from llie_preproc.detection.sets import dataset_classes, inner_datasets, type_name
 from llie_preproc.ranks import Ranks, alone
 
 from ..metrics.detections import read_truth
@@ -30,6 +30,7 @@ CELLS, BATCHES = "cells", "batches"
 """What processes may share."""
 
 _PACKAGES = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy")
+_SHOWN = 5
 # What may differ when a comparison is gone on with.
 _OF_THE_CALL = {"command", "versions", "device", "cells", "enhancers", "resamples", "bootstrap_seed", "metrics"}
 
@@ -102,6 +103,7 @@ def begin(request: Request) -> Comparison:
     if request.detector is None:
         _check_schedule(plain, request.modes)
     truth, image_root = ground_truth(plain)
+    _say_left_out(request, [category["name"] for category in truth["categories"]])
     for metric in set(request.metrics) - {"coco"}:
         # Says now what such a metric misses in the annotations.
         METRICS[metric](truth, [])
@@ -143,6 +145,16 @@ def begin(request: Request) -> Comparison:
         Comparison.begin(folder, plan, truth)
     request.ranks.barrier()
     return Comparison(folder)
+
+
+def _say_left_out(request: Request, scored: Sequence[str]) -> None:
+    known = dataset_classes(inner_datasets(request.plain.test_dataloader.dataset)[0])
+    unseen = [name for name in known if name not in set(scored)]
+    if unseen and request.ranks.main:
+        print(
+            f"left out of the scores: {len(unseen)} of the detector's {len(known)} classes, which the test set does "
+            f"not have ({', '.join(unseen[:_SHOWN])}{' ...' if len(unseen) > _SHOWN else ''})"
+        )
 
 
 def _cells(request: Request) -> list[Cell]:

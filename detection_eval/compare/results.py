@@ -14,10 +14,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llie_preproc.annotations import read_json, require_inside
 from llie_preproc.checkpoints import atomic_write
 
 NONE = "none"
@@ -136,7 +138,12 @@ class Comparison:
         return [cell for cell in self.cells if self.result(cell) is None]
 
     def picture(self, image: Mapping[str, Any]) -> Path:
-        """The file of an entry of the ground truth's ``images``."""
+        """The file of an entry of the ground truth's ``images``.
+
+        Raises:
+            ValueError: The name leads out of the folder of the pictures.
+        """
+        require_inside(image["file_name"], f"{self.truth_path}: file_name")
         return Path(self.plan["image_root"]) / image["file_name"]
 
     def table(self) -> list[dict[str, Any]]:
@@ -155,18 +162,6 @@ class Comparison:
         write_json(self.folder / _TABLE, {"plan": self.plan, "rows": rows})
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        ValueError: It is damaged; the message names it.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
@@ -174,5 +169,18 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, atomically."""
-    with atomic_write(path) as file:
-        file.write(text.encode())
+    write_texts({path: text})
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write text files, none of which appears before all are on disk.
+
+    Raises:
+        OSError: One cannot be written, and none has changed; the message names it.
+    """
+    with ExitStack() as stack:
+        for path, text in texts.items():
+            file = stack.enter_context(atomic_write(path))
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())

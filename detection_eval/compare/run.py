@@ -21,9 +21,12 @@ from mmengine.runner import Runner
 from torch import nn
 
 from llie_preproc.checkpoints import atomic_path, match_report
+from llie_preproc.commands.program import raise_if_interrupted
+from llie_preproc.draws import seed_draws
 from llie_preproc.errors import CheckpointError
 from llie_preproc.ranks import Ranks
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
+from llie_preproc.seeds import own_random_state
 
 from ..cache import fill_cache
 from ..metrics.detections import read_detections, read_truth
@@ -94,8 +97,12 @@ def _say(request: Request, line: str) -> None:
 def _attempt(comparison: Comparison, request: Request, cell: Cell, detector: Path | None) -> list[str]:
     """Run a cell; returns what went wrong with it, none or one line."""
     try:
-        run_cell(comparison, request, cell, detector)
+        # What ran before in this process changes nothing.
+        with own_random_state(cell.seed):
+            run_cell(comparison, request, cell, detector)
     except Exception as error:
+        # A worker that a signal killed is no failure of the cell.
+        raise_if_interrupted()
         # The other processes of the cell would wait for one that goes on without them.
         if request.distributed:
             raise
@@ -173,6 +180,7 @@ def _train(cfg: Config, cell: Cell, request: Request) -> tuple[float | None, int
     if saved:
         read_checkpoint(saved[-1])
         cfg.load_from, cfg.resume = str(saved[-1]), True
+    seed_draws(cfg)
     runner = _runner(cfg, cell, request)
     if not saved and cfg.get("load_from") and "://" not in cfg.load_from:
         _check_start(_plain(runner.model), Path(cfg.load_from), _LEAST_MATCHED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from llie_preproc.annotations import require_pictures
+from llie_preproc.detection.named_classes import category_ids
 from llie_preproc.detection.sets import dataset_classes, inner_datasets, type_name
 from llie_preproc.pictures import picture_size
 
 from ..metrics.detections import read_truth
+
+_OF_COCO = ("CocoMetric", "NameMatchedCocoMetric", "CocoIntervalMetric")
 
 
 def ground_truth(cfg: Config) -> tuple[dict[str, Any], Path]:
@@ -31,10 +36,12 @@ def ground_truth(cfg: Config) -> tuple[dict[str, Any], Path]:
         raise ValueError(f"the config tests on {len(more) + 1} sets at once: name one with --test, or in the config")
     file = _coco_file(cfg)
     if file is None:
-        truth, root = _of_dataset(dataset), Path()
+        truth, root = _of_dataset(dataset)
     else:
         prefix = (dataset.get("data_prefix") or {}).get("img") or (dataset.get("data_prefix") or {}).get("img_path")
-        truth = _of_classes(read_truth(file), dataset_classes(dataset), file)
+        truth = read_truth(file)
+        require_pictures(truth, str(file))
+        truth = _of_classes(truth, dataset_classes(dataset), file)
         root = Path(dataset.get("data_root") or "", prefix or "").absolute()
     missing = [str(p) for image in truth["images"] if not (p := root / image["file_name"]).is_file()]
     if missing:
@@ -45,38 +52,45 @@ def ground_truth(cfg: Config) -> tuple[dict[str, Any], Path]:
 def _coco_file(cfg: Config) -> Path | None:
     given = cfg.get("test_evaluator") or {}
     for metric in [given] if isinstance(given, Mapping) else given:
-        if type_name(metric) == "CocoMetric" and metric.get("ann_file"):
+        if type_name(metric) in _OF_COCO and metric.get("ann_file"):
             return Path(metric["ann_file"]).absolute()
     return None
 
 
 def _of_classes(truth: dict[str, Any], classes: Sequence[str], file: Path) -> dict[str, Any]:
-    """Without the classes that the dataset does not name: ``CocoMetric`` leaves them out of its means."""
-    kept = [each for each in truth["categories"] if not classes or each["name"] in classes]
-    if not kept:
+    """The classes that the file and the dataset share, by name, in the order of the detector's labels."""
+    ids = category_ids(truth, classes or [each["name"] for each in truth["categories"]], str(file))
+    if not ids:
         raise ValueError(f"{file} has none of the dataset's classes: {', '.join(classes)}")
-    ids = {each["id"] for each in kept}
-    annotations = [each for each in truth["annotations"] if each["category_id"] in ids]
+    by_id = {each["id"]: each for each in truth["categories"]}
+    kept = [by_id[number] for number in ids.values()]
+    annotations = [each for each in truth["annotations"] if each["category_id"] in set(ids.values())]
     return dict(truth, categories=kept, annotations=annotations)
 
 
-def _of_dataset(config: Any) -> dict[str, Any]:
+def _of_dataset(config: Any) -> tuple[dict[str, Any], Path]:
+    """The annotations, and the folder that the names of their pictures are relative to."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         dataset = DATASETS.build(dict(config, pipeline=[], test_mode=True))
     images: list[dict] = []
+    files: list[Path] = []
     annotations: list[dict] = []
     for index in range(len(dataset)):
         entry = dataset.get_data_info(index)
         width, height = entry.get("width"), entry.get("height")
         if not width or not height:
             width, height = picture_size(entry["img_path"])
-        file = str(Path(entry["img_path"]).absolute())
-        images.append(dict(id=entry["img_id"], file_name=file, width=width, height=height))
+        files.append(Path(os.path.normpath(Path(entry["img_path"]).absolute())))
+        images.append(dict(id=entry["img_id"], width=width, height=height))
         for box in entry["instances"]:
             annotations.append(dict(_annotation(box), image_id=entry["img_id"], id=len(annotations) + 1))
     classes = dataset.metainfo["classes"]
     categories = [dict(id=label, name=name) for label, name in enumerate(classes)]
-    return dict(images=images, annotations=annotations, categories=categories)
+    root = Path(os.path.commonpath([file.parent for file in files])) if files else Path()
+    named = [
+        dict(image, file_name=file.relative_to(root).as_posix()) for image, file in zip(images, files, strict=True)
+    ]
+    return dict(images=named, annotations=annotations, categories=categories), root
 
 
 def _annotation(instance: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from llie_preproc.checkpoints import atomic_write
 from llie_preproc.faces import Faces
-from llie_preproc.pictures import picture_size
+from llie_preproc.pictures import picture_files, picture_size
 
 from .labels import Size, integers, read_lines, reals, require_size
 
@@ -199,7 +200,8 @@ def write_detections(path: str | os.PathLike[str], detections: Mapping[str, Face
             raise ValueError(f"a name in FDDB's files has no white space, got {name!r}")
         rows = np.concatenate([found.shapes, found.scores[:, None]], axis=1).tolist()
         lines += [name, str(len(rows)), *(" ".join(map(repr, row)) for row in rows)]
-    Path(path).expanduser().write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with atomic_write(Path(path).expanduser()) as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def read_sizes(path: str | os.PathLike[str]) -> dict[str, Size]:
@@ -248,11 +250,7 @@ def picture_sizes(
     sizes = {name: listed[name] for name in truth.ellipses if name in listed}
     if images is None:
         return sizes
-    root = Path(images).expanduser()
-    files = {name: root / f"{name}.jpg" for name in truth.ellipses}
-    there = {name: file for name, file in files.items() if file.is_file()}
-    if not there:
-        raise FileNotFoundError(f"{root} holds none of the {len(files)} pictures, such as {next(iter(files), '-')}.jpg")
+    there = find_pictures(truth, images)
     for name, file in there.items():
         size = picture_size(file)
         if sizes.setdefault(name, size) != size:
@@ -261,6 +259,27 @@ def picture_sizes(
                 "the detections are in pixels of the original picture"
             )
     return sizes
+
+
+def find_pictures(truth: FddbTruth, images: str | os.PathLike[str]) -> dict[str, Path]:
+    """The picture files that are there, by name.
+
+    Names are looked up among the pictures below the folder, as those of all other sets are: none leads out of it.
+
+    Args:
+        truth: The annotations, which name the pictures.
+        images: Folder of the pictures, ``NAME.jpg`` below it.
+
+    Raises:
+        FileNotFoundError: No such folder, or none of the pictures is in it.
+    """
+    root = Path(images).expanduser()
+    files = {path.relative_to(root).as_posix(): path for path in picture_files(root)}
+    there = {name: files[f"{name}.jpg"] for name in truth.ellipses if f"{name}.jpg" in files}
+    if not there:
+        first = next(iter(truth.ellipses), "-")
+        raise FileNotFoundError(f"{root} holds none of the {len(truth)} pictures, such as {first}.jpg")
+    return there
 
 
 class _Block(NamedTuple):

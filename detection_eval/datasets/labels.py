@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from llie_preproc.pictures import SUFFIXES, picture_files
 
-_SHOWN = 5
+_SHOWN, _LONGEST = 5, 40
+_LARGEST = 1 << 63
 T = TypeVar("T")
 Size = tuple[int, int]
 
@@ -228,15 +229,15 @@ def integers(fields: Sequence[str], names: Sequence[str]) -> list[int]:
     """One whole number for each name.
 
     Raises:
-        ValueError: Another number of fields, or one that is no whole number.
+        ValueError: Another number of fields, or one that is no whole number, or none of 64 bits.
     """
     _require_count(fields, names)
     try:
         values = [int(value) for value in fields]
     except ValueError:
         values = []
-    if not values or "_" in "".join(fields):
-        _require_kind(int, fields, names, "a whole number")
+    if not values or "_" in "".join(fields) or max(map(abs, values)) >= _LARGEST:
+        _require_kind(_whole, fields, names, "a whole number")
     return values
 
 
@@ -271,7 +272,12 @@ def _require_kind(kind: Callable[[str], object], fields: Sequence[str], names: S
         except ValueError:
             sound = False
         if not sound:
-            raise ValueError(f"{name} must be {what}, got {value!r}")
+            raise ValueError(f"{name} must be {what}, got {value[:_LONGEST]!r}")
+
+
+def _whole(value: str) -> None:
+    if abs(int(value)) >= _LARGEST:
+        raise ValueError(value)
 
 
 def _finite(value: str) -> None:

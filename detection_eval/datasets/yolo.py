@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from llie_preproc.annotations import is_whole, kind_of
 from llie_preproc.errors import require
 
 from .labels import (
@@ -109,13 +110,17 @@ def _yaml_names(path: Path) -> list[str]:
     yaml = import_module("yaml")
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # Values that no type holds, such as a 13th month, and lists in thousands of lists.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
     names = content.get("names") if isinstance(content, Mapping) else None
-    if isinstance(names, Mapping) and sorted(names, key=str) == sorted(range(len(names)), key=str):
+    if isinstance(names, Mapping) and all(is_whole(n) for n in names) and sorted(names) == list(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{path}: 'names' must be a list of names, or a mapping from 0, 1, ... to them, got {names!r}")
+        # The value itself may be endless: aliases of YAML multiply.
+        raise ValueError(
+            f"{path}: 'names' must be a list of names, or a mapping from 0, 1, ... to them, got {kind_of(names)}"
+        )
     return names
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from llie_preproc.commands.program import resumable
 from llie_preproc.errors import require
 
 for _module in ("mmdet", "scipy", "matplotlib"):
@@ -17,7 +18,7 @@ from ..compare.results import write_json, write_text  # noqa: E402
 from ..gamma_shift import add_gammas, check_gammas  # noqa: E402
 from ..networks import check_device  # noqa: E402
 from ..report import standalone_svg  # noqa: E402
-from ..sweeps import Row, add_enhancers, row_labels, say_left_out  # noqa: E402
+from ..sweeps import GOES_ON, Row, add_enhancers, row_labels, say_left_out  # noqa: E402
 from .detectors import MTCNN_NAME, PASSES, DetectorChoice  # noqa: E402
 from .page import score_plot, write_page  # noqa: E402
 from .protocols import DarkFace, Fddb, Folder, Protocol, Wider  # noqa: E402
@@ -89,7 +90,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _run(args: argparse.Namespace) -> int:
     _check(args)
     request = _request(args)
-    result = sweep(request)
+    with resumable(GOES_ON):
+        result = sweep(request)
     rows = rows_of(result.evaluations)
     _write(request, result, rows, args)
     print(markdown(rows, request.protocol.digits, request.convention))

@@ -72,7 +72,7 @@ class Kept:
                 content = {key: file[key] for key in ("made_with", "names", "digests", "counts", "boxes", "scores")}
             made_with = json.loads(str(content["made_with"]))
             faces, digests = _unpacked(content)
-        except (BadZipFile, zlib.error, OSError, *DAMAGE) as error:
+        except (BadZipFile, zlib.error, OSError, RecursionError, *DAMAGE) as error:
             raise ValueError(f"{self.path} is damaged ({error}): remove it, and it is made anew") from error
         require_same(self.path, made_with, self.made_with)
         self.faces, self.digests = faces, digests

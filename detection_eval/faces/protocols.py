@@ -16,7 +16,7 @@ from llie_preproc.faces import Faces
 from llie_preproc.pictures import picture_files, picture_size
 
 from ..datasets.darkface import darkface
-from ..datasets.fddb import FddbTruth, from_faces, picture_sizes, read_fddb, write_detections
+from ..datasets.fddb import FddbTruth, find_pictures, from_faces, picture_sizes, read_fddb, write_detections
 from ..datasets.labels import Box, LabelSet, Problems
 from ..datasets.wider_difficulty import (
     read_difficulties,
@@ -32,7 +32,6 @@ from .retention import MIN_IOU, REFERENCE_SCORE, RetentionScores
 
 Found = Mapping[str, Faces]
 FACES_OF_COCO = ("AP", "AP50")
-_JPG = ".jpg"
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,12 @@ class Fddb(Protocol):
         self.false_positives = false_positives
         if wrong := [number for number in false_positives if number < 0]:
             raise ValueError(f"--fp must not be negative, got {wrong[0]}")
-        paths = {name: images.expanduser() / f"{name}{_JPG}" for name in self.truth.ellipses}
-        unreadable = {name: reason for name, path in paths.items() if (reason := _unreadable(path))}
-        files = {name: path for name, path in paths.items() if name not in unreadable}
-        super().__init__(files, list(unreadable.values()))
+        there = find_pictures(self.truth, images)
+        missing = [f"{images}: no picture {name}.jpg, of the fold files" for name in self.truth.ellipses
+                   if name not in there]  # fmt: skip
+        unreadable = {name: reason for name, path in there.items() if (reason := _unreadable(path))}
+        files = {name: path for name, path in there.items() if name not in unreadable}
+        super().__init__(files, [*missing, *unreadable.values()])
         # Where no picture is left, this says so.
         self.sizes = picture_sizes(self._truth_of(files) if files else self.truth, images, sizes)
         self.headline = self._name("discrete", false_positives[0])
@@ -127,7 +128,7 @@ class Fddb(Protocol):
         points = {self._name(kind, number): (kind, number) for number in self.false_positives for kind in KINDS}
         shapes = {name: from_faces(found[name]) for name in truth.ellipses}
         scores = FddbScores(truth, shapes, self.sizes, points)
-        self._caution = scores.roc.caution
+        self._caution = ". ".join(filter(None, [scores.roc.caution, *scores.roc.hints]))
         return Evaluation(scores.values(), scores, scores.roc)
 
     def faces(self, name: str) -> np.ndarray:
@@ -372,8 +373,6 @@ def coco_scores(boxes: Mapping[str, Sequence[Box]], found: Found) -> CocoScores:
 
 def _unreadable(path: Path) -> str | None:
     """Why the size of a picture of the fold files cannot be known."""
-    if not path.is_file():
-        return f"{path}: no such picture, of the fold files"
     try:
         picture_size(path)
     except ImageError as error:

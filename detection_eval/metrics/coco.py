@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from llie_preproc.annotations import column, finite, flags
+
 from .detections import category_ids, detection_boxes, image_ids, truth_boxes
 from .matches import IOUS, RECALLS, ImageScores, Ranking, at_recalls, match, rank
 
@@ -62,8 +64,9 @@ class CocoScores(ImageScores):
         names = {category["id"]: category["name"] for category in truth["categories"]}
         self.class_names = [names[each] for each in ids]
         objects = truth_boxes(truth, self.image_ids, ids)
-        crowd = np.array([bool(each.get("iscrowd", 0)) for each in truth["annotations"]], dtype=bool)
-        area = np.array([each["area"] for each in truth["annotations"]], dtype=np.float64)
+        entries = truth["annotations"]
+        crowd = flags(entries, "iscrowd", "annotations")
+        area = finite(column(entries, "area", "annotations"), "annotations", "area", least=0)
         ignored = crowd | ~_within(area)
 
         found = detection_boxes(detections, self.image_ids, ids)

@@ -13,7 +13,8 @@ from llie_preproc.registry import METRICS
 require("mmdet", "detection_eval.metrics.detection_metrics")
 
 import numpy as np  # noqa: E402
-from mmdet.evaluation.metrics import CocoMetric  # noqa: E402
+
+from llie_preproc.detection.named_classes import NameMatchedCocoMetric  # noqa: E402
 
 from .bootstrap import intervals  # noqa: E402
 from .coco import CocoScores  # noqa: E402
@@ -32,7 +33,7 @@ _NAMES = {
 
 
 @METRICS.register_module()
-class CocoIntervalMetric(CocoMetric):
+class CocoIntervalMetric(NameMatchedCocoMetric):
     """MMDetection's ``CocoMetric`` of boxes, and for each of its APs the interval of a bootstrap over images.
 
     What ``CocoMetric`` gives stays as it is; ``bbox_mAP_low`` and ``bbox_mAP_high`` stand beside ``bbox_mAP``, and so
@@ -77,7 +78,7 @@ class CocoIntervalMetric(CocoMetric):
 
 
 @METRICS.register_module()
-class VisDroneMetric(CocoMetric):
+class VisDroneMetric(NameMatchedCocoMetric):
     """The official scores of VisDrone-DET (:class:`~detection_eval.metrics.visdrone.VisDroneScores`).
 
     The keys are ``toolkit_AP`` and so on; with resamples ``toolkit_AP_low`` and ``toolkit_AP_high`` beside it. The
@@ -116,8 +117,7 @@ class VisDroneMetric(CocoMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """The scores of each mode, nan where undefined."""
-        self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta["classes"])
-        truth = self._coco_api.dataset
+        truth, results = self._coco_api.dataset, self.matched(results)
         with TemporaryDirectory() as folder:
             prefix = self.outfile_prefix or str(Path(folder) / "results")
             self.results2json([_by_score(found) for _, found in results], prefix)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -29,8 +29,10 @@ from tqdm import tqdm
 
 from llie_preproc.errors import require
 
+from ..compare.results import write_texts
 from ..datasets.fddb import FddbDetections, FddbTruth, from_faces
 from ..datasets.labels import Size
+from .hints import fddb_hints
 from .matches import ImageScores
 
 # MMDetection needs it too.
@@ -66,6 +68,7 @@ class FddbRoc:
         faces: How many are annotated.
         pictures: How many there are.
         without_size: How many of them were clipped at 450 pixels both ways because their size was not given.
+        hints: What looks wrong with the annotations or the detections, in sentences for people to read.
     """
 
     thresholds: np.ndarray
@@ -75,6 +78,7 @@ class FddbRoc:
     faces: int
     pictures: int
     without_size: int
+    hints: tuple[str, ...] = ()
 
     @property
     def discrete(self) -> np.ndarray:
@@ -130,10 +134,20 @@ class FddbRoc:
         return best[np.searchsorted(self.false_positives[order], at, side="right")]
 
     def write(self, discrete: str | os.PathLike[str], continuous: str | os.PathLike[str]) -> None:
-        """Write the program's two files: ``rate false_positives threshold``, and ``rate false_positives``."""
+        """Write the program's two files, both or none: ``rate false_positives threshold``, ``rate false_positives``.
+
+        Raises:
+            OSError: One cannot be written; the message names it.
+        """
+        write_texts(self.texts(discrete, continuous))
+
+    def texts(self, discrete: str | os.PathLike[str], continuous: str | os.PathLike[str]) -> dict[Path, str]:
+        """What :meth:`write` writes, by path."""
         rows = list(zip(self.discrete, self.continuous, self.false_positives, self.thresholds, strict=True))
-        _write(discrete, (f"{rate:g} {false} {threshold:g}" for rate, _, false, threshold in rows))
-        _write(continuous, (f"{rate:g} {false}" for _, rate, false, _ in rows))
+        return {
+            Path(discrete).expanduser(): "".join(f"{rate:g} {false} {least:g}\n" for rate, _, false, least in rows),
+            Path(continuous).expanduser(): "".join(f"{rate:g} {false}\n" for _, rate, false, _ in rows),
+        }
 
 
 def fddb_roc(
@@ -298,6 +312,7 @@ def _roc(
         faces=truth.faces,
         pictures=len(truth),
         without_size=sum(name not in sizes for name in truth.ellipses),
+        hints=tuple(fddb_hints(truth, detections, sizes)),
     )
 
 
@@ -481,10 +496,6 @@ def _added_up(events: _Events, some_without: bool) -> tuple[np.ndarray, np.ndarr
         totals = [np.append(total, np.zeros(1, total.dtype)) for total in totals]
     valid, found, overlap = totals
     return thresholds, found, overlap, valid - found
-
-
-def _write(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
-    Path(path).expanduser().write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -16,19 +16,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from llie_preproc.annotations import is_number, is_whole
 from llie_preproc.pictures import picture_files, picture_size
 
+from ..datasets.visdrone import CLASSES
 from .detections import Boxes, detection_boxes, image_ids
 from .matches import IOUS, RECALLS, TRUE, ImageScores, Ranking, area_under, at_recalls, match, position, rank
 
 MODES = ("toolkit", "coco")
 _REGION, _CLASSES, _CATEGORIES = 0, tuple(range(1, 11)), tuple(range(12))
+# The toolkit's files have all of them, converted annotations those of CLASSES.
+_NUMBERS = dict(zip(("ignored regions", *CLASSES, "others"), _CATEGORIES, strict=True))
 _LIMITS = (1, 10, 100, 500)
 _AT_50, _AT_75 = 0, 5
 # left, top, width, height, score, category; the toolkit reads no further.
@@ -46,8 +51,8 @@ class VisDroneScores(ImageScores):
 
     Args:
         truth: COCO annotations whose images have ``width``, ``height`` and ``visdrone_rows``: what ``python -m
-            detection_eval convert visdrone`` writes.
-        detections: COCO results of its images; ``category_id`` is VisDrone's number.
+            detection_eval convert visdrone`` writes. Categories are told by their names, whatever their ids.
+        detections: COCO results of its images.
         mode: One of :data:`MODES`.
 
     Raises:
@@ -63,7 +68,7 @@ class VisDroneScores(ImageScores):
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
         super().__init__(image_ids(truth))
         self.mode = mode
-        _check_classes(truth)
+        numbers = _numbers(truth["categories"])
         images = {image["id"]: image for image in truth["images"]}
         rows = [_rows(images[each]) for each in self.image_ids]
         regions = [each[each[:, 5] == _REGION, :4] for each in rows]
@@ -72,7 +77,8 @@ class VisDroneScores(ImageScores):
         objects, ignored = _objects(rows)
         kept = ~_covered(objects, regions, sizes)
         objects, ignored = objects[kept], ignored[kept]
-        found = detection_boxes(detections, self.image_ids, _CATEGORIES)
+        found = detection_boxes(detections, self.image_ids, list(numbers))
+        found = replace(found, category=np.array(list(numbers.values()), dtype=np.int64)[found.category])
         before = -found.score if mode == "coco" else np.zeros(len(found))
         found = found[np.lexsort((before, found.image))]
         found = found[~_covered(found, regions, sizes)]
@@ -121,7 +127,7 @@ class VisDroneScores(ImageScores):
         sizes = images if isinstance(images, Mapping) else _sizes(Path(images), texts)
         truth: dict[str, Any] = {
             "images": [],
-            "categories": [{"id": k, "name": str(k)} for k in _CLASSES],
+            "categories": [{"id": number, "name": name} for name, number in _NUMBERS.items()],
             "annotations": [],
         }
         found = []
@@ -243,23 +249,28 @@ def _mean(table: np.ndarray, share: np.ndarray) -> np.ndarray:
     return np.divide(weighted, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
-def _check_classes(truth: Mapping[str, Any]) -> None:
-    for i, category in enumerate(truth["categories"]):
-        if category["id"] not in _CLASSES:
-            raise ValueError(
-                f"categories[{i}]: id {category['id']!r} is none of VisDrone's, 1 to 10: use 'convert visdrone'"
-            )
+def _numbers(categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
+    """VisDrone's numbers by the ids of categories."""
+    unknown = [category["name"] for category in categories if category["name"] not in _NUMBERS]
+    if unknown:
+        raise ValueError(
+            f"the categories {', '.join(map(repr, unknown))} are none of VisDrone's ({', '.join(CLASSES)}): convert "
+            "the annotations with 'convert visdrone'"
+        )
+    return {category["id"]: _NUMBERS[category["name"]] for category in categories}
 
 
 def _rows(image: Mapping[str, Any]) -> np.ndarray:
     name = image.get("file_name", image["id"])
-    if "visdrone_rows" not in image:
+    if not isinstance(image.get("visdrone_rows"), list):
         raise ValueError(f"image {name} has no 'visdrone_rows': convert the annotations with 'convert visdrone'")
     rows = []
     for i, row in enumerate(image["visdrone_rows"]):
         try:
+            if not isinstance(row, Sequence) or isinstance(row, str) or not all(map(is_number, row)):
+                raise ValueError("expected a list of numbers")
             rows.append(_parse(row))
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise ValueError(f"image {name}: visdrone_rows[{i}]: {error}: {row!r}") from None
     return np.array(rows, dtype=np.float64).reshape(-1, _READ)
 
@@ -278,10 +289,10 @@ def _parse(fields: Sequence[Any]) -> list[float]:
 
 
 def _size(image: Mapping[str, Any]) -> tuple[int, int]:
-    size = image.get("width"), image.get("height")
-    if not all(isinstance(each, int) and each > 0 for each in size):
+    size = image.get("width", 0), image.get("height", 0)
+    if not all(is_whole(each) and each > 0 for each in size):
         raise ValueError(f"image {image.get('file_name', image['id'])}: width and height are {size}, expected pixels")
-    return size  # type: ignore[return-value]
+    return size
 
 
 def _sizes(folder: Path, names: Mapping[str, Path]) -> dict[str, tuple[int, int]]:

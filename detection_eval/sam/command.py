@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from llie_preproc.commands.program import resumable
 from llie_preproc.errors import require
 
 for _module in ("mmdet", "scipy", "matplotlib"):
@@ -19,7 +20,7 @@ from .. import provenance  # noqa: E402
 from ..compare.networks import enhancer_specs, named_weights  # noqa: E402
 from ..compare.results import write_json, write_text  # noqa: E402
 from ..networks import check_device  # noqa: E402
-from ..sweeps import Row, add_enhancers, csv_text, row_labels, say_left_out  # noqa: E402
+from ..sweeps import GOES_ON, Row, add_enhancers, csv_text, row_labels, say_left_out  # noqa: E402
 from .coco_files import write_coco  # noqa: E402
 from .model import GENERATOR, PUBLIC, UNTRAINED, SamChoice, generator_parameters  # noqa: E402
 from .page import write_page  # noqa: E402
@@ -87,7 +88,8 @@ def _run(args: argparse.Namespace) -> int:
     if not request.sam.trained:
         # Before hours of work, and first.
         print(UNTRAINED, flush=True)
-    result = measure(request)
+    with resumable(GOES_ON):
+        result = measure(request)
     rows = rows_of(request, result)
     table = markdown(request, result, rows)
     _write(request, result, rows, table, args)

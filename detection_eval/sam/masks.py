@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..compare.results import read_json, write_text
+from llie_preproc.annotations import read_json
+
+from ..compare.results import write_text
 from ..kept import as_read, require_same
 from ..metrics.masks import Rle, encode_masks, mask_boxes
 

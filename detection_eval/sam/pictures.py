@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as coco_masks
 
+from llie_preproc.annotations import require_pictures
 from llie_preproc.pictures import picture_files
 
 from ..datasets.darkface import darkface
@@ -128,9 +129,8 @@ def _sized(boxes: list[Any]) -> np.ndarray:
 
 def _coco_prompts(found: PictureSet, source: Path) -> dict[str, Prompts]:
     truth = read_truth(source)
-    for number, image in enumerate(truth["images"]):
-        if not isinstance(image.get("file_name"), str):
-            raise ValueError(f"{source}: images[{number}] has no field 'file_name' with a name")
+    sized = any("width" in image or "height" in image for image in truth["images"])
+    require_pictures(truth, str(source), sizes=sized)
     images = {image["id"]: image for image in truth["images"]}
     names = {image["file_name"] for image in images.values()}
     if len(names) < len(images):

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
+from ..annotations import match_classes, read_annotations, require_pictures
+from ..checkpoints import local_file
 from ..config_files import read_config_file
+from ..registry import DATASETS as OURS
 from ..registry import enhancer_classes
+from ..runs import read_checkpoint
+
+DATASET, METRIC = "llie_preproc.NameMatchedCocoDataset", "llie_preproc.NameMatchedCocoMetric"
+_BY_NAME = ("CocoDataset", "NameMatchedCocoDataset")
 
 # What a dataset's config may keep when another set takes its place; the rest belongs to its data.
 _OF_ANY_SET = {"type", "_scope_", "pipeline", "filter_cfg", "test_mode", "backend_args", "max_refetch"}
@@ -60,33 +68,138 @@ def check_detector_config(name: str, cfg: Config, needed: Sequence[str]) -> None
             raise ValueError(f"{name}: {loader} has no dataset, a dict with 'type'")
 
 
-def use_sets(cfg: Config, train: CocoSet | None, test: CocoSet | None) -> Config:
+def use_sets(
+    cfg: Config,
+    train: CocoSet | None,
+    test: CocoSet | None,
+    classes: Sequence[str] | None = None,
+    trains: bool = True,
+) -> Config:
     """A copy of ``cfg`` that trains and tests on other sets: data, classes and the detector's ``num_classes``.
 
-    Where the config joins several sets, the pipeline of the first one stays.
+    Annotated classes are matched to the detector's by name, in the sets of ``cfg`` too; the order in the files is of no
+    account. A test set may have fewer classes than the detector. Where the config joins several sets, the pipeline of
+    the first one stays.
+
+    Args:
+        cfg: Config of the detector.
+        train: Set to train on; None: that of ``cfg``.
+        test: Set to test and validate on; None: those of ``cfg``.
+        classes: Names of the detector's classes in the order of its labels; None: those of the training set.
+        trains: Whether the config is going to be trained; otherwise its training set may be of other classes.
 
     Raises:
         FileNotFoundError: No such annotation file or folder.
-        ValueError: The sets have different classes.
+        ValueError: Damaged annotations; a set has classes that the detector does not know; the message has the names.
     """
-    if train is None and test is None:
-        return cfg
     cfg = copy.deepcopy(cfg)
     before = dataset_classes(inner_datasets(cfg.train_dataloader.dataset)[0])
+    if classes is None:
+        classes = before if train is None else set_classes(train)
     chosen = {"train_dataloader": train, "val_dataloader": test, "test_dataloader": test}
-    names = {_classes(each) for each in (train, test) if each is not None}
-    if train is None or test is None:
-        names.add(before)
-    if len(names) > 1:
-        raise ValueError(f"the sets differ in their classes: {'; '.join(', '.join(each) for each in sorted(names))}")
-    classes = names.pop()
+    for each in (train, test):
+        if each is not None:
+            match_classes(classes, set_classes(each), str(each.annotations), whole=True)
     for loader, each in chosen.items():
-        if each is not None and cfg.get(loader):
-            _replace(_only_first(cfg[loader]), each, classes)
+        if cfg.get(loader) and each is not None:
+            _replace(_only_first(cfg[loader]), each, tuple(classes))
+        elif cfg.get(loader) and (trains or loader != "train_dataloader"):
+            for dataset in inner_datasets(cfg[loader].dataset):
+                _match_by_name(dataset, before, tuple(classes), f"the {loader} of the config")
     if test is not None:
-        cfg.test_evaluator = dict(type="mmdet.CocoMetric", ann_file=str(test.annotations.resolve()), metric="bbox")
+        cfg.test_evaluator = dict(type=METRIC, ann_file=str(test.annotations.resolve()), metric="bbox")
+    for key in ("val_evaluator", "test_evaluator"):
+        given = cfg.get(key) or []
+        for metric in given if isinstance(given, list | tuple) else [given]:
+            if type_name(metric) == "CocoMetric":
+                metric.update(type=METRIC)
     _replace_num_classes(cfg.model, len(before), len(classes))
     return cfg
+
+
+def set_classes(chosen: CocoSet) -> tuple[str, ...]:
+    """Names of the classes of a set, in the order of its file, after a check of the whole file.
+
+    Raises:
+        FileNotFoundError: No such file or folder.
+        ValueError: Damaged annotations (:mod:`llie_preproc.annotations`).
+    """
+    if not chosen.images.is_dir():
+        raise FileNotFoundError(f"no folder {chosen.images}")
+    return _checked_classes(chosen.annotations)
+
+
+def _checked_classes(path: Path) -> tuple[str, ...]:
+    """Names of the classes of an annotation file that MMDetection is going to read, in the order of the file."""
+    stat = path.stat()
+    return _read_classes(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=16)
+def _read_classes(path: Path, changed: int, size: int) -> tuple[str, ...]:
+    # The time and the size of the file are arguments so that one that was changed is read again.
+    truth = read_annotations(path)
+    require_pictures(truth, str(path))
+    return tuple(category["name"] for category in truth["categories"])
+
+
+def _match_by_name(dataset: Any, before: tuple[str, ...], classes: tuple[str, ...], source: str) -> None:
+    """Let one of the config's own sets take the detector's labels by name, and check its file."""
+    own, kind = dataset_classes(dataset), type_name(dataset)
+    if own and classes != before:
+        match_classes(classes, own, source, whole=True)
+        if kind not in _BY_NAME and len(own) < len(classes):
+            raise ValueError(f"{source} has {len(own)} of the detector's {len(classes)} classes: give a COCO set")
+        dataset["metainfo"] = dict(dataset.get("metainfo") or {}, classes=classes)
+    if kind == "CocoDataset":
+        dataset["type"] = DATASET
+    file = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
+    if dataset.get("backend_args") or file.suffix != ".json" or not file.is_file() or not _reads_coco(dataset):
+        return
+    annotated, own = _checked_classes(file), dataset_classes(dataset)
+    shared = match_classes(own, annotated, str(file)) if own else annotated
+    if kind not in _BY_NAME and own and list(own) != [name for name in annotated if name in set(shared)]:
+        raise ValueError(
+            f"{file}: {kind} numbers classes in the order of this file, which is not that of the config: put them in "
+            f"that order, or name the set a CocoDataset"
+        )
+
+
+def _reads_coco(dataset: Any) -> bool:
+    """Whether a set is MMDetection's ``CocoDataset`` or made from it, and reads its annotation format."""
+    kind = dataset["type"]
+    kind = (DATASETS.get(kind) or OURS.get(kind)) if isinstance(kind, str) else kind
+    made_from = isinstance(kind, type) and issubclass(kind, CocoDataset)
+    return made_from and getattr(kind, "COCOAPI", None) is CocoDataset.COCOAPI
+
+
+def checkpoint_classes(checkpoint: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the classes of a detector by its checkpoint, in the order of its labels; empty where it does not say."""
+    meta = checkpoint.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
+    named = meta.get("dataset_meta")
+    named = {str(key).lower(): value for key, value in named.items()} if isinstance(named, Mapping) else {}
+    classes = named.get("classes") or meta.get("CLASSES") or ()
+    names = (classes,) if isinstance(classes, str) else classes
+    return tuple(names) if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else ()
+
+
+def starting_classes(cfg: Config, train: CocoSet | None) -> tuple[str, ...] | None:
+    """Names of the classes of a training that starts from the checkpoint ``cfg.load_from``; None: the set's alone tell.
+
+    Of the same classes in another order the checkpoint's order stays, in which its last layers tell them apart.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Damaged annotations.
+        CheckpointError: The checkpoint is damaged or unsafe.
+    """
+    names = dataset_classes(inner_datasets(cfg.train_dataloader.dataset)[0]) if train is None else set_classes(train)
+    source = str(cfg.get("load_from") or "")
+    # A URL without a digest is refused where it would be loaded.
+    readable = source and ("://" not in source or "#sha256=" in source)
+    start = checkpoint_classes(read_checkpoint(local_file(source))) if readable else ()
+    return start if sorted(start) == sorted(names) else names
 
 
 def inner_datasets(dataset: Any) -> list[Any]:
@@ -119,19 +232,6 @@ def _values(node: Any, key: str) -> list[Any]:
     return []
 
 
-def _classes(chosen: CocoSet) -> tuple[str, ...]:
-    """In the order of the file, which is that of MMDetection's labels."""
-    if not chosen.images.is_dir():
-        raise FileNotFoundError(f"no folder {chosen.images}")
-    try:
-        return tuple(category["name"] for category in json.loads(chosen.annotations.read_bytes())["categories"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{chosen.annotations} is no COCO annotation file, whose 'categories' each have a 'name' "
-            f"({type(error).__name__}: {error})"
-        ) from error
-
-
 def dataset_classes(dataset: Mapping) -> tuple[str, ...]:
     """The classes of a dataset's config, or its type's own."""
     given = (dataset.get("metainfo") or {}).get("classes")
@@ -154,7 +254,7 @@ def _replace(dataset: Any, chosen: CocoSet, classes: tuple[str, ...]) -> None:
     for stale in set(dataset) - _OF_ANY_SET:
         del dataset[stale]
     dataset.update(
-        type="mmdet.CocoDataset",
+        type=DATASET,
         data_root="",
         ann_file=str(chosen.annotations.resolve()),
         data_prefix=dict(img=str(chosen.images.resolve())),

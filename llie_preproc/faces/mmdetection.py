@@ -27,6 +27,7 @@ from mmengine.model.utils import revert_sync_batchnorm  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 from ..config_files import read_config_file  # noqa: E402
+from ..detection.sets import checkpoint_classes  # noqa: E402
 from ..runs import read_checkpoint  # noqa: E402
 
 # Least share of the detector's tensors that a checkpoint must bring.
@@ -182,9 +183,7 @@ def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str] | None) -> 
         if total - len(missing) < _MIN_MATCHED * total:
             raise CheckpointError(report)
         warnings.warn(report, stacklevel=3)
-    meta = content.get("meta") or {}
-    named = {key.lower(): value for key, value in (meta.get("dataset_meta") or {}).items()}
-    return named.get("classes") or meta.get("CLASSES")
+    return checkpoint_classes(content)
 
 
 def _configured_classes(cfg: Config) -> Sequence[str]:

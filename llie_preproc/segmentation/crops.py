@@ -13,6 +13,10 @@ from torch import Tensor
 # Prompts that are decoded together: each takes a copy of the embedding, 4 MiB of the public models'.
 _BATCH = 64
 
+# Logits from the threshold to where a pixel is surely of a mask or surely not: the offset by which segment-anything's
+# stability score moves its threshold.
+_SURE = 1.0
+
 
 class Prompts(NamedTuple):
     """SAM's prompts, None for what is not given.
@@ -96,35 +100,41 @@ def refined(
         threshold: Logits above it are of the mask.
 
     Returns:
-        The same two: logits are weighted by the crops' weights, IoU by how much of the mask was asked where.
+        The same two: logits are weighted by the crops' weights, IoU by how much of the mask was asked where. Both are
+        continuous in ``logits``: where a border only just shows in a crop, the crop counts as little.
     """
     whole_logits, whole_iou = logits, iou
     logits, iou = logits.clone(), iou.clone()
-    inside = whole_logits > threshold
+    inside = _sureness(whole_logits, threshold)
     area = inside.sum(dim=(2, 3)).clamp(min=1)
     for crop in crops:
         rows, columns = crop.window
-        part = inside[..., rows, columns]
-        border = part.flatten(2).any(-1) & ~part.flatten(2).all(-1)
-        weight = crop.weight.to(logits)
-        asked = border.nonzero()
+        # A crop counts as far as both sides of a border show in it, so one that rounding adds or drops changes nothing.
+        outside = _sureness(-whole_logits[..., rows, columns], -threshold)
+        shown = torch.minimum(inside[..., rows, columns].amax(dim=(2, 3)), outside.amax(dim=(2, 3)))
+        asked = (shown > 0).nonzero()
         for which in asked.split(_BATCH) if len(asked) else ():
             b, c = which.unbind(1)
-            found = whole_logits[b, c, rows, columns]
-            fine, fine_iou = ask(crop, _within(prompts, crop, b, found > threshold), found)
+            found, part = whole_logits[b, c, rows, columns], inside[b, c, rows, columns]
+            fine, fine_iou = ask(crop, _within(prompts, crop, b, part), found)
+            weight = shown[b, c, None, None] * crop.weight.to(logits)
             logits[..., rows, columns][b, c] += weight * (fine - found)
-            share = (weight * part[b, c]).sum(dim=(1, 2)) / area[b, c]
+            share = (weight * part).sum(dim=(1, 2)) / area[b, c]
             iou[b, c] += share * (fine_iou - whole_iou[b, c])
     return logits, iou
 
 
+def _sureness(logits: Tensor, threshold: float) -> Tensor:
+    """How surely pixels are of the mask: 0 up to the threshold, 1 from :data:`_SURE` above it."""
+    return ((logits - threshold) / _SURE).clamp(0, 1)
+
+
 def _within(prompts: Prompts, crop: Crop, chosen: Tensor, masks: Tensor) -> Prompts:
-    """The prompts ``chosen`` (indices), in a crop's pixels; ``masks`` ``(n, h, w)`` have at least one pixel each."""
+    """The prompts ``chosen`` (indices), in a crop's pixels; of ``masks`` ``(n, h, w)`` each has a pixel above 0."""
     points, labels, boxes, _ = prompts
     height, width = crop.size
-    corner = masks.new_tensor(crop.box[:2], dtype=torch.float32)
-    limit = corner.new_tensor((width, height))
     around = _boxes_of(masks)
+    corner, limit = around.new_tensor(crop.box[:2]), around.new_tensor((width, height))
     if boxes is not None:
         own = ((boxes[chosen].view(-1, 2, 2) - corner).clamp(min=0).minimum(limit)).flatten(1)
         empty = (own[:, 2:] <= own[:, :2]).any(1)
@@ -138,14 +148,20 @@ def _within(prompts: Prompts, crop: Crop, chosen: Tensor, masks: Tensor) -> Prom
 
 
 def _boxes_of(masks: Tensor) -> Tensor:
-    """``(n, 4)`` x1 y1 x2 y2 round masks ``(n, h, w)``: pixel edges."""
+    """``(n, 4)`` x1 y1 x2 y2 round masks ``(n, h, w)`` of sureness, 0 to 1: pixel edges.
+
+    A row or column extends the box as far as it is as sure as the surest of its mask, so that the box does not jump to
+    a pixel whose logit rounding lifts above the threshold.
+    """
     ends = []
     for across in (1, 2):
-        hit = masks.any(across).to(torch.uint8)
-        first, last = hit.argmax(1), hit.shape[1] - hit.flip(1).argmax(1)
-        ends.append((first, last))
+        # Half precision is too coarse for coordinates.
+        line = masks.amax(across).to(torch.promote_types(masks.dtype, torch.float32))
+        length = line.shape[1]
+        start, unsure = torch.arange(length, device=line.device), length * (1 - line / line.amax(1, keepdim=True))
+        ends.append(((start + unsure).amin(1), (start + 1 - unsure).amax(1)))
     (x1, x2), (y1, y2) = ends
-    return torch.stack([x1, y1, x2, y2], dim=1).float()
+    return torch.stack([x1, y1, x2, y2], dim=1)
 
 
 def _spans(length: int, side: int, overlap: int) -> list[tuple[int, int]]:

@@ -368,7 +368,7 @@ def _as_mask_input(logits: Tensor, input_size: Sequence[int], sam: Any) -> Tenso
     """Logits ``(n, h, w)`` of an image as its mask prompts ``(n, 1, h', w')``."""
     side = sam.image_encoder.img_size
     # torch's low-pass filter takes no bfloat16 on the CPU.
-    logits = logits[:, None].float()
+    logits = logits[:, None].to(torch.promote_types(logits.dtype, torch.float32))
     # SAM's padding is not part of anything: each mask's lowest logit.
     lowest = logits.detach().amin(dim=(2, 3), keepdim=True).clamp(max=0)
     resized_logits = F.interpolate(logits - lowest, tuple(input_size), mode="bilinear")

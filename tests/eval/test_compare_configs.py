@@ -73,7 +73,7 @@ def test_sets_by_name_take_the_place_of_joined_ones(sets):
     cfg = use_sets(read_config(VOC, {}), *sets)
     assert cfg.train_dataloader.dataset.type == "RepeatDataset"
     inside = cfg.train_dataloader.dataset.dataset
-    assert (inside.type, inside.ann_file) == ("mmdet.CocoDataset", str(sets[0].annotations))
+    assert (inside.type, inside.ann_file) == ("llie_preproc.NameMatchedCocoDataset", str(sets[0].annotations))
     assert inside.pipeline
     assert cfg.model.bbox_head.num_classes == len(CLASSES)
 
@@ -189,7 +189,7 @@ def test_only_the_datasets_classes_are_scored(tmp_path):
     all_annotations = json.loads(Path(annotations).read_text())["annotations"]
     assert truth["annotations"] == [each for each in all_annotations if each["category_id"] == 2]
     dataset["metainfo"] = dict(classes=("blue",))
-    with pytest.raises(ValueError, match="none of the dataset's classes: blue"):
+    with pytest.raises(ValueError, match="the detector has no red, green, the set has no blue"):
         ground_truth(Config(dict(test_dataloader=dict(dataset=dataset), test_evaluator=evaluator)))
 
 

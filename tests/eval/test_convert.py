@@ -97,6 +97,8 @@ BAD = [
     ("visdrone", "10,5,x,8,1,4,0,1", "width must be a whole number, got 'x'"),
     ("visdrone", "10,5,1_0,8,1,4,0,1", "width must be a whole number, got '1_0'"),
     ("visdrone", "10,5,,8,1,4,0,1", "width must be a whole number, got ''"),
+    ("visdrone", f"{'9' * 400},5,20,8,1,4,0,1", "left must be a whole number, got '9999"),
+    ("darkface", f"10 5 {'9' * 5000} 12", "x2 must be a whole number, got '9999"),
     ("visdrone", "10,5,-20,8,1,4,0,1", "must not be negative"),
     ("visdrone", "10,5,20,8,1,12,0,1", "unknown category 12"),
     ("visdrone", "10,5,20,8,1,-1,0,1", "unknown category -1"),
@@ -568,7 +570,19 @@ def test_names_of_classes(tmp_path):
     for text, message in (
         ("names: 3\n", "must be a list"),
         ("names: {0: a, 2: b}\n", "must be a list"),
-        ("path: x\n", "got None"),
+        ("path: x\n", "got nothing"),
+        ("names: " + "[" * 5000, "no YAML"),
+        ("names: [2024-13-45]\n", "no YAML"),
+        # A list of 10^9 names, in a file of a few lines.
+        (
+            "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+            + "".join(
+                f"{new}: &{new} [{','.join(['*' + old] * 10)}]\n"
+                for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+            )
+            + "names: *i\n",
+            "must be a list of names",
+        ),
         ("names: [", "no YAML"),
         ("names: !!python/object/apply:os.getcwd []\n", "no YAML"),
         ("names: [a, a]\n", "class 'a' is there twice"),

@@ -6,6 +6,10 @@ import copy
 
 import numpy as np
 
+VISDRONE = (
+    "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle", "bus", "motor"
+)  # fmt: skip
+
 
 def made_scene(seed, images=4, classes=3, objects=6, found=12, crowd=0.15, distinct=False, gap=1):
     """COCO annotations and results of random boxes, many detections on objects; whole pixels, so that overlaps tie."""
@@ -86,3 +90,13 @@ def repeated(truth, detections, weights):
             annotations += [each | {"id": len(annotations) + 1 + i} for i, each in enumerate(own)]
             found += [each | {"image_id": new} for each in detections if each["image_id"] == image["id"]]
     return truth | {"images": images, "annotations": annotations}, found
+
+
+def with_rows(truth):
+    """A made scene as converted VisDrone has it: crowds are rows of score 0, categories have VisDrone's names."""
+    for image in truth["images"]:
+        own = [each for each in truth["annotations"] if each["image_id"] == image["id"]]
+        image["visdrone_rows"] = [[*a["bbox"], 1 - a["iscrowd"], a["category_id"], 0, 0] for a in own]
+    for category in truth["categories"]:
+        category["name"] = VISDRONE[category["id"] - 1]
+    return truth

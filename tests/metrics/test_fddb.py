@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import re
 import sys
 from importlib import import_module
@@ -18,6 +20,7 @@ pytest.importorskip("scipy", reason="needs the extra 'mm'")
 
 from scipy.optimize import linear_sum_assignment
 
+from detection_eval.__main__ import main
 from detection_eval.datasets.fddb import (
     FddbDetections,
     FddbTruth,
@@ -513,6 +516,52 @@ def test_the_command(made, capsys):
     assert (folder / "ContROC.txt").read_text().splitlines()[0] == "1 5"
     assert (folder / "fold-02-DiscROC.txt").read_text() == "1 1 0.5\n1 0 2\n"
     assert (folder / "mean-ContROC.txt").read_text() == "1 1\n1 0\n"
+
+
+def test_degrees_are_told_from_radians(made, capsys):
+    assert run(made, made / "found.txt", "--sizes", made / "sizes.csv") == 0
+    assert capsys.readouterr().err == ""
+    # A whole turn and what rounding adds to it is no degree.
+    for angle, expected in (("6.2832", False), ("-6.2832", False), ("28.65", True), ("-90", True)):
+        path = made / "FDDB-fold-03-ellipseList.txt"
+        path.write_text(f"2002/big/img_3\n1\n8 6 {angle} 20 15  1\n")
+        assert run(made, made / "found.txt", "--sizes", made / "sizes.csv") == 0
+        err = capsys.readouterr().err
+        hint = f"1 of 10 annotated ellipses have an angle beyond 2 pi, up to {abs(float(angle)):g} in 2002/big/img_3"
+        assert (hint in err) == expected
+        assert ("look like degrees" in err) == expected
+        roc = fddb_roc(read_fddb(made), read_detections(made / "found.txt"))
+        assert any("look like degrees" in each for each in roc.hints) == expected
+    found = (made / "found.txt").read_text().replace("8 6 0.5 20 15 7", "8 6 28.65 20 15 7")
+    (made / "found.txt").write_text(found)
+    assert run(made, made / "found.txt") == 0
+    assert re.search(r"1 of 1\d detected ellipses have an angle beyond 2 pi", capsys.readouterr().err)
+
+
+def test_the_published_annotations_and_detections_give_no_hint(official):
+    assert official.hints == ()
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_a_full_disk_leaves_no_file_of_a_pair_and_is_named(made, capsys, monkeypatch, failing):
+    """The fourth file that is written is the first that has no place: none of them is there."""
+    whole, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == failing + 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    out = made / "out"
+    assert main(["fddb", str(made), str(made / "found.txt"), "--out", str(out), "--ten-fold"]) == 2
+    err = capsys.readouterr().err
+    assert re.fullmatch(rf"error: .*No space left on device.*{out}/(fold-\d\d-|mean-)?(Disc|Cont)ROC\.txt'\n", err)
+    assert list(out.iterdir()) == []
+    monkeypatch.undo()
+    assert main(["fddb", str(made), str(made / "found.txt"), "--out", str(out), "--ten-fold"]) == 0
+    assert len(list(out.iterdir())) == 2 * 10 + 4
 
 
 def test_the_command_on_some_folds_without_sizes(made, capsys):

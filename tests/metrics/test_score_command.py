@@ -15,7 +15,7 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
 
 import torch
-from made_detections import made_scene, pycocotools_eval, pycocotools_stats
+from made_detections import made_scene, pycocotools_eval, pycocotools_stats, with_rows
 
 from detection_eval.__main__ import main
 from detection_eval.metrics.bootstrap import differences, intervals
@@ -28,9 +28,7 @@ from llie_preproc.registry import METRICS
 def files(tmp_path):
     """Annotations, two results files, and what they hold."""
     truth, detections = made_scene(11, images=8, classes=10, objects=20, found=40, distinct=True)
-    for image in truth["images"]:
-        own = [each for each in truth["annotations"] if each["image_id"] == image["id"]]
-        image["visdrone_rows"] = [[*a["bbox"], 1 - a["iscrowd"], a["category_id"], 0, 0] for a in own]
+    with_rows(truth)
     detections.sort(key=lambda each: -each["score"])
     fewer = detections[::2]
     for name, content in (("truth", truth), ("found", detections), ("fewer", fewer)):
@@ -67,7 +65,40 @@ def test_scores_and_paired_differences(files, capsys):
             assert numbers(part, name) == pytest.approx(expected, abs=0.00501)
     assert numbers(of_coco, "AP")[0] == pytest.approx(100 * pycocotools_stats(truth, detections)[0], abs=0.00501)
     per_class = pycocotools_eval(truth, detections).eval["precision"][:, :, 3, 0, 0].mean()
-    assert numbers(of_coco, "class 4")[0] == pytest.approx(100 * per_class, abs=0.00501)
+    assert numbers(of_coco, "car")[0] == pytest.approx(100 * per_class, abs=0.00501)
+
+
+def test_boxes_in_another_unit_or_form_are_told(files, capsys):
+    folder, truth, detections, _ = files
+    sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
+
+    def fractions(each):
+        (x, y, w, h), (width, height) = each["bbox"], sizes[each["image_id"]]
+        x, y = max(x, 0), max(y, 0)
+        place = [x / width, y / height, min(w, width - x) / width, min(h, height - y) / height]
+        return {**each, "bbox": [max(n, 0) for n in place]}
+
+    def corners(each):
+        (x, y, w, h), (width, height) = each["bbox"], sizes[each["image_id"]]
+        return {**each, "bbox": [max(x, 0), max(y, 0), min(max(x, 0) + w, width), min(max(y, 0) + h, height)]}
+
+    far = [{**each, "bbox": [150, 100, 140, 90]} for each in detections]
+    changed = {
+        "plain": (truth, detections, None),
+        "fractions": (truth, [fractions(each) for each in detections], "every detected box lies within [0, 1]"),
+        "truth": (
+            truth | {"annotations": [fractions(each) for each in truth["annotations"]]},
+            detections,
+            "every annotated box lies within [0, 1]",
+        ),
+        "corners": (truth, [corners(each) for each in far], "these look like x1, y1, x2, y2"),
+    }
+    for name, (boxes, found, hint) in changed.items():
+        (folder / "t.json").write_text(json.dumps(boxes))
+        (folder / "f.json").write_text(json.dumps(found))
+        assert main(["score", str(folder / "t.json"), str(folder / "f.json"), "--resamples", "0"]) == 0
+        err = capsys.readouterr().err
+        assert (err == "") if hint is None else (err.startswith("warning: ") and hint in err), name
 
 
 def test_without_intervals(files, capsys):
@@ -176,6 +207,30 @@ def test_visdrone_metric_sorts_and_writes_what_it_scores(files):
     for image in truth["images"]:
         scores = [each["score"] for each in written if each["image_id"] == image["id"]]
         assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["CocoIntervalMetric", "VisDroneMetric", "NameMatchedCocoMetric"])
+def test_metrics_match_classes_by_name(files, kind):
+    folder, truth, detections, _ = files
+    rng = np.random.default_rng(1)
+    order, ids = rng.permutation(10), rng.choice(1000, 10, replace=False).tolist()
+    new = {truth["categories"][at]["id"]: number for at, number in zip(order, ids, strict=True)}
+    other = truth | {
+        "categories": [{**truth["categories"][at], "id": number} for at, number in zip(order, ids, strict=True)],
+        "annotations": [{**each, "category_id": new[each["category_id"]]} for each in truth["annotations"]],
+    }
+    (folder / "other.json").write_text(json.dumps(other))
+    options = {} if kind == "NameMatchedCocoMetric" else {"resamples": 10}
+
+    def built(name):
+        return METRICS.build(dict(type=f"llie_preproc.{kind}", ann_file=str(folder / name), **options))
+
+    same, changed = (evaluated(built(name), truth, detections) for name in ("truth.json", "other.json"))
+    assert same == pytest.approx(changed, abs=1e-12, nan_ok=True)
+    other["categories"][3]["name"] = "tram"
+    (folder / "other.json").write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="the detector has no tram"):
+        evaluated(built("other.json"), truth, detections)
 
 
 def test_visdrone_metric_of_one_mode(files):

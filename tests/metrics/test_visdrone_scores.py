@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
 
-from made_detections import made_scene, pycocotools_eval, repeated
+from made_detections import VISDRONE, made_scene, pycocotools_eval, repeated, with_rows
 from PIL import Image
 
 from detection_eval.metrics.visdrone import VisDroneScores, covered_share
@@ -26,21 +26,13 @@ def truth_of(*images, size=SIZE):
             dict(id=i, width=size[0], height=size[1], visdrone_rows=[[*row, 0, 0] for row in rows])
             for i, rows in enumerate(images)
         ],
-        "categories": [dict(id=k, name=f"class {k}") for k in range(1, 11)],
+        "categories": [dict(id=k, name=name) for k, name in enumerate(VISDRONE, 1)],
         "annotations": [],
     }
 
 
 def found(image, box, category=1, score=0.9):
     return dict(image_id=image, category_id=category, bbox=list(box), score=score)
-
-
-def with_rows(truth):
-    """A made scene as converted VisDrone has it: crowds are rows of score 0."""
-    for image in truth["images"]:
-        own = [each for each in truth["annotations"] if each["image_id"] == image["id"]]
-        image["visdrone_rows"] = [[*a["bbox"], 1 - a["iscrowd"], a["category_id"], 0, 0] for a in own]
-    return truth
 
 
 @pytest.mark.parametrize(("left", "share"), [(14, 0.5), (15, 0.6), (16, 0.7), (13, 0.4)])
@@ -270,8 +262,8 @@ def test_bad_input():
     truth = truth_of([(1, 1, 5, 5, 1, 1)])
     with pytest.raises(ValueError, match="mode must be one of toolkit, coco, got 'plain'"):
         VisDroneScores(truth, [], mode="plain")
-    with pytest.raises(ValueError, match=r"categories\[10\]: id 11 is none of VisDrone's"):
-        VisDroneScores(truth | {"categories": [*truth["categories"], {"id": 11, "name": "others"}]}, [])
+    with pytest.raises(ValueError, match="'cars' are none of VisDrone's"):
+        VisDroneScores(truth | {"categories": [*truth["categories"], {"id": 11, "name": "cars"}]}, [])
     with pytest.raises(ValueError, match=r"detections\[0\]: category_id 12 is none"):
         VisDroneScores(truth, [found(0, (1, 1, 5, 5), 12)])
     with pytest.raises(ValueError, match=r"visdrone_rows\[0\]: 2 values"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -15,14 +17,49 @@ TINY = dict(
 )  # fmt: skip
 
 
-def tiny_sam(seed: int = 0):
-    """Random weights, large enough that masks differ from prompt to prompt."""
+# What float32 may change about a tiny SAM's answer, relative to the answer's largest magnitude. A pixel goes through
+# some 40 sums one after the other (two blocks of the encoder with its neck, two of the decoder, the enlargement, the
+# product with the mask's weights) of at most 192 terms (8 * 8 pixels of three channels), each rounded by half of eps.
+ROUNDING = 40 * 192 * torch.finfo(torch.float32).eps / 2
+
+
+def tiny_sam(seed: int = 0) -> Any:
+    """A SAM with random weights, those of its heads so large that masks differ from prompt to prompt.
+
+    The weights of attention and normalisation stay as they are initialised. Larger ones make the network chaotic: it
+    then enlarges float32's rounding to another mask, and no tolerance tells a rounding from a fault.
+    ``test_rounding_of_a_tiny_sam`` holds it to :data:`ROUNDING`.
+    """
     torch.manual_seed(seed)
     sam = build_sam("small", **TINY)
+    heads = ("output_upscaling", "output_hypernetworks_mlps", "iou_prediction_head")
     with torch.no_grad():
-        for parameter in sam.parameters():
-            parameter.mul_(3)
+        for head in heads:
+            for parameter in getattr(sam.mask_decoder, head).parameters():
+                parameter.mul_(3)
     return sam
+
+
+def in_float64(sam: Any) -> Any:
+    """The same SAM, computing in float64; segment-anything's positional encoding insists on float32 by itself."""
+    encoding = sam.double().prompt_encoder.pe_layer
+    height, width = sam.prompt_encoder.image_embedding_size
+
+    def forward_with_coords(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
+        return encoding._pe_encoding(coordinates.double() / torch.tensor(size[::-1], dtype=torch.float64))
+
+    def get_dense_pe() -> Tensor:
+        y, x = ((torch.arange(length, dtype=torch.float64) + 0.5) / length for length in (height, width))
+        places = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
+        return encoding._pe_encoding(places).permute(2, 0, 1)[None]
+
+    encoding.forward_with_coords, sam.prompt_encoder.get_dense_pe = forward_with_coords, get_dense_pe
+    return sam
+
+
+def assert_equal_but_for_rounding(own: Tensor, expected: Tensor, roundings: float = ROUNDING) -> None:
+    """Two computations of the same value, each rounded as :data:`ROUNDING` says."""
+    torch.testing.assert_close(own, expected, rtol=0, atol=2 * roundings * float(expected.detach().abs().max()))
 
 
 def picture(seed: int, height: int, width: int) -> np.ndarray:
@@ -56,7 +93,8 @@ class BrightnessSam(nn.Module):
         return F.pad(x.float() / 255, (0, side - width, 0, side - height))
 
     def mask_decoder(self, *, image_embeddings, sparse_prompt_embeddings, multimask_output, **others):
-        contrast = image_embeddings[0] - 0.5
+        # As large as SAM's: tens at the surest pixels.
+        contrast = 40 * (image_embeddings[0] - 0.5)
         masks = torch.stack([contrast[0, int(y), int(x)].sign() * contrast for x, y in sparse_prompt_embeddings])
         if multimask_output:
             masks = torch.cat([masks, -masks, masks], dim=1)

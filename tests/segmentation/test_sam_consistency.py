@@ -19,7 +19,7 @@ from mmengine.hooks import Hook
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from pycocotools import mask as coco_mask
-from sam_models import TINY, tiny_sam
+from sam_models import ROUNDING, TINY, tiny_sam
 from torch import nn
 from torch.nn import functional as F
 
@@ -211,7 +211,8 @@ def test_mask_terms_alone_can_be_lowered(method, annotated):
         total.backward()
         optimizer.step()
         values.append(total.item())
-    assert values[-1] < 0.98 * values[0]
+    # Further than rounding could explain.
+    assert values[-1] < (1 - 2 * ROUNDING) * values[0]
 
 
 def test_a_batch_without_masks_and_one_of_each_kind(method):

@@ -247,8 +247,8 @@ def edges(size: int | Sequence[int]) -> tuple[int, int]:
     Raises:
         ValueError: Not positive whole numbers.
     """
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or not all(isinstance(edge, int) and edge > 0 for edge in pair):
+    pair = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(pair) != 2 or not all(type(edge) is int and edge > 0 for edge in pair):
         raise ValueError(f"size must be a positive whole number or (width, height) of such, got {size!r}")
     return pair[0], pair[1]
 

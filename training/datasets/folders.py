@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from llie_preproc.checks import at_least
 from llie_preproc.pictures import picture_files
 from llie_preproc.registry import DATASETS
 
@@ -67,8 +68,7 @@ class PairedFolders(PictureSet):
         names: Sequence[str] | str | os.PathLike[str] | None = None,
         transforms: Sequence[dict | Callable[[Pictures], Pictures]] = (),
     ) -> None:
-        if not isinstance(scale, int) or scale < 1:
-            raise ValueError(f"scale must be a whole number of at least 1, got {scale!r}")
+        at_least("scale", scale, 1)
         base, references = Path(low).expanduser(), Path(high).expanduser()
         layout = Layout(
             base,

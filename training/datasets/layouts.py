@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llie_preproc.checks import one_of
 from llie_preproc.pictures import is_picture, picture_files
 
 from .base import Layout
@@ -172,8 +173,7 @@ def _root(root: Folder) -> Path:
 
 
 def _one_of(name: str, value: Any, choices: Mapping[Any, T]) -> T:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    one_of(name, value, choices)
     return choices[value]
 
 

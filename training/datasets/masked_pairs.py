@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llie_preproc.annotations import flags, is_number, is_whole, read_json, require_inside
+from llie_preproc.checks import at_least
 from llie_preproc.errors import require
 from llie_preproc.registry import DATASETS
 
@@ -67,8 +69,7 @@ class MaskedPairs(PictureSet):
         transforms: Sequence[dict | Callable[[Pictures], Pictures]] = (),
     ) -> None:
         require("pycocotools", "MaskedPairs")
-        if not isinstance(scale, int) or scale < 1:
-            raise ValueError(f"scale must be a whole number of at least 1, got {scale!r}")
+        at_least("scale", scale, 1)
         base, self.ann_file = Path(low).expanduser(), Path(ann_file).expanduser()
         annotated = {base / name: entry for name, entry in _read(self.ann_file).items()}
         if missing := [path for path in annotated if not path.is_file()]:
@@ -130,25 +131,25 @@ def _read(path: Path) -> dict[str, _Annotated]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"ann_file: no file {path}")
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+    content = read_json(path)
     by_id: dict[Any, _Annotated] = {}
     by_name: dict[str, _Annotated] = {}
     for row in _rows(content, "images", path):
         number, name, width, height = (row.get(key, ()) for key in ("id", "file_name", "width", "height"))
-        whole = all(isinstance(n, int) for n in (number, width, height))
+        whole = all(is_whole(n) for n in (number, width, height))
         if not isinstance(name, str) or not whole or min(width, height) < 1:
             raise ValueError(f"{path}: an image has id, file_name, width and height, got {_short(row)}")
+        require_inside(name, f"{path}: file_name")
         if number in by_id or name in by_name:
             raise ValueError(f"{path}: image {number} ({name}) is listed a second time")
         by_id[number] = by_name[name] = _Annotated(width, height, [])
-    for row in _rows(content, "annotations", path):
+    rows = _rows(content, "annotations", path)
+    crowds = flags(rows, "iscrowd", f"{path}: annotations")
+    for row, crowd in zip(rows, crowds, strict=True):
         number = row.get("image_id")
-        if not isinstance(number, int) or number not in by_id:
+        if not is_whole(number) or number not in by_id:
             raise ValueError(f"{path}: annotation {row.get('id')} is of no listed image, {number!r}")
-        if row.get("iscrowd"):
+        if crowd:
             continue
         annotated = by_id[number]
         _check(row, annotated, path)
@@ -177,13 +178,13 @@ def _check(row: dict, annotated: _Annotated, path: Path) -> None:
         )
     counts, pixels = segmentation["counts"], annotated.height * annotated.width
     # pycocotools leaves open what is in pixels that no run reaches.
-    if isinstance(counts, list) and (not all(isinstance(n, int) and n >= 0 for n in counts) or sum(counts) != pixels):
+    if isinstance(counts, list) and (not all(is_whole(n) and n >= 0 for n in counts) or sum(counts) != pixels):
         raise ValueError(f"{where}: run lengths must be whole numbers that add up to {pixels}, got {_short(counts)}")
 
 
 def _is_polygon(points: Any) -> bool:
     """At least three points x1 y1 x2 y2 ...; pycocotools takes four numbers for a box."""
-    numbers = isinstance(points, list) and all(isinstance(n, (int, float)) for n in points)
+    numbers = isinstance(points, list) and all(is_number(n) and math.isfinite(n) for n in points)
     return numbers and len(points) >= 6 and len(points) % 2 == 0
 
 

@@ -9,28 +9,10 @@ import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from llie_preproc.checks import at_least
+from llie_preproc.draws import Draw
 from llie_preproc.registry import DATA_SAMPLERS
-
-from ..randomness import derive_seed
-
-
-class Draw(int):
-    """An index into a dataset that also says which draw of the training it is.
-
-    ``seed`` depends on the run's seed and on the number of the draw only, so augmentation seeded by it
-    (:func:`seeded_by`) is the same in a resumed run, with any number of workers and of processes.
-    """
-
-    seed: int
-
-    def __new__(cls, index: int, seed: int = 0) -> Draw:
-        draw = super().__new__(cls, index)
-        draw.seed = seed
-        return draw
-
-    def at(self, index: int) -> Draw:
-        """The same draw, of another index: for datasets made of datasets."""
-        return Draw(index, self.seed)
+from llie_preproc.seeds import derive_seed
 
 
 @contextlib.contextmanager
@@ -46,6 +28,8 @@ def seeded_by(index: int) -> Iterator[None]:
 
 class _DrawSampler(Sampler):
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
+        if seed is not None:
+            at_least("seed", seed, 0)
         self.dataset, self.shuffle = dataset, shuffle
         self.rank, self.world_size = get_dist_info()
         self.seed: int = sync_random_seed() if seed is None else seed

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from llie_preproc.checks import rising
 from llie_preproc.pictures import picture_files
 from llie_preproc.registry import DATASETS, TRANSFORMS
 
@@ -146,13 +147,8 @@ def linear_to_srgb(light: Tensor) -> Tensor:
 
 
 def _range(name: str, value: Sequence[float], zero: bool = False) -> tuple[float, float]:
-    try:
-        low, high = map(float, value)
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not (low >= 0 if zero else low > 0) or not low <= high < math.inf:
-        raise ValueError(f"{name} must be a range (low, high), {'0 <=' if zero else '0 <'} low <= high, got {value!r}")
-    return low, high
+    rising(name, value, least=0 if zero else None, above=None if zero else 0)
+    return float(value[0]), float(value[1])
 
 
 def _uniform(interval: tuple[float, float]) -> float:

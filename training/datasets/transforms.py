@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from llie_preproc.checks import within
 from llie_preproc.registry import TRANSFORMS
 
 from .base import MASKS, Pictures, edges, resize_masks
@@ -41,8 +42,8 @@ class PairedResize:
     ) -> None:
         if (size is None) == (factor is None):
             raise ValueError(f"one of size and factor must be given, got size={size} and factor={factor}")
-        if factor is not None and factor <= 0:
-            raise ValueError(f"factor must be positive, got {factor}")
+        if factor is not None:
+            within("factor", factor, above=0)
         self.size = None if size is None else edges(size)
         self.factor, self.antialias = factor, antialias
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llie_preproc.checks import at_least
 from llie_preproc.errors import require
 from llie_preproc.registry import MODELS
 
@@ -51,7 +52,7 @@ class CLIPEncoder(FeatureEncoder):
             model's own.
 
     Raises:
-        ValueError: No such model, or one that is not CLIP's vision transformer.
+        ValueError: No such model, one that is not CLIP's vision transformer, or ``projection`` is below 1.
         CheckpointError: The checkpoint is of another network or of other sizes.
         MissingExtraError: timm is not installed.
     """
@@ -64,6 +65,7 @@ class CLIPEncoder(FeatureEncoder):
         projection: int = 512,
         **sizes: Any,
     ) -> None:
+        at_least("projection", projection, 1)
         trunk = _vision_transformer(model, sizes)
         super().__init__([f"block{i}" for i in range(len(trunk.blocks))], _MEAN, _STD)
         self.trunk = trunk

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llie_preproc.checks import at_least, each
 from llie_preproc.errors import require
 from llie_preproc.registry import MODELS
 
@@ -40,7 +41,8 @@ class RAMEncoder(FeatureEncoder):
         projection: Length of the vector.
 
     Raises:
-        ValueError: ``depths`` and ``num_heads`` differ in length, or the windows do not tile the stages.
+        ValueError: ``depths`` and ``num_heads`` differ in length, the windows do not tile the stages, or a size is
+            below 1.
         CheckpointError: The checkpoint is of another network or of other sizes.
         MissingExtraError: timm is not installed.
     """
@@ -56,6 +58,7 @@ class RAMEncoder(FeatureEncoder):
         num_heads: Sequence[int] = (6, 12, 24, 48),
         projection: int = 512,
     ) -> None:
+        at_least("projection", projection, 1)
         _check_sizes(image_size, window_size, embed_dim, depths, num_heads)
         require("timm", "the RAM encoder")
         from timm.models.swin_transformer import SwinTransformer
@@ -114,8 +117,12 @@ def _next_stage(found: re.Match[str]) -> str:
 
 
 def _check_sizes(image_size: int, window_size: int, width: int, depths: Sequence[int], heads: Sequence[int]) -> None:
+    each("depths", depths, at_least, 1)
+    each("num_heads", heads, at_least, 1)
     if not depths or len(depths) != len(heads):
         raise ValueError(f"depths and num_heads must have one entry a stage, got {tuple(depths)} and {tuple(heads)}")
+    for name, size in (("image_size", image_size), ("window_size", window_size), ("embed_dim", width)):
+        at_least(name, size, 1)
     for stage, count in enumerate(heads):
         side, rest = divmod(image_size, _PATCH << stage)
         if side < 1 or rest or side % min(side, window_size):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llie_preproc.checks import at_least
 from llie_preproc.errors import require
 from llie_preproc.registry import MODELS
 from llie_preproc.segmentation import PUBLIC_CHECKPOINTS, build_sam, models
@@ -52,7 +53,8 @@ class SAMEncoder(FeatureEncoder):
             raise ValueError(f"model must be one of {', '.join(map(repr, PUBLIC_CHECKPOINTS))}, got {model!r}")
         config = models.sam_sizes(model, **sizes)
         size = config["img_size"] if image_size is None else image_size
-        if size < 1 or size % config["patch_size"]:
+        at_least("image_size", size, 1)
+        if size % config["patch_size"]:
             raise ValueError(f"image_size must be a multiple of the patch size {config['patch_size']}, got {size}")
         require("segment_anything", "the SAM encoder")
         super().__init__([*(f"block{i}" for i in range(config["depth"])), "neck"])

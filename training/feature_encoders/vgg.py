@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from llie_preproc.checks import at_least, one_of
 from llie_preproc.registry import MODELS
 
 from .base import FeatureEncoder
@@ -36,10 +37,8 @@ class VGGEncoder(FeatureEncoder):
     """
 
     def __init__(self, *, checkpoint: str | os.PathLike[str] | None, layers: int = 16, width: int = 64) -> None:
-        if layers not in _CONVOLUTIONS:
-            raise ValueError(f"layers must be one of {', '.join(map(str, _CONVOLUTIONS))}, got {layers!r}")
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
+        one_of("layers", layers, _CONVOLUTIONS)
+        at_least("width", width, 1)
         network: dict[str, nn.Module] = {}
         channels = 3
         for block, (count, multiple) in enumerate(zip(_CONVOLUTIONS[layers], _MULTIPLES, strict=True), 1):

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llie_preproc.checks import at_least, one_of, within
 from llie_preproc.enhancers.base import CurveEnhancer, Enhancer, pad_to_requirements
 from llie_preproc.inference import enhance_batch, shrink
 from llie_preproc.recomputation import kept_buffers
 from llie_preproc.registry import MODELS
 
 from ..losses import log_total_variation, squared_total_variation
-from ..methods.progressive import pseudo_ground_truth, reference_images
+from ..methods.progressive import check_references, pseudo_ground_truth, reference_images
 
 _REGION = 16
 _FORMS: dict[str, Callable[[Tensor], Tensor]] = {"log": log_total_variation, "squared": squared_total_variation}
@@ -100,8 +101,7 @@ class ExposureLoss(nn.Module):
 
     def __init__(self, level: float = 0.6) -> None:
         super().__init__()
-        if not 0 <= level <= 1:
-            raise ValueError(f"level must be in [0, 1], got {level}")
+        within("level", level, 0, 1)
         self.level = float(level)
 
     def forward(self, image: Tensor, output: Tensor, enhancer: Enhancer, sample: Any = None) -> Tensor:
@@ -127,8 +127,7 @@ class MapSmoothnessLoss(nn.Module):
 
     def __init__(self, form: str | None = None, side: int | None = 256) -> None:
         super().__init__()
-        if form is not None and form not in _FORMS:
-            raise ValueError(f"form must be one of {', '.join(map(repr, _FORMS))} or None, got {form!r}")
+        one_of("form", form, (*_FORMS, None))
         _check_side("side", side, least=2)
         self.form, self.side = form, side
 
@@ -176,8 +175,7 @@ class PairedLoss(nn.Module):
 
     def __init__(self, distance: Mapping[str, Any] | None = None, missing: str = "skip") -> None:
         super().__init__()
-        if missing not in ("skip", "error"):
-            raise ValueError(f"missing must be 'skip' or 'error', got {missing!r}")
+        one_of("missing", missing, ("skip", "error"))
         self.distance, self.missing = _distance(distance), missing
 
     def forward(self, image: Tensor, output: Tensor, enhancer: Enhancer, sample: Any = None) -> Tensor:
@@ -220,7 +218,8 @@ class SelfEnhancementLoss(nn.Module):
             :class:`training.methods.progressive.ProgressiveSelfEnhancement`.
 
     Raises:
-        ValueError: ``side`` is below 1, ``num_references`` below 1, or ``patch`` is not odd.
+        ValueError: ``side`` is below 1, or the others are as
+            :class:`~training.methods.progressive.ProgressiveSelfEnhancement` refuses them.
     """
 
     def __init__(
@@ -234,10 +233,7 @@ class SelfEnhancementLoss(nn.Module):
     ) -> None:
         super().__init__()
         _check_side("side", side)
-        if num_references < 1:
-            raise ValueError(f"num_references must be at least 1, got {num_references}")
-        if patch < 1 or patch % 2 == 0:
-            raise ValueError(f"patch must be odd and positive, got {patch}")
+        check_references(num_references, brighter, darker, well_exposed, patch)
         self.side, self.num_references, self.patch = side, num_references, patch
         self.brighter, self.darker, self.well_exposed = brighter, darker, well_exposed
 
@@ -285,8 +281,8 @@ def _shrunk(image: Tensor, side: int | None, least: int = 1) -> Tensor:
 
 
 def _check_side(name: str, side: int | None, least: int = 1) -> None:
-    if side is not None and side < least:
-        raise ValueError(f"{name} must be at least {least}, or None, got {side}")
+    if side is not None:
+        at_least(name, side, least)
 
 
 def _require_curves(enhancer: Enhancer) -> None:

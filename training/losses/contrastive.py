@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llie_preproc.checks import within
 from llie_preproc.registry import MODELS
 
 from ..feature_encoders import FeatureEncoder, build_encoder
@@ -30,13 +31,13 @@ class ContrastiveLoss(nn.Module):
         eps: Added to the denominator.
 
     Raises:
-        ValueError: ``eps`` is not above 0.
+        ValueError: ``weight`` or ``eps`` is not above 0.
     """
 
     def __init__(self, encoder: Mapping[str, Any] | FeatureEncoder, weight: float = 1.0, eps: float = 1e-7) -> None:
         super().__init__()
-        if not eps > 0:
-            raise ValueError(f"eps must be above 0, got {eps}")
+        within("weight", weight, above=0)
+        within("eps", eps, above=0)
         self.encoder = build_encoder(encoder)
         self.weight, self.eps = float(weight), float(eps)
 

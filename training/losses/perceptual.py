@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llie_preproc.checks import at_least, each, one_of, within
 from llie_preproc.registry import MODELS
 
 from ..feature_encoders import FeatureEncoder, build_encoder
@@ -35,7 +36,7 @@ class PerceptualLoss(nn.Module):
         distance: ``'l1'`` (absolute difference) or ``'l2'`` (squared difference).
 
     Raises:
-        ValueError: An unknown stage or distance, or not as many weights as stages.
+        ValueError: An unknown stage or distance, not as many weights as stages, one below 0, or all 0.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class PerceptualLoss(nn.Module):
         distance: str = "l1",
     ) -> None:
         super().__init__()
-        if distance not in _DISTANCES:
-            raise ValueError(f"distance must be one of {', '.join(map(repr, _DISTANCES))}, got {distance!r}")
+        one_of("distance", distance, _DISTANCES)
         self.encoder = build_encoder(encoder)
         self.encoder.check_stages(stages)
-        weights = [1 / len(stages)] * len(stages) if stage_weights is None else [float(w) for w in stage_weights]
+        given = [1 / len(stages)] * len(stages) if stage_weights is None else stage_weights
+        each("stage_weights", given, at_least, 0.0)
+        weights = [float(weight) for weight in given]
+        within("the sum of stage_weights", sum(weights), above=0)
         if len(weights) != len(stages):
             raise ValueError(f"stage_weights must have one entry a stage, got {len(weights)} for {len(stages)} stages")
         self.stages, self.stage_weights, self.distance = tuple(stages), tuple(weights), distance

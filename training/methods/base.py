@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from llie_preproc.checks import at_least, within
 from llie_preproc.enhancers.base import Enhancer
 from llie_preproc.inference import build_enhancer, enhance_batch
 from llie_preproc.registry import MODELS
@@ -52,7 +53,7 @@ class TrainingMethod(BaseModel):
 
     Raises:
         ValueError: The enhancer cannot be trained: it is not differentiable or has no parameters. Or a momentum
-            outside [0, 1).
+            outside [0, 1), or a ``loss_weight`` below 0.
     """
 
     def __init__(
@@ -70,11 +71,23 @@ class TrainingMethod(BaseModel):
             raise ValueError(f"{name} cannot be trained: it is not differentiable")
         if not any(p.requires_grad for p in self.enhancer.parameters()):
             raise ValueError(f"{name} cannot be trained: it has no parameters")
-        if ema is not None and not 0 <= ema < 1:
-            raise ValueError(f"ema must be at least 0 and below 1, got {ema}")
+        if ema is not None:
+            within("ema", ema, 0, below=1)
         self.ema = ema
         self.average: Enhancer | None = frozen_copy(self.enhancer) if ema is not None else None
         self.losses, self.loss_weights = build_losses(losses or {})
+
+    def require_losses(self) -> None:
+        """Check that something is left to minimise between output and reference.
+
+        Raises:
+            ValueError: There is no loss, or each has the weight 0.
+        """
+        if not any(self.loss_weights.values()):
+            raise ValueError(
+                f"{type(self).__name__} needs at least one loss between output and reference, with a loss_weight above "
+                f"0, got {self.loss_weights or 'none'}"
+            )
 
     @property
     def evaluated(self) -> Enhancer:
@@ -151,9 +164,15 @@ def _in_float32(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:
 
 
 def build_losses(configs: Mapping[str, dict | None]) -> tuple[nn.ModuleDict, dict[str, float]]:
-    """The losses of ``configs`` and their weights, by name; entries that are None are left out."""
+    """The losses of ``configs`` and their weights, by name; entries that are None are left out.
+
+    Raises:
+        ValueError: A ``loss_weight`` is no number of at least 0.
+    """
     chosen = {name: dict(config) for name, config in configs.items() if config is not None}
-    weights = {name: float(config.pop("loss_weight", 1.0)) for name, config in chosen.items()}
+    weights = {name: config.pop("loss_weight", 1.0) for name, config in chosen.items()}
+    for name, weight in weights.items():
+        at_least(f"loss_weight of {name!r}", weight, 0.0)
     return nn.ModuleDict({name: MODELS.build(config) for name, config in chosen.items()}), weights
 
 

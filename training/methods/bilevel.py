@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from llie_preproc.checks import at_least, within
 from llie_preproc.enhancers.base import pad_to_requirements
 from llie_preproc.registry import MODELS
 
@@ -130,22 +131,22 @@ class BilevelAdversarial(TrainingMethod):
 
     def _check_arguments(self) -> None:
         for name, weight in self.term_weights.items():
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"{name}_weight must be at least 0, got {weight}")
-        if not self.max_ratio > 0:
-            raise ValueError(f"max_ratio must be positive, got {self.max_ratio}")
-        if self.enhancer_interval < 1:
-            raise ValueError(f"enhancer_interval must be at least 1, got {self.enhancer_interval}")
+            at_least(f"{name}_weight", weight, 0.0)
+        # Infinity is no bound, as in the paper.
+        if self.max_ratio != math.inf:
+            within("max_ratio", self.max_ratio, above=0)
+        at_least("enhancer_interval", self.enhancer_interval, 1)
         if taken := sorted(set(self.losses) & {*_TERMS, "regulariser"}):
             raise ValueError(f"losses cannot be named {taken}: this method has terms of these names")
-        if not self.losses and not any(self.term_weights.values()):
-            raise ValueError("there is no loss term: losses is empty and every weight is 0")
+        if not any(self.loss_weights.values()) and not any(self.term_weights.values()):
+            raise ValueError("there is no loss term: losses is empty, or every weight is 0")
         adversarial = self.term_weights["adversarial"]
         if adversarial and not len(self.discriminators):
             raise ValueError(f"adversarial_weight is {adversarial}, but there are no discriminators: set it to 0")
         if not adversarial and (self.bia or self.enhancer_interval > 1):
             raise ValueError(
-                "without the adversarial term there is no best response: set bia=False, enhancer_interval=1"
+                f"adversarial_weight is {adversarial}: without the adversarial term there is no best response; set "
+                "bia=False, enhancer_interval=1"
             )
 
     def _check_attention(self) -> None:

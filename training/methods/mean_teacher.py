@@ -13,6 +13,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llie_preproc.checks import at_least, within
 from llie_preproc.enhancers.base import Enhancer
 from llie_preproc.registry import MODELS
 
@@ -85,8 +86,7 @@ class SemiSupervisedMeanTeacher(TrainingMethod):
         _check(consistency_weight, ramp, adversarial_weight, momentum)
         check_kind(adversarial)
         super().__init__(enhancer, losses, ema=momentum, **options)
-        if not self.losses:
-            raise ValueError("SemiSupervisedMeanTeacher needs at least one loss between output and reference")
+        self.require_losses()
         if contrastive is not None and not consistency_weight:
             raise ValueError("consistency_weight is 0, so the contrastive loss has no effect: set contrastive=None")
         self.contrastive, self.contrastive_weights = build_losses({"contrastive": contrastive})
@@ -173,10 +173,7 @@ class SemiSupervisedMeanTeacher(TrainingMethod):
 
 
 def _check(consistency_weight: float, ramp: float, adversarial_weight: float, momentum: float) -> None:
-    for name, weight in (("consistency_weight", consistency_weight), ("adversarial_weight", adversarial_weight)):
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"{name} must be at least 0, got {weight}")
-    if not 0 < ramp <= 1:
-        raise ValueError(f"ramp must be above 0 and at most 1, got {ramp}")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be at least 0 and below 1, got {momentum}")
+    at_least("consistency_weight", consistency_weight, 0.0)
+    at_least("adversarial_weight", adversarial_weight, 0.0)
+    within("ramp", ramp, above=0, most=1)
+    within("momentum", momentum, 0, below=1)

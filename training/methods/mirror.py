@@ -9,6 +9,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from llie_preproc.checks import one_of, within
 from llie_preproc.registry import MODELS
 
 from ..losses.mirror import cosine_loss, illumination_weight, mirror_loss
@@ -65,8 +66,7 @@ class MirrorDistillation(TrainingMethod):
                 f"{type(self.enhancer).__name__} cannot be trained by mirror distillation: it has no "
                 f"{', '.join(missing)}; an auto-encoder such as IAMLUNet has"
             )
-        if not self.losses:
-            raise ValueError("MirrorDistillation needs at least one loss between output and reference")
+        self.require_losses()
         _check(mirror, mirror_weight, momentum, base_weight, max_weight)
         self.mirror, self.mirror_weight, self.momentum = mirror, mirror_weight, momentum
         self.base_weight, self.max_weight = base_weight, max_weight
@@ -121,11 +121,8 @@ class MirrorDistillation(TrainingMethod):
 
 
 def _check(mirror: str | None, mirror_weight: float, momentum: float, base_weight: float, max_weight: float) -> None:
-    if mirror not in MIRRORS:
-        raise ValueError(f"mirror must be one of {', '.join(map(repr, MIRRORS))}, got {mirror!r}")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be at least 0 and below 1, got {momentum}")
-    if mirror_weight < 0:
-        raise ValueError(f"mirror_weight must not be negative, got {mirror_weight}")
-    if not 0 <= base_weight <= max_weight:
-        raise ValueError(f"base_weight must be in [0, max_weight], got {base_weight} and {max_weight}")
+    one_of("mirror", mirror, MIRRORS)
+    within("momentum", momentum, 0, below=1)
+    within("mirror_weight", mirror_weight, 0)
+    within("max_weight", max_weight, above=0)
+    within("base_weight", base_weight, 0, most=max_weight)

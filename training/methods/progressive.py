@@ -11,6 +11,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.nn import functional as F
 
+from llie_preproc.checks import at_least, odd, rising, within
 from llie_preproc.ops import inverse_gamma
 from llie_preproc.registry import MODELS
 
@@ -19,6 +20,8 @@ from ..randomness import sample_uniform
 from .base import TrainingMethod
 
 _EPS = 1 / 255
+# Beyond it every picture is black or white.
+_MOST_LOG_GAMMA = 10.0
 
 
 def reference_images(
@@ -54,7 +57,12 @@ def quality_score(image: Tensor, well_exposed: float = 0.5, patch: int = 25) -> 
 
     Returns:
         ``(N, 1, H, W)``, higher is better.
+
+    Raises:
+        ValueError: H or W is smaller.
     """
+    if min(image.shape[-2:]) <= patch // 2:
+        raise ValueError(f"patch {patch} needs a height and width above {patch // 2}, got {tuple(image.shape[-2:])}")
     # The mean over channels and the mean over the window commute: one channel to filter in place of three.
     mean = _box(image.mean(dim=1, keepdim=True), patch)
     exposedness = (mean - well_exposed).abs() + _EPS
@@ -79,6 +87,21 @@ def pseudo_ground_truth(candidates: list[Tensor], well_exposed: float = 0.5, pat
     return best
 
 
+def check_references(
+    num_references: int,
+    brighter: tuple[float, float],
+    darker: tuple[float, float],
+    well_exposed: float,
+    patch: int,
+) -> None:
+    """Raise ``ValueError`` for references that cannot be made, or scores that say nothing."""
+    at_least("num_references", num_references, 1)
+    for name, interval in (("brighter", brighter), ("darker", darker)):
+        rising(name, interval, -_MOST_LOG_GAMMA, _MOST_LOG_GAMMA)
+    within("well_exposed", well_exposed, 0, 1)
+    odd("patch", patch)
+
+
 @MODELS.register_module()
 class ProgressiveSelfEnhancement(TrainingMethod):
     """Trains an enhancer towards the best regions of its input, references of it and its own earlier output.
@@ -98,7 +121,9 @@ class ProgressiveSelfEnhancement(TrainingMethod):
         **options: ``ema`` and ``data_preprocessor`` of :class:`~training.methods.base.TrainingMethod`.
 
     Raises:
-        ValueError: ``tv_weight`` is positive and the enhancer has no gamma map, or changes the size.
+        ValueError: ``tv_weight`` is positive and the enhancer has no gamma map, or changes the size; ``tv_weight`` is
+            below 0, ``num_references`` below 1, ``well_exposed`` outside [0, 1], ``patch`` not odd, or a range does
+            not rise or leaves [-10, 10].
     """
 
     def __init__(
@@ -112,6 +137,8 @@ class ProgressiveSelfEnhancement(TrainingMethod):
         patch: int = 25,
         **options: Any,
     ) -> None:
+        at_least("tv_weight", tv_weight, 0.0)
+        check_references(num_references, brighter, darker, well_exposed, patch)
         super().__init__(enhancer, **options)
         if self.enhancer.scale != 1:
             raise ValueError(f"{type(self.enhancer).__name__} cannot be trained so: it must have scale 1")

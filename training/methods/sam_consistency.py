@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import masks_to_boxes
 
+from llie_preproc.checks import at_least, one_of, rising, within
 from llie_preproc.registry import MODELS
 from llie_preproc.segmentation.mask_loss import mask_losses
 
@@ -82,9 +82,7 @@ class SamConsistency(TrainingMethod):
     ) -> None:
         if "checkpoint" not in sam:
             raise ValueError(f"sam must name the checkpoint of a trained model, got {dict(sam)}")
-        if feature_distance not in _DISTANCES:
-            named = ", ".join(map(repr, _DISTANCES))
-            raise ValueError(f"feature_distance must be one of {named}, got {feature_distance!r}")
+        one_of("feature_distance", feature_distance, _DISTANCES)
         mask_weights = {"bce": mask_bce_weight, "dice": mask_dice_weight}
         _check_weights({"feature_weight": feature_weight, **{f"mask_{k}_weight": w for k, w in mask_weights.items()}})
         _check_boxes(boxes, box_share, box_jitter, max_masks)
@@ -224,16 +222,13 @@ def _check_masks(masks: Tensor, sizes: Sequence[Sequence[int]]) -> None:
 
 def _check_weights(weights: Mapping[str, float]) -> None:
     for name, weight in weights.items():
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"{name} must be at least 0, got {weight}")
+        at_least(name, weight, 0.0)
     if not any(weights.values()):
         raise ValueError(f"{', '.join(weights)} are 0: SAM has no part in this, use SupervisedTraining")
 
 
 def _check_boxes(boxes: int, share: tuple[float, float], jitter: float, most: int) -> None:
-    if boxes < 0 or most < 1:
-        raise ValueError(f"boxes must be at least 0 and max_masks at least 1, got {boxes} and {most}")
-    if len(share) != 2 or not 0 < share[0] <= share[1] <= 1:
-        raise ValueError(f"box_share must rise from above 0 to at most 1, got {share}")
-    if not 0 <= jitter < 0.5:
-        raise ValueError(f"box_jitter must be at least 0 and below 0.5, got {jitter}")
+    at_least("boxes", boxes, 0)
+    at_least("max_masks", most, 1)
+    rising("box_share", share, above=0, most=1)
+    within("box_jitter", jitter, 0, below=0.5)

@@ -20,13 +20,12 @@ class SupervisedTraining(TrainingMethod):
     least one.
 
     Raises:
-        ValueError: No loss.
+        ValueError: No loss of a weight above 0.
     """
 
     def __init__(self, enhancer: dict | str, losses: dict[str, dict | None], **options: object) -> None:
         super().__init__(enhancer, losses, **options)  # type: ignore[arg-type]
-        if not self.losses:
-            raise ValueError("SupervisedTraining needs at least one loss")
+        self.require_losses()
 
     def loss(self, image: Tensor, data_samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
         """The weighted losses."""

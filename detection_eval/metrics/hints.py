@@ -1,0 +1,105 @@
+"""What looks wrong with annotations and detections though every number is valid: units and frames.
+
+A hint is given where the numbers leave no other explanation: nothing is changed, and nothing refused, by it.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from llie_preproc.annotations import is_whole
+
+from ..datasets.fddb import FddbDetections, FddbTruth
+from ..datasets.labels import Size
+
+# Of the boxes: so many must look wrong, all as they are, none as they are meant.
+_SHARE = 0.5
+_FEW = 5
+# An angle that is a little beyond a whole turn was rounded.
+_TURN = 2 * math.pi + 0.01
+
+
+def print_hints(found: Sequence[str]) -> None:
+    """Print hints to the stream of errors, a line each."""
+    for each in found:
+        print(f"warning: {each}", file=sys.stderr)
+
+
+def fddb_hints(truth: FddbTruth, detections: Mapping[str, FddbDetections], sizes: Mapping[str, Size]) -> list[str]:
+    """What looks wrong with FDDB's annotations or with detections of its pictures, in sentences."""
+    elliptic = {name: each.shapes for name, each in detections.items() if each.elliptic and name in truth.ellipses}
+    flat = [(name, each.shapes) for name, each in detections.items() if not each.elliptic and name in truth.ellipses]
+    boxes = np.concatenate([np.zeros((0, 4)), *(shapes for _, shapes in flat)])
+    frames = np.array([sizes.get(name, (np.nan, np.nan)) for name, shapes in flat for _ in shapes]).reshape(-1, 2)
+    faces = np.concatenate([np.zeros((0, 5)), *truth.ellipses.values()])
+    pixels = np.concatenate([faces[:, 3:], 2 * faces[:, :2]], axis=1)
+    return [
+        *_degrees(truth.ellipses, "annotated ellipses"),
+        *_degrees(elliptic, "detected ellipses"),
+        *box_hints(boxes, frames, pixels),
+    ]
+
+
+def coco_hints(truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What looks wrong with COCO annotations or results of their images, both checked already, in sentences."""
+    sizes = {image["id"]: (image.get("width"), image.get("height")) for image in truth["images"]}
+    known = {number: size for number, size in sizes.items() if all(map(is_whole, size))}
+    frames = [known.get(each["image_id"], (np.nan, np.nan)) for each in detections]
+    found, there = (
+        np.array([each["bbox"] for each in entries], dtype=np.float64).reshape(-1, 4)
+        for entries in (detections, truth["annotations"])
+    )
+    return box_hints(found, np.array(frames, dtype=np.float64).reshape(-1, 2), there)
+
+
+def box_hints(boxes: np.ndarray, frames: np.ndarray, truth: np.ndarray) -> list[str]:
+    """What looks wrong with detected boxes, in sentences.
+
+    Args:
+        boxes: ``(N, 4)`` detections, left, top, width, height.
+        frames: ``(N, 2)`` width and height of the picture of each, nan where it is not known.
+        truth: ``(G, 4)`` annotated boxes, whatever their pictures.
+    """
+    return [*_fractions(boxes, truth), *_corners(boxes, frames)]
+
+
+def _degrees(ellipses: Mapping[str, np.ndarray], what: str) -> Iterator[str]:
+    angles = [(abs(angle), name) for name, shapes in ellipses.items() for angle in shapes[:, 2].tolist()]
+    beyond = [each for each in angles if each[0] > _TURN]
+    if beyond:
+        largest, name = max(beyond)
+        yield (
+            f"{len(beyond)} of {len(angles)} {what} have an angle beyond 2 pi, up to {largest:g} in {name}: angles are "
+            "in radians, and these look like degrees"
+        )
+
+
+def _fractions(boxes: np.ndarray, truth: np.ndarray) -> Iterator[str]:
+    if not len(boxes) or not len(truth):
+        return
+    # A pixel is the least that anybody annotates, and the whole picture the most that a fraction is.
+    found, there = (float(np.abs(each).max()) for each in (boxes, truth))
+    looks = "lies within [0, 1]: boxes are in pixels, and these look like fractions of the picture"
+    if found <= 1 < _FEW < there:
+        yield f"every detected box {looks}"
+    if there <= 1 < _FEW < found:
+        yield f"every annotated box {looks}"
+
+
+def _corners(boxes: np.ndarray, frames: np.ndarray) -> Iterator[str]:
+    known = np.isfinite(frames).all(axis=1)
+    boxes, frames = boxes[known], frames[known]
+    if len(boxes) < _FEW:
+        return
+    leaving = (boxes[:, :2] + boxes[:, 2:] > frames + 1).any(axis=1)
+    as_corners = ((boxes[:, 2:] >= boxes[:, :2]) & (boxes[:, 2:] <= frames + 1)).all()
+    if as_corners and leaving.mean() > _SHARE:
+        yield (
+            f"{int(leaving.sum())} of {len(boxes)} detected boxes leave their pictures, and none would if they were "
+            "corners: boxes are left, top, width, height, and these look like x1, y1, x2, y2"
+        )

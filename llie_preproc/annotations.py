@@ -1,0 +1,341 @@
+"""COCO's annotation and result files, read by one rule for every command and data set.
+
+The rule: a value is what JSON says it is, and nothing else. A coordinate, an area or a score is a finite number, no
+text and no ``true``; an id is a whole number or a text; ``iscrowd`` and ``ignore`` are 0, 1, ``false`` or ``true``.
+What breaks the rule is refused, and the message names the file, the entry and the field: ``set.json: annotations[3]:
+...``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+_SHOWN = 80
+_NAMED = 5
+# Ids go through 64-bit integers in pycocotools and PyTorch.
+_LARGEST_ID = 1 << 63
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_FLAGS = (0, 1, False, True)
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is damaged, names a key of an object twice, has half a surrogate pair as text, a number of
+            thousands of digits, or values that are nested too deeply; the message names the file.
+    """
+    data = Path(path).read_bytes()
+    try:
+        text = data.decode(json.detect_encoding(data))
+        value = json.loads(text, object_pairs_hook=_distinct_keys)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except (RecursionError, MemoryError):
+        raise ValueError(f"{path} is no JSON that can be read: its values are nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {' '.join(str(error).split())}") from error
+    return value
+
+
+def read_annotations(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a COCO annotation file.
+
+    Returns:
+        The content of the file, which :func:`check_annotations` has checked.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: See :func:`read_json` and :func:`check_annotations`.
+    """
+    truth = read_json(path)
+    check_annotations(truth, str(path))
+    return truth
+
+
+def check_annotations(truth: Any, source: str = "annotations") -> None:
+    """Check ``images`` (``id``), ``categories`` (``id``, ``name``) and ``annotations``.
+
+    Of an annotation ``id``, ``image_id``, ``category_id``, ``bbox`` and ``area`` are needed, ``iscrowd`` and ``ignore``
+    may be left out.
+
+    Args:
+        truth: COCO annotations.
+        source: Name of the annotations in messages.
+
+    Raises:
+        ValueError: A field is missing or breaks the rule of this module, an id or the name of a category stands twice,
+            an id belongs to nothing, or a size is negative.
+    """
+    if not isinstance(truth, Mapping):
+        raise ValueError(f"{source} holds {kind_of(truth)}, expected COCO annotations: an object with 'images'")
+    for field in ("images", "categories", "annotations"):
+        if not isinstance(truth.get(field), list):
+            raise ValueError(f"{source}: '{field}' is {kind_of(truth.get(field))}, expected a list")
+        _require_distinct(column(truth[field], "id", f"{source}: {field}"), "id", f"{source}: {field}")
+    names = column(truth["categories"], "name", f"{source}: categories")
+    for at, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"{source}: categories[{at}]: name {_short(name)} is no name")
+    _require_distinct(names, "name", f"{source}: categories")
+    entries, where = truth["annotations"], f"{source}: annotations"
+    indices(entries, "image_id", [image["id"] for image in truth["images"]], where)
+    indices(entries, "category_id", [category["id"] for category in truth["categories"]], where)
+    boxes(entries, where)
+    finite(column(entries, "area", where), where, "area", least=0)
+    for field in ("iscrowd", "ignore"):
+        flags(entries, field, where)
+
+
+def require_pictures(truth: Mapping[str, Any], source: str, sizes: bool = True) -> None:
+    """Check what it takes to find the pictures of checked annotations: ``file_name``, ``width`` and ``height``.
+
+    Args:
+        truth: COCO annotations.
+        source: Name of the annotations in messages.
+        sizes: Whether ``width`` and ``height`` are needed.
+
+    Raises:
+        ValueError: A field is missing or no such value, or a name leads out of the folder of the pictures.
+    """
+    where = f"{source}: images"
+    for at, name in enumerate(column(truth["images"], "file_name", where)):
+        if not isinstance(name, str):
+            raise ValueError(f"{where}[{at}]: file_name {_short(name)} is no name")
+        require_inside(name, f"{where}[{at}]: file_name")
+    for field in ("width", "height") if sizes else ():
+        for at, value in enumerate(column(truth["images"], field, where)):
+            if not is_whole(value) or value < 1:
+                raise ValueError(f"{where}[{at}]: {field} {_short(value)}, expected a whole number of pixels")
+
+
+def require_inside(name: str, what: str) -> None:
+    """Raise ``ValueError`` where a name out of a file does not name a file below the folder that it is joined with.
+
+    Args:
+        name: Name as a file has it, with slashes.
+        what: Name of the place in messages.
+
+    >>> require_inside("val/0001.jpg", "file_name")
+    >>> require_inside("../0001.jpg", "file_name")
+    Traceback (most recent call last):
+    ValueError: file_name '../0001.jpg' leads out of the folder of the pictures
+    """
+    # A backslash separates folders on Windows, and is a letter elsewhere.
+    windows, posix = PureWindowsPath(name), PurePosixPath(name)
+    anchored = windows.drive or windows.root or posix.root
+    if anchored or ".." in (*windows.parts, *posix.parts):
+        raise ValueError(f"{what} {_short(name)} leads out of the folder of the pictures")
+    if not posix.name or "\0" in name:
+        raise ValueError(f"{what} {_short(name)} is no name of a file")
+
+
+def match_classes(detector: Sequence[str], annotated: Sequence[str], source: str, whole: bool = False) -> list[str]:
+    """The classes that a detector and annotations share, matched by name, in the detector's order.
+
+    Names are matched letter by letter. One of the two may have more classes than the other, never both: the classes
+    that only one of them has are left out of what is measured.
+
+    Args:
+        detector: Names of the detector's classes in the order of its labels.
+        annotated: Names of the annotated classes, in any order.
+        source: Name of the annotations in messages.
+        whole: Whether the detector must know every annotated class.
+
+    Raises:
+        ValueError: Classes are annotated that the detector does not know, and the detector knows others (or
+            ``whole``); the message has the names that each side lacks.
+
+    >>> match_classes(["person", "car", "dog"], ["car", "person"], "set.json")
+    ['person', 'car']
+    >>> match_classes(["person", "car"], ["person", "Car"], "set.json")
+    Traceback (most recent call last):
+    ValueError: set.json: its classes are not the detector's: the detector has no Car, the set has no car; spelled \
+differently: 'Car' and 'car'
+    """
+    known, there = set(detector), set(annotated)
+    unknown = [name for name in annotated if name not in known]
+    unseen = [name for name in detector if name not in there]
+    if unknown and (unseen or whole):
+        lacking = [f"the detector has no {_listed(unknown)}"] + [f"the set has no {_listed(unseen)}"] * bool(unseen)
+        raise ValueError(
+            f"{source}: its classes are not the detector's: {', '.join(lacking)}{_spelled(unknown, unseen)}"
+        )
+    return [name for name in detector if name in there]
+
+
+def column(entries: Sequence[Any], field: str, source: str) -> list[Any]:
+    """One field of all entries.
+
+    Raises:
+        ValueError: An entry is no object, or has no such field.
+    """
+    try:
+        if all(isinstance(entry, Mapping) for entry in entries):
+            return [entry[field] for entry in entries]
+    except KeyError:
+        pass
+    at = next(i for i, entry in enumerate(entries) if not isinstance(entry, Mapping) or field not in entry)
+    raise ValueError(f"{source}[{at}] has no field '{field}': {_short(entries[at])}")
+
+
+def indices(entries: Sequence[Any], field: str, known: Sequence[Any], source: str) -> np.ndarray:
+    """``(N,)`` the place of each entry's id in ``known``, int64.
+
+    Raises:
+        ValueError: An id is missing, is no id, or none of ``known``.
+    """
+    index = {each: at for at, each in enumerate(known)}
+    values = column(entries, field, source)
+    for at, value in enumerate(values):
+        # 1.0 and True would be found where 1 is.
+        if not is_id(value) or value not in index:
+            raise ValueError(f"{source}[{at}]: {field} {_short(value)} is none of the annotation file's")
+    return np.array([index[value] for value in values], dtype=np.int64)
+
+
+def boxes(entries: Sequence[Any], source: str) -> np.ndarray:
+    """``(N, 4)`` left, top, width, height of the entries' ``bbox``, float64.
+
+    Raises:
+        ValueError: A box is missing, has another length, a value that is no finite number, or a negative size.
+    """
+    given = column(entries, "bbox", source)
+    for at, each in enumerate(given):
+        if not isinstance(each, Sequence) or isinstance(each, str) or len(each) != 4:
+            raise ValueError(f"{source}[{at}]: bbox {_short(each)}, expected [left, top, width, height]")
+    flat = list(itertools.chain.from_iterable(given))
+    values = _converted(flat)
+    if values is None:
+        at = next(i for i, value in enumerate(flat) if not is_number(value)) // 4
+        raise ValueError(f"{source}[{at}]: bbox {_short(given[at])} is not numeric")
+    table = values.reshape(-1, 4)
+    good = np.isfinite(table).all(axis=1) & (table[:, 2:] >= 0).all(axis=1)
+    _require(good, given, source, "bbox", ", no negative size")
+    return table
+
+
+def finite(values: Sequence[Any], source: str, field: str, least: float = -math.inf) -> np.ndarray:
+    """``(N,)`` finite numbers of at least ``least``, float64.
+
+    Raises:
+        ValueError: A value is no number, not finite, or less.
+    """
+    table = _converted(values)
+    if table is None:
+        at = next(i for i, value in enumerate(values) if not is_number(value))
+        raise ValueError(f"{source}[{at}]: {field} {_short(values[at])} is not numeric")
+    wanted = "" if math.isinf(least) else ", no negative size"
+    _require(np.isfinite(table) & (table >= least), values, source, field, wanted)
+    return table
+
+
+def flags(entries: Sequence[Any], field: str, source: str) -> np.ndarray:
+    """``(N,)`` bool: a field of all entries that is 0, 1, ``false`` or ``true``; where it is missing it is 0.
+
+    Raises:
+        ValueError: Another value.
+    """
+    values = [entry.get(field, 0) for entry in entries]
+    for at, value in enumerate(values):
+        if not isinstance(value, (bool, Integral)) or value not in _FLAGS:
+            raise ValueError(f"{source}[{at}]: {field} {_short(value)}, expected 0 or 1")
+    return np.array(values, dtype=bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number that a 64-bit float holds (also nan and infinity): no text, and no bool."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number of 64 bits: no text, no bool, and no float."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and -_LARGEST_ID <= int(value) < _LARGEST_ID
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value may be an id: a whole number of 64 bits, or a text."""
+    return isinstance(value, str) or is_whole(value)
+
+
+def kind_of(value: Any) -> str:
+    """The kind of a value, for messages."""
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"an object has the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return found
+
+
+def _converted(values: Sequence[Any]) -> np.ndarray | None:
+    """The values as float64; None where one is no number. NumPy alone would take texts and bools for numbers."""
+    if not all(issubclass(kind, Real) and kind is not bool for kind in set(map(type, values))):
+        return None
+    try:
+        return np.array(values, dtype=np.float64).reshape(len(values))
+    except OverflowError:
+        return None
+
+
+def _require(good: np.ndarray, given: Sequence[Any], source: str, field: str, wanted: str) -> None:
+    rows = np.flatnonzero(~good)
+    if rows.size:
+        raise ValueError(f"{source}[{rows[0]}]: {field} {_short(given[rows[0]])}, expected finite numbers{wanted}")
+
+
+def _require_distinct(values: Iterable[Any], field: str, source: str) -> None:
+    seen: dict[Any, int] = {}
+    for at, value in enumerate(values):
+        if not is_id(value):
+            raise ValueError(f"{source}[{at}]: {field} {_short(value)} is neither a whole number nor a name")
+        if isinstance(value, str) != isinstance(next(iter(seen), value), str):
+            raise ValueError(f"{source}[{at}]: {field} {_short(value)}: some are whole numbers and some names")
+        if value in seen:
+            raise ValueError(f"{source}[{at}]: {field} {_short(value)} stands at [{seen[value]}] already")
+        seen[value] = at
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        # Python writes no whole number of more than 4300 digits.
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = ", ".join(list(names)[:_NAMED])
+    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def _spelled(unknown: Sequence[str], unseen: Sequence[str]) -> str:
+    """A hint at names that differ in case, spaces, hyphens and underscores alone."""
+    by_letters = {_letters(name): name for name in unseen}
+    alike = [f"{name!r} and {by_letters[_letters(name)]!r}" for name in unknown if _letters(name) in by_letters]
+    return f"; spelled differently: {', '.join(alike[:_NAMED])}" if alike else ""
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name).casefold()

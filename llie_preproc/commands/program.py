@@ -1,0 +1,276 @@
+"""How every program of this project starts and ends: one handler of signals, one list of what is refused.
+
+A program's ``main`` gives its work to :func:`run`, and its module begins with ::
+
+    if __name__ == "__main__":
+        launch("package.module")
+
+so that a signal which arrives while the module's own imports run, and an import that fails, end in one line too.
+
+Exit status: 0, all is done; 1, some of the work failed; 2, the call is wrong or nothing could be begun; 130, a signal
+interrupted the program; 141, whoever read the standard output has gone (``| head``).
+
+This module imports nothing that takes time: whatever runs before it cannot be interrupted in good order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from types import FrameType
+from typing import Any, NoReturn
+
+from ..checks import printable
+from ..errors import one_line
+from ..memory import is_out_of_memory
+
+FAILED, USAGE, INTERRUPTED, NO_READER = 1, 2, 130, 141
+
+REFUSED = (OSError, ValueError, KeyError, ImportError)
+"""What a wrong call, file or environment raises: one line and status 2. Anything else is a fault of the program."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Seconds after which an interrupt that a callback could not pass on is raised again.
+_AGAIN = 0.05
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says in one line what is wrong with a call."""
+
+    prefix = ""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        self.exit(USAGE, f"{self.prefix}error: {printable(message)} (see '{self.prog} --help')\n")
+
+
+def launch(module: str, name: str = "") -> NoReturn:
+    """Import a module, run its ``main``, and end the process with what that returns.
+
+    Args:
+        module: Name of the module, which may be the one that is running as ``__main__``.
+        name: Name with which messages begin; empty for none.
+    """
+    _interrupts.own_process = True
+
+    def work() -> int | None:
+        with importing():
+            main = import_module(module).main
+        return main()
+
+    sys.exit(run(work, name))
+
+
+def run(work: Callable[[], int | None], name: str = "") -> int:
+    """Do a program's work; returns its exit status.
+
+    Inside, SIGINT and SIGTERM raise ``KeyboardInterrupt``, which removes temporary files on its way. A run inside
+    another one leaves interrupts to the outer one.
+
+    Args:
+        work: Function that does the work; None is status 0.
+        name: Name with which messages begin; empty for none.
+    """
+    prefix = f"{name}: " if name else ""
+    with _interrupts.taken(prefix) as outermost:
+        try:
+            return _undisturbed(work, outermost)
+        except KeyboardInterrupt as interrupt:
+            if not outermost:
+                raise
+            _say("; ".join([f"{prefix}interrupted", *map(str, interrupt.args)]))
+            return INTERRUPTED
+        except BrokenPipeError as error:
+            if error.filename is not None:
+                return _refuse(prefix, error)
+            _drop_output()
+            return NO_READER
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            _say(f"{prefix}error: the memory does not suffice ({one_line(error) or type(error).__name__})")
+            return FAILED
+        except REFUSED as error:
+            return _refuse(prefix, error)
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Inside, nothing is written yet, and a signal ends the process at once.
+
+    An exception could be lost there: libraries try imports and go on without what does not import.
+    """
+    _interrupts.importing += 1
+    try:
+        yield
+    finally:
+        _interrupts.importing -= 1
+
+
+@contextlib.contextmanager
+def resumable(how: str) -> Iterator[None]:
+    """Inside, an interrupt is reported with a word on how to go on.
+
+    Args:
+        how: Continuation of the message, such as ``'--resume goes on'``.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise interrupt if interrupt.args else KeyboardInterrupt(how) from None
+
+
+def raise_if_interrupted() -> None:
+    """Raise ``KeyboardInterrupt`` where a signal came that the work has not ended for.
+
+    For handlers of other exceptions, which the signal may have caused: a worker process that it killed, for one.
+    """
+    if _interrupts.received:
+        raise KeyboardInterrupt
+
+
+def _undisturbed(work: Callable[[], int | None], outermost: bool) -> int:
+    try:
+        status = work() or 0
+        sys.stdout.flush()
+    except SystemExit:
+        # Of the parser, after a page of help.
+        sys.stdout.flush()
+        raise
+    except Exception:
+        raise_if_interrupted()
+        raise
+    if outermost:
+        raise_if_interrupted()
+    return status
+
+
+class _Interrupts:
+    """What SIGINT and SIGTERM do.
+
+    Attributes:
+        received: Number of signals that the work has not ended for.
+        own_process: Whether the process belongs to one program, and may be ended at any time.
+        importing: Number of ``importing`` blocks that are open.
+    """
+
+    def __init__(self) -> None:
+        self.received = self.importing = self._depth = 0
+        self.own_process = False
+        self._prefix = ""
+        self._last = signal.SIGINT
+
+    @contextlib.contextmanager
+    def taken(self, prefix: str) -> Iterator[bool]:
+        """Handle the signals until the outermost block ends; yields whether this is that one."""
+        # Python lets no other thread set handlers.
+        if self._depth or threading.current_thread() is not threading.main_thread():
+            yield not self._depth
+            return
+        self._depth, self.received, self._prefix = 1, 0, prefix
+        # What is ignored from outside, as by nohup or for a shell's background job, stays ignored.
+        before = {n: signal.getsignal(n) for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
+        hooks = sys.unraisablehook, sys.excepthook, threading.excepthook
+        sys.unraisablehook, sys.excepthook, threading.excepthook = self._unraisable, self._uncaught, self._failed_thread
+        for number in before:
+            signal.signal(number, self._handle)
+        try:
+            yield True
+        finally:
+            self._depth = 0
+            if not self.own_process:
+                sys.unraisablehook, sys.excepthook, threading.excepthook = hooks
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received, self._last = self.received + 1, signal.Signals(number)
+        # Before the work and after it.
+        if self.own_process and (self.importing or not self._depth):
+            self._end("interrupted")
+        if not _interrupt_under_way():
+            raise KeyboardInterrupt
+        if self.received > 2:
+            self._end("ended at once: temporary files may be left")
+        _write(f"{self._prefix}interrupted, and cleaning up; once more ends at once\n")
+
+    def _end(self, message: str) -> NoReturn:
+        _write(f"{self._prefix}{message}\n")
+        os._exit(INTERRUPTED)
+
+    def _unraisable(self, problem: Any) -> None:
+        """Raise again what was raised where Python cannot pass it on, as in a finalizer."""
+        if not isinstance(problem.exc_value, KeyboardInterrupt):
+            sys.__unraisablehook__(problem)
+            return
+        self.received -= 1
+        # To the main thread itself: whatever it waits in ends.
+        timer = threading.Timer(_AGAIN, signal.pthread_kill, [threading.main_thread().ident, self._last])
+        timer.daemon = True
+        timer.start()
+
+    def _uncaught(self, *error: Any) -> None:
+        # Python's threads that serve worker processes report here, when an interrupt has ended those.
+        if not self.received or threading.current_thread() is threading.main_thread():
+            sys.__excepthook__(*error)
+
+    def _failed_thread(self, failure: Any) -> None:
+        if not self.received:
+            threading.__excepthook__(failure)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the terminal's Ctrl-C is for the parent, which ends its children."""
+        if self._depth:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+_interrupts = _Interrupts()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_interrupts.leave_to_parent)
+
+
+def _interrupt_under_way() -> bool:
+    """Whether what runs is the clean-up after an earlier interrupt."""
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
+
+
+def _drop_output() -> None:
+    """Let nothing more go to a standard output that nobody reads: Python flushes it at its end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refuse(prefix: str, error: BaseException) -> int:
+    _say(f"{prefix}error: {one_line(error) or type(error).__name__}")
+    return USAGE
+
+
+def _say(line: str) -> None:
+    _close_progress_bars()
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _close_progress_bars() -> None:
+    """Give a message a line of its own: the exception's traceback keeps the bars of its frames open."""
+    if (tqdm := sys.modules.get("tqdm")) is not None:
+        for bar in list(getattr(tqdm.tqdm, "_instances", ())):
+            bar.close()
+
+
+def _write(line: str) -> None:
+    """Without Python's buffers, which a signal may have come upon in use."""
+    with contextlib.suppress(OSError):
+        os.write(2, line.encode())

@@ -1,0 +1,125 @@
+"""A comparison comes to the same numbers, however it was interrupted and whatever ran before in its process."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
+
+from tiny_detection import arguments
+
+from detection_eval.__main__ import main
+from detection_eval.compare import run
+from detection_eval.compare.results import Comparison
+from detection_eval.progress import ProgressBar
+
+MODES = ["--enhancers", "psenet", "--modes", "raw", "retrained", "joint"]
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """A shell's background job, as which tests may run, ignores Ctrl-C."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+def into(command: list[str], folder: Path) -> list[str]:
+    """The same command with another ``--out``."""
+    changed = list(command)
+    changed[changed.index("--out") + 1] = str(folder)
+    return changed
+
+
+def detections(folder: Path) -> dict[str, bytes]:
+    comparison = Comparison(folder)
+    assert not comparison.unfinished()
+    return {cell.name: comparison.detections_path(cell).read_bytes() for cell in comparison.cells}
+
+
+def interrupt_iterations(patch: pytest.MonkeyPatch, numbers: set[int], number: signal.Signals) -> None:
+    """Send a signal after some iterations, counted over all trainings of the process from 1."""
+    count = 0
+    plain = ProgressBar.after_train_iter
+
+    def step(self, runner, *rest, **named):
+        nonlocal count
+        count += 1
+        plain(self, runner, *rest, **named)
+        if count in numbers:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+
+    patch.setattr(ProgressBar, "after_train_iter", step)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, bytes]]:
+    folder = tmp_path_factory.mktemp("whole")
+    command = [*arguments(folder), *MODES]
+    torch.manual_seed(1)
+    assert main(command) == 0
+    return command, detections(folder / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_comparison_goes_on_to_the_same_numbers(undisturbed, tmp_path, monkeypatch, capsys, number):
+    command, expected = undisturbed
+    command = into(command, tmp_path)
+    # Checkpoints are written after every second iteration; a training has four. Each call goes further.
+    for stop in (3, 3, 5):
+        with monkeypatch.context() as patch:
+            interrupt_iterations(patch, {stop}, number)
+            assert main(command) == 130
+        printed = capsys.readouterr().err.splitlines()
+        assert printed[-1] == "interrupted; the same command goes on"
+        assert not any("Traceback" in line for line in printed)
+        assert not list(tmp_path.rglob("error.txt"))
+        assert not list(tmp_path.rglob(".*.tmp*"))
+    assert any(path.name == "iter_2.pth" for path in tmp_path.rglob("*.pth"))
+    assert main(command) == 0
+    assert detections(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_workers_change_nothing(undisturbed, tmp_path, monkeypatch):
+    command, expected = undisturbed
+    command = [*into(command, tmp_path), "--cfg-options", "train_dataloader.num_workers=2"]
+    with monkeypatch.context() as patch:
+        interrupt_iterations(patch, {3}, signal.SIGINT)
+        assert main(command) == 130
+    assert main(command) == 0
+    assert detections(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_a_cell_depends_on_nothing_that_ran_before(undisturbed, tmp_path, monkeypatch):
+    command, expected = undisturbed
+    by_length = run._by_length
+    monkeypatch.setattr(run, "_by_length", lambda cells: by_length(cells)[::-1])
+    torch.manual_seed(99)
+    np.random.seed(99)
+    random.seed(99)
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    assert main(into(command, tmp_path)) == 0
+    assert detections(tmp_path) == expected
+    # Nor does it leave anything behind.
+    assert torch.get_rng_state().equal(states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1][1])
+    assert random.getstate() == states[2]
+    # Each by itself, in a folder of its own.
+    for mode in ("raw", "joint"):
+        alone = into(command[: command.index("--modes")], tmp_path / mode)
+        assert main([*alone, "--modes", mode]) == 0
+        assert detections(tmp_path / mode).items() <= expected.items()

@@ -1,0 +1,150 @@
+"""Trainings that signals interrupt, in a step and in the middle of writing: nothing is half-written or lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
+
+import torch
+from finetune_runs import last_state, make, quick_runs, same
+from safetensors.torch import load_file
+from training_runs import make_pictures, write_config
+
+from llie_preproc.draws import StepSeed
+from llie_preproc.runs import read_checkpoint, saved_checkpoints
+from training.finetune import main as finetune
+from training.hooks import IterationSeed
+from training.train import main as train
+
+ROOT = Path(__file__).parents[1]
+GOES_ON = "interrupted; the same command with --resume goes on from the last checkpoint"
+
+
+@pytest.fixture(autouse=True)
+def _quick_and_interruptible(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # MMEngine's loggers keep the streams that pytest closes after a test.
+    monkeypatch.setattr("logging.raiseExceptions", False)
+    # A shell's background job, as which tests may run, ignores Ctrl-C.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with quick_runs():
+        yield
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, previous)
+
+
+def interrupt_call(patch: pytest.MonkeyPatch, owner: Any, name: str, number: int) -> None:
+    """Send SIGINT within a function's call of this number, counted from 1."""
+    plain, calls = getattr(owner, name), 0
+
+    def call(*given: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        return plain(*given, **named)
+
+    patch.setattr(owner, name, call)
+
+
+def is_whole(work: Path) -> None:
+    """No temporary file is there, and whatever has its name reads."""
+    assert not [path for path in work.rglob(".*") if path.is_file()]
+    for path in saved_checkpoints(work):
+        assert read_checkpoint(path)["state_dict"]
+    for path in work.glob("*.safetensors"):
+        assert load_file(path)
+
+
+# Where a training is interrupted: in the step of an iteration, or while a file is written (each checkpoint with what is
+# exported beside it).
+MOMENTS = [("step", 1), ("step", 4), *(("write", number) for number in (1, 2, 3, 4))]
+
+
+@pytest.mark.parametrize(("kind", "number"), MOMENTS)
+def test_an_interrupted_training_goes_on(tmp_path, monkeypatch, capsys, kind, number):
+    make_pictures(tmp_path)
+    config = str(write_config(tmp_path, "supervised"))
+    assert train([config, "--work-dir", str(tmp_path / "whole")]) == 0
+    command = [config, "--work-dir", str(tmp_path / "cut"), "--resume"]
+    with monkeypatch.context() as patch:
+        interrupt_call(patch, *((IterationSeed, "before_train_iter") if kind == "step" else (os, "fsync")), number)
+        assert train(command) == 130
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1] == GOES_ON
+    assert "Traceback" not in err
+    is_whole(tmp_path / "cut")
+    assert train(command) == 0
+    assert same(last_state(tmp_path / "whole"), last_state(tmp_path / "cut"))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return make(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "workers"), [("epochs.py", 0), ("tiny.py", 2)])
+def test_an_interrupted_finetuning_goes_on(tiny, tmp_path, monkeypatch, capsys, config, workers):
+    """By epochs, and by iterations, where it goes on from the middle of an epoch; with workers that began anew."""
+    given = tiny.arguments(tmp_path, "--cfg-options", f"train_dataloader.num_workers={workers}")
+    given[0] = str(Path(given[0]).with_name(config))
+
+    def into(folder: Path) -> list[str]:
+        return [str(folder) if each == str(tmp_path) else each for each in given]
+
+    assert finetune(into(tmp_path / "whole")) == 0
+    command = [*into(tmp_path / "cut"), "--resume"]
+    for number in (2, 4):
+        with monkeypatch.context() as patch:
+            interrupt_call(patch, StepSeed, "before_train_iter", number)
+            code = finetune(command)
+        printed = capsys.readouterr().err
+        if code == 0:
+            break
+        assert code == 130
+        assert printed.splitlines()[-1] == GOES_ON
+        is_whole(tmp_path / "cut")
+    assert code == 0 or finetune(command) == 0
+    assert same(last_state(tmp_path / "whole"), last_state(tmp_path / "cut"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_ctrl_c_in_a_terminal_reaches_workers_too(tmp_path):
+    """The terminal sends it to every process of the group; one line answers, not one traceback for each."""
+    make_pictures(tmp_path)
+    options = {"train_dataloader.num_workers": 2, "train_cfg": {"by_epoch": True, "max_epochs": 500}}
+    config = write_config(tmp_path, "supervised", **options)
+    work = tmp_path / "work"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training.train", str(config), "--work-dir", str(work)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 120
+    while not saved_checkpoints(work) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err[-2000:]
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == GOES_ON
+    is_whole(work)
