@@ -99,9 +99,9 @@ def shift_set(
     _require_apart(pictures, out)
     work: dict[Path, list[tuple[float, Path]]] = {}
     for gamma in gammas:
-        for job in plan_jobs(
-            pictures, out / folder_name(gamma), format=_SUFFIX, resume=resume, overwrite=overwrite
-        ).jobs:
+        plan = plan_jobs(pictures, out / folder_name(gamma), format=_SUFFIX, resume=resume, overwrite=overwrite)
+        plan.remove_leftovers()
+        for job in plan.jobs:
             work.setdefault(job.source, []).append((gamma, job.target))
 
     def shift(item: tuple[Path, list[tuple[float, Path]]]) -> str | None:

@@ -6,18 +6,16 @@ containers is refused, never run. Writing: a temporary file in the same folder, 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import pickle
 import re
 import struct
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +24,8 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from .errors import CheckpointError
+from .files import atomic_path as atomic_path
+from .files import atomic_write as atomic_write
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 
@@ -201,32 +201,6 @@ def save_state_dict(
     with atomic_write(path) as file:
         file.write(data)
     return hashlib.sha256(data).hexdigest()
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary file that appears at ``path`` whole, when the block ends without an exception, or not at all."""
-    with atomic_path(path) as temporary, temporary.open("xb") as file:
-        yield file
-
-
-@contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str], suffix: str = ".tmp") -> Iterator[Path]:
-    """:func:`atomic_write` for writers that open their file by name: the path, ending in ``suffix``, to write to."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name[:48]}.{uuid.uuid4().hex}{suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary), temporary):
-            # A full disk is reported without a name, or with that of the temporary file.
-            error.filename = str(target)
-        raise
 
 
 def _without_subnormals(tensor: Tensor) -> Tensor:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from numbers import Real
+
+# Controls (an escape sequence can rewrite a terminal), halves of characters, and breaks of lines and paragraphs.
+_NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}
+_DIRECTIONS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def one_of(name: str, value: object, choices: Collection[object]) -> None:
@@ -152,3 +157,27 @@ def _is_within(
         and (most is None or number <= most)
         and (below is None or number < below)
     )
+
+
+def printable(text: str, kept: str = "") -> str:
+    """Text with what cannot be printed safely written as escapes: controls, and bytes of names that are not UTF-8.
+
+    Args:
+        text: Text, such as a message with the name of a file.
+        kept: Characters to leave as they are.
+
+    >>> printable("caf\\u00e9\\n.png")
+    'café\\\\n.png'
+    >>> printable(b"caf\\xe9.png".decode(errors="surrogateescape"))
+    'caf\\\\xe9.png'
+    """
+    return "".join(char if char in kept else _shown(char) for char in text)
+
+
+def _shown(char: str) -> str:
+    if unicodedata.category(char) not in _NOT_SHOWN and char not in _DIRECTIONS:
+        return char
+    if 0xDC80 <= ord(char) <= 0xDCFF:
+        # As Python decodes a byte of a file's name that is not UTF-8.
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode()

@@ -24,14 +24,16 @@ import torch
 from tqdm import tqdm
 
 from . import video
-from .batch import Job, Plan, check_targets, enhance_files, plan_jobs
+from .batch import MAX_WHOLE_PIXELS, Job, Plan, check_targets, enhance_files, plan_jobs
 from .checkpoints import load_checkpoint, save_state_dict, shipped_weights
+from .checks import printable
 from .complexity import complexity
 from .enhancers import Cascade, Enhancer
 from .errors import MissingExtraError
 from .export import check_exportable, export_onnx
+from .files import remove_leftovers
 from .inference import DEFAULT_WEIGHTS, build_enhancer, comes_trained, enhance
-from .pictures import SUFFIXES
+from .pictures import MAX_PIXELS, SUFFIXES
 from .ranks import LAUNCHERS, LostRankError, Ranks, join_ranks
 from .registry import enhancer_classes
 from .version import __version__
@@ -47,6 +49,8 @@ Enhance a picture, a folder tree of pictures, or a video.
 A tree is mirrored below DST; files in it that are no pictures (videos too: they go one by one) are left out.
 Pictures keep their depth, grey, alpha channel, EXIF and colour profile as far as the format of the result holds
 them. Inputs are never overwritten.
+Files that hold several pictures (animations, stacks of pages) are reported as failed; so are links to folders outside
+of SRC, which are not followed. What an earlier run that was killed left of the same results is removed.
 
 Frames of a video keep the times at which players show them, and sound and subtitles are copied as they are, where PyAV
 is installed (pip install "llie-preproc[video]"). Without it the frames alone are carried, at one frame rate, and videos
@@ -58,9 +62,9 @@ DST --launcher slurm'. All must see the same files. A video is one file: the fir
 wait.
 """
 _ENHANCE_END = """\
-exit status: 0 all is done; 1 some pictures failed (they are listed at the end, the others are done); 2 the call is
-wrong, the video failed, or another process was lost; 130 interrupted (what is written is whole, and --resume goes
-on). Processes that share the work end with one status.
+exit status: 0 all is done; 1 some pictures or folders failed (they are listed at the end, the others are done); 2 the
+call is wrong, the video failed, the disk of DST is full or read-only, or another process was lost; 130 interrupted.
+After 2 and 130 what is written is whole, and --resume goes on. Processes that share the work end with one status.
 """
 
 
@@ -124,6 +128,13 @@ def _add_enhance(commands: Any) -> None:
         type=_positive,
         metavar="N",
         help="of a network that predicts curves: predict them on the picture shrunk to N pixels a side",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=_positive,
+        metavar="N",
+        help="limit of a picture's or frame's width times height; larger ones are reported, not read (default: "
+        f"{MAX_WHOLE_PIXELS}; for videos, and with --tile or --map-side, which bound a network's memory, {MAX_PIXELS})",
     )
     parser.add_argument("--format", choices=["bmp", "jpg", "png", "tif", "webp"], help="write pictures of this kind")
     existing = parser.add_mutually_exclusive_group()
@@ -198,14 +209,17 @@ def _enhance_shared(args: argparse.Namespace, ranks: Ranks) -> int:
         overwrite=args.overwrite,
         suffixes=video.written_suffixes() if is_video else SUFFIXES,
     )
-    if not plan.jobs and not plan.skipped:
+    if not plan.jobs and not plan.skipped and not plan.problems:
         raise ValueError(f"{args.src} holds no pictures ({plan.ignored} other files)")
     enhancer = _to_device(_trained_enhancer(args), args.device)
     # Finds out what cannot run before any file is touched.
     enhance(np.zeros((1, 1, 3), np.uint8), enhancer, precision=args.precision, tile=args.tile, map_side=args.map_side)
+    plan.remove_leftovers()
     # Nobody writes before all have planned: results that exist would change the plans.
     ranks.require_same("what they find in SRC and DST", _digest(plan))
     options = {k: getattr(args, k) for k in ("batch_size", "precision", "tile", "map_side", "ignore_orientation")}
+    if args.max_pixels:
+        options["max_pixels"] = args.max_pixels
     return (_enhance_videos if is_video else _enhance_pictures)(plan, enhancer, options, ranks)
 
 
@@ -213,6 +227,8 @@ def _digest(plan: Plan) -> str:
     digest = hashlib.sha256()
     for job in plan.jobs:
         digest.update(os.fsencode(job.source) + b"\0" + os.fsencode(job.target) + b"\0")
+    for problem in plan.problems:
+        digest.update(os.fsencode(problem) + b"\0")
     return digest.hexdigest()
 
 
@@ -231,7 +247,7 @@ def _enhance_pictures(plan: Plan, enhancer: Enhancer, options: dict[str, Any], r
             bar.close()
             with contextlib.suppress(LostRankError):
                 _report(plan, ranks, failed)
-    return FAILED if failed else 0
+    return FAILED if failed or plan.problems else 0
 
 
 def _show(bar: tqdm, ranks: Ranks) -> None:
@@ -253,8 +269,10 @@ def _report(plan: Plan, ranks: Ranks, failed: Sequence[str]) -> None:
         "other files left out": plan.ignored,
     }
     print("; ".join(f"{count} {what}" for what, count in counts.items() if count or what == "enhanced"), flush=True)
-    if failed:
-        print(f"llie: {failures} of {len(plan.jobs)} failed:", *failed, sep="\n  ", file=sys.stderr, flush=True)
+    lines = [printable(line) for line in (*plan.problems, *failed)]
+    if lines:
+        count = f"{failures + len(plan.problems)} of {len(plan.jobs) + len(plan.problems)}"
+        print(f"llie: {count} failed:", *lines, sep="\n  ", file=sys.stderr, flush=True)
 
 
 def _enhance_videos(plan: Plan, enhancer: Enhancer, options: dict[str, Any], ranks: Ranks) -> int:
@@ -355,7 +373,7 @@ def _convert(args: argparse.Namespace) -> int:
     enhancer = _build(args.enhancer, None)
     report = load_checkpoint(enhancer, args.src)
     digest = save_state_dict(enhancer.state_dict(), target, {"enhancer": type(enhancer).__name__})
-    print(f"{report}; wrote {target}, sha256 {digest}")
+    print(f"{report}; wrote {printable(str(target))}, sha256 {digest}")
     return 0
 
 
@@ -367,7 +385,8 @@ def _export(args: argparse.Namespace) -> int:
     # Before asking for weights of a network that cannot be exported anyway.
     check_exportable(_build(args.enhancer, None))
     export_onnx(_trained_enhancer(args), target, size=size)
-    print(f"wrote {target}, which takes {f'{size[0]}x{size[1]}' if size else 'any size'}; ONNX Runtime agrees")
+    sizes = f"{size[0]}x{size[1]}" if size else "any size"
+    print(f"wrote {printable(str(target))}, which takes {sizes}; ONNX Runtime agrees")
     return 0
 
 
@@ -377,4 +396,5 @@ def _free_target(args: argparse.Namespace, source: str, suffix: str) -> Path:
     check_targets([Job(Path(source), target)], [suffix])
     if os.path.lexists(target) and not args.overwrite:
         raise ValueError(f"{target} exists already: --overwrite replaces it")
+    remove_leftovers([target])
     return target

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from .checks import printable
+
 # What brings a module, named by the module's top-level import name.
 _EXTRAS = {
     "mmengine": "mm",
@@ -30,6 +32,14 @@ _EXTRAS = {
 
 class ImageError(ValueError):
     """A picture cannot be read, written or enhanced; the message names the file and the field."""
+
+
+class ImageSizeError(ImageError):
+    """A picture declares more pixels than are allowed, or its file holds more bytes than its pixels can take."""
+
+
+class ImageMemoryError(ImageError):
+    """Memory does not suffice to read, enhance or write a picture."""
 
 
 class CheckpointError(ValueError):
@@ -65,4 +75,4 @@ def one_line(error: BaseException) -> str:
     # The text of a KeyError is the repr of its message.
     message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     line = " ".join(part.strip() for part in message.splitlines() if part.strip())
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+    return printable(line)

@@ -17,7 +17,7 @@ from .checkpoints import default_weights, load_checkpoint
 from .enhancers import Cascade
 from .enhancers.base import CurveEnhancer, Enhancer, check_image_batch, pad_to_requirements
 from .errors import ImageError
-from .pictures import full_scale
+from .pictures import full_scale, require_unit_range
 from .recomputation import recomputed
 from .registry import enhancer_classes
 from .tiles import check_tile, enhance_tiles
@@ -26,8 +26,6 @@ Images = TypeVar("Images", np.ndarray, Tensor, list)
 
 DEFAULT_WEIGHTS = "default"
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Float pictures that were resampled or decoded overshoot the range by rounding.
-_RANGE_SLACK = 1e-3
 
 
 def build_enhancer(
@@ -356,12 +354,7 @@ def _scale_of(image: np.ndarray | Tensor) -> float:
 
 def _check_range(image: Tensor, index: int) -> None:
     low, high = (float(v) for v in torch.aminmax(image))
-    if not np.isfinite([low, high]).all():
-        raise ImageError(f"image {index} holds values that are not finite (NaN or infinity)")
-    if low < -_RANGE_SLACK or high > 1 + _RANGE_SLACK:
-        raise ImageError(
-            f"image {index}: float images must be in [0, 1], got [{low:.4g}, {high:.4g}]; divide by 255 or pass uint8"
-        )
+    require_unit_range(low, high, f"image {index}")
 
 
 def _check_result(unit: Tensor, index: int, enhancer: Enhancer, precision: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import stat
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -14,11 +16,16 @@ from typing import IO, Any
 import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
-from .checkpoints import atomic_write
-from .errors import ImageError
+from .errors import ImageError, ImageMemoryError, ImageSizeError
+from .files import atomic_write
+from .memory import is_out_of_memory
+from .picture_frames import require_one_frame
+from .picture_tree import SUFFIXES as SUFFIXES
+from .picture_tree import is_picture as is_picture
+from .picture_tree import scan_tree
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_PIXELS = 1 << 28
 """Default limit of a picture's declared width times height: 268 million pixels."""
 
@@ -41,6 +48,19 @@ _DEEP_SUFFIXES = {"u2": {".png", *_TIFF_SUFFIXES}, "f4": _TIFF_SUFFIXES, "f8": _
 _DEEP_OPTIONS = [cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_LZW]
 # The signature of a PNG and its header chunk.
 _PNG_START = 33
+# Four channels of 64 bits; and what a file may hold beside its pixels: profiles, previews, a phone's film.
+_BYTES_A_PIXEL, _BYTES_BESIDE = 32, 1 << 28
+# Float pictures that were resampled or decoded overshoot the range by rounding.
+_RANGE_SLACK = 1e-3
+# How many problems of a folder a message lists.
+_LISTED = 3
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO (named pipe)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 _BT601 = np.array([0.299, 0.587, 0.114], dtype=np.float64)
 
 
@@ -72,38 +92,37 @@ def read_picture(
     pictures are repeated to three equal channels.
 
     Args:
-        path: The file.
+        path: A regular file, or a link to one.
         ignore_orientation: Keep the stored frame (for labels made in it) where the default applies the EXIF
             orientation.
         max_pixels: A larger declared width times height is refused before decoding.
 
     Raises:
         FileNotFoundError: No such file.
-        ImageError: Empty, no picture, truncated, of a kind that is not supported, or too large.
+        ImageSizeError: It declares more than ``max_pixels``, or holds more bytes than its pixels can take.
+        ImageMemoryError: Memory does not suffice to decode it.
+        ImageError: Neither a file nor a link to one (a folder, a FIFO, a device), empty, no picture, truncated, of a
+            kind that is not supported, of several frames or pages
+            (:func:`~llie_preproc.picture_frames.require_one_frame`), or of floats that are not finite or not in
+            [0, 1].
     """
-    data = Path(path).read_bytes()
-    return decode_picture(data, str(path), ignore_orientation, max_pixels)
+    with _opened(path) as (file, length):
+        return _read(file, length, str(path), ignore_orientation, max_pixels)
 
 
 def decode_picture(
     data: bytes, name: str = "picture", ignore_orientation: bool = False, max_pixels: int = MAX_PIXELS
 ) -> Picture:
     """:func:`read_picture` for bytes; ``name`` stands in messages."""
-    if not data:
-        raise ImageError(f"{name}: the file is empty")
-    try:
-        tags = _tiff_tags(data)
-        if max(tags.get(_BITS, (8,))) > 8:
-            return _from_deep_tiff(data, tags, name, ignore_orientation, max_pixels)
-        with _open(data) as image:
-            _check_size(image.width, image.height, name, max_pixels)
-            return _from_pillow(image, data, name, ignore_orientation)
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not a picture in a format that is known (its first bytes: {data[:8]!r})") from error
-    except _DAMAGE as error:
-        raise ImageError(f"{name}: the picture is truncated or damaged ({error})") from error
+    return _read(io.BytesIO(data), len(data), name, ignore_orientation, max_pixels)
+
+
+def read_bytes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> bytes:
+    """The bytes of a picture file, for decoders of one's own, after the checks of :func:`read_picture` that need no
+    decoding; raises what it raises."""
+    with _opened(path) as (file, length), _faults_of(str(path), "the picture is truncated or damaged"):
+        _check_header(file, length, str(path), max_pixels)
+        return file.read(length)
 
 
 def write_picture(path: str | os.PathLike[str], picture: Picture, quality: int = 95) -> None:
@@ -113,7 +132,9 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, quality: int =
     drops the alpha channel. The orientation is never written: the pixels are upright already.
 
     Raises:
-        ImageError: An unknown suffix, or pixels that are not ``(H, W, 3)``.
+        ImageMemoryError: Memory does not suffice to encode it.
+        ImageError: An unknown suffix, pixels that are not ``(H, W, 3)``, or floats that :func:`read_picture` refuses.
+        OSError: The file cannot be written; the error names ``path``.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
@@ -123,13 +144,12 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, quality: int =
     pixels = _to_grey(picture.pixels)[..., None] if picture.grey else picture.pixels
     if picture.alpha is not None and suffix not in {".jpg", ".jpeg", ".ppm", ".pgm", ".bmp"}:
         pixels = np.dstack([pixels, picture.alpha])
-    try:
+    _check_floats(picture, str(path))
+    with _faults_of(str(path), f"cannot encode {pixels.dtype} pixels of shape {pixels.shape}"):
         if suffix in _DEEP_SUFFIXES.get(pixels.dtype.kind + str(pixels.itemsize), ()):
             encoded = _encode_deep(pixels, suffix)
         else:
             encoded = _encode_8bit(convert_depth(pixels, np.uint8), suffix, picture, quality)
-    except _DAMAGE as error:
-        raise ImageError(f"{path}: cannot encode {pixels.dtype} pixels of shape {pixels.shape} ({error})") from error
     with atomic_write(path) as file:
         file.write(encoded)
 
@@ -139,34 +159,35 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
     Raises:
         FileNotFoundError: No such file.
-        ImageError: Empty, no picture, or a damaged header.
+        ImageError: No regular file, empty, no picture, of several frames or pages, or a damaged header.
     """
-    with Path(path).open("rb") as file:
-        try:
-            (width, height), orientation = _declared(file)
-        except UnidentifiedImageError as error:
-            raise ImageError(f"{path}: not a picture in a format that is known, or empty") from error
-        except _DAMAGE as error:
-            raise ImageError(f"{path}: the picture's header is damaged ({error})") from error
+    with _opened(path) as (file, length), _faults_of(str(path), "the picture's header is damaged"):
+        _require_content(length, str(path))
+        (width, height), tags, image = _declared(file, str(path))
+        orientation = _declared_orientation(file, tags, image)
     return (height, width) if orientation in (5, 6, 7, 8) else (width, height)
-
-
-def is_picture(path: Path) -> bool:
-    """Whether a file's name is that of a picture: a known suffix, and no dot in front (macOS leaves ``._a.png``)."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
     """Picture files below ``folder``, sorted by path, by :func:`is_picture`.
 
+    A FIFO, a broken link and the like by such a name are listed too: reading them says what is wrong.
+
     Raises:
         FileNotFoundError: No such folder, or no picture in it.
+        ImageError: A folder below it cannot be listed, or a link leads to a folder outside of it: a part of the set
+            would be missing.
     """
     root = Path(folder).expanduser()
-    files = sorted(p for p in root.rglob("*") if is_picture(p) and p.is_file())
-    if not files:
-        raise FileNotFoundError(f"no pictures below {root}" if root.is_dir() else f"no folder {root}")
-    return files
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {root}")
+    tree = scan_tree(root)
+    if tree.problems:
+        more = len(tree.problems) - _LISTED
+        raise ImageError("; ".join(tree.problems[:_LISTED]) + (f"; and {more} more" if more > 0 else ""))
+    if not tree.files:
+        raise FileNotFoundError(f"no pictures below {root}")
+    return tree.files
 
 
 def paired_files(low: str | os.PathLike[str], high: str | os.PathLike[str]) -> list[tuple[Path, Path]]:
@@ -179,7 +200,7 @@ def paired_files(low: str | os.PathLike[str], high: str | os.PathLike[str]) -> l
     pairs = [(path, high_root / path.relative_to(low_root)) for path in picture_files(low)]
     for path, target in pairs:
         if not target.is_file():
-            raise FileNotFoundError(f"{path} has no pair: there is no {target}")
+            raise FileNotFoundError(f"{path} has no pair: there is no file {target}")
     return pairs
 
 
@@ -208,7 +229,101 @@ def full_scale(dtype: np.dtype) -> float:
     return scales[dtype.str[1:]]
 
 
-def _open(data: bytes | IO[bytes]) -> Image.Image:
+def require_unit_range(low: float, high: float, name: str) -> None:
+    """Raise :class:`~llie_preproc.errors.ImageError` unless floats from ``low`` to ``high`` are a picture's.
+
+    Args:
+        low, high: Extremes; NaN where any value is.
+        name: Name of the picture, for the message.
+
+    >>> require_unit_range(0.0, 1.0, "night.tif")
+    >>> require_unit_range(0.0, 255.0, "night.tif")
+    Traceback (most recent call last):
+    llie_preproc.errors.ImageError: night.tif: float images must be in [0, 1], got [0, 255]; divide by 255 or pass uint8
+    """
+    if not np.isfinite([low, high]).all():
+        raise ImageError(f"{name}: the values are not finite (NaN or infinity)")
+    if low < -_RANGE_SLACK or high > 1 + _RANGE_SLACK:
+        raise ImageError(
+            f"{name}: float images must be in [0, 1], got [{low:.4g}, {high:.4g}]; divide by 255 or pass uint8"
+        )
+
+
+def _check_floats(picture: Picture, name: str) -> None:
+    for values in (picture.pixels, picture.alpha):
+        if values is not None and values.dtype.kind == "f" and values.size:
+            require_unit_range(float(values.min()), float(values.max()), name)
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], int]]:
+    """A regular file and its length; others are refused without waiting, as opening a FIFO would."""
+    # Opening a device may do something already, so its kind is asked before, and again of what was opened.
+    _require_regular(Path(path).stat(), path)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        _require_regular(status, path)
+        yield file, status.st_size
+
+
+def _require_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise ImageError(f"{path}: {kind}, and only regular files are pictures")
+
+
+def _require_content(length: int, name: str) -> None:
+    if not length:
+        raise ImageError(f"{name}: the file is empty")
+
+
+@contextlib.contextmanager
+def _faults_of(name: str, fault: str) -> Iterator[None]:
+    """What decoders and encoders raise, as errors that name the picture."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise ImageMemoryError(f"{name}: memory does not suffice for this picture") from error
+        if isinstance(error, _DAMAGE):
+            raise ImageError(f"{name}: {fault} ({error})") from error
+        raise
+
+
+def _read(file: IO[bytes], length: int, name: str, ignore_orientation: bool, max_pixels: int) -> Picture:
+    with _faults_of(name, "the picture is truncated or damaged"):
+        _check_header(file, length, name, max_pixels)
+        data = file.read(length)
+        tags = _tiff_tags(data)
+        if _is_deep_tiff(tags):
+            picture = _from_deep_tiff(data, tags, name, ignore_orientation)
+        else:
+            with _open(data) as image:
+                picture = _from_pillow(image, data, name, ignore_orientation)
+        _check_floats(picture, name)
+    return picture
+
+
+def _check_header(file: IO[bytes], length: int, name: str, max_pixels: int) -> None:
+    """Everything that can be said before the file is read whole, which is what ``file`` is ready for afterwards."""
+    _require_content(length, name)
+    _check_length(length, max_pixels, name)
+    (width, height), _, _ = _declared(file, name)
+    if width * height > max_pixels:
+        raise ImageSizeError(f"{name}: declares {width}x{height} pixels, over the limit of {max_pixels} in all")
+    _check_length(length, width * height, name)
+    file.seek(0)
+
+
+def _check_length(length: int, pixels: int, name: str) -> None:
+    if length > _BYTES_A_PIXEL * pixels + _BYTES_BESIDE:
+        raise ImageSizeError(f"{name}: the file holds {length} bytes, more than {pixels} pixels can take")
+
+
+def _open(data: bytes | IO[bytes]) -> ImageFile:
     # Pillow's own limit is lower than ours and a global: it is lifted while the header is read, by one thread a time.
     with _PILLOW_LIMIT:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -218,18 +333,32 @@ def _open(data: bytes | IO[bytes]) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _declared(file: IO[bytes]) -> tuple[tuple[int, int], int]:
-    """The stored size ``(width, height)`` and the orientation by a picture's header."""
+def _declared(file: IO[bytes], name: str) -> tuple[tuple[int, int], Mapping[int, Any], ImageFile | None]:
+    """By a picture's header: the stored size ``(width, height)``, the tags of a TIFF, and Pillow's view of others.
+
+    Raises:
+        ImageError: The file holds several pictures.
+    """
     tags = _tiff_tags_of(file)
-    if max(tags.get(_BITS, (8,))) > 8:
-        return (int(tags[_WIDTH]), int(tags[_HEIGHT])), tags.get(_ORIENTATION, 1)
-    with _open(file) as image:
-        # Pillow gives the size of TIFFs as it is after turning them.
-        size = (int(tags[_WIDTH]), int(tags[_HEIGHT])) if tags else image.size
-        if image.format != "PNG":
-            return size, image.getexif().get(_ORIENTATION, 1)
-        with _open(_description_of_png(file)) as description:
-            return size, description.getexif().get(_ORIENTATION, 1)
+    try:
+        image = None if _is_deep_tiff(tags) else _open(file)
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        start = file.read(8)
+        raise ImageError(f"{name}: not a picture in a format that is known (its first bytes: {start!r})") from error
+    # Pillow gives the size of TIFFs as it is after turning them.
+    size = (int(tags[_WIDTH]), int(tags[_HEIGHT])) if tags or image is None else image.size
+    require_one_frame(file, image, name)
+    return size, tags, image
+
+
+def _declared_orientation(file: IO[bytes], tags: Mapping[int, Any], image: ImageFile | None) -> int:
+    if image is None:
+        return tags.get(_ORIENTATION, 1)
+    if image.format != "PNG":
+        return image.getexif().get(_ORIENTATION, 1)
+    with _open(_description_of_png(file)) as description:
+        return description.getexif().get(_ORIENTATION, 1)
 
 
 def _description_of_png(file: IO[bytes]) -> io.BytesIO:
@@ -248,12 +377,7 @@ def _description_of_png(file: IO[bytes]) -> io.BytesIO:
     return io.BytesIO(start + b"".join(chunks) + rest)
 
 
-def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise ImageError(f"{name}: declares {width}x{height} pixels, over the limit of {max_pixels} in all")
-
-
-def _from_pillow(image: Image.Image, data: bytes, name: str, ignore_orientation: bool) -> Picture:
+def _from_pillow(image: ImageFile, data: bytes, name: str, ignore_orientation: bool) -> Picture:
     exif = image.getexif()
     declared = exif.get(_ORIENTATION, 1)
     image.load()
@@ -267,11 +391,12 @@ def _from_pillow(image: Image.Image, data: bytes, name: str, ignore_orientation:
     return _to_picture(channels, _exif_block(exif, image.format), icc_profile)
 
 
-def _from_deep_tiff(
-    data: bytes, tags: Mapping[int, Any], name: str, ignore_orientation: bool, max_pixels: int
-) -> Picture:
+def _is_deep_tiff(tags: Mapping[int, Any]) -> bool:
     """More than 8 bits a channel: Pillow reduces or refuses such colour pictures, so OpenCV decodes them."""
-    _check_size(int(tags[_WIDTH]), int(tags[_HEIGHT]), name, max_pixels)
+    return max(tags.get(_BITS, (8,))) > 8
+
+
+def _from_deep_tiff(data: bytes, tags: Mapping[int, Any], name: str, ignore_orientation: bool) -> Picture:
     depth = (max(tags.get(_SAMPLE_FORMAT, (1,))), max(tags[_BITS]))
     layout = (tags.get(_PHOTOMETRIC), tags.get(_SAMPLES, 1), tags.get(_PLANAR, 1))
     if depth not in _DEEP_TIFF_DEPTHS or layout not in _DEEP_TIFF_LAYOUTS:
@@ -353,7 +478,7 @@ def _opencv_channels(data: bytes, name: str) -> np.ndarray:
     return decoded[..., [2, 1, 0, 3][: decoded.shape[2]]]
 
 
-def _shallow_channels(image: Image.Image) -> np.ndarray:
+def _shallow_channels(image: ImageFile) -> np.ndarray:
     has_alpha = "A" in image.getbands() or "transparency" in image.info
     grey = image.mode in ("1", "L", "LA")
     mode = ("LA" if grey else "RGBA") if has_alpha else ("L" if grey else "RGB")

@@ -251,13 +251,14 @@ def test_results_inside_the_source_are_not_read_again(llie: Run, tmp_path: Path)
     assert files(tmp_path / "out") == ["a.png", "b/c.png"]
 
 
-def test_links_are_followed_but_not_round_in_circles(llie: Run, tmp_path: Path) -> None:
+def test_links_to_files_are_followed_and_those_to_folders_of_the_tree_are_not(llie: Run, tmp_path: Path) -> None:
     make(tmp_path / "elsewhere" / "a.png")
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    make(tmp_path / "in" / "sub" / "b.png")
+    (tmp_path / "in" / "linked.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in" / "sub")
     (tmp_path / "in" / "back").symlink_to(tmp_path / "in")
     assert llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity").code == 0
-    assert files(tmp_path / "out") == ["linked/a.png"]
+    assert files(tmp_path / "out") == ["linked.png", "sub/b.png"]
 
 
 def test_a_clash_is_reported_before_anything_starts(llie: Run, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llie_preproc.annotations import read_json, require_inside
-from llie_preproc.checkpoints import atomic_path
+from llie_preproc.checkpoints import atomic_write
 
 NONE = "none"
 RAW, ZERO_SHOT, RETRAINED, JOINT = "raw", "zero-shot", "retrained", "joint"
@@ -180,7 +180,7 @@ def write_texts(texts: Mapping[Path, str]) -> None:
     """
     with ExitStack() as stack:
         for path, text in texts.items():
-            with stack.enter_context(atomic_path(path)).open("xb") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            file = stack.enter_context(atomic_write(path))
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())

@@ -21,7 +21,7 @@ import numpy as np
 
 from llie_preproc.checkpoints import atomic_write
 from llie_preproc.errors import ImageError
-from llie_preproc.pictures import MAX_PIXELS, picture_size
+from llie_preproc.pictures import convert_depth, decode_picture, read_bytes
 
 from .labels import Problems
 
@@ -75,16 +75,14 @@ def measure(path: str | os.PathLike[str]) -> Light:
         FileNotFoundError: No such file.
         ImageError: No picture, damaged, or too large.
     """
-    width, height = picture_size(path)
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{path}: declares {width}x{height} pixels, over the limit of {MAX_PIXELS} in all")
-    data = Path(path).read_bytes()
-    jpeg = data.startswith(_JPEG)
-    flag = cv2.IMREAD_REDUCED_GRAYSCALE_8 if jpeg else cv2.IMREAD_GRAYSCALE
-    grey = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    if grey is None:
-        raise ImageError(f"{path}: the picture is truncated or damaged")
-    if not jpeg:
+    data = read_bytes(path)
+    if data.startswith(_JPEG):
+        grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+        if grey is None:
+            raise ImageError(f"{path}: the picture is truncated or damaged")
+    else:
+        pixels = convert_depth(decode_picture(data, str(path)).pixels, np.uint8)
+        grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
         small = (-(-grey.shape[1] // _BLOCK), -(-grey.shape[0] // _BLOCK))
         grey = cv2.resize(grey, small, interpolation=cv2.INTER_AREA)
     return Light(float(grey.mean()), float((grey < DARK).mean()))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from skimage import data
 
-from llie_preproc.pictures import SUFFIXES, convert_depth, read_picture
+from llie_preproc.pictures import convert_depth, is_picture, read_picture
 
 LICENCES = "scikit-image's sample pictures (public domain or CC0; motorcycle: Middlebury stereo benchmark)"
 
@@ -53,7 +53,7 @@ def folder_photographs(folder: Path, limit: int | None = None) -> dict[str, np.n
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}: --real takes the folder that holds it")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)[:limit]
+    paths = sorted(filter(is_picture, folder.iterdir()))[:limit]
     if not paths:
         raise FileNotFoundError(f"no pictures in {folder}")
     return {p.name: convert_depth(read_picture(p).pixels, np.uint8) for p in paths}

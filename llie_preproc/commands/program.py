@@ -26,7 +26,9 @@ from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
 
+from ..checks import printable
 from ..errors import one_line
+from ..memory import is_out_of_memory
 
 FAILED, USAGE, INTERRUPTED, NO_READER = 1, 2, 130, 141
 
@@ -45,7 +47,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with status 2."""
-        self.exit(USAGE, f"{self.prefix}error: {message} (see '{self.prog} --help')\n")
+        self.exit(USAGE, f"{self.prefix}error: {printable(message)} (see '{self.prog} --help')\n")
 
 
 def launch(module: str, name: str = "") -> NoReturn:
@@ -90,7 +92,7 @@ def run(work: Callable[[], int | None], name: str = "") -> int:
             _drop_output()
             return NO_READER
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             _say(f"{prefix}error: the memory does not suffice ({one_line(error) or type(error).__name__})")
             return FAILED
@@ -257,13 +259,6 @@ def _drop_output() -> None:
     """Let nothing more go to a standard output that nobody reads: Python flushes it at its end."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # PyTorch's classes and texts: importing it takes seconds.
-    return (
-        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
-    )
 
 
 def _refuse(prefix: str, error: BaseException) -> int:

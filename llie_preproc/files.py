@@ -1,0 +1,160 @@
+"""Files that appear whole or not at all, and what killed processes left of them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows, which refuses to remove a file that is open.
+    fcntl = None  # type: ignore[assignment]
+
+DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""Error numbers that every further write to the same disk would meet: it is full, over its quota, or read-only."""
+
+_WRITE_FAILED = DISK_IS_FULL | {errno.EFBIG, errno.EIO}
+# A dot, the first characters of the target's name, a digest of the whole name, and a number of its own.
+_TEMPORARY = re.compile(r"\..*\.(?P<target>[0-9a-f]{16})\.[0-9a-f]{32}\.[^/]+", re.DOTALL)
+# Of at most four bytes each: with what follows them the name stays within the 255 bytes of most file systems.
+_SHOWN = 40
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A binary file that appears at ``path`` whole, when the block ends without an exception, or not at all.
+
+    Raises:
+        OSError: The file cannot be written; the error names ``path``, also where the disk is full.
+    """
+    with _temporary(Path(path), ".tmp") as temporary, temporary.open("r+b") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str], suffix: str = ".tmp") -> Iterator[Path]:
+    """:func:`atomic_write` for writers that open their file by name.
+
+    Yields:
+        The path to write to, which ends in ``suffix``. An empty file is there already.
+
+    Raises:
+        OSError: As for :func:`atomic_write`; or nothing was written.
+    """
+    with _temporary(Path(path), suffix) as temporary:
+        yield temporary
+        if not temporary.stat().st_size:
+            raise OSError(f"{path}: nothing was written")
+
+
+def remove_leftovers(targets: Iterable[str | os.PathLike[str]]) -> int:
+    """Remove the temporary files that killed processes left of these targets.
+
+    A living process holds a lock on its temporary file, on this machine or on another that shares the disk and its
+    locks: such files stay, and those of other targets do.
+
+    Args:
+        targets: Paths that :func:`atomic_write` or :func:`atomic_path` wrote, or was about to write.
+
+    Returns:
+        Number of files removed.
+    """
+    digests: dict[Path, set[str]] = {}
+    for target in map(Path, targets):
+        digests.setdefault(target.parent, set()).add(_digest(target))
+    return sum(_remove_unlocked(path) for folder, names in digests.items() for path in _temporaries(folder, names))
+
+
+@contextlib.contextmanager
+def _temporary(target: Path, suffix: str) -> Iterator[Path]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name[:_SHOWN]}.{_digest(target)}.{uuid.uuid4().hex}{suffix}")
+    descriptor = None
+    try:
+        descriptor = _create(temporary)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if (named := _about(error, target, temporary)) is not None:
+            raise named from error
+        raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _digest(target: Path) -> str:
+    return hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+
+
+def _create(path: Path) -> int | None:
+    """Make an empty file; returns the descriptor whose lock says that its writer lives, None on Windows."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if fcntl is None:
+            os.close(descriptor)
+            return None
+        # Not every network disk has locks; where there are none, nobody's leftovers are removed.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if path.exists():
+            return descriptor
+        # Taken for a leftover between its creation and its lock.
+        os.close(descriptor)
+
+
+def _remove_unlocked(path: Path) -> bool:
+    try:
+        # For writing: some network disks lock no other way. A link or a FIFO by this name is not ours.
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return False
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    if fcntl is None:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return not path.exists()
+
+
+def _temporaries(folder: Path, digests: set[str]) -> list[Path]:
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return []
+    matches = ((path, _TEMPORARY.fullmatch(path.name)) for path in entries)
+    return [path for path, match in matches if match is not None and match["target"] in digests]
+
+
+def _about(error: BaseException, target: Path, temporary: Path) -> OSError | None:
+    """The same error with the target's name, where it is about writing the temporary file; else None."""
+    if isinstance(error, OSError) and error.errno is not None:
+        nameless = error.filename is None and error.errno in _WRITE_FAILED
+        if nameless or (error.filename is not None and Path(os.fsdecode(error.filename)) == temporary):
+            return OSError(error.errno, os.strerror(error.errno), str(target))
+        return None
+    return OSError(f"{target}: not written whole: is there space on the disk? ({error})") if _is_short(error) else None
+
+
+def _is_short(error: BaseException) -> bool:
+    """Whether NumPy or PyTorch says that less was written than it gave, without the system's reason."""
+    if type(error) is OSError:
+        return re.search(r"requested and \d+ written", str(error)) is not None
+    return isinstance(error, RuntimeError) and re.search("PytorchStreamWriter|inline_container", str(error)) is not None
