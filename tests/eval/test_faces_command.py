@@ -403,7 +403,7 @@ def test_two_wider_pictures_never_become_one_official_file(detector, faces, tmp_
     listed.write_text("\n".join([listed.read_text(), entry[0].replace("png", "jpg"), *entry[1:]]))
     code, _, err = faces("wider", root, tmp_path / "out", "--annotations", listed, "--gammas", 1, "--official-files")
     assert code == 2
-    assert "0--Parade/a.png and 0--Parade/a.jpg would both become 0--Parade/a.txt" in err
+    assert "0--Parade/a.jpg and 0--Parade/a.png would both become 0--Parade/a.txt" in err
 
 
 def test_wider_without_difficulties_has_one_score(detector, faces, tmp_path):
