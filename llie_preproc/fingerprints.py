@@ -94,7 +94,7 @@ class Digest:
         Raises:
             ValueError: The value's content is not to be seen from Python, or its class has no source file.
         """
-        if isinstance(value, _PLAIN) and type(value) in _PLAIN:
+        if type(value) in _PLAIN:
             self._text("plain", type(value).__name__, repr(value))
         elif id(value) in self._open:
             self._text("itself", str(len(self._open) - self._open[id(value)]))
@@ -195,10 +195,21 @@ class Digest:
     def _function(self, value: types.FunctionType, where: str) -> None:
         self._text("function", value.__module__ or "", value.__qualname__)
         self._add_sources(value)
+        # Several of a file may have one name: '<lambda>'.
+        if (value.__module__ or "").partition(".")[0] not in _GIVEN:
+            self._code(value.__code__)
         self.add(value.__defaults__, where)
         self.add(value.__kwdefaults__, where)
         names = value.__code__.co_freevars
         self.add({n: c.cell_contents for n, c in zip(names, value.__closure__ or (), strict=True)}, where)
+
+    def _code(self, code: types.CodeType) -> None:
+        self._text("code", code.co_code.hex(), " ".join(code.co_names))
+        for each in code.co_consts:
+            if isinstance(each, types.CodeType):
+                self._code(each)
+            else:
+                self.add(each)
 
     def _method(self, value: types.MethodType, where: str) -> None:
         self._text("method")

@@ -203,6 +203,7 @@ SETTINGS = {
     "set": lambda n: {"a", "b", str(n)},
     "function": lambda n: functools.partial(power, gamma=n),
     "closure": made,
+    "lambda": lambda n: (lambda x: 2 * x) if n else (lambda x: 3 * x),
     "method": lambda n: Plain(n).__eq__,
     "class": lambda n: nn.ReLU if n else nn.GELU,
     "torch function": lambda n: torch.relu if n else torch.tanh,
