@@ -15,10 +15,12 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
+
+from .files import read_bytes
 
 _SHOWN = 80
 _NAMED = 5
@@ -36,7 +38,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         ValueError: The file is damaged, names a key of an object twice, has half a surrogate pair as text, a number of
             thousands of digits, or values that are nested too deeply; the message names the file.
     """
-    data = Path(path).read_bytes()
+    data = read_bytes(path)
     try:
         text = data.decode(json.detect_encoding(data))
         value = json.loads(text, object_pairs_hook=_distinct_keys)

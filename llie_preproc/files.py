@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what killed processes left of them."""
+"""Files that appear whole or not at all, what killed processes left of them, and files of others to read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +27,17 @@ _WRITE_FAILED = DISK_IS_FULL | {errno.EFBIG, errno.EIO}
 _TEMPORARY = re.compile(r"\..*\.(?P<target>[0-9a-f]{16})\.[0-9a-f]{32}\.[^/]+", re.DOTALL)
 # Of at most four bytes each: with what follows them the name stays within the 255 bytes of most file systems.
 _SHOWN = 40
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO (named pipe)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class NotRegularError(OSError):
+    """What stands at a path is a folder, a pipe, a socket or a device, and no file to read."""
 
 
 @contextlib.contextmanager
@@ -70,6 +83,56 @@ def remove_leftovers(targets: Iterable[str | os.PathLike[str]]) -> int:
     for target in map(Path, targets):
         digests.setdefault(target.parent, set()).add(_digest(target))
     return sum(_remove_unlocked(path) for folder, names in digests.items() for path in _temporaries(folder, names))
+
+
+@contextlib.contextmanager
+def open_regular(path: str | os.PathLike[str], follow: bool = True) -> Iterator[BufferedReader]:
+    """Open a regular file for reading, and nothing else: a pipe of that name does not hold anything up.
+
+    Args:
+        path: Path of the file.
+        follow: Whether a symbolic link to a regular file is opened.
+
+    Raises:
+        NotRegularError: A folder, a pipe, a socket, a device, or with ``follow=False`` a symbolic link stands there.
+        OSError: There is no such file, or it cannot be read.
+    """
+    if not follow and Path(path).is_symlink():
+        raise NotRegularError(f"{os.fspath(path)} is a symbolic link, expected a file")
+    # Opening a device may do something already, so its kind is asked before, and again of what was opened.
+    _require_regular(os.stat(path), path)  # noqa: PTH116  a descriptor's status is asked in the same way
+    # Systems that lack a flag also lack what it is against.
+    flags = ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", *(() if follow else ("O_NOFOLLOW",)))
+    descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
+    with open(descriptor, "rb") as file:  # noqa: PTH123
+        _require_regular(os.fstat(descriptor), path)
+        yield file
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a regular file; raises as :func:`open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def require_regular(path: str | os.PathLike[str]) -> None:
+    """Raise as :func:`open_regular` where a library that opens files by their names would find no file to read."""
+    with open_regular(path):
+        pass
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The content of a regular file of UTF-8 text, with or without a byte order mark.
+
+    Raises:
+        ValueError: The file is no UTF-8 text; the message names it.
+        OSError: As :func:`open_regular`.
+    """
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{os.fspath(path)} is no UTF-8 text: {error}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @contextlib.contextmanager
@@ -158,3 +221,9 @@ def _is_short(error: BaseException) -> bool:
     if type(error) is OSError:
         return re.search(r"requested and \d+ written", str(error)) is not None
     return isinstance(error, RuntimeError) and re.search("PytorchStreamWriter|inline_container", str(error)) is not None
+
+
+def _require_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise NotRegularError(f"{os.fspath(path)} is {kind}, and no regular file")

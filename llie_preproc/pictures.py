@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import stat
 import struct
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from .errors import ImageError, ImageMemoryError, ImageSizeError
-from .files import atomic_write
+from .files import NotRegularError, atomic_write, open_regular
 from .memory import is_out_of_memory
 from .picture_frames import require_one_frame
 from .picture_tree import SUFFIXES as SUFFIXES
@@ -54,13 +53,6 @@ _BYTES_A_PIXEL, _BYTES_BESIDE = 32, 1 << 28
 _RANGE_SLACK = 1e-3
 # How many problems of a folder a message lists.
 _LISTED = 3
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a FIFO (named pipe)",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 _BT601 = np.array([0.299, 0.587, 0.114], dtype=np.float64)
 
 
@@ -258,19 +250,11 @@ def _check_floats(picture: Picture, name: str) -> None:
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], int]]:
     """A regular file and its length; others are refused without waiting, as opening a FIFO would."""
-    # Opening a device may do something already, so its kind is asked before, and again of what was opened.
-    _require_regular(Path(path).stat(), path)
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        status = os.fstat(file.fileno())
-        _require_regular(status, path)
-        yield file, status.st_size
-
-
-def _require_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        raise ImageError(f"{path}: {kind}, and only regular files are pictures")
+    try:
+        with open_regular(path) as file:
+            yield file, os.fstat(file.fileno()).st_size
+    except NotRegularError as error:
+        raise ImageError(f"{error}: only such files are pictures") from error
 
 
 def _require_content(length: int, name: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llie_preproc import build_enhancer
-from llie_preproc.detection.cache import fingerprint
 from llie_preproc.enhancers import Enhancer
+from llie_preproc.fingerprints import fingerprint
 from llie_preproc.inference import DEFAULT_WEIGHTS
 from llie_preproc.networks import enhancer_config, trained_enhancer
 from llie_preproc.runs import read_checkpoint

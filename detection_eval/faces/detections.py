@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
 
+from llie_preproc.array_files import read_archive
 from llie_preproc.checkpoints import DAMAGE, atomic_write
 from llie_preproc.faces import FaceDetector, Faces
 from llie_preproc.gamma_shift import shift_gamma
@@ -24,6 +24,8 @@ from ..kept import reason, require_same
 # Pixels that go to the detector together at most, and seconds of work that an interruption may cost.
 _MAX_PIXELS = 1 << 23
 _SAVE_EVERY = 60.0
+# Kind of dtype and number of dimensions of what a file of detections holds.
+_FIELDS = dict(made_with=("U", 0), names=("U", 1), digests=("U", 1), counts=("i", 1), boxes=("f", 2), scores=("f", 1))
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Kept:
     digests: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.path.is_file():
+        if os.path.lexists(self.path):
             self._read()
 
     def lacking(self, digests: Mapping[str, str]) -> list[str]:
@@ -68,11 +70,10 @@ class Kept:
 
     def _read(self) -> None:
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                content = {key: file[key] for key in ("made_with", "names", "digests", "counts", "boxes", "scores")}
+            content = read_archive(self.path, _FIELDS)
             made_with = json.loads(str(content["made_with"]))
             faces, digests = _unpacked(content)
-        except (BadZipFile, zlib.error, OSError, RecursionError, *DAMAGE) as error:
+        except (OSError, RecursionError, *DAMAGE) as error:
             raise ValueError(f"{self.path} is damaged ({error}): remove it, and it is made anew") from error
         require_same(self.path, made_with, self.made_with)
         self.faces, self.digests = faces, digests
@@ -81,8 +82,11 @@ class Kept:
 def _unpacked(content: Mapping[str, np.ndarray]) -> tuple[dict[str, Faces], dict[str, str]]:
     """Faces and digests by the picture's name."""
     names, counts, boxes, scores = (content[key] for key in ("names", "counts", "boxes", "scores"))
-    if (counts < 0).any() or counts.sum() != len(boxes):
-        raise ValueError(f"its pictures have {counts.tolist()} faces, but there are {len(boxes)} boxes")
+    if boxes.shape[1] != 4 or len(scores) != len(boxes) or not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise ValueError(f"boxes of shape {boxes.shape} and {len(scores)} scores, expected (N, 4) and N finite numbers")
+    # One by one: large counts overflow a sum of 64 bits.
+    if (counts < 0).any() or sum(counts.tolist()) != len(boxes):
+        raise ValueError(f"{len(counts)} pictures whose numbers of faces do not add up to {len(boxes)} boxes")
     starts = np.cumsum(counts) - counts
     faces = {
         name: Faces(boxes[start : start + count], scores[start : start + count])

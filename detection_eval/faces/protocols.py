@@ -231,7 +231,7 @@ class DarkFace(_Annotated):
         ]
 
     def write_official(self, folder: Path, found: Found) -> None:
-        write_darkface_predictions(folder, {_stem(name): faces for name, faces in found.items()})
+        write_darkface_predictions(folder, _by_stem(found))
 
 
 class Wider(_Annotated):
@@ -258,8 +258,9 @@ class Wider(_Annotated):
             for level, faces in lists.items()
         } or {"all": None}
         self.headline = f"AP {list(self.kept)[-1]}"
-        # Says now what a list lacks.
+        # Says now what a list lacks, and which pictures its tool cannot tell apart.
         self._of_tool(list(self.files), {})
+        _by_stem(dict.fromkeys(self.files, Faces.none()))
 
     def evaluate(self, names: Collection[str], found: Found) -> Evaluation:
         return _with_coco(self._of_tool(names, found), self.coco(names, found))
@@ -274,7 +275,7 @@ class Wider(_Annotated):
         return [f"{which} IoU of at least 0.5, precision and recall at 1,000 scores.", _COCO_NOTE]
 
     def write_official(self, folder: Path, found: Found) -> None:
-        write_wider_predictions(folder, {_stem(name): faces for name, faces in found.items()})
+        write_wider_predictions(folder, _by_stem(found))
 
     def _of_tool(self, names: Collection[str], found: Found) -> dict[str, FaceScores]:
         truth = {name: self.xywh(name) for name in names}
@@ -385,3 +386,12 @@ def _unreadable(path: Path) -> str | None:
 
 def _stem(name: str) -> str:
     return os.fspath(PurePosixPath(name).with_suffix(""))
+
+
+def _by_stem(found: Mapping[str, Faces]) -> dict[str, Faces]:
+    """Faces by the names that the official tools' files have."""
+    names: dict[str, str] = {}
+    for name in found:
+        if (other := names.setdefault(_stem(name), name)) != name:
+            raise ValueError(f"{other} and {name} would both become {_stem(name)}.txt: rename one of them")
+    return {stem: found[name] for stem, name in names.items()}

@@ -17,6 +17,7 @@ around the mask, ``iou`` that with the annotated mask where there is one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -156,6 +157,48 @@ def encode_masks(masks: Masks) -> list[dict[str, Any]]:
         ValueError: A mask is neither an array ``(H, W)`` nor an RLE.
     """
     return [_encoded(mask) for mask in masks]
+
+
+def check_rle(mask: Rle) -> None:
+    """Raise ``ValueError`` unless a compressed RLE covers its frame exactly.
+
+    Args:
+        mask: RLE of :func:`encode_masks`, from a file that may be damaged.
+
+    >>> check_rle({"size": [1, 3], "counts": "12"})
+    >>> check_rle({"size": [1, 2], "counts": "12"})
+    Traceback (most recent call last):
+    ValueError: the runs of a mask cover 3 pixels, its frame [1, 2] has 2
+    """
+    size = mask["size"]
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"a mask's frame is {size}, expected height and width")
+    runs = _runs(mask["counts"].encode())
+    if min(runs, default=0) < 0 or sum(runs) != math.prod(size):
+        raise ValueError(f"the runs of a mask cover {sum(runs)} pixels, its frame {size} has {math.prod(size)}")
+
+
+def _runs(counts: bytes) -> list[int]:
+    """The lengths that COCO's text of an RLE stands for.
+
+    A character holds five bits, the lowest first, and a sixth that says that more follow; the last of a number holds
+    its sign. From the fourth number on each is the difference from the one two before.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = character - 48
+        if not 0 <= bits < 64 or shift > 30:
+            raise ValueError("a mask's counts are no run lengths of COCO")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (1 << shift) if bits & 16 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError("a mask's counts end within a number")
+    return runs
 
 
 def decode_masks(masks: Sequence[Rle], size: tuple[int, int]) -> np.ndarray:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from llie_preproc.array_files import read_archive
 from llie_preproc.errors import CheckpointError
 
 from .arrays import matlab_resize, to_grey
@@ -46,9 +46,9 @@ def read_niqe_model(path: str | os.PathLike[str]) -> NiqeModel:
         CheckpointError: The file is damaged, or lacks an array of the expected name and shape.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name], dtype=np.float64) for name in _SHAPES}
-    except (ValueError, KeyError, EOFError, AttributeError, TypeError, IndexError, zipfile.BadZipFile) as error:
+        fields = {name: ("f", len(shape)) for name, shape in _SHAPES.items()}
+        arrays = {name: array.astype(np.float64) for name, array in read_archive(path, fields).items()}
+    except ValueError as error:
         raise CheckpointError(f"{path} is no NIQE model with the arrays {', '.join(_SHAPES)} ({error})") from error
     for name, shape in _SHAPES.items():
         if arrays[name].shape != shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from llie_preproc.annotations import read_json
 
 from ..compare.results import write_text
 from ..kept import as_read, require_same
-from ..metrics.masks import Rle, encode_masks, mask_boxes
+from ..metrics.masks import Rle, check_rle, encode_masks, mask_boxes
 
 _FIELDS = ("segmentation", "predicted_iou", "stability_score")
 
@@ -70,7 +71,7 @@ class Kept:
             ValueError: The file was made with something else, or is damaged.
         """
         path = self._path(name)
-        if not path.is_file():
+        if not os.path.lexists(path):
             return None
         try:
             content = read_json(path)
@@ -81,7 +82,8 @@ class Kept:
                 np.array([row[2] for row in table], np.float64),
             )
             made = content["made_with"], content["made_of"]
-        except (ValueError, KeyError, TypeError) as error:
+            _check(found)
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path} is damaged ({error!r}): remove it, and it is made anew") from error
         require_same(path, made[0], self.made_with)
         return found if made[1] == as_read(made_of) else None
@@ -95,3 +97,11 @@ class Kept:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
+
+
+def _check(found: Found) -> None:
+    """Raise ``ValueError`` where pycocotools, which trusts its callers, would run beyond the mask."""
+    for mask in found.masks:
+        check_rle(mask)
+    if not (np.isfinite(found.predicted_iou).all() and np.isfinite(found.stability_score).all()):
+        raise ValueError("a score is not finite")

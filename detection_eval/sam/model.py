@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from llie_preproc.detection.cache import fingerprint
+from llie_preproc.fingerprints import fingerprint
 from llie_preproc.segmentation import PUBLIC_CHECKPOINTS, build_sam
 
 PUBLIC = "public"

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from ..array_files import read_array, write_array
 from ..checkpoints import atomic_write
 from ..enhancers.base import Enhancer
+from ..fingerprints import Digest, fingerprint
 from ..version import __version__
 
 
 class EnhancedCache:
     """Arrays in a folder, one ``.npy`` each.
 
-    The key covers the image's pixels, shape and dtype, the network's class, settings and weights, and the
-    parameters given here: another picture, checkpoint or setting is another entry, and nothing goes stale. Entries
-    appear whole (several workers may share the folder); one that does not read is made anew.
+    The key covers the image's pixels, shape and dtype, the network's code, settings and weights
+    (:func:`llie_preproc.fingerprints.fingerprint`), and the parameters given here: another picture, checkpoint, setting
+    or line of code is another entry, and nothing goes stale. Entries appear whole (several workers may share the
+    folder); one that is not an array of the shape and dtype that are asked for is made anew.
 
     Args:
-        folder: Created when first written to.
-        enhancer: Its fingerprint is taken now.
-        parameters: What else the result depends on, in a fixed order.
+        folder: Folder of the entries, created when first written to.
+        enhancer: Network that makes them. Its fingerprint is taken now.
+        parameters: Values of what else the result depends on, in a fixed order.
+
+    Raises:
+        ValueError: The network has a class without a source file, or a setting whose content cannot be seen.
     """
 
     def __init__(self, folder: str | os.PathLike[str], enhancer: Enhancer, *parameters: object) -> None:
         self.folder = Path(folder)
-        self._made_of = f"{__version__} {fingerprint(enhancer)} {parameters!r}".encode()
+        made_of = Digest()
+        for each in (__version__, _fingerprint(enhancer), parameters):
+            made_of.add(each, "a parameter")
+        self._made_of = made_of.hexdigest().encode()
 
     def path(self, image: np.ndarray) -> Path:
         """Where the result for ``image`` lies, or would."""
@@ -39,26 +49,26 @@ class EnhancedCache:
         key = digest.hexdigest()
         return self.folder / key[:2] / f"{key}.npy"
 
-    def read(self, path: Path) -> np.ndarray | None:
-        """The entry at ``path``, or None where there is none that reads."""
-        try:
-            return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
+    def read(self, path: Path, shape: Sequence[int], dtype: np.dtype) -> np.ndarray | None:
+        """The entry at ``path``, or None where there is no array of ``shape`` and ``dtype`` with finite values."""
+        found = read_array(path, shape, dtype)
+        return None if found is None or (found.dtype.kind == "f" and not np.isfinite(found).all()) else found
 
     def write(self, path: Path, result: np.ndarray) -> None:
-        """Keep ``result`` at ``path``."""
+        """Keep ``result`` at ``path``.
+
+        Raises:
+            OSError: The file cannot be written; a folder has its name, for one.
+        """
+        if path.is_dir() and not path.is_symlink():
+            message = "A folder has the name of the cache's entry; remove it"
+            raise IsADirectoryError(errno.EISDIR, message, str(path))
         with atomic_write(path) as file:
-            np.save(file, result, allow_pickle=False)
+            write_array(file, result)
 
 
-def fingerprint(enhancer: Enhancer) -> str:
-    """A digest of an enhancer's classes, settings and weights."""
-    digest = hashlib.sha256()
-    for name, module in enhancer.named_modules():
-        settings = {k: v for k, v in vars(module).items() if k[0] != "_" and k != "training"}
-        digest.update(f"{name} {type(module).__module__}.{type(module).__qualname__} {settings!r}\n".encode())
-    for name, tensor in enhancer.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _fingerprint(enhancer: Enhancer) -> str:
+    try:
+        return fingerprint(enhancer)
+    except ValueError as error:
+        raise ValueError(f"no cache for {type(enhancer).__name__}: {error}; or leave cache_dir out") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,8 +42,9 @@ class EnhancedVisualizationHook(Hook):
         score_thr: Least score of a prediction that is drawn.
         show: Also show in a window.
         wait_time: Seconds that the window waits; 0: for a key.
-        test_out_dir: In testing, write the drawings under the pictures' names into this folder below
-            ``<work_dir>/<timestamp>``, instead of handing them to the visualizer's backends.
+        test_out_dir: In testing, write the drawings into this folder below ``<work_dir>/<timestamp>``, under the paths
+            that the pictures have below the folder of their set (:class:`DrawingNames`), instead of handing them to
+            the visualizer's backends.
         backend_args: Of the storage that ``side_by_side`` reads the raw pictures from.
         ground_truth: Draw the annotated boxes too, on a copy of the picture to the left.
         side_by_side: Put the raw picture, resized, with the same boxes to the left of the enhanced one.
@@ -74,6 +76,7 @@ class EnhancedVisualizationHook(Hook):
         self._seen = 0
         self._dataset: Any = None
         self._positions: dict[Any, int] = {}
+        self._names = DrawingNames()
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Begin to count pictures."""
@@ -98,11 +101,12 @@ class EnhancedVisualizationHook(Hook):
             target = None
             if self.test_out_dir is not None:
                 folder = Path(runner.work_dir) / runner.timestamp / self.test_out_dir
-                target = str(folder / Path(sample.img_path).name)
+                target = str(folder / self._names.of(sample.img_path))
             self._add(runner, image, sample, name="test_img", step=index, out_file=target)
 
     def _begin(self, dataset: Any) -> None:
         self._seen, self._dataset, self._positions = 0, dataset, {}
+        self._names = DrawingNames(picture_folders(dataset))
 
     def _due(self, data_batch: Any, outputs: Sequence[DetDataSample] | None) -> list[tuple[int, DetDataSample, Tensor]]:
         """Running number, prediction and input of the pictures of a batch that are to be drawn."""
@@ -162,6 +166,54 @@ class EnhancedVisualizationHook(Hook):
             bboxes=torch.tensor([each["bbox"] for each in kept], dtype=torch.float32).reshape(-1, 4),
             labels=torch.tensor([each["bbox_label"] for each in kept], dtype=torch.int64),
         )
+
+
+class DrawingNames:
+    """The files of drawings: for each picture another one, and none outside of the folder that they are put into.
+
+    A drawing has the path that its picture has below the folder of its set; where the pictures come from several
+    folders, below the innermost folder that holds them all. A picture from elsewhere has its whole path below
+    ``elsewhere``.
+
+    Args:
+        folders: Folders of the pictures, :func:`picture_folders`.
+
+    >>> names = DrawingNames(["/data/set"])
+    >>> [names.of(path).as_posix() for path in ("/data/set/cam1/1.png", "/data/set/cam2/1.png", "/data/set/../1.png")]
+    ['cam1/1.png', 'cam2/1.png', 'elsewhere/data/1.png']
+    """
+
+    def __init__(self, folders: Sequence[str | os.PathLike[str]] = ()) -> None:
+        self._root: str | None = None
+        # No folders at all, or folders on several drives, have none in common.
+        with contextlib.suppress(ValueError):
+            self._root = os.path.commonpath([_absolute(folder) for folder in folders])
+        self._owners: dict[Path, str] = {}
+
+    def of(self, picture: str | os.PathLike[str]) -> Path:
+        """The relative path of the drawing of ``picture``; the same for the same picture."""
+        source = _absolute(picture)
+        if self._root is not None and source.is_relative_to(self._root) and source != Path(self._root):
+            name = source.relative_to(self._root)
+        else:
+            name = Path("elsewhere", *source.parts[1:])
+        free, number = name, 2
+        while self._owners.setdefault(free, os.fspath(source)) != os.fspath(source):
+            free, number = name.with_name(f"{name.stem}_{number}{name.suffix}"), number + 1
+        return free
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    # Links are not followed: what a link in the set points to may lie anywhere.
+    return Path(os.path.normpath(Path.cwd() / path))
+
+
+def picture_folders(dataset: Any) -> list[str]:
+    """The folders of a set's pictures as its ``data_prefix`` names them; of a joined set those of all."""
+    inner = [dataset.dataset] if hasattr(dataset, "dataset") else getattr(dataset, "datasets", ())
+    prefixes = getattr(dataset, "data_prefix", None) or {}
+    own = [prefixes[key] for key in ("img", "img_path") if prefixes.get(key)]
+    return own + [folder for each in inner for folder in picture_folders(each)]
 
 
 def _valid_size(sample: DetDataSample) -> tuple[int, int]:

@@ -43,7 +43,9 @@ class Enhance(BaseTransform):
         tile, map_side: As for :func:`llie_preproc.enhance`.
 
     Raises:
-        ValueError: A tile that is too small for its overlaps, or a ``map_side`` with one or for another network.
+        ValueError: A tile that is too small for its overlaps, a ``map_side`` with one or for another network, or a
+            ``cache_dir`` for a network whose code or settings cannot be told from other ones (a class made in a
+            notebook, say).
     """
 
     def __init__(
@@ -98,7 +100,9 @@ class Enhance(BaseTransform):
     def _cached(self, image: np.ndarray, cache: EnhancedCache) -> tuple[np.ndarray, bool]:
         """The enhanced image, and whether it had to be made."""
         path = cache.path(image)
-        found = cache.read(path)
+        dtype = image.dtype if self.keep_dtype else np.dtype(np.float32)
+        height, width = (self.enhancer.scale * side for side in image.shape[:2])
+        found = cache.read(path, (height, width, 3), dtype)
         if found is not None:
             return found, False
         made = self._enhance(image)

@@ -1,6 +1,8 @@
 """``add_enhancer`` and the cache of the transform."""
 
+import os
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from mmengine.config import Config
 
 from llie_preproc import build_enhancer
 from llie_preproc.detection import Enhance, add_enhancer
-from llie_preproc.detection.cache import EnhancedCache, fingerprint
+from llie_preproc.detection.cache import EnhancedCache
+from llie_preproc.fingerprints import fingerprint
 
 
 def kinds(pipeline):
@@ -119,6 +122,109 @@ def test_a_damaged_entry_is_made_anew(tmp_path):
     entry.write_bytes(entry.read_bytes()[:-20])
     assert np.array_equal(enhance({"img": image()})["img"], expected)
     assert np.array_equal(np.load(entry), expected)
+
+
+def as_zip(path, array):
+    """An archive under the entry's name, which NumPy opens as one."""
+    with path.open("wb") as file:
+        np.savez(file, array)
+
+
+def declaring(shape, length=None):
+    """A header that declares another shape than the values have, or is ``length`` bytes long."""
+
+    def write(path, array):
+        described = {"descr": "|u1", "fortran_order": False, "shape": shape or array.shape}
+        header = repr(described).encode().ljust(length or 117) + b"\n"
+        path.write_bytes(b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header + array.tobytes())
+
+    return write
+
+
+def saving(change):
+    return lambda path, array: np.save(path, change(array), allow_pickle=True)
+
+
+def padded(path, array):
+    np.save(path, array)
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def linked(path, array):
+    elsewhere = path.with_name("elsewhere.npy")
+    np.save(elsewhere, array)
+    path.symlink_to(elsewhere)
+
+
+# Whatever may lie where an entry is expected; each is given values that are not the entry's.
+NO_ENTRIES = {
+    "zip": as_zip,
+    "objects": saving(lambda array: array.astype(object)),
+    "terabytes": declaring((1 << 21, 1 << 21, 3)),
+    "negative": declaring((-1, 16, 3)),
+    "long header": declaring(None, 20_000_000),
+    "header beyond the file": lambda path, _: path.write_bytes(b"\x93NUMPY\x02\x00\xff\xff\xff\xff{"),
+    "Fortran order": saving(np.asfortranarray),
+    "another shape": saving(lambda array: array[:-1]),
+    "turned": saving(lambda array: array.transpose(1, 0, 2)),
+    "another dtype": saving(lambda array: array.view(np.int8)),
+    "floats": saving(lambda array: array.astype(np.float32)),
+    "fields": saving(lambda array: array.view([("r", "u1"), ("g", "u1"), ("b", "u1")])),
+    "cut": lambda path, array: (np.save(path, array), os.truncate(path, path.stat().st_size - 1)),
+    "trailing bytes": padded,
+    "empty": lambda path, _: path.write_bytes(b""),
+    "link": linked,
+    "link to nothing": lambda path, _: path.symlink_to(path.with_name("nothing.npy")),
+    "pipe": lambda path, _: os.mkfifo(path),
+}
+
+
+@pytest.mark.parametrize("damage", NO_ENTRIES.values(), ids=NO_ENTRIES)
+def test_what_is_not_the_entry_is_made_anew(damage, tmp_path):
+    enhance = Enhance("Identity", cache_dir=tmp_path)
+    expected = enhance({"img": image()})["img"]
+    entry = next(tmp_path.rglob("*.npy"))
+    entry.unlink()
+    damage(entry, expected // 2)
+    tracemalloc.start()
+    try:
+        assert np.array_equal(enhance({"img": image()})["img"], expected)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert entry.is_file()
+    assert not entry.is_symlink()
+    assert np.array_equal(np.load(entry), expected)
+
+
+def test_an_entry_with_values_that_are_not_finite_is_made_anew(tmp_path):
+    enhance = Enhance("Identity", cache_dir=tmp_path, keep_dtype=False)
+    expected = enhance({"img": image()})["img"]
+    entry = next(tmp_path.rglob("*.npy"))
+    np.save(entry, np.full_like(expected, np.nan))
+    assert np.array_equal(enhance({"img": image()})["img"], expected)
+
+
+@pytest.mark.parametrize(("scale", "keep"), [(1, True), (2, True), (2, False)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_entries_of_every_size_and_dtype_are_found_again(scale, keep, dtype, tmp_path, monkeypatch):
+    enhance = Enhance({"type": "Upscale", "scale": scale}, cache_dir=tmp_path, keep_dtype=keep)
+    first = enhance({"img": image().astype(dtype)})["img"]
+    monkeypatch.setattr(enhance, "_enhance", lambda image: pytest.fail("it was there"))
+    again = enhance({"img": image().astype(dtype)})["img"]
+    assert again.dtype == first.dtype
+    assert np.array_equal(again, first)
+
+
+def test_a_folder_in_the_entrys_place_is_named(tmp_path):
+    enhance = Enhance("Identity", cache_dir=tmp_path)
+    enhance({"img": image()})
+    entry = next(tmp_path.rglob("*.npy"))
+    entry.unlink()
+    entry.mkdir()
+    with pytest.raises(IsADirectoryError, match=entry.name):
+        enhance({"img": image()})
 
 
 def test_the_key_covers_network_settings_weights_and_parameters(tmp_path):

@@ -1,5 +1,9 @@
 """The picture that the hook hands to the visualizer is the detector's input, and boxes lie on its objects."""
 
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,6 +11,9 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
 import cv2
 import torch
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
 from made_sets import boxes_of, bright_box, test_runner
 from mmcv.image import imresize
 from mmdet.structures import DetDataSample
@@ -15,6 +22,7 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from llie_preproc.detection import EnhancedVisualizationHook, add_enhancer
+from llie_preproc.detection.hooks import DrawingNames, picture_folders
 
 GAMMA = {"type": "GammaCorrection", "gamma": 0.5}
 UPSCALE = {"type": "Upscale", "scale": 2, "mode": "nearest"}
@@ -155,6 +163,64 @@ def test_drawings_are_written_under_the_pictures_names(tmp_path):
         x1, y1, x2, y2 = (2 * n for n in boxes_of(height, width)[1])
         edges = written[name][(y1 + y2) // 2, [x1, x2 - 1]]
         assert not np.array_equal(edges, np.array([[20, 200, 20]] * 2))
+
+
+def drawn(names, folder="/data/set"):
+    """Where the hook has the drawings of pictures of a set written, relative to its folder."""
+
+    class Recorder:
+        work_dir, timestamp, iter = "/work", "now", 0
+
+        def __init__(self):
+            self.files, self.visualizer = [], self
+            self.model = build(dict(type="PerfectDetector", data_preprocessor=dict(type="DetDataPreprocessor")))
+            self.test_dataloader = SimpleNamespace(dataset=SimpleNamespace(data_prefix=dict(img=folder)))
+
+        def add_datasample(self, out_file, **given):
+            self.files.append(out_file)
+
+    runner = Recorder()
+    hook = EnhancedVisualizationHook(draw=True, interval=1, test_out_dir="drawn")
+    hook.before_test_epoch(runner)
+    nothing = dict(bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0).long())
+    for name in names:
+        meta = dict(ori_shape=(8, 10), img_path=name, scale_factor=(1.0, 1.0))
+        sample = DetDataSample(metainfo=meta, pred_instances=InstanceData(**nothing))
+        hook.after_test_iter(runner, 0, {"inputs": [torch.zeros(3, 8, 10, dtype=torch.uint8)]}, [sample])
+    return [Path(os.path.normpath(file)).relative_to("/work/now/drawn").as_posix() for file in runner.files]
+
+
+def test_drawings_lie_as_the_pictures_of_the_set():
+    names = ["cam1/0001.png", "cam2/0001.png", "0001.png", "0001.jpg"]
+    assert drawn([f"/data/set/{name}" for name in names]) == names
+
+
+def test_a_joined_set_keeps_its_folders_apart():
+    sets = [SimpleNamespace(data_prefix=dict(img=f"/data/{name}")) for name in "ab"]
+    joined = SimpleNamespace(datasets=[sets[0], SimpleNamespace(dataset=sets[1])])
+    names = DrawingNames(picture_folders(joined))
+    assert [names.of(f"/data/{name}/1.png").as_posix() for name in "ab"] == ["a/1.png", "b/1.png"]
+
+
+parts = st.sampled_from(["..", ".", "cam1", "cam2", "a", "elsewhere", "data", "set"])
+pictures = st.builds(
+    lambda start, folders, name: "/".join([start, *folders, name]),
+    st.sampled_from(["", ".", "/data/set", "data", "/data/set/elsewhere/data"]),
+    st.lists(parts, max_size=4),
+    st.sampled_from(["1.png", "1.jpg", "1_2.png"]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@for_all(st.lists(pictures, min_size=2, max_size=8), st.sampled_from(["/data/set", "set", "", "/"]))
+def test_no_two_pictures_have_one_drawing_and_none_leaves_the_folder(names, folder):
+    found = DrawingNames([folder] if folder else [])
+    files = [found.of(name) for name in names]
+    assert not any(file.is_absolute() or ".." in file.parts for file in files)
+    for name, file in zip(names, files, strict=True):
+        assert found.of(name) == file
+    sources = {os.path.normpath(Path.cwd() / name) for name in names}
+    assert len(set(files)) == len(sources)
 
 
 def test_flipped_and_augmented_pictures_are_refused(tmp_path):

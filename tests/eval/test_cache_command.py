@@ -165,3 +165,27 @@ def test_a_config_without_a_cache_or_not_a_config_is_an_error(cfg, tmp_path, cap
     assert main(["cache", str(broken)]) == 2
     assert main(["cache", str(tmp_path / "none.py")]) == 2
     assert capsys.readouterr().err.count("error: ") == 2
+
+
+def test_a_folder_in_an_entrys_place_is_named_and_the_rest_is_made(cfg, tmp_path, capsys):
+    fill_cache(cfg, "cpu")
+    entry = next((tmp_path / "cache").rglob("*.npy"))
+    entry.unlink()
+    entry.mkdir()
+    cfg.dump(tmp_path / "config.py")
+    assert main(["cache", str(tmp_path / "config.py")]) == 1
+    printed = capsys.readouterr().err
+    assert f"remove it: '{entry}'" in printed
+
+
+def test_entries_of_another_kind_are_made_anew(cfg, calls, tmp_path):
+    fill_cache(cfg, "cpu")
+    entries = sorted((tmp_path / "cache").rglob("*.npy"))
+    whole = [np.load(entry) for entry in entries]
+    with entries[0].open("wb") as file:
+        np.savez(file, whole[0])
+    np.save(entries[1], whole[1].astype(np.float64))
+    np.save(entries[2], whole[2][:-1])
+    assert fill_cache(cfg, "cpu").made == 3
+    for entry, array in zip(entries, whole, strict=True):
+        assert np.array_equal(np.load(entry), array)

@@ -1,9 +1,12 @@
 """``python -m detection_eval faces``: every data set, with a detector that finds coloured squares; MTCNN in small."""
 
 import importlib.util
+import io
 import json
+import os
 import sys
 import xml.etree.ElementTree as ElementTree
+import zipfile
 
 import cv2
 import numpy as np
@@ -182,16 +185,57 @@ def _flip(content):
     return content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
 
 
-@pytest.mark.parametrize("damage", [lambda content: b"cut", lambda content: content[: len(content) // 2], _flip])
+def _with_boxes(boxes):
+    """Another member ``boxes.npy``."""
+
+    def write(file, content):
+        with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w") as new:
+            for name in old.namelist():
+                new.writestr(name, boxes if name == "boxes.npy" else old.read(name))
+
+    return write
+
+
+def _pickled():
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([[{}]], dtype=object), allow_pickle=True)
+    return buffer.getvalue()
+
+
+def _header(shape):
+    buffer = io.BytesIO()
+    described = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, described)
+    return buffer.getvalue()
+
+
+# Writes a file, or something else, in the place of one whose content is given.
+_DAMAGES = {
+    "text": lambda file, content: file.write_bytes(b"cut"),
+    "cut": lambda file, content: file.write_bytes(content[: len(content) // 2]),
+    "flipped": lambda file, content: file.write_bytes(_flip(content)),
+    "one array": lambda file, content: file.write_bytes(_header((2, 4)) + bytes(32)),
+    "objects": _with_boxes(_pickled()),
+    "terabytes": _with_boxes(_header((1 << 38, 4))),
+    "three columns": _with_boxes(_header((3, 3)) + bytes(36)),
+    "not finite": _with_boxes(_header((3, 4)) + np.full(12, np.nan, np.float32).tobytes()),
+    "pipe": lambda file, content: os.mkfifo(file),
+    "folder": lambda file, content: file.mkdir(),
+}
+
+
+@pytest.mark.parametrize("damage", _DAMAGES.values(), ids=_DAMAGES)
 def test_damaged_detections_are_refused(detector, pictures, faces, tmp_path, damage):
     command = ("folder", pictures, tmp_path / "out", "--gammas", 1)
     assert faces(*command)[0] == 0
     file = tmp_path / "out" / "detections" / "none" / "gamma_1.npz"
-    file.write_bytes(damage(file.read_bytes()))
+    content = file.read_bytes()
+    file.unlink()
+    damage(file, content)
     code, _, err = faces(*command)
     assert code == 2
     assert "gamma_1.npz is damaged" in err
-    file.unlink()
+    file.rmdir() if file.is_dir() else file.unlink()
     assert faces(*command)[0] == 0
 
 
@@ -351,6 +395,16 @@ def test_wider_by_difficulty(detector, faces, tmp_path):
     truth = {f"0--Parade/{n}": np.array(SQUARES[n]) - [[*s[:2], *s[:2]] * np.array([0, 0, 1, 1]) for s in SQUARES[n]]
              for n in ("a", "b")}  # fmt: skip
     assert wider_ap(truth, written).ap == rows["none", 0.2]["AP hard"]
+
+
+def test_two_wider_pictures_never_become_one_official_file(detector, faces, tmp_path):
+    root, listed = _wider_set(tmp_path), tmp_path / "list.txt"
+    _draw(root / "0--Parade" / "a.jpg", SQUARES["a"])
+    entry = listed.read_text().splitlines()[: len(SQUARES["a"]) + 2]
+    listed.write_text("\n".join([listed.read_text(), entry[0].replace("png", "jpg"), *entry[1:]]))
+    code, _, err = faces("wider", root, tmp_path / "out", "--annotations", listed, "--gammas", 1, "--official-files")
+    assert code == 2
+    assert "0--Parade/a.jpg and 0--Parade/a.png would both become 0--Parade/a.txt" in err
 
 
 def test_wider_without_difficulties_has_one_score(detector, faces, tmp_path):

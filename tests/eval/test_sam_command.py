@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import json
+import os
 import sys
 
 import mmengine
@@ -309,11 +310,47 @@ def test_what_was_made_with_something_else_is_refused(sam, pictures, brighter, e
     assert code == 2
     assert "oversize ('resize', now 'crops')" in err
     kept = out / "kept" / "automatic" / "brighter" / "a.png.json"
-    kept.write_bytes(kept.read_bytes()[:40])
-    code, _, err = sam(*command, *_FAST)
-    assert code == 2
-    assert "a.png.json is damaged" in err
+    for damage in (_cut, _longer, _not_run_lengths, _no_score, _nested, _a_pipe):
+        whole = kept.read_bytes()
+        damage(kept)
+        code, _, err = sam(*command, *_FAST)
+        assert code == 2
+        assert "a.png.json is damaged" in err
+        kept.unlink()
+        kept.write_bytes(whole)
     assert len(encoded) == done
+
+
+def _cut(kept):
+    kept.write_bytes(kept.read_bytes()[:40])
+
+
+def _changed(kept, change):
+    content = json.loads(kept.read_text())
+    change(content["masks"][0])
+    kept.write_text(json.dumps(content))
+
+
+def _longer(kept):
+    """Runs beyond the frame, which pycocotools would follow."""
+    _changed(kept, lambda mask: mask["segmentation"].update(counts=mask["segmentation"]["counts"] + "PPYo1"))
+
+
+def _not_run_lengths(kept):
+    _changed(kept, lambda mask: mask["segmentation"].update(counts="\x7f~~~"))
+
+
+def _no_score(kept):
+    _changed(kept, lambda mask: mask.update(predicted_iou=float("nan")))
+
+
+def _nested(kept):
+    kept.write_text("[" * 100_000)
+
+
+def _a_pipe(kept):
+    kept.unlink()
+    os.mkfifo(kept)
 
 
 @pytest.mark.parametrize("scale", [2, 3])
