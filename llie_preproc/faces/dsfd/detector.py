@@ -9,7 +9,8 @@ from mmdet.models.detectors import SingleStageDetector
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ...checkpoints import LoadReport, match_report
+from ...checkpoints import LoadReport, check_weights, match_report
+from ...detection.checkpoint_names import fit_names, own_names, replace_own
 from ...errors import CheckpointError
 from ...registry import MODELS
 from .public import convert_public, public_layout
@@ -79,7 +80,7 @@ class DSFD(SingleStageDetector):
             )
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        names = [name for name in state_dict if name.startswith(prefix)]
-        own = self.convert_state({name.removeprefix(prefix): state_dict.pop(name) for name in names})
-        state_dict.update({f"{prefix}{name}": tensor for name, tensor in own.items()})
+        own = self.convert_state(fit_names(self, own_names(state_dict, prefix)))
+        check_weights(own, self)
+        replace_own(state_dict, prefix, own)
         super()._load_from_state_dict(state_dict, prefix, *args)
