@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlparse
 
 import torch
 from safetensors import SafetensorError
@@ -261,11 +262,33 @@ def _rename(key: str, rules: Sequence[tuple[str, str]]) -> str:
 def _download(url: str, digest: str) -> Path:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
         raise CheckpointError(f"{url}: a URL must end in '#sha256=' and the file's 64 hex digits")
-    path = Path(torch.hub.get_dir()) / "checkpoints" / f"{digest[:16].lower()}-{Path(url).name}"
+    return _fetch(url, f"{digest[:16].lower()}-{Path(url).name}", digest.lower())
+
+
+def published_file(url: str) -> Path:
+    """The file of a URL that OpenMMLab or PyTorch publishes weights at, in the folder where they keep it too.
+
+    The file is compared with the digits of its SHA-256 that such names end in (``resnet50-0676ba61.pth``), where they
+    do.
+
+    Raises:
+        CheckpointError: The URL cannot be fetched, or the digits differ.
+    """
+    name = Path(urlparse(url).path).name
+    found = re.search(r"[-_]([0-9a-f]{8,64})\.[a-z]+$", name)
+    digits = found.group(1) if found else ""
+    path = _fetch(url, name, digits)
+    if not file_sha256(path).startswith(digits):
+        raise CheckpointError(f"{path}: its sha256 does not begin with {digits}, as the file's name says")
+    return path
+
+
+def _fetch(url: str, name: str, digest: str) -> Path:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest.lower())
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest or None, progress=False)
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"{url}: {error}") from error
     return path
@@ -405,6 +428,12 @@ def _number(tensor: Tensor) -> object:
     return "whole" if whole else "complex" if tensor.is_complex() else tensor.dtype
 
 
+def reason_of(error: Exception) -> str:
+    """What PyTorch's unpickler found, in one line without its advice to read the file by other means."""
+    told = str(error).split("WeightsUnpickler error:")[-1].strip() or type(error).__name__
+    return told.splitlines()[0].split(" was not an allowed global")[0]
+
+
 def _decode(path: Path) -> Any:
     if path.suffix == ".safetensors":
         try:
@@ -422,8 +451,9 @@ def _decode(path: Path) -> Any:
             "(torch.save(checkpoint['state_dict'], path)) and load that."
         ) from error
     except DAMAGE as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise CheckpointError(f"{path} is no readable checkpoint ({type(error).__name__}: {reason})") from error
+        raise CheckpointError(
+            f"{path} is no readable checkpoint ({type(error).__name__}: {reason_of(error)})"
+        ) from error
 
 
 def _strip(checkpoint: Any, path: Path) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """What the checkpoint of an MMEngine run holds beside tensors: logs, NumPy's numbers and arrays, plain containers.
 
 A run pickles its message hub, whose ``HistoryBuffer`` brings the four methods of its statistics along through
-``builtins.getattr``, and its numbers through NumPy's own constructors. On the unpickler's allow-list each of these would
-be a tool for whoever wrote the file: ``getattr`` reaches the globals of any function, NumPy's ``dtype`` and
+``builtins.getattr``, and its numbers through NumPy's own constructors. On the unpickler's allow-list each of these
+would be a tool for whoever wrote the file: ``getattr`` reaches the globals of any function, NumPy's ``dtype`` and
 ``_reconstruct`` make object arrays and arrays of any size, and ``HistoryBuffer`` takes methods from the file for all
 buffers of the process. So nothing of MMEngine's or NumPy's is on the list: each name is answered by a stand-in of this
 module that makes one kind of plain value, and :func:`plain` refuses whatever else is in the result.
@@ -14,6 +14,7 @@ import functools
 import math
 import re
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from pickle import UnpicklingError
 from typing import Any
 
@@ -95,7 +96,7 @@ def _history(value: Any) -> np.ndarray:
 
 def answers() -> list[Any]:
     """Stand-ins for PyTorch's list of safe globals, each under the name that it answers."""
-    functions = {"builtins.getattr": _statistics_method}
+    functions: dict[str, Callable[..., Any]] = {"builtins.getattr": _statistics_method}
     for module in _MULTIARRAY:
         functions |= {f"{module}._reconstruct": _reconstruct, f"{module}.scalar": _scalar}
     classes = {
@@ -104,7 +105,7 @@ def answers() -> list[Any]:
         f"{HistoryBuffer.__module__}.HistoryBuffer": PickledBuffer,
     }
     # New ones, since the name is an attribute of what answers.
-    stand_ins = {name: functools.partial(function) for name, function in functions.items()}
+    stand_ins: dict[str, Any] = {name: functools.partial(function) for name, function in functions.items()}
     stand_ins |= {name: type(kind.__name__, (kind,), {}) for name, kind in classes.items()}
     return [_named(stand_in, name) for name, stand_in in stand_ins.items()]
 

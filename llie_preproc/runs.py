@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pickle
 import re
 from pathlib import Path
@@ -18,7 +19,7 @@ from mmengine.fileio import LocalBackend, register_backend  # noqa: E402
 from mmengine.hooks import CheckpointHook  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from .checkpoints import DAMAGE, atomic_write, read_pickle  # noqa: E402
+from .checkpoints import DAMAGE, atomic_write, local_file, read_pickle, reason_of  # noqa: E402
 from .message_hub import answers, plain  # noqa: E402
 from .ranks import read_launch  # noqa: E402
 from .registry import HOOKS  # noqa: E402
@@ -68,8 +69,11 @@ def saved_checkpoints(folder: str | Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.stem.split("_")[1]))
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the checkpoint of a run by PyTorch's restricted unpickler, which runs no code of the file.
+
+    Args:
+        path: A file, or a URL that ends in ``#sha256=<64 hex digits>``.
 
     Returns:
         Tensors, plain data and :class:`mmengine.logging.HistoryBuffer` with nothing but their numbers: there is no
@@ -77,15 +81,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: No such file.
-        CheckpointError: Damaged, of another kind, or with anything else in it.
+        CheckpointError: Damaged, of another kind, or with anything else in it; a URL without its digest.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint {path}")
+    path = local_file(path)
     try:
-        checkpoint = plain(read_pickle(Path(path), answers()))
+        checkpoint = plain(read_pickle(path, answers()))
     except (pickle.UnpicklingError, *DAMAGE) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise CheckpointError(f"{path} is damaged, unsafe or no checkpoint of a run ({reason})") from error
+        raise CheckpointError(f"{path} is damaged, unsafe or no checkpoint of a run ({reason_of(error)})") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path} is no checkpoint of a run: it holds a {type(checkpoint).__name__}")
     return checkpoint

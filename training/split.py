@@ -20,13 +20,18 @@ from .train import REFUSALS, refuse
 DETECTOR, ENHANCER = "detector.pth", "enhancer.safetensors"
 # Parts of an EnhancedDetector that neither file needs.
 _LEFT_OUT = {"losses", "data_preprocessor"}
+_PREPROCESSORS = "data_preprocessor.enhancer."
 _META = ("dataset_meta", "epoch", "iter", "mmengine_version")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m training.split", description=__doc__)
-    parser.add_argument("checkpoint", help="of a finetuned EnhancedDetector: work_dirs/.../epoch_12.pth")
+    parser.add_argument(
+        "checkpoint",
+        help="checkpoint of an EnhancedDetector, or of a detector with the enhancer in its data preprocessor: "
+        "work_dirs/.../epoch_12.pth",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help=f"where {DETECTOR} and {ENHANCER} go")
     parser.add_argument("--overwrite", action="store_true", help="replace them where they exist")
     return parser.parse_args(argv)
@@ -46,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False) -> list[Path]:
     """Write the detector and the enhancer of a finetuned ``EnhancedDetector`` as files of their own.
 
+    Or those of a detector whose data preprocessor has the enhancer.
+
     Where the weights were averaged (``EMAHook``), the averaged ones are what MMEngine saves as ``state_dict``, and are
     written.
 
@@ -61,7 +68,7 @@ def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False)
     Raises:
         FileNotFoundError: No such checkpoint.
         FileExistsError: One of the files exists, and ``overwrite`` is False.
-        CheckpointError: The checkpoint is not an ``EnhancedDetector``'s, damaged or unsafe, or of a detector whose
+        CheckpointError: The checkpoint has no enhancer, is damaged or unsafe, or of a detector whose
             two inputs a learned fusion joins, which no two files can say.
     """
     checkpoint = read_checkpoint(path)
@@ -85,6 +92,12 @@ def _parts(state: Any, path: str | Path) -> dict[str, dict[str, Tensor]]:
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: it has no state_dict")
     parts: dict[str, dict[str, Tensor]] = {"detector": {}, "enhancer": {}}
+    if any(name.startswith(_PREPROCESSORS) for name in state):
+        for name, tensor in state.items():
+            parts["enhancer" if name.startswith(_PREPROCESSORS) else "detector"][name.removeprefix(_PREPROCESSORS)] = (
+                tensor
+            )
+        return parts
     for name, tensor in state.items():
         root, _, rest = name.partition(".")
         if root == "fusion":

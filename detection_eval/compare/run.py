@@ -24,6 +24,7 @@ from llie_preproc.checkpoints import atomic_path, match_report
 from llie_preproc.errors import CheckpointError
 from llie_preproc.ranks import Ranks
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
+from llie_preproc.safe_loading import SafeRunner
 
 from ..cache import fill_cache
 from ..metrics.detections import read_detections, read_truth
@@ -174,8 +175,8 @@ def _train(cfg: Config, cell: Cell, request: Request) -> tuple[float | None, int
         read_checkpoint(saved[-1])
         cfg.load_from, cfg.resume = str(saved[-1]), True
     runner = _runner(cfg, cell, request)
-    if not saved and cfg.get("load_from") and "://" not in cfg.load_from:
-        _check_start(_plain(runner.model), Path(cfg.load_from), _LEAST_MATCHED)
+    if not saved and cfg.get("load_from"):
+        _check_start(_plain(runner.model), cfg.load_from, _LEAST_MATCHED)
     start = time.perf_counter()
     with quiet():
         runner.train()
@@ -188,7 +189,7 @@ def _evaluate(cfg: Config, cell: Cell, request: Request, exact: bool) -> tuple[d
     _fill(cfg, cell, request)
     runner = _runner(cfg, cell, request)
     if exact:
-        _check_start(_plain(runner.model), Path(cfg.load_from), 1.0)
+        _check_start(_plain(runner.model), cfg.load_from, 1.0)
     with quiet():
         metrics = runner.test()
         model, dataset = _plain(runner.model), runner.test_dataloader.dataset
@@ -202,7 +203,7 @@ def _runner(cfg: Config, cell: Cell, request: Request) -> Runner:
         # MMEngine would name a CUDA device to PyTorch's wrapper.
         cfg.setdefault("model_wrapper_cfg", dict(type="MMDistributedDataParallel", device_ids=None))
     with quiet():
-        runner = Runner.from_cfg(cfg)
+        runner = SafeRunner.from_cfg(cfg)
     runner.register_hook(SameStart())
     runner.register_hook(ProgressBar(cell.name, shown=request.ranks.main))
     return runner
@@ -223,7 +224,7 @@ def _plain(model: Any) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def _check_start(model: nn.Module, path: Path, least: float) -> None:
+def _check_start(model: nn.Module, path: str, least: float) -> None:
     checkpoint = read_checkpoint(path)
     report = match_report(getattr(model, "detector", model), checkpoint.get("state_dict", checkpoint))
     if report.matched < least * report.total:

@@ -10,12 +10,12 @@ import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from torch import Tensor, nn
 
+from ..checkpoint_names import own_names
 from ..checkpoints import check_weights, match_report
 from ..enhancers.base import Enhancer
 from ..errors import CheckpointError
 from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_levels
 from ..registry import MODELS
-from .checkpoint_names import own_names
 from .geometry import is_image_batch, scale_data_sample
 
 
@@ -107,4 +107,6 @@ def check_enhancer(enhancer: Enhancer, state: Mapping[str, Tensor], cure: str = 
     check_weights(state, enhancer)
     report = match_report(enhancer, state)
     if report.matched < report.total or report.unexpected:
-        raise CheckpointError(f"the checkpoint's enhancer is not this {type(enhancer).__name__}: {report}. {cure}".strip())
+        raise CheckpointError(
+            f"the checkpoint's enhancer is not this {type(enhancer).__name__}: {report}. {cure}".strip()
+        )

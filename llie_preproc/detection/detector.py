@@ -19,12 +19,12 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
+from ..checkpoint_names import own_names
 from ..enhancers.base import Enhancer
 from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_batch, levels_to_units, units_to_levels
 from ..recomputation import kept_buffers
 from ..registry import MODELS
 from .batches import ImageBatch, flatten
-from .checkpoint_names import own_names
 from .data_preprocessor import check_enhancer
 from .fusion import FUSIONS, FeatureFusion, ImageFusion
 from .geometry import is_image_batch, scale_data_sample

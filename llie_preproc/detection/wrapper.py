@@ -9,15 +9,16 @@ from mmdet.models.detectors import BaseDetector
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..checkpoint_names import WRAPPED, fit_names, own_names, replace_own
 from ..checkpoints import LoadReport, check_weights, match_report
 from ..errors import CheckpointError
-from .checkpoint_names import WRAPPED, fit_names, own_names, replace_own
+from ..safe_loading import SafeInit
 from .data_preprocessor import keep_weights
 
 RAW = {"type": "mmengine.BaseDataPreprocessor"}
 
 
-class DetectorWrapper(BaseDetector):
+class DetectorWrapper(SafeInit, BaseDetector):
     """A wrapper round a detector: it lends the detector's attributes, and a checkpoint of the plain detector loads.
 
     Attributes:

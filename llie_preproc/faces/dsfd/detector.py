@@ -9,17 +9,18 @@ from mmdet.models.detectors import SingleStageDetector
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ...checkpoint_names import fit_names, own_names, replace_own
 from ...checkpoints import LoadReport, check_weights, match_report
-from ...detection.checkpoint_names import fit_names, own_names, replace_own
 from ...errors import CheckpointError
 from ...registry import MODELS
+from ...safe_loading import SafeInit
 from .public import convert_public, public_layout
 
 _PARTS = ("backbone", "neck", "bbox_head")
 
 
 @MODELS.register_module()
-class DSFD(SingleStageDetector):
+class DSFD(SafeInit, SingleStageDetector):
     """Dual shot face detector (Li et al., CVPR 2019): backbone, :class:`DSFDNeck`, :class:`DSFDHead`.
 
     Public checkpoints load as they are, through ``load_from`` in a config, ``init_detector`` and ``load_state_dict``:

@@ -21,12 +21,15 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from ..checkpoints import check_weights
-from ..enhancers.base import Enhancer
-from ..errors import CheckpointError
+from .checkpoints import check_weights
+from .enhancers.base import Enhancer
+from .errors import CheckpointError, require
+
+require("mmengine", "llie_preproc.checkpoint_names")
+
+from mmengine.model import BaseModel  # noqa: E402
 
 WRAPPED = "detector."
 _WRAPPERS_ENHANCER = "enhancer."
@@ -88,8 +91,8 @@ def _converted(model: nn.Module, state: dict[str, Tensor], places: Collection[st
     if wrapped := _is_wrapped(state, own):
         if not places:
             raise CheckpointError(
-                f"the checkpoint is one of a wrapper round a detector, an EnhancedDetector it seems, and this {kind} is "
-                f"plain. {_APART}; the plain config loads 'detector.pth'."
+                f"the checkpoint is of a wrapper round a detector, such as EnhancedDetector, and this {kind} is plain. "
+                f"{_APART}; the plain config loads 'detector.pth'."
             )
         state = _unwrapped(state, place) if place else state
     elif place:
@@ -97,8 +100,8 @@ def _converted(model: nn.Module, state: dict[str, Tensor], places: Collection[st
     lost = [name for name in state if name not in own and _ENHANCER.search(name)]
     if lost and not places:
         raise CheckpointError(
-            f"the checkpoint has an enhancer's weights ({lost[0]}), and this {kind} has no place for them: they would be "
-            f"left out. {_APART}; the plain config loads 'detector.pth', and an 'Enhance' transform takes "
+            f"the checkpoint has an enhancer's weights ({lost[0]}), and this {kind} has no place for them: they would "
+            f"be left out. {_APART}; the plain config loads 'detector.pth', and an 'Enhance' transform takes "
             "'enhancer.safetensors' as its checkpoint."
         )
     if lost and len(places) == 1 and place and not lost[0].startswith(place) and not wrapped:
