@@ -96,7 +96,7 @@ def _history(value: Any) -> np.ndarray:
 
 def answers() -> list[Any]:
     """Stand-ins for PyTorch's list of safe globals, each under the name that it answers."""
-    functions: dict[str, Callable[..., Any]] = {"builtins.getattr": _statistics_method}
+    functions: dict[str, Callable[..., Any]] = {"builtins.getattr": _statistics_method, "builtins.bytes": _no_bytes}
     for module in _MULTIARRAY:
         functions |= {f"{module}._reconstruct": _reconstruct, f"{module}.scalar": _scalar}
     classes = {
@@ -188,6 +188,11 @@ def _reconstruct(kind: Any, shape: Any, dtype: Any) -> PickledArray:
 
 def _scalar(kind: Any, data: Any) -> np.generic:
     return _numbers(kind, data, 1)[0]
+
+
+def _no_bytes() -> bytes:
+    """What the data of an array without numbers is pickled with."""
+    return b""
 
 
 def _statistics_method(owner: Any, name: Any) -> str:
