@@ -1,4 +1,4 @@
-"""Nothing from a file is run: a walk through the source for whatever unpickles, evaluates, imports or loads by another way.
+"""Nothing from a file is run: a walk through the source for whatever unpickles, evaluates, imports or loads.
 
 What may is listed here with the one place where it is; the next call of the kind fails this test until it is looked at.
 """
