@@ -32,7 +32,11 @@ from torch import Tensor  # noqa: E402
 from .runs import read_checkpoint  # noqa: E402
 
 # Where the names of MMEngine's and torchvision's tables lie, and what configs of MMDetection name by its URL.
-PUBLISHERS = ("https://download.openmmlab.com/", "https://download.pytorch.org/models/")
+PUBLISHERS = (
+    "https://download.openmmlab.com/",
+    "https://mmassets.onedl.ai/",
+    "https://download.pytorch.org/models/",
+)
 _TABLES: dict[str, Callable[[], Mapping[str, str]]] = {
     "torchvision://": get_torchvision_models,
     "modelzoo://": get_torchvision_models,
