@@ -46,6 +46,7 @@ import llie_preproc  # noqa: F401  before mmdet's models, which take mmcv's oper
 from detection_eval.compare.results import write_text
 from llie_preproc import mmcv_ops
 from llie_preproc.networks import enhancer_config
+from llie_preproc.safe_loading import safe_loading
 
 from .timing import machine
 
@@ -248,8 +249,9 @@ def attempt(model: Mapping, batches: Mapping[str, dict]) -> dict[str, str]:
         from mmdet.registry import MODELS
 
         torch.manual_seed(0)
-        detector = MODELS.build(copy.deepcopy(model))
-        detector.init_weights()
+        with safe_loading():
+            detector = MODELS.build(copy.deepcopy(model))
+            detector.init_weights()
         with torch.no_grad():
             for name, parameter in detector.named_parameters():
                 # Six stages of random steps end outside the picture, where masks cannot be pasted (QueryInst).

@@ -1,5 +1,6 @@
 """Low-light and extreme-light enhancement in front of detectors, face detectors and SAM."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from . import mmcv_finder
@@ -10,6 +11,11 @@ if TYPE_CHECKING:
 
 # Before anything imports mmdet: its models do not import where mmcv lacks its operators.
 mmcv_finder.install()
+if "mmengine" in sys.modules:
+    # As when a config names this package in custom_imports: its model may be plain, and load what is not for it.
+    from .checkpoint_names import watch_models
+
+    watch_models()
 
 __all__ = ["__version__", "build_enhancer", "enhance"]
 

@@ -6,16 +6,21 @@ containers is refused, never run. Writing: a temporary file in the same folder, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pickle
 import re
 import struct
-from collections.abc import Mapping, Sequence
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 from safetensors import SafetensorError
@@ -33,7 +38,22 @@ WEIGHTS_DIR = Path(__file__).parent / "weights"
 _CONTAINERS = ("state_dict", "params_ema", "params", "model")
 _PREFIXES = ("module.", "model.", "enhancer.")
 # What torch.load raises on damaged bytes and on files of other kinds.
-DAMAGE = (RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError, AssertionError, struct.error)
+DAMAGE = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# PyTorch keeps its list of safe globals for the whole process.
+_SAFE_GLOBALS = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -151,9 +171,11 @@ def load_checkpoint(module: nn.Module, source: str | os.PathLike[str], min_match
         min_matched: Least share of the module's tensors that must match, in (0, 1].
 
     Raises:
-        CheckpointError: Too few tensors matched; nothing is loaded then. And what :func:`read_state_dict` raises.
+        CheckpointError: Too few tensors matched, or one is of a wrong kind or not finite; nothing is loaded then. And
+            what :func:`read_state_dict` raises.
     """
     state = rename_public_keys(read_state_dict(source), module)
+    check_weights(state, module, source)
     report = match_report(module, state)
     if not report.total:
         raise CheckpointError(f"{type(module).__name__} has no weights: {source} cannot be loaded into it")
@@ -218,11 +240,33 @@ def _rename(key: str, rules: Sequence[tuple[str, str]]) -> str:
 def _download(url: str, digest: str) -> Path:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
         raise CheckpointError(f"{url}: a URL must end in '#sha256=' and the file's 64 hex digits")
-    path = Path(torch.hub.get_dir()) / "checkpoints" / f"{digest[:16].lower()}-{Path(url).name}"
+    return _fetch(url, f"{digest[:16].lower()}-{Path(url).name}", digest.lower())
+
+
+def published_file(url: str) -> Path:
+    """The file of a URL that OpenMMLab or PyTorch publishes weights at, in the folder where they keep it too.
+
+    The file is compared with the digits of its SHA-256 that such names end in (``resnet50-0676ba61.pth``), where they
+    do.
+
+    Raises:
+        CheckpointError: The URL cannot be fetched, or the digits differ.
+    """
+    name = Path(urlparse(url).path).name
+    found = re.search(r"[-_]([0-9a-f]{8,64})\.[a-z]+$", name)
+    digits = found.group(1) if found else ""
+    path = _fetch(url, name, digits)
+    if not file_sha256(path).startswith(digits):
+        raise CheckpointError(f"{path}: its sha256 does not begin with {digits}, as the file's name says")
+    return path
+
+
+def _fetch(url: str, name: str, digest: str) -> Path:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest.lower())
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest or None, progress=False)
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"{url}: {error}") from error
     return path
@@ -241,6 +285,133 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def read_pickle(path: Path, answers: Sequence[Any] = ()) -> Any:
+    """The content of a file that PyTorch wrote, by its restricted unpickler: the one call of ``torch.load`` here.
+
+    Args:
+        path: File to read.
+        answers: Functions and classes that answer for names of a pickle beside PyTorch's own tensors and containers;
+            ``__module__`` and ``__qualname__`` are the name. They stand alone on the list: what others have put on
+            PyTorch's list for the process does not count here.
+
+    Raises:
+        CheckpointError: An archive that could hold more than the file, or one of PyTorch's tar format, whose reader
+            ran code up to PyTorch 2.5.
+        pickle.UnpicklingError: Other names in the pickle.
+        Exception: One of :data:`DAMAGE`.
+    """
+    _check_archive(path)
+    with _only_safe_globals(answers):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextlib.contextmanager
+def _only_safe_globals(answers: Sequence[Any]) -> Iterator[None]:
+    with _SAFE_GLOBALS:
+        before = torch.serialization.get_safe_globals()
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(list(answers))
+        try:
+            yield
+        finally:
+            torch.serialization.clear_safe_globals()
+            torch.serialization.add_safe_globals(before)
+
+
+def _check_archive(path: Path) -> None:
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\x03\x04"
+    if not zipped and tarfile.is_tarfile(path):
+        raise CheckpointError("the tar format of PyTorch before 0.1.10 is not read")
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise CheckpointError("it is compressed, which PyTorch's own files are not")
+
+
+def tensor_fault(tensor: Tensor) -> str:
+    """What is wrong with a tensor that was read from a file, as the end of a sentence; nothing: empty.
+
+    >>> tensor_fault(torch.zeros(2, 3))
+    ''
+    >>> tensor_fault(torch.zeros(1).expand(1000))
+    'claims 1000 numbers, but 1 was stored'
+    """
+    if type(tensor) not in (Tensor, nn.Parameter):
+        return f"is a {type(tensor).__name__}"
+    if vars(tensor):
+        return f"has attributes: {', '.join(map(str, vars(tensor)))}"
+    if kind := _unusable(tensor):
+        return f"is {kind}"
+    stored = tensor.untyped_storage().nbytes() // tensor.element_size()
+    if tensor.numel() > stored:
+        return f"claims {tensor.numel()} numbers, but {stored} {'was' if stored == 1 else 'were'} stored"
+    return ""
+
+
+def check_weights(
+    state: Mapping[str, Any], module: nn.Module, source: str | os.PathLike[str] = "the checkpoint"
+) -> None:
+    """Raise for tensors that ``module`` must not be given, whatever their shapes.
+
+    A floating tensor of the module takes float16, bfloat16, float32 and float64, others take their own kind of number;
+    nothing takes sparse, quantised or meta tensors. Numbers must be finite, but where a buffer of the module holds the
+    same infinity (a mask). Names that the module does not have are passed over.
+
+    Args:
+        state: Name to tensor, in the module's names.
+        module: Module that is to be loaded.
+        source: Name of the file, for the message.
+
+    Raises:
+        CheckpointError: There is such a tensor; the message names it.
+    """
+    own, buffers = module.state_dict(), {name for name, _ in module.named_buffers()}
+    for name in own.keys() & state.keys():
+        if isinstance(own[name], Tensor) and (fault := _misfit(state[name], own[name], name in buffers)):
+            raise CheckpointError(f"{source}: the tensor {name} {fault}")
+
+
+def _misfit(tensor: Any, own: Tensor, is_buffer: bool) -> str:
+    if not isinstance(tensor, Tensor):
+        return f"is a {type(tensor).__name__}"
+    if kind := _unusable(tensor):
+        return f"is {kind}"
+    if tensor.dtype != own.dtype and _number(tensor) != _number(own):
+        return f"is of {tensor.dtype}, which no {own.dtype} can be read from"
+    finite = torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor)
+    if finite.all():
+        return ""
+    if is_buffer and tensor.shape == own.shape and (finite | (tensor == own.to(tensor.device))).all():
+        return ""
+    return f"is not finite: {int((~finite).sum())} of {tensor.numel()} numbers are NaN or infinite"
+
+
+def _unusable(tensor: Tensor) -> str:
+    """The kind of a tensor that has no numbers of its own in order; others: empty."""
+    if tensor.is_meta:
+        return "on the meta device, without numbers"
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "nested" if tensor.is_nested else f"sparse ({tensor.layout})"
+    return ""
+
+
+def _number(tensor: Tensor) -> object:
+    """What dtypes have in common that may be read from each other; one that is alone is itself."""
+    if tensor.dtype in _FLOATS:
+        return "floating"
+    whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
+    return "whole" if whole else "complex" if tensor.is_complex() else tensor.dtype
+
+
+def reason_of(error: Exception) -> str:
+    """What PyTorch's unpickler found, in one line without its advice to read the file by other means."""
+    told = str(error).split("WeightsUnpickler error:")[-1].strip() or type(error).__name__
+    return told.splitlines()[0].split(" was not an allowed global")[0]
+
+
 def _decode(path: Path) -> Any:
     if path.suffix == ".safetensors":
         try:
@@ -248,7 +419,7 @@ def _decode(path: Path) -> Any:
         except SafetensorError as error:
             raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_pickle(path)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"the object {found.group(1)}" if found else "more than tensors"
@@ -258,8 +429,9 @@ def _decode(path: Path) -> Any:
             "(torch.save(checkpoint['state_dict'], path)) and load that."
         ) from error
     except DAMAGE as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise CheckpointError(f"{path} is no readable checkpoint ({type(error).__name__}: {reason})") from error
+        raise CheckpointError(
+            f"{path} is no readable checkpoint ({type(error).__name__}: {reason_of(error)})"
+        ) from error
 
 
 def _strip(checkpoint: Any, path: Path) -> dict[str, Tensor]:
@@ -277,4 +449,7 @@ def _strip(checkpoint: Any, path: Path) -> dict[str, Tensor]:
     for prefix in _PREFIXES:
         if any(k.startswith(prefix) for k in tensors):
             tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    for name, tensor in tensors.items():
+        if fault := tensor_fault(tensor):
+            raise CheckpointError(f"{path}: the tensor {name} {fault}")
     return tensors

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pickle
 import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from .errors import CheckpointError, require
@@ -17,10 +17,10 @@ require("mmengine", "llie_preproc.runs")
 
 from mmengine.fileio import LocalBackend, register_backend  # noqa: E402
 from mmengine.hooks import CheckpointHook  # noqa: E402
-from mmengine.logging import HistoryBuffer  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from .checkpoints import DAMAGE, atomic_write  # noqa: E402
+from .checkpoints import DAMAGE, atomic_write, local_file, read_pickle, reason_of  # noqa: E402
+from .message_hub import answers, plain  # noqa: E402
 from .ranks import read_launch  # noqa: E402
 from .registry import HOOKS  # noqa: E402
 
@@ -69,21 +69,25 @@ def saved_checkpoints(folder: str | Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.stem.split("_")[1]))
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the checkpoint of a run by PyTorch's restricted unpickler, which runs no code of the file.
+
+    Args:
+        path: A file, or a URL that ends in ``#sha256=<64 hex digits>``.
+
+    Returns:
+        Tensors, plain data and :class:`mmengine.logging.HistoryBuffer` with nothing but their numbers: there is no
+        function or class in it, nor an object with attributes of the file's.
 
     Raises:
         FileNotFoundError: No such file.
-        CheckpointError: Damaged, of another kind, or with objects that could run code.
+        CheckpointError: Damaged, of another kind, or with anything else in it; a URL without its digest.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint {path}")
+    path = local_file(path)
     try:
-        with torch.serialization.safe_globals(_logged_types()):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = plain(read_pickle(path, answers()))
     except (pickle.UnpicklingError, *DAMAGE) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise CheckpointError(f"{path} is damaged, unsafe or no checkpoint of a run ({reason})") from error
+        raise CheckpointError(f"{path} is damaged, unsafe or no checkpoint of a run ({reason_of(error)})") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path} is no checkpoint of a run: it holds a {type(checkpoint).__name__}")
     return checkpoint
@@ -101,14 +105,3 @@ def join_without_gpu(launcher: str = "pytorch") -> None:
     if not torch.cuda.is_available() and not torch.distributed.is_initialized():
         read_launch(launcher).export()
         torch.distributed.init_process_group("gloo")
-
-
-def _logged_types() -> list[Any]:
-    """What MMEngine's message hub, with its numbers and the methods of their buffers, is pickled with.
-
-    PyTorch lets none but these be called, so nothing that ``getattr`` fetches runs.
-    """
-    numpy_core = getattr(np, "_core", None) or np.core
-    numbers = [type(np.dtype(kind)) for kind in (np.uint32, np.int64, np.float32, np.float64)]
-    arrays = [numpy_core.multiarray._reconstruct, numpy_core.multiarray.scalar, np.ndarray, np.dtype]
-    return [HistoryBuffer, getattr, slice, *arrays, *numbers]

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -53,13 +52,18 @@ def train(config, work, *options):
     return weights(work)
 
 
+RAN = []
+
+
 class Code:
     """A pickle of it runs code."""
 
-    ran: ClassVar[list] = []
-
     def __reduce__(self):
-        return Code.ran.append, (1,)
+        return run, ()
+
+
+def run():
+    RAN.append(1)
 
 
 class Interrupted(Exception):
@@ -199,7 +203,7 @@ def test_what_is_wrong_is_said_before_the_first_step(pictures, tmp_path, capsys,
     assert error.startswith("error: ")
     assert message.format(**paths) in error
     assert not saved_checkpoints(tmp_path)
-    assert not Code.ran
+    assert not RAN
 
 
 def test_a_crop_larger_than_a_picture_is_refused(pictures, tmp_path, capsys):

@@ -9,9 +9,8 @@ if __name__ == "__main__":
 
 import argparse
 import math
-import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,12 @@ from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.device import get_device  # noqa: E402
 from mmengine.dist import init_dist, is_distributed, is_main_process  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
-from mmengine.runner.checkpoint import load_state_dict  # noqa: E402
 
-from llie_preproc.checkpoints import atomic_write, local_file  # noqa: E402
+from llie_preproc.checkpoints import atomic_write  # noqa: E402
 from llie_preproc.draws import seed_draws  # noqa: E402
 from llie_preproc.ranks import LAUNCHERS  # noqa: E402
 from llie_preproc.runs import join_without_gpu, read_checkpoint, saved_checkpoints  # noqa: E402
+from llie_preproc.safe_loading import SafeRunner  # noqa: E402
 
 from .finetune_config import LOSSES, PRESETS, finetuning_config  # noqa: E402
 from .split import split_checkpoint  # noqa: E402
@@ -52,41 +51,8 @@ interrupted and resumed ends with the weights of an uninterrupted one, where the
 no transform remembers earlier pictures."""
 
 
-class FinetuneRunner(Runner):
-    """MMEngine's Runner, which reads every checkpoint by the restricted unpickler."""
-
-    def load_checkpoint(
-        self,
-        filename: str,
-        map_location: str | Callable = "cpu",
-        strict: bool = False,
-        revise_keys: Sequence[tuple[str, str]] = ((r"^module\.", ""),),
-    ) -> dict[str, Any]:
-        """Load a file, or a URL that ends in ``#sha256=<digest>``.
-
-        Args:
-            filename: Of this run, of another finetuning, or of the plain detector.
-            map_location: Not used: tensors are read on the CPU, and copied to where the parameters are.
-            strict: Refuse names that are missing or unknown in any part; the ``EnhancedDetector`` has a stricter
-                setting of its own for the detector's.
-            revise_keys: Regular expressions of names, and what replaces them.
-
-        Raises:
-            FileNotFoundError: No such file.
-            CheckpointError: Damaged, unsafe, or of another detector.
-        """
-        checkpoint = read_checkpoint(local_file(filename))
-        if "state_dict" not in checkpoint:
-            checkpoint = {"state_dict": checkpoint}
-        for pattern, replacement in revise_keys:
-            state = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {re.sub(pattern, replacement, name): state[name] for name in state}
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model = self.model.module if is_distributed() else self.model
-        load_state_dict(model, checkpoint["state_dict"], strict, self.logger)
-        self._has_loaded = True
-        self.logger.info(f"Load checkpoint from {filename}")
-        return checkpoint
+class FinetuneRunner(SafeRunner):
+    """A Runner that reads every checkpoint safely, and leaves writing its config to the command."""
 
     def dump_config(self) -> None:
         """Nothing: the command has written the config by a name that does not depend on the file it came from."""
@@ -191,7 +157,8 @@ def build_runner(args: argparse.Namespace) -> FinetuneRunner:
     last = last_checkpoint(work_dir, args.resume)
     cfg = finetuning_config(args)
     if cfg.get("load_from"):
-        local_file(cfg.load_from)
+        # Refused before anything is written.
+        read_checkpoint(cfg.load_from)
     if is_main_process():
         with atomic_write(work_dir / _WRITTEN) as file:
             file.write(cfg.pretty_text.encode())

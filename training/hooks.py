@@ -237,12 +237,12 @@ def read_run(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: No such file.
-        CheckpointError: Damaged, of another kind, or with objects that could run code.
+        CheckpointError: Damaged, of another kind, or with objects that could run code; a URL without its digest.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"load_from: no file {path}")
     try:
         checkpoint = read_checkpoint(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"load_from: no file {path}") from error
     except CheckpointError as error:
         raise CheckpointError(f"{error}. {_ALONE}") from error
     if not {"meta", "state_dict", "method"} <= set(checkpoint):

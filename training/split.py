@@ -23,13 +23,18 @@ from llie_preproc.runs import read_checkpoint
 DETECTOR, ENHANCER = "detector.pth", "enhancer.safetensors"
 # Parts of an EnhancedDetector that neither file needs.
 _LEFT_OUT = {"losses", "data_preprocessor"}
+_PREPROCESSORS = "data_preprocessor.enhancer."
 _META = ("dataset_meta", "epoch", "iter", "mmengine_version")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(prog="python -m training.split", description=__doc__)
-    parser.add_argument("checkpoint", help="of a finetuned EnhancedDetector: work_dirs/.../epoch_12.pth")
+    parser.add_argument(
+        "checkpoint",
+        help="checkpoint of an EnhancedDetector, or of a detector with the enhancer in its data preprocessor: "
+        "work_dirs/.../epoch_12.pth",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help=f"where {DETECTOR} and {ENHANCER} go")
     parser.add_argument("--overwrite", action="store_true", help="replace them where they exist")
     return parser.parse_args(argv)
@@ -48,6 +53,8 @@ def _main(argv: Sequence[str] | None) -> None:
 def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False) -> list[Path]:
     """Write the detector and the enhancer of a finetuned ``EnhancedDetector`` as files of their own.
 
+    Or those of a detector whose data preprocessor has the enhancer.
+
     Where the weights were averaged (``EMAHook``), the averaged ones are what MMEngine saves as ``state_dict``, and are
     written.
 
@@ -63,7 +70,7 @@ def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False)
     Raises:
         FileNotFoundError: No such checkpoint.
         FileExistsError: One of the files exists, and ``overwrite`` is False.
-        CheckpointError: The checkpoint is not an ``EnhancedDetector``'s, damaged or unsafe, or of a detector whose
+        CheckpointError: The checkpoint has no enhancer, is damaged or unsafe, or of a detector whose
             two inputs a learned fusion joins, which no two files can say.
     """
     checkpoint = read_checkpoint(path)
@@ -88,6 +95,12 @@ def _parts(state: Any, path: str | Path) -> dict[str, dict[str, Tensor]]:
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: it has no state_dict")
     parts: dict[str, dict[str, Tensor]] = {"detector": {}, "enhancer": {}}
+    if any(name.startswith(_PREPROCESSORS) for name in state):
+        for name, tensor in state.items():
+            parts["enhancer" if name.startswith(_PREPROCESSORS) else "detector"][name.removeprefix(_PREPROCESSORS)] = (
+                tensor
+            )
+        return parts
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: {name!r} is no tensor")

@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 from llie_preproc.errors import CheckpointError
 from llie_preproc.ranks import LAUNCHERS
 from llie_preproc.runs import join_without_gpu, saved_checkpoints
+from llie_preproc.safe_loading import SafeRunner
 
 from .hooks import optimizer_names, read_run
 
@@ -97,7 +98,7 @@ def train(runner: Runner) -> None:
         raise RuntimeError(f"the training failed in iteration {runner.iter + 1}") from error
 
 
-def build_runner(args: argparse.Namespace) -> Runner:
+def build_runner(args: argparse.Namespace) -> SafeRunner:
     """The Runner of a command line, with everything that can be wrong before the first step built and checked."""
     cfg = Config.fromfile(args.config)
     check_options(cfg, args.cfg_options)
@@ -112,7 +113,7 @@ def build_runner(args: argparse.Namespace) -> Runner:
     if args.amp:
         _autocast(cfg.optim_wrapper)
     list_evaluators(cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = SafeRunner.from_cfg(cfg)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     if cfg.get("resume") and (names := optimizer_names(runner.optim_wrapper)) != checkpoint.get("optimizers"):
         raise CheckpointError(f"{cfg.load_from} is of optimizers {checkpoint.get('optimizers')}, this run has {names}")
@@ -177,7 +178,7 @@ def _starting_point(cfg: Config, resume: bool) -> dict[str, Any]:
     last = last_checkpoint(cfg.work_dir, resume or cfg.get("resume", False))
     if resume and last:
         cfg.load_from, cfg.resume = str(last), True
-    if not cfg.get("load_from") or "://" in cfg.load_from:
+    if not cfg.get("load_from"):
         return {}
     checkpoint = read_run(cfg.load_from)
     if cfg.get("resume"):
@@ -201,7 +202,7 @@ def last_checkpoint(work_dir: str | Path, resume: bool) -> Path | None:
     return saved[-1] if saved else None
 
 
-def _check_data(runner: Runner) -> None:
+def _check_data(runner: SafeRunner) -> None:
     loader = runner.train_loop.dataloader
     if not len(loader):
         raise ValueError(

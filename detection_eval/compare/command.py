@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.dist import init_dist
 
+from llie_preproc.checkpoints import local_file
 from llie_preproc.commands.program import resumable
 from llie_preproc.errors import require
 from llie_preproc.ranks import LAUNCHERS, Ranks, join_ranks
@@ -106,6 +107,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
     plain = _plain(args)
+    if plain.get("load_from"):
+        # Refused here rather than in every cell: no such file, or a URL without its digest.
+        local_file(plain.load_from)
     return Request(
         config=args.config,
         plain=plain,
@@ -113,7 +117,7 @@ def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
         modes=args.modes,
         seeds=range(args.seeds),
         folder=Path(args.out or Path("work_dirs") / f"compare_{Path(args.config).stem}").absolute(),
-        detector=Path(args.detector) if args.detector else None,
+        detector=local_file(args.detector) if args.detector else None,
         metrics=args.metrics,
         resamples=args.resamples,
         bootstrap_seed=args.bootstrap_seed,

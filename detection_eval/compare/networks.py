@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llie_preproc import build_enhancer
+from llie_preproc.checkpoints import check_weights
 from llie_preproc.enhancers import Enhancer
 from llie_preproc.fingerprints import fingerprint
 from llie_preproc.inference import DEFAULT_WEIGHTS
@@ -86,6 +87,7 @@ def comparison_enhancer(comparison: Comparison, cell: Cell, device: str = "cpu")
     checkpoint = read_checkpoint(comparison.folder / str(result.get("checkpoint")))
     trained = {k.removeprefix(_WRAPPED): v for k, v in checkpoint["state_dict"].items() if k.startswith(_WRAPPED)}
     enhancer = build_enhancer(dict(config, checkpoint=None))
+    check_weights(trained, enhancer, str(result.get("checkpoint")))
     enhancer.load_state_dict(trained)
     return enhancer.to(device)
 

@@ -26,6 +26,7 @@ from llie_preproc.draws import seed_draws
 from llie_preproc.errors import CheckpointError
 from llie_preproc.ranks import Ranks
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
+from llie_preproc.safe_loading import SafeRunner
 from llie_preproc.seeds import own_random_state
 
 from ..cache import fill_cache
@@ -182,8 +183,8 @@ def _train(cfg: Config, cell: Cell, request: Request) -> tuple[float | None, int
         cfg.load_from, cfg.resume = str(saved[-1]), True
     seed_draws(cfg)
     runner = _runner(cfg, cell, request)
-    if not saved and cfg.get("load_from") and "://" not in cfg.load_from:
-        _check_start(_plain(runner.model), Path(cfg.load_from), _LEAST_MATCHED)
+    if not saved and cfg.get("load_from"):
+        _check_start(_plain(runner.model), cfg.load_from, _LEAST_MATCHED)
     start = time.perf_counter()
     with quiet():
         runner.train()
@@ -196,7 +197,7 @@ def _evaluate(cfg: Config, cell: Cell, request: Request, exact: bool) -> tuple[d
     _fill(cfg, cell, request)
     runner = _runner(cfg, cell, request)
     if exact:
-        _check_start(_plain(runner.model), Path(cfg.load_from), 1.0)
+        _check_start(_plain(runner.model), cfg.load_from, 1.0)
     with quiet():
         metrics = runner.test()
         model, dataset = _plain(runner.model), runner.test_dataloader.dataset
@@ -210,7 +211,7 @@ def _runner(cfg: Config, cell: Cell, request: Request) -> Runner:
         # MMEngine would name a CUDA device to PyTorch's wrapper.
         cfg.setdefault("model_wrapper_cfg", dict(type="MMDistributedDataParallel", device_ids=None))
     with quiet():
-        runner = Runner.from_cfg(cfg)
+        runner = SafeRunner.from_cfg(cfg)
     runner.register_hook(SameStart())
     runner.register_hook(ProgressBar(cell.name, shown=request.ranks.main))
     return runner
@@ -231,7 +232,7 @@ def _plain(model: Any) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def _check_start(model: nn.Module, path: Path, least: float) -> None:
+def _check_start(model: nn.Module, path: str, least: float) -> None:
     checkpoint = read_checkpoint(path)
     report = match_report(getattr(model, "detector", model), checkpoint.get("state_dict", checkpoint))
     if report.matched < least * report.total:

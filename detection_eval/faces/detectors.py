@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from llie_preproc.checkpoints import file_sha256
+from llie_preproc.checkpoints import file_sha256, local_file
 from llie_preproc.config_files import read_config_file
 from llie_preproc.errors import require
 from llie_preproc.faces import EnhancedFaceDetector, FaceDetector
@@ -77,9 +76,10 @@ class DetectorChoice:
         config = read_config_file(self.name)
         if not self.checkpoint:
             raise ValueError(f"--detector {self.name} wants its --checkpoint: without it the weights are random")
-        checkpoint = Path(self.checkpoint).expanduser()
-        if not checkpoint.is_file():
-            raise FileNotFoundError(f"no file {checkpoint}, the --checkpoint of --detector {self.name}")
+        try:
+            checkpoint = local_file(self.checkpoint)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"no file {self.checkpoint}, the --checkpoint of --detector {self.name}") from error
         return dict(config=config.pretty_text, checkpoint_sha256=file_sha256(checkpoint))
 
     def _build_base(self) -> FaceDetector:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from llie_preproc.checkpoints import read_state_dict
+from llie_preproc.checkpoints import check_weights, read_state_dict
 from llie_preproc.errors import CheckpointError, require
 from llie_preproc.pictures import picture_size
 
@@ -40,13 +40,16 @@ def read_inception(trunk: str | os.PathLike[str]) -> nn.Module:
 
     # The library would load the file as a pickle that may run code: it gets what was read safely.
     buffer = io.BytesIO()
-    torch.save(read_state_dict(trunk), buffer)
+    state = read_state_dict(trunk)
+    torch.save(state, buffer)
     buffer.seek(0)
     try:
-        return FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=buffer)
+        network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=buffer)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(f"{trunk} is no Inception trunk ({first[:200]}); expected {TRUNK}") from error
+    check_weights(state, network, trunk)
+    return network
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import alexnet
 
-from llie_preproc.checkpoints import read_state_dict
+from llie_preproc.checkpoints import check_weights, read_state_dict
 from llie_preproc.errors import CheckpointError
 
 from .arrays import unit_pair
@@ -90,6 +90,7 @@ def read_lpips(trunk: str | os.PathLike[str]) -> nn.Module:
             f"{trunk} is no AlexNet trunk: {len(wrong)} of {len(own)} tensors are missing or of another shape, such as "
             f"features.{wrong[0]} of {tuple(own[wrong[0]].shape)}; expected {TRUNK}"
         )
+    check_weights(found, alexnet(weights=None).features, trunk)
     return Lpips(found, _heads())
 
 

@@ -10,7 +10,10 @@ import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from torch import Tensor, nn
 
+from ..checkpoint_names import own_names
+from ..checkpoints import check_weights, match_report
 from ..enhancers.base import Enhancer
+from ..errors import CheckpointError
 from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_levels
 from ..registry import MODELS
 from .geometry import is_image_batch, scale_data_sample
@@ -21,7 +24,8 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
     """MMDetection's ``DetDataPreprocessor`` that enhances each image before it normalises and pads.
 
     The enhancer is frozen: evaluation mode, no gradients. Its weights are part of the detector's checkpoints; a
-    plain detector's checkpoint leaves the enhancer as it was built.
+    plain detector's checkpoint leaves the enhancer as it was built, one with another enhancer's is refused with
+    :class:`~llie_preproc.errors.CheckpointError`. Checkpoints of an ``EnhancedDetector`` load too.
 
     Args:
         enhancer: Name, config or instance.
@@ -79,6 +83,7 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         keep_weights(self.enhancer, state_dict, f"{prefix}enhancer.")
+        check_enhancer(self.enhancer, own_names(state_dict, f"{prefix}enhancer."))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -86,3 +91,22 @@ def keep_weights(part: nn.Module, state_dict: dict, prefix: str) -> None:
     """Let a checkpoint without a part's weights leave them as they are, without a word about missing keys."""
     if not any(key.startswith(prefix) for key in state_dict):
         state_dict.update({prefix + key: value for key, value in part.state_dict().items()})
+
+
+def check_enhancer(enhancer: Enhancer, state: Mapping[str, Tensor], cure: str = "") -> None:
+    """Raise for the weights of another enhancer.
+
+    Args:
+        enhancer: Enhancer that is to be loaded.
+        state: Name to tensor, in its names.
+        cure: Sentence that ends the message.
+
+    Raises:
+        CheckpointError: Names or shapes differ, or numbers are not what weights can be.
+    """
+    check_weights(state, enhancer)
+    report = match_report(enhancer, state)
+    if report.matched < report.total or report.unexpected:
+        raise CheckpointError(
+            f"the checkpoint's enhancer is not this {type(enhancer).__name__}: {report}. {cure}".strip()
+        )

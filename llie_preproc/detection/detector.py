@@ -19,13 +19,13 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
-from ..checkpoints import match_report
+from ..checkpoint_names import own_names
 from ..enhancers.base import Enhancer
-from ..errors import CheckpointError
 from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_batch, levels_to_units, units_to_levels
 from ..recomputation import kept_buffers
 from ..registry import MODELS
 from .batches import ImageBatch, flatten
+from .data_preprocessor import check_enhancer
 from .fusion import FUSIONS, FeatureFusion, ImageFusion
 from .geometry import is_image_batch, scale_data_sample
 from .wrapper import RAW, DetectorWrapper
@@ -144,14 +144,8 @@ class EnhancedDetector(DetectorWrapper):
                 is another.
         """
         state = super().convert_state(state)
-        prefix = "enhancer."
-        found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        report = match_report(self.enhancer, found)
-        if self.strict and (report.matched < report.total or report.unexpected):
-            raise CheckpointError(
-                f"the checkpoint's enhancer is not this {type(self.enhancer).__name__}: {report}. strict=False takes "
-                "what fits."
-            )
+        if self.strict:
+            check_enhancer(self.enhancer, own_names(state, "enhancer."), "strict=False takes what fits.")
         return state
 
     def loss(self, batch_inputs: Any, batch_data_samples: Any) -> dict:

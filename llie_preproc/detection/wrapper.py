@@ -9,15 +9,16 @@ from mmdet.models.detectors import BaseDetector
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..checkpoints import LoadReport, match_report
+from ..checkpoint_names import WRAPPED, fit_names, own_names, replace_own
+from ..checkpoints import LoadReport, check_weights, match_report
 from ..errors import CheckpointError
+from ..safe_loading import SafeInit
 from .data_preprocessor import keep_weights
 
 RAW = {"type": "mmengine.BaseDataPreprocessor"}
-_INNER = "detector."
 
 
-class DetectorWrapper(BaseDetector):
+class DetectorWrapper(SafeInit, BaseDetector):
     """A wrapper round a detector: it lends the detector's attributes, and a checkpoint of the plain detector loads.
 
     Attributes:
@@ -71,8 +72,11 @@ class DetectorWrapper(BaseDetector):
 
     def _with_inner(self, state: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
         if self._is_plain(state, detector):
-            state = {_INNER + name: tensor for name, tensor in state.items()}
-        inner = {name.removeprefix(_INNER): tensor for name, tensor in state.items() if name.startswith(_INNER)}
+            own = self.state_dict()
+            # An enhancer in the wrapper's own data preprocessor is in its place already.
+            kept = {name for name in state if name.startswith("data_preprocessor.") and name in own}
+            state = {name if name in kept else WRAPPED + name: tensor for name, tensor in state.items()}
+        inner = {name.removeprefix(WRAPPED): tensor for name, tensor in state.items() if name.startswith(WRAPPED)}
         # What it makes of names itself: public ones (DSFD), a plain detector's (another wrapper, SemiBaseDetector).
         detector._load_from_state_dict(inner, "", {}, False, [], [], [])
         report = match_report(detector, inner)
@@ -83,8 +87,8 @@ class DetectorWrapper(BaseDetector):
             )
         self._check_names(report)
         print_log(f"{type(detector).__name__}: {report}", logger="current")
-        others = {name: tensor for name, tensor in state.items() if not name.startswith(_INNER)}
-        return others | {_INNER + name: tensor for name, tensor in inner.items()}
+        others = {name: tensor for name, tensor in state.items() if not name.startswith(WRAPPED)}
+        return others | {WRAPPED + name: tensor for name, tensor in inner.items()}
 
     def _is_plain(self, state: dict[str, Tensor], detector: nn.Module) -> bool:
         """Whether a checkpoint is of the detector alone; another wrapper, or a tracker, has a ``detector`` too."""
@@ -110,9 +114,10 @@ class DetectorWrapper(BaseDetector):
             )
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        names = [name for name in state_dict if name.startswith(prefix)]
-        own = self.convert_state({name.removeprefix(prefix): state_dict.pop(name) for name in names})
-        state_dict.update({prefix + name: tensor for name, tensor in own.items()})
+        state = fit_names(self, own_names(state_dict, prefix))
+        own = self.convert_state(state)
+        check_weights(own, self)
+        replace_own(state_dict, prefix, own)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

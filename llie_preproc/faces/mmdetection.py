@@ -6,13 +6,13 @@ import copy
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from .. import mmcv_ops
+from ..checkpoints import check_weights
 from ..errors import CheckpointError, require
 from .protocol import Faces, check_images
 
@@ -29,6 +29,7 @@ from mmengine.registry import DefaultScope  # noqa: E402
 from ..config_files import read_config_file  # noqa: E402
 from ..detection.sets import checkpoint_classes  # noqa: E402
 from ..runs import read_checkpoint  # noqa: E402
+from ..safe_loading import safe_loading  # noqa: E402
 
 # Least share of the detector's tensors that a checkpoint must bring.
 _MIN_MATCHED = 0.9
@@ -42,8 +43,8 @@ class MMDetFaceDetector:
 
     Args:
         config: A config file, one of a package (``mmdet::...``), or a config; it is not changed.
-        checkpoint: A file as MMEngine writes it, or a state dict; read without running code of the file. None: the
-            weights are as the config builds them.
+        checkpoint: A file as MMEngine writes it, or a state dict; or a URL of one that ends in ``#sha256=<digest>``.
+            Read without running code of the file. None: the weights are as the config builds them.
         device: Where to run.
         classes: Names of the classes that are faces.
         score_thr: Least confidence; the config's own threshold (``test_cfg.score_thr``) acts before it.
@@ -78,7 +79,7 @@ class MMDetFaceDetector:
         # Types of MMDetection's that were imported before the operators' stand-in are made whole.
         mmcv_ops.repair_mmdet()
         register_all_modules(init_default_scope=False)
-        with DefaultScope.overwrite_default_scope(cfg.get("default_scope") or "mmdet"):
+        with safe_loading(), DefaultScope.overwrite_default_scope(cfg.get("default_scope") or "mmdet"):
             self._pipeline = Compose(_for_arrays(cfg))
             model = revert_sync_batchnorm(MODELS.build(cfg.model))
             names = _load(model, checkpoint) or _configured_classes(cfg)
@@ -166,12 +167,13 @@ def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str] | None) -> 
     """Load the checkpoint; returns the names of the classes where it has them."""
     if checkpoint is None:
         return None
-    content = read_checkpoint(Path(checkpoint))
+    content = read_checkpoint(checkpoint)
     # As MMEngine's own loading: the prefix is distributed training's.
     state = {name.removeprefix("module."): value for name, value in content.get("state_dict", content).items()}
+    check_weights(state, model, checkpoint)
     try:
         keys = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
+    except (RuntimeError, CheckpointError) as error:
         raise CheckpointError(f"{checkpoint}: {error}") from error
     # What DSFD's release was saved with did not count batches yet.
     missing = [key for key in keys.missing_keys if not key.endswith(_COUNTER)]

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from llie_preproc.checkpoints import match_report, read_state_dict
+from llie_preproc.checkpoints import check_weights, match_report, read_state_dict
 from llie_preproc.errors import CheckpointError
 from llie_preproc.registry import MODELS
 
@@ -108,6 +108,7 @@ class FeatureEncoder(nn.Module):
         if report.matched < report.total:
             name = type(self).__name__
             raise CheckpointError(f"{checkpoint} does not hold the weights of a {name} of these sizes: {report}")
+        check_weights(state, self, checkpoint)
         self.load_state_dict({key: state[key] for key in own})
 
 

@@ -17,6 +17,7 @@ from llie_preproc.checks import within
 from llie_preproc.enhancers.base import Enhancer
 from llie_preproc.inference import build_enhancer, enhance_batch
 from llie_preproc.registry import MODELS
+from llie_preproc.safe_loading import SafeInit
 
 from ..parallel import average_gradients, average_tensors
 from ..randomness import share_stochastic_depth
@@ -40,7 +41,7 @@ class BytesToUnit(BaseDataPreprocessor):
         return data | {"inputs": to_batch(data["inputs"])}
 
 
-class TrainingMethod(BaseModel):
+class TrainingMethod(SafeInit, BaseModel):
     """A method that trains an enhancer; subclasses say with which loss.
 
     Args:

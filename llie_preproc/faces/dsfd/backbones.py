@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...registry import MODELS
+from ...safe_loading import SafeInit
 
 _CONVOLUTIONS = (2, 2, 3, 3, 3)
 _XAVIER = dict(type="Xavier", distribution="uniform", bias=0)
 
 
 @MODELS.register_module()
-class DSFDVGG(BaseModule):
+class DSFDVGG(SafeInit, BaseModule):
     """VGG-16 with fc6 and fc7 as convolutions, tapped at relu3_3, relu4_3, relu5_3 and fc7.
 
     The third pooling rounds up, the others down, but never to nothing. ``features`` has the numbering of torchvision
@@ -64,7 +65,7 @@ class DSFDVGG(BaseModule):
 
 
 @MODELS.register_module()
-class DSFDResNet(ResNet):
+class DSFDResNet(SafeInit, ResNet):
     """MMDetection's ResNet, tapped at the ends of its four stages (C2 to C5).
 
     torchvision's keys: ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet152')`` fits.

@@ -9,16 +9,18 @@ from mmdet.models.detectors import SingleStageDetector
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ...checkpoints import LoadReport, match_report
+from ...checkpoint_names import fit_names, own_names, replace_own
+from ...checkpoints import LoadReport, check_weights, match_report
 from ...errors import CheckpointError
 from ...registry import MODELS
+from ...safe_loading import SafeInit
 from .public import convert_public, public_layout
 
 _PARTS = ("backbone", "neck", "bbox_head")
 
 
 @MODELS.register_module()
-class DSFD(SingleStageDetector):
+class DSFD(SafeInit, SingleStageDetector):
     """Dual shot face detector (Li et al., CVPR 2019): backbone, :class:`DSFDNeck`, :class:`DSFDHead`.
 
     Public checkpoints load as they are, through ``load_from`` in a config, ``init_detector`` and ``load_state_dict``:
@@ -79,7 +81,7 @@ class DSFD(SingleStageDetector):
             )
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        names = [name for name in state_dict if name.startswith(prefix)]
-        own = self.convert_state({name.removeprefix(prefix): state_dict.pop(name) for name in names})
-        state_dict.update({f"{prefix}{name}": tensor for name, tensor in own.items()})
+        own = self.convert_state(fit_names(self, own_names(state_dict, prefix)))
+        check_weights(own, self)
+        replace_own(state_dict, prefix, own)
         super()._load_from_state_dict(state_dict, prefix, *args)

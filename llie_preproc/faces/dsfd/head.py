@@ -16,6 +16,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ...registry import MODELS
+from ...safe_loading import SafeInit
 
 # Per level class scores and box deltas of one set of anchors.
 Outputs = tuple[list[Tensor], list[Tensor]]
@@ -40,7 +41,7 @@ class AnchorSet:
 
 
 @MODELS.register_module()
-class DSFDHead(SSDHead):
+class DSFDHead(SafeInit, SSDHead):
     """Heads of DSFD with progressive anchors (Li et al., 2019, Section 3.3).
 
     ``form='plain'``, the paper's: two shots of one 3x3 convolution a level, the first on the original maps with

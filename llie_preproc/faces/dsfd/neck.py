@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...registry import MODELS
+from ...safe_loading import SafeInit
 
 _XAVIER = dict(type="Xavier", layer="Conv2d", distribution="uniform", bias=0)
 _EPS = 1e-10
 
 
 @MODELS.register_module()
-class DSFDNeck(BaseModule):
+class DSFDNeck(SafeInit, BaseModule):
     """Original and enhanced maps of six levels, strides 4 to 128 (Li et al., 2019, Section 3.2).
 
     The defaults are the paper's form on VGG-16. The public release has ``fpn_levels=3``, ``fpn_relu=False``,
