@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from .errors import CheckpointError
 from .files import atomic_path as atomic_path
 from .files import atomic_write as atomic_write
+from .files import open_regular, read_bytes
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 
@@ -279,7 +280,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         FileNotFoundError: There is no such file.
     """
     digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -319,7 +320,7 @@ def _only_safe_globals(answers: Sequence[Any]) -> Iterator[None]:
 
 
 def _check_archive(path: Path) -> None:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         zipped = file.read(4) == b"PK\x03\x04"
     if not zipped and tarfile.is_tarfile(path):
         raise CheckpointError("the tar format of PyTorch before 0.1.10 is not read")
@@ -415,7 +416,7 @@ def reason_of(error: Exception) -> str:
 def _decode(path: Path) -> Any:
     if path.suffix == ".safetensors":
         try:
-            return load_safetensors(path.read_bytes())
+            return load_safetensors(read_bytes(path))
         except SafetensorError as error:
             raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
     try:

@@ -125,13 +125,14 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """The content of a regular file of UTF-8 text, with or without a byte order mark.
 
     Raises:
-        ValueError: The file is no UTF-8 text; the message names it.
+        ValueError: The file is no UTF-8 text; the message names the file and the line.
         OSError: As :func:`open_regular`.
     """
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{os.fspath(path)} is no UTF-8 text: {error}") from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{os.fspath(path)}:{line}: no UTF-8 text ({error})") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

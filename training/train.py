@@ -20,6 +20,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
+from llie_preproc.config_files import read_config_file
 from llie_preproc.errors import CheckpointError
 from llie_preproc.ranks import LAUNCHERS
 from llie_preproc.runs import join_without_gpu, saved_checkpoints
@@ -100,7 +101,7 @@ def train(runner: Runner) -> None:
 
 def build_runner(args: argparse.Namespace) -> SafeRunner:
     """The Runner of a command line, with everything that can be wrong before the first step built and checked."""
-    cfg = Config.fromfile(args.config)
+    cfg = read_config_file(args.config)
     check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
     check_names(cfg)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
+from llie_preproc.files import read_text
 from llie_preproc.pictures import SUFFIXES, picture_files
 
 _SHOWN, _LONGEST = 5, 40
@@ -198,12 +199,7 @@ def read_lines(path: Path) -> list[str]:
         FileNotFoundError: No such file.
         ValueError: It is no UTF-8 text; the message names the file and the line.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}:{line}: no UTF-8 text ({error})") from error
-    return [line.strip() for line in text.splitlines()]
+    return [line.strip() for line in read_text(path).splitlines()]
 
 
 def parse_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 from llie_preproc.checkpoints import atomic_write
 from llie_preproc.errors import require
 from llie_preproc.faces import Faces
+from llie_preproc.files import read_bytes
 
 from .labels import integers, read_lines, reals, relative_stem, require_size, texts_by
 
@@ -107,10 +109,11 @@ def _load(path: Path) -> dict[str, Any]:
     require("scipy", "reading WIDER FACE's difficulties")
     from scipy.io import loadmat
 
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no file {path}: WIDER FACE's tool brings wider_easy_val.mat and its like")
+    data = read_bytes(path)
     try:
-        content = loadmat(path)
+        content = loadmat(io.BytesIO(data))
     # What SciPy raises depends on where the file is damaged; NotImplementedError: MATLAB's newer format.
     except Exception as error:
         raise ValueError(f"{path} is no MATLAB file that SciPy reads: {error}") from error

@@ -10,6 +10,7 @@ from typing import Any
 
 from llie_preproc.annotations import is_whole, kind_of
 from llie_preproc.errors import require
+from llie_preproc.files import read_text
 
 from .labels import (
     Box,
@@ -109,7 +110,7 @@ def _yaml_names(path: Path) -> list[str]:
     require("yaml", f"reading the names of {path}", "mm")
     yaml = import_module("yaml")
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = yaml.safe_load(read_text(path))
     # Values that no type holds, such as a 13th month, and lists in thousands of lists.
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{path}: no YAML: {' '.join(str(error).split())}") from error

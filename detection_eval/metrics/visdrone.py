@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from llie_preproc import files
 from llie_preproc.annotations import is_number, is_whole
 from llie_preproc.pictures import picture_files, picture_size
 
@@ -167,7 +168,7 @@ def read_text(path: str | os.PathLike[str]) -> list[list[float]]:
             that is none of 0 to 11; the message names file and line.
     """
     rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(files.read_text(path).splitlines(), start=1):
         if text := line.strip().rstrip(", \t"):
             try:
                 rows.append(_parse(text.split(",")))

@@ -191,6 +191,8 @@ def test_names_that_are_none_below_it_are_refused(name):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a backslash separates folders there")
 def test_a_good_name_is_read(root):
+    # A folder that leads outside is refused by itself, whatever the names are.
+    (root / "images" / "link").unlink()
     for reader in (of_fddb, of_faces, of_wider_face, of_training_names):
         assert set(reader(root, "sub/good")) == {INSIDE}, reader.__name__
     assert set(of_a_list(root, "good")) == {INSIDE}
@@ -198,4 +200,3 @@ def test_a_good_name_is_read(root):
     for reader in (of_pseudo_labels, of_exdark):
         assert set(reader(root, "other")) == {INSIDE}, reader.__name__
     assert set(of_visdrone(root, "good")) == {INSIDE}
-    assert Path(root / "images" / "link" / "a.png").is_file()

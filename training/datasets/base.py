@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from llie_preproc.files import read_text
 from llie_preproc.pictures import convert_depth, picture_size, read_picture
 from llie_preproc.registry import TRANSFORMS
 
@@ -290,7 +291,7 @@ def _named(layout: Layout, names: Sequence[str] | str | os.PathLike[str]) -> lis
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"names must be a list, or a text file with one name a line: there is no file {path}")
-    return [line.strip() for line in path.read_text().splitlines()]
+    return [line.strip() for line in read_text(path).splitlines()]
 
 
 def _other_suffixes(missing: Iterable[str], there: Iterable[str]) -> str:
