@@ -3,7 +3,6 @@
 import contextlib
 import json
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
