@@ -400,3 +400,13 @@ def test_threads_that_an_interrupt_leaves_without_their_workers_say_nothing(caps
 
     assert run(interrupted) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_the_installed_command_is_launched():
+    """What pip writes as ``llie``: the entry point of pyproject.toml, called."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    name, function = project.partition('\nllie = "')[2].partition('"')[0].split(":")
+    process = start("-c", f"import sys; sys.argv[1:] = ['--version']; from {name} import {function}; {function}()")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("llie ")
