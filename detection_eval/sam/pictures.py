@@ -16,7 +16,7 @@ from llie_preproc.pictures import picture_files
 from ..datasets.darkface import darkface
 from ..datasets.labels import Problems
 from ..metrics.detections import read_truth
-from ..metrics.masks import Rle, encode_masks
+from ..metrics.masks import Rle, check_rle, encode_masks
 
 
 class Prompts(NamedTuple):
@@ -164,7 +164,8 @@ def _annotated_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], sou
     try:
         if isinstance(given, Mapping) and isinstance(given["counts"], str):
             (mask,) = encode_masks([given])
-            coco_masks.area(mask)
+            # pycocotools would run beyond the frame with it.
+            check_rle(mask)
             return mask
         rles = coco_masks.frPyObjects(given, image["height"], image["width"])
         return encode_masks([coco_masks.merge(rles) if isinstance(rles, list) else rles])[0]

@@ -472,6 +472,10 @@ def test_wrong_options_are_named(sam, pictures, texts, tmp_path, arguments, mess
         (lambda truth: truth["images"][0].pop("file_name"), "images[0] has no field 'file_name'"),
         (lambda truth: truth["annotations"][0].update(segmentation=[["x"]]), "the segmentation of annotation 0"),
         (lambda truth: truth["annotations"][1].update(segmentation={"size": [4]}), "the segmentation of annotation 1"),
+        (
+            lambda truth: truth["annotations"][1].update(segmentation={"size": [2, 2], "counts": "12"}),
+            "the runs of a mask cover 3 pixels",
+        ),
         (lambda truth: truth["annotations"][0].pop("bbox"), "annotations[0] has no field 'bbox'"),
         (lambda truth: [each.update(file_name="z") for each in truth["images"][:1]], "there is no picture z"),
         (

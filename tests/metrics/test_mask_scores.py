@@ -23,6 +23,7 @@ from detection_eval.metrics.masks import (
     ItemScores,
     MaskScores,
     box_agreement,
+    check_rle,
     decode_masks,
     encode_masks,
     mask_boxes,
@@ -120,6 +121,21 @@ def test_more_masks_never_lower_the_mean_and_wrong_ones_change_nothing(found, re
     after = match_scores(np.concatenate([found, wrong[None]]), reference)
     for name in ("recall50", "recall75"):
         assert after[name].sum() == before[name].sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(masks(least=1), st.data())
+def test_an_rle_is_accepted_if_its_runs_cover_the_frame_and_only_then(given_masks, data):
+    rle = data.draw(st.sampled_from(encode_masks(given_masks)))
+    check_rle(rle)
+    height, width = rle["size"]
+    for size in ([height + 1, width], [height, width - 1], [height]):
+        with pytest.raises(ValueError, match="frame"):
+            check_rle({**rle, "size": size})
+    counts = rle["counts"]
+    for wrong in (counts + "1", counts + "P", counts[:-1], "\x20" + counts):
+        with pytest.raises(ValueError, match="mask"):
+            check_rle({**rle, "counts": wrong})
 
 
 def test_pictures_count_by_their_reference_masks():
