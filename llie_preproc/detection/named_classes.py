@@ -9,7 +9,7 @@ import numpy as np
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation.metrics import CocoMetric
 
-from ..annotations import match_classes
+from ..annotations import match_classes, read_annotations
 from ..registry import DATASETS, METRICS
 
 
@@ -21,13 +21,14 @@ class NameMatchedCocoDataset(CocoDataset):
     files of the same classes in another order give one class two labels. Arguments are those of ``CocoDataset``.
 
     Raises:
-        ValueError: The file and ``metainfo`` each have classes that the other lacks
-            (:func:`llie_preproc.annotations.match_classes`).
+        ValueError: The annotation file breaks a rule of :func:`llie_preproc.annotations.read_annotations`; or the file
+            and ``metainfo`` each have classes that the other lacks (:func:`llie_preproc.annotations.match_classes`).
     """
 
     def load_data_list(self) -> list[dict]:
         """Read the annotations."""
         self._matched = False
+        _check(self.ann_file, self.backend_args)
         return super().load_data_list()
 
     def parse_data_info(self, raw_data_info: dict) -> dict | list[dict]:
@@ -49,9 +50,14 @@ class NameMatchedCocoMetric(CocoMetric):
     more, its annotations of the others are. Arguments are those of ``CocoMetric``.
 
     Raises:
-        ValueError: On evaluation: the file and the detector each have classes that the other lacks
+        ValueError: The annotation file breaks a rule of :func:`llie_preproc.annotations.read_annotations`. On
+            evaluation: the file and the detector each have classes that the other lacks
             (:func:`llie_preproc.annotations.match_classes`).
     """
+
+    def __init__(self, ann_file: str | None = None, **options: Any) -> None:
+        _check(ann_file, options.get("backend_args"))
+        super().__init__(ann_file=ann_file, **options)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """As ``CocoMetric``, of the classes that the file and the detector share."""
@@ -68,6 +74,12 @@ class NameMatchedCocoMetric(CocoMetric):
         place = np.full(len(classes), -1)
         place[[classes.index(name) for name in ids]] = np.arange(len(ids))
         return [(truth, _relabelled(found, place)) for truth, found in results]
+
+
+def _check(ann_file: str | None, backend: Mapping[str, Any] | None) -> None:
+    """Check a file before pycocotools reads it, which takes what it finds; one of a remote store is taken as it is."""
+    if ann_file and not backend:
+        read_annotations(ann_file)
 
 
 def category_ids(annotations: Mapping[str, Any], classes: Sequence[str], source: str) -> dict[str, Any]:
