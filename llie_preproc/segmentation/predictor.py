@@ -72,8 +72,9 @@ class EnhancedSamPredictor(SamPredictor):
     where the border of a mask runs, in overlapping crops of up to 1024 enhanced pixels a side. A crop is asked with the
     prompts within it, the box clipped to it (without one: the box round the mask found so far) and the mask found so
     far as mask prompt; logits of neighbouring crops fade linearly into each other, and where no crop was asked stay
-    those of the whole. Each crop that is asked costs an encoder pass, once for an image. ``low_res_masks`` are of the
-    whole.
+    those of the whole. A crop counts in full where pixels on both sides of the border pass the threshold by a logit,
+    and less where they pass it by less: no rounding decides what a mask is made of. Each crop that is asked costs an
+    encoder pass, once for an image. ``low_res_masks`` are of the whole.
 
     Args:
         sam_model: segment-anything's ``Sam`` of any size (:func:`llie_preproc.segmentation.build_sam`), or a model with
