@@ -121,4 +121,5 @@ def _member(archive: zipfile.ZipFile, name: str, kinds: str, dimensions: int) ->
         values = file.read(size)
     if len(values) != size:
         raise ValueError(f"{name} ends after {len(values)} of {size} bytes")
-    return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
+    # Of a bytearray, because an array of bytes cannot be written to.
+    return np.frombuffer(bytearray(values), dtype).reshape(shape, order="F" if fortran else "C")

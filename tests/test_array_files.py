@@ -74,6 +74,7 @@ def test_archives_of_numpy_are_read(save, tmp_path):
     found = read_archive(tmp_path / "a.npz", FIELDS)
     assert found["names"].tolist() == ["a", "bc"]
     np.testing.assert_array_equal(found["boxes"], BOXES)
+    assert found["boxes"].flags.writeable
 
 
 HOSTILE = {
