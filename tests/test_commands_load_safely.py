@@ -30,6 +30,11 @@ def _quick() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _what_the_code_would_replace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._utils, "_rebuild_tensor", torch._utils._rebuild_tensor)
+
+
 class Made:
     """What the commands work on.
 

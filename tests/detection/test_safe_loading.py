@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
 import torch
+from mmdet.apis import init_detector
 from mmdet_models import build, mmdet_config
 from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader, Runner
@@ -136,6 +137,16 @@ def test_the_digits_of_a_public_name_are_compared(tmp_path: Path, monkeypatch: p
     shutil.copy(tmp_path / "other.pth", kept)
     with safe_loading(), pytest.raises(CheckpointError, match="does not begin with 0676ba61"):
         CheckpointLoader.load_checkpoint("torchvision://resnet50")
+
+
+def test_programs_of_others_may_read_safely(code: Path, tmp_path: Path) -> None:
+    """As the docs have it: MMDetection's and MMEngine's functions inside of safe_loading."""
+    cfg = add_enhancer(mmdet_config("retinanet"), "PSENet", door="preprocessor")
+    with safe_loading():
+        with pytest.raises(CheckpointError, match=r"code\.pth"):
+            init_detector(cfg, str(code), device="cpu")
+        with pytest.raises(CheckpointError, match=r"code\.pth"):
+            runner(tmp_path / "run", build(cfg.model), Runner).load_checkpoint(str(code))
 
 
 def test_importing_and_leaving_change_nothing() -> None:
