@@ -93,7 +93,8 @@ def fill_cache(cfg: Config, device: str = "cpu", ranks: Ranks | None = None, pro
     report, start = CacheReport(), time.perf_counter()
     work = _unique(each for name in _LOADERS for each in _cached_datasets((cfg.get(name) or {}).get("dataset")))
     if not work:
-        raise ValueError(f"no Enhance with cache_dir in the pipelines of {', '.join(_LOADERS)}")
+        name = cfg.filename or "the config"
+        raise ValueError(f"{name} has no Enhance with cache_dir in the pipelines of {', '.join(_LOADERS)}")
     for dataset, position in work:
         _fill(dataset, position, device, ranks or alone(), report, progress)
     report.seconds = time.perf_counter() - start

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from llie_preproc.annotations import require_pictures
 from llie_preproc.batch import plan_jobs
 from llie_preproc.errors import ImageError
+from llie_preproc.files import real_path
 from llie_preproc.gamma_shift import CONVENTIONS, GAMMAS, exponent, shift_gamma
 from llie_preproc.pictures import Picture, convert_depth, picture_files, read_picture, write_picture
 
@@ -181,7 +182,7 @@ def _write(picture: Picture, gamma: float, convention: str, target: Path) -> Non
 
 
 def _require_apart(pictures: Path, out: Path) -> None:
-    inside, root = out.resolve(), pictures.resolve()
+    inside, root = real_path(out), real_path(pictures)
     if inside == root or root in inside.parents:
         raise ValueError(
             f"{out} is inside {pictures}: another call would take its pictures for inputs; name another OUT"

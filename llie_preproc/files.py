@@ -224,6 +224,11 @@ def _is_short(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and re.search("PytorchStreamWriter|inline_container", str(error)) is not None
 
 
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """The absolute path without links; one of links that lead in a circle stays as it is, and fails when opened."""
+    return Path(os.path.realpath(path))
+
+
 def _require_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")

@@ -28,6 +28,7 @@ from llie_preproc.detection.sets import (
     type_name,
     use_sets,
 )
+from llie_preproc.files import real_path
 from llie_preproc.inference import DEFAULT_WEIGHTS, build_enhancer
 from llie_preproc.networks import enhancer_config, trained_enhancer
 from llie_preproc.runs import read_checkpoint
@@ -216,7 +217,7 @@ def _set_model(cfg: Config, args: argparse.Namespace) -> None:
         if not Path(args.pairs).is_dir():
             raise FileNotFoundError(f"--pairs: no folder {args.pairs}")
         losses["paired"] = dict(type="llie_preproc.PairedLoss")
-        pack = dict(type=_PACK_PAIRS, folder=str(Path(args.pairs).resolve()), scale=_scale(cfg.model.enhancer))
+        pack = dict(type=_PACK_PAIRS, folder=str(real_path(args.pairs)), scale=_scale(cfg.model.enhancer))
         if not _replace_packing([cfg.train_dataloader, cfg.get("custom_hooks")], pack):
             raise ValueError(f"--pairs: no training pipeline of {args.config} has PackDetInputs")
     if losses:
@@ -355,4 +356,4 @@ def _batches(cfg: Config) -> int:
 def _absolute(checkpoint: str) -> str:
     """A file's whole path, so that the written config runs from anywhere; names and URLs as they are."""
     path, mark, digest = str(checkpoint).partition("#")
-    return f"{Path(path).resolve()}{mark}{digest}" if Path(path).is_file() else str(checkpoint)
+    return f"{real_path(path)}{mark}{digest}" if Path(path).is_file() else str(checkpoint)

@@ -102,6 +102,8 @@ def train(runner: Runner) -> None:
 def build_runner(args: argparse.Namespace) -> SafeRunner:
     """The Runner of a command line, with everything that can be wrong before the first step built and checked."""
     cfg = read_config_file(args.config)
+    if missing := [name for name in ("model", "train_dataloader", "optim_wrapper") if name not in cfg]:
+        raise ValueError(f"{args.config} is no config of a training: it has no {', '.join(missing)}")
     check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
     check_names(cfg)

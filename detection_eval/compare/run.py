@@ -24,6 +24,7 @@ from llie_preproc.checkpoints import atomic_path, match_report
 from llie_preproc.commands.program import raise_if_interrupted
 from llie_preproc.draws import seed_draws
 from llie_preproc.errors import CheckpointError
+from llie_preproc.files import real_path
 from llie_preproc.ranks import Ranks
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
 from llie_preproc.safe_loading import SafeRunner
@@ -241,5 +242,5 @@ def _check_start(model: nn.Module, path: str, least: float) -> None:
 
 def _relative(path: Path, folder: Path) -> str:
     with contextlib.suppress(ValueError):
-        return str(path.resolve().relative_to(folder.resolve()))
-    return str(path.resolve())
+        return str(real_path(path).relative_to(real_path(folder)))
+    return str(real_path(path))

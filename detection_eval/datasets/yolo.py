@@ -30,6 +30,7 @@ from .labels import (
 
 _FIELDS = ("cx", "cy", "width", "height")
 _CLASS_FILE = "classes.txt"
+_LONGEST_NAME = 200
 # What computing in 32 bits adds to 1.
 _ROUNDING = 1e-6
 
@@ -104,6 +105,8 @@ def require_classes(names: Sequence[str], source: str) -> None:
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice or not names:
         raise ValueError(f"{source}: {f'class {twice[0]!r} is there twice' if twice else 'no names of classes'}")
+    if odd := next((name for name in names if not name.isprintable() or len(name) > _LONGEST_NAME), None):
+        raise ValueError(f"{source}: {odd[:40]!r} is no name of a class")
 
 
 def _yaml_names(path: Path) -> list[str]:

@@ -60,6 +60,10 @@ class QualitySettings:
     gt_mean: bool = False
 
 
+# The metric that each setting is for: without it the setting would change nothing.
+_OF_METRICS = {"niqe_model": "niqe", "lpips_trunk": "lpips", "fid_trunk": "fid", "fid_reference": "fid"}
+
+
 def _defined_mean(scores: Sequence[float]) -> float:
     defined = [x for x in scores if not math.isnan(x)]
     return float(np.mean(defined)) if defined else math.nan
@@ -92,7 +96,8 @@ class QualitySuite:
         settings: Attributes of :class:`QualitySettings`.
 
     Raises:
-        ValueError: No metric, an unknown or a repeated name, or one whose file is not given.
+        ValueError: No metric, an unknown or a repeated name, one whose file is not given, or a file for a metric that
+            is not named.
         CheckpointError: A file holds something else.
         MissingExtraError: A metric's library is not installed.
     """
@@ -103,6 +108,8 @@ class QualitySuite:
         if unknown or not names or len(set(names)) < len(names):
             raise ValueError(f"metrics must be different names out of {', '.join(_METERS)}; got {names}")
         given = QualitySettings(**settings)
+        if unused := [name for name, metric in _OF_METRICS.items() if getattr(given, name) and metric not in names]:
+            raise ValueError(f"{unused[0]} is for the metric {_OF_METRICS[unused[0]]}, which is not asked for")
         self.meters: dict[str, Meter] = {}
         for name in names:
             meter = _METERS[name](given)

@@ -16,6 +16,7 @@ from mmengine.config import Config
 from ..annotations import match_classes, read_annotations, require_pictures
 from ..checkpoints import local_file
 from ..config_files import read_config_file
+from ..files import real_path
 from ..registry import DATASETS as OURS
 from ..registry import enhancer_classes
 from ..runs import read_checkpoint
@@ -107,7 +108,7 @@ def use_sets(
             for dataset in inner_datasets(cfg[loader].dataset):
                 _match_by_name(dataset, before, tuple(classes), f"the {loader} of the config")
     if test is not None:
-        cfg.test_evaluator = dict(type=METRIC, ann_file=str(test.annotations.resolve()), metric="bbox")
+        cfg.test_evaluator = dict(type=METRIC, ann_file=str(real_path(test.annotations)), metric="bbox")
     for key in ("val_evaluator", "test_evaluator"):
         given = cfg.get(key) or []
         for metric in given if isinstance(given, list | tuple) else [given]:
@@ -256,8 +257,8 @@ def _replace(dataset: Any, chosen: CocoSet, classes: tuple[str, ...]) -> None:
     dataset.update(
         type=DATASET,
         data_root="",
-        ann_file=str(chosen.annotations.resolve()),
-        data_prefix=dict(img=str(chosen.images.resolve())),
+        ann_file=str(real_path(chosen.annotations)),
+        data_prefix=dict(img=str(real_path(chosen.images))),
         metainfo=dict(classes=classes),
     )
 
