@@ -17,7 +17,7 @@ import torch
 
 from .enhancers.base import Enhancer
 from .errors import ImageError
-from .inference import enhance
+from .inference import check_inference_options, enhance
 from .pictures import SUFFIXES, Picture, picture_size, read_picture, write_picture
 from .ranks import Ranks, alone
 
@@ -140,12 +140,25 @@ def enhance_files(
         ignore_orientation: As for :func:`llie_preproc.pictures.read_picture`.
         ranks: Who share the jobs, all with the same ones; None: this process alone.
 
-    Yields:
-        Each job of this rank when it is done or has failed, with None or the reason.
+    Returns:
+        An iterator of each job of this rank when it is done or has failed, with None or the reason.
+
+    Raises:
+        ValueError: An option that is none of its values, or that the enhancer cannot run with.
     """
-    options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
-    run = partial(enhance, enhancer=enhancer, batch_size=batch_size, **options)
+    options: dict[str, Any] = dict(batch_size=batch_size, precision=precision, tile=tile, map_side=map_side)
+    check_inference_options(enhancer, **options)
     read = partial(_attempt, read_picture, ignore_orientation=ignore_orientation)
+    return _finished(jobs, partial(enhance, enhancer=enhancer, **options), read, batch_size, ranks)
+
+
+def _finished(
+    jobs: Sequence[Job],
+    run: Callable[..., Any],
+    read: Callable[[Path], Any],
+    batch_size: int,
+    ranks: Ranks | None,
+) -> Iterator[tuple[Job, str | None]]:
     with ThreadPoolExecutor(_THREADS) as pool:
         batches = (ranks or alone()).share(_batches(jobs, batch_size, pool))
         for batch in _read_ahead(batches, read, pool):

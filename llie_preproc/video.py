@@ -18,7 +18,7 @@ from .batch import MAX_BATCH_PIXELS
 from .checkpoints import atomic_path
 from .enhancers.base import Enhancer
 from .errors import ImageError
-from .inference import enhance
+from .inference import check_inference_options, enhance
 
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG"}
 """Suffixes that can be written, and the codec of each."""
@@ -73,6 +73,7 @@ def enhance_video(
     if suffix not in CODECS:
         raise ImageError(f"{target}: cannot write a video of the suffix {suffix!r}; one of {', '.join(CODECS)}")
     options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
+    check_inference_options(enhancer, batch_size=batch_size, **options)
     run: Callable[..., list[np.ndarray]] = partial(enhance, enhancer=enhancer, channel_order="bgr", **options)
     count = 0
     with _capture(source) as capture, atomic_path(target, f".tmp{suffix}") as temporary:

@@ -10,7 +10,8 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from llie_preproc.detection.sets import dataset_classes, inner_datasets, type_name
+from llie_preproc.configs import type_name
+from llie_preproc.detection.sets import dataset_classes, inner_datasets
 from llie_preproc.pictures import picture_size
 
 from ..metrics.detections import read_truth

@@ -11,7 +11,7 @@ from mmdet.models.data_preprocessors import DetDataPreprocessor
 from torch import Tensor, nn
 
 from ..enhancers.base import Enhancer
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_levels
+from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance_levels
 from ..registry import MODELS
 from .geometry import is_image_batch, scale_data_sample
 
@@ -29,6 +29,9 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         channel_order: Of the images that come from the pipeline: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
         precision, tile, map_side: As for :func:`llie_preproc.enhance`.
         **kwargs: Those of ``DetDataPreprocessor``.
+
+    Raises:
+        ValueError: An option that is none of its values, or that the enhancer cannot run with.
     """
 
     def __init__(
@@ -43,9 +46,9 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
     ) -> None:
         super().__init__(**kwargs)
         self.enhancer = build_enhancer(enhancer, checkpoint).eval().requires_grad_(False)
-        check_sides(self.enhancer, tile, map_side)
         self.channel_order = channel_order
         self.options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
+        check_inference_options(self.enhancer, channel_order=channel_order, **self.options)
 
     def train(self, mode: bool = True) -> EnhancedDetDataPreprocessor:
         """Set the mode; the enhancer stays in evaluation mode."""

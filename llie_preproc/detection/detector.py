@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,9 +20,17 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..checkpoints import match_report
+from ..checks import one_of
 from ..enhancers.base import Enhancer
 from ..errors import CheckpointError
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_batch, levels_to_units, units_to_levels
+from ..inference import (
+    DEFAULT_WEIGHTS,
+    build_enhancer,
+    check_inference_options,
+    enhance_batch,
+    levels_to_units,
+    units_to_levels,
+)
 from ..recomputation import kept_buffers
 from ..registry import MODELS
 from .batches import ImageBatch, flatten
@@ -79,9 +87,9 @@ class EnhancedDetector(DetectorWrapper):
         init_cfg: MMEngine's initialisation config.
 
     Raises:
-        ValueError: An unknown ``detector_input`` or ``fusion``, nothing to train, an enhancer that is to be trained and
-            through which no gradient flows or that none reaches, a ``tile`` or ``map_side`` that is not for this
-            enhancer, or two data preprocessors that differ.
+        ValueError: An option that is none of its values or that the enhancer cannot run with, nothing to train, an
+            enhancer that is to be trained and through which no gradient flows or that none reaches, or two data
+            preprocessors that differ.
     """
 
     def __init__(
@@ -105,16 +113,17 @@ class EnhancedDetector(DetectorWrapper):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=dict(RAW), init_cfg=init_cfg)
-        _check_choice("detector_input", detector_input, INPUTS)
-        _check_choice("fusion", fusion, FUSIONS)
+        one_of("detector_input", detector_input, INPUTS)
+        one_of("fusion", fusion, FUSIONS)
+        sides = dict(tile=tile, map_side=map_side)
+        # Before anything is built, and again with the network.
+        check_inference_options(channel_order=channel_order, precision=precision, **sides)
         self.detector = MMDET_MODELS.build(_with_preprocessor(detector, data_preprocessor))
         self.enhancer = build_enhancer(enhancer, checkpoint)
-        check_sides(self.enhancer, tile, map_side)
+        check_inference_options(self.enhancer, precision=precision, **sides)
         self.trainable, self.train_detector, self.detector_input = trainable, train_detector, detector_input
         self.channel_order, self.min_matched, self.strict = channel_order, min_matched, strict
-        self.options: dict[str, Any] = dict(
-            precision=precision, tile=tile, map_side=map_side, checkpointing=checkpointing
-        )
+        self.options: dict[str, Any] = dict(sides, precision=precision, checkpointing=checkpointing)
         if detector_input == "both":
             self.fusion = FUSIONS[fusion]()
         self.losses, self.loss_weights = _build_losses(losses or {}, self.enhancer)
@@ -309,11 +318,6 @@ def _build_losses(configs: Mapping[str, Mapping | None], enhancer: Enhancer) -> 
         if (bind := getattr(modules[name], "bind", None)) is not None:
             bind(enhancer)
     return modules, weights
-
-
-def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _with_preprocessor(detector: dict, outer: dict | None) -> dict:

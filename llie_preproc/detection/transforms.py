@@ -12,7 +12,7 @@ import torch
 from mmcv.transforms import BaseTransform
 
 from ..enhancers.base import Enhancer
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_levels
+from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance_levels
 from ..pictures import full_scale
 from ..registry import TRANSFORMS
 from .cache import EnhancedCache
@@ -43,7 +43,8 @@ class Enhance(BaseTransform):
         tile, map_side: As for :func:`llie_preproc.enhance`.
 
     Raises:
-        ValueError: A tile that is too small for its overlaps, or a ``map_side`` with one or for another network.
+        ValueError: An unknown ``channel_order``, a tile that is too small for its overlaps, or a ``map_side`` with one
+            or for another network.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Enhance(BaseTransform):
         map_side: int | None = None,
     ) -> None:
         self.enhancer = build_enhancer(enhancer, checkpoint, device="cpu").eval().requires_grad_(False)
-        check_sides(self.enhancer, tile, map_side)
+        check_inference_options(self.enhancer, channel_order=channel_order, tile=tile, map_side=map_side)
         self.channel_order, self.keep_dtype = channel_order, keep_dtype
         self.sides: dict[str, Any] = dict(tile=tile, map_side=map_side)
         self.cache = (
