@@ -101,6 +101,12 @@ def _is_ours(kind: Any) -> bool:
     return any(base.__name__ in _DOORS and base.__module__.startswith(f"{_SCOPE}.") for base in kind.__mro__)
 
 
+def _is_wrapper(config: Mapping[str, Any]) -> bool:
+    kind = config.get("type")
+    scope = kind.rpartition(".")[0] if isinstance(kind, str) else getattr(kind, "__module__", "")
+    return type_name(config) in _WRAPPERS and scope.split(".")[0] in ("", _SCOPE)
+
+
 def lend_backbone() -> None:
     """Let the config of a wrapper lend the ``backbone`` of the detector inside, as the wrapper itself does.
 
@@ -125,7 +131,7 @@ def lend_backbone() -> None:
         try:
             return plain(self, name)
         except AttributeError:
-            if name != "backbone" or type_name(self) not in _WRAPPERS:
+            if name != "backbone" or not _is_wrapper(self):
                 raise
             detector = self.get("detector")
             # A SAM that is asked with the boxes of labels has no detector, and nothing to leave out.

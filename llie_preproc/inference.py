@@ -19,6 +19,7 @@ from .checks import at_least, one_of, same_value
 from .enhancers import Cascade
 from .enhancers.base import CurveEnhancer, Enhancer, check_image_batch, pad_to_requirements
 from .errors import ImageError, MissingWeightsError
+from .levels import check_finite, check_levels
 from .pictures import full_scale
 from .recomputation import recomputed
 from .registry import enhancer_classes
@@ -175,11 +176,9 @@ def enhance(
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             units = [_to_unit(singles[i], i, channel_order, target) for i in chosen]
-            # Clamped after the check: it would turn an infinity into a valid value.
-            enhanced = enhance_batch(units, network, clamp=False, **options)
-            for i, unit in zip(chosen, enhanced, strict=True):
-                _check_result(unit, i, network, precision)
-                results[i] = _from_unit(unit.clamp(0, 1), singles[i], channel_order)
+            named = [f"image {i}" for i in chosen]
+            for i, unit in zip(chosen, enhance_units(units, network, names=named, **options), strict=True):
+                results[i] = _from_unit(unit, singles[i], channel_order)
     return _like(images, results)
 
 
@@ -314,6 +313,7 @@ def enhance_levels(
     *,
     channel_order: str = "bgr",
     clamp: bool = True,
+    names: Sequence[str] | None = None,
     **options: Any,
 ) -> list[Tensor]:
     """:func:`enhance_batch` for images as detectors have them: levels of 0 to 255, OpenCV's channel order.
@@ -322,22 +322,56 @@ def enhance_levels(
     (photometric augmentation leaves the range).
 
     Args:
-        images: ``(3, H, W)``, any dtype.
+        images: ``(3, H, W)``, uint8 or floating.
         enhancer: The network, on the images' device.
         channel_order: ``'bgr'`` or ``'rgb'``, of images and results.
-        clamp, **options: As for :func:`enhance_batch`.
+        clamp: Clamp the results to [0, 255]; leave out in training, where they are not checked either: a loss that
+            is not finite is the trainer's business.
+        names: Name of each image, for messages.
+        **options: As for :func:`enhance_batch`.
 
     Returns:
         ``(3, s*H, s*W)`` float32, not rounded.
+
+    Raises:
+        ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`), or a result that is not
+            finite.
     """
-    units = levels_to_units(images, channel_order)
-    return units_to_levels(images, units, enhance_batch(units, enhancer, clamp=clamp, **options), channel_order)
+    units = levels_to_units(images, channel_order, names)
+    enhanced = enhance_units(units, enhancer, clamp=clamp, names=names, **options)
+    return units_to_levels(images, units, enhanced, channel_order)
 
 
-def levels_to_units(images: Sequence[Tensor], channel_order: str) -> list[Tensor]:
-    """Levels of 0 to 255 in ``channel_order`` as an enhancer takes them: RGB float32, clamped to [0, 1]."""
+def levels_to_units(images: Sequence[Tensor], channel_order: str, names: Sequence[str] | None = None) -> list[Tensor]:
+    """Levels of 0 to 255 in ``channel_order`` as an enhancer takes them: RGB float32, clamped to [0, 1].
+
+    Raises:
+        ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`).
+    """
     channels = _channels(channel_order)
+    check_levels(images, names)
     return [(image.float().clamp(0, 255) / 255).flip(channels) for image in images]
+
+
+def enhance_units(
+    images: Sequence[Tensor],
+    enhancer: Enhancer,
+    *,
+    clamp: bool = True,
+    names: Sequence[str] | None = None,
+    **options: Any,
+) -> list[Tensor]:
+    """:func:`enhance_batch`, whose results are checked before they are clamped; not checked where they are not.
+
+    Raises:
+        ImageError: A result is not finite.
+    """
+    enhanced = enhance_batch(images, enhancer, clamp=False, **options)
+    if not clamp:
+        return enhanced
+    precision = options.get("precision", "float32")
+    check_finite(enhanced, f"{type(enhancer).__name__} under {precision}", names)
+    return [each.clamp(0, 1) for each in enhanced]
 
 
 def units_to_levels(
@@ -437,13 +471,6 @@ def _check_range(image: Tensor, index: int) -> None:
         raise ImageError(
             f"image {index}: float images must be in [0, 1], got [{low:.4g}, {high:.4g}]; divide by 255 or pass uint8"
         )
-
-
-def _check_result(unit: Tensor, index: int, enhancer: Enhancer, precision: str) -> None:
-    # The extremes are NaN where any value is, and come ten times as fast as a test of each value.
-    if not torch.stack(torch.aminmax(unit)).isfinite().all():
-        name = type(enhancer).__name__
-        raise ImageError(f"image {index}: the result of {name} under {precision} is not finite (NaN or infinity)")
 
 
 def _from_unit(unit: Tensor, like: np.ndarray | Tensor, channel_order: str) -> np.ndarray | Tensor:
