@@ -66,7 +66,7 @@ def add_enhancer(
     """
     one_of("door", door, DOORS)
     one_of("position", position, POSITIONS)
-    sides = dict(tile=tile, map_side=map_side)
+    sides: dict[str, Any] = dict(tile=tile, map_side=map_side)
     check_inference_options(channel_order=channel_order, precision=precision, **sides)
     if trainable and door != "detector":
         raise ValueError(f"trainable needs door='detector': through the {door} no gradient reaches the enhancer")

@@ -120,7 +120,7 @@ class EnhancedDetector(DetectorWrapper):
         super().__init__(data_preprocessor=dict(RAW), init_cfg=init_cfg)
         one_of("detector_input", detector_input, INPUTS)
         one_of("fusion", fusion, FUSIONS)
-        sides = dict(tile=tile, map_side=map_side)
+        sides: dict[str, Any] = dict(tile=tile, map_side=map_side)
         # Before anything is built, and again with the network.
         check_inference_options(channel_order=channel_order, precision=precision, **sides)
         self.detector = MMDET_MODELS.build(_with_preprocessor(detector, data_preprocessor))
@@ -129,7 +129,7 @@ class EnhancedDetector(DetectorWrapper):
         check_inference_options(self.enhancer, precision=precision, **sides)
         self.trainable, self.train_detector, self.detector_input = trainable, train_detector, detector_input
         self.channel_order, self.min_matched, self.strict = channel_order, min_matched, strict
-        self.options: dict[str, Any] = dict(sides, precision=precision, checkpointing=checkpointing)
+        self.options = dict(sides, precision=precision, checkpointing=checkpointing)
         if detector_input == "both":
             self.fusion = FUSIONS[fusion]()
         self.losses, self.loss_weights = _build_losses(losses or {}, self.enhancer)
