@@ -13,11 +13,11 @@ import torch
 from mmengine.config import Config, DictAction
 from tqdm import tqdm
 
-from llie_preproc import enhance
+from llie_preproc import build_enhancer, enhance
 from llie_preproc.config_files import read_config_file
 from llie_preproc.enhancers import Enhancer
+from llie_preproc.errors import weights_named_by
 from llie_preproc.inference import DEFAULT_WEIGHTS
-from llie_preproc.networks import trained_enhancer
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 
@@ -149,9 +149,8 @@ def _candidates(args: argparse.Namespace, config: Config | None) -> dict[str, Ca
         given = dict((config or {}).get("model", {}).get("enhancer", {"type": "PSENet"}))
         given.pop("checkpoint", None)
     label = given if isinstance(given, str) else str(given["type"]).removeprefix("llie_preproc.")
-    enhancers = {
-        f"{label}, {each}": trained_enhancer(given, each, args.device, "--checkpoint") for each in args.checkpoint
-    }
+    with weights_named_by("--checkpoint"):
+        enhancers = {f"{label}, {each}": build_enhancer(given, each, args.device) for each in args.checkpoint}
     scale = next(iter(enhancers.values())).scale
     raw = "raw input" if scale == 1 else f"raw input, bicubic x{scale}"
     return {raw: lambda pixels: _enlarged(pixels, scale), **{k: _enhancing(v) for k, v in enhancers.items()}}

@@ -1,21 +1,26 @@
 """Low-light and extreme-light enhancement in front of detectors, face detectors and SAM."""
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-from . import mmcv_finder
+from . import mmcv_finder, wrapped_configs
+from .after_import import after_import
 from .version import __version__
 
 if TYPE_CHECKING:
     from .inference import build_enhancer, enhance
 
-# Before anything imports mmdet: its models do not import where mmcv lacks its operators.
-mmcv_finder.install()
-if "mmengine" in sys.modules:
-    # As when a config names this package in custom_imports: its model may be plain, and load what is not for it.
-    from .checkpoint_names import watch_models
+
+def _watch_models() -> None:
+    from .watched_models import watch_models
 
     watch_models()
+
+
+# Before anything imports mmdet: its models do not import where mmcv lacks its operators.
+mmcv_finder.install()
+# Whether a program imports MMEngine before this package or after it.
+after_import("mmengine.config", wrapped_configs.lend_backbone)
+after_import("mmengine.model", _watch_models)
 
 __all__ = ["__version__", "build_enhancer", "enhance"]
 

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
+from .checks import at_least
 from .enhancers.base import Enhancer
 from .errors import ImageError, ImageMemoryError, ImageSizeError
 from .files import DISK_IS_FULL, remove_leftovers
-from .inference import enhance
+from .inference import check_inference_options, enhance
 from .memory import free_memory, is_out_of_memory
 from .picture_tree import FileKey, PictureTree, file_key, scan_tree
 from .pictures import MAX_PIXELS, SUFFIXES, Picture, picture_size, read_picture, write_picture
@@ -208,18 +209,30 @@ def enhance_files(
             :data:`~llie_preproc.pictures.MAX_PIXELS` with ``tile`` or ``map_side``.
         ranks: Who share the jobs, all with the same ones; None: this process alone.
 
-    Yields:
-        Each job of this rank when it is done or has failed, with None or the reason.
+    Returns:
+        An iterator of each job of this rank when it is done or has failed, with None or the reason. It raises
+        ``OSError`` where the disk of the results is full or read-only, after the job that met it: every further
+        picture would be enhanced in vain.
 
     Raises:
-        OSError: The disk of the results is full or read-only: every further picture would be enhanced in vain. The
-            job that met it has been yielded.
+        ValueError: An option that is none of its values, or that the enhancer cannot run with.
     """
-    options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
-    run = partial(enhance, enhancer=enhancer, batch_size=batch_size, **options)
+    options: dict[str, Any] = dict(batch_size=batch_size, precision=precision, tile=tile, map_side=map_side)
+    check_inference_options(enhancer, **options)
     if max_pixels is None:
         max_pixels = MAX_WHOLE_PIXELS if tile is None and map_side is None else MAX_PIXELS
+    at_least("max_pixels", max_pixels, 1)
     read = partial(_attempt, read_picture, ignore_orientation=ignore_orientation, max_pixels=max_pixels)
+    return _finished(jobs, partial(enhance, enhancer=enhancer, **options), read, batch_size, ranks)
+
+
+def _finished(
+    jobs: Sequence[Job],
+    run: Callable[..., Any],
+    read: Callable[[Path], Any],
+    batch_size: int,
+    ranks: Ranks | None,
+) -> Iterator[tuple[Job, str | None]]:
     with ThreadPoolExecutor(_THREADS) as pool:
         batches = (ranks or alone()).share(_batches(jobs, batch_size, pool))
         for batch in _read_ahead(batches, read, pool):

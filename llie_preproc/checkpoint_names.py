@@ -10,26 +10,22 @@ data preprocessor      ``backbone...``          ``data_preprocessor.enhancer...`
 
 MMEngine, which loads what names fit and logs the rest, would leave a detector at its random weights, or an enhancer's
 weights out. So names are converted where there is a place for both, and refused where there is none. A module cannot do
-that for its parent, which is why :func:`watch_models` adds the conversion to MMEngine's ``BaseModel``, where each model
-of MMDetection begins to load, by ``load_state_dict`` and by MMEngine's own function alike. It changes nothing for a
-checkpoint in whose names there is neither an enhancer nor a wrapped detector, and leaves no trace in models or files.
+that for its parent, which is why :func:`llie_preproc.watched_models.watch_models` adds the conversion to MMEngine's
+``BaseModel``, where each model of MMDetection begins to load, by ``load_state_dict`` and by MMEngine's own function
+alike. It changes nothing for a checkpoint in whose names there is neither an enhancer nor a wrapped detector, and
+leaves no trace in models or files.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
 from .checkpoints import check_weights
 from .enhancers.base import Enhancer
-from .errors import CheckpointError, require
-
-require("mmengine", "llie_preproc.checkpoint_names")
-
-from mmengine.model import BaseModel  # noqa: E402
+from .errors import CheckpointError
 
 WRAPPED = "detector."
 _WRAPPERS_ENHANCER = "enhancer."
@@ -57,17 +53,6 @@ def fit_names(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     if places:
         check_weights(state, model)
     return state
-
-
-def watch_models() -> None:
-    """Let every model of MMEngine's convert names before it loads, once for the process."""
-    if "_load_from_state_dict" not in vars(BaseModel):
-        BaseModel._load_from_state_dict = _fit_and_load  # type: ignore[method-assign]
-
-
-def _fit_and_load(self: BaseModel, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-    replace_own(state_dict, prefix, fit_names(self, own_names(state_dict, prefix)))
-    super(BaseModel, self)._load_from_state_dict(state_dict, prefix, *args)
 
 
 def own_names(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Collection, Sequence
-from numbers import Real
+from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Integral, Real
+from typing import TypeGuard
 
 # Controls (an escape sequence can rewrite a terminal), halves of characters, and breaks of lines and paragraphs.
 _NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}
@@ -43,7 +44,8 @@ def at_least(name: str, value: float, least: float) -> None:
     ValueError: batch_size must be a whole number of at least 1, got 0
     """
     whole = isinstance(least, int)
-    kind = int if whole else (int, float)
+    # NumPy's numbers are of these kinds too.
+    kind = Integral if whole else Real
     if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value) or value < least:
         raise ValueError(f"{name} must be a {'whole ' if whole else ''}number of at least {least}, got {value!r}")
 
@@ -159,6 +161,21 @@ def _is_within(
     )
 
 
+def same_value(given: object, expected: object) -> bool:
+    """Whether two arguments mean the same: numbers by their value, lists and tuples alike, whatever they hold.
+
+    >>> same_value(16, 16.0), same_value([1, "a"], (1.0, "a")), same_value(True, 1)
+    (True, True, False)
+    """
+    if isinstance(given, bool) or isinstance(expected, bool):
+        return given is expected
+    if isinstance(given, Mapping) and isinstance(expected, Mapping):
+        return given.keys() == expected.keys() and all(same_value(given[key], expected[key]) for key in given)
+    if _is_list(given) and _is_list(expected):
+        return len(given) == len(expected) and all(map(same_value, given, expected))
+    return bool(given == expected)
+
+
 def printable(text: str, kept: str = "") -> str:
     """Text with what cannot be printed safely written as escapes: controls, and bytes of names that are not UTF-8.
 
@@ -181,3 +198,7 @@ def _shown(char: str) -> str:
         # As Python decodes a byte of a file's name that is not UTF-8.
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape").decode()
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)

@@ -29,10 +29,10 @@ from .checkpoints import load_checkpoint, save_state_dict, shipped_weights
 from .checks import printable
 from .complexity import complexity
 from .enhancers import Cascade, Enhancer
-from .errors import MissingExtraError
+from .errors import MissingExtraError, weights_named_by
 from .export import check_exportable, export_onnx
 from .files import remove_leftovers
-from .inference import DEFAULT_WEIGHTS, build_enhancer, comes_trained, enhance
+from .inference import DEFAULT_WEIGHTS, build_enhancer, enhance
 from .pictures import MAX_PIXELS, SUFFIXES
 from .ranks import LAUNCHERS, LostRankError, Ranks, join_ranks
 from .registry import enhancer_classes
@@ -291,10 +291,8 @@ def _enhance_videos(plan: Plan, enhancer: Enhancer, options: dict[str, Any], ran
 
 def _trained_enhancer(args: argparse.Namespace) -> Enhancer:
     """The enhancer that the options name; never with random weights."""
-    enhancer = _build(args.enhancer, args.checkpoint)
-    if args.checkpoint == DEFAULT_WEIGHTS and not comes_trained(enhancer):
-        raise ValueError(f"{args.enhancer} has no shipped weights: name some with --checkpoint")
-    return enhancer
+    with weights_named_by("--checkpoint"):
+        return _build(args.enhancer, args.checkpoint)
 
 
 def _to_device(enhancer: Enhancer, name: str | None) -> Enhancer:

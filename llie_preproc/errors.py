@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 from .checks import printable
@@ -44,6 +46,32 @@ class ImageMemoryError(ImageError):
 
 class CheckpointError(ValueError):
     """A checkpoint is unsafe, damaged, or not of the network that it is loaded into."""
+
+
+class MissingWeightsError(CheckpointError):
+    """No weights are shipped for a network that has parameters, and random ones were not asked for.
+
+    Args:
+        network: Name of the network, with its arguments where weights are shipped for others.
+        option: Option of a command that names weights; None: the argument ``checkpoint``, which may be None.
+    """
+
+    def __init__(self, network: str, option: str | None = None) -> None:
+        self.network = network
+        random = "" if option else ", or start with random ones by checkpoint=None"
+        super().__init__(
+            f"{network} has no shipped weights: name some with {option or 'checkpoint'}{random}. 'llie convert' makes "
+            "a file of public ones, 'python -m training.train' trains some: see docs/enhancers.md and docs/training.md"
+        )
+
+
+@contextlib.contextmanager
+def weights_named_by(option: str) -> Iterator[None]:
+    """Inside, what is raised where weights are missing names the ``option`` of a command that names some."""
+    try:
+        yield
+    except MissingWeightsError as error:
+        raise MissingWeightsError(error.network, option) from None
 
 
 class ExportError(ValueError):

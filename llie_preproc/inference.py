@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -14,9 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .checkpoints import default_weights, load_checkpoint
+from .checks import at_least, one_of, same_value
 from .enhancers import Cascade
 from .enhancers.base import CurveEnhancer, Enhancer, check_image_batch, pad_to_requirements
-from .errors import ImageError
+from .errors import MissingWeightsError
+from .levels import check_finite, check_levels
 from .pictures import full_scale, require_unit_range
 from .recomputation import recomputed
 from .registry import enhancer_classes
@@ -25,7 +28,8 @@ from .tiles import check_tile, enhance_tiles
 Images = TypeVar("Images", np.ndarray, Tensor, list)
 
 DEFAULT_WEIGHTS = "default"
-_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CHANNEL_ORDERS = ("rgb", "bgr")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def build_enhancer(
@@ -35,16 +39,22 @@ def build_enhancer(
 ) -> Enhancer:
     """Build an enhancer in evaluation mode.
 
+    >>> build_enhancer(dict(type="GammaCorrection", gamma=0.5)).gamma
+    0.5
+
     Args:
         enhancer: A registered name (``'PSENet'``), a config (``dict(type='PSENet', width=2)``, which may also hold
             ``checkpoint``), or an enhancer, which is returned as it is, on ``device``.
-        checkpoint: ``'default'``: the shipped weights where there are any for this network; None: random weights;
-            else the name of shipped weights, a path, or a URL with its digest (:mod:`llie_preproc.checkpoints`).
+        checkpoint: ``'default'``: the weights that are shipped for this network with these arguments; a network
+            without parameters needs none. None: random weights. Else the name of shipped weights, a path, or a URL
+            with its digest (:mod:`llie_preproc.checkpoints`). Members of a ``Cascade`` follow the same rule each by
+            itself; where the whole has a checkpoint or None, a member for which nothing is shipped may start random.
         device: Where to put it; by default where it is.
 
     Raises:
         KeyError: No such enhancer; the message lists those there are.
         TypeError: A config without ``type``, or with an argument that the network does not have.
+        MissingWeightsError: ``'default'``, and no weights are shipped for a network that has parameters.
         CheckpointError: The checkpoint does not fit, or is unsafe or damaged.
     """
     if isinstance(enhancer, Enhancer):
@@ -57,21 +67,59 @@ def build_enhancer(
     classes = enhancer_classes()
     if name not in classes:
         raise KeyError(f"no enhancer {name!r}; there are: {', '.join(sorted(classes))}")
-    built = classes[name](**config).eval()
+    kind = classes[name]
+    if kind is Cascade and checkpoint != DEFAULT_WEIGHTS:
+        members = config.get("enhancers", signature(kind).parameters["enhancers"].default)
+        config["enhancers"] = _may_start_random(members)
+    built = kind(**config).eval()
     if checkpoint == DEFAULT_WEIGHTS:
-        shipped = default_weights(name)
-        # Shipped weights are of the default architecture; another width starts random, as with checkpoint=None.
-        checkpoint = shipped.name if shipped and not config else None
+        checkpoint = _default_checkpoint(built, name, config)
     if checkpoint is not None:
         load_checkpoint(built, checkpoint)
     return built.to(device) if device is not None else built
 
 
-def comes_trained(enhancer: Enhancer) -> bool:
-    """Whether an enhancer built by name has shipped weights or needs none; a cascade: whether all its members do."""
+def _default_checkpoint(built: Enhancer, name: str, config: Mapping[str, Any]) -> str | None:
+    """The name of the weights that are shipped for a network; None where it needs none of its own."""
+    shipped = default_weights(name)
+    if shipped is not None and _is_default(type(built), config):
+        return shipped.name
+    # What a cascade's config names was built by the same rule.
+    if type(built) is Cascade or _comes_trained(built):
+        return None
+    options = ", ".join(f"{key}={value!r}" for key, value in config.items())
+    raise MissingWeightsError(f"{name} with {options}" if shipped is not None else name)
+
+
+def _comes_trained(enhancer: Enhancer) -> bool:
+    """Whether a network needs no weights; one made of others: whether they need none or have shipped ones."""
     if isinstance(enhancer, Cascade):
-        return all(comes_trained(member) for member in enhancer.members)
-    return default_weights(type(enhancer).__name__) is not None or not any(True for _ in enhancer.parameters())
+        return all(_comes_trained(member) or default_weights(type(member).__name__) for member in enhancer.members)
+    return next(enhancer.parameters(), None) is None
+
+
+def _is_default(kind: type[Enhancer], config: Mapping[str, Any]) -> bool:
+    """Whether the arguments, written out or not, are those that shipped weights are of: the defaults."""
+    parameters = signature(kind).parameters
+    return all(key in parameters and same_value(value, parameters[key].default) for key, value in config.items())
+
+
+def _may_start_random(members: Any) -> Any:
+    """A cascade's members, those for which no weights are shipped with the permission to start random."""
+    if isinstance(members, str) or not isinstance(members, Sequence):
+        return members
+    return [_without_need(member) for member in members]
+
+
+def _without_need(member: Any) -> Any:
+    if not isinstance(member, str | Mapping):
+        return member
+    config: dict[str, Any] = {"type": member} if isinstance(member, str) else dict(member)
+    name = str(config.get("type")).removeprefix("llie_preproc.")
+    kind, options = enhancer_classes().get(name), {key: value for key, value in config.items() if key != "type"}
+    if kind is None or "checkpoint" in config or (default_weights(name) and _is_default(kind, options)):
+        return member
+    return {**config, "checkpoint": None}
 
 
 def enhance(
@@ -113,11 +161,10 @@ def enhance(
         ImageError: A float image with values outside [0, 1], or that are not finite; or the enhancer's result is not
             finite.
     """
-    if channel_order not in ("rgb", "bgr"):
-        raise ValueError(f"channel_order must be 'rgb' or 'bgr', got {channel_order!r}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
+    check_inference_options(channel_order=channel_order, batch_size=batch_size, **options)
     network = build_enhancer(enhancer, device=device)
+    check_inference_options(network, **options)
     target = _device_of(network)
     singles = _to_singles(images)
     # Equal sizes run together, so sort the work by size and keep the order of the results.
@@ -127,11 +174,9 @@ def enhance(
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             units = [_to_unit(singles[i], i, channel_order, target) for i in chosen]
-            # Clamped after the check: it would turn an infinity into a valid value.
-            enhanced = enhance_batch(units, network, clamp=False, precision=precision, tile=tile, map_side=map_side)
-            for i, unit in zip(chosen, enhanced, strict=True):
-                _check_result(unit, i, network, precision)
-                results[i] = _from_unit(unit.clamp(0, 1), singles[i], channel_order)
+            named = [f"image {i}" for i in chosen]
+            for i, unit in zip(chosen, enhance_units(units, network, names=named, **options), strict=True):
+                results[i] = _from_unit(unit, singles[i], channel_order)
     return _like(images, results)
 
 
@@ -164,13 +209,13 @@ def enhance_batch(
         TypeError: An image that is not floating.
         ValueError: A wrong shape, precision, tile or ``map_side``.
     """
-    check_sides(enhancer, tile, map_side)
+    check_inference_options(enhancer, precision=precision, tile=tile, map_side=map_side)
     results: list[Tensor] = [torch.empty(0)] * len(images)
     for indices in _groups(images, tile):
         shape = images[indices[0]].shape
         batch = torch.stack([images[i] for i in indices])
         check_image_batch(batch)
-        with _autocast(enhancer, batch.device, precision):
+        with _autocast(batch.device, precision):
             if map_side is not None and max(shape[-2:]) > map_side:
                 by_map = partial(_enhance_by_small_map, enhancer=cast(CurveEnhancer, enhancer), map_side=map_side)
                 enhanced = _runner(by_map, enhancer, checkpointing)(batch)
@@ -182,18 +227,50 @@ def enhance_batch(
     return results
 
 
-def check_sides(enhancer: Enhancer, tile: int | None, map_side: int | None) -> None:
-    """Raise ``ValueError`` where an enhancer cannot run with this ``tile`` and ``map_side``."""
+def check_inference_options(
+    enhancer: Enhancer | None = None,
+    *,
+    channel_order: str = "rgb",
+    precision: str = "float32",
+    tile: int | None = None,
+    map_side: int | None = None,
+    batch_size: int = 1,
+) -> None:
+    """Refuse options that no network, or this one, can run with: the one check of all that take such options.
+
+    >>> check_inference_options(channel_order="BGR")
+    Traceback (most recent call last):
+    ValueError: channel_order must be one of 'rgb', 'bgr', got 'BGR'
+
+    Args:
+        enhancer: The network; None: it is not known yet.
+        channel_order, precision, tile, map_side, batch_size: As for :func:`enhance`.
+
+    Raises:
+        ValueError: An option that is none of its values, a tile that is too small for the network, a ``map_side``
+            together with a tile or for a network without a map of curves, or a precision under which the network is
+            not faithful.
+    """
+    one_of("channel_order", channel_order, CHANNEL_ORDERS)
+    one_of("precision", precision, PRECISIONS)
+    at_least("batch_size", batch_size, 1)
+    for name, side in (("tile", tile), ("map_side", map_side)):
+        if side is not None:
+            at_least(name, side, 1)
+    if tile is not None and map_side is not None:
+        raise ValueError("map_side and tile exclude each other: a map predicted on a small image needs no tiles")
+    if enhancer is not None:
+        _check_fits(enhancer, precision, tile, map_side)
+
+
+def _check_fits(enhancer: Enhancer, precision: str, tile: int | None, map_side: int | None) -> None:
+    name, faithful = type(enhancer).__name__, (torch.float32, *enhancer.capabilities.precisions)
+    if PRECISIONS[precision] not in faithful:
+        raise ValueError(f"{name} is not faithful under {precision}: use float32")
     if tile is not None:
         check_tile(tile, enhancer.capabilities)
-    if map_side is None:
-        return
-    if tile is not None:
-        raise ValueError("map_side and tile exclude each other: a map predicted on a small image needs no tiles")
-    if not isinstance(enhancer, CurveEnhancer):
-        raise ValueError(f"map_side is for networks that predict a map of curves; {type(enhancer).__name__} has none")
-    if map_side < 1:
-        raise ValueError(f"map_side must be at least 1, got {map_side}")
+    if map_side is not None and not isinstance(enhancer, CurveEnhancer):
+        raise ValueError(f"map_side is for networks that predict a map of curves; {name} has none")
 
 
 def _enhance_at_full_size(batch: Tensor, enhancer: Enhancer, tile: int | None, checkpointing: bool) -> Tensor:
@@ -234,6 +311,7 @@ def enhance_levels(
     *,
     channel_order: str = "bgr",
     clamp: bool = True,
+    names: Sequence[str] | None = None,
     **options: Any,
 ) -> list[Tensor]:
     """:func:`enhance_batch` for images as detectors have them: levels of 0 to 255, OpenCV's channel order.
@@ -242,21 +320,56 @@ def enhance_levels(
     (photometric augmentation leaves the range).
 
     Args:
-        images: ``(3, H, W)``, any dtype.
+        images: ``(3, H, W)``, uint8 or floating.
         enhancer: The network, on the images' device.
         channel_order: ``'bgr'`` or ``'rgb'``, of images and results.
-        clamp, **options: As for :func:`enhance_batch`.
+        clamp: Clamp the results to [0, 255]; leave out in training, where they are not checked either: a loss that
+            is not finite is the trainer's business.
+        names: Name of each image, for messages.
+        **options: As for :func:`enhance_batch`.
 
     Returns:
         ``(3, s*H, s*W)`` float32, not rounded.
+
+    Raises:
+        ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`), or a result that is not
+            finite.
     """
-    units = levels_to_units(images, channel_order)
-    return units_to_levels(images, units, enhance_batch(units, enhancer, clamp=clamp, **options), channel_order)
+    units = levels_to_units(images, channel_order, names)
+    enhanced = enhance_units(units, enhancer, clamp=clamp, names=names, **options)
+    return units_to_levels(images, units, enhanced, channel_order)
 
 
-def levels_to_units(images: Sequence[Tensor], channel_order: str) -> list[Tensor]:
-    """Levels of 0 to 255 in ``channel_order`` as an enhancer takes them: RGB float32, clamped to [0, 1]."""
-    return [(image.float().clamp(0, 255) / 255).flip(_channels(channel_order)) for image in images]
+def levels_to_units(images: Sequence[Tensor], channel_order: str, names: Sequence[str] | None = None) -> list[Tensor]:
+    """Levels of 0 to 255 in ``channel_order`` as an enhancer takes them: RGB float32, clamped to [0, 1].
+
+    Raises:
+        ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`).
+    """
+    channels = _channels(channel_order)
+    check_levels(images, names)
+    return [(image.float().clamp(0, 255) / 255).flip(channels) for image in images]
+
+
+def enhance_units(
+    images: Sequence[Tensor],
+    enhancer: Enhancer,
+    *,
+    clamp: bool = True,
+    names: Sequence[str] | None = None,
+    **options: Any,
+) -> list[Tensor]:
+    """:func:`enhance_batch`, whose results are checked before they are clamped; not checked where they are not.
+
+    Raises:
+        ImageError: A result is not finite.
+    """
+    enhanced = enhance_batch(images, enhancer, clamp=False, **options)
+    if not clamp:
+        return enhanced
+    precision = options.get("precision", "float32")
+    check_finite(enhanced, f"{type(enhancer).__name__} under {precision}", names)
+    return [each.clamp(0, 1) for each in enhanced]
 
 
 def units_to_levels(
@@ -272,6 +385,7 @@ def units_to_levels(
 
 def _channels(channel_order: str) -> tuple[int, ...]:
     """Which dimensions to flip between ``channel_order`` and RGB."""
+    one_of("channel_order", channel_order, CHANNEL_ORDERS)
     return (0,) if channel_order == "bgr" else ()
 
 
@@ -296,16 +410,11 @@ def _groups(images: Sequence[Tensor], tile: int | None) -> list[list[int]]:
     return list(groups.values())
 
 
-def _autocast(enhancer: Enhancer, device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    if precision not in _PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
+def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
     if precision == "float32":
         # Also inside a caller's autocast: float16 would reach networks that are not faithful under it.
         return torch.autocast(device.type, enabled=False)
-    dtype = _PRECISIONS[precision]
-    if dtype not in enhancer.capabilities.precisions:
-        raise ValueError(f"{type(enhancer).__name__} is not faithful under {precision}: use float32")
-    return torch.autocast(device.type, dtype)
+    return torch.autocast(device.type, PRECISIONS[precision])
 
 
 def _device_of(enhancer: Enhancer) -> torch.device | None:
@@ -355,13 +464,6 @@ def _scale_of(image: np.ndarray | Tensor) -> float:
 def _check_range(image: Tensor, index: int) -> None:
     low, high = (float(v) for v in torch.aminmax(image))
     require_unit_range(low, high, f"image {index}")
-
-
-def _check_result(unit: Tensor, index: int, enhancer: Enhancer, precision: str) -> None:
-    # The extremes are NaN where any value is, and come ten times as fast as a test of each value.
-    if not torch.stack(torch.aminmax(unit)).isfinite().all():
-        name = type(enhancer).__name__
-        raise ImageError(f"image {index}: the result of {name} under {precision} is not finite (NaN or infinity)")
 
 
 def _from_unit(unit: Tensor, like: np.ndarray | Tensor, channel_order: str) -> np.ndarray | Tensor:

@@ -9,8 +9,6 @@ from typing import Any
 from mmengine.config import Config
 
 from .config_files import read_config_file
-from .enhancers import Cascade, Enhancer
-from .inference import DEFAULT_WEIGHTS, build_enhancer, comes_trained
 from .registry import enhancer_classes
 
 
@@ -36,27 +34,6 @@ def enhancer_config(name: str) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise ValueError(f"{name} has neither 'enhancer' nor 'model.enhancer', a dict with 'type'")
     return Config(dict(enhancer=given)).to_dict()["enhancer"]
-
-
-def trained_enhancer(config: str | Mapping[str, Any], checkpoint: str, device: str, flag: str) -> Enhancer:
-    """Build an enhancer that has weights, or needs none.
-
-    Args:
-        config: As for :func:`llie_preproc.build_enhancer`.
-        checkpoint: Likewise.
-        device: Where to put it.
-        flag: The option that names weights, for the message.
-
-    Raises:
-        ValueError: It would start with random weights.
-    """
-    enhancer = build_enhancer(config, checkpoint, device=device)
-    # Shipped weights are of the default architecture; a cascade's options are its members.
-    default = isinstance(config, str) or len(config) == 1 or isinstance(enhancer, Cascade)
-    needed = next(enhancer.parameters(), None) is not None
-    if checkpoint == DEFAULT_WEIGHTS and needed and not (default and comes_trained(enhancer)):
-        raise ValueError(f"{type(enhancer).__name__} has no shipped weights like that: name some with {flag}")
-    return enhancer
 
 
 def _plain(name: str) -> str:

@@ -38,7 +38,7 @@ class Gain(Enhancer):
 
 def seeded(config: dict[str, Any]) -> Enhancer:
     torch.manual_seed(0)
-    return build_enhancer(config)
+    return build_enhancer(config, checkpoint=None)
 
 
 MEMBERS = [
@@ -138,7 +138,7 @@ def test_a_tile_with_its_halo_is_enough(members: list[Enhancer]) -> None:
 
 
 def test_it_can_what_all_its_members_can() -> None:
-    cascade = Cascade(["PSENet", "ZeroDCE", {"type": "IAMLUNet", "width": 4}])
+    cascade = Cascade(["PSENet", ZeroDCE(), IAMLUNet(width=4)])
     assert cascade.capabilities.precisions == (torch.float32, torch.bfloat16)
     assert cascade.capabilities.differentiable
     assert not Cascade(["PSENet", "CLAHE"]).capabilities.differentiable
@@ -163,7 +163,7 @@ def test_members_have_the_weights_that_they_name(tmp_path: Path) -> None:
 
 def test_a_trained_cascade_loads_as_one(tmp_path: Path) -> None:
     members = [{"type": "IAMLUNet", "width": 4, "depth": 1}, "Upscale"]
-    trained = Cascade(members)
+    trained = build_enhancer({"type": "Cascade", "enhancers": members}, checkpoint=None)
     save_state_dict(trained.state_dict(), tmp_path / "both.safetensors")
     again = build_enhancer({"type": "Cascade", "enhancers": members}, tmp_path / "both.safetensors")
     assert torch.equal(enhance(picture(8, 8), again), enhance(picture(8, 8), trained))
@@ -218,7 +218,8 @@ def test_wrong_members_are_refused(enhancers: Any, error: type[Exception], named
     ],
 )
 def test_refusals_are_those_of_the_members(enhancers: list, onnx: str | None, compiled: str | None) -> None:
-    cascade = Cascade(enhancers)
+    cascade = build_enhancer({"type": "Cascade", "enhancers": enhancers}, checkpoint=None)
+    assert isinstance(cascade, Cascade)
     for reason, expected in ((cascade.onnx_refusal, onnx), (cascade.compile_refusal, compiled)):
         assert reason is None if expected is None else str(reason).startswith(expected)
 

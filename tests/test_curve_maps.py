@@ -11,9 +11,10 @@ from skimage import data, transform
 from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
+from llie_preproc.checkpoints import default_weights
 from llie_preproc.cli import main
 from llie_preproc.enhancers import CurveEnhancer, Enhancer
-from llie_preproc.inference import enhance_batch
+from llie_preproc.inference import DEFAULT_WEIGHTS, enhance_batch
 from llie_preproc.pictures import Picture, read_picture, write_picture
 from llie_preproc.registry import enhancer_classes
 
@@ -23,7 +24,7 @@ TRAINABLE = sorted(set(CURVES) - {"AdaptiveGamma"})
 
 def built(name: str, seed: int = 0) -> CurveEnhancer:
     torch.manual_seed(seed)
-    network = build_enhancer(name)
+    network = build_enhancer(name, DEFAULT_WEIGHTS if default_weights(name) else None)
     assert isinstance(network, CurveEnhancer)
     return network
 
@@ -82,7 +83,7 @@ def test_gradients_reach_every_parameter_through_the_small_map(name: str) -> Non
 def test_what_map_side_refuses() -> None:
     image = night(40)
     with pytest.raises(ValueError, match="CollaBA has none"):
-        enhance(image, build_enhancer("CollaBA"), map_side=32)
+        enhance(image, build_enhancer("CollaBA", checkpoint=None), map_side=32)
     with pytest.raises(ValueError, match="exclude each other"):
         enhance(image, built("PSENet"), map_side=32, tile=100)
     with pytest.raises(ValueError, match="at least 1, got 0"):

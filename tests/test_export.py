@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
-from llie_preproc.enhancers import Capabilities, Cascade, Enhancer, GammaCorrection, Identity, PSENet
+from llie_preproc.checkpoints import default_weights
+from llie_preproc.enhancers import Capabilities, Cascade, Enhancer, GammaCorrection, Identity, PSENet, ZeroDCE
 from llie_preproc.errors import ExportError, MissingExtraError
 from llie_preproc.export import export_onnx
+from llie_preproc.inference import DEFAULT_WEIGHTS
 from llie_preproc.registry import enhancer_classes
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
@@ -35,7 +37,7 @@ def pictures(number: int, height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("name", sorted(enhancer_classes()))
 def test_every_enhancer_agrees_with_its_graph_or_says_why_not(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = build_enhancer(name)
+    network = build_enhancer(name, DEFAULT_WEIGHTS if default_weights(name) else None)
     path = tmp_path / "network.onnx"
     if network.onnx_refusal is not None:
         with pytest.raises(ExportError) as refused:
@@ -56,7 +58,7 @@ def test_every_enhancer_agrees_with_its_graph_or_says_why_not(name: str, tmp_pat
 
 def test_a_cascade_without_padding_is_one_graph(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = Cascade(["ZeroDCE", "Upscale"]).eval()
+    network = Cascade([ZeroDCE(), "Upscale"]).eval()
     export_onnx(network, tmp_path / "network.onnx")
     image = pictures(2, 19, 23)
     assert np.abs(run(tmp_path / "network.onnx", image) - enhance(image, network)).max() < 1e-4

@@ -275,7 +275,7 @@ class Code:
     ("options", "message"),
     [
         (["--enhancer", "psenett"], "no enhancer 'psenett'"),
-        (["--enhancer", "zero_dce"], "ZeroDCE has no shipped weights like that: name some with --enhancer-checkpoint"),
+        (["--enhancer", "zero_dce"], "ZeroDCE has no shipped weights: name some with --enhancer-checkpoint"),
         (["--enhancer", "clahe"], "no gradient flows through CLAHE"),
         (["--enhancer-checkpoint", "/nowhere.pth"], "/nowhere.pth"),
         (["--checkpoint", "/nowhere.pth"], "/nowhere.pth"),

@@ -10,6 +10,8 @@ import training_runs
 from safetensors.torch import load_file
 
 from llie_preproc import build_enhancer, enhance
+from llie_preproc.checkpoints import default_weights
+from llie_preproc.inference import DEFAULT_WEIGHTS
 from llie_preproc.ops import scan_backends, selective_scan_2d
 from llie_preproc.registry import enhancer_classes
 from training.train import main
@@ -24,7 +26,7 @@ pytestmark = [
 @pytest.mark.parametrize("name", enhancer_classes())
 def test_cuda_agrees_with_the_cpu(name):
     image = torch.rand(3, 93, 131, generator=torch.Generator().manual_seed(0))
-    network = build_enhancer(name)
+    network = build_enhancer(name, DEFAULT_WEIGHTS if default_weights(name) else None)
     expected = enhance(image, network)
     result = enhance(image, network, device="cuda")
     assert result.device.type == "cpu"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import llie_preproc
 from llie_preproc import build_enhancer, enhance
-from llie_preproc.checkpoints import default_weights, save_state_dict
+from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.enhancers import GammaCorrection, Identity, PSENet, Upscale
 from llie_preproc.errors import CheckpointError, ImageError
 from llie_preproc.inference import enhance_batch, evaluating
@@ -220,15 +220,6 @@ def test_without_checkpoint_the_weights_are_random() -> None:
     expected = seeded(PSENet)
     built = seeded(lambda: build_enhancer("PSENet", checkpoint=None))
     assert all(torch.equal(built[k], expected[k]) for k in expected)
-
-
-def test_default_checkpoint_is_the_shipped_one_or_random() -> None:
-    shipped = default_weights("PSENet")
-    built = seeded(lambda: build_enhancer("PSENet"))
-    named = seeded(lambda: build_enhancer("PSENet", checkpoint=shipped.name if shipped else None))
-    assert all(torch.equal(built[k], named[k]) for k in named)
-    # Another width has no shipped weights.
-    assert build_enhancer({"type": "PSENet", "width": 0.5})
 
 
 def test_checkpoint_in_the_config_wins(tmp_path: object) -> None:

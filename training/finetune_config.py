@@ -18,19 +18,19 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, DefaultSco
 
 from llie_preproc.checkpoints import local_file
 from llie_preproc.config_files import read_config_file
+from llie_preproc.configs import find_enhancement, type_name
 from llie_preproc.detection import add_enhancer
 from llie_preproc.detection.sets import (
     CocoSet,
     check_detector_config,
     checkpoint_classes,
-    enhancement,
     starting_classes,
-    type_name,
     use_sets,
 )
+from llie_preproc.errors import weights_named_by
 from llie_preproc.files import real_path
 from llie_preproc.inference import DEFAULT_WEIGHTS, build_enhancer
-from llie_preproc.networks import enhancer_config, trained_enhancer
+from llie_preproc.networks import enhancer_config
 from llie_preproc.runs import read_checkpoint
 
 from .schedule import counts_iterations, set_epochs, shorten_warmup
@@ -90,16 +90,20 @@ def _with_enhancer(cfg: Config, args: argparse.Namespace) -> Config:
     if type_name(cfg.model) == _WRAPPER:
         if args.enhancer:
             raise ValueError(f"{args.config} has an enhancer already: leave --enhancer out, or give the plain config")
+        others = {key: value for key, value in cfg.items() if key != "model"} | dict(detector=cfg.model.get("detector"))
+        if found := find_enhancement(others):
+            raise ValueError(f"{args.config} enhances twice, by {_WRAPPER} and by {found}: leave one of them out")
         if args.enhancer_checkpoint:
             _replace_checkpoint(cfg.model, args.enhancer_checkpoint)
-    elif found := enhancement(cfg):
+    elif found := find_enhancement(cfg):
         raise ValueError(f"{args.config} enhances by {found}, which nothing trains: give the plain config")
     elif not args.enhancer:
         raise ValueError(f"{args.config} has no enhancer: name one with --enhancer")
     else:
         spec = enhancer_config(args.enhancer)
         checkpoint = _absolute(args.enhancer_checkpoint or spec.pop("checkpoint", None) or DEFAULT_WEIGHTS)
-        trained_enhancer(spec, checkpoint, "cpu", "--enhancer-checkpoint")
+        with weights_named_by("--enhancer-checkpoint"):
+            build_enhancer(spec, checkpoint)
         cfg = add_enhancer(cfg, spec, checkpoint=checkpoint)
         _replace_schedule(cfg)
         preset = preset or "joint"

@@ -9,9 +9,10 @@ from typing import Any
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import check_weights
 from llie_preproc.enhancers import Enhancer
+from llie_preproc.errors import weights_named_by
 from llie_preproc.fingerprints import fingerprint
 from llie_preproc.inference import DEFAULT_WEIGHTS
-from llie_preproc.networks import enhancer_config, trained_enhancer
+from llie_preproc.networks import enhancer_config
 from llie_preproc.runs import read_checkpoint
 
 from .results import JOINT, NONE, Cell, Comparison
@@ -112,5 +113,6 @@ def _named(label: str, what: str) -> dict[str, Any]:
 
 def _described(config: dict[str, Any], weights: str | None) -> dict[str, Any]:
     checkpoint = weights or config.pop("checkpoint", None) or DEFAULT_WEIGHTS
-    enhancer = trained_enhancer(config, checkpoint, "cpu", "--weights LABEL=FILE")
+    with weights_named_by("--weights LABEL=FILE"):
+        enhancer = build_enhancer(config, checkpoint)
     return {**config, "checkpoint": str(checkpoint), "fingerprint": fingerprint(enhancer)}

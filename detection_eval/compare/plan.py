@@ -17,7 +17,8 @@ from mmengine.config import Config
 
 from llie_preproc import __version__
 from llie_preproc.checkpoints import file_sha256
-from llie_preproc.detection.sets import dataset_classes, inner_datasets, type_name
+from llie_preproc.configs import type_name
+from llie_preproc.detection.sets import dataset_classes, inner_datasets
 from llie_preproc.ranks import Ranks, alone
 
 from ..metrics.detections import read_truth

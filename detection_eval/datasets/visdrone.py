@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from llie_preproc.checks import one_of
+
 from .labels import (
     Box,
     BoxList,
@@ -60,8 +62,7 @@ def visdrone(root: str | os.PathLike[str], ignored_regions: str = "crowd") -> La
         FileNotFoundError: No split is there.
         ValueError: Two pictures, or two annotations, of one name; an unknown value of ``ignored_regions``.
     """
-    if ignored_regions not in IGNORED_REGIONS:
-        raise ValueError(f"ignored_regions must be one of {', '.join(IGNORED_REGIONS)}, got {ignored_regions!r}")
+    one_of("ignored_regions", ignored_regions, IGNORED_REGIONS)
     base = Path(root).expanduser()
     splits = _splits(base)
     pictures, texts = ({k: p for split in splits for k, p in kind(split, base).items()} for kind in (_pictures, _texts))
@@ -77,8 +78,9 @@ def read_visdrone(path: Path, problems: Problems, ignored_regions: str = "crowd"
     """Read one annotation file; an empty one has no boxes.
 
     Raises:
-        ValueError: A line is bad; the message names the file and the line.
+        ValueError: A line is bad; the message names the file and the line. An unknown value of ``ignored_regions``.
     """
+    one_of("ignored_regions", ignored_regions, IGNORED_REGIONS)
     rows = parse_rows(enumerate(read_lines(path), start=1), path, _parse, problems)
     return BoxList(list(_boxes(rows, problems, ignored_regions)), {"visdrone_rows": [row for _, row in rows]})
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from llie_preproc.checkpoints import file_sha256, local_file
 from llie_preproc.config_files import read_config_file
+from llie_preproc.configs import find_enhancement
 from llie_preproc.errors import require
 from llie_preproc.faces import EnhancedFaceDetector, FaceDetector
 
@@ -42,7 +43,7 @@ class DetectorChoice:
         Raises:
             MissingExtraError: The package of MTCNN is not installed.
             FileNotFoundError: No such config or checkpoint.
-            ValueError: A checkpoint with ``mtcnn``, or a config without.
+            ValueError: A checkpoint with ``mtcnn``, or a config without, or one that enhances.
         """
         if self.name == MTCNN_NAME:
             require("facenet_pytorch", "--detector mtcnn")
@@ -74,6 +75,10 @@ class DetectorChoice:
 
     def _config_made_with(self) -> dict[str, str]:
         config = read_config_file(self.name)
+        if found := find_enhancement(config):
+            raise ValueError(
+                f"--detector {self.name} enhances already ({found}): faces takes the plain config and --enhancers"
+            )
         if not self.checkpoint:
             raise ValueError(f"--detector {self.name} wants its --checkpoint: without it the weights are random")
         try:

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llie_preproc.checks import one_of
+from llie_preproc.gamma_shift import CONVENTIONS
+
 from .. import sweeps
 from ..compare.results import NONE
 from ..metrics.bootstrap import Interval, differences, intervals
@@ -59,7 +62,8 @@ def difference_table(rows: Sequence[Row], score: str, digits: int) -> list[list[
 
 
 def gamma_label(convention: str) -> str:
-    """What gamma does."""
+    """What gamma does, by one of :data:`llie_preproc.gamma_shift.CONVENTIONS`."""
+    one_of("convention", convention, CONVENTIONS)
     if convention == "power":
         return "gamma g of I^g: below 1 brightens, above 1 darkens"
     return "gamma g of I^(1/g): below 1 darkens, above 1 brightens"

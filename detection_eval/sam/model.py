@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
+from llie_preproc.checks import one_of
 from llie_preproc.fingerprints import fingerprint
 from llie_preproc.segmentation import PUBLIC_CHECKPOINTS, build_sam
+from llie_preproc.segmentation.predictor import OVERSIZE
 
 PUBLIC = "public"
 UNTRAINED = (
@@ -99,6 +101,7 @@ def generator_parameters(given: Sequence[str], oversize: str = "resize") -> dict
     Raises:
         ValueError: An unknown key, or a value that it cannot have.
     """
+    one_of("oversize", oversize, OVERSIZE)
     parameters = dict(GENERATOR)
     if oversize == "crops":
         del parameters["crop_n_layers"]

@@ -5,7 +5,6 @@ from ..errors import require
 require("mmdet", "llie_preproc.detection")
 
 from .. import mmcv_ops  # noqa: E402
-from ..checkpoint_names import watch_models  # noqa: E402
 from .config import add_enhancer  # noqa: E402
 from .data_preprocessor import EnhancedDetDataPreprocessor  # noqa: E402
 from .detector import EnhancedDetector  # noqa: E402
@@ -15,7 +14,6 @@ from .pairs import PackPairedDetInputs  # noqa: E402
 from .transforms import Enhance, RestoreScaleFactor  # noqa: E402
 
 mmcv_ops.repair_mmdet()
-watch_models()
 
 __all__ = [
     "Enhance",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,9 +14,9 @@ from ..checkpoint_names import own_names
 from ..checkpoints import check_weights, match_report
 from ..enhancers.base import Enhancer
 from ..errors import CheckpointError
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_levels
+from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance_levels
 from ..registry import MODELS
-from .geometry import is_image_batch, scale_data_sample
+from .geometry import image_names, is_image_batch, scale_data_sample
 
 
 @MODELS.register_module()
@@ -33,6 +33,9 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         channel_order: Of the images that come from the pipeline: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
         precision, tile, map_side: As for :func:`llie_preproc.enhance`.
         **kwargs: Those of ``DetDataPreprocessor``.
+
+    Raises:
+        ValueError: An option that is none of its values, or that the enhancer cannot run with.
     """
 
     def __init__(
@@ -47,9 +50,9 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
     ) -> None:
         super().__init__(**kwargs)
         self.enhancer = build_enhancer(enhancer, checkpoint).eval().requires_grad_(False)
-        check_sides(self.enhancer, tile, map_side)
         self.channel_order = channel_order
         self.options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
+        check_inference_options(self.enhancer, channel_order=channel_order, **self.options)
 
     def train(self, mode: bool = True) -> EnhancedDetDataPreprocessor:
         """Set the mode; the enhancer stays in evaluation mode."""
@@ -58,9 +61,18 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         return self
 
     @torch.no_grad()
-    def enhance_images(self, images: list[Tensor]) -> list[Tensor]:
-        """Images as the pipeline gives them, enhanced: ``(3, sH, sW)`` float32, levels in the same channel order."""
-        return enhance_levels(images, self.enhancer, channel_order=self.channel_order, **self.options)
+    def enhance_images(self, images: list[Tensor], names: Sequence[str] | None = None) -> list[Tensor]:
+        """Images as the pipeline gives them, enhanced: ``(3, sH, sW)`` float32, levels in the same channel order.
+
+        Args:
+            images: ``(3, H, W)`` levels of 0 to 255.
+            names: Name of each, for messages.
+
+        Raises:
+            ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`), or a result that is not
+                finite.
+        """
+        return enhance_levels(images, self.enhancer, channel_order=self.channel_order, names=names, **self.options)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Enhance, then do what ``DetDataPreprocessor`` does.
@@ -71,12 +83,13 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
 
         Raises:
             TypeError: ``inputs`` are anything else.
+            ImageError: As :meth:`enhance_images`.
         """
         data = self.cast_data(data)
         inputs, samples = data["inputs"], data.get("data_samples")
         if not is_image_batch(inputs):
             raise TypeError("inputs must be colour images: (3, H, W) tensors in a list, or stacked to (N, 3, H, W)")
-        enhanced = self.enhance_images(list(inputs))
+        enhanced = self.enhance_images(list(inputs), image_names(samples, len(inputs)))
         scaled = samples and [scale_data_sample(s, self.enhancer.scale) for s in samples]
         restacked = torch.stack(enhanced) if isinstance(inputs, Tensor) else enhanced
         return super().forward({**data, "inputs": restacked, "data_samples": scaled}, training)

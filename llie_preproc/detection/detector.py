@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,14 +20,22 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..checkpoint_names import own_names
+from ..checks import one_of
 from ..enhancers.base import Enhancer
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_batch, levels_to_units, units_to_levels
+from ..inference import (
+    DEFAULT_WEIGHTS,
+    build_enhancer,
+    check_inference_options,
+    enhance_units,
+    levels_to_units,
+    units_to_levels,
+)
 from ..recomputation import kept_buffers
 from ..registry import MODELS
 from .batches import ImageBatch, flatten
-from .data_preprocessor import check_enhancer
+from .data_preprocessor import EnhancedDetDataPreprocessor, check_enhancer
 from .fusion import FUSIONS, FeatureFusion, ImageFusion
-from .geometry import is_image_batch, scale_data_sample
+from .geometry import image_names, is_image_batch, scale_data_sample
 from .wrapper import RAW, DetectorWrapper
 
 # Layers that keep statistics, or drop at random, in training mode.
@@ -45,6 +53,10 @@ class EnhancedDetector(DetectorWrapper):
 
     Attributes that the wrapper does not have are the detector's, so hooks that reach for ``model.bbox_head`` work.
     A checkpoint of the plain detector loads through the wrapper.
+
+    Images must be levels of 0 to 255 (:func:`llie_preproc.levels.check_levels`), and what a frozen enhancer makes of
+    them, or any in evaluation mode, must be finite, or ``ImageError`` names the picture. While it trains its results
+    are not checked: a loss that is not finite is the trainer's business.
 
     What trains: ``trainable`` and ``train_detector`` together make the presets of joint training, ``joint`` (both),
     ``frozen`` (the detector alone) and ``enhancer-only``. A frozen part takes no gradient and keeps its buffers,
@@ -79,9 +91,9 @@ class EnhancedDetector(DetectorWrapper):
         init_cfg: MMEngine's initialisation config.
 
     Raises:
-        ValueError: An unknown ``detector_input`` or ``fusion``, nothing to train, an enhancer that is to be trained and
-            through which no gradient flows or that none reaches, a ``tile`` or ``map_side`` that is not for this
-            enhancer, or two data preprocessors that differ.
+        ValueError: An option that is none of its values or that the enhancer cannot run with, nothing to train, an
+            enhancer that is to be trained and through which no gradient flows or that none reaches, a detector that
+            enhances already, or two data preprocessors that differ.
     """
 
     def __init__(
@@ -105,16 +117,18 @@ class EnhancedDetector(DetectorWrapper):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=dict(RAW), init_cfg=init_cfg)
-        _check_choice("detector_input", detector_input, INPUTS)
-        _check_choice("fusion", fusion, FUSIONS)
+        one_of("detector_input", detector_input, INPUTS)
+        one_of("fusion", fusion, FUSIONS)
+        sides: dict[str, Any] = dict(tile=tile, map_side=map_side)
+        # Before anything is built, and again with the network.
+        check_inference_options(channel_order=channel_order, precision=precision, **sides)
         self.detector = MMDET_MODELS.build(_with_preprocessor(detector, data_preprocessor))
+        _refuse_second(self.detector)
         self.enhancer = build_enhancer(enhancer, checkpoint)
-        check_sides(self.enhancer, tile, map_side)
+        check_inference_options(self.enhancer, precision=precision, **sides)
         self.trainable, self.train_detector, self.detector_input = trainable, train_detector, detector_input
         self.channel_order, self.min_matched, self.strict = channel_order, min_matched, strict
-        self.options: dict[str, Any] = dict(
-            precision=precision, tile=tile, map_side=map_side, checkpointing=checkpointing
-        )
+        self.options = dict(sides, precision=precision, checkpointing=checkpointing)
         if detector_input == "both":
             self.fusion = FUSIONS[fusion]()
         self.losses, self.loss_weights = _build_losses(losses or {}, self.enhancer)
@@ -151,7 +165,7 @@ class EnhancedDetector(DetectorWrapper):
     def loss(self, batch_inputs: Any, batch_data_samples: Any) -> dict:
         """The detector's losses on what it sees, and the enhancer's own (``loss_<name>``)."""
         batch = _raw_images(batch_inputs, batch_data_samples)
-        units, outputs = self._enhance(batch.images)
+        units, outputs = self._enhance(batch.images, batch.samples)
         # Some losses count what they see (Seesaw's, GHM's), in buffers.
         with contextlib.nullcontext() if self.train_detector else kept_buffers(self.detector):
             losses = self._through_detector(batch, units, outputs, self.detector.loss)
@@ -184,15 +198,18 @@ class EnhancedDetector(DetectorWrapper):
 
     def _see(self, inputs: Any, samples: Any, function: Callable) -> Any:
         batch = _raw_images(inputs, samples)
-        return self._through_detector(batch, *self._enhance(batch.images), function)
+        return self._through_detector(batch, *self._enhance(batch.images, batch.samples), function)
 
-    def _enhance(self, images: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def _enhance(
+        self, images: list[Tensor], samples: list[DetDataSample] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """The images in [0, 1], and what the enhancer makes of them; nothing where nobody looks at it."""
-        units = levels_to_units(images, self.channel_order)
+        names = image_names(samples, len(images))
+        units = levels_to_units(images, self.channel_order, names)
         if self.detector_input == "raw" and not self._trains:
             return units, []
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            return units, enhance_batch(units, self.enhancer, clamp=not self._trains, **self.options)
+            return units, enhance_units(units, self.enhancer, clamp=not self._trains, names=names, **self.options)
 
     @property
     def _trains(self) -> bool:
@@ -282,6 +299,14 @@ class EnhancedDetector(DetectorWrapper):
             raise ValueError("with detector_input='raw' only losses train an enhancer: name some, or trainable=False")
 
 
+def _refuse_second(detector: nn.Module) -> None:
+    for module in detector.modules():
+        if isinstance(module, EnhancedDetector | EnhancedDetDataPreprocessor):
+            raise ValueError(
+                f"the detector inside enhances its pictures already, by {type(module).__name__}: give the plain one"
+            )
+
+
 def _raw_images(inputs: Any, samples: Any) -> ImageBatch:
     try:
         return flatten(inputs, samples)
@@ -303,11 +328,6 @@ def _build_losses(configs: Mapping[str, Mapping | None], enhancer: Enhancer) -> 
         if (bind := getattr(modules[name], "bind", None)) is not None:
             bind(enhancer)
     return modules, weights
-
-
-def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _with_preprocessor(detector: dict, outer: dict | None) -> dict:

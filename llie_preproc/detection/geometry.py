@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -105,6 +106,12 @@ def _scaled_meta(meta: dict[str, Any], scale: int) -> dict[str, Any]:
         homography = np.asarray(meta["homography_matrix"])
         scaled["homography_matrix"] = np.diag([scale, scale, 1]).astype(homography.dtype) @ homography
     return scaled
+
+
+def image_names(samples: Sequence[Any] | None, count: int) -> list[str]:
+    """The names of a batch's images for messages: their paths, where their samples have them."""
+    paths = [sample.get("img_path") for sample in samples] if samples is not None else [None] * count
+    return [str(path) if path else f"image {index}" for index, path in enumerate(paths)]
 
 
 def is_image_batch(inputs: Any) -> bool:

@@ -21,6 +21,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..checks import at_least
+from ..inference import check_inference_options
 from ..registry import HOOKS
 from .data_preprocessor import EnhancedDetDataPreprocessor
 from .detector import EnhancedDetector
@@ -51,8 +53,8 @@ class EnhancedVisualizationHook(Hook):
         channel_order: Of the images that come from the pipeline: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
 
     Raises:
-        ValueError: ``interval`` is below 1. While drawing: a flipped picture or test-time augmentation, whose
-            predictions are not in the picture's frame.
+        ValueError: ``interval`` is below 1, or an unknown ``channel_order``. While drawing: a flipped picture or
+            test-time augmentation, whose predictions are not in the picture's frame.
     """
 
     def __init__(
@@ -68,8 +70,8 @@ class EnhancedVisualizationHook(Hook):
         side_by_side: bool = False,
         channel_order: str = "bgr",
     ) -> None:
-        if interval < 1:
-            raise ValueError(f"interval must be at least 1, got {interval}")
+        at_least("interval", interval, 1)
+        check_inference_options(channel_order=channel_order)
         self.draw, self.interval, self.score_thr, self.show, self.wait_time = draw, interval, score_thr, show, wait_time
         self.test_out_dir, self.backend_args, self.ground_truth = test_out_dir, backend_args, ground_truth
         self.side_by_side, self.channel_order = side_by_side, channel_order

@@ -16,9 +16,9 @@ from mmengine.config import Config
 from ..annotations import match_classes, read_annotations, require_pictures
 from ..checkpoints import local_file
 from ..config_files import read_config_file
+from ..configs import find_enhancement, type_name
 from ..files import real_path
 from ..registry import DATASETS as OURS
-from ..registry import enhancer_classes
 from ..runs import read_checkpoint
 
 DATASET, METRIC = "llie_preproc.NameMatchedCocoDataset", "llie_preproc.NameMatchedCocoMetric"
@@ -54,7 +54,7 @@ def read_config(name: str, options: Mapping[str, Any]) -> Config:
     """
     cfg = read_config_file(name, options)
     check_detector_config(name, cfg, ("train_dataloader", "train_cfg", "optim_wrapper", "test_dataloader", "test_cfg"))
-    if found := enhancement(cfg):
+    if found := find_enhancement(cfg):
         raise ValueError(f"{name} enhances already ({found}): compare takes the plain config and --enhancers")
     return cfg
 
@@ -207,30 +207,6 @@ def inner_datasets(dataset: Any) -> list[Any]:
     """The datasets inside wrappers such as ``MultiImageMixDataset`` and ``ConcatDataset``; a plain one itself."""
     inside = [dataset["dataset"]] if "dataset" in dataset else dataset.get("datasets", ())
     return [found for each in inside for found in inner_datasets(each)] or [dataset]
-
-
-def type_name(config: Mapping[str, Any]) -> str:
-    """What a config's ``type`` names, a string or a class, without its scope; empty where there is none."""
-    kind = config.get("type") or ""
-    return (kind if isinstance(kind, str) else kind.__name__).split(".")[-1]
-
-
-def enhancement(cfg: Config) -> str:
-    """The first type in a config that is an enhancer of this package or holds one; empty where there is none."""
-    ours = {"Enhance", "EnhancedDetector", "EnhancedDetDataPreprocessor", *enhancer_classes()}
-    kinds = _values(cfg._cfg_dict, "type")
-    named = (kind for kind in kinds if isinstance(kind, str) and kind.startswith("llie_preproc."))
-    return next((kind for kind in named if kind.removeprefix("llie_preproc.") in ours), "")
-
-
-def _values(node: Any, key: str) -> list[Any]:
-    """Every value of ``key`` in a config, however deep."""
-    if isinstance(node, Mapping):
-        own = [node[key]] if key in node else []
-        return own + [found for value in node.values() for found in _values(value, key)]
-    if isinstance(node, list | tuple):
-        return [found for value in node for found in _values(value, key)]
-    return []
 
 
 def dataset_classes(dataset: Mapping) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ import torch
 from mmcv.transforms import BaseTransform
 
 from ..enhancers.base import Enhancer
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_sides, enhance_levels
+from ..errors import ImageError
+from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance_levels
 from ..pictures import full_scale
 from ..registry import TRANSFORMS
 from .cache import EnhancedCache
@@ -29,6 +30,7 @@ class Enhance(BaseTransform):
     ``scale_factor``; :func:`~llie_preproc.detection.add_enhancer` puts it there.
 
     Required keys: ``img``, ``(H, W, 3)`` uint8, or float32 of levels 0 to 255.
+    Added keys: ``enhanced_by``; a second ``Enhance`` refuses a picture that has it.
     Modified keys: ``img``; with an enlarging enhancer ``img_shape``, ``scale_factor``, ``gt_bboxes``, ``gt_masks``,
     ``gt_seg_map``, ``proposals``, ``homography_matrix`` too.
 
@@ -43,9 +45,9 @@ class Enhance(BaseTransform):
         tile, map_side: As for :func:`llie_preproc.enhance`.
 
     Raises:
-        ValueError: A tile that is too small for its overlaps, a ``map_side`` with one or for another network, or a
-            ``cache_dir`` for a network whose code or settings cannot be told from other ones (a class made in a
-            notebook, say).
+        ValueError: An unknown ``channel_order``, a tile that is too small for its overlaps, a ``map_side`` with one or
+            for another network, or a ``cache_dir`` for a network whose code or settings cannot be told from other
+            ones (a class made in a notebook, say).
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Enhance(BaseTransform):
         map_side: int | None = None,
     ) -> None:
         self.enhancer = build_enhancer(enhancer, checkpoint, device="cpu").eval().requires_grad_(False)
-        check_sides(self.enhancer, tile, map_side)
+        check_inference_options(self.enhancer, channel_order=channel_order, tile=tile, map_side=map_side)
         self.channel_order, self.keep_dtype = channel_order, keep_dtype
         self.sides: dict[str, Any] = dict(tile=tile, map_side=map_side)
         self.cache = (
@@ -77,11 +79,15 @@ class Enhance(BaseTransform):
         """Enhance the image and scale its annotations.
 
         Raises:
-            TypeError: ``img`` is neither uint8 nor float.
-            ValueError: ``img`` is not ``(H, W, 3)``.
+            ImageError: ``img`` is not ``(H, W, 3)``, holds no levels of 0 to 255
+                (:func:`llie_preproc.levels.check_levels`), or its enhancement is not finite.
+            ValueError: The picture was enhanced before.
         """
-        image = _image_of(results)
-        results["img"] = self._cached(image, self.cache)[0] if self.cache else self._enhance(image)
+        if before := results.get("enhanced_by"):
+            raise ValueError(f"{_name_of(results)} was enhanced before, by {before}: a Cascade joins enhancers")
+        image, name = _image_of(results), _name_of(results)
+        results["img"] = self._cached(image, self.cache, name)[0] if self.cache else self._enhance(image, name)
+        results["enhanced_by"] = type(self.enhancer).__name__
         scale_results(results, self.enhancer.scale)
         if self.enhancer.scale != 1:
             results["enhanced_scale_factor"] = results["scale_factor"]
@@ -91,13 +97,13 @@ class Enhance(BaseTransform):
         """Keep the image's enhancement in the cache; returns whether it had to be made. ``results`` are not changed.
 
         Raises:
-            TypeError, ValueError: As :meth:`transform`; ValueError too without ``cache_dir``.
+            ImageError, ValueError: As :meth:`transform`; ValueError too without ``cache_dir``.
         """
         if self.cache is None:
             raise ValueError(f"{self} has no cache_dir")
-        return self._cached(_image_of(results), self.cache)[1]
+        return self._cached(_image_of(results), self.cache, _name_of(results))[1]
 
-    def _cached(self, image: np.ndarray, cache: EnhancedCache) -> tuple[np.ndarray, bool]:
+    def _cached(self, image: np.ndarray, cache: EnhancedCache, name: str) -> tuple[np.ndarray, bool]:
         """The enhanced image, and whether it had to be made."""
         path = cache.path(image)
         dtype = image.dtype if self.keep_dtype else np.dtype(np.float32)
@@ -105,14 +111,15 @@ class Enhance(BaseTransform):
         found = cache.read(path, (height, width, 3), dtype)
         if found is not None:
             return found, False
-        made = self._enhance(image)
+        made = self._enhance(image, name)
         cache.write(path, made)
         return made, True
 
     @torch.no_grad()
-    def _enhance(self, image: np.ndarray) -> np.ndarray:
+    def _enhance(self, image: np.ndarray, name: str) -> np.ndarray:
         levels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)
-        enhanced = enhance_levels([levels], self.enhancer, channel_order=self.channel_order, **self.sides)[0]
+        options = dict(self.sides, channel_order=self.channel_order, names=[name])
+        enhanced = enhance_levels([levels], self.enhancer, **options)[0]
         pixels = enhanced.permute(1, 2, 0).contiguous().cpu().numpy()
         if not self.keep_dtype:
             return pixels
@@ -127,10 +134,13 @@ class Enhance(BaseTransform):
 def _image_of(results: dict[str, Any]) -> np.ndarray:
     image = results["img"]
     if image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"{results.get('img_path', 'img')}: Enhance needs (H, W, 3), got {image.shape}")
-    if image.dtype != np.uint8 and image.dtype.kind != "f":
-        raise TypeError(f"{results.get('img_path', 'img')}: Enhance takes uint8 or float, got {image.dtype}")
+        shape = f"{_name_of(results)} has the shape {image.shape}"
+        raise ImageError(f"{shape}: colour images (H, W, 3) are needed: load with color_type='color'")
     return image
+
+
+def _name_of(results: dict[str, Any]) -> str:
+    return str(results.get("img_path") or "img")
 
 
 @TRANSFORMS.register_module()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..enhancers.base import Enhancer
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, enhance
+from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,9 @@ class EnhancedFaceDetector:
         device: Where the enhancer runs; by default where it is.
         batch_size: Images of one size that are enhanced together.
         precision: As for :func:`llie_preproc.enhance`.
+
+    Raises:
+        ValueError: An option that is none of its values, or a precision under which the enhancer is not faithful.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class EnhancedFaceDetector:
         self.detector = detector
         self.enhancer = build_enhancer(enhancer, checkpoint, device)
         self.batch_size, self.precision = batch_size, precision
+        check_inference_options(self.enhancer, batch_size=batch_size, precision=precision)
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Faces]:
         """Find the faces of images ``(H, W, 3)`` RGB uint8, of any sizes."""

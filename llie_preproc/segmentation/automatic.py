@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import one_of
 from ..enhancers.base import Enhancer
 from ..errors import require
 from ..inference import DEFAULT_WEIGHTS
@@ -53,8 +54,7 @@ class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
         tile: int | None = None,
         **parameters: Any,
     ) -> None:
-        if oversize not in OVERSIZE:
-            raise ValueError(f"oversize must be one of {', '.join(map(repr, OVERSIZE))}, got {oversize!r}")
+        one_of("oversize", oversize, OVERSIZE)
         self.oversize = oversize
         if oversize == "crops":
             if taken := [name for name in ("crop_n_layers", "point_grids") if parameters.get(name)]:

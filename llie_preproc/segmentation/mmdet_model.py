@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import at_least, one_of
 from ..errors import require
+from ..inference import check_inference_options
 
 require("mmdet", "llie_preproc.segmentation.mmdet_model")
 
@@ -26,7 +28,6 @@ from .mask_loss import mask_losses  # noqa: E402
 from .models import build_sam  # noqa: E402
 
 MASK_SCORES = ("box", "iou")
-_ORDERS = ("bgr", "rgb")
 
 
 @MODELS.register_module()
@@ -85,12 +86,9 @@ class BoxPromptedSAM(DetectorWrapper):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        if mask_score not in MASK_SCORES:
-            raise ValueError(f"mask_score must be one of {', '.join(map(repr, MASK_SCORES))}, got {mask_score!r}")
-        if channel_order not in _ORDERS:
-            raise ValueError(f"channel_order must be one of {', '.join(map(repr, _ORDERS))}, got {channel_order!r}")
-        if boxes_per_batch < 1:
-            raise ValueError(f"boxes_per_batch must be at least 1, got {boxes_per_batch}")
+        one_of("mask_score", mask_score, MASK_SCORES)
+        check_inference_options(channel_order=channel_order)
+        at_least("boxes_per_batch", boxes_per_batch, 1)
         super().__init__(data_preprocessor=data_preprocessor or dict(RAW), init_cfg=init_cfg)
         if getattr(self.data_preprocessor, "_enable_normalize", False):
             raise ValueError(

@@ -19,9 +19,18 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import resize, to_pil_image
 
+from ..checks import one_of
 from ..enhancers.base import Enhancer
 from ..errors import require
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, enhance, enhance_batch, enhance_levels, evaluating
+from ..inference import (
+    DEFAULT_WEIGHTS,
+    build_enhancer,
+    check_inference_options,
+    enhance,
+    enhance_batch,
+    enhance_levels,
+    evaluating,
+)
 
 require("segment_anything", "llie_preproc.segmentation")
 
@@ -90,8 +99,8 @@ class EnhancedSamPredictor(SamPredictor):
         precision, tile: Of the enhancer, as for :func:`llie_preproc.enhance`.
 
     Raises:
-        ValueError: An unknown ``oversize``, an overlap out of its range, or ``with_grad`` with an enhancer through
-            which no gradient flows.
+        ValueError: An unknown ``oversize``, an overlap out of its range, a precision or tile that the enhancer cannot
+            run with, or ``with_grad`` with an enhancer through which no gradient flows.
     """
 
     _seen: EnhancedImage | None
@@ -110,12 +119,12 @@ class EnhancedSamPredictor(SamPredictor):
         precision: str = "float32",
         tile: int | None = None,
     ) -> None:
-        if oversize not in OVERSIZE:
-            raise ValueError(f"oversize must be one of {', '.join(map(repr, OVERSIZE))}, got {oversize!r}")
+        one_of("oversize", oversize, OVERSIZE)
         if not 0 <= crop_overlap_ratio < 0.5:
             raise ValueError(f"crop_overlap_ratio must be at least 0 and below 0.5, got {crop_overlap_ratio}")
         super().__init__(sam_model)
         self.enhancer = build_enhancer(enhancer, checkpoint, self.device)
+        check_inference_options(self.enhancer, precision=precision, tile=tile)
         if with_grad and not self.enhancer.capabilities.differentiable:
             raise ValueError(f"no gradient flows through {type(self.enhancer).__name__}: it cannot be used with_grad")
         self.oversize, self.crop_overlap_ratio = oversize, crop_overlap_ratio

@@ -18,7 +18,7 @@ from typing import Any
 from ..checks import at_least
 from ..enhancers.base import Enhancer
 from ..errors import ImageError
-from ..inference import enhance
+from ..inference import check_inference_options, enhance
 from ..pictures import MAX_PIXELS
 from .base import Settings, VideoResult
 
@@ -83,15 +83,16 @@ def enhance_video(
     Raises:
         FileNotFoundError: There is no such file.
         OSError: The file cannot be read, or the result not written (the disk is full, for example).
+        ValueError: An option that is none of its values, or that the enhancer cannot run with.
         ImageError: The file is no regular file or no video, holds no frame, is truncated or damaged, has too large
             frames, or cannot be written as a file of this suffix.
     """
-    at_least("batch_size", batch_size, 1)
     at_least("max_pixels", max_pixels, 1)
     suffix = Path(target).suffix.lower()
     if suffix not in (known := written_suffixes()):
         raise ImageError(f"{target}: cannot write a video of the suffix {suffix!r}; one of {', '.join(known)}")
     options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
+    check_inference_options(enhancer, batch_size=batch_size, **options)
     settings = Settings(
         run=partial(enhance, enhancer=enhancer, **options),
         scale=enhancer.scale,

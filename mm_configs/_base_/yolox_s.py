@@ -13,4 +13,15 @@ test_transforms = [
     dict(type="llie_preproc.RestoreScaleFactor"),
     _base_.test_pipeline[-1],
 ]
+# Of MMDetection's own test-time augmentation: a step is a list of alternatives, and the last one packs.
+test_time_views = [
+    dict(
+        _base_.tta_pipeline[-1],
+        transforms=[
+            *_base_.tta_pipeline[-1].transforms[:-1],
+            [dict(type="llie_preproc.RestoreScaleFactor")],
+            _base_.tta_pipeline[-1].transforms[-1],
+        ],
+    )
+]
 auto_scale_lr = dict(enable=True)

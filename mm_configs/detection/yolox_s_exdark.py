@@ -8,3 +8,4 @@ val_dataloader = dict(dataset=dict(**_base_.val_set, pipeline=_base_.load_image 
 test_dataloader = dict(dataset=dict(**_base_.test_set, pipeline=_base_.load_image + _base_.test_transforms))
 val_evaluator = _base_.val_evaluators
 test_evaluator = _base_.test_evaluators
+tta_pipeline = _base_.load_image + _base_.test_time_views

@@ -9,9 +9,10 @@ import pytest
 
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
+import torch
 from made_sets import bright_box, write_set
 from mmdet.registry import DATASETS
-from mmdet_models import CONFIGS, mmdet_config
+from mmdet_models import CONFIGS, build, mmdet_config
 from mmengine.config import Config
 
 from llie_preproc import build_enhancer
@@ -91,6 +92,47 @@ def test_a_second_enhancer_is_an_error(door):
     once = add_enhancer(mmdet_config("retinanet"), "Identity", door=door)
     with pytest.raises(ValueError, match="has an enhancer already"):
         add_enhancer(once, "Identity", door=door)
+
+
+NORMALIZE = dict(type="Normalize", mean=[0.0] * 3, std=[255.0] * 3, to_rgb=True)
+
+
+@pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        NORMALIZE,
+        dict(NORMALIZE, type="mmcv.Normalize"),
+        dict(type="Albu", transforms=[dict(type="Normalize")]),
+        dict(type="RandomApply", transforms=[NORMALIZE], prob=0.5),
+        dict(type="TestTimeAug", transforms=[[NORMALIZE]]),
+    ],
+)
+def test_a_pipeline_that_normalises_before_the_enhancer_is_refused(door, step):
+    cfg = mmdet_config("retinanet")
+    cfg.test_pipeline.insert(-1, step)
+    with pytest.raises(ValueError, match=r"normalises its pictures \(Normalize\)"):
+        add_enhancer(cfg, "Identity", door=door)
+    # Right after loading the enhancer stands before it.
+    assert add_enhancer(cfg, "Identity", door="transform", position="after_load")
+
+
+@pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
+def test_every_door_takes_the_order_of_channels(door):
+    order = "rgb"
+    new = add_enhancer(mmdet_config("retinanet"), "PSENet", door=door, channel_order=order)
+    bgr = image()
+    rgb = torch.from_numpy(np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1)))
+    expected = Enhance("PSENet", keep_dtype=False)({"img": bgr})["img"][..., ::-1].transpose(2, 0, 1)
+    if door == "transform":
+        (config,) = [step for step in new.test_pipeline if step["type"] == "llie_preproc.Enhance"]
+        options = {key: value for key, value in config.items() if key != "type"}
+        found = Enhance(**options)({"img": rgb.permute(1, 2, 0).numpy()})["img"].transpose(2, 0, 1)
+    else:
+        model = build(new.model)
+        found = (model if door == "detector" else model.data_preprocessor).enhance_images([rgb])[0].numpy()
+    assert np.allclose(found, expected, atol=1e-3)
+    assert not np.allclose(found[::-1], expected, atol=1)
 
 
 def test_another_data_preprocessor_wants_the_wrapper():

@@ -127,6 +127,8 @@ def test_an_enhanced_config_differs_from_the_plain_one_by_a_cached_transform_aft
         assert all(each["type"].startswith("Load") for each in pipeline[:position])
         pipeline.pop(position)
         assert added not in pipeline
+    if "tta_pipeline" in cfg:
+        assert cfg.tta_pipeline.pop(1) == added
     assert cfg._cfg_dict == plain._cfg_dict
 
 

@@ -16,6 +16,7 @@ from mmdet_models import MODELS, raw_batch
 
 from llie_preproc.detection import Enhance, RestoreScaleFactor
 from llie_preproc.detection.geometry import scale_data_sample
+from llie_preproc.errors import ImageError
 
 PREPROCESSOR = {"type": "DetDataPreprocessor", "pad_size_divisor": 32, "pad_mask": True}
 
@@ -145,9 +146,9 @@ def test_every_network_is_a_transform_by_its_own_name():
 @pytest.mark.parametrize(
     ("image", "error", "match"),
     [
-        (np.zeros((4, 4), np.uint8), ValueError, r"\(H, W, 3\)"),
-        (np.zeros((4, 4, 4), np.uint8), ValueError, r"\(H, W, 3\)"),
-        (np.zeros((4, 4, 3), np.int64), TypeError, "uint8 or float"),
+        (np.zeros((4, 4), np.uint8), ImageError, r"a\.jpg.*\(H, W, 3\)"),
+        (np.zeros((4, 4, 4), np.uint8), ImageError, r"a\.jpg.*\(H, W, 3\)"),
+        (np.zeros((4, 4, 3), np.int64), ImageError, r"a\.jpg.*uint8 or floating"),
     ],
 )
 def test_wrong_images_are_named(image, error, match):

@@ -248,8 +248,8 @@ def test_a_loss_under_the_detectors_own_name_is_refused():
     [
         (dict(trainable=False, train_detector=False), "nothing to train"),
         (dict(detector_input="raw"), "only losses train an enhancer"),
-        (dict(detector_input="both", fusion="late"), "fusion must be one of image, features, got 'late'"),
-        (dict(detector_input="dark"), "detector_input must be one of raw, enhanced, both, got 'dark'"),
+        (dict(detector_input="both", fusion="late"), "fusion must be one of 'image', 'features', got 'late'"),
+        (dict(detector_input="dark"), "detector_input must be one of 'raw', 'enhanced', 'both', got 'dark'"),
         (dict(map_side=0), "at least 1"),
         (dict(enhancer="Identity"), "no parameters to train"),
         (dict(enhancer="IAMLUNet", map_side=64), "IAMLUNet has none"),

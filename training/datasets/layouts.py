@@ -58,11 +58,17 @@ def lsrw(root: Folder, split: str, camera: str) -> Layout:
 def sice(root: Folder, part: int, exposures: str) -> Layout:
     """``Dataset_Part{1,2}``: a folder of exposures a sequence, 1 the darkest, and ``Label/<sequence>.JPG``."""
     name = _one_of("part", part, {1: "Dataset_Part1", 2: "Dataset_Part2"})
+    # The middle one of an odd number is neither too dark nor too bright.
+    halves: dict[Path, str] = {}
+    kept: dict[str, Callable[[Path], bool]] = {
+        "all": lambda path: True,
+        "under": lambda path: halves.get(path) == "under",
+        "over": lambda path: halves.get(path) == "over",
+    }
+    keep = _one_of("exposures", exposures, kept)
     base, labels = find_folders(root, [(name, f"{name}/Label")])
     inputs = sorted((p for p in picture_files(base) if p.parent != labels), key=_natural)
     of_sequence = by_stem(labels)
-    # The middle one of an odd number is neither too dark nor too bright.
-    halves: dict[Path, str] = {}
     sequences: dict[Path, list[Path]] = {}
     for path in inputs:
         sequences.setdefault(path.parent, []).append(path)
@@ -74,15 +80,7 @@ def sice(root: Folder, part: int, exposures: str) -> Layout:
         inputs,
         lambda path: {"target": of_sequence(path.parent.name)},
         picture_files(labels),
-        keep=_one_of(
-            "exposures",
-            exposures,
-            {
-                "all": lambda path: True,
-                "under": lambda path: halves.get(path) == "under",
-                "over": lambda path: halves.get(path) == "over",
-            },
-        ),
+        keep=keep,
     )
 
 
@@ -90,10 +88,11 @@ def exposure_errors(root: Folder, split: str, expert: str, exposures: str | Sequ
     """``{training,validation,testing}/INPUT_IMAGES`` and ``GT_IMAGES``, or ``expert_{a..e}_testing_set`` to test."""
     names = {"train": ("training", "train"), "val": ("validation", "val"), "test": ("testing", "test")}
     _one_of("expert", expert, dict.fromkeys("abcde"))
+    chosen = _chosen_exposures(exposures)
     targets = f"expert_{expert}_testing_set" if split == "test" else "GT_IMAGES"
     candidates = [(f"{name}/INPUT_IMAGES", f"{name}/{targets}") for name in _one_of("split", split, names)]
     low, high = find_folders(root, candidates)
-    of_scene, chosen = by_stem(high), _chosen_exposures(exposures)
+    of_scene = by_stem(high)
     return Layout(
         low,
         picture_files(low),

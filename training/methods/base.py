@@ -13,7 +13,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from llie_preproc.checks import within
+from llie_preproc.checks import one_of, within
 from llie_preproc.enhancers.base import Enhancer
 from llie_preproc.inference import build_enhancer, enhance_batch
 from llie_preproc.registry import MODELS
@@ -113,7 +113,12 @@ class TrainingMethod(SafeInit, BaseModel):
         Args:
             inputs: ``(N, 3, H, W)`` RGB in [0, 1]; in ``'predict'`` a list of ``(3, H, W)`` of any sizes will do.
             data_samples: One an image; ``'predict'`` returns them with ``enhanced`` ``(3, sH, sW)`` set.
+            mode: One of these.
+
+        Raises:
+            ValueError: Another mode.
         """
+        one_of("mode", mode, ("loss", "predict", "tensor"))
         if mode == "loss":
             return self.loss(inputs, data_samples or [])
         if mode == "predict":

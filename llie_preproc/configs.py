@@ -1,0 +1,90 @@
+"""What parts of MMEngine's configs name: the types of this package among them, by whatever spelling."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .enhancers import Enhancer
+from .registry import MODELS, TRANSFORMS, enhancer_classes
+from .wrapped_configs import type_name as type_name
+
+_SCOPE = "llie_preproc"
+_DOORS = ("Enhance", "EnhancedDetector", "EnhancedDetDataPreprocessor")
+
+
+def find_enhancement(config: Any) -> str:
+    """The first part of a config that enhances pictures, and where it stands; empty where there is none.
+
+    A part is an ``Enhance`` transform, an enhancer as a transform, an ``EnhancedDetector`` or an
+    ``EnhancedDetDataPreprocessor``: by its name with or without the scope, by its path, as a class, as one derived from
+    it that is registered, or as an object; in pipelines of every kind (test-time augmentation, mixed and repeated
+    sets, branches), in models, and in models inside others.
+
+    >>> find_enhancement(dict(test_pipeline=[dict(type="LoadImageFromFile"), dict(type="llie_preproc.PSENet")]))
+    'llie_preproc.PSENet at test_pipeline.1'
+    >>> find_enhancement(dict(model=dict(type="RetinaNet")))
+    ''
+
+    Args:
+        config: An MMEngine config, or a part of one.
+    """
+    found = next(_enhancing(getattr(config, "_cfg_dict", config), ()), None)
+    if found is None:
+        return ""
+    kind, path = found
+    name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__name__}"
+    return f"{name} at {'.'.join(path)}" if path else name
+
+
+def _enhancing(node: Any, path: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """The types that enhance, each with the keys that lead to it."""
+    if isinstance(node, Mapping):
+        kind = node.get("type")
+        if kind is not None and _enhances(kind, path):
+            yield kind, path
+        for key, value in node.items():
+            yield from _enhancing(value, (*path, str(key)))
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from _enhancing(value, (*path, str(index)))
+    elif _is_ours(type(node)):
+        yield type(node), path
+
+
+def _enhances(kind: Any, path: tuple[str, ...]) -> bool:
+    if not isinstance(kind, str):
+        return _is_ours(kind)
+    scope, _, name = kind.rpartition(".")
+    if scope.split(".")[0] not in ("", _SCOPE):
+        return any(_is_ours(registered) for registered in _registered(scope, name))
+    # Models have layers of such names (Identity); in a pipeline they are ours.
+    a_transform = bool(path) and path[-1].isdecimal() and "model" not in path
+    named = name in _DOORS or (name in enhancer_classes() and (bool(scope) or a_transform))
+    return named or any(_is_ours(registered) for registered in _registered(scope, name) if not _is_network(registered))
+
+
+def _registered(scope: str, name: str) -> Iterator[Any]:
+    """What is registered by a name, here or in MMDetection, where that is loaded."""
+    mmdet = sys.modules.get("mmdet.registry")
+    ours = (MODELS, TRANSFORMS) if scope in ("", _SCOPE) else ()
+    theirs = (mmdet.MODELS, mmdet.TRANSFORMS) if mmdet is not None and scope in ("", "mmdet") else ()
+    for registry in (*ours, *theirs):
+        if name in registry._module_dict:
+            yield registry._module_dict[name]
+
+
+def _is_network(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enhancer)
+
+
+def _is_ours(kind: Any) -> bool:
+    """Whether a class is one of the doors, an enhancer, or derived from one, or a function that builds a door."""
+    if not isinstance(kind, type):
+        # What the transforms' registry has for the name of an enhancer.
+        module, name = getattr(kind, "__module__", None) or "", getattr(kind, "__name__", None)
+        return module.startswith(f"{_SCOPE}.detection") and name in enhancer_classes()
+    if _is_network(kind):
+        return True
+    return any(base.__name__ in _DOORS and base.__module__.startswith(f"{_SCOPE}.") for base in kind.__mro__)

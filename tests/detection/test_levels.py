@@ -1,0 +1,180 @@
+"""What the doors take for levels of 0 to 255, what they refuse, and what they check of their results."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+
+import torch
+from mmdet.datasets.transforms import PhotoMetricDistortion
+from mmdet_models import build, mmdet_config, raw_batch
+
+from llie_preproc.detection import Enhance, EnhancedDetDataPreprocessor
+from llie_preproc.enhancers import Enhancer
+from llie_preproc.errors import ImageError
+from llie_preproc.faces import EnhancedFaceDetector
+from llie_preproc.levels import check_levels
+
+MEAN, DEVIATION = np.array([103.53, 116.28, 123.675]), np.array([57.375, 57.12, 58.395])
+RNG = np.random.default_rng(0)
+DARK = RNG.integers(0, 60, (24, 32, 3), dtype=np.uint8)
+DAY = RNG.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+
+
+class Failing(Enhancer):
+    """Gives one value that is not finite."""
+
+    def __init__(self, value: float = float("nan")) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(()))
+        self.value = value
+
+    def forward(self, image):
+        result = image * self.gain
+        result[:, 0, 3, 2] = self.value
+        return result
+
+
+@pytest.fixture(scope="module")
+def doors() -> dict[str, Callable]:
+    """Each door as a function of a picture ``(H, W, 3)``, which gives ``(3, H, W)``."""
+    return doors_of("PSENet")
+
+
+def wrapped(enhancer, **options):
+    model = dict(type="llie_preproc.EnhancedDetector", detector=mmdet_config("retinanet").model, **options)
+    return build(dict(model, enhancer=enhancer, checkpoint=None))
+
+
+def doors_of(enhancer):
+    wrapper = wrapped(enhancer).eval()
+    preprocessor = EnhancedDetDataPreprocessor(enhancer, checkpoint=None)
+    transform = Enhance(enhancer, checkpoint=None, keep_dtype=False)
+
+    def tensor(picture):
+        return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+
+    def batch(picture):
+        made = raw_batch([picture.shape[:2]])
+        made["data_samples"][0].set_metainfo(dict(img_path="night/7.png"))
+        return {**made, "inputs": [tensor(picture)]}
+
+    return {
+        "transform": lambda picture: tensor(transform(dict(img=picture, img_path="night/7.png"))["img"]),
+        "preprocessor": lambda picture: preprocessor(batch(picture), False)["inputs"][0],
+        "detector": lambda picture: wrapper.predict(**{f"batch_{k}": v for k, v in batch(picture).items()}),
+    }
+
+
+REFUSED = {
+    "uint16": ((DARK.astype(np.uint16) * 257), "looks like 16-bit levels, uint16"),
+    "int64": (DARK.astype(np.int64), "is of no kind of levels, int64"),
+    "float 16-bit": (DARK.astype(np.float32) * 257, "looks like 16-bit levels"),
+    "unit": (DARK.astype(np.float32) / 255, r"looks like values in \[0, 1\]"),
+    "unit by day": (DAY.astype(np.float32) / 255, r"looks like values in \[0, 1\]"),
+    "half": ((DARK / 255).astype(np.float16), r"looks like values in \[0, 1\]"),
+    "dark to [-1, 1]": (DARK.astype(np.float32) / 127.5 - 1, "looks normalised"),
+    "normalised": (((DARK - MEAN) / DEVIATION).astype(np.float32), "looks normalised"),
+    "normalised by day": (((DAY - MEAN) / DEVIATION).astype(np.float32), "looks normalised"),
+    "to [-1, 1]": (DAY.astype(np.float32) / 127.5 - 1, "looks normalised"),
+    "without its mean": ((DARK - MEAN).astype(np.float32), "looks normalised"),
+    "nan": (np.where(DARK > 58, np.nan, DARK).astype(np.float32), "not finite"),
+    "infinite": (np.where(DARK > 58, np.inf, DARK).astype(np.float32), "not finite"),
+    "minus infinite": (np.where(DARK > 58, -np.inf, DARK).astype(np.float32), "not finite"),
+}
+
+
+@pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
+@pytest.mark.parametrize("kind", REFUSED)
+def test_all_doors_refuse_what_is_no_levels(doors, door, kind):
+    picture, message = REFUSED[kind]
+    with pytest.raises(ImageError, match=rf"night/7\.png.*{message}"):
+        doors[door](picture)
+
+
+@pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_all_doors_refuse_what_is_no_colour(doors, door, channels):
+    with pytest.raises((ImageError, TypeError), match="colour images"):
+        doors[door](DARK[..., :1].repeat(channels, axis=2))
+
+
+def black(shape=(24, 32, 3)):
+    return np.zeros(shape, np.float32)
+
+
+def padded(picture, value=0.0):
+    return np.pad(picture, ((0, 9), (0, 5), (0, 0)), constant_values=value)
+
+
+TAKEN = {
+    "black": black(),
+    "black padded": padded(black(), 114),
+    "white": np.full((24, 32, 3), 255.0, np.float32),
+    "ones": np.ones((24, 32, 3), np.float32),
+    "noise of one level": RNG.integers(0, 2, (24, 32, 3)).astype(np.float32),
+    "noise of three levels": RNG.integers(0, 4, (24, 32, 3)).astype(np.float32),
+    "black made lighter": black() + np.float32(0.37),
+    "black made darker": padded(black() - np.float32(0.37)),
+    "dark resized": np.linspace(0, 1.7, 24 * 32 * 3, dtype=np.float32).reshape(24, 32, 3),
+    "uint8": DARK,
+    "uint8 of one level": (DARK > 30).astype(np.uint8),
+    "overshooting": DAY.astype(np.float32) * 1.5 - 48,
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_black_padded_and_augmented_pictures_are_taken(kind):
+    check_levels([torch.from_numpy(TAKEN[kind]).permute(2, 0, 1)])
+
+
+@pytest.mark.parametrize(
+    "picture", [black(), padded(black()), DARK, DAY, np.full((24, 32, 3), (255, 0, 0)), DARK // 20], ids=range(6)
+)
+def test_photometric_distortion_is_taken_whatever_it_draws(picture):
+    distort, widest = PhotoMetricDistortion(), [0.0, 0.0]
+    for seed in range(150):
+        np.random.seed(seed)
+        made = distort(dict(img=picture.astype(np.float32).copy()))["img"]
+        check_levels([torch.from_numpy(made).permute(2, 0, 1)])
+        widest = [min(widest[0], made.min()), max(widest[1], made.max())]
+    # It does leave the range.
+    assert widest[0] < -20
+
+
+def test_a_batch_of_levels_costs_one_look_at_the_device(monkeypatch):
+    looks = []
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self, plain=torch.Tensor.tolist: looks.append(1) or plain(self))
+    floats = [torch.from_numpy(DAY.astype(np.float32)).permute(2, 0, 1)] * 4
+    check_levels(floats)
+    assert len(looks) == 1
+    check_levels([each.to(torch.uint8) for each in floats])
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_every_door_checks_what_it_made(door, value):
+    with pytest.raises(ImageError, match=r"night/7\.png: the result of Failing under float32 is not finite"):
+        doors_of(Failing(value))[door](DARK)
+
+
+def test_what_is_not_finite_is_not_kept(tmp_path):
+    with pytest.raises(ImageError, match="not finite"):
+        Enhance(Failing(), cache_dir=tmp_path)(dict(img=DARK))
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_a_face_detector_never_sees_it():
+    with pytest.raises(ImageError, match="image 0: the result of Failing under float32 is not finite"):
+        EnhancedFaceDetector(None, Failing()).detect([DARK])
+
+
+def test_while_it_trains_a_value_that_is_not_finite_is_the_trainers_business():
+    wrapper = wrapped(Failing(), trainable=True)
+    losses = wrapper.train().loss(*raw_batch([(64, 64)]).values())
+    assert not torch.stack([torch.stack(list(v)).sum() for k, v in losses.items() if "loss" in k]).isfinite().all()
+    with pytest.raises(ImageError, match="not finite"):
+        wrapper.eval().predict(*raw_batch([(64, 64)]).values())

@@ -1,0 +1,116 @@
+"""``checkpoint="default"``: the shipped weights or an error, for every registered network; never random ones."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from llie_preproc import build_enhancer
+from llie_preproc.checkpoints import default_weights, save_state_dict
+from llie_preproc.enhancers import Cascade, Enhancer, PSENet
+from llie_preproc.errors import CheckpointError, MissingWeightsError
+from llie_preproc.registry import enhancer_classes
+
+NAMES = sorted(enhancer_classes())
+
+
+def state_of(seed: int, *arguments: Any, **options: Any) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return build_enhancer(*arguments, **options).state_dict()
+
+
+def equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def has_parameters(name: str) -> bool:
+    return any(True for _ in enhancer_classes()[name]().parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_by_its_name_a_network_is_the_same_each_time_or_refused(name: str) -> None:
+    if name == "Cascade" or default_weights(name) or not has_parameters(name):
+        assert equal(state_of(0, name), state_of(1, name))
+        return
+    with pytest.raises(MissingWeightsError, match=rf"^{name} has no shipped weights: .*=None.*'llie convert'"):
+        build_enhancer(name)
+    first, second = (state_of(seed, name, checkpoint=None) for seed in (0, 1))
+    assert not equal(first, second)
+
+
+def test_the_refusal_is_an_error_of_checkpoints() -> None:
+    assert issubclass(MissingWeightsError, CheckpointError)
+
+
+def written_out(kind: type[Enhancer]) -> dict[str, Any]:
+    """The default arguments of a network, numbers as floats and tuples as lists where they can be."""
+
+    def other(value: Any) -> Any:
+        if isinstance(value, tuple | list):
+            return [other(each) for each in value]
+        return float(value) if type(value) is int else int(value) if value == 1.0 and type(value) is float else value
+
+    return {name: other(each.default) for name, each in inspect.signature(kind).parameters.items()}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if default_weights(name)])
+def test_default_arguments_that_are_written_out_are_the_default(name: str) -> None:
+    shipped = default_weights(name)
+    assert shipped
+    expected = build_enhancer(name, checkpoint=shipped.name).state_dict()
+    options = written_out(enhancer_classes()[name])
+    assert options
+    assert equal(state_of(0, dict(type=name, **options)), expected)
+    member = build_enhancer(dict(type="Cascade", enhancers=[dict(type=f"llie_preproc.{name}", **options)]))
+    assert isinstance(member, Cascade)
+    assert equal(member.members[0].state_dict(), expected)
+
+
+def test_other_arguments_are_not_the_default() -> None:
+    with pytest.raises(MissingWeightsError, match=r"PSENet with width=0\.5 has no shipped weights"):
+        build_enhancer(dict(type="PSENet", width=0.5))
+    assert build_enhancer(dict(type="PSENet", width=0.5), checkpoint=None)
+
+
+@pytest.mark.parametrize(
+    ("members", "refused"),
+    [
+        (["PSENet", "Upscale"], None),
+        ([dict(type="PSENet", width=1), dict(type="Cascade", enhancers=["Identity", "PSENet"])], None),
+        (["PSENet", "ZeroDCE"], "ZeroDCE"),
+        ([dict(type="SCI", checkpoint=None)], None),
+        ([dict(type="Cascade", enhancers=["CollaBA"])], "CollaBA"),
+    ],
+)
+def test_members_of_a_cascade_follow_the_rule_each_by_itself(members: list[Any], refused: str | None) -> None:
+    config = dict(type="Cascade", enhancers=members)
+    for build in (lambda: build_enhancer(config), lambda: Cascade(members)):
+        if refused:
+            with pytest.raises(MissingWeightsError, match=f"^{refused} has no shipped weights"):
+                build()
+        else:
+            assert build()
+    assert build_enhancer(config, checkpoint=None)
+
+
+def test_of_a_cascade_that_may_start_random_shipped_weights_are_loaded_all_the_same(tmp_path: Path) -> None:
+    config = dict(type="Cascade", enhancers=["PSENet", dict(type="Cascade", enhancers=["ZeroDCE", "PSENet"])])
+    first, second = (state_of(seed, config, checkpoint=None) for seed in (0, 1))
+    # Random biases are zero in some networks.
+    weights = {key for key in first if key.endswith("weight")}
+    same = {key for key in weights if torch.equal(first[key], second[key])}
+    assert same == {key for key in weights if key.startswith(("enhancers.0.", "enhancers.1.enhancers.1."))}
+    save_state_dict(first, tmp_path / "whole.safetensors")
+    assert equal(state_of(2, dict(config, checkpoint=tmp_path / "whole.safetensors")), first)
+
+
+def test_an_enhancer_that_is_given_is_taken_as_it_is() -> None:
+    network = PSENet(width=0.5)
+    assert build_enhancer(network) is network
+    assert build_enhancer(dict(type="Cascade", enhancers=[network]))
