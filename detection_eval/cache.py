@@ -24,6 +24,7 @@ from tqdm import tqdm
 from llie_preproc.commands.program import resumable
 from llie_preproc.config_files import read_config_file
 from llie_preproc.detection import Enhance
+from llie_preproc.detection.sets import check_set
 from llie_preproc.ranks import LAUNCHERS, Ranks, alone, join_ranks
 from llie_preproc.registry import enhancer_classes
 
@@ -95,6 +96,8 @@ def fill_cache(cfg: Config, device: str = "cpu", ranks: Ranks | None = None, pro
     if not work:
         name = cfg.filename or "the config"
         raise ValueError(f"{name} has no Enhance with cache_dir in the pipelines of {', '.join(_LOADERS)}")
+    for dataset, _ in work:
+        check_set(dataset)
     for dataset, position in work:
         _fill(dataset, position, device, ranks or alone(), report, progress)
     report.seconds = time.perf_counter() - start

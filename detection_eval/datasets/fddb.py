@@ -215,7 +215,10 @@ def read_sizes(path: str | os.PathLike[str]) -> dict[str, Size]:
         ValueError: Another head, a bad line, a size below 1, a picture listed twice; the message names file and line.
     """
     source = Path(path).expanduser()
-    rows = list(csv.reader(read_lines(source)))
+    try:
+        rows = list(csv.reader(read_lines(source)))
+    except csv.Error as error:
+        raise ValueError(f"{source}: no table of sizes ({error})") from error
     if not rows or rows[0] != _COLUMNS:
         raise ValueError(f"{source}:1: expected the head {','.join(_COLUMNS)}, got {','.join(rows[0] if rows else [])}")
     sizes: dict[str, Size] = {}

@@ -154,8 +154,8 @@ def _match_by_name(dataset: Any, before: tuple[str, ...], classes: tuple[str, ..
         dataset["metainfo"] = dict(dataset.get("metainfo") or {}, classes=classes)
     if kind == "CocoDataset":
         dataset["type"] = DATASET
-    file = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
-    if dataset.get("backend_args") or file.suffix != ".json" or not file.is_file() or not _reads_coco(dataset):
+    file = _coco_file(dataset)
+    if file is None:
         return
     annotated, own = _checked_classes(file), dataset_classes(dataset)
     shared = match_classes(own, annotated, str(file)) if own else annotated
@@ -164,6 +164,24 @@ def _match_by_name(dataset: Any, before: tuple[str, ...], classes: tuple[str, ..
             f"{file}: {kind} numbers classes in the order of this file, which is not that of the config: put them in "
             f"that order, or name the set a CocoDataset"
         )
+
+
+def check_set(dataset: Mapping[str, Any]) -> None:
+    """Check the annotation file of a ``CocoDataset``'s config, which pycocotools would take as it is.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is damaged (:mod:`llie_preproc.annotations`).
+    """
+    if (file := _coco_file(dataset)) is not None:
+        _checked_classes(file)
+
+
+def _coco_file(dataset: Any) -> Path | None:
+    """The local annotation file of a set in COCO's format; None for other sets, and where there is no file."""
+    file = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
+    named = dataset.get("ann_file") and not dataset.get("backend_args")
+    return file if named and file.exists() and _reads_coco(dataset) else None
 
 
 def _reads_coco(dataset: Any) -> bool:
