@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any
 
 from .enhancers import Enhancer
-from .registry import MODELS, TRANSFORMS, enhancer_classes
+from .registry import MODELS, TRANSFORMS, enhancer_classes, mmengine_registry
 
 _SCOPE = "llie_preproc"
 _DOORS = ("Enhance", "EnhancedDetector", "EnhancedDetDataPreprocessor")
@@ -116,12 +116,10 @@ def lend_backbone() -> None:
     no ``backbone`` of its own, the attribute is that of its ``detector``. Keys, dumps and every other config stay what
     they are. Without MMEngine this does nothing.
     """
-    try:
-        from mmengine.config import ConfigDict
-    except ModuleNotFoundError as error:
-        if error.name != "mmengine":
-            raise
+    if mmengine_registry is None:
         return
+    from mmengine.config import ConfigDict
+
     plain = ConfigDict.__getattr__
     if getattr(plain, "lends_backbone", False):
         return
