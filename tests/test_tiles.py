@@ -20,7 +20,7 @@ from llie_preproc.enhancers import SCI, Capabilities, Cascade, Enhancer, Identit
 from llie_preproc.inference import enhance_batch, enhance_levels
 from llie_preproc.pictures import Picture, read_picture, write_picture
 from llie_preproc.registry import enhancer_classes
-from llie_preproc.tiles import FADE
+from llie_preproc.tiles import FADE, check_tile
 
 
 class Blocks(Enhancer):
@@ -109,7 +109,7 @@ LOCAL = {
 def least_tile(network: Enhancer) -> int:
     """What the error says."""
     with pytest.raises(ValueError, match=r"tile must be at least \d+ .*, got 0") as caught:
-        enhance_batch([picture(1, 1)], network, tile=0)
+        check_tile(0, network.capabilities)
     return int(str(caught.value).split("at least ")[1].split()[0])
 
 
@@ -249,7 +249,10 @@ def test_images_that_fit_run_together_beside_one_that_does_not() -> None:
 def test_tiles_that_cannot_hold_the_overlap_are_refused(network: Enhancer, least: int) -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     for tile in (-1, 0, least - 1):
-        with pytest.raises(ValueError, match=rf"tile must be at least {least} .*, got {tile}"):
+        expected = (
+            rf"at least {least} here, where .*, got {tile}" if tile > 0 else f"a whole number of at least 1, got {tile}"
+        )
+        with pytest.raises(ValueError, match=f"tile must be {expected}"):
             enhance(image, network, tile=tile)
     enhance(image, network, tile=least)
 

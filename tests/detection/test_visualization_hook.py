@@ -230,7 +230,7 @@ def test_flipped_and_augmented_pictures_are_refused(tmp_path):
     sample = DetDataSample(pred_instances=InstanceData())
     with pytest.raises(ValueError, match="test-time augmentation"):
         hook.after_test_iter(None, 0, {"inputs": [[torch.zeros(3, 4, 4)] * 2]}, [sample])
-    with pytest.raises(ValueError, match="interval must be at least 1"):
+    with pytest.raises(ValueError, match="interval must be a whole number of at least 1"):
         EnhancedVisualizationHook(interval=0)
 
 
