@@ -326,8 +326,11 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError("the tar format of PyTorch before 0.1.10 is not read")
     if zipped:
         with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise CheckpointError("it is compressed, which PyTorch's own files are not")
+            entries = archive.infolist()
+        # Programs of TorchScript are compressed; torch.load refuses them by this entry.
+        program = any(entry.filename.endswith("/constants.pkl") for entry in entries)
+        if not program and any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise CheckpointError("it is compressed, which PyTorch's own files are not")
 
 
 def tensor_fault(tensor: Tensor) -> str:

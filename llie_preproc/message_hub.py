@@ -97,6 +97,8 @@ def _history(value: Any) -> np.ndarray:
 def answers() -> list[Any]:
     """Stand-ins for PyTorch's list of safe globals, each under the name that it answers."""
     functions: dict[str, Callable[..., Any]] = {"builtins.getattr": _statistics_method, "builtins.bytes": _no_bytes}
+    # PyTorch's own list has it from 2.5 on.
+    functions["_codecs.encode"] = _bytes_of
     for module in _MULTIARRAY:
         functions |= {f"{module}._reconstruct": _reconstruct, f"{module}.scalar": _scalar}
     classes = {
@@ -188,6 +190,13 @@ def _reconstruct(kind: Any, shape: Any, dtype: Any) -> PickledArray:
 
 def _scalar(kind: Any, data: Any) -> np.generic:
     return _numbers(kind, data, 1)[0]
+
+
+def _bytes_of(text: Any, encoding: Any) -> bytes:
+    """What bytes are pickled with."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise CheckpointError(f"bytes in the encoding {encoding!r:.40} are not read")
+    return text.encode("latin1")
 
 
 def _no_bytes() -> bytes:
