@@ -30,6 +30,7 @@ from .labels import (
 
 _FIELDS = ("cx", "cy", "width", "height")
 _CLASS_FILE = "classes.txt"
+_LISTS, _YAML = (".txt", ".names"), (".yaml", ".yml")
 _LONGEST_NAME = 200
 # What computing in 32 bits adds to 1.
 _ROUNDING = 1e-6
@@ -86,16 +87,18 @@ def class_names(given: Sequence[str]) -> list[str]:
     """The names themselves; or those of one file: YAML (``names``, a list or a mapping by number), or one a line.
 
     Raises:
-        FileNotFoundError: One name that ends as a file's does, and there is no such file.
-        ValueError: The file has no names, or one twice.
+        FileNotFoundError: One name that is a path or ends as a file's does, and there is no such file.
+        ValueError: The file is of another suffix, has no names, or one twice.
         MissingExtraError: A YAML file, and no PyYAML.
     """
     path = Path(given[0]).expanduser()
-    if len(given) > 1 or not (path.is_file() or path.suffix in {".txt", ".names", ".yaml", ".yml"}):
+    if len(given) > 1 or not (path.suffix in {*_LISTS, *_YAML} or path.exists() or path.name != given[0]):
         return list(given)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no file {path}, which should have the names of the classes")
-    names = _yaml_names(path) if path.suffix in {".yaml", ".yml"} else [line for line in read_lines(path) if line]
+    if path.suffix not in {*_LISTS, *_YAML}:
+        raise ValueError(f"{path}: names of classes are read from {', '.join([*_LISTS, *_YAML])}")
+    names = _yaml_names(path) if path.suffix in _YAML else [line for line in read_lines(path) if line]
     require_classes(names, str(path))
     return names
 

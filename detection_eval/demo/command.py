@@ -31,8 +31,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from ..networks import check_device
     from .run import DemoOptions, run_demo
 
+    check_device(args.device)
     options = DemoOptions(args.out, args.enhancer, args.checkpoint, args.device, args.real, args.seed)
     print(f"report: {run_demo(options)}")
     return 0

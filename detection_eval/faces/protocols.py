@@ -175,7 +175,9 @@ class _Annotated(Protocol):
                 if k not in labels.labelled]  # fmt: skip
         keys = sorted(set(labels.pictures) & set(labels.labelled), key=labels.name)
         if not keys:
-            raise ValueError(f"none of the annotations is of a picture below {labels.root}, such as {missing[0]}")
+            raise ValueError(
+                f"none of the annotations is of a picture below {labels.root}, such as {[*missing, *bare][0]}"
+            )
         super().__init__({labels.name(key): labels.pictures[key] for key in keys}, missing + bare)
         self.boxes: dict[str, Sequence[Box]] = {
             # No format that is read here asks for the picture's size.

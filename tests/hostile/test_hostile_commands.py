@@ -1,0 +1,254 @@
+"""Every option of every command is given hostile files: status 1 or 2, a line that names the file, nothing run.
+
+The commands are found by walking the packages and their parsers; :data:`LINES` holds what each needs beside the option
+under test. A command without a line there fails: a new one is to be tried too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import training_runs
+from hostile_files import HOSTILE, comes_back, marker
+from programs import Command, commands
+
+from llie_preproc.checkpoints import WEIGHTS_DIR
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
+import tiny_detection
+
+COMMANDS = {str(command): command for command in commands()}
+WEIGHTS = str(WEIGHTS_DIR / "psenet_sice.safetensors")
+SET = "coco.json pictures"
+# What a command needs beside the option under test, in a folder that `made` fills.
+LINES: Mapping[str, str] = {
+    "detection_eval.__main__ cache": "cached.py",
+    "detection_eval.__main__ compare": f"detector.py --enhancers none psenet --train {SET} --test {SET} --out out",
+    "detection_eval.__main__ convert darkface": "pictures darkface --out out.json",
+    "detection_eval.__main__ convert exdark": "pictures exdark --out out.json",
+    "detection_eval.__main__ convert visdrone": "visdrone --out out.json",
+    "detection_eval.__main__ convert wider-face": "photos wider.txt --out out.json",
+    "detection_eval.__main__ convert yolo": "pictures yolo --classes classes.txt --out out.json",
+    "detection_eval.__main__ faces": "--dataset folder --images pictures --gammas 1 --enhancers none psenet --out out",
+    "detection_eval.__main__ fddb": "folds detections.txt",
+    "detection_eval.__main__ gamma-shift": "pictures out --gammas 2",
+    "detection_eval.__main__ night": "pictures --out out.txt",
+    "detection_eval.__main__ quality": "pictures pictures",
+    "detection_eval.__main__ report": "comparison",
+    "detection_eval.__main__ sam": "--images pictures --boxes coco.json --sam-model small --enhancers none psenet --out out",
+    "detection_eval.__main__ score": "coco.json results.json --resamples 0",
+    "llie_preproc.cli convert": f"{WEIGHTS} out.safetensors --enhancer PSENet",
+    "llie_preproc.cli demo": "--out out",
+    "llie_preproc.cli enhance": "pictures out/",
+    "llie_preproc.cli export": "out.onnx --enhancer PSENet",
+    "llie_preproc.cli list": "",
+    "training.finetune": f"detector.py --enhancer psenet --train {SET} --val {SET} --work-dir out",
+    "training.split": "finetuned.pth --out out",
+    "training.train": "training.py --work-dir out",
+}
+# Other lines, for options that are read with these alone.
+LINES_OF: Mapping[tuple[str, str], str] = {
+    ("detection_eval.__main__ quality", "config"): "",
+    ("detection_eval.__main__ quality", "cfg_options"): "--config set.py",
+    ("detection_eval.__main__ quality", "niqe_model"): "pictures pictures --metrics niqe",
+    ("detection_eval.__main__ quality", "lpips_trunk"): "pictures pictures --metrics lpips",
+    ("detection_eval.__main__ quality", "fid_trunk"): "pictures pictures --metrics fid",
+    ("detection_eval.__main__ quality", "fid_reference"): "pictures pictures --metrics fid --fid-trunk no.pth",
+    ("detection_eval.__main__ sam", "generator"): "--images pictures --reference pictures --sam-model small --out out",
+    **{
+        ("detection_eval.__main__ faces", option): f"--dataset {dataset} --images photos --gammas 1 --out out {more}"
+        for option, dataset, more in (
+            ("annotations", "darkface", ""),
+            ("folds", "fddb", ""),
+            ("sizes", "fddb", "--folds folds"),
+            ("difficulty", "wider", "--annotations wider.txt"),
+            ("checkpoint", "folder", "--detector detector.py"),
+        )
+    },
+}
+# What a key of a config names, for --cfg-options.
+KEYS: Mapping[str, str] = {
+    "detection_eval.__main__ cache": "test_dataloader.dataset.ann_file",
+    "detection_eval.__main__ quality": "val_dataloader.dataset.low",
+}
+# What is refused before the file is read, or in other words: files without content hold nothing to object to.
+UNNAMED = {
+    ("detection_eval.__main__ convert darkface", "annotations", "empty"),
+    ("detection_eval.__main__ convert darkface", "annotations", "folder"),
+    ("detection_eval.__main__ convert exdark", "annotations", "folder"),
+    ("detection_eval.__main__ convert wider-face", "annotations", "empty"),
+    *(("detection_eval.__main__ faces", "annotations", kind) for kind in ("empty", "folder")),
+    *(("detection_eval.__main__ sam", "boxes", kind) for kind in ("empty", "folder")),
+    # Lines of text are names of classes, whatever they say.
+    ("detection_eval.__main__ convert yolo", "classes", "names_outside"),
+    # After the trunk, whose public file is not at hand.
+    *(("detection_eval.__main__ quality", "fid_reference", kind) for kind in HOSTILE),
+    # Of a whole comparison alone; 'quality' reads it in the same way.
+    *(("detection_eval.__main__ report", "niqe_model", kind) for kind in HOSTILE),
+}
+# Their runs take long: one suffix of each kind.
+LONG = {f"detection_eval.__main__ {name}" for name in ("compare", "faces", "sam")} | {"training.finetune"}
+CACHED = """
+enhance = dict(type="llie_preproc.Enhance", enhancer="Identity", cache_dir="cache")
+pipeline = [dict(type="LoadImageFromFile"), enhance, dict(type="PackDetInputs")]
+dataset = dict(type="CocoDataset", ann_file="coco.json", data_prefix=dict(img="pictures/"), pipeline=pipeline)
+test_dataloader = dict(dataset=dataset)
+"""
+PAIRS = """
+val_dataloader = dict(dataset=dict(type="llie_preproc.PairedFolders", low="pictures", high="pictures"))
+"""
+# Suffixes under which a reader would take the content for its own.
+SUFFIXES: Mapping[str, Sequence[str]] = {
+    "checkpoint_of_a_pickle": (".pth",),
+    "checkpoint_that_fetches_attributes": (".pth",),
+    "plain_pickle": (".pth", ".mat"),
+    "yaml_that_runs_code": (".yaml", ".yml", ".json"),
+    "array_of_objects": (".npy", ".npz", ".pth"),
+    "archive_of_objects": (".npz", ".pth", ".npy"),
+    "array_of_terabytes": (".npy", ".npz"),
+    "tensors_of_a_huge_header": (".safetensors",),
+    "tensors_of_a_huge_shape": (".safetensors",),
+    "deep_json": (".json", ".safetensors"),
+    "json_of_other_things": (".json",),
+    "json_of_a_long_number": (".json",),
+    "picture_of_terapixels": (".png",),
+    "playlist": (".mp4", ".mkv"),
+    "names_outside": (".txt", ".csv"),
+    "no_text": (".txt", ".json", ".pth", ".png", ".mat", ".avi"),
+    "empty": (".txt", ".json", ".pth", ".png", ".npz", ".yaml"),
+    "fifo": (".txt", ".json", ".pth", ".safetensors", ".png", ".mp4", ".npz", ".mat", ".csv", ".yaml", ""),
+    "folder": (".txt", ".json", ".pth", ".safetensors", ".png", ".mp4", ".npz", ".yaml"),
+    "link_to_itself": (".txt", ".json", ".pth", ".png", ".mp4", ""),
+    "truncated_archive": (".pth", ".npz"),
+}
+# Options that name what is written: what stands there is not read, but may be no place to write to.
+WRITTEN = {"out", "dst", "work_dir"}
+IN_THE_WAY = {"fifo", "link_to_itself", "no_text"}
+
+
+def made(folder: Path) -> Path:
+    """What the lines name, as small as it can be."""
+    pictures = folder / "pictures"
+    for inner in ("pictures", "photos", "darkface", "exdark", "yolo", "folds", "comparison", "visdrone/images"):
+        (folder / inner).mkdir(parents=True)
+    (folder / "visdrone" / "annotations").mkdir()
+    for name in "ab":
+        cv2.imwrite(str(pictures / f"{name}.png"), np.full((32, 32, 3), 20, np.uint8))
+        cv2.imwrite(str(folder / "photos" / f"{name}.jpg"), np.full((32, 32, 3), 20, np.uint8))
+        (folder / "darkface" / f"{name}.txt").write_text("0\n")
+        (folder / "yolo" / f"{name}.txt").write_text("")
+        (folder / "exdark" / f"{name}.txt").write_text("% bbGt version=3\n")
+    for fold in range(1, 11):
+        text = "a\n1\n5 5 0 16 16 1\n" if fold == 1 else ""
+        (folder / "folds" / f"FDDB-fold-{fold:02}-ellipseList.txt").write_text(text)
+    (folder / "detections.txt").write_text("a\n1\n1 1 5 5 0.9\n")
+    shutil.copy(pictures / "a.png", folder / "visdrone" / "images" / "a.png")
+    (folder / "visdrone" / "annotations" / "a.txt").write_text("1,1,5,5,1,4,0,0\n")
+    images = [dict(id=i, file_name=f"{name}.png", width=32, height=32) for i, name in enumerate("ab")]
+    box = dict(id=1, image_id=0, category_id=1, bbox=[4, 4, 10, 10], area=100, iscrowd=0)
+    coco = dict(images=images, annotations=[box], categories=[dict(id=1, name="thing")])
+    (folder / "coco.json").write_text(json.dumps(coco))
+    (folder / "results.json").write_text("[]")
+    (folder / "classes.txt").write_text("thing\n")
+    (folder / "wider.txt").write_text("a.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n")
+    tiny_detection.write_config(folder / "detector.py")
+    (folder / "cached.py").write_text(CACHED)
+    (folder / "set.py").write_text(PAIRS)
+    training_runs.make_pictures(folder)
+    training_runs.write_config(folder, "progressive").rename(folder / "training.py")
+    torch.save({"state_dict": {"detector.w": torch.ones(1), "enhancer.w": torch.ones(1)}}, folder / "finetuned.pth")
+    return folder
+
+
+def values(command: Command, action: argparse.Action, path: Path) -> list[str]:
+    """The words that give an option the file."""
+    text = str(path)
+    if action.dest == "cfg_options":
+        text = f"{KEYS.get(str(command), 'load_from')}={text}"
+    elif "=FILE" in str(action.metavar):
+        text = f"psenet={text}"
+    return [text] * (action.nargs if isinstance(action.nargs, int) else 1)
+
+
+def line(command: Command, action: argparse.Action, path: Path) -> list[str]:
+    """The command line with ``path`` for the option; a positional argument takes the place of the one in the line."""
+    words = LINES_OF.get((str(command), action.dest), LINES[str(command)]).split()
+    given = values(command, action, path)
+    if not action.option_strings:
+        place = command.parser._get_positional_actions().index(action)
+        return [*command.words, *words[:place], *given, *words[place + 1 :]]
+    flag = action.option_strings[-1]
+    if flag in words:
+        start = words.index(flag)
+        end = next((i for i in range(start + 1, len(words)) if words[i].startswith("--")), len(words))
+        del words[start:end]
+    return [*command.words, *words, flag, *given]
+
+
+def tried(command: Command) -> Iterator[tuple[argparse.Action, str, str]]:
+    for action in command.options():
+        for kind, suffixes in SUFFIXES.items():
+            if action.dest not in WRITTEN or kind in IN_THE_WAY:
+                for suffix in suffixes[: 1 if str(command) in LONG else None]:
+                    yield action, kind, suffix
+
+
+def run(command: Command, arguments: list[str]) -> int | str:
+    """The status of a command, or what it raised."""
+    try:
+        with comes_back(15):
+            return command.main(arguments)
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else 1
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def wrong_with(status: int | str, said: str, path: Path, spared: bool) -> str | None:
+    if marker(path).exists():
+        return "a command was run"
+    if status not in ((0, 1, 2) if spared else (1, 2)):
+        return f"status {status}"[:200]
+    if "Traceback" in said:
+        return "a traceback"
+    # What is to be written may not be reached, or be replaced.
+    return None if spared or path.name in said else f"the file is not named: {said[-200:]}"
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(made(tmp_path))
+    return tmp_path
+
+
+def test_every_command_is_tried() -> None:
+    assert set(COMMANDS) == set(LINES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_commands_refuse_hostile_files(name: str, workplace: Path, capfd: pytest.CaptureFixture) -> None:
+    command = COMMANDS[name]
+    wrong = {}
+    for number, (action, kind, suffix) in enumerate(tried(command)):
+        folder = workplace / f"case_{number}"
+        folder.mkdir()
+        path = folder / f"hostile_{kind}{suffix}"
+        HOSTILE[kind](path)
+        status = run(command, line(command, action, path))
+        said = "".join(capfd.readouterr())
+        spared = action.dest in WRITTEN or (name, action.dest, kind) in UNNAMED
+        if found := wrong_with(status, said, path, spared):
+            wrong[f"{action.option_strings or action.dest} {path.name}"] = found
+    assert not wrong, "\n" + "\n".join(f"{key}: {value}" for key, value in wrong.items())

@@ -1,0 +1,164 @@
+"""Everything registered that takes a path is given hostile files: nothing of them runs, hangs or is a traceback."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import mmdet_models
+import numpy as np
+import pytest
+import torch
+from hostile_files import HOSTILE, comes_back, marker
+from mmengine.model import BaseModule
+from torch.utils.data import Dataset
+
+import llie_preproc
+from llie_preproc import registry
+from llie_preproc.enhancers import Cascade
+from llie_preproc.errors import MissingExtraError
+
+# How a path is named where the annotation does not say that it is one.
+PATHS = {"ann_file", "root", "folder", "checkpoint", "file", "path"}
+# Folders that are written into, at the first picture; they are no files to read.
+WRITTEN = {"test_out_dir", "outfile_prefix"}
+SUFFIXES: Mapping[str, Sequence[str]] = {
+    "checkpoint": (".pth", ".safetensors"),
+    "init_cfg": (".pth",),
+    "ann_file": (".json",),
+    "names": (".txt",),
+}
+
+
+class Entry(NamedTuple):
+    """A registered class and one of its arguments that takes a path."""
+
+    kind: str
+    name: str
+    argument: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.name}-{self.argument}"
+
+
+def entries() -> Iterator[Entry]:
+    for kind, each in vars(registry).items():
+        if not isinstance(each, registry.Registry):
+            continue
+        each.import_from_location()
+        for name, registered in each._module_dict.items():
+            for argument in path_arguments(registered):
+                yield Entry(kind, name, argument)
+
+
+def path_arguments(registered: Callable) -> Iterator[str]:
+    for parameter in inspect.signature(registered).parameters.values():
+        takes = "Path" in str(parameter.annotation) or parameter.name in PATHS
+        loads = parameter.name == "init_cfg" and issubclass(registered, BaseModule)  # type: ignore[arg-type]
+        if (takes or loads) and parameter.name not in WRITTEN:
+            yield parameter.name
+
+
+def others(entry: Entry, folder: Path) -> dict[str, Any]:
+    """Arguments that the class needs beside the one under test."""
+    detector = mmdet_models.mmdet_config("retinanet").model
+    pictures = made_pictures(folder)
+    needed: dict[str, dict[str, Any]] = {
+        "EnhancedDetector": dict(detector=detector, enhancer="PSENet"),
+        "EnhancedDetDataPreprocessor": dict(enhancer="PSENet"),
+        "Enhance": dict(enhancer="PSENet"),
+        "BoxPromptedSAM": dict(sam=dict(model="small")),
+        "DSFD": dict(
+            backbone=dict(type="llie_preproc.DSFDVGG"),
+            neck=dict(type="llie_preproc.DSFDNeck"),
+            bbox_head=dict(type="llie_preproc.DSFDHead"),
+        ),
+        "NightVisDrone": dict(kind="paired"),
+        "PairedFolders": dict(low=pictures, high=pictures),
+        "MaskedPairs": dict(low=pictures, ann_file=pictures / "masks.json"),
+        "SynthesisedPairs": dict(folder=pictures),
+        "UnpairedFolder": dict(folder=pictures),
+        # Their checkpoint is read before nothing else is built; the smallest that there is.
+        "RAMEncoder": dict(image_size=56, window_size=7, embed_dim=8, depths=(1,), num_heads=(1,)),
+    }
+    return {name: value for name, value in needed.get(entry.name, {}).items() if name != entry.argument}
+
+
+def made_pictures(folder: Path) -> Path:
+    pictures = folder / "pictures"
+    if not pictures.exists():
+        pictures.mkdir()
+        cv2.imwrite(str(pictures / "a.png"), np.full((8, 8, 3), 20, np.uint8))
+        (pictures / "masks.json").write_text(
+            '{"images": [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], "annotations": [], '
+            '"categories": [{"id": 1, "name": "thing"}]}',
+            encoding="utf-8",
+        )
+    return pictures
+
+
+def use(made: Any) -> None:
+    """What makes an object read: a set its pictures, a transform a picture, a module its initial weights."""
+    if isinstance(made, Dataset):
+        _ = made[0]
+    elif isinstance(made, BaseModule):
+        made.init_weights()
+    elif callable(made) and not isinstance(made, torch.nn.Module):
+        made(dict(img=np.full((8, 8, 3), 20, np.uint8), img_path="a.png", ori_shape=(8, 8), img_shape=(8, 8)))
+
+
+def refused(error: Exception, path: Path) -> bool:
+    """Whether an error is one that a user can act on: of a kind that commands report, and it names the file."""
+    return isinstance(error, OSError | ValueError) and (path.name in str(error) or path.stem in str(error))
+
+
+def outcome(call: Callable[[], Any], path: Path) -> str | None:
+    """What is wrong with what a call did; None where it was right."""
+    try:
+        with comes_back(60):
+            call()
+    except MissingExtraError:
+        pytest.skip("its extra is not installed")
+    except Exception as error:
+        if marker(path).exists():
+            return "it ran a command"
+        return None if refused(error, path) else f"{type(error).__name__}: {str(error)[:150]}"
+    return "it ran a command" if marker(path).exists() else None
+
+
+@pytest.mark.parametrize("entry", list(entries()), ids=str)
+def test_registered_classes_refuse_hostile_files(entry: Entry, tmp_path: Path) -> None:
+    wrong = {}
+    for kind, write in HOSTILE.items():
+        for suffix in SUFFIXES.get(entry.argument, ("",)):
+            folder = tmp_path / f"{kind}{suffix}"
+            folder.mkdir()
+            path = folder / f"hostile_{kind}{suffix}"
+            write(path)
+            value = dict(type="Pretrained", checkpoint=str(path)) if entry.argument == "init_cfg" else str(path)
+
+            def build(value: Any = value, folder: Path = folder) -> None:
+                arguments = {entry.argument: value, **others(entry, folder)}
+                use(getattr(registry, entry.kind).build(dict(type=f"llie_preproc.{entry.name}", **arguments)))
+
+            if found := outcome(build, path):
+                wrong[path.name] = found
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", [name for name, cls in registry.enhancer_classes().items() if cls is not Cascade])
+def test_enhancers_refuse_hostile_checkpoints(name: str, tmp_path: Path) -> None:
+    wrong = {}
+    for kind, write in HOSTILE.items():
+        for suffix in SUFFIXES["checkpoint"]:
+            path = tmp_path / f"hostile_{kind}{suffix}"
+            write(path)
+            alone = {"type": name, "checkpoint": str(path)}
+            for spec in alone, {"type": "Cascade", "enhancers": [alone]}:
+                if found := outcome(partial(llie_preproc.build_enhancer, spec), path):
+                    wrong[f"{path.name} {spec['type']}"] = found
+    assert not wrong
