@@ -50,7 +50,7 @@ def _check_file(path: Path, seen: frozenset[Path] = frozenset()) -> None:
         content = yaml.safe_load(read_text(path))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is no YAML of plain values, and is not read: {reason}") from error
+        raise ValueError(f"{path}: {type(error).__name__}: no YAML of plain values: {reason}") from error
     bases = content.get("_base_", []) if isinstance(content, Mapping) else []
     for base in [bases] if isinstance(bases, str) else bases or []:
         if "::" not in str(base):

@@ -47,6 +47,7 @@ ALLOWED = {
 }
 # Modules by names out of the source itself, or of installed packages.
 IMPORTERS = {
+    "llie_preproc/commands/program.py",
     "llie_preproc/registry.py",
     "llie_preproc/mmcv_ops.py",
     "llie_preproc/faces/__init__.py",

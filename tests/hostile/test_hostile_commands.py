@@ -31,6 +31,7 @@ import tiny_detection
 COMMANDS = {str(command): command for command in commands()}
 WEIGHTS = str(WEIGHTS_DIR / "psenet_sice.safetensors")
 SET = "coco.json pictures"
+SMALL_SAM = "--sam-model small --enhancers none psenet --out out"
 # What a command needs beside the option under test, in a folder that `made` fills.
 LINES: Mapping[str, str] = {
     "detection_eval.__main__ cache": "cached.py",
@@ -46,7 +47,7 @@ LINES: Mapping[str, str] = {
     "detection_eval.__main__ night": "pictures --out out.txt",
     "detection_eval.__main__ quality": "pictures pictures",
     "detection_eval.__main__ report": "comparison",
-    "detection_eval.__main__ sam": "--images pictures --boxes coco.json --sam-model small --enhancers none psenet --out out",
+    "detection_eval.__main__ sam": f"--images pictures --boxes coco.json {SMALL_SAM}",
     "detection_eval.__main__ score": "coco.json results.json --resamples 0",
     "llie_preproc.cli convert": f"{WEIGHTS} out.safetensors --enhancer PSENet",
     "llie_preproc.cli demo": "--out out",
@@ -65,7 +66,7 @@ LINES_OF: Mapping[tuple[str, str], str] = {
     ("detection_eval.__main__ quality", "lpips_trunk"): "pictures pictures --metrics lpips",
     ("detection_eval.__main__ quality", "fid_trunk"): "pictures pictures --metrics fid",
     ("detection_eval.__main__ quality", "fid_reference"): "pictures pictures --metrics fid --fid-trunk no.pth",
-    ("detection_eval.__main__ sam", "generator"): "--images pictures --reference pictures --sam-model small --out out",
+    ("detection_eval.__main__ sam", "generator"): f"--images pictures --reference pictures {SMALL_SAM}",
     **{
         ("detection_eval.__main__ faces", option): f"--dataset {dataset} --images photos --gammas 1 --out out {more}"
         for option, dataset, more in (
