@@ -297,4 +297,8 @@ def _size(image: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _sizes(folder: Path, names: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
-    return {path.stem: picture_size(path) for path in picture_files(folder) if path.stem in names}
+    pictures: dict[str, Path] = {}
+    for path in picture_files(folder):
+        if path.stem in names and (other := pictures.setdefault(path.stem, path)) != path:
+            raise ValueError(f"{other} and {path} have one name: which is meant by {names[path.stem]} cannot be told")
+    return {name: picture_size(path) for name, path in pictures.items()}

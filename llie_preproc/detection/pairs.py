@@ -45,8 +45,8 @@ class PackPairedDetInputs(PackDetInputs):
 
     Raises:
         FileNotFoundError: No such folder, or no picture in it; later, no pair and ``missing='error'``.
-        ValueError: ``scale`` is below 1, an unknown ``missing``, or two pictures of one name. Later: a pair of another
-            size, or an input that the recorded transforms do not explain.
+        ValueError: ``scale`` is below 1, an unknown ``missing``, or two pictures of one name. Later: two inputs of one
+            name, a pair of another size, or an input that the recorded transforms do not explain.
         ImageError: A pair does not read.
     """
 
@@ -58,6 +58,8 @@ class PackPairedDetInputs(PackDetInputs):
             raise ValueError(f"missing must be 'skip' or 'error', got {missing!r}")
         self.folder, self.scale, self.missing = Path(folder).expanduser(), scale, missing
         self.pairs = _by_stem(self.folder)
+        # The input of each pair that was met, by its path.
+        self._inputs: dict[Path, str] = {}
         # Crops at the corner since the first; below any number after one elsewhere.
         self._cornered: float = 0
 
@@ -67,6 +69,8 @@ class PackPairedDetInputs(PackDetInputs):
         path = self.pairs.get(Path(name).stem)
         if path is None and self.missing == "error":
             raise FileNotFoundError(f"{name} has no pair in {self.folder}")
+        if path is not None and (other := self._inputs.setdefault(path, str(name))) != str(name):
+            raise ValueError(f"{path} would be the pair of {other} and of {name}: give their pictures different names")
         packed = super().transform(results)
         if path is not None:
             packed["data_samples"].gt_normal_light = self._pair(path, results)

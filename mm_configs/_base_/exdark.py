@@ -28,7 +28,7 @@ num_classes = len(classes_of_set)
 max_per_img = 100
 
 train_set = dict(
-    type="CocoDataset",
+    type="llie_preproc.NameMatchedCocoDataset",
     data_root=exdark_root,
     metainfo=dict(classes=classes_of_set),
     ann_file="annotations/exdark_train.json",
@@ -38,6 +38,11 @@ train_set = dict(
 val_set = dict(train_set, ann_file="annotations/exdark_val.json", test_mode=True)
 test_set = dict(val_set, ann_file="annotations/exdark_test.json")
 val_evaluators = [
-    dict(type="CocoMetric", ann_file=exdark_root + "annotations/exdark_val.json", metric="bbox", classwise=True)
+    dict(
+        type="llie_preproc.NameMatchedCocoMetric",
+        ann_file=exdark_root + "annotations/exdark_val.json",
+        metric="bbox",
+        classwise=True,
+    )
 ]
 test_evaluators = [dict(val_evaluators[0], ann_file=exdark_root + "annotations/exdark_test.json")]

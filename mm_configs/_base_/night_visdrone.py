@@ -28,7 +28,7 @@ num_classes = len(classes_of_set)
 max_per_img = 500
 
 train_set = dict(
-    type="CocoDataset",
+    type="llie_preproc.NameMatchedCocoDataset",
     data_root=visdrone_root,
     metainfo=dict(classes=classes_of_set),
     ann_file="annotations/night_train.json",
@@ -38,7 +38,12 @@ train_set = dict(
 test_set = dict(train_set, ann_file="annotations/night_test.json", test_mode=True)
 val_set = test_set
 test_evaluators = [
-    dict(type="CocoMetric", ann_file=visdrone_root + "annotations/night_test.json", metric="bbox", classwise=True),
+    dict(
+        type="llie_preproc.NameMatchedCocoMetric",
+        ann_file=visdrone_root + "annotations/night_test.json",
+        metric="bbox",
+        classwise=True,
+    ),
     dict(type="llie_preproc.VisDroneMetric", ann_file=visdrone_root + "annotations/night_test.json"),
 ]
 val_evaluators = test_evaluators

@@ -89,7 +89,7 @@ def test_classes_schedule_and_evaluation(name):
     assert [len(each) for each in classes] == [count]
     assert {node["num_classes"] for node in nodes(cfg.model) if "num_classes" in node} == {count}
     kinds = [each["type"] for each in cfg.test_evaluator]
-    assert kinds == ["CocoMetric"] + ["llie_preproc.VisDroneMetric"] * ("visdrone" in name)
+    assert kinds == ["llie_preproc.NameMatchedCocoMetric"] + ["llie_preproc.VisDroneMetric"] * ("visdrone" in name)
     tested = inner(cfg.test_dataloader.dataset)
     assert all(each["ann_file"] == f"{tested.data_root}{tested.ann_file}" for each in cfg.test_evaluator)
     assert inner(cfg.train_dataloader.dataset).ann_file != tested.ann_file

@@ -172,7 +172,7 @@ def test_pictures_reach_the_wrapper_as_they_are(name):
     assert cfg.train_dataloader.dataset.ann_file != tested.ann_file
     assert all(each["ann_file"] == f"{tested.data_root}{tested.ann_file}" for each in cfg.test_evaluator)
     kinds = [each["type"] for each in cfg.test_evaluator]
-    assert kinds == ["CocoMetric"] + ["llie_preproc.VisDroneMetric"] * ("visdrone" in name)
+    assert kinds == ["llie_preproc.NameMatchedCocoMetric"] + ["llie_preproc.VisDroneMetric"] * ("visdrone" in name)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -213,3 +213,13 @@ def test_pairs_of_other_sizes_or_of_one_name_are_refused(tmp_path):
     write(tmp_path, noise(30, 40, 1), "seven.jpg")
     with pytest.raises(ValueError, match=r"seven\.(jpg|png) and .*seven\.(jpg|png)"):
         packer(folder)
+
+
+def test_two_inputs_of_one_name_do_not_share_a_pair(tmp_path):
+    pair = noise(20, 30, 0)
+    pack = packer(write(tmp_path / "pairs", pair))
+    results = run([], pair, 0)
+    for camera in ("cam1", "cam1"):
+        pack(dict(results, img_path=f"{camera}/seven.jpg"))
+    with pytest.raises(ValueError, match=r"seven\.png would be the pair of cam1/seven\.jpg and of cam2/seven\.jpg"):
+        pack(dict(results, img_path="cam2/seven.jpg"))

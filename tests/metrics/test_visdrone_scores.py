@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -245,6 +247,14 @@ def test_the_toolkits_own_files(texts):
 def test_a_bad_line_is_named(texts, file, text, message):
     (texts / file).write_text(text)
     with pytest.raises(ValueError, match=message):
+        VisDroneScores.from_text(texts / "annotations", texts / "detections", texts / "images")
+
+
+def test_two_pictures_of_one_name_are_refused(texts):
+    (texts / "images" / "more").mkdir()
+    picture = next(path for path in (texts / "images").iterdir() if path.stem == "a")
+    shutil.copy(picture, texts / "images" / "more" / picture.name)
+    with pytest.raises(ValueError, match=r"have one name: which is meant by .*a\.txt"):
         VisDroneScores.from_text(texts / "annotations", texts / "detections", texts / "images")
 
 

@@ -18,7 +18,7 @@ num_classes = len(classes_of_set)
 max_per_img = 750
 
 train_set = dict(
-    type="CocoDataset",
+    type="llie_preproc.NameMatchedCocoDataset",
     data_root=darkface_root,
     metainfo=dict(classes=classes_of_set),
     ann_file="annotations/darkface_train.json",
@@ -27,5 +27,11 @@ train_set = dict(
 )
 test_set = dict(train_set, ann_file="annotations/darkface_test.json", test_mode=True)
 val_set = test_set
-test_evaluators = [dict(type="CocoMetric", ann_file=darkface_root + "annotations/darkface_test.json", metric="bbox")]
+test_evaluators = [
+    dict(
+        type="llie_preproc.NameMatchedCocoMetric",
+        ann_file=darkface_root + "annotations/darkface_test.json",
+        metric="bbox",
+    )
+]
 val_evaluators = test_evaluators

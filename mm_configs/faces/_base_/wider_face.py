@@ -23,7 +23,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
-        type="CocoDataset",
+        type="llie_preproc.NameMatchedCocoDataset",
         data_root=wider_root,
         metainfo=dict(classes=classes_of_set),
         ann_file="annotations/wider_train.json",
@@ -38,7 +38,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
-        type="CocoDataset",
+        type="llie_preproc.NameMatchedCocoDataset",
         data_root=wider_root,
         metainfo=dict(classes=classes_of_set),
         ann_file="annotations/wider_val.json",
@@ -48,5 +48,9 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type="CocoMetric", ann_file=wider_root + "annotations/wider_val.json", metric="bbox")
+val_evaluator = dict(
+    type="llie_preproc.NameMatchedCocoMetric",
+    ann_file=wider_root + "annotations/wider_val.json",
+    metric="bbox",
+)
 test_evaluator = val_evaluator

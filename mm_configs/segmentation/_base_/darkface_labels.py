@@ -16,7 +16,7 @@ test_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         **_base_.darkface_set,
-        type="CocoDataset",
+        type="llie_preproc.NameMatchedCocoDataset",
         metainfo=dict(classes=("face",)),
         test_mode=True,
         pipeline=[
@@ -28,7 +28,7 @@ test_dataloader = dict(
 )
 test_evaluator = dict(
     **_base_.darkface_evaluator,
-    type="CocoMetric",
+    type="llie_preproc.NameMatchedCocoMetric",
     metric="segm",
     format_only=True,
     outfile_prefix="work_dirs/segmentation/darkface",
