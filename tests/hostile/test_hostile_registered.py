@@ -73,7 +73,7 @@ def others(entry: Entry, folder: Path) -> dict[str, Any]:
         "Enhance": dict(enhancer="PSENet"),
         "BoxPromptedSAM": dict(sam=dict(model="small")),
         "DSFD": dict(
-            backbone=dict(type="llie_preproc.DSFDVGG"),
+            backbone=dict(type="llie_preproc.DSFDVGG", widths=(4, 4, 4, 4, 4), fc_width=4),
             neck=dict(type="llie_preproc.DSFDNeck"),
             bbox_head=dict(type="llie_preproc.DSFDHead"),
         ),
@@ -82,8 +82,10 @@ def others(entry: Entry, folder: Path) -> dict[str, Any]:
         "MaskedPairs": dict(low=pictures, ann_file=pictures / "masks.json"),
         "SynthesisedPairs": dict(folder=pictures),
         "UnpairedFolder": dict(folder=pictures),
-        # Their checkpoint is read before nothing else is built; the smallest that there is.
+        # As small as they can be: each file is given to a new one.
         "RAMEncoder": dict(image_size=56, window_size=7, embed_dim=8, depths=(1,), num_heads=(1,)),
+        "CLIPEncoder": dict(embed_dim=8, depth=1, num_heads=1),
+        "SAMEncoder": dict(embed_dim=8, depth=1, num_heads=1, global_attn_indexes=(0,), img_size=64),
     }
     return {name: value for name, value in needed.get(entry.name, {}).items() if name != entry.argument}
 
@@ -150,6 +152,10 @@ def test_registered_classes_refuse_hostile_files(entry: Entry, tmp_path: Path) -
     assert not wrong
 
 
+def refuses(spec: dict, checkpoint: str, path: Path) -> str | None:
+    return outcome(partial(llie_preproc.build_enhancer, spec, checkpoint), path)
+
+
 @pytest.mark.parametrize("name", [name for name, cls in registry.enhancer_classes().items() if cls is not Cascade])
 def test_enhancers_refuse_hostile_checkpoints(name: str, tmp_path: Path) -> None:
     wrong = {}
@@ -157,8 +163,15 @@ def test_enhancers_refuse_hostile_checkpoints(name: str, tmp_path: Path) -> None
         for suffix in SUFFIXES["checkpoint"]:
             path = tmp_path / f"hostile_{kind}{suffix}"
             write(path)
-            alone = {"type": name, "checkpoint": str(path)}
-            for spec in alone, {"type": "Cascade", "enhancers": [alone]}:
-                if found := outcome(partial(llie_preproc.build_enhancer, spec), path):
-                    wrong[f"{path.name} {spec['type']}"] = found
+            if found := refuses({"type": name}, str(path), path):
+                wrong[path.name] = found
     assert not wrong
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_checkpoint_inside_a_config_is_refused_too(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.pth"
+    HOSTILE[kind](path)
+    alone = {"type": "PSENet", "checkpoint": str(path)}
+    assert refuses(alone, "default", path) is None
+    assert refuses({"type": "Cascade", "enhancers": [alone]}, "default", path) is None
