@@ -9,7 +9,7 @@ ZOO ?= benchmarks/results/mmdet_zoo_cpu_2_cores.json
 # Threads that spin while they wait make two busy processes on two cores about ten times slower, not twice.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-real faces-retention small-sam zoo joint-training test lint bench gpu-check gpu-train train-lol40 train-psenet mamba-ssm mmcv-ops clean
+.PHONY: demo demo-real faces-retention small-sam zoo joint-training test test-slow lint bench gpu-check gpu-train train-lol40 train-psenet mamba-ssm mmcv-ops clean
 
 demo: $(STAMP)
 	$(BIN)/llie demo --out demo_output
@@ -44,8 +44,14 @@ joint-training: $(STAMP)
 	  --day work_dirs/joint_night --iterations 150
 
 # A process for each of a few cores, with one thread each: twice as fast as one process with two threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# All but the tests of more than ten seconds, which 'make test-slow' runs.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+test-slow: $(STAMP)
+	$(PYTEST) -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -99,9 +99,10 @@ UNNAMED = {
     *(("detection_eval.__main__ report", "niqe_model", kind) for kind in HOSTILE),
 }
 # Their runs take long: one suffix of each kind.
-LONG = {f"detection_eval.__main__ {name}" for name in ("compare", "faces", "sam")} | {
-    "training.finetune",
+LONG = {
+    *(f"detection_eval.__main__ {name}" for name in ("compare", "faces", "sam")),
     "llie_preproc.cli demo",
+    "training.finetune",
 }
 CACHED = """
 enhance = dict(type="llie_preproc.Enhance", enhancer="Identity", cache_dir="cache")
