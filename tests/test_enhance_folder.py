@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import resource
-import signal
 import struct
 import unicodedata
 import weakref
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from command import Run, one_line
+from test_files import killed_while_writing
 from torch import Tensor
 
 from llie_preproc import batch
@@ -186,16 +186,6 @@ def test_a_name_that_grows_too_long_is_a_failure_of_one(llie: Run, tmp_path: Pat
 
 
 # leftovers, a full disk
-
-
-def killed_while_writing(path: Path) -> None:
-    child = os.fork()
-    if not child:
-        with atomic_write(path) as file:
-            file.write(b"half")
-            file.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
