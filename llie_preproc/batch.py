@@ -292,9 +292,9 @@ def _is_enough(batches: Sequence[_Batch]) -> bool:
 def _finish(group: list[Loaded], run: Callable, pool: ThreadPoolExecutor) -> Iterator[tuple[Job, str | None]]:
     results = _enhance_group([picture for _, picture in group], run)
     jobs = [job for job, _ in group]
-    written = list(pool.map(_write, jobs, results))
     full = None
-    for job, result, outcome in zip(jobs, results, written, strict=True):
+    # One by one, so that an interrupt leaves out of the count no more than what is being written.
+    for job, result, outcome in zip(jobs, results, pool.map(_write, jobs, results), strict=True):
         error = outcome if isinstance(result, Exception) else _again_alone(partial(_write, job), outcome, result)
         yield job, None if error is None else _reason(job, error)
         if isinstance(error, OSError) and error.errno in DISK_IS_FULL:

@@ -331,6 +331,10 @@ def _check_archive(path: Path) -> None:
         program = any(entry.filename.endswith("/constants.pkl") for entry in entries)
         if not program and any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise CheckpointError("it is compressed, which PyTorch's own files are not")
+        if len({entry.header_offset for entry in entries}) < len(entries) or (
+            not program and sum(entry.file_size for entry in entries) > path.stat().st_size
+        ):
+            raise CheckpointError("its records share bytes, so that it would hold more than the file")
 
 
 def tensor_fault(tensor: Tensor) -> str:

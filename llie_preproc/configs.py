@@ -58,7 +58,8 @@ def _enhances(kind: Any, path: tuple[str, ...]) -> bool:
         return _is_ours(kind)
     scope, _, name = kind.rpartition(".")
     if scope.split(".")[0] not in ("", _SCOPE):
-        return any(_is_ours(registered) for registered in _registered(scope, name))
+        named_by_path = getattr(sys.modules.get(scope), name, None)
+        return any(_is_ours(each) for each in (*_registered(scope, name), named_by_path) if each is not None)
     # Models have layers of such names (Identity); in a pipeline they are ours.
     a_transform = bool(path) and path[-1].isdecimal() and "model" not in path
     named = name in _DOORS or (name in enhancer_classes() and (bool(scope) or a_transform))

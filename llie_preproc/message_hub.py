@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import reprlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pickle import UnpicklingError
@@ -42,18 +43,31 @@ _PLAIN = (str, bytes, bytearray, bool, int, float, complex, type(None), torch.Si
 _MAX_DIMENSIONS, _MAX_SIDE = 32, 1 << 31
 
 
+class _Brief(reprlib.Repr):
+    """Short texts of what a file holds, which may be endless: lists of one list, or millions of numbers."""
+
+    maxlevel = 2
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        """The kind alone: the text of a storage has all its numbers."""
+        return f"a {type(x).__name__}"
+
+
+_short = _Brief().repr
+
+
 class PickledDType:
     """Stands for ``numpy.dtype``: of numbers, booleans or text."""
 
     def __init__(self, kind: str, align: bool = False, copy: bool = False) -> None:
         if not isinstance(kind, str) or not _KIND.fullmatch(kind):
-            raise CheckpointError(f"arrays of the dtype {kind!r} are not read")
+            raise CheckpointError(f"arrays of the dtype {_short(kind)} are not read")
         self.dtype = np.dtype(kind)
 
     def __setstate__(self, state: tuple) -> None:
         _, order, *of_records = state[:5]
         if order not in _ORDERS or any(each is not None for each in of_records):
-            raise CheckpointError(f"the state {state!r} of a dtype is not one of plain numbers")
+            raise CheckpointError(f"the state {_short(state)} of a dtype is not one of plain numbers")
         self.dtype = self.dtype.newbyteorder(order)
 
 
@@ -65,7 +79,7 @@ class PickledArray:
     def __setstate__(self, state: tuple) -> None:
         _, shape, kind, fortran, data = state
         if len(shape) > _MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < _MAX_SIDE for n in shape):
-            raise CheckpointError(f"no array has the shape {shape!r}")
+            raise CheckpointError(f"no array has the shape {_short(shape)}")
         self.value = _numbers(kind, data, math.prod(shape)).reshape(shape, order="F" if fortran else "C")
 
 
@@ -81,7 +95,9 @@ class PickledBuffer(HistoryBuffer):
         histories = [_history(state[name]) for name in ("_log_history", "_count_history")]
         length = state["max_length"]
         if len(histories[0]) != len(histories[1]) or type(length) is not int or length < 1:
-            raise CheckpointError(f"a HistoryBuffer's histories differ in length, or its max_length is {length!r}")
+            raise CheckpointError(
+                f"a HistoryBuffer's histories differ in length, or its max_length is {_short(length)}"
+            )
         self.__class__ = HistoryBuffer  # type: ignore[assignment]
         HistoryBuffer.__init__(self, max_length=length)
         self._log_history, self._count_history = histories
@@ -155,7 +171,7 @@ class _Walk:
         for key, each in value.items():
             if self.visit(key, f"a key of {place}") is not key:
                 raise CheckpointError(f"{place} has an array as a key")
-            value[key] = self.visit(each, f"{place}.{key}" if isinstance(key, str) else f"{place}[{key!r:.40}]")
+            value[key] = self.visit(each, f"{place}.{key}" if isinstance(key, str) else f"{place}[{_short(key)}]")
         return value
 
     def _items(self, value: Any, place: str) -> Any:
@@ -171,7 +187,7 @@ def _check_leaf(value: Any, place: str) -> None:
         if fault := tensor_fault(value):
             raise CheckpointError(f"{place} {fault}")
     elif type(value) is not HistoryBuffer or vars(value).keys() != _KEPT:
-        raise CheckpointError(f"{place} is {value!r:.80}, which is neither a tensor nor plain data")
+        raise CheckpointError(f"{place} is {_short(value)}, which is neither a tensor nor plain data")
 
 
 def _numbers(kind: Any, data: Any, count: int) -> np.ndarray:
@@ -184,7 +200,7 @@ def _numbers(kind: Any, data: Any, count: int) -> np.ndarray:
 def _reconstruct(kind: Any, shape: Any, dtype: Any) -> PickledArray:
     """An array without its state yet, as NumPy pickles one; its shape and dtype come with the state."""
     if not (isinstance(kind, type) and issubclass(kind, PickledArray)):
-        raise CheckpointError(f"arrays of the class {kind!r:.80} are not read")
+        raise CheckpointError(f"arrays of the class {_short(kind)} are not read")
     return kind()
 
 
@@ -195,7 +211,7 @@ def _scalar(kind: Any, data: Any) -> np.generic:
 def _bytes_of(text: Any, encoding: Any) -> bytes:
     """What bytes are pickled with."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise CheckpointError(f"bytes in the encoding {encoding!r:.40} are not read")
+        raise CheckpointError(f"bytes in the encoding {_short(encoding)} are not read")
     return text.encode("latin1")
 
 
@@ -207,7 +223,7 @@ def _no_bytes() -> bytes:
 def _statistics_method(owner: Any, name: Any) -> str:
     """``getattr(HistoryBuffer, name)`` for its own four methods: their names, since every buffer has them anyway."""
     if not (isinstance(owner, type) and issubclass(owner, PickledBuffer)) or name not in _STATISTICS:
-        raise UnpicklingError(f"the file asks for the attribute {name!r} of {owner!r:.80}")
+        raise UnpicklingError(f"the file asks for the attribute {_short(name)} of {_short(owner)}")
     return name
 
 

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 
 import torch
+from hostile_files import comes_back
 from hostile_pickles import (
     BUFFER,
     GETATTR,
@@ -208,6 +209,30 @@ def test_archives_that_are_not_pytorchs_are_refused(tmp_path: Path, reader: Any)
     content = mapping((text("a"), row(*[number(0)] * 10_000)))
     with pytest.raises(CheckpointError, match="compressed"):
         reader(write(tmp_path / "bomb.pth", content, zipfile.ZIP_DEFLATED))
+
+
+@pytest.mark.parametrize("reader", [read_checkpoint, read_state_dict])
+def test_records_that_share_bytes_are_refused(tmp_path: Path, reader: Any) -> None:
+    path = tmp_path / "shared.pth"
+    torch.save({"state_dict": {"a": torch.zeros(4)}}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(3):
+            again = copy.copy(archive.infolist()[0])
+            again.filename += str(number)
+            archive.filelist.append(again)
+        archive._didModify = True  # type: ignore[attr-defined]
+    with pytest.raises(CheckpointError, match="share bytes"):
+        reader(path)
+
+
+@pytest.mark.parametrize("asked", [("builtins", "getattr"), ("numpy", "dtype")])
+def test_names_without_end_are_not_printed(tmp_path: Path, asked: tuple[str, str]) -> None:
+    """A list of itself twice, forty times over, has a text of a trillion characters."""
+    doubled = b"".join(b"0](h" + bytes([n]) + b"h" + bytes([n]) + b"eq" + bytes([n + 1]) for n in range(1, 41))
+    arguments = [name("numpy", "dtype")] * (asked[1] == "getattr") + [b"]q\x01" + doubled]
+    path = write(tmp_path / "endless.pth", call(name(*asked), *arguments))
+    with comes_back(10), pytest.raises(CheckpointError):
+        read_checkpoint(path)
 
 
 def test_a_tar_with_an_archive_behind_it_is_refused(tmp_path: Path) -> None:

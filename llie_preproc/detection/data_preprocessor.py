@@ -16,7 +16,7 @@ from ..enhancers.base import Enhancer
 from ..errors import CheckpointError
 from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance_levels
 from ..registry import MODELS
-from .geometry import image_names, is_image_batch, scale_data_sample
+from .geometry import image_names, is_image_batch, refuse_enhanced, scale_data_sample
 
 
 @MODELS.register_module()
@@ -89,6 +89,7 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         inputs, samples = data["inputs"], data.get("data_samples")
         if not is_image_batch(inputs):
             raise TypeError("inputs must be colour images: (3, H, W) tensors in a list, or stacked to (N, 3, H, W)")
+        refuse_enhanced(samples)
         enhanced = self.enhance_images(list(inputs), image_names(samples, len(inputs)))
         scaled = samples and [scale_data_sample(s, self.enhancer.scale) for s in samples]
         restacked = torch.stack(enhanced) if isinstance(inputs, Tensor) else enhanced

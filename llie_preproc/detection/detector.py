@@ -35,7 +35,7 @@ from ..registry import MODELS
 from .batches import ImageBatch, flatten
 from .data_preprocessor import EnhancedDetDataPreprocessor, check_enhancer
 from .fusion import FUSIONS, FeatureFusion, ImageFusion
-from .geometry import image_names, is_image_batch, scale_data_sample
+from .geometry import image_names, is_image_batch, refuse_enhanced, scale_data_sample
 from .wrapper import RAW, DetectorWrapper
 
 # Layers that keep statistics, or drop at random, in training mode.
@@ -204,6 +204,7 @@ class EnhancedDetector(DetectorWrapper):
         self, images: list[Tensor], samples: list[DetDataSample] | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
         """The images in [0, 1], and what the enhancer makes of them; nothing where nobody looks at it."""
+        refuse_enhanced(samples)
         names = image_names(samples, len(images))
         units = levels_to_units(images, self.channel_order, names)
         if self.detector_input == "raw" and not self._trains:

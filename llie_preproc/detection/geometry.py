@@ -108,6 +108,32 @@ def _scaled_meta(meta: dict[str, Any], scale: int) -> dict[str, Any]:
     return scaled
 
 
+class EnhancedShape(tuple):
+    """An ``ori_shape`` that says that its picture was enhanced: what ``PackDetInputs`` always packs.
+
+    Attributes:
+        enhanced_by: Name of the network.
+    """
+
+    enhanced_by: str
+
+
+def mark_enhanced(results: dict[str, Any], enhanced_by: str) -> None:
+    """Mark a pipeline's results, and the data sample that is packed from them, as enhanced."""
+    results["enhanced_by"] = enhanced_by
+    if "ori_shape" in results:
+        results["ori_shape"] = EnhancedShape(results["ori_shape"])
+        results["ori_shape"].enhanced_by = enhanced_by
+
+
+def refuse_enhanced(samples: Sequence[Any] | None) -> None:
+    """Raise ``ValueError`` for data samples whose pictures an ``Enhance`` transform has enhanced already."""
+    for sample in samples or ():
+        if (shape := sample.get("ori_shape")) is not None and (before := getattr(shape, "enhanced_by", None)):
+            name = sample.get("img_path") or "a picture"
+            raise ValueError(f"{name} was enhanced before, by {before} in the pipeline: a Cascade joins enhancers")
+
+
 def image_names(samples: Sequence[Any] | None, count: int) -> list[str]:
     """The names of a batch's images for messages: their paths, where their samples have them."""
     paths = [sample.get("img_path") for sample in samples] if samples is not None else [None] * count

@@ -58,6 +58,8 @@ class NameMatchedCocoMetric(CocoMetric):
     def __init__(self, ann_file: str | None = None, **options: Any) -> None:
         _check(ann_file, options.get("backend_args"))
         super().__init__(ann_file=ann_file, **options)
+        if self._coco_api is not None:
+            _number_annotations(self._coco_api)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """As ``CocoMetric``, of the classes that the file and the detector share."""
@@ -80,6 +82,13 @@ def _check(ann_file: str | None, backend: Mapping[str, Any] | None) -> None:
     """Check a file before pycocotools reads it, which takes what it finds; one of a remote store is taken as it is."""
     if ann_file and not backend:
         read_annotations(ann_file)
+
+
+def _number_annotations(coco: Any) -> None:
+    """Give annotations the ids 1, 2, ...: pycocotools takes a match with the id 0 for none, and texts for no number."""
+    for number, annotation in enumerate(coco.dataset.get("annotations", ()), start=1):
+        annotation["id"] = number
+    coco.createIndex()
 
 
 def category_ids(annotations: Mapping[str, Any], classes: Sequence[str], source: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options
 from ..pictures import full_scale
 from ..registry import TRANSFORMS
 from .cache import EnhancedCache
-from .geometry import scale_results
+from .geometry import mark_enhanced, scale_results
 
 
 @TRANSFORMS.register_module()
@@ -87,7 +87,7 @@ class Enhance(BaseTransform):
             raise ValueError(f"{_name_of(results)} was enhanced before, by {before}: a Cascade joins enhancers")
         image, name = _image_of(results), _name_of(results)
         results["img"] = self._cached(image, self.cache, name)[0] if self.cache else self._enhance(image, name)
-        results["enhanced_by"] = type(self.enhancer).__name__
+        mark_enhanced(results, type(self.enhancer).__name__)
         scale_results(results, self.enhancer.scale)
         if self.enhancer.scale != 1:
             results["enhanced_scale_factor"] = results["scale_factor"]

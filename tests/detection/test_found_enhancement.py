@@ -1,6 +1,8 @@
 """One function finds whatever enhances in a config, and nothing enhances a picture twice."""
 
+import contextlib
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
 import torch
+from mmdet.datasets.transforms import PackDetInputs
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet_models import build, mmdet_config
 
@@ -144,6 +147,30 @@ def test_a_picture_is_not_enhanced_twice_where_configs_do_not_tell():
     assert once["enhanced_by"] == "Identity"
     with pytest.raises(ValueError, match=r"night/7\.png was enhanced before, by Identity"):
         Enhance("PSENet")(once)
+
+
+@pytest.mark.parametrize("door", ["preprocessor", "detector"])
+def test_a_picture_of_the_transform_is_refused_by_the_other_doors(plain, door):
+    model = build(add_enhancer(plain, "Identity", door=door).model).eval()
+    picture = np.full((64, 64, 3), 20, np.uint8)
+    shapes = dict(ori_shape=(64, 64), img_shape=(64, 64), scale_factor=(1.0, 1.0))
+    results = dict(shapes, img=picture, img_path="night/7.png", img_id=1)
+    pack = PackDetInputs(meta_keys=("img_id", "img_path", *shapes))
+    once = pickle.loads(pickle.dumps(pack(Enhance("Identity")(dict(results)))))
+    for data, fails in ((pack(dict(results)), False), (once, True)):
+        batch = {"inputs": [data["inputs"]], "data_samples": [data["data_samples"]]}
+        expected = pytest.raises(ValueError, match=r"night/7\.png was enhanced before, by Identity in the pipeline")
+        with expected if fails else contextlib.nullcontext():
+            model.test_step(batch)
+
+
+class Unregistered(Enhance):
+    """A transform of somebody else, which a config names by its path."""
+
+
+@pytest.mark.parametrize("kind", [f"{__name__}.Unregistered"])
+def test_a_class_named_by_its_path_is_found(kind):
+    assert find_enhancement(dict(test_pipeline=[dict(type="LoadImageFromFile"), dict(type=kind)])).startswith(kind)
 
 
 def test_a_wrapper_refuses_a_detector_that_enhances(plain):

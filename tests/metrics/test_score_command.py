@@ -233,6 +233,23 @@ def test_metrics_match_classes_by_name(files, kind):
         evaluated(built("other.json"), truth, detections)
 
 
+@pytest.mark.parametrize("kind", ["CocoIntervalMetric", "VisDroneMetric", "NameMatchedCocoMetric"])
+@pytest.mark.parametrize("renamed", [lambda n: n - 1, lambda n: f"box {n}", lambda n: 5_000_000_000 - n])
+def test_no_score_depends_on_the_ids_of_annotations(files, kind, renamed):
+    folder, truth, detections, _ = files
+    numbered = [{**each, "id": n} for n, each in enumerate(truth["annotations"], start=1)]
+    options = {} if kind == "NameMatchedCocoMetric" else {"resamples": 10}
+
+    def score(name, annotations):
+        (folder / name).write_text(json.dumps(truth | {"annotations": annotations}))
+        metric = METRICS.build(dict(type=f"llie_preproc.{kind}", ann_file=str(folder / name), **options))
+        return evaluated(metric, truth, detections)
+
+    same = score("numbered.json", numbered)
+    changed = score("renamed.json", [{**each, "id": renamed(each["id"])} for each in numbered])
+    assert same == pytest.approx(changed, abs=1e-12, nan_ok=True)
+
+
 def test_visdrone_metric_of_one_mode(files):
     folder, truth, detections, _ = files
     build = dict(type="llie_preproc.VisDroneMetric", ann_file=str(folder / "truth.json"), mode="toolkit")

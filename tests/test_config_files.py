@@ -1,0 +1,74 @@
+"""Reading a config runs no tag of a YAML: neither its own, nor one that a substitution or a base brings in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+
+from mmengine.config import Config
+from mmengine.fileio.handlers import file_handlers
+
+from llie_preproc.config_files import read_config_file
+
+
+def tag(folder: Path) -> str:
+    return f"!!python/object/apply:os.system [\"touch '{folder / 'marker'}'\"]"
+
+
+def alone(folder: Path) -> Path:
+    return write(folder / "alone.yaml", f"model: {tag(folder)}\n")
+
+
+def short_suffix(folder: Path) -> Path:
+    return write(folder / "alone.yml", f"model: {tag(folder)}\n")
+
+
+def behind_a_substitution(folder: Path) -> Path:
+    """The tag stands in a quoted text until MMEngine has put the variable in."""
+    return write(folder / "hidden.yaml", f'x: # {{{{$NO_SUCH_VARIABLE:1\n  "}}}}\nevil: {tag(folder)}\ny: # "\n')
+
+
+def in_a_base(folder: Path) -> Path:
+    return write(folder / "top.json", json.dumps({"_base_": [alone(folder).name], "model": {"type": "X"}}))
+
+
+def in_a_base_of_a_program(folder: Path) -> Path:
+    return write(folder / "top.py", f"_base_ = [{alone(folder).name!r}]\n")
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("make", [alone, short_suffix, behind_a_substitution, in_a_base, in_a_base_of_a_program])
+def test_no_tag_is_run(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    path = make(tmp_path)
+    with pytest.raises(ValueError, match=path.name):
+        read_config_file(str(path))
+    assert not (tmp_path / "marker").exists()
+
+
+def test_mmengines_own_reader_would_run_them(tmp_path: Path) -> None:
+    """The tests above could fail, and its readers are as they were."""
+    before = dict(file_handlers)
+    with pytest.raises(ValueError, match="hidden"):
+        read_config_file(str(behind_a_substitution(tmp_path)))
+    assert file_handlers == before
+    Config.fromfile(str(behind_a_substitution(tmp_path)))
+    assert (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json"])
+def test_plain_values_are_read(tmp_path: Path, suffix: str) -> None:
+    base = write(tmp_path / "base.yaml", "model: {type: PSENet}\n")
+    path = write(tmp_path / f"top{suffix}", json.dumps({"_base_": base.name, "model": {"width": 1.0}}))
+    assert read_config_file(str(path), {"epochs": 3}).to_dict() == {
+        "model": {"type": "PSENet", "width": 1.0},
+        "epochs": 3,
+    }
