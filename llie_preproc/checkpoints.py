@@ -438,7 +438,7 @@ def _decode(path: Path) -> Any:
         ) from error
     except DAMAGE as error:
         raise CheckpointError(
-            f"{path} is no readable checkpoint ({type(error).__name__}: {reason_of(error)})"
+            f"{path} is damaged, or no checkpoint that PyTorch wrote ({type(error).__name__}: {reason_of(error)})"
         ) from error
 
 

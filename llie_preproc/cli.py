@@ -261,17 +261,19 @@ def _report(plan: Plan, ranks: Ranks, failed: Sequence[str]) -> None:
     if not ranks.main:
         return
     done, failures = ranks.tally("done", 0), ranks.tally("failed", 0)
+    left = len(plan.jobs) - done - failures
+    failures += len(plan.problems)
     counts = {
         "enhanced": done,
         "failed": failures,
-        "not done (--resume goes on)": len(plan.jobs) - done - failures,
+        "not done (--resume goes on)": left,
         "existed already": plan.skipped,
         "other files left out": plan.ignored,
     }
     print("; ".join(f"{count} {what}" for what, count in counts.items() if count or what == "enhanced"), flush=True)
     lines = [printable(line) for line in (*plan.problems, *failed)]
     if lines:
-        count = f"{failures + len(plan.problems)} of {len(plan.jobs) + len(plan.problems)}"
+        count = f"{failures} of {len(plan.jobs) + len(plan.problems)}"
         print(f"llie: {count} failed:", *lines, sep="\n  ", file=sys.stderr, flush=True)
 
 

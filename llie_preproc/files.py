@@ -98,7 +98,7 @@ def open_regular(path: str | os.PathLike[str], follow: bool = True) -> Iterator[
         OSError: There is no such file, or it cannot be read.
     """
     if not follow and Path(path).is_symlink():
-        raise NotRegularError(f"{os.fspath(path)} is a symbolic link, expected a file")
+        raise NotRegularError(f"{os.fspath(path)}: a symbolic link, and no regular file")
     # Opening a device may do something already, so its kind is asked before, and again of what was opened.
     _require_regular(os.stat(path), path)  # noqa: PTH116  a descriptor's status is asked in the same way
     # Systems that lack a flag also lack what it is against.
@@ -232,4 +232,4 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 def _require_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        raise NotRegularError(f"{os.fspath(path)} is {kind}, and no regular file")
+        raise NotRegularError(f"{os.fspath(path)}: {kind}, and no regular file")

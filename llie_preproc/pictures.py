@@ -254,7 +254,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], int]]:
         with open_regular(path) as file:
             yield file, os.fstat(file.fileno()).st_size
     except NotRegularError as error:
-        raise ImageError(f"{error}: only such files are pictures") from error
+        raise ImageError(str(error)) from error
 
 
 def _require_content(length: int, name: str) -> None:

@@ -582,7 +582,7 @@ def damaged_video(kind: str, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("kind", "reason"), [("empty", "open"), ("text", "open"), ("no frame", "open|no frame")])
+@pytest.mark.parametrize(("kind", "reason"), [("empty", "empty"), ("text", "open"), ("no frame", "open|no frame")])
 def test_damaged_videos_are_refused(llie: Run, tmp_path: Path, kind: str, reason: str) -> None:
     source = damaged_video(kind, tmp_path)
     result = llie("enhance", source, tmp_path / "out" / source.name, "--enhancer", "Identity")

@@ -171,7 +171,7 @@ class _Interrupts:
 
     def __init__(self) -> None:
         self.received = self.importing = self._depth = 0
-        self.own_process = False
+        self.own_process = self._forked = False
         self._prefix = ""
         self._last = signal.SIGINT
 
@@ -225,8 +225,10 @@ class _Interrupts:
         timer.start()
 
     def _uncaught(self, *error: Any) -> None:
-        # Python's threads that serve worker processes report here, when an interrupt has ended those.
-        if not self.received or threading.current_thread() is threading.main_thread():
+        # Python's threads by which worker processes and their parent pass files to each other report here, in both,
+        # when an interrupt has ended the other side.
+        ended = self.received or self._forked
+        if not ended or threading.current_thread() is threading.main_thread():
             sys.__excepthook__(*error)
 
     def _failed_thread(self, failure: Any) -> None:
@@ -236,6 +238,7 @@ class _Interrupts:
     def leave_to_parent(self) -> None:
         """In a forked child: the terminal's Ctrl-C is for the parent, which ends its children."""
         if self._depth:
+            self._forked = True
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

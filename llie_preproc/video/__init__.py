@@ -7,7 +7,6 @@ does the work (:mod:`.opencv`), refuses the videos whose frame times it would ch
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from typing import Any
 from ..checks import at_least
 from ..enhancers.base import Enhancer
 from ..errors import ImageError
+from ..files import NotRegularError, open_regular
 from ..inference import check_inference_options, enhance
 from ..pictures import MAX_PIXELS
 from .base import Settings, VideoResult
@@ -116,7 +116,10 @@ def _backend() -> ModuleType:
 
 def _regular(source: str | os.PathLike[str]) -> Path:
     """Opening a pipe would wait for a writer, for ever."""
-    path = Path(source)
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ImageError(f"{source}: not a regular file, and videos are read from regular files only")
-    return path
+    try:
+        with open_regular(source) as file:
+            if not file.read(1):
+                raise ImageError(f"{source}: the file is empty")
+    except NotRegularError as error:
+        raise ImageError(str(error)) from error
+    return Path(source)
