@@ -19,7 +19,7 @@ from .checks import at_least, one_of, same_value
 from .enhancers import Cascade
 from .enhancers.base import CurveEnhancer, Enhancer, check_image_batch, pad_to_requirements
 from .errors import MissingWeightsError
-from .levels import check_finite, check_levels
+from .levels import LookAlikes, check_finite, check_levels
 from .pictures import full_scale, require_unit_range
 from .recomputation import recomputed
 from .registry import enhancer_classes
@@ -312,6 +312,7 @@ def enhance_levels(
     channel_order: str = "bgr",
     clamp: bool = True,
     names: Sequence[str] | None = None,
+    look_alikes: LookAlikes | None = None,
     **options: Any,
 ) -> list[Tensor]:
     """:func:`enhance_batch` for images as detectors have them: levels of 0 to 255, OpenCV's channel order.
@@ -326,6 +327,7 @@ def enhance_levels(
         clamp: Clamp the results to [0, 255]; leave out in training, where they are not checked either: a loss that
             is not finite is the trainer's business.
         names: Name of each image, for messages.
+        look_alikes: As for :func:`llie_preproc.levels.check_levels`.
         **options: As for :func:`enhance_batch`.
 
     Returns:
@@ -335,19 +337,24 @@ def enhance_levels(
         ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`), or a result that is not
             finite.
     """
-    units = levels_to_units(images, channel_order, names)
+    units = levels_to_units(images, channel_order, names, look_alikes)
     enhanced = enhance_units(units, enhancer, clamp=clamp, names=names, **options)
     return units_to_levels(images, units, enhanced, channel_order)
 
 
-def levels_to_units(images: Sequence[Tensor], channel_order: str, names: Sequence[str] | None = None) -> list[Tensor]:
+def levels_to_units(
+    images: Sequence[Tensor],
+    channel_order: str,
+    names: Sequence[str] | None = None,
+    look_alikes: LookAlikes | None = None,
+) -> list[Tensor]:
     """Levels of 0 to 255 in ``channel_order`` as an enhancer takes them: RGB float32, clamped to [0, 1].
 
     Raises:
         ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`).
     """
     channels = _channels(channel_order)
-    check_levels(images, names)
+    check_levels(images, names, look_alikes)
     return [(image.float().clamp(0, 255) / 255).flip(channels) for image in images]
 
 

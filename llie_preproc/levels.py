@@ -3,34 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .errors import ImageError
 
-# Augmentation leaves 0 to 255: brightness, contrast and saturation of MMDetection's PhotoMetricDistortion go from
-# about -215 to 431. Levels of more bits go on to 4095 or 65535.
-_FARTHEST = 1020.0
-# Normalised by mean and deviation, or divided by 255, all values are near 0.
-_NEAR = 5.0
-# A black picture that augmentation changed has few values that are no whole numbers: those of the colours of noise by
-# one level, or, over a range of 1 and more, by two.
-_FEW, _SOME = 24, 100
-# A mean that was subtracted alone leaves a dark picture this far below 0; augmentation leaves it above -48.
-_BELOW = -64.0
+# MMDetection's PhotoMetricDistortion adds up to 32 and multiplies by up to 1.5, which ends at 430.5; its saturation
+# keeps the largest of a pixel's channels, and its hue keeps all between the smallest and the largest. Noise that
+# Lanczos's kernel resampled ends at 436.
+_FARTHEST = 440.0
+# That kernel takes noise to less than a third of the range below 0, others less far; rounding to levels hides a half.
+_OVERSHOOT, _ROUNDED = 1 / 3, 0.5
+# A black picture that was made lighter has few values that are no whole numbers: those of the colours of noise.
+_FEW = 24
+# Augmentation makes a quarter of black pictures look normalised, so that many in a row are no chance (4 ** -16).
+_IN_A_ROW = 16
 
 
-def check_levels(images: Sequence[Tensor], names: Sequence[str] | None = None) -> None:
+@dataclass
+class LookAlikes:
+    """Number of pictures in a row that look normalised or in [0, 1], at a door whose pictures may be augmented.
+
+    >>> door = LookAlikes()
+    >>> check_levels([torch.linspace(-30, -20, 48).view(3, 4, 4)], look_alikes=door)
+    >>> door.in_a_row
+    1
+    """
+
+    in_a_row: int = 0
+
+
+def check_levels(
+    images: Sequence[Tensor], names: Sequence[str] | None = None, look_alikes: LookAlikes | None = None
+) -> None:
     """Refuse images whose values are no levels of 0 to 255, and say what they look like.
 
-    The rule: uint8 is always taken, and no other whole numbers are. Floating values must be finite and within four
-    times the range, because augmentation leaves it. They are refused where all lie within 5 of 0 and more than 24
-    different ones are no whole numbers (divided by 255, or normalised; more than 100 where negative values and a range
-    of 1 and more are among it), and where their mean is below -64 (a mean was
-    subtracted). So black pictures are taken, also padded, noisy by whole levels, or made lighter or darker as a whole.
+    uint8 is always taken, and no other whole numbers are. Floating values must be finite. They are refused
 
-    On a GPU that costs one synchronisation for a batch of floating images, and none for uint8.
+    - beyond 440 on either side (levels of more than 8 bits),
+    - with values below 0 by more than half a level and more than a third of the image's range (normalised),
+    - where none exceeds 1 and more than 24 different ones are no whole numbers (in [0, 1], or normalised).
+
+    A border that a ``Pad`` has added is left out of that: all pixels of the colour of the last corner are.
+
+    Augmentation may make a black picture look normalised or in [0, 1]. With ``look_alikes`` such an image is therefore
+    refused from the 16th in a row on, and before only where its values are 255ths of [0, 1].
+
+    On a GPU that costs one synchronisation for a batch of floating images, and none for uint8; images that look like
+    values in [0, 1] cost more.
 
     >>> check_levels([torch.zeros(3, 4, 4), torch.full((3, 4, 4), 255, dtype=torch.uint8)])
     >>> check_levels([torch.linspace(0, 1, 48).view(3, 4, 4)])
@@ -40,27 +62,46 @@ def check_levels(images: Sequence[Tensor], names: Sequence[str] | None = None) -
     Args:
         images: ``(3, H, W)``, any dtype.
         names: Name of each image for the message; by default its number.
+        look_alikes: Counter of a door whose images may be augmented, which this call updates; None where they are not.
 
     Raises:
         ImageError: An image is no colour image of three channels, or its values are no levels.
     """
     names = names or [f"image {index}" for index in range(len(images))]
-    floating = []
     for image, name in zip(images, names, strict=True):
         if image.ndim != 3 or image.shape[0] != 3:
             raise ImageError(f"{name} has the shape {tuple(image.shape)}: colour images (3, H, W) are needed")
-        if image.is_floating_point():
-            floating.append((image.detach(), name))
-        elif image.dtype != torch.uint8:
+        if not image.is_floating_point() and image.dtype != torch.uint8:
             kind = str(image.dtype).removeprefix("torch.")
             looks = "looks like 16-bit levels" if kind in ("uint16", "int16") else "is of no kind of levels"
             raise ImageError(f"{name} {looks}, {kind}: levels of 0 to 255 are needed, uint8 or floating")
-    if not floating:
-        return
-    ends = torch.stack([torch.stack(torch.aminmax(image.float())) for image, _ in floating]).tolist()
-    for (image, name), (low, high) in zip(floating, ends, strict=True):
-        if looks := _looks_like(image, low, high):
+    for image, name, ends in zip(images, names, _ends(images), strict=True):
+        looks, certain = _looks_like(image.detach(), *ends, look_alikes is not None) if ends else ("", False)
+        if look_alikes is not None and not certain:
+            look_alikes.in_a_row = look_alikes.in_a_row + 1 if looks else 0
+            if look_alikes.in_a_row < _IN_A_ROW:
+                continue
+            looks += f", as did {look_alikes.in_a_row - 1} pictures in a row before it"
+        if looks:
             raise ImageError(f"{name} {looks}: levels of 0 to 255 are needed")
+
+
+def _ends(images: Sequence[Tensor]) -> list[tuple[float, float] | None]:
+    """The least and the largest value of each floating image, None for another; one synchronisation for all."""
+    ends = [_ends_of(image.detach().float()) for image in images if image.is_floating_point()]
+    found = iter([(low, high) for low, high in torch.stack(ends).tolist()] if ends else [])
+    return [next(found) if image.is_floating_point() else None for image in images]
+
+
+def _ends_of(image: Tensor) -> Tensor:
+    own = _is_own(image)
+    inside = torch.stack([image.where(own, torch.inf).amin(), image.where(own, -torch.inf).amax()])
+    return torch.where(own.any(), inside, torch.stack(torch.aminmax(image)))
+
+
+def _is_own(image: Tensor) -> Tensor:
+    """``(H, W)``: where pixels are no border that a ``Pad`` has added, which has the colour of the last corner."""
+    return (image != image[:, -1:, -1:]).any(0)
 
 
 def check_finite(images: Sequence[Tensor], made_by: str, names: Sequence[str] | None = None) -> None:
@@ -85,18 +126,26 @@ def check_finite(images: Sequence[Tensor], made_by: str, names: Sequence[str] | 
         raise ImageError(f"{name}: the result of {made_by} is not finite (NaN or infinity)")
 
 
-def _looks_like(image: Tensor, low: float, high: float) -> str:
-    """What the values of a floating image look like; empty: levels."""
+def _looks_like(image: Tensor, low: float, high: float, augmented: bool) -> tuple[str, bool]:
+    """What the values of a floating image look like, empty for levels; and whether one image is enough to tell."""
     if not (low - high) <= 0 or max(-low, high) == float("inf"):
-        return "holds values that are not finite (NaN or infinity)"
-    if high > _FARTHEST or low < -_FARTHEST:
-        return f"looks like 16-bit levels (values from {low:.4g} to {high:.4g})"
-    if low < _BELOW and float(image.float().mean()) < _BELOW:
-        return f"looks normalised (a mean below {_BELOW:g})"
-    if max(-low, high) > _NEAR or (low >= 0 and high > 1):
-        return ""
-    values = image.float().unique()
-    allowed = _FEW if low >= 0 or high - low < 1 else _SOME
-    if int((values != values.round()).sum()) <= allowed:
-        return ""
-    return "looks normalised (values near 0 on both sides)" if low < 0 else "looks like values in [0, 1]"
+        return "holds values that are not finite (NaN or infinity)", True
+    values = f"(values from {low:.4g} to {high:.4g})"
+    if max(-low, high) > _FARTHEST:
+        return f"looks like levels of more than 8 bits {values}", True
+    if low < -max(_ROUNDED, _OVERSHOOT * (high - low)):
+        return f"looks normalised {values}", not augmented
+    if high > 1:
+        return "", False
+    fractions = image.float()[:, _is_own(image)].unique()
+    fractions = fractions[fractions != fractions.round()]
+    if len(fractions) <= _FEW:
+        return "", False
+    looks = f"looks normalised {values}" if low < 0 else "looks like values in [0, 1]"
+    return looks, not augmented or _are_255ths(fractions)
+
+
+def _are_255ths(values: Tensor) -> bool:
+    """Whether all are levels that were divided by 255, with float16's rounding."""
+    levels = 255 * values
+    return bool(((levels - levels.round()).abs() < 0.1).all())

@@ -15,6 +15,7 @@ from ..checkpoints import check_weights, match_report
 from ..enhancers.base import Enhancer
 from ..errors import CheckpointError
 from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance_levels
+from ..levels import LookAlikes
 from ..registry import MODELS
 from .geometry import image_names, is_image_batch, refuse_enhanced, scale_data_sample
 
@@ -53,6 +54,7 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         self.channel_order = channel_order
         self.options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
         check_inference_options(self.enhancer, channel_order=channel_order, **self.options)
+        self.look_alikes = LookAlikes()
 
     def train(self, mode: bool = True) -> EnhancedDetDataPreprocessor:
         """Set the mode; the enhancer stays in evaluation mode."""
@@ -61,25 +63,29 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         return self
 
     @torch.no_grad()
-    def enhance_images(self, images: list[Tensor], names: Sequence[str] | None = None) -> list[Tensor]:
+    def enhance_images(
+        self, images: list[Tensor], names: Sequence[str] | None = None, training: bool = False
+    ) -> list[Tensor]:
         """Images as the pipeline gives them, enhanced: ``(3, sH, sW)`` float32, levels in the same channel order.
 
         Args:
             images: ``(3, H, W)`` levels of 0 to 255.
             names: Name of each, for messages.
+            training: Whether the images may be augmented: some that look normalised are taken then.
 
         Raises:
             ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`), or a result that is not
                 finite.
         """
-        return enhance_levels(images, self.enhancer, channel_order=self.channel_order, names=names, **self.options)
+        options = dict(self.options, names=names, look_alikes=self.look_alikes if training else None)
+        return enhance_levels(images, self.enhancer, channel_order=self.channel_order, **options)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Enhance, then do what ``DetDataPreprocessor`` does.
 
         Args:
             data: ``inputs``, ``(3, H, W)`` tensors of levels 0 to 255 (a list, or stacked), and ``data_samples``.
-            training: Apply the batch augmentations.
+            training: Apply the batch augmentations, and take images as augmented ones.
 
         Raises:
             TypeError: ``inputs`` are anything else.
@@ -90,7 +96,7 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         if not is_image_batch(inputs):
             raise TypeError("inputs must be colour images: (3, H, W) tensors in a list, or stacked to (N, 3, H, W)")
         refuse_enhanced(samples)
-        enhanced = self.enhance_images(list(inputs), image_names(samples, len(inputs)))
+        enhanced = self.enhance_images(list(inputs), image_names(samples, len(inputs)), training)
         scaled = samples and [scale_data_sample(s, self.enhancer.scale) for s in samples]
         restacked = torch.stack(enhanced) if isinstance(inputs, Tensor) else enhanced
         return super().forward({**data, "inputs": restacked, "data_samples": scaled}, training)

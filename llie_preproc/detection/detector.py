@@ -30,6 +30,7 @@ from ..inference import (
     levels_to_units,
     units_to_levels,
 )
+from ..levels import LookAlikes
 from ..recomputation import kept_buffers
 from ..registry import MODELS
 from .batches import ImageBatch, flatten
@@ -132,6 +133,7 @@ class EnhancedDetector(DetectorWrapper):
         if detector_input == "both":
             self.fusion = FUSIONS[fusion]()
         self.losses, self.loss_weights = _build_losses(losses or {}, self.enhancer)
+        self.look_alikes = LookAlikes()
         self._check_training()
         if not trainable:
             self.enhancer.eval().requires_grad_(False)
@@ -206,7 +208,8 @@ class EnhancedDetector(DetectorWrapper):
         """The images in [0, 1], and what the enhancer makes of them; nothing where nobody looks at it."""
         refuse_enhanced(samples)
         names = image_names(samples, len(images))
-        units = levels_to_units(images, self.channel_order, names)
+        look_alikes = self.look_alikes if self.training else None
+        units = levels_to_units(images, self.channel_order, names, look_alikes)
         if self.detector_input == "raw" and not self._trains:
             return units, []
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):

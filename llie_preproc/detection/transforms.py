@@ -14,6 +14,7 @@ from mmcv.transforms import BaseTransform
 from ..enhancers.base import Enhancer
 from ..errors import ImageError
 from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance_levels
+from ..levels import LookAlikes
 from ..pictures import full_scale
 from ..registry import TRANSFORMS
 from .cache import EnhancedCache
@@ -68,6 +69,8 @@ class Enhance(BaseTransform):
             EnhancedCache(cache_dir, self.enhancer, channel_order, keep_dtype, self.sides) if cache_dir else None
         )
         self.device = torch.device("cpu")
+        # A pipeline does not say whether its pictures are augmented.
+        self.look_alikes = LookAlikes()
 
     def to(self, device: str | torch.device) -> Enhance:
         """Run on ``device`` from now on: to fill a cache ahead of the workers that read it."""
@@ -79,7 +82,7 @@ class Enhance(BaseTransform):
         """Enhance the image and scale its annotations.
 
         Raises:
-            ImageError: ``img`` is not ``(H, W, 3)``, holds no levels of 0 to 255
+            ImageError: ``img`` is not ``(H, W, 3)``, was normalised (``img_norm_cfg``), holds no levels of 0 to 255
                 (:func:`llie_preproc.levels.check_levels`), or its enhancement is not finite.
             ValueError: The picture was enhanced before.
         """
@@ -118,7 +121,7 @@ class Enhance(BaseTransform):
     @torch.no_grad()
     def _enhance(self, image: np.ndarray, name: str) -> np.ndarray:
         levels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)
-        options = dict(self.sides, channel_order=self.channel_order, names=[name])
+        options = dict(self.sides, channel_order=self.channel_order, names=[name], look_alikes=self.look_alikes)
         enhanced = enhance_levels([levels], self.enhancer, **options)[0]
         pixels = enhanced.permute(1, 2, 0).contiguous().cpu().numpy()
         if not self.keep_dtype:
@@ -136,7 +139,17 @@ def _image_of(results: dict[str, Any]) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3:
         shape = f"{_name_of(results)} has the shape {image.shape}"
         raise ImageError(f"{shape}: colour images (H, W, 3) are needed: load with color_type='color'")
+    if _is_normalised(results.get("img_norm_cfg") or {}):
+        raise ImageError(
+            f"{_name_of(results)} was normalised before: levels of 0 to 255 are needed: remove Normalize, or put it "
+            "behind the enhancer"
+        )
     return image
+
+
+def _is_normalised(config: Mapping[str, Any]) -> bool:
+    """Whether what MMCV's ``Normalize`` wrote down changes levels."""
+    return bool(np.any(np.asarray(config.get("mean", 0)) != 0) or np.any(np.asarray(config.get("std", 1)) != 1))
 
 
 def _name_of(results: dict[str, Any]) -> str:

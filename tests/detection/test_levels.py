@@ -1,5 +1,8 @@
 """What the doors take for levels of 0 to 255, what they refuse, and what they check of their results."""
 
+import copy
+import pickle
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -7,7 +10,9 @@ import pytest
 
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
+import mmcv
 import torch
+from mmcv.transforms import Normalize
 from mmdet.datasets.transforms import PhotoMetricDistortion
 from mmdet_models import build, mmdet_config, raw_batch
 
@@ -15,7 +20,7 @@ from llie_preproc.detection import Enhance, EnhancedDetDataPreprocessor
 from llie_preproc.enhancers import Enhancer
 from llie_preproc.errors import ImageError
 from llie_preproc.faces import EnhancedFaceDetector
-from llie_preproc.levels import check_levels
+from llie_preproc.levels import LookAlikes, check_levels
 
 MEAN, DEVIATION = np.array([103.53, 116.28, 123.675]), np.array([57.375, 57.12, 58.395])
 RNG = np.random.default_rng(0)
@@ -41,6 +46,30 @@ class Failing(Enhancer):
 def doors() -> dict[str, Callable]:
     """Each door as a function of a picture ``(H, W, 3)``, which gives ``(3, H, W)``."""
     return doors_of("PSENet")
+
+
+@pytest.fixture
+def training_doors(kept_training_doors) -> dict[str, Callable]:
+    """Each door as a function of a picture, as training calls it; the last picture was beyond doubt."""
+    for door in kept_training_doors.values():
+        door(DARK)
+    return kept_training_doors
+
+
+@pytest.fixture(scope="module")
+def kept_training_doors() -> dict[str, Callable]:
+    transform = Enhance("GammaCorrection")
+    preprocessor = EnhancedDetDataPreprocessor("GammaCorrection")
+    wrapper = wrapped("GammaCorrection").train()
+
+    def tensor(picture):
+        return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+
+    return {
+        "transform": lambda picture: transform(dict(img=picture)),
+        "preprocessor": lambda picture: preprocessor({"inputs": [tensor(picture)]}, True),
+        "detector": lambda picture: wrapper.enhance_images([tensor(picture)]),
+    }
 
 
 def wrapped(enhancer, **options):
@@ -71,7 +100,8 @@ def doors_of(enhancer):
 REFUSED = {
     "uint16": ((DARK.astype(np.uint16) * 257), "looks like 16-bit levels, uint16"),
     "int64": (DARK.astype(np.int64), "is of no kind of levels, int64"),
-    "float 16-bit": (DARK.astype(np.float32) * 257, "looks like 16-bit levels"),
+    "float 16-bit": (DARK.astype(np.float32) * 257, "looks like levels of more than 8 bits"),
+    "10-bit": (DAY.astype(np.float32) * 4, "looks like levels of more than 8 bits"),
     "unit": (DARK.astype(np.float32) / 255, r"looks like values in \[0, 1\]"),
     "unit by day": (DAY.astype(np.float32) / 255, r"looks like values in \[0, 1\]"),
     "half": ((DARK / 255).astype(np.float16), r"looks like values in \[0, 1\]"),
@@ -80,21 +110,114 @@ REFUSED = {
     "normalised by day": (((DAY - MEAN) / DEVIATION).astype(np.float32), "looks normalised"),
     "to [-1, 1]": (DAY.astype(np.float32) / 127.5 - 1, "looks normalised"),
     "without its mean": ((DARK - MEAN).astype(np.float32), "looks normalised"),
+    "by day without its mean": (DAY.astype(np.float32) - 120, "looks normalised"),
+    "dark without a mean": (DARK.astype(np.float32) - 50, "looks normalised"),
+    "normalised by 20": ((DAY.astype(np.float32) - 110) / 20, "looks normalised"),
+    "normalised by 10": ((DAY.astype(np.float32) - 110) / 10, "looks normalised"),
+    "black normalised": (((DARK // 12 - MEAN) / DEVIATION).astype(np.float32), "looks normalised"),
     "nan": (np.where(DARK > 58, np.nan, DARK).astype(np.float32), "not finite"),
     "infinite": (np.where(DARK > 58, np.inf, DARK).astype(np.float32), "not finite"),
     "minus infinite": (np.where(DARK > 58, -np.inf, DARK).astype(np.float32), "not finite"),
 }
 
 
-@pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
+IN_A_ROW = 16
+DOORS = ["transform", "preprocessor", "detector"]
+
+
+def taken_before_refusal(door, picture, message):
+    """How many times a door takes a picture, after one that is beyond doubt, until it refuses it."""
+    door(DARK)
+    for taken in range(IN_A_ROW):
+        if refusal := refusal_of(door, picture):
+            assert re.search(message, refusal)
+            return taken
+    pytest.fail(f"taken {IN_A_ROW} times")
+
+
+def refusal_of(door, picture):
+    try:
+        door(picture)
+    except ImageError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("kind", REFUSED)
 def test_all_doors_refuse_what_is_no_levels(doors, door, kind):
     picture, message = REFUSED[kind]
-    with pytest.raises(ImageError, match=rf"night/7\.png.*{message}"):
-        doors[door](picture)
+    # A pipeline may augment in front of the transform.
+    patience = IN_A_ROW - 1 if door == "transform" and message == "looks normalised" else 0
+    assert taken_before_refusal(doors[door], picture, rf"night/7\.png.*{message}") == patience
 
 
-@pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("kind", REFUSED)
+def test_in_training_all_doors_refuse_it_by_the_sixteenth_picture(training_doors, door, kind):
+    picture, message = REFUSED[kind]
+    patience = IN_A_ROW - 1 if message == "looks normalised" else 0
+    assert taken_before_refusal(training_doors[door], picture, message) == patience
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("top", range(9))
+def test_in_training_no_door_refuses_a_black_picture_that_was_augmented(training_doors, door, top):
+    distort, rng, looked = PhotoMetricDistortion(), np.random.default_rng(top), 0
+    np.random.seed(top)
+    for _ in range(120):
+        picture = distort(dict(img=rng.integers(0, top + 1, (16, 16, 3), dtype=np.uint8)))["img"]
+        training_doors[door](picture)
+        looked += picture.min() < -1
+    # It does make pictures that a door in evaluation refuses.
+    assert looked > 5
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_one_picture_that_is_levels_starts_the_row_again(training_doors, door):
+    normalised = REFUSED["normalised"][0]
+    for _ in range(2):
+        training_doors[door](DAY)
+        for _ in range(IN_A_ROW - 1):
+            training_doors[door](normalised)
+    with pytest.raises(ImageError, match=r"looks normalised.*as did 15 pictures in a row before it"):
+        training_doors[door](normalised)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda door: pickle.loads(pickle.dumps(door))])
+def test_a_copy_of_a_door_counts_for_itself(copied):
+    door = Enhance("GammaCorrection")
+    door(dict(img=REFUSED["normalised"][0]))
+    copied(door)(dict(img=DAY))
+    assert door.look_alikes.in_a_row == 1
+
+
+def test_the_count_is_no_part_of_a_state_and_no_matter_of_evaluation():
+    for door in (EnhancedDetDataPreprocessor("GammaCorrection"), wrapped("GammaCorrection").train()):
+        assert not any("look_alikes" in name for name in door.state_dict())
+        door.look_alikes.in_a_row = IN_A_ROW - 1
+        door.eval().enhance_images([torch.from_numpy(DAY).permute(2, 0, 1)])
+        assert door.look_alikes.in_a_row == IN_A_ROW - 1
+
+
+def test_the_transform_believes_what_normalised_before_it():
+    results = dict(img=DARK.copy(), img_path="night/7.png")
+    normalised = Normalize(MEAN, DEVIATION, to_rgb=False)(dict(results))
+    with pytest.raises(ImageError, match=r"night/7\.png was normalised before"):
+        Enhance("GammaCorrection")(normalised)
+    Enhance("GammaCorrection")(Normalize([0, 0, 0], [1, 1, 1], to_rgb=False)(dict(results)))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("top", [2, 3, 5, 60, 255])
+def test_levels_that_were_resized_as_floats_are_taken(top, interpolation):
+    for seed in range(5):
+        noise = np.random.default_rng(seed).integers(0, top + 1, (32, 32, 3)).astype(np.float32)
+        resized = mmcv.imresize(noise, (75 + seed, 97), interpolation=interpolation)
+        check_levels([torch.from_numpy(resized).permute(2, 0, 1)])
+
+
+@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_all_doors_refuse_what_is_no_colour(doors, door, channels):
     with pytest.raises((ImageError, TypeError), match="colour images"):
@@ -121,6 +244,7 @@ TAKEN = {
     "dark resized": np.linspace(0, 1.7, 24 * 32 * 3, dtype=np.float32).reshape(24, 32, 3),
     "uint8": DARK,
     "uint8 of one level": (DARK > 30).astype(np.uint8),
+    "made as light as augmentation can": np.full((24, 32, 3), (255 + 32) * 1.5, np.float32),
     "overshooting": DAY.astype(np.float32) * 1.5 - 48,
 }
 
@@ -138,7 +262,7 @@ def test_photometric_distortion_is_taken_whatever_it_draws(picture):
     for seed in range(150):
         np.random.seed(seed)
         made = distort(dict(img=picture.astype(np.float32).copy()))["img"]
-        check_levels([torch.from_numpy(made).permute(2, 0, 1)])
+        check_levels([torch.from_numpy(made).permute(2, 0, 1)], look_alikes=LookAlikes())
         widest = [min(widest[0], made.min()), max(widest[1], made.max())]
     # It does leave the range.
     assert widest[0] < -20
@@ -150,11 +274,13 @@ def test_a_batch_of_levels_costs_one_look_at_the_device(monkeypatch):
     floats = [torch.from_numpy(DAY.astype(np.float32)).permute(2, 0, 1)] * 4
     check_levels(floats)
     assert len(looks) == 1
+    check_levels(floats, look_alikes=LookAlikes())
+    assert len(looks) == 2
     check_levels([each.to(torch.uint8) for each in floats])
-    assert len(looks) == 1
+    assert len(looks) == 2
 
 
-@pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
+@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_every_door_checks_what_it_made(door, value):
     with pytest.raises(ImageError, match=r"night/7\.png: the result of Failing under float32 is not finite"):
