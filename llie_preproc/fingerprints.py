@@ -6,14 +6,14 @@ import ast
 import enum
 import functools
 import hashlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import inspect
+import itertools
 import logging
-import os
 import re
 import sys
-import sysconfig
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path, PurePath
@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .loaded_sources import is_installed, require_unedited
+
 # What a module holds by itself: its parameters and buffers are told by content, and the mode is the caller's.
 _OWN_STATE = {"training", *vars(nn.Module())}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis))
 _TORCH_PLAIN = (torch.dtype, torch.device, torch.layout, torch.memory_format)
-_INSTALLED = ("site-packages", "dist-packages")
 # Packages whose code does not count: results of two versions differ by rounding.
 _TORCH = ("torch", "torchvision")
 _GIVEN = {*_TORCH, "builtins", *sys.stdlib_module_names}
@@ -39,9 +40,10 @@ def fingerprint(network: nn.Module) -> str:
     """A digest of all that a network's results depend on: code, settings and weights.
 
     Code is the source of the files that define the classes of the network and of its parts, and of those that these
-    files import at their top, as far as they belong to no installed package. Of an installed package the version
-    counts, and the files of the classes. A file that was edited after its import counts as edited. Code and versions
-    of torch, torchvision and Python do not count: results of two differ by rounding, as those of two devices do.
+    files import, at their top or in a function, as far as they belong to no installed package. Of an installed package
+    the version counts, and the files of the classes. A file that was edited after its import is refused: it is not
+    what runs. Code and versions of torch, torchvision and Python do not count: results of two differ by rounding, as
+    those of two devices do.
 
     Settings are the attributes of every part, compared by content: arrays, tensors, containers, functions and objects
     too. Weights are parameters, buffers and extra state.
@@ -53,8 +55,8 @@ def fingerprint(network: nn.Module) -> str:
         64 hex digits. Two networks have the same if nothing of the above differs.
 
     Raises:
-        ValueError: A class has no source file (it was made in an interactive session or a notebook, or by ``exec``),
-            or an attribute cannot be compared by content; the message names either.
+        ValueError: A class has no source file (it was made in an interactive session or a notebook, or by ``exec``), a
+            file was edited after its import, or an attribute cannot be compared by content; the message names either.
     """
     digest = Digest()
     digest.add(network, type(network).__name__)
@@ -349,7 +351,7 @@ def _is_found(kind: type) -> bool:
 
 
 def _of_file(module: str, path: Path) -> tuple[tuple[str, str], ...]:
-    if _is_installed(path):
+    if is_installed(path):
         return *_versions(module.partition(".")[0]), (module, _read(path)[0])
     return tuple(_with_imports(module, path))
 
@@ -372,16 +374,6 @@ def _source_file(thing: Any, module: str) -> Path:
 
 
 @functools.cache
-def _library() -> str:
-    return os.path.realpath(sysconfig.get_path("stdlib"))
-
-
-def _is_installed(path: Path) -> bool:
-    real = os.path.realpath(path)
-    return any(part in _INSTALLED for part in Path(real).parts) or real.startswith(_library() + os.sep)
-
-
-@functools.cache
 def _versions(package: str) -> tuple[tuple[str, str], ...]:
     found = importlib.metadata.packages_distributions().get(package, ())
     return tuple((f"{name} version", importlib.metadata.version(name)) for name in sorted(set(found)))
@@ -393,6 +385,7 @@ def _with_imports(name: str, path: Path) -> Iterator[tuple[str, str]]:
     while waiting:
         module, file = waiting.pop()
         digest, imported = _read(file)
+        require_unedited(module, file)
         yield module, digest
         package = module if file.name == "__init__.py" else module.rpartition(".")[0]
         for each in imported:
@@ -416,11 +409,13 @@ def _local_file(module: str) -> Path | None:
     if not top or top in _GIVEN:
         return None
     try:
-        # Whether a package is local is known without importing anything.
-        for name in dict.fromkeys((top, module)):
-            spec = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(top)
+        # Nothing is imported: what a function imports may be heavy, or absent.
+        for name in itertools.accumulate(module.split("."), "{}.{}".format):
+            if name != top and spec is not None:
+                spec = importlib.machinery.PathFinder.find_spec(name, spec.submodule_search_locations or [])
             origin = spec.origin if spec is not None else None
-            if origin is None or not origin.endswith(".py") or _is_installed(Path(origin)):
+            if origin is None or not origin.endswith(".py") or is_installed(Path(origin)):
                 return None
     except (ImportError, AttributeError, ValueError):
         return None
@@ -428,7 +423,7 @@ def _local_file(module: str) -> Path | None:
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
-    """SHA-256 of a file, and what it imports at its top, as it is written there: ``'..ops'``, ``'..ops.tone'``."""
+    """SHA-256 of a file, and what it imports anywhere, as it is written there: ``'..ops'``, ``'..ops.tone'``."""
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if digest not in _IMPORTS:
@@ -440,12 +435,10 @@ def _read(path: Path) -> tuple[str, tuple[str, ...]]:
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.iter_child_nodes(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             yield base
             yield from (f"{base}{'' if base.endswith('.') else '.'}{alias.name}" for alias in node.names)
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            yield from _imports(node)

@@ -43,8 +43,9 @@ def build_enhancer(
     0.5
 
     Args:
-        enhancer: A registered name (``'PSENet'``), a config (``dict(type='PSENet', width=2)``, which may also hold
-            ``checkpoint``), or an enhancer, which is returned as it is, on ``device``.
+        enhancer: A registered name (``'PSENet'``), a config (``dict(type='PSENet', width=2)``, whose ``type`` may be
+            the class itself, and which may also hold ``checkpoint``), or an enhancer, which is returned as it is, on
+            ``device``.
         checkpoint: ``'default'``: the weights that are shipped for this network with these arguments; a network
             without parameters needs none. None: random weights. Else the name of shipped weights, a path, or a URL
             with its digest (:mod:`llie_preproc.checkpoints`). Members of a ``Cascade`` follow the same rule each by
@@ -53,7 +54,9 @@ def build_enhancer(
 
     Raises:
         KeyError: No such enhancer; the message lists those there are.
-        TypeError: A config without ``type``, or with an argument that the network does not have.
+        TypeError: A config without ``type``, with one that is neither name nor class, or with an argument that the
+            network does not have.
+        ValueError: An argument that the network refuses; the message names both.
         MissingWeightsError: ``'default'``, and no weights are shipped for a network that has parameters.
         CheckpointError: The checkpoint does not fit, or is unsafe or damaged.
     """
@@ -62,21 +65,43 @@ def build_enhancer(
     config = {"type": enhancer} if isinstance(enhancer, str) else dict(enhancer)
     if "type" not in config:
         raise TypeError(f"an enhancer config needs 'type', got the keys {sorted(config)}")
-    name = str(config.pop("type")).removeprefix("llie_preproc.")
+    name, kind = _resolve(config.pop("type"))
     checkpoint = config.pop("checkpoint", checkpoint)
-    classes = enhancer_classes()
-    if name not in classes:
-        raise KeyError(f"no enhancer {name!r}; there are: {', '.join(sorted(classes))}")
-    kind = classes[name]
     if kind is Cascade and checkpoint != DEFAULT_WEIGHTS:
         members = config.get("enhancers", signature(kind).parameters["enhancers"].default)
         config["enhancers"] = _may_start_random(members)
-    built = kind(**config).eval()
+    built = _construct(name, kind, config).eval()
     if checkpoint == DEFAULT_WEIGHTS:
         checkpoint = _default_checkpoint(built, name, config)
     if checkpoint is not None:
         load_checkpoint(built, checkpoint)
     return built.to(device) if device is not None else built
+
+
+def _resolve(given: object) -> tuple[str, type[Enhancer]]:
+    """Name and class of what the ``type`` of a config says, a name or a class, registered or not."""
+    classes = enhancer_classes()
+    if isinstance(given, type) and issubclass(given, Enhancer):
+        # The full name of a class of one's own: it has no part in what is shipped for a registered namesake.
+        own = f"{given.__module__}.{given.__qualname__}"
+        return next((name for name, kind in classes.items() if kind is given), own), given
+    if not isinstance(given, str):
+        raise TypeError(f"the type of an enhancer config must be an enhancer's name or class, got {given!r}")
+    name = given.removeprefix("llie_preproc.")
+    if name not in classes:
+        raise KeyError(f"no enhancer {name!r}; there are: {', '.join(sorted(classes))}")
+    return name, classes[name]
+
+
+def _construct(name: str, kind: type[Enhancer], config: Mapping[str, Any]) -> Enhancer:
+    """The network with its arguments; its refusal of one begins with its name."""
+    try:
+        return kind(**config)
+    except (TypeError, ValueError) as error:
+        # Kinds of our own have more to say than a text, and name what they are about.
+        if type(error) not in (TypeError, ValueError) or kind.__name__ in str(error):
+            raise
+        raise type(error)(f"{name}: {error}") from error
 
 
 def _default_checkpoint(built: Enhancer, name: str, config: Mapping[str, Any]) -> str | None:
@@ -115,9 +140,11 @@ def _without_need(member: Any) -> Any:
     if not isinstance(member, str | Mapping):
         return member
     config: dict[str, Any] = {"type": member} if isinstance(member, str) else dict(member)
-    name = str(config.get("type")).removeprefix("llie_preproc.")
-    kind, options = enhancer_classes().get(name), {key: value for key, value in config.items() if key != "type"}
-    if kind is None or "checkpoint" in config or (default_weights(name) and _is_default(kind, options)):
+    if "type" not in config or "checkpoint" in config:
+        return member
+    name, kind = _resolve(config["type"])
+    options = {key: value for key, value in config.items() if key != "type"}
+    if default_weights(name) and _is_default(kind, options):
         return member
     return {**config, "checkpoint": None}
 

@@ -20,7 +20,7 @@ def type_name(config: Any) -> str:
     ('RetinaNet', 'dict', '')
     """
     kind = (config.get("type") if isinstance(config, Mapping) else None) or ""
-    return (kind if isinstance(kind, str) else kind.__name__).split(".")[-1]
+    return (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).split(".")[-1]
 
 
 def lend_backbone() -> None:

@@ -361,7 +361,7 @@ def test_clahe_raises_contrast_within_its_limit() -> None:
 
 @pytest.mark.parametrize("arguments", [{"clip_limit": 0}, {"grid": 0}])
 def test_clahe_arguments_must_be_positive(arguments: dict) -> None:
-    with pytest.raises(ValueError, match="clip_limit and grid"):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
         CLAHE(**arguments)
 
 

@@ -86,6 +86,78 @@ def test_classes_that_are_inherited_from_count(written):
     )
 
 
+@pytest.mark.parametrize("imports", ["from near import helped", "import near; helped = near.helped"])
+def test_what_a_function_imports_counts(written, imports):
+    own, found = (
+        mine(f"self.help(image)\n    def help(self, image):\n        {imports}\n        return helped(image)"),
+        [],
+    )
+    for factor in (2, 2, 4):
+        found.append(written(near=f"def helped(x): return x * {factor}", mine=own))
+    assert found[0] == found[1] != found[2]
+
+
+EDITS = {
+    "method": ("mine", "image * 2", "image * 4"),
+    "constant of the module": ("mine", "GAIN = [2]", "GAIN = [4]"),
+    "default": ("mine", "n=2", "n=4"),
+    "what is imported": ("near", "x * 2", "x * 4"),
+    "what is imported later": ("late", "x * 2", "x * 4"),
+    "constant of what is imported": ("near", "FACTOR = 2", "FACTOR = 4"),
+}
+NEAR = "FACTOR = 2\n@property\ndef other(x): return 1\ndef helped(x): return x * 2"
+OWN = "GAIN = [2]\ndef own(n=2): return n"
+
+
+def editable(written, tmp_path):
+    late = "\n    def late(self, image):\n        import late\n        return late.helped(image)"
+    written(late="def helped(x): return x * 2", near=NEAR, mine=mine("image * 2" + late, "import near", OWN))
+    importlib.import_module("late")
+    return sys.modules["mine"].Mine()
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_file_that_is_edited_after_its_import_is_refused(written, tmp_path, edit):
+    network = editable(written, tmp_path)
+    name, old, new = EDITS[edit]
+    path = tmp_path / f"{name}.py"
+    before = fingerprint(network)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=rf"{name}\.py was edited after its import.*restart the process"):
+        fingerprint(network)
+    path.write_text(path.read_text().replace(new, old))
+    assert fingerprint(network) == before
+
+
+def test_a_module_that_no_class_statement_has_met_is_compared_by_its_functions(written, tmp_path):
+    network = editable(written, tmp_path)
+    # As where a method imported it after the class statement, and no fingerprint has been taken since.
+    sys.modules.pop("late")
+    late = tmp_path / "late.py"
+    late.write_text(
+        "import functools\n@functools.cache\ndef helped(x): return x * 3\nclass A:\n    f = lambda s: {1, 2}"
+    )
+    importlib.invalidate_caches()
+    importlib.import_module("late")
+    late.write_text("# Longer.\n" + late.read_text())
+    fingerprint(network)
+    sys.modules.pop("late")
+    importlib.import_module("late")
+    late.write_text(late.read_text().replace("{1, 2}", "{1, 3}"))
+    with pytest.raises(ValueError, match="was edited after its import"):
+        fingerprint(network)
+
+
+def test_comments_are_no_edit_and_a_reload_ends_one(written, tmp_path):
+    network = editable(written, tmp_path)
+    path = tmp_path / "mine.py"
+    path.write_text("# A comment.\n\n" + path.read_text())
+    fingerprint(network)
+    path.write_text(path.read_text().replace("image * 2", "image * 4"))
+    importlib.invalidate_caches()
+    assert fingerprint(importlib.reload(sys.modules["mine"]).Mine())
+
+
 def without_weights(name: str) -> Enhancer:
     """An enhancer whose weights are all zero."""
     network = build_enhancer({"type": name, **SMALL.get(name, {})}, checkpoint=None)

@@ -326,6 +326,56 @@ def test_a_third_signal_ends_at_once(tmp_path):
     assert err.splitlines()[-1] == "made: ended at once: temporary files may be left"
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_signal_after_the_work_changes_no_status(tmp_path, number, status):
+    """In ``atexit``, and when the interpreter itself is taken down and runs no handlers any more."""
+    folder = module(
+        tmp_path,
+        LAUNCH
+        + f"""
+    import atexit, os, sys, time
+    class Late:
+        def __del__(self, kill=os.kill, pid=os.getpid(), sleep=time.sleep, write=os.write):
+            kill(pid, {int(number)})
+            sleep(0.1)
+            write(1, b"late ")
+    def at_exit():
+        os.kill(os.getpid(), {int(number)})
+        time.sleep(0.1)
+        os.write(1, b"exit ")
+    atexit.register(at_exit)
+    sys.kept_to_the_end = Late()
+    def main():
+        return {status}
+    """,
+    )
+    process = start("-m", "made_program", folder=folder)
+    assert process.communicate(timeout=60) == ("exit late ", "")
+    assert process.returncode == status
+
+
+def test_a_second_signal_after_the_work_hastens_the_end(tmp_path):
+    folder = module(
+        tmp_path,
+        LAUNCH
+        + """
+    import atexit, os, signal, time
+    def at_exit():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            sum(range(1000))
+        time.sleep(100)
+    atexit.register(at_exit)
+    def main():
+        return 1
+    """,
+    )
+    process = start("-m", "made_program", folder=folder)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, "")
+
+
 def test_every_module_that_runs_is_launched():
     """No module of the packages has another way to run as a program."""
     guarded = {}

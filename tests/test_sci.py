@@ -147,5 +147,5 @@ def test_a_pixel_looks_as_far_as_declared(layers: int) -> None:
 
 @pytest.mark.parametrize("arguments", [{"layers": 0}, {"channels": 0}])
 def test_wrong_arguments_are_refused(arguments: dict) -> None:
-    with pytest.raises(ValueError, match="layers and channels"):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
         SCI(**arguments)

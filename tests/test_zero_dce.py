@@ -101,5 +101,5 @@ def test_one_curve_for_each_channel_and_iteration(iterations: int) -> None:
 
 @pytest.mark.parametrize("arguments", [{"channels": 0}, {"iterations": 0}])
 def test_wrong_arguments_are_refused(arguments: dict) -> None:
-    with pytest.raises(ValueError, match="channels and iterations"):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
         ZeroDCE(**arguments)

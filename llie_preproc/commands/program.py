@@ -16,6 +16,7 @@ This module imports nothing that takes time: whatever runs before it cannot be i
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import os
 import signal
@@ -58,13 +59,23 @@ def launch(module: str, name: str = "") -> NoReturn:
         name: Name with which messages begin; empty for none.
     """
     _interrupts.own_process = True
+    # What is registered first runs last.
+    atexit.register(_interrupts.ignore)
 
     def work() -> int | None:
         with importing():
             main = import_module(module).main
         return main()
 
-    sys.exit(run(work, name))
+    status: Any = FAILED
+    try:
+        status = run(work, name)
+    except SystemExit as end:
+        status = end.code
+        raise
+    finally:
+        _interrupts.work_ended(status)
+    sys.exit(status)
 
 
 def run(work: Callable[[], int | None], name: str = "") -> int:
@@ -174,6 +185,7 @@ class _Interrupts:
         self.own_process = self._forked = False
         self._prefix = ""
         self._last = signal.SIGINT
+        self._ended: int | None = None
 
     @contextlib.contextmanager
     def taken(self, prefix: str) -> Iterator[bool]:
@@ -200,7 +212,12 @@ class _Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received, self._last = self.received + 1, signal.Signals(number)
-        # Before the work and after it.
+        if self._ended is not None:
+            # What there was to do is done: the process ends anyway, and a second signal only hastens it.
+            if self.received > 1:
+                os._exit(self._ended)
+            return
+        # Before the work and right after it.
         if self.own_process and (self.importing or not self._depth):
             self._end("interrupted")
         if not _interrupt_under_way():
@@ -208,6 +225,20 @@ class _Interrupts:
         if self.received > 2:
             self._end("ended at once: temporary files may be left")
         _write(f"{self._prefix}interrupted, and cleaning up; once more ends at once\n")
+
+    def work_ended(self, status: object) -> None:
+        """From now on the process ends with a status of its own, whatever signals arrive.
+
+        Args:
+            status: Argument of ``sys.exit``.
+        """
+        self.received, self._ended = 0, status if isinstance(status, int) else FAILED if status else 0
+
+    def ignore(self) -> None:
+        """Let no signal kill the process while Python takes itself down and runs no handlers any more."""
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
 
     def _end(self, message: str) -> NoReturn:
         _write(f"{self._prefix}{message}\n")

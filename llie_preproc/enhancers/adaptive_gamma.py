@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..checks import within
 from ..ops import power
 from ..registry import MODELS
 from .base import Capabilities, CurveEnhancer, check_image_batch
@@ -50,8 +51,10 @@ class AdaptiveGamma(CurveEnhancer):
         most: float = 4.0,
     ) -> None:
         super().__init__()
-        if not (0 < target < 1 and reach > 0):
-            raise ValueError(f"target must be in (0, 1) and reach positive, got {target} and {reach}")
+        within("target", target, above=0, below=1)
+        within("reach", reach, above=0)
+        for name, doublings in {"leave": leave, "correct": correct, "most": most}.items():
+            within(name, doublings, 0)
         if not 0 <= leave < correct <= most:
             raise ValueError(f"0 <= leave < correct <= most must hold, got {leave}, {correct} and {most}")
         self.target, self.reach, self.leave, self.correct, self.most = target, reach, leave, correct, most

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..loaded_sources import remember_sources
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Enhancer(nn.Module, ABC):
     """Why it cannot be exported to ONNX; None: it can. On the class, or on the instance where arguments decide."""
     compile_refusal: str | None = None
     """Why ``torch.compile`` cannot take it as one graph; None: it can."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # What is kept on disk is told by the files of the code that runs, which may be edited later.
+        remember_sources()
 
     @property
     def scale(self) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..checks import at_least, one_of, within
 from ..ops import power
 from ..registry import MODELS
 from .base import Capabilities, Enhancer, check_image_batch
@@ -33,15 +34,14 @@ class GammaCorrection(Enhancer):
         gamma: Positive exponent. 1/2.2 is the usual brightening.
 
     Raises:
-        ValueError: ``gamma`` is not positive.
+        ValueError: ``gamma`` is no positive number.
     """
 
     capabilities = Capabilities(precisions=(torch.float32,))
 
     def __init__(self, gamma: float = 1 / 2.2) -> None:
         super().__init__()
-        if not gamma > 0:
-            raise ValueError(f"gamma must be positive, got {gamma}")
+        within("gamma", gamma, above=0)
         self.gamma = gamma
 
     def forward(self, image: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class CLAHE(Enhancer):
         grid: Number of tiles along each side.
 
     Raises:
-        ValueError: ``clip_limit`` or ``grid`` is not positive.
+        ValueError: ``clip_limit`` is no positive number, or ``grid`` no whole one.
     """
 
     capabilities = Capabilities(halo=None, differentiable=False, precisions=(torch.float32,))
@@ -69,8 +69,8 @@ class CLAHE(Enhancer):
 
     def __init__(self, clip_limit: float = 2.0, grid: int = 8) -> None:
         super().__init__()
-        if clip_limit <= 0 or grid < 1:
-            raise ValueError(f"clip_limit and grid must be positive, got {clip_limit} and {grid}")
+        within("clip_limit", clip_limit, above=0)
+        at_least("grid", grid, 1)
         self.clip_limit, self.grid = clip_limit, grid
 
     def forward(self, image: Tensor) -> Tensor:
@@ -106,10 +106,8 @@ class Upscale(Enhancer):
 
     def __init__(self, scale: int = 2, mode: str = "bicubic") -> None:
         super().__init__()
-        if scale not in (1, 2, 4):
-            raise ValueError(f"scale must be 1, 2 or 4, got {scale}")
-        if mode not in _SUPPORT:
-            raise ValueError(f"mode must be 'bicubic' or 'nearest', got {mode!r}")
+        one_of("scale", scale, (1, 2, 4))
+        one_of("mode", mode, _SUPPORT)
         self.capabilities = Capabilities(scale=scale, halo=_SUPPORT[mode], precisions=(torch.float32,))
         self.mode = mode
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import one_of
 from ..registry import MODELS
 from .base import Capabilities, Enhancer, check_image_batch
 
@@ -312,8 +313,7 @@ class CollaBA(Enhancer):
             ("modulation", modulation, tuple(_MODULATIONS)),
             ("upscaler", upscaler, tuple(_UPSCALERS)),
         ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+            one_of(name, value, allowed)
         self.capabilities = Capabilities(
             scale=scale, size_divisor=_DIVISOR, halo=None, precisions=(torch.float32, torch.bfloat16)
         )

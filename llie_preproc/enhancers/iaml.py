@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import at_least, one_of
 from ..registry import MODELS
 from .base import Capabilities, Enhancer, check_image_batch
 
@@ -118,15 +119,15 @@ class IAMLUNet(Enhancer):
             shared encoder would change its statistics without a gradient.
 
     Raises:
-        ValueError: ``width`` or ``depth`` is below 1, another ``norm``, or a ``width`` that 8 groups do not divide.
+        ValueError: ``width`` or ``depth`` is no whole number of at least 1, another ``norm``, or a ``width`` that 8
+            groups do not divide.
     """
 
     def __init__(self, width: int = 32, depth: int = 4, norm: str = "none") -> None:
         super().__init__()
-        if width < 1 or depth < 1:
-            raise ValueError(f"width and depth must be at least 1, got {width} and {depth}")
-        if norm not in ("none", "group"):
-            raise ValueError(f"norm must be 'none' or 'group', got {norm!r}")
+        at_least("width", width, 1)
+        at_least("depth", depth, 1)
+        one_of("norm", norm, ("none", "group"))
         if norm == "group" and width % _GROUPS:
             raise ValueError(f"width must be a multiple of {_GROUPS} with norm 'group', got {width}")
         channels = [width * 2**level for level in range(depth + 1)]

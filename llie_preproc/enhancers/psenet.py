@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import within
 from ..ops import inverse_gamma
 from ..registry import MODELS
 from .base import Capabilities, CurveEnhancer, check_image_batch
@@ -63,7 +64,7 @@ class PSENet(CurveEnhancer):
         width: Multiplier of the inner channel numbers (0.5, 1 and 2 are the rows of Table 6).
 
     Raises:
-        ValueError: ``width`` leaves no channel.
+        ValueError: ``width`` is no positive number, or leaves no channel.
     """
 
     # Each stride-2 level needs a size above one for its reflection padding: 5 -> 3 -> 2.
@@ -87,6 +88,7 @@ class PSENet(CurveEnhancer):
 
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
+        within("width", width, above=0)
         base = round(16 * width)
         if base < 1:
             raise ValueError(f"width {width} leaves no channel: it must be at least 1/16")

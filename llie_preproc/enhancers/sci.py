@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import at_least
 from ..registry import MODELS
 from .base import Capabilities, CurveEnhancer, check_image_batch
 
@@ -28,7 +29,7 @@ class SCI(CurveEnhancer):
         channels: Of the hidden layers.
 
     Raises:
-        ValueError: ``layers`` or ``channels`` is below 1.
+        ValueError: ``layers`` or ``channels`` is no whole number of at least 1.
     """
 
     public_keys = (
@@ -40,8 +41,8 @@ class SCI(CurveEnhancer):
 
     def __init__(self, layers: int = 1, channels: int = 3) -> None:
         super().__init__()
-        if layers < 1 or channels < 1:
-            raise ValueError(f"layers and channels must be at least 1, got {layers} and {channels}")
+        at_least("layers", layers, 1)
+        at_least("channels", channels, 1)
         self.layers = layers
         self.first = nn.Conv2d(3, channels, 3, padding=1)
         self.block = nn.Sequential(_conv_with_constant_bias(channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))

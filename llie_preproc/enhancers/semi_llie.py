@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
+from ..checks import at_least, one_of, within
 from ..ops.gradient import central_differences, gradient_map
 from ..ops.scan import selective_scan_2d
 from ..ops.scan.functional import DIRECTIONS
@@ -169,8 +170,8 @@ class SemiLLIE(Enhancer):
         drop_path: Stochastic depth of the last block; it grows linearly from 0. In training only.
 
     Raises:
-        ValueError: A size below 1, a ``width`` that is no multiple of 4 where illumination is estimated, or
-            ``drop_path`` outside [0, 1).
+        ValueError: A size that is no whole number of at least 1, a switch that is no ``bool``, a ``width`` that is no
+            multiple of 4 where illumination is estimated, or ``drop_path`` outside [0, 1).
     """
 
     capabilities = Capabilities(halo=None, precisions=(torch.float32, torch.bfloat16))
@@ -190,13 +191,13 @@ class SemiLLIE(Enhancer):
     ) -> None:
         super().__init__()
         sizes = {"width": width, "groups": groups, "blocks": blocks, "states": states, "expansion": expansion}
-        wrong = [f"{k}={v}" for k, v in sizes.items() if v < 1]
-        if wrong:
-            raise ValueError(f"{', '.join(wrong)}: must be at least 1")
+        for name, size in sizes.items():
+            at_least(name, size, 1)
+        for name, choice in {"multiscale": multiscale, "illumination": illumination}.items():
+            one_of(name, choice, (True, False))
         if illumination and width % 4:
             raise ValueError(f"width must be a multiple of 4 (the illumination estimator's groups), got {width}")
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
+        within("drop_path", drop_path, 0, below=1)
         kernels = (3, 5) if multiscale else (3,)
         last = max(1, groups * blocks - 1)
         rates = iter([drop_path * i / last for i in range(groups * blocks)])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import at_least
 from ..registry import MODELS
 from .base import Capabilities, CurveEnhancer, check_image_batch
 
@@ -24,7 +25,7 @@ class ZeroDCE(CurveEnhancer):
         iterations: How many curves are applied, one after another.
 
     Raises:
-        ValueError: ``channels`` or ``iterations`` is below 1.
+        ValueError: ``channels`` or ``iterations`` is no whole number of at least 1.
     """
 
     # One pixel for each convolution.
@@ -33,8 +34,8 @@ class ZeroDCE(CurveEnhancer):
 
     def __init__(self, channels: int = 32, iterations: int = 8) -> None:
         super().__init__()
-        if channels < 1 or iterations < 1:
-            raise ValueError(f"channels and iterations must be at least 1, got {channels} and {iterations}")
+        at_least("channels", channels, 1)
+        at_least("iterations", iterations, 1)
         self.iterations = iterations
         self.conv1 = nn.Conv2d(3, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
