@@ -1,5 +1,6 @@
 """What the doors take for levels of 0 to 255, what they refuse, and what they check of their results."""
 
+import contextlib
 import copy
 import pickle
 import re
@@ -304,3 +305,22 @@ def test_while_it_trains_a_value_that_is_not_finite_is_the_trainers_business():
     assert not torch.stack([torch.stack(list(v)).sum() for k, v in losses.items() if "loss" in k]).isfinite().all()
     with pytest.raises(ImageError, match="not finite"):
         wrapper.eval().predict(*raw_batch([(64, 64)]).values())
+
+
+@pytest.mark.parametrize("pad", [0, 0.5, 114])
+@pytest.mark.parametrize("corner", [False, True])
+@pytest.mark.parametrize(
+    ("change", "looks"),
+    [
+        (lambda x: x / 255, r"looks like values in \[0, 1\]"),
+        (lambda x: (x - 110) / 57, "looks normalised"),
+        (lambda x: x - 110, "looks normalised"),
+        (lambda x: x, None),
+    ],
+)
+def test_a_border_that_was_added_hides_nothing(pad, corner, change, looks):
+    levels = torch.from_numpy(np.random.default_rng(0).integers(0, 60, (3, 24, 32)).astype(np.float32))
+    image = torch.nn.functional.pad(change(levels), (0, 32, 0, 24), value=pad)
+    image = image[:, :24] if corner else image
+    with pytest.raises(ImageError, match=looks) if looks else contextlib.nullcontext():
+        check_levels([image])
