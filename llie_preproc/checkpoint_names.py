@@ -30,7 +30,8 @@ from .errors import CheckpointError
 WRAPPED = "detector."
 _WRAPPERS_ENHANCER = "enhancer."
 _NAMED = re.compile(r"(^|\.)(enhancer|detector)\.")
-_ENHANCER = re.compile(r"(^|\.)enhancer\.")
+# Where the doors have it, also inside models that hold detectors; others may call parts of their own an enhancer.
+_ENHANCER = re.compile(r"((detector|student|teacher|module)\.)*(data_preprocessor\.)*enhancer\.")
 _PREPROCESSORS = re.compile(r"^(data_preprocessor\.)+enhancer\.")
 _PLACE = re.compile(r"(data_preprocessor\.)*enhancer\.")
 _APART = "'python -m training.split CHECKPOINT --out DIR' writes detector and enhancer apart"
@@ -75,14 +76,15 @@ def _converted(model: nn.Module, state: dict[str, Tensor], places: Collection[st
     if _is_wrapped(state, own):
         if not places:
             raise CheckpointError(
-                f"the checkpoint is of a wrapper round a detector, such as EnhancedDetector, and this {kind} is plain. "
+                f"the checkpoint is of a model round a detector (an EnhancedDetector, a tracker), and this {kind} is "
+                "plain. "
                 f"{_APART}; the plain config loads 'detector.pth'."
             )
         state = _unwrapped(state, place) if place else state
     elif place:
         state = {_PREPROCESSORS.sub(place, name): tensor for name, tensor in state.items()}
     known = own if place is None else {*own, *(name for name in state if name.startswith(place))}
-    lost = [name for name in state if _ENHANCER.search(name) and name not in known]
+    lost = [name for name in state if _ENHANCER.match(name) and name not in known]
     # Enhancers at other places belong to wrappers inside, which convert names themselves.
     if lost and (place or not places):
         raise CheckpointError(

@@ -8,6 +8,7 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
 import torch
 from mmdet_models import build, mmdet_config, nodes, raw_batch
+from mmengine.model import BaseModel
 from mmengine.runner.checkpoint import load_checkpoint, save_checkpoint
 from torch import nn
 
@@ -171,7 +172,7 @@ def test_a_wrapper_round_an_enhancer_without_weights(cfg):
     """In the plain config it would leave the detector at random weights."""
     state = model_of(cfg, "detector", seed=1, enhancer="CLAHE").state_dict()
     for way in (by_torch, by_torch_leniently):
-        with pytest.raises(CheckpointError, match="wrapper round a detector"):
+        with pytest.raises(CheckpointError, match="of a model round a detector"):
             way(model_of(cfg, "plain", seed=9), state, None)
     model = model_of(cfg, "preprocessor", seed=9, enhancer="CLAHE")
     model.load_state_dict(state)
@@ -273,3 +274,21 @@ def test_weights_that_are_not_finite_are_refused_by_every_part(cfg, saved, door,
 def test_every_detector_takes_its_own_weights(name):
     model = build(add_enhancer(mmdet_config(name), "PSENet").model)
     model.load_state_dict(model.state_dict())
+
+
+def test_a_foreign_part_by_the_name_of_enhancer_is_left_to_its_model():
+    """Where a model of somebody else drops a part, MMEngine's rules stay as they are."""
+
+    class Foreign(BaseModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Linear(2, 2)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.head(inputs)
+
+    model = Foreign()
+    state = {name: torch.ones_like(each) for name, each in model.state_dict().items()}
+    state["head.enhancer.w"] = torch.ones(1)
+    model.load_state_dict(state, strict=False)
+    assert (model.head.weight == 1).all()
