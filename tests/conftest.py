@@ -15,16 +15,21 @@ if not torch.cuda.is_available():
 from command import llie as llie
 
 
-@pytest.fixture(autouse=True)
-def _the_default_scope_stays():
-    """A Runner sets MMEngine's default scope for the rest of the process."""
+@pytest.fixture(scope="session", autouse=True)
+def _first_default_scopes() -> dict:
+    """MMEngine's default scopes once all test modules are imported: before any fixture of a module runs a Runner."""
     registry = sys.modules.get("mmengine.registry")
-    before = dict(registry.DefaultScope._instance_dict) if registry else {}
+    return dict(registry.DefaultScope._instance_dict) if registry else {}
+
+
+@pytest.fixture(autouse=True)
+def _the_default_scope_stays(_first_default_scopes: dict):
+    """A Runner sets MMEngine's default scope for the rest of the process."""
     yield
     if registry := sys.modules.get("mmengine.registry"):
         instances = registry.DefaultScope._instance_dict
         instances.clear()
-        instances.update(before)
+        instances.update(_first_default_scopes)
 
 
 @pytest.fixture(scope="session")

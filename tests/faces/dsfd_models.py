@@ -149,7 +149,8 @@ def build(model: dict, seed: int = 0) -> torch.nn.Module:
         for norm in norms:
             norm.train().momentum = None
         with torch.no_grad():
-            detector.extract_feat(torch.randn(4, 3, 128, 160) * 60)
+            # Normalised pictures: what is inside of a wrapper is given them, which takes levels itself.
+            getattr(detector, "detector", detector).extract_feat(torch.randn(4, 3, 128, 160) * 60)
         detector.eval()
     return detector
 
