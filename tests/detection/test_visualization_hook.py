@@ -169,7 +169,7 @@ def drawn(names, folder="/data/set"):
     """Where the hook has the drawings of pictures of a set written, relative to its folder."""
 
     class Recorder:
-        work_dir, timestamp, iter = "/work", "now", 0
+        work_dir, timestamp, iter = "/runs", "now", 0
 
         def __init__(self):
             self.files, self.visualizer = [], self
@@ -187,7 +187,7 @@ def drawn(names, folder="/data/set"):
         meta = dict(ori_shape=(8, 10), img_path=name, scale_factor=(1.0, 1.0))
         sample = DetDataSample(metainfo=meta, pred_instances=InstanceData(**nothing))
         hook.after_test_iter(runner, 0, {"inputs": [torch.zeros(3, 8, 10, dtype=torch.uint8)]}, [sample])
-    return [Path(os.path.normpath(file)).relative_to("/work/now/drawn").as_posix() for file in runner.files]
+    return [Path(os.path.normpath(file)).relative_to("/runs/now/drawn").as_posix() for file in runner.files]
 
 
 def test_drawings_lie_as_the_pictures_of_the_set():

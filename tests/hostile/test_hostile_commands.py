@@ -232,7 +232,7 @@ def wrong_with(status: int | str, said: str, path: Path, spared: bool) -> str | 
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(made(tmp_path))
     return tmp_path
 
@@ -243,11 +243,11 @@ def test_every_command_is_tried() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_commands_refuse_hostile_files(name: str, workplace: Path, capfd: pytest.CaptureFixture) -> None:
+def test_commands_refuse_hostile_files(name: str, inputs: Path, capfd: pytest.CaptureFixture) -> None:
     command = COMMANDS[name]
     wrong = {}
     for number, (action, kind, suffix) in enumerate(tried(command)):
-        folder = workplace / f"case_{number}"
+        folder = inputs / f"case_{number}"
         folder.mkdir()
         path = folder / f"hostile_{kind}{suffix}"
         HOSTILE[kind](path)
