@@ -135,9 +135,11 @@ def test_every_enhancer_takes_its_own_weights(name: str) -> None:
 
 def test_names_are_no_paths(tmp_path: Path) -> None:
     name = "../../outside/../weight"
-    torch.save({name: torch.ones(2)}, tmp_path / "a.pth")
-    assert list(read_state_dict(tmp_path / "a.pth")) == [name]
-    assert [path.name for path in tmp_path.parent.rglob("*") if path.name in ("weight", "outside")] == []
+    path = tmp_path / "some" / "deep" / "folder" / "a.pth"
+    path.parent.mkdir(parents=True)
+    torch.save({name: torch.ones(2)}, path)
+    assert list(read_state_dict(path)) == [name]
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [path]
 
 
 def build_sam_of(path: Path) -> Any:
