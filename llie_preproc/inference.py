@@ -271,7 +271,7 @@ def check_inference_options(
 
     Args:
         enhancer: The network; None: it is not known yet.
-        channel_order, precision, tile, map_side, batch_size: As for :func:`enhance`.
+        channel_order, precision, tile, map_side, batch_size: Options of :func:`enhance`.
 
     Raises:
         ValueError: An option that is none of its values, a tile that is too small for the network, a ``map_side``
@@ -354,8 +354,8 @@ def enhance_levels(
         clamp: Clamp the results to [0, 255]; leave out in training, where they are not checked either: a loss that
             is not finite is the trainer's business.
         names: Name of each image, for messages.
-        look_alikes: As for :func:`llie_preproc.levels.check_levels`.
-        **options: As for :func:`enhance_batch`.
+        look_alikes: Counter of a door, which :func:`llie_preproc.levels.check_levels` updates.
+        **options: Options of :func:`enhance_batch`.
 
     Returns:
         ``(3, s*H, s*W)`` float32, not rounded.

@@ -185,7 +185,7 @@ def edit(path: Path, *edits: tuple[int, float]) -> Path:
 
     Args:
         path: File whose film data come before its header.
-        edits: For each edit the ticks where it begins in the film, or -1 for a pause, and its length in seconds.
+        edits: Pairs of the ticks where an edit begins in the film, -1 for a pause, and its length in seconds.
     """
     data = bytearray(path.read_bytes())
     scale = struct.unpack_from(">I", data, data.find(b"mvhd") + 16)[0]

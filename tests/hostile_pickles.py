@@ -1,4 +1,4 @@
-"""Pickles written by hand, as whoever wants to run code or fill memory would write them."""
+"""Pickles written by hand, as an attacker who means to run code or to fill memory writes them."""
 
 from __future__ import annotations
 

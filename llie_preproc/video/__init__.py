@@ -72,7 +72,7 @@ def enhance_video(
         source: Video file.
         target: Result file; its suffix, a key of :func:`written_suffixes`, chooses the container.
         enhancer: Network, on the device where it shall run.
-        batch_size, precision, tile, map_side: As for :func:`llie_preproc.enhance`.
+        batch_size, precision, tile, map_side: Options of :func:`llie_preproc.enhance`.
         ignore_orientation: Keep the stored frame where the default turns it upright.
         progress: Function that is called with the number of frames that were written since it was called last.
         max_pixels: Largest width times height of a frame; a larger one is refused before decoding.
