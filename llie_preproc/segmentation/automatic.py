@@ -10,14 +10,13 @@ import numpy as np
 
 from ..checks import one_of
 from ..enhancers.base import Enhancer
-from ..errors import require
+from ..errors import needs
 from ..inference import DEFAULT_WEIGHTS
 from .predictor import OVERSIZE, EnhancedImage, EnhancedSamPredictor
 
-require("segment_anything", "llie_preproc.segmentation")
-
-from segment_anything import SamAutomaticMaskGenerator  # noqa: E402
-from segment_anything.utils.amg import MaskData, build_point_grid, generate_crop_boxes  # noqa: E402
+with needs("llie_preproc.segmentation"):
+    from segment_anything import SamAutomaticMaskGenerator
+    from segment_anything.utils.amg import MaskData, build_point_grid, generate_crop_boxes
 
 
 class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):

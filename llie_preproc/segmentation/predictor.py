@@ -21,7 +21,7 @@ from torchvision.transforms.functional import resize, to_pil_image
 
 from ..checks import one_of
 from ..enhancers.base import Enhancer
-from ..errors import require
+from ..errors import needs
 from ..inference import (
     DEFAULT_WEIGHTS,
     build_enhancer,
@@ -32,12 +32,11 @@ from ..inference import (
     evaluating,
 )
 
-require("segment_anything", "llie_preproc.segmentation")
+with needs("llie_preproc.segmentation"):
+    from segment_anything import SamPredictor
+    from segment_anything.utils.transforms import ResizeLongestSide
 
-from segment_anything import SamPredictor  # noqa: E402
-from segment_anything.utils.transforms import ResizeLongestSide  # noqa: E402
-
-from .crops import Crop, Prompts, crops_of, refined  # noqa: E402
+from .crops import Crop, Prompts, crops_of, refined
 
 OVERSIZE = ("resize", "crops")
 _FORMATS = ("RGB", "BGR")
