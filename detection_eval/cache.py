@@ -25,8 +25,8 @@ from llie_preproc.commands.program import resumable
 from llie_preproc.config_files import read_config_file
 from llie_preproc.detection import Enhance
 from llie_preproc.detection.sets import check_set
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.ranks import LAUNCHERS, Ranks, alone, join_ranks
-from llie_preproc.registry import enhancer_classes
 
 from .networks import check_device
 from .sweeps import GOES_ON

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.config_files import read_config_file
 from llie_preproc.enhancers import Enhancer
+from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
 from llie_preproc.errors import weights_named_by
-from llie_preproc.inference import DEFAULT_WEIGHTS
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 

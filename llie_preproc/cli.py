@@ -28,14 +28,15 @@ from .batch import MAX_WHOLE_PIXELS, Job, Plan, check_targets, enhance_files, pl
 from .checkpoints import load_checkpoint, save_state_dict, shipped_weights
 from .checks import printable
 from .complexity import complexity
-from .enhancers import Cascade, Enhancer
+from .enhancers import Enhancer
+from .enhancers.build import DEFAULT_WEIGHTS, build_enhancer
+from .enhancers.names import enhancer_classes
 from .errors import MissingExtraError, weights_named_by
 from .export import check_exportable, export_onnx
 from .files import remove_leftovers
-from .inference import DEFAULT_WEIGHTS, build_enhancer, enhance
+from .inference import enhance
 from .pictures import MAX_PIXELS, SUFFIXES
 from .ranks import LAUNCHERS, LostRankError, Ranks, join_ranks
-from .registry import enhancer_classes
 from .version import __version__
 
 COMMANDS = "llie_preproc.commands"
@@ -346,7 +347,7 @@ def _rows(name: str) -> list[tuple[str, ...]]:
 
 
 def _without_own_weights(enhancer: Enhancer) -> str:
-    if isinstance(enhancer, Cascade):
+    if enhancer.members:
         return "its members'"
     return "none shipped" if any(True for _ in enhancer.parameters()) else "not needed"
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from inspect import signature
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -14,139 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .checkpoints import default_weights, load_checkpoint
-from .checks import at_least, one_of, same_value
-from .enhancers import Cascade
+from .checks import at_least, one_of
 from .enhancers.base import CurveEnhancer, Enhancer, check_image_batch, pad_to_requirements
-from .errors import MissingWeightsError
+from .enhancers.build import build_enhancer
 from .levels import LookAlikes, check_finite, check_levels
 from .pictures import full_scale, require_unit_range
 from .recomputation import recomputed
-from .registry import enhancer_classes
 from .tiles import check_tile, enhance_tiles
 
 Images = TypeVar("Images", np.ndarray, Tensor, list)
 
-DEFAULT_WEIGHTS = "default"
 CHANNEL_ORDERS = ("rgb", "bgr")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def build_enhancer(
-    enhancer: str | Mapping | Enhancer,
-    checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
-    device: str | torch.device | None = None,
-) -> Enhancer:
-    """Build an enhancer in evaluation mode.
-
-    >>> build_enhancer(dict(type="GammaCorrection", gamma=0.5)).gamma
-    0.5
-
-    Args:
-        enhancer: A registered name (``'PSENet'``), a config (``dict(type='PSENet', width=2)``, whose ``type`` may be
-            the class itself, and which may also hold ``checkpoint``), or an enhancer, which is returned as it is, on
-            ``device``.
-        checkpoint: ``'default'``: the weights that are shipped for this network with these arguments; a network
-            without parameters needs none. None: random weights. Else the name of shipped weights, a path, or a URL
-            with its digest (:mod:`llie_preproc.checkpoints`). Members of a ``Cascade`` follow the same rule each by
-            itself; where the whole has a checkpoint or None, a member for which nothing is shipped may start random.
-        device: Where to put it; by default where it is.
-
-    Raises:
-        KeyError: No such enhancer; the message lists those there are.
-        TypeError: A config without ``type``, with one that is neither name nor class, or with an argument that the
-            network does not have.
-        ValueError: An argument that the network refuses; the message names both.
-        MissingWeightsError: ``'default'``, and no weights are shipped for a network that has parameters.
-        CheckpointError: The checkpoint does not fit, or is unsafe or damaged.
-    """
-    if isinstance(enhancer, Enhancer):
-        return enhancer.to(device) if device is not None else enhancer
-    config = {"type": enhancer} if isinstance(enhancer, str) else dict(enhancer)
-    if "type" not in config:
-        raise TypeError(f"an enhancer config needs 'type', got the keys {sorted(config)}")
-    name, kind = _resolve(config.pop("type"))
-    checkpoint = config.pop("checkpoint", checkpoint)
-    if kind is Cascade and checkpoint != DEFAULT_WEIGHTS:
-        members = config.get("enhancers", signature(kind).parameters["enhancers"].default)
-        config["enhancers"] = _may_start_random(members)
-    built = _construct(name, kind, config).eval()
-    if checkpoint == DEFAULT_WEIGHTS:
-        checkpoint = _default_checkpoint(built, name, config)
-    if checkpoint is not None:
-        load_checkpoint(built, checkpoint)
-    return built.to(device) if device is not None else built
-
-
-def _resolve(given: object) -> tuple[str, type[Enhancer]]:
-    """Name and class of what the ``type`` of a config says, a name or a class, registered or not."""
-    classes = enhancer_classes()
-    if isinstance(given, type) and issubclass(given, Enhancer):
-        # The full name of a class of one's own: it has no part in what is shipped for a registered namesake.
-        own = f"{given.__module__}.{given.__qualname__}"
-        return next((name for name, kind in classes.items() if kind is given), own), given
-    if not isinstance(given, str):
-        raise TypeError(f"the type of an enhancer config must be an enhancer's name or class, got {given!r}")
-    name = given.removeprefix("llie_preproc.")
-    if name not in classes:
-        raise KeyError(f"no enhancer {name!r}; there are: {', '.join(sorted(classes))}")
-    return name, classes[name]
-
-
-def _construct(name: str, kind: type[Enhancer], config: Mapping[str, Any]) -> Enhancer:
-    """The network with its arguments; its refusal of one begins with its name."""
-    try:
-        return kind(**config)
-    except (TypeError, ValueError) as error:
-        # Kinds of our own have more to say than a text, and name what they are about.
-        if type(error) not in (TypeError, ValueError) or kind.__name__ in str(error):
-            raise
-        raise type(error)(f"{name}: {error}") from error
-
-
-def _default_checkpoint(built: Enhancer, name: str, config: Mapping[str, Any]) -> str | None:
-    """The name of the weights that are shipped for a network; None where it needs none of its own."""
-    shipped = default_weights(name)
-    if shipped is not None and _is_default(type(built), config):
-        return shipped.name
-    # What a cascade's config names was built by the same rule.
-    if type(built) is Cascade or _comes_trained(built):
-        return None
-    options = ", ".join(f"{key}={value!r}" for key, value in config.items())
-    raise MissingWeightsError(f"{name} with {options}" if shipped is not None else name)
-
-
-def _comes_trained(enhancer: Enhancer) -> bool:
-    """Whether a network needs no weights; one made of others: whether they need none or have shipped ones."""
-    if isinstance(enhancer, Cascade):
-        return all(_comes_trained(member) or default_weights(type(member).__name__) for member in enhancer.members)
-    return next(enhancer.parameters(), None) is None
-
-
-def _is_default(kind: type[Enhancer], config: Mapping[str, Any]) -> bool:
-    """Whether the arguments, written out or not, are those that shipped weights are of: the defaults."""
-    parameters = signature(kind).parameters
-    return all(key in parameters and same_value(value, parameters[key].default) for key, value in config.items())
-
-
-def _may_start_random(members: Any) -> Any:
-    """A cascade's members, those for which no weights are shipped with the permission to start random."""
-    if isinstance(members, str) or not isinstance(members, Sequence):
-        return members
-    return [_without_need(member) for member in members]
-
-
-def _without_need(member: Any) -> Any:
-    if not isinstance(member, str | Mapping):
-        return member
-    config: dict[str, Any] = {"type": member} if isinstance(member, str) else dict(member)
-    if "type" not in config or "checkpoint" in config:
-        return member
-    name, kind = _resolve(config["type"])
-    options = {key: value for key, value in config.items() if key != "type"}
-    if default_weights(name) and _is_default(kind, options):
-        return member
-    return {**config, "checkpoint": None}
 
 
 def enhance(

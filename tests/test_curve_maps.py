@@ -14,9 +14,9 @@ from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import default_weights
 from llie_preproc.cli import main
 from llie_preproc.enhancers import CurveEnhancer, Enhancer
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.inference import DEFAULT_WEIGHTS, enhance_batch
 from llie_preproc.pictures import Picture, read_picture, write_picture
-from llie_preproc.registry import enhancer_classes
 
 CURVES = sorted(name for name, kind in enhancer_classes().items() if issubclass(kind, CurveEnhancer))
 TRAINABLE = sorted(set(CURVES) - {"AdaptiveGamma"})

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.enhancers import SCI, Capabilities, Cascade, Enhancer, Identity, PSENet, Upscale, ZeroDCE
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.inference import enhance_batch, enhance_levels
 from llie_preproc.pictures import Picture, read_picture, write_picture
-from llie_preproc.registry import enhancer_classes
 from llie_preproc.tiles import FADE, check_tile
 
 

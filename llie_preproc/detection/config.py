@@ -12,7 +12,8 @@ from mmengine.config import Config
 
 from ..checks import one_of
 from ..configs import find_enhancement, type_name
-from ..inference import DEFAULT_WEIGHTS, check_inference_options
+from ..enhancers.build import DEFAULT_WEIGHTS
+from ..inference import check_inference_options
 from .detector import EnhancedDetector
 
 DOORS = ("transform", "preprocessor", "detector")

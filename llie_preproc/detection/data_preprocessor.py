@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ..checkpoint_names import own_names
 from ..checkpoints import check_weights, match_report
 from ..enhancers.base import Enhancer
+from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
 from ..errors import CheckpointError
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance_levels
+from ..inference import check_inference_options, enhance_levels
 from ..levels import LookAlikes
 from ..registry import MODELS
 from .geometry import image_names, is_image_batch, refuse_enhanced, scale_data_sample

@@ -22,9 +22,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from ..checkpoint_names import own_names
 from ..checks import one_of
 from ..enhancers.base import Enhancer
+from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
 from ..inference import (
-    DEFAULT_WEIGHTS,
-    build_enhancer,
     check_inference_options,
     enhance_units,
     levels_to_units,

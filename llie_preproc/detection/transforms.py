@@ -12,8 +12,10 @@ import torch
 from mmcv.transforms import BaseTransform
 
 from ..enhancers.base import Enhancer
+from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
+from ..enhancers.names import enhancer_classes
 from ..errors import ImageError
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance_levels
+from ..inference import check_inference_options, enhance_levels
 from ..levels import LookAlikes
 from ..pictures import full_scale
 from ..registry import TRANSFORMS
@@ -172,11 +174,13 @@ class RestoreScaleFactor(BaseTransform):
         return results
 
 
-def enhance_by_name(name: str) -> Callable[..., Enhance]:
+def enhance_by_name(name: str) -> Callable[..., Enhance] | None:
     """What ``dict(type='llie_preproc.<network>', ...)`` in a pipeline builds: :class:`Enhance` with that network.
 
-    Keys that ``Enhance`` has are its own; the rest are the network's.
+    Keys that ``Enhance`` has are its own; the rest are the network's. None: there is no such network.
     """
+    if name not in enhancer_classes():
+        return None
     own = set(inspect.signature(Enhance).parameters) - {"enhancer"}
 
     def build(**config: Any) -> Enhance:
@@ -185,3 +189,6 @@ def enhance_by_name(name: str) -> Callable[..., Enhance]:
 
     build.__name__ = build.__qualname__ = name
     return build
+
+
+TRANSFORMS.fallback = enhance_by_name

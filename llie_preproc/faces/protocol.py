@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from ..enhancers.base import Enhancer
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance
+from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
+from ..inference import check_inference_options, enhance
 
 
 @dataclass(frozen=True)

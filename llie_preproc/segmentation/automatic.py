@@ -10,8 +10,8 @@ import numpy as np
 
 from ..checks import one_of
 from ..enhancers.base import Enhancer
+from ..enhancers.build import DEFAULT_WEIGHTS
 from ..errors import needs
-from ..inference import DEFAULT_WEIGHTS
 from .predictor import OVERSIZE, EnhancedImage, EnhancedSamPredictor
 
 with needs("llie_preproc.segmentation"):

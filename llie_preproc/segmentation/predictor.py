@@ -21,10 +21,9 @@ from torchvision.transforms.functional import resize, to_pil_image
 
 from ..checks import one_of
 from ..enhancers.base import Enhancer
+from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
 from ..errors import needs
 from ..inference import (
-    DEFAULT_WEIGHTS,
-    build_enhancer,
     check_inference_options,
     enhance,
     enhance_batch,
