@@ -8,7 +8,8 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .enhancers.build import build_enhancer
-    from .inference import enhance
+    from .inference import FrozenEnhancer, enhance
+    from .inference_options import InferenceOptions
 
 
 def _watch_models() -> None:
@@ -24,11 +25,13 @@ after_import("mmengine.config", wrapped_configs.lend_backbone)
 after_import("mmengine.model", _watch_models)
 
 _MODULES = {
+    "FrozenEnhancer": ".inference",
+    "InferenceOptions": ".inference_options",
     "build_enhancer": ".enhancers.build",
     "enhance": ".inference",
 }
 
-__all__ = ["__version__", "build_enhancer", "enhance"]
+__all__ = ["FrozenEnhancer", "InferenceOptions", "__version__", "build_enhancer", "enhance"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ DEFAULT_WEIGHTS = "default"
 
 
 def build_enhancer(
-    enhancer: str | Mapping | Enhancer,
+    enhancer: str | os.PathLike[str] | Mapping | Enhancer,
     checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
     device: str | torch.device | None = None,
 ) -> Enhancer:
