@@ -89,9 +89,7 @@ def test_no_package_names_another_by_a_string() -> None:
         for name, path in MODULES.items()
         for text in strings(path)
         for other in FORBIDDEN[name.split(".")[0]]
-        if re.search(rf"(^|[^\w./]){other}[.:]\w", text) or text == f"{other}"
-        # What PyTorch calls a module's mode.
-        if not (text == "training" and name == "llie_preproc.fingerprints")
+        if re.search(rf"(^|[^\w./]){other}[.:]\w", text)
     ]
     assert found == []
 
