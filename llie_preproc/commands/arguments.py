@@ -48,7 +48,7 @@ def add_inference_options(parser: Any, without: Collection[str] = ()) -> None:
         described = dict(option.metadata)
         if not described.pop("flag", True) or option.name in without:
             continue
-        if "choices" not in described:
+        if not {"choices", "type"} & set(described):
             described |= dict(type=positive, metavar="N")
         parser.add_argument(_flag(option.name), default=option.default, **described)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -93,11 +92,8 @@ def enhance_video(
     suffix = Path(target).suffix.lower()
     if suffix not in (known := written_suffixes()):
         raise ImageError(f"{target}: cannot write a video of the suffix {suffix!r}; one of {', '.join(known)}")
-    frozen = FrozenEnhancer(enhancer, replace(InferenceOptions.of(options), channel_order="rgb"))
     settings = Settings(
-        run=frozen,
-        scale=frozen.scale,
-        batch_size=frozen.options.batch_size,
+        enhancer=FrozenEnhancer(enhancer, InferenceOptions.of(options)),
         ignore_orientation=ignore_orientation,
         max_pixels=max_pixels,
         progress=progress,
