@@ -1,12 +1,130 @@
-"""The ``llie`` program as it is installed."""
+"""The ``llie`` program: its commands, and how they are found.
+
+A package has a table of its commands: by name, the module, and a line of help. The tables of other packages than this
+one are named by entry points of the group ``llie_preproc.commands``. A command's module has
+``add_arguments(parser)`` and ``run(args)``, which returns the exit status or None; its docstring is the text above the
+arguments in ``llie COMMAND --help``. Only the module of the command that is asked for is imported.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import NoReturn
 
-from .program import launch
+from ..errors import needs, one_line
+from ..version import __version__
+from . import COMMANDS
+from .program import Parser, importing, launch, run
+
+GROUP = "llie_preproc.commands"
+"""Entry-point group of the tables of further packages."""
+
+Table = Mapping[str, tuple[str, str]]
 
 
-def main() -> NoReturn:
-    """Run ``llie``, and end the process with its status."""
-    launch("llie_preproc.cli", "llie")
+class _Parser(Parser):
+    prefix = "llie: "
+
+
+class _Paragraphs(argparse.HelpFormatter):
+    """Wraps each paragraph of a docstring by itself."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(super(_Paragraphs, self)._fill_text(each, width, indent) for each in text.split("\n\n"))
+
+
+def start(*words: str) -> NoReturn:
+    """Run ``llie`` with the arguments of this process, and end the process with its status.
+
+    Args:
+        words: Arguments before those of the process, such as a command's name.
+    """
+    sys.argv[1:1] = words
+    launch(__name__, "llie")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``llie`` inside this process; returns the exit status."""
+    return run(partial(_main, sys.argv[1:] if argv is None else list(argv)), "llie")
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command line that begins with a command's name, and ``run``, which takes them."""
+    return _parser(argv[0] if argv else "").parse_args(argv)
+
+
+def find_commands() -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """The commands of all packages, and a sentence for each table that cannot be read."""
+    found, unread = dict(COMMANDS), []
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            table = _load(entry)
+            if taken := sorted(set(table) & set(found)):
+                raise ValueError(f"another package has a command {taken[0]!r} too")
+        except (ImportError, TypeError, ValueError) as error:
+            unread.append(f"the commands of {entry.name} are not there: {one_line(error)}")
+            continue
+        found.update(table)
+    return found, unread
+
+
+def _load(entry: EntryPoint) -> Table:
+    package, *inner = entry.module.split(".")
+    found = find_spec(package)
+    folders = list(found.submodule_search_locations or []) if found else []
+    # Before anything of a package runs that only has the name.
+    if found and inner and PathFinder.find_spec(f"{package}.{inner[0]}", folders) is None:
+        raise _hidden(package, folders[0] if folders else found.origin)
+    try:
+        return dict(entry.load())
+    except AttributeError as error:
+        raise _hidden(package, *folders) from error
+
+
+def _hidden(package: str, *by: str | None) -> ImportError:
+    return ImportError(
+        f"{by[0]} hides the installed package {package!r}: start 'llie' rather than 'python -m', leave the folder "
+        "around it out of PYTHONPATH, or rename it"
+    )
+
+
+def _main(argv: Sequence[str]) -> int | None:
+    # What a command imports is imported with its parser, or where it needs it.
+    with needs(" ".join(["llie", *argv[:1]])):
+        with importing():
+            args = parse_args(argv)
+        return args.run(args)
+
+
+def _parser(asked: str) -> argparse.ArgumentParser:
+    table, unread = find_commands()
+    if unread and asked not in table and not asked.startswith("-"):
+        raise ValueError(f"no command {asked!r} is found; {'; '.join(unread)}")
+    parser = _Parser(prog="llie", description="Low-light and extreme-light enhancement.", epilog="; ".join(unread))
+    parser.add_argument("--version", action="version", version=f"llie {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (module, help_) in table.items():
+        if name == asked:
+            _add_command(commands, name, module, help_)
+        else:
+            commands.add_parser(name, help=_literal(help_), add_help=False)
+    return parser
+
+
+def _add_command(commands: argparse._SubParsersAction, name: str, module: str, help_: str) -> None:
+    command = import_module(module)
+    parser = commands.add_parser(name, help=_literal(help_), description=command.__doc__, formatter_class=_Paragraphs)
+    command.add_arguments(parser)
+    parser.set_defaults(run=command.run)
+
+
+def _literal(text: str) -> str:
+    """For argparse, which formats texts of help."""
+    return text.replace("%", "%%")
