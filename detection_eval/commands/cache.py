@@ -8,14 +8,13 @@ read is named at the end and makes the exit status 1.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from mmengine.config import DictAction
 
-from llie_preproc.commands.program import FAILED, resumable
+from llie_preproc.commands.program import FAILED, resumable, say_failed
 from llie_preproc.config_files import read_config_file
 from llie_preproc.ranks import LAUNCHERS, join_ranks
 
@@ -59,6 +58,4 @@ def _print(report: CacheReport) -> None:
     print(f"{report.made} enhanced, {report.found} there already, {report.seconds:.1f} s", flush=True)
     if report.failed:
         total = report.made + report.found + len(report.failed)
-        print(
-            f"error: {len(report.failed)} of {total} failed:", *report.failed, sep="\n  ", file=sys.stderr, flush=True
-        )
+        say_failed(f"{len(report.failed)} of {total} failed", report.failed)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import init_dist
 
 from llie_preproc.checkpoints import local_file
-from llie_preproc.commands.program import FAILED, resumable
+from llie_preproc.commands.program import FAILED, resumable, say_failed
 from llie_preproc.detection.sets import (
     CocoSet,
     checkpoint_classes,
@@ -93,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         if ranks.main:
             print((comparison.folder / "table.md").read_text(), flush=True)
             if failed:
-                print(f"error: {len(failed)} cells failed:", *failed, sep="\n  ", file=sys.stderr, flush=True)
+                say_failed(f"{len(failed)} cells failed", failed)
     return FAILED if failed else 0
 
 

@@ -8,13 +8,12 @@ exit status 1.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llie_preproc.annotations import require_pictures
-from llie_preproc.commands.program import FAILED
+from llie_preproc.commands.program import FAILED, say_failed
 
 from ..datasets.coco import write_coco
 from ..shifted_sets import folder_name, shift_set, shifted_name, shifted_truth
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if truth is not None:
         _write_truths(truth, root, args.out.expanduser(), gammas)
     if failed:
-        print(f"error: {len(failed)} of {done + len(failed)} failed:", *failed, sep="\n  ", file=sys.stderr)
+        say_failed(f"{len(failed)} of {done + len(failed)} failed", failed)
     return FAILED if failed else 0
 
 

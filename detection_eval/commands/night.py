@@ -1,8 +1,9 @@
 """List the night pictures of a folder.
 
-Write the names of the night pictures below IMAGES, one a line relative to it, as --names of convert and names of the
-training sets take them; and beside them a CSV of the brightness of all pictures. Night is told by brightness, by a rule
-fitted to a few pictures (docs/detection_datasets.md): look through what it takes. A list of names wins.
+Write the names of the night pictures below IMAGES, one a line relative to it, as --names of 'llie annotations' and
+names of the training sets take them; and beside them a CSV of the brightness of all pictures. Night is told by
+brightness, by a rule fitted to a few pictures (docs/detection_datasets.md): look through what it takes. A list of names
+wins.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ status 1.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 
 from llie_preproc import build_enhancer
-from llie_preproc.commands.program import FAILED
+from llie_preproc.commands.program import FAILED, say_failed
 from llie_preproc.config_files import read_config_file
 from llie_preproc.errors import weights_named_by
 from llie_preproc.inference import DEFAULT_WEIGHTS
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if scores.failed:
             total = len(scores.failed) + len(scores.names)
-            print(f"error: {len(scores.failed)} of {total} failed:", *scores.failed, sep="\n  ", file=sys.stderr)
+            say_failed(f"{len(scores.failed)} of {total} failed", scores.failed)
     return FAILED if scores.failed else 0
 
 

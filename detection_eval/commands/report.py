@@ -8,10 +8,9 @@ image-quality scores. Rows whose cells are not all finished are named and left o
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
+from .. import provenance
 from ..compare.comparison_report import write_comparison_report
 from ..networks import check_device
 
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     write_comparison_report(
         args.folder,
         out,
-        command=shlex.join(["python", "-m", "detection_eval", *sys.argv[1:]]),
+        command=provenance.command_line(),
         changed=args.changed,
         quality_images=args.quality_images,
         seed=args.seed,

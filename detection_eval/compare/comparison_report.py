@@ -132,7 +132,7 @@ class _Data:
     @property
     def recompute(self) -> dict[str, str]:
         """For every cell the command that scores its saved detections."""
-        prefix = ["python", "-m", "detection_eval", "score", str(self.comparison.truth_path)]
+        prefix = ["llie", "score", str(self.comparison.truth_path)]
         return {
             cell.name: shlex.join([*prefix, str(self.comparison.detections_path(cell))])
             for row in self.rows

@@ -37,13 +37,12 @@ from tqdm import tqdm
 
 from .. import video
 from ..batch import MAX_WHOLE_PIXELS, Plan, enhance_files, plan_jobs
-from ..checks import printable
 from ..enhancers import Enhancer
 from ..inference import DEFAULT_WEIGHTS, enhance
 from ..pictures import MAX_PIXELS, SUFFIXES
 from ..ranks import LAUNCHERS, LostRankError, Ranks, join_ranks
 from .enhancer_arguments import positive, to_device, trained_enhancer
-from .program import FAILED, resumable
+from .program import FAILED, resumable, say_failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -167,10 +166,8 @@ def _report(plan: Plan, ranks: Ranks, failed: Sequence[str]) -> None:
         "other files left out": plan.ignored,
     }
     print("; ".join(f"{count} {what}" for what, count in counts.items() if count or what == "enhanced"), flush=True)
-    lines = [printable(line) for line in (*plan.problems, *failed)]
-    if lines:
-        count = f"{failures} of {len(plan.jobs) + len(plan.problems)}"
-        print(f"llie: {count} failed:", *lines, sep="\n  ", file=sys.stderr, flush=True)
+    if lines := [*plan.problems, *failed]:
+        say_failed(f"{failures} of {len(plan.jobs) + len(plan.problems)} failed", lines)
 
 
 def _enhance_videos(plan: Plan, enhancer: Enhancer, options: dict[str, Any], ranks: Ranks) -> int:
