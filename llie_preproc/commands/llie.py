@@ -68,7 +68,7 @@ def find_commands() -> tuple[dict[str, tuple[str, str]], list[str]]:
             table = _load(entry)
             if taken := sorted(set(table) & set(found)):
                 raise ValueError(f"another package has a command {taken[0]!r} too")
-        except (ImportError, TypeError, ValueError) as error:
+        except (ImportError, ValueError) as error:
             unread.append(f"the commands of {entry.name} are not there: {one_line(error)}")
             continue
         found.update(table)
@@ -86,6 +86,9 @@ def _load(entry: EntryPoint) -> Table:
         return dict(entry.load())
     except AttributeError as error:
         raise _hidden(package, *folders) from error
+    except Exception as error:
+        # A fault of one package stops no command of the others.
+        raise ImportError(f"{type(error).__name__}: {one_line(error)}") from error
 
 
 def _hidden(package: str, *by: str | None) -> ImportError:
@@ -107,7 +110,12 @@ def _parser(asked: str) -> argparse.ArgumentParser:
     table, unread = find_commands()
     if unread and asked not in table and not asked.startswith("-"):
         raise ValueError(f"no command {asked!r} is found; {'; '.join(unread)}")
-    parser = _Parser(prog="llie", description="Low-light and extreme-light enhancement.", epilog="; ".join(unread))
+    parser = _Parser(
+        prog="llie",
+        description="Low-light and extreme-light enhancement.",
+        epilog="; ".join(unread),
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=20),
+    )
     parser.add_argument("--version", action="version", version=f"llie {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (module, help_) in table.items():
