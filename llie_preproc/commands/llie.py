@@ -13,9 +13,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import NoReturn
 
 from ..errors import needs, one_line
@@ -79,23 +79,20 @@ def _load(entry: EntryPoint) -> Table:
     package, *inner = entry.module.split(".")
     found = find_spec(package)
     folders = list(found.submodule_search_locations or []) if found else []
+    hidden = ImportError(
+        f"{folders[0] if folders else found and found.origin} hides the installed package {package!r}: start 'llie' "
+        "rather than 'python -m', leave the folder around it out of PYTHONPATH, or rename it"
+    )
     # Before anything of a package runs that only has the name.
-    if found and inner and PathFinder.find_spec(f"{package}.{inner[0]}", folders) is None:
-        raise _hidden(package, folders[0] if folders else found.origin)
+    if found and inner and inner[0] not in (each.name for each in iter_modules(folders)):
+        raise hidden
     try:
         return dict(entry.load())
     except AttributeError as error:
-        raise _hidden(package, *folders) from error
+        raise hidden from error
     except Exception as error:
         # A fault of one package stops no command of the others.
         raise ImportError(f"{type(error).__name__}: {one_line(error)}") from error
-
-
-def _hidden(package: str, *by: str | None) -> ImportError:
-    return ImportError(
-        f"{by[0]} hides the installed package {package!r}: start 'llie' rather than 'python -m', leave the folder "
-        "around it out of PYTHONPATH, or rename it"
-    )
 
 
 def _main(argv: Sequence[str]) -> int | None:
