@@ -45,7 +45,7 @@ from torch import Tensor, nn
 import llie_preproc  # noqa: F401  before mmdet's models, which take mmcv's operators from it where none are compiled
 from detection_eval.compare.results import write_text
 from llie_preproc import mmcv_ops
-from llie_preproc.networks import enhancer_config
+from llie_preproc.enhancers.names import enhancer_config
 from llie_preproc.safe_loading import safe_loading
 
 from .timing import machine

@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from llie_preproc.detection import Enhance
 from llie_preproc.detection.sets import check_set
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.ranks import Ranks, alone
-from llie_preproc.registry import enhancer_classes
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 # What gives the same picture each time: after anything else, a random transform above all, entries are not met again.

@@ -7,7 +7,9 @@ from .after_import import after_import
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .inference import build_enhancer, enhance
+    from .enhancers.build import build_enhancer
+    from .inference import FrozenEnhancer, enhance
+    from .inference_options import InferenceOptions
 
 
 def _watch_models() -> None:
@@ -22,16 +24,24 @@ mmcv_finder.install()
 after_import("mmengine.config", wrapped_configs.lend_backbone)
 after_import("mmengine.model", _watch_models)
 
-__all__ = ["__version__", "build_enhancer", "enhance"]
+_MODULES = {
+    "FrozenEnhancer": ".inference",
+    "InferenceOptions": ".inference_options",
+    "build_enhancer": ".enhancers.build",
+    "enhance": ".inference",
+}
+
+__all__ = ["FrozenEnhancer", "InferenceOptions", "__version__", "build_enhancer", "enhance"]
 
 
 def __getattr__(name: str) -> Any:
     """The public functions, when first asked for: PyTorch takes seconds to import, in which Ctrl-C must be heard."""
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import inference
+    from importlib import import_module
 
-    return globals().setdefault(name, getattr(inference, name))
+    module = import_module(_MODULES[name], __name__)
+    return globals().setdefault(name, getattr(module, name))
 
 
 def __dir__() -> list[str]:

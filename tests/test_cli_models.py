@@ -15,8 +15,9 @@ from torch import Tensor
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import shipped_weights
 from llie_preproc.enhancers import Identity, PSENet
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.ops import scan_backends
-from llie_preproc.registry import MODELS, enhancer_classes
+from llie_preproc.registry import MODELS
 
 
 def table(text: str) -> list[list[str]]:

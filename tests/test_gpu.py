@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import default_weights
 from llie_preproc.commands.llie import main
-from llie_preproc.inference import DEFAULT_WEIGHTS
+from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.ops import scan_backends, selective_scan_2d
-from llie_preproc.registry import enhancer_classes
 
 pytestmark = [
     pytest.mark.gpu,

@@ -38,7 +38,7 @@ def test_the_core_works_without_any_extra():
         import numpy as np, llie_preproc
         out = llie_preproc.enhance(np.full((9, 8, 3), 40, np.uint8), "PSENet")
         print(out.shape, out.dtype)
-        from llie_preproc.registry import enhancer_classes
+        from llie_preproc.enhancers.names import enhancer_classes
         print(sorted(enhancer_classes()))
     """,
     )

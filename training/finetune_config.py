@@ -27,10 +27,10 @@ from llie_preproc.detection.sets import (
     starting_classes,
     use_sets,
 )
+from llie_preproc.enhancers.build import DEFAULT_WEIGHTS, build_enhancer
+from llie_preproc.enhancers.names import enhancer_config
 from llie_preproc.errors import weights_named_by
 from llie_preproc.files import real_path
-from llie_preproc.inference import DEFAULT_WEIGHTS, build_enhancer
-from llie_preproc.networks import enhancer_config
 from llie_preproc.runs import read_checkpoint
 
 from .config_checks import check_names, check_options, list_evaluators

@@ -19,8 +19,8 @@ from mmengine.config import Config, DictAction
 from llie_preproc import build_enhancer
 from llie_preproc.commands.program import FAILED, say_failed
 from llie_preproc.config_files import read_config_file
+from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
 from llie_preproc.errors import weights_named_by
-from llie_preproc.inference import DEFAULT_WEIGHTS
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 

@@ -38,10 +38,12 @@ from tqdm import tqdm
 from .. import video
 from ..batch import MAX_WHOLE_PIXELS, Plan, enhance_files, plan_jobs
 from ..enhancers import Enhancer
-from ..inference import DEFAULT_WEIGHTS, enhance
+from ..enhancers.build import DEFAULT_WEIGHTS
+from ..inference import enhance
 from ..pictures import MAX_PIXELS, SUFFIXES
 from ..ranks import LAUNCHERS, LostRankError, Ranks, join_ranks
-from .enhancer_arguments import positive, to_device, trained_enhancer
+from .arguments import positive
+from .enhancer_arguments import to_device, trained_enhancer
 from .program import FAILED, resumable, say_failed
 
 

@@ -7,15 +7,8 @@ import argparse
 import torch
 
 from ..enhancers import Enhancer
+from ..enhancers.build import build_enhancer
 from ..errors import weights_named_by
-from ..inference import build_enhancer
-
-
-def positive(text: str) -> int:
-    """The type of an argument that is a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def trained_enhancer(args: argparse.Namespace) -> Enhancer:

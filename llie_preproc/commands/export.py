@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 
 from ..checks import printable
+from ..enhancers.build import DEFAULT_WEIGHTS
 from ..export import check_exportable, export_onnx
-from ..inference import DEFAULT_WEIGHTS
-from .enhancer_arguments import named_enhancer, positive, trained_enhancer
+from .arguments import positive
+from .enhancer_arguments import named_enhancer, trained_enhancer
 from .written_file import free_target
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from ..checkpoints import shipped_weights
 from ..complexity import complexity
-from ..enhancers import Cascade, Enhancer
+from ..enhancers import Enhancer
+from ..enhancers.build import build_enhancer
+from ..enhancers.names import enhancer_classes
 from ..errors import MissingExtraError
-from ..inference import build_enhancer
 from ..ops import scan_backends
-from ..registry import enhancer_classes
 
 _LISTED_SIZE = 256
 
@@ -56,7 +56,7 @@ def _rows(name: str) -> list[tuple[str, ...]]:
 
 
 def _without_own_weights(enhancer: Enhancer) -> str:
-    if isinstance(enhancer, Cascade):
+    if enhancer.members:
         return "its members'"
     return "none shipped" if any(True for _ in enhancer.parameters()) else "not needed"
 

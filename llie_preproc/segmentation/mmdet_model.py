@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..checks import at_least, one_of
 from ..errors import needs
-from ..inference import check_inference_options
+from ..inference_options import CHANNEL_ORDERS
 
 with needs("llie_preproc.segmentation.mmdet_model"):
     from mmdet.registry import MODELS as MMDET_MODELS
@@ -86,7 +86,7 @@ class BoxPromptedSAM(DetectorWrapper):
         init_cfg: dict | None = None,
     ) -> None:
         one_of("mask_score", mask_score, MASK_SCORES)
-        check_inference_options(channel_order=channel_order)
+        one_of("channel_order", channel_order, CHANNEL_ORDERS)
         at_least("boxes_per_batch", boxes_per_batch, 1)
         super().__init__(data_preprocessor=data_preprocessor or dict(RAW), init_cfg=init_cfg)
         if getattr(self.data_preprocessor, "_enable_normalize", False):

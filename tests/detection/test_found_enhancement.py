@@ -20,7 +20,8 @@ from llie_preproc.configs import find_enhancement
 from llie_preproc.detection import Enhance, EnhancedDetDataPreprocessor, EnhancedDetector, add_enhancer
 from llie_preproc.detection.sets import read_config
 from llie_preproc.enhancers import PSENet
-from llie_preproc.registry import TRANSFORMS, enhancer_classes
+from llie_preproc.enhancers.names import enhancer_classes
+from llie_preproc.registry import TRANSFORMS
 from training.finetune_config import finetuning_config
 
 LOAD, PACK = dict(type="LoadImageFromFile"), dict(type="PackDetInputs")

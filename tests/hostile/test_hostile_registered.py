@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 import llie_preproc
 from llie_preproc import registry
 from llie_preproc.enhancers import Cascade
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.errors import MissingExtraError
 
 # How a path is named where the annotation does not say that it is one.
@@ -156,7 +157,7 @@ def refuses(spec: dict, checkpoint: str, path: Path) -> str | None:
     return outcome(partial(llie_preproc.build_enhancer, spec, checkpoint), path)
 
 
-@pytest.mark.parametrize("name", [name for name, cls in registry.enhancer_classes().items() if cls is not Cascade])
+@pytest.mark.parametrize("name", [name for name, cls in enhancer_classes().items() if cls is not Cascade])
 def test_enhancers_refuse_hostile_checkpoints(name: str, tmp_path: Path) -> None:
     wrong = {}
     for kind, write in HOSTILE.items():
