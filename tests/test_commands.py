@@ -145,7 +145,7 @@ def test_a_package_adds_commands(llie: Run, tmp_path: Path, monkeypatch: pytest.
     ("table", "reason"),
     [
         ("{'list': ('sayer.say', 'say')}", "another package has a command 'list' too"),
-        ("1", "'int' object is not iterable"),
+        ("1", "expected a dict, got int"),
         ("missing", "name 'missing' is not defined"),
     ],
 )
@@ -173,7 +173,7 @@ def test_a_folder_that_hides_a_package_is_named(tmp_path: Path, inside: str) -> 
         done = python("-m", "llie_preproc", "train", "config.py", path=path, folder=folder)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
         assert done.stderr.startswith("llie: error: no command 'train' is found; ")
-        assert f"{hiding} hides the installed package 'training'" in done.stderr
+        assert f"training.commands of llie-preproc is hidden by {hiding}, " in done.stderr
     assert python("-m", "llie_preproc", "list", "--backends", folder=tmp_path).returncode == 0
 
 

@@ -13,11 +13,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
-from pkgutil import iter_modules
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from ..entry_points import tables
 from ..errors import needs, one_line
 from ..version import __version__
 from . import COMMANDS
@@ -61,38 +59,23 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def find_commands() -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """The commands of all packages, and a sentence for each table that cannot be read."""
+    """The commands of all packages, and a sentence for each table that cannot be used."""
     found, unread = dict(COMMANDS), []
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        try:
-            table = _load(entry)
-            if taken := sorted(set(table) & set(found)):
-                raise ValueError(f"another package has a command {taken[0]!r} too")
-        except (ImportError, ValueError) as error:
-            unread.append(f"the commands of {entry.name} are not there: {one_line(error)}")
-            continue
-        found.update(table)
+    for entry, table in tables(GROUP):
+        if problem := _problem(table, found):
+            unread.append(f"the commands of {entry.name} are not there: {problem}")
+        else:
+            found.update(table)
     return found, unread
 
 
-def _load(entry: EntryPoint) -> Table:
-    package, *inner = entry.module.split(".")
-    found = find_spec(package)
-    folders = list(found.submodule_search_locations or []) if found else []
-    hidden = ImportError(
-        f"{folders[0] if folders else found and found.origin} hides the installed package {package!r}: start 'llie' "
-        "rather than 'python -m', leave the folder around it out of PYTHONPATH, or rename it"
-    )
-    # Before anything of a package runs that only has the name.
-    if found and inner and inner[0] not in (each.name for each in iter_modules(folders)):
-        raise hidden
-    try:
-        return dict(entry.load())
-    except AttributeError as error:
-        raise hidden from error
-    except Exception as error:
-        # A fault of one package stops no command of the others.
-        raise ImportError(f"{type(error).__name__}: {one_line(error)}") from error
+def _problem(table: Any, found: Table) -> str | None:
+    if isinstance(table, ImportError):
+        return one_line(table)
+    if not isinstance(table, Mapping):
+        return f"expected a dict, got {type(table).__name__}"
+    taken = sorted(set(table) & set(found))
+    return f"another package has a command {taken[0]!r} too" if taken else None
 
 
 def _main(argv: Sequence[str]) -> int | None:
