@@ -463,7 +463,8 @@ def test_boxes_of_a_detector():
 
 
 def test_without_scipy_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy", None)
+    for name in ("scipy", "scipy.optimize"):
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "detection_eval.metrics.fddb")
     with pytest.raises(MissingExtraError, match=r'scipy.*pip install "llie-preproc\[mm\]"'):
         import_module("detection_eval.metrics.fddb")
