@@ -21,9 +21,9 @@ demo-real: $(STAMP)
 faces-retention: $(STAMP)
 	$(BIN)/llie faces --dataset folder --images $(SHARED)/faces/unlabelled \
 	  --gammas 0.1 0.2 0.4 0.6 1 1.5 2.5 5 8 10 \
-	  --enhancers none gammacorrection clahe zerodce psenet official=psenet adaptivegamma \
-	  --weights zerodce=$(SHARED)/reference_weights/zero_dce_official.safetensors \
-	  official=$(SHARED)/reference_weights/psenet_sice_official.safetensors --out work_dirs/faces_retention
+	  --enhancer none gammacorrection clahe zerodce@$(SHARED)/reference_weights/zero_dce_official.safetensors \
+	  psenet official=psenet@$(SHARED)/reference_weights/psenet_sice_official.safetensors adaptivegamma \
+	  --resume --out work_dirs/faces_retention
 
 # A small SAM trained on rendered scenes, and what darkness does to its masks: the tables of docs/segmentation.md.
 # DEVICE=cuda for a GPU.

@@ -119,8 +119,9 @@ model = dict(
     def command(annotations):
         (tmp_path / "set.json").write_text(json.dumps(annotations))
         given = [tmp_path / "set.json", tmp_path / "images"]
-        sets = ["--detector", tmp_path / "detector.pth", "--train", *given, "--test", *given]
-        return ["compare", config, *sets, "--enhancers", "none", "--resamples", "20", "--out", tmp_path / "out"]
+        sets = ["--detector-checkpoint", tmp_path / "detector.pth", "--train", *given, "--test", *given]
+        given = ["compare", "--detector", config, *sets, "--enhancer", "none"]
+        return [*given, "--resamples", "20", "--out", tmp_path / "out"]
 
     return truth, command, tmp_path
 
