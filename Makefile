@@ -86,7 +86,7 @@ mamba-ssm: $(STAMP)
 
 # The paper's schedule; wants a GPU. DATA: SICE part 1. PAIRS: a folder with low/ and high/.
 train-psenet: $(STAMP)
-	$(BIN)/python -m training.train mm_configs/enhancers/psenet_sice.py --resume --cfg-options \
+	$(BIN)/llie train mm_configs/enhancers/psenet_sice.py --resume --cfg-options \
 	  train_dataloader.dataset.folder=$(DATA) val_dataloader.dataset.low=$(PAIRS)/low val_dataloader.dataset.high=$(PAIRS)/high
 
 # mmcv's own operators, compiled for the torch of this environment; always from source, because pip keeps built
@@ -105,7 +105,7 @@ train-lol40: $(STAMP)
 gpu-train: $(STAMP)
 	$(BIN)/python -m benchmarks.lol_training $(DATA) --crop 256 --iterations 1500 --work-dir work_dirs/lol40_gpu
 	$(MAKE) train-psenet DATA=$(DATA)/sice_part1_256 PAIRS=$(DATA)/lol_v1/our485
-	$(BIN)/python -m training.train mm_configs/enhancers/lol40/mirror_iaml_unet.py --resume --amp \
+	$(BIN)/llie train mm_configs/enhancers/lol40/mirror_iaml_unet.py --resume --amp \
 	  --work-dir work_dirs/iaml_gpu --cfg-options model.enhancer.width=32 model.enhancer.depth=4 \
 	  train_dataloader.dataset.low=$(DATA)/lol_v1/our485/low train_dataloader.dataset.high=$(DATA)/lol_v1/our485/high \
 	  val_dataloader.dataset.low=$(DATA)/lol_v1/our485/low val_dataloader.dataset.high=$(DATA)/lol_v1/our485/high \
