@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import Any
+
+from .errors import one_line
 
 
 def entries(group: str) -> list[EntryPoint]:
@@ -31,29 +34,28 @@ def load(entry: EntryPoint) -> Any:
     Raises:
         ImportError: It does not import; the message says so where another package of its name hides it.
     """
+    top, *inner = entry.module.split(".")
+    spec = find_spec(top)
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    # Before anything of a package runs that only has the name.
+    if spec is not None and inner and inner[0] not in (each.name for each in iter_modules(folders)):
+        raise _hidden(entry, folders[0] if folders else spec.origin)
     try:
         return entry.load()
-    except (ModuleNotFoundError, AttributeError) as error:
-        hiding = _hiding(entry.module, error)
-        if hiding is None:
-            raise
-        raise ImportError(
-            f"{entry.module} of {_distribution(entry)} is hidden by {hiding}, which stands earlier on Python's path: "
-            "rename that folder, or start from another one without PYTHONPATH",
-            name=entry.module,
-        ) from error
+    except ImportError:
+        raise
+    except AttributeError as error:
+        raise _hidden(entry, folders[0] if folders else entry.module) from error
+    except Exception as error:
+        raise ImportError(f"{entry.module} does not import: {type(error).__name__}: {one_line(error)}") from error
 
 
-def _hiding(module: str, error: Exception) -> str | None:
-    """Where the package is that Python found in place of a module's; None: the error is another one."""
-    top = module.split(".")[0]
-    missing = getattr(error, "name", None)
-    if isinstance(error, ModuleNotFoundError) and (missing is None or missing.split(".")[0] != top or missing == top):
-        return None
-    spec = find_spec(top)
-    if spec is None:
-        return None
-    return spec.origin or str(next(iter(spec.submodule_search_locations or [""])))
+def _hidden(entry: EntryPoint, by: str | None) -> ImportError:
+    return ImportError(
+        f"{entry.module} of {_distribution(entry)} is hidden by {by}, which stands earlier on Python's path: "
+        "rename that folder, or start from another one without PYTHONPATH",
+        name=entry.module,
+    )
 
 
 def _distribution(entry: EntryPoint) -> str:

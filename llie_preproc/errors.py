@@ -62,7 +62,7 @@ class MissingWeightsError(CheckpointError):
         random = "" if option else ", or start with random ones by checkpoint=None"
         super().__init__(
             f"{network} has no shipped weights: name some with {option or 'checkpoint'}{random}. 'llie convert' makes "
-            "a file of public ones, 'python -m training.train' trains some: see docs/enhancers.md and docs/training.md"
+            "a file of public ones, 'llie train' trains some: see docs/enhancers.md and docs/training.md"
         )
 
 

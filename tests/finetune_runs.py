@@ -18,8 +18,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from tiny_detection import write_config, write_set
 
+from llie_preproc.commands.llie import parse_args
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
-from training.finetune import build_runner, parse_args
+from training.finetune_runner import build_runner
 
 EPOCHS = 2
 BATCHES = 3
@@ -52,7 +53,7 @@ class Tiny:
     def arguments(self, work_dir: Path, *options: str) -> list[str]:
         """The command line of a joint finetuning with PSENet, and ``options``."""
         sets = ["--train", *self.train, "--val", *self.val]
-        given = [str(self.config), "--enhancer", "psenet", "--checkpoint", str(self.detector), *sets]
+        given = ["finetune", str(self.config), "--enhancer", "psenet", "--checkpoint", str(self.detector), *sets]
         return [*given, "--work-dir", str(work_dir), *options]
 
 

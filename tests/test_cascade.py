@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import save_state_dict
-from llie_preproc.cli import main
+from llie_preproc.commands.llie import main
 from llie_preproc.enhancers import SCI, Capabilities, Cascade, Enhancer, IAMLUNet, PSENet, Upscale, ZeroDCE
 from llie_preproc.inference import enhance_batch
 from llie_preproc.pictures import Picture, read_picture, write_picture

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from llie_preproc import batch, cli, enhance
+from llie_preproc import batch, enhance
 from llie_preproc.checkpoints import default_weights
 from llie_preproc.enhancers import CollaBA, Enhancer, Identity, PSENet
 from llie_preproc.errors import MissingExtraError
@@ -343,7 +343,7 @@ def test_the_command_itself_ends_with_130(tmp_path: Path) -> None:
     picture = make(tmp_path / "in" / "0.png", levels(size=(256, 256)))
     for number in range(1, 600):
         (tmp_path / "in" / f"{number}.png").symlink_to(picture)
-    call = [sys.executable, "-m", "llie_preproc.cli", "enhance", str(tmp_path / "in"), str(tmp_path / "out")]
+    call = [sys.executable, "-m", "llie_preproc", "enhance", str(tmp_path / "in"), str(tmp_path / "out")]
     process = subprocess.Popen(
         [*call, "--enhancer", "CLAHE", "--batch-size", "1"],
         stderr=subprocess.PIPE,
@@ -423,30 +423,6 @@ def test_a_checkpoint_of_another_network_is_refused(llie: Run, tmp_path: Path) -
 # further commands
 
 
-def entry(name: str, load: Callable[[], object]) -> SimpleNamespace:
-    return SimpleNamespace(name=name, load=load)
-
-
-def missing() -> None:
-    raise MissingExtraError("mmdet", "the demo")
-
-
-def test_commands_of_others_load_only_when_asked(llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def add_parser(commands: object) -> None:
-        parser = commands.add_parser("greet")
-        parser.add_argument("--name")
-        parser.set_defaults(run=lambda args: 7 if args.name == "you" else 8)
-
-    entries = [entry("greet", lambda: add_parser), entry("demo", missing)]
-    monkeypatch.setattr(cli, "entry_points", lambda group: entries if group == "llie_preproc.commands" else [])
-    assert llie("greet", "--name", "you").code == 7
-    assert llie("enhance", make(tmp_path / "in.png"), tmp_path / "out.png", "--enhancer", "Identity").code == 0
-    help_text = llie("--help").out
-    assert all(name in help_text for name in ("enhance", "list", "convert", "greet", "demo"))
-    for arguments in (["demo"], ["demo", "--out", "x"], ["demo", "--help"]):
-        one_line(llie(*arguments), "the demo needs the package 'mmdet'", 'pip install "llie-preproc[mm]"')
-
-
 def test_a_missing_extra_is_named_with_its_cure(llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Scanning(Identity):
         def __init__(self) -> None:
@@ -473,7 +449,8 @@ def test_enhance_works_without_any_extra(tmp_path: Path) -> None:
         "mamba_ssm",
     ]
     code = (
-        f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nfrom llie_preproc.cli import main\nsys.exit(main())"
+        f"import sys\nsys.modules.update(dict.fromkeys({absent}))\n"
+        "from llie_preproc.commands.llie import main\nsys.exit(main())"
     )
     call = [sys.executable, "-c", code, "enhance", str(make(tmp_path / "in.png")), str(tmp_path / "out.png")]
     done = subprocess.run([*call, "--enhancer", "Identity"], capture_output=True, text=True, check=False)
@@ -626,7 +603,7 @@ def test_no_thread_is_left_behind(llie: Run, tmp_path: Path) -> None:
 _SHARING = """
 import sys
 from pathlib import Path
-from llie_preproc.cli import main
+from llie_preproc.commands.llie import main
 from llie_preproc.ranks import join_ranks
 
 folder, checkpoint = Path(sys.argv[1]), sys.argv[2]

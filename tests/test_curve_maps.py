@@ -12,7 +12,7 @@ from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import default_weights
-from llie_preproc.cli import main
+from llie_preproc.commands.llie import main
 from llie_preproc.enhancers import CurveEnhancer, Enhancer
 from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
 from llie_preproc.enhancers.names import enhancer_classes

@@ -1,4 +1,4 @@
-"""``python -m training.finetune``: what each preset trains, from which weights, and what is refused."""
+"""``llie finetune``: what each preset trains, from which weights, and what is refused."""
 
 import pickle
 from pathlib import Path
@@ -18,11 +18,12 @@ from mmengine.registry import PARAM_SCHEDULERS
 from safetensors.torch import load_file
 
 from llie_preproc import build_enhancer
+from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.detection import add_enhancer
 from llie_preproc.registry import HOOKS
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
-from training.finetune import build_runner, main, parse_args
 from training.finetune_config import finetuning_config
+from training.finetune_runner import build_runner
 from training.schedule import set_epochs, shorten_warmup
 
 RETINANET = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
@@ -63,7 +64,7 @@ def refused(capsys, arguments):
     """The one line that the command ends with."""
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ")
+    assert error.startswith("llie: error: ")
     return error
 
 
@@ -196,17 +197,17 @@ def test_what_was_written_runs_again_and_goes_on_after_an_interruption(tiny, tmp
     whole = run(tiny, tmp_path / "whole", "--epochs", "2", "--losses", "fidelity=0.5")
     written = tmp_path / "whole" / "finetune.py"
     again = tmp_path / "again"
-    assert main([str(written), "--work-dir", str(again)]) == 0
+    assert main(["finetune", str(written), "--work-dir", str(again)]) == 0
     assert same(whole, last_state(again))
     assert (again / "finetune.py").read_text() == written.read_text()
     cut = Config.fromfile(written)
     cut.custom_hooks.append(dict(type="llie_preproc.InterruptFinetuning"))
     cut.dump(tmp_path / "cut.py")
     with pytest.raises(Interrupted):
-        main([str(tmp_path / "cut.py"), "--work-dir", str(tmp_path / "resumed")])
+        main(["finetune", str(tmp_path / "cut.py"), "--work-dir", str(tmp_path / "resumed")])
     assert [path.name for path in saved_checkpoints(tmp_path / "resumed")] == ["epoch_1.pth"]
     torch.rand(5)
-    assert main([str(written), "--work-dir", str(tmp_path / "resumed"), "--resume"]) == 0
+    assert main(["finetune", str(written), "--work-dir", str(tmp_path / "resumed"), "--resume"]) == 0
     assert same(whole, last_state(tmp_path / "resumed"))
     torch.set_num_threads(threads)
 
@@ -249,7 +250,7 @@ def enhanced(tiny, tmp_path):
 def test_an_enhanced_config_runs_as_it_is_with_the_options_over_it(tiny, tmp_path, enhanced):
     sets = ["--train", *tiny.train, "--val", *tiny.val]
     options = ["--epochs", "1", "--preset", "enhancer-only", "--checkpoint", str(tiny.detector)]
-    assert main([str(enhanced), *sets, *options, "--work-dir", str(tmp_path / "out")]) == 0
+    assert main(["finetune", str(enhanced), *sets, *options, "--work-dir", str(tmp_path / "out")]) == 0
     cfg = Config.fromfile(tmp_path / "out" / "finetune.py")
     assert (cfg.train_cfg.max_iters, cfg.model.map_side, cfg.model.train_detector) == (BATCHES, 48, False)
     assert cfg.optim_wrapper.optimizer.type == "AdamW"
@@ -328,7 +329,7 @@ def test_unknown_presets_and_configs_without_an_enhancer(tiny, tmp_path, capsys,
 
 def test_a_detector_that_trains_by_another_optimiser_than_sgd_keeps_it(tiny, tmp_path):
     plain = Config.fromfile(MMDET_CONFIGS / "detr/detr_r50_8xb2-150e_coco.py").optim_wrapper
-    cfg = finetuning_config(parse_args([DETR, *tiny.arguments(tmp_path)[1:]]))
+    cfg = finetuning_config(parse_args(["finetune", DETR, *tiny.arguments(tmp_path)[2:]]))
     assert cfg.optim_wrapper.optimizer == plain.optimizer
     assert cfg.optim_wrapper.clip_grad == plain.clip_grad
     keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
@@ -339,7 +340,7 @@ def test_a_detector_that_trains_by_another_optimiser_than_sgd_keeps_it(tiny, tmp
 
 @pytest.mark.parametrize("config", [RETINANET, YOLOX])
 def test_configs_of_mmdetection_get_the_joint_schedule(tiny, tmp_path, config):
-    arguments = [config, *tiny.arguments(tmp_path)[1:]]
+    arguments = ["finetune", config, *tiny.arguments(tmp_path)[2:]]
     cfg = finetuning_config(parse_args(arguments))
     assert (cfg.train_cfg.max_epochs, cfg.optim_wrapper.optimizer.type) == (25, "SGD")
     assert cfg.optim_wrapper.paramwise_cfg.custom_keys["enhancer."].lr_mult == 0.1

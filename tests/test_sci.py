@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 from llie_preproc import build_enhancer, enhance
-from llie_preproc.cli import main
+from llie_preproc.commands.llie import main
 from llie_preproc.enhancers import SCI
 from llie_preproc.errors import CheckpointError
 from llie_preproc.pictures import read_picture

@@ -14,7 +14,7 @@ from numpy_layers import conv2d
 from safetensors.numpy import load_file
 
 from llie_preproc import build_enhancer, enhance
-from llie_preproc.cli import main
+from llie_preproc.commands.llie import main
 from llie_preproc.enhancers import ZeroDCE
 from llie_preproc.pictures import read_picture
 

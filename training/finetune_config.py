@@ -33,8 +33,8 @@ from llie_preproc.errors import weights_named_by
 from llie_preproc.files import real_path
 from llie_preproc.runs import read_checkpoint
 
+from .config_checks import check_names, check_options, list_evaluators
 from .schedule import counts_iterations, set_epochs, shorten_warmup
-from .train import check_names, check_options, list_evaluators
 
 PRESETS = ("frozen", "joint", "staged", "enhancer-only")
 LOSSES = {

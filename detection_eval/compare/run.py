@@ -30,7 +30,7 @@ from llie_preproc.runs import read_checkpoint, saved_checkpoints
 from llie_preproc.safe_loading import SafeRunner
 from llie_preproc.seeds import own_random_state
 
-from ..cache import fill_cache
+from ..fill_cache import fill_cache
 from ..metrics.detections import read_detections, read_truth
 from ..progress import ProgressBar, quiet
 from .configs import testing_config, training_config

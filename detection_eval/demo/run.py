@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -192,7 +190,7 @@ def _write(options: DemoOptions, progress: _Progress) -> Path:
     shipped = default_weights(options.enhancer) if options.checkpoint == "default" else None
     weights = shipped.name if shipped else {"default": "none are shipped"}.get(options.checkpoint, options.checkpoint)
     made = {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": provenance.command_line(),
         "enhancer": f"{options.enhancer}, weights: {weights}",
         "seed": str(options.seed),
         "versions": provenance.versions(_VERSIONS),

@@ -84,7 +84,7 @@ class VisDroneMetric(NameMatchedCocoMetric):
     detections of an image are put in order by falling score, as the toolkit wants its files.
 
     Args:
-        ann_file: COCO annotations that ``python -m detection_eval convert visdrone`` wrote.
+        ann_file: COCO annotations that ``llie annotations visdrone`` wrote.
         mode: One or several of :data:`~detection_eval.metrics.visdrone.MODES`.
         outfile_prefix: The detections are written to this path and ``.bbox.json``.
         resamples: Of a bootstrap over images; 0: none.

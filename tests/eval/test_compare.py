@@ -17,12 +17,12 @@ pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
 from tiny_detection import arguments, write_set
 
-from detection_eval.__main__ import main
 from detection_eval.compare.networks import comparison_enhancer
 from detection_eval.compare.results import Cell, Comparison
 from detection_eval.metrics.coco import CocoScores
 from detection_eval.metrics.detections import read_detections, read_truth
 from llie_preproc import build_enhancer
+from llie_preproc.commands.llie import main
 from llie_preproc.runs import read_checkpoint
 
 ALL_MODES = ["--modes", "raw", "zero-shot", "retrained", "joint"]
@@ -183,7 +183,7 @@ def test_a_trained_detector_is_evaluated_as_it_is(finished, tmp_path, capsys):
         (["--enhancers", "none", "--modes", "joint"], "joint"),
         (["--enhancers", "clahe", "--modes", "joint"], "nothing is left"),
         (["--enhancers", "none", "--seeds", "0", "--modes", "raw"], "--seeds"),
-        (["--enhancers", "none", "--modes", "raw", "--metrics", "visdrone"], "convert visdrone"),
+        (["--enhancers", "none", "--modes", "raw", "--metrics", "visdrone"], "llie annotations visdrone"),
         (["--enhancers", "mine=missing.py"], "missing.py"),
     ],
 )
@@ -321,7 +321,7 @@ def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path):
 _SHARING = """
 import sys
 from pathlib import Path
-from detection_eval.__main__ import main
+from llie_preproc.commands.llie import main
 from llie_preproc.ranks import join_ranks
 
 code = main([*sys.argv[2:], "--launcher", "pytorch"])

@@ -1,4 +1,8 @@
-"""``python -m detection_eval fddb``: FDDB's ROC of saved detections."""
+"""FDDB's discrete and continuous ROC of saved detections.
+
+Score detections on FDDB as its own program does: rectangles or ellipses against the annotated ellipses, one ROC over
+all folds. What leaves a picture is cut off, so sizes are needed for exact numbers.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +10,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from .compare.results import write_texts
-from .datasets.fddb import FOLDS, picture_sizes, read_detections, read_fddb
-from .metrics.fddb import KINDS, FddbRoc, fddb_roc, mean_curve, mean_rate_at, ten_fold
-from .metrics.hints import print_hints
+from ..compare.results import write_texts
+from ..datasets.fddb import FOLDS, picture_sizes, read_detections, read_fddb
+from ..metrics.fddb import KINDS, FddbRoc, fddb_roc, mean_curve, mean_rate_at, ten_fold
+from ..metrics.hints import print_hints
 
 # The number in PSENet's comparison.
 _FALSE_POSITIVES = 500
 _FILES = dict(zip(KINDS, ("DiscROC.txt", "ContROC.txt"), strict=True))
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add ``fddb`` to the commands of ``python -m detection_eval``."""
-    parser = commands.add_parser(
-        "fddb",
-        help="FDDB's discrete and continuous ROC of saved detections",
-        description="Score detections on FDDB as its own program does: rectangles or ellipses against the annotated "
-        "ellipses, one ROC over all folds. What leaves a picture is cut off, so sizes are needed for exact numbers.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
     parser.add_argument("annotations", type=Path, metavar="FOLDS", help="folder of FDDB-fold-XX-ellipseList.txt")
     parser.add_argument(
         "detections", type=Path, metavar="DETECTIONS", help="folder of fold-XX-out.txt, or one file in that layout"
@@ -47,10 +45,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--ten-fold", action="store_true", help="also the ROC of each fold alone, and the mean of their rates"
     )
-    parser.set_defaults(run=_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Print the rates that the command line asks for, and write the ROC where it says so."""
     truth = read_fddb(args.annotations)
     found = read_detections(args.detections)
     sizes = picture_sizes(truth, args.images, args.sizes)

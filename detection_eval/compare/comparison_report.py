@@ -1,10 +1,8 @@
-"""``python -m detection_eval report``: the page of a comparison."""
+"""The page of a comparison: what its sections show, out of its folder."""
 
 from __future__ import annotations
 
-import argparse
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +18,6 @@ from llie_preproc.pictures import convert_depth, read_picture
 
 from ..metrics.coco import CocoScores
 from ..metrics.detections import read_detections, read_truth
-from ..networks import check_device
 from ..report import Html, paragraph, section, write_report
 from . import page
 from .appearance import Looks, brightness_bins, mean_luma, mean_scores, score_looks
@@ -34,73 +31,50 @@ _ROW_KEYS = ("enhancer", "mode", "label", "seeds", "scores", "difference", "timi
 _PLAN_KEYS = ("cells", "enhancers", "image_root", "resamples", "bootstrap_seed")
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add ``report`` to the commands."""
-    parser = commands.add_parser(
-        "report",
-        help="one HTML page of a comparison",
-        description="Write what 'compare' measured as one HTML file that needs no network and no other file: the "
-        "table and whether it helps in words, AP by class, object size and brightness, precision and recall, the "
-        "pictures whose detections changed most, and image-quality scores. Rows whose cells are not all finished are "
-        "named and left out.",
-    )
-    parser.add_argument("folder", metavar="OUT", type=Path, help="the folder of the comparison")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: OUT/report.html")
-    parser.add_argument(
-        "--changed",
-        type=_count,
-        default=8,
-        metavar="N",
-        help="show the N most improved and the N most worsened pictures (%(default)s)",
-    )
-    parser.add_argument(
-        "--quality-images",
-        type=_count,
-        default=50,
-        metavar="N",
-        help="image-quality scores are means over at most N test pictures (%(default)s); 0: no such scores",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of those pictures (%(default)s)")
-    parser.add_argument(
-        "--brightness-edges",
-        type=float,
-        nargs="+",
-        metavar="LUMA",
-        help="where the brightness bins meet, 0 to 255; default: the tertiles of the test pictures",
-    )
-    parser.add_argument("--niqe-model", metavar="FILE", help="niqe_pris_params.npz; without it there is no NIQE")
-    parser.add_argument("--device", default="cpu", help="where pictures are enhanced (%(default)s)")
-    parser.set_defaults(run=_report)
+def write_comparison_report(
+    folder: Path,
+    out: Path,
+    *,
+    command: str,
+    changed: int,
+    quality_images: int,
+    seed: int,
+    brightness_edges: Sequence[float] | None,
+    niqe_model: str | None,
+    device: str,
+) -> None:
+    """Write the page of a comparison.
 
+    Args:
+        folder: Folder of the comparison.
+        out: File to write.
+        command: Command that made the page, for the record.
+        changed: Number of the most improved and of the most worsened pictures that are shown.
+        quality_images: Number of test pictures whose image-quality scores are averaged; 0 for none.
+        seed: Seed of the choice of those pictures.
+        brightness_edges: Levels at which the brightness bins meet; None: the tertiles of the test pictures.
+        niqe_model: File of NIQE's parameters; None: no NIQE.
+        device: Device that enhances the pictures.
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, got {number}")
-    return number
-
-
-def _report(args: argparse.Namespace) -> int:
-    check_device(args.device)
-    looks = Looks(args.niqe_model)
-    data = _Data(Comparison(args.folder))
+    Raises:
+        FileNotFoundError: The comparison has no table, or a file of it is missing.
+        ValueError: A file is damaged, or no row is finished.
+    """
+    looks = Looks(niqe_model)
+    data = _Data(Comparison(folder))
     sections = [
         page.scores_section(data.rows, data.truth, data.comparison.plan, data.missing),
         page.classes_section(data.lines, data.truth),
         page.curves_section(data.lines),
-        page.conditions_section(data.lines, data.truth, brightness_bins(data.luma, args.brightness_edges)),
+        page.conditions_section(data.lines, data.truth, brightness_bins(data.luma, brightness_edges)),
     ]
-    pictures = _Pictures(data, args.device)
-    changed = _changed(data, pictures, args.changed)
-    sections.append(_changes_section(data, changed))
-    if args.quality_images:
-        sections.append(_looks_section(data, pictures, changed, looks, args))
-    out = args.out or args.folder / "report.html"
-    command = shlex.join(["python", "-m", "detection_eval", *sys.argv[1:]])
+    pictures = _Pictures(data, device)
+    best = _changed(data, pictures, changed)
+    sections.append(_changes_section(data, best))
+    if quality_images:
+        sections.append(_looks_section(data, pictures, best, looks, quality_images, seed))
     made = page.provenance(data.comparison.plan, data.recompute, command)
     write_report(out, "Does enhancement help this detector?", data.lead, sections, made)
-    print(f"report: {out}")
-    return 0
 
 
 class _Data:
@@ -158,7 +132,7 @@ class _Data:
     @property
     def recompute(self) -> dict[str, str]:
         """For every cell the command that scores its saved detections."""
-        prefix = ["python", "-m", "detection_eval", "score", str(self.comparison.truth_path)]
+        prefix = ["llie", "score", str(self.comparison.truth_path)]
         return {
             cell.name: shlex.join([*prefix, str(self.comparison.detections_path(cell))])
             for row in self.rows
@@ -284,12 +258,10 @@ def _changes_section(data: _Data, best: _Best | None) -> Html:
     return page.changes_section(best.changed, data.classes)
 
 
-def _looks_section(
-    data: _Data, pictures: _Pictures, best: _Best | None, looks: Looks, args: argparse.Namespace
-) -> Html:
+def _looks_section(data: _Data, pictures: _Pictures, best: _Best | None, looks: Looks, at_most: int, seed: int) -> Html:
     images = data.truth["images"]
-    count = min(args.quality_images, len(images))
-    chosen = sorted(np.random.default_rng(args.seed).choice(len(images), count, replace=False).tolist())
+    count = min(at_most, len(images))
+    chosen = sorted(np.random.default_rng(seed).choice(len(images), count, replace=False).tolist())
     networks = pictures.networks()
     shown = [] if best is None else [*best.changed.improved, *best.changed.worsened]
     label = "" if best is None else pictures.label(best.row)
@@ -301,4 +273,4 @@ def _looks_section(
     changed = {
         pair.name: score_looks(looks, pair.raw.pixels, {label: networks[label]}, known[pair.name]) for pair in shown
     }
-    return page.looks_section(mean_scores(scores), count, len(images), args.seed, changed, looks.describe())
+    return page.looks_section(mean_scores(scores), count, len(images), seed, changed, looks.describe())

@@ -1,4 +1,10 @@
-"""``python -m detection_eval night``: the night pictures of a folder, as a list of names."""
+"""List the night pictures of a folder.
+
+Write the names of the night pictures below IMAGES, one a line relative to it, as --names of 'llie annotations' and
+names of the training sets take them; and beside them a CSV of the brightness of all pictures. Night is told by
+brightness, by a rule fitted to a few pictures (docs/detection_datasets.md): look through what it takes. A list of names
+wins.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +13,14 @@ from pathlib import Path
 
 from llie_preproc.pictures import picture_files
 
-from .datasets.labels import Problems
-from .datasets.night import measure_all, write_lights
-from .datasets.options import add_rule, add_skip_bad, add_split, print_problems, rule_of, split_of
-from .datasets.splits import TEST, TRAIN, part_path, select, write_names
+from ..datasets.labels import Problems
+from ..datasets.night import measure_all, write_lights
+from ..datasets.options import add_rule, add_skip_bad, add_split, print_problems, rule_of, split_of
+from ..datasets.splits import TEST, TRAIN, part_path, select, write_names
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add ``night`` to the commands."""
-    parser = commands.add_parser(
-        "night",
-        help="the night pictures of a folder",
-        description="Write the names of the night pictures below IMAGES, one a line relative to it, as --names of "
-        "convert and names of the training sets take them; and beside them a CSV of the brightness of all pictures. "
-        "Night is told by brightness, by a rule fitted to a few pictures (docs/detection_datasets.md): look through "
-        "what it takes. A list of names wins.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of the pictures, with its subfolders")
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FILE.txt", help="the list; the brightness goes to FILE.csv"
@@ -31,10 +29,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add_rule(parser)
     add_split(parser, "also write FILE_train.txt and FILE_test.txt")
     add_skip_bad(parser, "pictures and names")
-    parser.set_defaults(run=_night)
 
 
-def _night(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Write the list that the command line asks for."""
     if args.out.suffix != ".txt":
         raise ValueError(f"--out must end in .txt, got {args.out}")
     split, rule, problems = split_of(args), rule_of(args), Problems(args.skip_bad)

@@ -1,46 +1,37 @@
-"""``python -m detection_eval quality``: metrics of enhanced pictures from the shell."""
+"""PSNR, SSIM and other metrics of enhanced pictures.
+
+Enhance the pictures of LOW and compare them with those of the same name in HIGH: RGB, full size, 8-bit results, mean
+over pictures. One line for each checkpoint, after one for the raw input. HIGH may be left out where no metric compares
+with it. For enhancers that enlarge, HIGH's pictures are as many times as large, and the raw input is enlarged by
+bicubic interpolation. A picture that cannot be scored is left out of all lines, named at the end, and makes the exit
+status 1.
+"""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.config import Config, DictAction
-from tqdm import tqdm
 
-from llie_preproc import build_enhancer, enhance
+from llie_preproc import build_enhancer
+from llie_preproc.commands.program import FAILED, say_failed
 from llie_preproc.config_files import read_config_file
-from llie_preproc.enhancers import Enhancer
 from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
 from llie_preproc.errors import weights_named_by
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 
-from .metrics import QualitySettings, QualitySuite, metric_names
-from .metrics.arrays import matlab_resize, read_levels
-from .networks import check_device
-
-_FAILED = 1
-Pictures = tuple[torch.Tensor, torch.Tensor | None]
-"""The input, ``(3, H, W)`` uint8, and its reference."""
+from ..metrics import QualitySettings, QualitySuite, metric_names
+from ..metrics.arrays import read_levels
+from ..networks import check_device
+from ..quality_scores import Candidate, Pictures, Scores, enhancing, enlarged, score_pictures
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add ``quality`` to the commands."""
-    parser = commands.add_parser(
-        "quality",
-        help="PSNR, SSIM and other metrics of enhanced pictures",
-        description="Enhance the pictures of LOW and compare them with those of the same name in HIGH: RGB, full size, "
-        "8-bit results, mean over pictures. One line for each checkpoint, after one for the raw input. HIGH may be "
-        "left out where no metric compares with it. For enhancers that enlarge, HIGH's pictures are as many times as "
-        "large, and the raw input is enlarged by bicubic interpolation. A picture that cannot be scored is left out of "
-        "all lines, named at the end, and makes the exit status 1.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
     parser.add_argument("low", metavar="LOW", nargs="?")
     parser.add_argument("high", metavar="HIGH", nargs="?")
     parser.add_argument(
@@ -67,33 +58,24 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--gt-mean", action="store_true", help="match the mean brightness to HIGH's before comparing, and say so"
     )
-    parser.set_defaults(run=_quality)
 
 
-@dataclass
-class _Scores:
-    """What all pictures added, by row, in the order of ``names``; and what was wrong with the others."""
-
-    rows: dict[str, list[dict[str, Any]]]
-    names: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-
-
-def _quality(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Print the scores that the command line asks for; returns the exit status."""
     check_device(args.device)
     settings: dict[str, Any] = {each.name: getattr(args, each.name) for each in fields(QualitySettings)}
     suite = QualitySuite(args.metrics or ("psnr", "ssim"), **settings)
     config = _config(args)
     items = _folder_items(args, suite) if config is None else _set_items(config, args.config)
-    scores = _score(items, _candidates(args, config), suite, args.device)
+    scores = score_pictures(items, _candidates(args, config), suite, args.device)
     try:
         if scores.names:
             _print(scores, suite, described=args.metrics is not None)
     finally:
         if scores.failed:
             total = len(scores.failed) + len(scores.names)
-            print(f"error: {len(scores.failed)} of {total} failed:", *scores.failed, sep="\n  ", file=sys.stderr)
-    return _FAILED if scores.failed else 0
+            say_failed(f"{len(scores.failed)} of {total} failed", scores.failed)
+    return FAILED if scores.failed else 0
 
 
 def _config(args: argparse.Namespace) -> Config | None:
@@ -142,8 +124,8 @@ def _set_items(config: Config, name: str) -> list[tuple[str, Callable[[], Pictur
     return [(each, reader(i)) for i, each in enumerate(names)]
 
 
-def _candidates(args: argparse.Namespace, config: Config | None) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """The rows of the table: ``(H, W, 3)`` uint8 to ``(s H, s W, 3)``."""
+def _candidates(args: argparse.Namespace, config: Config | None) -> dict[str, Candidate]:
+    """The rows of the table."""
     given = args.enhancer
     if given is None:
         given = dict((config or {}).get("model", {}).get("enhancer", {"type": "PSENet"}))
@@ -153,64 +135,10 @@ def _candidates(args: argparse.Namespace, config: Config | None) -> dict[str, Ca
         enhancers = {f"{label}, {each}": build_enhancer(given, each, args.device) for each in args.checkpoint}
     scale = next(iter(enhancers.values())).scale
     raw = "raw input" if scale == 1 else f"raw input, bicubic x{scale}"
-    return {raw: lambda pixels: _enlarged(pixels, scale), **{k: _enhancing(v) for k, v in enhancers.items()}}
+    return {raw: lambda pixels: enlarged(pixels, scale), **{k: enhancing(v) for k, v in enhancers.items()}}
 
 
-def _enhancing(enhancer: Enhancer) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda pixels: enhance(pixels, enhancer)
-
-
-def _enlarged(pixels: np.ndarray, scale: int) -> np.ndarray:
-    """As super-resolution's tables have their baseline: MATLAB's bicubic interpolation, rounded to 8 bits."""
-    if scale == 1:
-        return pixels
-    size = (scale * pixels.shape[0], scale * pixels.shape[1])
-    bands = [matlab_resize(pixels[..., band].astype(np.float64), size) for band in range(3)]
-    return np.floor(np.stack(bands, axis=2) + 0.5).clip(0, 255).astype(np.uint8)
-
-
-def _score(
-    items: Sequence[tuple[str, Callable[[], Pictures]]],
-    candidates: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-    suite: QualitySuite,
-    device: str,
-) -> _Scores:
-    scores = _Scores({row: [] for row in candidates})
-    for name, read in tqdm(items, unit="picture", disable=None):
-        try:
-            image, target = read()
-            added = list(_rows(image, target, candidates, suite, device))
-        except (OSError, ValueError, torch.OutOfMemoryError) as error:
-            reason = str(error)
-            scores.failed.append(reason if name in reason else f"{name}: {reason}")
-            continue
-        scores.names.append(name)
-        for row, each in zip(scores.rows.values(), added, strict=True):
-            row.append(each)
-    return scores
-
-
-def _rows(
-    image: torch.Tensor,
-    target: torch.Tensor | None,
-    candidates: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-    suite: QualitySuite,
-    device: str,
-) -> Iterator[dict[str, Any]]:
-    """What the picture adds to each row."""
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    target = None if target is None else target.to(device)
-    for candidate in candidates.values():
-        result = torch.from_numpy(candidate(pixels)).permute(2, 0, 1).to(device)
-        if target is not None and result.shape != target.shape:
-            raise ValueError(
-                f"the result and its reference differ in shape: {tuple(result.shape)}, {tuple(target.shape)} (the "
-                f"input: {tuple(image.shape)})"
-            )
-        yield suite.score(result, target, image.to(device))
-
-
-def _print(scores: _Scores, suite: QualitySuite, described: bool) -> None:
+def _print(scores: Scores, suite: QualitySuite, described: bool) -> None:
     paired = any(meter.beside == "target" for meter in suite.meters.values())
     print(f"{len(scores.names)} {'pairs' if paired else 'pictures'}")
     for row, added in scores.rows.items():

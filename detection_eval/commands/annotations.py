@@ -1,4 +1,9 @@
-"""``python -m detection_eval convert``: annotations of public detection sets to COCO's format."""
+"""Annotations of VisDrone, ExDark, DARK FACE, WIDER FACE or YOLO text to COCO's format.
+
+Check annotations against their pictures and write them in COCO's format: one file that MMDetection's CocoDataset reads.
+A malformed line, an unknown class, a picture or an annotation without the other is an error that names file and line.
+'llie annotations FORMAT --help' has the arguments of a format, docs/detection_datasets.md describes them.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .datasets import darkface, exdark, visdrone, wider_face, yolo
-from .datasets.coco import BOUNDS, images_of, summary, to_coco, write_coco
-from .datasets.labels import LabelSet, Problems
-from .datasets.night import measure_all
-from .datasets.options import add_rule, add_skip_bad, add_split, print_problems, rule_of, split_of
-from .datasets.splits import TEST, TRAIN, part_path, select
+from ..datasets import darkface, exdark, visdrone, wider_face, yolo
+from ..datasets.coco import BOUNDS, images_of, summary, to_coco, write_coco
+from ..datasets.labels import LabelSet, Problems
+from ..datasets.night import measure_all
+from ..datasets.options import add_rule, add_skip_bad, add_split, print_problems, rule_of, split_of
+from ..datasets.splits import TEST, TRAIN, part_path, select
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add ``convert`` to the commands."""
-    parser = commands.add_parser(
-        "convert",
-        help="annotations of VisDrone, ExDark, DARK FACE, WIDER FACE or YOLO text to COCO's format",
-        description="Check annotations against their pictures and write them in COCO's format: one file that "
-        "MMDetection's CocoDataset reads. A malformed line, an unknown class, a picture or an annotation without the "
-        "other is an error that names file and line. 'convert FORMAT --help' has the arguments of a format, "
-        "docs/detection_datasets.md describes them.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
     formats = parser.add_subparsers(required=True, metavar="FORMAT")
-    for name, help_, add_arguments in _FORMATS:
+    for name, help_, add_format in _FORMATS:
         each = formats.add_parser(name, help=help_, description=help_)
-        each.set_defaults(run=_convert, label_set=add_arguments(each))
+        each.set_defaults(label_set=add_format(each))
         _add_options(each)
 
 
@@ -101,7 +98,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_skip_bad(parser, "lines and files")
 
 
-def _convert(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Convert the annotations that the command line names."""
     if args.out.suffix != ".json":
         raise ValueError(f"--out must end in .json, got {args.out}")
     split = split_of(args)

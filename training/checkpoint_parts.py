@@ -1,15 +1,8 @@
-"""A finetuned detector back in its two parts: ``python -m training.split CHECKPOINT --out DIR``."""
+"""A finetuned detector back in its two parts."""
 
 from __future__ import annotations
 
-from llie_preproc.commands.program import Parser, launch, run
-
-if __name__ == "__main__":
-    launch("training.split")
-
-import argparse
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +18,6 @@ DETECTOR, ENHANCER = "detector.pth", "enhancer.safetensors"
 _LEFT_OUT = {"losses", "data_preprocessor"}
 _PREPROCESSORS = "data_preprocessor.enhancer."
 _META = ("dataset_meta", "epoch", "iter", "mmengine_version")
-
-
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = Parser(prog="python -m training.split", description=__doc__)
-    parser.add_argument(
-        "checkpoint",
-        help="checkpoint of an EnhancedDetector, or of a detector with the enhancer in its data preprocessor: "
-        "work_dirs/.../epoch_12.pth",
-    )
-    parser.add_argument("--out", required=True, metavar="DIR", help=f"where {DETECTOR} and {ENHANCER} go")
-    parser.add_argument("--overwrite", action="store_true", help="replace them where they exist")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Split the checkpoint that the command line names; returns the exit status."""
-    return run(partial(_main, argv))
-
-
-def _main(argv: Sequence[str] | None) -> None:
-    args = parse_args(argv)
-    print(*split_checkpoint(args.checkpoint, args.out, args.overwrite), sep="\n")
 
 
 def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False) -> list[Path]:

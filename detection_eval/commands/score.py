@@ -1,4 +1,7 @@
-"""``python -m detection_eval score``: the scores of saved detections, with intervals."""
+"""AP of saved detections, with intervals.
+
+Score a COCO results file, in percent, with the 95 % interval of a bootstrap over images.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .compare.tables import METRICS
-from .metrics.bootstrap import Interval, differences, intervals
-from .metrics.detections import read_detections, read_truth
-from .metrics.hints import coco_hints, print_hints
+from ..compare.tables import METRICS
+from ..metrics.bootstrap import Interval, differences, intervals
+from ..metrics.detections import read_detections, read_truth
+from ..metrics.hints import coco_hints, print_hints
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add ``score`` to the commands of ``python -m detection_eval``."""
-    parser = commands.add_parser(
-        "score",
-        help="AP of saved detections, with intervals",
-        description="Score a COCO results file, in percent, with the 95 % interval of a bootstrap over images.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
     parser.add_argument("annotations", type=Path, metavar="ANNOTATIONS", help="COCO annotations of the images")
     parser.add_argument("detections", type=Path, metavar="DETECTIONS", help="COCO results of those images")
     parser.add_argument(
@@ -30,10 +28,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; 0: no intervals")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--by-class", action="store_true", help="also COCO's AP of each class")
-    parser.set_defaults(run=_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Print the scores that the command line asks for."""
     if args.by_class and "coco" not in args.metric:
         raise ValueError("--by-class is of the metric coco, which --metric leaves out")
     truth = read_truth(args.annotations)

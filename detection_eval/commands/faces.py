@@ -1,4 +1,11 @@
-"""``python -m detection_eval faces``: does an enhancer help a face detector in extreme light?"""
+"""Face detection in extreme light, raw and behind enhancers.
+
+Shift the pictures of a set by each gamma, find faces raw and behind each enhancer, and score them by the set's own
+rules: FDDB's true positive rate, the AP of DARK FACE's and WIDER FACE's tools beside COCO's, or, for a folder without
+labels, the share that is found again of what the raw detector finds at gamma 1. Detections are kept: the same command
+goes on after an interruption, and one with more enhancers or gammas adds to them. Writes results.json, table.md,
+table.csv, plot.svg and report.html, and prints the table.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +13,23 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from llie_preproc.commands.program import resumable
-from llie_preproc.errors import require
+from llie_preproc.commands.program import FAILED, resumable
+from llie_preproc.errors import needs
 
-for _module in ("mmdet", "scipy", "matplotlib"):
-    require(_module, "python -m detection_eval faces", "compare")
+with needs("llie faces", "compare"):
+    from .. import provenance
+    from ..compare.networks import enhancer_specs, named_weights
+    from ..compare.results import write_json, write_text
+    from ..faces.detectors import MTCNN_NAME, PASSES, DetectorChoice
+    from ..faces.page import score_plot, write_page
+    from ..faces.protocols import DarkFace, Fddb, Folder, Protocol, Wider
+    from ..faces.results import csv_text, markdown, rows_of
+    from ..faces.sweep import Request, Sweep, sweep
+    from ..networks import check_device
+    from ..report import standalone_svg
+    from ..sweeps import GOES_ON, Row, add_enhancers, row_labels, say_left_out
+    from .gammas import add_gammas, check_gammas
 
-from .. import provenance  # noqa: E402
-from ..compare.networks import enhancer_specs, named_weights  # noqa: E402
-from ..compare.results import write_json, write_text  # noqa: E402
-from ..gamma_shift import add_gammas, check_gammas  # noqa: E402
-from ..networks import check_device  # noqa: E402
-from ..report import standalone_svg  # noqa: E402
-from ..sweeps import GOES_ON, Row, add_enhancers, row_labels, say_left_out  # noqa: E402
-from .detectors import MTCNN_NAME, PASSES, DetectorChoice  # noqa: E402
-from .page import score_plot, write_page  # noqa: E402
-from .protocols import DarkFace, Fddb, Folder, Protocol, Wider  # noqa: E402
-from .results import csv_text, markdown, rows_of  # noqa: E402
-from .sweep import Request, Sweep, sweep  # noqa: E402
-
-_FAILED = 1
 DATASETS = ("fddb", "darkface", "wider", "folder")
 # Options of some data sets alone: those it must have, and those it may have.
 _NEEDED = {"fddb": ("folds",), "darkface": ("annotations",), "wider": ("annotations",), "folder": ()}
@@ -35,18 +39,8 @@ _MODULES = ("torch", "torchvision", "numpy", "mmengine", "mmdet", "facenet_pytor
 _FOLDER_SCORE, _FDDB_SCORE = 0.5, 0.05
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add ``faces`` to the commands."""
-    parser = commands.add_parser(
-        "faces",
-        help="face detection in extreme light, raw and behind enhancers",
-        description="Shift the pictures of a set by each gamma, find faces raw and behind each enhancer, and score "
-        "them by the set's own rules: FDDB's true positive rate, the AP of DARK FACE's and WIDER FACE's tools beside "
-        "COCO's, or, for a folder without labels, the share that is found again of what the raw detector finds at "
-        "gamma 1. Detections are kept: the same command goes on after an interruption, and one with more enhancers "
-        "or gammas adds to them. Writes results.json, table.md, table.csv, plot.svg and report.html, and prints the "
-        "table.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
     parser.add_argument("--dataset", required=True, choices=DATASETS, help="folder: pictures without labels")
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")
     parser.add_argument(
@@ -84,10 +78,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--official-files", action="store_true", help="also write detections as the set's own tool takes them"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
-    parser.set_defaults(run=_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Measure what the command line asks for; returns the exit status."""
     _check(args)
     request = _request(args)
     with resumable(GOES_ON):
@@ -97,7 +91,7 @@ def _run(args: argparse.Namespace) -> int:
     print(markdown(rows, request.protocol.digits, request.convention))
     print(f"report: {request.folder / 'report.html'}")
     say_left_out(result.failed)
-    return _FAILED if result.failed else 0
+    return FAILED if result.failed else 0
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -1,12 +1,10 @@
-"""``python -m detection_eval cache``: enhanced pictures on disk, made on one device before any detector runs."""
+"""Enhanced pictures on disk, made on one device before any detector runs."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +15,15 @@ import cv2
 from mmcv.transforms import Compose
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmdet.utils import register_all_modules
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
-from llie_preproc.commands.program import resumable
-from llie_preproc.config_files import read_config_file
 from llie_preproc.detection import Enhance
 from llie_preproc.detection.sets import check_set
 from llie_preproc.enhancers.names import enhancer_classes
-from llie_preproc.ranks import LAUNCHERS, Ranks, alone, join_ranks
+from llie_preproc.ranks import Ranks, alone
 
-from .networks import check_device
-from .sweeps import GOES_ON
-
-_FAILED = 1
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 # What gives the same picture each time: after anything else, a random transform above all, entries are not met again.
 _FIXED = ("Resize", "FixScaleResize", "Pad", "RestoreScaleFactor")
@@ -52,24 +44,6 @@ class CacheReport:
     made: int = 0
     seconds: float = 0.0
     failed: list[str] = field(default_factory=list)
-
-
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add ``cache`` to the commands."""
-    parser = commands.add_parser(
-        "cache",
-        help="enhance the pictures of a detector's config ahead of its training",
-        description="Enhance each picture of the datasets of CONFIG once, where an Enhance transform has a cache_dir, "
-        "and keep the results where the data loaders' workers will look for them. What is there already is not made "
-        "again. A picture that cannot be read is named at the end and makes the exit status 1.",
-    )
-    parser.add_argument("config", metavar="CONFIG", help="an MMDetection config file")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--launcher", choices=LAUNCHERS, default="none", help="what started the processes that share the pictures"
-    )
-    parser.set_defaults(run=_cache)
 
 
 def fill_cache(cfg: Config, device: str = "cpu", ranks: Ranks | None = None, progress: bool = True) -> CacheReport:
@@ -102,35 +76,6 @@ def fill_cache(cfg: Config, device: str = "cpu", ranks: Ranks | None = None, pro
         _fill(dataset, position, device, ranks or alone(), report, progress)
     report.seconds = time.perf_counter() - start
     return report
-
-
-def _cache(args: argparse.Namespace) -> int:
-    with resumable(GOES_ON), join_ranks(args.launcher) as ranks:
-        cfg = read_config_file(args.config, args.cfg_options)
-        check_device(args.device)
-        report = _sum(ranks.gather(asdict(fill_cache(cfg, args.device, ranks, progress=ranks.main))))
-        if ranks.main:
-            _print(report)
-    return _FAILED if report.failed else 0
-
-
-def _sum(reports: Sequence[Mapping[str, Any]]) -> CacheReport:
-    """Of all ranks; they worked at the same time."""
-    return CacheReport(
-        found=sum(each["found"] for each in reports),
-        made=sum(each["made"] for each in reports),
-        seconds=max(each["seconds"] for each in reports),
-        failed=sorted(line for each in reports for line in each["failed"]),
-    )
-
-
-def _print(report: CacheReport) -> None:
-    print(f"{report.made} enhanced, {report.found} there already, {report.seconds:.1f} s", flush=True)
-    if report.failed:
-        total = report.made + report.found + len(report.failed)
-        print(
-            f"error: {len(report.failed)} of {total} failed:", *report.failed, sep="\n  ", file=sys.stderr, flush=True
-        )
 
 
 def _cached_datasets(dataset: Mapping[str, Any] | None) -> Iterator[tuple[Mapping[str, Any], int]]:

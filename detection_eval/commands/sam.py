@@ -1,4 +1,11 @@
-"""``python -m detection_eval sam``: does an enhancer help Segment Anything on dark pictures?"""
+"""Segment Anything on dark pictures, raw and behind enhancers.
+
+Let SAM segment pictures raw and behind each enhancer, and score its masks: with --reference, automatic masks against
+those of the well-lit reference pictures; with --boxes, masks of box prompts by SAM's own guess, their stability and
+their agreement with the box, and against annotated masks where there are any. Masks are kept: the same command goes on
+after an interruption, and one with more enhancers adds to them. Writes results.json, table.md, table.csv, report.html
+and COCO mask files, and prints the table.
+"""
 
 from __future__ import annotations
 
@@ -6,43 +13,30 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from llie_preproc.commands.program import resumable
-from llie_preproc.errors import require
+from llie_preproc.commands.program import FAILED, resumable
+from llie_preproc.errors import needs
 
-for _module in ("mmdet", "scipy", "matplotlib"):
-    require(_module, "python -m detection_eval sam", "compare")
-require("segment_anything", "python -m detection_eval sam")
+with needs("llie sam", "compare"):
+    from llie_preproc.segmentation import SAM_SIZES
+    from llie_preproc.segmentation.predictor import OVERSIZE
 
-from llie_preproc.segmentation import SAM_SIZES  # noqa: E402
-from llie_preproc.segmentation.predictor import OVERSIZE  # noqa: E402
+    from .. import provenance
+    from ..compare.networks import enhancer_specs, named_weights
+    from ..compare.results import write_json, write_text
+    from ..networks import check_device
+    from ..sam.coco_files import write_coco
+    from ..sam.model import GENERATOR, PUBLIC, UNTRAINED, SamChoice, generator_parameters
+    from ..sam.page import write_page
+    from ..sam.pictures import read_pictures
+    from ..sam.results import asked_of, markdown, notes, rows_of
+    from ..sam.run import AUTOMATIC, Request, Result, measure
+    from ..sweeps import GOES_ON, Row, add_enhancers, csv_text, row_labels, say_left_out
 
-from .. import provenance  # noqa: E402
-from ..compare.networks import enhancer_specs, named_weights  # noqa: E402
-from ..compare.results import write_json, write_text  # noqa: E402
-from ..networks import check_device  # noqa: E402
-from ..sweeps import GOES_ON, Row, add_enhancers, csv_text, row_labels, say_left_out  # noqa: E402
-from .coco_files import write_coco  # noqa: E402
-from .model import GENERATOR, PUBLIC, UNTRAINED, SamChoice, generator_parameters  # noqa: E402
-from .page import write_page  # noqa: E402
-from .pictures import read_pictures  # noqa: E402
-from .results import asked_of, markdown, notes, rows_of  # noqa: E402
-from .run import AUTOMATIC, Request, Result, measure  # noqa: E402
-
-_FAILED = 1
 _MODULES = ("torch", "torchvision", "numpy", "segment_anything", "pycocotools", "scipy", "mmengine")
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add ``sam`` to the commands."""
-    parser = commands.add_parser(
-        "sam",
-        help="Segment Anything on dark pictures, raw and behind enhancers",
-        description="Let SAM segment pictures raw and behind each enhancer, and score its masks: with --reference, "
-        "automatic masks against those of the well-lit reference pictures; with --boxes, masks of box prompts by SAM's "
-        "own guess, their stability and their agreement with the box, and against annotated masks where there are any. "
-        "Masks are kept: the same command goes on after an interruption, and one with more enhancers adds to them. "
-        "Writes results.json, table.md, table.csv, report.html and COCO mask files, and prints the table.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")
     parser.add_argument(
         "--reference",
@@ -79,10 +73,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures by name")
     parser.add_argument("--device", default="cpu", help="where enhancers and SAM run (%(default)s)")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
-    parser.set_defaults(run=_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Measure what the command line asks for; returns the exit status."""
     _check(args)
     request = _request(args)
     if not request.sam.trained:
@@ -96,7 +90,7 @@ def _run(args: argparse.Namespace) -> int:
     print(table.removeprefix(UNTRAINED).lstrip())
     print(f"report: {request.folder / 'report.html'}")
     say_left_out(result.failed)
-    return _FAILED if result.failed else 0
+    return FAILED if result.failed else 0
 
 
 def _check(args: argparse.Namespace) -> None:

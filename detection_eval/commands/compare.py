@@ -1,10 +1,15 @@
-"""``python -m detection_eval compare``: does an enhancer help a detector?"""
+"""AP of a detector behind enhancers: raw, zero-shot, retrained and joint.
+
+Train and evaluate the detector of CONFIG with equal budgets: on raw pictures (raw), that one on enhanced pictures
+(zero-shot), trained on enhanced pictures (retrained), trained with its enhancer (joint). Finished cells are kept: the
+same command goes on after an interruption, and one with more enhancers, modes or seeds adds to them. Prints the table;
+'llie report OUT' makes a page of it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,15 +18,8 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import init_dist
 
 from llie_preproc.checkpoints import local_file
-from llie_preproc.commands.program import resumable
-from llie_preproc.errors import require
-from llie_preproc.ranks import LAUNCHERS, Ranks, join_ranks
-from llie_preproc.runs import join_without_gpu, read_checkpoint
-
-for _module in ("mmdet", "pycocotools"):
-    require(_module, "python -m detection_eval compare")
-
-from llie_preproc.detection.sets import (  # noqa: E402
+from llie_preproc.commands.program import FAILED, resumable, say_failed
+from llie_preproc.detection.sets import (
     CocoSet,
     checkpoint_classes,
     read_config,
@@ -29,29 +27,22 @@ from llie_preproc.detection.sets import (  # noqa: E402
     starting_classes,
     use_sets,
 )
+from llie_preproc.ranks import LAUNCHERS, Ranks, join_ranks
+from llie_preproc.runs import join_without_gpu, read_checkpoint
 
-from ..networks import check_device  # noqa: E402
-from ..sweeps import GOES_ON  # noqa: E402
-from .networks import enhancer_specs, named_weights  # noqa: E402
-from .plan import BATCHES, CELLS, Request  # noqa: E402
-from .results import MODES, NONE, RAW, ZERO_SHOT  # noqa: E402
-from .run import compare  # noqa: E402
-from .tables import METRICS  # noqa: E402
+from ..compare.networks import enhancer_specs, named_weights
+from ..compare.plan import BATCHES, CELLS, Request
+from ..compare.results import MODES, NONE, RAW, ZERO_SHOT
+from ..compare.run import compare
+from ..compare.tables import METRICS
+from ..networks import check_device
+from ..sweeps import GOES_ON
 
-_FAILED = 1
 _PATIENCE = 7200
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add ``compare`` to the commands."""
-    parser = commands.add_parser(
-        "compare",
-        help="raw, zero-shot, retrained and joint AP of a detector behind enhancers",
-        description="Train and evaluate the detector of CONFIG with equal budgets: on raw pictures (raw), that one on "
-        "enhanced pictures (zero-shot), trained on enhanced pictures (retrained), trained with its enhancer (joint). "
-        "Finished cells are kept: the same command goes on after an interruption, and one with more enhancers, modes "
-        "or seeds adds to them. Prints the table; 'python -m detection_eval report OUT' makes a page of it.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
     parser.add_argument("config", help="a config of MMDetection, plain: a file, or mmdet::<its own>")
     parser.add_argument(
         "--enhancers",
@@ -89,10 +80,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "trainings then have larger batches",
     )
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
-    parser.set_defaults(run=_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Run the comparison that the command line describes; returns the exit status."""
     _check(args)
     with resumable(GOES_ON), join_ranks(args.launcher) as ranks:
         if args.share == BATCHES:
@@ -101,8 +92,8 @@ def _run(args: argparse.Namespace) -> int:
         if ranks.main:
             print((comparison.folder / "table.md").read_text(), flush=True)
             if failed:
-                print(f"error: {len(failed)} cells failed:", *failed, sep="\n  ", file=sys.stderr, flush=True)
-    return _FAILED if failed else 0
+                say_failed(f"{len(failed)} cells failed", failed)
+    return FAILED if failed else 0
 
 
 def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
