@@ -370,7 +370,7 @@ def test_the_command_itself_ends_with_130(tmp_path: Path) -> None:
     ("arguments", "parts"),
     [
         (["nowhere.png", "out.png"], ["nowhere.png", "no such file"]),
-        (["{in}", "{out}", "--enhancer", "PSEnet"], ["PSEnet", "PSENet"]),
+        (["{in}", "{out}", "--enhancer", "PSENot"], ["PSENot", "PSENet"]),
         (["{in}", "{out}", "--checkpoint", "nowhere.pth"], ["nowhere.pth"]),
         (["{in}", "{out}", "--checkpoint", "{in}"], ["in.png", "tensors"]),
         (["{in}", "{out}", "--enhancer", "CLAHE", "--checkpoint", "{weights}"], ["CLAHE has no weights"]),

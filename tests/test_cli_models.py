@@ -97,7 +97,7 @@ def test_export(llie: Run, tmp_path: Path, weights: Path, size: tuple[int, int] 
     [
         (["{out}", "--enhancer", "CLAHE"], ["CLAHE cannot be exported to ONNX", "OpenCV"]),
         (["{out}", "--enhancer", "SemiLLIE"], ["SemiLLIE cannot be exported to ONNX", "selective scan"]),
-        (["{out}", "--enhancer", "PSEnet"], ["PSEnet", "PSENet"]),
+        (["{out}", "--enhancer", "PSENot"], ["PSENot", "PSENet"]),
         (["{out}", "--enhancer", "Untrained"], ["Untrained has no shipped weights", "--checkpoint"]),
         (["{out}", "--enhancer", "PSENet", "--checkpoint", "nowhere.pth"], ["nowhere.pth"]),
         (["{out}", "--enhancer", "Identity", "--height", "8"], ["--height and --width"]),

@@ -320,11 +320,13 @@ def test_unknown_presets_and_configs_without_an_enhancer(tiny, tmp_path, capsys,
     with pytest.raises(SystemExit):
         main(tiny.arguments(tmp_path, "--preset", "both"))
     assert "invalid choice: 'both'" in capsys.readouterr().err
-    assert "name one with --enhancer" in refused(capsys, [str(tiny.config), "--work-dir", str(tmp_path / "out")])
-    assert "has an enhancer already" in refused(capsys, [str(enhanced), "--enhancer", "psenet"])
+    assert "name one with --enhancer" in refused(
+        capsys, ["finetune", str(tiny.config), "--work-dir", str(tmp_path / "out")]
+    )
+    assert "has an enhancer already" in refused(capsys, ["finetune", str(enhanced), "--enhancer", "psenet"])
     (tmp_path / "none.py").write_text("a = 1")
-    assert "has no model" in refused(capsys, [str(tmp_path / "none.py"), "--enhancer", "psenet"])
-    assert "no config file" in refused(capsys, ["/nowhere.py"])
+    assert "has no model" in refused(capsys, ["finetune", str(tmp_path / "none.py"), "--enhancer", "psenet"])
+    assert "no config file" in refused(capsys, ["finetune", "/nowhere.py"])
 
 
 def test_a_detector_that_trains_by_another_optimiser_than_sgd_keeps_it(tiny, tmp_path):
