@@ -128,7 +128,7 @@ def test_the_commands_refuse_a_config_that_enhances(plain, door, tmp_path):
     torch.save({}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="enhances already"):
         read_config(enhanced, {})
-    with pytest.raises(ValueError, match=r"enhances already.*--enhancers"):
+    with pytest.raises(ValueError, match=r"enhances already.*--enhancer"):
         DetectorChoice(enhanced, str(tmp_path / "weights.pth")).made_with()
     with pytest.raises(ValueError, match=r"has an enhancer already|which nothing trains"):
         finetuning_config(parse_args(["finetune", "--detector", enhanced, "--enhancer", "psenet"]))
