@@ -64,7 +64,7 @@ def build_runner(args: argparse.Namespace) -> SafeRunner:
     check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
     check_names(cfg)
-    cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
+    cfg.work_dir = str(args.out or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem)
     checkpoint = _starting_point(cfg, args.resume)
     cfg.launcher = args.launcher
     if args.launcher != "none":
@@ -92,7 +92,7 @@ def _starting_point(cfg: Config, resume: bool) -> dict[str, Any]:
         return {}
     checkpoint = read_run(cfg.load_from)
     if cfg.get("resume"):
-        # Of before the samplers are built, which the seed orders.
+        # The seed orders the samplers, which are not built yet.
         cfg.setdefault("randomness", {})["seed"] = checkpoint["meta"]["seed"]
     return checkpoint
 
@@ -107,7 +107,7 @@ def last_checkpoint(work_dir: str | Path, resume: bool) -> Path | None:
     if saved and not resume:
         raise ValueError(
             f"{work_dir} has checkpoints of an earlier run, {saved[-1].name} the last: go on with --resume, or "
-            "choose another --work-dir"
+            "choose another --out"
         )
     return saved[-1] if saved else None
 
