@@ -1,7 +1,7 @@
 """A stand-in for mmcv's compiled operators, on torchvision's.
 
 ``pip install`` of mmcv often brings no ``mmcv._ext`` (there is no wheel for the torch that is installed), and then
-``mmcv.ops`` does not import. :func:`llie_preproc.mmcv_finder.install` appends a finder to ``sys.meta_path`` that
+``mmcv.ops`` does not import. :func:`llie_preproc.mm.finder.install` appends a finder to ``sys.meta_path`` that
 answers for ``mmcv._ext`` when nobody else does: a compiled extension always wins. The stand-in carries NMS, soft NMS,
 RoIAlign, deformable convolution of both versions and CARAFE (forward and backward), and masked convolution, which is
 what most of MMDetection's zoo takes; any other operator raises and says how to get the compiled ones. bfloat16 and
@@ -22,7 +22,7 @@ import torchvision
 from torch import Tensor
 from torch.nn.functional import interpolate, pad, unfold
 
-from .mmcv_finder import NAME
+from .finder import NAME
 
 _BUILD = "'make mmcv-ops' in the source tree of llie_preproc, or 'Compiled operators' in its docs/mmdetection.md"
 # What MMDetection defines in place of an operator that it could not import says this.

@@ -1,4 +1,4 @@
-"""Where ``import mmcv._ext`` finds :mod:`llie_preproc.mmcv_ops` when mmcv's own operators are not compiled.
+"""Where ``import mmcv._ext`` finds :mod:`llie_preproc.mm.operators` when mmcv's own operators are not compiled.
 
 Apart from the operators, so that ``import llie_preproc`` need not import PyTorch.
 """
@@ -21,12 +21,12 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(fullname, self) if fullname == NAME else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        from .mmcv_ops import StandIn
+        from .operators import StandIn
 
         return StandIn(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        from .mmcv_ops import OPERATORS
+        from .operators import OPERATORS
 
         for operator in OPERATORS:
             setattr(module, operator.__name__, operator)
