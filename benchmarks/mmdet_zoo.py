@@ -44,7 +44,7 @@ from torch import Tensor, nn
 
 import llie_preproc  # noqa: F401  before mmdet's models, which take mmcv's operators from it where none are compiled
 from detection_eval.compare.results import write_text
-from llie_preproc.mm import operators
+from llie_preproc.mm import finder
 from llie_preproc.networks import enhancer_config
 from llie_preproc.safe_loading import safe_loading
 
@@ -477,7 +477,7 @@ def main() -> None:
     about = dict(
         enhancer=args.enhancer,
         mmdet=mmdet.__version__,
-        stand_in=operators.is_stand_in(),
+        stand_in=finder.is_stand_in(),
         machine=machine(torch.device("cpu")),
     )
     with ThreadPoolExecutor(args.jobs) as pool, _without_the_rest(pool):

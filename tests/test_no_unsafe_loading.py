@@ -49,7 +49,7 @@ ALLOWED = {
 IMPORTERS = {
     "llie_preproc/commands/program.py",
     "llie_preproc/registry.py",
-    "llie_preproc/mm/operators.py",
+    "llie_preproc/mm/finder.py",
     "llie_preproc/faces/__init__.py",
     "llie_preproc/segmentation/__init__.py",
     "llie_preproc/ops/scan/backends.py",

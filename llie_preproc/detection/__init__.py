@@ -4,7 +4,7 @@ from ..errors import require
 
 require("mmdet", "llie_preproc.detection")
 
-from ..mm import operators  # noqa: E402
+from ..mm import finder  # noqa: E402
 from .config import add_enhancer  # noqa: E402
 from .data_preprocessor import EnhancedDetDataPreprocessor  # noqa: E402
 from .detector import EnhancedDetector  # noqa: E402
@@ -13,7 +13,7 @@ from .hooks import EnhancedVisualizationHook  # noqa: E402
 from .pairs import PackPairedDetInputs  # noqa: E402
 from .transforms import Enhance, RestoreScaleFactor  # noqa: E402
 
-operators.repair_mmdet()
+finder.repair_mmdet()
 
 __all__ = [
     "Enhance",

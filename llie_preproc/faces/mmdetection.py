@@ -13,7 +13,7 @@ import torch
 
 from ..checkpoints import check_weights
 from ..errors import CheckpointError, require
-from ..mm import operators
+from ..mm import finder
 from .protocol import Faces, check_images
 
 require("mmdet", "llie_preproc.faces.MMDetFaceDetector")
@@ -77,7 +77,7 @@ class MMDetFaceDetector:
         self.score_thr, self.batch_size = score_thr, batch_size
         cfg = _read(config, cfg_options)
         # Types of MMDetection's that were imported before the operators' stand-in are made whole.
-        operators.repair_mmdet()
+        finder.repair_mmdet()
         register_all_modules(init_default_scope=False)
         with safe_loading(), DefaultScope.overwrite_default_scope(cfg.get("default_scope") or "mmdet"):
             self._pipeline = Compose(_for_arrays(cfg))

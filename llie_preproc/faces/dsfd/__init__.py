@@ -4,7 +4,7 @@ from ...errors import require
 
 require("mmdet", "llie_preproc.faces.dsfd")
 
-from ...mm import operators  # noqa: E402
+from ...mm import finder  # noqa: E402
 from .assigner import FaceAnchorAssigner  # noqa: E402
 from .backbones import DSFDVGG, DSFDResNet  # noqa: E402
 from .data_anchor_sampling import DataAnchorSampling  # noqa: E402
@@ -13,7 +13,7 @@ from .head import DSFDHead  # noqa: E402
 from .neck import DSFDNeck  # noqa: E402
 from .public import convert_public  # noqa: E402
 
-operators.repair_mmdet()
+finder.repair_mmdet()
 
 __all__ = [
     "DSFD",
