@@ -31,6 +31,7 @@ from llie_preproc.runs import saved_checkpoints
 from ..checkpoint_parts import split_checkpoint
 from ..finetune_config import LOSSES, PRESETS
 from ..finetune_runner import build_runner
+from ..results import print_scores
 from ..runner import building, going_on, train
 from ..training_arguments import add_training_options
 
@@ -115,7 +116,4 @@ def _report(runner: Runner) -> None:
         print(*split_checkpoint(last, runner.work_dir, overwrite=True), sep="\n")
     except CheckpointError as error:
         print(f"not split: {error}")
-    scalars = runner.message_hub.log_scalars
-    for name, values in scalars.items():
-        if name.startswith("val/") and not name.endswith("time"):
-            print(f"{name.removeprefix('val/')}: {values.current():.4f}")
+    print_scores(runner)

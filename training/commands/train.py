@@ -9,6 +9,7 @@ import argparse
 
 from llie_preproc.commands.arguments import add_out, add_resume
 
+from ..results import print_results
 from ..runner import build_runner, building, going_on, train
 from ..training_arguments import add_training_options
 
@@ -27,3 +28,4 @@ def run(args: argparse.Namespace) -> None:
         with building():
             runner = build_runner(args)
         train(runner)
+        print_results(runner)
