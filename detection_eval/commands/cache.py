@@ -31,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=DictAction,
         default={},
         metavar="KEY=VALUE",
-        help="settings that replace the config's",
+        help="keys and values over the config",
     )
     add_device(parser, "the enhancer runs")
     parser.add_argument(
-        "--launcher", choices=LAUNCHERS, default="none", help="program that started the processes that share the work"
+        "--launcher", choices=LAUNCHERS, default="none", help="program that started the processes, if several"
     )
 
 

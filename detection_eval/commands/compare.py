@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     add_device(parser, "enhancers run ahead of the data loaders")
     parser.add_argument(
-        "--launcher", choices=LAUNCHERS, default="none", help="program that started the processes that share the work"
+        "--launcher", choices=LAUNCHERS, default="none", help="program that started the processes, if several"
     )
     parser.add_argument(
         "--share",
@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=DictAction,
         default={},
         metavar="KEY=VALUE",
-        help="settings that replace the config's",
+        help="keys and values over the config",
     )
 
 

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=DictAction,
         default={},
         metavar="KEY=VALUE",
-        help="settings that replace the config's",
+        help="keys and values over the config",
     )
     add_enhancers(parser, default=None, shown="psenet, or the model.enhancer of --config")
     add_inference_options(parser)
