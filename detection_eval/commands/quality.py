@@ -3,7 +3,7 @@
 Enhance the pictures of LOW and compare them with those of the same name in HIGH: RGB, full size, 8-bit results, mean
 over pictures. One line for each enhancer, after one for the raw input. HIGH may be left out where no metric compares
 with it. For enhancers that enlarge, HIGH's pictures are as many times as large, and the raw input is enlarged by
-bicubic interpolation. A picture that cannot be scored is left out of all lines, named at the end, and makes the exit
+bicubic interpolation. The variants of --metrics are printed below the table. A picture that cannot be scored is left out of all lines, named at the end, and makes the exit
 status 1.
 """
 
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics",
         nargs="+",
         metavar="NAME",
-        help=f"metrics (default: psnr ssim) out of {' '.join(metric_names())}; the table is followed by their variants",
+        help=f"metrics out of {' '.join(metric_names())} (default: psnr ssim)",
     )
     parser.add_argument("--niqe-model", metavar="FILE", help="niqe_pris_params.npz, NIQE's model, for niqe")
     parser.add_argument("--lpips-trunk", metavar="FILE", help="alexnet-owt-7be5be79.pth, LPIPS' network, for lpips")

@@ -473,7 +473,7 @@ def test_an_fddb_picture_that_is_damaged_is_left_out(detector, faces, tmp_path):
     whole = (root / "big" / "b.jpg").read_bytes()
     for content in (b"no picture", whole[: len(whole) // 2]):
         (root / "big" / "b.jpg").write_bytes(content)
-        code, _, err = faces("fddb", root, tmp_path / "out", "--folds", folds, "--gammas", 1)
+        code, _, err = faces("fddb", root, tmp_path / "out", "--resume", "--folds", folds, "--gammas", 1)
         assert code == 1
         assert "1 left out" in err
         assert "b.jpg: " in err
@@ -506,7 +506,7 @@ def test_an_fddb_picture_that_is_damaged_is_left_out(detector, faces, tmp_path):
         ("folder --images {pictures} --enhancer psenet psenet@psenet_sice", "names psenet twice: put LABEL= before"),
         ("folder --images {pictures} --enhancer psenet@{tmp}/no.pth", "no.pth"),
         ("folder --images {pictures} --enhancer psenet@", "names no weights behind the @"),
-        ("folder --images {pictures} --enhancer iaml", "name some with --enhancer NAME@WEIGHTS"),
+        ("folder --images {pictures} --enhancer semi_llie", "name some with --enhancer NAME@WEIGHTS"),
         ("folder --images {pictures} --enhancer psenet --precision float16", "not faithful under float16"),
         ("folder --images {pictures} --enhancer psenet --tile 8 --map-side 8", "exclude each other"),
         ("folder --images {pictures} --detector {tmp}/no.py --detector-checkpoint x", "no config file"),
