@@ -36,8 +36,8 @@ def _visdrone(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace],
         "--ignored-regions",
         choices=visdrone.IGNORED_REGIONS,
         default="crowd",
-        help="treatment of ignored regions: a crowd of every class (default), or left out; the rows kept for the official "
-        "metric have them always",
+        help="treatment of ignored regions: a crowd of every class (default), or left out; the rows kept for the "
+        "official metric have them always",
     )
     return lambda args: visdrone.visdrone(args.root, args.ignored_regions)
 

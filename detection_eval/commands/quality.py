@@ -3,8 +3,8 @@
 Enhance the pictures of LOW and compare them with those of the same name in HIGH: RGB, full size, 8-bit results, mean
 over pictures. One line for each enhancer, after one for the raw input. HIGH may be left out where no metric compares
 with it. For enhancers that enlarge, HIGH's pictures are as many times as large, and the raw input is enlarged by
-bicubic interpolation. The variants of --metrics are printed below the table. A picture that cannot be scored is left out of all lines, named at the end, and makes the exit
-status 1.
+bicubic interpolation. The variants of --metrics are printed below the table. A picture that cannot be scored is left
+out of all lines, named at the end, and makes the exit status 1.
 """
 
 from __future__ import annotations
