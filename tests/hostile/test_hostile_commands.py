@@ -57,7 +57,7 @@ LINES: Mapping[str, str] = {
     "list": "",
     "finetune": f"detector.py --enhancer psenet --train {SET} --val {SET} --work-dir out",
     "split": "finetuned.pth --out out",
-    "train": "py --work-dir out",
+    "train": "training.py --work-dir out",
 }
 # Other lines, for options that are read with these alone.
 LINES_OF: Mapping[tuple[str, str], str] = {
