@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from . import mmcv_finder, wrapped_configs
+from . import wrapped_configs
 from .after_import import after_import
+from .mm import chatter, finder
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -19,10 +20,11 @@ def _watch_models() -> None:
 
 
 # Before anything imports mmdet: its models do not import where mmcv lacks its operators.
-mmcv_finder.install()
+finder.install()
 # Whether a program imports MMEngine before this package or after it.
 after_import("mmengine.config", wrapped_configs.lend_backbone)
 after_import("mmengine.model", _watch_models)
+after_import("mmengine.logging", chatter.silence)
 
 _MODULES = {
     "FrozenEnhancer": ".inference",

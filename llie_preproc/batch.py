@@ -143,7 +143,7 @@ def check_targets(jobs: Sequence[Job], suffixes: Collection[str]) -> None:
         if os.path.isdir(job.target) and not os.path.isdir(job.source):  # noqa: PTH112
             raise ValueError(f"{job.target} is a folder, where the result of {job.source} would go")
         if file_key(job.target) in inputs:
-            raise ValueError(f"{job.target} is an input, and inputs are never overwritten: name another DST")
+            raise ValueError(f"{job.target} is an input, and inputs are never overwritten: choose another place")
         _own(owners, os.path.realpath(job.target), job)
     _require_distinct_letters(jobs)
 
@@ -176,7 +176,7 @@ def tells_letters(folder: Path) -> bool:
 def _require_writable(target: Path) -> None:
     folder = _existing(target)
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise PermissionError(f"{folder}: nothing can be written here: name another DST")
+        raise PermissionError(f"{folder}: nothing can be written here: choose another place")
 
 
 def _existing(path: Path) -> Path:
@@ -374,7 +374,7 @@ def _scan(source: Path, target: Path, suffixes: Collection[str]) -> PictureTree:
         raise ValueError(f"{target} is a file, and {source} a folder: name a folder")
     left_out: set[FileKey | None] = {file_key(target)} - {None}
     if file_key(source) in left_out:
-        raise ValueError(f"{target} is {source} itself, and inputs are never overwritten: name another DST")
+        raise ValueError(f"{target} is {source} itself, and inputs are never overwritten: choose another place")
     return scan_tree(source, suffixes, left_out)
 
 

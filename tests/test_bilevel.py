@@ -617,7 +617,7 @@ def test_a_shipped_config_runs_and_exports(pairs: list[str], tmp_path: Path) -> 
         "default_hooks.checkpoint.interval=2",
     ]
     path = str(CONFIGS / "collaba_x2_rellisur.py")
-    assert not main(["train", path, "--work-dir", str(tmp_path / "work"), "--cfg-options", *options])
+    assert not main(["train", path, "--out", str(tmp_path / "work"), "--cfg-options", *options])
     assert {p.name for p in (tmp_path / "work").glob("*.pth")} == {"iter_2.pth"}
     exported = build_enhancer("CollaBA", checkpoint=tmp_path / "work" / "enhancer.safetensors")
     assert exported.scale == 2
@@ -644,7 +644,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(pairs: list
     ]
 
     def run(work: str, *flags: str) -> dict[str, Tensor]:
-        assert not main(["train", str(path), "--work-dir", str(tmp_path / work), *flags, "--cfg-options", *options])
+        assert not main(["train", str(path), "--out", str(tmp_path / work), *flags, "--cfg-options", *options])
         return read_run(tmp_path / work / "iter_5.pth")["state_dict"]
 
     whole = run("whole")

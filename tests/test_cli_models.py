@@ -76,7 +76,7 @@ def weights(tmp_path: Path) -> Path:
 def test_export(llie: Run, tmp_path: Path, weights: Path, size: tuple[int, int] | None) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
     target = tmp_path / "new" / "psenet.onnx"
-    call = ["export", target, "--enhancer", "PSENet", "--checkpoint", weights]
+    call = ["export", "--out", target, "--enhancer", f"PSENet@{weights}"]
     if size:
         call += ["--height", size[0], "--width", size[1]]
     result = llie(*call)
@@ -95,17 +95,20 @@ def test_export(llie: Run, tmp_path: Path, weights: Path, size: tuple[int, int] 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["{out}", "--enhancer", "CLAHE"], ["CLAHE cannot be exported to ONNX", "OpenCV"]),
-        (["{out}", "--enhancer", "SemiLLIE"], ["SemiLLIE cannot be exported to ONNX", "selective scan"]),
-        (["{out}", "--enhancer", "PSENot"], ["PSENot", "PSENet"]),
-        (["{out}", "--enhancer", "Untrained"], ["Untrained has no shipped weights", "--checkpoint"]),
-        (["{out}", "--enhancer", "PSENet", "--checkpoint", "nowhere.pth"], ["nowhere.pth"]),
-        (["{out}", "--enhancer", "Identity", "--height", "8"], ["--height and --width"]),
-        (["{out}", "--enhancer", "Identity", "--height", "0", "--width", "8"], ["--height", "'0'"]),
-        (["{out}", "--enhancer", "PSENet", "--height", "4", "--width", "8"], ["at least 5", "4x8"]),
+        (["--out", "{out}", "--enhancer", "CLAHE"], ["CLAHE cannot be exported to ONNX", "OpenCV"]),
+        (["--out", "{out}", "--enhancer", "SemiLLIE"], ["SemiLLIE cannot be exported to ONNX", "selective scan"]),
+        (["--out", "{out}", "--enhancer", "PSENot"], ["PSENot", "PSENet"]),
+        (
+            ["--out", "{out}", "--enhancer", "Untrained"],
+            ["Untrained has no shipped weights", "--enhancer NAME@WEIGHTS"],
+        ),
+        (["--out", "{out}", "--enhancer", "PSENet@nowhere.pth"], ["nowhere.pth"]),
+        (["--out", "{out}", "--enhancer", "Identity", "--height", "8"], ["--height and --width"]),
+        (["--out", "{out}", "--enhancer", "Identity", "--height", "0", "--width", "8"], ["--height", "'0'"]),
+        (["--out", "{out}", "--enhancer", "PSENet", "--height", "4", "--width", "8"], ["at least 5", "4x8"]),
         (["{out}.pt", "--enhancer", "Identity"], [".onnx"]),
         (["{folder}", "--enhancer", "Identity"], ["folder.onnx is a folder"]),
-        (["{out}"], ["--enhancer"]),
+        (["--out", "{out}"], ["--enhancer"]),
     ],
 )
 def test_wrong_exports_are_refused(

@@ -46,7 +46,7 @@ class Made:
         self.tiny = finetune_runs.make(folder)
         self.training = training_runs.write_config(folder / "pictures", "supervised", **{"train_cfg.max_epochs": 1})
         self.run = folder / "run"
-        assert main(["train", str(self.training), "--work-dir", str(self.run)]) == 0
+        assert main(["train", str(self.training), "--out", str(self.run)]) == 0
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def train_from(made: Made, source: str, work: Path) -> int:
-    return main(["train", str(made.training), "--work-dir", str(work), "--cfg-options", f"load_from={source}"])
+    return main(["train", str(made.training), "--out", str(work), "--cfg-options", f"load_from={source}"])
 
 
 def finetune_from(made: Made, source: str, work: Path) -> int:
-    return main([*made.tiny.arguments(work, "--epochs", "1"), "--checkpoint", source])
+    return main([*made.tiny.arguments(work, "--epochs", "1"), "--detector-checkpoint", source])
 
 
 def finetune_by_options(made: Made, source: str, work: Path) -> int:
@@ -132,7 +132,7 @@ def test_a_work_folder_with_code_is_not_resumed(made: Made, tmp_path: Path) -> N
         work = tmp_path / name
         work.mkdir()
         write(work / "epoch_1.pth", runs_code(marker))
-        given = ["train", str(made.training), "--work-dir", str(work)] if name == "train" else made.tiny.arguments(work)
+        given = ["train", str(made.training), "--out", str(work)] if name == "train" else made.tiny.arguments(work)
         assert main([*given, "--resume"]) == 2
         assert not marker.exists()
 
@@ -162,7 +162,7 @@ def test_a_run_that_diverged_is_not_resumed(made: Made, tmp_path: Path, capsys: 
     last = saved_checkpoints(made.run)[-1]
     spoilt(last, tmp_path / "work" / last.name, torch.nan)
     longer = ["--resume", "--cfg-options", "train_cfg.max_epochs=2"]
-    assert main(["train", str(made.training), "--work-dir", str(tmp_path / "work"), *longer]) == 2
+    assert main(["train", str(made.training), "--out", str(tmp_path / "work"), *longer]) == 2
     assert "is not finite: 1 of" in capsys.readouterr().err
 
 
@@ -174,7 +174,7 @@ def test_a_resumed_run_has_the_whole_log(made: Made, tmp_path: Path) -> None:
     work.mkdir()
     (work / last.name).write_bytes(last.read_bytes())
     longer = ["--resume", "--cfg-options", "train_cfg.max_epochs=2"]
-    assert main(["train", str(made.training), "--work-dir", str(work), *longer]) == 0
+    assert main(["train", str(made.training), "--out", str(work), *longer]) == 0
     after = read_checkpoint(saved_checkpoints(work)[-1])["message_hub"]["log_scalars"]
     steps = len(before["train/loss"].data[0])
     assert steps == training_runs.PICTURES // 8

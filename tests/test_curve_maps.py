@@ -141,7 +141,15 @@ def saved(checkpointing: bool, map_side: int | None) -> int:
 def test_the_command_enhances_by_small_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = (255 * night(40)).round().astype(np.uint8)
     write_picture(tmp_path / "night.png", Picture(pixels))
-    options = ["enhance", str(tmp_path / "night.png"), str(tmp_path / "bright.png"), "--device", "cpu", "--map-side"]
+    options = [
+        "enhance",
+        str(tmp_path / "night.png"),
+        "--out",
+        str(tmp_path / "bright.png"),
+        "--device",
+        "cpu",
+        "--map-side",
+    ]
     assert main([*options, "24"]) == 0
     assert np.array_equal(read_picture(tmp_path / "bright.png").pixels, enhance(pixels, built("PSENet"), map_side=24))
     assert main([*options, "24", "--overwrite", "--enhancer", "CLAHE"]) == 2

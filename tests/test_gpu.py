@@ -99,7 +99,7 @@ def test_every_method_trains_on_the_device_and_resumes(tmp_path, method, options
     config = str(training_runs.write_config(tmp_path, method))
     work = tmp_path / "work"
     for last in (["--cfg-options", "train_cfg.max_epochs=1"], ["--resume"]):
-        assert main(["train", config, "--work-dir", str(work), *options, *last]) == 0
+        assert main(["train", config, "--out", str(work), *options, *last]) == 0
     assert {p.stem for p in work.glob("*.pth")} == {f"epoch_{n}" for n in (2, 3)}
     exported = load_file(work / "enhancer.safetensors")
     assert all(value.isfinite().all() for value in exported.values())

@@ -77,8 +77,8 @@ MOMENTS = [("step", 1), ("step", 4), *(("write", number) for number in (1, 2, 3,
 def test_an_interrupted_training_goes_on(tmp_path, monkeypatch, capsys, kind, number):
     make_pictures(tmp_path)
     config = str(write_config(tmp_path, "supervised"))
-    assert main(["train", config, "--work-dir", str(tmp_path / "whole")]) == 0
-    command = ["train", config, "--work-dir", str(tmp_path / "cut"), "--resume"]
+    assert main(["train", config, "--out", str(tmp_path / "whole")]) == 0
+    command = ["train", config, "--out", str(tmp_path / "cut"), "--resume"]
     with monkeypatch.context() as patch:
         interrupt_call(patch, *((IterationSeed, "before_train_iter") if kind == "step" else (os, "fsync")), number)
         assert main(command) == 130
@@ -130,7 +130,7 @@ def test_ctrl_c_in_a_terminal_reaches_workers_too(tmp_path):
     config = write_config(tmp_path, "supervised", **options)
     work = tmp_path / "work"
     process = subprocess.Popen(
-        [sys.executable, "-m", "llie_preproc", "train", str(config), "--work-dir", str(work)],
+        [sys.executable, "-m", "llie_preproc", "train", str(config), "--out", str(work)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

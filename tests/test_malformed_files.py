@@ -89,7 +89,7 @@ DOORS = {
          "--train", str(file), str(folder / "images"), "--test", str(file), str(folder / "images")]
     ),
     "finetune": lambda file, folder: main(
-        ["finetune", str(folder / "tiny.py"), "--enhancer", "psenet", "--work-dir", str(folder / "work"),
+        ["finetune", "--detector", str(folder / "tiny.py"), "--enhancer", "psenet", "--out", str(folder / "work"),
          "--train", str(file), str(folder / "images")]
     ),
     "sam": of_sam,

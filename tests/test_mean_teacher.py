@@ -477,7 +477,7 @@ def test_the_shipped_config_trains_and_resumes(lsrw):
     cfg.train_cfg.update(max_epochs=2, val_interval=2)
     cfg.dump(lsrw / "config.py")
     work = lsrw / "work"
-    arguments = [str(lsrw / "config.py"), "--work-dir", str(work)]
+    arguments = [str(lsrw / "config.py"), "--out", str(work)]
     assert main(["train", *arguments, "--cfg-options", "train_cfg.max_epochs=1"]) == 0
     first = {p.stem: p.read_bytes() for p in work.glob("*.safetensors")}
     assert main(["train", *arguments, "--resume"]) == 0

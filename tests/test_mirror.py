@@ -345,7 +345,7 @@ def test_the_shipped_config_trains_and_resumes(tmp_path):
     cfg.train_cfg.update(max_epochs=2, val_interval=1)
     cfg.dump(tmp_path / "config.py")
     work = tmp_path / "work"
-    arguments = [str(tmp_path / "config.py"), "--work-dir", str(work)]
+    arguments = [str(tmp_path / "config.py"), "--out", str(work)]
     assert main(["train", *arguments, "--cfg-options", "train_cfg.max_epochs=1"]) == 0
     first = read_run(work / "epoch_1.pth")["state_dict"]
     assert main(["train", *arguments, "--resume"]) == 0

@@ -190,10 +190,10 @@ def config(tmp_path):
 
 def test_a_run_trains_validates_exports_and_resumes(config, tmp_path):
     work = tmp_path / "work"
-    main(["train", str(config), "--work-dir", str(work), "--cfg-options", "train_cfg.max_epochs=2"])
+    main(["train", str(config), "--out", str(work), "--cfg-options", "train_cfg.max_epochs=2"])
     assert {p.name for p in work.glob("*.pth")} == {"epoch_1.pth", "epoch_2.pth"}
     after_two = build_enhancer("PSENet", checkpoint=work / "enhancer.safetensors").state_dict()
-    main(["train", str(config), "--work-dir", str(work), "--resume"])
+    main(["train", str(config), "--out", str(work), "--resume"])
     assert {p.name for p in work.glob("*.pth")} == {"epoch_2.pth", "epoch_3.pth"}
     after_three = build_enhancer("PSENet", checkpoint=work / "enhancer.safetensors").state_dict()
     assert any(not torch.equal(v, after_three[k]) for k, v in after_two.items())

@@ -44,7 +44,7 @@ def test_converted_public_weights_compute_the_public_network(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     source, target = shared_data / "reference_weights" / "sci_medium_official.safetensors", tmp_path / "s.safetensors"
-    assert main(["convert", str(source), str(target), "--enhancer", "SCI"]) == 0
+    assert main(["convert", str(source), "--out", str(target), "--enhancer", "SCI"]) == 0
     report = capsys.readouterr().out
     assert "11 of 11 tensors matched" in report
     assert all(name.startswith("calibrate.") for name in re.findall(r"[(,] ?(\w+\.[\w.]+)", report.split(";")[1]))

@@ -288,7 +288,9 @@ def test_gradients_flow_through_fading_tiles() -> None:
 def test_the_command_does_as_the_function(llie: Run, tmp_path: Path, name: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 80, (90, 140, 3), np.uint8)
     write_picture(tmp_path / "in.png", Picture(pixels))
-    assert llie("enhance", tmp_path / "in.png", tmp_path / "out.png", "--enhancer", name, "--tile", 80).code == 0
+    assert (
+        llie("enhance", tmp_path / "in.png", "--out", tmp_path / "out.png", "--enhancer", name, "--tile", 80).code == 0
+    )
     result = read_picture(tmp_path / "out.png").pixels
     assert np.array_equal(result, enhance(pixels, name, tile=80))
     assert not np.array_equal(result, enhance(pixels, name))
@@ -300,7 +302,7 @@ def test_the_command_does_videos_in_tiles(llie: Run, tmp_path: Path) -> None:
         writer.write(cv2.resize(np.random.default_rng(level).integers(0, level, (9, 13, 3), np.uint8), (130, 90)))
     writer.release()
     for name, options in (("tiles", ["--tile", 80]), ("whole", [])):
-        call = ["enhance", tmp_path / "in.avi", tmp_path / f"{name}.avi", "--enhancer", "CLAHE", *options]
+        call = ["enhance", tmp_path / "in.avi", "--out", tmp_path / f"{name}.avi", "--enhancer", "CLAHE", *options]
         assert llie(*call).code == 0
     assert (tmp_path / "tiles.avi").read_bytes() != (tmp_path / "whole.avi").read_bytes()
 
@@ -308,7 +310,7 @@ def test_the_command_does_videos_in_tiles(llie: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("tile", "reason"), [("79", "at least 80"), ("0", "--tile"), ("x", "--tile")])
 def test_the_command_refuses_bad_tiles_before_any_work(llie: Run, tmp_path: Path, tile: str, reason: str) -> None:
     write_picture(tmp_path / "in.png", Picture(np.zeros((4, 4, 3), np.uint8)))
-    one_line(llie("enhance", tmp_path / "in.png", tmp_path / "out.png", "--tile", tile), reason)
+    one_line(llie("enhance", tmp_path / "in.png", "--out", tmp_path / "out.png", "--tile", tile), reason)
     assert not (tmp_path / "out.png").exists()
 
 

@@ -43,7 +43,7 @@ def recomputed(weights: dict[str, np.ndarray], image: np.ndarray) -> tuple[np.nd
 
 def test_converted_public_weights_compute_the_public_network(shared_data: Path, tmp_path: Path) -> None:
     source, target = shared_data / "reference_weights" / "zero_dce_official.safetensors", tmp_path / "z.safetensors"
-    assert main(["convert", str(source), str(target), "--enhancer", "ZeroDCE"]) == 0
+    assert main(["convert", str(source), "--out", str(target), "--enhancer", "ZeroDCE"]) == 0
     network = build_enhancer("ZeroDCE", target)
     weights = load_file(source)
     assert sum(p.numel() for p in network.parameters()) == sum(w.size for w in weights.values()) == 79_416

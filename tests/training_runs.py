@@ -147,5 +147,5 @@ if __name__ == "__main__":
     # The processes of a distributed test: every config after the other.
     work, *configs = sys.argv[1:]
     for config in configs:
-        if status := main(["train", config, "--work-dir", f"{work}/{Path(config).stem}", "--launcher", "pytorch"]):
+        if status := main(["train", config, "--out", f"{work}/{Path(config).stem}", "--launcher", "pytorch"]):
             sys.exit(status)

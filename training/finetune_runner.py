@@ -40,7 +40,7 @@ def build_runner(args: argparse.Namespace) -> FinetuneRunner:
     """
     _check_numbers(args)
     _join(args.launcher)
-    work_dir = Path(args.work_dir or Path("work_dirs") / f"finetune_{Path(args.config).stem}")
+    work_dir = Path(args.out or Path("work_dirs") / f"finetune_{Path(args.detector).stem}")
     last = last_checkpoint(work_dir, args.resume)
     cfg = finetuning_config(args)
     if cfg.get("load_from"):
@@ -64,7 +64,7 @@ def build_runner(args: argparse.Namespace) -> FinetuneRunner:
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
-    least = dict(epochs=1, batch_size=1, accumulate=1, map_side=1, seed=0, enhancer_lr_mult=0.0, lr=0.0)
+    least = dict(epochs=1, train_batch_size=1, accumulate=1, seed=0, enhancer_lr_mult=0.0, lr=0.0)
     for name, smallest in least.items():
         value = getattr(args, name)
         if value is not None and not smallest <= value < math.inf:
@@ -86,7 +86,7 @@ def _place(cfg: Config, args: argparse.Namespace, work_dir: Path, last: Path | N
     seed_draws(cfg)
     if last is not None:
         cfg.load_from, cfg.resume = str(last), True
-        # Of before the samplers are built, which the seed orders.
+        # The seed orders the samplers, which are not built yet.
         cfg.randomness.seed = read_checkpoint(last)["meta"]["seed"]
     if args.launcher != "none" and get_device() == "cpu":
         # MMEngine would name a CUDA device to PyTorch's wrapper.

@@ -14,6 +14,8 @@ from mmengine.runner import Runner
 from llie_preproc.commands.program import REFUSED, resumable
 from llie_preproc.config_files import read_config_file
 from llie_preproc.errors import CheckpointError
+from llie_preproc.mm.console import quiet
+from llie_preproc.mm.progress import ProgressBar
 from llie_preproc.runs import join_without_gpu, saved_checkpoints
 from llie_preproc.safe_loading import SafeRunner
 
@@ -35,7 +37,8 @@ def going_on() -> contextlib.AbstractContextManager[None]:
 def building() -> Iterator[None]:
     """Inside, whatever a wrong config raises is refused."""
     try:
-        yield
+        with quiet():
+            yield
     except _OF_CONFIGS as error:
         raise ValueError(str(error)) from error
 
@@ -47,8 +50,10 @@ def train(runner: Runner) -> None:
         OSError, ValueError: The checkpoint does not fit, or the method refuses its first batch.
         RuntimeError: A later step failed.
     """
+    runner.register_hook(ProgressBar())
     try:
-        runner.train()
+        with quiet():
+            runner.train()
     except REFUSED as error:
         # Checkpoints are loaded just before the first step.
         if not runner.iter and isinstance(error, (OSError, ValueError)):
@@ -64,7 +69,7 @@ def build_runner(args: argparse.Namespace) -> SafeRunner:
     check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
     check_names(cfg)
-    cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
+    cfg.work_dir = str(args.out or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem)
     checkpoint = _starting_point(cfg, args.resume)
     cfg.launcher = args.launcher
     if args.launcher != "none":
@@ -92,7 +97,7 @@ def _starting_point(cfg: Config, resume: bool) -> dict[str, Any]:
         return {}
     checkpoint = read_run(cfg.load_from)
     if cfg.get("resume"):
-        # Of before the samplers are built, which the seed orders.
+        # The seed orders the samplers, which are not built yet.
         cfg.setdefault("randomness", {})["seed"] = checkpoint["meta"]["seed"]
     return checkpoint
 
@@ -107,7 +112,7 @@ def last_checkpoint(work_dir: str | Path, resume: bool) -> Path | None:
     if saved and not resume:
         raise ValueError(
             f"{work_dir} has checkpoints of an earlier run, {saved[-1].name} the last: go on with --resume, or "
-            "choose another --work-dir"
+            "choose another --out"
         )
     return saved[-1] if saved else None
 

@@ -18,20 +18,18 @@ from tqdm import tqdm
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import atomic_write, default_weights
 from llie_preproc.enhancers import Enhancer
-from llie_preproc.errors import require
+from llie_preproc.errors import needs
 from llie_preproc.faces import MTCNN, EnhancedFaceDetector, Faces
 from llie_preproc.pictures import Picture, write_picture
 
-for _module in ("mmdet", "pycocotools", "torchmetrics", "facenet_pytorch", "skimage", "matplotlib"):
-    require(_module, "llie demo")
-
-from .. import provenance  # noqa: E402
-from ..faces.retention import REFERENCE_SCORE  # noqa: E402
-from ..report import Html, write_report  # noqa: E402
-from . import light, night_scenes, photographs  # noqa: E402
-from .detector import RAW, Budget, compare_protocols, detector_config  # noqa: E402
-from .gamma_sweep import Sweep, sweep  # noqa: E402
-from .pages import ENHANCED, detector_section, faces_section, gallery_section, light_section, summary_section  # noqa: E402
+with needs("llie demo"):
+    from .. import provenance
+    from ..faces.retention import REFERENCE_SCORE
+    from ..report import Html, write_report
+    from . import light, night_scenes, photographs
+    from .detector import RAW, Budget, compare_protocols, detector_config
+    from .gamma_sweep import Sweep, sweep
+    from .pages import ENHANCED, detector_section, faces_section, gallery_section, light_section, summary_section
 
 _VERSIONS = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy", "skimage", "matplotlib")
 _REAL_GALLERIES = {

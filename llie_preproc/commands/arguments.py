@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from ..enhancers import Enhancer
+from ..enhancers.build import build_enhancer
+from ..errors import weights_named_by
 from ..inference_options import InferenceOptions
 
 ENHANCER = (
@@ -37,12 +40,20 @@ def add_enhancer(parser: Any, default: str | None = "psenet", **options: Any) ->
     parser.add_argument("--enhancer", metavar="NAME[@WEIGHTS]", default=default, help=ENHANCER + shown, **options)
 
 
-def add_inference_options(parser: Any, without: Collection[str] = ()) -> None:
+def trained_enhancer(args: argparse.Namespace) -> Enhancer:
+    """The network of ``--enhancer``; never with random weights."""
+    with weights_named_by("--enhancer NAME@WEIGHTS"):
+        return build_enhancer(args.enhancer)
+
+
+def add_inference_options(parser: Any, without: Collection[str] = (), unset: str = "") -> None:
     """Add a flag for each of the options of how a network is run.
 
     Args:
         parser: Parser, or group of one.
         without: Names of options that the command does not take.
+        unset: Words for what an option is that the command line does not give, and that its arguments do not have then;
+            empty: its default.
     """
     for option in fields(InferenceOptions):
         described = dict(option.metadata)
@@ -50,7 +61,10 @@ def add_inference_options(parser: Any, without: Collection[str] = ()) -> None:
             continue
         if not {"choices", "type"} & set(described):
             described |= dict(type=positive, metavar="N")
-        parser.add_argument(_flag(option.name), default=option.default, **described)
+        if unset:
+            described["help"] = described["help"].replace("%(default)s", unset)
+        default = argparse.SUPPRESS if unset else option.default
+        parser.add_argument(_flag(option.name), default=default, **described)
 
 
 def inference_options(args: argparse.Namespace, **others: Any) -> InferenceOptions:

@@ -1,6 +1,6 @@
 """Enhance a picture, a folder or a video.
 
-A tree is mirrored below DST; files in it that are no pictures (videos too: they go one by one) are left out.
+A tree is mirrored below OUT; files in it that are no pictures (videos too: they go one by one) are left out.
 Pictures keep their depth, grey, alpha channel, EXIF and colour profile as far as the format of the result holds
 them. Inputs are never overwritten.
 Files that hold several pictures (animations, stacks of pages) are reported as failed; so are links to folders outside
@@ -11,12 +11,12 @@ is installed (pip install "llie-preproc[video]"). Without it the frames alone ar
 of uneven frame times are refused. What a result lacks of its video is said.
 
 Processes that torchrun, SLURM or Open MPI started share the pictures, batch by batch, and write what one process
-writes: 'torchrun --nproc_per_node 4 --no-python llie enhance SRC DST --launcher pytorch', 'srun -n 4 llie enhance SRC
-DST --launcher slurm'. All must see the same files. A video is one file: the first process enhances it, and the others
-wait.
+writes: 'torchrun --nproc_per_node 4 --no-python llie enhance SRC --out OUT --launcher pytorch', 'srun -n 4 llie
+enhance SRC --out OUT --launcher slurm'. All must see the same files. A video is one file: the first process enhances
+it, and the others wait.
 
 Exit status: 0 all is done; 1 some pictures or folders failed (they are listed at the end, the others are done); 2 the
-call is wrong, the video failed, the disk of DST is full or read-only, or another process was lost; 130 interrupted.
+call is wrong, the video failed, the disk of OUT is full or read-only, or another process was lost; 130 interrupted.
 After 2 and 130 what is written is whole, and --resume goes on. Processes that share the work end with one status.
 """
 
@@ -38,37 +38,34 @@ from tqdm import tqdm
 from .. import video
 from ..batch import MAX_WHOLE_PIXELS, Plan, enhance_files, plan_jobs
 from ..enhancers import Enhancer
-from ..enhancers.build import DEFAULT_WEIGHTS
-from ..inference import enhance
+from ..inference import FrozenEnhancer
 from ..pictures import MAX_PIXELS, SUFFIXES
 from ..ranks import LAUNCHERS, LostRankError, Ranks, join_ranks
-from .arguments import positive
-from .enhancer_arguments import to_device, trained_enhancer
+from .arguments import (
+    add_device,
+    add_enhancer,
+    add_inference_options,
+    add_resume,
+    device_of,
+    inference_options,
+    positive,
+    trained_enhancer,
+)
 from .program import FAILED, resumable, say_failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("src", metavar="SRC", help="a picture, a folder, or a video")
-    parser.add_argument("dst", metavar="DST", help="a file, or a folder (for a file: one that exists or ends in '/')")
-    parser.add_argument("--enhancer", default="PSENet", help="a name that 'llie list' shows (default: %(default)s)")
+    parser.add_argument("src", metavar="SRC", help="picture, folder, or video")
+    # A name that ends in '/' is a folder's, which a path would not tell.
     parser.add_argument(
-        "--checkpoint", default=DEFAULT_WEIGHTS, help="shipped weights, a file, or a URL that ends in '#sha256=...'"
+        "--out",
+        required=True,
+        help="file to write, or folder to write into (for a file: a folder that exists, or a name that ends in '/')",
     )
-    parser.add_argument("--device", help="for example cpu or cuda:1 (default: cuda where there is one)")
-    parser.add_argument(
-        "--batch-size", type=positive, default=8, help="pictures of one size that run together (default: %(default)s)"
-    )
-    parser.add_argument("--precision", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
-    parser.add_argument(
-        "--tile", type=positive, metavar="N", help="enhance in tiles of at most NxN pixels, which takes less memory"
-    )
-    parser.add_argument(
-        "--map-side",
-        type=positive,
-        metavar="N",
-        help="of a network that predicts curves: predict them on the picture shrunk to N pixels a side",
-    )
+    add_enhancer(parser)
+    add_device(parser, "the network runs")
+    add_inference_options(parser)
     parser.add_argument(
         "--max-pixels",
         type=positive,
@@ -78,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=["bmp", "jpg", "png", "tif", "webp"], help="write pictures of this kind")
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="keep results that exist, and do the others")
+    add_resume(existing)
     existing.add_argument("--overwrite", action="store_true", help="write results that exist anew")
     parser.add_argument(
         "--ignore-orientation", action="store_true", help="keep the stored frame: do not turn it upright"
@@ -97,10 +94,10 @@ def run(args: argparse.Namespace) -> int:
 def _enhance_shared(args: argparse.Namespace, ranks: Ranks) -> int:
     is_video = not Path(args.src).is_dir() and Path(args.src).suffix.lower() in video.SUFFIXES
     if is_video and args.format:
-        raise ValueError("--format is for pictures; the suffix of DST chooses the format of a video")
+        raise ValueError("--format is for pictures; the suffix of --out chooses the format of a video")
     plan = plan_jobs(
         args.src,
-        args.dst,
+        args.out,
         format=args.format,
         resume=args.resume,
         overwrite=args.overwrite,
@@ -108,13 +105,14 @@ def _enhance_shared(args: argparse.Namespace, ranks: Ranks) -> int:
     )
     if not plan.jobs and not plan.skipped and not plan.problems:
         raise ValueError(f"{args.src} holds no pictures ({plan.ignored} other files)")
-    enhancer = to_device(trained_enhancer(args), args.device)
+    chosen, device = inference_options(args), device_of(args)
+    enhancer = trained_enhancer(args).to(device)
     # Finds out what cannot run before any file is touched.
-    enhance(np.zeros((1, 1, 3), np.uint8), enhancer, precision=args.precision, tile=args.tile, map_side=args.map_side)
+    FrozenEnhancer(enhancer, chosen)(np.zeros((1, 1, 3), np.uint8))
     plan.remove_leftovers()
     # Nobody writes before all have planned: results that exist would change the plans.
-    ranks.require_same("what they find in SRC and DST", _digest(plan))
-    options = {k: getattr(args, k) for k in ("batch_size", "precision", "tile", "map_side", "ignore_orientation")}
+    ranks.require_same("what they find in SRC and --out", _digest(plan))
+    options = dict(chosen.keywords(), ignore_orientation=args.ignore_orientation)
     if args.max_pixels:
         options["max_pixels"] = args.max_pixels
     return (_enhance_videos if is_video else _enhance_pictures)(plan, enhancer, options, ranks)

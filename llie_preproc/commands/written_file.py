@@ -11,8 +11,8 @@ from ..files import remove_leftovers
 
 
 def free_target(args: argparse.Namespace, source: str, suffix: str) -> Path:
-    """``args.dst``, where it may be written."""
-    target = Path(args.dst)
+    """``args.out``, where it may be written."""
+    target: Path = args.out
     check_targets([Job(Path(source), target)], [suffix])
     if os.path.lexists(target) and not args.overwrite:
         raise ValueError(f"{target} exists already: --overwrite replaces it")

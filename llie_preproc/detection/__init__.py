@@ -3,7 +3,7 @@
 from ..errors import needs
 
 with needs("llie_preproc.detection"):
-    from .. import mmcv_ops
+    from ..mm import finder
     from .config import add_enhancer
     from .data_preprocessor import EnhancedDetDataPreprocessor
     from .detector import EnhancedDetector
@@ -13,7 +13,7 @@ with needs("llie_preproc.detection"):
     from .transforms import Enhance, RestoreScaleFactor
 
 
-mmcv_ops.repair_mmdet()
+finder.repair_mmdet()
 
 __all__ = [
     "Enhance",

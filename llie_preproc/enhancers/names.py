@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import needs
+from ..errors import needs, one_line
 from ..registry import MODELS, joined_locations
 from .base import Enhancer
 
@@ -18,11 +19,32 @@ _CONFIG_SUFFIXES = (".py", ".json", ".yaml", ".yml")
 
 
 def enhancer_classes() -> dict[str, type[Enhancer]]:
-    """Every registered enhancer, by name, sorted. Imports no detector: that takes seconds."""
-    for location in (__package__, *joined_locations("enhancer")):
-        import_module(location)
+    """Every registered enhancer, by name, sorted: of this package, of other packages that join, and of the caller.
+
+    Imports no detector: that takes seconds. A package that does not import is left out; the message about a name that
+    is not found tells of it.
+    """
+    _absent()
+    return _registered()
+
+
+def _registered() -> dict[str, type[Enhancer]]:
+    """The enhancers that are registered so far, those of this package among them."""
+    import_module(__package__)
     registered = sorted(MODELS._module_dict.items())
     return {k: v for k, v in registered if isinstance(v, type) and issubclass(v, Enhancer)}
+
+
+@lru_cache(maxsize=1)
+def _absent() -> tuple[str, ...]:
+    """Import the enhancers of other packages; returns a sentence for each module that does not import."""
+    problems = []
+    for location in joined_locations("enhancer"):
+        try:
+            import_module(location)
+        except Exception as error:  # of a package that one knows nothing of
+            problems.append(f"{location} does not import: {type(error).__name__}: {one_line(error)}")
+    return tuple(problems)
 
 
 def enhancer_class(kind: object) -> tuple[str, type[Enhancer]]:
@@ -35,17 +57,16 @@ def enhancer_class(kind: object) -> tuple[str, type[Enhancer]]:
         KeyError: No such enhancer; the message has the nearest names, and all.
         TypeError: Neither a name nor a class of an enhancer.
     """
-    classes = enhancer_classes()
     if isinstance(kind, type) and issubclass(kind, Enhancer):
         # The full name of a class of one's own: it has no part in what is shipped for a registered namesake.
         own = f"{kind.__module__}.{kind.__qualname__}"
-        return next((name for name, each in classes.items() if each is kind), own), kind
+        return next((name for name, each in _registered().items() if each is kind), own), kind
     if not isinstance(kind, str):
         raise TypeError(f"the type of an enhancer config must be an enhancer's name or class, got {kind!r}")
     name = _registered_name(kind)
     if name is None:
         raise KeyError(_unknown(kind))
-    return name, classes[name]
+    return name, _registered()[name]
 
 
 def enhancer_config(given: str | os.PathLike[str] | Mapping | type[Enhancer]) -> dict[str, Any]:
@@ -83,7 +104,7 @@ def enhancer_config(given: str | os.PathLike[str] | Mapping | type[Enhancer]) ->
     else:
         config = {"type": given}
     name, kind = enhancer_class(config["type"])
-    return {**config, "type": name if enhancer_classes().get(name) is kind else kind}
+    return {**config, "type": name if _registered().get(name) is kind else kind}
 
 
 def _of_text(text: str) -> dict[str, Any]:
@@ -132,7 +153,12 @@ def _read(name: str) -> dict[str, Any]:
 
 def _registered_name(text: str) -> str | None:
     """The registered name that a spelling stands for; None: there is none, or there are several."""
-    name, classes = text.removeprefix(f"{_SCOPE}."), enhancer_classes()
+    # Other packages are imported for names alone that this one does not have.
+    name = text.removeprefix(f"{_SCOPE}.")
+    return _spelt(name, _registered()) or _spelt(name, enhancer_classes())
+
+
+def _spelt(name: str, classes: Mapping[str, type[Enhancer]]) -> str | None:
     if name in classes:
         return name
     alike = [each for each, kind in classes.items() if _plain(each) == _plain(name) or name.lower() in kind.aliases]
@@ -143,7 +169,8 @@ def _unknown(name: str) -> str:
     by_plain = {_plain(each): each for each in enhancer_classes()}
     near = [by_plain[each] for each in difflib.get_close_matches(_plain(name), by_plain, n=3, cutoff=0.6)]
     meant = f"; is {' or '.join(map(repr, near))} meant? There" if near else "; there"
-    return f"no enhancer {name!r}{meant} are: {', '.join(by_plain.values())}"
+    absent = "".join(f" ({problem})" for problem in _absent())
+    return f"no enhancer {name!r}{meant} are: {', '.join(by_plain.values())}{absent}"
 
 
 def _plain(name: str) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import mmcv_ops
 from ..checkpoints import check_weights
 from ..errors import CheckpointError, needs
+from ..mm import finder
 from .protocol import Faces, check_images
 
 with needs("llie_preproc.faces.MMDetFaceDetector"):
@@ -76,7 +76,7 @@ class MMDetFaceDetector:
         self.score_thr, self.batch_size = score_thr, batch_size
         cfg = _read(config, cfg_options)
         # Types of MMDetection's that were imported before the operators' stand-in are made whole.
-        mmcv_ops.repair_mmdet()
+        finder.repair_mmdet()
         register_all_modules(init_default_scope=False)
         with safe_loading(), DefaultScope.overwrite_default_scope(cfg.get("default_scope") or "mmdet"):
             self._pipeline = Compose(_for_arrays(cfg))

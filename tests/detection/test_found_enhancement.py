@@ -128,10 +128,10 @@ def test_the_commands_refuse_a_config_that_enhances(plain, door, tmp_path):
     torch.save({}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="enhances already"):
         read_config(enhanced, {})
-    with pytest.raises(ValueError, match=r"enhances already.*--enhancers"):
+    with pytest.raises(ValueError, match=r"enhances already.*--enhancer"):
         DetectorChoice(enhanced, str(tmp_path / "weights.pth")).made_with()
     with pytest.raises(ValueError, match=r"has an enhancer already|which nothing trains"):
-        finetuning_config(parse_args(["finetune", enhanced, "--enhancer", "psenet"]))
+        finetuning_config(parse_args(["finetune", "--detector", enhanced, "--enhancer", "psenet"]))
 
 
 def test_finetuning_refuses_a_wrapper_behind_a_transform(plain, tmp_path):
@@ -139,7 +139,7 @@ def test_finetuning_refuses_a_wrapper_behind_a_transform(plain, tmp_path):
     cfg.train_dataloader.dataset.pipeline.insert(1, STEPS["scoped"])
     cfg.dump(tmp_path / "twice.py")
     with pytest.raises(ValueError, match=r"enhances twice, by EnhancedDetector and by llie_preproc\.Enhance"):
-        finetuning_config(parse_args(["finetune", str(tmp_path / "twice.py")]))
+        finetuning_config(parse_args(["finetune", "--detector", str(tmp_path / "twice.py")]))
 
 
 def test_a_picture_is_not_enhanced_twice_where_configs_do_not_tell():

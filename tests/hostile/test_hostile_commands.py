@@ -50,14 +50,14 @@ LINES: Mapping[str, str] = {
     "report": "comparison",
     "sam": f"--images pictures --boxes coco.json {SMALL_SAM}",
     "score": "coco.json results.json --resamples 0",
-    "convert": f"{WEIGHTS} out.safetensors --enhancer PSENet",
+    "convert": f"{WEIGHTS} --out out.safetensors --enhancer PSENet",
     "demo": "--out out",
-    "enhance": "pictures out/",
-    "export": "out.onnx --enhancer PSENet",
+    "enhance": "pictures --out out/",
+    "export": "--out out.onnx --enhancer PSENet",
     "list": "",
-    "finetune": f"detector.py --enhancer psenet --train {SET} --val {SET} --work-dir out",
+    "finetune": f"--detector detector.py --enhancer psenet --train {SET} --val {SET} --out out",
     "split": "finetuned.pth --out out",
-    "train": "training.py --work-dir out",
+    "train": "training.py --out out",
 }
 # Other lines, for options that are read with these alone.
 LINES_OF: Mapping[tuple[str, str], str] = {
@@ -141,7 +141,7 @@ SUFFIXES: Mapping[str, Sequence[str]] = {
     "truncated_archive": (".pth", ".npz"),
 }
 # Options that name what is written: what stands there is not read, but may be no place to write to.
-WRITTEN = {"out", "dst", "work_dir"}
+WRITTEN = {"out"}
 IN_THE_WAY = {"fifo", "link_to_itself", "no_text"}
 
 

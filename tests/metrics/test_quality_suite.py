@@ -232,7 +232,7 @@ def test_niqe_and_loe_run_in_validation(tmp_path, monkeypatch, form):
         )
     )
     config.dump(tmp_path / f"{form}.py")
-    assert main(["train", str(tmp_path / f"{form}.py"), "--work-dir", str(tmp_path / "work")]) == 0
+    assert main(["train", str(tmp_path / f"{form}.py"), "--out", str(tmp_path / "work")]) == 0
     (scalars,) = (tmp_path / "work").glob("*/vis_data/scalars.json")
     last = json.loads(scalars.read_text().splitlines()[-1])
     assert last["iqa/niqe"] > 0

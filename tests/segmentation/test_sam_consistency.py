@@ -416,7 +416,7 @@ def train(made_set, smooth, tmp_path, monkeypatch):
             config.custom_hooks.append(dict(type="llie_preproc.InterruptSamAt", iteration=interrupt))
         path = tmp_path / f"{name}.py"
         config.dump(path)
-        arguments = [str(path), "--work-dir", str(tmp_path / name), *(["--resume"] if resume else [])]
+        arguments = [str(path), "--out", str(tmp_path / name), *(["--resume"] if resume else [])]
         arguments += ["--cfg-options", *rendered_options(made_set, smooth), *options]
         assert main(["train", *arguments]) == 0
         return read_run(saved_checkpoints(tmp_path / name)[-1])
@@ -445,7 +445,7 @@ def test_a_run_learns_goes_on_where_it_was_cut_and_keeps_no_sam(train):
 
 def test_the_rendered_config_trains_the_enhancer_alone(made_set, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
-    arguments = [str(RENDERED), "--work-dir", str(tmp_path), "--cfg-options", *rendered_options(made_set, checkpoint)]
+    arguments = [str(RENDERED), "--out", str(tmp_path), "--cfg-options", *rendered_options(made_set, checkpoint)]
     runner = build_runner(parse_args(["train", *arguments]))
     optimised = {id(p) for group in runner.optim_wrapper.optimizer.param_groups for p in group["params"]}
     assert optimised == {id(p) for p in runner.model.enhancer.parameters()}

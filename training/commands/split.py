@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from llie_preproc.commands.arguments import add_out
+
 from ..checkpoint_parts import DETECTOR, ENHANCER, split_checkpoint
 
 
@@ -11,10 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument(
         "checkpoint",
+        metavar="CHECKPOINT",
         help="checkpoint of an EnhancedDetector, or of a detector with the enhancer in its data preprocessor: "
         "work_dirs/.../epoch_12.pth",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help=f"where {DETECTOR} and {ENHANCER} go")
+    add_out(parser, f"folder to write {DETECTOR} and {ENHANCER} into", required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace them where they exist")
 
 

@@ -1,28 +1,25 @@
 """Train an enhancer.
 
-CONFIG is one of mm_configs/enhancers or one of your own. Logs, checkpoints and what the run exports go to its work
-folder.
+CONFIG is one of mm_configs/enhancers or one of your own. Logs, checkpoints and what the run exports go to --out.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from mmengine.config import DictAction
+from llie_preproc.commands.arguments import add_out, add_resume
 
-from llie_preproc.ranks import LAUNCHERS
-
+from ..results import print_results
 from ..runner import build_runner, building, going_on, train
+from ..training_arguments import add_training_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("config", help="a config file, for example mm_configs/enhancers/psenet_sice.py")
-    parser.add_argument("--work-dir", help="where logs and checkpoints go (default: work_dirs/<config name>)")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the work folder")
-    parser.add_argument("--amp", action="store_true", help="mixed precision: autocast to bfloat16")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
-    parser.add_argument("--launcher", choices=LAUNCHERS, default="none")
+    parser.add_argument("config", metavar="CONFIG", help="config file, such as mm_configs/enhancers/psenet_sice.py")
+    add_out(parser, "folder of logs and checkpoints (default: that of the config, or work_dirs/<config name>)")
+    add_resume(parser)
+    add_training_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -31,3 +28,4 @@ def run(args: argparse.Namespace) -> None:
         with building():
             runner = build_runner(args)
         train(runner)
+        print_results(runner)

@@ -3,7 +3,7 @@
 from ...errors import needs
 
 with needs("llie_preproc.faces.dsfd"):
-    from ... import mmcv_ops
+    from ...mm import finder
     from .assigner import FaceAnchorAssigner
     from .backbones import DSFDVGG, DSFDResNet
     from .data_anchor_sampling import DataAnchorSampling
@@ -13,7 +13,7 @@ with needs("llie_preproc.faces.dsfd"):
     from .public import convert_public
 
 
-mmcv_ops.repair_mmdet()
+finder.repair_mmdet()
 
 __all__ = [
     "DSFD",

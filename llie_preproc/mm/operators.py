@@ -1,7 +1,7 @@
 """A stand-in for mmcv's compiled operators, on torchvision's.
 
 ``pip install`` of mmcv often brings no ``mmcv._ext`` (there is no wheel for the torch that is installed), and then
-``mmcv.ops`` does not import. :func:`llie_preproc.mmcv_finder.install` appends a finder to ``sys.meta_path`` that
+``mmcv.ops`` does not import. :func:`llie_preproc.mm.finder.install` appends a finder to ``sys.meta_path`` that
 answers for ``mmcv._ext`` when nobody else does: a compiled extension always wins. The stand-in carries NMS, soft NMS,
 RoIAlign, deformable convolution of both versions and CARAFE (forward and backward), and masked convolution, which is
 what most of MMDetection's zoo takes; any other operator raises and says how to get the compiled ones. bfloat16 and
@@ -10,11 +10,9 @@ float16, as automatic mixed precision hands them over, are computed in float32.
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from collections.abc import Callable
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -22,11 +20,7 @@ import torchvision
 from torch import Tensor
 from torch.nn.functional import interpolate, pad, unfold
 
-from .mmcv_finder import NAME
-
 _BUILD = "'make mmcv-ops' in the source tree of llie_preproc, or 'Compiled operators' in its docs/mmdetection.md"
-# What MMDetection defines in place of an operator that it could not import says this.
-_PLACEHOLDER = "requires mmcv to be compiled with ops"
 
 
 class StandIn(ModuleType):
@@ -351,30 +345,3 @@ OPERATORS = (
     carafe_forward,
     carafe_backward,
 )
-
-
-def is_stand_in() -> bool:
-    """Whether mmcv's operators come from here. False where mmcv is compiled, or not installed."""
-    try:
-        return isinstance(importlib.import_module(NAME), StandIn)
-    except ModuleNotFoundError:
-        return False
-
-
-def repair_mmdet() -> None:
-    """Put working operators where MMDetection, imported before the stand-in was there, put placeholders."""
-    loaded = [m for name, m in sys.modules.items() if name.startswith("mmdet.")]
-    broken = [(m, k, v) for m in loaded for k, v in vars(m).items() if _is_placeholder(v, m.__name__)]
-    if not broken or not is_stand_in():
-        return
-    operators = importlib.import_module("mmcv.ops")
-    for module, name, _ in broken:
-        if (operator := getattr(operators, name.lstrip("_"), None)) is not None:
-            setattr(module, name, operator)
-
-
-def _is_placeholder(value: Any, module: str) -> bool:
-    function = value.__dict__.get("__init__") if isinstance(value, type) else value
-    if not isinstance(function, FunctionType) or value.__module__ != module:
-        return False
-    return any(_PLACEHOLDER in c for c in function.__code__.co_consts if isinstance(c, str))
