@@ -57,7 +57,7 @@ LINES: Mapping[str, str] = {
     "list": "",
     "finetune": f"--detector detector.py --enhancer psenet --train {SET} --val {SET} --out out",
     "split": "finetuned.pth --out out",
-    "train": "py --out out",
+    "train": "training.py --out out",
 }
 # Other lines, for options that are read with these alone.
 LINES_OF: Mapping[tuple[str, str], str] = {
