@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import wrapped_configs
 from .after_import import after_import
-from .mm import finder
+from .mm import chatter, finder
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ finder.install()
 # Whether a program imports MMEngine before this package or after it.
 after_import("mmengine.config", wrapped_configs.lend_backbone)
 after_import("mmengine.model", _watch_models)
+after_import("mmengine.logging", chatter.silence)
 
 __all__ = ["__version__", "build_enhancer", "enhance"]
 

@@ -29,6 +29,7 @@ from mmengine.runner.checkpoint import (  # noqa: E402
 )
 from torch import Tensor  # noqa: E402
 
+from .mm.console import only_warn  # noqa: E402
 from .runs import read_checkpoint  # noqa: E402
 
 # Where the names of MMEngine's and torchvision's tables lie, and what configs of MMDetection name by its URL.
@@ -135,12 +136,16 @@ class CheckLoadedWeights(Hook):
 
 
 class SafeRunner(Runner):
-    """MMEngine's Runner, inside :func:`safe_loading` for whatever it loads."""
+    """MMEngine's Runner, inside :func:`safe_loading` for whatever it loads, and with a console for warnings alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         with safe_loading():
             super().__init__(*args, **kwargs)
         self.register_hook(CheckLoadedWeights())
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> Any:
+        """Build MMEngine's logger, which writes all to its file and warnings alone to the console."""
+        return only_warn(super().build_logger(*args, **kwargs))
 
     def train(self) -> Any:
         """Train, as MMEngine does."""

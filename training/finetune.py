@@ -32,6 +32,7 @@ from llie_preproc.runs import join_without_gpu, read_checkpoint, saved_checkpoin
 from llie_preproc.safe_loading import SafeRunner  # noqa: E402
 
 from .finetune_config import LOSSES, PRESETS, finetuning_config  # noqa: E402
+from .results import print_scores  # noqa: E402
 from .split import split_checkpoint  # noqa: E402
 from .train import building, going_on, last_checkpoint, train  # noqa: E402
 
@@ -230,7 +231,4 @@ def _report(runner: Runner) -> None:
         print(*split_checkpoint(last, runner.work_dir, overwrite=True), sep="\n")
     except CheckpointError as error:
         print(f"not split: {error}")
-    scalars = runner.message_hub.log_scalars
-    for name, values in scalars.items():
-        if name.startswith("val/") and not name.endswith("time"):
-            print(f"{name.removeprefix('val/')}: {values.current():.4f}")
+    print_scores(runner)

@@ -22,11 +22,14 @@ from mmengine.runner import Runner
 
 from llie_preproc.config_files import read_config_file
 from llie_preproc.errors import CheckpointError
+from llie_preproc.mm.console import quiet
+from llie_preproc.mm.progress import ProgressBar
 from llie_preproc.ranks import LAUNCHERS
 from llie_preproc.runs import join_without_gpu, saved_checkpoints
 from llie_preproc.safe_loading import SafeRunner
 
 from .hooks import optimizer_names, read_run
+from .results import print_results
 
 _AMP = "llie_preproc.AutocastOptimWrapper"
 _CONSTRUCTOR = "llie_preproc.MethodOptimWrapperConstructor"
@@ -67,6 +70,7 @@ def _main(argv: Sequence[str] | None) -> None:
         with building():
             runner = build_runner(args)
         train(runner)
+        print_results(runner)
 
 
 def going_on() -> contextlib.AbstractContextManager[None]:
@@ -78,7 +82,8 @@ def going_on() -> contextlib.AbstractContextManager[None]:
 def building() -> Iterator[None]:
     """Inside, whatever a wrong config raises is refused."""
     try:
-        yield
+        with quiet():
+            yield
     except _OF_CONFIGS as error:
         raise ValueError(str(error)) from error
 
@@ -90,8 +95,10 @@ def train(runner: Runner) -> None:
         OSError, ValueError: The checkpoint does not fit, or the method refuses its first batch.
         RuntimeError: A later step failed.
     """
+    runner.register_hook(ProgressBar())
     try:
-        runner.train()
+        with quiet():
+            runner.train()
     except REFUSED as error:
         # Checkpoints are loaded just before the first step.
         if not runner.iter and isinstance(error, (OSError, ValueError)):
