@@ -252,7 +252,7 @@ def test_a_failing_cell_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys):
     command = [*arguments(tmp_path), "--enhancers", "none"]
-    from detection_eval.progress import ProgressBar
+    from llie_preproc.mm.progress import ProgressBar
 
     def interrupt(self, runner, *rest, **named):
         if runner.iter == 2:

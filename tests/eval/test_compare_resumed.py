@@ -20,8 +20,8 @@ from tiny_detection import arguments
 
 from detection_eval.compare import run
 from detection_eval.compare.results import Comparison
-from detection_eval.progress import ProgressBar
 from llie_preproc.commands.llie import main
+from llie_preproc.mm.progress import ProgressBar
 
 MODES = ["--enhancers", "psenet", "--modes", "raw", "retrained", "joint"]
 
