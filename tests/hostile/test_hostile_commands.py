@@ -174,7 +174,7 @@ def made(folder: Path) -> Path:
     (folder / "cached.py").write_text(CACHED)
     (folder / "set.py").write_text(PAIRS)
     training_runs.make_pictures(folder)
-    training_runs.write_config(folder, "progressive").rename(folder / "py")
+    training_runs.write_config(folder, "progressive").rename(folder / "training.py")
     torch.save({"state_dict": {"detector.w": torch.ones(1), "enhancer.w": torch.ones(1)}}, folder / "finetuned.pth")
     return folder
 
