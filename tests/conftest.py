@@ -13,6 +13,8 @@ if not torch.cuda.is_available():
     # Triton decides when it is imported whether its interpreter runs the kernels.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 from command import llie as llie
+from support.processes import _programs as _programs
+from support.processes import programs as programs
 
 
 @pytest.fixture(scope="session", autouse=True)
