@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,12 @@ if not torch.cuda.is_available():
 from command import llie as llie
 from support.processes import _programs as _programs
 from support.processes import programs as programs
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays to the end: without it the collector of garbage has little to look through."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -434,9 +434,11 @@ def test_two_processes_of_half_the_batch_are_one(tmp_path: Path, programs: Progr
     (alone, log), *ranks = (torch.load(tmp_path / name, weights_only=True) for name in ("1_0.pt", "2_0.pt", "2_1.pt"))
     for state, logged in ranks:
         assert all(torch.allclose(state[k].double(), v.double(), atol=1e-5) for k, v in alone.items())
-        assert {k: v.item() for k, v in logged.items()} == pytest.approx(
-            {k: v.item() for k, v in log.items()}, abs=1e-5
-        )
+        found, expected = ({k: v.item() for k, v in each.items()} for each in (logged, log))
+        # A quotient whose terms nearly cancel: another order of the samples changes its third digit, and a half of
+        # them alone its first.
+        assert found.pop("best_response") == pytest.approx(expected.pop("best_response"), rel=1e-2)
+        assert found == pytest.approx(expected, abs=1e-5)
     assert abs(log["best_response"]) > 1e-4
 
 

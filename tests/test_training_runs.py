@@ -90,7 +90,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(pictures, tmp_path, metho
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on(pictures, tmp_path, programs):
-    epochs = 40
+    epochs = 24
     config = write_config(pictures, "progressive", train_cfg={"by_epoch": True, "max_epochs": epochs})
     single = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -98,7 +98,7 @@ def test_a_killed_run_goes_on(pictures, tmp_path, programs):
     torch.set_num_threads(single)
     work = tmp_path / "killed"
     command = command_line("train", config, "--work-dir", work, "--resume")
-    for least in (2, 15):
+    for least in (2, 9):
         process = programs.start(*command)
         while not any(int(p.stem.split("_")[1]) >= least for p in saved_checkpoints(work)):
             assert process.poll() is None

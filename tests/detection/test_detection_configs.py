@@ -14,7 +14,7 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 import torch
 from made_sets import bright_box, write_set
 from mmdet.registry import DATASETS
-from mmdet_models import build, mmdet_config, nodes
+from mmdet_models import build, mmdet_config, narrow_resnet, nodes
 from mmengine.config import Config
 from mmengine.config import utils as config_utils
 from mmengine.dataset import pseudo_collate
@@ -206,8 +206,8 @@ def test_the_detector_builds_and_learns_from_its_set(name, tree):
         if "fc_out_channels" in node:
             node["fc_out_channels"] = 32
         if node.get("type") == "ResNet" and node["depth"] == 50:
-            node.update(depth=18, norm_eval=False, frozen_stages=-1)
-            cfg.model.neck.in_channels = [64, 128, 256, 512]
+            node.update(norm_eval=False, frozen_stages=-1)
+            narrow_resnet(cfg.model)
     for step in cfg.train_dataloader.dataset.pipeline:
         if step["type"] == "Resize":
             step["scale"] = (160, 160)

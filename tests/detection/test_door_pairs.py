@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
 import torch
-from mmdet_models import build, mmdet_config, nodes, raw_batch
+from mmdet_models import build, mmdet_config, raw_batch
 from mmengine.model import BaseModel
 from mmengine.runner.checkpoint import load_checkpoint, save_checkpoint
 from torch import nn
@@ -27,14 +27,7 @@ SIZES = [(64, 80)]
 @pytest.fixture(scope="module")
 def cfg():
     """A narrow RetinaNet."""
-    cfg = mmdet_config("retinanet")
-    for node in nodes(cfg.model):
-        for name in ("in_channels", "out_channels", "feat_channels"):
-            if node.get(name) == 256:
-                node[name] = 32
-    cfg.model.backbone.base_channels = 16
-    cfg.model.neck.in_channels = [16, 32, 64, 128]
-    return cfg
+    return mmdet_config("retinanet")
 
 
 def model_of(cfg, door, seed, enhancer="PSENet", checkpoint="default"):

@@ -293,7 +293,7 @@ def test_any_dataset_of_mmdetection_has_a_ground_truth(tmp_path):
 
 @pytest.mark.slow
 def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path, programs):
-    command = [*arguments(tmp_path), "--enhancers", "psenet", "--modes", "raw", "retrained", "--seeds", "2"]
+    command = [*arguments(tmp_path), "--enhancers", "psenet", "--modes", "raw", "retrained"]
     call = command_line("compare", *command[1:])
     process = programs.start(*call)
     comparison = tmp_path / "out"
