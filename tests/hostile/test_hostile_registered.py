@@ -15,6 +15,7 @@ import pytest
 import torch
 from hostile_files import HOSTILE, comes_back, marker
 from mmengine.model import BaseModule
+from support.networks import SMALL
 from torch.utils.data import Dataset
 
 import llie_preproc
@@ -165,14 +166,18 @@ def refuses(spec: dict, checkpoint: str, path: Path) -> str | None:
     return outcome(partial(llie_preproc.build_enhancer, spec, checkpoint), path)
 
 
-@pytest.mark.parametrize("name", [name for name, cls in registry.enhancer_classes().items() if cls is not Cascade])
+ENHANCERS = [name for name, cls in registry.enhancer_classes().items() if cls is not Cascade]
+
+
+# CollaBA takes long to build, and is built for each file.
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "CollaBA")) for n in ENHANCERS])
 def test_enhancers_refuse_hostile_checkpoints(name: str, tmp_path: Path) -> None:
     wrong = {}
     for kind, write in HOSTILE.items():
         for suffix in SUFFIXES["checkpoint"]:
             path = tmp_path / f"hostile_{kind}{suffix}"
             write(path)
-            if found := refuses({"type": name}, str(path), path):
+            if found := refuses({"type": name, **SMALL.get(name, {})}, str(path), path):
                 wrong[path.name] = found
     assert not wrong
 
