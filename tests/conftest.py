@@ -19,7 +19,7 @@ from support.processes import programs as programs
 
 
 def pytest_collection_finish() -> None:
-    """What is imported stays to the end: the collector of garbage, which each dataset of MMEngine calls, leaves it out."""
+    """Keep what is imported from the collector of garbage, which each dataset of MMEngine calls: it stays anyway."""
     gc.collect()
     gc.freeze()
 
