@@ -55,8 +55,9 @@ def narrow_resnet(model: dict) -> None:
         model.neck.in_channels = widths[-1:]
         return
     model.neck.in_channels = widths
+    keys = ("in_channels", "out_channels", "feat_channels", "conv_out_channels")
     for node in nodes(model):
-        node.update({key: 32 for key in ("in_channels", "out_channels", "feat_channels") if node.get(key) == 256})
+        node.update({key: 32 for key in keys if node.get(key) == 256})
 
 
 def nodes(node: dict) -> list[dict]:
@@ -69,6 +70,12 @@ def build(model: dict, seed: int = 0) -> torch.nn.Module:
     """A detector with weights that depend on ``seed`` alone."""
     torch.manual_seed(seed)
     return MODELS.build(copy.deepcopy(model))
+
+
+def holds(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> bool:
+    """Whether a model has every tensor of ``state``, bit for bit."""
+    own = model.state_dict()
+    return all(torch.equal(tensor, own[name]) for name, tensor in state.items())
 
 
 def raw_batch(sizes: list[tuple[int, int]] = [(96, 128), (80, 96)], seed: int = 0) -> dict:  # noqa: B006
