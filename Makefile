@@ -21,11 +21,11 @@ demo-real: $(STAMP)
 
 # Faces that MTCNN finds again in gamma-shifted crowds, raw and behind enhancers: the table of docs/faces.md.
 faces-retention: $(STAMP)
-	$(BIN)/python -m detection_eval faces --dataset folder --images $(SHARED)/faces/unlabelled \
+	$(BIN)/llie faces --dataset folder --images $(SHARED)/faces/unlabelled \
 	  --gammas 0.1 0.2 0.4 0.6 1 1.5 2.5 5 8 10 \
-	  --enhancers none gammacorrection clahe zerodce psenet official=psenet adaptivegamma \
-	  --weights zerodce=$(SHARED)/reference_weights/zero_dce_official.safetensors \
-	  official=$(SHARED)/reference_weights/psenet_sice_official.safetensors --out work_dirs/faces_retention
+	  --enhancer none gammacorrection clahe zerodce=zerodce@$(SHARED)/reference_weights/zero_dce_official.safetensors \
+	  psenet official=psenet@$(SHARED)/reference_weights/psenet_sice_official.safetensors adaptivegamma \
+	  --resume --out work_dirs/faces_retention
 
 # A small SAM trained on rendered scenes, and what darkness does to its masks: the tables of docs/segmentation.md.
 # DEVICE=cuda for a GPU.
@@ -48,7 +48,7 @@ joint-training: $(STAMP)
 # A process for each of a few cores, with one thread each: twice as fast as one process with two threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-# All but the tests of more than ten seconds, which 'make test-slow' runs.
+# The fast suite, below five minutes on two cores; 'make test-slow' runs the rest, '.ci/run' all of it.
 test: $(STAMP)
 	$(PYTEST) -m "not slow"
 
@@ -79,16 +79,16 @@ gpu-check: $(STAMP)
 	$(BIN)/python -m benchmarks.dsfd_forward --device cuda
 	$(BIN)/python -m benchmarks.detector_overhead --device cuda
 
-# mamba-ssm's CUDA kernel for the torch of this environment, from source; wants nvcc. 'llie list --backends' says
+# mamba-ssm's CUDA kernel for the torch of this environment, from source; needs nvcc. 'llie list --backends' says
 # whether it loads.
 mamba-ssm: $(STAMP)
 	$(BIN)/python -m pip install "setuptools>=80,<82" wheel ninja packaging einops
 	MAMBA_KEEP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/python -m pip install --no-build-isolation \
 	  --no-cache-dir --no-deps --no-binary mamba-ssm "mamba-ssm>=2.2,<3"
 
-# The paper's schedule; wants a GPU. DATA: SICE part 1. PAIRS: a folder with low/ and high/.
+# The paper's schedule; needs a GPU. DATA: SICE part 1. PAIRS: a folder with low/ and high/.
 train-psenet: $(STAMP)
-	$(BIN)/python -m training.train mm_configs/enhancers/psenet_sice.py --resume --cfg-options \
+	$(BIN)/llie train mm_configs/enhancers/psenet_sice.py --resume --cfg-options \
 	  train_dataloader.dataset.folder=$(DATA) val_dataloader.dataset.low=$(PAIRS)/low val_dataloader.dataset.high=$(PAIRS)/high
 
 # mmcv's own operators, compiled for the torch of this environment; always from source, because pip keeps built
@@ -107,8 +107,8 @@ train-lol40: $(STAMP)
 gpu-train: $(STAMP)
 	$(BIN)/python -m benchmarks.lol_training $(DATA) --crop 256 --iterations 1500 --work-dir work_dirs/lol40_gpu
 	$(MAKE) train-psenet DATA=$(DATA)/sice_part1_256 PAIRS=$(DATA)/lol_v1/our485
-	$(BIN)/python -m training.train mm_configs/enhancers/lol40/mirror_iaml_unet.py --resume --amp \
-	  --work-dir work_dirs/iaml_gpu --cfg-options model.enhancer.width=32 model.enhancer.depth=4 \
+	$(BIN)/llie train mm_configs/enhancers/lol40/mirror_iaml_unet.py --resume --amp \
+	  --out work_dirs/iaml_gpu --cfg-options model.enhancer.width=32 model.enhancer.depth=4 \
 	  train_dataloader.dataset.low=$(DATA)/lol_v1/our485/low train_dataloader.dataset.high=$(DATA)/lol_v1/our485/high \
 	  val_dataloader.dataset.low=$(DATA)/lol_v1/our485/low val_dataloader.dataset.high=$(DATA)/lol_v1/our485/high \
 	  train_dataloader.dataset.transforms.0.size=256 train_cfg.max_iters=10000 train_cfg.val_interval=1000 \

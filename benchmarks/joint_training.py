@@ -11,7 +11,7 @@ folds: each picture is tested once, by a detector that did not see it, and the t
 scenes are (:func:`detection_eval.demo.exposure.photograph`), in folds; LABELS is a folder of YOLO's text files with
 car, van, truck, bus and motor as classes 0 to 4. Faster R-CNN R50-FPN from scratch: for a GPU.
 
-Every training is a cell of ``python -m detection_eval compare``: *frozen* is its mode ``retrained``. Equal budgets, the
+Every training is a cell of ``llie compare``: *frozen* is its mode ``retrained``. Equal budgets, the
 same start, the last checkpoint counts. DIR keeps the comparisons; called again, finished cells are not run again.
 """
 
@@ -32,11 +32,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from detection_eval.__main__ import main as detection_eval
 from detection_eval.compare.results import Comparison, write_json, write_text
 from detection_eval.compare.tables import measure, write_tables
 from detection_eval.demo.exposure import photograph
 from detection_eval.demo.night_scenes import SENSOR, write_night_set
+from llie_preproc.commands.llie import main as llie
 from llie_preproc.pictures import Picture, picture_size, read_picture, write_picture
 from llie_preproc.runs import saved_checkpoints
 
@@ -77,7 +77,7 @@ def exdark(args: argparse.Namespace) -> Comparison:
     """The comparison on the pictures of ExDark at hand."""
     start = day_detector(args.day or args.out)
     converted = args.out / "exdark.json"
-    detection_eval(["convert", "exdark", str(args.images), str(args.annotations), "--out", str(converted)])
+    llie(["annotations", "exdark", str(args.images), str(args.annotations), "--out", str(converted)])
     one_class = _as_one_class(converted, args.out / "objects.json")
     options = [*_modes(args), "--cfg-options", f"load_from={start}", *_schedule(args.iterations or 200)]
     return _in_folds(EXDARK, (one_class, args.images), args, options)
@@ -127,9 +127,7 @@ def _compare(
     enhancers: Sequence[str] = ("psenet",),
 ) -> None:
     sets = ["--train", *map(str, train), "--test", *map(str, test)]
-    status = detection_eval(
-        ["compare", str(config), "--enhancers", "none", *enhancers, *sets, "--out", str(out), *options]
-    )
+    status = llie(["compare", str(config), "--enhancers", "none", *enhancers, *sets, "--out", str(out), *options])
     if status:
         raise RuntimeError(f"the comparison in {out} did not come to its end: see above")
 

@@ -65,7 +65,7 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
         enlarge(cfg.train_dataloader.dataset, args.crop)
     work.mkdir(parents=True, exist_ok=True)
     write_text(work / "run.py", cfg.pretty_text)
-    command = [sys.executable, "-m", "training.train", str(work / "run.py"), "--work-dir", str(work)]
+    command = [sys.executable, "-m", "llie_preproc", "train", str(work / "run.py"), "--out", str(work)]
     threads = {"OMP_NUM_THREADS": str(args.threads), "OMP_WAIT_POLICY": "PASSIVE"}
     start = time.perf_counter()
     with (work / "log.txt").open("w") as log:

@@ -44,8 +44,8 @@ from torch import Tensor, nn
 
 import llie_preproc  # noqa: F401  before mmdet's models, which take mmcv's operators from it where none are compiled
 from detection_eval.compare.results import write_text
-from llie_preproc import mmcv_ops
-from llie_preproc.networks import enhancer_config
+from llie_preproc.enhancers.names import enhancer_config
+from llie_preproc.mm import finder
 from llie_preproc.safe_loading import safe_loading
 
 from .timing import machine
@@ -477,7 +477,7 @@ def main() -> None:
     about = dict(
         enhancer=args.enhancer,
         mmdet=mmdet.__version__,
-        stand_in=mmcv_ops.is_stand_in(),
+        stand_in=finder.is_stand_in(),
         machine=machine(torch.device("cpu")),
     )
     with ThreadPoolExecutor(args.jobs) as pool, _without_the_rest(pool):

@@ -14,7 +14,7 @@ from llie_preproc import __version__
 
 def command_line() -> str:
     """The command that runs, as a shell takes it."""
-    return shlex.join(["python", "-m", "detection_eval", *sys.argv[1:]])
+    return shlex.join(["llie", *sys.argv[1:]])
 
 
 def versions(modules: Sequence[str]) -> str:

@@ -22,16 +22,12 @@ import numpy as np
 from PIL import Image
 
 from llie_preproc.checkpoints import atomic_write
-from llie_preproc.errors import MissingExtraError
+from llie_preproc.errors import needs
 from llie_preproc.pictures import convert_depth
 
-try:
+with needs("detection_eval.report"):
     import matplotlib
     from matplotlib.figure import Figure
-except ModuleNotFoundError as error:
-    if error.name != "matplotlib":
-        raise
-    raise MissingExtraError("matplotlib", "detection_eval.report") from error
 
 Html = NewType("Html", str)
 

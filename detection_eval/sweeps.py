@@ -6,10 +6,11 @@ import argparse
 import csv
 import io
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
+
+from llie_preproc.commands.program import say_failed
 
 from .compare.results import NONE
 from .metrics.bootstrap import Interval
@@ -61,7 +62,7 @@ def say_left_out(failed: Sequence[str]) -> None:
     """Name on stderr the first of what was left out."""
     if failed:
         more = [f"and {len(failed) - LISTED} more"] if len(failed) > LISTED else []
-        print(f"error: {len(failed)} left out:", *failed[:LISTED], *more, sep="\n  ", file=sys.stderr)
+        say_failed(f"{len(failed)} left out", [*failed[:LISTED], *more])
 
 
 def most_changed(gain: Mapping[str, float], what: str) -> dict[str, str]:

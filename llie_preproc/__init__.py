@@ -2,12 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
-from . import mmcv_finder, wrapped_configs
+from . import wrapped_configs
 from .after_import import after_import
+from .mm import chatter, finder
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .inference import build_enhancer, enhance
+    from .enhancers.build import build_enhancer
+    from .inference import FrozenEnhancer, enhance
+    from .inference_options import InferenceOptions
 
 
 def _watch_models() -> None:
@@ -17,21 +20,30 @@ def _watch_models() -> None:
 
 
 # Before anything imports mmdet: its models do not import where mmcv lacks its operators.
-mmcv_finder.install()
+finder.install()
 # Whether a program imports MMEngine before this package or after it.
 after_import("mmengine.config", wrapped_configs.lend_backbone)
 after_import("mmengine.model", _watch_models)
+after_import("mmengine.logging", chatter.silence)
 
-__all__ = ["__version__", "build_enhancer", "enhance"]
+_MODULES = {
+    "FrozenEnhancer": ".inference",
+    "InferenceOptions": ".inference_options",
+    "build_enhancer": ".enhancers.build",
+    "enhance": ".inference",
+}
+
+__all__ = ["FrozenEnhancer", "InferenceOptions", "__version__", "build_enhancer", "enhance"]
 
 
 def __getattr__(name: str) -> Any:
     """The public functions, when first asked for: PyTorch takes seconds to import, in which Ctrl-C must be heard."""
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import inference
+    from importlib import import_module
 
-    return globals().setdefault(name, getattr(inference, name))
+    module = import_module(_MODULES[name], __name__)
+    return globals().setdefault(name, getattr(module, name))
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -20,11 +20,15 @@ from .checks import at_least
 from .enhancers.base import Enhancer
 from .errors import ImageError, ImageMemoryError, ImageSizeError
 from .files import DISK_IS_FULL, remove_leftovers
-from .inference import check_inference_options, enhance
+from .inference import FrozenEnhancer
+from .inference_options import InferenceOptions, OptionKeywords, shows_options
 from .memory import free_memory, is_out_of_memory
 from .picture_tree import FileKey, PictureTree, file_key, scan_tree
 from .pictures import MAX_PIXELS, SUFFIXES, Picture, picture_size, read_picture, write_picture
 from .ranks import Ranks, alone
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 MAX_BATCH_PIXELS = 1 << 24
 """Input pixels that run together at most: 16.8 million; a larger picture runs alone."""
@@ -139,7 +143,7 @@ def check_targets(jobs: Sequence[Job], suffixes: Collection[str]) -> None:
         if os.path.isdir(job.target) and not os.path.isdir(job.source):  # noqa: PTH112
             raise ValueError(f"{job.target} is a folder, where the result of {job.source} would go")
         if file_key(job.target) in inputs:
-            raise ValueError(f"{job.target} is an input, and inputs are never overwritten: name another DST")
+            raise ValueError(f"{job.target} is an input, and inputs are never overwritten: choose another place")
         _own(owners, os.path.realpath(job.target), job)
     _require_distinct_letters(jobs)
 
@@ -172,7 +176,7 @@ def tells_letters(folder: Path) -> bool:
 def _require_writable(target: Path) -> None:
     folder = _existing(target)
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise PermissionError(f"{folder}: nothing can be written here: name another DST")
+        raise PermissionError(f"{folder}: nothing can be written here: choose another place")
 
 
 def _existing(path: Path) -> Path:
@@ -180,17 +184,15 @@ def _existing(path: Path) -> Path:
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
 
 
+@shows_options()
 def enhance_files(
     jobs: Sequence[Job],
     enhancer: Enhancer,
     *,
-    batch_size: int = 8,
-    precision: str = "float32",
-    tile: int | None = None,
-    map_side: int | None = None,
     ignore_orientation: bool = False,
     max_pixels: int | None = None,
     ranks: Ranks | None = None,
+    **options: Unpack[OptionKeywords],
 ) -> Iterator[tuple[Job, str | None]]:
     """Enhance picture files; pictures of equal size run together, as many as ``batch_size`` and memory allow.
 
@@ -203,11 +205,11 @@ def enhance_files(
     Args:
         jobs: What to read and to write, from :func:`plan_jobs`.
         enhancer: The network, on the device where it shall run.
-        batch_size, precision, tile, map_side: As for :func:`llie_preproc.enhance`.
         ignore_orientation: As for :func:`llie_preproc.pictures.read_picture`.
         max_pixels: Limit of a picture's width times height; None: :data:`MAX_WHOLE_PIXELS`, or
             :data:`~llie_preproc.pictures.MAX_PIXELS` with ``tile`` or ``map_side``.
         ranks: Who share the jobs, all with the same ones; None: this process alone.
+        **options: Those of :class:`~llie_preproc.InferenceOptions`; pictures are read as RGB, whatever they say.
 
     Returns:
         An iterator of each job of this rank when it is done or has failed, with None or the reason. It raises
@@ -217,13 +219,13 @@ def enhance_files(
     Raises:
         ValueError: An option that is none of its values, or that the enhancer cannot run with.
     """
-    options: dict[str, Any] = dict(batch_size=batch_size, precision=precision, tile=tile, map_side=map_side)
-    check_inference_options(enhancer, **options)
+    frozen = FrozenEnhancer(enhancer, replace(InferenceOptions.of(options), channel_order="rgb"))
     if max_pixels is None:
-        max_pixels = MAX_WHOLE_PIXELS if tile is None and map_side is None else MAX_PIXELS
+        whole = frozen.options.tile is None and frozen.options.map_side is None
+        max_pixels = MAX_WHOLE_PIXELS if whole else MAX_PIXELS
     at_least("max_pixels", max_pixels, 1)
     read = partial(_attempt, read_picture, ignore_orientation=ignore_orientation, max_pixels=max_pixels)
-    return _finished(jobs, partial(enhance, enhancer=enhancer, **options), read, batch_size, ranks)
+    return _finished(jobs, frozen, read, frozen.options.batch_size, ranks)
 
 
 def _finished(
@@ -372,7 +374,7 @@ def _scan(source: Path, target: Path, suffixes: Collection[str]) -> PictureTree:
         raise ValueError(f"{target} is a file, and {source} a folder: name a folder")
     left_out: set[FileKey | None] = {file_key(target)} - {None}
     if file_key(source) in left_out:
-        raise ValueError(f"{target} is {source} itself, and inputs are never overwritten: name another DST")
+        raise ValueError(f"{target} is {source} itself, and inputs are never overwritten: choose another place")
     return scan_tree(source, suffixes, left_out)
 
 

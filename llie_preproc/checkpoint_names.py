@@ -34,7 +34,7 @@ _NAMED = re.compile(r"(^|\.)(enhancer|detector)\.")
 _ENHANCER = re.compile(r"((detector|student|teacher|module)\.)*(data_preprocessor\.)*enhancer\.")
 _PREPROCESSORS = re.compile(r"^(data_preprocessor\.)+enhancer\.")
 _PLACE = re.compile(r"(data_preprocessor\.)*enhancer\.")
-_APART = "'python -m training.split CHECKPOINT --out DIR' writes detector and enhancer apart"
+_APART = "'llie split CHECKPOINT --out DIR' writes detector and enhancer apart"
 
 
 def fit_names(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

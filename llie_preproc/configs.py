@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .enhancers import Enhancer
-from .registry import MODELS, TRANSFORMS, enhancer_classes
+from .enhancers.names import enhancer_classes
+from .registry import MODELS, TRANSFORMS
 from .wrapped_configs import type_name as type_name
 
 _SCOPE = "llie_preproc"

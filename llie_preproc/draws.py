@@ -11,18 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .errors import require
+from .errors import needs
 
-require("mmengine", "llie_preproc.draws")
+with needs("llie_preproc.draws"):
+    import mmengine.registry as mmengine_registry
+    from mmengine.config import Config
+    from mmengine.dist import get_rank
+    from mmengine.hooks import Hook
+    from mmengine.runner import Runner
 
-import mmengine.registry as mmengine_registry  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.dist import get_rank  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-
-from .registry import DATA_SAMPLERS, DATASETS, HOOKS  # noqa: E402
-from .seeds import derive_seed, seed_everything  # noqa: E402
+from .registry import DATA_SAMPLERS, DATASETS, HOOKS
+from .seeds import derive_seed, seed_everything
 
 # What tells the seeds of data from those of iterations.
 _DATA, _STEP = 0, 1

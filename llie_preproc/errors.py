@@ -17,6 +17,7 @@ _EXTRAS = {
     "scipy": "mm",
     "torchmetrics": "mm",
     "facenet_pytorch": "face",
+    "requests": "face",
     "segment_anything": "sam",
     "mamba_ssm": "mamba",
     "numba": "scan",
@@ -61,7 +62,7 @@ class MissingWeightsError(CheckpointError):
         random = "" if option else ", or start with random ones by checkpoint=None"
         super().__init__(
             f"{network} has no shipped weights: name some with {option or 'checkpoint'}{random}. 'llie convert' makes "
-            "a file of public ones, 'python -m training.train' trains some: see docs/enhancers.md and docs/training.md"
+            "a file of public ones, 'llie train' trains some: see docs/enhancers.md and docs/training.md"
         )
 
 
@@ -92,6 +93,31 @@ def require(module: str, purpose: str, extra: str | None = None) -> None:
     """Raise :class:`MissingExtraError` unless the top-level ``module`` is installed; ``extra``: of several the one."""
     if find_spec(module) is None:
         raise MissingExtraError(module, purpose, extra)
+
+
+@contextlib.contextmanager
+def needs(purpose: str, extra: str | None = None) -> Iterator[None]:
+    """Inside, an optional package that cannot be found is reported with the ``pip install`` line that brings it.
+
+    >>> with needs("this example", "mm"):
+    ...     raise ModuleNotFoundError("No module named 'mmdet'", name="mmdet")
+    Traceback (most recent call last):
+    llie_preproc.errors.MissingExtraError: this example needs the package 'mmdet', which is not installed: ...
+
+    Args:
+        purpose: Name of what imports the package.
+        extra: Name of the extra, of several that bring the package; None: the smallest one.
+
+    Raises:
+        MissingExtraError: An optional package is not installed. Other modules that are missing are left as they are.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        top = (error.name or "").split(".")[0]
+        if top not in _EXTRAS:
+            raise
+        raise MissingExtraError(top, purpose, extra) from error
 
 
 def one_line(error: BaseException) -> str:

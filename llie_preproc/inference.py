@@ -6,215 +6,149 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from inspect import signature
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .checkpoints import default_weights, load_checkpoint
-from .checks import at_least, one_of, same_value
-from .enhancers import Cascade
+from .checks import one_of
 from .enhancers.base import CurveEnhancer, Enhancer, check_image_batch, pad_to_requirements
-from .errors import MissingWeightsError
+from .enhancers.build import DEFAULT_WEIGHTS, build_enhancer
+from .inference_options import CHANNEL_ORDERS, PRECISIONS, InferenceOptions, OptionKeywords, shows_options
 from .levels import LookAlikes, check_finite, check_levels
 from .pictures import full_scale, require_unit_range
 from .recomputation import recomputed
-from .registry import enhancer_classes
-from .tiles import check_tile, enhance_tiles
+from .tiles import enhance_tiles
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Images = TypeVar("Images", np.ndarray, Tensor, list)
 
-DEFAULT_WEIGHTS = "default"
-CHANNEL_ORDERS = ("rgb", "bgr")
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+class FrozenEnhancer:
+    """A network and how it is run, where nothing is trained: without gradients, in evaluation mode.
 
-def build_enhancer(
-    enhancer: str | Mapping | Enhancer,
-    checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
-    device: str | torch.device | None = None,
-) -> Enhancer:
-    """Build an enhancer in evaluation mode.
+    Detectors, SAM, files and videos are enhanced through it. The network's own modes and gradients stay as they are.
 
-    >>> build_enhancer(dict(type="GammaCorrection", gamma=0.5)).gamma
-    0.5
+    >>> brighten = FrozenEnhancer("psenet", InferenceOptions(tile=512))
+    >>> brighten(np.zeros((48, 64, 3), np.uint8)).shape
+    (48, 64, 3)
 
     Args:
-        enhancer: A registered name (``'PSENet'``), a config (``dict(type='PSENet', width=2)``, whose ``type`` may be
-            the class itself, and which may also hold ``checkpoint``), or an enhancer, which is returned as it is, on
-            ``device``.
-        checkpoint: ``'default'``: the weights that are shipped for this network with these arguments; a network
-            without parameters needs none. None: random weights. Else the name of shipped weights, a path, or a URL
-            with its digest (:mod:`llie_preproc.checkpoints`). Members of a ``Cascade`` follow the same rule each by
-            itself; where the whole has a checkpoint or None, a member for which nothing is shipped may start random.
-        device: Where to put it; by default where it is.
+        enhancer: As for :func:`llie_preproc.build_enhancer`.
+        options: How it is run.
+        checkpoint: Weights, as for :func:`llie_preproc.build_enhancer`.
+        device: Where to run; by default where the enhancer is.
 
     Raises:
-        KeyError: No such enhancer; the message lists those there are.
-        TypeError: A config without ``type``, with one that is neither name nor class, or with an argument that the
-            network does not have.
-        ValueError: An argument that the network refuses; the message names both.
-        MissingWeightsError: ``'default'``, and no weights are shipped for a network that has parameters.
-        CheckpointError: The checkpoint does not fit, or is unsafe or damaged.
+        ValueError: An option that the network cannot be run with; and as :func:`llie_preproc.build_enhancer`.
     """
-    if isinstance(enhancer, Enhancer):
-        return enhancer.to(device) if device is not None else enhancer
-    config = {"type": enhancer} if isinstance(enhancer, str) else dict(enhancer)
-    if "type" not in config:
-        raise TypeError(f"an enhancer config needs 'type', got the keys {sorted(config)}")
-    name, kind = _resolve(config.pop("type"))
-    checkpoint = config.pop("checkpoint", checkpoint)
-    if kind is Cascade and checkpoint != DEFAULT_WEIGHTS:
-        members = config.get("enhancers", signature(kind).parameters["enhancers"].default)
-        config["enhancers"] = _may_start_random(members)
-    built = _construct(name, kind, config).eval()
-    if checkpoint == DEFAULT_WEIGHTS:
-        checkpoint = _default_checkpoint(built, name, config)
-    if checkpoint is not None:
-        load_checkpoint(built, checkpoint)
-    return built.to(device) if device is not None else built
+
+    def __init__(
+        self,
+        enhancer: str | os.PathLike[str] | Mapping | Enhancer,
+        options: InferenceOptions = InferenceOptions(),  # noqa: B008  (it is frozen)
+        *,
+        checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.enhancer, self.options = build_enhancer(enhancer, checkpoint, device), options
+        options.check_fits(self.enhancer)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.enhancer).__name__}, {self.options})"
+
+    @property
+    def scale(self) -> int:
+        """Output size over input size."""
+        return self.enhancer.scale
+
+    def to(self, device: str | torch.device) -> FrozenEnhancer:
+        """Move the network."""
+        self.enhancer.to(device)
+        return self
+
+    def __call__(self, images: Images) -> Images:
+        """Enhance images as :func:`enhance` does."""
+        target = _device_of(self.enhancer)
+        singles = _to_singles(images)
+        # Equal sizes run together, so sort the work by size and keep the order of the results.
+        order = sorted(range(len(singles)), key=lambda i: singles[i].shape)
+        results: list[Any] = [None] * len(singles)
+        channel_order, batch_size = self.options.channel_order, self.options.batch_size
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            units = [_to_unit(singles[i], i, channel_order, target) for i in chosen]
+            enhanced = self.units(units, [f"image {i}" for i in chosen])
+            for i, unit in zip(chosen, enhanced, strict=True):
+                results[i] = _from_unit(unit, singles[i], channel_order)
+        return _like(images, results)
+
+    def units(self, images: Sequence[Tensor], names: Sequence[str] | None = None) -> list[Tensor]:
+        """Enhance ``(3, H, W)`` RGB images in [0, 1] on the network's device, to ``(3, s*H, s*W)`` in [0, 1].
+
+        Args:
+            images: Images of any sizes.
+            names: Name of each image, for messages.
+
+        Raises:
+            ImageError: A result is not finite.
+        """
+        with torch.no_grad(), evaluating(self.enhancer):
+            return enhance_units(images, self.enhancer, self.options, names=names)
+
+    def levels(
+        self, images: Sequence[Tensor], names: Sequence[str] | None = None, look_alikes: LookAlikes | None = None
+    ) -> list[Tensor]:
+        """Enhance images as detectors have them: see :func:`enhance_levels`."""
+        with torch.no_grad(), evaluating(self.enhancer):
+            return enhance_levels(images, self.enhancer, self.options, names=names, look_alikes=look_alikes)
 
 
-def _resolve(given: object) -> tuple[str, type[Enhancer]]:
-    """Name and class of what the ``type`` of a config says, a name or a class, registered or not."""
-    classes = enhancer_classes()
-    if isinstance(given, type) and issubclass(given, Enhancer):
-        # The full name of a class of one's own: it has no part in what is shipped for a registered namesake.
-        own = f"{given.__module__}.{given.__qualname__}"
-        return next((name for name, kind in classes.items() if kind is given), own), given
-    if not isinstance(given, str):
-        raise TypeError(f"the type of an enhancer config must be an enhancer's name or class, got {given!r}")
-    name = given.removeprefix("llie_preproc.")
-    if name not in classes:
-        raise KeyError(f"no enhancer {name!r}; there are: {', '.join(sorted(classes))}")
-    return name, classes[name]
-
-
-def _construct(name: str, kind: type[Enhancer], config: Mapping[str, Any]) -> Enhancer:
-    """The network with its arguments; its refusal of one begins with its name."""
-    try:
-        return kind(**config)
-    except (TypeError, ValueError) as error:
-        # Kinds of our own have more to say than a text, and name what they are about.
-        if type(error) not in (TypeError, ValueError) or kind.__name__ in str(error):
-            raise
-        raise type(error)(f"{name}: {error}") from error
-
-
-def _default_checkpoint(built: Enhancer, name: str, config: Mapping[str, Any]) -> str | None:
-    """The name of the weights that are shipped for a network; None where it needs none of its own."""
-    shipped = default_weights(name)
-    if shipped is not None and _is_default(type(built), config):
-        return shipped.name
-    # What a cascade's config names was built by the same rule.
-    if type(built) is Cascade or _comes_trained(built):
-        return None
-    options = ", ".join(f"{key}={value!r}" for key, value in config.items())
-    raise MissingWeightsError(f"{name} with {options}" if shipped is not None else name)
-
-
-def _comes_trained(enhancer: Enhancer) -> bool:
-    """Whether a network needs no weights; one made of others: whether they need none or have shipped ones."""
-    if isinstance(enhancer, Cascade):
-        return all(_comes_trained(member) or default_weights(type(member).__name__) for member in enhancer.members)
-    return next(enhancer.parameters(), None) is None
-
-
-def _is_default(kind: type[Enhancer], config: Mapping[str, Any]) -> bool:
-    """Whether the arguments, written out or not, are those that shipped weights are of: the defaults."""
-    parameters = signature(kind).parameters
-    return all(key in parameters and same_value(value, parameters[key].default) for key, value in config.items())
-
-
-def _may_start_random(members: Any) -> Any:
-    """A cascade's members, those for which no weights are shipped with the permission to start random."""
-    if isinstance(members, str) or not isinstance(members, Sequence):
-        return members
-    return [_without_need(member) for member in members]
-
-
-def _without_need(member: Any) -> Any:
-    if not isinstance(member, str | Mapping):
-        return member
-    config: dict[str, Any] = {"type": member} if isinstance(member, str) else dict(member)
-    if "type" not in config or "checkpoint" in config:
-        return member
-    name, kind = _resolve(config["type"])
-    options = {key: value for key, value in config.items() if key != "type"}
-    if default_weights(name) and _is_default(kind, options):
-        return member
-    return {**config, "checkpoint": None}
-
-
+@shows_options()
 def enhance(
     images: Images,
-    enhancer: str | Mapping | Enhancer,
+    enhancer: str | os.PathLike[str] | Mapping | Enhancer,
     *,
-    channel_order: str = "rgb",
-    batch_size: int = 8,
-    precision: str = "float32",
     device: str | torch.device | None = None,
-    tile: int | None = None,
-    map_side: int | None = None,
+    **options: Unpack[OptionKeywords],
 ) -> Images:
     """Enhance images; what goes in comes out, same kind, same dtype.
+
+    >>> enhance(np.zeros((2, 48, 64, 3), np.uint8), "psenet", batch_size=1).shape
+    (2, 48, 64, 3)
 
     Args:
         images: A numpy array ``(H, W, 3)`` or ``(N, H, W, 3)``, a tensor ``(3, H, W)`` or ``(N, 3, H, W)``, or a
             list of unbatched ones of any sizes. uint8, uint16, or floating in [0, 1].
-        enhancer: As for :func:`build_enhancer`.
-        channel_order: ``'rgb'``, or ``'bgr'`` (OpenCV's); the result has the same order.
-        batch_size: Images of one size that run together.
-        precision: ``'float32'``, or ``'bfloat16'`` / ``'float16'`` autocast where the network is faithful under it.
+        enhancer: As for :func:`llie_preproc.build_enhancer`.
         device: Where to run; by default where the enhancer is. Tensors come back on the device they came on.
-        tile: Enhance larger images in tiles of at most this side, in input pixels and with their overlaps, one at a
-            time: memory for the network's layers is then that of a tile. None: the whole image at once. The result is
-            the same to float rounding where ``enhancer.capabilities.halo`` is a number, else an approximation
-            (:func:`llie_preproc.tiles.enhance_tiles`).
-        map_side: Of a network that predicts a map of curves (:class:`~llie_preproc.enhancers.CurveEnhancer`): predict
-            it on the image shrunk to this longer side, and apply it at full size. Faster and smaller; an approximation
-            wherever the map is not smooth. Images that are not larger are enhanced as without it.
+        **options: Those of :class:`~llie_preproc.InferenceOptions`.
 
     Returns:
         Images enlarged by ``enhancer.scale``, clamped to the range of the dtype, without gradient.
 
     Raises:
-        TypeError: Neither arrays nor tensors, or another dtype.
-        ValueError: A wrong shape, channel number, channel order, batch size or precision, a tile that is too small
-            for its overlaps, or a ``map_side`` together with a tile or for a network without such a map.
+        TypeError: Neither arrays nor tensors, another dtype, or an unknown option.
+        ValueError: A wrong shape or channel number, or an option that is none of its values or that the network cannot
+            be run with.
         ImageError: A float image with values outside [0, 1], or that are not finite; or the enhancer's result is not
             finite.
     """
-    options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
-    check_inference_options(channel_order=channel_order, batch_size=batch_size, **options)
-    network = build_enhancer(enhancer, device=device)
-    check_inference_options(network, **options)
-    target = _device_of(network)
-    singles = _to_singles(images)
-    # Equal sizes run together, so sort the work by size and keep the order of the results.
-    order = sorted(range(len(singles)), key=lambda i: singles[i].shape)
-    results: list[Any] = [None] * len(singles)
-    with torch.no_grad(), evaluating(network):
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            units = [_to_unit(singles[i], i, channel_order, target) for i in chosen]
-            named = [f"image {i}" for i in chosen]
-            for i, unit in zip(chosen, enhance_units(units, network, names=named, **options), strict=True):
-                results[i] = _from_unit(unit, singles[i], channel_order)
-    return _like(images, results)
+    # Before a network is built.
+    chosen = InferenceOptions.of(options)
+    return FrozenEnhancer(enhancer, chosen, device=device)(images)
 
 
 def enhance_batch(
     images: Sequence[Tensor],
     enhancer: Enhancer,
+    options: InferenceOptions = InferenceOptions(),  # noqa: B008  (it is frozen)
     *,
     clamp: bool = True,
-    precision: str = "float32",
-    tile: int | None = None,
-    map_side: int | None = None,
     checkpointing: bool = False,
 ) -> list[Tensor]:
     """Enhance images one by one or, where sizes are equal, together; each result depends on its own image alone.
@@ -224,8 +158,8 @@ def enhance_batch(
     Args:
         images: ``(3, H, W)`` RGB, floating, in [0, 1], any sizes.
         enhancer: The network, on the images' device.
+        options: How it is run. The channel order is RGB, whatever they say.
         clamp: Clamp the results to [0, 1]; leave out in training.
-        precision, tile, map_side: As for :func:`enhance`. With gradients tiles alone save no memory.
         checkpointing: Where gradients are enabled, make the network's activations again in the backward pass (of a
             tile at a time) rather than keep them.
 
@@ -234,70 +168,26 @@ def enhance_batch(
 
     Raises:
         TypeError: An image that is not floating.
-        ValueError: A wrong shape, precision, tile or ``map_side``.
+        ValueError: A wrong shape, or an option that the network cannot be run with.
     """
-    check_inference_options(enhancer, precision=precision, tile=tile, map_side=map_side)
+    options.check_fits(enhancer)
     results: list[Tensor] = [torch.empty(0)] * len(images)
-    for indices in _groups(images, tile):
-        shape = images[indices[0]].shape
+    for indices in _groups(images, options, enhancer.training):
         batch = torch.stack([images[i] for i in indices])
         check_image_batch(batch)
-        with _autocast(batch.device, precision):
-            if map_side is not None and max(shape[-2:]) > map_side:
-                by_map = partial(_enhance_by_small_map, enhancer=cast(CurveEnhancer, enhancer), map_side=map_side)
-                enhanced = _runner(by_map, enhancer, checkpointing)(batch)
-            else:
-                enhanced = _enhance_at_full_size(batch, enhancer, tile, checkpointing)
-        enhanced = enhanced.to(batch.dtype)
+        with _autocast(batch.device, options.precision):
+            enhanced = _enhanced(batch, enhancer, options, checkpointing).to(batch.dtype)
         for i, result in zip(indices, enhanced.clamp(0, 1) if clamp else enhanced, strict=True):
             results[i] = result
     return results
 
 
-def check_inference_options(
-    enhancer: Enhancer | None = None,
-    *,
-    channel_order: str = "rgb",
-    precision: str = "float32",
-    tile: int | None = None,
-    map_side: int | None = None,
-    batch_size: int = 1,
-) -> None:
-    """Refuse options that no network, or this one, can run with: the one check of all that take such options.
-
-    >>> check_inference_options(channel_order="BGR")
-    Traceback (most recent call last):
-    ValueError: channel_order must be one of 'rgb', 'bgr', got 'BGR'
-
-    Args:
-        enhancer: The network; None: it is not known yet.
-        channel_order, precision, tile, map_side, batch_size: Options of :func:`enhance`.
-
-    Raises:
-        ValueError: An option that is none of its values, a tile that is too small for the network, a ``map_side``
-            together with a tile or for a network without a map of curves, or a precision under which the network is
-            not faithful.
-    """
-    one_of("channel_order", channel_order, CHANNEL_ORDERS)
-    one_of("precision", precision, PRECISIONS)
-    at_least("batch_size", batch_size, 1)
-    for name, side in (("tile", tile), ("map_side", map_side)):
-        if side is not None:
-            at_least(name, side, 1)
-    if tile is not None and map_side is not None:
-        raise ValueError("map_side and tile exclude each other: a map predicted on a small image needs no tiles")
-    if enhancer is not None:
-        _check_fits(enhancer, precision, tile, map_side)
-
-
-def _check_fits(enhancer: Enhancer, precision: str, tile: int | None, map_side: int | None) -> None:
-    name, faithful = type(enhancer).__name__, (torch.float32, *enhancer.capabilities.precisions)
-    if PRECISIONS[precision] not in faithful:
-        raise ValueError(f"{name} is not faithful under {precision}: use float32")
-    if tile is not None:
-        check_tile(tile, enhancer.capabilities)
-    if map_side is not None and not isinstance(enhancer, CurveEnhancer):
-        raise ValueError(f"map_side is for networks that predict a map of curves; {name} has none")
+def _enhanced(batch: Tensor, enhancer: Enhancer, options: InferenceOptions, checkpointing: bool) -> Tensor:
+    map_side = options.map_side
+    if map_side is None or max(batch.shape[-2:]) <= map_side:
+        return _enhance_at_full_size(batch, enhancer, options.tile, checkpointing)
+    by_map = partial(_enhance_by_small_map, enhancer=cast(CurveEnhancer, enhancer), map_side=map_side)
+    return _runner(by_map, enhancer, checkpointing)(batch)
 
 
 def _enhance_at_full_size(batch: Tensor, enhancer: Enhancer, tile: int | None, checkpointing: bool) -> Tensor:
@@ -335,14 +225,13 @@ def _runner(function: Callable[[Tensor], Tensor], network: Enhancer, checkpointi
 def enhance_levels(
     images: Sequence[Tensor],
     enhancer: Enhancer,
+    options: InferenceOptions,
     *,
-    channel_order: str = "bgr",
     clamp: bool = True,
     names: Sequence[str] | None = None,
     look_alikes: LookAlikes | None = None,
-    **options: Any,
 ) -> list[Tensor]:
-    """:func:`enhance_batch` for images as detectors have them: levels of 0 to 255, OpenCV's channel order.
+    """:func:`enhance_batch` for images as detectors have them: levels of 0 to 255, in the options' channel order.
 
     Where the enhancer changes nothing the result is equal to the image to the last bit, also outside 0 to 255
     (photometric augmentation leaves the range).
@@ -350,12 +239,11 @@ def enhance_levels(
     Args:
         images: ``(3, H, W)``, uint8 or floating.
         enhancer: The network, on the images' device.
-        channel_order: ``'bgr'`` or ``'rgb'``, of images and results.
+        options: How it is run.
         clamp: Clamp the results to [0, 255]; leave out in training, where they are not checked either: a loss that
             is not finite is the trainer's business.
         names: Name of each image, for messages.
         look_alikes: Counter of a door, which :func:`llie_preproc.levels.check_levels` updates.
-        **options: Options of :func:`enhance_batch`.
 
     Returns:
         ``(3, s*H, s*W)`` float32, not rounded.
@@ -364,9 +252,9 @@ def enhance_levels(
         ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`), or a result that is not
             finite.
     """
-    units = levels_to_units(images, channel_order, names, look_alikes)
-    enhanced = enhance_units(units, enhancer, clamp=clamp, names=names, **options)
-    return units_to_levels(images, units, enhanced, channel_order)
+    units = levels_to_units(images, options.channel_order, names, look_alikes)
+    enhanced = enhance_units(units, enhancer, options, clamp=clamp, names=names)
+    return units_to_levels(images, units, enhanced, options.channel_order)
 
 
 def levels_to_units(
@@ -388,21 +276,21 @@ def levels_to_units(
 def enhance_units(
     images: Sequence[Tensor],
     enhancer: Enhancer,
+    options: InferenceOptions,
     *,
     clamp: bool = True,
+    checkpointing: bool = False,
     names: Sequence[str] | None = None,
-    **options: Any,
 ) -> list[Tensor]:
     """:func:`enhance_batch`, whose results are checked before they are clamped; not checked where they are not.
 
     Raises:
         ImageError: A result is not finite.
     """
-    enhanced = enhance_batch(images, enhancer, clamp=False, **options)
+    enhanced = enhance_batch(images, enhancer, options, clamp=False, checkpointing=checkpointing)
     if not clamp:
         return enhanced
-    precision = options.get("precision", "float32")
-    check_finite(enhanced, f"{type(enhancer).__name__} under {precision}", names)
+    check_finite(enhanced, f"{type(enhancer).__name__} under {options.precision}", names)
     return [each.clamp(0, 1) for each in enhanced]
 
 
@@ -435,13 +323,15 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
             m.training = mode
 
 
-def _groups(images: Sequence[Tensor], tile: int | None) -> list[list[int]]:
+def _groups(images: Sequence[Tensor], options: InferenceOptions, training: bool) -> list[list[int]]:
     """Indices of images that run together: equal sizes, but one at a time what is larger than a tile."""
     groups: dict[tuple[torch.Size, int | None], list[int]] = {}
     for index, image in enumerate(images):
-        alone = tile is not None and max(image.shape[-2:]) > tile
+        alone = options.tile is not None and max(image.shape[-2:]) > options.tile
         groups.setdefault((image.shape, index if alone else None), []).append(index)
-    return list(groups.values())
+    # In training mode statistics are of all that run together.
+    most = len(images) if training else options.batch_size
+    return [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
 
 
 def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:

@@ -13,19 +13,17 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
-_INSTALLED = ("site-packages", "dist-packages")
+_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 # Of each module that was seen: what stays the same until it is imported anew, and its file's content; None where the
 # module belongs to an installed package or has no source.
 _seen: dict[str, tuple[object, bytes | None]] = {}
 
 
-def is_installed(path: Path) -> bool:
+def is_installed(path: str | Path) -> bool:
     """Whether a file belongs to an installed package or to Python."""
-    if any(part in _INSTALLED for part in path.parts):
-        return True
-    real = os.path.realpath(path)
-    return any(part in _INSTALLED for part in Path(real).parts) or real.startswith(_library() + os.sep)
+    # By texts: a process has more than a thousand modules, which an import should not wait for.
+    return _lies_installed(str(path)) or _lies_installed(os.path.realpath(path))
 
 
 def remember_sources() -> None:
@@ -66,6 +64,10 @@ def require_unedited(name: str, path: Path) -> None:
         )
 
 
+def _lies_installed(file: str) -> bool:
+    return file.startswith(_library() + os.sep) or any(part in file for part in _INSTALLED)
+
+
 @functools.cache
 def _library() -> str:
     return os.path.realpath(sysconfig.get_path("stdlib"))
@@ -78,7 +80,7 @@ def _identity(module: Any) -> object:
 
 def _text(module: Any) -> bytes | None:
     file = getattr(module, "__file__", None)
-    if not isinstance(file, str) or not file.endswith(".py") or is_installed(Path(file)):
+    if not isinstance(file, str) or not file.endswith(".py") or is_installed(file):
         return None
     try:
         return Path(file).read_bytes()

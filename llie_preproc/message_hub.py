@@ -24,11 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoints import tensor_fault
-from .errors import CheckpointError, require
+from .errors import CheckpointError, needs
 
-require("mmengine", "llie_preproc.message_hub")
+with needs("llie_preproc.message_hub"):
+    from mmengine.logging import HistoryBuffer
 
-from mmengine.logging import HistoryBuffer  # noqa: E402
 
 _STATISTICS = ("min", "max", "current", "mean")
 _KEPT = {"max_length", "_log_history", "_count_history"}

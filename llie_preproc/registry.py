@@ -1,21 +1,33 @@
 """Child registries of MMEngine's, scope ``llie_preproc``.
 
 ``type='llie_preproc.PSENet'`` resolves from any MMEngine config without ``custom_imports``: on meeting an unknown
-scope MMEngine imports ``<scope>.registry``, and the registries import their ``locations`` when first asked.
+scope MMEngine imports ``<scope>.registry``, and a registry imports the modules that register into it when it is asked
+for what it does not have yet: those of this package one by one, then those of other packages.
+
+Another package joins by an entry point of the group ``llie_preproc.registry`` that names a table of its modules ::
+
+    [project.entry-points."llie_preproc.registry"]
+    my_package = "my_package.registered:LOCATIONS"
+
+    LOCATIONS = {"enhancer": ["my_package.networks"], "model": ["my_package.losses"], "hook": ["my_package.hooks"]}
+
+with the name of a registry, or ``enhancer`` for networks, which also are found without MMEngine and by every command.
 
 Without MMEngine the enhancers are still registered by name, in a registry of the same interface.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .errors import MissingExtraError
+from .entry_points import tables
+from .errors import MissingExtraError, needs
 
-if TYPE_CHECKING:
-    from .enhancers.base import Enhancer
+GROUP = "llie_preproc.registry"
+"""Entry-point group of tables: name of a registry, or ``enhancer``, to the modules that register into it."""
 
 try:
     from mmengine import registry as mmengine_registry
@@ -50,29 +62,29 @@ except ModuleNotFoundError as error:
 
 
 class Registry(_Base):
-    """A registry whose locations may need an extra that is not installed: those are left out, and named on demand."""
+    """A registry that imports what registers into it when that is asked for.
+
+    A module whose extra is not installed is left out, and named on demand.
+
+    Attributes:
+        fallback: Function that makes what is asked for of a name that nothing in this package registers; it returns
+            None for a name that it does not know.
+    """
 
     def __init__(self, name: str, locations: list[str]) -> None:
         parent = getattr(mmengine_registry, f"{name.upper()}S", None)
-        self._absent: list[ImportError] = []
-        self._imported_locations = False
         super().__init__(name, parent=parent, scope="llie_preproc", locations=locations)
+        self.fallback: Callable[[str], Any] | None = None
+        self._absent: list[ImportError] = []
+        # What is not imported yet.
+        self._own, self._joined = list(locations), [name]
 
     def import_from_location(self) -> None:
-        """Import the modules that register into this registry."""
-        if self._imported_locations:
-            return
-        self._imported_locations = True
-        for location in self._locations:
-            try:
-                import_module(location)
-            except MissingExtraError as error:
-                self._absent.append(error)
-            except ModuleNotFoundError as error:
-                # Another package called 'training', say, that stands earlier on the path.
-                if not error.name or not location.startswith(error.name):
-                    raise
-                self._absent.append(error)
+        """Import every module that registers into this registry."""
+        while self._own:
+            self._import_own()
+        while self._joined:
+            self._import_joined()
 
     def get(self, key: str) -> Any:
         """The object registered as ``key``, or None.
@@ -81,23 +93,64 @@ class Registry(_Base):
             ImportError: There is none, and a module that would register more cannot be imported: an extra is missing
                 (:class:`~llie_preproc.errors.MissingExtraError`), or another package of its name hides it.
         """
-        found = super().get(key)
+        scope, _, name = key.rpartition(".") if isinstance(key, str) else ("", "", key)
+        found = self._found(name) if scope in ("", self.scope) else None
+        if found is None:
+            found = super().get(key)
         if found is None and self._absent:
             raise self._absent[0]
         return found
 
+    def _found(self, name: str) -> Any:
+        """What is registered by a name, once as many modules are imported as that takes."""
+        while name not in self._module_dict and self._own:
+            self._import_own()
+        if name not in self._module_dict and self.fallback and (made := self.fallback(name)) is not None:
+            return made
+        while name not in self._module_dict and self._joined:
+            self._import_joined()
+        return self._module_dict.get(name)
 
-class TransformRegistry(Registry):
-    """Every registered enhancer also is a transform under its own name: ``Enhance`` with that network."""
+    def _import_own(self) -> None:
+        location = self._own.pop(0)
+        try:
+            with needs(location):
+                import_module(location)
+        except MissingExtraError as error:
+            self._absent.append(error)
 
-    def get(self, key: str) -> Any:
-        found = super().get(key)
-        name = key.removeprefix(f"{self.scope}.")
-        if found is None and "." not in name and name in enhancer_classes():
-            from .detection.transforms import enhance_by_name
+    def _import_joined(self) -> None:
+        """Import what other packages name; one that does not import is told of where something is not found."""
+        name = self._joined.pop()
+        self._absent += [table for table in joined_tables() if isinstance(table, ImportError)]
+        for location in (*joined_locations("enhancer" if name == "model" else ""), *joined_locations(name)):
+            try:
+                with needs(location):
+                    import_module(location)
+            except ImportError as error:
+                self._absent.append(error)
 
-            return enhance_by_name(name)
-        return found
+
+@lru_cache(maxsize=1)
+def joined_tables() -> tuple[Any, ...]:
+    """What other packages register where: a table each, or the ``ImportError`` of one that does not import.
+
+    Raises:
+        TypeError: An entry point names no table.
+    """
+    found = []
+    for entry, table in tables(GROUP):
+        if not isinstance(table, dict | ImportError):
+            raise TypeError(f"the entry point {entry.name} of {GROUP} must name a dict, got {type(table).__name__}")
+        found.append(table)
+    return tuple(found)
+
+
+def joined_locations(kind: str) -> Iterator[str]:
+    """The modules that other packages name for a registry, or for ``enhancer``."""
+    for table in joined_tables():
+        if not isinstance(table, ImportError):
+            yield from table.get(kind, ())
 
 
 MODELS = Registry(
@@ -107,35 +160,16 @@ MODELS = Registry(
         "llie_preproc.detection",
         "llie_preproc.faces.dsfd",
         "llie_preproc.segmentation.mmdet_model",
-        "training.methods",
-        "training.discriminators",
-        "training.losses",
-        "training.joint.losses",
-        "training.feature_encoders",
     ],
 )
-TRANSFORMS = TransformRegistry("transform", ["llie_preproc.detection", "llie_preproc.faces.dsfd", "training.datasets"])
+TRANSFORMS = Registry("transform", ["llie_preproc.detection", "llie_preproc.faces.dsfd"])
 TASK_UTILS = Registry("task_util", ["llie_preproc.faces.dsfd"])
-DATASETS = Registry("dataset", ["llie_preproc.draws", "training.datasets", "llie_preproc.detection.named_classes"])
-DATA_SAMPLERS = Registry("data_sampler", ["llie_preproc.draws", "training.datasets"])
-METRICS = Registry(
-    "metric",
-    ["detection_eval.metrics", "detection_eval.metrics.detection_metrics", "llie_preproc.detection.named_classes"],
-)
-HOOKS = Registry(
-    "hook",
-    ["llie_preproc.runs", "llie_preproc.draws", "llie_preproc.detection", "training.hooks", "training.joint.hooks"],
-)
-PARAM_SCHEDULERS = Registry("param_scheduler", ["training.hooks"])
-MODEL_WRAPPERS = Registry("model_wrapper", ["training.parallel"])
-OPTIMIZERS = Registry("optimizer", ["training.optim"])
-OPTIM_WRAPPERS = Registry("optim_wrapper", ["training.optim"])
-OPTIM_WRAPPER_CONSTRUCTORS = Registry("optim_wrapper_constructor", ["training.optim"])
-
-
-def enhancer_classes() -> dict[str, type[Enhancer]]:
-    """Every registered enhancer, by name, sorted. Imports no detector: that takes seconds."""
-    from .enhancers import Enhancer
-
-    registered = sorted(MODELS._module_dict.items())
-    return {k: v for k, v in registered if isinstance(v, type) and issubclass(v, Enhancer)}
+DATASETS = Registry("dataset", ["llie_preproc.draws", "llie_preproc.detection.named_classes"])
+DATA_SAMPLERS = Registry("data_sampler", ["llie_preproc.draws"])
+METRICS = Registry("metric", ["llie_preproc.detection.named_classes"])
+HOOKS = Registry("hook", ["llie_preproc.runs", "llie_preproc.draws", "llie_preproc.detection"])
+PARAM_SCHEDULERS = Registry("param_scheduler", [])
+MODEL_WRAPPERS = Registry("model_wrapper", [])
+OPTIMIZERS = Registry("optimizer", [])
+OPTIM_WRAPPERS = Registry("optim_wrapper", [])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry("optim_wrapper_constructor", [])

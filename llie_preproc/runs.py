@@ -11,18 +11,17 @@ from typing import Any
 
 import torch
 
-from .errors import CheckpointError, require
+from .errors import CheckpointError, needs
 
-require("mmengine", "llie_preproc.runs")
+with needs("llie_preproc.runs"):
+    from mmengine.fileio import LocalBackend, register_backend
+    from mmengine.hooks import CheckpointHook
+    from mmengine.runner import Runner
 
-from mmengine.fileio import LocalBackend, register_backend  # noqa: E402
-from mmengine.hooks import CheckpointHook  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-
-from .checkpoints import DAMAGE, atomic_write, local_file, read_pickle, reason_of  # noqa: E402
-from .message_hub import answers, plain  # noqa: E402
-from .ranks import read_launch  # noqa: E402
-from .registry import HOOKS  # noqa: E402
+from .checkpoints import DAMAGE, atomic_write, local_file, read_pickle, reason_of
+from .message_hub import answers, plain
+from .ranks import read_launch
+from .registry import HOOKS
 
 
 class AtomicLocalBackend(LocalBackend):

@@ -14,22 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoints import check_weights, local_file, published_file
-from .errors import CheckpointError, require
+from .errors import CheckpointError, needs
 
-require("mmengine", "llie_preproc.safe_loading")
+with needs("llie_preproc.safe_loading"):
+    from mmengine.hooks import Hook
+    from mmengine.model import is_model_wrapper
+    from mmengine.runner import CheckpointLoader, Runner
+    from mmengine.runner.checkpoint import (
+        get_deprecated_model_names,
+        get_external_models,
+        get_mmcls_models,
+        get_torchvision_models,
+    )
 
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.model import is_model_wrapper  # noqa: E402
-from mmengine.runner import CheckpointLoader, Runner  # noqa: E402
-from mmengine.runner.checkpoint import (  # noqa: E402
-    get_deprecated_model_names,
-    get_external_models,
-    get_mmcls_models,
-    get_torchvision_models,
-)
-from torch import Tensor  # noqa: E402
+from torch import Tensor
 
-from .runs import read_checkpoint  # noqa: E402
+from .mm.console import only_warn
+from .runs import read_checkpoint
 
 # Where the names of MMEngine's and torchvision's tables lie, and what configs of MMDetection name by its URL.
 PUBLISHERS = (
@@ -135,12 +136,16 @@ class CheckLoadedWeights(Hook):
 
 
 class SafeRunner(Runner):
-    """MMEngine's Runner, inside :func:`safe_loading` for whatever it loads."""
+    """MMEngine's Runner, inside :func:`safe_loading` for whatever it loads, and with a console for warnings alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         with safe_loading():
             super().__init__(*args, **kwargs)
         self.register_hook(CheckLoadedWeights())
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> Any:
+        """Build MMEngine's logger, which writes all to its file and warnings alone to the console."""
+        return only_warn(super().build_logger(*args, **kwargs))
 
     def train(self) -> Any:
         """Train, as MMEngine does."""

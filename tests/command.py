@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from llie_preproc import cli
+from llie_preproc.commands.llie import main
 
 
 class Result(NamedTuple):
@@ -26,7 +26,7 @@ def llie(capsys: pytest.CaptureFixture) -> Run:
 
     def run(*arguments: object) -> Result:
         try:
-            code = cli.main([str(argument) for argument in arguments])
+            code = main([str(argument) for argument in arguments])
         except SystemExit as error:
             code = int(error.code or 0)
         return Result(code, *capsys.readouterr())

@@ -18,8 +18,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from tiny_detection import write_config, write_set
 
+from llie_preproc.commands.llie import parse_args
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
-from training.finetune import build_runner, parse_args
+from training.finetune_runner import build_runner
 
 EPOCHS = 2
 BATCHES = 3
@@ -52,8 +53,17 @@ class Tiny:
     def arguments(self, work_dir: Path, *options: str) -> list[str]:
         """The command line of a joint finetuning with PSENet, and ``options``."""
         sets = ["--train", *self.train, "--val", *self.val]
-        given = [str(self.config), "--enhancer", "psenet", "--checkpoint", str(self.detector), *sets]
-        return [*given, "--work-dir", str(work_dir), *options]
+        given = [
+            "finetune",
+            "--detector",
+            str(self.config),
+            "--enhancer",
+            "psenet",
+            "--detector-checkpoint",
+            str(self.detector),
+            *sets,
+        ]
+        return [*given, "--out", str(work_dir), *options]
 
 
 def make(folder: Path) -> Tiny:
@@ -119,7 +129,7 @@ if __name__ == "__main__":
     for preset in presets:
         work = Path(folder, preset)
         epochs = "2" if preset == "staged" else "1"
-        options = ("--preset", preset, "--epochs", epochs, "--batch-size", "1", "--launcher", "pytorch")
+        options = ("--preset", preset, "--epochs", epochs, "--train-batch-size", "1", "--launcher", "pytorch")
         runner = build_runner(parse_args(tiny.arguments(work, *options)))
         runner.train()
         torch.save(runner.model.module.state_dict(), work / f"rank{runner.rank}.pth")

@@ -30,6 +30,7 @@ from torch.autograd.functional import hessian
 from torch.nn import functional as F
 
 from llie_preproc import build_enhancer
+from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.enhancers.base import Capabilities, Enhancer
 from llie_preproc.enhancers.collaba import SpectralConv2d
 from llie_preproc.registry import MODELS
@@ -38,7 +39,6 @@ from training.hooks import read_run
 from training.losses.perceptual import PerceptualLoss
 from training.methods.bilevel import BilevelAdversarial, best_response_ratio
 from training.optim import AutocastOptimWrapper, MethodOptimWrapperConstructor
-from training.train import main, parse_args
 
 PIXEL = dict(pixel=dict(type="llie_preproc.L1Loss"))
 PUBLISHED = {
@@ -523,7 +523,7 @@ def configured(name: str, row: str) -> tuple[BilevelAdversarial, Config]:
     path = str(CONFIGS / f"{name}.py")
     cfg = Config.fromfile(path)
     if row:
-        cfg.merge_from_dict(parse_args([path, "--cfg-options", *row.split()]).cfg_options)
+        cfg.merge_from_dict(parse_args(["train", path, "--cfg-options", *row.split()]).cfg_options)
     if cfg.model.losses.perceptual is not None:
         cfg.model.losses.perceptual.encoder.update(checkpoint=None, width=4)
     model = dict(cfg.model, ema=None, discriminators={k: v and SMALL[k] for k, v in cfg.model.discriminators.items()})
@@ -623,7 +623,7 @@ def test_a_shipped_config_runs_and_exports(pairs: list[str], tmp_path: Path) -> 
         "default_hooks.checkpoint.interval=2",
     ]
     path = str(CONFIGS / "collaba_x2_rellisur.py")
-    assert not main([path, "--work-dir", str(tmp_path / "work"), "--cfg-options", *options])
+    assert not main(["train", path, "--out", str(tmp_path / "work"), "--cfg-options", *options])
     assert {p.name for p in (tmp_path / "work").glob("*.pth")} == {"iter_2.pth"}
     exported = build_enhancer("CollaBA", checkpoint=tmp_path / "work" / "enhancer.safetensors")
     assert exported.scale == 2
@@ -650,7 +650,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(pairs: list
     ]
 
     def run(work: str, *flags: str) -> dict[str, Tensor]:
-        assert not main([str(path), "--work-dir", str(tmp_path / work), *flags, "--cfg-options", *options])
+        assert not main(["train", str(path), "--out", str(tmp_path / work), *flags, "--cfg-options", *options])
         return read_run(tmp_path / work / "iter_5.pth")["state_dict"]
 
     whole = run("whole")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import save_state_dict
-from llie_preproc.cli import main
+from llie_preproc.commands.llie import main
 from llie_preproc.enhancers import SCI, Capabilities, Cascade, Enhancer, IAMLUNet, PSENet, Upscale, ZeroDCE
 from llie_preproc.inference import enhance_batch
 from llie_preproc.pictures import Picture, read_picture, write_picture
@@ -230,7 +230,16 @@ def test_refusals_are_those_of_the_members(enhancers: list, onnx: str | None, co
 def test_the_command_runs_a_cascade_of_trained_members(tmp_path: Path) -> None:
     levels = np.random.default_rng(0).integers(0, 90, (12, 10, 3), dtype=np.uint8)
     write_picture(tmp_path / "in.png", Picture(levels))
-    call = ["enhance", str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--device", "cpu", "--enhancer", "Cascade"]
+    call = [
+        "enhance",
+        str(tmp_path / "in.png"),
+        "--out",
+        str(tmp_path / "out.png"),
+        "--device",
+        "cpu",
+        "--enhancer",
+        "Cascade",
+    ]
     assert main(call) == 0
     assert np.array_equal(read_picture(tmp_path / "out.png").pixels, enhance(levels, Cascade()))
 
@@ -245,7 +254,7 @@ def test_the_command_refuses_a_member_without_weights(
 
     monkeypatch.setitem(MODELS._module_dict, "Untrained", Untrained)
     write_picture(tmp_path / "in.png", Picture(np.zeros((8, 8, 3), np.uint8)))
-    call = ["enhance", str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--enhancer", "Untrained"]
+    call = ["enhance", str(tmp_path / "in.png"), "--out", str(tmp_path / "out.png"), "--enhancer", "Untrained"]
     assert main(call) == 2
     assert "Untrained has no shipped weights" in capsys.readouterr().err
     assert not (tmp_path / "out.png").exists()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +23,7 @@ from support.processes import Programs
 from support.programs import command_line
 from torch import Tensor
 
-from llie_preproc import batch, cli, enhance
+from llie_preproc import batch, enhance
 from llie_preproc.checkpoints import default_weights
 from llie_preproc.enhancers import CollaBA, Enhancer, Identity, PSENet
 from llie_preproc.errors import MissingExtraError
@@ -59,7 +59,7 @@ def files(folder: Path) -> list[str]:
 
 def test_a_picture_is_enhanced_as_by_the_function(llie: Run, tmp_path: Path, weights: Path) -> None:
     source = make(tmp_path / "in.png")
-    assert llie("enhance", source, tmp_path / "out.png", "--checkpoint", weights).code == 0
+    assert llie("enhance", source, "--out", tmp_path / "out.png", "--enhancer", f"psenet@{weights}").code == 0
     network = PSENet().eval()
     network.load_state_dict(load_file(weights))
     assert np.array_equal(read_picture(tmp_path / "out.png").pixels, enhance(levels(), network))
@@ -72,7 +72,7 @@ def test_a_tree_is_mirrored(llie: Run, tmp_path: Path) -> None:
         make(source / name, levels(seed, (5 + seed % 2, 7)))
     for name in ["note.txt", "sub/.hidden.png", "film.mp4"]:
         (source / name).write_text("no picture")
-    result = llie("enhance", source, target, "--enhancer", "Identity", "--batch-size", 2)
+    result = llie("enhance", source, "--out", target, "--enhancer", "Identity", "--batch-size", 2)
     assert result.code == 0
     assert "4 enhanced" in result.out
     assert "3 other files" in result.out
@@ -86,14 +86,20 @@ def test_a_file_into_a_folder_keeps_its_name(llie: Run, tmp_path: Path, form: st
     source, folder = make(tmp_path / "in.png"), tmp_path / "out"
     if form == "existing":
         folder.mkdir()
-    assert llie("enhance", source, f"{folder}/" if form != "existing" else folder, "--enhancer", "Identity").code == 0
+    assert (
+        llie("enhance", source, "--out", f"{folder}/" if form != "existing" else folder, "--enhancer", "Identity").code
+        == 0
+    )
     assert files(folder) == ["in.png"]
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "bmp"])
 def test_format_changes_the_suffix(llie: Run, tmp_path: Path, suffix: str) -> None:
     make(tmp_path / "in" / "a.b.ppm")
-    assert llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity", "--format", suffix).code == 0
+    assert (
+        llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--format", suffix).code
+        == 0
+    )
     assert files(tmp_path / "out") == [f"a.b.{suffix}"]
     with Image.open(tmp_path / "out" / f"a.b.{suffix}") as image:
         assert image.format == {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper())
@@ -108,7 +114,7 @@ def test_depth_grey_and_alpha_are_carried(llie: Run, tmp_path: Path, dtype: type
     alpha = np.zeros((6, 8), dtype)
     alpha[:, 4:] = top
     write_picture(tmp_path / "in.png", Picture(pixels, alpha, grey))
-    assert llie("enhance", tmp_path / "in.png", tmp_path / "out.png", "--enhancer", "Upscale").code == 0
+    assert llie("enhance", tmp_path / "in.png", "--out", tmp_path / "out.png", "--enhancer", "Upscale").code == 0
     result = read_picture(tmp_path / "out.png")
     assert result.pixels.dtype == dtype
     assert result.pixels.shape == (12, 16, 3)
@@ -127,7 +133,9 @@ def test_orientation(llie: Run, tmp_path: Path, ignore: bool) -> None:
     exif[0x0112] = 6
     Image.fromarray(levels()).save(tmp_path / "in.png", exif=exif)
     flags = ["--ignore-orientation"] if ignore else []
-    assert llie("enhance", tmp_path / "in.png", tmp_path / "out.png", "--enhancer", "Identity", *flags).code == 0
+    assert (
+        llie("enhance", tmp_path / "in.png", "--out", tmp_path / "out.png", "--enhancer", "Identity", *flags).code == 0
+    )
     with Image.open(tmp_path / "out.png") as image:
         stored = np.asarray(image)
         assert image.getexif()[0x0112] == (6 if ignore else 1)
@@ -139,7 +147,7 @@ def test_tiny_palette_and_cmyk_pictures(llie: Run, tmp_path: Path, weights: Path
     make(folder / "one.png", levels(size=(1, 1)))
     Image.fromarray(levels()).convert("P").save(folder / "palette.png")
     Image.fromarray(levels()).convert("CMYK").save(folder / "cmyk.jpg")
-    assert llie("enhance", folder, tmp_path / "out", "--checkpoint", weights).code == 0
+    assert llie("enhance", folder, "--out", tmp_path / "out", "--enhancer", f"psenet@{weights}").code == 0
     shapes = [read_picture(tmp_path / "out" / name).pixels.shape for name in files(tmp_path / "out")]
     assert shapes == [(12, 16, 3), (1, 1, 3), (12, 16, 3)]
 
@@ -171,7 +179,7 @@ def test_bad_files_are_listed_and_the_others_done(llie: Run, tmp_path: Path) -> 
     for seed in range(3):
         # Of the size of nan.tif, and so in one batch with it.
         make(folder / f"m{seed}.tif", levels(seed))
-    result = llie("enhance", folder, tmp_path / "out", "--enhancer", "GammaCorrection")
+    result = llie("enhance", folder, "--out", tmp_path / "out", "--enhancer", "GammaCorrection")
     assert result.code == 1
     assert files(tmp_path / "out") == ["m0.tif", "m1.tif", "m2.tif"]
     listed = dict(re.findall(r"^  \S*/(\S+): (.*)$", result.err, re.M))
@@ -196,7 +204,10 @@ def test_one_batch_holds_equal_sizes_and_bounded_pixels(
         make(tmp_path / "in" / f"small{number}.png", levels(number, (4, 5)))
     for number in range(3):
         make(tmp_path / "in" / f"large{number}.png", levels(number, (20, 20)))
-    assert llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Watching", "--batch-size", 4).code == 0
+    assert (
+        llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Watching", "--batch-size", 4).code
+        == 0
+    )
     probe, *batches = seen
     assert probe == (1, 3, 1, 1)
     assert sorted(batches) == [(1, 3, 20, 20)] * 3 + [(3, 3, 4, 5), (4, 3, 4, 5)]
@@ -220,7 +231,7 @@ def test_a_picture_is_never_its_own_result(llie: Run, tmp_path: Path, form: str,
     if form == "hard link":
         target.hardlink_to(source)
     flags = ["--overwrite"] if overwrite else []
-    one_line(llie("enhance", source, target, "--enhancer", "GammaCorrection", *flags), "is an input")
+    one_line(llie("enhance", source, "--out", target, "--enhancer", "GammaCorrection", *flags), "is an input")
     assert source.read_bytes() == before
 
 
@@ -231,17 +242,19 @@ def test_a_folder_is_never_its_own_result(llie: Run, tmp_path: Path, form: str) 
     if form == "symlink":
         target.symlink_to(source)
     before = (source / "a.png").read_bytes()
-    one_line(llie("enhance", source, target, "--enhancer", "GammaCorrection", "--overwrite"), str(target), "inputs")
+    one_line(
+        llie("enhance", source, "--out", target, "--enhancer", "GammaCorrection", "--overwrite"), str(target), "inputs"
+    )
     assert (source / "a.png").read_bytes() == before
 
 
 def test_a_result_that_is_another_input_is_refused(llie: Run, tmp_path: Path) -> None:
     make(tmp_path / "in" / "a.png")
     make(tmp_path / "in" / "in" / "a.png", levels(1))
-    result = llie("enhance", tmp_path / "in" / "in", tmp_path / "in", "--enhancer", "Identity", "--overwrite")
+    result = llie("enhance", tmp_path / "in" / "in", "--out", tmp_path / "in", "--enhancer", "Identity", "--overwrite")
     assert result.code == 0
     make(tmp_path / "in" / "in" / "in" / "a.png", levels(2))
-    result = llie("enhance", tmp_path / "in" / "in", tmp_path / "in", "--enhancer", "Identity", "--overwrite")
+    result = llie("enhance", tmp_path / "in" / "in", "--out", tmp_path / "in", "--enhancer", "Identity", "--overwrite")
     one_line(result, "is an input")
 
 
@@ -249,7 +262,7 @@ def test_results_inside_the_source_are_not_read_again(llie: Run, tmp_path: Path)
     make(tmp_path / "a.png")
     make(tmp_path / "b" / "c.png")
     for _ in range(2):
-        assert llie("enhance", tmp_path, tmp_path / "out", "--enhancer", "Identity", "--overwrite").code == 0
+        assert llie("enhance", tmp_path, "--out", tmp_path / "out", "--enhancer", "Identity", "--overwrite").code == 0
     assert files(tmp_path / "out") == ["a.png", "b/c.png"]
 
 
@@ -259,14 +272,14 @@ def test_links_to_files_are_followed_and_those_to_folders_of_the_tree_are_not(ll
     (tmp_path / "in" / "linked.png").symlink_to(tmp_path / "elsewhere" / "a.png")
     (tmp_path / "in" / "again").symlink_to(tmp_path / "in" / "sub")
     (tmp_path / "in" / "back").symlink_to(tmp_path / "in")
-    assert llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity").code == 0
+    assert llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity").code == 0
     assert files(tmp_path / "out") == ["linked.png", "sub/b.png"]
 
 
 def test_a_clash_is_reported_before_anything_starts(llie: Run, tmp_path: Path) -> None:
     make(tmp_path / "in" / "a.png")
     make(tmp_path / "in" / "a.jpg")
-    result = llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity", "--format", "png")
+    result = llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--format", "png")
     one_line(result, "a.jpg", "a.png")
     assert not (tmp_path / "out").exists()
 
@@ -275,7 +288,7 @@ def test_existing_results_need_a_decision(llie: Run, tmp_path: Path) -> None:
     for seed, name in enumerate(["a.png", "b.png", "c.png"]):
         make(tmp_path / "in" / name, levels(seed))
     old = make(tmp_path / "out" / "b.png", np.zeros((12, 16, 3), np.uint8)).read_bytes()
-    call = ("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity")
+    call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity")
     one_line(llie(*call), "b.png", "--resume", "--overwrite")
     assert files(tmp_path / "out") == ["b.png"]
     result = llie(*call, "--resume")
@@ -318,7 +331,7 @@ def test_an_interrupted_run_can_be_resumed(
     before = signal.getsignal(signal.SIGTERM)
     for seed in range(6):
         make(tmp_path / "in" / f"{seed}.png", levels(seed))
-    call = ("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Interrupting", "--batch-size", 1)
+    call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Interrupting", "--batch-size", 1)
     result = llie(*call)
     assert result.code == 130
     assert "interrupted" in result.err
@@ -334,7 +347,9 @@ def test_an_interrupted_run_can_be_resumed(
 
 def test_an_interrupted_video_leaves_nothing(llie: Run, tmp_path: Path, interrupting: SimpleNamespace) -> None:
     source = film(tmp_path / "in.mp4", frames=8)
-    result = llie("enhance", source, tmp_path / "out" / "v.mp4", "--enhancer", "Interrupting", "--batch-size", 1)
+    result = llie(
+        "enhance", source, "--out", tmp_path / "out" / "v.mp4", "--enhancer", "Interrupting", "--batch-size", 1
+    )
     assert result.code == 130
     assert interrupting.batches == 4
     assert files(tmp_path / "out") == []
@@ -346,7 +361,7 @@ def test_the_command_itself_ends_with_130(tmp_path: Path, programs: Programs) ->
     for number in range(1, 600):
         (tmp_path / "in" / f"{number}.png").symlink_to(picture)
     options = ["--enhancer", "CLAHE", "--batch-size", "1"]
-    process = programs.start(*command_line("llie", "enhance", tmp_path / "in", tmp_path / "out", *options))
+    process = programs.start(*command_line("enhance", tmp_path / "in", tmp_path / "out", *options))
     deadline = time.monotonic() + 100
     while not (tmp_path / "out" / "0.png").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -366,16 +381,22 @@ def test_the_command_itself_ends_with_130(tmp_path: Path, programs: Programs) ->
     ("arguments", "parts"),
     [
         (["nowhere.png", "out.png"], ["nowhere.png", "no such file"]),
-        (["{in}", "{out}", "--enhancer", "PSEnet"], ["PSEnet", "PSENet"]),
-        (["{in}", "{out}", "--checkpoint", "nowhere.pth"], ["nowhere.pth"]),
-        (["{in}", "{out}", "--checkpoint", "{in}"], ["in.png", "tensors"]),
-        (["{in}", "{out}", "--enhancer", "CLAHE", "--checkpoint", "{weights}"], ["CLAHE has no weights"]),
-        (["{in}", "{out}", "--checkpoint", "{weights}", "--precision", "float16"], ["PSENet", "float16", "float32"]),
-        (["{in}", "{out}", "--enhancer", "Identity", "--precision", "int8"], ["precision", "int8", "bfloat16"]),
-        (["{in}", "{out}", "--checkpoint", "{weights}", "--device", "toaster"], ["--device toaster"]),
-        (["{in}", "{out}", "--checkpoint", "{weights}", "--device", "cuda:99"], ["--device cuda:99"]),
-        (["{in}", "{out}", "--batch-size", "0"], ["--batch-size", "'0'"]),
-        (["{in}", "{out}", "--format", "gif"], ["--format", "gif"]),
+        (["{in}", "--out", "{out}", "--enhancer", "PSENot"], ["PSENot", "PSENet"]),
+        (["{in}", "--out", "{out}", "--enhancer", "psenet@nowhere.pth"], ["nowhere.pth"]),
+        (["{in}", "--out", "{out}", "--enhancer", "psenet@{in}"], ["in.png", "tensors"]),
+        (["{in}", "--out", "{out}", "--enhancer", "CLAHE@{weights}"], ["CLAHE has no weights"]),
+        (
+            ["{in}", "--out", "{out}", "--enhancer", "psenet@{weights}", "--precision", "float16"],
+            ["PSENet", "float16", "float32"],
+        ),
+        (
+            ["{in}", "--out", "{out}", "--enhancer", "Identity", "--precision", "int8"],
+            ["precision", "int8", "bfloat16"],
+        ),
+        (["{in}", "--out", "{out}", "--enhancer", "psenet@{weights}", "--device", "toaster"], ["--device toaster"]),
+        (["{in}", "--out", "{out}", "--enhancer", "psenet@{weights}", "--device", "cuda:99"], ["--device cuda:99"]),
+        (["{in}", "--out", "{out}", "--batch-size", "0"], ["--batch-size", "'0'"]),
+        (["{in}", "--out", "{out}", "--format", "gif"], ["--format", "gif"]),
         (["{in}", "out.gif", "--enhancer", "Identity"], ["out.gif", ".png"]),
         (["{in}", "out.jpg", "--format", "png", "--enhancer", "Identity"], ["--format png", "out.jpg"]),
         (["{empty}", "{out}", "--enhancer", "Identity"], ["holds no pictures"]),
@@ -397,12 +418,12 @@ def test_a_network_without_weights_does_not_run_on_random_ones(
         pass
 
     monkeypatch.setitem(MODELS._module_dict, "Untrained", Untrained)
-    result = llie("enhance", make(tmp_path / "in.png"), tmp_path / "out.png", "--enhancer", "Untrained")
-    one_line(result, "Untrained has no shipped weights", "--checkpoint")
+    result = llie("enhance", make(tmp_path / "in.png"), "--out", tmp_path / "out.png", "--enhancer", "Untrained")
+    one_line(result, "Untrained has no shipped weights", "--enhancer NAME@WEIGHTS")
 
 
 def test_the_default_enhancer_runs_once_its_weights_are_shipped(llie: Run, tmp_path: Path) -> None:
-    result = llie("enhance", make(tmp_path / "in.png"), tmp_path / "out.png")
+    result = llie("enhance", make(tmp_path / "in.png"), "--out", tmp_path / "out.png")
     if default_weights("PSENet") is None:
         one_line(result, "PSENet has no shipped weights")
     else:
@@ -412,35 +433,18 @@ def test_the_default_enhancer_runs_once_its_weights_are_shipped(llie: Run, tmp_p
 
 def test_a_checkpoint_of_another_network_is_refused(llie: Run, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
-    call = ("enhance", make(tmp_path / "in.png"), tmp_path / "out.png", "--checkpoint", tmp_path / "other.safetensors")
+    call = (
+        "enhance",
+        make(tmp_path / "in.png"),
+        "--out",
+        tmp_path / "out.png",
+        "--enhancer",
+        f"psenet@{tmp_path}/other.safetensors",
+    )
     one_line(llie(*call), "other.safetensors", "is not a checkpoint of PSENet", "0 of 62")
 
 
 # further commands
-
-
-def entry(name: str, load: Callable[[], object]) -> SimpleNamespace:
-    return SimpleNamespace(name=name, load=load)
-
-
-def missing() -> None:
-    raise MissingExtraError("mmdet", "the demo")
-
-
-def test_commands_of_others_load_only_when_asked(llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def add_parser(commands: object) -> None:
-        parser = commands.add_parser("greet")
-        parser.add_argument("--name")
-        parser.set_defaults(run=lambda args: 7 if args.name == "you" else 8)
-
-    entries = [entry("greet", lambda: add_parser), entry("demo", missing)]
-    monkeypatch.setattr(cli, "entry_points", lambda group: entries if group == "llie_preproc.commands" else [])
-    assert llie("greet", "--name", "you").code == 7
-    assert llie("enhance", make(tmp_path / "in.png"), tmp_path / "out.png", "--enhancer", "Identity").code == 0
-    help_text = llie("--help").out
-    assert all(name in help_text for name in ("enhance", "list", "convert", "greet", "demo"))
-    for arguments in (["demo"], ["demo", "--out", "x"], ["demo", "--help"]):
-        one_line(llie(*arguments), "the demo needs the package 'mmdet'", 'pip install "llie-preproc[mm]"')
 
 
 def test_a_missing_extra_is_named_with_its_cure(llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,7 +453,7 @@ def test_a_missing_extra_is_named_with_its_cure(llie: Run, tmp_path: Path, monke
             raise MissingExtraError("mamba_ssm", "Scanning")
 
     monkeypatch.setitem(MODELS._module_dict, "Scanning", Scanning)
-    result = llie("enhance", make(tmp_path / "in.png"), tmp_path / "out.png", "--enhancer", "Scanning")
+    result = llie("enhance", make(tmp_path / "in.png"), "--out", tmp_path / "out.png", "--enhancer", "Scanning")
     one_line(result, 'pip install "llie-preproc[mamba]"')
     listed = llie("list")
     assert listed.code == 0
@@ -469,7 +473,8 @@ def test_enhance_works_without_any_extra(tmp_path: Path) -> None:
         "mamba_ssm",
     ]
     code = (
-        f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nfrom llie_preproc.cli import main\nsys.exit(main())"
+        f"import sys\nsys.modules.update(dict.fromkeys({absent}))\n"
+        "from llie_preproc.commands.llie import main\nsys.exit(main())"
     )
     call = [sys.executable, "-c", code, "enhance", str(make(tmp_path / "in.png")), str(tmp_path / "out.png")]
     done = subprocess.run([*call, "--enhancer", "Identity"], capture_output=True, text=True, check=False)
@@ -483,7 +488,7 @@ def test_enhance_works_without_any_extra(tmp_path: Path) -> None:
 def test_converted_public_weights_reproduce_the_public_outputs(llie: Run, tmp_path: Path, shared_data: Path) -> None:
     folder = shared_data / "reference_weights"
     target = tmp_path / "new" / "psenet.safetensors"
-    result = llie("convert", folder / "psenet_sice_official.safetensors", target, "--enhancer", "PSENet")
+    result = llie("convert", folder / "psenet_sice_official.safetensors", "--out", target, "--enhancer", "PSENet")
     assert result.code == 0
     assert "62 of 62 tensors matched" in result.out
     network = PSENet().eval()
@@ -497,7 +502,7 @@ def test_a_training_checkpoint_converts(llie: Run, tmp_path: Path) -> None:
     network = PSENet()
     state = {f"enhancer.{k}": v for k, v in network.state_dict().items()}
     torch.save({"state_dict": state, "meta": {"epoch": 3}}, tmp_path / "epoch_3.pth")
-    call = ("convert", tmp_path / "epoch_3.pth", tmp_path / "a.safetensors", "--enhancer", "PSENet")
+    call = ("convert", tmp_path / "epoch_3.pth", "--out", tmp_path / "a.safetensors", "--enhancer", "PSENet")
     assert llie(*call).code == 0
     converted = load_file(tmp_path / "a.safetensors")
     assert all(torch.equal(v, converted[k]) for k, v in network.state_dict().items())
@@ -507,10 +512,15 @@ def test_a_training_checkpoint_converts(llie: Run, tmp_path: Path) -> None:
 
 def test_wrong_conversions_are_refused(llie: Run, tmp_path: Path, weights: Path) -> None:
     before = weights.read_bytes()
-    one_line(llie("convert", weights, weights, "--enhancer", "PSENet", "--overwrite"), "is an input")
-    one_line(llie("convert", weights, tmp_path / "a.pth", "--enhancer", "PSENet"), "a.pth", ".safetensors")
-    one_line(llie("convert", weights, tmp_path / "a.safetensors", "--enhancer", "CLAHE"), "CLAHE has no weights")
-    one_line(llie("convert", tmp_path / "nowhere.pth", tmp_path / "a.safetensors", "--enhancer", "PSENet"), "nowhere")
+    one_line(llie("convert", weights, "--out", weights, "--enhancer", "PSENet", "--overwrite"), "is an input")
+    one_line(llie("convert", weights, "--out", tmp_path / "a.pth", "--enhancer", "PSENet"), "a.pth", ".safetensors")
+    one_line(
+        llie("convert", weights, "--out", tmp_path / "a.safetensors", "--enhancer", "CLAHE"), "CLAHE has no weights"
+    )
+    one_line(
+        llie("convert", tmp_path / "nowhere.pth", "--out", tmp_path / "a.safetensors", "--enhancer", "PSENet"),
+        "nowhere",
+    )
     assert weights.read_bytes() == before
     assert not (tmp_path / "a.safetensors").exists()
 
@@ -541,7 +551,7 @@ def frames_of(path: Path) -> tuple[float, np.ndarray]:
 def test_video_keeps_frames_rate_and_colours(llie: Run, tmp_path: Path, suffix: str, rate: float) -> None:
     source = film(tmp_path / f"in{suffix}", rate=rate)
     target = tmp_path / "out" / f"v{suffix}"
-    assert llie("enhance", source, target, "--enhancer", "Identity", "--batch-size", 3).code == 0
+    assert llie("enhance", source, "--out", target, "--enhancer", "Identity", "--batch-size", 3).code == 0
     (rate_in, frames_in), (rate_out, frames_out) = frames_of(source), frames_of(target)
     assert rate_out == pytest.approx(rate_in, abs=1e-3) == pytest.approx(rate, abs=1e-2)
     assert frames_out.shape == frames_in.shape
@@ -552,7 +562,7 @@ def test_video_keeps_frames_rate_and_colours(llie: Run, tmp_path: Path, suffix: 
 
 def test_video_is_scaled_and_changes_container(llie: Run, tmp_path: Path) -> None:
     source = film(tmp_path / "in.avi")
-    assert llie("enhance", source, tmp_path / "out.mp4", "--enhancer", "Upscale").code == 0
+    assert llie("enhance", source, "--out", tmp_path / "out.mp4", "--enhancer", "Upscale").code == 0
     assert frames_of(tmp_path / "out.mp4")[1].shape == (7, 64, 96, 3)
 
 
@@ -581,14 +591,16 @@ def damaged_video(kind: str, folder: Path) -> Path:
 @pytest.mark.parametrize(("kind", "reason"), [("empty", "empty"), ("text", "open"), ("no frame", "open|no frame")])
 def test_damaged_videos_are_refused(llie: Run, tmp_path: Path, kind: str, reason: str) -> None:
     source = damaged_video(kind, tmp_path)
-    result = llie("enhance", source, tmp_path / "out" / source.name, "--enhancer", "Identity")
+    result = llie("enhance", source, "--out", tmp_path / "out" / source.name, "--enhancer", "Identity")
     one_line(result, str(source))
     assert re.search(reason, result.err)
     assert not (tmp_path / "out").exists() or files(tmp_path / "out") == []
 
 
 def test_a_video_that_ends_short_is_an_error(llie: Run, tmp_path: Path) -> None:
-    result = llie("enhance", damaged_video("short", tmp_path), tmp_path / "out" / "v.avi", "--enhancer", "Identity")
+    result = llie(
+        "enhance", damaged_video("short", tmp_path), "--out", tmp_path / "out" / "v.avi", "--enhancer", "Identity"
+    )
     one_line(result, "bad.avi", "of 40 frames")
     assert files(tmp_path / "out") == []
 
@@ -596,23 +608,27 @@ def test_a_video_that_ends_short_is_an_error(llie: Run, tmp_path: Path) -> None:
 def test_videos_follow_the_rules_of_files(llie: Run, tmp_path: Path) -> None:
     source = film(tmp_path / "in.mp4")
     before = source.read_bytes()
-    one_line(llie("enhance", source, source, "--enhancer", "Identity", "--overwrite"), "is an input")
-    one_line(llie("enhance", source, tmp_path / "out.wmv", "--enhancer", "Identity"), "out.wmv", ".avi", ".mp4")
-    one_line(llie("enhance", source, tmp_path / "out.png", "--enhancer", "Identity"), "out.png")
-    one_line(llie("enhance", source, tmp_path / "out.mp4", "--enhancer", "Identity", "--format", "png"), "--format")
+    one_line(llie("enhance", source, "--out", source, "--enhancer", "Identity", "--overwrite"), "is an input")
+    one_line(
+        llie("enhance", source, "--out", tmp_path / "out.wmv", "--enhancer", "Identity"), "out.wmv", ".avi", ".mp4"
+    )
+    one_line(llie("enhance", source, "--out", tmp_path / "out.png", "--enhancer", "Identity"), "out.png")
+    one_line(
+        llie("enhance", source, "--out", tmp_path / "out.mp4", "--enhancer", "Identity", "--format", "png"), "--format"
+    )
     assert source.read_bytes() == before
     (tmp_path / "out.mp4").write_bytes(b"old")
-    one_line(llie("enhance", source, tmp_path / "out.mp4", "--enhancer", "Identity"), "out.mp4", "--resume")
-    assert llie("enhance", source, tmp_path / "out.mp4", "--enhancer", "Identity", "--resume").code == 0
+    one_line(llie("enhance", source, "--out", tmp_path / "out.mp4", "--enhancer", "Identity"), "out.mp4", "--resume")
+    assert llie("enhance", source, "--out", tmp_path / "out.mp4", "--enhancer", "Identity", "--resume").code == 0
     assert (tmp_path / "out.mp4").read_bytes() == b"old"
-    assert llie("enhance", source, tmp_path / "out.mp4", "--enhancer", "Identity", "--overwrite").code == 0
+    assert llie("enhance", source, "--out", tmp_path / "out.mp4", "--enhancer", "Identity", "--overwrite").code == 0
     assert len(frames_of(tmp_path / "out.mp4")[1]) == 7
 
 
 def test_no_thread_is_left_behind(llie: Run, tmp_path: Path) -> None:
     make(tmp_path / "in" / "a.png")
     before = threading.active_count()
-    assert llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity").code == 0
+    assert llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity").code == 0
     assert threading.active_count() <= before
 
 
@@ -622,18 +638,19 @@ def test_no_thread_is_left_behind(llie: Run, tmp_path: Path) -> None:
 _SHARING = """
 import sys
 from pathlib import Path
-from llie_preproc.cli import main
+from llie_preproc.commands.llie import main
 from llie_preproc.ranks import join_ranks
 
 folder, checkpoint = Path(sys.argv[1]), sys.argv[2]
-options = ["--enhancer", "CollaBA", "--checkpoint", checkpoint, "--batch-size", "3", "--launcher", "pytorch"]
-call = ["enhance", str(folder / "in"), str(folder / "out"), *options]
+options = ["--enhancer", f"CollaBA@{checkpoint}", "--batch-size", "3", "--launcher", "pytorch"]
+call = ["enhance", str(folder / "in"), "--out", str(folder / "out"), *options]
 codes = [main(call)]
 with join_ranks("pytorch") as ranks:
     if ranks.main:
         (folder / "out" / "4.png").unlink()
 codes += [main([*call, "--resume"]), main(call)]
-film = ["enhance", str(folder / "in.avi"), str(folder / "out.avi"), "--enhancer", "Identity", "--launcher", "pytorch"]
+film = ["enhance", str(folder / "in.avi"), "--out", str(folder / "out.avi")]
+film += ["--enhancer", "Identity", "--launcher", "pytorch"]
 codes += [main(film)]
 (folder / f"codes{ranks.rank}").write_text(str(codes))
 """
@@ -665,8 +682,8 @@ def test_two_processes_write_what_one_writes(llie: Run, tmp_path: Path, monkeypa
     assert done.stderr.count("1 of 2 failed:") == 1
     single = torch.get_num_threads()
     torch.set_num_threads(1)
-    options = ["--enhancer", "CollaBA", "--checkpoint", tmp_path / "collaba.safetensors", "--batch-size", 3]
-    one = llie("enhance", tmp_path / "in", tmp_path / "one", *options)
+    options = ["--enhancer", f"CollaBA@{tmp_path}" / "collaba.safetensors", "--batch-size", 3]
+    one = llie("enhance", tmp_path / "in", "--out", tmp_path / "one", *options)
     torch.set_num_threads(single)
     assert one.code == 1
     assert files(tmp_path / "one") == files(tmp_path / "out") == [f"{n}.png" for n in range(9) if n != 2]
@@ -681,6 +698,6 @@ def test_a_launcher_that_did_not_start_it_is_refused(
 ) -> None:
     monkeypatch.delenv("SLURM_PROCID", raising=False)
     source = make(tmp_path / "in.png")
-    result = llie("enhance", source, tmp_path / "out.png", "--enhancer", "Identity", "--launcher", "slurm")
+    result = llie("enhance", source, "--out", tmp_path / "out.png", "--enhancer", "Identity", "--launcher", "slurm")
     one_line(result, "SLURM_PROCID is not set", "srun")
     assert not (tmp_path / "out.png").exists()

@@ -15,8 +15,9 @@ from torch import Tensor
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import shipped_weights
 from llie_preproc.enhancers import Identity, PSENet
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.ops import scan_backends
-from llie_preproc.registry import MODELS, enhancer_classes
+from llie_preproc.registry import MODELS
 
 
 def table(text: str) -> list[list[str]]:
@@ -27,7 +28,7 @@ def table(text: str) -> list[list[str]]:
 
 
 def test_list_shows_the_registry_and_the_index(llie: Run) -> None:
-    result = llie("list")
+    result = llie("list", "--macs")
     header, *lines = table(result.out)
     assert header == ["ENHANCER", "PARAMETERS", "MACS@256x256", "SCALE", "WEIGHTS", "LICENCE OF WEIGHTS"]
     rows = {line[0]: line[1:] for line in lines}
@@ -42,13 +43,19 @@ def test_list_shows_the_registry_and_the_index(llie: Run) -> None:
         assert line[5] == shipped.licence
 
 
+def test_list_counts_multiply_adds_only_when_asked(llie: Run) -> None:
+    """Counting them takes longer than all the rest."""
+    short, long = (table(llie("list", *flags).out) for flags in ([], ["--macs"]))
+    assert [[*line[:2], *line[3:]] for line in long] == short
+
+
 def test_list_needs_no_enhancer_of_others_to_be_countable(llie: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     class Asking(Identity):
         def forward(self, image: Tensor) -> Tensor:
             return image if image.mean().item() > 0.5 else image**0.5
 
     monkeypatch.setitem(MODELS._module_dict, "Asking", Asking)
-    assert ["Asking", "0", "-", "1", "not needed", "-"] in table(llie("list").out)
+    assert ["Asking", "0", "-", "1", "not needed", "-"] in table(llie("list", "--macs").out)
 
 
 def test_list_backends(llie: Run) -> None:
@@ -75,7 +82,7 @@ def weights(tmp_path: Path) -> Path:
 def test_export(llie: Run, tmp_path: Path, weights: Path, size: tuple[int, int] | None) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
     target = tmp_path / "new" / "psenet.onnx"
-    call = ["export", target, "--enhancer", "PSENet", "--checkpoint", weights]
+    call = ["export", "--out", target, "--enhancer", f"PSENet@{weights}"]
     if size:
         call += ["--height", size[0], "--width", size[1]]
     result = llie(*call)
@@ -94,17 +101,20 @@ def test_export(llie: Run, tmp_path: Path, weights: Path, size: tuple[int, int] 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["{out}", "--enhancer", "CLAHE"], ["CLAHE cannot be exported to ONNX", "OpenCV"]),
-        (["{out}", "--enhancer", "SemiLLIE"], ["SemiLLIE cannot be exported to ONNX", "selective scan"]),
-        (["{out}", "--enhancer", "PSEnet"], ["PSEnet", "PSENet"]),
-        (["{out}", "--enhancer", "Untrained"], ["Untrained has no shipped weights", "--checkpoint"]),
-        (["{out}", "--enhancer", "PSENet", "--checkpoint", "nowhere.pth"], ["nowhere.pth"]),
-        (["{out}", "--enhancer", "Identity", "--height", "8"], ["--height and --width"]),
-        (["{out}", "--enhancer", "Identity", "--height", "0", "--width", "8"], ["--height", "'0'"]),
-        (["{out}", "--enhancer", "PSENet", "--height", "4", "--width", "8"], ["at least 5", "4x8"]),
+        (["--out", "{out}", "--enhancer", "CLAHE"], ["CLAHE cannot be exported to ONNX", "OpenCV"]),
+        (["--out", "{out}", "--enhancer", "SemiLLIE"], ["SemiLLIE cannot be exported to ONNX", "selective scan"]),
+        (["--out", "{out}", "--enhancer", "PSENot"], ["PSENot", "PSENet"]),
+        (
+            ["--out", "{out}", "--enhancer", "Untrained"],
+            ["Untrained has no shipped weights", "--enhancer NAME@WEIGHTS"],
+        ),
+        (["--out", "{out}", "--enhancer", "PSENet@nowhere.pth"], ["nowhere.pth"]),
+        (["--out", "{out}", "--enhancer", "Identity", "--height", "8"], ["--height and --width"]),
+        (["--out", "{out}", "--enhancer", "Identity", "--height", "0", "--width", "8"], ["--height", "'0'"]),
+        (["--out", "{out}", "--enhancer", "PSENet", "--height", "4", "--width", "8"], ["at least 5", "4x8"]),
         (["{out}.pt", "--enhancer", "Identity"], [".onnx"]),
         (["{folder}", "--enhancer", "Identity"], ["folder.onnx is a folder"]),
-        (["{out}"], ["--enhancer"]),
+        (["--out", "{out}"], ["--enhancer"]),
     ],
 )
 def test_wrong_exports_are_refused(

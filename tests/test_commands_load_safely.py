@@ -17,11 +17,8 @@ import torch
 import training_runs
 from hostile_pickles import runs_code, write
 
-from detection_eval.__main__ import main as detection_eval
+from llie_preproc.commands.llie import main
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
-from training.finetune import main as finetune
-from training.split import main as split
-from training.train import main as train
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +46,7 @@ class Made:
         self.tiny = finetune_runs.make(folder)
         self.training = training_runs.write_config(folder / "pictures", "supervised", **{"train_cfg.max_epochs": 1})
         self.run = folder / "run"
-        assert train([str(self.training), "--work-dir", str(self.run)]) == 0
+        assert main(["train", str(self.training), "--out", str(self.run)]) == 0
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +55,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def train_from(made: Made, source: str, work: Path) -> int:
-    return train([str(made.training), "--work-dir", str(work), "--cfg-options", f"load_from={source}"])
+    return main(["train", str(made.training), "--out", str(work), "--cfg-options", f"load_from={source}"])
 
 
 def finetune_from(made: Made, source: str, work: Path) -> int:
-    return finetune([*made.tiny.arguments(work, "--epochs", "1"), "--checkpoint", source])
+    return main([*made.tiny.arguments(work, "--epochs", "1"), "--detector-checkpoint", source])
 
 
 def finetune_by_options(made: Made, source: str, work: Path) -> int:
-    return finetune(made.tiny.arguments(work, "--epochs", "1", "--cfg-options", f"load_from={source}"))
+    return main(made.tiny.arguments(work, "--epochs", "1", "--cfg-options", f"load_from={source}"))
 
 
 def compared(made: Made, work: Path, *options: str) -> int:
     sets = ["--train", *made.tiny.train, "--test", *made.tiny.val, "--enhancers", "none", "--modes", "raw"]
-    return detection_eval(["compare", str(made.tiny.config), *sets, "--out", str(work), "--resamples", "5", *options])
+    return main(["compare", str(made.tiny.config), *sets, "--out", str(work), "--resamples", "5", *options])
 
 
 def compare_trained(made: Made, source: str, work: Path) -> int:
@@ -88,7 +85,7 @@ def compare_with_backbone(made: Made, source: str, work: Path) -> int:
 
 
 def split_it(made: Made, source: str, work: Path) -> int:
-    return split([source, "--out", str(work)])
+    return main(["split", source, "--out", str(work)])
 
 
 COMMANDS = [
@@ -131,12 +128,12 @@ def test_a_url_without_its_digest_is_not_fetched(
 
 def test_a_work_folder_with_code_is_not_resumed(made: Made, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
-    for command, name in ((train, "epoch_1.pth"), (finetune, "epoch_1.pth")):
-        work = tmp_path / command.__module__
+    for name in ("train", "finetune"):
+        work = tmp_path / name
         work.mkdir()
-        write(work / name, runs_code(marker))
-        given = [str(made.training), "--work-dir", str(work)] if command is train else made.tiny.arguments(work)
-        assert command([*given, "--resume"]) == 2
+        write(work / "epoch_1.pth", runs_code(marker))
+        given = ["train", str(made.training), "--out", str(work)] if name == "train" else made.tiny.arguments(work)
+        assert main([*given, "--resume"]) == 2
         assert not marker.exists()
 
 
@@ -165,7 +162,7 @@ def test_a_run_that_diverged_is_not_resumed(made: Made, tmp_path: Path, capsys: 
     last = saved_checkpoints(made.run)[-1]
     spoilt(last, tmp_path / "work" / last.name, torch.nan)
     longer = ["--resume", "--cfg-options", "train_cfg.max_epochs=2"]
-    assert train([str(made.training), "--work-dir", str(tmp_path / "work"), *longer]) == 2
+    assert main(["train", str(made.training), "--out", str(tmp_path / "work"), *longer]) == 2
     assert "is not finite: 1 of" in capsys.readouterr().err
 
 
@@ -177,7 +174,7 @@ def test_a_resumed_run_has_the_whole_log(made: Made, tmp_path: Path) -> None:
     work.mkdir()
     (work / last.name).write_bytes(last.read_bytes())
     longer = ["--resume", "--cfg-options", "train_cfg.max_epochs=2"]
-    assert train([str(made.training), "--work-dir", str(work), *longer]) == 0
+    assert main(["train", str(made.training), "--out", str(work), *longer]) == 0
     after = read_checkpoint(saved_checkpoints(work)[-1])["message_hub"]["log_scalars"]
     steps = len(before["train/loss"].data[0])
     assert steps == training_runs.PICTURES // 8

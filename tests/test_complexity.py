@@ -10,7 +10,7 @@ from torch.utils.flop_counter import register_flop_formula
 from llie_preproc import build_enhancer
 from llie_preproc.complexity import complexity
 from llie_preproc.enhancers import CLAHE, Capabilities, Enhancer, PSENet, Upscale
-from llie_preproc.registry import enhancer_classes
+from llie_preproc.enhancers.names import enhancer_classes
 
 
 class OneLayer(Enhancer):

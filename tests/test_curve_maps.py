@@ -12,11 +12,13 @@ from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import default_weights
-from llie_preproc.cli import main
+from llie_preproc.commands.llie import main
 from llie_preproc.enhancers import CurveEnhancer, Enhancer
-from llie_preproc.inference import DEFAULT_WEIGHTS, enhance_batch
+from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
+from llie_preproc.enhancers.names import enhancer_classes
+from llie_preproc.inference import enhance_batch
+from llie_preproc.inference_options import InferenceOptions
 from llie_preproc.pictures import Picture, read_picture, write_picture
-from llie_preproc.registry import enhancer_classes
 
 CURVES = sorted(name for name, kind in enhancer_classes().items() if issubclass(kind, CurveEnhancer))
 TRAINABLE = sorted(set(CURVES) - {"AdaptiveGamma"})
@@ -76,7 +78,7 @@ def test_edges_keep_their_place() -> None:
 def test_gradients_reach_every_parameter_through_the_small_map(name: str) -> None:
     network = built(name).train()
     image = torch.from_numpy(night(48)).permute(2, 0, 1)
-    enhance_batch([image], network, clamp=False, map_side=32)[0].square().sum().backward()
+    enhance_batch([image], network, InferenceOptions(map_side=32), clamp=False)[0].square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
@@ -111,7 +113,8 @@ def trained(name: str, sides: dict[str, int], checkpointing: bool) -> Enhancer:
     options = {"width": 8} if name == "SemiLLIE" else {}
     network = build_enhancer({"type": name, **options}, checkpoint=None).train()
     image = torch.from_numpy(night(48)).permute(2, 0, 1)
-    enhance_batch([image], network, clamp=False, checkpointing=checkpointing, **sides)[0].square().mean().backward()
+    options = InferenceOptions(**sides)
+    enhance_batch([image], network, options, clamp=False, checkpointing=checkpointing)[0].square().mean().backward()
     return network
 
 
@@ -130,14 +133,23 @@ def saved(checkpointing: bool, map_side: int | None) -> int:
 
     image = torch.from_numpy(night(48)).permute(2, 0, 1)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        enhance_batch([image], built("ZeroDCE"), clamp=False, map_side=map_side, checkpointing=checkpointing)
+        options = InferenceOptions(map_side=map_side)
+        enhance_batch([image], built("ZeroDCE"), options, clamp=False, checkpointing=checkpointing)
     return sum(sizes)
 
 
 def test_the_command_enhances_by_small_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = (255 * night(40)).round().astype(np.uint8)
     write_picture(tmp_path / "night.png", Picture(pixels))
-    options = ["enhance", str(tmp_path / "night.png"), str(tmp_path / "bright.png"), "--device", "cpu", "--map-side"]
+    options = [
+        "enhance",
+        str(tmp_path / "night.png"),
+        "--out",
+        str(tmp_path / "bright.png"),
+        "--device",
+        "cpu",
+        "--map-side",
+    ]
     assert main([*options, "24"]) == 0
     assert np.array_equal(read_picture(tmp_path / "bright.png").pixels, enhance(pixels, built("PSENet"), map_side=24))
     assert main([*options, "24", "--overwrite", "--enhancer", "CLAHE"]) == 2

@@ -14,8 +14,8 @@ from torch import Tensor
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import default_weights, save_state_dict
 from llie_preproc.enhancers import Cascade, Enhancer, PSENet
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.errors import CheckpointError, MissingWeightsError
-from llie_preproc.registry import enhancer_classes
 
 NAMES = sorted(enhancer_classes())
 

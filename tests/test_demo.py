@@ -1,9 +1,6 @@
 """The demo: its camera and its scenes against closed forms, its sweep on stubs, and the whole in small."""
 
-import argparse
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,11 +12,12 @@ pytest.importorskip("matplotlib", reason="needs the extra 'demo'")
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("facenet_pytorch", reason="needs the extra 'face'")
 
-from detection_eval.demo import command, gamma_sweep, light, night_scenes, photographs
+from detection_eval.demo import gamma_sweep, light, night_scenes, photographs
 from detection_eval.demo.detector import RAW, RETRAINED, ZERO_SHOT, Budget, detector_config
 from detection_eval.demo.exposure import Sensor, linear_to_srgb, photograph, sense, srgb_to_linear
 from detection_eval.demo.run import DemoOptions, run_demo
 from detection_eval.faces.retention import count_found, count_unmatched
+from llie_preproc.commands.llie import parse_args
 from llie_preproc.faces import Faces
 from llie_preproc.pictures import Picture, read_picture, write_picture
 
@@ -176,19 +174,10 @@ def test_retention_is_the_share_of_all_reference_faces():
 
 
 def test_the_command_line():
-    parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["demo", "--real", "somewhere", "--seed", "4"])
+    args = parse_args(["demo", "--real", "somewhere", "--seed", "4"])
     assert (args.enhancer, args.checkpoint, args.device, args.seed) == ("PSENet", "default", "cpu", 4)
     assert args.real.name == "somewhere"
     assert str(args.out) == "demo_output"
-    assert callable(args.run)
-
-
-def test_the_command_line_is_light():
-    code = "import sys, detection_eval.demo.command; print({'torch', 'numpy', 'mmengine'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
 
 
 def test_an_enlarging_enhancer_is_refused(tmp_path):

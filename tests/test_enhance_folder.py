@@ -92,7 +92,7 @@ def test_one_picture_too_large_for_memory_is_a_failure_of_one(
         pixels = levels(seed)
         pixels[0, 0] = 255 if seed == 2 else 0
         make(tmp_path / "in" / f"{seed}.png", pixels)
-    call = ("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Greedy", "--batch-size", 4)
+    call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Greedy", "--batch-size", 4)
     result = llie(*call)
     assert result.code == 1
     assert "4 enhanced; 1 failed" in result.out
@@ -116,7 +116,7 @@ def test_an_error_of_another_kind_is_not_taken_for_a_shortage(
     monkeypatch.setitem(MODELS._module_dict, "Wrong", Wrong)
     make(tmp_path / "in" / "a.png")
     with pytest.raises(RuntimeError, match=r"must match|Expected size"):
-        llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Wrong")
+        llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Wrong")
 
 
 def declaring(width: int, height: int) -> bytes:
@@ -134,7 +134,7 @@ def declaring(width: int, height: int) -> bytes:
 def test_the_limit_of_pixels(llie: Run, tmp_path: Path) -> None:
     make(tmp_path / "in" / "small.png")
     (tmp_path / "in" / "large.png").write_bytes(declaring(9000, 9000))
-    call = ("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity", "--overwrite")
+    call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--overwrite")
     by_default = llie(*call)
     assert by_default.code == 1
     assert files(tmp_path / "out") == ["small.png"]
@@ -160,14 +160,17 @@ def test_names_of_any_bytes(llie: Run, tmp_path: Path) -> None:
     for name in NAMES:
         make(source / os.fsdecode(name))
         (source / os.fsdecode(b"bad " + name)).write_bytes(b"")
-    result = llie("enhance", source, tmp_path / "out", "--enhancer", "Identity")
+    result = llie("enhance", source, "--out", tmp_path / "out", "--enhancer", "Identity")
     assert result.code == 1
     assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == sorted(NAMES)  # noqa: PTH208
     lines = [line for line in result.err.splitlines() if line.startswith("  ")]
     shown = [r"caf\xe9", r"new\nline", r"\x1b[31mred", r"\u202egnp.a", "中文 é"]
     assert sorted(lines) == sorted(f"  {source}/bad {name}.png: the file is empty" for name in shown)
     assert "\x1b[31m" not in result.err
-    one_line(llie("enhance", source / "\x1b[31mno\udce9.png", tmp_path / "x.png"), r"\x1b[31mno\xe9.png: no such file")
+    one_line(
+        llie("enhance", source / "\x1b[31mno\udce9.png", "--out", tmp_path / "x.png"),
+        r"\x1b[31mno\xe9.png: no such file",
+    )
 
 
 def test_a_name_that_grows_too_long_is_a_failure_of_one(llie: Run, tmp_path: Path) -> None:
@@ -175,13 +178,13 @@ def test_a_name_that_grows_too_long_is_a_failure_of_one(llie: Run, tmp_path: Pat
     # 255 bytes; with .webp one more.
     (tmp_path / "in" / ("n" * 251 + ".jpg")).write_bytes((tmp_path / "in" / "a.jpg").read_bytes())
     (tmp_path / "out").mkdir()
-    result = llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity", "--format", "webp")
+    result = llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--format", "webp")
     assert result.code == 1
     assert files(tmp_path / "out") == ["a.webp"]
     (reason,) = listed(result.err).values()
     assert "too long" in reason
     # Those that just fit are done, temporary names included.
-    assert llie("enhance", tmp_path / "in", tmp_path / "as_is", "--enhancer", "Identity").code == 0
+    assert llie("enhance", tmp_path / "in", "--out", tmp_path / "as_is", "--enhancer", "Identity").code == 0
     assert len(files(tmp_path / "as_is")) == 2
 
 
@@ -199,7 +202,7 @@ def test_leftovers_of_killed_runs_go(llie: Run, tmp_path: Path, flag: str) -> No
     assert len(files(tmp_path / "out")) == 6
     with atomic_write(tmp_path / "out" / "a.png") as file:
         file.write(b"a living process")
-        assert llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity", flag).code == 1
+        assert llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", flag).code == 1
     left = files(tmp_path / "out")
     assert [name for name in left if not name.startswith(".")] == ["a.png", "c.png", "sub/b.png"]
     (hidden,) = [name for name in left if name.startswith(".")]
@@ -221,7 +224,7 @@ def test_a_full_disk_ends_the_run_and_resuming_goes_on(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full_at_the_third)
-    call = ("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity", "--batch-size", 1)
+    call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--batch-size", 1)
     result = llie(*call)
     assert result.code == 2
     assert "2 enhanced; 1 failed; 6 not done (--resume goes on)" in result.out
@@ -239,7 +242,7 @@ def test_a_file_that_the_disk_does_not_take_is_a_failure_of_one(llie: Run, tmp_p
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
     try:
-        result = llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity")
+        result = llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert result.code == 1
@@ -255,7 +258,7 @@ def test_folders_that_were_left_out_are_failures(llie: Run, tmp_path: Path) -> N
     (tmp_path / "elsewhere").mkdir()
     make(tmp_path / "elsewhere" / "a.png")
     (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
-    call = ("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity")
+    call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity")
     result = llie(*call)
     assert result.code == 1
     assert re.search(r"1 of 1 failed:\n  \S*in/linked: this link leads to", result.err)
@@ -283,7 +286,7 @@ def test_a_file_where_a_folder_would_be_made(llie: Run, tmp_path: Path) -> None:
     make(tmp_path / "in" / "b.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub").write_bytes(b"")
-    result = llie("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity")
+    result = llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity")
     assert result.code == 1
     assert files(tmp_path / "out") == ["b.png", "sub"]
     assert "out/sub" in result.err
@@ -297,7 +300,7 @@ def test_names_that_a_disk_does_not_tell_apart(
         make(tmp_path / "in" / name, levels(seed))
     if len(files(tmp_path / "in")) < 2:
         pytest.skip("this disk does not tell them apart: there are no such inputs")
-    call = ("enhance", tmp_path / "in", tmp_path / "out", "--enhancer", "Identity", "--overwrite")
+    call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--overwrite")
     assert batch.tells_letters(tmp_path)
     assert llie(*call).code == 0
     for seed, name in enumerate(pair):

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from llie_preproc.enhancers import Capabilities, Enhancer, PSENet
+from llie_preproc.enhancers.build import build_enhancer
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.errors import MissingWeightsError
-from llie_preproc.inference import build_enhancer, enhance
-from llie_preproc.registry import enhancer_classes
+from llie_preproc.inference import enhance
 
 SMALL = {"SemiLLIE": dict(width=4, groups=1, blocks=1, states=1), "IAMLUNet": dict(width=4, depth=1)}
 VALUES = [0, -1, math.nan, math.inf, "1.0", True, None, [1]]

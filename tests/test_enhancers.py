@@ -21,10 +21,10 @@ from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.enhancers import CLAHE, Capabilities, Enhancer, GammaCorrection, PSENet, Upscale, pad_to_requirements
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.errors import ImageError
 from llie_preproc.inference import enhance_batch
 from llie_preproc.ops import inverse_gamma
-from llie_preproc.registry import enhancer_classes
 
 NAMES = sorted(enhancer_classes())
 every_enhancer = pytest.mark.parametrize("name", NAMES)

@@ -14,10 +14,10 @@ from torch import Tensor
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import default_weights
 from llie_preproc.enhancers import Capabilities, Cascade, Enhancer, GammaCorrection, Identity, PSENet, ZeroDCE
+from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.errors import ExportError, MissingExtraError
 from llie_preproc.export import export_onnx
-from llie_preproc.inference import DEFAULT_WEIGHTS
-from llie_preproc.registry import enhancer_classes
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")

@@ -1,4 +1,4 @@
-"""``python -m training.finetune``: what each preset trains, from which weights, and what is refused."""
+"""``llie finetune``: what each preset trains, from which weights, and what is refused."""
 
 import pickle
 from pathlib import Path
@@ -18,11 +18,12 @@ from mmengine.registry import PARAM_SCHEDULERS
 from safetensors.torch import load_file
 
 from llie_preproc import build_enhancer
+from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.detection import add_enhancer
 from llie_preproc.registry import HOOKS
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
-from training.finetune import build_runner, main, parse_args
 from training.finetune_config import finetuning_config
+from training.finetune_runner import build_runner
 from training.schedule import set_epochs, shorten_warmup
 
 RETINANET = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
@@ -63,7 +64,7 @@ def refused(capsys, arguments):
     """The one line that the command ends with."""
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ")
+    assert error.startswith("llie: error: ")
     return error
 
 
@@ -129,7 +130,7 @@ def test_the_enhancer_has_its_own_learning_rate(tiny, tmp_path):
 
 def test_the_learning_rate_is_scaled_to_the_batch(tiny, tmp_path):
     first = build_runner(parse_args(tiny.arguments(tmp_path / "a", "--accumulate", "2")))
-    second = build_runner(parse_args(tiny.arguments(tmp_path / "b", "--batch-size", "4")))
+    second = build_runner(parse_args(tiny.arguments(tmp_path / "b", "--train-batch-size", "4")))
     assert rates(first) == rates(second)
     # The schedule is for 8 pictures.
     assert max(rate for rate, _ in rates(first).values()) == pytest.approx(1e-3 * 4 / 8)
@@ -145,7 +146,7 @@ def test_every_tensor_of_the_plain_checkpoint_is_loaded(tiny, start, tmp_path):
 def test_a_renamed_tensor_is_named(tiny, start, tmp_path, capsys):
     renamed = {name.replace("rpn_head.rpn_cls", "rpn_head.cls"): value for name, value in start.items()}
     torch.save({"state_dict": renamed}, tmp_path / "renamed.pth")
-    error = refused(capsys, tiny.arguments(tmp_path / "out", "--checkpoint", str(tmp_path / "renamed.pth")))
+    error = refused(capsys, tiny.arguments(tmp_path / "out", "--detector-checkpoint", str(tmp_path / "renamed.pth")))
     assert "rpn_head.cls.weight" in error
     assert "rpn_head.rpn_cls.weight" in error
     assert not saved_checkpoints(tmp_path / "out")
@@ -196,17 +197,17 @@ def test_what_was_written_runs_again_and_goes_on_after_an_interruption(tiny, tmp
     whole = run(tiny, tmp_path / "whole", "--epochs", "2", "--losses", "fidelity=0.5")
     written = tmp_path / "whole" / "finetune.py"
     again = tmp_path / "again"
-    assert main([str(written), "--work-dir", str(again)]) == 0
+    assert main(["finetune", "--detector", str(written), "--out", str(again)]) == 0
     assert same(whole, last_state(again))
     assert (again / "finetune.py").read_text() == written.read_text()
     cut = Config.fromfile(written)
     cut.custom_hooks.append(dict(type="llie_preproc.InterruptFinetuning"))
     cut.dump(tmp_path / "cut.py")
     with pytest.raises(Interrupted):
-        main([str(tmp_path / "cut.py"), "--work-dir", str(tmp_path / "resumed")])
+        main(["finetune", "--detector", str(tmp_path / "cut.py"), "--out", str(tmp_path / "resumed")])
     assert [path.name for path in saved_checkpoints(tmp_path / "resumed")] == ["epoch_1.pth"]
     torch.rand(5)
-    assert main([str(written), "--work-dir", str(tmp_path / "resumed"), "--resume"]) == 0
+    assert main(["finetune", "--detector", str(written), "--out", str(tmp_path / "resumed"), "--resume"]) == 0
     assert same(whole, last_state(tmp_path / "resumed"))
     torch.set_num_threads(threads)
 
@@ -248,8 +249,8 @@ def enhanced(tiny, tmp_path):
 
 def test_an_enhanced_config_runs_as_it_is_with_the_options_over_it(tiny, tmp_path, enhanced):
     sets = ["--train", *tiny.train, "--val", *tiny.val]
-    options = ["--epochs", "1", "--preset", "enhancer-only", "--checkpoint", str(tiny.detector)]
-    assert main([str(enhanced), *sets, *options, "--work-dir", str(tmp_path / "out")]) == 0
+    options = ["--epochs", "1", "--preset", "enhancer-only", "--detector-checkpoint", str(tiny.detector)]
+    assert main(["finetune", "--detector", str(enhanced), *sets, *options, "--out", str(tmp_path / "out")]) == 0
     cfg = Config.fromfile(tmp_path / "out" / "finetune.py")
     assert (cfg.train_cfg.max_iters, cfg.model.map_side, cfg.model.train_detector) == (BATCHES, 48, False)
     assert cfg.optim_wrapper.optimizer.type == "AdamW"
@@ -275,13 +276,13 @@ class Code:
     ("options", "message"),
     [
         (["--enhancer", "psenett"], "no enhancer 'psenett'"),
-        (["--enhancer", "zero_dce"], "ZeroDCE has no shipped weights: name some with --enhancer-checkpoint"),
+        (["--enhancer", "zero_dce"], "ZeroDCE has no shipped weights: name some with --enhancer NAME@WEIGHTS"),
         (["--enhancer", "clahe"], "no gradient flows through CLAHE"),
-        (["--enhancer-checkpoint", "/nowhere.pth"], "/nowhere.pth"),
-        (["--checkpoint", "/nowhere.pth"], "/nowhere.pth"),
-        (["--checkpoint", "https://example.org/x.pth"], "#sha256="),
-        (["--checkpoint", "{code}"], "unsafe"),
-        (["--checkpoint", "{empty}"], "is not one of FasterRCNN"),
+        (["--enhancer", "psenet@/nowhere.pth"], "/nowhere.pth"),
+        (["--detector-checkpoint", "/nowhere.pth"], "/nowhere.pth"),
+        (["--detector-checkpoint", "https://example.org/x.pth"], "#sha256="),
+        (["--detector-checkpoint", "{code}"], "unsafe"),
+        (["--detector-checkpoint", "{empty}"], "is not one of FasterRCNN"),
         (["--train", "/nowhere.json", "{images}"], "/nowhere.json"),
         (["--train", "{broken}", "{images}"], "broken.json holds a list, expected COCO annotations"),
         (["--train", "{train}", "/nowhere"], "no folder /nowhere"),
@@ -319,16 +320,22 @@ def test_unknown_presets_and_configs_without_an_enhancer(tiny, tmp_path, capsys,
     with pytest.raises(SystemExit):
         main(tiny.arguments(tmp_path, "--preset", "both"))
     assert "invalid choice: 'both'" in capsys.readouterr().err
-    assert "name one with --enhancer" in refused(capsys, [str(tiny.config), "--work-dir", str(tmp_path / "out")])
-    assert "has an enhancer already" in refused(capsys, [str(enhanced), "--enhancer", "psenet"])
+    assert "name one with --enhancer" in refused(
+        capsys, ["finetune", "--detector", str(tiny.config), "--out", str(tmp_path / "out")]
+    )
+    assert "has an enhancer already" in refused(
+        capsys, ["finetune", "--detector", str(enhanced), "--enhancer", "psenet"]
+    )
     (tmp_path / "none.py").write_text("a = 1")
-    assert "has no model" in refused(capsys, [str(tmp_path / "none.py"), "--enhancer", "psenet"])
-    assert "no config file" in refused(capsys, ["/nowhere.py"])
+    assert "has no model" in refused(
+        capsys, ["finetune", "--detector", str(tmp_path / "none.py"), "--enhancer", "psenet"]
+    )
+    assert "no config file" in refused(capsys, ["finetune", "--detector", "/nowhere.py"])
 
 
 def test_a_detector_that_trains_by_another_optimiser_than_sgd_keeps_it(tiny, tmp_path):
     plain = Config.fromfile(MMDET_CONFIGS / "detr/detr_r50_8xb2-150e_coco.py").optim_wrapper
-    cfg = finetuning_config(parse_args([DETR, *tiny.arguments(tmp_path)[1:]]))
+    cfg = finetuning_config(parse_args(["finetune", "--detector", DETR, *tiny.arguments(tmp_path)[3:]]))
     assert cfg.optim_wrapper.optimizer == plain.optimizer
     assert cfg.optim_wrapper.clip_grad == plain.clip_grad
     keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
@@ -339,7 +346,7 @@ def test_a_detector_that_trains_by_another_optimiser_than_sgd_keeps_it(tiny, tmp
 
 @pytest.mark.parametrize("config", [RETINANET, YOLOX])
 def test_configs_of_mmdetection_get_the_joint_schedule(tiny, tmp_path, config):
-    arguments = [config, *tiny.arguments(tmp_path)[1:]]
+    arguments = ["finetune", "--detector", config, *tiny.arguments(tmp_path)[3:]]
     cfg = finetuning_config(parse_args(arguments))
     assert (cfg.train_cfg.max_epochs, cfg.optim_wrapper.optimizer.type) == (25, "SGD")
     assert cfg.optim_wrapper.paramwise_cfg.custom_keys["enhancer."].lr_mult == 0.1

@@ -23,9 +23,9 @@ from support.networks import SMALL
 from torch import nn
 
 from llie_preproc.enhancers import Capabilities, Enhancer
+from llie_preproc.enhancers.build import build_enhancer
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.fingerprints import Digest, fingerprint
-from llie_preproc.inference import build_enhancer
-from llie_preproc.registry import enhancer_classes
 
 MODULE = """
 from llie_preproc.enhancers import Capabilities, Enhancer

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection_eval.__main__ import main
+from llie_preproc.commands.llie import main
 from llie_preproc.gamma_shift import exponent, shift_gamma
 from llie_preproc.pictures import Picture, read_picture, write_picture
 

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import default_weights
-from llie_preproc.inference import DEFAULT_WEIGHTS
+from llie_preproc.commands.llie import main
+from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.ops import scan_backends, selective_scan_2d
-from llie_preproc.registry import enhancer_classes
-from training.train import main
 
 pytestmark = [
     pytest.mark.gpu,
@@ -99,7 +99,7 @@ def test_every_method_trains_on_the_device_and_resumes(tmp_path, method, options
     config = str(training_runs.write_config(tmp_path, method))
     work = tmp_path / "work"
     for last in (["--cfg-options", "train_cfg.max_epochs=1"], ["--resume"]):
-        assert main([config, "--work-dir", str(work), *options, *last]) == 0
+        assert main(["train", config, "--out", str(work), *options, *last]) == 0
     assert {p.stem for p in work.glob("*.pth")} == {f"epoch_{n}" for n in (2, 3)}
     exported = load_file(work / "enhancer.safetensors")
     assert all(value.isfinite().all() for value in exported.values())

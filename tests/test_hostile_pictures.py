@@ -219,7 +219,7 @@ def test_the_command_lists_them_and_does_the_others(llie: Run, tmp_path: Path) -
     for number, (data, _) in enumerate(BAD.values()):
         (source / f"bad{number}.tif").write_bytes(data)
     with fifos_released(source):
-        result = llie("enhance", source, tmp_path / "out", "--enhancer", "Identity")
+        result = llie("enhance", source, "--out", tmp_path / "out", "--enhancer", "Identity")
     assert result.code == 1
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
     listed = dict(re.findall(r"^  \S*/(\S+): (.*)$", result.err, re.M))

@@ -38,7 +38,7 @@ def test_the_core_works_without_any_extra():
         import numpy as np, llie_preproc
         out = llie_preproc.enhance(np.full((9, 8, 3), 40, np.uint8), "PSENet")
         print(out.shape, out.dtype)
-        from llie_preproc.registry import enhancer_classes
+        from llie_preproc.enhancers.names import enhancer_classes
         print(sorted(enhancer_classes()))
     """,
     )
@@ -82,6 +82,57 @@ def test_enhancing_imports_no_detector():
         [], "import sys, llie_preproc; llie_preproc.build_enhancer('Identity'); print('mmdet' in sys.modules)"
     )
     assert done.stdout.split() == ["False"]
+
+
+# Each takes a tenth of a second to several, which whoever enhances a picture need not wait for.
+SLOW = (
+    "torch._dynamo",
+    "torchvision",
+    "triton",
+    "sympy",
+    "numba",
+    "mmcv",
+    "mmdet",
+    "matplotlib",
+    "scipy",
+    "onnx",
+    "pycocotools",
+    "torchmetrics",
+    "training",
+    "detection_eval",
+)
+
+
+def modules_after(code):
+    """Names of the modules that have been imported once ``code`` has run in a process of its own."""
+    done = run_without([], f"{code}\nimport sys; print(*sys.modules)")
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_the_public_functions_import_nothing_slow_but_pytorch():
+    loaded = modules_after("from llie_preproc import build_enhancer, enhance")
+    assert "torch" in loaded
+    assert sorted(loaded & set(SLOW)) == []
+
+
+def test_the_package_and_its_program_start_without_pytorch():
+    loaded = modules_after("import llie_preproc, llie_preproc.commands.program, llie_preproc.commands.llie")
+    assert sorted(loaded & {"torch", "numpy", "cv2", "PIL", "mmengine", "tqdm", *SLOW}) == []
+
+
+def test_a_choice_of_the_scan_is_constant_to_a_compiler_that_is_imported_later():
+    done = run_without(
+        [],
+        """
+        import sys, torch
+        from llie_preproc.ops.scan.backends import choose_backend
+        assert "torch._dynamo" not in sys.modules
+        length = torch.compile(lambda x: x * len(choose_backend(None, x.device.type)), fullgraph=True, backend="eager")
+        print(length(torch.ones(())).item() == len(choose_backend(None, "cpu")))
+        """,
+    )
+    assert done.stdout.split() == ["True"], done.stderr
 
 
 def test_missing_extra_error_knows_other_packages():

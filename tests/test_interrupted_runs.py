@@ -21,11 +21,10 @@ from support.processes import Programs
 from support.programs import command_line
 from training_runs import make_pictures, write_config
 
+from llie_preproc.commands.llie import main
 from llie_preproc.draws import StepSeed
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
-from training.finetune import main as finetune
 from training.hooks import IterationSeed
-from training.train import main as train
 
 GOES_ON = "interrupted; the same command with --resume goes on from the last checkpoint"
 
@@ -77,16 +76,16 @@ MOMENTS = [("step", 1), ("step", 4), *(("write", number) for number in (1, 2, 3,
 def test_an_interrupted_training_goes_on(tmp_path, monkeypatch, capsys, kind, number):
     make_pictures(tmp_path)
     config = str(write_config(tmp_path, "supervised"))
-    assert train([config, "--work-dir", str(tmp_path / "whole")]) == 0
-    command = [config, "--work-dir", str(tmp_path / "cut"), "--resume"]
+    assert main(["train", config, "--out", str(tmp_path / "whole")]) == 0
+    command = ["train", config, "--out", str(tmp_path / "cut"), "--resume"]
     with monkeypatch.context() as patch:
         interrupt_call(patch, *((IterationSeed, "before_train_iter") if kind == "step" else (os, "fsync")), number)
-        assert train(command) == 130
+        assert main(command) == 130
     err = capsys.readouterr().err
     assert err.splitlines()[-1] == GOES_ON
     assert "Traceback" not in err
     is_whole(tmp_path / "cut")
-    assert train(command) == 0
+    assert main(command) == 0
     assert same(last_state(tmp_path / "whole"), last_state(tmp_path / "cut"))
 
 
@@ -100,24 +99,24 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_an_interrupted_finetuning_goes_on(tiny, tmp_path, monkeypatch, capsys, config, workers):
     """By epochs, and by iterations, where it goes on from the middle of an epoch; with workers that began anew."""
     given = tiny.arguments(tmp_path, "--cfg-options", f"train_dataloader.num_workers={workers}")
-    given[0] = str(Path(given[0]).with_name(config))
+    given[1] = str(Path(given[1]).with_name(config))
 
     def into(folder: Path) -> list[str]:
         return [str(folder) if each == str(tmp_path) else each for each in given]
 
-    assert finetune(into(tmp_path / "whole")) == 0
+    assert main(into(tmp_path / "whole")) == 0
     command = [*into(tmp_path / "cut"), "--resume"]
     for number in (2, 4):
         with monkeypatch.context() as patch:
             interrupt_call(patch, StepSeed, "before_train_iter", number)
-            code = finetune(command)
+            code = main(command)
         printed = capsys.readouterr().err
         if code == 0:
             break
         assert code == 130
         assert printed.splitlines()[-1] == GOES_ON
         is_whole(tmp_path / "cut")
-    assert code == 0 or finetune(command) == 0
+    assert code == 0 or main(command) == 0
     assert same(last_state(tmp_path / "whole"), last_state(tmp_path / "cut"))
 
 
@@ -129,7 +128,7 @@ def test_ctrl_c_in_a_terminal_reaches_workers_too(tmp_path, programs: Programs):
     options = {"train_dataloader.num_workers": 2, "train_cfg": {"by_epoch": True, "max_epochs": 500}}
     config = write_config(tmp_path, "supervised", **options)
     work = tmp_path / "work"
-    process = programs.start(*command_line("train", config, "--work-dir", work), new_session=True)
+    process = programs.start(*command_line("train", config, "--out", work), new_session=True)
     deadline = time.monotonic() + 120
     while not saved_checkpoints(work) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -5,7 +5,6 @@ The programs are found by walking the command tables, so that a new one is here 
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import signal
@@ -15,6 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from llie_preproc.commands.llie import find_commands
 
 ROOT = Path(__file__).parents[1]
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux which signals a process handles")
@@ -32,33 +33,15 @@ def launched() -> list[str]:
     ]
 
 
-def table(path: str, name: str) -> list[str]:
-    """The keys of a table of commands, without importing what it names."""
-    for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
-            return list(ast.literal_eval(node.value))
-    raise LookupError(f"{path} has no {name}")
-
-
-def commands_of_llie() -> list[str]:
-    text = (ROOT / "llie_preproc" / "cli.py").read_text(encoding="utf-8")
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    plugged = project.partition('[project.entry-points."llie_preproc.commands"]')[2].partition("[")[0]
-    return [*re.findall(r'commands\.add_parser\(\s*"(\w+)"', text), *re.findall(r"^(\w+) =", plugged, re.MULTILINE)]
-
-
 PROGRAMS = [
-    *(("llie_preproc.cli", command) for command in commands_of_llie()),
-    *(("detection_eval", command) for command in table("detection_eval/__main__.py", "_COMMANDS")),
-    *((module,) for module in launched() if module not in ("llie_preproc.cli", "detection_eval")),
+    *(("llie_preproc", command) for command in find_commands()[0]),
+    *((module,) for module in launched() if module != "llie_preproc"),
 ]
 
 
 def test_the_tables_are_walked():
-    assert ("llie_preproc.cli", "enhance") in PROGRAMS
-    assert ("llie_preproc.cli", "demo") in PROGRAMS
-    assert ("detection_eval", "compare") in PROGRAMS
-    assert {("training.train",), ("training.finetune",), ("training.split",)} <= set(PROGRAMS)
+    assert {("llie_preproc", command) for command in ("enhance", "demo", "compare", "finetune")} <= set(PROGRAMS)
+    assert {("detection_eval",), ("training.train",)} <= set(PROGRAMS)
     assert len([program for program in PROGRAMS if program[0].startswith("benchmarks.")]) > 10
 
 
@@ -104,14 +87,14 @@ def test_an_interrupt_while_a_program_starts_ends_it(program):
     wait_for_handler(process)
     number = signal.SIGTERM if len("".join(program)) % 2 else signal.SIGINT
     line = ends_in_good_order(process, number)
-    assert line == ("llie: interrupted" if program[0] == "llie_preproc.cli" else "interrupted")
+    assert line == ("interrupted" if program[0].startswith("benchmarks.") else "llie: interrupted")
 
 
 @linux
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 2.0])
 @pytest.mark.parametrize(
-    "program", [("llie_preproc.cli", "demo"), ("detection_eval", "compare"), ("training.finetune",)]
+    "program", [("llie_preproc", "demo"), ("detection_eval", "compare"), ("llie_preproc", "finetune")]
 )
 def test_an_interrupt_while_a_program_imports_ends_it(program, seconds, tmp_path):
     """However far it has come: what is imported may catch anything."""

@@ -102,9 +102,10 @@ def test_fidelity_is_zero_at_the_start_and_then_the_distance(side, expected):
 
 def test_fidelity_to_a_map_that_was_predicted_small_is_zero_at_the_start():
     from llie_preproc.inference import enhance_batch
+    from llie_preproc.inference_options import InferenceOptions
 
     enhancer, image = enhancer_of("ZeroDCE"), picture()
-    output = enhance_batch([image[0]], enhancer, clamp=False, map_side=20)[0][None]
+    output = enhance_batch([image[0]], enhancer, InferenceOptions(map_side=20), clamp=False)[0][None]
     assert build("FidelityLoss", enhancer, map_side=20)(image, output, enhancer) == 0
     assert build("FidelityLoss", enhancer)(image, output, enhancer) > 0
 

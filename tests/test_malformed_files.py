@@ -23,11 +23,9 @@ import torch
 from made_detections import made_scene, with_rows
 from tiny_detection import write_config
 
-from detection_eval.__main__ import main
 from detection_eval.sam.pictures import read_pictures
+from llie_preproc.commands.llie import main
 from training.datasets import MaskedPairs
-from training.finetune import main as finetune
-from training.split import main as split
 
 SIZE = (300, 200)
 
@@ -56,7 +54,7 @@ def of_mask_pairs(file, folder):
     try:
         MaskedPairs(folder / "images", file)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"llie: error: {error}", file=sys.stderr)
         return 2
     return 0
 
@@ -65,7 +63,7 @@ def of_sam(file, folder):
     try:
         read_pictures(folder / "images", None, file)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"llie: error: {error}", file=sys.stderr)
         return 2
     return 0
 
@@ -90,8 +88,8 @@ DOORS = {
         ["compare", str(folder / "tiny.py"), "--enhancers", "none", "--out", str(folder / "out"),
          "--train", str(file), str(folder / "images"), "--test", str(file), str(folder / "images")]
     ),
-    "finetune": lambda file, folder: finetune(
-        [str(folder / "tiny.py"), "--enhancer", "psenet", "--work-dir", str(folder / "work"),
+    "finetune": lambda file, folder: main(
+        ["finetune", "--detector", str(folder / "tiny.py"), "--enhancer", "psenet", "--out", str(folder / "work"),
          "--train", str(file), str(folder / "images")]
     ),
     "sam": of_sam,
@@ -128,7 +126,7 @@ def require_one_line(code, err, *names):
     lines = [line for line in err.splitlines() if not line.startswith("warning: ")]
     if code == 2:
         assert len(lines) == 1
-        assert lines[0].startswith("error: ")
+        assert lines[0].startswith("llie: error: ")
         assert any(str(name) in lines[0] for name in names), lines[0]
 
 
@@ -335,7 +333,7 @@ def test_convert_takes_anything_for_an_annotation(tmp_path_factory, capsys, name
     (root / file).write_bytes(data.draw(damaged(good)))
     format_ = "yolo" if name == "yaml" else name
     given_ = [each.format(root=root) for each in sources]
-    code = main(["convert", format_, *given_, "--out", str(root / "out.json"), "--out-of-bounds", bounds])
+    code = main(["annotations", format_, *given_, "--out", str(root / "out.json"), "--out-of-bounds", bounds])
     require_one_line(code, capsys.readouterr().err, root / file, root / "images" / "a.png", root / "good")
 
 
@@ -383,5 +381,5 @@ def with_tensors(value):
 def test_split_takes_anything_for_a_checkpoint(files, capsys, content):
     folder, *_ = files
     torch.save(with_tensors(content), folder / "checkpoint.pth")
-    code = split([str(folder / "checkpoint.pth"), "--out", str(folder / "parts"), "--overwrite"])
+    code = main(["split", str(folder / "checkpoint.pth"), "--out", str(folder / "parts"), "--overwrite"])
     require_one_line(code, capsys.readouterr().err, "checkpoint.pth")

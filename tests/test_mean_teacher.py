@@ -19,12 +19,12 @@ from PIL import Image
 from torch.nn import functional as F
 from training_runs import apart
 
+from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.registry import DATA_SAMPLERS, DATASETS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
 from training.hooks import read_run
 from training.losses.adversarial import discriminator_loss
 from training.losses.contrastive import ContrastiveLoss
 from training.methods.mean_teacher import SemiSupervisedMeanTeacher, ramp_up
-from training.train import main, parse_args
 
 ENCODER = {"type": "llie_preproc.VGGEncoder", "checkpoint": None, "width": 2}
 LOSSES = {
@@ -344,7 +344,9 @@ def cases(paper, table):
 def changed(config, options):
     """A shipped config with the options of a row, its networks and encoders small."""
     cfg = Config.fromfile(f"mm_configs/enhancers/{config}.py")
-    cfg.merge_from_dict(parse_args(["config.py", "--cfg-options", *options.split()]).cfg_options if options else {})
+    cfg.merge_from_dict(
+        parse_args(["train", "config.py", "--cfg-options", *options.split()]).cfg_options if options else {}
+    )
     sizes = {"SemiLLIE": {"width": 4, "groups": 1}, "IAMLUNet": {"width": 4, "depth": 2}}
     cfg.model.enhancer.update(sizes.get(cfg.model.enhancer.type.split(".")[1], {}))
     for loss in (cfg.model.get("contrastive"), cfg.model.losses.get("perceptual")):
@@ -475,10 +477,10 @@ def test_the_shipped_config_trains_and_resumes(lsrw):
     cfg.train_cfg.update(max_epochs=2, val_interval=2)
     cfg.dump(lsrw / "config.py")
     work = lsrw / "work"
-    arguments = [str(lsrw / "config.py"), "--work-dir", str(work)]
-    assert main([*arguments, "--cfg-options", "train_cfg.max_epochs=1"]) == 0
+    arguments = [str(lsrw / "config.py"), "--out", str(work)]
+    assert main(["train", *arguments, "--cfg-options", "train_cfg.max_epochs=1"]) == 0
     first = {p.stem: p.read_bytes() for p in work.glob("*.safetensors")}
-    assert main([*arguments, "--resume"]) == 0
+    assert main(["train", *arguments, "--resume"]) == 0
     second = {p.stem: p.read_bytes() for p in work.glob("*.safetensors")}
     assert set(first) == set(second) == {"enhancer", "student"}
     assert second["enhancer"] != second["student"]

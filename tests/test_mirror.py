@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from training_runs import apart
 
 from llie_preproc import build_enhancer
+from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.registry import DATASETS, MODELS
 from training.hooks import read_run
 from training.losses.mirror import cosine_loss, illumination_weight, luminance, mirror_loss, standardise
 from training.methods.mirror import MirrorDistillation
-from training.train import main, parse_args
 
 TERMS = ["loss_mse", "loss_ssim", "loss_mirror"]
 LOSSES = {"mse": {"type": "llie_preproc.MSELoss"}, "ssim": {"type": "llie_preproc.SSIMLoss"}}
@@ -297,7 +297,7 @@ def config(name="iaml_lolv1", **options):
 
 @pytest.mark.parametrize("row", ROWS)
 def test_the_rows_of_table_iv_are_changes_of_one_line(row):
-    options = parse_args(["config.py", "--cfg-options", *ROWS[row].split()]).cfg_options
+    options = parse_args(["train", "config.py", "--cfg-options", *ROWS[row].split()]).cfg_options
     model = MODELS.build(config(**options).model)
     terms = apart(model).loss(images(), samples())
     assert list(terms) == {1: TERMS[:1], 2: TERMS[:2]}.get(row, TERMS)
@@ -345,10 +345,10 @@ def test_the_shipped_config_trains_and_resumes(tmp_path):
     cfg.train_cfg.update(max_epochs=2, val_interval=1)
     cfg.dump(tmp_path / "config.py")
     work = tmp_path / "work"
-    arguments = [str(tmp_path / "config.py"), "--work-dir", str(work)]
-    assert main([*arguments, "--cfg-options", "train_cfg.max_epochs=1"]) == 0
+    arguments = [str(tmp_path / "config.py"), "--out", str(work)]
+    assert main(["train", *arguments, "--cfg-options", "train_cfg.max_epochs=1"]) == 0
     first = read_run(work / "epoch_1.pth")["state_dict"]
-    assert main([*arguments, "--resume"]) == 0
+    assert main(["train", *arguments, "--resume"]) == 0
     second = read_run(work / "epoch_2.pth")["state_dict"]
     assert any(not torch.equal(first[k], second[k]) for k in first if k.startswith("teacher_decoder."))
     assert build_enhancer(dict(cfg.model.enhancer), checkpoint=work / "enhancer.safetensors")

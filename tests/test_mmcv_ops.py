@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import conv2d
 
-from llie_preproc import mmcv_ops
+from llie_preproc.mm import operators
 
 COMPILED = importlib.machinery.PathFinder.find_spec(
     "mmcv._ext", importlib.util.find_spec("mmcv").submodule_search_locations
@@ -42,7 +42,7 @@ def test_nms_keeps_what_greedy_suppression_keeps(seed, offset, threshold):
     for i in scores.argsort(descending=True).tolist():
         if all(iou(boxes[i], boxes[k], offset) <= threshold for k in kept):
             kept.append(i)
-    assert mmcv_ops.nms(boxes, scores, threshold, offset).tolist() == kept
+    assert operators.nms(boxes, scores, threshold, offset).tolist() == kept
 
 
 def iou(a, b, offset):
@@ -262,15 +262,15 @@ def test_a_compiled_extension_wins():
     out = run("""
         import sys, tempfile, pathlib, importlib.util
         import llie_preproc
-        from llie_preproc import mmcv_finder, mmcv_ops
-        mmcv_finder.install()
-        assert sum(type(f).__module__ == "llie_preproc.mmcv_finder" for f in sys.meta_path) == 1
+        from llie_preproc.mm import finder
+        finder.install()
+        assert sum(type(f).__module__ == "llie_preproc.mm.finder" for f in sys.meta_path) == 1
         folder = tempfile.mkdtemp()
         (pathlib.Path(folder) / "_ext.py").write_text("compiled = True")
         import mmcv
         mmcv.__path__.insert(0, folder)
         import mmcv._ext
-        print(mmcv._ext.compiled, mmcv_ops.is_stand_in())
+        print(mmcv._ext.compiled, finder.is_stand_in())
     """)
     assert out.split() == ["True", "False"]
 

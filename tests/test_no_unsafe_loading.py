@@ -47,13 +47,13 @@ ALLOWED = {
 }
 # Modules by names out of the source itself, or of installed packages.
 IMPORTERS = {
+    "llie_preproc/commands/llie.py",
     "llie_preproc/commands/program.py",
     "llie_preproc/registry.py",
-    "llie_preproc/mmcv_ops.py",
+    "llie_preproc/mm/finder.py",
     "llie_preproc/faces/__init__.py",
     "llie_preproc/segmentation/__init__.py",
     "llie_preproc/ops/scan/backends.py",
-    "detection_eval/__main__.py",
     "detection_eval/compare/plan.py",
 }
 

@@ -32,7 +32,8 @@ from detection_eval.faces.results import gamma_label
 from detection_eval.metrics.fddb import FddbRoc
 from llie_preproc.checks import at_least
 from llie_preproc.enhancers import PSENet, Upscale
-from llie_preproc.inference import check_inference_options
+from llie_preproc.inference import FrozenEnhancer, enhance_batch
+from llie_preproc.inference_options import InferenceOptions, option_names
 from llie_preproc.registry import MODELS
 from llie_preproc.segmentation import build_sam
 
@@ -56,8 +57,8 @@ PIPELINE = [dict(type="LoadImageFromFile"), dict(type="PackDetInputs")]
 
 def modules(package: ModuleType) -> Iterator[ModuleType]:
     for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        # What runs when it is imported, and kernels of GPUs that may not be there.
-        if not found.name.endswith(("__main__", "_kernels", "scan.gpu")):
+        # What runs when it is imported, kernels of GPUs that may not be there, and commands, whose parsers check.
+        if not found.name.endswith(("__main__", "_kernels", "scan.gpu")) and ".commands" not in found.name:
             yield importlib.import_module(found.name)
 
 
@@ -136,7 +137,7 @@ def test_an_option_that_is_none_of_its_values_is_refused(entry: Callable, option
 def test_the_entries_are_found() -> None:
     found = {name.rpartition(".")[2] for name, _, parameters in ENTRIES if set(WRONG) & set(parameters)}
     assert found >= {
-        "enhance", "enhance_batch", "enhance_files", "enhance_video", "Enhance", "EnhancedDetDataPreprocessor",
+        "InferenceOptions", "enhance", "enhance_files", "enhance_video", "Enhance", "EnhancedDetDataPreprocessor",
         "EnhancedDetector", "EnhancedVisualizationHook", "add_enhancer", "EnhancedFaceDetector",
         "EnhancedSamPredictor", "EnhancedSamAutomaticMaskGenerator", "BoxPromptedSAM",
     }  # fmt: skip
@@ -168,9 +169,25 @@ def test_an_option_that_the_network_cannot_run_with_is_refused_at_construction(
         call(entry, options, tmp_path)
 
 
+@pytest.mark.parametrize("option", OF_NETWORKS)
+def test_options_as_a_whole_are_refused_too(option: str) -> None:
+    value, message = OF_NETWORKS[option]
+    network, options = Upscale(2) if option == "map_side" else NETWORK, InferenceOptions(**{option: value})
+    with pytest.raises(ValueError, match=message):
+        FrozenEnhancer(network, options)
+    with pytest.raises(ValueError, match=message):
+        enhance_batch([torch.zeros(3, 8, 8)], network, options)
+
+
+@pytest.mark.parametrize("entry", [each for _, each, parameters in ENTRIES if "map_side" in parameters])
+def test_every_entry_that_takes_options_takes_all_of_them(entry: Callable) -> None:
+    if "side" not in inspect.signature(entry).parameters and "losses" not in entry.__module__:
+        assert set(option_names()) <= set(inspect.signature(entry).parameters)
+
+
 def test_both_sides_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="exclude each other"):
-        check_inference_options(tile=64, map_side=64)
+        InferenceOptions(tile=64, map_side=64)
 
 
 def test_numbers_of_numpy_are_numbers() -> None:

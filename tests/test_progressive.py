@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.nn import functional as F
 
 from llie_preproc import build_enhancer
+from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.ops import inverse_gamma
 from llie_preproc.registry import MODELS
 from training.losses import log_total_variation
@@ -27,7 +28,6 @@ from training.methods.progressive import (
     quality_score,
     reference_images,
 )
-from training.train import main, parse_args
 
 
 def images(n=2, size=40, seed=0):
@@ -153,7 +153,7 @@ def test_training_brightens_dark_pictures():
 def test_a_row_of_the_papers_ablations_is_one_line(row, field, value):
     options = ablation_rows("PSENet, Tables 2 and 5 to 7")[row].split()
     cfg = Config.fromfile("mm_configs/enhancers/psenet_sice.py")
-    cfg.merge_from_dict(parse_args(["config.py", "--cfg-options", *options]).cfg_options)
+    cfg.merge_from_dict(parse_args(["train", "config.py", "--cfg-options", *options]).cfg_options)
     model = MODELS.build(cfg.model)
     if field == "enhancer":
         assert type(model.enhancer).__name__ == value
@@ -190,10 +190,10 @@ def config(tmp_path):
 
 def test_a_run_trains_validates_exports_and_resumes(config, tmp_path):
     work = tmp_path / "work"
-    main([str(config), "--work-dir", str(work), "--cfg-options", "train_cfg.max_epochs=2"])
+    main(["train", str(config), "--out", str(work), "--cfg-options", "train_cfg.max_epochs=2"])
     assert {p.name for p in work.glob("*.pth")} == {"epoch_1.pth", "epoch_2.pth"}
     after_two = build_enhancer("PSENet", checkpoint=work / "enhancer.safetensors").state_dict()
-    main([str(config), "--work-dir", str(work), "--resume"])
+    main(["train", str(config), "--out", str(work), "--resume"])
     assert {p.name for p in work.glob("*.pth")} == {"epoch_2.pth", "epoch_3.pth"}
     after_three = build_enhancer("PSENet", checkpoint=work / "enhancer.safetensors").state_dict()
     assert any(not torch.equal(v, after_three[k]) for k, v in after_two.items())

@@ -1,4 +1,4 @@
-"""``python -m detection_eval quality``, and what the shipped weights score under it."""
+"""``llie quality``, and what the shipped weights score under it."""
 
 import json
 from pathlib import Path
@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from detection_eval.__main__ import main
 from detection_eval.metrics import image_quality
 from detection_eval.metrics.arrays import matlab_resize
-from detection_eval.quality import _enlarged
+from detection_eval.quality_scores import enlarged
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import WEIGHTS_DIR, save_state_dict, shipped_weights
+from llie_preproc.commands.llie import main
 
 CONFIGS = Path(__file__).parents[1] / "mm_configs" / "evaluation"
 
@@ -186,10 +186,10 @@ def test_enhancers_that_enlarge_are_compared_with_larger_references(enlarging, c
 def test_the_raw_input_is_enlarged_by_matlabs_cubic():
     pixels = picture(0, size=(9, 11))
     bands = [matlab_resize(pixels[..., i].astype(float), (18, 22)) for i in range(3)]
-    assert np.array_equal(_enlarged(pixels, 2), np.floor(np.dstack(bands) + 0.5).clip(0, 255))
+    assert np.array_equal(enlarged(pixels, 2), np.floor(np.dstack(bands) + 0.5).clip(0, 255))
     flat = np.full((5, 6, 3), 200, np.uint8)
-    assert np.array_equal(_enlarged(flat, 4), np.full((20, 24, 3), 200))
-    assert _enlarged(flat, 1) is flat
+    assert np.array_equal(enlarged(flat, 4), np.full((20, 24, 3), 200))
+    assert enlarged(flat, 1) is flat
 
 
 @pytest.fixture
@@ -267,13 +267,13 @@ def test_bad_configs_are_named(tmp_path, capsys, text, match):
 
 def test_what_cannot_be_begun_is_one_line(pairs, capsys):
     assert main(["quality", *pairs, "--enhancer", "Nope"]) == 2
-    assert capsys.readouterr().err.startswith("error: no enhancer 'Nope'; there are: ")
+    assert capsys.readouterr().err.startswith("llie: error: no enhancer 'Nope'; there are: ")
     assert main(["quality", *pairs, "--device", "none"]) == 2
-    assert capsys.readouterr().err.startswith("error: --device none: ")
+    assert capsys.readouterr().err.startswith("llie: error: --device none: ")
     if not torch.cuda.is_available():
         assert main(["quality", *pairs, "--device", "cuda"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("error: --device cuda: ")
+        assert line.startswith("llie: error: --device cuda: ")
     assert main(["quality", *pairs, "--cfg-options", "a=1"]) == 2
     assert "--config, which is not given" in capsys.readouterr().err
     assert main(["quality"]) == 2

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 from llie_preproc import build_enhancer, enhance
-from llie_preproc.cli import main
+from llie_preproc.commands.llie import main
 from llie_preproc.enhancers import SCI
 from llie_preproc.errors import CheckpointError
 from llie_preproc.pictures import read_picture
@@ -44,7 +44,7 @@ def test_converted_public_weights_compute_the_public_network(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     source, target = shared_data / "reference_weights" / "sci_medium_official.safetensors", tmp_path / "s.safetensors"
-    assert main(["convert", str(source), str(target), "--enhancer", "SCI"]) == 0
+    assert main(["convert", str(source), "--out", str(target), "--enhancer", "SCI"]) == 0
     report = capsys.readouterr().out
     assert "11 of 11 tensors matched" in report
     assert all(name.startswith("calibrate.") for name in re.findall(r"[(,] ?(\w+\.[\w.]+)", report.split(";")[1]))

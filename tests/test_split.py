@@ -14,11 +14,10 @@ from mmengine.runner import load_checkpoint
 from safetensors.torch import load_file
 
 from llie_preproc import build_enhancer
+from llie_preproc.commands.llie import main
 from llie_preproc.detection import add_enhancer
 from llie_preproc.registry import MODELS
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
-from training.finetune import main as finetune
-from training.split import main
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,7 +36,7 @@ def run(tiny, tmp_path_factory):
     """A finished run with averaged weights."""
     work = tmp_path_factory.mktemp("run")
     with DefaultScope.overwrite_default_scope("mmdet"):
-        assert finetune(tiny.arguments(work, "--epochs", "1", "--ema", "--losses", "fidelity")) == 0
+        assert main(tiny.arguments(work, "--epochs", "1", "--ema", "--losses", "fidelity")) == 0
     return work
 
 
@@ -88,21 +87,21 @@ def test_the_plain_config_and_the_enhancer_load_their_part(tiny, run, recwarn):
 
 def test_files_are_replaced_on_demand_only(run, tmp_path, capsys):
     last = str(saved_checkpoints(run)[-1])
-    assert main([last, "--out", str(tmp_path)]) == 0
+    assert main(["split", last, "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "detector.pth"), str(tmp_path / "enhancer.safetensors")]
     (tmp_path / "detector.pth").unlink()
     (tmp_path / "enhancer.safetensors").write_text("mine")
-    assert main([last, "--out", str(tmp_path)]) == 2
+    assert main(["split", last, "--out", str(tmp_path)]) == 2
     assert "enhancer.safetensors exists already" in capsys.readouterr().err
     assert not (tmp_path / "detector.pth").exists()
     assert (tmp_path / "enhancer.safetensors").read_text() == "mine"
-    assert main([last, "--out", str(tmp_path), "--overwrite"]) == 0
+    assert main(["split", last, "--out", str(tmp_path), "--overwrite"]) == 0
     assert same(load_file(tmp_path / "enhancer.safetensors"), load_file(run / "enhancer.safetensors"))
 
 
 def test_an_enhancer_without_weights_has_no_file(tmp_path):
     torch.save({"state_dict": {"detector.weight": torch.ones(1)}}, tmp_path / "clahe.pth")
-    assert main([str(tmp_path / "clahe.pth"), "--out", str(tmp_path)]) == 0
+    assert main(["split", str(tmp_path / "clahe.pth"), "--out", str(tmp_path)]) == 0
     assert read_checkpoint(tmp_path / "detector.pth")["state_dict"] == {"weight": torch.ones(1)}
     assert not (tmp_path / "enhancer.safetensors").exists()
 
@@ -121,7 +120,7 @@ def test_an_enhancer_without_weights_has_no_file(tmp_path):
 def test_other_checkpoints_are_refused(tmp_path, capsys, checkpoint, message):
     if checkpoint is not None:
         torch.save(checkpoint, tmp_path / "other.pth")
-    assert main([str(tmp_path / "other.pth"), "--out", str(tmp_path / "out")]) == 2
+    assert main(["split", str(tmp_path / "other.pth"), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.enhancers import SCI, Capabilities, Cascade, Enhancer, Identity, PSENet, Upscale, ZeroDCE
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.inference import enhance_batch, enhance_levels
+from llie_preproc.inference_options import InferenceOptions
 from llie_preproc.pictures import Picture, read_picture, write_picture
-from llie_preproc.registry import enhancer_classes
 from llie_preproc.tiles import FADE, check_tile
 
 
@@ -120,7 +121,7 @@ def assert_exact(network: Enhancer, data: st.DataObject) -> None:
     image = picture(*data.draw(st.tuples(*2 * [st.integers(1, tile + 3 * core)])))
     with torch.no_grad():
         whole = enhance_batch([image], network, clamp=False)[0]
-        tiled = enhance_batch([image], network, clamp=False, tile=tile)[0]
+        tiled = enhance_batch([image], network, InferenceOptions(tile=tile), clamp=False)[0]
     assert tiled.shape == whole.shape
     assert (tiled - whole).abs().max() < 2e-6
 
@@ -149,7 +150,7 @@ def test_identity_stays_identical() -> None:
     image = picture(50, 61).permute(1, 2, 0).numpy()
     assert np.array_equal(enhance(image, Identity(), tile=7), image)
     levels = 300 * picture(50, 61) - 20
-    assert torch.equal(enhance_levels([levels], Identity(), tile=7)[0], levels)
+    assert torch.equal(enhance_levels([levels], Identity(), InferenceOptions(channel_order="bgr", tile=7))[0], levels)
 
 
 # tiles without a halo
@@ -174,7 +175,7 @@ def test_every_enhancer_takes_tiles(name: str) -> None:
 def test_where_tiles_agree_the_result_is_theirs_to_the_last_bit(height: int, width: int, tile: int, scale: int) -> None:
     image = picture(height, width)
     expected = image.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    assert torch.equal(enhance_batch([image], Recorder(scale=scale), tile=tile)[0], expected)
+    assert torch.equal(enhance_batch([image], Recorder(scale=scale), InferenceOptions(tile=tile))[0], expected)
 
 
 @pytest.mark.parametrize(("size", "tile"), [((20, 200), 90), ((200, 20), 90), ((150, 170), 80), ((129, 225), 80)])
@@ -212,7 +213,7 @@ def test_psenet_in_tiles_is_near_the_whole() -> None:
 )
 def test_tiles_are_bounded_few_and_of_one_size(height: int, width: int, halo: int | None, tile: int) -> None:
     network = Recorder(halo)
-    enhance_batch([picture(height, width), picture(height, width)], network, tile=tile)
+    enhance_batch([picture(height, width), picture(height, width)], network, InferenceOptions(tile=tile))
     heights, widths = ({size[dim] for size in network.sizes} for dim in (2, 3))
     for length, sides in ((height, heights), (width, widths)):
         assert max(sides) == length if length <= tile else max(sides) <= tile
@@ -229,7 +230,7 @@ def test_tiles_are_bounded_few_and_of_one_size(height: int, width: int, halo: in
 def test_images_that_fit_run_together_beside_one_that_does_not() -> None:
     network = Recorder(halo=0)
     images = [picture(8, 8), picture(20, 8), picture(8, 8, seed=1)]
-    results = enhance_batch(images, network, tile=10)
+    results = enhance_batch(images, network, InferenceOptions(tile=10))
     assert all(torch.equal(*pair) for pair in zip(results, images, strict=True))
     assert sorted(network.sizes) == [(1, 3, 10, 8), (1, 3, 10, 8), (2, 3, 8, 8)]
 
@@ -266,7 +267,7 @@ def test_gradients_are_those_of_the_whole_image(name: str) -> None:
     image = picture(44, 61).requires_grad_()
     gradients = []
     for tile in (None, least_tile(network) + 3):
-        loss = enhance_batch([image], network, clamp=False, tile=tile)[0].square().sum()
+        loss = enhance_batch([image], network, InferenceOptions(tile=tile), clamp=False)[0].square().sum()
         gradients.append(torch.autograd.grad(loss, [image, *network.parameters()]))
     for whole, tiled in zip(*gradients, strict=True):
         assert torch.allclose(whole, tiled, rtol=1e-4, atol=1e-5)
@@ -275,7 +276,7 @@ def test_gradients_are_those_of_the_whole_image(name: str) -> None:
 def test_gradients_flow_through_fading_tiles() -> None:
     network = built("PSENet")
     image = picture(100, 130).requires_grad_()
-    loss = enhance_batch([image], network, clamp=False, tile=80)[0].square().sum()
+    loss = enhance_batch([image], network, InferenceOptions(tile=80), clamp=False)[0].square().sum()
     gradients = torch.autograd.grad(loss, [image, *network.parameters()])
     assert all(torch.isfinite(g).all() and g.abs().sum() > 0 for g in gradients)
 
@@ -287,7 +288,9 @@ def test_gradients_flow_through_fading_tiles() -> None:
 def test_the_command_does_as_the_function(llie: Run, tmp_path: Path, name: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 80, (90, 140, 3), np.uint8)
     write_picture(tmp_path / "in.png", Picture(pixels))
-    assert llie("enhance", tmp_path / "in.png", tmp_path / "out.png", "--enhancer", name, "--tile", 80).code == 0
+    assert (
+        llie("enhance", tmp_path / "in.png", "--out", tmp_path / "out.png", "--enhancer", name, "--tile", 80).code == 0
+    )
     result = read_picture(tmp_path / "out.png").pixels
     assert np.array_equal(result, enhance(pixels, name, tile=80))
     assert not np.array_equal(result, enhance(pixels, name))
@@ -299,7 +302,7 @@ def test_the_command_does_videos_in_tiles(llie: Run, tmp_path: Path) -> None:
         writer.write(cv2.resize(np.random.default_rng(level).integers(0, level, (9, 13, 3), np.uint8), (130, 90)))
     writer.release()
     for name, options in (("tiles", ["--tile", 80]), ("whole", [])):
-        call = ["enhance", tmp_path / "in.avi", tmp_path / f"{name}.avi", "--enhancer", "CLAHE", *options]
+        call = ["enhance", tmp_path / "in.avi", "--out", tmp_path / f"{name}.avi", "--enhancer", "CLAHE", *options]
         assert llie(*call).code == 0
     assert (tmp_path / "tiles.avi").read_bytes() != (tmp_path / "whole.avi").read_bytes()
 
@@ -307,7 +310,7 @@ def test_the_command_does_videos_in_tiles(llie: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("tile", "reason"), [("79", "at least 80"), ("0", "--tile"), ("x", "--tile")])
 def test_the_command_refuses_bad_tiles_before_any_work(llie: Run, tmp_path: Path, tile: str, reason: str) -> None:
     write_picture(tmp_path / "in.png", Picture(np.zeros((4, 4, 3), np.uint8)))
-    one_line(llie("enhance", tmp_path / "in.png", tmp_path / "out.png", "--tile", tile), reason)
+    one_line(llie("enhance", tmp_path / "in.png", "--out", tmp_path / "out.png", "--tile", tile), reason)
     assert not (tmp_path / "out.png").exists()
 
 

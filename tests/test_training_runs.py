@@ -16,10 +16,10 @@ from training_runs import EPOCHS, METHODS, make_pictures, write_config
 
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import save_state_dict
+from llie_preproc.commands.llie import main
 from llie_preproc.registry import HOOKS
 from llie_preproc.runs import saved_checkpoints
 from training.hooks import read_run
-from training.train import main
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def weights(work):
 
 
 def train(config, work, *options):
-    assert main([str(config), "--work-dir", str(work), *options]) == 0
+    assert main(["train", str(config), "--out", str(work), *options]) == 0
     return weights(work)
 
 
@@ -81,7 +81,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(pictures, tmp_path, metho
     expected = train(config, tmp_path / "whole")
     hooks = [*training_runs.HOOKS, {"type": "llie_preproc.InterruptAt", "iteration": 3}]
     with pytest.raises(Interrupted):
-        main([str(write_config(pictures, method, custom_hooks=hooks)), "--work-dir", str(tmp_path / "cut")])
+        main(["train", str(write_config(pictures, method, custom_hooks=hooks)), "--out", str(tmp_path / "cut")])
     torch.rand(7)
     resumed = train(config, tmp_path / "cut", "--resume")
     assert expected.keys() == resumed.keys()
@@ -97,7 +97,7 @@ def test_a_killed_run_goes_on(pictures, tmp_path, programs):
     expected = train(config, tmp_path / "whole")
     torch.set_num_threads(single)
     work = tmp_path / "killed"
-    command = command_line("train", config, "--work-dir", work, "--resume")
+    command = command_line("train", config, "--out", work, "--resume")
     for least in (2, 9):
         process = programs.start(*command)
         while not any(int(p.stem.split("_")[1]) >= least for p in saved_checkpoints(work)):
@@ -186,9 +186,12 @@ def test_what_is_wrong_is_said_before_the_first_step(pictures, tmp_path, capsys,
     torch.save([1], paths["listed"])
     torch.save({"state_dict": {"a": Code()}}, paths["code"])
     config = write_config(pictures, "progressive")
-    assert main([str(config), "--work-dir", str(tmp_path), "--cfg-options", *(o.format(**paths) for o in options)]) == 2
+    assert (
+        main(["train", str(config), "--out", str(tmp_path), "--cfg-options", *(o.format(**paths) for o in options)])
+        == 2
+    )
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ")
+    assert error.startswith("llie: error: ")
     assert message.format(**paths) in error
     assert not saved_checkpoints(tmp_path)
     assert not RAN
@@ -196,7 +199,7 @@ def test_what_is_wrong_is_said_before_the_first_step(pictures, tmp_path, capsys,
 
 def test_a_crop_larger_than_a_picture_is_refused(pictures, tmp_path, capsys):
     large = {"train_dataloader.dataset.transforms": [{"type": "llie_preproc.PairedRandomCrop", "size": 40}]}
-    assert main([str(write_config(pictures, "supervised", **large)), "--work-dir", str(tmp_path)]) == 2
+    assert main(["train", str(write_config(pictures, "supervised", **large)), "--out", str(tmp_path)]) == 2
     assert "16 of 16 pictures cannot be used" in (error := capsys.readouterr().err)
     assert "32x32" in error
     assert "40" in error
@@ -206,10 +209,10 @@ def test_a_used_work_folder_wants_resume(pictures, tmp_path, capsys):
     config = write_config(pictures, "supervised")
     train(config, tmp_path)
     before = {p: p.read_bytes() for p in saved_checkpoints(tmp_path)}
-    assert main([str(config), "--work-dir", str(tmp_path)]) == 2
+    assert main(["train", str(config), "--out", str(tmp_path)]) == 2
     assert "epoch_3.pth the last: go on with --resume" in capsys.readouterr().err
     adam = {"optim_wrapper.enhancer.optimizer": {"_delete_": True, "type": "Adam", "lr": 1e-3}}
-    assert main([str(write_config(pictures, "supervised", **adam)), "--work-dir", str(tmp_path), "--resume"]) == 2
+    assert main(["train", str(write_config(pictures, "supervised", **adam)), "--out", str(tmp_path), "--resume"]) == 2
     assert "'Adam'" in capsys.readouterr().err
     assert {p: p.read_bytes() for p in saved_checkpoints(tmp_path)} == before
 
@@ -217,6 +220,6 @@ def test_a_used_work_folder_wants_resume(pictures, tmp_path, capsys):
 def test_a_work_folder_of_another_network_is_not_resumed(pictures, tmp_path, capsys):
     train(write_config(pictures, "supervised"), tmp_path)
     before = {p: p.read_bytes() for p in saved_checkpoints(tmp_path)}
-    assert main([str(write_config(pictures, "progressive")), "--work-dir", str(tmp_path), "--resume"]) == 2
+    assert main(["train", str(write_config(pictures, "progressive")), "--out", str(tmp_path), "--resume"]) == 2
     assert "not of this run's enhancer and method (PSENet, ProgressiveSelf" in capsys.readouterr().err
     assert {p: p.read_bytes() for p in saved_checkpoints(tmp_path)} == before

@@ -215,7 +215,7 @@ def test_sound_is_copied_in_step(llie: Run, tmp_path: Path, before: str, codec: 
         pixel_format="yuvj420p" if encoder == "mjpeg" else "yuv420p",
     )
     target = tmp_path / f"out{after}"
-    result = llie("enhance", source, target, "--enhancer", "Identity")
+    result = llie("enhance", source, "--out", target, "--enhancer", "Identity")
     assert result.code == 0
     assert "30 frames enhanced; sound carried" in result.out
     # An AVI counts packets of sound.
@@ -240,7 +240,7 @@ def test_sound_of_a_trimmed_video_stays_in_step(tmp_path: Path, target: str) -> 
 
 def test_sound_that_a_container_cannot_hold_is_named(llie: Run, tmp_path: Path) -> None:
     source = make_film(tmp_path / "in.mp4", sound="aac")
-    result = llie("enhance", source, tmp_path / "out.webm", "--enhancer", "Identity")
+    result = llie("enhance", source, "--out", tmp_path / "out.webm", "--enhancer", "Identity")
     assert result.code == 0
     assert "sound carried" not in result.out
     assert "sound (aac) cannot be copied into a webm file" in result.err
@@ -321,7 +321,7 @@ def test_mirrored_frames_are_mirrored_back(tmp_path: Path) -> None:
 
 def test_the_stored_frame_can_be_kept_with_its_orientation(llie: Run, tmp_path: Path) -> None:
     source = turned(tmp_path / "in.mp4", 90)
-    call = ("enhance", source, tmp_path / "out.mp4", "--enhancer", "Identity", "--ignore-orientation")
+    call = ("enhance", source, "--out", tmp_path / "out.mp4", "--enhancer", "Identity", "--ignore-orientation")
     assert llie(*call).code == 0
     for automatic in (0, 1):
         expected = first_frame(source, CAP_PROP_ORIENTATION_AUTO=automatic)
@@ -580,7 +580,7 @@ def test_sound_alone_is_no_video(llie: Run, tmp_path: Path, cover: bool) -> None
             if packet.size:
                 packet.stream = stream
                 output.mux(packet)
-    result = llie("enhance", tmp_path / "sound.mp4", tmp_path / "out.mp4", "--enhancer", "Identity")
+    result = llie("enhance", tmp_path / "sound.mp4", "--out", tmp_path / "out.mp4", "--enhancer", "Identity")
     one_line(result, "sound.mp4", "no video stream")
 
 
@@ -602,7 +602,11 @@ def alarm() -> Iterator[None]:
 @pytest.mark.parametrize("name", ["in.mp4", "in.avi", "in.mkv"])
 def test_a_pipe_is_refused_and_not_waited_for(llie: Run, tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
-    one_line(llie("enhance", tmp_path / name, tmp_path / f"out{name[2:]}", "--enhancer", "Identity"), name, "regular")
+    one_line(
+        llie("enhance", tmp_path / name, "--out", tmp_path / f"out{name[2:]}", "--enhancer", "Identity"),
+        name,
+        "regular",
+    )
 
 
 def test_frames_over_the_limit_are_refused(tmp_path: Path) -> None:
@@ -639,7 +643,7 @@ def test_a_full_disk_names_the_result(
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
     try:
-        result = llie("enhance", source, tmp_path / "out" / "v.mp4", "--enhancer", "Identity")
+        result = llie("enhance", source, "--out", tmp_path / "out" / "v.mp4", "--enhancer", "Identity")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     one_line(result, "out/v.mp4", reason)
@@ -662,7 +666,7 @@ def opencv(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("opencv")
 def test_opencv_says_what_it_loses(llie: Run, tmp_path: Path) -> None:
     source = make_film(tmp_path / "in.mp4", range(30), tick=Fraction(1, 25), sound="aac")
-    result = llie("enhance", source, tmp_path / "out.mp4", "--enhancer", "Identity")
+    result = llie("enhance", source, "--out", tmp_path / "out.mp4", "--enhancer", "Identity")
     assert result.code == 0
     assert result.out == "30 frames enhanced\n"
     assert "in.mp4" in result.err

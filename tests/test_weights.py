@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import check_weights, load_checkpoint, read_state_dict, save_state_dict
 from llie_preproc.enhancers import Enhancer
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.errors import CheckpointError
-from llie_preproc.registry import MODELS, enhancer_classes
+from llie_preproc.registry import MODELS
 
 TINY_SAM = dict(
     model="small", img_size=64, patch_size=16, out_chans=16, embed_dim=16, depth=1, num_heads=2, decoder_mlp_dim=16

@@ -14,7 +14,7 @@ from numpy_layers import conv2d
 from safetensors.numpy import load_file
 
 from llie_preproc import build_enhancer, enhance
-from llie_preproc.cli import main
+from llie_preproc.commands.llie import main
 from llie_preproc.enhancers import ZeroDCE
 from llie_preproc.pictures import read_picture
 
@@ -43,7 +43,7 @@ def recomputed(weights: dict[str, np.ndarray], image: np.ndarray) -> tuple[np.nd
 
 def test_converted_public_weights_compute_the_public_network(shared_data: Path, tmp_path: Path) -> None:
     source, target = shared_data / "reference_weights" / "zero_dce_official.safetensors", tmp_path / "z.safetensors"
-    assert main(["convert", str(source), str(target), "--enhancer", "ZeroDCE"]) == 0
+    assert main(["convert", str(source), "--out", str(target), "--enhancer", "ZeroDCE"]) == 0
     network = build_enhancer("ZeroDCE", target)
     weights = load_file(source)
     assert sum(p.numel() for p in network.parameters()) == sum(w.size for w in weights.values()) == 79_416

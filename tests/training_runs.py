@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from training.train import main
+from llie_preproc.commands.llie import main
 
 SIZE = 32
 PICTURES = 16
@@ -147,5 +147,5 @@ if __name__ == "__main__":
     # The processes of a distributed test: every config after the other.
     work, *configs = sys.argv[1:]
     for config in configs:
-        if status := main([config, "--work-dir", f"{work}/{Path(config).stem}", "--launcher", "pytorch"]):
+        if status := main(["train", config, "--out", f"{work}/{Path(config).stem}", "--launcher", "pytorch"]):
             sys.exit(status)

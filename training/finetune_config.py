@@ -27,14 +27,15 @@ from llie_preproc.detection.sets import (
     starting_classes,
     use_sets,
 )
+from llie_preproc.enhancers.build import DEFAULT_WEIGHTS, build_enhancer
+from llie_preproc.enhancers.names import enhancer_config
 from llie_preproc.errors import weights_named_by
 from llie_preproc.files import real_path
-from llie_preproc.inference import DEFAULT_WEIGHTS, build_enhancer
-from llie_preproc.networks import enhancer_config
+from llie_preproc.inference_options import option_names
 from llie_preproc.runs import read_checkpoint
 
+from .config_checks import check_names, check_options, list_evaluators
 from .schedule import counts_iterations, set_epochs, shorten_warmup
-from .train import check_names, check_options, list_evaluators
 
 PRESETS = ("frozen", "joint", "staged", "enhancer-only")
 LOSSES = {
@@ -59,15 +60,15 @@ _OF_OTHER_WRAPPERS = ("loss_scale", "dtype", "use_fsdp")
 def finetuning_config(args: argparse.Namespace) -> Config:
     """The whole config of a run, but for where it goes and what it resumes.
 
-    Given the result as ``args.config`` and no options, the result is the same again.
+    Given the result as ``args.detector`` and no options, the result is the same again.
 
     Raises:
         FileNotFoundError: No such config, annotation file or folder.
         KeyError: No such enhancer.
         ValueError: The config is of no detector, has another enhancer than options say, or an option is wrong.
     """
-    cfg = read_config_file(args.config)
-    check_detector_config(args.config, cfg, ("train_dataloader", "train_cfg", "optim_wrapper"))
+    cfg = read_config_file(args.detector)
+    check_detector_config(args.detector, cfg, ("train_dataloader", "train_cfg", "optim_wrapper"))
     cfg.setdefault("default_scope", "mmdet")
     cfg = _with_enhancer(cfg, args)
     cfg = _with_sets(cfg, args)
@@ -89,28 +90,26 @@ def _with_enhancer(cfg: Config, args: argparse.Namespace) -> Config:
     preset = args.preset
     if type_name(cfg.model) == _WRAPPER:
         if args.enhancer:
-            raise ValueError(f"{args.config} has an enhancer already: leave --enhancer out, or give the plain config")
+            _replace_weights(cfg.model, args)
         others = {key: value for key, value in cfg.items() if key != "model"} | dict(detector=cfg.model.get("detector"))
         if found := find_enhancement(others):
-            raise ValueError(f"{args.config} enhances twice, by {_WRAPPER} and by {found}: leave one of them out")
-        if args.enhancer_checkpoint:
-            _replace_checkpoint(cfg.model, args.enhancer_checkpoint)
+            raise ValueError(f"{args.detector} enhances twice, by {_WRAPPER} and by {found}: leave one of them out")
     elif found := find_enhancement(cfg):
-        raise ValueError(f"{args.config} enhances by {found}, which nothing trains: give the plain config")
+        raise ValueError(f"{args.detector} enhances by {found}, which nothing trains: give the plain config")
     elif not args.enhancer:
-        raise ValueError(f"{args.config} has no enhancer: name one with --enhancer")
+        raise ValueError(f"{args.detector} has no enhancer: name one with --enhancer")
     else:
         spec = enhancer_config(args.enhancer)
-        checkpoint = _absolute(args.enhancer_checkpoint or spec.pop("checkpoint", None) or DEFAULT_WEIGHTS)
-        with weights_named_by("--enhancer-checkpoint"):
+        checkpoint = _absolute(spec.pop("checkpoint", None) or DEFAULT_WEIGHTS)
+        with weights_named_by("--enhancer NAME@WEIGHTS"):
             build_enhancer(spec, checkpoint)
         cfg = add_enhancer(cfg, spec, checkpoint=checkpoint)
         _replace_schedule(cfg)
         preset = preset or "joint"
     if preset:
         _set_preset(cfg, preset)
-    if args.checkpoint:
-        cfg.load_from = args.checkpoint
+    if args.detector_checkpoint:
+        cfg.load_from = args.detector_checkpoint
     if cfg.get("load_from"):
         cfg.load_from = _absolute(cfg.load_from)
         if cfg.model.get("strict", True):
@@ -119,10 +118,18 @@ def _with_enhancer(cfg: Config, args: argparse.Namespace) -> Config:
     return cfg
 
 
-def _replace_checkpoint(model: Any, checkpoint: str) -> None:
+def _replace_weights(model: Any, args: argparse.Namespace) -> None:
+    """Let the enhancer that a config has start from the weights of ``--enhancer NAME@WEIGHTS``."""
+    own, given = enhancer_config(model.enhancer), enhancer_config(args.enhancer)
+    weights = given.pop("checkpoint", None)
+    if weights is None or given != {"type": own["type"]}:
+        raise ValueError(
+            f"{args.detector} has an enhancer already: leave --enhancer out, give the plain config, or name other "
+            f"weights for it with --enhancer {own['type']}@WEIGHTS"
+        )
     if isinstance(model.enhancer, dict):
         model.enhancer.pop("checkpoint", None)
-    model.checkpoint = _absolute(checkpoint)
+    model.checkpoint = _absolute(weights)
 
 
 def _leave_out_pretrained(node: Any) -> None:
@@ -199,7 +206,7 @@ def _with_sets(cfg: Config, args: argparse.Namespace) -> Config:
         return cfg
     if not cfg.get("val_dataloader"):
         if not cfg.get("test_dataloader"):
-            raise ValueError(f"--val: {args.config} has neither val_dataloader nor test_dataloader to put it into")
+            raise ValueError(f"--val: {args.detector} has neither val_dataloader nor test_dataloader to put it into")
         cfg.val_dataloader, cfg.val_cfg = copy.deepcopy(cfg.test_dataloader), dict(type="ValLoop")
     # Instance masks are scored where the config scored them.
     scored = [each["metric"] for each in evaluators if "metric" in each]
@@ -209,8 +216,8 @@ def _with_sets(cfg: Config, args: argparse.Namespace) -> Config:
 
 
 def _set_model(cfg: Config, args: argparse.Namespace) -> None:
-    for key in ("detector_input", "fusion", "map_side", "checkpointing"):
-        if (value := getattr(args, key)) is not None:
+    for key in ("detector_input", "fusion", "checkpointing", *option_names()):
+        if (value := getattr(args, key, None)) is not None:
             cfg.model[key] = value
     if args.fusion and cfg.model.get("detector_input") != "both":
         raise ValueError(f"--fusion {args.fusion} joins two inputs: it belongs to --detector-input both")
@@ -223,7 +230,7 @@ def _set_model(cfg: Config, args: argparse.Namespace) -> None:
         losses["paired"] = dict(type="llie_preproc.PairedLoss")
         pack = dict(type=_PACK_PAIRS, folder=str(real_path(args.pairs)), scale=_scale(cfg.model.enhancer))
         if not _replace_packing([cfg.train_dataloader, cfg.get("custom_hooks")], pack):
-            raise ValueError(f"--pairs: no training pipeline of {args.config} has PackDetInputs")
+            raise ValueError(f"--pairs: no training pipeline of {args.detector} has PackDetInputs")
     if losses:
         cfg.model.losses = losses
 
@@ -256,8 +263,7 @@ def _weight(given: str, text: str) -> float:
 
 
 def _scale(enhancer: str | Mapping[str, Any]) -> int:
-    config = {"type": enhancer} if isinstance(enhancer, str) else dict(enhancer)
-    return build_enhancer(dict(config, checkpoint=None)).scale
+    return build_enhancer(dict(enhancer_config(enhancer), checkpoint=None)).scale
 
 
 def _replace_packing(node: Any, pack: Mapping[str, Any]) -> int:

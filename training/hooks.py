@@ -78,6 +78,11 @@ class ExportEnhancer(Hook):
             save_state_dict(network.state_dict(), Path(runner.work_dir) / f"{name}.safetensors", metadata)
 
 
+def exported_networks(work_dir: Path) -> list[Path]:
+    """Files that :class:`ExportEnhancer` has written into a work folder."""
+    return [path for name in ("enhancer", "student") if (path := work_dir / f"{name}.safetensors").is_file()]
+
+
 def training_method(runner: Runner) -> Any:
     """The method that the Runner trains, out of its distributed wrapper."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
+from torchvision import ops as torchvision_ops
 
+from llie_preproc.ops import StochasticDepth
 from llie_preproc.seeds import derive_seed, seed_everything
 
 # The seed of the running iteration, which all ranks have alike; empty outside of one.
@@ -62,9 +63,9 @@ class SharedStochasticDepth(nn.Module):
 
 
 def share_stochastic_depth(module: nn.Module) -> None:
-    """Let torchvision's stochastic depth in ``module`` draw what one process with the whole batch would."""
+    """Let stochastic depth in ``module`` (torchvision's too) draw what one process with the whole batch would."""
     for name, child in module.named_children():
-        if isinstance(child, StochasticDepth):
+        if isinstance(child, StochasticDepth | torchvision_ops.StochasticDepth):
             setattr(module, name, SharedStochasticDepth(child.p))
         else:
             share_stochastic_depth(child)

@@ -9,10 +9,10 @@ from typing import Any
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import check_weights
 from llie_preproc.enhancers import Enhancer
+from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
+from llie_preproc.enhancers.names import enhancer_config
 from llie_preproc.errors import weights_named_by
 from llie_preproc.fingerprints import fingerprint
-from llie_preproc.inference import DEFAULT_WEIGHTS
-from llie_preproc.networks import enhancer_config
 from llie_preproc.runs import read_checkpoint
 
 from .results import JOINT, NONE, Cell, Comparison

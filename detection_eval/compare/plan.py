@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -22,6 +20,7 @@ from llie_preproc.detection.sets import dataset_classes, inner_datasets
 from llie_preproc.ranks import Ranks, alone
 
 from ..metrics.detections import read_truth
+from ..provenance import command_line
 from .networks import why_not_joint
 from .results import JOINT, MODES, NONE, RAW, ZERO_SHOT, Cell, Comparison
 from .tables import METRICS
@@ -74,7 +73,7 @@ class Request:
     device: str = "cpu"
     ranks: Ranks = field(default_factory=alone)
     share: str = CELLS
-    command: str = field(default_factory=lambda: shlex.join(["python", "-m", "detection_eval", *sys.argv[1:]]))
+    command: str = field(default_factory=command_line)
 
     @property
     def over_cells(self) -> Ranks:

@@ -6,7 +6,7 @@
     OUT/truth.json               ground truth of the test set, COCO
     OUT/cells/<name>/            one detector: logs, checkpoint, detections.bbox.json, and result.json when finished
     OUT/results.json, table.md, table.csv      the table
-    OUT/report.html              what ``python -m detection_eval report OUT`` makes of it
+    OUT/report.html              what ``llie report OUT`` makes of it
 """
 
 from __future__ import annotations

@@ -25,14 +25,15 @@ from llie_preproc.commands.program import raise_if_interrupted
 from llie_preproc.draws import seed_draws
 from llie_preproc.errors import CheckpointError
 from llie_preproc.files import real_path
+from llie_preproc.mm.console import quiet
+from llie_preproc.mm.progress import ProgressBar
 from llie_preproc.ranks import Ranks
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
 from llie_preproc.safe_loading import SafeRunner
 from llie_preproc.seeds import own_random_state
 
-from ..cache import fill_cache
+from ..fill_cache import fill_cache
 from ..metrics.detections import read_detections, read_truth
-from ..progress import ProgressBar, quiet
 from .configs import testing_config, training_config
 from .plan import Request, begin
 from .results import JOINT, NONE, RAW, RETRAINED, ZERO_SHOT, Cell, Comparison, write_text

@@ -16,7 +16,6 @@ from mmengine.dataset import pseudo_collate
 from torch import nn
 
 from llie_preproc.detection import Enhance, EnhancedDetector
-from llie_preproc.inference import enhance_levels
 
 IMAGES = 10
 """How many pictures are timed, after one that is not."""
@@ -56,7 +55,7 @@ def _wrapped(model: EnhancedDetector, items: list[dict[str, Any]]) -> dict[str, 
 
 def _enhancing(enhance: Enhance, picture: np.ndarray, device: str) -> Callable[[], Any]:
     levels = [torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).to(device)]
-    return lambda: enhance_levels(levels, enhance.enhancer, channel_order=enhance.channel_order, **enhance.sides)
+    return lambda: enhance.frozen.levels(levels)
 
 
 def _transform(dataset: Any) -> tuple[Enhance | None, Compose]:

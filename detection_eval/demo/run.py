@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,20 +18,18 @@ from tqdm import tqdm
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import atomic_write, default_weights
 from llie_preproc.enhancers import Enhancer
-from llie_preproc.errors import require
+from llie_preproc.errors import needs
 from llie_preproc.faces import MTCNN, EnhancedFaceDetector, Faces
 from llie_preproc.pictures import Picture, write_picture
 
-for _module in ("mmdet", "pycocotools", "torchmetrics", "facenet_pytorch", "skimage", "matplotlib"):
-    require(_module, "llie demo")
-
-from .. import provenance  # noqa: E402
-from ..faces.retention import REFERENCE_SCORE  # noqa: E402
-from ..report import Html, write_report  # noqa: E402
-from . import light, night_scenes, photographs  # noqa: E402
-from .detector import RAW, Budget, compare_protocols, detector_config  # noqa: E402
-from .gamma_sweep import Sweep, sweep  # noqa: E402
-from .pages import ENHANCED, detector_section, faces_section, gallery_section, light_section, summary_section  # noqa: E402
+with needs("llie demo"):
+    from .. import provenance
+    from ..faces.retention import REFERENCE_SCORE
+    from ..report import Html, write_report
+    from . import light, night_scenes, photographs
+    from .detector import RAW, Budget, compare_protocols, detector_config
+    from .gamma_sweep import Sweep, sweep
+    from .pages import ENHANCED, detector_section, faces_section, gallery_section, light_section, summary_section
 
 _VERSIONS = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy", "skimage", "matplotlib")
 _REAL_GALLERIES = {
@@ -192,7 +188,7 @@ def _write(options: DemoOptions, progress: _Progress) -> Path:
     shipped = default_weights(options.enhancer) if options.checkpoint == "default" else None
     weights = shipped.name if shipped else {"default": "none are shipped"}.get(options.checkpoint, options.checkpoint)
     made = {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": provenance.command_line(),
         "enhancer": f"{options.enhancer}, weights: {weights}",
         "seed": str(options.seed),
         "versions": provenance.versions(_VERSIONS),

@@ -7,20 +7,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from llie_preproc.errors import require
+import numpy as np
+
+from llie_preproc.errors import needs
 from llie_preproc.registry import METRICS
 
-require("mmdet", "detection_eval.metrics.detection_metrics")
+with needs("detection_eval.metrics.detection_metrics"):
+    from llie_preproc.detection.named_classes import NameMatchedCocoMetric
 
-import numpy as np  # noqa: E402
-
-from llie_preproc.detection.named_classes import NameMatchedCocoMetric  # noqa: E402
-
-from .bootstrap import intervals  # noqa: E402
-from .coco import CocoScores  # noqa: E402
-from .detections import read_detections  # noqa: E402
-from .matches import ImageScores  # noqa: E402
-from .visdrone import MODES, VisDroneScores  # noqa: E402
+from .bootstrap import intervals
+from .coco import CocoScores
+from .detections import read_detections
+from .matches import ImageScores
+from .visdrone import MODES, VisDroneScores
 
 _NAMES = {
     "AP": "bbox_mAP",
@@ -85,7 +84,7 @@ class VisDroneMetric(NameMatchedCocoMetric):
     detections of an image are put in order by falling score, as the toolkit wants its files.
 
     Args:
-        ann_file: COCO annotations that ``python -m detection_eval convert visdrone`` wrote.
+        ann_file: COCO annotations that ``llie annotations visdrone`` wrote.
         mode: One or several of :data:`~detection_eval.metrics.visdrone.MODES`.
         outfile_prefix: The detections are written to this path and ``.bbox.json``.
         resamples: Of a bootstrap over images; 0: none.

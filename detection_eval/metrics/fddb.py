@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from llie_preproc.errors import require
+from llie_preproc.errors import needs
 
 from ..compare.results import write_texts
 from ..datasets.fddb import FddbDetections, FddbTruth, from_faces
@@ -36,8 +36,9 @@ from .hints import fddb_hints
 from .matches import ImageScores
 
 # MMDetection needs it too.
-require("scipy", "FDDB's matching")
-from scipy.optimize import linear_sum_assignment  # noqa: E402
+with needs("FDDB's matching"):
+    from scipy.optimize import linear_sum_assignment
+
 
 __all__ = ["KINDS", "FddbRoc", "FddbScores", "fddb_roc", "from_faces", "mean_curve", "mean_rate_at", "ten_fold"]
 

@@ -23,14 +23,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llie_preproc.errors import require
+from llie_preproc.errors import needs
 
 from .matches import ImageScores, overlaps
 
-require("pycocotools", "scores of masks")
-require("scipy", "scores of masks")
-from pycocotools import mask as coco_masks  # noqa: E402
-from scipy.optimize import linear_sum_assignment  # noqa: E402
+with needs("scores of masks"):
+    from pycocotools import mask as coco_masks
+    from scipy.optimize import linear_sum_assignment
+
 
 Rle = Mapping[str, Any]
 Masks = Sequence[Rle | np.ndarray] | np.ndarray

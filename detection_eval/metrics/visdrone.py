@@ -51,8 +51,8 @@ class VisDroneScores(ImageScores):
     recalls; and the mean over the classes that have such ground truth is a plain one.
 
     Args:
-        truth: COCO annotations whose images have ``width``, ``height`` and ``visdrone_rows``: what ``python -m
-            detection_eval convert visdrone`` writes. Categories are told by their names, whatever their ids.
+        truth: COCO annotations whose images have ``width``, ``height`` and ``visdrone_rows``: what ``llie
+            annotations visdrone`` writes. Categories are told by their names, whatever their ids.
         detections: COCO results of its images.
         mode: One of :data:`MODES`.
 
@@ -256,7 +256,7 @@ def _numbers(categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
     if unknown:
         raise ValueError(
             f"the categories {', '.join(map(repr, unknown))} are none of VisDrone's ({', '.join(CLASSES)}): convert "
-            "the annotations with 'convert visdrone'"
+            "the annotations with 'llie annotations visdrone'"
         )
     return {category["id"]: _NUMBERS[category["name"]] for category in categories}
 
@@ -264,7 +264,9 @@ def _numbers(categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
 def _rows(image: Mapping[str, Any]) -> np.ndarray:
     name = image.get("file_name", image["id"])
     if not isinstance(image.get("visdrone_rows"), list):
-        raise ValueError(f"image {name} has no 'visdrone_rows': convert the annotations with 'convert visdrone'")
+        raise ValueError(
+            f"image {name} has no 'visdrone_rows': convert the annotations with 'llie annotations visdrone'"
+        )
     rows = []
     for i, row in enumerate(image["visdrone_rows"]):
         try:

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llie_preproc.errors import require
+from llie_preproc.errors import needs
 from llie_preproc.faces import Faces
 
 from .matches import ImageScores
 
 # MMDetection needs it too.
-require("scipy", "the AP of DARK FACE and WIDER FACE")
-from scipy.sparse import csr_array  # noqa: E402
+with needs("the AP of DARK FACE and WIDER FACE"):
+    from scipy.sparse import csr_array
+
 
 MIN_IOU = 0.5
 """An overlap of this much or more is a match."""

@@ -1,1 +1,9 @@
-"""The programs of this project: how they start and end."""
+"""The commands of the ``llie`` program, and how programs start and end."""
+
+COMMANDS = {
+    "enhance": ("llie_preproc.commands.enhance", "enhance a picture, a folder or a video"),
+    "list": ("llie_preproc.commands.list", "list the enhancers and their weights"),
+    "convert": ("llie_preproc.commands.convert", "turn a checkpoint into safetensors"),
+    "export": ("llie_preproc.commands.export", "write an enhancer as an ONNX graph"),
+}
+"""By name: the command's module, and the first line of its help."""

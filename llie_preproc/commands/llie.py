@@ -1,12 +1,118 @@
-"""The ``llie`` program as it is installed."""
+"""The ``llie`` program: its commands, and how they are found.
+
+A package has a table of its commands: by name, the module, and a line of help. The tables of other packages than this
+one are named by entry points of the group ``llie_preproc.commands``. A command's module has
+``add_arguments(parser)`` and ``run(args)``, which returns the exit status or None; its docstring is the text above the
+arguments in ``llie COMMAND --help``. Only the module of the command that is asked for is imported.
+"""
 
 from __future__ import annotations
 
-from typing import NoReturn
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any, NoReturn
 
-from .program import launch
+from ..entry_points import tables
+from ..errors import needs, one_line
+from ..version import __version__
+from . import COMMANDS
+from .program import Parser, importing, launch, run
+
+GROUP = "llie_preproc.commands"
+"""Entry-point group of the tables of further packages."""
+
+Table = Mapping[str, tuple[str, str]]
 
 
-def main() -> NoReturn:
-    """Run ``llie``, and end the process with its status."""
-    launch("llie_preproc.cli", "llie")
+class _Parser(Parser):
+    prefix = "llie: "
+
+
+class _Paragraphs(argparse.HelpFormatter):
+    """Wraps each paragraph of a docstring by itself."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(super(_Paragraphs, self)._fill_text(each, width, indent) for each in text.split("\n\n"))
+
+
+def start(*words: str) -> NoReturn:
+    """Run ``llie`` with the arguments of this process, and end the process with its status.
+
+    Args:
+        words: Arguments before those of the process, such as a command's name.
+    """
+    sys.argv[1:1] = words
+    launch(__name__, "llie")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``llie`` inside this process; returns the exit status."""
+    return run(partial(_main, sys.argv[1:] if argv is None else list(argv)), "llie")
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command line that begins with a command's name, and ``run``, which takes them."""
+    return _parser(argv[0] if argv else "").parse_args(argv)
+
+
+def find_commands() -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """The commands of all packages, and a sentence for each table that cannot be used."""
+    found, unread = dict(COMMANDS), []
+    for entry, table in tables(GROUP):
+        if problem := _problem(table, found):
+            unread.append(f"the commands of {entry.name} are not there: {problem}")
+        else:
+            found.update(table)
+    return found, unread
+
+
+def _problem(table: Any, found: Table) -> str | None:
+    if isinstance(table, ImportError):
+        return one_line(table)
+    if not isinstance(table, Mapping):
+        return f"expected a dict, got {type(table).__name__}"
+    taken = sorted(set(table) & set(found))
+    return f"another package has a command {taken[0]!r} too" if taken else None
+
+
+def _main(argv: Sequence[str]) -> int | None:
+    # What a command imports is imported with its parser, or where it needs it.
+    with needs(" ".join(["llie", *argv[:1]])):
+        with importing():
+            args = parse_args(argv)
+        return args.run(args)
+
+
+def _parser(asked: str) -> argparse.ArgumentParser:
+    table, unread = find_commands()
+    if unread and asked not in table and not asked.startswith("-"):
+        raise ValueError(f"no command {asked!r} is found; {'; '.join(unread)}")
+    parser = _Parser(
+        prog="llie",
+        description="Low-light and extreme-light enhancement.",
+        epilog="; ".join(unread),
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=20),
+    )
+    parser.add_argument("--version", action="version", version=f"llie {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (module, help_) in table.items():
+        if name == asked:
+            _add_command(commands, name, module, help_)
+        else:
+            commands.add_parser(name, help=_literal(help_), add_help=False)
+    return parser
+
+
+def _add_command(commands: argparse._SubParsersAction, name: str, module: str, help_: str) -> None:
+    command = import_module(module)
+    parser = commands.add_parser(name, help=_literal(help_), description=command.__doc__, formatter_class=_Paragraphs)
+    command.add_arguments(parser)
+    parser.set_defaults(run=command.run)
+
+
+def _literal(text: str) -> str:
+    """For argparse, which formats texts of help."""
+    return text.replace("%", "%%")

@@ -22,7 +22,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
@@ -145,6 +145,16 @@ def raise_if_interrupted() -> None:
     """
     if _interrupts.received:
         raise KeyboardInterrupt
+
+
+def say_failed(count: str, lines: Sequence[str]) -> None:
+    """List on standard error what a command of ``llie`` could not do.
+
+    Args:
+        count: Number of what failed, in words: the first line.
+        lines: File and reason of each.
+    """
+    _say("\n  ".join([f"llie: error: {count}:", *map(printable, lines)]))
 
 
 def _undisturbed(work: Callable[[], int | None], outermost: bool) -> int:

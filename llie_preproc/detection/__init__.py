@@ -1,19 +1,19 @@
 """Enhancement inside MMDetection 3.x: three doors, one function."""
 
-from ..errors import require
+from ..errors import needs
 
-require("mmdet", "llie_preproc.detection")
+with needs("llie_preproc.detection"):
+    from ..mm import finder
+    from .config import add_enhancer
+    from .data_preprocessor import EnhancedDetDataPreprocessor
+    from .detector import EnhancedDetector
+    from .gamma_shift import GammaShift
+    from .hooks import EnhancedVisualizationHook
+    from .pairs import PackPairedDetInputs
+    from .transforms import Enhance, RestoreScaleFactor
 
-from .. import mmcv_ops  # noqa: E402
-from .config import add_enhancer  # noqa: E402
-from .data_preprocessor import EnhancedDetDataPreprocessor  # noqa: E402
-from .detector import EnhancedDetector  # noqa: E402
-from .gamma_shift import GammaShift  # noqa: E402
-from .hooks import EnhancedVisualizationHook  # noqa: E402
-from .pairs import PackPairedDetInputs  # noqa: E402
-from .transforms import Enhance, RestoreScaleFactor  # noqa: E402
 
-mmcv_ops.repair_mmdet()
+finder.repair_mmdet()
 
 __all__ = [
     "Enhance",

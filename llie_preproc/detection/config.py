@@ -12,7 +12,9 @@ from mmengine.config import Config
 
 from ..checks import one_of
 from ..configs import find_enhancement, type_name
-from ..inference import DEFAULT_WEIGHTS, check_inference_options
+from ..enhancers.build import DEFAULT_WEIGHTS
+from ..enhancers.names import enhancer_config
+from ..inference_options import InferenceOptions, shows_options
 from .detector import EnhancedDetector
 
 DOORS = ("transform", "preprocessor", "detector")
@@ -20,40 +22,37 @@ POSITIONS = ("before_pack", "after_load")
 _PACK = "PackDetInputs"
 
 
+@shows_options(channel_order="bgr")
 def add_enhancer(
     cfg: Config,
-    enhancer: str | Mapping,
+    enhancer: str | os.PathLike[str] | Mapping,
     *,
     door: str = "detector",
     checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
     trainable: bool = False,
-    channel_order: str = "bgr",
-    precision: str = "float32",
-    tile: int | None = None,
     position: str = "before_pack",
     cache_dir: str | os.PathLike[str] | None = None,
-    map_side: int | None = None,
-    **options: Any,
+    **others: Any,
 ) -> Config:
     """Put an enhancer into an MMDetection config.
 
     Args:
         cfg: A detector's config; it is not changed.
-        enhancer: Name or config.
+        enhancer: As for :func:`llie_preproc.enhancers.names.enhancer_config`: a name in any spelling, with ``@`` and
+            weights or without, a config, or a config file, whose enhancer is written into the result.
         door: ``'transform'``: in every pipeline, on CPU workers; in a ``TestTimeAug`` it enhances every view.
             ``'preprocessor'``: frozen, on the detector's device. ``'detector'``: a wrapper round the detector, which
             may be trained.
         checkpoint: The enhancer's, as for :func:`llie_preproc.build_enhancer`.
         trainable: Train the enhancer too; ``'detector'`` only.
-        channel_order: Order of the images where the enhancer stands: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
-        precision: As for :func:`llie_preproc.enhance`; not for ``'transform'``.
-        tile, map_side: As for :func:`llie_preproc.enhance`.
         position: ``'transform'`` only: ``'before_pack'`` enhances what the detector sees, unrounded, and agrees with
             the other doors; ``'after_load'`` enhances the whole picture as stored, right after what loads it and its
             annotations.
         cache_dir: ``'transform'`` only: keep enhanced pictures in this folder.
-        **options: ``'detector'`` only: the other arguments of :class:`~llie_preproc.detection.EnhancedDetector`, such
-            as ``train_detector``, ``detector_input``, ``losses``, ``checkpointing``.
+        **others: Options of :class:`~llie_preproc.InferenceOptions`, the channel order that of the images where the
+            enhancer stands, ``'bgr'`` (MMDetection's loading) unless given; and, for ``'detector'`` only, the other
+            arguments of :class:`~llie_preproc.detection.EnhancedDetector`, such as ``train_detector``,
+            ``detector_input``, ``losses``, ``checkpointing``.
 
     Returns:
         A new config. ``custom_imports`` names this package, so that a dumped config runs by itself.
@@ -62,39 +61,35 @@ def add_enhancer(
         ValueError: An option that is none of its values, or that the door does not have; a config that has an
             enhancer already, that normalises pictures before the enhancer would see them, or that has no pipeline or
             data preprocessor to put it into. What the network cannot run with is refused where it is built.
+        KeyError: No such enhancer; the message has the nearest names.
         TypeError: An option that no door has.
     """
     one_of("door", door, DOORS)
     one_of("position", position, POSITIONS)
-    sides: dict[str, Any] = dict(tile=tile, map_side=map_side)
-    check_inference_options(channel_order=channel_order, precision=precision, **sides)
+    network = enhancer_config(enhancer)
+    options = InferenceOptions.taken_from(others, channel_order="bgr")
     if trainable and door != "detector":
         raise ValueError(f"trainable needs door='detector': through the {door} no gradient reaches the enhancer")
     if door != "transform" and (cache_dir is not None or position != "before_pack"):
         raise ValueError(f"cache_dir and position belong to door='transform', not to {door!r}")
-    if unknown := set(options) - _wrapper_options():
+    if unknown := set(others) - _wrapper_options():
         raise TypeError(f"add_enhancer has no {', '.join(sorted(unknown))}")
-    if options and door != "detector":
-        raise ValueError(f"{', '.join(sorted(options))}: of door='detector' only, not of {door!r}")
-    if door == "transform" and precision != "float32":
-        raise ValueError("door='transform' runs on the CPU in float32; precision belongs to the other doors")
+    if others and door != "detector":
+        raise ValueError(f"{', '.join(sorted(others))}: of door='detector' only, not of {door!r}")
     if found := find_enhancement(cfg):
         raise ValueError(f"this config has an enhancer already: {found}")
     if position != "after_load":
         _refuse_normalised(cfg)
     cfg = copy.deepcopy(cfg)
-    spec: dict[str, Any] = dict(
-        enhancer=enhancer if isinstance(enhancer, str) else dict(enhancer), checkpoint=checkpoint
-    )
-    spec |= {name: side for name, side in sides.items() if side is not None}
-    if channel_order != "bgr":
-        spec["channel_order"] = channel_order
+    named_alone = isinstance(network["type"], str) and len(network) == 1
+    spec: dict[str, Any] = dict(enhancer=network["type"] if named_alone else network, checkpoint=checkpoint)
+    spec |= options.keywords(channel_order="bgr")
     if door == "transform":
         _into_pipelines(cfg, dict(spec, cache_dir=cache_dir), position)
     elif door == "preprocessor":
-        _into_preprocessor(cfg, dict(spec, precision=precision))
+        _into_preprocessor(cfg, spec)
     else:
-        _into_wrapper(cfg, dict(spec, precision=precision, trainable=trainable, **options))
+        _into_wrapper(cfg, dict(spec, trainable=trainable, **others))
     imports = cfg.get("custom_imports") or dict(imports=[], allow_failed_imports=False)
     cfg.custom_imports = dict(imports, imports=[*imports["imports"], "llie_preproc"])
     return cfg

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from ..checkpoint_names import own_names
 from ..checkpoints import check_weights, match_report
 from ..enhancers.base import Enhancer
+from ..enhancers.build import DEFAULT_WEIGHTS
 from ..errors import CheckpointError
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance_levels
+from ..inference import FrozenEnhancer
+from ..inference_options import InferenceOptions, shows_options
 from ..levels import LookAlikes
 from ..registry import MODELS
 from .geometry import image_names, is_image_batch, refuse_enhanced, scale_data_sample
@@ -31,30 +33,31 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
     Args:
         enhancer: Name, config or instance.
         checkpoint: As for :func:`llie_preproc.build_enhancer`.
-        channel_order: Of the images that come from the pipeline: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
-        precision, tile, map_side: As for :func:`llie_preproc.enhance`.
-        **kwargs: Those of ``DetDataPreprocessor``.
+        **kwargs: Options of :class:`~llie_preproc.InferenceOptions`, the channel order ``'bgr'`` (MMDetection's
+            loading) unless given; and the arguments of ``DetDataPreprocessor``.
 
     Raises:
         ValueError: An option that is none of its values, or that the enhancer cannot run with.
     """
 
+    @shows_options(channel_order="bgr")
     def __init__(
         self,
         enhancer: str | Mapping | Enhancer,
         checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
-        channel_order: str = "bgr",
-        precision: str = "float32",
-        tile: int | None = None,
-        map_side: int | None = None,
         **kwargs: Any,
     ) -> None:
+        options = InferenceOptions.taken_from(kwargs, channel_order="bgr")
         super().__init__(**kwargs)
-        self.enhancer = build_enhancer(enhancer, checkpoint).eval().requires_grad_(False)
-        self.channel_order = channel_order
-        self.options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
-        check_inference_options(self.enhancer, channel_order=channel_order, **self.options)
+        self.frozen = FrozenEnhancer(enhancer, options, checkpoint=checkpoint)
+        # Its weights are part of the detector's.
+        self.enhancer = self.frozen.enhancer.eval().requires_grad_(False)
         self.look_alikes = LookAlikes()
+
+    @property
+    def options(self) -> InferenceOptions:
+        """How the network is run."""
+        return self.frozen.options
 
     def train(self, mode: bool = True) -> EnhancedDetDataPreprocessor:
         """Set the mode; the enhancer stays in evaluation mode."""
@@ -62,7 +65,6 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         self.enhancer.eval()
         return self
 
-    @torch.no_grad()
     def enhance_images(
         self, images: list[Tensor], names: Sequence[str] | None = None, training: bool = False
     ) -> list[Tensor]:
@@ -77,8 +79,7 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
             ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`), or a result that is not
                 finite.
         """
-        options = dict(self.options, names=names, look_alikes=self.look_alikes if training else None)
-        return enhance_levels(images, self.enhancer, channel_order=self.channel_order, **options)
+        return self.frozen.levels(images, names, self.look_alikes if training else None)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Enhance, then do what ``DetDataPreprocessor`` does.

@@ -7,7 +7,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -22,14 +22,13 @@ from torch.nn.modules.dropout import _DropoutNd
 from ..checkpoint_names import own_names
 from ..checks import one_of
 from ..enhancers.base import Enhancer
+from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
 from ..inference import (
-    DEFAULT_WEIGHTS,
-    build_enhancer,
-    check_inference_options,
     enhance_units,
     levels_to_units,
     units_to_levels,
 )
+from ..inference_options import InferenceOptions, OptionKeywords, shows_options
 from ..levels import LookAlikes
 from ..recomputation import kept_buffers
 from ..registry import MODELS
@@ -38,6 +37,9 @@ from .data_preprocessor import EnhancedDetDataPreprocessor, check_enhancer
 from .fusion import FUSIONS, FeatureFusion, ImageFusion
 from .geometry import image_names, is_image_batch, refuse_enhanced, scale_data_sample
 from .wrapper import RAW, DetectorWrapper
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # Layers that keep statistics, or drop at random, in training mode.
 _OF_MODE = (_NormBase, _DropoutNd, DropPath, DropBlock, nn.MultiheadAttention)
@@ -81,15 +83,14 @@ class EnhancedDetector(DetectorWrapper):
             ``output`` what the enhancer made of it, unclamped, ``sample`` its data sample; a module that has ``bind``
             is given the enhancer once. See ``training.joint.losses``.
         checkpointing: Make the enhancer's activations again in the backward pass rather than keep them.
-        map_side: As for :func:`llie_preproc.enhance`: curves predicted on a small image.
-        channel_order: Of the images that come from the pipeline: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
-        precision, tile: As for :func:`llie_preproc.enhance`.
         min_matched: Least share of the detector's tensors that a loaded checkpoint must match.
         strict: Refuse a checkpoint that names other tensors of the detector (shapes may differ), or has another
             enhancer's.
         data_preprocessor: The detector's, where its config has none. (MMEngine's Runner passes a config file's
             top-level ``data_preprocessor`` here.)
         init_cfg: MMEngine's initialisation config.
+        **options: Those of :class:`~llie_preproc.InferenceOptions`; the channel order is ``'bgr'`` (MMDetection's
+            loading) unless given.
 
     Raises:
         ValueError: An option that is none of its values or that the enhancer cannot run with, nothing to train, an
@@ -97,6 +98,7 @@ class EnhancedDetector(DetectorWrapper):
             enhances already, or two data preprocessors that differ.
     """
 
+    @shows_options(channel_order="bgr")
     def __init__(
         self,
         detector: dict,
@@ -108,28 +110,23 @@ class EnhancedDetector(DetectorWrapper):
         fusion: str = "image",
         losses: Mapping[str, Mapping | None] | None = None,
         checkpointing: bool = False,
-        map_side: int | None = None,
-        channel_order: str = "bgr",
-        precision: str = "float32",
-        tile: int | None = None,
         min_matched: float = 0.5,
         strict: bool = True,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        **options: Unpack[OptionKeywords],
     ) -> None:
         super().__init__(data_preprocessor=dict(RAW), init_cfg=init_cfg)
         one_of("detector_input", detector_input, INPUTS)
         one_of("fusion", fusion, FUSIONS)
-        sides: dict[str, Any] = dict(tile=tile, map_side=map_side)
-        # Before anything is built, and again with the network.
-        check_inference_options(channel_order=channel_order, precision=precision, **sides)
+        # Before anything is built.
+        self.options = InferenceOptions.of(options, channel_order="bgr")
         self.detector = MMDET_MODELS.build(_with_preprocessor(detector, data_preprocessor))
         _refuse_second(self.detector)
         self.enhancer = build_enhancer(enhancer, checkpoint)
-        check_inference_options(self.enhancer, precision=precision, **sides)
+        self.options.check_fits(self.enhancer)
         self.trainable, self.train_detector, self.detector_input = trainable, train_detector, detector_input
-        self.channel_order, self.min_matched, self.strict = channel_order, min_matched, strict
-        self.options = dict(sides, precision=precision, checkpointing=checkpointing)
+        self.checkpointing, self.min_matched, self.strict = checkpointing, min_matched, strict
         if detector_input == "both":
             self.fusion = FUSIONS[fusion]()
         self.losses, self.loss_weights = _build_losses(losses or {}, self.enhancer)
@@ -209,11 +206,19 @@ class EnhancedDetector(DetectorWrapper):
         refuse_enhanced(samples)
         names = image_names(samples, len(images))
         look_alikes = self.look_alikes if self.training else None
-        units = levels_to_units(images, self.channel_order, names, look_alikes)
+        units = levels_to_units(images, self.options.channel_order, names, look_alikes)
         if self.detector_input == "raw" and not self._trains:
             return units, []
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            return units, enhance_units(units, self.enhancer, clamp=not self._trains, names=names, **self.options)
+            outputs = enhance_units(
+                units,
+                self.enhancer,
+                self.options,
+                clamp=not self._trains,
+                checkpointing=self.checkpointing,
+                names=names,
+            )
+        return units, outputs
 
     @property
     def _trains(self) -> bool:
@@ -223,7 +228,7 @@ class EnhancedDetector(DetectorWrapper):
     def _seen(self, images: list[Tensor], units: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
         if self.detector_input == "raw":
             return [image.float() for image in images]
-        enhanced = units_to_levels(images, units, outputs, self.channel_order)
+        enhanced = units_to_levels(images, units, outputs, self.options.channel_order)
         if self.detector_input == "both" and isinstance(self.fusion, ImageFusion):
             return [self.fusion(*pair) for pair in zip(self._enlarged(images), enhanced, strict=True)]
         return enhanced

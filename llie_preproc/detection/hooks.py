@@ -21,8 +21,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..checks import at_least
-from ..inference import check_inference_options
+from ..checks import at_least, one_of
+from ..inference_options import CHANNEL_ORDERS
 from ..registry import HOOKS
 from .data_preprocessor import EnhancedDetDataPreprocessor
 from .detector import EnhancedDetector
@@ -71,7 +71,7 @@ class EnhancedVisualizationHook(Hook):
         channel_order: str = "bgr",
     ) -> None:
         at_least("interval", interval, 1)
-        check_inference_options(channel_order=channel_order)
+        one_of("channel_order", channel_order, CHANNEL_ORDERS)
         self.draw, self.interval, self.score_thr, self.show, self.wait_time = draw, interval, score_thr, show, wait_time
         self.test_out_dir, self.backend_args, self.ground_truth = test_out_dir, backend_args, ground_truth
         self.side_by_side, self.channel_order = side_by_side, channel_order
@@ -152,7 +152,7 @@ class EnhancedVisualizationHook(Hook):
         order = self.channel_order
         for door in (model, model.data_preprocessor):
             if isinstance(door, EnhancedDetector | EnhancedDetDataPreprocessor):
-                order = door.channel_order
+                order = door.options.channel_order
                 image = door.enhance_images([image.to(model.data_preprocessor.device)])[0]
         rgb = image.flip(0) if order == "bgr" else image
         levels = rgb.float().round().clamp(0, 255).to(torch.uint8)

@@ -55,7 +55,7 @@ def read_config(name: str, options: Mapping[str, Any]) -> Config:
     cfg = read_config_file(name, options)
     check_detector_config(name, cfg, ("train_dataloader", "train_cfg", "optim_wrapper", "test_dataloader", "test_cfg"))
     if found := find_enhancement(cfg):
-        raise ValueError(f"{name} enhances already ({found}): compare takes the plain config and --enhancers")
+        raise ValueError(f"{name} enhances already ({found}): compare takes the plain config and --enhancer")
     return cfg
 
 

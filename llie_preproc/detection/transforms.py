@@ -5,20 +5,26 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
 from ..enhancers.base import Enhancer
+from ..enhancers.build import DEFAULT_WEIGHTS
+from ..enhancers.names import enhancer_classes
 from ..errors import ImageError
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance_levels
+from ..inference import FrozenEnhancer
+from ..inference_options import InferenceOptions, OptionKeywords, shows_options
 from ..levels import LookAlikes
 from ..pictures import full_scale
 from ..registry import TRANSFORMS
 from .cache import EnhancedCache
 from .geometry import mark_enhanced, scale_results
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @TRANSFORMS.register_module()
@@ -38,44 +44,50 @@ class Enhance(BaseTransform):
     Args:
         enhancer: Name, config or instance. It runs on the CPU: workers have no CUDA; see :meth:`to`.
         checkpoint: As for :func:`llie_preproc.build_enhancer`.
-        channel_order: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
         keep_dtype: Round to the image's dtype, as a stored picture would be. Otherwise the result is float32, not
             rounded, as in the other doors.
         cache_dir: Keep results in this folder and use them again: an epoch's pictures are enhanced once. Only of
             use where the images repeat, so before random transforms.
-        tile, map_side: As for :func:`llie_preproc.enhance`.
+        **options: Those of :class:`~llie_preproc.InferenceOptions`; the channel order is ``'bgr'`` (MMDetection's
+            loading) unless given.
 
     Raises:
-        ValueError: An unknown ``channel_order``, a tile that is too small for its overlaps, a ``map_side`` with one or
-            for another network, or a ``cache_dir`` for a network whose code or settings cannot be told from other
-            ones (a class made in a notebook, say).
+        ValueError: An option that is none of its values or that the network cannot be run with, or a ``cache_dir`` for
+            a network whose code or settings cannot be told from other ones (a class made in a notebook, say).
     """
 
+    @shows_options(channel_order="bgr")
     def __init__(
         self,
         enhancer: str | Mapping | Enhancer,
         checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
-        channel_order: str = "bgr",
         keep_dtype: bool = True,
         cache_dir: str | os.PathLike[str] | None = None,
-        tile: int | None = None,
-        map_side: int | None = None,
+        **options: Unpack[OptionKeywords],
     ) -> None:
-        self.enhancer = build_enhancer(enhancer, checkpoint, device="cpu").eval().requires_grad_(False)
-        check_inference_options(self.enhancer, channel_order=channel_order, tile=tile, map_side=map_side)
-        self.channel_order, self.keep_dtype = channel_order, keep_dtype
-        self.sides: dict[str, Any] = dict(tile=tile, map_side=map_side)
-        self.cache = (
-            EnhancedCache(cache_dir, self.enhancer, channel_order, keep_dtype, self.sides) if cache_dir else None
-        )
+        chosen = InferenceOptions.of(options, channel_order="bgr")
+        self.frozen = FrozenEnhancer(enhancer, chosen, checkpoint=checkpoint, device="cpu")
+        self.enhancer.eval().requires_grad_(False)
+        self.keep_dtype = keep_dtype
+        self.cache = EnhancedCache(cache_dir, self.enhancer, keep_dtype, chosen.keywords()) if cache_dir else None
         self.device = torch.device("cpu")
         # A pipeline does not say whether its pictures are augmented.
         self.look_alikes = LookAlikes()
 
+    @property
+    def enhancer(self) -> Enhancer:
+        """The network."""
+        return self.frozen.enhancer
+
+    @property
+    def options(self) -> InferenceOptions:
+        """How the network is run."""
+        return self.frozen.options
+
     def to(self, device: str | torch.device) -> Enhance:
         """Run on ``device`` from now on: to fill a cache ahead of the workers that read it."""
         self.device = torch.device(device)
-        self.enhancer.to(self.device)
+        self.frozen.to(self.device)
         return self
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -118,11 +130,9 @@ class Enhance(BaseTransform):
         cache.write(path, made)
         return made, True
 
-    @torch.no_grad()
     def _enhance(self, image: np.ndarray, name: str) -> np.ndarray:
         levels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)
-        options = dict(self.sides, channel_order=self.channel_order, names=[name], look_alikes=self.look_alikes)
-        enhanced = enhance_levels([levels], self.enhancer, **options)[0]
+        enhanced = self.frozen.levels([levels], [name], self.look_alikes)[0]
         pixels = enhanced.permute(1, 2, 0).contiguous().cpu().numpy()
         if not self.keep_dtype:
             return pixels
@@ -172,11 +182,13 @@ class RestoreScaleFactor(BaseTransform):
         return results
 
 
-def enhance_by_name(name: str) -> Callable[..., Enhance]:
+def enhance_by_name(name: str) -> Callable[..., Enhance] | None:
     """What ``dict(type='llie_preproc.<network>', ...)`` in a pipeline builds: :class:`Enhance` with that network.
 
-    Keys that ``Enhance`` has are its own; the rest are the network's.
+    Keys that ``Enhance`` has are its own; the rest are the network's. None: there is no such network.
     """
+    if name not in enhancer_classes():
+        return None
     own = set(inspect.signature(Enhance).parameters) - {"enhancer"}
 
     def build(**config: Any) -> Enhance:
@@ -185,3 +197,6 @@ def enhance_by_name(name: str) -> Callable[..., Enhance]:
 
     build.__name__ = build.__qualname__ = name
     return build
+
+
+TRANSFORMS.fallback = enhance_by_name

@@ -56,6 +56,10 @@ class Enhancer(nn.Module, ABC):
     """Why it cannot be exported to ONNX; None: it can. On the class, or on the instance where arguments decide."""
     compile_refusal: str | None = None
     """Why ``torch.compile`` cannot take it as one graph; None: it can."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Other names under which it is found, beside its registered one in any spelling."""
+    made_of: ClassVar[str | None] = None
+    """Name of the argument that holds the names or configs of enhancers that it is made of; None: it is one network."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -66,6 +70,11 @@ class Enhancer(nn.Module, ABC):
     def scale(self) -> int:
         """Output size over input size."""
         return self.capabilities.scale
+
+    @property
+    def members(self) -> list[Enhancer]:
+        """The enhancers that it is made of, each with weights of its own; empty: it is one network."""
+        return []
 
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:

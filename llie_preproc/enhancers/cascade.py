@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from .base import Capabilities, Enhancer, check_image_batch, pad_to_requirements
+from .build import build_enhancer
 
 
 @MODELS.register_module()
@@ -33,10 +34,9 @@ class Cascade(Enhancer):
         CheckpointError: A member's checkpoint does not fit, or is unsafe or damaged.
     """
 
-    def __init__(self, enhancers: Sequence[str | Mapping | Enhancer] = ("PSENet", "Upscale")) -> None:
-        # inference imports this package.
-        from ..inference import build_enhancer
+    made_of = "enhancers"
 
+    def __init__(self, enhancers: Sequence[str | Mapping | Enhancer] = ("PSENet", "Upscale")) -> None:
         super().__init__()
         if isinstance(enhancers, str) or not isinstance(enhancers, Sequence):
             raise TypeError(f"enhancers must be a list, got {type(enhancers).__name__}")

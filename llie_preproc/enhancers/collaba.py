@@ -48,16 +48,23 @@ class SpectralConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=1, bias=False)
         self.register_buffer("u", F.normalize(torch.randn(out_channels), dim=0))
         for _ in range(15):
-            self._singular_value()
+            self._refine()
+
+    # Products and sums instead of matrix products: those would lose precision under autocast.
+    def _right(self) -> Tensor:
+        """The singular vector on the other side, as far as ``u`` is one."""
+        return F.normalize((self.weight.flatten(1) * self.u[:, None]).sum(0), dim=0)
+
+    @torch.no_grad()
+    def _refine(self) -> None:
+        self.u.copy_(F.normalize((self.weight.flatten(1) * self._right()).sum(1), dim=0))
 
     def _singular_value(self) -> Tensor:
-        # Products and sums instead of matrix products: those would lose precision under autocast.
         rows = self.weight.flatten(1)
+        if self.training:
+            self._refine()
         with torch.no_grad():
-            right = F.normalize((rows * self.u[:, None]).sum(0), dim=0)
-            if self.training:
-                self.u.copy_(F.normalize((rows * right).sum(1), dim=0))
-                right = F.normalize((rows * self.u[:, None]).sum(0), dim=0)
+            right = self._right()
             # New tensors: the next iteration overwrites the buffer while this pass may still wait for its backward.
             direction = torch.outer(self.u, right)
         return (rows * direction).sum()

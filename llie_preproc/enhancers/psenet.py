@@ -68,6 +68,7 @@ class PSENet(CurveEnhancer):
     """
 
     # Each stride-2 level needs a size above one for its reflection padding: 5 -> 3 -> 2.
+    aliases = ("ps_net",)
     capabilities = Capabilities(min_size=5, halo=None, precisions=(torch.float32, torch.bfloat16))
     public_keys = (
         (r"^first_conv\.", "first."),

@@ -10,12 +10,12 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
 from ..checks import at_least, one_of, within
 from ..ops.gradient import central_differences, gradient_map
 from ..ops.scan import selective_scan_2d
 from ..ops.scan.functional import DIRECTIONS
+from ..ops.stochastic_depth import StochasticDepth
 from ..registry import MODELS
 from .base import Capabilities, Enhancer, check_image_batch
 
@@ -131,7 +131,7 @@ class _StateSpaceBlock(nn.Module):
         self.scan_norm, self.module = nn.LayerNorm(width), module
         self.attention_norm, self.attention = nn.LayerNorm(width), attention
         self.scan_skip, self.attention_skip = nn.Parameter(torch.ones(width)), nn.Parameter(torch.ones(width))
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.addcmul(self.drop_path(self.module(self.scan_norm(x))), x, self.scan_skip)

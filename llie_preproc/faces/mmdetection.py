@@ -11,25 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import mmcv_ops
 from ..checkpoints import check_weights
-from ..errors import CheckpointError, require
+from ..errors import CheckpointError, needs
+from ..mm import finder
 from .protocol import Faces, check_images
 
-require("mmdet", "llie_preproc.faces.MMDetFaceDetector")
+with needs("llie_preproc.faces.MMDetFaceDetector"):
+    from mmcv.transforms import Compose
+    from mmdet.registry import DATASETS, MODELS
+    from mmdet.structures import DetDataSample
+    from mmdet.utils import get_test_pipeline_cfg, register_all_modules
+    from mmengine.config import Config
+    from mmengine.model.utils import revert_sync_batchnorm
+    from mmengine.registry import DefaultScope
 
-from mmcv.transforms import Compose  # noqa: E402
-from mmdet.registry import DATASETS, MODELS  # noqa: E402
-from mmdet.structures import DetDataSample  # noqa: E402
-from mmdet.utils import get_test_pipeline_cfg, register_all_modules  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.model.utils import revert_sync_batchnorm  # noqa: E402
-from mmengine.registry import DefaultScope  # noqa: E402
-
-from ..config_files import read_config_file  # noqa: E402
-from ..detection.sets import checkpoint_classes  # noqa: E402
-from ..runs import read_checkpoint  # noqa: E402
-from ..safe_loading import safe_loading  # noqa: E402
+from ..config_files import read_config_file
+from ..detection.sets import checkpoint_classes
+from ..runs import read_checkpoint
+from ..safe_loading import safe_loading
 
 # Least share of the detector's tensors that a checkpoint must bring.
 _MIN_MATCHED = 0.9
@@ -77,7 +76,7 @@ class MMDetFaceDetector:
         self.score_thr, self.batch_size = score_thr, batch_size
         cfg = _read(config, cfg_options)
         # Types of MMDetection's that were imported before the operators' stand-in are made whole.
-        mmcv_ops.repair_mmdet()
+        finder.repair_mmdet()
         register_all_modules(init_default_scope=False)
         with safe_loading(), DefaultScope.overwrite_default_scope(cfg.get("default_scope") or "mmdet"):
             self._pipeline = Compose(_for_arrays(cfg))

@@ -7,15 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..errors import MissingExtraError
+from ..errors import needs
 from .protocol import Faces, check_images
 
-try:
+with needs("llie_preproc.faces.MTCNN"):
     import facenet_pytorch
-except ModuleNotFoundError as error:
-    if error.name not in ("facenet_pytorch", "requests"):
-        raise
-    raise MissingExtraError("facenet_pytorch", "llie_preproc.faces.MTCNN") from error
 
 # Side of the window that the first network slides over the image pyramid.
 _WINDOW = 12

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 from ..enhancers.base import Enhancer
-from ..inference import DEFAULT_WEIGHTS, build_enhancer, check_inference_options, enhance
+from ..enhancers.build import DEFAULT_WEIGHTS
+from ..inference import FrozenEnhancer
+from ..inference_options import InferenceOptions, OptionKeywords, shows_options
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
@@ -60,31 +65,36 @@ class EnhancedFaceDetector:
         enhancer: As for :func:`llie_preproc.build_enhancer`; a super-resolving one shows the detector a larger image.
         checkpoint: As for :func:`llie_preproc.build_enhancer`.
         device: Where the enhancer runs; by default where it is.
-        batch_size: Images of one size that are enhanced together.
-        precision: As for :func:`llie_preproc.enhance`.
+        **options: Those of :class:`~llie_preproc.InferenceOptions`. The detector sees RGB images in whatever channel
+            order they are given.
 
     Raises:
-        ValueError: An option that is none of its values, or a precision under which the enhancer is not faithful.
+        ValueError: An option that is none of its values, or that the enhancer cannot be run with.
     """
 
+    @shows_options()
     def __init__(
         self,
         detector: FaceDetector,
         enhancer: str | Mapping | Enhancer,
         checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
         device: str | torch.device | None = None,
-        batch_size: int = 8,
-        precision: str = "float32",
+        **options: Unpack[OptionKeywords],
     ) -> None:
         self.detector = detector
-        self.enhancer = build_enhancer(enhancer, checkpoint, device)
-        self.batch_size, self.precision = batch_size, precision
-        check_inference_options(self.enhancer, batch_size=batch_size, precision=precision)
+        self.frozen = FrozenEnhancer(enhancer, InferenceOptions.of(options), checkpoint=checkpoint, device=device)
+
+    @property
+    def enhancer(self) -> Enhancer:
+        """The network."""
+        return self.frozen.enhancer
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Faces]:
-        """Find the faces of images ``(H, W, 3)`` RGB uint8, of any sizes."""
-        enhanced = enhance(list(images), self.enhancer, batch_size=self.batch_size, precision=self.precision)
-        scale = self.enhancer.scale
+        """Find the faces of images ``(H, W, 3)`` uint8, of any sizes, in the channel order of the options."""
+        enhanced = self.frozen(list(images))
+        if self.frozen.options.channel_order == "bgr":
+            enhanced = [np.ascontiguousarray(image[..., ::-1]) for image in enhanced]
+        scale = self.frozen.scale
         return [Faces(found.boxes / scale, found.scores) for found in self.detector.detect(enhanced)]
 
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from ..checks import one_of
 from ..enhancers.base import Enhancer
-from ..errors import require
-from ..inference import DEFAULT_WEIGHTS
+from ..enhancers.build import DEFAULT_WEIGHTS
+from ..errors import needs
+from ..inference_options import InferenceOptions, shows_options
 from .predictor import OVERSIZE, EnhancedImage, EnhancedSamPredictor
 
-require("segment_anything", "llie_preproc.segmentation")
-
-from segment_anything import SamAutomaticMaskGenerator  # noqa: E402
-from segment_anything.utils.amg import MaskData, build_point_grid, generate_crop_boxes  # noqa: E402
+with needs("llie_preproc.segmentation"):
+    from segment_anything import SamAutomaticMaskGenerator
+    from segment_anything.utils.amg import MaskData, build_point_grid, generate_crop_boxes
 
 
 class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
@@ -35,14 +35,15 @@ class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
             what was gained beyond is lost. ``'crops'``: SAM's own crop layers, as many as it takes until a crop loses
             nothing; masks of the whole image and of all crops are merged by SAM's non-maximum suppression, which
             prefers those of smaller crops.
-        precision, tile: Of the enhancer, as for :func:`llie_preproc.enhance`.
-        **parameters: Those of ``SamAutomaticMaskGenerator``. With ``'crops'`` ``crop_n_layers`` follows from the image,
+        **parameters: Options of :class:`~llie_preproc.InferenceOptions`, the channel order that of images; and the
+            parameters of ``SamAutomaticMaskGenerator``. With ``'crops'`` ``crop_n_layers`` follows from the image,
             and ``crop_n_points_downscale_factor`` is 2 unless given: the density of points stays what it is.
 
     Raises:
         ValueError: An unknown ``oversize``; or ``'crops'`` with ``crop_n_layers`` or with ``point_grids``.
     """
 
+    @shows_options()
     def __init__(
         self,
         model: Any,
@@ -50,10 +51,9 @@ class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
         checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
         *,
         oversize: str = "resize",
-        precision: str = "float32",
-        tile: int | None = None,
         **parameters: Any,
     ) -> None:
+        options = InferenceOptions.taken_from(parameters)
         one_of("oversize", oversize, OVERSIZE)
         self.oversize = oversize
         if oversize == "crops":
@@ -62,13 +62,14 @@ class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
             parameters.setdefault("crop_n_points_downscale_factor", 2)
         self.points_per_side = parameters.get("points_per_side", 32)
         super().__init__(model, **parameters)
-        self.predictor = EnhancedSamPredictor(model, enhancer, checkpoint, precision=precision, tile=tile)
+        self.predictor = EnhancedSamPredictor(model, enhancer, checkpoint, **options.keywords())
 
     def generate(self, image: np.ndarray | EnhancedImage) -> list[dict[str, Any]]:
         """Masks of everything in an image.
 
         Args:
-            image: ``(H, W, 3)`` RGB uint8, or what the predictor's ``enhance`` made of it.
+            image: ``(H, W, 3)`` uint8 in the channel order of the options, or what the predictor's ``enhance`` made of
+                it.
 
         Returns:
             Records as ``SamAutomaticMaskGenerator`` describes them.

@@ -11,21 +11,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checks import at_least, one_of
-from ..errors import require
-from ..inference import check_inference_options
+from ..errors import needs
+from ..inference_options import CHANNEL_ORDERS
 
-require("mmdet", "llie_preproc.segmentation.mmdet_model")
+with needs("llie_preproc.segmentation.mmdet_model"):
+    from mmdet.registry import MODELS as MMDET_MODELS
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.bbox import get_box_tensor
+    from mmengine.structures import InstanceData
 
-from mmdet.registry import MODELS as MMDET_MODELS  # noqa: E402
-from mmdet.structures import DetDataSample  # noqa: E402
-from mmdet.structures.bbox import get_box_tensor  # noqa: E402
-from mmengine.structures import InstanceData  # noqa: E402
-
-from ..detection.geometry import is_image_batch  # noqa: E402
-from ..detection.wrapper import RAW, DetectorWrapper  # noqa: E402
-from ..registry import MODELS  # noqa: E402
-from .mask_loss import mask_losses  # noqa: E402
-from .models import build_sam  # noqa: E402
+from ..detection.geometry import is_image_batch
+from ..detection.wrapper import RAW, DetectorWrapper
+from ..registry import MODELS
+from .mask_loss import mask_losses
+from .models import build_sam
 
 MASK_SCORES = ("box", "iou")
 
@@ -87,7 +86,7 @@ class BoxPromptedSAM(DetectorWrapper):
         init_cfg: dict | None = None,
     ) -> None:
         one_of("mask_score", mask_score, MASK_SCORES)
-        check_inference_options(channel_order=channel_order)
+        one_of("channel_order", channel_order, CHANNEL_ORDERS)
         at_least("boxes_per_batch", boxes_per_batch, 1)
         super().__init__(data_preprocessor=data_preprocessor or dict(RAW), init_cfg=init_cfg)
         if getattr(self.data_preprocessor, "_enable_normalize", False):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,23 +21,19 @@ from torchvision.transforms.functional import resize, to_pil_image
 
 from ..checks import one_of
 from ..enhancers.base import Enhancer
-from ..errors import require
-from ..inference import (
-    DEFAULT_WEIGHTS,
-    build_enhancer,
-    check_inference_options,
-    enhance,
-    enhance_batch,
-    enhance_levels,
-    evaluating,
-)
+from ..enhancers.build import DEFAULT_WEIGHTS
+from ..errors import needs
+from ..inference import FrozenEnhancer, enhance_batch, enhance_levels, evaluating
+from ..inference_options import InferenceOptions, OptionKeywords, shows_options
 
-require("segment_anything", "llie_preproc.segmentation")
+with needs("llie_preproc.segmentation"):
+    from segment_anything import SamPredictor
+    from segment_anything.utils.transforms import ResizeLongestSide
 
-from segment_anything import SamPredictor  # noqa: E402
-from segment_anything.utils.transforms import ResizeLongestSide  # noqa: E402
+from .crops import Crop, Prompts, crops_of, refined
 
-from .crops import Crop, Prompts, crops_of, refined  # noqa: E402
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 OVERSIZE = ("resize", "crops")
 _FORMATS = ("RGB", "BGR")
@@ -96,17 +92,19 @@ class EnhancedSamPredictor(SamPredictor):
         with_grad: Let gradients flow where they are enabled: through SAM's decoder, its encoder and the enhancer,
             which then runs unclamped and in the mode that it is in. SAM still sees 8-bit pixels; their gradient is
             that of the unrounded, bilinearly resized image.
-        precision, tile: Of the enhancer, as for :func:`llie_preproc.enhance`.
+        **options: Those of :class:`~llie_preproc.InferenceOptions`; the channel order is that of arrays whose
+            ``image_format`` is not given.
 
     Raises:
-        ValueError: An unknown ``oversize``, an overlap out of its range, a precision or tile that the enhancer cannot
-            run with, or ``with_grad`` with an enhancer through which no gradient flows.
+        ValueError: An unknown ``oversize``, an overlap out of its range, an option that the enhancer cannot be run
+            with, or ``with_grad`` with an enhancer through which no gradient flows.
     """
 
     _seen: EnhancedImage | None
     _crops: list[Crop]
     _crop_embeddings: dict[tuple[tuple[int, int, int, int], bool], tuple[Tensor, tuple[int, int]]]
 
+    @shows_options()
     def __init__(
         self,
         sam_model: Any,
@@ -116,47 +114,52 @@ class EnhancedSamPredictor(SamPredictor):
         oversize: str = "resize",
         crop_overlap_ratio: float = 0.25,
         with_grad: bool = False,
-        precision: str = "float32",
-        tile: int | None = None,
+        **options: Unpack[OptionKeywords],
     ) -> None:
+        chosen = InferenceOptions.of(options)
         one_of("oversize", oversize, OVERSIZE)
         if not 0 <= crop_overlap_ratio < 0.5:
             raise ValueError(f"crop_overlap_ratio must be at least 0 and below 0.5, got {crop_overlap_ratio}")
         super().__init__(sam_model)
-        self.enhancer = build_enhancer(enhancer, checkpoint, self.device)
-        check_inference_options(self.enhancer, precision=precision, tile=tile)
+        self.frozen = FrozenEnhancer(enhancer, chosen, checkpoint=checkpoint, device=self.device)
         if with_grad and not self.enhancer.capabilities.differentiable:
             raise ValueError(f"no gradient flows through {type(self.enhancer).__name__}: it cannot be used with_grad")
         self.oversize, self.crop_overlap_ratio = oversize, crop_overlap_ratio
-        self.with_grad, self.precision, self.tile = with_grad, precision, tile
+        self.with_grad = with_grad
 
-    def enhance(self, image: np.ndarray, image_format: str = "RGB") -> EnhancedImage:
+    @property
+    def enhancer(self) -> Enhancer:
+        """The network."""
+        return self.frozen.enhancer
+
+    def enhance(self, image: np.ndarray, image_format: str | None = None) -> EnhancedImage:
         """Enhance an image, for several calls of :meth:`set_image` or to look at.
 
         Args:
             image: ``(H, W, 3)`` uint8.
-            image_format: ``'RGB'`` or ``'BGR'``, of ``image``.
+            image_format: ``'RGB'`` or ``'BGR'``, of ``image``; None: the channel order of the options.
 
         Raises:
             TypeError: No array, or another dtype.
             ValueError: Another shape or format.
         """
+        image_format = self.frozen.options.channel_order.upper() if image_format is None else image_format
         _check_image(image, image_format)
         rgb = image[..., ::-1] if image_format == "BGR" else image
         if not self._grad_enabled:
-            pixels = enhance(np.ascontiguousarray(rgb), self.enhancer, precision=self.precision, tile=self.tile)
+            pixels = FrozenEnhancer(self.enhancer, self._options("rgb"))(np.ascontiguousarray(rgb))
             return EnhancedImage(pixels, self.enhancer.scale)
         unit = torch.from_numpy(rgb.transpose(2, 0, 1).astype(np.float32)).to(self.device) / 255
-        levels = 255 * enhance_batch([unit], self.enhancer, clamp=False, precision=self.precision, tile=self.tile)[0]
+        levels = 255 * enhance_batch([unit], self.enhancer, self.frozen.options, clamp=False)[0]
         rounded = levels.detach().clamp(0, 255).round().to(torch.uint8)
         return EnhancedImage(rounded.permute(1, 2, 0).cpu().numpy(), self.enhancer.scale, levels)
 
-    def set_image(self, image: np.ndarray | EnhancedImage, image_format: str = "RGB") -> None:
+    def set_image(self, image: np.ndarray | EnhancedImage, image_format: str | None = None) -> None:
         """Enhance an image and compute its embedding.
 
         Args:
             image: ``(H, W, 3)`` uint8, or what :meth:`enhance` made of it.
-            image_format: ``'RGB'`` or ``'BGR'``, of an array.
+            image_format: ``'RGB'`` or ``'BGR'``, of an array; None: the channel order of the options.
 
         Raises:
             TypeError, ValueError: As :meth:`enhance`.
@@ -188,14 +191,9 @@ class EnhancedSamPredictor(SamPredictor):
         self.reset_image()
         mode = nullcontext() if self._grad_enabled else evaluating(self.enhancer)
         with self._gradients(), mode:
-            levels = enhance_levels(
-                list(transformed_image.to(self.device)),
-                self.enhancer,
-                channel_order=self.model.image_format.lower(),
-                clamp=not self._grad_enabled,
-                precision=self.precision,
-                tile=self.tile,
-            )[0][None]
+            options = self._options(self.model.image_format.lower())
+            images = list(transformed_image.to(self.device))
+            levels = enhance_levels(images, self.enhancer, options, clamp=not self._grad_enabled)[0][None]
             if levels.shape[2:] != shape[2:]:
                 levels = _resized(levels, shape[2:])
             self.features = self.model.image_encoder(self.model.preprocess(levels))
@@ -251,6 +249,9 @@ class EnhancedSamPredictor(SamPredictor):
         """Forget the image."""
         super().reset_image()
         self._seen, self._crops, self._crop_embeddings = None, [], {}
+
+    def _options(self, channel_order: str) -> InferenceOptions:
+        return replace(self.frozen.options, channel_order=channel_order)
 
     @property
     def _grad_enabled(self) -> bool:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..checks import at_least
 from ..enhancers.base import Enhancer
 from ..errors import ImageError
 from ..files import NotRegularError, open_regular
-from ..inference import check_inference_options, enhance
+from ..inference import FrozenEnhancer
+from ..inference_options import InferenceOptions, OptionKeywords, shows_options
 from ..pictures import MAX_PIXELS
 from .base import Settings, VideoResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["SUFFIXES", "VideoResult", "declared_frames", "enhance_video", "written_suffixes"]
 
@@ -47,18 +50,16 @@ def declared_frames(source: str | os.PathLike[str]) -> int | None:
     return _backend().declared_frames(_regular(source))
 
 
+@shows_options()
 def enhance_video(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     enhancer: Enhancer,
     *,
-    batch_size: int = 8,
-    precision: str = "float32",
-    tile: int | None = None,
-    map_side: int | None = None,
     ignore_orientation: bool = False,
     progress: Callable[[int], object] = lambda frames: None,
     max_pixels: int = MAX_PIXELS,
+    **options: Unpack[OptionKeywords],
 ) -> VideoResult:
     """Enhance a video, frame by frame.
 
@@ -72,10 +73,10 @@ def enhance_video(
         source: Video file.
         target: Result file; its suffix, a key of :func:`written_suffixes`, chooses the container.
         enhancer: Network, on the device where it shall run.
-        batch_size, precision, tile, map_side: Options of :func:`llie_preproc.enhance`.
         ignore_orientation: Keep the stored frame where the default turns it upright.
         progress: Function that is called with the number of frames that were written since it was called last.
         max_pixels: Largest width times height of a frame; a larger one is refused before decoding.
+        **options: Those of :class:`~llie_preproc.InferenceOptions`; frames are decoded to RGB, whatever they say.
 
     Returns:
         The number of frames, what was carried beside them, and what was not.
@@ -91,12 +92,8 @@ def enhance_video(
     suffix = Path(target).suffix.lower()
     if suffix not in (known := written_suffixes()):
         raise ImageError(f"{target}: cannot write a video of the suffix {suffix!r}; one of {', '.join(known)}")
-    options: dict[str, Any] = dict(precision=precision, tile=tile, map_side=map_side)
-    check_inference_options(enhancer, batch_size=batch_size, **options)
     settings = Settings(
-        run=partial(enhance, enhancer=enhancer, **options),
-        scale=enhancer.scale,
-        batch_size=batch_size,
+        enhancer=FrozenEnhancer(enhancer, InferenceOptions.of(options)),
         ignore_orientation=ignore_orientation,
         max_pixels=max_pixels,
         progress=progress,

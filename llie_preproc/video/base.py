@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -12,6 +12,7 @@ import numpy as np
 
 from ..batch import MAX_BATCH_PIXELS
 from ..errors import ImageError
+from ..inference import FrozenEnhancer
 
 T = TypeVar("T")
 
@@ -40,24 +41,25 @@ class Settings:
     """How the frames of a video are enhanced.
 
     Attributes:
-        run: :func:`llie_preproc.enhance` with all but the pictures and their channel order.
-        scale: How many times wider and higher a result is.
-        batch_size: Largest number of frames that run together.
+        enhancer: Network, and how it is run.
         ignore_orientation: Keep the stored frame.
         max_pixels: Largest width times height of a frame.
         progress: Function to be called with the number of frames that were written since it was called last.
     """
 
-    run: Callable[..., list[np.ndarray]]
-    scale: int
-    batch_size: int
+    enhancer: FrozenEnhancer
     ignore_orientation: bool
     max_pixels: int
     progress: Callable[[int], Any]
 
+    def enhance(self, frames: list[np.ndarray], channel_order: str) -> list[np.ndarray]:
+        """Enhance frames ``(H, W, 3)`` uint8 in the channel order in which they are decoded."""
+        options = replace(self.enhancer.options, channel_order=channel_order)
+        return FrozenEnhancer(self.enhancer.enhancer, options)(frames)
+
     def frames_together(self, pixels: int) -> int:
         """How many frames of so many pixels run together."""
-        return max(1, min(self.batch_size, MAX_BATCH_PIXELS // pixels))
+        return max(1, min(self.enhancer.options.batch_size, MAX_BATCH_PIXELS // pixels))
 
     def check_size(self, width: int, height: int, name: Path) -> None:
         """Raise :class:`ImageError` where a frame is larger than allowed."""

@@ -96,7 +96,7 @@ def enhance_video(source: Path, target: Path, settings: Settings) -> VideoResult
         writer = None
         count = 0
         for batch in batches(reader.frames(copies), settings.frames_together(timeline.pixels)):
-            images = settings.run([frame.pixels for frame in batch], channel_order="rgb")
+            images = settings.enhance([frame.pixels for frame in batch], "rgb")
             if writer is None:
                 encoder = deep if reader.depth > 8 else shallow
                 _require(encoder, target)

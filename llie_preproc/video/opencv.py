@@ -49,11 +49,11 @@ def enhance_video(source: Path, target: Path, settings: Settings) -> VideoResult
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, float(not settings.ignore_orientation))
         frames = _frames(capture)
         first = next(frames)
-        size = (settings.scale * first.shape[1], settings.scale * first.shape[0])
+        size = (settings.enhancer.scale * first.shape[1], settings.enhancer.scale * first.shape[0])
         together = settings.frames_together(first.shape[0] * first.shape[1])
         with _writer(temporary, CODECS[suffix], _rate(capture, source), size, str(target)) as writer:
             for batch in batches(chain([first], frames), together):
-                for frame in settings.run(batch, channel_order="bgr"):
+                for frame in settings.enhance(batch, "bgr"):
                     writer.write(frame)
                 count += len(batch)
                 settings.progress(len(batch))

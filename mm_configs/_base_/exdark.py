@@ -3,7 +3,7 @@
 The environment variable ``EXDARK_ROOT`` names the folder (``data/ExDark``), which holds ``images`` and what these write, for
 each PART of train, val and test::
 
-    python -m detection_eval convert exdark IMAGES BBGT --list imageclasslist.txt --part PART \\
+    llie annotations exdark IMAGES BBGT --list imageclasslist.txt --part PART \\
         --out annotations/exdark_PART.json
 """
 

@@ -3,7 +3,7 @@
 The environment variable ``VISDRONE_ROOT`` names the folder (``data/VisDrone2019-DET``), which holds ``images`` and what
 this writes, ``night_train.json`` and ``night_test.json``::
 
-    python -m detection_eval convert visdrone FOLDER --night --split 526 131 --out annotations/night.json
+    llie annotations visdrone FOLDER --night --split 526 131 --out annotations/night.json
 
 ``max_per_img`` is the official metric's limit on detections. There is no validation part: the test part stands in for it,
 as in the paper, so nothing should be chosen by it.

@@ -1,6 +1,6 @@
 """The test part of Afifi et al.'s exposure errors as PSENet evaluates on it: against expert E, at full size.
 
-``python -m detection_eval quality --config mm_configs/evaluation/exposure_errors.py --metrics psnr ssim_piq``; its two
+``llie quality --config mm_configs/evaluation/exposure_errors.py --metrics psnr ssim_piq``; its two
 halves are ``--cfg-options val_dataloader.dataset.exposures=under`` and ``over`` (which has 0 EV). The layout of
 ``data_root`` is in docs/datasets.md.
 """

@@ -1,6 +1,6 @@
 """SICE part 2 as PSENet evaluates on it: every exposure of 229 sequences with its label, both at a quarter of the size.
 
-``python -m detection_eval quality --config mm_configs/evaluation/sice_part2.py --metrics psnr ssim_piq``; the layout of
+``llie quality --config mm_configs/evaluation/sice_part2.py --metrics psnr ssim_piq``; the layout of
 ``data_root`` is in docs/datasets.md, another root is ``--cfg-options val_dataloader.dataset.root=DIR``.
 """
 

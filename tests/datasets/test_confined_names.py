@@ -20,9 +20,9 @@ from detection_eval.datasets.splits import select
 from detection_eval.datasets.visdrone import visdrone
 from detection_eval.datasets.wider_face import wider_face
 from detection_eval.faces.protocols import Fddb
-from detection_eval.gamma_shift import add_parser as gamma_shift
 from detection_eval.sam.pictures import read_pictures
 from llie_preproc.annotations import require_inside
+from llie_preproc.commands.llie import parse_args
 from llie_preproc.detection.sets import CocoSet, set_classes
 from training.datasets import MaskedPairs, PairedFolders
 
@@ -137,12 +137,8 @@ def of_a_coco_set(root, name):
 
 
 def of_gamma_shift(root, name):
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    gamma_shift(parser.add_subparsers())
     args = ["gamma-shift", root / "images", root / "out", "--gammas", "1", "--annotations", coco(root, name)]
-    args = parser.parse_args([str(each) for each in args])
+    args = parse_args([str(each) for each in args])
     args.run(args)
     return [Image.open(path).size for path in (root / "out").rglob("*.png")]
 

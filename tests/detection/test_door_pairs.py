@@ -15,7 +15,7 @@ from torch import nn
 from llie_preproc import build_enhancer
 from llie_preproc.detection import Enhance, add_enhancer
 from llie_preproc.errors import CheckpointError
-from training.split import split_checkpoint
+from training.checkpoint_parts import split_checkpoint
 
 DOORS = ("plain", "transform", "preprocessor", "detector")
 # Which have the enhancer's weights in their checkpoints; the transform's are its own file.
@@ -151,7 +151,7 @@ def test_another_enhancers_weights_are_refused_at_every_door(cfg, saved, saver, 
 def test_the_refusal_says_what_to_do_and_that_works(cfg, saved, saver, tmp_path):
     save_checkpoint({"state_dict": saved[saver].state_dict(), "meta": {}}, str(tmp_path / "a.pth"))
     plain = model_of(cfg, "plain", seed=9)
-    with pytest.raises(CheckpointError, match=r"RetinaNet.*python -m training\.split CHECKPOINT --out DIR"):
+    with pytest.raises(CheckpointError, match=r"RetinaNet.*llie split CHECKPOINT --out DIR"):
         load_checkpoint(plain, str(tmp_path / "a.pth"), map_location="cpu")
     detector, enhancer = split_checkpoint(tmp_path / "a.pth", tmp_path / "parts")
     load_checkpoint(plain, str(detector), map_location="cpu")

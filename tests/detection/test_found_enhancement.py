@@ -15,12 +15,13 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet_models import build, mmdet_config
 
 from detection_eval.faces.detectors import DetectorChoice
+from llie_preproc.commands.llie import parse_args
 from llie_preproc.configs import find_enhancement
 from llie_preproc.detection import Enhance, EnhancedDetDataPreprocessor, EnhancedDetector, add_enhancer
 from llie_preproc.detection.sets import read_config
 from llie_preproc.enhancers import PSENet
-from llie_preproc.registry import TRANSFORMS, enhancer_classes
-from training.finetune import parse_args
+from llie_preproc.enhancers.names import enhancer_classes
+from llie_preproc.registry import TRANSFORMS
 from training.finetune_config import finetuning_config
 
 LOAD, PACK = dict(type="LoadImageFromFile"), dict(type="PackDetInputs")
@@ -127,10 +128,10 @@ def test_the_commands_refuse_a_config_that_enhances(plain, door, tmp_path):
     torch.save({}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="enhances already"):
         read_config(enhanced, {})
-    with pytest.raises(ValueError, match=r"enhances already.*--enhancers"):
+    with pytest.raises(ValueError, match=r"enhances already.*--enhancer"):
         DetectorChoice(enhanced, str(tmp_path / "weights.pth")).made_with()
     with pytest.raises(ValueError, match=r"has an enhancer already|which nothing trains"):
-        finetuning_config(parse_args([enhanced, "--enhancer", "psenet"]))
+        finetuning_config(parse_args(["finetune", "--detector", enhanced, "--enhancer", "psenet"]))
 
 
 def test_finetuning_refuses_a_wrapper_behind_a_transform(plain, tmp_path):
@@ -138,7 +139,7 @@ def test_finetuning_refuses_a_wrapper_behind_a_transform(plain, tmp_path):
     cfg.train_dataloader.dataset.pipeline.insert(1, STEPS["scoped"])
     cfg.dump(tmp_path / "twice.py")
     with pytest.raises(ValueError, match=r"enhances twice, by EnhancedDetector and by llie_preproc\.Enhance"):
-        finetuning_config(parse_args([str(tmp_path / "twice.py")]))
+        finetuning_config(parse_args(["finetune", "--detector", str(tmp_path / "twice.py")]))
 
 
 def test_a_picture_is_not_enhanced_twice_where_configs_do_not_tell():

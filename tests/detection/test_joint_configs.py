@@ -21,7 +21,7 @@ from mmengine.runner import Runner
 
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import save_state_dict
-from llie_preproc.registry import enhancer_classes
+from llie_preproc.enhancers.names import enhancer_classes
 
 CONFIGS = files("mm_configs")
 SETS = {"night-visdrone": ("VISDRONE_ROOT", 10), "exdark": ("EXDARK_ROOT", 12), "darkface": ("DARKFACE_ROOT", 1)}

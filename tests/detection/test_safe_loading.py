@@ -26,7 +26,7 @@ from llie_preproc.faces import MMDetFaceDetector
 from llie_preproc.registry import MODELS
 from llie_preproc.runs import read_checkpoint
 from llie_preproc.safe_loading import PUBLISHERS, SafeInit, SafeRunner, safe_loading
-from training.split import split_checkpoint
+from training.checkpoint_parts import split_checkpoint
 
 RAN: list[str] = []
 

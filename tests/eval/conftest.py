@@ -5,12 +5,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from detection_eval.__main__ import main
+from llie_preproc.commands.llie import main
 
 
 @pytest.fixture
 def evaluate(capsys):
-    """Runs ``python -m detection_eval`` inside this process: its exit status, and what it printed to both streams."""
+    """Runs ``llie`` inside this process: its exit status, and what it printed to both streams."""
 
     def run(*arguments):
         try:

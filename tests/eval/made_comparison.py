@@ -49,7 +49,7 @@ def write_cells(out: Path, pictures: Path, truth: dict, classes: tuple[str, ...]
         resamples=50,
         bootstrap_seed=0,
         cells=cells,
-        command="python -m detection_eval compare detector.py",
+        command="llie compare detector.py",
         versions=dict(torch="2.0", llie_preproc="0.1"),
         device="cpu",
     )

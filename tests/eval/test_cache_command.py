@@ -11,8 +11,8 @@ import torch
 from mmengine.config import Config
 from tiny_detection import CLASSES, write_set
 
-from detection_eval.__main__ import main
-from detection_eval.cache import fill_cache
+from detection_eval.fill_cache import fill_cache
+from llie_preproc.commands.llie import main
 from llie_preproc.enhancers import PSENet
 from llie_preproc.ranks import Ranks
 
@@ -124,7 +124,7 @@ def test_a_random_transform_before_the_enhancer_is_refused(before, cfg, capsys, 
         fill_cache(cfg, "cpu")
     cfg.dump(tmp_path / "config.py")
     assert main(["cache", str(tmp_path / "config.py")]) == 2
-    assert f"error: {before} stands before" in capsys.readouterr().err
+    assert f"llie: error: {before} stands before" in capsys.readouterr().err
 
 
 def test_a_fixed_resize_before_the_enhancer_is_not(cfg, calls):

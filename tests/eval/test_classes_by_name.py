@@ -28,9 +28,9 @@ from detection_eval.compare.results import Comparison
 from detection_eval.metrics.coco import CocoScores
 from detection_eval.metrics.detections import check_truth, detection_boxes
 from detection_eval.metrics.visdrone import VisDroneScores
+from llie_preproc.commands.llie import parse_args
 from llie_preproc.detection.sets import CocoSet, read_config, use_sets
 from llie_preproc.registry import DATASETS, METRICS
-from training.finetune import parse_args
 from training.finetune_config import finetuning_config
 
 CLASSES = ("car", "person", "dog")
@@ -245,13 +245,13 @@ def test_a_finetuning_keeps_the_order_of_the_classes_of_its_checkpoint(tmp_path,
     given = [str(write_config(tmp_path / "tiny.py")), "--enhancer", "psenet", "--preset", preset]
     given += ["--checkpoint", str(tmp_path / "start.pth")]
     sets = [str(tmp_path / "set.json"), str(tmp_path / "images")]
-    cfg = finetuning_config(parse_args([*given, "--train", *sets, "--val", *sets]))
+    cfg = finetuning_config(parse_args(["finetune", *given, "--train", *sets, "--val", *sets]))
     assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == own
     assert tuple(cfg.val_dataloader.dataset.metainfo.classes) == own
     assert cfg.model.detector.roi_head.bbox_head.num_classes == 3
     truth["categories"][0]["name"] = "tram"
     (tmp_path / "set.json").write_text(json.dumps(truth))
-    args = parse_args([*given, "--train", *sets, "--val", *sets])
+    args = parse_args(["finetune", *given, "--train", *sets, "--val", *sets])
     if preset == "enhancer-only":
         # The detector stays as it is, and would be asked for what it does not know.
         with pytest.raises(ValueError, match="the detector has no tram"):

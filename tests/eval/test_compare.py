@@ -15,12 +15,12 @@ pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 from support.programs import command_line
 from tiny_detection import arguments, write_set
 
-from detection_eval.__main__ import main
 from detection_eval.compare.networks import comparison_enhancer
 from detection_eval.compare.results import Cell, Comparison
 from detection_eval.metrics.coco import CocoScores
 from detection_eval.metrics.detections import read_detections, read_truth
 from llie_preproc import build_enhancer
+from llie_preproc.commands.llie import main
 from llie_preproc.runs import read_checkpoint
 
 ALL_MODES = ["--modes", "raw", "zero-shot", "retrained", "joint"]
@@ -181,7 +181,7 @@ def test_a_trained_detector_is_evaluated_as_it_is(finished, tmp_path, capsys):
         (["--enhancers", "none", "--modes", "joint"], "joint"),
         (["--enhancers", "clahe", "--modes", "joint"], "nothing is left"),
         (["--enhancers", "none", "--seeds", "0", "--modes", "raw"], "--seeds"),
-        (["--enhancers", "none", "--modes", "raw", "--metrics", "visdrone"], "convert visdrone"),
+        (["--enhancers", "none", "--modes", "raw", "--metrics", "visdrone"], "llie annotations visdrone"),
         (["--enhancers", "mine=missing.py"], "missing.py"),
     ],
 )
@@ -250,7 +250,7 @@ def test_a_failing_cell_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys):
     command = [*arguments(tmp_path), "--enhancers", "none"]
-    from detection_eval.progress import ProgressBar
+    from llie_preproc.mm.progress import ProgressBar
 
     def interrupt(self, runner, *rest, **named):
         if runner.iter == 2:
@@ -294,7 +294,7 @@ def test_any_dataset_of_mmdetection_has_a_ground_truth(tmp_path):
 @pytest.mark.slow
 def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path, programs):
     command = [*arguments(tmp_path), "--enhancers", "psenet", "--modes", "raw", "retrained"]
-    call = command_line("compare", *command[1:])
+    call = command_line(*command)
     process = programs.start(*call)
     comparison = tmp_path / "out"
     first = comparison / "cells" / "raw-seed0" / "result.json"
@@ -318,7 +318,7 @@ def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path, programs
 _SHARING = """
 import sys
 from pathlib import Path
-from detection_eval.__main__ import main
+from llie_preproc.commands.llie import main
 from llie_preproc.ranks import join_ranks
 
 code = main([*sys.argv[2:], "--launcher", "pytorch"])
@@ -364,7 +364,7 @@ def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, programs
 @pytest.mark.slow
 def test_two_processes_that_share_batches(tmp_path, programs):
     command = [*arguments(tmp_path), "--enhancers", "psenet", *ALL_MODES, "--launcher", "pytorch", "--share", "batches"]
-    done = programs.run_together(2, *command_line("compare", *command[1:]))
+    done = programs.run_together(2, *command_line(*command))
     assert done.returncode == 0, done.stderr[-2000:]
     rows = Comparison(tmp_path / "out").table()
     assert [row["label"] for row in rows] == ["raw", "psenet, zero-shot", "psenet, retrained", "psenet, joint"]

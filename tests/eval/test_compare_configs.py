@@ -14,7 +14,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tiny_detection import CLASSES, arguments, write_config, write_set
 
-from detection_eval.__main__ import main
 from detection_eval.compare import run
 from detection_eval.compare.configs import testing_config as evaluation_config
 from detection_eval.compare.configs import training_config
@@ -22,6 +21,7 @@ from detection_eval.compare.networks import enhancer_specs
 from detection_eval.compare.plan import Request, begin
 from detection_eval.compare.results import MODES, RAW, Cell, Comparison
 from detection_eval.compare.truth import ground_truth
+from llie_preproc.commands.llie import main
 from llie_preproc.detection.sets import CocoSet, read_config, use_sets
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
 

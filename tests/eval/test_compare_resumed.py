@@ -18,10 +18,10 @@ pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
 from tiny_detection import arguments
 
-from detection_eval.__main__ import main
 from detection_eval.compare import run
 from detection_eval.compare.results import Comparison
-from detection_eval.progress import ProgressBar
+from llie_preproc.commands.llie import main
+from llie_preproc.mm.progress import ProgressBar
 
 MODES = ["--enhancers", "psenet", "--modes", "raw", "retrained", "joint"]
 

@@ -11,9 +11,9 @@ pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
 from tiny_detection import write_config
 
-from detection_eval.__main__ import main
 from detection_eval.compare.results import Cell, Comparison
 from detection_eval.metrics.visdrone import VisDroneScores
+from llie_preproc.commands.llie import main
 
 
 def _write_visdrone(root, images):
@@ -49,7 +49,7 @@ def _add_near_objects(detections, truth, seed):
 def test_convert_compare_and_the_official_program_agree(tmp_path):
     _write_visdrone(tmp_path / "set", 6)
     out = tmp_path / "set.json"
-    assert main(["convert", "visdrone", str(tmp_path / "set"), "--out", str(out), "--split", "4", "2"]) == 0
+    assert main(["annotations", "visdrone", str(tmp_path / "set"), "--out", str(out), "--split", "4", "2"]) == 0
     train, test = (str(tmp_path / f"set_{part}.json") for part in ("train", "test"))
     images = str(tmp_path / "set" / "images")
     common = ["--train", train, images, "--test", test, images, "--resamples", "20", "--out", str(tmp_path / "out")]

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("matplotlib", reason="needs the extra 'demo'")
 
-from detection_eval.__main__ import main
 from detection_eval.compare import page
 from detection_eval.compare.appearance import Looks, brightness_bins, mean_luma, mean_scores, score_looks
 from detection_eval.compare.changes import Change, Matches, match
@@ -23,6 +22,7 @@ from detection_eval.compare.results import Comparison
 from detection_eval.compare.side_by_side import FALSE, FOUND, MISSED, Pair, View, panels
 from detection_eval.compare.tables import measure
 from llie_preproc import build_enhancer
+from llie_preproc.commands.llie import main
 
 
 class _Page(HTMLParser):
@@ -295,7 +295,7 @@ def test_without_raw_pictures_there_is_no_difference(made, tmp_path):
 def _fails(out, capsys, *says, options=()):
     assert main(["report", str(out), *options]) == 2
     error = capsys.readouterr().err.splitlines()
-    message = next(line for line in error if line.startswith("error: "))
+    message = next(line for line in error if line.startswith("llie: error: "))
     assert message == error[-1]
     for each in says:
         assert each in message

@@ -1,4 +1,4 @@
-"""``python -m detection_eval convert``: every format, its checks, and the splits."""
+"""``llie annotations``: every format, its checks, and the splits."""
 
 import json
 import random
@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detection_eval.__main__ import main
 from detection_eval.datasets.coco import to_coco
 from detection_eval.datasets.darkface import darkface
 from detection_eval.datasets.exdark import exdark
@@ -20,6 +19,7 @@ from detection_eval.datasets.splits import Split
 from detection_eval.datasets.visdrone import CLASSES, visdrone
 from detection_eval.datasets.wider_face import wider_face
 from detection_eval.datasets.yolo import class_names, yolo
+from llie_preproc.commands.llie import main
 
 WIDTH, HEIGHT = 64, 48
 EXDARK_HEADER = "% bbGt version=3\n"
@@ -73,7 +73,7 @@ class Format:
             "wider-face": [self.root / "images", self.text],
             "yolo": [self.root / "images", self.text.parent, "--classes", "car", "bus"],
         }.get(self.name, [self.root / "images", self.text.parent])
-        status = main(["convert", self.name, *map(str, sources), "--out", str(out), *options])
+        status = main(["annotations", self.name, *map(str, sources), "--out", str(out), *options])
         return status, json.loads(out.read_text()) if out.exists() else None
 
 
@@ -142,7 +142,7 @@ def test_a_bad_line_is_named_or_skipped(name, line, message, tmp_path, capsys):
     assert made.run() == (2, None)
     err = capsys.readouterr().err
     where = f"{made.text}:{made.first_line + 1}: "
-    assert err.startswith(f"error: {where}")
+    assert err.startswith(f"llie: error: {where}")
     assert message in err
     assert err.count("\n") == 1
     status, truth = made.run("--skip-bad")
@@ -175,11 +175,11 @@ def test_a_picture_or_an_annotation_alone_is_named(made, capsys):
 def test_many_that_are_missing_are_counted(many, capsys):
     for text in sorted((many / "annotations").iterdir())[:8]:
         text.unlink()
-    assert main(["convert", "visdrone", str(many), "--out", str(many / "set.json")]) == 2
+    assert main(["annotations", "visdrone", str(many), "--out", str(many / "set.json")]) == 2
     err = capsys.readouterr().err
     assert err.count("the picture has no annotation") == 5
     assert err.endswith("; and 3 more\n")
-    assert main(["convert", "visdrone", str(many), "--out", str(many / "set.json"), "--skip-bad"]) == 0
+    assert main(["annotations", "visdrone", str(many), "--out", str(many / "set.json"), "--skip-bad"]) == 0
     out, err = capsys.readouterr()
     assert "8 bad lines or files skipped" in out
     assert err.count("the picture has no annotation") == 8
@@ -203,7 +203,7 @@ def test_an_annotation_that_is_no_text_is_named(made, mark, capsys):
     made.text.write_bytes(mark + before + b"caf\xe9\n")
     assert made.run() == (2, None)
     line = before.count(b"\n") + 1
-    assert capsys.readouterr().err.startswith(f"error: {made.text}:{line}: no UTF-8 text (")
+    assert capsys.readouterr().err.startswith(f"llie: error: {made.text}:{line}: no UTF-8 text (")
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name != "wider-face"])
@@ -266,7 +266,7 @@ def test_boxes_that_leave_the_picture(made, capsys):
     assert made.run("--out-of-bounds", "error") == (2, None)
     err = capsys.readouterr().err
     assert "leaves the picture of 64x48" in err
-    assert err.startswith(f"error: {made.text}:{made.first_line}: box -4 40 20 16 leaves")
+    assert err.startswith(f"llie: error: {made.text}:{made.first_line}: box -4 40 20 16 leaves")
     status, truth = made.run("--out-of-bounds", "error", "--skip-bad")
     assert (status, len(boxes_of(truth))) == (0, 1)
 
@@ -450,12 +450,12 @@ def test_several_splits_of_visdrone(tmp_path, capsys):
         write_picture(tmp_path / split / "images" / "a.jpg")
         write_text(tmp_path / split / "annotations" / "a.txt", "1,2,10,10,1,1,0,0\n")
     (tmp_path / "VisDrone2019-DET-test-challenge" / "images").mkdir(parents=True)
-    assert main(["convert", "visdrone", str(tmp_path), "--out", str(tmp_path / "all.json")]) == 0
+    assert main(["annotations", "visdrone", str(tmp_path), "--out", str(tmp_path / "all.json")]) == 0
     truth = json.loads((tmp_path / "all.json").read_text())
     names = [f"VisDrone2019-DET-{split}/images/a.jpg" for split in ("train", "val")]
     assert [image["file_name"] for image in truth["images"]] == names
     assert all((tmp_path / name).is_file() for name in names)
-    assert main(["convert", "visdrone", str(tmp_path / "absent"), "--out", str(tmp_path / "x.json")]) == 2
+    assert main(["annotations", "visdrone", str(tmp_path / "absent"), "--out", str(tmp_path / "x.json")]) == 2
     assert "holds neither" in capsys.readouterr().err
 
 
@@ -466,7 +466,16 @@ def test_light_place_and_part_of_exdark(tmp_path, capsys):
         write_text(texts / f"2015_{number}.txt", EXDARK_HEADER + "Cat 1 1 4 4 0 0 0 0 0 1 0\n")
     head = "Name | Class | Light | In/Out | Train/Val/Test\n"
     write_text(names, head + "2015_0.png 6 1 1 1\n2015_1.JPEG 6 10 2 3\n2015_2.png 6 2 1 1\n2015_9.png 6 2 1 1\n")
-    command = ["convert", "exdark", str(images), str(texts), "--out", str(tmp_path / "out.json"), "--list", str(names)]
+    command = [
+        "annotations",
+        "exdark",
+        str(images),
+        str(texts),
+        "--out",
+        str(tmp_path / "out.json"),
+        "--list",
+        str(names),
+    ]
 
     def run(*options):
         assert main([*command, *options]) == 0
@@ -608,7 +617,7 @@ def many(tmp_path):
 
 
 def split(root, *options):
-    assert main(["convert", "visdrone", str(root), "--out", str(root / "set.json"), "--split", *options]) == 0
+    assert main(["annotations", "visdrone", str(root), "--out", str(root / "set.json"), "--split", *options]) == 0
     assert not (root / "set.json").exists()
     return [json.loads((root / f"set_{part}.json").read_text()) for part in ("train", "test")]
 
@@ -645,7 +654,7 @@ def test_a_split_keeps_the_annotations_with_their_pictures(many, capsys):
     ],
 )
 def test_splits_that_cannot_be(many, sizes, message, capsys):
-    assert main(["convert", "visdrone", str(many), "--out", str(many / "set.json"), "--split", *sizes]) == 2
+    assert main(["annotations", "visdrone", str(many), "--out", str(many / "set.json"), "--split", *sizes]) == 2
     assert message in capsys.readouterr().err
     assert not list(many.glob("*.json"))
 
@@ -676,7 +685,15 @@ def test_a_split_is_the_same_everywhere():
 
 
 def test_a_list_of_names(many, capsys):
-    command = ["convert", "visdrone", str(many), "--out", str(many / "set.json"), "--names", str(many / "names.txt")]
+    command = [
+        "annotations",
+        "visdrone",
+        str(many),
+        "--out",
+        str(many / "set.json"),
+        "--names",
+        str(many / "names.txt"),
+    ]
     write_text(many / "names.txt", "03.jpg\n\n07.JPEG\n05\n")
     (many / "annotations" / "11.txt").unlink()
     assert main(command) == 0
@@ -704,7 +721,7 @@ def test_names_that_several_pictures_have(tmp_path, capsys):
         write_picture(tmp_path / "images" / folder / "a.jpg")
     write_text(tmp_path / "labels" / "x" / "a.txt", "")
     write_text(tmp_path / "names.txt", "a.jpg\n")
-    command = ["convert", "yolo", str(tmp_path / "images"), str(tmp_path / "labels"), "--classes", "car"]
+    command = ["annotations", "yolo", str(tmp_path / "images"), str(tmp_path / "labels"), "--classes", "car"]
     command += ["--out", str(tmp_path / "out.json"), "--names", str(tmp_path / "names.txt")]
     assert main(command) == 2
     assert "a.jpg is several of the 2 pictures" in capsys.readouterr().err
@@ -716,7 +733,7 @@ def test_names_that_several_pictures_have(tmp_path, capsys):
 def test_the_output_is_no_annotation(many, capsys):
     text = many / "annotations" / "00.txt"
     before = text.read_text()
-    assert main(["convert", "visdrone", str(many), "--out", str(text)]) == 2
+    assert main(["annotations", "visdrone", str(many), "--out", str(text)]) == 2
     assert "--out must end in .json" in capsys.readouterr().err
     assert text.read_text() == before
 
@@ -730,7 +747,7 @@ def test_pycocotools_and_mmdetection_read_the_result(drones, capsys):
     import llie_preproc  # noqa: F401
 
     root, _ = drones
-    assert main(["convert", "visdrone", str(root), "--out", str(root / "truth.json")]) == 0
+    assert main(["annotations", "visdrone", str(root), "--out", str(root / "truth.json")]) == 0
     assert "truth.json: 2 images, 1 boxes, 11 crowd boxes\n  pedestrian: 1\n  people: 0\n" in capsys.readouterr().out
     coco = COCO(str(root / "truth.json"))
     assert len(coco.getAnnIds(iscrowd=True)) == 11
@@ -751,7 +768,7 @@ def test_pycocotools_and_mmdetection_read_the_result(drones, capsys):
 def test_exdark_samples(shared_data, tmp_path, capsys):
     root, out = shared_data / "exdark", tmp_path / "exdark.json"
     command = [
-        "convert",
+        "annotations",
         "exdark",
         str(root / "images"),
         str(root / "bbGt"),
@@ -774,7 +791,14 @@ def test_exdark_samples(shared_data, tmp_path, capsys):
 
 def test_visdrone_samples_in_yolo_text(shared_data, tmp_path):
     root = shared_data / "visdrone_samples"
-    command = ["convert", "yolo", str(root / "images"), str(root / "labels_yolo"), "--out", str(tmp_path / "out.json")]
+    command = [
+        "annotations",
+        "yolo",
+        str(root / "images"),
+        str(root / "labels_yolo"),
+        "--out",
+        str(tmp_path / "out.json"),
+    ]
     assert main([*command, "--classes", "car", "van", "truck", "bus", "motor", "--out-of-bounds", "error"]) == 0
     truth = json.loads((tmp_path / "out.json").read_text())
     assert len(truth["images"]) == 17
@@ -787,7 +811,7 @@ def test_visdrone_samples_in_yolo_text(shared_data, tmp_path):
 
 def test_pseudo_labels_of_dark_face(shared_data, tmp_path, capsys):
     root = shared_data / "darkface_samples"
-    command = ["convert", "darkface", str(root), str(root / "dsfd_pseudo_labels.txt")]
+    command = ["annotations", "darkface", str(root), str(root / "dsfd_pseudo_labels.txt")]
     assert main([*command, "--out", str(tmp_path / "out.json")]) == 0
     assert "6 boxes clipped to the picture" in capsys.readouterr().out
     truth = json.loads((tmp_path / "out.json").read_text())

@@ -1,11 +1,10 @@
-"""``python -m detection_eval faces``: every data set, with a detector that finds coloured squares; MTCNN in small."""
+"""``llie faces``: every data set, with a detector that finds coloured squares; MTCNN in small."""
 
 import importlib.util
 import io
 import json
 import os
 import shutil
-import sys
 import xml.etree.ElementTree as ElementTree
 import zipfile
 
@@ -27,7 +26,6 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from scipy import io as scipy_io
 
-from detection_eval.__main__ import main
 from detection_eval.compare.networks import enhancer_specs
 from detection_eval.datasets.wider_difficulty import read_darkface_predictions, read_wider_predictions
 from detection_eval.faces import detectors
@@ -35,6 +33,7 @@ from detection_eval.faces.retention import RetentionScores
 from detection_eval.metrics.wider_face import darkface_ap, wider_ap
 from llie_preproc import build_enhancer, errors
 from llie_preproc.checkpoints import save_state_dict
+from llie_preproc.commands.llie import main
 from llie_preproc.faces import Faces
 from llie_preproc.gamma_shift import shift_gamma
 from llie_preproc.pictures import Picture, write_picture
@@ -535,7 +534,7 @@ def test_wrong_arguments_are_named(pictures, tmp_path, capsys, arguments, messag
     given = arguments.format(tmp=tmp_path / "empty", pictures=pictures).split()
     assert main(["faces", "--dataset", *given, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ")
+    assert error.startswith("llie: error: ")
     assert message in error
     assert not (tmp_path / "out").exists()
 
@@ -635,12 +634,8 @@ def test_mtcnn_finds_the_astronaut_again_behind_psenet(faces, tmp_path):
     assert "| psenet | 1.000 |" in printed
 
 
-@pytest.mark.parametrize(
-    ("module", "extra"), [("mmdet", "compare"), ("matplotlib", "compare"), ("facenet_pytorch", "face")]
-)
-def test_a_missing_extra_is_named(monkeypatch, pictures, tmp_path, capsys, module, extra):
-    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == module else importlib.util.find_spec(name))
-    monkeypatch.delitem(sys.modules, "detection_eval.faces.command")
-    monkeypatch.delattr("detection_eval.faces.command")
+def test_a_missing_mtcnn_is_named_with_its_extra(monkeypatch, pictures, tmp_path, capsys):
+    absent = "facenet_pytorch"
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == absent else importlib.util.find_spec(name))
     assert main(["faces", "--dataset", "folder", "--images", str(pictures), "--out", str(tmp_path / "out")]) == 2
-    assert f'pip install "llie-preproc[{extra}]"' in capsys.readouterr().err
+    assert 'pip install "llie-preproc[face]"' in capsys.readouterr().err

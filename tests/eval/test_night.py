@@ -1,4 +1,4 @@
-"""The night rule and ``python -m detection_eval night``."""
+"""The night rule and ``llie night``."""
 
 import csv
 import json
@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detection_eval.__main__ import main
 from detection_eval.datasets.labels import Problems
 from detection_eval.datasets.night import Light, NightRule, measure, measure_all
+from llie_preproc.commands.llie import main
 
 NIGHT, DUSK, DAY = "night", "dusk", "day"
 LEVELS = {NIGHT: (10, 70), DUSK: (65, 75), DAY: (90, 200)}
@@ -163,7 +163,7 @@ def drones(tmp_path):
 
 def test_convert_takes_the_night_in_one_command(drones, capsys):
     out = drones / "out"
-    convert = ["convert", "visdrone", str(drones), "--out", str(out / "night.json"), "--split", "3", "1"]
+    convert = ["annotations", "visdrone", str(drones), "--out", str(out / "night.json"), "--split", "3", "1"]
     assert main([*convert, "--night"]) == 0
     assert "night: 4 of 6 pictures, luma below 80" in capsys.readouterr().out
     assert main(["night", str(drones / "images"), "--out", str(out / "night.txt"), "--split", "3", "1"]) == 0
@@ -180,7 +180,7 @@ def test_convert_takes_the_night_in_one_command(drones, capsys):
 
 def test_a_missing_picture_may_be_night(drones, capsys):
     (drones / "images" / "0.jpg").unlink()
-    assert main(["convert", "visdrone", str(drones), "--out", str(drones / "night.json"), "--night"]) == 2
+    assert main(["annotations", "visdrone", str(drones), "--out", str(drones / "night.json"), "--night"]) == 2
     assert "0.txt: there is no picture '0'" in capsys.readouterr().err
 
 

@@ -1,10 +1,8 @@
-"""``python -m detection_eval sam`` on pictures that are made here, with a small SAM of random weights."""
+"""``llie sam`` on pictures that are made here, with a small SAM of random weights."""
 
-import importlib.util
 import inspect
 import json
 import os
-import sys
 
 import mmengine
 import numpy as np
@@ -25,7 +23,6 @@ from segment_anything.utils.amg import calculate_stability_score
 from detection_eval.metrics.masks import box_agreement, match_scores
 from detection_eval.sam import run as sam_run
 from detection_eval.sam.model import GENERATOR, UNTRAINED, SamChoice, generator_parameters
-from llie_preproc import errors
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.pictures import Picture, read_picture, write_picture
 from llie_preproc.segmentation import EnhancedSamPredictor, build_sam
@@ -503,13 +500,3 @@ def test_the_generators_defaults_are_segment_anythings():
     theirs = inspect.signature(SamAutomaticMaskGenerator).parameters
     assert {name: theirs[name].default for name in GENERATOR} == dict(GENERATOR)
     assert theirs.keys() - GENERATOR.keys() == {"model", "point_grids", "output_mode"}
-
-
-@pytest.mark.parametrize(("module", "extra"), [("segment_anything", "sam"), ("matplotlib", "compare")])
-def test_a_missing_extra_is_named(monkeypatch, evaluate, pictures, tmp_path, module, extra):
-    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == module else importlib.util.find_spec(name))
-    monkeypatch.delitem(sys.modules, "detection_eval.sam.command", raising=False)
-    monkeypatch.delattr("detection_eval.sam.command", raising=False)
-    code, _, err = evaluate("sam", "--images", pictures, "--out", tmp_path / "out")
-    assert code == 2
-    assert f'pip install "llie-preproc[{extra}]"' in err

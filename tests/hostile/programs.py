@@ -1,20 +1,14 @@
-"""The commands of this project and their options, found by walking the packages and their parsers."""
+"""The commands of this project and their options, found by the tables of its packages and by their parsers."""
 
 from __future__ import annotations
 
 import argparse
-import ast
-import importlib
-import pkgutil
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 
-import detection_eval
-import llie_preproc
-import training
+from llie_preproc.commands import llie
 
 
 class _ParsedError(BaseException):
@@ -25,18 +19,13 @@ class _ParsedError(BaseException):
 
 
 class Command(NamedTuple):
-    """A command: ``main`` of ``module`` with ``words`` before the arguments of ``parser``."""
+    """A command of ``llie``: the words before the arguments of ``parser``."""
 
-    module: str
     words: tuple[str, ...]
     parser: argparse.ArgumentParser
 
     def __str__(self) -> str:
-        return " ".join((self.module, *self.words))
-
-    @property
-    def main(self) -> Callable[[Sequence[str]], int]:
-        return importlib.import_module(self.module).main
+        return " ".join(self.words)
 
     def options(self) -> Iterator[argparse.Action]:
         """The arguments whose values are texts, which may all be paths."""
@@ -60,34 +49,19 @@ def _is_number(kind: object) -> bool:
 
 
 def commands() -> list[Command]:
-    """Every command of every module with ``main(argv)``, without its aliases in other modules."""
-    found = [each for module in _programs() for each in _commands(module, ())]
+    """Every command, those that are commands of a command one by one."""
+    table, unread = llie.find_commands()
+    assert not unread
+    found = [each for name in table for each in _commands((name,), _choices(_parser(name))[name])]
     return sorted(found, key=str)
 
 
-def _programs() -> Iterator[str]:
-    for package in (llie_preproc, training, detection_eval):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if _defines_main(module):
-                yield module.name
-
-
-def _defines_main(module: pkgutil.ModuleInfo) -> bool:
-    source = Path(module.module_finder.path, f"{module.name.split('.')[-1]}.py")  # type: ignore[union-attr]
-    tree = ast.parse(source.read_text(encoding="utf-8") if source.is_file() else "")
-    mains = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
-    return any(argument.arg == "argv" for node in mains for argument in node.args.args)
-
-
-def _commands(module: str, words: tuple[str, ...]) -> Iterator[Command]:
-    parser = _parser(module, words)
-    for word in words:
-        parser = _choices(parser)[word]
+def _commands(words: tuple[str, ...], parser: argparse.ArgumentParser) -> Iterator[Command]:
     inner = _choices(parser)
-    for word in inner:
-        yield from _commands(module, (*words, word))
+    for word, each in inner.items():
+        yield from _commands((*words, word), each)
     if not inner:
-        yield Command(module, words, parser)
+        yield Command(words, parser)
 
 
 def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -95,8 +69,8 @@ def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
     return dict(kinds[0].choices) if kinds else {}
 
 
-def _parser(module: str, words: tuple[str, ...]) -> argparse.ArgumentParser:
-    """The parser that a program makes for a command line that begins with ``words``."""
+def _parser(name: str) -> argparse.ArgumentParser:
+    """The parser that ``llie`` makes for a command."""
 
     def caught(self: argparse.ArgumentParser, *_: object, **__: object) -> None:
         raise _ParsedError(self)
@@ -104,7 +78,7 @@ def _parser(module: str, words: tuple[str, ...]) -> argparse.ArgumentParser:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", caught)
         try:
-            importlib.import_module(module).main(list(words))
+            llie.parse_args([name])
         except _ParsedError as parsed:
             return parsed.parser
-    raise AssertionError(f"{module} parses no command line")
+    raise AssertionError(f"llie {name} parses no command line")

@@ -1,6 +1,6 @@
 """Every option of every command is given hostile files: status 1 or 2, a line that names the file, nothing run.
 
-The commands are found by walking the packages and their parsers; :data:`LINES` holds what each needs beside the option
+The commands are found by the packages' tables and their parsers; :data:`LINES` holds what each needs beside the option
 under test. A command without a line there fails: a new one is to be tried too.
 """
 
@@ -22,6 +22,7 @@ from hostile_files import HOSTILE, comes_back, marker
 from programs import Command, commands
 
 from llie_preproc.checkpoints import WEIGHTS_DIR
+from llie_preproc.commands.llie import main
 
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
@@ -34,41 +35,41 @@ SET = "coco.json pictures"
 SMALL_SAM = "--sam-model small --enhancers none psenet --out out"
 # What a command needs beside the option under test, in a folder that `made` fills.
 LINES: Mapping[str, str] = {
-    "detection_eval.__main__ cache": "cached.py",
-    "detection_eval.__main__ compare": f"detector.py --enhancers none psenet --train {SET} --test {SET} --out out",
-    "detection_eval.__main__ convert darkface": "pictures darkface --out out.json",
-    "detection_eval.__main__ convert exdark": "pictures exdark --out out.json",
-    "detection_eval.__main__ convert visdrone": "visdrone --out out.json",
-    "detection_eval.__main__ convert wider-face": "photos wider.txt --out out.json",
-    "detection_eval.__main__ convert yolo": "pictures yolo --classes classes.txt --out out.json",
-    "detection_eval.__main__ faces": "--dataset folder --images pictures --gammas 1 --enhancers none psenet --out out",
-    "detection_eval.__main__ fddb": "folds detections.txt",
-    "detection_eval.__main__ gamma-shift": "pictures out --gammas 2",
-    "detection_eval.__main__ night": "pictures --out out.txt",
-    "detection_eval.__main__ quality": "pictures pictures",
-    "detection_eval.__main__ report": "comparison",
-    "detection_eval.__main__ sam": f"--images pictures --boxes coco.json {SMALL_SAM}",
-    "detection_eval.__main__ score": "coco.json results.json --resamples 0",
-    "llie_preproc.cli convert": f"{WEIGHTS} out.safetensors --enhancer PSENet",
-    "llie_preproc.cli demo": "--out out",
-    "llie_preproc.cli enhance": "pictures out/",
-    "llie_preproc.cli export": "out.onnx --enhancer PSENet",
-    "llie_preproc.cli list": "",
-    "training.finetune": f"detector.py --enhancer psenet --train {SET} --val {SET} --work-dir out",
-    "training.split": "finetuned.pth --out out",
-    "training.train": "training.py --work-dir out",
+    "cache": "cached.py",
+    "compare": f"detector.py --enhancers none psenet --train {SET} --test {SET} --out out",
+    "annotations darkface": "pictures darkface --out out.json",
+    "annotations exdark": "pictures exdark --out out.json",
+    "annotations visdrone": "visdrone --out out.json",
+    "annotations wider-face": "photos wider.txt --out out.json",
+    "annotations yolo": "pictures yolo --classes classes.txt --out out.json",
+    "faces": "--dataset folder --images pictures --gammas 1 --enhancers none psenet --out out",
+    "fddb": "folds detections.txt",
+    "gamma-shift": "pictures out --gammas 2",
+    "night": "pictures --out out.txt",
+    "quality": "pictures pictures",
+    "report": "comparison",
+    "sam": f"--images pictures --boxes coco.json {SMALL_SAM}",
+    "score": "coco.json results.json --resamples 0",
+    "convert": f"{WEIGHTS} --out out.safetensors --enhancer PSENet",
+    "demo": "--out out",
+    "enhance": "pictures --out out/",
+    "export": "--out out.onnx --enhancer PSENet",
+    "list": "",
+    "finetune": f"--detector detector.py --enhancer psenet --train {SET} --val {SET} --out out",
+    "split": "finetuned.pth --out out",
+    "train": "training.py --out out",
 }
 # Other lines, for options that are read with these alone.
 LINES_OF: Mapping[tuple[str, str], str] = {
-    ("detection_eval.__main__ quality", "config"): "",
-    ("detection_eval.__main__ quality", "cfg_options"): "--config set.py",
-    ("detection_eval.__main__ quality", "niqe_model"): "pictures pictures --metrics niqe",
-    ("detection_eval.__main__ quality", "lpips_trunk"): "pictures pictures --metrics lpips",
-    ("detection_eval.__main__ quality", "fid_trunk"): "pictures pictures --metrics fid",
-    ("detection_eval.__main__ quality", "fid_reference"): "pictures pictures --metrics fid --fid-trunk no.pth",
-    ("detection_eval.__main__ sam", "generator"): f"--images pictures --reference pictures {SMALL_SAM}",
+    ("quality", "config"): "",
+    ("quality", "cfg_options"): "--config set.py",
+    ("quality", "niqe_model"): "pictures pictures --metrics niqe",
+    ("quality", "lpips_trunk"): "pictures pictures --metrics lpips",
+    ("quality", "fid_trunk"): "pictures pictures --metrics fid",
+    ("quality", "fid_reference"): "pictures pictures --metrics fid --fid-trunk no.pth",
+    ("sam", "generator"): f"--images pictures --reference pictures {SMALL_SAM}",
     **{
-        ("detection_eval.__main__ faces", option): f"--dataset {dataset} --images photos --gammas 1 --out out {more}"
+        ("faces", option): f"--dataset {dataset} --images photos --gammas 1 --out out {more}"
         for option, dataset, more in (
             ("annotations", "darkface", ""),
             ("folds", "fddb", ""),
@@ -80,29 +81,31 @@ LINES_OF: Mapping[tuple[str, str], str] = {
 }
 # What a key of a config names, for --cfg-options.
 KEYS: Mapping[str, str] = {
-    "detection_eval.__main__ cache": "test_dataloader.dataset.ann_file",
-    "detection_eval.__main__ quality": "val_dataloader.dataset.low",
+    "cache": "test_dataloader.dataset.ann_file",
+    "quality": "val_dataloader.dataset.low",
 }
 # What is refused before the file is read, or in other words: files without content hold nothing to object to.
 UNNAMED = {
-    ("detection_eval.__main__ convert darkface", "annotations", "empty"),
-    ("detection_eval.__main__ convert darkface", "annotations", "folder"),
-    ("detection_eval.__main__ convert exdark", "annotations", "folder"),
-    ("detection_eval.__main__ convert wider-face", "annotations", "empty"),
-    *(("detection_eval.__main__ faces", "annotations", kind) for kind in ("empty", "folder")),
-    *(("detection_eval.__main__ sam", "boxes", kind) for kind in ("empty", "folder")),
+    ("annotations darkface", "annotations", "empty"),
+    ("annotations darkface", "annotations", "folder"),
+    ("annotations exdark", "annotations", "folder"),
+    ("annotations wider-face", "annotations", "empty"),
+    *(("faces", "annotations", kind) for kind in ("empty", "folder")),
+    *(("sam", "boxes", kind) for kind in ("empty", "folder")),
     # After the trunk, whose public file is not at hand.
-    *(("detection_eval.__main__ quality", "fid_reference", kind) for kind in HOSTILE),
+    *(("quality", "fid_reference", kind) for kind in HOSTILE),
     # Of a whole comparison alone; 'quality' reads it in the same way.
-    *(("detection_eval.__main__ report", "niqe_model", kind) for kind in HOSTILE),
+    *(("report", "niqe_model", kind) for kind in HOSTILE),
 }
 # Lines of text are names of classes, whatever they say.
-TEXTS = {("detection_eval.__main__ convert yolo", "classes", "names_outside")}
+TEXTS = {("annotations yolo", "classes", "names_outside")}
 # Their runs take long: one suffix of each kind.
 LONG = {
-    *(f"detection_eval.__main__ {name}" for name in ("compare", "faces", "sam")),
-    "llie_preproc.cli demo",
-    "training.finetune",
+    "compare",
+    "demo",
+    "faces",
+    "finetune",
+    "sam",
 }
 CACHED = """
 enhance = dict(type="llie_preproc.Enhance", enhancer="Identity", cache_dir="cache")
@@ -138,7 +141,7 @@ SUFFIXES: Mapping[str, Sequence[str]] = {
     "truncated_archive": (".pth", ".npz"),
 }
 # Options that name what is written: what stands there is not read, but may be no place to write to.
-WRITTEN = {"out", "dst", "work_dir"}
+WRITTEN = {"out"}
 IN_THE_WAY = {"fifo", "link_to_itself", "no_text"}
 
 
@@ -213,7 +216,7 @@ def run(command: Command, arguments: list[str]) -> int | str:
     """The status of a command, or what it raised."""
     try:
         with comes_back(15):
-            return command.main(arguments)
+            return main(arguments)
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else 1
     except Exception as error:

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 import llie_preproc
 from llie_preproc import registry
 from llie_preproc.enhancers import Cascade
+from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.errors import MissingExtraError
 
 # How a path is named where the annotation does not say that it is one.
@@ -166,7 +167,7 @@ def refuses(spec: dict, checkpoint: str, path: Path) -> str | None:
     return outcome(partial(llie_preproc.build_enhancer, spec, checkpoint), path)
 
 
-ENHANCERS = [name for name, cls in registry.enhancer_classes().items() if cls is not Cascade]
+ENHANCERS = [name for name, cls in enhancer_classes().items() if cls is not Cascade]
 
 
 # CollaBA takes long to build, and is built for each file.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import re
@@ -20,7 +19,6 @@ pytest.importorskip("scipy", reason="needs the extra 'mm'")
 
 from scipy.optimize import linear_sum_assignment
 
-from detection_eval.__main__ import main
 from detection_eval.datasets.fddb import (
     FddbDetections,
     FddbTruth,
@@ -29,9 +27,9 @@ from detection_eval.datasets.fddb import (
     read_detections,
     read_fddb,
 )
-from detection_eval.fddb import add_parser
 from detection_eval.metrics.bootstrap import intervals
 from detection_eval.metrics.fddb import KINDS, FddbRoc, FddbScores, fddb_roc, mean_curve, mean_rate_at, ten_fold
+from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.errors import MissingExtraError
 from llie_preproc.faces import Faces
 
@@ -465,7 +463,8 @@ def test_boxes_of_a_detector():
 
 
 def test_without_scipy_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy", None)
+    for name in ("scipy", "scipy.optimize"):
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "detection_eval.metrics.fddb")
     with pytest.raises(MissingExtraError, match=r'scipy.*pip install "llie-preproc\[mm\]"'):
         import_module("detection_eval.metrics.fddb")
@@ -475,9 +474,7 @@ def test_without_scipy_the_extra_is_named(monkeypatch):
 
 
 def run(*arguments):
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    args = parser.parse_args(["fddb", *map(str, arguments)])
+    args = parse_args(["fddb", *map(str, arguments)])
     return args.run(args)
 
 
@@ -557,7 +554,9 @@ def test_a_full_disk_leaves_no_file_of_a_pair_and_is_named(made, capsys, monkeyp
     out = made / "out"
     assert main(["fddb", str(made), str(made / "found.txt"), "--out", str(out), "--ten-fold"]) == 2
     err = capsys.readouterr().err
-    assert re.fullmatch(rf"error: .*No space left on device.*{out}/(fold-\d\d-|mean-)?(Disc|Cont)ROC\.txt'\n", err)
+    assert re.fullmatch(
+        rf"llie: error: .*No space left on device.*{out}/(fold-\d\d-|mean-)?(Disc|Cont)ROC\.txt'\n", err
+    )
     assert list(out.iterdir()) == []
     monkeypatch.undo()
     assert main(["fddb", str(made), str(made / "found.txt"), "--out", str(out), "--ten-fold"]) == 0

@@ -37,9 +37,9 @@ from detection_eval.metrics import (
     ssim,
 )
 from detection_eval.metrics.fid import folder_features
+from llie_preproc.commands.llie import main
 from llie_preproc.errors import MissingExtraError
 from llie_preproc.registry import METRICS
-from training.train import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -231,7 +231,7 @@ def test_niqe_and_loe_run_in_validation(tmp_path, monkeypatch, form):
         )
     )
     config.dump(tmp_path / f"{form}.py")
-    assert main([str(tmp_path / f"{form}.py"), "--work-dir", str(tmp_path / "work")]) == 0
+    assert main(["train", str(tmp_path / f"{form}.py"), "--out", str(tmp_path / "work")]) == 0
     (scalars,) = (tmp_path / "work").glob("*/vis_data/scalars.json")
     last = json.loads(scalars.read_text().splitlines()[-1])
     assert last["iqa/niqe"] > 0

@@ -17,10 +17,10 @@ pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
 import torch
 from made_detections import made_scene, pycocotools_eval, pycocotools_stats, with_rows
 
-from detection_eval.__main__ import main
 from detection_eval.metrics.bootstrap import differences, intervals
 from detection_eval.metrics.coco import CocoScores
 from detection_eval.metrics.visdrone import VisDroneScores
+from llie_preproc.commands.llie import main
 from llie_preproc.registry import METRICS
 
 
@@ -117,7 +117,7 @@ def test_without_intervals(files, capsys):
         (["truth.json", "truth.json"], "expected COCO results: a list"),
         (["truth.json", "found.json", "--metric", "visdrone", "--by-class"], "--by-class is of the metric coco"),
         (["truth.json", "found.json", "--resamples", "-2"], "resamples -2"),
-        (["plain.json", "found.json", "--metric", "visdrone"], "convert visdrone"),
+        (["plain.json", "found.json", "--metric", "visdrone"], "llie annotations visdrone"),
     ],
 )
 def test_errors_are_one_line(files, capsys, arguments, message):
@@ -127,7 +127,7 @@ def test_errors_are_one_line(files, capsys, arguments, message):
     (folder / "plain.json").write_text(json.dumps(truth))
     assert main(["score", *(str(folder / each) if each.endswith(".json") else each for each in arguments)]) == 2
     error = capsys.readouterr().err
-    assert re.match(r"error: .*\n\Z", error)
+    assert re.match(r"llie: error: .*\n\Z", error)
     assert message in error
 
 

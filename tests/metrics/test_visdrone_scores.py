@@ -281,7 +281,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="width and height are"):
         VisDroneScores({**truth, "images": [truth["images"][0] | {"width": None}]}, [])
     del truth["images"][0]["visdrone_rows"]
-    with pytest.raises(ValueError, match="convert visdrone"):
+    with pytest.raises(ValueError, match="llie annotations visdrone"):
         VisDroneScores(truth, [])
 
 

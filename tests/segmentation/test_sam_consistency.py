@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from llie_preproc.checkpoints import save_state_dict
+from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.enhancers.base import Capabilities, Enhancer
 from llie_preproc.errors import CheckpointError
 from llie_preproc.registry import HOOKS, MODELS
@@ -33,7 +34,7 @@ from training import methods, randomness
 from training.hooks import read_run
 from training.methods import SamConsistency
 from training.methods.sam_consistency import moved, random_boxes, some_masks, tight_boxes
-from training.train import build_runner, main, parse_args
+from training.runner import build_runner
 
 CONFIGS = Path(__file__).parents[2] / "mm_configs" / "segmentation"
 TERMS = ["loss_feature", "loss_mask_bce", "loss_mask_dice"]
@@ -415,9 +416,9 @@ def train(made_set, smooth, tmp_path, monkeypatch):
             config.custom_hooks.append(dict(type="llie_preproc.InterruptSamAt", iteration=interrupt))
         path = tmp_path / f"{name}.py"
         config.dump(path)
-        arguments = [str(path), "--work-dir", str(tmp_path / name), *(["--resume"] if resume else [])]
+        arguments = [str(path), "--out", str(tmp_path / name), *(["--resume"] if resume else [])]
         arguments += ["--cfg-options", *rendered_options(made_set, smooth), *options]
-        assert main(arguments) == 0
+        assert main(["train", *arguments]) == 0
         return read_run(saved_checkpoints(tmp_path / name)[-1])
 
     return run
@@ -444,8 +445,8 @@ def test_a_run_learns_goes_on_where_it_was_cut_and_keeps_no_sam(train):
 
 def test_the_rendered_config_trains_the_enhancer_alone(made_set, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
-    arguments = [str(RENDERED), "--work-dir", str(tmp_path), "--cfg-options", *rendered_options(made_set, checkpoint)]
-    runner = build_runner(parse_args(arguments))
+    arguments = [str(RENDERED), "--out", str(tmp_path), "--cfg-options", *rendered_options(made_set, checkpoint)]
+    runner = build_runner(parse_args(["train", *arguments]))
     optimised = {id(p) for group in runner.optim_wrapper.optimizer.param_groups for p in group["params"]}
     assert optimised == {id(p) for p in runner.model.enhancer.parameters()}
     batch = next(iter(runner.train_dataloader))

@@ -16,7 +16,7 @@ from sam_models import picture
 _LIMIT_GIB = 6.0
 _RUN = """
 import resource, sys
-from detection_eval.__main__ import main
+from llie_preproc.commands.llie import main
 status = main(sys.argv[1:])
 print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """

@@ -1,13 +1,16 @@
 """Image sets for training and validation."""
 
-from .augmentation import StrongAugmentation
-from .combined import ConcatenatedSets, SemiSupervisedSet
-from .folders import PairedFolders, UnpairedFolder
-from .known_sets import LSRW, RELLISUR, SICE, ExposureErrors, LOLv1, LOLv2, NightVisDrone
-from .masked_pairs import MaskedPairs
-from .samplers import Draw, DrawSampler, InfiniteDrawSampler, seeded_by
-from .synthesis import LowLightSynthesis, SynthesisedPairs
-from .transforms import PairedRandomCrop, PairedResize, RandomDihedral, RandomFlip
+from llie_preproc.errors import needs
+
+with needs("training.datasets"):
+    from .augmentation import StrongAugmentation
+    from .combined import ConcatenatedSets, SemiSupervisedSet
+    from .folders import PairedFolders, UnpairedFolder
+    from .known_sets import LSRW, RELLISUR, SICE, ExposureErrors, LOLv1, LOLv2, NightVisDrone
+    from .masked_pairs import MaskedPairs
+    from .samplers import Draw, DrawSampler, InfiniteDrawSampler, seeded_by
+    from .synthesis import LowLightSynthesis, SynthesisedPairs
+    from .transforms import PairedRandomCrop, PairedResize, RandomDihedral, RandomFlip
 
 __all__ = [
     "LSRW",

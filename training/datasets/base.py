@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -71,6 +71,9 @@ class Layout:
 
 class CheckedSet(Dataset, ABC):
     """A set that knows the sizes of its pictures without decoding them."""
+
+    metainfo: ClassVar[dict[str, Any]] = {}
+    """What MMEngine looks for in every set, and these have nothing to say of."""
 
     @abstractmethod
     def output_sizes(self) -> Sizes:

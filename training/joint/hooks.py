@@ -8,12 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from llie_preproc.errors import require
+from llie_preproc.detection import EnhancedDetector
 from llie_preproc.registry import HOOKS
-
-require("mmdet", "training.joint")
-
-from llie_preproc.detection import EnhancedDetector  # noqa: E402
 
 
 @HOOKS.register_module()

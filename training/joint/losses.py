@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from llie_preproc.checks import at_least, one_of, within
 from llie_preproc.enhancers.base import CurveEnhancer, Enhancer, pad_to_requirements
 from llie_preproc.inference import enhance_batch, shrink
+from llie_preproc.inference_options import InferenceOptions
 from llie_preproc.recomputation import kept_buffers
 from llie_preproc.registry import MODELS
 
@@ -270,7 +271,7 @@ def _enhanced(image: Tensor, enhancer: Enhancer, map_side: int | None = None) ->
     Running statistics are of what the detector sees, and do not count this.
     """
     with kept_buffers(enhancer):
-        return enhance_batch([image[0]], enhancer, clamp=False, map_side=map_side)[0][None]
+        return enhance_batch([image[0]], enhancer, InferenceOptions(map_side=map_side), clamp=False)[0][None]
 
 
 def _shrunk(image: Tensor, side: int | None, least: int = 1) -> Tensor:

@@ -1,11 +1,14 @@
 """Training methods, one file a paper; each trains any enhancer whose capabilities allow it."""
 
-from .bilevel import BilevelAdversarial
-from .mean_teacher import SemiSupervisedMeanTeacher
-from .mirror import MirrorDistillation
-from .progressive import ProgressiveSelfEnhancement
-from .sam_consistency import SamConsistency
-from .supervised import SupervisedTraining
+from llie_preproc.errors import needs
+
+with needs("training.methods"):
+    from .bilevel import BilevelAdversarial
+    from .mean_teacher import SemiSupervisedMeanTeacher
+    from .mirror import MirrorDistillation
+    from .progressive import ProgressiveSelfEnhancement
+    from .sam_consistency import SamConsistency
+    from .supervised import SupervisedTraining
 
 __all__ = [
     "BilevelAdversarial",

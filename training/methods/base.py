@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from llie_preproc.checks import one_of, within
 from llie_preproc.enhancers.base import Enhancer
-from llie_preproc.inference import build_enhancer, enhance_batch
+from llie_preproc.enhancers.build import build_enhancer
+from llie_preproc.inference import enhance_batch
 from llie_preproc.registry import MODELS
 from llie_preproc.safe_loading import SafeInit
 

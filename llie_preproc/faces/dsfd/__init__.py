@@ -1,19 +1,19 @@
 """DSFD, the dual shot face detector, in MMDetection 3.x: network, training parts, public checkpoints."""
 
-from ...errors import require
+from ...errors import needs
 
-require("mmdet", "llie_preproc.faces.dsfd")
+with needs("llie_preproc.faces.dsfd"):
+    from ...mm import finder
+    from .assigner import FaceAnchorAssigner
+    from .backbones import DSFDVGG, DSFDResNet
+    from .data_anchor_sampling import DataAnchorSampling
+    from .detector import DSFD
+    from .head import DSFDHead
+    from .neck import DSFDNeck
+    from .public import convert_public
 
-from ... import mmcv_ops  # noqa: E402
-from .assigner import FaceAnchorAssigner  # noqa: E402
-from .backbones import DSFDVGG, DSFDResNet  # noqa: E402
-from .data_anchor_sampling import DataAnchorSampling  # noqa: E402
-from .detector import DSFD  # noqa: E402
-from .head import DSFDHead  # noqa: E402
-from .neck import DSFDNeck  # noqa: E402
-from .public import convert_public  # noqa: E402
 
-mmcv_ops.repair_mmdet()
+finder.repair_mmdet()
 
 __all__ = [
     "DSFD",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ...after_import import after_import
 from ...errors import require
 
 VARIABLE = "LLIE_SCAN_BACKEND"
@@ -46,13 +48,12 @@ class ScanBackend:
 
 def scan_backends() -> list[ScanBackend]:
     """Every backend, in the order of preference."""
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     return [
         ScanBackend(
             "triton",
-            ("cuda", "cpu") if interpreted else ("cuda",),
+            ("cuda", "cpu") if _interpreted() else ("cuda",),
             "Triton kernels, parallel over chunks of the sequence",
-            _triton_missing(interpreted),
+            _triton_missing(),
         ),
         ScanBackend("mamba_ssm", ("cuda",), "the CUDA kernel of the mamba-ssm package", _mamba_missing()),
         ScanBackend("numba", ("cpu",), "fused CPU kernel, compiled by Numba when first used", _numba_missing()),
@@ -61,7 +62,6 @@ def scan_backends() -> list[ScanBackend]:
     ]
 
 
-@torch.compiler.assume_constant_result
 def choose_backend(name: str | None, device: str) -> str:
     """The backend for a call: ``name``, else the environment's, else the first that runs on ``device``, a device type.
 
@@ -85,6 +85,10 @@ def choose_backend(name: str | None, device: str) -> str:
     return name
 
 
+# torch.compile takes the choice as made; the decorator of that name would import the compiler, which takes a second.
+after_import("torch._dynamo", lambda: torch.compiler.assume_constant_result(choose_backend))
+
+
 @functools.cache
 def implementation(name: str) -> Any:
     """The module with ``forward(problem)`` and ``backward(problem, grad)``."""
@@ -98,17 +102,25 @@ _MODULES = {"triton": "gpu", "mamba_ssm": "mamba", "numba": "cpu", "chunked": "c
 @functools.cache
 def _preferred(device: str) -> str:
     """The first backend for the device; Triton's interpreter and the reference only on demand."""
-    usual = {"triton": "cuda", "mamba_ssm": "cuda", "numba": "cpu"}
-    found = (b.name for b in scan_backends() if b.available and usual.get(b.name) == device)
+    # Each probe imports what it looks for, so others than the device's are not made.
+    usual: dict[str, dict[str, Callable[[], str | None]]] = {
+        "cuda": {"triton": _triton_missing, "mamba_ssm": _mamba_missing},
+        "cpu": {"numba": _numba_missing},
+    }
+    found = (name for name, missing in usual.get(device, {}).items() if missing() is None)
     return next(found, "chunked")
 
 
-def _triton_missing(interpreted: bool) -> str | None:
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _triton_missing() -> str | None:
     if find_spec("triton") is None:
         return "triton is not installed"
     if not hasattr(import_module("triton.language"), "gather"):
         return "triton is older than 3.2"
-    if interpreted:
+    if _interpreted():
         return None
     if not torch.cuda.is_available():
         return "no CUDA device (TRITON_INTERPRET=1 runs it on the CPU, slowly)"

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
+from ...after_import import after_import
 from .backends import implementation
 from .problem import Problem
 
@@ -110,7 +110,6 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 scan.register_autograd(_differentiate, setup_context=_save)
 
 
-@register_flop_formula(torch.ops.llie_preproc.selective_scan)
 def scan_flops(u_shape: Any, delta_shape: Any, weight: Any, bias: Any, A_shape: Any, *_: Any, **__: Any) -> int:
     """``9 batch L D N`` for each group, the formula that the literature counts Mamba networks with.
 
@@ -122,10 +121,20 @@ def scan_flops(u_shape: Any, delta_shape: Any, weight: Any, bias: Any, A_shape: 
     return pixels * groups * channels * (9 * states + 2 * rank)
 
 
-@register_flop_formula(torch.ops.llie_preproc.selective_scan_backward)
 def scan_backward_flops(grad_shape: Any, *shapes: Any, **kwargs: Any) -> int:
     """Twice the forward pass, as usual."""
     return 2 * scan_flops(*shapes, **kwargs)
+
+
+def _register_flops() -> None:
+    from torch.utils.flop_counter import register_flop_formula
+
+    register_flop_formula(torch.ops.llie_preproc.selective_scan)(scan_flops)
+    register_flop_formula(torch.ops.llie_preproc.selective_scan_backward)(scan_backward_flops)
+
+
+# PyTorch's counter imports Triton.
+after_import("torch.utils.flop_counter", _register_flops)
 
 
 def compute(problem: Problem, backend: str) -> Tensor:

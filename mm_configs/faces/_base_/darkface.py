@@ -3,9 +3,9 @@
 The environment variable ``DARKFACE_ROOT`` names the folder (``data/DarkFace``), which holds ``image``, ``label`` and
 what this writes::
 
-    python -m detection_eval convert darkface image label --out annotations/darkface.json
+    llie annotations darkface image label --out annotations/darkface.json
 
-The benchmark's own AP comes from ``python -m detection_eval faces``.
+The benchmark's own AP comes from ``llie faces``.
 """
 
 darkface_root = "{{$DARKFACE_ROOT:data/DarkFace}}/"

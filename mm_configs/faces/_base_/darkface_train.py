@@ -3,11 +3,11 @@
 The environment variable ``DARKFACE_ROOT`` names the folder (``data/DarkFace``), which holds ``image``, ``label`` and
 what this writes, ``darkface_train.json`` and ``darkface_test.json``::
 
-    python -m detection_eval convert darkface image label --split 0.9 --out annotations/darkface.json
+    llie annotations darkface image label --split 0.9 --out annotations/darkface.json
 
 The set has no published split; users take as many for each part, drawn by themselves. There is no validation part: the
-test part stands in for it, so nothing should be chosen by it. The benchmark's own AP comes from ``python -m
-detection_eval faces``; it has no limit on the faces of a picture, ``max_per_img`` is DSFD's.
+test part stands in for it, so nothing should be chosen by it. The benchmark's own AP comes from ``llie faces``; it has
+no limit on the faces of a picture, ``max_per_img`` is DSFD's.
 """
 
 custom_imports = dict(imports=["llie_preproc"], allow_failed_imports=False)

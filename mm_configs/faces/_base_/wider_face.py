@@ -3,10 +3,10 @@
 The environment variable ``WIDER_FACE_ROOT`` names the folder (``data/WIDER_FACE``), which holds ``WIDER_train``,
 ``WIDER_val``, ``wider_face_split`` and what these write, for each PART of train and val::
 
-    python -m detection_eval convert wider-face WIDER_PART/images wider_face_split/wider_face_PART_bbx_gt.txt \\
+    llie annotations wider-face WIDER_PART/images wider_face_split/wider_face_PART_bbx_gt.txt \\
         --out annotations/wider_PART.json
 
-The benchmark's own easy, medium and hard AP come from ``python -m detection_eval faces``. What the annotations mark as
+The benchmark's own easy, medium and hard AP come from ``llie faces``. What the annotations mark as
 invalid is ignored (ours).
 """
 

@@ -1,0 +1,61 @@
+"""Enhance the pictures of a detector's config ahead of its training.
+
+Enhance each picture of the datasets of CONFIG once, where an Enhance transform has a cache_dir, and keep the results
+where the data loaders' workers will look for them. What is there already is not made again. A picture that cannot be
+read is named at the end and makes the exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mmengine.config import DictAction
+
+from llie_preproc.commands.program import FAILED, resumable, say_failed
+from llie_preproc.config_files import read_config_file
+from llie_preproc.ranks import LAUNCHERS, join_ranks
+
+from ..fill_cache import CacheReport, fill_cache
+from ..networks import check_device
+from ..sweeps import GOES_ON
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("config", metavar="CONFIG", help="an MMDetection config file")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--launcher", choices=LAUNCHERS, default="none", help="what started the processes that share the pictures"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fill the caches of the config that the command line names; returns the exit status."""
+    with resumable(GOES_ON), join_ranks(args.launcher) as ranks:
+        cfg = read_config_file(args.config, args.cfg_options)
+        check_device(args.device)
+        report = _sum(ranks.gather(asdict(fill_cache(cfg, args.device, ranks, progress=ranks.main))))
+        if ranks.main:
+            _print(report)
+    return FAILED if report.failed else 0
+
+
+def _sum(reports: Sequence[Mapping[str, Any]]) -> CacheReport:
+    """Of all ranks; they worked at the same time."""
+    return CacheReport(
+        found=sum(each["found"] for each in reports),
+        made=sum(each["made"] for each in reports),
+        seconds=max(each["seconds"] for each in reports),
+        failed=sorted(line for each in reports for line in each["failed"]),
+    )
+
+
+def _print(report: CacheReport) -> None:
+    print(f"{report.made} enhanced, {report.found} there already, {report.seconds:.1f} s", flush=True)
+    if report.failed:
+        total = report.made + report.found + len(report.failed)
+        say_failed(f"{len(report.failed)} of {total} failed", report.failed)

@@ -1,0 +1,172 @@
+"""AP of a detector behind enhancers: raw, zero-shot, retrained and joint.
+
+Train and evaluate the detector of CONFIG with equal budgets: on raw pictures (raw), that one on enhanced pictures
+(zero-shot), trained on enhanced pictures (retrained), trained with its enhancer (joint). Finished cells are kept: the
+same command goes on after an interruption, and one with more enhancers, modes or seeds adds to them. Prints the table;
+'llie report OUT' makes a page of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dist import init_dist
+
+from llie_preproc.checkpoints import local_file
+from llie_preproc.commands.program import FAILED, resumable, say_failed
+from llie_preproc.detection.sets import (
+    CocoSet,
+    checkpoint_classes,
+    read_config,
+    set_classes,
+    starting_classes,
+    use_sets,
+)
+from llie_preproc.ranks import LAUNCHERS, Ranks, join_ranks
+from llie_preproc.runs import join_without_gpu, read_checkpoint
+
+from ..compare.networks import enhancer_specs, named_weights
+from ..compare.plan import BATCHES, CELLS, Request
+from ..compare.results import MODES, NONE, RAW, ZERO_SHOT
+from ..compare.run import compare
+from ..compare.tables import METRICS
+from ..networks import check_device
+from ..sweeps import GOES_ON
+
+_PATIENCE = 7200
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("config", help="a config of MMDetection, plain: a file, or mmdet::<its own>")
+    parser.add_argument(
+        "--enhancers",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="none, psenet, semi_llie, ... ('llie list' has all), LABEL=psenet, or LABEL=CONFIG.py with an 'enhancer'",
+    )
+    parser.add_argument("--weights", nargs="+", default=[], metavar="NAME=FILE", help="of enhancers; default: shipped")
+    parser.add_argument("--modes", nargs="+", choices=MODES, help="default: raw zero-shot; of none alone raw")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings of each, with seeds 0 to N - 1")
+    parser.add_argument("--train", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="COCO file and folder to train on")
+    parser.add_argument("--test", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="the same to evaluate on")
+    parser.add_argument(
+        "--detector", metavar="FILE", help="a trained detector to evaluate as it is, in modes raw and zero-shot"
+    )
+    parser.add_argument("--out", metavar="DIR", help="default: work_dirs/compare_<config name>")
+    parser.add_argument("--metrics", nargs="+", choices=list(METRICS), default=["coco"], help="default: coco")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over images (default 1000)")
+    parser.add_argument("--bootstrap-seed", type=int, default=0)
+    parser.add_argument(
+        "--enhancer-lr-mult",
+        type=float,
+        default=0.1,
+        help="joint: the enhancer's learning rate over the detector's (default 0.1)",
+    )
+    parser.add_argument("--amp", action="store_true", help="train in mixed precision")
+    parser.add_argument("--device", help="where enhancers run ahead of the data loaders (default: cuda where there is)")
+    parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="what started the processes, if several")
+    parser.add_argument(
+        "--share",
+        choices=[CELLS, BATCHES],
+        default=CELLS,
+        help="what processes share: the cells, to the result of one process (default), or each cell's batches, whose "
+        "trainings then have larger batches",
+    )
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the comparison that the command line describes; returns the exit status."""
+    _check(args)
+    with resumable(GOES_ON), join_ranks(args.launcher) as ranks:
+        if args.share == BATCHES:
+            _join(args.launcher, ranks)
+        comparison, failed = compare(_request(args, ranks))
+        if ranks.main:
+            print((comparison.folder / "table.md").read_text(), flush=True)
+            if failed:
+                say_failed(f"{len(failed)} cells failed", failed)
+    return FAILED if failed else 0
+
+
+def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
+    plain = _plain(args)
+    if plain.get("load_from"):
+        # Refused here rather than in every cell: no such file, or a URL without its digest.
+        local_file(plain.load_from)
+    return Request(
+        config=args.config,
+        plain=plain,
+        specs=enhancer_specs(args.enhancers, named_weights(args.weights)),
+        modes=args.modes,
+        seeds=range(args.seeds),
+        folder=Path(args.out or Path("work_dirs") / f"compare_{Path(args.config).stem}").absolute(),
+        detector=local_file(args.detector) if args.detector else None,
+        metrics=args.metrics,
+        resamples=args.resamples,
+        bootstrap_seed=args.bootstrap_seed,
+        enhancer_lr_mult=args.enhancer_lr_mult,
+        amp=args.amp,
+        device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        ranks=ranks,
+        share=args.share,
+    )
+
+
+def _plain(args: argparse.Namespace) -> Config:
+    """The config with the sets of the command line, whose classes are matched to the detector's by name."""
+    cfg, train, test = read_config(args.config, args.cfg_options), _set(args.train), _set(args.test)
+    if not args.detector:
+        return use_sets(cfg, train, test, starting_classes(cfg, train))
+    # Nothing is trained: only where the checkpoint does not say its classes may the training set.
+    classes = checkpoint_classes(read_checkpoint(args.detector))
+    return use_sets(cfg, None, test, classes or (set_classes(train) if train else None), trains=False)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.modes is None:
+        args.modes = [RAW] if set(args.enhancers) == {NONE} else [RAW, ZERO_SHOT]
+    if args.seeds < 1 or args.resamples < 2:
+        raise ValueError(f"--seeds must be at least 1 and --resamples 2, got {args.seeds} and {args.resamples}")
+    if args.bootstrap_seed < 0 or not 0 <= args.enhancer_lr_mult < math.inf:
+        raise ValueError(
+            f"--bootstrap-seed and --enhancer-lr-mult must be at least 0, got {args.bootstrap_seed} and "
+            f"{args.enhancer_lr_mult}"
+        )
+    if args.detector and (trained := sorted(set(args.modes) - {RAW, ZERO_SHOT})):
+        raise ValueError(
+            f"--detector is evaluated as it is, with a budget of its own: {', '.join(trained)} cannot be compared with "
+            "it. To start every training from it, give --cfg-options load_from=FILE instead"
+        )
+    if args.detector and args.seeds != 1:
+        raise ValueError("--detector has been trained: there are no --seeds of it")
+    if set(args.enhancers) == {NONE} and set(args.modes) != {RAW}:
+        raise ValueError(f"--modes {' '.join(args.modes)} want an enhancer; --enhancers names only 'none'")
+    if args.amp and not torch.cuda.is_available():
+        raise ValueError("--amp wants a CUDA device: MMEngine's mixed precision has no other")
+    if args.device:
+        check_device(args.device)
+    if args.train and not args.test:
+        raise ValueError("--train wants --test, whose classes must be the same")
+
+
+def _join(launcher: str, ranks: Ranks) -> None:
+    """Bring the ranks together for MMEngine's distributed training."""
+    if ranks.size == 1:
+        return
+    if torch.cuda.is_available():
+        # By the variables that joining the ranks has set.
+        init_dist("pytorch", timeout=_PATIENCE)
+    else:
+        join_without_gpu(launcher)
+
+
+def _set(given: Sequence[str] | None) -> CocoSet | None:
+    return CocoSet(Path(given[0]), Path(given[1])) if given else None

@@ -1,0 +1,195 @@
+"""Face detection in extreme light, raw and behind enhancers.
+
+Shift the pictures of a set by each gamma, find faces raw and behind each enhancer, and score them by the set's own
+rules: FDDB's true positive rate, the AP of DARK FACE's and WIDER FACE's tools beside COCO's, or, for a folder without
+labels, the share that is found again of what the raw detector finds at gamma 1. Detections are kept: the same command
+goes on after an interruption, and one with more enhancers or gammas adds to them. Writes results.json, table.md,
+table.csv, plot.svg and report.html, and prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from llie_preproc.commands.program import FAILED, resumable
+from llie_preproc.errors import needs
+
+with needs("llie faces", "compare"):
+    from .. import provenance
+    from ..compare.networks import enhancer_specs, named_weights
+    from ..compare.results import write_json, write_text
+    from ..faces.detectors import MTCNN_NAME, PASSES, DetectorChoice
+    from ..faces.page import score_plot, write_page
+    from ..faces.protocols import DarkFace, Fddb, Folder, Protocol, Wider
+    from ..faces.results import csv_text, markdown, rows_of
+    from ..faces.sweep import Request, Sweep, sweep
+    from ..networks import check_device
+    from ..report import standalone_svg
+    from ..sweeps import GOES_ON, Row, add_enhancers, row_labels, say_left_out
+    from .gammas import add_gammas, check_gammas
+
+DATASETS = ("fddb", "darkface", "wider", "folder")
+# Options of some data sets alone: those it must have, and those it may have.
+_NEEDED = {"fddb": ("folds",), "darkface": ("annotations",), "wider": ("annotations",), "folder": ()}
+_ALLOWED = {"fddb": ("sizes", "fp"), "darkface": (), "wider": ("difficulty",), "folder": ()}
+_MODULES = ("torch", "torchvision", "numpy", "mmengine", "mmdet", "facenet_pytorch")
+# Of pictures without labels every detection above the threshold counts as found: nobody would take less for a face.
+_FOLDER_SCORE, _FDDB_SCORE = 0.5, 0.05
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("--dataset", required=True, choices=DATASETS, help="folder: pictures without labels")
+    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        metavar="PATH",
+        help="darkface: folder of texts, or a list of pseudo-labels; wider: wider_face_val_bbx_gt.txt",
+    )
+    parser.add_argument("--folds", type=Path, metavar="DIR", help="fddb: folder of FDDB-fold-XX-ellipseList.txt")
+    parser.add_argument("--sizes", type=Path, metavar="CSV", help="fddb: image,width,height of pictures")
+    parser.add_argument("--fp", nargs="+", type=int, metavar="N", help="fddb: false positives (default 500)")
+    parser.add_argument(
+        "--difficulty", type=Path, metavar="DIR", help="wider: folder of wider_{easy,medium,hard}_val.mat"
+    )
+    parser.add_argument("--detector", default=MTCNN_NAME, metavar="NAME", help="mtcnn (default), or a CONFIG")
+    parser.add_argument("--checkpoint", metavar="FILE", help="of a CONFIG")
+    parser.add_argument(
+        "--passes",
+        choices=PASSES,
+        default="base",
+        help="views of each picture that the detector votes over, as DSFD's authors test; base: the picture alone",
+    )
+    parser.add_argument(
+        "--score-thr",
+        type=float,
+        metavar="S",
+        help=f"drop detections of a CONFIG, or of a vote, below it (default: folder {_FOLDER_SCORE:g}, fddb "
+        f"{_FDDB_SCORE:g}, else 0)",
+    )
+    add_enhancers(parser)
+    add_gammas(parser)
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures that run together (default 8)")
+    parser.add_argument("--device", default="cpu", help="where enhancers and detector run (%(default)s)")
+    parser.add_argument(
+        "--official-files", action="store_true", help="also write detections as the set's own tool takes them"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure what the command line asks for; returns the exit status."""
+    _check(args)
+    request = _request(args)
+    with resumable(GOES_ON):
+        result = sweep(request)
+    rows = rows_of(result.evaluations)
+    _write(request, result, rows, args)
+    print(markdown(rows, request.protocol.digits, request.convention))
+    print(f"report: {request.folder / 'report.html'}")
+    say_left_out(result.failed)
+    return FAILED if result.failed else 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    needed, allowed = _NEEDED[args.dataset], _ALLOWED[args.dataset]
+    for name in needed:
+        if getattr(args, name) is None:
+            raise ValueError(f"--dataset {args.dataset} wants --{name}")
+    for name in ("annotations", "folds", "sizes", "fp", "difficulty"):
+        if getattr(args, name) is not None and name not in (*needed, *allowed):
+            raise ValueError(f"--{name} is not of --dataset {args.dataset}")
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {args.batch_size}")
+    if args.score_thr is not None and not 0 <= args.score_thr < 1:
+        raise ValueError(f"--score-thr must be in [0, 1), got {args.score_thr}")
+    if args.score_thr is not None and not _detector(args).has_threshold:
+        raise ValueError("--score-thr is of a CONFIG, or of --passes: mtcnn has its own thresholds")
+    if args.official_files and args.dataset == "folder":
+        raise ValueError("--official-files: pictures without labels have no tool of their own")
+    check_device(args.device)
+
+
+def _request(args: argparse.Namespace) -> Request:
+    gammas = check_gammas(args.gammas, args.convention)
+    protocol = _protocol(args)
+    detector = _detector(args)
+    detector.made_with()
+    return Request(
+        protocol=protocol,
+        detector=detector,
+        enhancers=row_labels(args.enhancers),
+        specs=enhancer_specs(args.enhancers, named_weights(args.weights)),
+        gammas=gammas,
+        convention=args.convention,
+        folder=args.out.expanduser(),
+        batch_size=args.batch_size,
+    )
+
+
+def _protocol(args: argparse.Namespace) -> Protocol:
+    if args.dataset == "fddb":
+        return Fddb(args.images, args.folds, args.sizes, args.fp or [500])
+    if args.dataset == "darkface":
+        return DarkFace(args.images, args.annotations)
+    if args.dataset == "wider":
+        return Wider(args.images, args.annotations, args.difficulty)
+    return Folder(args.images)
+
+
+def _detector(args: argparse.Namespace) -> DetectorChoice:
+    return DetectorChoice(args.detector, args.checkpoint, args.passes, _score_thr(args), args.device)
+
+
+def _score_thr(args: argparse.Namespace) -> float:
+    if args.score_thr is not None:
+        return args.score_thr
+    return {"folder": _FOLDER_SCORE, "fddb": _FDDB_SCORE}.get(args.dataset, 0.0)
+
+
+def _write(request: Request, result: Sweep, rows: Sequence[Row], args: argparse.Namespace) -> None:
+    folder, protocol = request.folder, request.protocol
+    made = _provenance(request, args)
+    write_json(
+        folder / "results.json",
+        dict(
+            dataset=args.dataset,
+            headline=protocol.headline,
+            convention=request.convention,
+            notes=protocol.notes(),
+            pictures=len(result.names),
+            faces=sum(len(protocol.faces(name)) for name in result.names),
+            rows=list(rows),
+            left_out=result.failed,
+            enhancers={label: dict(spec) for label, spec in request.specs.items()},
+            provenance=made,
+        ),
+    )
+    write_text(folder / "table.md", markdown(rows, protocol.digits, request.convention))
+    write_text(folder / "table.csv", csv_text(rows, request.convention))
+    write_text(folder / "plot.svg", standalone_svg(score_plot(protocol, rows, request.convention)))
+    for (enhancer, gamma), evaluation in result.evaluations.items():
+        name = f"gamma_{gamma:g}"
+        if evaluation.roc is not None:
+            roc = folder / "roc" / enhancer
+            roc.mkdir(parents=True, exist_ok=True)
+            evaluation.roc.write(roc / f"{name}_disc.txt", roc / f"{name}_cont.txt")
+        if args.official_files:
+            protocol.write_official(folder / "official" / enhancer / name, result.found[enhancer, gamma])
+    write_page(request, result, rows, made)
+
+
+def _provenance(request: Request, args: argparse.Namespace) -> dict[str, str]:
+    weights = f", {args.checkpoint}" if args.checkpoint else ""
+    return {
+        "command": provenance.command_line(),
+        "detector": f"{args.detector}{weights}, passes: {args.passes}",
+        "enhancers": provenance.enhancers(request.specs),
+        "gammas": f"{' '.join(f'{gamma:g}' for gamma in request.gammas)}, convention: {request.convention}",
+        "pictures": str(args.images),
+        "versions": provenance.versions(_MODULES),
+        "machine": provenance.machine(args.device),
+    }

@@ -1,0 +1,70 @@
+"""A set of pictures in too little and too much light.
+
+Shift the levels of every picture below PICTURES by a power, rounded to 8 bits, and write one tree for each gamma:
+OUT/gamma_0.1/..., as PNG, which loses nothing more. A picture that cannot be read is named at the end and makes the
+exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llie_preproc.annotations import require_pictures
+from llie_preproc.commands.program import FAILED, say_failed
+
+from ..datasets.coco import write_coco
+from ..shifted_sets import folder_name, shift_set, shifted_name, shifted_truth
+from .gammas import add_gammas, check_gammas
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("pictures", metavar="PICTURES", type=Path, help="folder of the pictures, with its subfolders")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write into, not inside PICTURES")
+    add_gammas(parser)
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        metavar="COCO.json",
+        help="also write OUT/gamma_0.1.json, ... with the new file names; those given are relative to PICTURES",
+    )
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="keep pictures that exist, and do the others")
+    existing.add_argument("--overwrite", action="store_true", help="write pictures that exist anew")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the sets that the command line asks for; returns the exit status."""
+    gammas = check_gammas(args.gammas, args.convention)
+    root = args.pictures.expanduser()
+    truth = None if args.annotations is None else _truth(args.annotations, root)
+    done, failed = shift_set(root, args.out.expanduser(), gammas, args.convention, args.resume, args.overwrite)
+    print(f"{args.out}: {done} pictures at {len(gammas)} gammas, {args.convention} convention")
+    if truth is not None:
+        _write_truths(truth, root, args.out.expanduser(), gammas)
+    if failed:
+        say_failed(f"{len(failed)} of {done + len(failed)} failed", failed)
+    return FAILED if failed else 0
+
+
+def _truth(path: Path, root: Path) -> dict[str, Any]:
+    # Wants an extra, which the pictures alone do not.
+    from ..metrics.detections import read_truth
+
+    truth = read_truth(path)
+    require_pictures(truth, str(path), sizes=False)
+    for number, image in enumerate(truth["images"]):
+        if not (root / image["file_name"]).is_file():
+            raise ValueError(f"{path}: images[{number}]: there is no picture {image['file_name']!r} below {root}")
+    return truth
+
+
+def _write_truths(truth: Mapping[str, Any], root: Path, out: Path, gammas: Sequence[float]) -> None:
+    for gamma in gammas:
+        folder = out / folder_name(gamma)
+        names = [image["file_name"] for image in truth["images"]]
+        there = [name for name in names if (folder / shifted_name(name)).is_file()]
+        write_coco(folder.with_name(f"{folder.name}.json"), shifted_truth(truth, there))

@@ -1,0 +1,150 @@
+"""PSNR, SSIM and other metrics of enhanced pictures.
+
+Enhance the pictures of LOW and compare them with those of the same name in HIGH: RGB, full size, 8-bit results, mean
+over pictures. One line for each checkpoint, after one for the raw input. HIGH may be left out where no metric compares
+with it. For enhancers that enlarge, HIGH's pictures are as many times as large, and the raw input is enlarged by
+bicubic interpolation. A picture that cannot be scored is left out of all lines, named at the end, and makes the exit
+status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from llie_preproc import build_enhancer
+from llie_preproc.commands.program import FAILED, say_failed
+from llie_preproc.config_files import read_config_file
+from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
+from llie_preproc.errors import weights_named_by
+from llie_preproc.pictures import paired_files, picture_files
+from llie_preproc.registry import DATASETS
+
+from ..metrics import QualitySettings, QualitySuite, metric_names
+from ..metrics.arrays import read_levels
+from ..networks import check_device
+from ..quality_scores import Candidate, Pictures, Scores, enhancing, enlarged, score_pictures
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("low", metavar="LOW", nargs="?")
+    parser.add_argument("high", metavar="HIGH", nargs="?")
+    parser.add_argument(
+        "--config",
+        help="take the pictures of val_dataloader.dataset of this config file in place of LOW and HIGH (SICE, exposure "
+        "errors and others: mm_configs/evaluation), and its model.enhancer, if any, in place of PSENet",
+    )
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
+    parser.add_argument("--enhancer", help="default: PSENet")
+    parser.add_argument("--checkpoint", nargs="+", default=[DEFAULT_WEIGHTS])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help=f"default: psnr ssim. Of: {' '.join(metric_names())}. Their variants are printed below the table",
+    )
+    parser.add_argument("--niqe-model", metavar="FILE", help="niqe_pris_params.npz, for niqe")
+    parser.add_argument("--lpips-trunk", metavar="FILE", help="alexnet-owt-7be5be79.pth, for lpips")
+    parser.add_argument("--fid-trunk", metavar="FILE", help="pt_inception-2015-12-05-6726825d.pth, for fid")
+    parser.add_argument("--fid-reference", metavar="DIR", help="pictures that fid compares with instead of HIGH's")
+    parser.add_argument("--eme-block", type=int, default=8, metavar="SIDE", help="side of EME's blocks")
+    parser.add_argument("--eme-log", choices=("ln", "log10"), default="ln")
+    parser.add_argument(
+        "--gt-mean", action="store_true", help="match the mean brightness to HIGH's before comparing, and say so"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the scores that the command line asks for; returns the exit status."""
+    check_device(args.device)
+    settings: dict[str, Any] = {each.name: getattr(args, each.name) for each in fields(QualitySettings)}
+    suite = QualitySuite(args.metrics or ("psnr", "ssim"), **settings)
+    config = _config(args)
+    items = _folder_items(args, suite) if config is None else _set_items(config, args.config)
+    scores = score_pictures(items, _candidates(args, config), suite, args.device)
+    try:
+        if scores.names:
+            _print(scores, suite, described=args.metrics is not None)
+    finally:
+        if scores.failed:
+            total = len(scores.failed) + len(scores.names)
+            say_failed(f"{len(scores.failed)} of {total} failed", scores.failed)
+    return FAILED if scores.failed else 0
+
+
+def _config(args: argparse.Namespace) -> Config | None:
+    if (args.low is None) == (args.config is None):
+        raise ValueError("either LOW, a folder of pictures, or --config must be given")
+    if args.config is None:
+        if args.cfg_options:
+            raise ValueError("--cfg-options are options over --config, which is not given")
+        return None
+    return read_config_file(args.config, args.cfg_options)
+
+
+def _folder_items(args: argparse.Namespace, suite: QualitySuite) -> list[tuple[str, Callable[[], Pictures]]]:
+    """The name of each picture, and what reads it."""
+    if args.high is not None:
+        pairs: Sequence[tuple] = paired_files(args.low, args.high)
+    elif paired := suite.needed("target"):
+        raise ValueError(f"HIGH, the folder of references, must be given for {', '.join(paired)}")
+    else:
+        pairs = [(path, None) for path in picture_files(args.low)]
+
+    def reader(low: Any, high: Any) -> Callable[[], Pictures]:
+        return lambda: (read_levels(low), None if high is None else read_levels(high))
+
+    return [(str(low), reader(low, high)) for low, high in pairs]
+
+
+def _set_items(config: Config, name: str) -> list[tuple[str, Callable[[], Pictures]]]:
+    given = config.get("val_dataloader", {}).get("dataset")
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{name} has no val_dataloader.dataset")
+    try:
+        pictures = DATASETS.build(given)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{name}: val_dataloader.dataset: {error}") from error
+
+    def reader(index: int) -> Callable[[], Pictures]:
+        def read() -> Pictures:
+            item = pictures[index]
+            return item["inputs"], item["data_samples"].get("target")
+
+        return read
+
+    entries = getattr(pictures, "entries", None)
+    names = [f"picture {i}" if entries is None else str(entries[i]["image"]) for i in range(len(pictures))]
+    return [(each, reader(i)) for i, each in enumerate(names)]
+
+
+def _candidates(args: argparse.Namespace, config: Config | None) -> dict[str, Candidate]:
+    """The rows of the table."""
+    given = args.enhancer
+    if given is None:
+        given = dict((config or {}).get("model", {}).get("enhancer", {"type": "PSENet"}))
+        given.pop("checkpoint", None)
+    label = given if isinstance(given, str) else str(given["type"]).removeprefix("llie_preproc.")
+    with weights_named_by("--checkpoint"):
+        enhancers = {f"{label}, {each}": build_enhancer(given, each, args.device) for each in args.checkpoint}
+    scale = next(iter(enhancers.values())).scale
+    raw = "raw input" if scale == 1 else f"raw input, bicubic x{scale}"
+    return {raw: lambda pixels: enlarged(pixels, scale), **{k: enhancing(v) for k, v in enhancers.items()}}
+
+
+def _print(scores: Scores, suite: QualitySuite, described: bool) -> None:
+    paired = any(meter.beside == "target" for meter in suite.meters.values())
+    print(f"{len(scores.names)} {'pairs' if paired else 'pictures'}")
+    for row, added in scores.rows.items():
+        print(f"{suite.line(suite.summarise(added))}  {row}")
+    for row, added in scores.rows.items():
+        for metric, text in suite.undefined(added, scores.names).items():
+            print(f"{metric} of {row}: {text}")
+    for metric, text in suite.describe().items() if described else ():
+        print(f"{metric}: {text}")

@@ -1,0 +1,70 @@
+"""Write one HTML page of a comparison.
+
+Write what 'compare' measured as one HTML file that needs no network and no other file: the table and whether it helps
+in words, AP by class, object size and brightness, precision and recall, the pictures whose detections changed most, and
+image-quality scores. Rows whose cells are not all finished are named and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .. import provenance
+from ..compare.comparison_report import write_comparison_report
+from ..networks import check_device
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("folder", metavar="OUT", type=Path, help="the folder of the comparison")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: OUT/report.html")
+    parser.add_argument(
+        "--changed",
+        type=_count,
+        default=8,
+        metavar="N",
+        help="show the N most improved and the N most worsened pictures (%(default)s)",
+    )
+    parser.add_argument(
+        "--quality-images",
+        type=_count,
+        default=50,
+        metavar="N",
+        help="image-quality scores are means over at most N test pictures (%(default)s); 0: no such scores",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of those pictures (%(default)s)")
+    parser.add_argument(
+        "--brightness-edges",
+        type=float,
+        nargs="+",
+        metavar="LUMA",
+        help="where the brightness bins meet, 0 to 255; default: the tertiles of the test pictures",
+    )
+    parser.add_argument("--niqe-model", metavar="FILE", help="niqe_pris_params.npz; without it there is no NIQE")
+    parser.add_argument("--device", default="cpu", help="where pictures are enhanced (%(default)s)")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {number}")
+    return number
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the page that the command line asks for."""
+    check_device(args.device)
+    out = args.out or args.folder / "report.html"
+    write_comparison_report(
+        args.folder,
+        out,
+        command=provenance.command_line(),
+        changed=args.changed,
+        quality_images=args.quality_images,
+        seed=args.seed,
+        brightness_edges=args.brightness_edges,
+        niqe_model=args.niqe_model,
+        device=args.device,
+    )
+    print(f"report: {out}")

@@ -1,0 +1,152 @@
+"""Segment Anything on dark pictures, raw and behind enhancers.
+
+Let SAM segment pictures raw and behind each enhancer, and score its masks: with --reference, automatic masks against
+those of the well-lit reference pictures; with --boxes, masks of box prompts by SAM's own guess, their stability and
+their agreement with the box, and against annotated masks where there are any. Masks are kept: the same command goes on
+after an interruption, and one with more enhancers adds to them. Writes results.json, table.md, table.csv, report.html
+and COCO mask files, and prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from llie_preproc.commands.program import FAILED, resumable
+from llie_preproc.errors import needs
+
+with needs("llie sam", "compare"):
+    from llie_preproc.segmentation import SAM_SIZES
+    from llie_preproc.segmentation.predictor import OVERSIZE
+
+    from .. import provenance
+    from ..compare.networks import enhancer_specs, named_weights
+    from ..compare.results import write_json, write_text
+    from ..networks import check_device
+    from ..sam.coco_files import write_coco
+    from ..sam.model import GENERATOR, PUBLIC, UNTRAINED, SamChoice, generator_parameters
+    from ..sam.page import write_page
+    from ..sam.pictures import read_pictures
+    from ..sam.results import asked_of, markdown, notes, rows_of
+    from ..sam.run import AUTOMATIC, Request, Result, measure
+    from ..sweeps import GOES_ON, Row, add_enhancers, csv_text, row_labels, say_left_out
+
+_MODULES = ("torch", "torchvision", "numpy", "segment_anything", "pycocotools", "scipy", "mmengine")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="DIR",
+        help="folder of references of the same names, as large as the pictures or a whole number of times as large",
+    )
+    parser.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="PATH",
+        help="box prompts: DARK FACE's folder of texts, a list of pseudo-labels, or COCO annotations (.json)",
+    )
+    parser.add_argument("--sam-model", choices=list(SAM_SIZES), default="vit_b", help="default: %(default)s")
+    parser.add_argument(
+        "--sam-checkpoint",
+        metavar="FILE",
+        help=f"SAM's weights; {PUBLIC}: download the authors'. Without it they are random, and the scores mean nothing",
+    )
+    add_enhancers(parser)
+    parser.add_argument(
+        "--oversize",
+        choices=OVERSIZE,
+        default=OVERSIZE[0],
+        help="what is larger than SAM's input: resize it (default), or look at overlapping crops too",
+    )
+    parser.add_argument(
+        "--generator",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"of automatic masks: {', '.join(f'{key}={value:.4g}' for key, value in GENERATOR.items())}",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures by name")
+    parser.add_argument("--device", default="cpu", help="where enhancers and SAM run (%(default)s)")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure what the command line asks for; returns the exit status."""
+    _check(args)
+    request = _request(args)
+    if not request.sam.trained:
+        # Before hours of work, and first.
+        print(UNTRAINED, flush=True)
+    with resumable(GOES_ON):
+        result = measure(request)
+    rows = rows_of(request, result)
+    table = markdown(request, result, rows)
+    _write(request, result, rows, table, args)
+    print(table.removeprefix(UNTRAINED).lstrip())
+    print(f"report: {request.folder / 'report.html'}")
+    say_left_out(result.failed)
+    return FAILED if result.failed else 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.reference is None and args.boxes is None:
+        raise ValueError("sam wants --reference (well-lit pictures to compare automatic masks with), --boxes, or both")
+    if args.generator and args.reference is None:
+        raise ValueError("--generator is of the automatic masks that --reference asks for")
+    if args.limit is not None and args.limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {args.limit}")
+    check_device(args.device)
+
+
+def _request(args: argparse.Namespace) -> Request:
+    return Request(
+        sam=SamChoice(args.sam_model, args.sam_checkpoint, args.device),
+        generator=generator_parameters(args.generator, args.oversize),
+        oversize=args.oversize,
+        pictures=read_pictures(args.images, args.reference, args.boxes, args.limit),
+        enhancers=row_labels(args.enhancers),
+        specs=enhancer_specs(args.enhancers, named_weights(args.weights)),
+        folder=args.out.expanduser(),
+    )
+
+
+def _write(request: Request, result: Result, rows: Sequence[Row], table: str, args: argparse.Namespace) -> None:
+    folder, made = request.folder, _provenance(request, result, args)
+    write_json(
+        folder / "results.json",
+        dict(
+            trained=request.sam.trained,
+            warning=None if request.sam.trained else UNTRAINED,
+            notes=notes(request),
+            pictures=len(result.names),
+            asked=asked_of(request, result),
+            rows=list(rows),
+            sam=dict(model=args.sam_model, checkpoint=args.sam_checkpoint),
+            oversize=request.oversize,
+            generator=dict(request.generator) if AUTOMATIC in request.tasks else None,
+            left_out=result.failed,
+            enhancers={label: dict(spec) for label, spec in request.specs.items()},
+            provenance=made,
+        ),
+    )
+    write_text(folder / "table.md", table)
+    write_text(folder / "table.csv", csv_text(rows, ["enhancer"], lambda row: [row["enhancer"]]))
+    write_coco(request, result)
+    write_page(request, result, rows, made)
+
+
+def _provenance(request: Request, result: Result, args: argparse.Namespace) -> dict[str, str]:
+    given = {"pictures": args.images, "references": args.reference, "boxes": args.boxes}
+    return {
+        "command": provenance.command_line(),
+        "SAM": result.sam,
+        "enhancers": provenance.enhancers(request.specs),
+        **{what: str(path) for what, path in given.items() if path is not None},
+        "versions": provenance.versions(_MODULES),
+        "machine": provenance.machine(args.device),
+    }

@@ -1,0 +1,38 @@
+"""Turn a checkpoint into safetensors.
+
+Public weights or a training checkpoint become a safetensors file of the enhancer alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from ..checkpoints import load_checkpoint, save_state_dict
+from ..checks import printable
+from ..enhancers.build import build_enhancer
+from ..enhancers.names import enhancer_config
+from .arguments import add_out
+from .written_file import free_target
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("src", metavar="SRC", help="checkpoint: a file, or a URL that ends in '#sha256=...'")
+    add_out(parser, "file to write, ending in .safetensors", "FILE", required=True)
+    parser.add_argument(
+        "--enhancer", required=True, metavar="NAME", help="name or config file of the network whose weights SRC holds"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace --out where it exists")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert the checkpoint that the command line names."""
+    target = free_target(args, args.src, ".safetensors")
+    config = enhancer_config(args.enhancer)
+    if config.get("checkpoint"):
+        raise ValueError(f"--enhancer names weights, {config['checkpoint']!r}, where SRC is what has them")
+    enhancer = build_enhancer(config, None)
+    report = load_checkpoint(enhancer, args.src)
+    digest = save_state_dict(enhancer.state_dict(), target, {"enhancer": type(enhancer).__name__})
+    print(f"{report}; wrote {printable(str(target))}, sha256 {digest}")
+    return 0

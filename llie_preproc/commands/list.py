@@ -1,0 +1,87 @@
+"""List the enhancers and their weights.
+
+Multiply-adds are of one picture, counted as docs/enhancers.md says; counting takes some seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ..checkpoints import shipped_weights
+from ..enhancers import Enhancer
+from ..enhancers.build import build_enhancer
+from ..enhancers.names import enhancer_classes
+from ..errors import MissingExtraError
+from ..ops import scan_backends
+
+_LISTED_SIZE = 256
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("--macs", action="store_true", help="count the multiply-adds of each enhancer too")
+    parser.add_argument("--backends", action="store_true", help="list what can compute the selective scan instead")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table."""
+    _print_table(_backends() if args.backends else _enhancers(args.macs))
+    return 0
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _enhancers(macs: bool) -> list[tuple[str, ...]]:
+    counted = [f"MACS@{_LISTED_SIZE}x{_LISTED_SIZE}"] if macs else []
+    rows: list[tuple[str, ...]] = [("ENHANCER", "PARAMETERS", *counted, "SCALE", "WEIGHTS", "LICENCE OF WEIGHTS")]
+    for name in sorted(enhancer_classes()):
+        rows += _rows(name, macs)
+    return rows
+
+
+def _rows(name: str, macs: bool) -> list[tuple[str, ...]]:
+    """A line for each set of weights, or one for an enhancer that has or needs none."""
+    try:
+        enhancer = build_enhancer(name, checkpoint=None)
+    except MissingExtraError as error:
+        return [(name, *["?"] * (3 if macs else 2), str(error), "-")]
+    counted = [_macs(enhancer)] if macs else []
+    parameters = sum(parameter.numel() for parameter in enhancer.parameters())
+    described = (name, f"{parameters:,}", *counted, str(enhancer.scale))
+    shipped = [
+        (f"{w.name} (default)" if w.default else w.name, w.licence) for w in shipped_weights() if w.enhancer == name
+    ]
+    return [(*described, *weights) for weights in shipped or [(_without_own_weights(enhancer), "-")]]
+
+
+def _without_own_weights(enhancer: Enhancer) -> str:
+    if enhancer.members:
+        return "its members'"
+    return "none shipped" if any(True for _ in enhancer.parameters()) else "not needed"
+
+
+def _macs(enhancer: Enhancer) -> str:
+    # Of PyTorch's parts it needs many that nothing else here does.
+    from ..complexity import complexity
+
+    return _abbreviated(complexity(enhancer, _LISTED_SIZE, _LISTED_SIZE).macs)
+
+
+def _abbreviated(count: int | None) -> str:
+    """With the letter of a power of ten: 1770595434 is ``1.77 G``. None is ``-``."""
+    if count is None:
+        return "-"
+    for unit, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= unit:
+            return f"{count / unit:.2f} {letter}"
+    return str(count)
+
+
+def _backends() -> list[tuple[str, ...]]:
+    rows = [(b.name, "yes" if b.available else "no", b.reason) for b in scan_backends()]
+    return [("BACKEND", "AVAILABLE", "ABOUT"), *rows]

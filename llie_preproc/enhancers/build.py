@@ -1,0 +1,126 @@
+"""From an enhancer's name or config to the network with its weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+import torch
+
+from ..checkpoints import default_weights, load_checkpoint
+from ..checks import same_value
+from ..errors import MissingWeightsError
+from .base import Enhancer
+from .names import enhancer_class, enhancer_config
+
+DEFAULT_WEIGHTS = "default"
+
+
+def build_enhancer(
+    enhancer: str | os.PathLike[str] | Mapping | Enhancer,
+    checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
+    device: str | torch.device | None = None,
+) -> Enhancer:
+    """Build an enhancer in evaluation mode.
+
+    >>> build_enhancer(dict(type="GammaCorrection", gamma=0.5)).gamma
+    0.5
+
+    Args:
+        enhancer: Whatever :func:`~llie_preproc.enhancers.names.enhancer_config` takes (a name such as ``'psenet'``,
+            ``'psenet@weights.pth'``, a config such as ``dict(type='PSENet', width=2)``, the name of a config file), or
+            an enhancer, which is returned as it is, on ``device``.
+        checkpoint: ``'default'``: the weights that are shipped for this network with these arguments; a network
+            without parameters needs none. None: random weights. Else the name of shipped weights, a path, or a URL
+            with its digest (:mod:`llie_preproc.checkpoints`). Members of a ``Cascade`` follow the same rule each by
+            itself; where the whole has a checkpoint or None, a member for which nothing is shipped may start random.
+        device: Where to put it; by default where it is.
+
+    Raises:
+        KeyError: No such enhancer; the message lists those there are.
+        TypeError: A config without ``type``, with one that is neither name nor class, or with an argument that the
+            network does not have.
+        ValueError: An argument that the network refuses; the message names both.
+        MissingWeightsError: ``'default'``, and no weights are shipped for a network that has parameters.
+        CheckpointError: The checkpoint does not fit, or is unsafe or damaged.
+    """
+    if isinstance(enhancer, Enhancer):
+        return enhancer.to(device) if device is not None else enhancer
+    config = enhancer_config(enhancer)
+    name, kind = enhancer_class(config.pop("type"))
+    named = config.pop("checkpoint", checkpoint)
+    if checkpoint not in (DEFAULT_WEIGHTS, None, named):
+        raise ValueError(f"weights are named twice: {named!r} with the enhancer, and checkpoint={checkpoint!r}")
+    checkpoint = named
+    if (argument := _of_members(kind)) and checkpoint != DEFAULT_WEIGHTS:
+        members = config.get(argument, signature(kind).parameters[argument].default)
+        config[argument] = _may_start_random(members)
+    built = _construct(name, kind, config).eval()
+    if checkpoint == DEFAULT_WEIGHTS:
+        checkpoint = _default_checkpoint(built, name, config)
+    if checkpoint is not None:
+        load_checkpoint(built, checkpoint)
+    return built.to(device) if device is not None else built
+
+
+def _construct(name: str, kind: type[Enhancer], config: Mapping[str, Any]) -> Enhancer:
+    """The network with its arguments; its refusal of one begins with its name."""
+    try:
+        return kind(**config)
+    except (TypeError, ValueError) as error:
+        # Kinds of our own have more to say than a text, and name what they are about.
+        if type(error) not in (TypeError, ValueError) or kind.__name__ in str(error):
+            raise
+        raise type(error)(f"{name}: {error}") from error
+
+
+def _default_checkpoint(built: Enhancer, name: str, config: Mapping[str, Any]) -> str | None:
+    """The name of the weights that are shipped for a network; None where it needs none of its own."""
+    shipped = default_weights(name)
+    if shipped is not None and _is_default(type(built), config):
+        return shipped.name
+    # Members that are arguments were built by the same rule.
+    if _of_members(type(built)) or _comes_trained(built):
+        return None
+    options = ", ".join(f"{key}={value!r}" for key, value in config.items())
+    raise MissingWeightsError(f"{name} with {options}" if shipped is not None else name)
+
+
+def _of_members(kind: type[Enhancer]) -> str | None:
+    """The argument that holds the members; None where a class has none, or chooses its members itself."""
+    return kind.made_of if kind.made_of in signature(kind).parameters else None
+
+
+def _comes_trained(enhancer: Enhancer) -> bool:
+    """Whether a network needs no weights; one made of others: whether they need none or have shipped ones."""
+    if enhancer.members:
+        return all(_comes_trained(member) or default_weights(type(member).__name__) for member in enhancer.members)
+    return next(enhancer.parameters(), None) is None
+
+
+def _is_default(kind: type[Enhancer], config: Mapping[str, Any]) -> bool:
+    """Whether the arguments, written out or not, are those that shipped weights are of: the defaults."""
+    parameters = signature(kind).parameters
+    return all(key in parameters and same_value(value, parameters[key].default) for key, value in config.items())
+
+
+def _may_start_random(members: Any) -> Any:
+    """Members, those for which no weights are shipped with the permission to start random."""
+    if isinstance(members, str) or not isinstance(members, Sequence):
+        return members
+    return [_without_need(member) for member in members]
+
+
+def _without_need(member: Any) -> Any:
+    if not isinstance(member, str | Mapping):
+        return member
+    config = enhancer_config(member)
+    if "checkpoint" in config:
+        return member
+    name, kind = enhancer_class(config["type"])
+    options = {key: value for key, value in config.items() if key != "type"}
+    if default_weights(name) and _is_default(kind, options):
+        return member
+    return {**config, "checkpoint": None}

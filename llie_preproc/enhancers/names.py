@@ -1,0 +1,177 @@
+"""What people call an enhancer: a name in any spelling, with weights or without, a config, a config file, a class."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..errors import needs, one_line
+from ..registry import MODELS, joined_locations
+from .base import Enhancer
+
+_SCOPE = "llie_preproc"
+_CONFIG_SUFFIXES = (".py", ".json", ".yaml", ".yml")
+
+
+def enhancer_classes() -> dict[str, type[Enhancer]]:
+    """Every registered enhancer, by name, sorted: of this package, of other packages that join, and of the caller.
+
+    Imports no detector: that takes seconds. A package that does not import is left out; the message about a name that
+    is not found tells of it.
+    """
+    _absent()
+    return _registered()
+
+
+def _registered() -> dict[str, type[Enhancer]]:
+    """The enhancers that are registered so far, those of this package among them."""
+    import_module(__package__)
+    registered = sorted(MODELS._module_dict.items())
+    return {k: v for k, v in registered if isinstance(v, type) and issubclass(v, Enhancer)}
+
+
+@lru_cache(maxsize=1)
+def _absent() -> tuple[str, ...]:
+    """Import the enhancers of other packages; returns a sentence for each module that does not import."""
+    problems = []
+    for location in joined_locations("enhancer"):
+        try:
+            import_module(location)
+        except Exception as error:  # of a package that one knows nothing of
+            problems.append(f"{location} does not import: {type(error).__name__}: {one_line(error)}")
+    return tuple(problems)
+
+
+def enhancer_class(kind: object) -> tuple[str, type[Enhancer]]:
+    """Name and class of what the ``type`` of a config says.
+
+    Args:
+        kind: A name in any spelling, or a class, registered or not.
+
+    Raises:
+        KeyError: No such enhancer; the message has the nearest names, and all.
+        TypeError: Neither a name nor a class of an enhancer.
+    """
+    if isinstance(kind, type) and issubclass(kind, Enhancer):
+        # The full name of a class of one's own: it has no part in what is shipped for a registered namesake.
+        own = f"{kind.__module__}.{kind.__qualname__}"
+        return next((name for name, each in _registered().items() if each is kind), own), kind
+    if not isinstance(kind, str):
+        raise TypeError(f"the type of an enhancer config must be an enhancer's name or class, got {kind!r}")
+    name = _registered_name(kind)
+    if name is None:
+        raise KeyError(_unknown(kind))
+    return name, _registered()[name]
+
+
+def enhancer_config(given: str | os.PathLike[str] | Mapping | type[Enhancer]) -> dict[str, Any]:
+    """The config of what someone calls an enhancer, for :func:`llie_preproc.build_enhancer`.
+
+    >>> enhancer_config("psenet")
+    {'type': 'PSENet'}
+    >>> enhancer_config("semi_llie@runs/iter_1000.pth")
+    {'type': 'SemiLLIE', 'checkpoint': 'runs/iter_1000.pth'}
+    >>> enhancer_config(dict(type="ps-net", width=2))
+    Traceback (most recent call last):
+    KeyError: "no enhancer 'ps-net'; is 'PSENet' meant? There are: ...
+
+    Args:
+        given: A registered name, whose case, ``_`` and ``-`` do not matter (``'PSENet'``, ``'psenet'``, ``'pse_net'``,
+            ``'llie_preproc.PSENet'``); a config file with ``enhancer`` or ``model.enhancer``, or a package's
+            (``'package::file.py'``); one of these followed by ``@`` and weights, as for ``checkpoint`` of
+            :func:`llie_preproc.build_enhancer`; a dict with ``type``; or a class.
+
+    Returns:
+        A dict with ``type``, a registered name or a class, and what else was given.
+
+    Raises:
+        KeyError: No such enhancer; the message has the nearest names, and all.
+        FileNotFoundError: No such config file.
+        TypeError: A config without ``type``, or with one that is neither name nor class.
+        ValueError: A config file without an enhancer, weights twice, or none behind an ``@``.
+    """
+    if isinstance(given, Mapping):
+        config = dict(given)
+        if "type" not in config:
+            raise TypeError(f"an enhancer config needs 'type', got the keys {sorted(config)}")
+    elif isinstance(given, str | os.PathLike):
+        config = _of_text(os.fspath(given))
+    else:
+        config = {"type": given}
+    name, kind = enhancer_class(config["type"])
+    return {**config, "type": name if _registered().get(name) is kind else kind}
+
+
+def _of_text(text: str) -> dict[str, Any]:
+    """The config of ``NAME``, ``FILE``, ``NAME@WEIGHTS`` or ``FILE@WEIGHTS``; either may have an ``@`` in it."""
+    parts = text.split("@")
+    for end in (len(parts), *range(1, len(parts))):
+        what, weights = "@".join(parts[:end]), "@".join(parts[end:])
+        if _registered_name(what) or (_names_file(what) and _is_file(what)):
+            config = _read(what) if _names_file(what) else {"type": what}
+            return _with_weights(config, text, weights if end < len(parts) else None)
+    if _names_file(parts[0]):
+        raise FileNotFoundError(f"no config file {parts[0]}")
+    raise KeyError(f"{_unknown(parts[0])}, or a config file")
+
+
+def _with_weights(config: dict[str, Any], text: str, weights: str | None) -> dict[str, Any]:
+    if weights is None:
+        return config
+    if not weights:
+        raise ValueError(f"{text!r} names no weights behind the @")
+    if config.get("checkpoint") is not None:
+        raise ValueError(f"{text!r} names weights, and its config names {config['checkpoint']!r}")
+    return {**config, "checkpoint": weights}
+
+
+def _names_file(text: str) -> bool:
+    return "::" in text or text.lower().endswith(_CONFIG_SUFFIXES) or os.sep in text
+
+
+def _is_file(text: str) -> bool:
+    return "::" in text or Path(text).is_file()
+
+
+def _read(name: str) -> dict[str, Any]:
+    """The enhancer of a config file."""
+    with needs("reading a config file"):
+        from mmengine.config import Config
+
+        from ..config_files import read_config_file
+    config = read_config_file(name)
+    given = config.get("enhancer") or config.get("model", {}).get("enhancer")
+    if not isinstance(given, Mapping) or "type" not in given:
+        raise ValueError(f"{name} has neither 'enhancer' nor 'model.enhancer', a dict with 'type'")
+    return Config(dict(enhancer=given)).to_dict()["enhancer"]
+
+
+def _registered_name(text: str) -> str | None:
+    """The registered name that a spelling stands for; None: there is none, or there are several."""
+    # Other packages are imported for names alone that this one does not have.
+    name = text.removeprefix(f"{_SCOPE}.")
+    return _spelt(name, _registered()) or _spelt(name, enhancer_classes())
+
+
+def _spelt(name: str, classes: Mapping[str, type[Enhancer]]) -> str | None:
+    if name in classes:
+        return name
+    alike = [each for each, kind in classes.items() if _plain(each) == _plain(name) or name.lower() in kind.aliases]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _unknown(name: str) -> str:
+    by_plain = {_plain(each): each for each in enhancer_classes()}
+    near = [by_plain[each] for each in difflib.get_close_matches(_plain(name), by_plain, n=3, cutoff=0.6)]
+    meant = f"; is {' or '.join(map(repr, near))} meant? There" if near else "; there"
+    absent = "".join(f" ({problem})" for problem in _absent())
+    return f"no enhancer {name!r}{meant} are: {', '.join(by_plain.values())}{absent}"
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")

@@ -1,0 +1,63 @@
+"""What other packages bring: tables that they name in an entry-point group of their distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pkgutil import iter_modules
+from typing import Any
+
+from .errors import one_line
+
+
+def entries(group: str) -> list[EntryPoint]:
+    """The entry points of a group, sorted by name; nothing is imported."""
+    return sorted(entry_points(group=group), key=lambda entry: entry.name)
+
+
+def tables(group: str) -> Iterator[tuple[EntryPoint, Any]]:
+    """Each entry point of a group with what it names, or with the ``ImportError`` that says why that does not import.
+
+    A package that does not import must not take others with it: whoever looks for something of its raises the error.
+    """
+    for entry in entries(group):
+        try:
+            yield entry, load(entry)
+        except ImportError as error:
+            yield entry, error
+
+
+def load(entry: EntryPoint) -> Any:
+    """Import what an entry point names.
+
+    Raises:
+        ImportError: It does not import; the message says so where another package of its name hides it.
+    """
+    top, *inner = entry.module.split(".")
+    spec = find_spec(top)
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    # Before anything of a package runs that only has the name.
+    if spec is not None and inner and inner[0] not in (each.name for each in iter_modules(folders)):
+        raise _hidden(entry, folders[0] if folders else spec.origin)
+    try:
+        return entry.load()
+    except ImportError:
+        raise
+    except AttributeError as error:
+        raise _hidden(entry, folders[0] if folders else entry.module) from error
+    except Exception as error:
+        raise ImportError(f"{entry.module} does not import: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _hidden(entry: EntryPoint, by: str | None) -> ImportError:
+    return ImportError(
+        f"{entry.module} of {_distribution(entry)} is hidden by {by}, which stands earlier on Python's path: "
+        "rename that folder, or start from another one without PYTHONPATH",
+        name=entry.module,
+    )
+
+
+def _distribution(entry: EntryPoint) -> str:
+    distribution = getattr(entry, "dist", None)
+    return distribution.name if distribution is not None else "its distribution"

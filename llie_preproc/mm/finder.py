@@ -1,0 +1,70 @@
+"""Where ``import mmcv._ext`` finds :mod:`llie_preproc.mm.operators` when mmcv's own operators are not compiled.
+
+The operators themselves are imported when the stand-in is: they take torchvision, which ``import llie_preproc`` does
+not need.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import FunctionType, ModuleType
+from typing import Any
+
+_NAME = "mmcv._ext"
+# What MMDetection defines in place of an operator that it could not import says this.
+_PLACEHOLDER = "requires mmcv to be compiled with ops"
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(fullname, self) if fullname == _NAME else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        from .operators import StandIn
+
+        return StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        from .operators import OPERATORS
+
+        for operator in OPERATORS:
+            setattr(module, operator.__name__, operator)
+
+
+def install() -> None:
+    """Let ``import mmcv._ext`` find the stand-in where it finds nothing else; once."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())
+
+
+def is_stand_in() -> bool:
+    """Whether mmcv's operators come from this package. False where mmcv is compiled, or not installed."""
+    try:
+        return isinstance(import_module(_NAME).__loader__, _Finder)
+    except ModuleNotFoundError:
+        return False
+
+
+def repair_mmdet() -> None:
+    """Put working operators where MMDetection, imported before the stand-in was there, put placeholders."""
+    loaded = [m for name, m in sys.modules.items() if name.startswith("mmdet.")]
+    broken = [(m, k, v) for m in loaded for k, v in vars(m).items() if _is_placeholder(v, m.__name__)]
+    if not broken or not is_stand_in():
+        return
+    operators = import_module("mmcv.ops")
+    for module, name, _ in broken:
+        if (operator := getattr(operators, name.lstrip("_"), None)) is not None:
+            setattr(module, name, operator)
+
+
+def _is_placeholder(value: Any, module: str) -> bool:
+    function = value.__dict__.get("__init__") if isinstance(value, type) else value
+    if not isinstance(function, FunctionType) or value.__module__ != module:
+        return False
+    return any(_PLACEHOLDER in c for c in function.__code__.co_consts if isinstance(c, str))

@@ -1,0 +1,187 @@
+"""The commands of ``llie``: how they are found, what their help says, and what a missing package makes of them."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from command import Run, one_line
+
+from llie_preproc.commands.llie import find_commands
+
+ROOT = Path(__file__).parents[1]
+EXTRAS = ("mmengine", "mmcv", "mmdet", "pycocotools", "scipy", "torchmetrics", "segment_anything", "facenet_pytorch",
+          "matplotlib", "skimage", "onnx", "onnxruntime", "timm")  # fmt: skip
+COMMANDS = ("enhance", "list", "convert", "export", "demo", "train", "finetune", "split", "compare", "report", "score",
+            "quality", "faces", "fddb", "sam", "annotations", "night", "gamma-shift", "cache")  # fmt: skip
+
+
+def python(*arguments: str, path: Sequence[Path] = (), folder: Path | None = None) -> subprocess.CompletedProcess:
+    """What a process prints and how it ends, with folders of the user's before this project's in its path."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT])), "COLUMNS": "200"}
+    command = [sys.executable, "-W", "ignore", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=folder)
+
+
+def hidden(modules: Sequence[str], code: str) -> subprocess.CompletedProcess:
+    """What ``code`` does where the modules cannot be imported."""
+    return python("-c", f"import sys\nsys.modules.update(dict.fromkeys({list(modules)}))\n{code}")
+
+
+def test_every_command_is_found() -> None:
+    found, unread = find_commands()
+    assert sorted(found) == sorted(COMMANDS)
+    assert not unread
+
+
+def test_the_help_of_a_command_is_its_docstrings_first_line() -> None:
+    for module, text in find_commands()[0].values():
+        source = Path(find_spec(module).origin).read_text(encoding="utf-8")
+        first = ast.get_docstring(ast.parse(source)).splitlines()[0]
+        assert first.removesuffix(".") in (text, text[0].upper() + text[1:]), module
+
+
+def test_the_programs_help_lists_all_and_imports_none() -> None:
+    code = """
+import contextlib, llie_preproc.commands.llie as llie
+with contextlib.suppress(SystemExit):
+    llie.main(["--help"])
+print({name.partition(".")[0] for name in sys.modules} & {"torch", "numpy", "cv2", "mmengine", "mmdet", "tqdm"})
+"""
+    done = python("-c", f"import sys\n{code}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "set()"
+    assert re.findall(r"^    ([a-z-]+)", done.stdout, re.MULTILINE) == list(find_commands()[0])
+
+
+def test_commands_work_or_name_their_extra_on_a_core_install() -> None:
+    code = f"""
+import contextlib, io
+from llie_preproc.commands.llie import main
+for name in {COMMANDS}:
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            status = main([name, "--help"])
+        except SystemExit as end:
+            status = end.code
+    print(name, status, said.getvalue().strip(), sep="|")
+"""
+    done = hidden(EXTRAS, code)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|") for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == list(COMMANDS)
+    helped = {name for name, status, _ in rows if status == "0"}
+    assert helped >= {"enhance", "list", "convert", "export", "night", "gamma-shift", "annotations"}
+    for name, status, said in rows:
+        if name not in helped:
+            assert status == "2"
+            assert re.fullmatch(r'llie: error: [^\n]+: pip install "llie-preproc\[\w+\]"', said), name
+
+
+@pytest.mark.parametrize(
+    ("absent", "command", "extra"),
+    [
+        ("pycocotools", "compare", "mm"),
+        ("matplotlib", "faces", "compare"),
+        ("segment_anything", "sam", "sam"),
+        ("mmengine", "train", "mm"),
+    ],
+)
+def test_a_missing_package_is_named(absent: str, command: str, extra: str) -> None:
+    done = hidden([absent], f"from llie_preproc.commands.llie import main\nsys.exit(main([{command!r}, '--help']))")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith("llie: error: ")
+    assert f"needs the package '{absent}'" in done.stderr
+    assert f'pip install "llie-preproc[{extra}]"' in done.stderr
+
+
+# Packages of others
+
+
+def installed(folder: Path, name: str, table: str, **modules: str) -> None:
+    """A distribution in ``folder`` whose package ``name`` has a table of commands and modules beside it."""
+    package, metadata = folder / name, folder / f"{name}-1.dist-info"
+    for each in (package, metadata):
+        each.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"COMMANDS = {table}\n")
+    for module, text in modules.items():
+        (package / f"{module}.py").write_text(text)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(f"[llie_preproc.commands]\n{name} = {name}:COMMANDS\n")
+
+
+GREET = '''"""Greet.
+
+A second paragraph.
+"""
+
+def add_arguments(parser):
+    parser.add_argument("--name")
+
+def run(args):
+    return 7 if args.name == "you" else 8
+'''
+
+
+def test_a_package_adds_commands(llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = "{'greet': ('greeter.greet', 'greet, 100 % politely'), 'bow': ('greeter.bow', 'bow')}"
+    installed(tmp_path, "greeter", table, greet=GREET, bow="raise RuntimeError('imported without being asked for')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert llie("greet", "--name", "you").code == 7
+    assert llie("greet").code == 8
+    assert "A second paragraph." in llie("greet", "--help").out
+    assert "greet, 100 % politely" in llie("--help").out
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("{'list': ('sayer.say', 'say')}", "another package has a command 'list' too"),
+        ("1", "expected a dict, got int"),
+        ("missing", "name 'missing' is not defined"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_named(
+    llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, reason: str
+) -> None:
+    name = f"sayer{abs(hash(table))}"
+    installed(tmp_path, name, table)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert llie("list", "--backends").code == 0
+    one_line(llie("say"), "no command 'say' is found", name, reason)
+    assert name in llie("--help").out
+
+
+@pytest.mark.parametrize("inside", ["", "/commands.py", "/commands/util.py"])
+def test_a_folder_that_hides_a_package_is_named(tmp_path: Path, inside: str) -> None:
+    """A user's own 'training' beside which Python is started; nothing of it runs that need not."""
+    hiding = tmp_path / "training"
+    hiding.mkdir()
+    (hiding / "__init__.py").write_text("" if inside else "raise SystemExit('ran')\n")
+    if inside:
+        (tmp_path / f"training{inside}").parent.mkdir(exist_ok=True)
+        (tmp_path / f"training{inside}").write_text("")
+    for path, folder in (((tmp_path,), hiding), ((), tmp_path)):
+        done = python("-m", "llie_preproc", "train", "config.py", path=path, folder=folder)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        assert done.stderr.startswith("llie: error: no command 'train' is found; ")
+        assert f"training.commands of llie-preproc is hidden by {hiding}, " in done.stderr
+    assert python("-m", "llie_preproc", "list", "--backends", folder=tmp_path).returncode == 0
+
+
+# The program's other names
+
+
+def test_the_aliases_are_llie() -> None:
+    for words, command in ((("detection_eval",), "llie"), (("training.train",), "llie train")):
+        done = python("-m", *words, "--help")
+        assert done.returncode == 0
+        assert done.stdout.startswith(f"usage: {command} [-h]")

@@ -1,0 +1,89 @@
+"""A finetuned detector back in its two parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llie_preproc.checkpoints import atomic_path, save_state_dict
+from llie_preproc.errors import CheckpointError
+from llie_preproc.runs import read_checkpoint
+
+DETECTOR, ENHANCER = "detector.pth", "enhancer.safetensors"
+# Parts of an EnhancedDetector that neither file needs.
+_LEFT_OUT = {"losses", "data_preprocessor"}
+_PREPROCESSORS = "data_preprocessor.enhancer."
+_META = ("dataset_meta", "epoch", "iter", "mmengine_version")
+
+
+def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False) -> list[Path]:
+    """Write the detector and the enhancer of a finetuned ``EnhancedDetector`` as files of their own.
+
+    Or those of a detector whose data preprocessor has the enhancer.
+
+    Where the weights were averaged (``EMAHook``), the averaged ones are what MMEngine saves as ``state_dict``, and are
+    written.
+
+    Args:
+        path: Checkpoint of the run.
+        out: Folder for ``detector.pth``, which the plain detector's config loads, and ``enhancer.safetensors``, which
+            ``build_enhancer(..., checkpoint=)`` loads.
+        overwrite: Replace files that are there.
+
+    Returns:
+        What was written. An enhancer without weights (CLAHE, a fixed gamma) has no file.
+
+    Raises:
+        FileNotFoundError: No such checkpoint.
+        FileExistsError: One of the files exists, and ``overwrite`` is False.
+        CheckpointError: The checkpoint has no enhancer, is damaged or unsafe, or of a detector whose
+            two inputs a learned fusion joins, which no two files can say.
+    """
+    checkpoint = read_checkpoint(path)
+    parts = _parts(checkpoint.get("state_dict"), path)
+    targets = {name: Path(out) / name for name in (DETECTOR, ENHANCER)}
+    if not parts["enhancer"]:
+        del targets[ENHANCER]
+    existing = [target for target in targets.values() if target.exists()]
+    if existing and not overwrite:
+        raise FileExistsError(f"{existing[0]} exists already: choose another folder, or --overwrite")
+    meta = checkpoint.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
+    with atomic_path(targets[DETECTOR]) as temporary:
+        torch.save({"state_dict": parts["detector"], "meta": {k: meta[k] for k in _META if k in meta}}, temporary)
+    if ENHANCER in targets:
+        save_state_dict(parts["enhancer"], targets[ENHANCER], {"iterations": str(meta.get("iter", ""))})
+    return list(targets.values())
+
+
+def _parts(state: Any, path: str | Path) -> dict[str, dict[str, Tensor]]:
+    """The tensors of detector and enhancer, in their own names."""
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: it has no state_dict")
+    parts: dict[str, dict[str, Tensor]] = {"detector": {}, "enhancer": {}}
+    if any(name.startswith(_PREPROCESSORS) for name in state):
+        for name, tensor in state.items():
+            parts["enhancer" if name.startswith(_PREPROCESSORS) else "detector"][name.removeprefix(_PREPROCESSORS)] = (
+                tensor
+            )
+        return parts
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: {name!r} is no tensor")
+        root, _, rest = name.partition(".")
+        if root == "fusion":
+            raise CheckpointError(
+                f"{path} joins the raw and the enhanced picture by a learned fusion ({name}): a plain detector and an "
+                "enhancer cannot say how. Keep the EnhancedDetector"
+            )
+        if root not in {*parts, *_LEFT_OUT}:
+            raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: it has {name}")
+        if root in parts:
+            parts[root][rest] = tensor
+    if not parts["detector"]:
+        raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: nothing in it begins with 'detector.'")
+    return parts

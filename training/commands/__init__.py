@@ -1,0 +1,8 @@
+"""The commands that train."""
+
+COMMANDS = {
+    "train": ("training.commands.train", "train an enhancer"),
+    "finetune": ("training.commands.finetune", "finetune a detector, an enhancer, or both together"),
+    "split": ("training.commands.split", "write the detector and the enhancer of a finetuned checkpoint as two files"),
+}
+"""By name: the command's module, and the first line of its help."""

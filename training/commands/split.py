@@ -1,0 +1,26 @@
+"""Write the detector and the enhancer of a finetuned checkpoint as two files."""
+
+from __future__ import annotations
+
+import argparse
+
+from llie_preproc.commands.arguments import add_out
+
+from ..checkpoint_parts import DETECTOR, ENHANCER, split_checkpoint
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="checkpoint of an EnhancedDetector, or of a detector with the enhancer in its data preprocessor: "
+        "work_dirs/.../epoch_12.pth",
+    )
+    add_out(parser, f"folder to write {DETECTOR} and {ENHANCER} into", required=True)
+    parser.add_argument("--overwrite", action="store_true", help="replace them where they exist")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Split the checkpoint that the command line names."""
+    print(*split_checkpoint(args.checkpoint, args.out, args.overwrite), sep="\n")

@@ -1,0 +1,31 @@
+"""Train an enhancer.
+
+CONFIG is one of mm_configs/enhancers or one of your own. Logs, checkpoints and what the run exports go to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from llie_preproc.commands.arguments import add_out, add_resume
+
+from ..results import print_results
+from ..runner import build_runner, building, going_on, train
+from ..training_arguments import add_training_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("config", metavar="CONFIG", help="config file, such as mm_configs/enhancers/psenet_sice.py")
+    add_out(parser, "folder of logs and checkpoints (default: that of the config, or work_dirs/<config name>)")
+    add_resume(parser)
+    add_training_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the training that the command line describes."""
+    with going_on():
+        with building():
+            runner = build_runner(args)
+        train(runner)
+        print_results(runner)

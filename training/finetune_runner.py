@@ -1,0 +1,109 @@
+"""The Runner of a finetuning."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import uuid
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import init_dist, is_distributed, is_main_process
+
+from llie_preproc.checkpoints import atomic_write
+from llie_preproc.draws import seed_draws
+from llie_preproc.runs import join_without_gpu, read_checkpoint
+from llie_preproc.safe_loading import SafeRunner
+
+from .finetune_config import finetuning_config
+from .runner import last_checkpoint
+
+_WRITTEN = "finetune.py"
+
+
+class FinetuneRunner(SafeRunner):
+    """A Runner that reads every checkpoint safely, and leaves writing its config to the command."""
+
+    def dump_config(self) -> None:
+        """Nothing: the command has written the config by a name that does not depend on the file it came from."""
+
+
+def build_runner(args: argparse.Namespace) -> FinetuneRunner:
+    """The Runner of a command line; what can be wrong before the first step is built and checked.
+
+    Raises:
+        FileNotFoundError: No such config, data or checkpoint.
+        KeyError: No such enhancer, or another type that is not registered.
+        ValueError: Options or a config that do not go together, a work folder of an earlier run, no data.
+    """
+    _check_numbers(args)
+    _join(args.launcher)
+    work_dir = Path(args.out or Path("work_dirs") / f"finetune_{Path(args.detector).stem}")
+    last = last_checkpoint(work_dir, args.resume)
+    cfg = finetuning_config(args)
+    if cfg.get("load_from"):
+        # Refused before anything is written.
+        read_checkpoint(cfg.load_from)
+    if is_main_process():
+        with atomic_write(work_dir / _WRITTEN) as file:
+            file.write(cfg.pretty_text.encode())
+    _place(cfg, args, work_dir, last)
+    runner = FinetuneRunner.from_cfg(cfg)
+    _check_data(runner.train_loop.dataloader.dataset, "the training set")
+    if runner.val_loop is not None:
+        _check_data(runner.val_loop.dataloader.dataset, "the validation set")
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    # Once: it would be scaled again where training starts.
+    runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
+    runner.auto_scale_lr = None
+    if runner.param_schedulers is not None:
+        runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    return runner
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    least = dict(epochs=1, train_batch_size=1, accumulate=1, seed=0, enhancer_lr_mult=0.0, lr=0.0)
+    for name, smallest in least.items():
+        value = getattr(args, name)
+        if value is not None and not smallest <= value < math.inf:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {smallest}, got {value}")
+
+
+def _join(launcher: str) -> None:
+    if launcher == "none" or is_distributed():
+        return
+    if get_device() == "cpu":
+        join_without_gpu(launcher)
+    else:
+        init_dist(launcher)
+
+
+def _place(cfg: Config, args: argparse.Namespace, work_dir: Path, last: Path | None) -> None:
+    """Say where a run goes, how its processes are started and what it resumes: nothing that it is written with."""
+    cfg.work_dir, cfg.launcher = str(work_dir), args.launcher
+    seed_draws(cfg)
+    if last is not None:
+        cfg.load_from, cfg.resume = str(last), True
+        # The seed orders the samplers, which are not built yet.
+        cfg.randomness.seed = read_checkpoint(last)["meta"]["seed"]
+    if args.launcher != "none" and get_device() == "cpu":
+        # MMEngine would name a CUDA device to PyTorch's wrapper.
+        unused = cfg.get("find_unused_parameters", False)
+        cfg.setdefault("model_wrapper_cfg", dict(type="MMDistributedDataParallel", find_unused_parameters=unused))
+        cfg.model_wrapper_cfg.update(device_ids=None)
+    # MMEngine keeps message hubs and visualizers by name for the whole process.
+    cfg.experiment_name = f"{work_dir.name}-{uuid.uuid4().hex[:8]}"
+    if cfg.get("visualizer"):
+        cfg.visualizer.name = cfg.experiment_name
+
+
+def _check_data(dataset: Any, name: str) -> None:
+    if not len(dataset):
+        raise ValueError(f"{name} has no picture with an annotation of its classes")
+    # Sets that mix others, or hold clips, tell of no one picture.
+    info = dataset.get_data_info(0) if hasattr(dataset, "get_data_info") else None
+    first = str(info.get("img_path", "")) if isinstance(info, dict) else ""
+    if first and "://" not in first and not getattr(dataset, "backend_args", None) and not Path(first).is_file():
+        raise FileNotFoundError(f"{name}: no picture {first}")

@@ -1,0 +1,20 @@
+"""The modules of this package that register into llie_preproc's registries: see :mod:`llie_preproc.registry`."""
+
+LOCATIONS = {
+    "model": [
+        "training.methods",
+        "training.discriminators",
+        "training.losses",
+        "training.joint.losses",
+        "training.feature_encoders",
+    ],
+    "transform": ["training.datasets"],
+    "dataset": ["training.datasets"],
+    "data_sampler": ["training.datasets"],
+    "hook": ["training.hooks", "training.joint.hooks"],
+    "param_scheduler": ["training.hooks"],
+    "model_wrapper": ["training.parallel"],
+    "optimizer": ["training.optim"],
+    "optim_wrapper": ["training.optim"],
+    "optim_wrapper_constructor": ["training.optim"],
+}

@@ -1,0 +1,143 @@
+"""A training as MMEngine runs it: from a command line to a Runner, and to its end."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from llie_preproc.commands.program import REFUSED, resumable
+from llie_preproc.config_files import read_config_file
+from llie_preproc.errors import CheckpointError
+from llie_preproc.mm.console import quiet
+from llie_preproc.mm.progress import ProgressBar
+from llie_preproc.runs import join_without_gpu, saved_checkpoints
+from llie_preproc.safe_loading import SafeRunner
+
+from .config_checks import check_names, check_options, list_evaluators
+from .hooks import optimizer_names, read_run
+
+_AMP = "llie_preproc.AutocastOptimWrapper"
+_CONSTRUCTOR = "llie_preproc.MethodOptimWrapperConstructor"
+# What a wrong config raises while the run is built, beside what every program refuses.
+_OF_CONFIGS = (TypeError, AttributeError, SyntaxError, NameError)
+
+
+def going_on() -> contextlib.AbstractContextManager[None]:
+    """Inside, an interrupt is reported with a word on how a training goes on."""
+    return resumable("the same command with --resume goes on from the last checkpoint")
+
+
+@contextlib.contextmanager
+def building() -> Iterator[None]:
+    """Inside, whatever a wrong config raises is refused."""
+    try:
+        with quiet():
+            yield
+    except _OF_CONFIGS as error:
+        raise ValueError(str(error)) from error
+
+
+def train(runner: Runner) -> None:
+    """Run a training; what is wrong before the first step is done is refused.
+
+    Raises:
+        OSError, ValueError: The checkpoint does not fit, or the method refuses its first batch.
+        RuntimeError: A later step failed.
+    """
+    runner.register_hook(ProgressBar())
+    try:
+        with quiet():
+            runner.train()
+    except REFUSED as error:
+        # Checkpoints are loaded just before the first step.
+        if not runner.iter and isinstance(error, (OSError, ValueError)):
+            raise
+        raise RuntimeError(f"the training failed in iteration {runner.iter + 1}") from error
+
+
+def build_runner(args: argparse.Namespace) -> SafeRunner:
+    """The Runner of a command line, with everything that can be wrong before the first step built and checked."""
+    cfg = read_config_file(args.config)
+    if missing := [name for name in ("model", "train_dataloader", "optim_wrapper") if name not in cfg]:
+        raise ValueError(f"{args.config} is no config of a training: it has no {', '.join(missing)}")
+    check_options(cfg, args.cfg_options)
+    cfg.merge_from_dict(args.cfg_options)
+    check_names(cfg)
+    cfg.work_dir = str(args.out or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem)
+    checkpoint = _starting_point(cfg, args.resume)
+    cfg.launcher = args.launcher
+    if args.launcher != "none":
+        cfg.setdefault("model_wrapper_cfg", dict(type="llie_preproc.MethodDataParallel"))
+        join_without_gpu(args.launcher)
+    if args.amp:
+        _autocast(cfg.optim_wrapper)
+    list_evaluators(cfg)
+    runner = SafeRunner.from_cfg(cfg)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    if cfg.get("resume") and (names := optimizer_names(runner.optim_wrapper)) != checkpoint.get("optimizers"):
+        raise CheckpointError(f"{cfg.load_from} is of optimizers {checkpoint.get('optimizers')}, this run has {names}")
+    if runner.param_schedulers is not None and not cfg.get("auto_scale_lr"):
+        runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    _check_data(runner)
+    return runner
+
+
+def _starting_point(cfg: Config, resume: bool) -> dict[str, Any]:
+    """The checkpoint that the run starts from, which ``cfg`` then names; none: empty."""
+    last = last_checkpoint(cfg.work_dir, resume or cfg.get("resume", False))
+    if resume and last:
+        cfg.load_from, cfg.resume = str(last), True
+    if not cfg.get("load_from"):
+        return {}
+    checkpoint = read_run(cfg.load_from)
+    if cfg.get("resume"):
+        # The seed orders the samplers, which are not built yet.
+        cfg.setdefault("randomness", {})["seed"] = checkpoint["meta"]["seed"]
+    return checkpoint
+
+
+def last_checkpoint(work_dir: str | Path, resume: bool) -> Path | None:
+    """The last checkpoint of a work folder; None where there is none.
+
+    Raises:
+        ValueError: There is one, and the run does not go on from it.
+    """
+    saved = saved_checkpoints(work_dir)
+    if saved and not resume:
+        raise ValueError(
+            f"{work_dir} has checkpoints of an earlier run, {saved[-1].name} the last: go on with --resume, or "
+            "choose another --out"
+        )
+    return saved[-1] if saved else None
+
+
+def _check_data(runner: SafeRunner) -> None:
+    loader = runner.train_loop.dataloader
+    if not len(loader):
+        raise ValueError(
+            f"the training set of {len(loader.dataset)} gives no batch of {loader.batch_size} for each process: take a "
+            "smaller batch, or drop_last=False"
+        )
+    # None where a batch sampler of one's own decides.
+    _check_set(loader.dataset, batched=loader.batch_size != 1)
+    if runner.val_loop is not None:
+        _check_set(runner.val_loop.dataloader.dataset)
+
+
+def _check_set(dataset: Any, **options: bool) -> None:
+    if hasattr(dataset, "check"):
+        dataset.check(**options)
+
+
+def _autocast(optim_wrapper: Any) -> None:
+    """Mixed precision for the one optimiser, or for each of several."""
+    several = optim_wrapper.get("constructor") == _CONSTRUCTOR
+    parts = [v for v in optim_wrapper.values() if isinstance(v, dict)] if several else [optim_wrapper]
+    for part in parts:
+        part["type"] = _AMP
