@@ -294,7 +294,7 @@ def test_any_dataset_of_mmdetection_has_a_ground_truth(tmp_path):
 @pytest.mark.slow
 def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path, programs):
     command = [*arguments(tmp_path), "--enhancers", "psenet", "--modes", "raw", "retrained"]
-    call = command_line("compare", *command[1:])
+    call = command_line(*command)
     process = programs.start(*call)
     comparison = tmp_path / "out"
     first = comparison / "cells" / "raw-seed0" / "result.json"
@@ -364,7 +364,7 @@ def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, programs
 @pytest.mark.slow
 def test_two_processes_that_share_batches(tmp_path, programs):
     command = [*arguments(tmp_path), "--enhancers", "psenet", *ALL_MODES, "--launcher", "pytorch", "--share", "batches"]
-    done = programs.run_together(2, *command_line("compare", *command[1:]))
+    done = programs.run_together(2, *command_line(*command))
     assert done.returncode == 0, done.stderr[-2000:]
     rows = Comparison(tmp_path / "out").table()
     assert [row["label"] for row in rows] == ["raw", "psenet, zero-shot", "psenet, retrained", "psenet, joint"]
