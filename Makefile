@@ -8,6 +8,8 @@ ZOO ?= benchmarks/results/mmdet_zoo_cpu_2_cores.json
 
 # Threads that spin while they wait make two busy processes on two cores about ten times slower, not twice.
 export OMP_WAIT_POLICY ?= PASSIVE
+# What is compiled once, such as pytest's rewritten tests, is kept: reading the tests takes as long again without it.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo demo-real faces-retention small-sam zoo joint-training test test-slow lint bench gpu-check gpu-train train-lol40 train-psenet mamba-ssm mmcv-ops clean
 

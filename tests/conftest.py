@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,14 @@ if not torch.cuda.is_available():
     # Triton decides when it is imported whether its interpreter runs the kernels.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 from command import llie as llie
+from support.processes import _programs as _programs
+from support.processes import programs as programs
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is imported from the collector of garbage, which each dataset of MMEngine calls: it stays anyway."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

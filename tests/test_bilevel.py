@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.structures import BaseDataElement
 from PIL import Image
+from support.processes import Programs
 from torch import Tensor, nn
 from torch.autograd.functional import hessian
 from torch.nn import functional as F
@@ -413,7 +416,7 @@ def trained(rank: int, world: int, folder: str) -> None:
     """A few steps on this rank's share of eight samples, dealt out as the samplers do; writes weights and log."""
     torch.set_num_threads(1)
     if world > 1:
-        torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=world)
+        torch.distributed.init_process_group("gloo")
     norms = {"unet": SMALL["unet"], "patch": dict(type="llie_preproc.PatchDiscriminator", norm="batch")}
     model = attentive(discriminators=norms, ema=0.9)
     wrappers = optimiser(model)
@@ -424,15 +427,18 @@ def trained(rank: int, world: int, folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_of_half_the_batch_are_one(tmp_path: Path) -> None:
+def test_two_processes_of_half_the_batch_are_one(tmp_path: Path, programs: Programs) -> None:
     trained(0, 1, str(tmp_path))
-    torch.multiprocessing.spawn(trained, (2, str(tmp_path)), nprocs=2)
+    done = programs.run_together(2, __file__, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
     (alone, log), *ranks = (torch.load(tmp_path / name, weights_only=True) for name in ("1_0.pt", "2_0.pt", "2_1.pt"))
     for state, logged in ranks:
         assert all(torch.allclose(state[k].double(), v.double(), atol=1e-5) for k, v in alone.items())
-        assert {k: v.item() for k, v in logged.items()} == pytest.approx(
-            {k: v.item() for k, v in log.items()}, abs=1e-5
-        )
+        found, expected = ({k: v.item() for k, v in each.items()} for each in (logged, log))
+        # A quotient whose terms nearly cancel: another order of the samples changes its third digit, and a half of
+        # them alone its first.
+        assert found.pop("best_response") == pytest.approx(expected.pop("best_response"), rel=1e-2)
+        assert found == pytest.approx(expected, abs=1e-5)
     assert abs(log["best_response"]) > 1e-4
 
 
@@ -653,3 +659,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(pairs: list
     parts = run("parts", "--resume")
     assert any(name.startswith("weights.rho") for name in whole)
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+if __name__ == "__main__":
+    trained(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), sys.argv[1])

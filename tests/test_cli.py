@@ -19,6 +19,8 @@ import torch
 from command import Run, one_line
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from support.processes import Programs
+from support.programs import command_line
 from torch import Tensor
 
 from llie_preproc import batch, enhance
@@ -354,18 +356,12 @@ def test_an_interrupted_video_leaves_nothing(llie: Run, tmp_path: Path, interrup
 
 
 @pytest.mark.slow
-def test_the_command_itself_ends_with_130(tmp_path: Path) -> None:
+def test_the_command_itself_ends_with_130(tmp_path: Path, programs: Programs) -> None:
     picture = make(tmp_path / "in" / "0.png", levels(size=(256, 256)))
     for number in range(1, 600):
         (tmp_path / "in" / f"{number}.png").symlink_to(picture)
-    call = [sys.executable, "-m", "llie_preproc", "enhance", str(tmp_path / "in"), str(tmp_path / "out")]
-    process = subprocess.Popen(
-        [*call, "--enhancer", "CLAHE", "--batch-size", "1"],
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell's background job, as which tests may run, ignores Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    options = ["--enhancer", "CLAHE", "--batch-size", "1"]
+    process = programs.start(*command_line("enhance", tmp_path / "in", "--out", tmp_path / "out", *options))
     deadline = time.monotonic() + 100
     while not (tmp_path / "out" / "0.png").exists() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -28,7 +28,7 @@ def table(text: str) -> list[list[str]]:
 
 
 def test_list_shows_the_registry_and_the_index(llie: Run) -> None:
-    result = llie("list")
+    result = llie("list", "--macs")
     header, *lines = table(result.out)
     assert header == ["ENHANCER", "PARAMETERS", "MACS@256x256", "SCALE", "WEIGHTS", "LICENCE OF WEIGHTS"]
     rows = {line[0]: line[1:] for line in lines}
@@ -43,13 +43,19 @@ def test_list_shows_the_registry_and_the_index(llie: Run) -> None:
         assert line[5] == shipped.licence
 
 
+def test_list_counts_multiply_adds_only_when_asked(llie: Run) -> None:
+    """Counting them takes longer than all the rest."""
+    short, long = (table(llie("list", *flags).out) for flags in ([], ["--macs"]))
+    assert [[*line[:2], *line[3:]] for line in long] == short
+
+
 def test_list_needs_no_enhancer_of_others_to_be_countable(llie: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     class Asking(Identity):
         def forward(self, image: Tensor) -> Tensor:
             return image if image.mean().item() > 0.5 else image**0.5
 
     monkeypatch.setitem(MODELS._module_dict, "Asking", Asking)
-    assert ["Asking", "0", "-", "1", "not needed", "-"] in table(llie("list").out)
+    assert ["Asking", "0", "-", "1", "not needed", "-"] in table(llie("list", "--macs").out)
 
 
 def test_list_backends(llie: Run) -> None:

@@ -19,8 +19,8 @@ import training_runs
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
 
+from llie_preproc.commands.llie import main
 from llie_preproc.registry import HOOKS
-from training.train import main
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,7 +79,7 @@ def log(work):
 
 def test_a_training_prints_its_results_alone(config, tmp_path, capsys):
     with pytest.warns(UserWarning, match="warned by Python"):
-        assert main([str(config), "--work-dir", str(tmp_path)]) == 0
+        assert main(["train", str(config), "--out", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
     *files, score = out.splitlines()
     assert files == [str(tmp_path / name) for name in ("epoch_3.pth", "enhancer.safetensors", "student.safetensors")]
@@ -107,7 +107,7 @@ def test_a_training_prints_its_results_alone(config, tmp_path, capsys):
 def test_a_terminal_shows_a_bar_with_the_losses_beside_it(config, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr", screen := Terminal())
     with pytest.warns(UserWarning, match="warned by Python"):
-        assert main([str(config), "--work-dir", str(tmp_path)]) == 0
+        assert main(["train", str(config), "--out", str(tmp_path)]) == 0
     shown = screen.getvalue()
     assert "training: 100%" in shown
     assert "6/6" in shown
@@ -124,7 +124,7 @@ def test_a_finetuning_in_a_process_of_its_own_prints_its_results_alone(tmp_path)
     with finetune_runs.quick_runs():
         tiny = finetune_runs.make(tmp_path)
     work = tmp_path / "work"
-    command = [sys.executable, "-m", "training.finetune", *tiny.arguments(work, "--epochs", "1")]
+    command = [sys.executable, "-m", "llie_preproc", *tiny.arguments(work, "--epochs", "1")]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     )

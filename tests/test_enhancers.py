@@ -161,7 +161,8 @@ def test_copies_are_the_same(name: str, duplicate: Callable[[Enhancer], Enhancer
     assert torch.equal(enhance(picture(24, 32), other), expected)
 
 
-@every_enhancer
+# CollaBA's graph has thousands of operations.
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "CollaBA")) for n in NAMES])
 @pytest.mark.filterwarnings("ignore:Dynamo does not know")
 def test_it_compiles_as_one_graph_or_says_why_not(name: str) -> None:
     network = copy.deepcopy(built(name))

@@ -1,33 +1,24 @@
 """Finetuning in two processes: every preset, one start."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
+import finetune_runs
 from finetune_runs import last_state, make, part, same
 
 from llie_preproc import build_enhancer
 from llie_preproc.runs import read_checkpoint
 
-REPOSITORY = Path(__file__).parents[1]
 PRESETS = ("joint", "staged", "enhancer-only", "frozen")
 
 
 @pytest.mark.slow
-def test_two_processes_end_with_the_same_weights(tmp_path):
+def test_two_processes_end_with_the_same_weights(tmp_path, programs):
     tiny = make(tmp_path)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [str(REPOSITORY / "tests" / "finetune_runs.py"), str(tmp_path), *PRESETS]
-    path = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = programs.run_together(2, finetune_runs.__file__, tmp_path, *PRESETS)
     assert done.returncode == 0, done.stderr[-3000:]
     start = {
         "detector": read_checkpoint(tiny.detector)["state_dict"],

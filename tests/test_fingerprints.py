@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from support.networks import SMALL
 from torch import nn
 
 from llie_preproc.enhancers import Capabilities, Enhancer
@@ -35,7 +36,6 @@ class Mine({base}):
     def forward(self, image):
         return {result}
 """
-SMALL = {"SemiLLIE": dict(width=4), "IAMLUNet": dict(width=4, depth=2)}
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ def test_build_by_name_config_and_instance() -> None:
 @pytest.mark.parametrize(
     ("config", "exception", "message"),
     [
-        ("PSEnet", KeyError, "PSEnet.*PSENet"),
+        ("PSNet", KeyError, "PSNet.*PSENet"),
         ({"width": 2}, TypeError, "type.*width"),
         ({"type": "PSENet", "widht": 2}, TypeError, "widht"),
         ({"type": "Upscale", "scale": 3}, ValueError, "3"),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,8 @@ pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 import torch
 from finetune_runs import last_state, make, quick_runs, same
 from safetensors.torch import load_file
+from support.processes import Programs
+from support.programs import command_line
 from training_runs import make_pictures, write_config
 
 from llie_preproc.commands.llie import main
@@ -26,7 +26,6 @@ from llie_preproc.draws import StepSeed
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
 from training.hooks import IterationSeed
 
-ROOT = Path(__file__).parents[1]
 GOES_ON = "interrupted; the same command with --resume goes on from the last checkpoint"
 
 
@@ -123,21 +122,13 @@ def test_an_interrupted_finetuning_goes_on(tiny, tmp_path, monkeypatch, capsys, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-def test_ctrl_c_in_a_terminal_reaches_workers_too(tmp_path):
+def test_ctrl_c_in_a_terminal_reaches_workers_too(tmp_path, programs: Programs):
     """The terminal sends it to every process of the group; one line answers, not one traceback for each."""
     make_pictures(tmp_path)
     options = {"train_dataloader.num_workers": 2, "train_cfg": {"by_epoch": True, "max_epochs": 500}}
     config = write_config(tmp_path, "supervised", **options)
     work = tmp_path / "work"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "llie_preproc", "train", str(config), "--out", str(work)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = programs.start(*command_line("train", config, "--out", work), new_session=True)
     deadline = time.monotonic() + 120
     while not saved_checkpoints(work) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -57,8 +57,8 @@ PIPELINE = [dict(type="LoadImageFromFile"), dict(type="PackDetInputs")]
 
 def modules(package: ModuleType) -> Iterator[ModuleType]:
     for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        # What runs when it is imported, and kernels of GPUs that may not be there.
-        if not found.name.endswith(("__main__", "_kernels", "scan.gpu")):
+        # What runs when it is imported, kernels of GPUs that may not be there, and commands, whose parsers check.
+        if not found.name.endswith(("__main__", "_kernels", "scan.gpu")) and ".commands" not in found.name:
             yield importlib.import_module(found.name)
 
 

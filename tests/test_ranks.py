@@ -6,8 +6,6 @@ import os
 import re
 import socket
 import stat
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +17,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.processes import Programs
 from torch.distributed import PrefixStore, TCPStore
 
 from llie_preproc.ranks import Launch, LostRankError, Meeting, Ranks, alone, join_ranks, read_launch
@@ -281,7 +280,9 @@ def test_a_lost_meeting_point_is_said(several: Several) -> None:
 
 
 @pytest.mark.slow
-def test_processes_of_slurm_meet_at_the_first(environment: Callable, scontrol: Path, tmp_path: Path) -> None:
+def test_processes_of_slurm_meet_at_the_first(
+    environment: Callable, scontrol: Path, tmp_path: Path, programs: Programs
+) -> None:
     # Without torchrun the store lives in rank 0, which must not end before the others.
     script = tmp_path / "work.py"
     script.write_text(
@@ -298,14 +299,7 @@ def test_processes_of_slurm_meet_at_the_first(environment: Callable, scontrol: P
         free.bind(("127.0.0.1", 0))
         environment(**{**SLURM, "SLURM_NTASKS": "2", "MASTER_PORT": str(free.getsockname()[1])})
     processes = [
-        subprocess.Popen(
-            [sys.executable, str(script)],
-            env={**os.environ, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
+        programs.start(script, environment={"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}) for rank in range(2)
     ]
     for process in processes:
         out, err = process.communicate(timeout=100)

@@ -1,11 +1,7 @@
 """Whole runs of every method: resumed, in two processes, in mixed precision, and refused when something is wrong."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +11,7 @@ import torch
 import training_runs
 from mmengine.hooks import Hook
 from safetensors.torch import load_file
+from support.programs import command_line
 from training_runs import EPOCHS, METHODS, make_pictures, write_config
 
 from llie_preproc import build_enhancer
@@ -23,8 +20,6 @@ from llie_preproc.commands.llie import main
 from llie_preproc.registry import HOOKS
 from llie_preproc.runs import saved_checkpoints
 from training.hooks import read_run
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -93,41 +88,34 @@ def test_an_interrupted_run_ends_with_the_same_weights(pictures, tmp_path, metho
     assert all(torch.equal(v, resumed[k]) for k, v in expected.items())
 
 
-def environment():
-    path = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"
-    return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
-
-
 @pytest.mark.slow
-def test_a_killed_run_goes_on(pictures, tmp_path):
-    epochs = 40
+def test_a_killed_run_goes_on(pictures, tmp_path, programs):
+    epochs = 24
     config = write_config(pictures, "progressive", train_cfg={"by_epoch": True, "max_epochs": epochs})
     single = torch.get_num_threads()
     torch.set_num_threads(1)
     expected = train(config, tmp_path / "whole")
     torch.set_num_threads(single)
     work = tmp_path / "killed"
-    command = [sys.executable, "-m", "llie_preproc", "train", str(config), "--out", str(work), "--resume"]
-    for least in (2, 15):
-        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = command_line("train", config, "--out", work, "--resume")
+    for least in (2, 9):
+        process = programs.start(*command)
         while not any(int(p.stem.split("_")[1]) >= least for p in saved_checkpoints(work)):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert len(saved_checkpoints(work)) >= 1
-    subprocess.run(command, env=environment(), check=True, capture_output=True)
+    assert programs.run(*command).returncode == 0
     assert saved_checkpoints(work)[-1].stem == f"epoch_{epochs}"
     resumed = weights(work)
     assert all(torch.equal(v, resumed[k]) for k, v in expected.items())
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(pictures, tmp_path):
+def test_two_processes_equal_one(pictures, tmp_path, programs):
     halves = [str(write_config(pictures, method, batch=4)) for method in METHODS]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [str(REPOSITORY / "tests" / "training_runs.py"), str(tmp_path), *halves]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    done = programs.run_together(2, training_runs.__file__, tmp_path, *halves)
     assert done.returncode == 0, done.stderr[-3000:]
     for method in METHODS:
         expected = train(write_config(pictures, method), tmp_path / "one" / method)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import functools
 import os
 import resource
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -476,11 +478,29 @@ def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", [0.4, 0.8, 0.97])
 @pytest.mark.parametrize("name", ["in.mp4", "in.mov", "in.mkv", "in.webm", "in.avi"])
-def test_a_truncated_video_is_refused_before_any_work(tmp_path: Path, name: str, part: float) -> None:
+def test_a_truncated_video_is_refused_before_any_work(
+    tmp_path: Path, noisy_films: Callable[[str], Path], name: str, part: float
+) -> None:
+    source = Path(shutil.copy(noisy_films(name), tmp_path))
+    source.write_bytes(source.read_bytes()[: int(part * source.stat().st_size)])
+    enhancer = Counting()
+    with pytest.raises(ImageError, match=rf"{name}.*truncated or damaged"):
+        enhance_video(source, tmp_path / "out" / name, enhancer)
+    assert enhancer.calls == 0
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def noisy_films(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a whole film of noise by the name of its file, once."""
+    return functools.cache(lambda name: make_noisy_film(tmp_path_factory.mktemp("whole"), name))
+
+
+def make_noisy_film(folder: Path, name: str) -> Path:
     codec = {"in.webm": "libvpx-vp9", "in.avi": "mjpeg"}.get(name, "libx264")
     noise = np.random.default_rng(0).integers(0, 255, (100, 48, 64, 3), np.uint8)
     source = make_film(
-        tmp_path / name,
+        folder / name,
         range(100),
         tick=Fraction(1, 25),
         codec=codec,
@@ -488,13 +508,8 @@ def test_a_truncated_video_is_refused_before_any_work(tmp_path: Path, name: str,
         picture=lambda number, size: noise[number],
         muxing={"movflags": "faststart"} if name in {"in.mp4", "in.mov"} else {},
     )
-    assert enhance_video(source, tmp_path / f"whole{source.suffix}", Identity()).frames == 100
-    source.write_bytes(source.read_bytes()[: int(part * source.stat().st_size)])
-    enhancer = Counting()
-    with pytest.raises(ImageError, match=rf"{name}.*truncated or damaged"):
-        enhance_video(source, tmp_path / "out" / name, enhancer)
-    assert enhancer.calls == 0
-    assert not (tmp_path / "out").exists()
+    assert enhance_video(source, folder / f"enhanced{source.suffix}", Identity()).frames == 100
+    return source
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])

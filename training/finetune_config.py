@@ -278,8 +278,8 @@ def _replace_packing(node: Any, pack: Mapping[str, Any]) -> int:
 
 def _set_optimiser(cfg: Config, args: argparse.Namespace) -> None:
     wrapper = cfg.optim_wrapper
-    if args.batch_size is not None:
-        cfg.train_dataloader.batch_size = args.batch_size
+    if args.train_batch_size is not None:
+        cfg.train_dataloader.batch_size = args.train_batch_size
     if args.lr is not None:
         wrapper.optimizer.lr = args.lr
         cfg.pop("auto_scale_lr", None)
@@ -348,7 +348,7 @@ def _registered(registry: Registry, name: Any, scope: str) -> Any:
 
 def _set_schedule(cfg: Config, args: argparse.Namespace) -> None:
     """Fit the schedules to the epochs and the batches that options name."""
-    if args.epochs is None and args.train is None and args.batch_size is None and args.enhancer is None:
+    if args.epochs is None and args.train is None and args.train_batch_size is None and args.enhancer is None:
         return
     batches = _batches(cfg) if counts_iterations(cfg) else 1
     if args.epochs is not None:

@@ -1,4 +1,7 @@
-"""List the enhancers and their weights."""
+"""List the enhancers and their weights.
+
+Multiply-adds are of one picture, counted as docs/enhancers.md says; counting takes some seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import argparse
 from collections.abc import Sequence
 
 from ..checkpoints import shipped_weights
-from ..complexity import complexity
 from ..enhancers import Enhancer
 from ..enhancers.build import build_enhancer
 from ..enhancers.names import enhancer_classes
@@ -18,12 +20,13 @@ _LISTED_SIZE = 256
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
+    parser.add_argument("--macs", action="store_true", help="count the multiply-adds of each enhancer too")
     parser.add_argument("--backends", action="store_true", help="list what can compute the selective scan instead")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table."""
-    _print_table(_backends() if args.backends else _enhancers())
+    _print_table(_backends() if args.backends else _enhancers(args.macs))
     return 0
 
 
@@ -33,22 +36,23 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _enhancers() -> list[tuple[str, ...]]:
-    size = f"{_LISTED_SIZE}x{_LISTED_SIZE}"
-    rows: list[tuple[str, ...]] = [("ENHANCER", "PARAMETERS", f"MACS@{size}", "SCALE", "WEIGHTS", "LICENCE OF WEIGHTS")]
+def _enhancers(macs: bool) -> list[tuple[str, ...]]:
+    counted = [f"MACS@{_LISTED_SIZE}x{_LISTED_SIZE}"] if macs else []
+    rows: list[tuple[str, ...]] = [("ENHANCER", "PARAMETERS", *counted, "SCALE", "WEIGHTS", "LICENCE OF WEIGHTS")]
     for name in sorted(enhancer_classes()):
-        rows += _rows(name)
+        rows += _rows(name, macs)
     return rows
 
 
-def _rows(name: str) -> list[tuple[str, ...]]:
+def _rows(name: str, macs: bool) -> list[tuple[str, ...]]:
     """A line for each set of weights, or one for an enhancer that has or needs none."""
     try:
         enhancer = build_enhancer(name, checkpoint=None)
     except MissingExtraError as error:
-        return [(name, "?", "?", "?", str(error), "-")]
-    size = complexity(enhancer, _LISTED_SIZE, _LISTED_SIZE)
-    described = (name, f"{size.parameters:,}", _abbreviated(size.macs), str(enhancer.scale))
+        return [(name, *["?"] * (3 if macs else 2), str(error), "-")]
+    counted = [_macs(enhancer)] if macs else []
+    parameters = sum(parameter.numel() for parameter in enhancer.parameters())
+    described = (name, f"{parameters:,}", *counted, str(enhancer.scale))
     shipped = [
         (f"{w.name} (default)" if w.default else w.name, w.licence) for w in shipped_weights() if w.enhancer == name
     ]
@@ -59,6 +63,13 @@ def _without_own_weights(enhancer: Enhancer) -> str:
     if enhancer.members:
         return "its members'"
     return "none shipped" if any(True for _ in enhancer.parameters()) else "not needed"
+
+
+def _macs(enhancer: Enhancer) -> str:
+    # Of PyTorch's parts it needs many that nothing else here does.
+    from ..complexity import complexity
+
+    return _abbreviated(complexity(enhancer, _LISTED_SIZE, _LISTED_SIZE).macs)
 
 
 def _abbreviated(count: int | None) -> str:

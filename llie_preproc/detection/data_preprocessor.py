@@ -54,6 +54,11 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         self.enhancer = self.frozen.enhancer.eval().requires_grad_(False)
         self.look_alikes = LookAlikes()
 
+    @property
+    def options(self) -> InferenceOptions:
+        """How the network is run."""
+        return self.frozen.options
+
     def train(self, mode: bool = True) -> EnhancedDetDataPreprocessor:
         """Set the mode; the enhancer stays in evaluation mode."""
         super().train(mode)

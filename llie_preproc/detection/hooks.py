@@ -152,7 +152,7 @@ class EnhancedVisualizationHook(Hook):
         order = self.channel_order
         for door in (model, model.data_preprocessor):
             if isinstance(door, EnhancedDetector | EnhancedDetDataPreprocessor):
-                order = door.channel_order
+                order = door.options.channel_order
                 image = door.enhance_images([image.to(model.data_preprocessor.device)])[0]
         rgb = image.flip(0) if order == "bgr" else image
         levels = rgb.float().round().clamp(0, 255).to(torch.uint8)

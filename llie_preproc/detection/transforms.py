@@ -79,6 +79,11 @@ class Enhance(BaseTransform):
         """The network."""
         return self.frozen.enhancer
 
+    @property
+    def options(self) -> InferenceOptions:
+        """How the network is run."""
+        return self.frozen.options
+
     def to(self, device: str | torch.device) -> Enhance:
         """Run on ``device`` from now on: to fill a cache ahead of the workers that read it."""
         self.device = torch.device(device)

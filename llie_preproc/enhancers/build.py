@@ -51,12 +51,12 @@ def build_enhancer(
     config = enhancer_config(enhancer)
     name, kind = enhancer_class(config.pop("type"))
     named = config.pop("checkpoint", checkpoint)
-    if checkpoint not in (DEFAULT_WEIGHTS, named):
+    if checkpoint not in (DEFAULT_WEIGHTS, None, named):
         raise ValueError(f"weights are named twice: {named!r} with the enhancer, and checkpoint={checkpoint!r}")
     checkpoint = named
-    if kind.made_of and checkpoint != DEFAULT_WEIGHTS:
-        members = config.get(kind.made_of, signature(kind).parameters[kind.made_of].default)
-        config[kind.made_of] = _may_start_random(members)
+    if (argument := _of_members(kind)) and checkpoint != DEFAULT_WEIGHTS:
+        members = config.get(argument, signature(kind).parameters[argument].default)
+        config[argument] = _may_start_random(members)
     built = _construct(name, kind, config).eval()
     if checkpoint == DEFAULT_WEIGHTS:
         checkpoint = _default_checkpoint(built, name, config)
@@ -81,11 +81,16 @@ def _default_checkpoint(built: Enhancer, name: str, config: Mapping[str, Any]) -
     shipped = default_weights(name)
     if shipped is not None and _is_default(type(built), config):
         return shipped.name
-    # Members were built by the same rule.
-    if built.members or _comes_trained(built):
+    # Members that are arguments were built by the same rule.
+    if _of_members(type(built)) or _comes_trained(built):
         return None
     options = ", ".join(f"{key}={value!r}" for key, value in config.items())
     raise MissingWeightsError(f"{name} with {options}" if shipped is not None else name)
+
+
+def _of_members(kind: type[Enhancer]) -> str | None:
+    """The argument that holds the members; None where a class has none, or chooses its members itself."""
+    return kind.made_of if kind.made_of in signature(kind).parameters else None
 
 
 def _comes_trained(enhancer: Enhancer) -> bool:

@@ -29,9 +29,6 @@ class ProgressBar(Hook):
         shown: Whether this process shows it; only the first of a distributed run does.
     """
 
-    # After the hook that puts the losses of an iteration into the message hub.
-    priority = "VERY_LOW"
-
     def __init__(self, name: str = "", shown: bool = True) -> None:
         self.name, self.shown = name, shown
 

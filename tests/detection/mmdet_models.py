@@ -41,12 +41,23 @@ def mmdet_config(name: str) -> Config:
             node.update(score_thr=0.0, max_per_img=20, nms_pre=50)
         if node.get("layer_cfg"):
             node.num_layers = 1
-    backbone = cfg.model.backbone
-    backbone.pop("init_cfg", None)
-    if backbone.type == "ResNet" and "caffe" not in CONFIGS[name]:
-        backbone.depth = 18
-        cfg.model.neck.in_channels = [512] if name == "detr" else [64, 128, 256, 512]
+    cfg.model.backbone.pop("init_cfg", None)
+    if cfg.model.backbone.type == "ResNet" and "caffe" not in CONFIGS[name]:
+        narrow_resnet(cfg.model)
     return cfg
+
+
+def narrow_resnet(model: dict) -> None:
+    """Make a detector on a ResNet shallow, and narrow with its pyramid, if it has one."""
+    model.backbone.update(depth=18, base_channels=16, stem_channels=16)
+    widths = [16, 32, 64, 128]
+    if len(model.neck.in_channels) == 1:
+        model.neck.in_channels = widths[-1:]
+        return
+    model.neck.in_channels = widths
+    keys = ("in_channels", "out_channels", "feat_channels", "conv_out_channels")
+    for node in nodes(model):
+        node.update({key: 32 for key in keys if node.get(key) == 256})
 
 
 def nodes(node: dict) -> list[dict]:
@@ -59,6 +70,12 @@ def build(model: dict, seed: int = 0) -> torch.nn.Module:
     """A detector with weights that depend on ``seed`` alone."""
     torch.manual_seed(seed)
     return MODELS.build(copy.deepcopy(model))
+
+
+def holds(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> bool:
+    """Whether a model has every tensor of ``state``, bit for bit."""
+    own = model.state_dict()
+    return all(torch.equal(tensor, own[name]) for name, tensor in state.items())
 
 
 def raw_batch(sizes: list[tuple[int, int]] = [(96, 128), (80, 96)], seed: int = 0) -> dict:  # noqa: B006

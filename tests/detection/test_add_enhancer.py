@@ -79,7 +79,6 @@ def test_an_enhanced_config_survives_being_dumped(door, tmp_path):
         ({"door": "transform", "position": "middle"}, "position must be one of"),
         ({"door": "preprocessor", "trainable": True}, "trainable needs door='detector'"),
         ({"door": "detector", "cache_dir": "c"}, "belong to door='transform'"),
-        ({"door": "transform", "precision": "bfloat16"}, "CPU in float32"),
     ],
 )
 def test_options_that_a_door_lacks_are_errors(options, match):

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
 import torch
-from mmdet_models import build, mmdet_config, nodes, raw_batch
+from mmdet_models import build, holds, mmdet_config, raw_batch
 from mmengine.model import BaseModel
 from mmengine.runner.checkpoint import load_checkpoint, save_checkpoint
 from torch import nn
@@ -27,14 +27,7 @@ SIZES = [(64, 80)]
 @pytest.fixture(scope="module")
 def cfg():
     """A narrow RetinaNet."""
-    cfg = mmdet_config("retinanet")
-    for node in nodes(cfg.model):
-        for name in ("in_channels", "out_channels", "feat_channels"):
-            if node.get(name) == 256:
-                node[name] = 32
-    cfg.model.backbone.base_channels = 16
-    cfg.model.neck.in_channels = [16, 32, 64, 128]
-    return cfg
+    return mmdet_config("retinanet")
 
 
 def model_of(cfg, door, seed, enhancer="PSENet", checkpoint="default"):
@@ -176,7 +169,7 @@ def test_a_wrapper_round_an_enhancer_without_weights(cfg):
             way(model_of(cfg, "plain", seed=9), state, None)
     model = model_of(cfg, "preprocessor", seed=9, enhancer="CLAHE")
     model.load_state_dict(state)
-    assert all(torch.equal(v, model.state_dict()[k.removeprefix("detector.")]) for k, v in state.items())
+    assert holds(model, {k.removeprefix("detector."): v for k, v in state.items()})
 
 
 def test_a_learned_fusion_is_refused_where_there_is_none(cfg):
@@ -206,13 +199,13 @@ def test_an_enhanced_detector_starts_a_semi_supervised_one_or_is_refused(cfg, sa
     model = build(semi(enhanced), seed=9)
     model.load_state_dict(state)
     for part in (model.student, model.teacher):
-        assert all(torch.equal(v, part.state_dict()[k]) for k, v in state.items())
+        assert holds(part, state)
     with pytest.raises(CheckpointError, match="no place"):
         build(semi(cfg.model), seed=9).load_state_dict(state, strict=False)
     whole = build(dict(type="llie_preproc.EnhancedDetector", detector=semi(cfg.model), enhancer="PSENet"), seed=9)
     whole.load_state_dict(saved["preprocessor"].state_dict())
     enhancer = saved["preprocessor"].data_preprocessor.enhancer.state_dict()
-    assert all(torch.equal(v, whole.enhancer.state_dict()[k]) for k, v in enhancer.items())
+    assert holds(whole.enhancer, enhancer)
     assert torch.equal(whole.detector.teacher.backbone.conv1.weight, state["detector.backbone.conv1.weight"])
 
 
@@ -222,7 +215,7 @@ def test_trackers_keep_their_own_names(cfg, saved):
     assert all(name.startswith("detector.") for name in state)
     other = build(tracker, seed=9)
     other.load_state_dict(state)
-    assert all(torch.equal(v, other.state_dict()[k]) for k, v in state.items())
+    assert holds(other, state)
     with pytest.raises(CheckpointError):
         build(tracker, seed=9).load_state_dict(saved["detector"].state_dict(), strict=False)
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
 import torch
-from mmdet_models import CONFIGS, build, mmdet_config, raw_batch
+from mmdet_models import CONFIGS, build, holds, mmdet_config, raw_batch
 from mmengine.logging import MessageHub
 
 from llie_preproc import build_enhancer
@@ -145,15 +145,15 @@ def test_a_plain_checkpoint_loads_through_the_runner_loading_path(tmp_path):
         before = {k: v.clone() for k, v in model.state_dict().items() if "enhancer" in k}
         load_checkpoint(model, path, map_location="cpu")
         inner = model.detector if door == "detector" else model
-        assert all(torch.equal(v, inner.state_dict()[k]) for k, v in plain.state_dict().items())
-        assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
+        assert holds(inner, plain.state_dict())
+        assert holds(model, before)
 
 
 def test_a_wrapper_checkpoint_comes_back_whole():
     cfg = add_enhancer(mmdet_config("retinanet"), "PSENet", checkpoint=None)
     first, second = build(cfg.model, seed=1), build(cfg.model, seed=2)
     second.load_state_dict(first.state_dict())
-    assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
+    assert holds(second, first.state_dict())
 
 
 def test_another_detectors_checkpoint_is_an_error():

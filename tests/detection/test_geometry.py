@@ -139,7 +139,7 @@ def test_every_network_is_a_transform_by_its_own_name():
     assert isinstance(gamma, Enhance)
     expected = (255 * (image / 255.0) ** 0.5).round().astype(np.uint8)
     assert np.array_equal(gamma({"img": image})["img"], expected)
-    assert MMDET_TRANSFORMS.build({"type": "llie_preproc.PSENet", "checkpoint": None}).channel_order == "bgr"
+    assert MMDET_TRANSFORMS.build({"type": "llie_preproc.PSENet", "checkpoint": None}).options.channel_order == "bgr"
     assert MMDET_TRANSFORMS.get("llie_preproc.NoSuchThing") is None
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
 import torch
 from made_sets import write_set
-from mmdet_models import build, mmdet_config, nodes
+from mmdet_models import build, mmdet_config, narrow_resnet, nodes
 from mmengine.config import Config
 from mmengine.config import utils as config_utils
 from mmengine.hooks import Hook
@@ -40,7 +40,6 @@ ENHANCERS = {
     "collaba-x2": "CollaBA",
 }
 NAMES = [f"{detector}_{enhancer}" for detector in DETECTORS for enhancer in ENHANCERS]
-PYRAMID = ("in_channels", "out_channels", "feat_channels")
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 PRESETS = {
     "joint": {"model.train_detector": True},
@@ -121,11 +120,11 @@ def narrow(cfg):
             node["score_thr"] = 0.0
         if "fc_out_channels" in node:
             node["fc_out_channels"] = 32
-        widths = ("widths", "fc_width", "in_channels", "extra_channels") if dsfd else PYRAMID
-        node.update({k: eighth(node[k]) for k in widths if k in node and (dsfd or node[k] == 256)})
+        widths = ("widths", "fc_width", "in_channels", "extra_channels")
+        node.update({k: eighth(node[k]) for k in widths if k in node and dsfd})
     if not dsfd:
-        detector.backbone.update(depth=18, base_channels=16, stem_channels=16, norm_eval=False, frozen_stages=-1)
-        detector.neck.in_channels = [16, 32, 64, 128]
+        detector.backbone.update(norm_eval=False, frozen_stages=-1)
+        narrow_resnet(detector)
     for loader in LOADERS:
         for step in cfg[loader].dataset.pipeline:
             if step["type"] == "Resize" and "scale" in step:

@@ -9,7 +9,7 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 import torch
 from mmdet.models.detectors import SingleStageDetector
 from mmdet.registry import MODELS as MMDET_MODELS
-from mmdet_models import build, mmdet_config, raw_batch
+from mmdet_models import build, holds, mmdet_config, raw_batch
 from mmengine.logging import MessageHub
 from torch import nn
 
@@ -232,9 +232,7 @@ def test_auxiliary_losses_are_added_by_weight_while_the_enhancer_trains():
     assert not {"loss_bright", "loss_twice"} & set(losses(wrapper))
     assert wrapper.losses["bright"].bound is not None
     reference = build_enhancer("PSENet")
-    assert all(
-        torch.equal(v, reference.state_dict()[k]) for k, v in wrapper.losses["bright"].bound.state_dict().items()
-    )
+    assert holds(reference, wrapper.losses["bright"].bound.state_dict())
 
 
 def test_a_loss_under_the_detectors_own_name_is_refused():
@@ -312,9 +310,9 @@ def test_checkpoints_of_a_detector_that_holds_another_one():
         )
     )
     wrapper.load_state_dict(plain.state_dict())
-    assert all(torch.equal(v, wrapper.state_dict()[f"detector.{k}"]) for k, v in plain.state_dict().items())
+    assert holds(wrapper, {f"detector.{k}": v for k, v in plain.state_dict().items()})
     other.load_state_dict(wrapper.state_dict())
-    assert all(torch.equal(v, other.state_dict()[k]) for k, v in wrapper.state_dict().items())
+    assert holds(other, wrapper.state_dict())
 
 
 def test_a_plain_checkpoint_starts_a_semi_supervised_detector():

@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import torch
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
+from support.programs import command_line
 from tiny_detection import arguments, write_set
 
 from detection_eval.compare.networks import comparison_enhancer
@@ -297,11 +295,10 @@ def test_any_dataset_of_mmdetection_has_a_ground_truth(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path):
-    command = [*arguments(tmp_path), "--enhancer", "psenet", "--modes", "raw", "retrained", "--seeds", "2"]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    call = [sys.executable, "-m", "detection_eval", *command]
-    process = subprocess.Popen(call, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path, programs):
+    command = [*arguments(tmp_path), "--enhancer", "psenet", "--modes", "raw", "retrained"]
+    call = command_line(*command)
+    process = programs.start(*call)
     comparison = tmp_path / "out"
     first = comparison / "cells" / "raw-seed0" / "result.json"
     deadline = time.monotonic() + 300
@@ -312,7 +309,7 @@ def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path):
     assert first.is_file()
     kept = first.stat().st_mtime_ns
     assert Comparison(comparison).unfinished()
-    assert subprocess.run([*call, "--resume"], env=environment, capture_output=True, check=False).returncode == 0
+    assert programs.run(*call, "--resume").returncode == 0
     assert first.stat().st_mtime_ns == kept
     whole = list(command)
     whole[whole.index(str(tmp_path / "out"))] = str(tmp_path / "whole")
@@ -334,21 +331,14 @@ with join_ranks("pytorch") as ranks:
 
 
 @pytest.mark.slow
-def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, capsys):
+def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, programs, capsys):
     shared = [*arguments(tmp_path), "--enhancer", "none", "psenet", "--modes", "raw", "zero-shot", "joint"]
     alone = [str(tmp_path / "alone") if each == str(tmp_path / "out") else each for each in shared]
     broken = tmp_path / "out" / "cells" / "psenet-retrained-seed0" / "iter_2.pth"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"no checkpoint")
     (tmp_path / "sharing.py").write_text(_SHARING)
-    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*call, str(tmp_path / "sharing.py"), str(tmp_path), *shared, "retrained"],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = programs.run_together(2, tmp_path / "sharing.py", tmp_path, *shared, "retrained")
     assert done.returncode == 0, done.stderr[-2000:]
     assert [(tmp_path / f"code{rank}").read_text() for rank in range(2)] == ["1", "1"]
     assert done.stderr.count("1 cells failed:") == done.stderr.count("psenet-retrained-seed0: CheckpointError") == 1
@@ -375,13 +365,9 @@ def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_processes_that_share_batches(tmp_path):
+def test_two_processes_that_share_batches(tmp_path, programs):
     command = [*arguments(tmp_path), "--enhancer", "psenet", *ALL_MODES, "--launcher", "pytorch", "--share", "batches"]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    call = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
-    done = subprocess.run(
-        [*call, "-m", "detection_eval", *command], env=environment, capture_output=True, text=True, check=False
-    )
+    done = programs.run_together(2, *command_line(*command))
     assert done.returncode == 0, done.stderr[-2000:]
     rows = Comparison(tmp_path / "out").table()
     assert [row["label"] for row in rows] == ["raw", "psenet, zero-shot", "psenet, retrained", "psenet, joint"]

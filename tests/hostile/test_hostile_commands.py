@@ -57,7 +57,7 @@ LINES: Mapping[str, str] = {
     "list": "",
     "finetune": f"--detector detector.py --enhancer psenet --train {SET} --val {SET} --out out",
     "split": "finetuned.pth --out out",
-    "train": "py --out out",
+    "train": "training.py --out out",
 }
 # Other lines, for options that are read with these alone.
 LINES_OF: Mapping[tuple[str, str], str] = {
@@ -176,7 +176,7 @@ def made(folder: Path) -> Path:
     (folder / "cached.py").write_text(CACHED)
     (folder / "set.py").write_text(PAIRS)
     training_runs.make_pictures(folder)
-    training_runs.write_config(folder, "progressive").rename(folder / "py")
+    training_runs.write_config(folder, "progressive").rename(folder / "training.py")
     torch.save({"state_dict": {"detector.w": torch.ones(1), "enhancer.w": torch.ones(1)}}, folder / "finetuned.pth")
     return folder
 

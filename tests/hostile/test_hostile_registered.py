@@ -15,6 +15,7 @@ import pytest
 import torch
 from hostile_files import HOSTILE, comes_back, marker
 from mmengine.model import BaseModule
+from support.networks import SMALL
 from torch.utils.data import Dataset
 
 import llie_preproc
@@ -64,6 +65,14 @@ def path_arguments(registered: Callable) -> Iterator[str]:
             yield parameter.name
 
 
+# As small as they can be, as all that follows: each file is given to a new one.
+_DSFD_PARTS: Mapping[str, dict[str, Any]] = {
+    "DSFDVGG": dict(widths=(4, 4, 4, 4, 4), fc_width=4),
+    "DSFDNeck": dict(in_channels=(4, 4, 4, 4), extra_channels=((4, 4), (4, 4)), fem_width=4),
+    "DSFDHead": dict(in_channels=(4,) * 6, feat_channels=4),
+}
+
+
 def others(entry: Entry, folder: Path) -> dict[str, Any]:
     """Arguments that the class needs beside the one under test."""
     detector = mmdet_models.mmdet_config("retinanet").model
@@ -74,17 +83,18 @@ def others(entry: Entry, folder: Path) -> dict[str, Any]:
         "Enhance": dict(enhancer="PSENet"),
         "BoxPromptedSAM": dict(sam=dict(model="small")),
         "DSFD": dict(
-            backbone=dict(type="llie_preproc.DSFDVGG", widths=(4, 4, 4, 4, 4), fc_width=4),
-            neck=dict(type="llie_preproc.DSFDNeck"),
-            bbox_head=dict(type="llie_preproc.DSFDHead"),
+            backbone=dict(type="llie_preproc.DSFDVGG", **_DSFD_PARTS["DSFDVGG"]),
+            neck=dict(type="llie_preproc.DSFDNeck", **_DSFD_PARTS["DSFDNeck"]),
+            bbox_head=dict(type="llie_preproc.DSFDHead", **_DSFD_PARTS["DSFDHead"]),
         ),
+        **_DSFD_PARTS,
         "NightVisDrone": dict(kind="paired"),
         "PairedFolders": dict(low=pictures, high=pictures),
         "MaskedPairs": dict(low=pictures, ann_file=pictures / "masks.json"),
         "SynthesisedPairs": dict(folder=pictures),
         "UnpairedFolder": dict(folder=pictures),
-        # As small as they can be: each file is given to a new one.
         "RAMEncoder": dict(image_size=56, window_size=7, embed_dim=8, depths=(1,), num_heads=(1,)),
+        "VGGEncoder": dict(width=4),
         "CLIPEncoder": dict(embed_dim=8, depth=1, num_heads=1),
         "SAMEncoder": dict(embed_dim=8, depth=1, num_heads=1, global_attn_indexes=(0,), img_size=64),
     }
@@ -157,14 +167,18 @@ def refuses(spec: dict, checkpoint: str, path: Path) -> str | None:
     return outcome(partial(llie_preproc.build_enhancer, spec, checkpoint), path)
 
 
-@pytest.mark.parametrize("name", [name for name, cls in enhancer_classes().items() if cls is not Cascade])
+ENHANCERS = [name for name, cls in enhancer_classes().items() if cls is not Cascade]
+
+
+# CollaBA takes long to build, and is built for each file.
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "CollaBA")) for n in ENHANCERS])
 def test_enhancers_refuse_hostile_checkpoints(name: str, tmp_path: Path) -> None:
     wrong = {}
     for kind, write in HOSTILE.items():
         for suffix in SUFFIXES["checkpoint"]:
             path = tmp_path / f"hostile_{kind}{suffix}"
             write(path)
-            if found := refuses({"type": name}, str(path), path):
+            if found := refuses({"type": name, **SMALL.get(name, {})}, str(path), path):
                 wrong[path.name] = found
     assert not wrong
 

@@ -1,9 +1,7 @@
 """Metrics by name, and the MMEngine metric over them."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.structures import BaseDataElement
 from PIL import Image
+from torch import distributed as dist
 
 from detection_eval.metrics import (
     ImageQuality,
@@ -311,49 +310,33 @@ def test_fid_against_a_folder(inception_trunk, tmp_path):
         QualitySuite(["fid"], fid_trunk=inception_trunk, fid_reference=tmp_path / "absent")
 
 
-_RANK = """
-import sys, torch
-import torch.distributed as dist
-from test_quality_suite import batch
-from mmengine.evaluator import Evaluator
-from llie_preproc.registry import METRICS
-
-rank = int(sys.argv[1])
-dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
-data, samples = batch(5)
-metric = METRICS.build(dict(type="llie_preproc.ImageQuality", metrics=["psnr", "loe", "fid"], fid_trunk=sys.argv[3],
-                           fid_reference=sys.argv[4]))
-evaluator = Evaluator([metric])
-# As the sampler has it: each its share in turn, the first again at the end to make them equal.
-own = [i % 5 for i in range(rank, 6, 2)]
-evaluator.process(data_batch={"inputs": [data["inputs"][i] for i in own]}, data_samples=[samples[i] for i in own])
-found = evaluator.evaluate(5)
-print("found", *(found[k].hex() for k in sorted(found)))
-dist.destroy_process_group()
-"""
+def score_as_a_rank(folder, fid_trunk):
+    """Score this process's share of a batch of five, beside the other's."""
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    data, samples = batch(5)
+    config = dict(metrics=["psnr", "loe", "fid"], fid_trunk=fid_trunk, fid_reference=str(folder / "reference"))
+    evaluator = Evaluator([METRICS.build(dict(type="llie_preproc.ImageQuality", **config))])
+    # As the sampler has it: each its share in turn, the first again at the end to make them equal.
+    own = [i % 5 for i in range(rank, 6, 2)]
+    evaluator.process(data_batch={"inputs": [data["inputs"][i] for i in own]}, data_samples=[samples[i] for i in own])
+    (folder / f"found{rank}.json").write_text(json.dumps(evaluator.evaluate(5)))
+    dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_processes_score_as_one(inception_trunk, tmp_path):
+def test_two_processes_score_as_one(inception_trunk, tmp_path, programs):
     reference = tmp_path / "reference"
     reference.mkdir()
     for i in range(3):
         Image.fromarray(picture(i + 30).permute(1, 2, 0).numpy()).save(reference / f"{i}.png")
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", _RANK, str(rank), str(tmp_path / "meet"),
-             str(inception_trunk), str(reference)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    outputs = [rank.communicate(timeout=300) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], outputs
+    done = programs.run_together(2, __file__, tmp_path, inception_trunk)
+    assert done.returncode == 0, done.stderr[-3000:]
     settings = dict(fid_trunk=inception_trunk, fid_reference=reference)
     expected = evaluated(batch(5), metrics=["psnr", "loe", "fid"], **settings)
-    for out, _ in outputs:
-        line = next(x for x in out.splitlines() if x.startswith("found"))
-        assert [float.fromhex(x) for x in line.split()[1:]] == [
-            pytest.approx(expected[k], rel=1e-6) for k in sorted(expected)
-        ]
+    for rank in range(2):
+        assert json.loads((tmp_path / f"found{rank}.json").read_text()) == pytest.approx(expected, rel=1e-6)
+
+
+if __name__ == "__main__":
+    score_as_a_rank(Path(sys.argv[1]), sys.argv[2])

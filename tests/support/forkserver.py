@@ -1,0 +1,176 @@
+"""A process that imports what is heavy once, and forks a program off for each request.
+
+``python -m support.forkserver SOCKET MODULE...`` imports the modules and listens. A request is a command line of
+``python``, with its environment, folder and standard streams; the answer is a line with the number of the process and,
+when it has ended, one with its status. The server ends when its standard input does.
+
+A forked program differs from one that was started anew in what is imported already, and in the seed of the hashes of
+texts. It sees no CUDA device, since CUDA does not survive a fork.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_STREAMS = 3
+
+
+class Request(NamedTuple):
+    """A program to fork.
+
+    Attributes:
+        content: Dictionary with ``command``, ``environment``, ``folder`` and ``new_session``.
+        streams: File descriptors of the standard input, output and error.
+    """
+
+    content: dict[str, Any]
+    streams: list[int]
+
+
+def main() -> None:
+    """Serve; each forked child leaves the loop and becomes the program of its request."""
+    address, *modules = sys.argv[1:]
+    for module in modules:
+        # A program that needs a missing extra says so itself.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    _require_one_thread()
+    # The children leave these objects where they are, on pages that they share.
+    gc.collect()
+    gc.freeze()
+    if request := _serve(address):
+        _become(request)
+        os._exit(_status_of(request.content["command"]))
+
+
+def _require_one_thread() -> None:
+    """A fork takes none but its own thread along: locks that others hold would stay locked."""
+    tasks = Path("/proc/self/task")
+    if tasks.is_dir() and (count := len(list(tasks.iterdir()))) > 1:
+        raise RuntimeError(f"what the fork server imports has started {count - 1} threads")
+
+
+def _serve(address: str) -> Request | None:
+    """Fork for each request until the standard input ends; returns the request in the child, None in the server."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen()
+    woken, waking = socket.socketpair()
+    for each in (woken, waking):
+        each.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.set_wakeup_fd(waking.fileno())
+    selector = selectors.DefaultSelector()
+    for each in (sys.stdin, listener, woken):
+        selector.register(each, selectors.EVENT_READ)
+    running: dict[int, socket.socket] = {}
+    while True:
+        ready = [key.fileobj for key, _ in selector.select()]
+        if sys.stdin in ready:
+            return None
+        if woken in ready:
+            woken.recv(4096)
+            _report_ended(running)
+        if listener in ready:
+            connection, _ = listener.accept()
+            request = _read(connection)
+            if (pid := os.fork()) == 0:
+                signal.set_wakeup_fd(-1)
+                for each in (selector, listener, woken, waking, connection, *running.values()):
+                    each.close()
+                return request
+            for stream in request.streams:
+                os.close(stream)
+            connection.sendall(f"{pid}\n".encode())
+            running[pid] = connection
+
+
+def _read(connection: socket.socket) -> Request:
+    text, streams, _, _ = socket.recv_fds(connection, 1 << 16, _STREAMS)
+    while part := connection.recv(1 << 16):
+        text += part
+    return Request(json.loads(text), streams)
+
+
+def _report_ended(running: dict[int, socket.socket]) -> None:
+    for pid, connection in list(running.items()):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            # Who asked may have gone.
+            with contextlib.suppress(OSError):
+                connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+            connection.close()
+            del running[pid]
+
+
+def _become(request: Request) -> None:
+    """Run what ``python`` with the request's command line would run."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, stream in enumerate(request.streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    if request.content["new_session"]:
+        os.setsid()
+    os.chdir(request.content["folder"])
+    os.environ.clear()
+    os.environ.update(request.content["environment"])
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()
+
+
+def _status_of(command: list[str]) -> int:
+    """Run a command line of ``python`` to the end of what happens at exit; returns the status.
+
+    What would follow is taking down every module that is loaded, which takes a second.
+    """
+    status: object = 1
+    try:
+        _run(*command)
+        status = 0
+    except SystemExit as end:
+        status = end.code
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    return status if isinstance(status, int) else int(status is not None)
+
+
+def _run(kind: str, *rest: str) -> None:
+    searched = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [folder for folder in searched if folder not in ("", *sys.path)]
+    if kind == "-m":
+        module, *arguments = rest
+        sys.argv = [module, *arguments]
+        sys.path.insert(0, str(Path.cwd()))
+        # The module is there already, and its program begins with importing it.
+        warnings.filterwarnings("ignore", f".*{module.rpartition('.')[2]}.* found in sys.modules", RuntimeWarning)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [kind, *rest]
+        sys.path.insert(0, str(Path(kind).parent))
+        runpy.run_path(kind, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Programs of the project in processes of their own, which start at once: they are forked, not started anew.
+
+A test that proves something of the start itself, such as of imports, starts ``python`` instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import pytest
+from torch.distributed import TCPStore
+
+from .programs import PRELOADED
+
+ROOT = Path(__file__).parents[2]
+_TIMEOUT = 300.0
+
+
+class Ended(NamedTuple):
+    """What a process left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Process:
+    """A forked program, with some of the names of ``subprocess.Popen``.
+
+    Args:
+        connection: Connection to the fork server, on which it was asked for.
+        streams: Files of the standard output and error.
+    """
+
+    def __init__(self, connection: socket.socket, streams: list[IO[str]]) -> None:
+        # Without a buffer, in which ``select`` would not see a reply.
+        self._replies, self._streams = connection.makefile("rb", buffering=0), streams
+        connection.close()
+        self.pid = self._reply()
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The status; None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float = _TIMEOUT) -> int:
+        """Wait for the end; returns the status, which is negative after a signal."""
+        if self.returncode is None:
+            readable, _, _ = select.select([self._replies], [], [], timeout)
+            if not readable:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
+            self.returncode = self._reply()
+        return self.returncode
+
+    def communicate(self, timeout: float = _TIMEOUT) -> tuple[str, str]:
+        """Wait for the end; returns what came on the standard output and error."""
+        self.wait(timeout)
+        for stream in self._streams:
+            stream.seek(0)
+        out, err = (stream.read() for stream in self._streams)
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def _reply(self) -> int:
+        if not (line := self._replies.readline()):
+            raise RuntimeError("the fork server is gone")
+        return int(line)
+
+
+class Programs:
+    """Starts programs off a fork server, which starts with the first of them.
+
+    Every program has one thread for its computations, and sees no CUDA device.
+    """
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="llie_programs")
+        self._address = str(Path(self._folder.name, "socket"))
+        self._server: subprocess.Popen | None = None
+        self._started: list[Process] = []
+
+    def start(
+        self,
+        *command: object,
+        environment: dict[str, str] | None = None,
+        folder: Path | None = None,
+        new_session: bool = False,
+    ) -> Process:
+        """Start a program.
+
+        Args:
+            command: Arguments of ``python``: ``-m`` and a module, or a file, and then the program's own.
+            environment: Variables beside those of this process.
+            folder: Working folder; this process's by default.
+            new_session: Whether the program leads a process group of its own.
+        """
+        return self._fork(command, environment or {}, folder, new_session, [_temporary_file(), _temporary_file()])
+
+    def run(self, *command: object, environment: dict[str, str] | None = None) -> Ended:
+        """Run a program to its end."""
+        process = self.start(*command, environment=environment)
+        out, err = process.communicate()
+        return Ended(process.wait(), out, err)
+
+    def run_together(self, count: int, *command: object, environment: dict[str, str] | None = None) -> Ended:
+        """Run a program as ``torchrun`` does, in processes that meet; returns the first status that is not 0.
+
+        What all of them wrote is in common files. Where one fails, the others are ended.
+        """
+        # The launcher keeps the store: ranks that end early take it from nobody.
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        common = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "WORLD_SIZE": str(count),
+            "LOCAL_WORLD_SIZE": str(count),
+            **(environment or {}),
+        }
+        streams = [_temporary_file(), _temporary_file()]
+        ranks = [
+            self._fork(command, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, None, False, streams)
+            for rank in range(count)
+        ]
+        while (running := [rank for rank in ranks if rank.poll() is None]) and not any(r.returncode for r in ranks):
+            select.select([rank._replies for rank in running], [], [], _TIMEOUT)
+        status = next((rank.returncode for rank in ranks if rank.returncode), 0)
+        for rank in ranks:
+            rank.send_signal(signal.SIGTERM)
+            rank.wait()
+        out, err = ranks[0].communicate()
+        return Ended(status, out, err)
+
+    def end_all(self) -> None:
+        """Kill what still runs."""
+        for process in self._started:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        self._started.clear()
+
+    def close(self) -> None:
+        """End the server, too."""
+        self.end_all()
+        if self._server is not None:
+            self._server.communicate()
+        self._folder.cleanup()
+
+    def _fork(
+        self,
+        command: tuple[object, ...],
+        environment: dict[str, str],
+        folder: Path | None,
+        new_session: bool,
+        streams: list[IO[str]],
+    ) -> Process:
+        request = {
+            "command": [str(part) for part in command],
+            "environment": {**os.environ, **_ONE_THREAD_ON_THE_CPU, **environment},
+            "folder": str(folder or Path.cwd()),
+            "new_session": new_session,
+        }
+        connection = self._connection()
+        with Path(os.devnull).open() as nothing:
+            files = [nothing.fileno(), *(stream.fileno() for stream in streams)]
+            socket.send_fds(connection, [b"\n"], files)
+            connection.sendall(json.dumps(request).encode())
+            connection.shutdown(socket.SHUT_WR)
+            process = Process(connection, streams)
+        self._started.append(process)
+        return process
+
+    def _connection(self) -> socket.socket:
+        if self._server is None:
+            self._server = self._start_server()
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(self._address)
+        return connection
+
+    def _start_server(self) -> subprocess.Popen:
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        log = Path(self._folder.name, "log")
+        with log.open("w") as output:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "support.forkserver", self._address, *PRELOADED],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **_ONE_THREAD_ON_THE_CPU, "PYTHONPATH": path},
+            )
+        while not Path(self._address).exists():
+            if server.poll() is not None:
+                raise RuntimeError(f"the fork server does not start: {log.read_text()}")
+            time.sleep(0.01)
+        return server
+
+
+_ONE_THREAD_ON_THE_CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def _temporary_file() -> IO[str]:
+    return tempfile.TemporaryFile("a+", encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def _programs() -> Iterator[Programs]:
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    programs = Programs()
+    yield programs
+    programs.close()
+
+
+@pytest.fixture
+def programs(_programs: Programs) -> Iterator[Programs]:
+    """Starts programs in processes of their own; those that a test leaves are killed."""
+    yield _programs
+    _programs.end_all()
