@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from detection_eval.compare.results import write_text
 from detection_eval.metrics import image_quality
 from llie_preproc import build_enhancer, enhance
+from llie_preproc.files import write_text
 from training.datasets.base import load_tensor
 
 from .timing import machine, report

@@ -43,8 +43,8 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 import llie_preproc  # noqa: F401  before mmdet's models, which take mmcv's operators from it where none are compiled
-from detection_eval.compare.results import write_text
 from llie_preproc.enhancers.names import enhancer_config
+from llie_preproc.files import write_text
 from llie_preproc.mm import finder
 from llie_preproc.safe_loading import safe_loading
 

@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from detection_eval.compare.results import write_text
 from detection_eval.demo.mask_scenes import MaskScene, at_night, mask_scene, write_mask_set
 from detection_eval.metrics.bootstrap import Interval, differences, intervals
 from detection_eval.metrics.masks import ItemScores
 from detection_eval.sweeps import markdown_table, plain, with_interval
 from llie_preproc import build_enhancer
+from llie_preproc.files import write_text
 from llie_preproc.segmentation import EnhancedSamPredictor, build_sam
 
 from .small_sam_training import Recipe, boxes_of, mask_iou, save_half, train, training_batches

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from detection_eval.compare.results import write_text
+from llie_preproc.files import write_text
 
 
 def seconds(run: Callable[[], Any], repeats: int, device: torch.device) -> list[float]:

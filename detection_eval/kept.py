@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from llie_preproc.checkpoints import file_sha256
+from llie_preproc.files import file_sha256
 
 
 def digests_of(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str]]:

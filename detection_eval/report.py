@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from llie_preproc.checkpoints import atomic_write
 from llie_preproc.errors import needs
+from llie_preproc.files import atomic_write
 from llie_preproc.pictures import convert_depth
 
 with needs("detection_eval.report"):

@@ -29,9 +29,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from .errors import CheckpointError
-from .files import atomic_path as atomic_path
-from .files import atomic_write as atomic_write
-from .files import open_regular, read_bytes
+from .files import atomic_write, file_sha256, open_regular, read_bytes
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 
@@ -271,19 +269,6 @@ def _fetch(url: str, name: str, digest: str) -> Path:
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"{url}: {error}") from error
     return path
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file, which may be larger than memory, as 64 hex digits.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-    """
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_pickle(path: Path, answers: Sequence[Any] = ()) -> Any:

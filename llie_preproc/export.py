@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .checkpoints import atomic_path
 from .enhancers.base import Capabilities, Enhancer
 from .errors import ExportError, require
+from .files import atomic_path
 from .version import __version__
 
 OPSET = 17

@@ -1,18 +1,20 @@
-"""Files that appear whole or not at all, what killed processes left of them, and files of others to read."""
+"""Files that appear whole or not at all, what killed processes left of them, their digests, and files of others."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 try:
     import fcntl
@@ -134,6 +136,43 @@ def read_text(path: str | os.PathLike[str]) -> str:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{os.fspath(path)}:{line}: no UTF-8 text ({error})") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file, which may be larger than memory, as 64 hex digits.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, atomically."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    write_texts({path: text})
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write text files, none of which appears before all are on disk.
+
+    Raises:
+        OSError: One cannot be written, and none has changed; the message names it.
+    """
+    with ExitStack() as stack:
+        for path, text in texts.items():
+            file = stack.enter_context(atomic_write(path))
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

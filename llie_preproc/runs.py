@@ -18,7 +18,8 @@ with needs("llie_preproc.runs"):
     from mmengine.hooks import CheckpointHook
     from mmengine.runner import Runner
 
-from .checkpoints import DAMAGE, atomic_write, local_file, read_pickle, reason_of
+from .checkpoints import DAMAGE, local_file, read_pickle, reason_of
+from .files import atomic_write
 from .message_hub import answers, plain
 from .ranks import read_launch
 from .registry import HOOKS

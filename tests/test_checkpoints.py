@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from llie_preproc import build_enhancer, enhance
 from llie_preproc.checkpoints import (
-    atomic_path,
     load_checkpoint,
     match_report,
     read_state_dict,
@@ -26,6 +25,7 @@ from llie_preproc.checkpoints import (
 )
 from llie_preproc.enhancers import Identity, PSENet
 from llie_preproc.errors import CheckpointError
+from llie_preproc.files import atomic_path
 
 # Of pickle protocols that torch.load reads in part.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch")

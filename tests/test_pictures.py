@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 
-from llie_preproc.checkpoints import atomic_write
 from llie_preproc.errors import ImageError
+from llie_preproc.files import atomic_write
 from llie_preproc.pictures import (
     Picture,
     convert_depth,

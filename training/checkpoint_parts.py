@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llie_preproc.checkpoints import atomic_path, save_state_dict
+from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.errors import CheckpointError
+from llie_preproc.files import atomic_path
 from llie_preproc.runs import read_checkpoint
 
 DETECTOR, ENHANCER = "detector.pth", "enhancer.safetensors"

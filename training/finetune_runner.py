@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import init_dist, is_distributed, is_main_process
 
-from llie_preproc.checkpoints import atomic_write
 from llie_preproc.draws import seed_draws
+from llie_preproc.files import atomic_write
 from llie_preproc.runs import join_without_gpu, read_checkpoint
 from llie_preproc.safe_loading import SafeRunner
 

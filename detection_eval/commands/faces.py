@@ -25,8 +25,9 @@ from llie_preproc.commands.program import FAILED, resumable
 from llie_preproc.errors import needs
 
 with needs("llie faces", "compare"):
+    from llie_preproc.files import write_json, write_text
+
     from .. import provenance
-    from ..compare.results import write_json, write_text
     from ..faces.detectors import MTCNN_NAME, PASSES, DetectorChoice
     from ..faces.page import score_plot, write_page
     from ..faces.protocols import DarkFace, Fddb, Folder, Protocol, Wider

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llie_preproc.commands.arguments import add_out
+from llie_preproc.files import write_texts
 
-from ..compare.results import write_texts
 from ..datasets.fddb import FOLDS, picture_sizes, read_detections, read_fddb
 from ..metrics.fddb import KINDS, FddbRoc, fddb_roc, mean_curve, mean_rate_at, ten_fold
 from ..metrics.hints import print_hints

@@ -26,11 +26,11 @@ from llie_preproc.commands.program import FAILED, resumable
 from llie_preproc.errors import needs
 
 with needs("llie sam", "compare"):
+    from llie_preproc.files import write_json, write_text
     from llie_preproc.segmentation import SAM_SIZES
     from llie_preproc.segmentation.predictor import OVERSIZE
 
     from .. import provenance
-    from ..compare.results import write_json, write_text
     from ..sam.coco_files import write_coco
     from ..sam.model import GENERATOR, PUBLIC, UNTRAINED, SamChoice, generator_parameters
     from ..sam.page import write_page

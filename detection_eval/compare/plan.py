@@ -14,9 +14,10 @@ from typing import Any
 from mmengine.config import Config
 
 from llie_preproc import InferenceOptions, __version__
-from llie_preproc.checkpoints import file_sha256
+from llie_preproc.commands.program import say
 from llie_preproc.configs import type_name
 from llie_preproc.detection.sets import dataset_classes, inner_datasets
+from llie_preproc.files import file_sha256
 from llie_preproc.ranks import Ranks, alone
 
 from ..kept import require_resume
@@ -159,7 +160,7 @@ def _say_left_out(request: Request, scored: Sequence[str]) -> None:
     known = dataset_classes(inner_datasets(request.plain.test_dataloader.dataset)[0])
     unseen = [name for name in known if name not in set(scored)]
     if unseen and request.ranks.main:
-        print(
+        say(
             f"left out of the scores: {len(unseen)} of the detector's {len(known)} classes, which the test set does "
             f"not have ({', '.join(unseen[:_SHOWN])}{' ...' if len(unseen) > _SHOWN else ''})"
         )
@@ -176,7 +177,7 @@ def _cells(request: Request) -> list[Cell]:
     refused = {label: why_not_joint(spec) for label, spec in request.specs.items()} if JOINT in request.modes else {}
     for label, reason in refused.items():
         if reason and request.ranks.main:
-            print(f"left out: {label}, joint ({reason})")
+            say(f"left out: {label}, joint ({reason})")
     return [cell for cell in cells if cell.mode != JOINT or not refused[cell.enhancer]]
 
 

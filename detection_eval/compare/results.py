@@ -14,13 +14,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llie_preproc.annotations import read_json, require_inside
-from llie_preproc.checkpoints import atomic_write
+from llie_preproc.files import write_json, write_text
 
 from ..shared.enhancers import NONE
 
@@ -161,27 +160,3 @@ class Comparison:
     def save_table(self, rows: list[dict[str, Any]]) -> None:
         """Keep the measured rows."""
         write_json(self.folder / _TABLE, {"plan": self.plan, "rows": rows})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, atomically."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
-    write_texts({path: text})
-
-
-def write_texts(texts: Mapping[Path, str]) -> None:
-    """Write text files, none of which appears before all are on disk.
-
-    Raises:
-        OSError: One cannot be written, and none has changed; the message names it.
-    """
-    with ExitStack() as stack:
-        for path, text in texts.items():
-            file = stack.enter_context(atomic_write(path))
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())

@@ -20,11 +20,11 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from llie_preproc.checkpoints import atomic_path, match_report
-from llie_preproc.commands.program import raise_if_interrupted
+from llie_preproc.checkpoints import match_report
+from llie_preproc.commands.program import raise_if_interrupted, say
 from llie_preproc.draws import seed_draws
 from llie_preproc.errors import CheckpointError
-from llie_preproc.files import real_path
+from llie_preproc.files import atomic_path, real_path, write_text
 from llie_preproc.mm.console import quiet
 from llie_preproc.mm.progress import ProgressBar
 from llie_preproc.ranks import Ranks
@@ -37,7 +37,7 @@ from ..metrics.detections import read_detections, read_truth
 from ..shared.enhancers import NONE
 from .configs import testing_config, training_config
 from .plan import Request, begin
-from .results import JOINT, RAW, RETRAINED, ZERO_SHOT, Cell, Comparison, write_text
+from .results import JOINT, RAW, RETRAINED, ZERO_SHOT, Cell, Comparison
 from .tables import measure, write_tables
 from .timing import measure_times
 
@@ -95,7 +95,7 @@ def _say(request: Request, line: str) -> None:
     if request.over_cells.size > 1:
         line += f" (process {request.ranks.rank})"
     if request.in_cell.main:
-        print(line, flush=True)
+        say(line)
 
 
 def _attempt(comparison: Comparison, request: Request, cell: Cell, detector: Path | None) -> list[str]:

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from llie_preproc.files import write_text
+
 from ..metrics.bootstrap import Interval, differences, intervals
 from ..metrics.coco import CocoScores
 from ..metrics.detections import read_detections, read_truth
 from ..metrics.visdrone import VisDroneScores
 from ..shared.enhancers import NONE
-from .results import RAW, Comparison, Row, write_text
+from .results import RAW, Comparison, Row
 
 METRICS: dict[str, Callable[[dict, list], Any]] = {
     "coco": CocoScores,

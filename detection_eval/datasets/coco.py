@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llie_preproc.checkpoints import atomic_write
+from llie_preproc.files import atomic_write
 from llie_preproc.pictures import picture_size
 
 from .labels import Box, BoxList, LabelSet, Problems

@@ -18,8 +18,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from llie_preproc.checkpoints import atomic_write
 from llie_preproc.faces import Faces
+from llie_preproc.files import atomic_write
 from llie_preproc.pictures import picture_files, picture_size
 
 from .labels import Size, integers, read_lines, reals, require_size

@@ -19,8 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from llie_preproc.checkpoints import atomic_write
 from llie_preproc.errors import ImageError
+from llie_preproc.files import atomic_write
 from llie_preproc.pictures import convert_depth, decode_picture, read_bytes
 
 from .labels import Problems

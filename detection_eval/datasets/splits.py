@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from llie_preproc.checkpoints import atomic_write
+from llie_preproc.files import atomic_write
 
 from .labels import Problems, plain_stem, read_lines
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from llie_preproc.checkpoints import atomic_write
 from llie_preproc.errors import require
 from llie_preproc.faces import Faces
-from llie_preproc.files import read_bytes
+from llie_preproc.files import atomic_write, read_bytes
 
 from .labels import integers, read_lines, reals, relative_stem, require_size, texts_by
 

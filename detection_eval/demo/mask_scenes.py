@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from llie_preproc.checkpoints import atomic_write
+from llie_preproc.files import atomic_write
 from llie_preproc.pictures import Picture, write_picture
 
 from .exposure import photograph

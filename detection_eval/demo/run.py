@@ -16,11 +16,12 @@ import torch
 from tqdm import tqdm
 
 from llie_preproc import FrozenEnhancer, InferenceOptions
-from llie_preproc.checkpoints import atomic_write, default_weights
+from llie_preproc.checkpoints import default_weights
 from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
 from llie_preproc.enhancers.names import enhancer_class, enhancer_config
 from llie_preproc.errors import needs, weights_named_by
 from llie_preproc.faces import MTCNN, EnhancedFaceDetector, Faces
+from llie_preproc.files import atomic_write
 from llie_preproc.pictures import Picture, write_picture
 
 with needs("llie demo"):

@@ -14,8 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from llie_preproc.array_files import read_archive
-from llie_preproc.checkpoints import DAMAGE, atomic_write
+from llie_preproc.checkpoints import DAMAGE
 from llie_preproc.faces import FaceDetector, Faces
+from llie_preproc.files import atomic_write
 from llie_preproc.gamma_shift import shift_gamma
 from llie_preproc.pictures import convert_depth, read_picture
 

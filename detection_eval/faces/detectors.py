@@ -7,11 +7,12 @@ from importlib.metadata import version
 from typing import Any
 
 from llie_preproc import InferenceOptions
-from llie_preproc.checkpoints import file_sha256, local_file
+from llie_preproc.checkpoints import local_file
 from llie_preproc.config_files import read_config_file
 from llie_preproc.configs import find_enhancement
 from llie_preproc.errors import require
 from llie_preproc.faces import EnhancedFaceDetector, FaceDetector
+from llie_preproc.files import file_sha256
 
 from ..shared.enhancers import Spec, network_config
 

@@ -28,8 +28,8 @@ import numpy as np
 from tqdm import tqdm
 
 from llie_preproc.errors import needs
+from llie_preproc.files import write_texts
 
-from ..compare.results import write_texts
 from ..datasets.fddb import FddbDetections, FddbTruth, from_faces
 from ..datasets.labels import Size
 from .hints import fddb_hints

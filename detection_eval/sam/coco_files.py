@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_masks
 
+from llie_preproc.files import write_text
 from llie_preproc.pictures import picture_size
 
-from ..compare.results import write_text
 from ..metrics.masks import Rle
 from ..shared.enhancers import NONE
 from .run import AUTOMATIC, REFERENCE, Request, Result, Stage

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llie_preproc.annotations import read_json
+from llie_preproc.files import write_text
 
-from ..compare.results import write_text
 from ..kept import as_read, require_same
 from ..metrics.masks import Rle, check_rle, encode_masks, mask_boxes
 

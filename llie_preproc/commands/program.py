@@ -95,7 +95,7 @@ def run(work: Callable[[], int | None], name: str = "") -> int:
         except KeyboardInterrupt as interrupt:
             if not outermost:
                 raise
-            _say("; ".join([f"{prefix}interrupted", *map(str, interrupt.args)]))
+            say("; ".join([f"{prefix}interrupted", *map(str, interrupt.args)]))
             return INTERRUPTED
         except BrokenPipeError as error:
             if error.filename is not None:
@@ -105,7 +105,7 @@ def run(work: Callable[[], int | None], name: str = "") -> int:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            _say(f"{prefix}error: the memory does not suffice ({one_line(error) or type(error).__name__})")
+            say(f"{prefix}error: the memory does not suffice ({one_line(error) or type(error).__name__})")
             return FAILED
         except REFUSED as error:
             return _refuse(prefix, error)
@@ -154,7 +154,14 @@ def say_failed(count: str, lines: Sequence[str]) -> None:
         count: Number of what failed, in words: the first line.
         lines: File and reason of each.
     """
-    _say("\n  ".join([f"llie: error: {count}:", *map(printable, lines)]))
+    say("\n  ".join([f"llie: error: {count}:", *map(printable, lines)]))
+
+
+def say(line: str) -> None:
+    """Write a line to standard error, below what progress bars show: how the work goes, or what is wrong."""
+    _close_progress_bars()
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _undisturbed(work: Callable[[], int | None], outermost: bool) -> int:
@@ -306,14 +313,8 @@ def _drop_output() -> None:
 
 
 def _refuse(prefix: str, error: BaseException) -> int:
-    _say(f"{prefix}error: {one_line(error) or type(error).__name__}")
+    say(f"{prefix}error: {one_line(error) or type(error).__name__}")
     return USAGE
-
-
-def _say(line: str) -> None:
-    _close_progress_bars()
-    with contextlib.suppress(BrokenPipeError):
-        print(line, file=sys.stderr, flush=True)
 
 
 def _close_progress_bars() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..array_files import read_array, write_array
-from ..checkpoints import atomic_write
 from ..enhancers.base import Enhancer
+from ..files import atomic_write
 from ..fingerprints import Digest, fingerprint
 from ..version import __version__
 

@@ -16,8 +16,8 @@ from typing import Any
 import av
 import numpy as np
 
-from ..checkpoints import atomic_path
 from ..errors import ImageError
+from ..files import atomic_path
 from ..pictures import MAX_PIXELS
 from .base import Settings, VideoResult, batches, is_cut
 from .colours import Colours, depth_of, from_pixels, notes_on, to_pixels

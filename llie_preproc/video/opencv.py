@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..checkpoints import atomic_path
 from ..errors import ImageError
+from ..files import atomic_path
 from .base import Settings, VideoResult, batches, is_cut
 
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG"}

@@ -140,9 +140,9 @@ def test_classes_that_the_set_does_not_have_are_left_out_in_words(made, evaluate
     kept = [each for each in truth["categories"] if each["name"] != "car"]
     ids = {each["id"] for each in kept}
     some = [each for each in truth["annotations"] if each["category_id"] in ids]
-    code, out, _ = evaluate(*command(dict(truth, categories=kept, annotations=some)))
+    code, _, err = evaluate(*command(dict(truth, categories=kept, annotations=some)))
     assert code == 0
-    assert "left out of the scores: 1 of the detector's 3 classes, which the test set does not have (car)" in out
+    assert "left out of the scores: 1 of the detector's 3 classes, which the test set does not have (car)" in err
     assert Comparison(folder / "out").table()[0]["scores"]["coco"]["AP"]["value"] == pytest.approx(1)
     found = json.loads((folder / "out" / "cells" / "raw-seed0" / "detections.bbox.json").read_text())
     assert len(found) == len(some)

@@ -130,7 +130,7 @@ def test_finished_cells_are_not_run_again_and_more_can_be_added(finished, capsys
     assert [{**row, "timing": None} for row in comparison.table()] == [{**row, "timing": None} for row in table]
     added = [*command[: command.index("--enhancer")], "--enhancer", "gamma_correction", "--modes", "zero-shot"]
     assert main([*added, "--resume"]) == 0
-    assert "gamma_correction-zero-shot-seed0" in capsys.readouterr().out
+    assert "gamma_correction-zero-shot-seed0" in capsys.readouterr().err
     assert {p: t for p, t in _state(comparison).items() if p in before} == before
     assert "gamma_correction, zero-shot" in [row["label"] for row in comparison.table()]
     assert len(comparison.table()) == len(table) + 1
@@ -345,10 +345,10 @@ def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, programs
     assert done.stdout.count("| raw |") == 1
     comparison = Comparison(tmp_path / "out")
     assert [cell.name for cell in comparison.unfinished()] == ["psenet-retrained-seed0"]
-    assert {line.split("(")[-1] for line in done.stdout.splitlines() if line[:1] == "["} == {"process 0)", "process 1)"}
+    assert {line.split("(")[-1] for line in done.stderr.splitlines() if line[:1] == "["} == {"process 0)", "process 1)"}
     # One process may go on with what several began; here nothing is left.
     assert main([*shared, "--resume"]) == 0
-    assert "[1/" not in capsys.readouterr().out
+    assert "[1/" not in capsys.readouterr().err
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     assert main(alone) == 0
