@@ -1,4 +1,10 @@
-"""The enhancement networks and baselines, one file a system."""
+"""The enhancement networks and baselines, one file a system.
+
+A file that is put here registers its network: nothing else has to name it.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from .adaptive_gamma import AdaptiveGamma
 from .base import Capabilities, CurveEnhancer, Enhancer, pad_to_requirements
@@ -29,3 +35,6 @@ __all__ = [
     "ZeroDCE",
     "pad_to_requirements",
 ]
+
+for _found in iter_modules(__path__):
+    import_module(f"{__name__}.{_found.name}")
