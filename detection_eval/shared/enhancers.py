@@ -26,17 +26,17 @@ _NOT_CONFIG = ("fingerprint", "options")
 
 
 def add_enhancers(
-    parser: Any, default: Sequence[str] | None = (NONE,), shown: str = NONE, required: bool = False
+    parser: Any, default: Sequence[str] | None = (NONE,), shown: str | None = None, required: bool = False
 ) -> None:
     """Add ``--enhancer``, which takes several.
 
     Args:
         parser: Parser, or group of one.
         default: Enhancers that are taken unless some are given.
-        shown: Words for the default.
+        shown: Words for the default, where the command finds it out.
         required: Whether some must be given.
     """
-    usual = "" if required else f" (default: {shown})"
+    usual = "" if required else f" (default: {shown or ' '.join(default or ())})"
     parser.add_argument(
         "--enhancer",
         nargs="+",
