@@ -23,7 +23,7 @@ demo-real: $(STAMP)
 faces-retention: $(STAMP)
 	$(BIN)/llie faces --dataset folder --images $(SHARED)/faces/unlabelled \
 	  --gammas 0.1 0.2 0.4 0.6 1 1.5 2.5 5 8 10 \
-	  --enhancer none gammacorrection clahe zerodce=zerodce@$(SHARED)/reference_weights/zero_dce_official.safetensors \
+	  --enhancer none gammacorrection clahe zerodce@$(SHARED)/reference_weights/zero_dce_official.safetensors \
 	  psenet official=psenet@$(SHARED)/reference_weights/psenet_sice_official.safetensors adaptivegamma \
 	  --resume --out work_dirs/faces_retention
 

@@ -127,7 +127,8 @@ def _compare(
     enhancers: Sequence[str] = ("psenet",),
 ) -> None:
     sets = ["--train", *map(str, train), "--test", *map(str, test)]
-    status = llie(["compare", str(config), "--enhancers", "none", *enhancers, *sets, "--out", str(out), *options])
+    given = ["--detector", str(config), "--enhancer", "none", *enhancers, *sets, "--out", str(out), "--resume"]
+    status = llie(["compare", *given, *options])
     if status:
         raise RuntimeError(f"the comparison in {out} did not come to its end: see above")
 

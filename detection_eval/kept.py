@@ -23,6 +23,26 @@ def digests_of(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str
     return found, failed
 
 
+def require_resume(out: Path, earlier: bool, resume: bool) -> None:
+    """Refuse to write beside what an earlier run has left, unless this run goes on with it.
+
+    Args:
+        out: Folder that ``--out`` names.
+        earlier: Whether an earlier run has left something there.
+        resume: Whether to go on.
+
+    Raises:
+        ValueError: There is something, and this run does not go on.
+    """
+    if earlier and not resume:
+        raise ValueError(f"{out} holds results of an earlier run: --resume goes on with it; or choose another --out")
+
+
+def holds_files(folder: Path) -> bool:
+    """Whether something other than folders lies in a folder or below; there may be no such folder."""
+    return any(not path.is_dir() for path in folder.rglob("*"))
+
+
 def require_same(path: Path, old: Any, new: Mapping[str, Any]) -> None:
     """Refuse a file that was made with something else.
 

@@ -7,9 +7,10 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import packages_distributions, version
-from typing import Any
 
 from llie_preproc import __version__
+
+from .shared.enhancers import Spec, network_config
 
 
 def command_line() -> str:
@@ -32,12 +33,13 @@ def machine(device: str) -> str:
     return f"{platform.machine()}, device {device}"
 
 
-def enhancers(specs: Mapping[str, Mapping[str, Any]]) -> str:
-    """The networks of :func:`detection_eval.compare.networks.enhancer_specs`, with settings and weights."""
+def enhancers(specs: Mapping[str, Spec]) -> str:
+    """The networks of :func:`detection_eval.shared.enhancers.enhancer_specs`, with settings, weights and options."""
     return "; ".join(_described(label, spec) for label, spec in specs.items()) or "none"
 
 
-def _described(label: str, spec: Mapping[str, Any]) -> str:
-    options = {key: value for key, value in spec.items() if key not in ("type", "checkpoint", "fingerprint")}
-    settings = f" {options}" if options else ""
-    return f"{label}: {spec['type']}{settings}, weights: {spec['checkpoint']} ({spec['fingerprint'][:12]})"
+def _described(label: str, spec: Spec) -> str:
+    arguments = {key: value for key, value in network_config(spec).items() if key not in ("type", "checkpoint")}
+    settings = f" {arguments}" if arguments else ""
+    options = "".join(f", {name}: {value}" for name, value in spec["options"].items())
+    return f"{label}: {spec['type']}{settings}, weights: {spec['checkpoint']} ({spec['fingerprint'][:12]}){options}"

@@ -10,9 +10,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from llie_preproc import enhance
-from llie_preproc.enhancers import Enhancer
-
 from .metrics import QualitySuite
 from .metrics.arrays import matlab_resize
 
@@ -29,11 +26,6 @@ class Scores:
     rows: dict[str, list[dict[str, Any]]]
     names: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-
-
-def enhancing(enhancer: Enhancer) -> Candidate:
-    """The function that enhances a picture."""
-    return lambda pixels: enhance(pixels, enhancer)
 
 
 def enlarged(pixels: np.ndarray, scale: int) -> np.ndarray:

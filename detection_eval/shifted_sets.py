@@ -96,5 +96,5 @@ def _require_apart(pictures: Path, out: Path) -> None:
     inside, root = real_path(out), real_path(pictures)
     if inside == root or root in inside.parents:
         raise ValueError(
-            f"{out} is inside {pictures}: another call would take its pictures for inputs; name another OUT"
+            f"{out} is inside {pictures}: another call would take its pictures for inputs; name another --out"
         )

@@ -1,8 +1,7 @@
-"""What the commands share that run several enhancers over the same pictures: options, rows, and what was left out."""
+"""What the commands share that run several enhancers over the same pictures: rows, and what was left out."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import math
@@ -12,13 +11,11 @@ from typing import Any
 
 from llie_preproc.commands.program import say_failed
 
-from .compare.results import NONE
 from .metrics.bootstrap import Interval
 
-GOES_ON = "the same command goes on"
-"""What is said when a command is interrupted that keeps what it has finished."""
+GOES_ON = "--resume goes on"
+"""What is said when a command is interrupted that keeps what it has finished in ``--out``."""
 
-RAW = "raw"
 ABSENT = "–"
 RESAMPLING = dict(resamples=1000, seed=0)
 Row = Mapping[str, Any]
@@ -27,35 +24,6 @@ None; and what else the command says of it. What is undefined is None."""
 
 LISTED = 20
 _BOUNDS = ("value", "low", "high")
-
-
-def add_enhancers(parser: argparse.ArgumentParser) -> None:
-    """Add ``--enhancers`` and ``--weights``."""
-    parser.add_argument(
-        "--enhancers",
-        nargs="+",
-        default=[NONE],
-        metavar="NAME",
-        help="none (raw), psenet, ..., LABEL=psenet, LABEL=CONFIG.py with 'enhancer' in it; default: none",
-    )
-    parser.add_argument("--weights", nargs="+", default=[], metavar="LABEL=FILE", help="of enhancers; default: shipped")
-
-
-def row_labels(names: Sequence[str]) -> list[str]:
-    """The labels of ``--enhancers``.
-
-    Raises:
-        ValueError: ``none`` stands twice.
-    """
-    labels = [name.partition("=")[0] for name in names]
-    if labels.count(NONE) > 1:
-        raise ValueError("--enhancers names none twice")
-    return labels
-
-
-def label_of(enhancer: str) -> str:
-    """What a row of that enhancer is called: ``none`` is raw."""
-    return RAW if enhancer == NONE else enhancer
 
 
 def say_left_out(failed: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypedDict, TypeVar
 
 import torch
@@ -113,6 +113,14 @@ class InferenceOptions:
         """
         usual = {each.name: each.default for each in fields(self)} | defaults
         return {name: value for name, value in asdict(self).items() if value != usual[name]}
+
+    def identity(self) -> dict[str, Any]:
+        """The options that results depend on, as :meth:`keywords`: the batch size changes them by rounding at most.
+
+        >>> InferenceOptions(tile=512, batch_size=2).identity()
+        {'tile': 512}
+        """
+        return replace(self, batch_size=type(self).batch_size).keywords()
 
     def check_fits(self, enhancer: Enhancer) -> None:
         """Raise ``ValueError`` where a network cannot be run so.

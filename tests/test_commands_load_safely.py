@@ -67,12 +67,13 @@ def finetune_by_options(made: Made, source: str, work: Path) -> int:
 
 
 def compared(made: Made, work: Path, *options: str) -> int:
-    sets = ["--train", *made.tiny.train, "--test", *made.tiny.val, "--enhancers", "none", "--modes", "raw"]
-    return main(["compare", str(made.tiny.config), *sets, "--out", str(work), "--resamples", "5", *options])
+    sets = ["--train", *made.tiny.train, "--test", *made.tiny.val, "--enhancer", "none", "--modes", "raw"]
+    given = ["--detector", str(made.tiny.config), *sets, "--out", str(work), "--resamples", "5"]
+    return main(["compare", *given, *options])
 
 
 def compare_trained(made: Made, source: str, work: Path) -> int:
-    return compared(made, work, "--detector", source)
+    return compared(made, work, "--detector-checkpoint", source)
 
 
 def compare_from(made: Made, source: str, work: Path) -> int:

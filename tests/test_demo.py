@@ -175,7 +175,7 @@ def test_retention_is_the_share_of_all_reference_faces():
 
 def test_the_command_line():
     args = parse_args(["demo", "--real", "somewhere", "--seed", "4"])
-    assert (args.enhancer, args.checkpoint, args.device, args.seed) == ("PSENet", "default", "cpu", 4)
+    assert (args.enhancer, args.device, args.seed, args.tile) == ("psenet", None, 4, None)
     assert args.real.name == "somewhere"
     assert str(args.out) == "demo_output"
 

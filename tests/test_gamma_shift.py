@@ -126,7 +126,7 @@ def pictures(tmp_path):
 def test_a_set_is_made_for_every_gamma(pictures, tmp_path, capsys):
     out = tmp_path / "out"
     before = {path: path.read_bytes() for path in pictures.rglob("*.png")}
-    arguments = ["gamma-shift", pictures, out, "--gammas", 0.2, 5, "--annotations", tmp_path / "truth.json"]
+    arguments = ["gamma-shift", pictures, "--out", out, "--gammas", 0.2, 5, "--annotations", tmp_path / "truth.json"]
     assert main(list(map(str, arguments))) == 0
     for gamma in (0.2, 5):
         for name in ("a.png", "sub/b.png"):
@@ -145,7 +145,7 @@ def test_a_bad_picture_is_reported_and_the_rest_goes_on(pictures, tmp_path, caps
     truth = json.loads((tmp_path / "truth.json").read_text())
     truth["images"].append(dict(id=3, file_name="c.jpg", width=16, height=16))
     (tmp_path / "truth.json").write_text(json.dumps(truth))
-    arguments = ["gamma-shift", pictures, tmp_path / "out", "--gammas", 0.2, "--convention", "inverse"]
+    arguments = ["gamma-shift", pictures, "--out", tmp_path / "out", "--gammas", 0.2, "--convention", "inverse"]
     arguments += ["--annotations", tmp_path / "truth.json"]
     assert main(list(map(str, arguments))) == 1
     assert "1 of 3 failed" in (err := capsys.readouterr().err)
@@ -160,7 +160,8 @@ def test_names_become_those_of_png_files(tmp_path, capsys):
     write_picture(tmp_path / "in" / "a.b.jpg", Picture(LEVELS))
     truth = dict(images=[dict(id=1, file_name="a.b.jpg")], categories=[], annotations=[])
     (tmp_path / "t.json").write_text(json.dumps(truth))
-    arguments = ["gamma-shift", tmp_path / "in", tmp_path / "out", "--gammas", 1, "--annotations", tmp_path / "t.json"]
+    arguments = ["gamma-shift", tmp_path / "in", "--out", tmp_path / "out", "--gammas", 1]
+    arguments += ["--annotations", tmp_path / "t.json"]
     assert main(list(map(str, arguments))) == 0
     made = json.loads((tmp_path / "out" / "gamma_1.json").read_text())
     assert made["images"][0]["file_name"] == "a.b.png"
@@ -169,7 +170,7 @@ def test_names_become_those_of_png_files(tmp_path, capsys):
 
 
 def test_what_exists_is_kept_unless_told(pictures, tmp_path, capsys):
-    base = ["gamma-shift", str(pictures), str(tmp_path / "out"), "--gammas", "2"]
+    base = ["gamma-shift", str(pictures), "--out", str(tmp_path / "out"), "--gammas", "2"]
     assert main(base) == 0
     made = tmp_path / "out" / "gamma_2" / "a.png"
     made.write_bytes(b"mine")
@@ -193,14 +194,15 @@ def test_what_exists_is_kept_unless_told(pictures, tmp_path, capsys):
 def test_wrong_arguments_are_named(pictures, tmp_path, capsys, extra, message):
     strange = dict(images=[dict(id=1, file_name="z.png")], categories=[], annotations=[])
     (tmp_path / "strange.json").write_text(json.dumps(strange))
-    arguments = ["gamma-shift", str(pictures), str(tmp_path / "out"), *(each.format(tmp=tmp_path) for each in extra)]
+    arguments = ["gamma-shift", str(pictures), "--out", str(tmp_path / "out")]
+    arguments += [each.format(tmp=tmp_path) for each in extra]
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_inputs_are_apart_from_outputs(pictures, tmp_path, capsys):
-    assert main(["gamma-shift", str(pictures), str(pictures / "out")]) == 2
+    assert main(["gamma-shift", str(pictures), "--out", str(pictures / "out")]) == 2
     assert "is inside" in capsys.readouterr().err
-    assert main(["gamma-shift", str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
+    assert main(["gamma-shift", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")]) == 2
     assert "no folder" in capsys.readouterr().err

@@ -82,10 +82,11 @@ DOORS = {
         ["score", str(folder / "truth.json"), str(file), "--resamples", "0"]
     ),
     "gamma-shift": lambda file, folder: main(
-        ["gamma-shift", str(folder / "images"), str(folder / "shifted"), "--annotations", str(file), "--overwrite"]
+        ["gamma-shift", str(folder / "images"), "--out", str(folder / "shifted"), "--annotations", str(file),
+         "--overwrite"]
     ),
     "compare": lambda file, folder: main(
-        ["compare", str(folder / "tiny.py"), "--enhancers", "none", "--out", str(folder / "out"),
+        ["compare", "--detector", str(folder / "tiny.py"), "--enhancer", "none", "--out", str(folder / "out"),
          "--train", str(file), str(folder / "images"), "--test", str(file), str(folder / "images")]
     ),
     "finetune": lambda file, folder: main(
@@ -279,7 +280,7 @@ def test_score_takes_anything_for_its_files(files, capsys, truth, found, both):
     (folder / "t.json").write_text(json.dumps(truth))
     (folder / "f.json").write_text(json.dumps(found if both else SMALL_FOUND))
     code = main(["score", str(folder / "t.json"), str(folder / "f.json"), "--resamples", "0", "--by-class",
-                 "--metric", "coco", "visdrone", "visdrone-coco"])  # fmt: skip
+                 "--metrics", "coco", "visdrone", "visdrone-coco"])  # fmt: skip
     # VisDrone's own rows belong to the annotations, whose images it names.
     require_one_line(code, capsys.readouterr().err, "t.json", "f.json")
 

@@ -52,7 +52,7 @@ def pairs(tmp_path):
     return str(tmp_path / "low"), str(tmp_path / "high")
 
 
-def test_the_command_prints_a_line_for_the_input_and_each_checkpoint(pairs, capsys):
+def test_the_command_prints_a_line_for_the_input_and_each_enhancer(pairs, capsys):
     assert main(["quality", *pairs, "--enhancer", "GammaCorrection"]) == 0
     out = capsys.readouterr().out
     assert "2 pairs" in out
@@ -170,7 +170,7 @@ def enlarging(tmp_path_factory):
 
 def test_enhancers_that_enlarge_are_compared_with_larger_references(enlarging, capsys):
     small, large, weights = enlarging
-    command = ["quality", small, large, "--enhancer", "CollaBA", "--checkpoint", weights, "--metrics", "psnr", "loe"]
+    command = ["quality", small, large, "--enhancer", f"CollaBA@{weights}", "--metrics", "psnr", "loe"]
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].endswith("  raw input, bicubic x2")
@@ -178,7 +178,7 @@ def test_enhancers_that_enlarge_are_compared_with_larger_references(enlarging, c
     # Pillow's cubic is the same away from the border, which it cuts.
     bicubic = np.asarray(Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC))
     assert float(lines[1].split()[1]) == pytest.approx(peak_signal_noise_ratio(reference, bicubic), abs=0.05)
-    assert lines[2].endswith(f"  CollaBA, {weights}")
+    assert lines[2].endswith("  CollaBA")
     assert main(["quality", small, large, "--enhancer", "Identity"]) == 1
     assert "differ in shape: (3, 24, 32), (3, 48, 64)" in capsys.readouterr().err
 
@@ -244,10 +244,43 @@ def test_the_enhancer_of_a_config_is_taken(enlarging, tmp_path, capsys):
     )
     (tmp_path / "config.py").write_text(text)
     command = ["quality", "--config", str(tmp_path / "config.py")]
-    assert main([*command, "--checkpoint", weights]) == 0
-    assert f"CollaBA, {weights}" in capsys.readouterr().out
+    assert main([*command, "--cfg-options", f"model.enhancer.checkpoint={weights}"]) == 0
+    assert "  CollaBA\n" in capsys.readouterr().out
     assert main(command) == 2
-    assert "CollaBA has no shipped weights" in capsys.readouterr().err
+    assert "absent.pth" in capsys.readouterr().err
+    (tmp_path / "config.py").write_text(text.replace(", checkpoint='absent.pth'", ""))
+    assert main(command) == 2
+    assert "CollaBA has no shipped weights: name some with --enhancer NAME@WEIGHTS" in capsys.readouterr().err
+    assert main([*command, "--enhancer", f"mine={tmp_path / 'config.py'}@{weights}"]) == 0
+    assert "  mine\n" in capsys.readouterr().out
+
+
+def test_a_row_for_each_enhancer_in_the_given_order(pairs, capsys):
+    network = build_enhancer("PSENet", checkpoint=None)
+    other = Path(pairs[0]).parent / "other.safetensors"
+    save_state_dict(network.state_dict(), other)
+    command = ["quality", *pairs, "--metrics", "psnr", "--enhancer"]
+    assert main([*command, f"other=psenet@{other}", "none", "psenet", "GammaCorrection"]) == 0
+    rows = {line.split(maxsplit=3)[3]: line.split()[1] for line in capsys.readouterr().out.splitlines()[1:5]}
+    assert list(rows) == ["raw input", "other", "psenet", "GammaCorrection"]
+    assert len(set(rows.values())) == 4
+    assert main([*command, "none"]) == 0
+    assert capsys.readouterr().out.count("PSNR") == 1
+    assert main([*command, "psenet", f"psenet@{other}"]) == 2
+    assert "--enhancer names psenet twice: put LABEL= before one of them" in capsys.readouterr().err
+    (other.parent / "x2.py").write_text("enhancer = dict(type='Upscale', scale=2)")
+    assert main([*command, "psenet", f"x2={other.parent / 'x2.py'}"]) == 2
+    assert "psenet by 1, x2 by 2" in capsys.readouterr().err
+
+
+def test_options_reach_the_network(pairs, capsys):
+    """On a smaller map the result differs; in two batches it does not."""
+    command = ["quality", *pairs, "--metrics", "psnr", "--enhancer", "psenet"]
+    lines = []
+    for options in ([], ["--map-side", "16"], ["--batch-size", "1"]):
+        assert main([*command, *options]) == 0
+        lines.append(capsys.readouterr().out.splitlines()[2])
+    assert lines[0] == lines[2] != lines[1]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +330,19 @@ def test_shipped_weights_are_small_and_described():
 def test_shipped_psenet_is_as_good_as_the_official_one(shared_data, capsys):
     folder = shared_data / "lol_v1" / "our485"
     official = str(shared_data / "reference_weights" / "psenet_sice_official.safetensors")
-    assert main(["quality", str(folder / "low"), str(folder / "high"), "--checkpoint", "psenet_sice", official]) == 0
+    assert (
+        main(
+            [
+                "quality",
+                str(folder / "low"),
+                str(folder / "high"),
+                "--enhancer",
+                "psenet",
+                f"official=psenet@{official}",
+            ]
+        )
+        == 0
+    )
     raw, ours, theirs = (float(line.split()[1]) for line in capsys.readouterr().out.splitlines()[1:])
     assert raw == pytest.approx(7.38, abs=0.02)
     assert theirs == pytest.approx(15.97, abs=0.02)

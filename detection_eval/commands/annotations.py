@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+from llie_preproc.commands.arguments import add_out
 
 from ..datasets import darkface, exdark, visdrone, wider_face, yolo
 from ..datasets.coco import BOUNDS, images_of, summary, to_coco, write_coco
@@ -30,20 +31,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _visdrone(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
-    parser.add_argument("root", metavar="ROOT", help="with images and annotations; or a folder of such")
+    parser.add_argument("root", metavar="ROOT", help="folder with images and annotations, or a folder of such folders")
     parser.add_argument(
         "--ignored-regions",
         choices=visdrone.IGNORED_REGIONS,
         default="crowd",
-        help="a crowd of every class (default), or left out; the rows kept for the official metric have them always",
+        help="treatment of ignored regions: a crowd of every class (default), or left out; the rows kept for the "
+        "official metric have them always",
     )
     return lambda args: visdrone.visdrone(args.root, args.ignored_regions)
 
 
 def _exdark(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
     _add_folders(parser, "folder of bbGt texts")
-    parser.add_argument("--list", metavar="FILE", help="imageclasslist.txt: light, indoor or outdoor, and part")
-    parser.add_argument("--part", choices=(*exdark.PARTS, "all"), default="all", help="by --list; default: all")
+    parser.add_argument(
+        "--list", metavar="FILE", help="imageclasslist.txt, which has light, indoor or outdoor, and part"
+    )
+    parser.add_argument("--part", choices=(*exdark.PARTS, "all"), default="all", help="part by --list (default: all)")
     return lambda args: exdark.exdark(args.images, args.annotations, args.list, args.part)
 
 
@@ -64,7 +68,7 @@ def _yolo(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], Lab
         nargs="+",
         required=True,
         metavar="NAME",
-        help="by number from 0; or a file with one a line, or data.yaml",
+        help="names of the classes, by number from 0; or a file with one a line, or data.yaml",
     )
     return lambda args: yolo.yolo(args.images, args.annotations, yolo.class_names(args.classes))
 
@@ -84,16 +88,17 @@ _FORMATS: tuple[tuple[str, str, Any], ...] = (
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE.json", help="the COCO file to write")
-    parser.add_argument("--names", metavar="FILE", help="take the pictures of this list alone, one name a line")
+    add_out(parser, "COCO file to write", "FILE.json", required=True)
+    parser.add_argument("--names", metavar="FILE", help="list of the pictures to take, one name a line")
     parser.add_argument("--night", action="store_true", help="take night pictures alone, by brightness; --names wins")
     add_rule(parser)
-    add_split(parser, "write FILE_train.json and FILE_test.json")
+    add_split(parser, "parts that FILE_train.json and FILE_test.json are written of")
     parser.add_argument(
         "--out-of-bounds",
         choices=BOUNDS,
         default="clip",
-        help="boxes that leave the picture: clipped, those wholly outside left out (default); kept; or an error",
+        help="treatment of boxes that leave the picture: clipped, those wholly outside left out (default); kept; or an "
+        "error",
     )
     add_skip_bad(parser, "lines and files")
 

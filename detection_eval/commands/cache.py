@@ -14,31 +14,36 @@ from typing import Any
 
 from mmengine.config import DictAction
 
+from llie_preproc.commands.arguments import add_device, device_of
 from llie_preproc.commands.program import FAILED, resumable, say_failed
 from llie_preproc.config_files import read_config_file
 from llie_preproc.ranks import LAUNCHERS, join_ranks
 
 from ..fill_cache import CacheReport, fill_cache
-from ..networks import check_device
-from ..sweeps import GOES_ON
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("config", metavar="CONFIG", help="an MMDetection config file")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("config", metavar="CONFIG", help="MMDetection config with the datasets")
     parser.add_argument(
-        "--launcher", choices=LAUNCHERS, default="none", help="what started the processes that share the pictures"
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        default={},
+        metavar="KEY=VALUE",
+        help="keys and values over the config",
+    )
+    add_device(parser, "the enhancer runs")
+    parser.add_argument(
+        "--launcher", choices=LAUNCHERS, default="none", help="program that started the processes, if several"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Fill the caches of the config that the command line names; returns the exit status."""
-    with resumable(GOES_ON), join_ranks(args.launcher) as ranks:
+    with resumable("the same command goes on"), join_ranks(args.launcher) as ranks:
         cfg = read_config_file(args.config, args.cfg_options)
-        check_device(args.device)
-        report = _sum(ranks.gather(asdict(fill_cache(cfg, args.device, ranks, progress=ranks.main))))
+        report = _sum(ranks.gather(asdict(fill_cache(cfg, device_of(args), ranks, progress=ranks.main))))
         if ranks.main:
             _print(report)
     return FAILED if report.failed else 0

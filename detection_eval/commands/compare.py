@@ -1,9 +1,9 @@
 """AP of a detector behind enhancers: raw, zero-shot, retrained and joint.
 
-Train and evaluate the detector of CONFIG with equal budgets: on raw pictures (raw), that one on enhanced pictures
-(zero-shot), trained on enhanced pictures (retrained), trained with its enhancer (joint). Finished cells are kept: the
-same command goes on after an interruption, and one with more enhancers, modes or seeds adds to them. Prints the table;
-'llie report OUT' makes a page of it.
+Train and evaluate the detector with equal budgets: on raw pictures (raw), that one on enhanced pictures (zero-shot),
+trained on enhanced pictures (retrained), trained with its enhancer (joint). With --resume the finished cells of an
+earlier run stay, and the rest is done: after an interruption, or with more enhancers, modes or seeds. Prints the table;
+'llie report DIR' makes a page of it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,14 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import init_dist
 
 from llie_preproc.checkpoints import local_file
+from llie_preproc.commands.arguments import (
+    add_device,
+    add_inference_options,
+    add_out,
+    add_resume,
+    device_of,
+    inference_options,
+)
 from llie_preproc.commands.program import FAILED, resumable, say_failed
 from llie_preproc.detection.sets import (
     CocoSet,
@@ -30,12 +38,11 @@ from llie_preproc.detection.sets import (
 from llie_preproc.ranks import LAUNCHERS, Ranks, join_ranks
 from llie_preproc.runs import join_without_gpu, read_checkpoint
 
-from ..compare.networks import enhancer_specs, named_weights
 from ..compare.plan import BATCHES, CELLS, Request
-from ..compare.results import MODES, NONE, RAW, ZERO_SHOT
+from ..compare.results import MODES, RAW, ZERO_SHOT
 from ..compare.run import compare
 from ..compare.tables import METRICS
-from ..networks import check_device
+from ..shared.enhancers import NONE, add_enhancers, enhancer_specs
 from ..sweeps import GOES_ON
 
 _PATIENCE = 7200
@@ -43,43 +50,68 @@ _PATIENCE = 7200
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("config", help="a config of MMDetection, plain: a file, or mmdet::<its own>")
     parser.add_argument(
-        "--enhancers",
-        nargs="+",
-        required=True,
-        metavar="NAME",
-        help="none, psenet, semi_llie, ... ('llie list' has all), LABEL=psenet, or LABEL=CONFIG.py with an 'enhancer'",
+        "--detector", required=True, metavar="CONFIG", help="MMDetection config, plain: a file, or mmdet::<its own>"
     )
-    parser.add_argument("--weights", nargs="+", default=[], metavar="NAME=FILE", help="of enhancers; default: shipped")
-    parser.add_argument("--modes", nargs="+", choices=MODES, help="default: raw zero-shot; of none alone raw")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings of each, with seeds 0 to N - 1")
+    parser.add_argument(
+        "--detector-checkpoint",
+        metavar="FILE",
+        help="checkpoint of a trained detector, which is evaluated as it is, in modes raw and zero-shot",
+    )
+    add_enhancers(parser, required=True)
+    add_inference_options(parser)
+    parser.add_argument(
+        "--modes", nargs="+", choices=MODES, help="modes (default: raw zero-shot; of the enhancer none alone raw)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="number of trainings of each, with the seeds 0 to N - 1"
+    )
     parser.add_argument("--train", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="COCO file and folder to train on")
-    parser.add_argument("--test", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="the same to evaluate on")
     parser.add_argument(
-        "--detector", metavar="FILE", help="a trained detector to evaluate as it is, in modes raw and zero-shot"
+        "--test", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="COCO file and folder to evaluate on"
     )
-    parser.add_argument("--out", metavar="DIR", help="default: work_dirs/compare_<config name>")
-    parser.add_argument("--metrics", nargs="+", choices=list(METRICS), default=["coco"], help="default: coco")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over images (default 1000)")
-    parser.add_argument("--bootstrap-seed", type=int, default=0)
+    add_out(parser, "folder to write into (default: work_dirs/compare_<config name>)")
+    add_resume(parser)
+    parser.add_argument(
+        "--metrics", nargs="+", choices=list(METRICS), default=["coco"], help="metrics of the table (default: coco)"
+    )
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="number of resamples of the bootstrap over images (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap (default: %(default)s)"
+    )
     parser.add_argument(
         "--enhancer-lr-mult",
         type=float,
         default=0.1,
-        help="joint: the enhancer's learning rate over the detector's (default 0.1)",
+        metavar="F",
+        help="mode joint: factor of the enhancer's learning rate over the detector's (default: %(default)s)",
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
-    parser.add_argument("--device", help="where enhancers run ahead of the data loaders (default: cuda where there is)")
-    parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="what started the processes, if several")
+    add_device(parser, "enhancers run ahead of the data loaders")
+    parser.add_argument(
+        "--launcher", choices=LAUNCHERS, default="none", help="program that started the processes, if several"
+    )
     parser.add_argument(
         "--share",
         choices=[CELLS, BATCHES],
         default=CELLS,
-        help="what processes share: the cells, to the result of one process (default), or each cell's batches, whose "
-        "trainings then have larger batches",
+        help="work that processes share: the cells, to the result of one process (default), or each cell's batches, "
+        "whose trainings then have larger batches",
     )
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        default={},
+        metavar="KEY=VALUE",
+        help="keys and values over the config",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,24 +129,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
-    plain = _plain(args)
+    device, options, plain = device_of(args), inference_options(args), _plain(args)
     if plain.get("load_from"):
         # Refused here rather than in every cell: no such file, or a URL without its digest.
         local_file(plain.load_from)
     return Request(
-        config=args.config,
+        config=args.detector,
         plain=plain,
-        specs=enhancer_specs(args.enhancers, named_weights(args.weights)),
+        specs=enhancer_specs(args.enhancer, options),
         modes=args.modes,
         seeds=range(args.seeds),
-        folder=Path(args.out or Path("work_dirs") / f"compare_{Path(args.config).stem}").absolute(),
-        detector=local_file(args.detector) if args.detector else None,
+        folder=(args.out or Path("work_dirs") / f"compare_{Path(args.detector).stem}").expanduser().absolute(),
+        options=options,
+        resume=args.resume,
+        detector=local_file(args.detector_checkpoint) if args.detector_checkpoint else None,
         metrics=args.metrics,
         resamples=args.resamples,
         bootstrap_seed=args.bootstrap_seed,
         enhancer_lr_mult=args.enhancer_lr_mult,
         amp=args.amp,
-        device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=device,
         ranks=ranks,
         share=args.share,
     )
@@ -122,17 +156,17 @@ def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
 
 def _plain(args: argparse.Namespace) -> Config:
     """The config with the sets of the command line, whose classes are matched to the detector's by name."""
-    cfg, train, test = read_config(args.config, args.cfg_options), _set(args.train), _set(args.test)
-    if not args.detector:
+    cfg, train, test = read_config(args.detector, args.cfg_options), _set(args.train), _set(args.test)
+    if not args.detector_checkpoint:
         return use_sets(cfg, train, test, starting_classes(cfg, train))
     # Nothing is trained: only where the checkpoint does not say its classes may the training set.
-    classes = checkpoint_classes(read_checkpoint(args.detector))
+    classes = checkpoint_classes(read_checkpoint(args.detector_checkpoint))
     return use_sets(cfg, None, test, classes or (set_classes(train) if train else None), trains=False)
 
 
 def _check(args: argparse.Namespace) -> None:
     if args.modes is None:
-        args.modes = [RAW] if set(args.enhancers) == {NONE} else [RAW, ZERO_SHOT]
+        args.modes = [RAW] if set(args.enhancer) == {NONE} else [RAW, ZERO_SHOT]
     if args.seeds < 1 or args.resamples < 2:
         raise ValueError(f"--seeds must be at least 1 and --resamples 2, got {args.seeds} and {args.resamples}")
     if args.bootstrap_seed < 0 or not 0 <= args.enhancer_lr_mult < math.inf:
@@ -140,21 +174,19 @@ def _check(args: argparse.Namespace) -> None:
             f"--bootstrap-seed and --enhancer-lr-mult must be at least 0, got {args.bootstrap_seed} and "
             f"{args.enhancer_lr_mult}"
         )
-    if args.detector and (trained := sorted(set(args.modes) - {RAW, ZERO_SHOT})):
+    if args.detector_checkpoint and (trained := sorted(set(args.modes) - {RAW, ZERO_SHOT})):
         raise ValueError(
-            f"--detector is evaluated as it is, with a budget of its own: {', '.join(trained)} cannot be compared with "
-            "it. To start every training from it, give --cfg-options load_from=FILE instead"
+            f"--detector-checkpoint is evaluated as it is, with a budget of its own: {', '.join(trained)} cannot be "
+            "compared with it. To start every training from it, give --cfg-options load_from=FILE instead"
         )
-    if args.detector and args.seeds != 1:
-        raise ValueError("--detector has been trained: there are no --seeds of it")
-    if set(args.enhancers) == {NONE} and set(args.modes) != {RAW}:
-        raise ValueError(f"--modes {' '.join(args.modes)} want an enhancer; --enhancers names only 'none'")
+    if args.detector_checkpoint and args.seeds != 1:
+        raise ValueError("--detector-checkpoint has been trained: there are no --seeds of it")
+    if set(args.enhancer) == {NONE} and set(args.modes) != {RAW}:
+        raise ValueError(f"--modes {' '.join(args.modes)} need an enhancer; --enhancer names only 'none'")
     if args.amp and not torch.cuda.is_available():
-        raise ValueError("--amp wants a CUDA device: MMEngine's mixed precision has no other")
-    if args.device:
-        check_device(args.device)
+        raise ValueError("--amp needs a CUDA device: MMEngine's mixed precision has no other")
     if args.train and not args.test:
-        raise ValueError("--train wants --test, whose classes must be the same")
+        raise ValueError("--train needs --test, whose classes must be the same")
 
 
 def _join(launcher: str, ranks: Ranks) -> None:

@@ -2,9 +2,9 @@
 
 Shift the pictures of a set by each gamma, find faces raw and behind each enhancer, and score them by the set's own
 rules: FDDB's true positive rate, the AP of DARK FACE's and WIDER FACE's tools beside COCO's, or, for a folder without
-labels, the share that is found again of what the raw detector finds at gamma 1. Detections are kept: the same command
-goes on after an interruption, and one with more enhancers or gammas adds to them. Writes results.json, table.md,
-table.csv, plot.svg and report.html, and prints the table.
+labels, the share that is found again of what the raw detector finds at gamma 1. With --resume the detections of an
+earlier run stay, and the rest is done: after an interruption, or with more enhancers or gammas. Writes results.json,
+table.md, table.csv, plot.svg and report.html, and prints the table.
 """
 
 from __future__ import annotations
@@ -13,21 +13,28 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from llie_preproc.commands.arguments import (
+    add_device,
+    add_inference_options,
+    add_out,
+    add_resume,
+    device_of,
+    inference_options,
+)
 from llie_preproc.commands.program import FAILED, resumable
 from llie_preproc.errors import needs
 
 with needs("llie faces", "compare"):
     from .. import provenance
-    from ..compare.networks import enhancer_specs, named_weights
     from ..compare.results import write_json, write_text
     from ..faces.detectors import MTCNN_NAME, PASSES, DetectorChoice
     from ..faces.page import score_plot, write_page
     from ..faces.protocols import DarkFace, Fddb, Folder, Protocol, Wider
     from ..faces.results import csv_text, markdown, rows_of
     from ..faces.sweep import Request, Sweep, sweep
-    from ..networks import check_device
     from ..report import standalone_svg
-    from ..sweeps import GOES_ON, Row, add_enhancers, row_labels, say_left_out
+    from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
+    from ..sweeps import GOES_ON, Row, say_left_out
     from .gammas import add_gammas, check_gammas
 
 DATASETS = ("fddb", "darkface", "wider", "folder")
@@ -41,7 +48,7 @@ _FOLDER_SCORE, _FDDB_SCORE = 0.5, 0.05
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("--dataset", required=True, choices=DATASETS, help="folder: pictures without labels")
+    parser.add_argument("--dataset", required=True, choices=DATASETS, help="data set; folder: pictures without labels")
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")
     parser.add_argument(
         "--annotations",
@@ -50,13 +57,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="darkface: folder of texts, or a list of pseudo-labels; wider: wider_face_val_bbx_gt.txt",
     )
     parser.add_argument("--folds", type=Path, metavar="DIR", help="fddb: folder of FDDB-fold-XX-ellipseList.txt")
-    parser.add_argument("--sizes", type=Path, metavar="CSV", help="fddb: image,width,height of pictures")
-    parser.add_argument("--fp", nargs="+", type=int, metavar="N", help="fddb: false positives (default 500)")
+    parser.add_argument("--sizes", type=Path, metavar="CSV", help="fddb: sizes of pictures: image,width,height")
+    parser.add_argument(
+        "--fp", nargs="+", type=int, metavar="N", help="fddb: numbers of false positives (default: 500)"
+    )
     parser.add_argument(
         "--difficulty", type=Path, metavar="DIR", help="wider: folder of wider_{easy,medium,hard}_val.mat"
     )
-    parser.add_argument("--detector", default=MTCNN_NAME, metavar="NAME", help="mtcnn (default), or a CONFIG")
-    parser.add_argument("--checkpoint", metavar="FILE", help="of a CONFIG")
+    parser.add_argument(
+        "--detector",
+        default=MTCNN_NAME,
+        metavar="CONFIG",
+        help=f"MMDetection config of a face detector, or {MTCNN_NAME} (default)",
+    )
+    parser.add_argument("--detector-checkpoint", metavar="FILE", help="checkpoint of a CONFIG")
     parser.add_argument(
         "--passes",
         choices=PASSES,
@@ -67,17 +81,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score-thr",
         type=float,
         metavar="S",
-        help=f"drop detections of a CONFIG, or of a vote, below it (default: folder {_FOLDER_SCORE:g}, fddb "
-        f"{_FDDB_SCORE:g}, else 0)",
+        help="confidence below which detections of a CONFIG, or of a vote, are dropped (default: folder "
+        f"{_FOLDER_SCORE:g}, fddb {_FDDB_SCORE:g}, else 0)",
     )
     add_enhancers(parser)
     add_gammas(parser)
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures that run together (default 8)")
-    parser.add_argument("--device", default="cpu", help="where enhancers and detector run (%(default)s)")
+    add_inference_options(parser)
+    add_device(parser, "enhancers and detector run")
     parser.add_argument(
-        "--official-files", action="store_true", help="also write detections as the set's own tool takes them"
+        "--official-files", action="store_true", help="write detections as the set's own tool takes them, too"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
+    add_out(parser, "folder to write into", required=True)
+    add_resume(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,19 +113,17 @@ def _check(args: argparse.Namespace) -> None:
     needed, allowed = _NEEDED[args.dataset], _ALLOWED[args.dataset]
     for name in needed:
         if getattr(args, name) is None:
-            raise ValueError(f"--dataset {args.dataset} wants --{name}")
+            raise ValueError(f"--dataset {args.dataset} needs --{name}")
     for name in ("annotations", "folds", "sizes", "fp", "difficulty"):
         if getattr(args, name) is not None and name not in (*needed, *allowed):
             raise ValueError(f"--{name} is not of --dataset {args.dataset}")
-    if args.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {args.batch_size}")
     if args.score_thr is not None and not 0 <= args.score_thr < 1:
         raise ValueError(f"--score-thr must be in [0, 1), got {args.score_thr}")
     if args.score_thr is not None and not _detector(args).has_threshold:
         raise ValueError("--score-thr is of a CONFIG, or of --passes: mtcnn has its own thresholds")
     if args.official_files and args.dataset == "folder":
         raise ValueError("--official-files: pictures without labels have no tool of their own")
-    check_device(args.device)
+    args.device = device_of(args)
 
 
 def _request(args: argparse.Namespace) -> Request:
@@ -118,15 +131,17 @@ def _request(args: argparse.Namespace) -> Request:
     protocol = _protocol(args)
     detector = _detector(args)
     detector.made_with()
+    options = inference_options(args)
     return Request(
         protocol=protocol,
         detector=detector,
-        enhancers=row_labels(args.enhancers),
-        specs=enhancer_specs(args.enhancers, named_weights(args.weights)),
+        enhancers=list(labelled(args.enhancer)),
+        specs=enhancer_specs(args.enhancer, options),
         gammas=gammas,
         convention=args.convention,
         folder=args.out.expanduser(),
-        batch_size=args.batch_size,
+        options=options,
+        resume=args.resume,
     )
 
 
@@ -141,7 +156,7 @@ def _protocol(args: argparse.Namespace) -> Protocol:
 
 
 def _detector(args: argparse.Namespace) -> DetectorChoice:
-    return DetectorChoice(args.detector, args.checkpoint, args.passes, _score_thr(args), args.device)
+    return DetectorChoice(args.detector, args.detector_checkpoint, args.passes, _score_thr(args), args.device)
 
 
 def _score_thr(args: argparse.Namespace) -> float:
@@ -183,7 +198,7 @@ def _write(request: Request, result: Sweep, rows: Sequence[Row], args: argparse.
 
 
 def _provenance(request: Request, args: argparse.Namespace) -> dict[str, str]:
-    weights = f", {args.checkpoint}" if args.checkpoint else ""
+    weights = f", {args.detector_checkpoint}" if args.detector_checkpoint else ""
     return {
         "command": provenance.command_line(),
         "detector": f"{args.detector}{weights}, passes: {args.passes}",

@@ -10,6 +10,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from llie_preproc.commands.arguments import add_out
+
 from ..compare.results import write_texts
 from ..datasets.fddb import FOLDS, picture_sizes, read_detections, read_fddb
 from ..metrics.fddb import KINDS, FddbRoc, fddb_roc, mean_curve, mean_rate_at, ten_fold
@@ -30,9 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", type=Path, metavar="DIR", help="folder of the pictures, of which the sizes are read"
     )
     parser.add_argument("--sizes", type=Path, metavar="CSV", help="sizes of pictures: image,width,height")
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"write {' and '.join(_FILES.values())} there")
+    add_out(parser, f"folder for {' and '.join(_FILES.values())} (default: they are not written)")
     parser.add_argument(
-        "--folds", type=int, nargs="+", choices=FOLDS, metavar="N", help="those to score, 1 to 10; default: all"
+        "--folds",
+        type=int,
+        nargs="+",
+        choices=FOLDS,
+        metavar="N",
+        help="numbers of the folds to score, 1 to 10 (default: all)",
     )
     parser.add_argument(
         "--fp",
@@ -40,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[_FALSE_POSITIVES],
         metavar="N",
-        help="rates at so many false positives; default: %(default)s",
+        help=f"numbers of false positives at which rates are printed (default: {_FALSE_POSITIVES})",
     )
     parser.add_argument(
-        "--ten-fold", action="store_true", help="also the ROC of each fold alone, and the mean of their rates"
+        "--ten-fold", action="store_true", help="compute the ROC of each fold alone, too, and the mean of their rates"
     )
 
 

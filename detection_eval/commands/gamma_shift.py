@@ -1,7 +1,7 @@
 """A set of pictures in too little and too much light.
 
 Shift the levels of every picture below PICTURES by a power, rounded to 8 bits, and write one tree for each gamma:
-OUT/gamma_0.1/..., as PNG, which loses nothing more. A picture that cannot be read is named at the end and makes the
+DIR/gamma_0.1/..., as PNG, which loses nothing more. A picture that cannot be read is named at the end and makes the
 exit status 1.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llie_preproc.annotations import require_pictures
+from llie_preproc.commands.arguments import add_out, add_resume
 from llie_preproc.commands.program import FAILED, say_failed
 
 from ..datasets.coco import write_coco
@@ -23,16 +24,16 @@ from .gammas import add_gammas, check_gammas
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("pictures", metavar="PICTURES", type=Path, help="folder of the pictures, with its subfolders")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write into, not inside PICTURES")
+    add_out(parser, "folder to write into, not inside PICTURES", required=True)
     add_gammas(parser)
     parser.add_argument(
         "--annotations",
         type=Path,
         metavar="COCO.json",
-        help="also write OUT/gamma_0.1.json, ... with the new file names; those given are relative to PICTURES",
+        help="annotations, with file names relative to PICTURES: write DIR/gamma_0.1.json, ... with the new names too",
     )
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="keep pictures that exist, and do the others")
+    add_resume(existing)
     existing.add_argument("--overwrite", action="store_true", help="write pictures that exist anew")
 
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _truth(path: Path, root: Path) -> dict[str, Any]:
-    # Wants an extra, which the pictures alone do not.
+    # Needs an extra, which the pictures alone do not.
     from ..metrics.detections import read_truth
 
     truth = read_truth(path)

@@ -11,13 +11,18 @@ from llie_preproc.gamma_shift import CONVENTIONS, GAMMAS, exponent
 def add_gammas(parser: argparse.ArgumentParser) -> None:
     """Add ``--gammas`` and ``--convention``."""
     parser.add_argument(
-        "--gammas", nargs="+", type=float, default=list(GAMMAS), metavar="G", help="default: %(default)s"
+        "--gammas",
+        nargs="+",
+        type=float,
+        default=list(GAMMAS),
+        metavar="G",
+        help=f"exponents that pictures are shifted by (default: {' '.join(f'{gamma:g}' for gamma in GAMMAS)})",
     )
     parser.add_argument(
         "--convention",
         choices=CONVENTIONS,
         default="power",
-        help="power: I^g, above 1 darkens (default); inverse: I^(1/g), above 1 brightens",
+        help="meaning of G; power: I^g, above 1 darkens (default); inverse: I^(1/g), above 1 brightens",
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from llie_preproc.commands.arguments import add_out
 from llie_preproc.pictures import picture_files
 
 from ..datasets.labels import Problems
@@ -22,12 +23,12 @@ from ..datasets.splits import TEST, TRAIN, part_path, select, write_names
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of the pictures, with its subfolders")
+    add_out(parser, "list to write; the brightness goes to FILE.csv", "FILE.txt", required=True)
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="FILE.txt", help="the list; the brightness goes to FILE.csv"
+        "--names", metavar="FILE", help="list of the night pictures, one name a line, which wins over the rule"
     )
-    parser.add_argument("--names", metavar="FILE", help="take these in place of the rule's, one name a line")
     add_rule(parser)
-    add_split(parser, "also write FILE_train.txt and FILE_test.txt")
+    add_split(parser, "parts that FILE_train.txt and FILE_test.txt are written of")
     add_skip_bad(parser, "pictures and names")
 
 

@@ -1,10 +1,10 @@
 """PSNR, SSIM and other metrics of enhanced pictures.
 
 Enhance the pictures of LOW and compare them with those of the same name in HIGH: RGB, full size, 8-bit results, mean
-over pictures. One line for each checkpoint, after one for the raw input. HIGH may be left out where no metric compares
+over pictures. One line for each enhancer, after one for the raw input. HIGH may be left out where no metric compares
 with it. For enhancers that enlarge, HIGH's pictures are as many times as large, and the raw input is enlarged by
-bicubic interpolation. A picture that cannot be scored is left out of all lines, named at the end, and makes the exit
-status 1.
+bicubic interpolation. The variants of --metrics are printed below the table. A picture that cannot be scored is left
+out of all lines, named at the end, and makes the exit status 1.
 """
 
 from __future__ import annotations
@@ -16,45 +16,60 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from llie_preproc import build_enhancer
+from llie_preproc.commands.arguments import add_device, add_inference_options, device_of, inference_options
 from llie_preproc.commands.program import FAILED, say_failed
 from llie_preproc.config_files import read_config_file
-from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
-from llie_preproc.errors import weights_named_by
+from llie_preproc.enhancers.names import enhancer_class, enhancer_config
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 
 from ..metrics import QualitySettings, QualitySuite, metric_names
 from ..metrics.arrays import read_levels
-from ..networks import check_device
-from ..quality_scores import Candidate, Pictures, Scores, enhancing, enlarged, score_pictures
+from ..quality_scores import Candidate, Pictures, Scores, enlarged, score_pictures
+from ..shared.enhancers import add_enhancers, described, frozen_enhancers, labelled
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("low", metavar="LOW", nargs="?")
-    parser.add_argument("high", metavar="HIGH", nargs="?")
+    parser.add_argument("low", metavar="LOW", nargs="?", help="folder of the pictures to enhance")
+    parser.add_argument("high", metavar="HIGH", nargs="?", help="folder of their references, of the same names")
     parser.add_argument(
         "--config",
-        help="take the pictures of val_dataloader.dataset of this config file in place of LOW and HIGH (SICE, exposure "
-        "errors and others: mm_configs/evaluation), and its model.enhancer, if any, in place of PSENet",
+        metavar="FILE",
+        help="config file whose val_dataloader.dataset has the pictures, in place of LOW and HIGH (SICE, exposure "
+        "errors and others: mm_configs/evaluation)",
     )
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="KEY=VALUE over the config")
-    parser.add_argument("--enhancer", help="default: PSENet")
-    parser.add_argument("--checkpoint", nargs="+", default=[DEFAULT_WEIGHTS])
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        default={},
+        metavar="KEY=VALUE",
+        help="keys and values over the config",
+    )
+    add_enhancers(parser, default=None, shown="psenet, or the model.enhancer of --config")
+    add_inference_options(parser)
+    add_device(parser, "enhancers run and metrics are computed")
     parser.add_argument(
         "--metrics",
         nargs="+",
         metavar="NAME",
-        help=f"default: psnr ssim. Of: {' '.join(metric_names())}. Their variants are printed below the table",
+        help=f"metrics out of {' '.join(metric_names())} (default: psnr ssim)",
     )
-    parser.add_argument("--niqe-model", metavar="FILE", help="niqe_pris_params.npz, for niqe")
-    parser.add_argument("--lpips-trunk", metavar="FILE", help="alexnet-owt-7be5be79.pth, for lpips")
-    parser.add_argument("--fid-trunk", metavar="FILE", help="pt_inception-2015-12-05-6726825d.pth, for fid")
-    parser.add_argument("--fid-reference", metavar="DIR", help="pictures that fid compares with instead of HIGH's")
-    parser.add_argument("--eme-block", type=int, default=8, metavar="SIDE", help="side of EME's blocks")
-    parser.add_argument("--eme-log", choices=("ln", "log10"), default="ln")
+    parser.add_argument("--niqe-model", metavar="FILE", help="niqe_pris_params.npz, NIQE's model, for niqe")
+    parser.add_argument("--lpips-trunk", metavar="FILE", help="alexnet-owt-7be5be79.pth, LPIPS' network, for lpips")
+    parser.add_argument(
+        "--fid-trunk", metavar="FILE", help="pt_inception-2015-12-05-6726825d.pth, FID's network, for fid"
+    )
+    parser.add_argument(
+        "--fid-reference", metavar="DIR", help="folder of pictures that fid compares with instead of HIGH's"
+    )
+    parser.add_argument(
+        "--eme-block", type=int, default=8, metavar="SIDE", help="side of EME's blocks (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--eme-log", choices=("ln", "log10"), default="ln", help="logarithm of EME (default: %(default)s)"
+    )
     parser.add_argument(
         "--gt-mean", action="store_true", help="match the mean brightness to HIGH's before comparing, and say so"
     )
@@ -62,12 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores that the command line asks for; returns the exit status."""
-    check_device(args.device)
+    device = device_of(args)
     settings: dict[str, Any] = {each.name: getattr(args, each.name) for each in fields(QualitySettings)}
     suite = QualitySuite(args.metrics or ("psnr", "ssim"), **settings)
     config = _config(args)
     items = _folder_items(args, suite) if config is None else _set_items(config, args.config)
-    scores = score_pictures(items, _candidates(args, config), suite, args.device)
+    scores = score_pictures(items, _candidates(args, config, device), suite, device)
     try:
         if scores.names:
             _print(scores, suite, described=args.metrics is not None)
@@ -124,18 +139,27 @@ def _set_items(config: Config, name: str) -> list[tuple[str, Callable[[], Pictur
     return [(each, reader(i)) for i, each in enumerate(names)]
 
 
-def _candidates(args: argparse.Namespace, config: Config | None) -> dict[str, Candidate]:
+def _named(args: argparse.Namespace, config: Config | None) -> Mapping[str, str | Mapping[str, Any]]:
+    """The enhancers by label."""
+    if args.enhancer:
+        return labelled(args.enhancer)
+    if config is None or "enhancer" not in config.get("model", {}):
+        return labelled(["psenet"])
+    own = config.to_dict()["model"]["enhancer"]
+    return {enhancer_class(enhancer_config(own)["type"])[0]: own}
+
+
+def _candidates(args: argparse.Namespace, config: Config | None, device: str) -> dict[str, Candidate]:
     """The rows of the table."""
-    given = args.enhancer
-    if given is None:
-        given = dict((config or {}).get("model", {}).get("enhancer", {"type": "PSENet"}))
-        given.pop("checkpoint", None)
-    label = given if isinstance(given, str) else str(given["type"]).removeprefix("llie_preproc.")
-    with weights_named_by("--checkpoint"):
-        enhancers = {f"{label}, {each}": build_enhancer(given, each, args.device) for each in args.checkpoint}
-    scale = next(iter(enhancers.values())).scale
+    options = inference_options(args)
+    enhancers = frozen_enhancers(described(_named(args, config), options), options, device)
+    scales = {label: enhancer.scale for label, enhancer in enhancers.items()}
+    if len(set(scales.values())) > 1:
+        factors = ", ".join(f"{label} by {scale}" for label, scale in scales.items())
+        raise ValueError(f"--enhancer: one call is of one size of results, but these enlarge differently: {factors}")
+    scale = next(iter(scales.values()), 1)
     raw = "raw input" if scale == 1 else f"raw input, bicubic x{scale}"
-    return {raw: lambda pixels: enlarged(pixels, scale), **{k: enhancing(v) for k, v in enhancers.items()}}
+    return {raw: lambda pixels: enlarged(pixels, scale), **enhancers}
 
 
 def _print(scores: Scores, suite: QualitySuite, described: bool) -> None:

@@ -10,39 +10,45 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from llie_preproc.commands.arguments import add_device, add_out, device_of
+
 from .. import provenance
 from ..compare.comparison_report import write_comparison_report
-from ..networks import check_device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("folder", metavar="OUT", type=Path, help="the folder of the comparison")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: OUT/report.html")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="folder of the comparison: the --out of 'compare'")
+    add_out(parser, "page to write (default: FOLDER/report.html)", "FILE")
     parser.add_argument(
         "--changed",
         type=_count,
         default=8,
         metavar="N",
-        help="show the N most improved and the N most worsened pictures (%(default)s)",
+        help="number of the most improved pictures that are shown, and of the most worsened (default: %(default)s)",
     )
     parser.add_argument(
         "--quality-images",
         type=_count,
         default=50,
         metavar="N",
-        help="image-quality scores are means over at most N test pictures (%(default)s); 0: no such scores",
+        help="largest number of test pictures that image-quality scores are means over; 0: no such scores (default: "
+        "%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of those pictures (%(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the choice of those pictures (default: %(default)s)"
+    )
     parser.add_argument(
         "--brightness-edges",
         type=float,
         nargs="+",
         metavar="LUMA",
-        help="where the brightness bins meet, 0 to 255; default: the tertiles of the test pictures",
+        help="levels where the brightness bins meet, 0 to 255 (default: the tertiles of the test pictures)",
     )
-    parser.add_argument("--niqe-model", metavar="FILE", help="niqe_pris_params.npz; without it there is no NIQE")
-    parser.add_argument("--device", default="cpu", help="where pictures are enhanced (%(default)s)")
+    parser.add_argument(
+        "--niqe-model", metavar="FILE", help="niqe_pris_params.npz, NIQE's model; without it there is no NIQE"
+    )
+    add_device(parser, "pictures are enhanced")
 
 
 def _count(text: str) -> int:
@@ -54,7 +60,6 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Write the page that the command line asks for."""
-    check_device(args.device)
     out = args.out or args.folder / "report.html"
     write_comparison_report(
         args.folder,
@@ -65,6 +70,6 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
         brightness_edges=args.brightness_edges,
         niqe_model=args.niqe_model,
-        device=args.device,
+        device=device_of(args),
     )
     print(f"report: {out}")

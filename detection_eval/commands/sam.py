@@ -2,9 +2,9 @@
 
 Let SAM segment pictures raw and behind each enhancer, and score its masks: with --reference, automatic masks against
 those of the well-lit reference pictures; with --boxes, masks of box prompts by SAM's own guess, their stability and
-their agreement with the box, and against annotated masks where there are any. Masks are kept: the same command goes on
-after an interruption, and one with more enhancers adds to them. Writes results.json, table.md, table.csv, report.html
-and COCO mask files, and prints the table.
+their agreement with the box, and against annotated masks where there are any. With --resume the masks of an earlier run
+stay, and the rest is done: after an interruption, or with more enhancers. Writes results.json, table.md, table.csv,
+report.html and COCO mask files, and prints the table.
 """
 
 from __future__ import annotations
@@ -13,6 +13,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from llie_preproc.commands.arguments import (
+    add_device,
+    add_inference_options,
+    add_out,
+    add_resume,
+    device_of,
+    inference_options,
+    positive,
+)
 from llie_preproc.commands.program import FAILED, resumable
 from llie_preproc.errors import needs
 
@@ -21,16 +30,15 @@ with needs("llie sam", "compare"):
     from llie_preproc.segmentation.predictor import OVERSIZE
 
     from .. import provenance
-    from ..compare.networks import enhancer_specs, named_weights
     from ..compare.results import write_json, write_text
-    from ..networks import check_device
     from ..sam.coco_files import write_coco
     from ..sam.model import GENERATOR, PUBLIC, UNTRAINED, SamChoice, generator_parameters
     from ..sam.page import write_page
     from ..sam.pictures import read_pictures
     from ..sam.results import asked_of, markdown, notes, rows_of
     from ..sam.run import AUTOMATIC, Request, Result, measure
-    from ..sweeps import GOES_ON, Row, add_enhancers, csv_text, row_labels, say_left_out
+    from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
+    from ..sweeps import GOES_ON, Row, csv_text, say_left_out
 
 _MODULES = ("torch", "torchvision", "numpy", "segment_anything", "pycocotools", "scipy", "mmengine")
 
@@ -50,29 +58,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="box prompts: DARK FACE's folder of texts, a list of pseudo-labels, or COCO annotations (.json)",
     )
-    parser.add_argument("--sam-model", choices=list(SAM_SIZES), default="vit_b", help="default: %(default)s")
+    parser.add_argument(
+        "--sam",
+        choices=list(SAM_SIZES),
+        default="vit_b",
+        help="size of the Segment Anything model (default: %(default)s)",
+    )
     parser.add_argument(
         "--sam-checkpoint",
         metavar="FILE",
         help=f"SAM's weights; {PUBLIC}: download the authors'. Without it they are random, and the scores mean nothing",
     )
     add_enhancers(parser)
+    add_inference_options(parser)
     parser.add_argument(
         "--oversize",
         choices=OVERSIZE,
         default=OVERSIZE[0],
-        help="what is larger than SAM's input: resize it (default), or look at overlapping crops too",
+        help="treatment of what is larger than SAM's input: resize it (default), or look at overlapping crops too",
     )
     parser.add_argument(
         "--generator",
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help=f"of automatic masks: {', '.join(f'{key}={value:.4g}' for key, value in GENERATOR.items())}",
+        help="parameters of automatic masks (default: "
+        + f"{', '.join(f'{key}={value:.4g}' for key, value in GENERATOR.items())})",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures by name")
-    parser.add_argument("--device", default="cpu", help="where enhancers and SAM run (%(default)s)")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", help="number of pictures to take, the first by name (default: all)"
+    )
+    add_device(parser, "enhancers and SAM run")
+    add_out(parser, "folder to write into", required=True)
+    add_resume(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,23 +113,24 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     if args.reference is None and args.boxes is None:
-        raise ValueError("sam wants --reference (well-lit pictures to compare automatic masks with), --boxes, or both")
+        raise ValueError("sam needs --reference (well-lit pictures to compare automatic masks with), --boxes, or both")
     if args.generator and args.reference is None:
         raise ValueError("--generator is of the automatic masks that --reference asks for")
-    if args.limit is not None and args.limit < 1:
-        raise ValueError(f"--limit must be at least 1, got {args.limit}")
-    check_device(args.device)
+    args.device = device_of(args)
 
 
 def _request(args: argparse.Namespace) -> Request:
+    options = inference_options(args)
     return Request(
-        sam=SamChoice(args.sam_model, args.sam_checkpoint, args.device),
+        sam=SamChoice(args.sam, args.sam_checkpoint, args.device),
         generator=generator_parameters(args.generator, args.oversize),
         oversize=args.oversize,
         pictures=read_pictures(args.images, args.reference, args.boxes, args.limit),
-        enhancers=row_labels(args.enhancers),
-        specs=enhancer_specs(args.enhancers, named_weights(args.weights)),
+        enhancers=list(labelled(args.enhancer)),
+        specs=enhancer_specs(args.enhancer, options),
         folder=args.out.expanduser(),
+        options=options,
+        resume=args.resume,
     )
 
 
@@ -126,7 +145,7 @@ def _write(request: Request, result: Result, rows: Sequence[Row], table: str, ar
             pictures=len(result.names),
             asked=asked_of(request, result),
             rows=list(rows),
-            sam=dict(model=args.sam_model, checkpoint=args.sam_checkpoint),
+            sam=dict(model=args.sam, checkpoint=args.sam_checkpoint),
             oversize=request.oversize,
             generator=dict(request.generator) if AUTOMATIC in request.tasks else None,
             left_out=result.failed,

@@ -22,27 +22,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("annotations", type=Path, metavar="ANNOTATIONS", help="COCO annotations of the images")
     parser.add_argument("detections", type=Path, metavar="DETECTIONS", help="COCO results of those images")
     parser.add_argument(
-        "--against", type=Path, metavar="OTHER", help="other results: also DETECTIONS minus OTHER, paired by image"
+        "--against",
+        type=Path,
+        metavar="OTHER",
+        help="other COCO results: show DETECTIONS minus OTHER too, paired by image",
     )
-    parser.add_argument("--metric", nargs="+", choices=tuple(METRICS), default=["coco"])
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; 0: no intervals")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument("--by-class", action="store_true", help="also COCO's AP of each class")
+    parser.add_argument(
+        "--metrics", nargs="+", choices=tuple(METRICS), default=["coco"], help="metrics of the table (default: coco)"
+    )
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="number of resamples of the bootstrap over images; 0: no intervals (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap (default: %(default)s)"
+    )
+    parser.add_argument("--by-class", action="store_true", help="show COCO's AP of each class too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores that the command line asks for."""
-    if args.by_class and "coco" not in args.metric:
-        raise ValueError("--by-class is of the metric coco, which --metric leaves out")
+    if args.by_class and "coco" not in args.metrics:
+        raise ValueError("--by-class is of the metric coco, which --metrics leaves out")
     truth = read_truth(args.annotations)
     found = read_detections(args.detections, truth)
     other = None if args.against is None else read_detections(args.against, truth)
     print(f"{len(truth['images'])} images, {len(truth['annotations'])} annotations, {len(found)} detections")
     print_hints(coco_hints(truth, found))
-    for metric in args.metric:
+    for metric in args.metrics:
         own = _scores(metric, truth, found, args.annotations)
         before = None if other is None else _scores(metric, truth, other, args.annotations)
-        _print_scores(metric, own, before, {"resamples": args.resamples, "seed": args.seed})
+        _print_scores(metric, own, before, {"resamples": args.resamples, "seed": args.bootstrap_seed})
         if args.by_class and metric == "coco":
             _print_classes(own.by_class(), None if before is None else before.by_class())
     return 0

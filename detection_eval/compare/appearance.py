@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from llie_preproc import enhance
-from llie_preproc.enhancers import Enhancer
+from llie_preproc import FrozenEnhancer
 
 from ..metrics import QualitySuite
 
@@ -105,7 +104,7 @@ class Looks:
 
 
 def score_looks(
-    looks: Looks, raw: np.ndarray, enhancers: Mapping[str, Enhancer], enhanced: Mapping[str, np.ndarray]
+    looks: Looks, raw: np.ndarray, enhancers: Mapping[str, FrozenEnhancer], enhanced: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, float]]:
     """Scores of one raw picture and of what each enhancer makes of it, by label, ``'raw'`` first.
 
@@ -118,7 +117,7 @@ def score_looks(
     scores = {"raw": looks.score(raw, raw)}
     for label, enhancer in enhancers.items():
         known = enhanced.get(label)
-        scores[label] = looks.score(enhance(raw, enhancer) if known is None else known, raw)
+        scores[label] = looks.score(enhancer(raw) if known is None else known, raw)
     return scores
 
 

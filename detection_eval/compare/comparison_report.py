@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from llie_preproc import enhance
-from llie_preproc.enhancers import Enhancer
+from llie_preproc import FrozenEnhancer
 from llie_preproc.pictures import convert_depth, read_picture
 
 from ..metrics.coco import CocoScores
 from ..metrics.detections import read_detections, read_truth
 from ..report import Html, paragraph, section, write_report
+from ..shared.enhancers import NONE
 from . import page
 from .appearance import Looks, brightness_bins, mean_luma, mean_scores, score_looks
 from .changes import Change, Matches, best_threshold, changes, extremes, match
 from .networks import comparison_enhancer
 from .page import COCO, Changed, Line
-from .results import JOINT, NONE, RAW, Cell, Comparison
+from .results import JOINT, RAW, Cell, Comparison
 from .side_by_side import Pair, View
 
 _ROW_KEYS = ("enhancer", "mode", "label", "seeds", "scores", "difference", "timing")
@@ -157,9 +157,9 @@ class _Pictures:
 
     def __init__(self, data: _Data, device: str) -> None:
         self._data, self._device = data, device
-        self._built: dict[str, Enhancer] = {}
+        self._built: dict[str, FrozenEnhancer] = {}
 
-    def networks(self) -> dict[str, Enhancer]:
+    def networks(self) -> dict[str, FrozenEnhancer]:
         """Every network that differs, by label: a frozen one sees for several rows."""
         return {self.label(row): self.network(row) for row in self._data.rows if row["enhancer"] != NONE}
 
@@ -168,7 +168,7 @@ class _Pictures:
         several = f" (seed {row['seeds'][0]})" if len(row["seeds"]) > 1 else ""
         return f"{row['label']}{several}" if row["mode"] == JOINT else row["enhancer"]
 
-    def network(self, row: Mapping[str, Any]) -> Enhancer:
+    def network(self, row: Mapping[str, Any]) -> FrozenEnhancer:
         """Of the row's first seed."""
         label = self.label(row)
         if label not in self._built:
@@ -229,7 +229,7 @@ class _Views:
     """Makes the pairs that are shown."""
 
     data: _Data
-    enhancer: Enhancer
+    enhancer: FrozenEnhancer
     label: str
     matches: tuple[Mapping[int, Matches], Mapping[int, Matches]]
     thresholds: tuple[float, float]
@@ -241,7 +241,7 @@ class _Views:
         views = [
             View(title, pixels, matches[change.image_id], threshold)
             for title, pixels, matches, threshold in zip(
-                (RAW, self.label), (raw, enhance(raw, self.enhancer)), self.matches, self.thresholds, strict=True
+                (RAW, self.label), (raw, self.enhancer(raw)), self.matches, self.thresholds, strict=True
             )
         ]
         return Pair(image["file_name"], change, *views)

@@ -12,9 +12,9 @@ from mmengine.config import Config
 from llie_preproc.detection import add_enhancer
 from llie_preproc.detection.sets import METRIC
 
-from .networks import network_config
+from ..shared.enhancers import NONE, network_config
 from .plan import Request
-from .results import DETECTIONS, JOINT, NONE, RAW, Cell
+from .results import DETECTIONS, JOINT, RAW, Cell
 
 _TRAINING = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "auto_scale_lr")
 _VALIDATION = ("val_dataloader", "val_cfg", "val_evaluator")
@@ -64,13 +64,13 @@ def testing_config(request: Request, cell: Cell, work_dir: Path, truth: Path, ch
 def _enhanced(request: Request, cell: Cell) -> Config:
     if cell.enhancer == NONE or cell.mode == RAW:
         return copy.deepcopy(request.plain)
-    spec = network_config(request.specs[cell.enhancer])
+    spec, options = network_config(request.specs[cell.enhancer]), request.options.keywords()
     if cell.mode == JOINT:
         # As a plain detector does, from what fits of its checkpoint; how much must fit is checked for all modes alike.
-        return add_enhancer(request.plain, spec, door="detector", trainable=True, strict=False)
+        return add_enhancer(request.plain, spec, door="detector", trainable=True, strict=False, **options)
     # The enhancer is frozen and pictures come round many times: each is enhanced once, as it is stored, and kept.
     return add_enhancer(
-        request.plain, spec, door="transform", position="after_load", cache_dir=str(request.folder / "cache")
+        request.plain, spec, door="transform", position="after_load", cache_dir=str(request.folder / "cache"), **options
     )
 
 

@@ -13,16 +13,18 @@ from typing import Any
 
 from mmengine.config import Config
 
-from llie_preproc import __version__
+from llie_preproc import InferenceOptions, __version__
 from llie_preproc.checkpoints import file_sha256
 from llie_preproc.configs import type_name
 from llie_preproc.detection.sets import dataset_classes, inner_datasets
 from llie_preproc.ranks import Ranks, alone
 
+from ..kept import require_resume
 from ..metrics.detections import read_truth
 from ..provenance import command_line
+from ..shared.enhancers import NONE, Spec
 from .networks import why_not_joint
-from .results import JOINT, MODES, NONE, RAW, ZERO_SHOT, Cell, Comparison
+from .results import JOINT, MODES, RAW, ZERO_SHOT, Cell, Comparison
 from .tables import METRICS
 from .truth import ground_truth
 
@@ -42,10 +44,12 @@ class Request:
     Attributes:
         config: Name of the detector's config, for the record.
         plain: That config (:func:`detection_eval.compare.configs.read_config`), without any enhancer.
-        specs: The enhancers by label (:func:`detection_eval.compare.networks.enhancer_specs`).
+        specs: The enhancers by label (:func:`detection_eval.shared.enhancers.enhancer_specs`).
         modes: Out of :data:`detection_eval.compare.results.MODES`; ``zero-shot`` brings ``raw`` with it.
         seeds: Of the trainings.
-        folder: Where everything goes.
+        folder: Folder where everything goes.
+        options: How the enhancers are run.
+        resume: Keep the finished cells of an earlier run in the folder, and do the others.
         detector: Checkpoint of a trained detector to evaluate as it is; None: cells train.
         metrics: Out of :data:`detection_eval.compare.tables.METRICS`.
         resamples, bootstrap_seed: Of the bootstrap over images.
@@ -60,10 +64,12 @@ class Request:
 
     config: str
     plain: Config
-    specs: Mapping[str, Mapping[str, Any]]
+    specs: Mapping[str, Spec]
     modes: Sequence[str]
     seeds: Sequence[int]
     folder: Path
+    options: InferenceOptions = InferenceOptions()  # noqa: RUF009  (it is frozen)
+    resume: bool = False
     detector: Path | None = None
     metrics: Sequence[str] = ("coco",)
     resamples: int = 1000
@@ -96,10 +102,13 @@ def begin(request: Request) -> Comparison:
 
     Raises:
         FileNotFoundError: Annotations or pictures of the test set are missing.
-        ValueError: The folder holds a comparison that differs in more than its cells, a metric wants annotations
-            that the test set does not have, the config's schedule cannot be kept to, or processes find other files.
+        ValueError: The folder holds a comparison that is not to be gone on with, or that differs in more than its
+            cells; a metric needs annotations that the test set does not have; the config's schedule cannot be kept to;
+            or processes find other files.
     """
     plain, specs, folder = request.plain, request.specs, request.folder
+    earlier = Comparison(folder) if (folder / "comparison.json").is_file() else None
+    require_resume(folder, earlier is not None, request.resume)
     if request.detector is None:
         _check_schedule(plain, request.modes)
     truth, image_root = ground_truth(plain)
@@ -107,7 +116,6 @@ def begin(request: Request) -> Comparison:
     for metric in set(request.metrics) - {"coco"}:
         # Says now what such a metric misses in the annotations.
         METRICS[metric](truth, [])
-    earlier = Comparison(folder) if (folder / "comparison.json").is_file() else None
     cells = _cells(request)
     if not cells:
         raise ValueError(f"nothing is left to compare in modes {', '.join(request.modes)}")
@@ -222,7 +230,10 @@ def _images(files: Sequence[Path]) -> int | None:
 def _check_same(earlier: Comparison, plan: Mapping[str, Any]) -> None:
     changed = [key for key in plan if key not in _OF_THE_CALL and plan[key] != earlier.plan.get(key, plan[key])]
     known = earlier.plan["enhancers"]
-    changed += [f"enhancer {label}" for label, spec in plan["enhancers"].items() if known.get(label, spec) != spec]
+    for label, spec in plan["enhancers"].items():
+        before = known.get(label, spec)
+        keys = [key for key in {**before, **spec} if before.get(key) != spec.get(key)]
+        changed += [f"enhancer {label} ({', '.join(keys)})"] if keys else []
     if changed:
         raise ValueError(
             f"{earlier.folder} holds another comparison, which differs in {', '.join(changed)}: choose another --out"

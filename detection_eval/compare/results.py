@@ -22,7 +22,8 @@ from typing import Any
 from llie_preproc.annotations import read_json, require_inside
 from llie_preproc.checkpoints import atomic_write
 
-NONE = "none"
+from ..shared.enhancers import NONE
+
 RAW, ZERO_SHOT, RETRAINED, JOINT = "raw", "zero-shot", "retrained", "joint"
 MODES = (RAW, ZERO_SHOT, RETRAINED, JOINT)
 """The detector's training and test pictures: raw and raw; raw and enhanced; enhanced and enhanced; enhanced by a

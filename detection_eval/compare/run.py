@@ -34,9 +34,10 @@ from llie_preproc.seeds import own_random_state
 
 from ..fill_cache import fill_cache
 from ..metrics.detections import read_detections, read_truth
+from ..shared.enhancers import NONE
 from .configs import testing_config, training_config
 from .plan import Request, begin
-from .results import JOINT, NONE, RAW, RETRAINED, ZERO_SHOT, Cell, Comparison, write_text
+from .results import JOINT, RAW, RETRAINED, ZERO_SHOT, Cell, Comparison, write_text
 from .tables import measure, write_tables
 from .timing import measure_times
 

@@ -17,7 +17,8 @@ from ..metrics.bootstrap import Interval, differences, intervals
 from ..metrics.coco import CocoScores
 from ..metrics.detections import read_detections, read_truth
 from ..metrics.visdrone import VisDroneScores
-from .results import NONE, RAW, Comparison, Row, write_text
+from ..shared.enhancers import NONE
+from .results import RAW, Comparison, Row, write_text
 
 METRICS: dict[str, Callable[[dict, list], Any]] = {
     "coco": CocoScores,

@@ -18,14 +18,14 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=rule.max_luma,
         metavar="L",
-        help="night: mean luma (0 to 255) below this; default: %(default)s",
+        help="night: limit of the mean luma, 0 to 255, which is below it (default: %(default)s)",
     )
     parser.add_argument(
         "--min-dark",
         type=float,
         default=rule.min_dark,
         metavar="S",
-        help=f"night: and at least this share of the 8x8 blocks darker than {DARK}; default: %(default)s",
+        help=f"night: least share of the 8x8 blocks that are darker than {DARK} (default: %(default)s)",
     )
 
 
@@ -35,14 +35,16 @@ def rule_of(args: argparse.Namespace) -> NightRule:
 
 
 def add_split(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--split`` and ``--seed``; ``what``: that they do."""
+    """Add ``--split`` and ``--seed``; ``what``: words for the parts."""
     parser.add_argument(
         "--split",
         nargs="+",
         metavar="SIZE",
         help=f"{what}: a share such as 0.8, or two numbers such as 526 131; drawn by the names and --seed alone",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw; default: %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the draw of --split (default: %(default)s)"
+    )
 
 
 def split_of(args: argparse.Namespace) -> Split | None:

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from llie_preproc import InferenceOptions
+
 from ..compare import results
-from ..compare.networks import enhancer_specs
 from ..compare.plan import Request
 from ..compare.run import compare
+from ..shared.enhancers import enhancer_specs
 from .night_scenes import CLASSES, write_night_set
 
 RAW, ZERO_SHOT, RETRAINED = "raw", "enhanced, zero-shot", "enhanced, retrained"
@@ -65,15 +67,18 @@ class Comparison:
     val_folder: Path
 
 
-def compare_protocols(folder: Path, enhancer: str, checkpoint: str, seed: int, budget: Budget) -> Comparison:
+def compare_protocols(
+    folder: Path, enhancer: str, options: InferenceOptions, device: str, seed: int, budget: Budget
+) -> Comparison:
     """Make the night scenes, train the detector on raw and on enhanced pictures, and evaluate it thrice.
 
     Args:
-        folder: Scenes, logs, checkpoints and detections go here.
-        enhancer: Registered name.
-        checkpoint: As for :func:`llie_preproc.build_enhancer`.
-        seed: Of the scenes and of both trainings.
-        budget: How much.
+        folder: Folder for scenes, logs, checkpoints and detections.
+        enhancer: Name, or config file, with ``@`` and weights or without.
+        options: How the enhancer is run.
+        device: Device where the enhancer runs.
+        seed: Seed of the scenes and of both trainings.
+        budget: Numbers of scenes and iterations.
     """
     scenes = folder / "night_scenes"
     # Sets of different seeds share no scene; validation takes one that no --seed near this one trains on.
@@ -84,10 +89,12 @@ def compare_protocols(folder: Path, enhancer: str, checkpoint: str, seed: int, b
     request = Request(
         config=str(_CONFIG),
         plain=_plain_config(folder, budget),
-        specs=enhancer_specs([enhancer], {enhancer: checkpoint}),
+        specs=enhancer_specs([f"enhanced={enhancer}"], options),
         modes=results.MODES[:3],
         seeds=[seed],
         folder=folder / "comparison",
+        options=options,
+        device=device,
     )
     comparison, failed = compare(request)
     if failed:

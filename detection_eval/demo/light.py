@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from llie_preproc import enhance
-from llie_preproc.enhancers import Enhancer
+from llie_preproc import FrozenEnhancer
 
 from ..metrics.image_quality import image_quality
 from .exposure import Sensor, photograph
@@ -37,7 +36,7 @@ class Relit:
     quality: dict[str, dict[str, float]]
 
 
-def relight(photographs: Mapping[str, np.ndarray], enhancer: Enhancer, seed: int) -> dict[str, dict[str, Relit]]:
+def relight(photographs: Mapping[str, np.ndarray], enhancer: FrozenEnhancer, seed: int) -> dict[str, dict[str, Relit]]:
     """Photograph each again with :data:`SENSOR` in both exposures, and enhance; by photograph, then exposure."""
     return {
         name: {
@@ -55,9 +54,9 @@ def before_after(relit: Mapping[str, Relit], height: int = 256) -> np.ndarray:
     return np.hstack([cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA) for part in parts])
 
 
-def _relight(image: np.ndarray, stops: float, enhancer: Enhancer, rng: np.random.Generator) -> Relit:
+def _relight(image: np.ndarray, stops: float, enhancer: FrozenEnhancer, rng: np.random.Generator) -> Relit:
     captured = photograph(image, stops, SENSOR, rng)
-    enhanced = enhance(captured, enhancer)
+    enhanced = enhancer(captured)
     original = _tensor(image)
     scores = {
         name: image_quality(_tensor(x) / 255, original) for name, x in (("raw", captured), ("enhanced", enhanced))

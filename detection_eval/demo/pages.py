@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llie_preproc import enhance
-from llie_preproc.enhancers import Enhancer
+from llie_preproc import FrozenEnhancer
 from llie_preproc.faces import Faces
 from llie_preproc.gamma_shift import shift_gamma
 from llie_preproc.pictures import read_picture
@@ -73,7 +72,7 @@ def light_section(
     )
 
 
-def faces_section(pictures: Mapping[str, np.ndarray], sweep: Sweep, enhancer: Enhancer, source: str) -> Html:
+def faces_section(pictures: Mapping[str, np.ndarray], sweep: Sweep, enhancer: FrozenEnhancer, source: str) -> Html:
     """Retention over a gamma sweep: plot, table, and the first picture and the one with most faces."""
     rows = sweep.rows()
     plotted = {name: rows[name] for name in (RAW, ENHANCED)}
@@ -101,7 +100,7 @@ def faces_section(pictures: Mapping[str, np.ndarray], sweep: Sweep, enhancer: En
     )
 
 
-def detector_section(comparison: Comparison, enhancer: Enhancer, description: str) -> Html:
+def detector_section(comparison: Comparison, enhancer: FrozenEnhancer, description: str) -> Html:
     """Average precision by protocol, and validation pictures with boxes."""
     rows = [[name, *(f"{100 * v:.1f}" for v in scores.values())] for name, scores in comparison.scores.items()]
     header = ["protocol", *next(iter(comparison.scores.values()))]
@@ -133,22 +132,22 @@ def gallery_section(
     return section(title, paragraph(text), gallery(panels, columns=4, max_side=460))
 
 
-def _sweep_panels(name: str, picture: np.ndarray, sweep: Sweep, enhancer: Enhancer) -> list[Panel]:
+def _sweep_panels(name: str, picture: np.ndarray, sweep: Sweep, enhancer: FrozenEnhancer) -> list[Panel]:
     panels = []
     for gamma in _SHOWN_GAMMAS:
         shifted = shift_gamma(picture, gamma)
-        for kind, image in ((RAW, shifted), (ENHANCED, enhance(shifted, enhancer))):
+        for kind, image in ((RAW, shifted), (ENHANCED, enhancer(shifted))):
             faces = sweep.found[kind][gamma][name]
             caption = f"{name}, g = {gamma:g}, {kind}: {_count(faces)}"
             panels.append(Panel(image, caption, caption, [_faces_overlay(faces)]))
     return panels
 
 
-def _night_panels(name: str, comparison: Comparison, enhancer: Enhancer) -> list[Panel]:
+def _night_panels(name: str, comparison: Comparison, enhancer: FrozenEnhancer) -> list[Panel]:
     night = read_picture(comparison.val_folder / name).pixels
     truth = Overlay(comparison.truth[name].boxes * _ZOOM, colour=_TRUTH_COLOUR)
     panels = []
-    for protocol, image in ((RAW, night), (RETRAINED, enhance(night, enhancer))):
+    for protocol, image in ((RAW, night), (RETRAINED, enhancer(night))):
         found = comparison.detections[protocol][name]
         sure = [i for i, score in enumerate(found.scores) if score > _SHOWN_SCORE]
         overlay = Overlay(found.boxes[sure] * _ZOOM, [found.labels[i] for i in sure], _FOUND_COLOUR)

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from llie_preproc import build_enhancer, enhance
+from llie_preproc import FrozenEnhancer, InferenceOptions
 from llie_preproc.checkpoints import atomic_write, default_weights
-from llie_preproc.enhancers import Enhancer
-from llie_preproc.errors import needs
+from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
+from llie_preproc.enhancers.names import enhancer_class, enhancer_config
+from llie_preproc.errors import needs, weights_named_by
 from llie_preproc.faces import MTCNN, EnhancedFaceDetector, Faces
 from llie_preproc.pictures import Picture, write_picture
 
@@ -46,20 +47,20 @@ class DemoOptions:
 
     Attributes:
         out: Folder to write into.
-        enhancer: Registered name.
-        checkpoint: As for :func:`llie_preproc.build_enhancer`.
-        device: Where the enhancer and the face detector run; MMEngine chooses for the detector.
+        enhancer: Name, or config file, with ``@`` and weights or without.
+        device: Device where the enhancer and the face detector run; MMEngine chooses for the detector.
         real: Folder of real data, or None.
-        seed: Of noise, scenes and training.
-        budget: Of the detector.
+        seed: Seed of noise, scenes and training.
+        options: How the enhancer is run.
+        budget: Budget of the detector.
     """
 
     out: Path
-    enhancer: str = "PSENet"
-    checkpoint: str = "default"
+    enhancer: str = "psenet"
     device: str = "cpu"
     real: Path | None = None
     seed: int = 0
+    options: InferenceOptions = InferenceOptions()  # noqa: RUF009  (it is frozen)
     budget: Budget = field(default_factory=Budget)
 
 
@@ -88,15 +89,18 @@ def run_demo(options: DemoOptions) -> Path:
         ValueError: The enhancer changes the size of pictures.
         FileNotFoundError: No checkpoint, or no pictures where ``real`` points.
     """
-    enhancer = build_enhancer(options.enhancer, options.checkpoint, options.device)
+    with weights_named_by("--enhancer NAME@WEIGHTS"):
+        enhancer = FrozenEnhancer(options.enhancer, options.options, device=options.device)
     if enhancer.scale != 1:
-        raise ValueError(f"the demo compares pixel by pixel: {options.enhancer} enlarges by {enhancer.scale}")
+        raise ValueError(
+            f"the demo compares pixel by pixel: {type(enhancer.enhancer).__name__} enlarges by {enhancer.scale}"
+        )
     progress = _Progress()
     (_embedded if options.real is None else _real)(options, enhancer, progress)
     return _write(options, progress)
 
 
-def _embedded(options: DemoOptions, enhancer: Enhancer, progress: _Progress) -> None:
+def _embedded(options: DemoOptions, enhancer: FrozenEnhancer, progress: _Progress) -> None:
     with progress.timed("exposures"):
         originals = {name: photographs.sample(name) for name in light.PHOTOGRAPHS}
         relit = light.relight(originals, enhancer, options.seed)
@@ -117,7 +121,7 @@ def _embedded(options: DemoOptions, enhancer: Enhancer, progress: _Progress) -> 
         _detector(options, enhancer, progress)
 
 
-def _real(options: DemoOptions, enhancer: Enhancer, progress: _Progress) -> None:
+def _real(options: DemoOptions, enhancer: FrozenEnhancer, progress: _Progress) -> None:
     root = options.real or Path()
     with progress.timed("faces"):
         crowds = photographs.folder_photographs(root / "faces" / "unlabelled")
@@ -125,10 +129,7 @@ def _real(options: DemoOptions, enhancer: Enhancer, progress: _Progress) -> None
     with progress.timed("photographs"):
         for title, (folder, text) in _REAL_GALLERIES.items():
             pictures = photographs.folder_photographs(root / folder, _GALLERY_SIZE)
-            pairs = {
-                n: (p, enhance(p, enhancer))
-                for n, p in tqdm(pictures.items(), desc=f"enhancing {title}", unit="picture")
-            }
+            pairs = {n: (p, enhancer(p)) for n, p in tqdm(pictures.items(), desc=f"enhancing {title}", unit="picture")}
             found = _found_faces(pairs, options.device) if title == "DARK FACE" else {}
             progress.sections.append(gallery_section(title, text, pairs, found))
             if found:
@@ -136,10 +137,11 @@ def _real(options: DemoOptions, enhancer: Enhancer, progress: _Progress) -> None
 
 
 def _faces(
-    pictures: Mapping[str, np.ndarray], source: str, options: DemoOptions, enhancer: Enhancer, progress: _Progress
+    pictures: Mapping[str, np.ndarray], source: str, options: DemoOptions, enhancer: FrozenEnhancer, progress: _Progress
 ) -> None:
     mtcnn = MTCNN(device=options.device)
-    result = sweep(pictures, mtcnn, {RAW: mtcnn, ENHANCED: EnhancedFaceDetector(mtcnn, enhancer)})
+    behind = EnhancedFaceDetector(mtcnn, enhancer.enhancer, **options.options.keywords())
+    result = sweep(pictures, mtcnn, {RAW: mtcnn, ENHANCED: behind})
     progress.sections.append(faces_section(pictures, result, enhancer, source))
     progress.results["face_retention"] = {
         "reference_faces": result.total,
@@ -157,9 +159,9 @@ def _found_faces(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], device: str
     return found
 
 
-def _detector(options: DemoOptions, enhancer: Enhancer, progress: _Progress) -> None:
+def _detector(options: DemoOptions, enhancer: FrozenEnhancer, progress: _Progress) -> None:
     budget = options.budget
-    comparison = compare_protocols(options.out, options.enhancer, options.checkpoint, options.seed, budget)
+    comparison = compare_protocols(options.out, options.enhancer, options.options, options.device, options.seed, budget)
     iterations = budget.iterations or detector_config().max_iters
     text = (
         f"Faster R-CNN (half-width ResNet-18, from scratch, {iterations} batches of 8) on scenes made of real cut-outs "
@@ -185,18 +187,16 @@ def _print_retention(result: Sweep) -> None:
 
 
 def _write(options: DemoOptions, progress: _Progress) -> Path:
-    shipped = default_weights(options.enhancer) if options.checkpoint == "default" else None
-    weights = shipped.name if shipped else {"default": "none are shipped"}.get(options.checkpoint, options.checkpoint)
     made = {
         "command": provenance.command_line(),
-        "enhancer": f"{options.enhancer}, weights: {weights}",
+        "enhancer": _described(options),
         "seed": str(options.seed),
         "versions": provenance.versions(_VERSIONS),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, device {options.device}",
         "seconds": ", ".join(f"{part} {seconds:g}" for part, seconds in progress.seconds.items()),
     }
     lead = (
-        f"{options.enhancer} in front of detectors that were not made for the dark: the same pictures and the same "
+        f"{_name(options)} in front of detectors that were not made for the dark: the same pictures and the same "
         "boxes, raw against enhanced. The numbers are whatever came out."
     )
     path = options.out / "report.html"
@@ -211,3 +211,17 @@ def _write(options: DemoOptions, progress: _Progress) -> Path:
     with atomic_write(options.out / "results.json") as file:
         file.write(json.dumps(saved, indent=2).encode() + b"\n")
     return path
+
+
+def _described(options: DemoOptions) -> str:
+    """The enhancer, its weights and how it was run."""
+    name, weights = _name(options), enhancer_config(options.enhancer).get("checkpoint") or DEFAULT_WEIGHTS
+    if weights == DEFAULT_WEIGHTS:
+        shipped = default_weights(name)
+        weights = shipped.name if shipped else "none are shipped"
+    settings = "".join(f", {key}: {value}" for key, value in options.options.identity().items())
+    return f"{name}, weights: {weights}{settings}"
+
+
+def _name(options: DemoOptions) -> str:
+    return enhancer_class(enhancer_config(options.enhancer)["type"])[0]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from llie_preproc import InferenceOptions
 from llie_preproc.checkpoints import file_sha256, local_file
 from llie_preproc.config_files import read_config_file
 from llie_preproc.configs import find_enhancement
 from llie_preproc.errors import require
 from llie_preproc.faces import EnhancedFaceDetector, FaceDetector
 
-from ..compare.networks import network_config
+from ..shared.enhancers import Spec, network_config
 
 MTCNN_NAME = "mtcnn"
 PASSES = ("base", "fddb", "wider")
@@ -48,7 +48,7 @@ class DetectorChoice:
         if self.name == MTCNN_NAME:
             require("facenet_pytorch", "--detector mtcnn")
             if self.checkpoint:
-                raise ValueError("--checkpoint is of a CONFIG: mtcnn brings its weights")
+                raise ValueError("--detector-checkpoint is for a CONFIG: mtcnn brings its weights")
             made_with = dict(facenet_pytorch=version("facenet-pytorch"))
         else:
             made_with = self._config_made_with()
@@ -77,14 +77,16 @@ class DetectorChoice:
         config = read_config_file(self.name)
         if found := find_enhancement(config):
             raise ValueError(
-                f"--detector {self.name} enhances already ({found}): faces takes the plain config and --enhancers"
+                f"--detector {self.name} enhances already ({found}): faces takes the plain config and --enhancer"
             )
         if not self.checkpoint:
-            raise ValueError(f"--detector {self.name} wants its --checkpoint: without it the weights are random")
+            raise ValueError(f"--detector {self.name} needs a --detector-checkpoint: without it the weights are random")
         try:
             checkpoint = local_file(self.checkpoint)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"no file {self.checkpoint}, the --checkpoint of --detector {self.name}") from error
+            raise FileNotFoundError(
+                f"no file {self.checkpoint}, the --detector-checkpoint of --detector {self.name}"
+            ) from error
         return dict(config=config.pretty_text, checkpoint_sha256=file_sha256(checkpoint))
 
     def _build_base(self) -> FaceDetector:
@@ -97,12 +99,15 @@ class DetectorChoice:
         return MMDetFaceDetector(self.name, self.checkpoint, self.device, score_thr=self.score_thr)
 
 
-def behind(detector: FaceDetector, spec: Mapping[str, Any] | None, device: str) -> FaceDetector:
+def behind(detector: FaceDetector, spec: Spec | None, device: str, options: InferenceOptions) -> FaceDetector:
     """The detector behind an enhancer, which each picture passes once, before any views of it are made.
 
     Args:
         detector: The detector.
-        spec: Of :func:`detection_eval.compare.networks.enhancer_specs`; None: raw.
-        device: Where the enhancer runs.
+        spec: Enhancer's spec; None: raw.
+        device: Device where the enhancer runs.
+        options: How the enhancer is run.
     """
-    return detector if spec is None else EnhancedFaceDetector(detector, network_config(spec), device=device)
+    if spec is None:
+        return detector
+    return EnhancedFaceDetector(detector, network_config(spec), device=device, **options.keywords())

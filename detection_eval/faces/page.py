@@ -7,12 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from llie_preproc import build_enhancer, enhance
-from llie_preproc.enhancers import Enhancer
+from llie_preproc import FrozenEnhancer
 from llie_preproc.faces import Faces
 
-from ..compare.networks import network_config
-from ..compare.results import NONE
 from ..metrics.fddb import FddbRoc
 from ..report import (
     COLOURS,
@@ -30,7 +27,8 @@ from ..report import (
     table,
     write_report,
 )
-from ..sweeps import LISTED, Row, label_of, most_changed
+from ..shared.enhancers import NONE, frozen_enhancers, label_of
+from ..sweeps import LISTED, Row, most_changed
 from .detections import shifted_picture
 from .protocols import Folder, Protocol
 from .results import difference_table, gamma_label, score_table, series
@@ -145,11 +143,7 @@ def _points(roc: FddbRoc, limit: int) -> dict[float, float]:
 
 def _pictures_section(request: Request, result: Sweep) -> Html:
     protocol = request.protocol
-    enhancers = {
-        label: None if label == NONE else build_enhancer(network_config(request.specs[label]),
-                                                         device=request.detector.device)
-        for label in request.enhancers
-    }  # fmt: skip
+    enhancers = frozen_enhancers(request.specs, request.options, request.detector.device)
     blocks = [
         paragraph(
             f"Blue: detections with a confidence above {protocol.shown_score:g}. Orange, dashed: the "
@@ -160,16 +154,16 @@ def _pictures_section(request: Request, result: Sweep) -> Html:
     for name, why in choose_pictures(protocol, result).items():
         blocks.append(heading(f"{name}: {why}"))
         for gamma in _extremes(request.gammas):
-            panels = [_panel(request, result, enhancers[e], (e, gamma), name) for e in request.enhancers]
+            panels = [_panel(request, result, enhancers.get(e), (e, gamma), name) for e in request.enhancers]
             blocks.append(gallery(panels, columns=columns_of(len(panels)), max_side=_MAX_SIDE))
     return section("Pictures", *blocks)
 
 
-def _panel(request: Request, result: Sweep, enhancer: Enhancer | None, cell: Cell, name: str) -> Panel:
+def _panel(request: Request, result: Sweep, enhancer: FrozenEnhancer | None, cell: Cell, name: str) -> Panel:
     protocol, scale = request.protocol, 1
     image = shifted_picture(protocol.files[name], cell[1], request.convention)
     if enhancer is not None:
-        image, scale = enhance(image, enhancer), enhancer.scale
+        image, scale = enhancer(image), enhancer.scale
     found = result.found[cell][name].above(protocol.shown_score)
     truth = protocol.faces(name)
     overlays = [

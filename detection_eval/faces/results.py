@@ -10,9 +10,9 @@ from llie_preproc.checks import one_of
 from llie_preproc.gamma_shift import CONVENTIONS
 
 from .. import sweeps
-from ..compare.results import NONE
 from ..metrics.bootstrap import Interval, differences, intervals
-from ..sweeps import ABSENT, RESAMPLING, Row, label_of, markdown_table, number_text, plain, with_interval
+from ..shared.enhancers import NONE, label_of
+from ..sweeps import ABSENT, RESAMPLING, Row, markdown_table, number_text, plain, with_interval
 from .protocols import Evaluation
 
 

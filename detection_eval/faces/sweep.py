@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
+from llie_preproc import InferenceOptions
 from llie_preproc.faces import FaceDetector, Faces
 from llie_preproc.gamma_shift import exponent
 
-from ..compare.results import NONE
-from ..kept import digests_of
+from ..kept import digests_of, holds_files, require_resume
+from ..shared.enhancers import NONE, Spec
 from .detections import Kept, detect
 from .detectors import DetectorChoice, behind
 from .protocols import Evaluation, Folder, Protocol
@@ -31,26 +31,33 @@ class Request:
         protocol: The data set with its measure.
         detector: The detector.
         enhancers: Labels in the order of the rows, ``'none'`` for raw.
-        specs: Of the others (:func:`detection_eval.compare.networks.enhancer_specs`).
+        specs: Specs of the others (:func:`detection_eval.shared.enhancers.enhancer_specs`).
         gammas: Rising.
         convention: As for :func:`llie_preproc.gamma_shift.shift_gamma`.
-        folder: Where everything goes.
-        batch_size: Pictures that go to the detector together.
+        folder: Folder where everything goes.
+        options: How the enhancers are run; as many pictures as its batch size go to the detector together.
+        resume: Keep the detections of an earlier run in the folder, and make the others.
     """
 
     protocol: Protocol
     detector: DetectorChoice
     enhancers: Sequence[str]
-    specs: Mapping[str, Mapping[str, Any]]
+    specs: Mapping[str, Spec]
     gammas: Sequence[float]
     convention: str
     folder: Path
-    batch_size: int = 8
+    options: InferenceOptions = InferenceOptions()  # noqa: RUF009  (it is frozen)
+    resume: bool = False
 
     @property
     def cells(self) -> list[Cell]:
         """The rows."""
         return [(enhancer, gamma) for enhancer in self.enhancers for gamma in self.gammas]
+
+    @property
+    def detections(self) -> Path:
+        """The folder of what is kept."""
+        return self.folder / "detections"
 
     def kept(self, cell: Cell) -> Kept:
         """What is on disk of a cell.
@@ -64,8 +71,9 @@ class Request:
             self.detector.made_with(),
             enhancer=None if spec is None else spec["fingerprint"],
             exponent=exponent(gamma, self.convention),
+            **({} if spec is None else spec["options"]),
         )
-        return Kept(self.folder / "detections" / enhancer / f"gamma_{gamma:g}.npz", made_with)
+        return Kept(self.detections / enhancer / f"gamma_{gamma:g}.npz", made_with)
 
 
 @dataclass
@@ -89,16 +97,18 @@ def sweep(request: Request) -> Sweep:
     """Detect what is not on disk yet, and measure.
 
     Raises:
-        ValueError: What is on disk was made with something else; or no picture could be read and worked through.
+        ValueError: What is on disk is not to be gone on with, or was made with something else; or no picture could
+            be read and worked through.
         OSError: The folder cannot be written to.
         MissingExtraError, CheckpointError, FileNotFoundError: The detector cannot be built.
     """
+    require_resume(request.folder, holds_files(request.detections), request.resume)
     protocol = request.protocol
     cells = list(dict.fromkeys([*([_REFERENCE] if isinstance(protocol, Folder) else []), *request.cells]))
     kept = {cell: request.kept(cell) for cell in cells}
     detector = request.detector.build()
     # What cannot be written is not worth hours of work first.
-    (request.folder / "detections").mkdir(parents=True, exist_ok=True)
+    request.detections.mkdir(parents=True, exist_ok=True)
     digests, failed = digests_of(protocol.files)
     for cell in cells:
         # A picture that failed once is left out of all rows.
@@ -123,9 +133,9 @@ def _detect(
     if not kept.lacking(digests):
         return {}
     enhancer, gamma = cell
-    seeing = behind(detector, request.specs.get(enhancer), request.detector.device)
+    seeing = behind(detector, request.specs.get(enhancer), request.detector.device, request.options)
     return detect(
-        kept, request.protocol.files, digests, seeing, gamma, request.convention, request.batch_size,
+        kept, request.protocol.files, digests, seeing, gamma, request.convention, request.options.batch_size,
         f"{enhancer}, g = {gamma:g}",
     )  # fmt: skip
 

@@ -11,8 +11,9 @@ from pycocotools import mask as coco_masks
 
 from llie_preproc.pictures import picture_size
 
-from ..compare.results import NONE, write_text
+from ..compare.results import write_text
 from ..metrics.masks import Rle
+from ..shared.enhancers import NONE
 from .run import AUTOMATIC, REFERENCE, Request, Result, Stage
 
 CATEGORIES = [dict(id=1, name="object")]

@@ -71,7 +71,7 @@ class SamChoice:
         """
         if self.checkpoint == PUBLIC and self.model not in PUBLIC_CHECKPOINTS:
             known = ", ".join(PUBLIC_CHECKPOINTS)
-            raise ValueError(f"--sam-checkpoint {PUBLIC}: --sam-model {self.model} has none, but {known}")
+            raise ValueError(f"--sam-checkpoint {PUBLIC}: --sam {self.model} has none, but {known}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
             sam = build_sam(self.model, self._source())

@@ -9,10 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from llie_preproc import build_enhancer, enhance
-
-from ..compare.networks import network_config
-from ..compare.results import NONE
 from ..metrics.masks import Rle, decode_masks, match_masks
 from ..report import (
     Html,
@@ -31,7 +27,8 @@ from ..report import (
     table,
     write_report,
 )
-from ..sweeps import LISTED, Row, label_of, most_changed
+from ..shared.enhancers import NONE, frozen_enhancers, label_of
+from ..sweeps import LISTED, Row, most_changed
 from .model import UNTRAINED
 from .results import TITLES, asked_of, difference_tables, notes, score_tables, settings
 from .run import AUTOMATIC, BOXES, REFERENCE, Request, Result, Stage, read_levels, read_reference
@@ -126,17 +123,14 @@ class _Pictures:
 
     def __init__(self, request: Request, result: Result) -> None:
         self.request, self.result = request, result
-        self.enhancers = {
-            label: build_enhancer(network_config(spec), device=request.sam.device)
-            for label, spec in request.specs.items()
-        }
+        self.enhancers = frozen_enhancers(request.specs, request.options, request.sam.device)
 
     def of(self, name: str) -> list[Html]:
         """The galleries of a picture."""
         raw = read_levels(self.request.pictures.files[name])
         size = raw.shape[0], raw.shape[1]
         seen = {
-            label: shrink(raw if label == NONE else enhance(raw, self.enhancers[label]), _MAX_SIDE)
+            label: shrink(raw if label == NONE else self.enhancers[label](raw), _MAX_SIDE)
             for label in self.request.enhancers
         }
         make = {AUTOMATIC: self._automatic, BOXES: self._prompted}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..compare.results import NONE
 from ..metrics.bootstrap import differences, intervals
 from ..metrics.masks import MATCH_NAMES, PROMPT_NAMES
-from ..sweeps import RESAMPLING, Row, label_of, markdown_table, plain, with_interval
+from ..shared.enhancers import NONE, label_of
+from ..sweeps import RESAMPLING, Row, markdown_table, plain, with_interval
 from .model import UNTRAINED
 from .run import AUTOMATIC, BOXES, REFERENCE, Request, Result, Stage
 

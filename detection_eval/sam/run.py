@@ -11,15 +11,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from llie_preproc import build_enhancer
+from llie_preproc import InferenceOptions, build_enhancer
 from llie_preproc.pictures import convert_depth, picture_size, read_picture
 from llie_preproc.segmentation import EnhancedImage, EnhancedSamAutomaticMaskGenerator, EnhancedSamPredictor
 
-from ..compare.networks import network_config
-from ..compare.results import NONE
-from ..kept import digests_of, reason
+from ..kept import digests_of, holds_files, reason, require_resume
 from ..metrics.masks import ItemScores, encode_masks, match_scores, prompt_scores, stability_scores
-from ..sweeps import label_of
+from ..shared.enhancers import NONE, Spec, label_of, network_config
 from .masks import Found, Kept
 from .model import SamChoice
 from .pictures import PictureSet
@@ -41,8 +39,10 @@ class Request:
         generator: Parameters of automatic masks (:func:`detection_eval.sam.model.generator_parameters`).
         oversize: What becomes of what is larger than SAM's input (:mod:`llie_preproc.segmentation`).
         enhancers: Labels in the order of the rows, ``'none'`` for raw.
-        specs: Of the others (:func:`detection_eval.compare.networks.enhancer_specs`).
-        folder: Where everything goes.
+        specs: Specs of the others (:func:`detection_eval.shared.enhancers.enhancer_specs`).
+        folder: Folder where everything goes.
+        options: How the enhancers are run.
+        resume: Keep the masks of an earlier run in the folder, and make the others.
     """
 
     pictures: PictureSet
@@ -50,8 +50,10 @@ class Request:
     generator: Mapping[str, Any]
     oversize: str
     enhancers: Sequence[str]
-    specs: Mapping[str, Mapping[str, Any]]
+    specs: Mapping[str, Spec]
     folder: Path
+    options: InferenceOptions = InferenceOptions()  # noqa: RUF009  (it is frozen)
+    resume: bool = False
 
     @property
     def tasks(self) -> list[str]:
@@ -65,14 +67,20 @@ class Request:
         references = [[Stage(REFERENCE, NONE)]] if self.pictures.references is not None else []
         return references + [[Stage(task, label) for task in self.tasks] for label in self.enhancers]
 
+    @property
+    def masks(self) -> Path:
+        """The folder of what is kept."""
+        return self.folder / "kept"
+
     def kept(self, stage: Stage, sam_made_with: Mapping[str, Any]) -> Kept:
         """What is on disk of a stage."""
         made_with = dict(sam_made_with, oversize=self.oversize, enhancer=None)
         if stage.task != BOXES:
             made_with["generator"] = dict(self.generator)
         if stage.enhancer != NONE:
-            made_with["enhancer"] = self.specs[stage.enhancer]["fingerprint"]
-        folder = self.folder / "kept" / stage.task
+            spec = self.specs[stage.enhancer]
+            made_with |= {"enhancer": spec["fingerprint"], **spec["options"]}
+        folder = self.masks / stage.task
         return Kept(folder if stage.task == REFERENCE else folder / stage.enhancer, made_with)
 
 
@@ -109,15 +117,16 @@ class Looker:
 
     Args:
         sam: The model.
-        spec: Of the enhancer; None: raw.
-        request: Has the parameters.
+        spec: Enhancer's spec; None: raw.
+        request: What is measured.
     """
 
-    def __init__(self, sam: Any, spec: Mapping[str, Any] | None, request: Request) -> None:
+    def __init__(self, sam: Any, spec: Spec | None, request: Request) -> None:
         enhancer = build_enhancer("Identity" if spec is None else network_config(spec), device=request.sam.device)
-        self.predictor = EnhancedSamPredictor(sam, enhancer, oversize=request.oversize)
+        options = {} if spec is None else request.options.keywords()
+        self.predictor = EnhancedSamPredictor(sam, enhancer, oversize=request.oversize, **options)
         self._generator = EnhancedSamAutomaticMaskGenerator(
-            sam, enhancer, oversize=request.oversize, output_mode="coco_rle", **request.generator
+            sam, enhancer, oversize=request.oversize, output_mode="coco_rle", **request.generator, **options
         )
 
     def everything(self, seen: EnhancedImage) -> Found:
@@ -156,14 +165,16 @@ def measure(request: Request) -> Result:
     """Make the masks that are not on disk yet, and measure them.
 
     Raises:
-        ValueError: What is on disk was made with something else; or no picture could be read and worked through.
+        ValueError: What is on disk is not to be gone on with, or was made with something else; or no picture could be
+            read and worked through.
         OSError: The folder cannot be written to.
         CheckpointError, FileNotFoundError: SAM cannot be built.
     """
+    require_resume(request.folder, holds_files(request.masks), request.resume)
     sam = request.sam.build()
     work = _Work(request, sam)
     # What cannot be written is not worth hours of work first.
-    (request.folder / "kept").mkdir(parents=True, exist_ok=True)
+    request.masks.mkdir(parents=True, exist_ok=True)
     for stages in request.looks:
         work.look(stages)
     names = [name for name in request.pictures.files if name not in work.failed]

@@ -69,7 +69,7 @@ class Enhance(BaseTransform):
         self.frozen = FrozenEnhancer(enhancer, chosen, checkpoint=checkpoint, device="cpu")
         self.enhancer.eval().requires_grad_(False)
         self.keep_dtype = keep_dtype
-        self.cache = EnhancedCache(cache_dir, self.enhancer, keep_dtype, chosen.keywords()) if cache_dir else None
+        self.cache = EnhancedCache(cache_dir, self.enhancer, keep_dtype, chosen.identity()) if cache_dir else None
         self.device = torch.device("cpu")
         # A pipeline does not say whether its pictures are augmented.
         self.look_alikes = LookAlikes()

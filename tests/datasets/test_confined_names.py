@@ -137,7 +137,7 @@ def of_a_coco_set(root, name):
 
 
 def of_gamma_shift(root, name):
-    args = ["gamma-shift", root / "images", root / "out", "--gammas", "1", "--annotations", coco(root, name)]
+    args = ["gamma-shift", root / "images", "--out", root / "out", "--gammas", "1", "--annotations", coco(root, name)]
     args = parse_args([str(each) for each in args])
     args.run(args)
     return [Image.open(path).size for path in (root / "out").rglob("*.png")]

@@ -119,8 +119,9 @@ model = dict(
     def command(annotations):
         (tmp_path / "set.json").write_text(json.dumps(annotations))
         given = [tmp_path / "set.json", tmp_path / "images"]
-        sets = ["--detector", tmp_path / "detector.pth", "--train", *given, "--test", *given]
-        return ["compare", config, *sets, "--enhancers", "none", "--resamples", "20", "--out", tmp_path / "out"]
+        sets = ["--detector-checkpoint", tmp_path / "detector.pth", "--train", *given, "--test", *given]
+        given = ["compare", "--detector", config, *sets, "--enhancer", "none"]
+        return [*given, "--resamples", "20", "--out", tmp_path / "out"]
 
     return truth, command, tmp_path
 
@@ -242,8 +243,8 @@ def test_a_finetuning_keeps_the_order_of_the_classes_of_its_checkpoint(tmp_path,
     (tmp_path / "set.json").write_text(json.dumps(truth))
     own = ("dog", "car", "person")
     torch.save(dict(state_dict={}, meta=dict(dataset_meta=dict(classes=own))), tmp_path / "start.pth")
-    given = [str(write_config(tmp_path / "tiny.py")), "--enhancer", "psenet", "--preset", preset]
-    given += ["--checkpoint", str(tmp_path / "start.pth")]
+    given = ["--detector", str(write_config(tmp_path / "tiny.py")), "--enhancer", "psenet", "--preset", preset]
+    given += ["--detector-checkpoint", str(tmp_path / "start.pth")]
     sets = [str(tmp_path / "set.json"), str(tmp_path / "images")]
     cfg = finetuning_config(parse_args(["finetune", *given, "--train", *sets, "--val", *sets]))
     assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == own

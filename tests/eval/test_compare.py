@@ -30,7 +30,7 @@ ALL_MODES = ["--modes", "raw", "zero-shot", "retrained", "joint"]
 def finished(tmp_path_factory):
     """A comparison of every mode, with an enhancer that changes nothing beside one that is trained."""
     folder = tmp_path_factory.mktemp("comparison")
-    command = [*arguments(folder), "--enhancers", "none", "identity", "psenet", *ALL_MODES, "--seeds", "2"]
+    command = [*arguments(folder), "--enhancer", "none", "identity", "psenet", *ALL_MODES, "--seeds", "2"]
     assert main(command) == 0
     return command, Comparison(folder / "out")
 
@@ -123,11 +123,13 @@ def test_tables_say_what_the_results_say(finished):
 def test_finished_cells_are_not_run_again_and_more_can_be_added(finished, capsys):
     command, comparison = finished
     before, table = _state(comparison), comparison.table()
-    assert main(command) == 0
+    assert main(command) == 2
+    assert capsys.readouterr().err.endswith(": --resume goes on with it; or choose another --out\n")
+    assert main([*command, "--resume"]) == 0
     assert _state(comparison) == before
     assert [{**row, "timing": None} for row in comparison.table()] == [{**row, "timing": None} for row in table]
-    added = [*command[: command.index("--enhancers")], "--enhancers", "gamma_correction", "--modes", "zero-shot"]
-    assert main(added) == 0
+    added = [*command[: command.index("--enhancer")], "--enhancer", "gamma_correction", "--modes", "zero-shot"]
+    assert main([*added, "--resume"]) == 0
     assert "gamma_correction-zero-shot-seed0" in capsys.readouterr().out
     assert {p: t for p, t in _state(comparison).items() if p in before} == before
     assert "gamma_correction, zero-shot" in [row["label"] for row in comparison.table()]
@@ -138,9 +140,9 @@ def test_finished_cells_are_not_run_again_and_more_can_be_added(finished, capsys
 def test_another_comparison_in_the_same_folder_is_refused(finished, capsys):
     command, comparison = finished
     before = _state(comparison)
-    assert main([*command, "--cfg-options", "train_cfg.max_iters=5"]) == 2
+    assert main([*command, "--resume", "--cfg-options", "train_cfg.max_iters=5"]) == 2
     assert "config_sha256" in capsys.readouterr().err
-    assert main([*command, "--enhancer-lr-mult", "1"]) == 2
+    assert main([*command, "--resume", "--enhancer-lr-mult", "1"]) == 2
     assert "enhancer_lr_mult" in capsys.readouterr().err
     assert _state(comparison) == before
 
@@ -155,34 +157,35 @@ def test_a_second_epoch_costs_no_enhancement(finished):
 @pytest.mark.slow
 def test_a_trained_detector_is_evaluated_as_it_is(finished, tmp_path, capsys):
     command, comparison = finished
-    sets = command[2 : command.index("--resamples")]
+    sets = command[1 : command.index("--resamples")]
     weights = comparison.folder / comparison.result(Cell("none", "raw", 1))["checkpoint"]
-    given = ["compare", command[1], *sets, "--detector", str(weights), "--out", str(tmp_path / "as_is")]
-    assert main([*given, "--enhancers", "psenet", "--resamples", "20"]) == 0
+    given = ["compare", *sets, "--detector-checkpoint", str(weights), "--out", str(tmp_path / "as_is")]
+    assert main([*given, "--enhancer", "psenet", "--resamples", "20"]) == 0
     own = Comparison(tmp_path / "as_is")
     assert [row["label"] for row in own.table()] == ["raw", "psenet, zero-shot"]
     for mode in ("raw", "zero-shot"):
         cell = Cell("none" if mode == "raw" else "psenet", mode, 0)
         earlier = comparison.detections_path(Cell(cell.enhancer, mode, 1))
         assert own.detections_path(cell).read_bytes() == earlier.read_bytes()
-    assert main([*given, "--enhancers", "psenet", "--modes", "retrained"]) == 2
+    assert main([*given, "--enhancer", "psenet", "--modes", "retrained"]) == 2
     assert "retrained" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--enhancers", "psnet"], "no enhancer 'psnet'"),
-        (["--enhancers", "semi_llie"], "--weights"),
-        (["--enhancers", "psenet", "--weights", "sci=x.pth"], "sci"),
-        (["--enhancers", "psenet", "--weights", "psenet"], "NAME=FILE"),
-        (["--enhancers", "psenet", "--weights", "psenet=missing.pth"], "missing.pth"),
-        (["--enhancers", "psenet", "psenet"], "twice"),
-        (["--enhancers", "none", "--modes", "joint"], "joint"),
-        (["--enhancers", "clahe", "--modes", "joint"], "nothing is left"),
-        (["--enhancers", "none", "--seeds", "0", "--modes", "raw"], "--seeds"),
-        (["--enhancers", "none", "--modes", "raw", "--metrics", "visdrone"], "llie annotations visdrone"),
-        (["--enhancers", "mine=missing.py"], "missing.py"),
+        (["--enhancer", "psnet"], "no enhancer 'psnet'"),
+        (["--enhancer", "semi_llie"], "SemiLLIE has no shipped weights: name some with --enhancer NAME@WEIGHTS"),
+        (["--enhancer", "psenet@missing.pth"], "missing.pth"),
+        (["--enhancer", "psenet", "psenet"], "--enhancer names psenet twice: put LABEL= before one of them"),
+        (["--enhancer", "psenet", "--precision", "float16"], "PSENet is not faithful under float16"),
+        (["--enhancer", "clahe", "--map-side", "32"], "map_side is for networks that predict a map of curves"),
+        (["--enhancer", "psenet", "--device", "nowhere"], "--device nowhere"),
+        (["--enhancer", "none", "--modes", "joint"], "joint"),
+        (["--enhancer", "clahe", "--modes", "joint"], "nothing is left"),
+        (["--enhancer", "none", "--seeds", "0", "--modes", "raw"], "--seeds"),
+        (["--enhancer", "none", "--modes", "raw", "--metrics", "visdrone"], "llie annotations visdrone"),
+        (["--enhancer", "mine=missing.py"], "missing.py"),
     ],
 )
 def test_wrong_calls_are_refused_before_anything_runs(tmp_path, capsys, change, message):
@@ -195,19 +198,19 @@ def test_wrong_calls_are_refused_before_anything_runs(tmp_path, capsys, change, 
 
 def test_an_enhancer_config_that_does_not_read_is_named(tmp_path, capsys):
     (tmp_path / "broken.py").write_text("enhancer = dict(")
-    assert main([*arguments(tmp_path), "--enhancers", f"mine={tmp_path / 'broken.py'}"]) == 2
+    assert main([*arguments(tmp_path), "--enhancer", f"mine={tmp_path / 'broken.py'}"]) == 2
     assert "broken.py" in capsys.readouterr().err
 
 
 def test_a_missing_picture_is_named(tmp_path, capsys):
-    command = [*arguments(tmp_path), "--enhancers", "none", "--modes", "raw"]
+    command = [*arguments(tmp_path), "--enhancer", "none", "--modes", "raw"]
     (tmp_path / "test" / "3.png").unlink()
     assert main(command) == 2
     assert "3.png" in capsys.readouterr().err
 
 
 def test_sets_of_different_classes_are_refused(tmp_path, capsys):
-    command = [*arguments(tmp_path), "--enhancers", "none", "--modes", "raw"]
+    command = [*arguments(tmp_path), "--enhancer", "none", "--modes", "raw"]
     path = Path(command[command.index("--test") + 1])
     content = json.loads(path.read_text())
     content["categories"][0]["name"] = "crimson"
@@ -217,8 +220,8 @@ def test_sets_of_different_classes_are_refused(tmp_path, capsys):
 
 
 def test_a_config_that_enhances_already_is_refused(tmp_path, capsys):
-    command = [*arguments(tmp_path), "--enhancers", "none", "--modes", "raw"]
-    config = Path(command[1])
+    command = [*arguments(tmp_path), "--enhancer", "none", "--modes", "raw"]
+    config = Path(command[2])
     config.write_text(
         config.read_text() + "test_dataloader['dataset'] = dict(pipeline=[dict(type='llie_preproc.PSENet')])\n"
     )
@@ -228,7 +231,7 @@ def test_a_config_that_enhances_already_is_refused(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_failing_cell_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
-    command = [*arguments(tmp_path), "--enhancers", "identity", "--modes", "raw", "zero-shot", "--seeds", "2"]
+    command = [*arguments(tmp_path), "--enhancer", "identity", "--modes", "raw", "zero-shot", "--seeds", "2"]
     from detection_eval.compare import run as module
 
     whole = module.run_cell
@@ -245,11 +248,11 @@ def test_a_failing_cell_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
     assert "identity-zero-shot-seed0" in error
     assert {c.name for c in Comparison(tmp_path / "out").unfinished()} == {"raw-seed0", "identity-zero-shot-seed0"}
     monkeypatch.undo()
-    assert main(command) == 0
+    assert main([*command, "--resume"]) == 0
 
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys):
-    command = [*arguments(tmp_path), "--enhancers", "none"]
+    command = [*arguments(tmp_path), "--enhancer", "none"]
     from llie_preproc.mm.progress import ProgressBar
 
     def interrupt(self, runner, *rest, **named):
@@ -262,7 +265,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypat
     assert [p.name for p in comparison.cell_folder(cell).glob("*.pth")] == ["iter_2.pth"]
     trained = []
     monkeypatch.setattr(ProgressBar, "after_train_iter", lambda self, runner, *_, **__: trained.append(runner.iter))
-    assert main(command) == 0
+    assert main([*command, "--resume"]) == 0
     assert trained == [2, 3]
     result = comparison.result(cell)
     assert result["iterations"] == 4
@@ -293,7 +296,7 @@ def test_any_dataset_of_mmdetection_has_a_ground_truth(tmp_path):
 
 @pytest.mark.slow
 def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path, programs):
-    command = [*arguments(tmp_path), "--enhancers", "psenet", "--modes", "raw", "retrained"]
+    command = [*arguments(tmp_path), "--enhancer", "psenet", "--modes", "raw", "retrained"]
     call = command_line(*command)
     process = programs.start(*call)
     comparison = tmp_path / "out"
@@ -306,7 +309,7 @@ def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path, programs
     assert first.is_file()
     kept = first.stat().st_mtime_ns
     assert Comparison(comparison).unfinished()
-    assert programs.run(*call).returncode == 0
+    assert programs.run(*call, "--resume").returncode == 0
     assert first.stat().st_mtime_ns == kept
     whole = list(command)
     whole[whole.index(str(tmp_path / "out"))] = str(tmp_path / "whole")
@@ -329,7 +332,7 @@ with join_ranks("pytorch") as ranks:
 
 @pytest.mark.slow
 def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, programs, capsys):
-    shared = [*arguments(tmp_path), "--enhancers", "none", "psenet", "--modes", "raw", "zero-shot", "joint"]
+    shared = [*arguments(tmp_path), "--enhancer", "none", "psenet", "--modes", "raw", "zero-shot", "joint"]
     alone = [str(tmp_path / "alone") if each == str(tmp_path / "out") else each for each in shared]
     broken = tmp_path / "out" / "cells" / "psenet-retrained-seed0" / "iter_2.pth"
     broken.parent.mkdir(parents=True)
@@ -344,7 +347,7 @@ def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, programs
     assert [cell.name for cell in comparison.unfinished()] == ["psenet-retrained-seed0"]
     assert {line.split("(")[-1] for line in done.stdout.splitlines() if line[:1] == "["} == {"process 0)", "process 1)"}
     # One process may go on with what several began; here nothing is left.
-    assert main(shared) == 0
+    assert main([*shared, "--resume"]) == 0
     assert "[1/" not in capsys.readouterr().out
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -363,7 +366,7 @@ def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, programs
 
 @pytest.mark.slow
 def test_two_processes_that_share_batches(tmp_path, programs):
-    command = [*arguments(tmp_path), "--enhancers", "psenet", *ALL_MODES, "--launcher", "pytorch", "--share", "batches"]
+    command = [*arguments(tmp_path), "--enhancer", "psenet", *ALL_MODES, "--launcher", "pytorch", "--share", "batches"]
     done = programs.run_together(2, *command_line(*command))
     assert done.returncode == 0, done.stderr[-2000:]
     rows = Comparison(tmp_path / "out").table()
@@ -379,7 +382,7 @@ def test_two_processes_that_share_batches(tmp_path, programs):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_cuda_device_in_mixed_precision(tmp_path):
-    command = [*arguments(tmp_path), "--enhancers", "psenet", *ALL_MODES, "--amp"]
+    command = [*arguments(tmp_path), "--enhancer", "psenet", *ALL_MODES, "--amp"]
     assert main(command) == 0
     comparison = Comparison(tmp_path / "out")
     assert comparison.plan["device"] == "cuda"

@@ -17,10 +17,10 @@ from tiny_detection import CLASSES, arguments, write_config, write_set
 from detection_eval.compare import run
 from detection_eval.compare.configs import testing_config as evaluation_config
 from detection_eval.compare.configs import training_config
-from detection_eval.compare.networks import enhancer_specs
 from detection_eval.compare.plan import Request, begin
 from detection_eval.compare.results import MODES, RAW, Cell, Comparison
 from detection_eval.compare.truth import ground_truth
+from detection_eval.shared.enhancers import enhancer_specs
 from llie_preproc.commands.llie import main
 from llie_preproc.detection.sets import CocoSet, read_config, use_sets
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
@@ -38,8 +38,10 @@ def sets(tmp_path):
 
 def _request(tmp_path, config, sets, options=None, modes=MODES):
     plain = use_sets(read_config(config, options or {}), *sets)
-    specs = enhancer_specs(["psenet"], {})
-    return Request(config=config, plain=plain, specs=specs, modes=modes, seeds=[0], folder=tmp_path / "out")
+    specs = enhancer_specs(["psenet"])
+    return Request(
+        config=config, plain=plain, specs=specs, modes=modes, seeds=[0], folder=tmp_path / "out", resume=True
+    )
 
 
 @pytest.mark.parametrize("config", [YOLOX, SSD, VOC, DETR])
@@ -196,14 +198,14 @@ def test_only_the_datasets_classes_are_scored(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--enhancers", "none=x.py"], "'none' is no label"),
-        (["--enhancers", "../psenet=x.py"], "'../psenet' is no label"),
-        (["--enhancers", "psenet", "--bootstrap-seed", "-1"], "--bootstrap-seed"),
-        (["--enhancers", "psenet", "--enhancer-lr-mult", "nan"], "--enhancer-lr-mult"),
-        (["--enhancers", "psenet", "--cfg-options", "test_dataloader.dataset=None"], "test_dataloader has no dataset"),
-        (["--enhancers", "psenet", "--cfg-options", "param_scheduler.0.type=ReduceOnPlateauLR"], "ReduceOnPlateauLR"),
+        (["--enhancer", "none=x.py"], "'none' is no label"),
+        (["--enhancer", "../psenet"], "'../psenet' is no label"),
+        (["--enhancer", "psenet", "--bootstrap-seed", "-1"], "--bootstrap-seed"),
+        (["--enhancer", "psenet", "--enhancer-lr-mult", "nan"], "--enhancer-lr-mult"),
+        (["--enhancer", "psenet", "--cfg-options", "test_dataloader.dataset=None"], "test_dataloader has no dataset"),
+        (["--enhancer", "psenet", "--cfg-options", "param_scheduler.0.type=ReduceOnPlateauLR"], "ReduceOnPlateauLR"),
         (
-            ["--enhancers", "psenet", "--modes", "joint", "--cfg-options", "optim_wrapper.constructor=LayerDecay"],
+            ["--enhancer", "psenet", "--modes", "joint", "--cfg-options", "optim_wrapper.constructor=LayerDecay"],
             "LayerDecay",
         ),
     ],
@@ -216,24 +218,24 @@ def test_what_cannot_be_kept_to_is_refused(tmp_path, capsys, change, message):
 
 
 def test_a_config_name_that_is_not_there_is_one_line(capsys):
-    assert main(["compare", "nopackage::a/b.py", "--enhancers", "psenet"]) == 2
+    assert main(["compare", "--detector", "nopackage::a/b.py", "--enhancer", "psenet"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_other_training_annotations_are_another_comparison(tmp_path, capsys):
-    command = [*arguments(tmp_path), "--enhancers", "none", "--modes", "raw"]
+    command = [*arguments(tmp_path), "--enhancer", "none", "--modes", "raw"]
     assert main(command) == 0
     train = Path(command[command.index("--train") + 1])
     content = json.loads(train.read_text())
     content["annotations"].pop()
     train.write_text(json.dumps(content))
-    assert main(command) == 2
+    assert main([*command, "--resume"]) == 2
     assert "train_sha256" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_a_training_that_diverged_is_its_cells_failure_alone(tmp_path, capsys, monkeypatch):
-    command = [*arguments(tmp_path), "--enhancers", "identity", "--modes", "raw", "zero-shot"]
+    command = [*arguments(tmp_path), "--enhancer", "identity", "--modes", "raw", "zero-shot"]
     whole = run._evaluate
 
     def diverged(cfg, cell, *rest, **named):
@@ -253,5 +255,5 @@ def test_a_training_that_diverged_is_its_cells_failure_alone(tmp_path, capsys, m
     error = comparison.cell_folder(Cell("identity", "zero-shot", 0)) / "error.txt"
     assert error.is_file()
     monkeypatch.undo()
-    assert main(command) == 0
+    assert main([*command, "--resume"]) == 0
     assert not error.exists()

@@ -23,7 +23,7 @@ from detection_eval.compare.results import Comparison
 from llie_preproc.commands.llie import main
 from llie_preproc.mm.progress import ProgressBar
 
-MODES = ["--enhancers", "psenet", "--modes", "raw", "retrained", "joint"]
+MODES = ["--enhancer", "psenet", "--modes", "raw", "retrained", "joint"]
 
 
 @pytest.fixture(autouse=True)
@@ -79,17 +79,17 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(undisturbed, tmp_
     command = into(command, tmp_path)
     # A training has four iterations, and a checkpoint after the second. Each call finishes a cell from there, and stops
     # in the third iteration of the next one.
-    for stop in (3, 5, 5):
+    for resume, stop in (([], 3), (["--resume"], 5), (["--resume"], 5)):
         with monkeypatch.context() as patch:
             interrupt_iterations(patch, {stop}, number)
-            assert main(command) == 130
+            assert main([*command, *resume]) == 130
         printed = capsys.readouterr().err.splitlines()
-        assert printed[-1] == "interrupted; the same command goes on"
+        assert printed[-1] == "interrupted; --resume goes on"
         assert not any("Traceback" in line for line in printed)
         assert not list(tmp_path.rglob("error.txt"))
         assert not list(tmp_path.rglob(".*.tmp*"))
         assert len(list(tmp_path.rglob("iter_2.pth"))) == 1
-    assert main(command) == 0
+    assert main([*command, "--resume"]) == 0
     assert detections(tmp_path) == expected
 
 
@@ -100,7 +100,7 @@ def test_workers_change_nothing(undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_iterations(patch, {3}, signal.SIGINT)
         assert main(command) == 130
-    assert main(command) == 0
+    assert main([*command, "--resume"]) == 0
     assert detections(tmp_path) == expected
 
 

@@ -21,7 +21,7 @@ from detection_eval.compare.changes import Change, Matches, match
 from detection_eval.compare.results import Comparison
 from detection_eval.compare.side_by_side import FALSE, FOUND, MISSED, Pair, View, panels
 from detection_eval.compare.tables import measure
-from llie_preproc import build_enhancer
+from llie_preproc import FrozenEnhancer
 from llie_preproc.commands.llie import main
 
 
@@ -382,7 +382,7 @@ def test_luma_is_that_of_the_colours():
 def test_known_pictures_are_not_enhanced_again():
     raw = np.random.default_rng(0).integers(0, 99, (64, 64, 3)).astype(np.uint8)
     looks = Looks()
-    scores = score_looks(looks, raw, {"gamma": build_enhancer("GammaCorrection")}, {"gamma": raw})
+    scores = score_looks(looks, raw, {"gamma": FrozenEnhancer("GammaCorrection")}, {"gamma": raw})
     assert scores["gamma"] == scores["raw"]
     assert scores["raw"]["loe"] == 0
     means = mean_scores([{"raw": {"a": 1.0, "b": math.nan}}, {"raw": {"a": 2.0, "b": 5.0}}])

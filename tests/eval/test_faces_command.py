@@ -26,11 +26,11 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from scipy import io as scipy_io
 
-from detection_eval.compare.networks import enhancer_specs
 from detection_eval.datasets.wider_difficulty import read_darkface_predictions, read_wider_predictions
 from detection_eval.faces import detectors
 from detection_eval.faces.retention import RetentionScores
 from detection_eval.metrics.wider_face import darkface_ap, wider_ap
+from detection_eval.shared.enhancers import enhancer_specs
 from llie_preproc import build_enhancer, errors
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.commands.llie import main
@@ -111,7 +111,7 @@ def _rows(out):
 
 def test_a_folder_by_retention(detector, pictures, undo, faces, tmp_path):
     out = tmp_path / "out"
-    code, printed, _ = faces("folder", pictures, out, "--enhancers", "none", undo, "--gammas", 0.1, 1, 3)
+    code, printed, _ = faces("folder", pictures, out, "--enhancer", "none", undo, "--gammas", 0.1, 1, 3)
     assert code == 0
     rows = _rows(out)
     # The weaker square is no reference: its confidence in the unchanged picture is 0.9.
@@ -144,11 +144,16 @@ def test_a_folder_by_retention(detector, pictures, undo, faces, tmp_path):
 
 def test_detections_are_made_once(detector, pictures, undo, faces, tmp_path):
     out = tmp_path / "out"
-    command = ("folder", pictures, out, "--gammas", 0.1, "--enhancers", "none")
+    command = ("folder", pictures, out, "--gammas", 0.1, "--enhancer", "none")
     assert faces(*command)[0] == 0
     # The reference is at gamma 1.
     assert detector.seen == 2 * len(SQUARES)
     first = (out / "results.json").read_bytes()
+    code, _, err = faces(*command)
+    assert code == 2
+    told = "holds results of an earlier run: --resume goes on with it; or choose another --out"
+    assert err == f"llie: error: {out} {told}\n"
+    command = (*command[:3], "--resume", *command[3:])
     assert faces(*command)[0] == 0
     assert detector.seen == 2 * len(SQUARES)
     assert json.loads((out / "results.json").read_bytes())["rows"] == json.loads(first)["rows"]
@@ -165,14 +170,14 @@ def test_an_interrupted_sweep_goes_on(detector, pictures, faces, tmp_path):
     detector.stop_after = 4
     code, _, err = faces(*command)
     assert code == 130
-    assert err.endswith("interrupted; the same command goes on\n")
+    assert err.endswith("interrupted; --resume goes on\n")
     detector.stop_after = None
-    assert faces(*command)[0] == 0
+    assert faces(*command, "--resume")[0] == 0
     assert detector.seen == 2 * len(SQUARES)
 
 
 def test_what_was_made_with_something_else_is_refused(detector, pictures, undo, faces, tmp_path):
-    command = ("folder", pictures, tmp_path / "out", "--gammas", 1, "--enhancers", undo)
+    command = ("folder", pictures, tmp_path / "out", "--resume", "--gammas", 1, "--enhancer", undo)
     assert faces(*command)[0] == 0
     (tmp_path / "undo.py").write_text("enhancer = dict(type='GammaCorrection', gamma=2.0)")
     code, _, err = faces(*command)
@@ -243,7 +248,7 @@ def finished(tmp_path_factory):
 @pytest.mark.parametrize("damage", _DAMAGES.values(), ids=_DAMAGES)
 def test_damaged_detections_are_refused(finished, detector, faces, tmp_path, damage):
     shutil.copytree(finished / "out", tmp_path / "out")
-    command = ("folder", finished / "pictures", tmp_path / "out", "--gammas", 1)
+    command = ("folder", finished / "pictures", tmp_path / "out", "--resume", "--gammas", 1)
     file = tmp_path / "out" / "detections" / "none" / "gamma_1.npz"
     content = file.read_bytes()
     file.unlink()
@@ -256,7 +261,7 @@ def test_damaged_detections_are_refused(finished, detector, faces, tmp_path, dam
 
 
 def test_detections_that_do_not_fit_together_are_refused(detector, pictures, faces, tmp_path):
-    command = ("folder", pictures, tmp_path / "out", "--gammas", 1)
+    command = ("folder", pictures, tmp_path / "out", "--resume", "--gammas", 1)
     assert faces(*command)[0] == 0
     path = tmp_path / "out" / "detections" / "none" / "gamma_1.npz"
     with np.load(path) as file:
@@ -274,7 +279,7 @@ def test_detections_that_do_not_fit_together_are_refused(detector, pictures, fac
 
 
 def test_a_vote_over_mtcnn_is_made_again_with_another_threshold(detector, pictures, faces, tmp_path):
-    command = ("folder", pictures, tmp_path / "out", "--gammas", 1, "--passes", "fddb", "--score-thr")
+    command = ("folder", pictures, tmp_path / "out", "--resume", "--gammas", 1, "--passes", "fddb", "--score-thr")
     assert faces(*command, 0.6)[0] == 0
     code, _, err = faces(*command, 0.95)
     assert code == 2
@@ -311,7 +316,7 @@ def test_a_picture_that_one_enhancer_cannot_take_is_in_no_row(detector, pictures
         return plain(self, images)
 
     monkeypatch.setattr(EnhancedFaceDetector, "detect", refuse)
-    code, _, err = faces("folder", pictures, tmp_path / "out", "--gammas", 1, "--enhancers", "none", undo)
+    code, _, err = faces("folder", pictures, tmp_path / "out", "--gammas", 1, "--enhancer", "none", undo)
     assert code == 1
     assert "b.png: out of memory" in err
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -330,7 +335,7 @@ def darkface_texts(tmp_path):
 
 def test_darkface_by_its_tool_and_by_coco(detector, pictures, darkface_texts, undo, faces, tmp_path):
     out = tmp_path / "out"
-    arguments = ("--annotations", darkface_texts, "--gammas", 0.1, 1, "--enhancers", "none", undo, "--official-files")
+    arguments = ("--annotations", darkface_texts, "--gammas", 0.1, 1, "--enhancer", "none", undo, "--official-files")
     code, printed, _ = faces("darkface", pictures, out, *arguments)
     assert code == 0
     rows = _rows(out)
@@ -454,7 +459,7 @@ def _fddb_set(tmp_path):
 def test_fddb_by_its_curves(detector, undo, faces, tmp_path):
     root, folds = _fddb_set(tmp_path)
     out = tmp_path / "out"
-    arguments = ("--folds", folds, "--gammas", 0.1, 1, "--enhancers", "none", undo, "--fp", 0, 10, "--official-files")
+    arguments = ("--folds", folds, "--gammas", 0.1, 1, "--enhancer", "none", undo, "--fp", 0, 10, "--official-files")
     code, printed, _ = faces("fddb", root, out, *arguments)
     assert code == 0
     rows = _rows(out)
@@ -485,7 +490,7 @@ def test_an_fddb_picture_that_is_damaged_is_left_out(detector, faces, tmp_path):
     whole = (root / "big" / "b.jpg").read_bytes()
     for content in (b"no picture", whole[: len(whole) // 2]):
         (root / "big" / "b.jpg").write_bytes(content)
-        code, _, err = faces("fddb", root, tmp_path / "out", "--folds", folds, "--gammas", 1)
+        code, _, err = faces("fddb", root, tmp_path / "out", "--resume", "--folds", folds, "--gammas", 1)
         assert code == 1
         assert "1 left out" in err
         assert "b.jpg: " in err
@@ -505,25 +510,27 @@ def test_an_fddb_picture_that_is_damaged_is_left_out(detector, faces, tmp_path):
         ("folder --images {tmp}", "no pictures below"),
         ("folder --images {pictures} --folds {tmp}", "--folds is not of --dataset folder"),
         ("folder --images {pictures} --official-files", "--official-files"),
-        ("fddb --images {pictures}", "--dataset fddb wants --folds"),
+        ("fddb --images {pictures}", "--dataset fddb needs --folds"),
         ("darkface --images {pictures} --annotations {tmp} --fp 3", "--fp is not of --dataset darkface"),
         ("darkface --images {pictures} --annotations {tmp}/none", "no folder"),
-        ("wider --images {pictures}", "--dataset wider wants --annotations"),
+        ("wider --images {pictures}", "--dataset wider needs --annotations"),
         ("folder --images {pictures} --gammas 0", "--gammas: gamma must be positive"),
         ("folder --images {pictures} --gammas 1 1", "--gammas names one twice"),
-        ("folder --images {pictures} --enhancers psenett", "no enhancer 'psenett'"),
-        ("folder --images {pictures} --enhancers x=psenett", "no enhancer 'psenett'"),
-        ("folder --images {pictures} --enhancers x={tmp}/no.py", "no config file"),
-        ("folder --images {pictures} --enhancers none none", "--enhancers names none twice"),
-        ("folder --images {pictures} --enhancers psenet --weights other=f", "--weights for other"),
-        ("folder --images {pictures} --enhancers psenet --weights psenet={tmp}/no.pth", "no.pth"),
-        ("folder --images {pictures} --enhancers psenet --weights psenet", "--weights takes NAME=FILE"),
-        ("folder --images {pictures} --detector {tmp}/no.py --checkpoint x", "no config file"),
-        ("folder --images {pictures} --detector mmdet::ssd/ssd300_coco.py", "wants its --checkpoint"),
-        ("folder --images {pictures} --detector mmdet::ssd/ssd300_coco.py --checkpoint {tmp}/n", "no file"),
-        ("folder --images {pictures} --checkpoint x", "mtcnn brings its weights"),
+        ("folder --images {pictures} --enhancer psenett", "no enhancer 'psenett'"),
+        ("folder --images {pictures} --enhancer x=psenett", "no enhancer 'psenett'"),
+        ("folder --images {pictures} --enhancer x={tmp}/no.py", "no config file"),
+        ("folder --images {pictures} --enhancer none none", "--enhancer names none twice"),
+        ("folder --images {pictures} --enhancer psenet psenet@psenet_sice", "names psenet twice: put LABEL= before"),
+        ("folder --images {pictures} --enhancer psenet@{tmp}/no.pth", "no.pth"),
+        ("folder --images {pictures} --enhancer psenet@", "names no weights behind the @"),
+        ("folder --images {pictures} --enhancer semi_llie", "name some with --enhancer NAME@WEIGHTS"),
+        ("folder --images {pictures} --enhancer psenet --precision float16", "not faithful under float16"),
+        ("folder --images {pictures} --enhancer psenet --tile 8 --map-side 8", "exclude each other"),
+        ("folder --images {pictures} --detector {tmp}/no.py --detector-checkpoint x", "no config file"),
+        ("folder --images {pictures} --detector mmdet::ssd/ssd300_coco.py", "needs a --detector-checkpoint"),
+        ("folder --images {pictures} --detector mmdet::ssd/ssd300_coco.py --detector-checkpoint {tmp}/n", "no file"),
+        ("folder --images {pictures} --detector-checkpoint x", "mtcnn brings its weights"),
         ("folder --images {pictures} --device cuda:77", "--device cuda:77"),
-        ("folder --images {pictures} --batch-size 0", "--batch-size must be at least 1"),
         ("folder --images {pictures} --detector mtcn", "no config file mtcn"),
         ("folder --images {pictures} --score-thr 0.3", "mtcnn has its own thresholds"),
         ("folder --images {pictures} --score-thr 1", "--score-thr must be in [0, 1)"),
@@ -550,8 +557,7 @@ def test_no_readable_picture_is_an_error(detector, tmp_path, faces):
 def test_one_network_with_two_weights(tmp_path):
     network = build_enhancer("PSENet", checkpoint=None)
     save_state_dict(network.state_dict(), tmp_path / "other.safetensors")
-    names = ["psenet", "other=psenet", "third=PSENet"]
-    specs = enhancer_specs(names, {"other": str(tmp_path / "other.safetensors")})
+    specs = enhancer_specs(["psenet", f"other=psenet@{tmp_path / 'other.safetensors'}", "third=PSENet"])
     assert list(specs) == ["psenet", "other", "third"]
     assert {spec["type"] for spec in specs.values()} == {"PSENet"}
     assert specs["psenet"]["fingerprint"] == specs["third"]["fingerprint"] != specs["other"]["fingerprint"]
@@ -592,7 +598,7 @@ def test_a_config_with_its_checkpoint(pictures, faces, tmp_path):
     (tmp_path / "squares.py").write_text(config)
     torch.save({"state_dict": {"sure": torch.tensor(0.95)}, "meta": {}}, tmp_path / "sure.pth")
     torch.save({"state_dict": {"sure": torch.tensor(0.6)}, "meta": {}}, tmp_path / "unsure.pth")
-    arguments = ("--gammas", 1, "--detector", tmp_path / "squares.py", "--checkpoint")
+    arguments = ("--gammas", 1, "--resume", "--detector", tmp_path / "squares.py", "--detector-checkpoint")
     assert faces("folder", pictures, tmp_path / "out", *arguments, tmp_path / "sure.pth")[0] == 0
     assert _rows(tmp_path / "out")["none", 1]["found"] == 1
     with np.load(tmp_path / "out" / "detections" / "none" / "gamma_1.npz") as file:
@@ -626,7 +632,7 @@ def test_retention_weighs_pictures():
 def test_mtcnn_finds_the_astronaut_again_behind_psenet(faces, tmp_path):
     data = pytest.importorskip("skimage.data", reason="needs the extra 'demo'")
     write_picture(tmp_path / "pictures" / "astronaut.png", Picture(data.astronaut()[20:220, 130:330]))
-    arguments = ("--gammas", 0.07, "--enhancers", "none", "psenet")
+    arguments = ("--gammas", 0.07, "--enhancer", "none", "psenet")
     code, printed, _ = faces("folder", tmp_path / "pictures", tmp_path / "out", *arguments)
     assert code == 0
     rows = _rows(tmp_path / "out")

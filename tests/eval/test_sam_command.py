@@ -85,7 +85,7 @@ def encoded(monkeypatch):
 @pytest.fixture
 def sam(evaluate):
     def run(images, out, *arguments):
-        return evaluate("sam", "--images", images, "--out", out, "--sam-model", "small", *arguments)
+        return evaluate("sam", "--images", images, "--out", out, "--sam", "small", *arguments)
 
     return run
 
@@ -108,7 +108,7 @@ def _results(out):
 
 def test_a_picture_that_is_its_own_reference_scores_one(sam, pictures, brighter, tmp_path):
     out = tmp_path / "out"
-    code, printed, _ = sam(pictures, out, "--reference", pictures, "--enhancers", "none", brighter, *_FAST)
+    code, printed, _ = sam(pictures, out, "--reference", pictures, "--enhancer", "none", brighter, *_FAST)
     assert code == 0
     results, rows = _results(out)
     assert rows["none"] == dict(mean_iou=1, recall50=1, recall75=1)
@@ -143,7 +143,7 @@ def test_masks_of_an_enlarging_enhancer_are_in_the_raw_frame(sam, pictures, text
         (tmp_path / f"x{scale}.py").write_text(f"enhancer = dict(type='Upscale', scale={scale}, mode='nearest')")
         labels.append(f"x{scale}={tmp_path / f'x{scale}.py'}")
     given = ("--reference", pictures, "--boxes", texts, "--limit", 1, "--oversize", oversize, *_FAST)
-    assert sam(pictures, out, *given, "--enhancers", *labels)[0] == 0
+    assert sam(pictures, out, *given, "--enhancer", *labels)[0] == 0
     # Crops of x4 show SAM something else.
     assert _results(out)[1]["x2"]["mean_iou"] > 0.5
     for label in ("x2", "x4"):
@@ -179,7 +179,7 @@ def test_without_a_checkpoint_everything_says_that_the_scores_mean_nothing(sam, 
 
 def test_box_prompts_are_those_of_sams_own_predictor(sam, pictures, texts, brighter, surer, tmp_path):
     out = tmp_path / "out"
-    given = ("--boxes", texts, "--enhancers", "none", brighter, "--sam-checkpoint", surer)
+    given = ("--boxes", texts, "--enhancer", "none", brighter, "--sam-checkpoint", surer)
     assert sam(pictures, out, *given)[0] == 0
     results, rows = _results(out)
     assert results["asked"] == {"boxes": 3}
@@ -254,11 +254,16 @@ def test_annotated_masks_are_compared_and_everything_loads_in_pycocotools(sam, p
 
 def test_masks_are_made_once(sam, pictures, texts, brighter, encoded, tmp_path):
     out = tmp_path / "out"
-    command = (pictures, out, "--reference", pictures, "--boxes", texts, *_FAST, "--enhancers", "none")
+    command = (pictures, out, "--reference", pictures, "--boxes", texts, *_FAST, "--enhancer", "none")
     assert sam(*command)[0] == 0
     # The references, the rows' pictures, and again those that have prompts.
     assert len(encoded) == 3 + 3 + 2
     first = _results(out)
+    code, _, err = sam(*command)
+    assert code == 2
+    told = "holds results of an earlier run: --resume goes on with it; or choose another --out"
+    assert err == f"llie: error: {out} {told}\n"
+    command = (*command[:2], "--resume", *command[2:])
     assert sam(*command)[0] == 0
     assert len(encoded) == 8
     assert _results(out)[0]["rows"] == first[0]["rows"]
@@ -286,14 +291,14 @@ def test_an_interrupted_run_goes_on(sam, pictures, texts, encoded, tmp_path, mon
         patch.setattr(sam_run.Looker, "prompted", stop)
         code, _, err = sam(*command)
         assert code == 130
-        assert err.endswith("interrupted; the same command goes on\n")
-    assert sam(*command)[0] == 0
+        assert err.endswith("interrupted; --resume goes on\n")
+    assert sam(*command, "--resume")[0] == 0
     assert len(encoded) == 2
 
 
 def test_what_was_made_with_something_else_is_refused(sam, pictures, brighter, encoded, tmp_path):
     out = tmp_path / "out"
-    command = (pictures, out, "--reference", pictures, "--limit", 1, "--enhancers", brighter)
+    command = (pictures, out, "--resume", "--reference", pictures, "--limit", 1, "--enhancer", brighter)
     assert sam(*command, *_FAST)[0] == 0
     done = len(encoded)
     code, _, err = sam(*command, *_FAST, "min_mask_region_area=5")
@@ -378,7 +383,7 @@ def test_a_reference_of_another_size_and_a_missing_one_are_named(sam, pictures, 
 
 def test_a_bad_picture_is_left_out_of_all_rows(sam, pictures, texts, brighter, tmp_path):
     (pictures / "b.png").write_bytes(b"no picture")
-    code, _, err = sam(pictures, tmp_path / "out", "--boxes", texts, "--enhancers", "none", brighter)
+    code, _, err = sam(pictures, tmp_path / "out", "--boxes", texts, "--enhancer", "none", brighter)
     assert code == 1
     assert "b.png: not a picture" in err
     results, _ = _results(tmp_path / "out")
@@ -396,7 +401,7 @@ def test_annotations_of_other_sizes_are_refused_whatever_is_on_disk(sam, picture
     """Boxes of enlarged pictures, for one."""
     truth = json.loads(annotated.read_text())
     truth["annotations"] = [each for each in truth["annotations"] if "segmentation" not in each]
-    command = (pictures, tmp_path / "out", "--boxes", annotated)
+    command = (pictures, tmp_path / "out", "--resume", "--boxes", annotated)
     for factor, expected in ((1, 0), (2, 1)):
         truth["images"][0].update(width=64 * factor, height=48 * factor)
         annotated.write_text(json.dumps(truth))
@@ -407,7 +412,7 @@ def test_annotations_of_other_sizes_are_refused_whatever_is_on_disk(sam, picture
 
 
 def test_the_page_shows_pictures_of_every_row(sam, pictures, texts, brighter, tmp_path):
-    arguments = ("--reference", pictures, "--boxes", texts, "--enhancers", "none", brighter, *_FAST)
+    arguments = ("--reference", pictures, "--boxes", texts, "--enhancer", "none", brighter, *_FAST)
     assert sam(pictures, tmp_path / "out", *arguments)[0] == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert "most mean_iou lost against raw" in page
@@ -418,7 +423,7 @@ def test_the_page_shows_pictures_of_every_row(sam, pictures, texts, brighter, tm
 
 
 def test_pictures_without_any_mask_score_nothing_and_are_made_once(sam, pictures, encoded, tmp_path):
-    arguments = ("--reference", pictures, "--generator", "points_per_side=2", "pred_iou_thresh=5")
+    arguments = ("--resume", "--reference", pictures, "--generator", "points_per_side=2", "pred_iou_thresh=5")
     code, printed, _ = sam(pictures, tmp_path / "out", *arguments)
     assert code == 0
     assert "| raw | 0 | – | – | – |" in printed
@@ -431,7 +436,7 @@ def test_pictures_without_any_mask_score_nothing_and_are_made_once(sam, pictures
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "sam wants --reference"),
+        ([], "sam needs --reference"),
         (["--boxes", "TEXTS", "--generator", "points_per_side=2"], "--generator is of the automatic masks"),
         (["--reference", "IMAGES", "--generator", "points=2"], "KEY=VALUE with one of points_per_side, "),
         (["--reference", "IMAGES", "--generator", "points_per_side=0"], "expected a whole number from 1"),
@@ -443,16 +448,16 @@ def test_pictures_without_any_mask_score_nothing_and_are_made_once(sam, pictures
             "points_per_side=32, divided by crop_n_points_downscale_factor=6 for each of crop_n_layers=2, leaves no",
         ),
         (["--reference", "IMAGES", "--oversize", "crops", "--generator", "crop_n_layers=1"], "'crop_n_layers=1'"),
-        (["--reference", "IMAGES", "--limit", "0"], "--limit must be at least 1, got 0"),
-        (["--reference", "IMAGES", "--enhancers", "none", "none"], "--enhancers names none twice"),
-        (["--reference", "IMAGES", "--enhancers", "nothing"], "no enhancer 'nothing'"),
+        (["--reference", "IMAGES", "--limit", "0"], "argument --limit: expected a whole number of at least 1, got '0'"),
+        (["--reference", "IMAGES", "--enhancer", "none", "none"], "--enhancer names none twice"),
+        (["--reference", "IMAGES", "--enhancer", "nothing"], "no enhancer 'nothing'"),
         (["--reference", "IMAGES", "--device", "nowhere"], "--device nowhere"),
-        (["--reference", "IMAGES", "--sam-checkpoint", "public"], "--sam-model small has none"),
+        (["--reference", "IMAGES", "--sam-checkpoint", "public"], "--sam small has none"),
         (["--reference", "IMAGES", "--sam-checkpoint", "missing.pth"], "missing.pth"),
         (["--reference", "nowhere"], "no folder nowhere, where the references should be"),
         (["--boxes", "nowhere"], "no folder nowhere"),
         (["--boxes", "nowhere.json"], "nowhere.json"),
-        (["--boxes", "TEXTS", "--sam-model", "huge"], "argument --sam-model"),
+        (["--boxes", "TEXTS", "--sam", "huge"], "argument --sam"),
     ],
 )
 def test_wrong_options_are_named(sam, pictures, texts, tmp_path, arguments, message):

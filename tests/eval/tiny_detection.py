@@ -62,8 +62,8 @@ def write_set(folder: Path, images: int, seed: int) -> list[str]:
 
 
 def arguments(folder: Path, out: str = "out") -> list[str]:
-    """The command line of a comparison of the tiny detector, but for ``--enhancers`` and ``--modes``."""
+    """The command line of a comparison of the tiny detector, but for ``--enhancer`` and ``--modes``."""
     config = write_config(folder / "tiny.py")
     train, test = write_set(folder / "train", 6, 0), write_set(folder / "test", 5, 1)
     common = ["--resamples", "50", "--out", str(folder / out)]
-    return ["compare", str(config), "--train", *train, "--test", *test, *common]
+    return ["compare", "--detector", str(config), "--train", *train, "--test", *test, *common]

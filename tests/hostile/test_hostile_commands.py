@@ -32,19 +32,19 @@ import tiny_detection
 COMMANDS = {str(command): command for command in commands()}
 WEIGHTS = str(WEIGHTS_DIR / "psenet_sice.safetensors")
 SET = "coco.json pictures"
-SMALL_SAM = "--sam-model small --enhancers none psenet --out out"
+SMALL_SAM = "--sam small --enhancer none psenet --resume --out out"
 # What a command needs beside the option under test, in a folder that `made` fills.
 LINES: Mapping[str, str] = {
     "cache": "cached.py",
-    "compare": f"detector.py --enhancers none psenet --train {SET} --test {SET} --out out",
+    "compare": f"--detector detector.py --enhancer none psenet --train {SET} --test {SET} --resume --out out",
     "annotations darkface": "pictures darkface --out out.json",
     "annotations exdark": "pictures exdark --out out.json",
     "annotations visdrone": "visdrone --out out.json",
     "annotations wider-face": "photos wider.txt --out out.json",
     "annotations yolo": "pictures yolo --classes classes.txt --out out.json",
-    "faces": "--dataset folder --images pictures --gammas 1 --enhancers none psenet --out out",
+    "faces": "--dataset folder --images pictures --gammas 1 --enhancer none psenet --resume --out out",
     "fddb": "folds detections.txt",
-    "gamma-shift": "pictures out --gammas 2",
+    "gamma-shift": "pictures --out out --gammas 2",
     "night": "pictures --out out.txt",
     "quality": "pictures pictures",
     "report": "comparison",
@@ -69,13 +69,13 @@ LINES_OF: Mapping[tuple[str, str], str] = {
     ("quality", "fid_reference"): "pictures pictures --metrics fid --fid-trunk no.pth",
     ("sam", "generator"): f"--images pictures --reference pictures {SMALL_SAM}",
     **{
-        ("faces", option): f"--dataset {dataset} --images photos --gammas 1 --out out {more}"
+        ("faces", option): f"--dataset {dataset} --images photos --gammas 1 --resume --out out {more}"
         for option, dataset, more in (
             ("annotations", "darkface", ""),
             ("folds", "fddb", ""),
             ("sizes", "fddb", "--folds folds"),
             ("difficulty", "wider", "--annotations wider.txt"),
-            ("checkpoint", "folder", "--detector detector.py"),
+            ("detector_checkpoint", "folder", "--detector detector.py"),
         )
     },
 }
@@ -140,6 +140,8 @@ SUFFIXES: Mapping[str, Sequence[str]] = {
     "link_to_itself": (".txt", ".json", ".pth", ".png", ".mp4", ""),
     "truncated_archive": (".pth", ".npz"),
 }
+# An enhancer is a config file by these; else the file holds weights.
+CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 # Options that name what is written: what stands there is not read, but may be no place to write to.
 WRITTEN = {"out"}
 IN_THE_WAY = {"fifo", "link_to_itself", "no_text"}
@@ -184,8 +186,9 @@ def values(command: Command, action: argparse.Action, path: Path) -> list[str]:
     text = str(path)
     if action.dest == "cfg_options":
         text = f"{KEYS.get(str(command), 'load_from')}={text}"
-    elif "=FILE" in str(action.metavar):
-        text = f"psenet={text}"
+    elif "@WEIGHTS" in str(action.metavar):
+        label = "x=" if "LABEL=" in str(action.metavar) else ""
+        text = f"{label}{text}" if path.suffix in CONFIG_SUFFIXES else f"{label}psenet@{text}"
     return [text] * (action.nargs if isinstance(action.nargs, int) else 1)
 
 

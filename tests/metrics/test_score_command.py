@@ -49,7 +49,7 @@ def percent(interval):
 def test_scores_and_paired_differences(files, capsys):
     folder, truth, detections, fewer = files
     paths = [str(folder / f"{name}.json") for name in ("truth", "found", "fewer")]
-    asked = ["--metric", "coco", "visdrone", "--resamples", "60", "--seed", "4", "--by-class"]
+    asked = ["--metrics", "coco", "visdrone", "--resamples", "60", "--bootstrap-seed", "4", "--by-class"]
     assert main(["score", *paths[:2], "--against", paths[2], *asked]) == 0
     text = capsys.readouterr().out
     assert f"8 images, {len(truth['annotations'])} annotations, {len(detections)} detections" in text
@@ -115,9 +115,9 @@ def test_without_intervals(files, capsys):
         (["truth.json", "absent.json"], "absent.json"),
         (["found.json", "found.json"], "found.json holds a list, expected COCO annotations"),
         (["truth.json", "truth.json"], "expected COCO results: a list"),
-        (["truth.json", "found.json", "--metric", "visdrone", "--by-class"], "--by-class is of the metric coco"),
+        (["truth.json", "found.json", "--metrics", "visdrone", "--by-class"], "--by-class is of the metric coco"),
         (["truth.json", "found.json", "--resamples", "-2"], "resamples -2"),
-        (["plain.json", "found.json", "--metric", "visdrone"], "llie annotations visdrone"),
+        (["plain.json", "found.json", "--metrics", "visdrone"], "llie annotations visdrone"),
     ],
 )
 def test_errors_are_one_line(files, capsys, arguments, message):

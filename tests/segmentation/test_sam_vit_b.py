@@ -36,7 +36,7 @@ def test_vit_b_from_the_shell_to_masks_within_six_gibibytes(tmp_path):
     )
     (tmp_path / "boxes.json").write_text(json.dumps(truth))
     arguments = [
-        "sam", "--images", images, "--boxes", tmp_path / "boxes.json", "--sam-model", "vit_b", "--enhancers", "psenet",
+        "sam", "--images", images, "--boxes", tmp_path / "boxes.json", "--sam", "vit_b", "--enhancer", "psenet",
         "--out", out,
     ]  # fmt: skip
     done = subprocess.run(
