@@ -26,7 +26,7 @@ from llie_preproc.draws import StepSeed
 from llie_preproc.runs import read_checkpoint, saved_checkpoints
 from training.hooks import IterationSeed
 
-GOES_ON = "interrupted; the same command with --resume goes on from the last checkpoint"
+GOES_ON = "llie: interrupted; the same command with --resume goes on from the last checkpoint"
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +99,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_an_interrupted_finetuning_goes_on(tiny, tmp_path, monkeypatch, capsys, config, workers):
     """By epochs, and by iterations, where it goes on from the middle of an epoch; with workers that began anew."""
     given = tiny.arguments(tmp_path, "--cfg-options", f"train_dataloader.num_workers={workers}")
-    given[1] = str(Path(given[1]).with_name(config))
+    position = given.index(str(tiny.config))
+    given[position] = str(tiny.config.with_name(config))
 
     def into(folder: Path) -> list[str]:
         return [str(folder) if each == str(tmp_path) else each for each in given]
