@@ -118,8 +118,6 @@ def begin(request: Request) -> Comparison:
         # Says now what such a metric misses in the annotations.
         METRICS[metric](truth, [])
     cells = _cells(request)
-    if not cells:
-        raise ValueError(f"nothing is left to compare in modes {', '.join(request.modes)}")
     if earlier:
         cells += [cell for cell in earlier.cells if cell not in cells and earlier.result(cell) is not None]
         specs = {**earlier.plan["enhancers"], **specs}
@@ -167,6 +165,11 @@ def _say_left_out(request: Request, scored: Sequence[str]) -> None:
 
 
 def _cells(request: Request) -> list[Cell]:
+    """What is to be evaluated.
+
+    Raises:
+        ValueError: Nothing is, because no enhancer can be trained in the modes asked for.
+    """
     cells = []
     for seed in request.seeds:
         # Zero-shot evaluates the detector of raw pictures.
@@ -174,11 +177,15 @@ def _cells(request: Request) -> list[Cell]:
             cells.append(Cell(NONE, RAW, seed))
         for label in request.specs:
             cells += [Cell(label, mode, seed) for mode in MODES if mode in request.modes and mode != RAW]
-    refused = {label: why_not_joint(spec) for label, spec in request.specs.items()} if JOINT in request.modes else {}
-    for label, reason in refused.items():
-        if reason and request.ranks.main:
-            say(f"left out: {label}, joint ({reason})")
-    return [cell for cell in cells if cell.mode != JOINT or not refused[cell.enhancer]]
+    reasons = {label: why_not_joint(spec) for label, spec in request.specs.items()} if JOINT in request.modes else {}
+    refused = {label: f"{label}, joint ({reason})" for label, reason in reasons.items() if reason}
+    cells = [cell for cell in cells if cell.mode != JOINT or cell.enhancer not in refused]
+    if not cells:
+        left_out = f": {'; '.join(refused.values())}" if refused else ""
+        raise ValueError(f"nothing is left to compare in modes {', '.join(request.modes)}{left_out}")
+    if refused and request.ranks.main:
+        say(f"left out: {'; '.join(refused.values())}")
+    return cells
 
 
 def _order(cells: Sequence[Cell]) -> Callable[[Cell], tuple]:
