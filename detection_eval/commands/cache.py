@@ -12,12 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mmengine.config import DictAction
-
-from llie_preproc.commands.arguments import add_device, device_of
+from llie_preproc.commands.arguments import add_cfg_options, add_device, add_launcher, device_of
 from llie_preproc.commands.program import FAILED, resumable, say_failed
 from llie_preproc.config_files import read_config_file
-from llie_preproc.ranks import LAUNCHERS, join_ranks
+from llie_preproc.ranks import join_ranks
 
 from ..fill_cache import CacheReport, fill_cache
 
@@ -25,18 +23,9 @@ from ..fill_cache import CacheReport, fill_cache
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("config", metavar="CONFIG", help="MMDetection config with the datasets")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        default={},
-        metavar="KEY=VALUE",
-        help="keys and values over the config",
-    )
+    add_cfg_options(parser)
     add_device(parser, "the enhancer runs")
-    parser.add_argument(
-        "--launcher", choices=LAUNCHERS, default="none", help="program that started the processes, if several"
-    )
+    add_launcher(parser)
 
 
 def run(args: argparse.Namespace) -> int:

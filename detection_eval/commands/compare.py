@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import init_dist
 
 from llie_preproc.checkpoints import local_file
 from llie_preproc.commands.arguments import (
+    add_cfg_options,
     add_device,
     add_inference_options,
+    add_launcher,
     add_out,
     add_resume,
     device_of,
@@ -35,13 +37,14 @@ from llie_preproc.detection.sets import (
     starting_classes,
     use_sets,
 )
-from llie_preproc.ranks import LAUNCHERS, Ranks, join_ranks
+from llie_preproc.ranks import Ranks, join_ranks
 from llie_preproc.runs import join_without_gpu, read_checkpoint
 
 from ..compare.plan import BATCHES, CELLS, Request
 from ..compare.results import MODES, RAW, ZERO_SHOT
 from ..compare.run import compare
 from ..compare.tables import METRICS
+from ..shared.bootstrap import add_bootstrap
 from ..shared.enhancers import NONE, add_enhancers, enhancer_specs
 from ..sweeps import GOES_ON
 
@@ -75,16 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics", nargs="+", choices=list(METRICS), default=["coco"], help="metrics of the table (default: coco)"
     )
-    parser.add_argument(
-        "--resamples",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="number of resamples of the bootstrap over images (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap (default: %(default)s)"
-    )
+    add_bootstrap(parser)
     parser.add_argument(
         "--enhancer-lr-mult",
         type=float,
@@ -94,9 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     add_device(parser, "enhancers run ahead of the data loaders")
-    parser.add_argument(
-        "--launcher", choices=LAUNCHERS, default="none", help="program that started the processes, if several"
-    )
+    add_launcher(parser)
     parser.add_argument(
         "--share",
         choices=[CELLS, BATCHES],
@@ -104,14 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="work that processes share: the cells, to the result of one process (default), or each cell's batches, "
         "whose trainings then have larger batches",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        default={},
-        metavar="KEY=VALUE",
-        help="keys and values over the config",
-    )
+    add_cfg_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

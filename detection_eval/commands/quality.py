@@ -14,9 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
-from llie_preproc.commands.arguments import add_device, add_inference_options, device_of, inference_options
+from llie_preproc.commands.arguments import (
+    add_cfg_options,
+    add_device,
+    add_inference_options,
+    device_of,
+    inference_options,
+)
 from llie_preproc.commands.program import FAILED, say_failed
 from llie_preproc.config_files import read_config_file
 from llie_preproc.enhancers.names import enhancer_class, enhancer_config
@@ -39,14 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="config file whose val_dataloader.dataset has the pictures, in place of LOW and HIGH (SICE, exposure "
         "errors and others: mm_configs/evaluation)",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        default={},
-        metavar="KEY=VALUE",
-        help="keys and values over the config",
-    )
+    add_cfg_options(parser)
     add_enhancers(parser, default=None, shown="psenet, or the model.enhancer of --config")
     add_inference_options(parser)
     add_device(parser, "enhancers run and metrics are computed")

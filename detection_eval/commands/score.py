@@ -15,6 +15,7 @@ from ..compare.tables import METRICS
 from ..metrics.bootstrap import Interval, differences, intervals
 from ..metrics.detections import read_detections, read_truth
 from ..metrics.hints import coco_hints, print_hints
+from ..shared.bootstrap import add_bootstrap
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,16 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics", nargs="+", choices=tuple(METRICS), default=["coco"], help="metrics of the table (default: coco)"
     )
-    parser.add_argument(
-        "--resamples",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="number of resamples of the bootstrap over images; 0: no intervals (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap (default: %(default)s)"
-    )
+    add_bootstrap(parser, "; 0: no intervals")
     parser.add_argument("--by-class", action="store_true", help="show COCO's AP of each class too")
 
 

@@ -12,8 +12,9 @@ import torch
 
 from ..enhancers import Enhancer
 from ..enhancers.build import build_enhancer
-from ..errors import weights_named_by
+from ..errors import needs, weights_named_by
 from ..inference_options import InferenceOptions
+from ..ranks import LAUNCHERS
 
 ENHANCER = (
     "name that 'llie list' shows, in any spelling, or config file with an 'enhancer'; followed by @WEIGHTS (shipped "
@@ -125,6 +126,38 @@ def add_resume(parser: Any) -> None:
         "--resume",
         action="store_true",
         help="keep what an earlier run of the same command has finished in --out, and do the rest",
+    )
+
+
+def add_launcher(parser: Any) -> None:
+    """Add ``--launcher``.
+
+    Args:
+        parser: Parser, or group of one.
+    """
+    parser.add_argument(
+        "--launcher", choices=LAUNCHERS, default="none", help="program that started the processes, if several"
+    )
+
+
+def add_cfg_options(parser: Any) -> None:
+    """Add ``--cfg-options KEY=VALUE ...``, a dict.
+
+    Args:
+        parser: Parser, or group of one.
+
+    Raises:
+        MissingExtraError: MMEngine, which reads them, is not installed.
+    """
+    with needs("--cfg-options"):
+        from mmengine.config import DictAction
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        default={},
+        metavar="KEY=VALUE",
+        help="keys and values over the config",
     )
 
 

@@ -40,11 +40,12 @@ from ..batch import MAX_WHOLE_PIXELS, Plan, enhance_files, plan_jobs
 from ..enhancers import Enhancer
 from ..inference import FrozenEnhancer
 from ..pictures import MAX_PIXELS, SUFFIXES
-from ..ranks import LAUNCHERS, LostRankError, Ranks, join_ranks
+from ..ranks import LostRankError, Ranks, join_ranks
 from .arguments import (
     add_device,
     add_enhancer,
     add_inference_options,
+    add_launcher,
     add_resume,
     device_of,
     inference_options,
@@ -80,9 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ignore-orientation", action="store_true", help="keep the stored frame: do not turn it upright"
     )
-    parser.add_argument(
-        "--launcher", choices=LAUNCHERS, default="none", help="what started the processes that share the pictures"
-    )
+    add_launcher(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -24,7 +24,14 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from llie_preproc.commands.arguments import add_enhancer, add_inference_options, add_out, add_resume
+from llie_preproc.commands.arguments import (
+    add_cfg_options,
+    add_enhancer,
+    add_inference_options,
+    add_launcher,
+    add_out,
+    add_resume,
+)
 from llie_preproc.errors import CheckpointError
 from llie_preproc.runs import saved_checkpoints
 
@@ -33,7 +40,6 @@ from ..finetune_config import LOSSES, PRESETS
 from ..finetune_runner import build_runner
 from ..results import print_scores
 from ..runner import building, going_on, train
-from ..training_arguments import add_training_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +61,11 @@ def _add_what(group: Any) -> None:
     )
     add_enhancer(group, None)
     group.add_argument("--train", **coco, help="COCO file and folder to train on (default: the config's)")
-    group.add_argument("--val", **coco, help="the same to validate on (default: the config's)")
+    group.add_argument("--val", **coco, help="COCO file and folder to validate on (default: the config's)")
     group.add_argument(
         "--preset",
         choices=PRESETS,
-        help="the detector alone, both, first the detector and then both, or the enhancer alone (default: joint; of a "
+        help="parts that are trained: the detector alone, both, first the detector and then both, or the enhancer alone (default: joint; of a "
         "config that has an EnhancedDetector: its own)",
     )
     group.add_argument(
@@ -70,32 +76,38 @@ def _add_what(group: Any) -> None:
         help=f"auxiliary losses of the enhancer: {', '.join(LOSSES)}",
     )
     group.add_argument("--pairs", metavar="DIR", help="pictures of the same names in normal light: a paired loss")
-    group.add_argument("--detector-input", choices=["raw", "enhanced", "both"], help="what the detector sees")
-    group.add_argument("--fusion", choices=["image", "features"], help="how both inputs are joined")
+    group.add_argument("--detector-input", choices=["raw", "enhanced", "both"], help="images that the detector sees")
+    group.add_argument("--fusion", choices=["image", "features"], help="way in which both inputs are joined")
     add_inference_options(group, unset="the config's")
 
 
 def _add_how(group: Any) -> None:
-    group.add_argument("--epochs", type=int, metavar="N", help="default: as many as the schedule has")
+    group.add_argument(
+        "--epochs", type=int, metavar="N", help="number of epochs (default: as many as the schedule has)"
+    )
     group.add_argument(
         "--train-batch-size", type=int, metavar="N", help="number of pictures of an iteration in each process"
     )
     group.add_argument("--lr", type=float, metavar="X", help="learning rate of the detector")
-    group.add_argument("--enhancer-lr-mult", type=float, metavar="X", help="the enhancer's rate over the detector's")
-    group.add_argument("--accumulate", type=int, metavar="N", help="step once in N iterations")
+    group.add_argument(
+        "--enhancer-lr-mult", type=float, metavar="X", help="factor of the enhancer's learning rate over the detector's"
+    )
+    group.add_argument("--accumulate", type=int, metavar="N", help="number of iterations for one step of the optimiser")
     group.add_argument(
         "--ema", action=argparse.BooleanOptionalAction, default=None, help="average the weights (default: the config's)"
     )
     group.add_argument(
         "--checkpointing", action="store_true", default=None, help="recompute the enhancer's activations: less memory"
     )
-    group.add_argument("--seed", type=int, help="default: the config's, or 0")
+    group.add_argument("--seed", type=int, metavar="N", help="seed of the training (default: the config's, or 0)")
 
 
 def _add_run(group: Any) -> None:
     add_out(group, "folder of logs and checkpoints (default: work_dirs/finetune_<config name>)")
     add_resume(group)
-    add_training_options(group)
+    group.add_argument("--amp", action="store_true", help="train in mixed precision: autocast to bfloat16")
+    add_cfg_options(group)
+    add_launcher(group)
 
 
 def run(args: argparse.Namespace) -> None:

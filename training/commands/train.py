@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import argparse
 
-from llie_preproc.commands.arguments import add_out, add_resume
+from llie_preproc.commands.arguments import add_cfg_options, add_launcher, add_out, add_resume
 
 from ..results import print_results
 from ..runner import build_runner, building, going_on, train
-from ..training_arguments import add_training_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="config file, such as mm_configs/enhancers/psenet_sice.py")
     add_out(parser, "folder of logs and checkpoints (default: that of the config, or work_dirs/<config name>)")
     add_resume(parser)
-    add_training_options(parser)
+    parser.add_argument("--amp", action="store_true", help="train in mixed precision: autocast to bfloat16")
+    add_cfg_options(parser)
+    add_launcher(parser)
 
 
 def run(args: argparse.Namespace) -> None:
