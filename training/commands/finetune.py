@@ -65,8 +65,8 @@ def _add_what(group: Any) -> None:
     group.add_argument(
         "--preset",
         choices=PRESETS,
-        help="parts that are trained: the detector alone, both, first the detector and then both, or the enhancer alone (default: joint; of a "
-        "config that has an EnhancedDetector: its own)",
+        help="parts that are trained: the detector alone, both, first the detector and then both, or the enhancer "
+        "alone (default: joint; of a config that has an EnhancedDetector: its own)",
     )
     group.add_argument(
         "--losses",
