@@ -84,7 +84,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(undisturbed, tmp_
             interrupt_iterations(patch, {stop}, number)
             assert main([*command, *resume]) == 130
         printed = capsys.readouterr().err.splitlines()
-        assert printed[-1] == "interrupted; --resume goes on"
+        assert printed[-1] == "llie: interrupted; --resume goes on"
         assert not any("Traceback" in line for line in printed)
         assert not list(tmp_path.rglob("error.txt"))
         assert not list(tmp_path.rglob(".*.tmp*"))
