@@ -19,7 +19,17 @@ from support.processes import programs as programs
 
 
 def pytest_collection_finish() -> None:
-    """Keep what is imported from the collector of garbage, which each dataset of MMEngine calls: it stays anyway."""
+    _leave_out_what_stays()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is not None and nextitem.path != item.path:
+        _leave_out_what_stays()
+
+
+def _leave_out_what_stays() -> None:
+    """Keep modules and caches from the collector of garbage, which each dataset of MMEngine calls."""
     gc.collect()
     gc.freeze()
 
