@@ -14,7 +14,9 @@ if not torch.cuda.is_available():
     # Triton decides when it is imported whether its interpreter runs the kernels.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 from command import llie as llie
+from support.processes import _bare_programs as _bare_programs
 from support.processes import _programs as _programs
+from support.processes import bare_programs as bare_programs
 from support.processes import programs as programs
 
 

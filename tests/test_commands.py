@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from command import Run, one_line
+from support.processes import Ended, Programs
 
 from llie_preproc.commands.llie import find_commands
 
@@ -30,9 +31,9 @@ def python(*arguments: str, path: Sequence[Path] = (), folder: Path | None = Non
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=folder)
 
 
-def hidden(modules: Sequence[str], code: str) -> subprocess.CompletedProcess:
+def hidden(programs: Programs, modules: Sequence[str], code: str) -> Ended:
     """What ``code`` does where the modules cannot be imported."""
-    return python("-c", f"import sys\nsys.modules.update(dict.fromkeys({list(modules)}))\n{code}")
+    return programs.run("-c", f"import sys\nsys.modules.update(dict.fromkeys({list(modules)}))\n{code}")
 
 
 def test_every_command_is_found() -> None:
@@ -61,7 +62,7 @@ print({name.partition(".")[0] for name in sys.modules} & {"torch", "numpy", "cv2
     assert re.findall(r"^    ([a-z-]+)", done.stdout, re.MULTILINE) == list(find_commands()[0])
 
 
-def test_commands_work_or_name_their_extra_on_a_core_install() -> None:
+def test_commands_work_or_name_their_extra_on_a_core_install(bare_programs: Programs) -> None:
     code = f"""
 import contextlib, io
 from llie_preproc.commands.llie import main
@@ -74,7 +75,7 @@ for name in {COMMANDS}:
             status = end.code
     print(name, status, said.getvalue().strip(), sep="|")
 """
-    done = hidden(EXTRAS, code)
+    done = hidden(bare_programs, EXTRAS, code)
     assert done.returncode == 0, done.stderr
     rows = [line.split("|") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == list(COMMANDS)
@@ -95,8 +96,9 @@ for name in {COMMANDS}:
         ("mmengine", "train", "mm"),
     ],
 )
-def test_a_missing_package_is_named(absent: str, command: str, extra: str) -> None:
-    done = hidden([absent], f"from llie_preproc.commands.llie import main\nsys.exit(main([{command!r}, '--help']))")
+def test_a_missing_package_is_named(bare_programs: Programs, absent: str, command: str, extra: str) -> None:
+    code = f"from llie_preproc.commands.llie import main\nsys.exit(main([{command!r}, '--help']))"
+    done = hidden(bare_programs, [absent], code)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert done.stderr.startswith("llie: error: ")
     assert f"needs the package '{absent}'" in done.stderr
@@ -161,7 +163,7 @@ def test_a_table_that_cannot_be_used_is_named(
 
 
 @pytest.mark.parametrize("inside", ["", "/commands.py", "/commands/util.py"])
-def test_a_folder_that_hides_a_package_is_named(tmp_path: Path, inside: str) -> None:
+def test_a_folder_that_hides_a_package_is_named(bare_programs: Programs, tmp_path: Path, inside: str) -> None:
     """A user's own 'training' beside which Python is started; nothing of it runs that need not."""
     hiding = tmp_path / "training"
     hiding.mkdir()
@@ -170,18 +172,19 @@ def test_a_folder_that_hides_a_package_is_named(tmp_path: Path, inside: str) -> 
         (tmp_path / f"training{inside}").parent.mkdir(exist_ok=True)
         (tmp_path / f"training{inside}").write_text("")
     for path, folder in (((tmp_path,), hiding), ((), tmp_path)):
-        done = python("-m", "llie_preproc", "train", "config.py", path=path, folder=folder)
+        searched = {"PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))}
+        done = bare_programs.run("-m", "llie_preproc", "train", "config.py", environment=searched, folder=folder)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
         assert done.stderr.startswith("llie: error: no command 'train' is found; ")
         assert f"training.commands of llie-preproc is hidden by {hiding}, " in done.stderr
-    assert python("-m", "llie_preproc", "list", "--backends", folder=tmp_path).returncode == 0
+    assert bare_programs.run("-m", "llie_preproc", "list", "--backends", folder=tmp_path).returncode == 0
 
 
 # The program's other names
 
 
-def test_the_aliases_are_llie() -> None:
+def test_the_aliases_are_llie(programs: Programs) -> None:
     for words, command in ((("detection_eval",), "llie"), (("training.train",), "llie train")):
-        done = python("-m", *words, "--help")
+        done = programs.run("-m", *words, "--help")
         assert done.returncode == 0
         assert done.stdout.startswith(f"usage: {command} [-h]")

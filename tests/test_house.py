@@ -8,14 +8,14 @@ import importlib
 import json
 import os
 import re
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
+from support.processes import Ended, Programs
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
@@ -37,6 +37,12 @@ def module_files() -> dict[str, Path]:
 MODULES = module_files()
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax of a module's code."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def statements(node: ast.AST) -> Iterator[ast.AST]:
     """All nodes but those that only a type checker reads."""
     for child in ast.iter_child_nodes(node):
@@ -49,7 +55,7 @@ def imported(name: str) -> set[str]:
     """The modules that a module imports, inside functions too; of the three packages by their full names."""
     path, found = MODULES[name], set()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in statements(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in statements(parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -60,7 +66,7 @@ def imported(name: str) -> set[str]:
 
 def strings(path: Path) -> Iterator[str]:
     """The texts that a module's code holds, without docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     docs = {
         id(node.body[0].value)
         for node in ast.walk(tree)
@@ -101,12 +107,9 @@ def test_there_is_no_circle() -> None:
     assert len(order) == len(MODULES)
 
 
-def run(code: str, *folders: Path) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([*map(str, folders), str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
-        env=dict(os.environ, PYTHONPATH=path), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def run(programs: Programs, code: str, *folders: Path) -> Ended:
+    path = os.pathsep.join([*map(str, folders), str(ROOT)])
+    return programs.run("-c", textwrap.dedent(code), environment=dict(PYTHONPATH=path))
 
 
 WALK = """
@@ -145,9 +148,9 @@ WALK = """
 
 
 @pytest.fixture(scope="module")
-def walked() -> dict:
+def walked(_bare_programs: Programs) -> dict:
     pytest.importorskip("mmdet", reason="needs the extra 'mm'")
-    done = run(WALK)
+    done = run(_bare_programs, WALK)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.rpartition("RESULT")[2])
 
@@ -164,13 +167,14 @@ def test_what_this_package_registers_is_found_without_the_others(walked: dict) -
     assert set(walked["roofs"]) <= {"training", "training.registered", "detection_eval", "detection_eval.registered"}
 
 
-def test_a_network_is_found_without_a_detector() -> None:
+def test_a_network_is_found_without_a_detector(bare_programs: Programs) -> None:
     done = run(
+        bare_programs,
         """
         import sys
         from llie_preproc.registry import MODELS
         print(MODELS.get("PSENet").__name__, [m for m in ("mmdet", "training", "detection_eval") if m in sys.modules])
-        """
+        """,
     )
     assert done.stdout.split() == ["PSENet", "[]"], done.stderr
 
@@ -220,8 +224,9 @@ def stranger(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_another_package_joins(stranger: Path) -> None:
+def test_another_package_joins(stranger: Path, bare_programs: Programs) -> None:
     done = run(
+        bare_programs,
         """
         import numpy as np
         from llie_preproc import enhance

@@ -1,6 +1,5 @@
 """What imports what, and what is said where an extra is missing."""
 
-import ast
 import subprocess
 import sys
 import textwrap
@@ -24,14 +23,18 @@ OPTIONAL = (
 )
 
 
-def run_without(modules, code):
+@pytest.fixture
+def run_without(bare_programs):
     """Run ``code`` where ``modules`` cannot be found."""
-    hide = f"import sys; sys.modules.update(dict.fromkeys({list(modules)!r}))\n"
-    script = hide + textwrap.dedent(code)
-    return subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
+
+    def run(modules, code):
+        hide = f"import sys; sys.modules.update(dict.fromkeys({list(modules)!r}))\n"
+        return bare_programs.run("-c", hide + textwrap.dedent(code))
+
+    return run
 
 
-def test_the_core_works_without_any_extra():
+def test_the_core_works_without_any_extra(run_without):
     done = run_without(
         OPTIONAL,
         """
@@ -57,14 +60,14 @@ def test_the_core_works_without_any_extra():
         ("from llie_preproc.faces import MTCNN; MTCNN()", 'pip install "llie-preproc[face]"'),
     ],
 )
-def test_a_missing_extra_is_named_with_its_cure(code, cure):
+def test_a_missing_extra_is_named_with_its_cure(code, cure, run_without):
     done = run_without(["mmdet", "facenet_pytorch"], code)
     assert done.returncode != 0
     assert cure in done.stderr
     assert "MissingExtraError" in done.stderr
 
 
-def test_a_location_that_another_package_hides_is_named_on_demand():
+def test_a_location_that_another_package_hides_is_named_on_demand(run_without):
     code = """
         from llie_preproc.registry import Registry
         registry = Registry("visualizer", ["json.methods"])  # a package of that name is there, the module is not
@@ -77,7 +80,7 @@ def test_a_location_that_another_package_hides_is_named_on_demand():
     assert "ModuleNotFoundError: No module named 'json.methods'" in done.stderr
 
 
-def test_enhancing_imports_no_detector():
+def test_enhancing_imports_no_detector(run_without):
     done = run_without(
         [], "import sys, llie_preproc; llie_preproc.build_enhancer('Identity'); print('mmdet' in sys.modules)"
     )
@@ -104,8 +107,9 @@ SLOW = (
 
 
 def modules_after(code):
-    """Names of the modules that have been imported once ``code`` has run in a process of its own."""
-    done = run_without([], f"{code}\nimport sys; print(*sys.modules)")
+    """Names of the modules that have been imported once ``code`` has run in a process that imported nothing before."""
+    command = [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
@@ -121,7 +125,7 @@ def test_the_package_and_its_program_start_without_pytorch():
     assert sorted(loaded & {"torch", "numpy", "cv2", "PIL", "mmengine", "tqdm", *SLOW}) == []
 
 
-def test_a_choice_of_the_scan_is_constant_to_a_compiler_that_is_imported_later():
+def test_a_choice_of_the_scan_is_constant_to_a_compiler_that_is_imported_later(run_without):
     done = run_without(
         [],
         """
@@ -139,38 +143,11 @@ def test_missing_extra_error_knows_other_packages():
     assert "pip install nonesuch" in str(MissingExtraError("nonesuch.part", "this"))
 
 
-def test_arrows_run_one_way():
-    """``training -> llie_preproc <- detection_eval``."""
-    forbidden = {
-        "llie_preproc": {"training", "detection_eval"},
-        "training": {"detection_eval"},
-        "detection_eval": {"training"},
-    }
-    found = [
-        f"{path.relative_to(ROOT)}: {name}"
-        for package, others in forbidden.items()
-        for path in (ROOT / package).rglob("*.py")
-        for name in imported(path)
-        if name.split(".")[0] in others
-    ]
-    assert found == []
-
-
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module
-
-
-def test_an_unscoped_config_resolves_by_the_scope_alone():
+def test_an_unscoped_config_resolves_by_the_scope_alone(run_without):
     pytest.importorskip("mmengine", reason="needs the extra 'mm'")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c",
-         "from mmengine.registry import MODELS; print(MODELS.build(dict(type='llie_preproc.PSENet')).scale)"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_without(
+        [], "from mmengine.registry import MODELS; print(MODELS.build(dict(type='llie_preproc.PSENet')).scale)"
+    )
     assert done.stdout.split()[-1] == "1", done.stderr
 
 

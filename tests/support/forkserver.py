@@ -166,6 +166,11 @@ def _run(kind: str, *rest: str) -> None:
         # The module is there already, and its program begins with importing it.
         warnings.filterwarnings("ignore", f".*{module.rpartition('.')[2]}.* found in sys.modules", RuntimeWarning)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        code, *arguments = rest
+        sys.argv = [kind, *arguments]
+        sys.path.insert(0, "")
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102
     else:
         sys.argv = [kind, *rest]
         sys.path.insert(0, str(Path(kind).parent))

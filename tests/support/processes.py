@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -89,9 +89,13 @@ class Programs:
     """Starts programs off a fork server, which starts with the first of them.
 
     Every program has one thread for its computations, and sees no CUDA device.
+
+    Args:
+        modules: Modules that the server imports, as far as they are installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Sequence[str] = PRELOADED) -> None:
+        self._modules = modules
         self._folder = tempfile.TemporaryDirectory(prefix="llie_programs")
         self._address = str(Path(self._folder.name, "socket"))
         self._server: subprocess.Popen | None = None
@@ -107,16 +111,16 @@ class Programs:
         """Start a program.
 
         Args:
-            command: Arguments of ``python``: ``-m`` and a module, or a file, and then the program's own.
+            command: Arguments of ``python``: ``-m`` and a module, ``-c`` and code, or a file; then the program's own.
             environment: Variables beside those of this process.
             folder: Working folder; this process's by default.
             new_session: Whether the program leads a process group of its own.
         """
         return self._fork(command, environment or {}, folder, new_session, [_temporary_file(), _temporary_file()])
 
-    def run(self, *command: object, environment: dict[str, str] | None = None) -> Ended:
+    def run(self, *command: object, environment: dict[str, str] | None = None, folder: Path | None = None) -> Ended:
         """Run a program to its end."""
-        process = self.start(*command, environment=environment)
+        process = self.start(*command, environment=environment, folder=folder)
         out, err = process.communicate()
         return Ended(process.wait(), out, err)
 
@@ -199,7 +203,7 @@ class Programs:
         log = Path(self._folder.name, "log")
         with log.open("w") as output:
             server = subprocess.Popen(
-                [sys.executable, "-m", "support.forkserver", self._address, *PRELOADED],
+                [sys.executable, "-m", "support.forkserver", self._address, *self._modules],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -219,13 +223,22 @@ def _temporary_file() -> IO[str]:
     return tempfile.TemporaryFile("a+", encoding="utf-8")
 
 
-@pytest.fixture(scope="session")
-def _programs() -> Iterator[Programs]:
+def _session(*modules: Sequence[str]) -> Iterator[Programs]:
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
-    programs = Programs()
+    programs = Programs(*modules)
     yield programs
     programs.close()
+
+
+@pytest.fixture(scope="session")
+def _programs() -> Iterator[Programs]:
+    yield from _session()
+
+
+@pytest.fixture(scope="session")
+def _bare_programs() -> Iterator[Programs]:
+    yield from _session(["torch"])
 
 
 @pytest.fixture
@@ -233,3 +246,10 @@ def programs(_programs: Programs) -> Iterator[Programs]:
     """Starts programs in processes of their own; those that a test leaves are killed."""
     yield _programs
     _programs.end_all()
+
+
+@pytest.fixture
+def bare_programs(_bare_programs: Programs) -> Iterator[Programs]:
+    """Starts programs that find nothing imported but PyTorch: what they import else is their own doing."""
+    yield _bare_programs
+    _bare_programs.end_all()
