@@ -47,8 +47,11 @@ ALLOWED = {
 }
 # Modules by names out of the source itself, or of installed packages.
 IMPORTERS = {
+    "llie_preproc/__init__.py",
     "llie_preproc/commands/llie.py",
     "llie_preproc/commands/program.py",
+    "llie_preproc/enhancers/__init__.py",
+    "llie_preproc/enhancers/names.py",
     "llie_preproc/registry.py",
     "llie_preproc/mm/finder.py",
     "llie_preproc/faces/__init__.py",
