@@ -380,7 +380,7 @@ def test_the_command_itself_ends_with_130(tmp_path: Path, programs: Programs) ->
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["nowhere.png", "out.png"], ["nowhere.png", "no such file"]),
+        (["nowhere.png", "--out", "out.png"], ["nowhere.png", "no such file"]),
         (["{in}", "--out", "{out}", "--enhancer", "PSENot"], ["PSENot", "PSENet"]),
         (["{in}", "--out", "{out}", "--enhancer", "psenet@nowhere.pth"], ["nowhere.pth"]),
         (["{in}", "--out", "{out}", "--enhancer", "psenet@{in}"], ["in.png", "tensors"]),
@@ -397,11 +397,11 @@ def test_the_command_itself_ends_with_130(tmp_path: Path, programs: Programs) ->
         (["{in}", "--out", "{out}", "--enhancer", "psenet@{weights}", "--device", "cuda:99"], ["--device cuda:99"]),
         (["{in}", "--out", "{out}", "--batch-size", "0"], ["--batch-size", "'0'"]),
         (["{in}", "--out", "{out}", "--format", "gif"], ["--format", "gif"]),
-        (["{in}", "out.gif", "--enhancer", "Identity"], ["out.gif", ".png"]),
-        (["{in}", "out.jpg", "--format", "png", "--enhancer", "Identity"], ["--format png", "out.jpg"]),
-        (["{empty}", "{out}", "--enhancer", "Identity"], ["holds no pictures"]),
-        (["{empty}", "{in}", "--enhancer", "Identity"], ["in.png is a file"]),
-        (["{in}"], ["DST"]),
+        (["{in}", "--out", "out.gif", "--enhancer", "Identity"], ["out.gif", ".png"]),
+        (["{in}", "--out", "out.jpg", "--format", "png", "--enhancer", "Identity"], ["--format png", "out.jpg"]),
+        (["{empty}", "--out", "{out}", "--enhancer", "Identity"], ["holds no pictures"]),
+        (["{empty}", "--out", "{in}", "--enhancer", "Identity"], ["in.png is a file"]),
+        (["{in}"], ["--out"]),
     ],
 )
 def test_errors_take_one_line(llie: Run, tmp_path: Path, weights: Path, arguments: list[str], parts: list[str]) -> None:

@@ -112,8 +112,8 @@ def test_export(llie: Run, tmp_path: Path, weights: Path, size: tuple[int, int] 
         (["--out", "{out}", "--enhancer", "Identity", "--height", "8"], ["--height and --width"]),
         (["--out", "{out}", "--enhancer", "Identity", "--height", "0", "--width", "8"], ["--height", "'0'"]),
         (["--out", "{out}", "--enhancer", "PSENet", "--height", "4", "--width", "8"], ["at least 5", "4x8"]),
-        (["{out}.pt", "--enhancer", "Identity"], [".onnx"]),
-        (["{folder}", "--enhancer", "Identity"], ["folder.onnx is a folder"]),
+        (["--out", "{out}.pt", "--enhancer", "Identity"], [".onnx"]),
+        (["--out", "{folder}", "--enhancer", "Identity"], ["folder.onnx is a folder"]),
         (["--out", "{out}"], ["--enhancer"]),
     ],
 )

@@ -202,7 +202,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
 # Names, paths and other open texts, options that are tested above, and what MMEngine checks.
 OPEN = {
     *WRONG, "checkpoint", "collect_device", "cure", "device", "enhancer", "kept", "map_location", "name", "place",
-    "purpose", "sign", "source",
+    "purpose", "sign", "source", "without",
     "suffix", "within",
 }  # fmt: skip
 ROC = FddbRoc(*np.zeros((4, 1)), faces=1, pictures=1, without_size=0)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 
-def add_bootstrap(parser: Any, none: str = "") -> None:
+def add_bootstrap(parser: Any, without: str = "") -> None:
     """Add ``--resamples`` and ``--bootstrap-seed``.
 
     Args:
         parser: Parser, or group of one.
-        none: Words for what a command does without any resample.
+        without: Words for what a command does without any resample.
     """
     parser.add_argument(
         "--resamples",
         type=int,
         default=1000,
         metavar="N",
-        help=f"number of resamples of the bootstrap over images{none} (default: %(default)s)",
+        help=f"number of resamples of the bootstrap over images{without} (default: %(default)s)",
     )
     parser.add_argument(
         "--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap (default: %(default)s)"

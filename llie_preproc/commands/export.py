@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from ..checks import printable
-from ..enhancers.build import build_enhancer
+from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
 from ..enhancers.names import enhancer_config
 from ..export import check_exportable, export_onnx
 from .arguments import add_enhancer, add_out, positive, trained_enhancer
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.height is None) != (args.width is None):
         raise ValueError("--height and --width go together")
     config = enhancer_config(args.enhancer)
-    target = free_target(args, str(config.pop("checkpoint", "")), ".onnx")
+    target = free_target(args, str(config.pop("checkpoint", DEFAULT_WEIGHTS)), ".onnx")
     size = (args.height, args.width) if args.height else None
     # Before asking for weights of a network that cannot be exported anyway.
     check_exportable(build_enhancer(config, None))
