@@ -174,6 +174,9 @@ def tells_letters(folder: Path) -> bool:
 
 
 def _require_writable(target: Path) -> None:
+    for above in target.absolute().parents:
+        if os.path.lexists(above) and not above.is_dir():
+            raise NotADirectoryError(f"{above} is no folder, and results would go below it")
     folder = _existing(target)
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(f"{folder}: nothing can be written here: choose another place")

@@ -10,10 +10,12 @@ from typing import Any
 
 from .errors import one_line
 
+_OWN = "llie-preproc"
+
 
 def entries(group: str) -> list[EntryPoint]:
-    """The entry points of a group, sorted by name; nothing is imported."""
-    return sorted(entry_points(group=group), key=lambda entry: entry.name)
+    """The entry points of a group, this project's own first, then sorted by name; nothing is imported."""
+    return sorted(entry_points(group=group), key=lambda entry: (_distribution(entry) != _OWN, entry.name))
 
 
 def tables(group: str) -> Iterator[tuple[EntryPoint, Any]]:
@@ -46,7 +48,7 @@ def load(entry: EntryPoint) -> Any:
         raise
     except AttributeError as error:
         raise _hidden(entry, folders[0] if folders else entry.module) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ImportError(f"{entry.module} does not import: {type(error).__name__}: {one_line(error)}") from error
 
 

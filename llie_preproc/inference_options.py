@@ -68,9 +68,11 @@ class InferenceOptions:
     """
 
     channel_order: str = _option("rgb", "order of colours", flag=False)
-    precision: str = _option("float32", "%(choices)s (default: %(default)s)", choices=tuple(PRECISIONS))
-    tile: int | None = _option(None, "side of tiles in pixels, which take less memory than a whole picture")
-    map_side: int | None = _option(None, "side in pixels to which a picture is shrunk for a network to predict curves")
+    precision: str = _option("float32", "number format (default: %(default)s)", choices=tuple(PRECISIONS))
+    tile: int | None = _option(
+        None, "largest side of the tiles, in pixels, in which pictures are enhanced to save memory"
+    )
+    map_side: int | None = _option(None, "longer side, in pixels, of the small picture on which curves are predicted")
     batch_size: int = _option(8, "number of pictures of one size that run together (default: %(default)s)")
 
     def __post_init__(self) -> None:
@@ -134,7 +136,8 @@ class InferenceOptions:
         """
         name, faithful = type(enhancer).__name__, (torch.float32, *enhancer.capabilities.precisions)
         if PRECISIONS[self.precision] not in faithful:
-            raise ValueError(f"{name} is not faithful under {self.precision}: use float32")
+            others = [each for each, kind in PRECISIONS.items() if kind in faithful]
+            raise ValueError(f"{name} is not faithful under {self.precision}: use {' or '.join(others)}")
         if self.tile is not None:
             check_tile(self.tile, enhancer.capabilities)
         if self.map_side is not None and not isinstance(enhancer, CurveEnhancer):

@@ -18,13 +18,13 @@ Without MMEngine the enhancers are still registered by name, in a registry of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
 from .entry_points import tables
-from .errors import MissingExtraError, needs
+from .errors import MissingExtraError, needs, one_line
 
 GROUP = "llie_preproc.registry"
 """Entry-point group of tables: name of a registry, or ``enhancer``, to the modules that register into it."""
@@ -75,16 +75,17 @@ class Registry(_Base):
         parent = getattr(mmengine_registry, f"{name.upper()}S", None)
         super().__init__(name, parent=parent, scope="llie_preproc", locations=locations)
         self.fallback: Callable[[str], Any] | None = None
-        self._absent: list[ImportError] = []
-        # What is not imported yet.
-        self._own, self._joined = list(locations), [name]
+        self._own = list(locations)
+        # What was imported, or cannot be. Another thread may be at it: Python's own locks wait for that.
+        self._done: set[str] = set()
+        self._absent: dict[str, ImportError] = {}
 
     def import_from_location(self) -> None:
         """Import every module that registers into this registry."""
-        while self._own:
-            self._import_own()
-        while self._joined:
-            self._import_joined()
+        for location in self._own:
+            self._import(location)
+        for location in self._joined():
+            self._import(location, own=False)
 
     def get(self, key: str) -> Any:
         """The object registered as ``key``, or None.
@@ -98,50 +99,55 @@ class Registry(_Base):
         if found is None:
             found = super().get(key)
         if found is None and self._absent:
-            raise self._absent[0]
+            raise next(iter(self._absent.values()))
         return found
 
     def _found(self, name: str) -> Any:
         """What is registered by a name, once as many modules are imported as that takes."""
-        while name not in self._module_dict and self._own:
-            self._import_own()
+        for location in self._own:
+            if name in self._module_dict:
+                break
+            self._import(location)
         if name not in self._module_dict and self.fallback and (made := self.fallback(name)) is not None:
             return made
-        while name not in self._module_dict and self._joined:
-            self._import_joined()
+        if name not in self._module_dict:
+            for location in self._joined():
+                self._import(location, own=False)
         return self._module_dict.get(name)
 
-    def _import_own(self) -> None:
-        location = self._own.pop(0)
+    def _joined(self) -> Iterator[str]:
+        """The modules of other packages that register here."""
+        for number, table in enumerate(joined_tables()):
+            if isinstance(table, ImportError):
+                self._absent[f"table {number}"] = table
+        yield from joined_locations("enhancer" if self.name == "model" else "")
+        yield from joined_locations(self.name)
+
+    def _import(self, location: str, own: bool = True) -> None:
+        """Import a module; one that cannot be imported is told of where something is not found."""
+        if location in self._done:
+            return
         try:
             with needs(location):
                 import_module(location)
         except MissingExtraError as error:
-            self._absent.append(error)
-
-    def _import_joined(self) -> None:
-        """Import what other packages name; one that does not import is told of where something is not found."""
-        name = self._joined.pop()
-        self._absent += [table for table in joined_tables() if isinstance(table, ImportError)]
-        for location in (*joined_locations("enhancer" if name == "model" else ""), *joined_locations(name)):
-            try:
-                with needs(location):
-                    import_module(location)
-            except ImportError as error:
-                self._absent.append(error)
+            self._absent[location] = error
+        except (Exception, SystemExit) as error:  # of a package that one knows nothing of
+            if own:
+                raise
+            reason = f"{location} does not import: {type(error).__name__}: {one_line(error)}"
+            self._absent[location] = ImportError(reason, name=location)
+        self._done.add(location)
 
 
 @lru_cache(maxsize=1)
 def joined_tables() -> tuple[Any, ...]:
-    """What other packages register where: a table each, or the ``ImportError`` of one that does not import.
-
-    Raises:
-        TypeError: An entry point names no table.
-    """
+    """What other packages register where: a table each, or the ``ImportError`` of one that cannot be used."""
     found = []
     for entry, table in tables(GROUP):
-        if not isinstance(table, dict | ImportError):
-            raise TypeError(f"the entry point {entry.name} of {GROUP} must name a dict, got {type(table).__name__}")
+        usable = isinstance(table, Mapping) and not any(isinstance(each, str) for each in table.values())
+        if not usable and not isinstance(table, ImportError):
+            table = ImportError(f"the entry point {entry.name} of {GROUP} must name a dict of lists of modules")
         found.append(table)
     return tuple(found)
 

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from llie_preproc.commands.program import REFUSED, resumable
 from llie_preproc.config_files import read_config_file
-from llie_preproc.errors import CheckpointError
+from llie_preproc.errors import CheckpointError, one_line
 from llie_preproc.mm.console import quiet
 from llie_preproc.mm.progress import ProgressBar
 from llie_preproc.runs import join_without_gpu, saved_checkpoints
@@ -58,7 +58,7 @@ def train(runner: Runner) -> None:
         # Checkpoints are loaded just before the first step.
         if not runner.iter and isinstance(error, (OSError, ValueError)):
             raise
-        raise RuntimeError(f"the training failed in iteration {runner.iter + 1}") from error
+        raise RuntimeError(f"the training failed in iteration {runner.iter + 1}: {one_line(error)}") from error
 
 
 def build_runner(args: argparse.Namespace) -> SafeRunner:

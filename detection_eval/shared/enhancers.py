@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llie_preproc import FrozenEnhancer, InferenceOptions, build_enhancer
-from llie_preproc.commands.arguments import ENHANCER
+from llie_preproc import FrozenEnhancer, InferenceOptions
+from llie_preproc.commands.arguments import ENHANCER, Once, named_enhancer
 from llie_preproc.enhancers.build import DEFAULT_WEIGHTS
 from llie_preproc.enhancers.names import enhancer_config
-from llie_preproc.errors import weights_named_by
 from llie_preproc.fingerprints import fingerprint
 
 NONE, RAW = "none", "raw"
@@ -21,7 +20,6 @@ Spec = Mapping[str, Any]
 weights; and ``options``, those of :class:`llie_preproc.InferenceOptions` that its results depend on."""
 
 _LABEL = r"\w[\w.+-]*"
-_NAMED_BY = "--enhancer NAME@WEIGHTS"
 _NOT_CONFIG = ("fingerprint", "options")
 
 
@@ -40,6 +38,7 @@ def add_enhancers(
     parser.add_argument(
         "--enhancer",
         nargs="+",
+        action=Once,
         required=required,
         default=None if required else default,
         metavar="[LABEL=]NAME[@WEIGHTS]",
@@ -62,10 +61,10 @@ def labelled(given: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for each in given:
         label, name = _divided(each)
-        if not re.fullmatch(_LABEL, label) or (label == NONE and name != NONE):
+        if not re.fullmatch(_LABEL, label) or label == RAW or (label == NONE and name != NONE):
             raise ValueError(
-                f"--enhancer {each}: {label!r} is no label, which has letters, digits and _ . + -, and is not 'none'; "
-                "put LABEL= before the name"
+                f"--enhancer {each}: {label!r} is no label, which has letters, digits and _ . + -, and is neither "
+                f"{NONE!r} nor {RAW!r}; put LABEL= before the name"
             )
         if label in named:
             hint = "" if label == NONE else ": put LABEL= before one of them"
@@ -135,9 +134,9 @@ def _described(name: str | Mapping[str, Any], options: InferenceOptions) -> dict
     try:
         config = enhancer_config(name)
     except KeyError as error:
-        raise KeyError(f"{error.args[0]}, or {NONE!r}") from error
+        hint = "" if name == NONE else f", or {NONE!r}"
+        raise KeyError(f"{error.args[0]}{hint}") from error
     config["checkpoint"] = str(config.get("checkpoint") or DEFAULT_WEIGHTS)
-    with weights_named_by(_NAMED_BY):
-        enhancer = build_enhancer(config)
+    enhancer = named_enhancer(config)
     options.check_fits(enhancer)
     return {**config, "fingerprint": fingerprint(enhancer), "options": options.identity()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..enhancers import Enhancer
-from ..enhancers.build import build_enhancer
+from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
 from ..errors import needs, weights_named_by
 from ..inference_options import InferenceOptions
 from ..ranks import LAUNCHERS
@@ -20,6 +20,25 @@ ENHANCER = (
     "name that 'llie list' shows, in any spelling, or config file with an 'enhancer'; followed by @WEIGHTS (shipped "
     "ones, a file, or a URL that ends in '#sha256=...') for others than the default ones"
 )
+
+
+class Once(argparse.Action):
+    """Stores an option that may be given once: of two, argparse would drop the first without a word."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        """Store the values."""
+        given = f"_{self.dest}_was_given"
+        if hasattr(namespace, given):
+            parser.error(f"{option} is given twice")
+        setattr(namespace, given, True)
+        setattr(namespace, self.dest, values)
+
+
+def path(text: str) -> Path:
+    """A path, for ``type`` of an argument; an empty one, as of a shell's variable that is not set, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
 
 
 def positive(text: str) -> int:
@@ -38,13 +57,31 @@ def add_enhancer(parser: Any, default: str | None = "psenet", **options: Any) ->
         **options: Arguments of ``add_argument``.
     """
     shown = f" (default: {default})" if default else ""
-    parser.add_argument("--enhancer", metavar="NAME[@WEIGHTS]", default=default, help=ENHANCER + shown, **options)
+    parser.add_argument(
+        "--enhancer", metavar="NAME[@WEIGHTS]", action=Once, default=default, help=ENHANCER + shown, **options
+    )
 
 
 def trained_enhancer(args: argparse.Namespace) -> Enhancer:
     """The network of ``--enhancer``; never with random weights."""
+    return named_enhancer(args.enhancer)
+
+
+def named_enhancer(given: str | Mapping[str, Any], checkpoint: str | None = DEFAULT_WEIGHTS) -> Enhancer:
+    """Build what a command line names.
+
+    Args:
+        given: Name, config file or config.
+        checkpoint: Weights, as for :func:`llie_preproc.build_enhancer`.
+
+    Raises:
+        ValueError: The network does not take its config; and as :func:`llie_preproc.build_enhancer`.
+    """
     with weights_named_by("--enhancer NAME@WEIGHTS"):
-        return build_enhancer(args.enhancer)
+        try:
+            return build_enhancer(given, checkpoint)
+        except TypeError as error:
+            raise ValueError(f"--enhancer: {error}") from error
 
 
 def add_inference_options(parser: Any, without: Collection[str] = (), unset: str = "") -> None:
@@ -117,7 +154,7 @@ def add_out(parser: Any, what: str, metavar: str = "DIR", **options: Any) -> Non
         metavar: Word for the path, ``DIR`` or a file name.
         **options: Arguments of ``add_argument``, such as ``required``.
     """
-    parser.add_argument("--out", type=Path, metavar=metavar, help=what, **options)
+    parser.add_argument("--out", type=path, metavar=metavar, help=what, **options)
 
 
 def add_resume(parser: Any) -> None:
@@ -136,7 +173,10 @@ def add_launcher(parser: Any) -> None:
         parser: Parser, or group of one.
     """
     parser.add_argument(
-        "--launcher", choices=LAUNCHERS, default="none", help="program that started the processes, if several"
+        "--launcher",
+        choices=LAUNCHERS,
+        default="none",
+        help="program that started the processes, where several share the work (default: one process)",
     )
 
 

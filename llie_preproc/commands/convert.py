@@ -9,9 +9,8 @@ import argparse
 
 from ..checkpoints import load_checkpoint, save_state_dict
 from ..checks import printable
-from ..enhancers.build import build_enhancer
 from ..enhancers.names import enhancer_config
-from .arguments import add_out
+from .arguments import add_out, named_enhancer
 from .written_file import free_target
 
 
@@ -31,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     config = enhancer_config(args.enhancer)
     if config.get("checkpoint"):
         raise ValueError(f"--enhancer names weights, {config['checkpoint']!r}, where SRC is what has them")
-    enhancer = build_enhancer(config, None)
+    enhancer = named_enhancer(config, None)
     report = load_checkpoint(enhancer, args.src)
     digest = save_state_dict(enhancer.state_dict(), target, {"enhancer": type(enhancer).__name__})
     print(f"{report}; wrote {printable(str(target))}, sha256 {digest}")

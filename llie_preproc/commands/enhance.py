@@ -2,13 +2,13 @@
 
 A tree is mirrored below OUT; files in it that are no pictures (videos too: they go one by one) are left out.
 Pictures keep their depth, grey, alpha channel, EXIF and colour profile as far as the format of the result holds
-them. Inputs are never overwritten.
+them. Inputs are never overwritten. With --resume a result that exists is kept, whichever weights and options made it.
 Files that hold several pictures (animations, stacks of pages) are reported as failed; so are links to folders outside
-of SRC, which are not followed. What an earlier run that was killed left of the same results is removed.
+of SRC, which are not followed. Unfinished files that a killed run left beside the same results are removed.
 
 Frames of a video keep the times at which players show them, and sound and subtitles are copied as they are, where PyAV
 is installed (pip install "llie-preproc[video]"). Without it the frames alone are carried, at one frame rate, and videos
-of uneven frame times are refused. What a result lacks of its video is said.
+of uneven frame times are refused. The command says what a result lacks of its video.
 
 Processes that torchrun, SLURM or Open MPI started share the pictures, batch by batch, and write what one process
 writes: 'torchrun --nproc_per_node 4 --no-python llie enhance SRC --out OUT --launcher pytorch', 'srun -n 4 llie
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=["bmp", "jpg", "png", "tif", "webp"], help="write pictures of this kind")
     existing = parser.add_mutually_exclusive_group()
     add_resume(existing)
-    existing.add_argument("--overwrite", action="store_true", help="write results that exist anew")
+    existing.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument(
         "--ignore-orientation", action="store_true", help="keep the stored frame: do not turn it upright"
     )
@@ -91,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _enhance_shared(args: argparse.Namespace, ranks: Ranks) -> int:
+    if not args.src or not args.out:
+        raise ValueError("SRC and --out must not be empty")
     is_video = not Path(args.src).is_dir() and Path(args.src).suffix.lower() in video.SUFFIXES
     if is_video and args.format:
         raise ValueError("--format is for pictures; the suffix of --out chooses the format of a video")

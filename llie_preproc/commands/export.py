@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 
 from ..checks import printable
-from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
+from ..enhancers.build import DEFAULT_WEIGHTS
 from ..enhancers.names import enhancer_config
 from ..export import check_exportable, export_onnx
-from .arguments import add_enhancer, add_out, positive, trained_enhancer
+from .arguments import add_enhancer, add_out, named_enhancer, positive, trained_enhancer
 from .written_file import free_target
 
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     target = free_target(args, str(config.pop("checkpoint", DEFAULT_WEIGHTS)), ".onnx")
     size = (args.height, args.width) if args.height else None
     # Before asking for weights of a network that cannot be exported anyway.
-    check_exportable(build_enhancer(config, None))
+    check_exportable(named_enhancer(config, None))
     export_onnx(trained_enhancer(args), target, size=size)
     sizes = f"{size[0]}x{size[1]}" if size else "any size"
     print(f"wrote {printable(str(target))}, which takes {sizes}; ONNX Runtime agrees")

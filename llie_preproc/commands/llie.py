@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from ..entry_points import tables
-from ..errors import needs, one_line
+from ..errors import MissingExtraError, needs, one_line
 from ..version import __version__
 from . import COMMANDS
 from .program import Parser, importing, launch, run
@@ -55,7 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments of a command line that begins with a command's name, and ``run``, which takes them."""
-    return _parser(argv[0] if argv else "").parse_args(argv)
+    parser = _parser(argv[0] if argv else "")
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        # The command's own help has its flags.
+        parser.prog = f"llie {argv[0]}"
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args
 
 
 def find_commands() -> tuple[dict[str, tuple[str, str]], list[str]]:
@@ -81,8 +87,12 @@ def _problem(table: Any, found: Table) -> str | None:
 def _main(argv: Sequence[str]) -> int | None:
     # What a command imports is imported with its parser, or where it needs it.
     with needs(" ".join(["llie", *argv[:1]])):
-        with importing():
-            args = parse_args(argv)
+        try:
+            with importing():
+                args = parse_args(argv)
+        except MissingExtraError as error:
+            # Whichever module found it missing: the user has asked for a command.
+            raise MissingExtraError(error.name or "", " ".join(["llie", *argv[:1]]), error.extra) from error
         return args.run(args)
 
 

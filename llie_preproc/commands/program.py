@@ -168,11 +168,11 @@ def _undisturbed(work: Callable[[], int | None], outermost: bool) -> int:
     try:
         with _interrupt_counts() if outermost else contextlib.nullcontext():
             status = work() or 0
-            sys.stdout.flush()
+            _flush_output()
     except SystemExit:
         # Of the parser after a page of help, or of a benchmark whose child has ended.
         raise_if_interrupted()
-        sys.stdout.flush()
+        _flush_output()
         raise
     return status
 
@@ -304,6 +304,12 @@ def _interrupt_under_way() -> bool:
             return True
         error = error.__context__
     return False
+
+
+def _flush_output() -> None:
+    # There is none where it was closed before Python began.
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _drop_output() -> None:

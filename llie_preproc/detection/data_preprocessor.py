@@ -49,15 +49,15 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
     ) -> None:
         options = InferenceOptions.taken_from(kwargs, channel_order="bgr")
         super().__init__(**kwargs)
-        self.frozen = FrozenEnhancer(enhancer, options, checkpoint=checkpoint)
         # Its weights are part of the detector's.
-        self.enhancer = self.frozen.enhancer.eval().requires_grad_(False)
+        self.enhancer = FrozenEnhancer(enhancer, options, checkpoint=checkpoint).enhancer.eval().requires_grad_(False)
+        self.options = options
         self.look_alikes = LookAlikes()
 
     @property
-    def options(self) -> InferenceOptions:
-        """How the network is run."""
-        return self.frozen.options
+    def frozen(self) -> FrozenEnhancer:
+        """The network, and how it is run."""
+        return FrozenEnhancer(self.enhancer, self.options)
 
     def train(self, mode: bool = True) -> EnhancedDetDataPreprocessor:
         """Set the mode; the enhancer stays in evaluation mode."""

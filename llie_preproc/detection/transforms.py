@@ -13,7 +13,7 @@ from mmcv.transforms import BaseTransform
 
 from ..enhancers.base import Enhancer
 from ..enhancers.build import DEFAULT_WEIGHTS
-from ..enhancers.names import enhancer_classes
+from ..enhancers.names import enhancer_class
 from ..errors import ImageError
 from ..inference import FrozenEnhancer
 from ..inference_options import InferenceOptions, OptionKeywords, shows_options
@@ -187,7 +187,9 @@ def enhance_by_name(name: str) -> Callable[..., Enhance] | None:
 
     Keys that ``Enhance`` has are its own; the rest are the network's. None: there is no such network.
     """
-    if name not in enhancer_classes():
+    try:
+        name = enhancer_class(name)[0]
+    except KeyError:
         return None
     own = set(inspect.signature(Enhance).parameters) - {"enhancer"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -86,7 +87,9 @@ class DetectorWrapper(SafeInit, BaseDetector):
                 "must match (min_matched)."
             )
         self._check_names(report)
-        print_log(f"{type(detector).__name__}: {report}", logger="current")
+        whole = report.matched == report.total and not report.unexpected
+        level = logging.INFO if whole else logging.WARNING
+        print_log(f"{type(detector).__name__}: {report}", logger="current", level=level)
         others = {name: tensor for name, tensor in state.items() if not name.startswith(WRAPPED)}
         return others | {WRAPPED + name: tensor for name, tensor in inner.items()}
 

@@ -51,7 +51,8 @@ def build_enhancer(
     config = enhancer_config(enhancer)
     name, kind = enhancer_class(config.pop("type"))
     named = config.pop("checkpoint", checkpoint)
-    if checkpoint not in (DEFAULT_WEIGHTS, None, named):
+    # In a config, weights win over the random ones of a caller who builds any network so.
+    if checkpoint not in (DEFAULT_WEIGHTS, named) and (checkpoint is not None or isinstance(enhancer, str)):
         raise ValueError(f"weights are named twice: {named!r} with the enhancer, and checkpoint={checkpoint!r}")
     checkpoint = named
     if (argument := _of_members(kind)) and checkpoint != DEFAULT_WEIGHTS:

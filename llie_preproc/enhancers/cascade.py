@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -40,7 +41,7 @@ class Cascade(Enhancer):
         super().__init__()
         if isinstance(enhancers, str) or not isinstance(enhancers, Sequence):
             raise TypeError(f"enhancers must be a list, got {type(enhancers).__name__}")
-        wrong = [e for e in enhancers if not isinstance(e, str | Mapping | Enhancer)]
+        wrong = [e for e in enhancers if not (isinstance(e, str | os.PathLike | Mapping | Enhancer) or _is_network(e))]
         if wrong:
             raise TypeError(f"a member must be a name, a config or an enhancer, got {type(wrong[0]).__name__}")
         if not enhancers:
@@ -67,6 +68,10 @@ class Cascade(Enhancer):
         for member in others:
             image = _enhance(_bounded(image), member)
         return image
+
+
+def _is_network(given: object) -> bool:
+    return isinstance(given, type) and issubclass(given, Enhancer)
 
 
 def _enhance(image: Tensor, enhancer: Enhancer) -> Tensor:

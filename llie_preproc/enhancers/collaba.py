@@ -47,7 +47,8 @@ class SpectralConv2d(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=1, bias=False)
         self.register_buffer("u", F.normalize(torch.randn(out_channels), dim=0))
-        for _ in range(15):
+        # On the meta device there is nothing to estimate.
+        for _ in range(0 if self.weight.is_meta else 15):
             self._refine()
 
     # Products and sums instead of matrix products: those would lose precision under autocast.

@@ -16,6 +16,7 @@ from .base import Enhancer
 
 _SCOPE = "llie_preproc"
 _CONFIG_SUFFIXES = (".py", ".json", ".yaml", ".yml")
+_WEIGHT_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
 
 
 def enhancer_classes() -> dict[str, type[Enhancer]]:
@@ -42,7 +43,7 @@ def _absent() -> tuple[str, ...]:
     for location in joined_locations("enhancer"):
         try:
             import_module(location)
-        except Exception as error:  # of a package that one knows nothing of
+        except (Exception, SystemExit) as error:  # of a package that one knows nothing of
             problems.append(f"{location} does not import: {type(error).__name__}: {one_line(error)}")
     return tuple(problems)
 
@@ -62,8 +63,11 @@ def enhancer_class(kind: object) -> tuple[str, type[Enhancer]]:
         own = f"{kind.__module__}.{kind.__qualname__}"
         return next((name for name, each in _registered().items() if each is kind), own), kind
     if not isinstance(kind, str):
-        raise TypeError(f"the type of an enhancer config must be an enhancer's name or class, got {kind!r}")
+        given = type(kind).__name__ if isinstance(kind, Enhancer) else repr(kind)
+        raise TypeError(f"the type of an enhancer config must be an enhancer's name or class, got {given}")
     name = _registered_name(kind)
+    if name is None and "@" in kind:
+        raise KeyError(f"no enhancer {kind!r}: in a dict, weights are the value of 'checkpoint'")
     if name is None:
         raise KeyError(_unknown(kind))
     return name, _registered()[name]
@@ -117,6 +121,8 @@ def _of_text(text: str) -> dict[str, Any]:
             return _with_weights(config, text, weights if end < len(parts) else None)
     if _names_file(parts[0]):
         raise FileNotFoundError(f"no config file {parts[0]}")
+    if parts[0].lower().endswith(_WEIGHT_SUFFIXES):
+        raise KeyError(f"no enhancer {parts[0]!r}: weights stand behind the name of their network, NAME@{parts[0]}")
     raise KeyError(f"{_unknown(parts[0])}, or a config file")
 
 
@@ -131,24 +137,38 @@ def _with_weights(config: dict[str, Any], text: str, weights: str | None) -> dic
 
 
 def _names_file(text: str) -> bool:
-    return "::" in text or text.lower().endswith(_CONFIG_SUFFIXES) or os.sep in text
+    return _is_packaged(text) or text.lower().endswith(_CONFIG_SUFFIXES) or os.sep in text
 
 
 def _is_file(text: str) -> bool:
-    return "::" in text or Path(text).is_file()
+    return _is_packaged(text) or Path(text).is_file()
+
+
+def _is_packaged(text: str) -> bool:
+    # An @ behind a package's config begins the weights.
+    return "::" in text and "@" not in text
 
 
 def _read(name: str) -> dict[str, Any]:
-    """The enhancer of a config file."""
+    """The enhancer of a config file, of a door's too, with the weights that stand beside it there."""
     with needs("reading a config file"):
-        from mmengine.config import Config
-
         from ..config_files import read_config_file
-    config = read_config_file(name)
-    given = config.get("enhancer") or config.get("model", {}).get("enhancer")
-    if not isinstance(given, Mapping) or "type" not in given:
-        raise ValueError(f"{name} has neither 'enhancer' nor 'model.enhancer', a dict with 'type'")
-    return Config(dict(enhancer=given)).to_dict()["enhancer"]
+    config = read_config_file(name).to_dict()
+    model = config.get("model")
+    inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
+    for holder in (config, model, inner):
+        if not isinstance(holder, Mapping) or not isinstance(holder.get("enhancer"), str | Mapping):
+            continue
+        try:
+            found = enhancer_config(holder["enhancer"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{name}: enhancer: {one_line(error)}") from error
+        beside = None if holder is config else holder.get("checkpoint")
+        return found if beside in (None, "default") or "checkpoint" in found else {**found, "checkpoint": beside}
+    raise ValueError(
+        f"{name} has neither 'enhancer' nor 'model.enhancer' nor 'model.data_preprocessor.enhancer': a name, or a dict "
+        "with 'type'"
+    )
 
 
 def _registered_name(text: str) -> str | None:
@@ -162,15 +182,18 @@ def _spelt(name: str, classes: Mapping[str, type[Enhancer]]) -> str | None:
     if name in classes:
         return name
     alike = [each for each, kind in classes.items() if _plain(each) == _plain(name) or name.lower() in kind.aliases]
-    return alike[0] if len(alike) == 1 else None
+    # Those of this package are what they were before another one is imported.
+    own = [each for each in alike if classes[each].__module__.startswith(f"{_SCOPE}.")]
+    return next((found[0] for found in (own, alike) if len(found) == 1), None)
 
 
 def _unknown(name: str) -> str:
-    by_plain = {_plain(each): each for each in enhancer_classes()}
+    classes = enhancer_classes()
+    by_plain = {_plain(each): each for each in classes}
     near = [by_plain[each] for each in difflib.get_close_matches(_plain(name), by_plain, n=3, cutoff=0.6)]
     meant = f"; is {' or '.join(map(repr, near))} meant? There" if near else "; there"
     absent = "".join(f" ({problem})" for problem in _absent())
-    return f"no enhancer {name!r}{meant} are: {', '.join(by_plain.values())}{absent}"
+    return f"no enhancer {name!r}{meant} are: {', '.join(classes)}{absent}"
 
 
 def _plain(name: str) -> str:

@@ -1,0 +1,146 @@
+"""What people call an enhancer: every spelling, file and class resolves by one function, in every consumer."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llie_preproc import build_enhancer
+from llie_preproc.checkpoints import save_state_dict
+from llie_preproc.enhancers import Cascade, Enhancer, GammaCorrection, PSENet
+from llie_preproc.enhancers.names import enhancer_config
+from llie_preproc.registry import MODELS, Registry
+
+
+@pytest.mark.parametrize(
+    "given", ["psenet", "PSENet", "PSENET", "pse_net", "pse-net", "ps_net", "llie_preproc.PSENet", PSENet]
+)
+def test_every_spelling_is_one_network(given: Any) -> None:
+    assert enhancer_config(given) == enhancer_config(dict(type=given)) == {"type": "PSENet"}
+
+
+@pytest.mark.parametrize(("given", "near"), [("psnet", "PSENet"), ("PSENett", "PSENet"), ("semi_lie", "SemiLLIE")])
+def test_an_unknown_name_is_told_the_nearest(given: str, near: str) -> None:
+    with pytest.raises(KeyError, match=f"is '{near}' meant"):
+        enhancer_config(given)
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("psenet@a.pth", "a.pth"),
+        ("psenet@a@b.pth", "a@b.pth"),
+        ("psenet@http://[::1]/w.pth#sha256=00", "http://[::1]/w.pth#sha256=00"),
+        ("ps_net@https://example.org/w.pth#sha256=00", "https://example.org/w.pth#sha256=00"),
+    ],
+)
+def test_weights_stand_behind_an_at(text: str, weights: str) -> None:
+    assert enhancer_config(text) == {"type": "PSENet", "checkpoint": weights}
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "match"),
+    [
+        ("psenet@", ValueError, "no weights"),
+        ("my.safetensors", KeyError, "NAME@my.safetensors"),
+        ("absent.py", FileNotFoundError, "absent.py"),
+        (dict(type="psenet@w.pth"), KeyError, "'checkpoint'"),
+        (dict(width=2), TypeError, "'type'"),
+        (5, TypeError, "5"),
+    ],
+)
+def test_what_names_no_network_is_refused(given: Any, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        enhancer_config(given)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    path = tmp_path / "other.safetensors"
+    save_state_dict(PSENet().state_dict(), path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "enhancer = dict(type='psenet', checkpoint='{weights}')",
+        "enhancer = 'psenet@{weights}'",
+        "model = dict(enhancer=dict(type='PSENet'), checkpoint='{weights}')",
+        "model = dict(enhancer='psenet', checkpoint='{weights}')",
+        "model = dict(data_preprocessor=dict(enhancer='psenet', checkpoint='{weights}'))",
+    ],
+)
+def test_a_config_file_keeps_its_weights(tmp_path: Path, weights: str, text: str) -> None:
+    pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+    (tmp_path / "config.py").write_text(text.format(weights=weights))
+    built, direct = (build_enhancer(given) for given in (tmp_path / "config.py", f"psenet@{weights}"))
+    assert all(torch.equal(a, b) for a, b in zip(built.parameters(), direct.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("text", ["enhancer = dict(type=5)", "model = None", "model = [1]", "enhancer = dict(a=1)"])
+def test_a_config_file_without_an_enhancer_is_named(tmp_path: Path, text: str) -> None:
+    pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+    (tmp_path / "odd.py").write_text(text)
+    with pytest.raises(ValueError, match=r"odd\.py"):
+        enhancer_config(tmp_path / "odd.py")
+
+
+def test_weights_are_not_named_twice(weights: str) -> None:
+    for checkpoint in ("psenet_sice", None):
+        with pytest.raises(ValueError, match="named twice"):
+            build_enhancer(f"psenet@{weights}", checkpoint)
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
+        build_enhancer("psenet@absent.pth")
+
+
+def test_members_are_named_likewise(weights: str) -> None:
+    cascade = Cascade(["gamma_correction", f"pse_net@{weights}", GammaCorrection, dict(type="upscale")])
+    assert [type(member).__name__ for member in cascade.members] == [
+        "GammaCorrection", "PSENet", "GammaCorrection", "Upscale",
+    ]  # fmt: skip
+
+
+def test_a_network_of_another_package_takes_no_name_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Psenet(Enhancer):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image
+
+    monkeypatch.setitem(MODELS._module_dict, "Psenet", Psenet)
+    assert enhancer_config("psenet") == {"type": "PSENet"}
+    assert enhancer_config("Psenet") == {"type": "Psenet"}
+
+
+def test_the_preprocessor_runs_the_network_that_it_has() -> None:
+    pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+    from llie_preproc.detection import EnhancedDetDataPreprocessor
+
+    door, image = EnhancedDetDataPreprocessor("psenet"), torch.full((3, 8, 8), 100, dtype=torch.uint8)
+    door.enhancer = build_enhancer("identity")
+    assert torch.equal(door.enhance_images([image])[0], image.float())
+
+
+def test_threads_that_ask_at_once_find_what_they_ask_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No registry forgets a module that another thread is importing."""
+    registry = Registry("visualizer", ["slow_to_import"])
+    module = type(sys)("threads_registry")
+    monkeypatch.setitem(sys.modules, "threads_registry", module)
+    (tmp_path / "slow_to_import.py").write_text(
+        "import time\nimport threads_registry\n\ntime.sleep(0.3)\n"
+        "threads_registry.registry.register_module(name='Late')(dict)\n"
+    )
+    module.registry = registry
+    monkeypatch.syspath_prepend(tmp_path)
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda: found.append(registry.get("Late"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [dict] * 8
