@@ -343,8 +343,9 @@ def test_bad_arguments_are_named(part, field):
 def test_without_mmdetection_the_extra_is_named(monkeypatch):
     name = "llie_preproc.faces.dsfd"
     importlib.import_module(name)
-    monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(errors, "find_spec", lambda module: None if module == "mmdet" else object())
+    for each in [module for module in sys.modules if f"{module}.".startswith(f"{name}.")]:
+        monkeypatch.delitem(sys.modules, each)
+    monkeypatch.setitem(sys.modules, "mmdet", None)
     with pytest.raises(errors.MissingExtraError, match=re.escape(f"{name} needs the package")) as raised:
         importlib.import_module(name)
     assert 'pip install "llie-preproc[mm]"' in str(raised.value)

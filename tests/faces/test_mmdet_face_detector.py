@@ -165,7 +165,7 @@ def thin(name):
         cfg.model.backbone.base_channels = cfg.model.backbone.stem_channels = 8
         cfg.model.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
         for node in nodes(cfg.model):
-            if node.get("in_channels") == 256:
+            if node.get("in_channels") in (32, 256):
                 node.in_channels = 16
             if "roi_layer" in node:
                 node.out_channels = 16
