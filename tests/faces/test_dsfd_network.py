@@ -345,7 +345,8 @@ def test_without_mmdetection_the_extra_is_named(monkeypatch):
     importlib.import_module(name)
     for each in [module for module in sys.modules if f"{module}.".startswith(f"{name}.")]:
         monkeypatch.delitem(sys.modules, each)
-    monkeypatch.setitem(sys.modules, "mmdet", None)
+    for each in [module for module in sys.modules if module.split(".")[0] == "mmdet"]:
+        monkeypatch.setitem(sys.modules, each, None)
     with pytest.raises(errors.MissingExtraError, match=re.escape(f"{name} needs the package")) as raised:
         importlib.import_module(name)
     assert 'pip install "llie-preproc[mm]"' in str(raised.value)
