@@ -76,7 +76,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
         raise _ParsedError(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", caught)
+        patch.setattr(argparse.ArgumentParser, "parse_known_args", caught)
         try:
             llie.parse_args([name])
         except _ParsedError as parsed:
