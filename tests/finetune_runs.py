@@ -53,16 +53,9 @@ class Tiny:
     def arguments(self, work_dir: Path, *options: str) -> list[str]:
         """The command line of a joint finetuning with PSENet, and ``options``."""
         sets = ["--train", *self.train, "--val", *self.val]
-        given = [
-            "finetune",
-            "--detector",
-            str(self.config),
-            "--enhancer",
-            "psenet",
-            "--detector-checkpoint",
-            str(self.detector),
-            *sets,
-        ]
+        network = [] if "--enhancer" in options else ["--enhancer", "psenet"]
+        checkpoint = ["--detector-checkpoint", str(self.detector)]
+        given = ["finetune", "--detector", str(self.config), *network, *checkpoint, *sets]
         return [*given, "--out", str(work_dir), *options]
 
 
