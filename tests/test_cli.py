@@ -476,7 +476,7 @@ def test_enhance_works_without_any_extra(tmp_path: Path) -> None:
         f"import sys\nsys.modules.update(dict.fromkeys({absent}))\n"
         "from llie_preproc.commands.llie import main\nsys.exit(main())"
     )
-    call = [sys.executable, "-c", code, "enhance", str(make(tmp_path / "in.png")), str(tmp_path / "out.png")]
+    call = [sys.executable, "-c", code, "enhance", str(make(tmp_path / "in.png")), "--out", str(tmp_path / "out.png")]
     done = subprocess.run([*call, "--enhancer", "Identity"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert np.array_equal(read_picture(tmp_path / "out.png").pixels, levels())
