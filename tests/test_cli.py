@@ -682,7 +682,7 @@ def test_two_processes_write_what_one_writes(llie: Run, tmp_path: Path, monkeypa
     assert done.stderr.count("1 of 2 failed:") == 1
     single = torch.get_num_threads()
     torch.set_num_threads(1)
-    options = ["--enhancer", f"CollaBA@{tmp_path}" / "collaba.safetensors", "--batch-size", 3]
+    options = ["--enhancer", f"CollaBA@{tmp_path}/collaba.safetensors", "--batch-size", 3]
     one = llie("enhance", tmp_path / "in", "--out", tmp_path / "one", *options)
     torch.set_num_threads(single)
     assert one.code == 1
