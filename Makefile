@@ -48,7 +48,7 @@ joint-training: $(STAMP)
 # A process for each of a few cores, with one thread each: twice as fast as one process with two threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-# The fast suite, below five minutes on two cores; 'make test-slow' runs the rest, '.ci/run' all of it.
+# The fast suite; 'make test-slow' runs the rest, '.ci/run' all of it.
 test: $(STAMP)
 	$(PYTEST) -m "not slow"
 

@@ -73,7 +73,7 @@ def shifted_truth(truth: Mapping[str, Any], pictures: Iterable[str]) -> dict[str
     """COCO annotations with the names that the shifted pictures have.
 
     Args:
-        truth: Of the pictures as they were.
+        truth: Annotations of the pictures as they were.
         pictures: Names of those that were shifted; images of others are left out.
     """
     kept = images_of(truth, pictures)

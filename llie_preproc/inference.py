@@ -38,7 +38,7 @@ class FrozenEnhancer:
     (48, 64, 3)
 
     Args:
-        enhancer: As for :func:`llie_preproc.build_enhancer`.
+        enhancer: Network, as for :func:`llie_preproc.build_enhancer`.
         options: How it is run.
         checkpoint: Weights, as for :func:`llie_preproc.build_enhancer`.
         device: Where to run; by default where the enhancer is.
@@ -124,7 +124,7 @@ def enhance(
     Args:
         images: A numpy array ``(H, W, 3)`` or ``(N, H, W, 3)``, a tensor ``(3, H, W)`` or ``(N, 3, H, W)``, or a
             list of unbatched ones of any sizes. uint8, uint16, or floating in [0, 1].
-        enhancer: As for :func:`llie_preproc.build_enhancer`.
+        enhancer: Network, as for :func:`llie_preproc.build_enhancer`.
         device: Where to run; by default where the enhancer is. Tensors come back on the device they came on.
         **options: Those of :class:`~llie_preproc.InferenceOptions`.
 

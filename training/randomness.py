@@ -43,23 +43,12 @@ def sample_uniform(number: int, draws: int = 1) -> Tensor:
     return torch.rand(number * world, draws, generator=generator)[get_rank() :: world]
 
 
-class SharedStochasticDepth(nn.Module):
-    """Stochastic depth (Huang et al., ECCV 2016) by :func:`sample_uniform`: whole samples are zeroed in training.
+class SharedStochasticDepth(StochasticDepth):
+    """Stochastic depth that draws by :func:`sample_uniform`."""
 
-    Args:
-        p: Probability with which a sample is zeroed; the others are divided by ``1 - p``.
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any ``(N, ...)``."""
-        if not self.training or not self.p:
-            return x
-        kept = (sample_uniform(len(x)).flatten() >= self.p).to(x)
-        return x * (kept / (1 - self.p)).view(-1, *[1] * (x.ndim - 1))
+    def kept(self, x: Tensor) -> Tensor:
+        """Draw which samples of ``(N, ...)`` are kept: ``(N,)`` of 1 and 0."""
+        return (sample_uniform(len(x)).flatten() >= self.p).to(x)
 
 
 def share_stochastic_depth(module: nn.Module) -> None:

@@ -69,7 +69,7 @@ def _without_numbers(name: str) -> Enhancer:
         # Members that load their weights are warned that nothing is kept.
         with torch.device("meta"), _unwarned():
             return build_enhancer(name, None)
-    except (RuntimeError, NotImplementedError):
+    except RuntimeError:
         # It computes with its numbers while it is built.
         return build_enhancer(name, None)
 

@@ -22,5 +22,8 @@ class StochasticDepth(nn.Module):
         """Any ``(N, ...)``."""
         if not self.training or not self.p:
             return x
-        kept = x.new_empty([len(x), *[1] * (x.ndim - 1)]).bernoulli_(1 - self.p)
-        return x * kept.div_(1 - self.p)
+        return x * self.kept(x).div_(1 - self.p).view(-1, *[1] * (x.ndim - 1))
+
+    def kept(self, x: Tensor) -> Tensor:
+        """Draw which samples of ``(N, ...)`` are kept: ``(N,)`` of 1 and 0."""
+        return x.new_empty(len(x)).bernoulli_(1 - self.p)
