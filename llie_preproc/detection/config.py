@@ -38,8 +38,8 @@ def add_enhancer(
 
     Args:
         cfg: A detector's config; it is not changed.
-        enhancer: Network, as for :func:`llie_preproc.enhancers.names.enhancer_config`: a name in any spelling, with ``@`` and
-            weights or without, a config, or a config file, whose enhancer is written into the result.
+        enhancer: Network, as for :func:`llie_preproc.enhancers.names.enhancer_config`: a name in any spelling, with
+            ``@`` and weights or without, a config, or a config file, whose enhancer is written into the result.
         door: ``'transform'``: in every pipeline, on CPU workers; in a ``TestTimeAug`` it enhances every view.
             ``'preprocessor'``: frozen, on the detector's device. ``'detector'``: a wrapper round the detector, which
             may be trained.
