@@ -211,7 +211,7 @@ def _create(path: Path) -> int | None:
         # Not every network disk has locks; where there are none, nobody's leftovers are removed.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if path.exists():
+        if _is_at(descriptor, path):
             return descriptor
         # Taken for a leftover between its creation and its lock.
         os.close(descriptor)
@@ -226,7 +226,9 @@ def _remove_unlocked(path: Path) -> bool:
     try:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+            # Another may have removed this file, and its writer made a new one of the same name, before the lock.
+            if _is_at(descriptor, path):
+                path.unlink()
     except OSError:
         return False
     finally:
@@ -235,6 +237,14 @@ def _remove_unlocked(path: Path) -> bool:
         with contextlib.suppress(OSError):
             path.unlink()
     return not path.exists()
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one that stands at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _temporaries(folder: Path, digests: set[str]) -> list[Path]:

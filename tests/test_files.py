@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import resource
@@ -96,6 +97,22 @@ def test_no_writer_is_disturbed_by_those_who_clean(tmp_path: Path) -> None:
         for thread in cleaning:
             thread.join()
     assert names(tmp_path) == ["a.png"]
+
+
+def test_a_file_made_between_the_opening_and_the_lock_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    killed_while_writing(path)
+    (leftover,) = tmp_path.iterdir()
+    lock = fcntl.flock
+
+    def lock_late(descriptor: int, flags: int) -> None:
+        leftover.unlink()
+        leftover.write_bytes(b"of the writer who lost the first one")
+        lock(descriptor, flags)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    assert remove_leftovers([path]) == 0
+    assert leftover.read_bytes() == b"of the writer who lost the first one"
 
 
 def write(path: Path) -> None:
