@@ -6,11 +6,7 @@ Multiply-adds are of one picture, counted as docs/enhancers.md says; counting ta
 from __future__ import annotations
 
 import argparse
-import contextlib
-import warnings
-from collections.abc import Iterator, Sequence
-
-import torch
+from collections.abc import Sequence
 
 from ..checkpoints import shipped_weights
 from ..enhancers import Enhancer
@@ -51,7 +47,8 @@ def _enhancers(macs: bool) -> list[tuple[str, ...]]:
 def _rows(name: str, macs: bool) -> list[tuple[str, ...]]:
     """A line for each set of weights, or one for an enhancer that has or needs none."""
     try:
-        enhancer = build_enhancer(name, None) if macs else _without_numbers(name)
+        # On the meta device it would take longer: PyTorch imports what its kernels there are made of.
+        enhancer = build_enhancer(name, None)
     except Exception as error:  # of anybody's network
         return [(name, *["?"] * (3 if macs else 2), one_line(error), "-")]
     counted = [_macs(enhancer)] if macs else []
@@ -61,24 +58,6 @@ def _rows(name: str, macs: bool) -> list[tuple[str, ...]]:
         (f"{w.name} (default)" if w.default else w.name, w.licence) for w in shipped_weights() if w.enhancer == name
     ]
     return [(*described, *weights) for weights in shipped or [(_without_own_weights(enhancer), "-")]]
-
-
-def _without_numbers(name: str) -> Enhancer:
-    """An enhancer whose parameters have shapes alone, which takes less time."""
-    try:
-        # Members that load their weights are warned that nothing is kept.
-        with torch.device("meta"), _unwarned():
-            return build_enhancer(name, None)
-    except RuntimeError:
-        # It computes with its numbers while it is built.
-        return build_enhancer(name, None)
-
-
-@contextlib.contextmanager
-def _unwarned() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _without_own_weights(enhancer: Enhancer) -> str:
