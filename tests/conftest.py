@@ -18,6 +18,9 @@ from support.processes import _bare_programs as _bare_programs
 from support.processes import _programs as _programs
 from support.processes import bare_programs as bare_programs
 from support.processes import programs as programs
+from support.shortcuts import take_shortcuts
+
+take_shortcuts()
 
 
 def pytest_collection_finish() -> None:

@@ -99,16 +99,10 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(value.equal(second[key]) for key, value in first.items())
 
 
-def unformatted_configs(patch: pytest.MonkeyPatch) -> None:
-    """A Runner formats its config several times for the log, which takes longer than all else of these runs."""
-    patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda code, **_: (code, True), raising=False)
-
-
 @contextlib.contextmanager
-def quick_runs() -> Iterator[None]:
-    """Inside, runs are on the CPU, and without what takes longer than they do."""
+def runs_on_the_cpu() -> Iterator[None]:
+    """Inside, runs are on the CPU."""
     with pytest.MonkeyPatch.context() as patch:
-        unformatted_configs(patch)
         patch.setattr("mmengine.device.utils.DEVICE", "cpu")
         yield
 
@@ -116,7 +110,6 @@ def quick_runs() -> Iterator[None]:
 if __name__ == "__main__":
     # The processes of a distributed test: every preset after the other.
     folder, *presets = sys.argv[1:]
-    unformatted_configs(pytest.MonkeyPatch())
     sets = [[f"{folder}/{name}.json", f"{folder}/{name}"] for name in ("train", "val")]
     tiny = Tiny(Path(folder, "epochs.py"), Path(folder, "coco.pth"), *sets)
     for preset in presets:

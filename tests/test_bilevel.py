@@ -24,6 +24,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.structures import BaseDataElement
 from PIL import Image
+from support.configs import read_config
 from support.processes import Programs
 from torch import Tensor, nn
 from torch.autograd.functional import hessian
@@ -633,7 +634,7 @@ def test_a_shipped_config_runs_and_exports(pairs: list[str], tmp_path: Path) -> 
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(pairs: list[str], tmp_path: Path) -> None:
-    cfg = Config.fromfile(CONFIGS / "collaba_x2_rellisur.py")
+    cfg = read_config(CONFIGS / "collaba_x2_rellisur.py")
     cfg.model.update(enhancer="ZeroDCE", discriminators=SMALL, illumination_weight=0, enhancer_interval=2)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.scale = 1

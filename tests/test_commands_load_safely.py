@@ -23,7 +23,7 @@ from llie_preproc.runs import read_checkpoint, saved_checkpoints
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick() -> Iterator[None]:
-    with finetune_runs.quick_runs():
+    with finetune_runs.runs_on_the_cpu():
         yield
 
 

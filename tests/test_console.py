@@ -121,7 +121,7 @@ def test_a_terminal_shows_a_bar_with_the_losses_beside_it(config, tmp_path, caps
 @pytest.mark.slow
 def test_a_finetuning_in_a_process_of_its_own_prints_its_results_alone(tmp_path):
     """Nothing of what the libraries print while they are imported is there either."""
-    with finetune_runs.quick_runs():
+    with finetune_runs.runs_on_the_cpu():
         tiny = finetune_runs.make(tmp_path)
     work = tmp_path / "work"
     command = [sys.executable, "-m", "llie_preproc", *tiny.arguments(work, "--epochs", "1")]

@@ -11,7 +11,7 @@ pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
 import cv2
 import mmdet
-from finetune_runs import BATCHES, last_state, make, part, quick_runs, same
+from finetune_runs import BATCHES, last_state, make, part, runs_on_the_cpu, same
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import PARAM_SCHEDULERS
@@ -34,7 +34,7 @@ YOLOX = "mmdet::yolox/yolox_tiny_8xb8-300e_coco.py"
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick():
-    with quick_runs():
+    with runs_on_the_cpu():
         yield
 
 

@@ -15,7 +15,7 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
 import torch
-from finetune_runs import last_state, make, quick_runs, same
+from finetune_runs import last_state, make, runs_on_the_cpu, same
 from safetensors.torch import load_file
 from support.processes import Programs
 from support.programs import command_line
@@ -37,7 +37,7 @@ def _quick_and_interruptible(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with quick_runs():
+    with runs_on_the_cpu():
         yield
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, previous)

@@ -11,11 +11,11 @@ pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 
 import torch
 from ablations import ablation_rows
-from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.structures import BaseDataElement
 from PIL import Image
+from support.configs import read_config
 from torch.nn import functional as F
 from training_runs import apart
 
@@ -343,7 +343,7 @@ def cases(paper, table):
 
 def changed(config, options):
     """A shipped config with the options of a row, its networks and encoders small."""
-    cfg = Config.fromfile(f"mm_configs/enhancers/{config}.py")
+    cfg = read_config(f"mm_configs/enhancers/{config}.py")
     cfg.merge_from_dict(
         parse_args(["train", "config.py", "--cfg-options", *options.split()]).cfg_options if options else {}
     )
@@ -409,7 +409,7 @@ def test_the_choices_of_the_public_code(options):
 
 
 def test_the_learning_rate_is_constant_for_100_epochs_and_then_falls_to_0():
-    cfg = Config.fromfile("mm_configs/enhancers/semi_llie_lsrw.py")
+    cfg = read_config("mm_configs/enhancers/semi_llie_lsrw.py")
     optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
     [scheduler] = [PARAM_SCHEDULERS.build(s, default_args={"optimizer": optimiser}) for s in cfg.param_scheduler]
     rates = []
@@ -440,7 +440,7 @@ def lsrw(tmp_path):
 
 def test_the_shipped_sets_of_vis_drone(tmp_path):
     """Day pictures darkened, the same at each validation; night pictures by their list."""
-    cfg = Config.fromfile("mm_configs/enhancers/semi_llie_visdrone.py")
+    cfg = read_config("mm_configs/enhancers/semi_llie_visdrone.py")
     names = [f"{i}.jpg" for i in range(4)]
     pictures(tmp_path / "VisDrone2019-DET-train" / "images", names, size=(300, 320))
     for name, chosen in {"day_train": names[:2], "day_val": names[2:3], "night_train": names[3:]}.items():

@@ -9,12 +9,12 @@ import torch
 from ablations import ablation_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from scipy.ndimage import zoom
 from skimage.color import rgb2gray
+from support.configs import read_config
 from torch.nn import functional as F
 from training_runs import apart
 
@@ -290,7 +290,7 @@ def test_wrong_pictures_are_named():
 
 
 def config(name="iaml_lolv1", **options):
-    cfg = Config.fromfile(f"mm_configs/enhancers/{name}.py")
+    cfg = read_config(f"mm_configs/enhancers/{name}.py")
     cfg.merge_from_dict({"model.enhancer.width": 4, "model.enhancer.depth": 2, **options})
     return cfg
 
@@ -321,7 +321,7 @@ def test_the_shipped_sets_of_lol_v2(tmp_path, name, folder):
         for kind in ("Low", "Normal"):
             (tmp_path / folder / split / kind).mkdir(parents=True)
             Image.new("RGB", (300, 260), 77).save(tmp_path / folder / split / kind / "1.png")
-    cfg = Config.fromfile(f"mm_configs/enhancers/iaml_lolv2_{name}.py")
+    cfg = read_config(f"mm_configs/enhancers/iaml_lolv2_{name}.py")
     sizes = {"train": (256, 256), "test": (260, 300)}
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         dataset = DATASETS.build(loader.dataset | {"root": str(tmp_path)})

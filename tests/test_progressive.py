@@ -11,9 +11,9 @@ import torch
 from ablations import ablation_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmengine.config import Config
 from PIL import Image
 from scipy.ndimage import uniform_filter
+from support.configs import read_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
@@ -152,7 +152,7 @@ def test_training_brightens_dark_pictures():
 )
 def test_a_row_of_the_papers_ablations_is_one_line(row, field, value):
     options = ablation_rows("PSENet, Tables 2 and 5 to 7")[row].split()
-    cfg = Config.fromfile("mm_configs/enhancers/psenet_sice.py")
+    cfg = read_config("mm_configs/enhancers/psenet_sice.py")
     cfg.merge_from_dict(parse_args(["train", "config.py", "--cfg-options", *options]).cfg_options)
     model = MODELS.build(cfg.model)
     if field == "enhancer":
@@ -172,7 +172,7 @@ def config(tmp_path):
         (tmp_path / folder).mkdir()
         for i in range(4):
             Image.fromarray(rng.integers(0, 80, (40, 48, 3), dtype=np.uint8)).save(tmp_path / folder / f"{i}.png")
-    cfg = Config.fromfile("mm_configs/enhancers/psenet_sice.py")
+    cfg = read_config("mm_configs/enhancers/psenet_sice.py")
     cfg.merge_from_dict(
         {
             "work_dir": str(tmp_path / "work"),

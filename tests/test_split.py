@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
-from finetune_runs import last_state, make, part, plain_detector, quick_runs, same
+from finetune_runs import last_state, make, part, plain_detector, runs_on_the_cpu, same
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -22,7 +22,7 @@ from llie_preproc.runs import read_checkpoint, saved_checkpoints
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick():
-    with quick_runs():
+    with runs_on_the_cpu():
         yield
 
 

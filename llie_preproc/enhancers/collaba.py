@@ -48,8 +48,15 @@ class SpectralConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=1, bias=False)
         self.register_buffer("u", F.normalize(torch.randn(out_channels), dim=0))
         # On the meta device there is nothing to estimate.
-        for _ in range(0 if self.weight.is_meta else 15):
-            self._refine()
+        if not self.weight.is_meta:
+            self._estimate()
+
+    @torch.no_grad()
+    def _estimate(self, iterations: int = 15) -> None:
+        rows = self.weight.flatten(1)
+        with torch.autocast(rows.device.type, enabled=False):
+            for _ in range(iterations):
+                self.u.copy_(F.normalize(rows.mv(F.normalize(rows.T.mv(self.u), dim=0)), dim=0))
 
     # Products and sums instead of matrix products: those would lose precision under autocast.
     def _right(self) -> Tensor:

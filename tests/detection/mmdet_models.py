@@ -14,6 +14,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+from support.configs import read_config
 from torch.nn import functional as F
 
 import llie_preproc  # noqa: F401  before mmdet, which takes mmcv's operators from it where none are compiled
@@ -33,7 +34,7 @@ register_all_modules()
 
 def mmdet_config(name: str) -> Config:
     """A config of the installed MMDetection: its own structure, made narrow, no pretrained weights, no threshold."""
-    cfg = Config.fromfile(Path(mmdet.__file__).parent / ".mim" / "configs" / CONFIGS[name])
+    cfg = read_config(Path(mmdet.__file__).parent / ".mim" / "configs" / CONFIGS[name])
     for node in nodes(cfg.model):
         if node.get("fc_out_channels"):
             node.fc_out_channels = 32

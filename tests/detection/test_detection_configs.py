@@ -1,8 +1,6 @@
 """The configs of ``mm_configs/detection``: they parse, build, load their sets, and differ in the enhancement alone."""
 
-import copy
 import random
-from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,11 +13,10 @@ import torch
 from made_sets import bright_box, write_set
 from mmdet.registry import DATASETS
 from mmdet_models import build, mmdet_config, narrow_resnet, nodes
-from mmengine.config import Config
-from mmengine.config import utils as config_utils
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
+from support.configs import read_config
 
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import save_state_dict
@@ -37,10 +34,6 @@ LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 def sets(tmp_path_factory):
     """Both sets in their layouts, found by the environment variables that all configs are read with."""
     with pytest.MonkeyPatch.context() as patch:
-        # MMEngine reads the hundred files of MMDetection's index again for each config.
-        patch.setattr(config_utils, "load", lru_cache(config_utils.load), raising=False)
-        # A runner formats its config three times for the log, which takes longer than all else of it.
-        patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda code, **_: (code, True), raising=False)
         for each, variable in {"night-visdrone": "VISDRONE_ROOT", "exdark": "EXDARK_ROOT"}.items():
             root = tmp_path_factory.mktemp(each)
             patch.setenv(variable, str(root))
@@ -58,13 +51,8 @@ def tree(tmp_path, monkeypatch):
     return tmp_path
 
 
-@lru_cache
-def _parsed(name):
-    return Config.fromfile(str(FOLDER / f"{name}.py"))
-
-
 def parsed(name):
-    return copy.deepcopy(_parsed(name))
+    return read_config(FOLDER / f"{name}.py")
 
 
 def inner(dataset):

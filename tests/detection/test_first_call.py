@@ -18,6 +18,7 @@ from mmdet.datasets import CocoDataset
 from mmdet_models import build, holds, nodes
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
+from support.configs import read_config
 
 from llie_preproc.detection import add_enhancer
 
@@ -44,7 +45,7 @@ model = dict(_delete_=True, type="llie_preproc.EnhancedDetector", detector={{{{_
 def plain(request, tmp_path_factory):
     """The file of a plain config, MMDetection's own made small and without thresholds; a checkpoint of its detector."""
     folder = tmp_path_factory.mktemp(request.param)
-    cfg = Config.fromfile(Path(mmdet.__file__).parent / ".mim" / "configs" / PLAIN[request.param])
+    cfg = read_config(Path(mmdet.__file__).parent / ".mim" / "configs" / PLAIN[request.param])
     for node in nodes(cfg.model):
         if "score_thr" in node:
             node.update(score_thr=0.0, nms_pre=50, max_per_img=20)

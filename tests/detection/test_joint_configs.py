@@ -3,7 +3,6 @@
 import copy
 import json
 import uuid
-from functools import lru_cache
 from importlib.resources import files
 
 import pytest
@@ -13,11 +12,10 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 import torch
 from made_sets import write_set
 from mmdet_models import build, mmdet_config, narrow_resnet, nodes
-from mmengine.config import Config
-from mmengine.config import utils as config_utils
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
+from support.configs import read_config
 
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import save_state_dict
@@ -58,10 +56,6 @@ PRESETS = {
 def sets(tmp_path_factory):
     """The sets in their layouts, found by the environment variables that all configs are read with."""
     with pytest.MonkeyPatch.context() as patch:
-        # MMEngine reads the hundred files of MMDetection's index again for each config.
-        patch.setattr(config_utils, "load", lru_cache(config_utils.load), raising=False)
-        # A runner formats its config three times for the log, which takes longer than all else of it.
-        patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda code, **_: (code, True), raising=False)
         for each, (variable, _) in SETS.items():
             root = tmp_path_factory.mktemp(each)
             patch.setenv(variable, str(root))
@@ -74,22 +68,12 @@ def sets(tmp_path_factory):
         yield
 
 
-@lru_cache
-def _parsed(name):
-    return Config.fromfile(str(CONFIGS / "joint" / f"{name}.py"))
-
-
 def parsed(name):
-    return copy.deepcopy(_parsed(name))
-
-
-@lru_cache
-def _fragment(name):
-    return Config.fromfile(str(CONFIGS / "_base_" / "joint" / f"{name}.py")).to_dict()
+    return read_config(CONFIGS / "joint" / f"{name}.py")
 
 
 def fragment(name):
-    return copy.deepcopy(_fragment(name))
+    return read_config(CONFIGS / "_base_" / "joint" / f"{name}.py").to_dict()
 
 
 def flat(node, prefix=""):
@@ -197,7 +181,7 @@ def test_the_schedule_is_the_fragment(name):
 
 
 def demo():
-    return Config.fromfile(str(CONFIGS / "demo" / "faster_rcnn_r18_night.py"))
+    return read_config(CONFIGS / "demo" / "faster_rcnn_r18_night.py")
 
 
 @pytest.mark.parametrize("plain", [lambda: mmdet_config("detr"), demo, lambda: mmdet_config("yolox")])

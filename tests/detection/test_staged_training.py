@@ -61,7 +61,6 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def run(folder, tmp_path, monkeypatch):
     """Train the tiny detector behind a small Zero-DCE, two iterations an epoch; returns what a watch saw."""
-    monkeypatch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda code, **_: (code, True))
 
     def go(hook, resume=None, **changes):
         cfg = Config.fromfile(folder / "tiny.py")

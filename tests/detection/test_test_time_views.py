@@ -16,8 +16,9 @@ import torch
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
 from mmdet_models import nodes
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
+from support.configs import read_config
 
 from llie_preproc.detection import add_enhancer
 
@@ -123,7 +124,7 @@ def assert_brighter(enhanced, raw):
 
 @pytest.mark.parametrize(("name", "enhancer"), [(n, e) for n, enhancers in SHIPPED.items() for e in enhancers])
 def test_shipped_configs_with_a_transform(name, enhancer, picture):
-    plain, cfg = (Config.fromfile(str(OWN / f"{n}.py")) for n in (name, f"{name}_{enhancer}"))
+    plain, cfg = (read_config(OWN / f"{n}.py") for n in (name, f"{name}_{enhancer}"))
     if enhancer == "clahe":
         # Contrast, not light.
         assert views_of(cfg, picture) != views_of(plain, picture)
@@ -133,7 +134,7 @@ def test_shipped_configs_with_a_transform(name, enhancer, picture):
 
 @pytest.mark.parametrize("name", WRAPPED)
 def test_shipped_configs_with_a_wrapper(name, picture):
-    cfg = Config.fromfile(str(OWN / f"{name}.py"))
+    cfg = read_config(OWN / f"{name}.py")
     plain = copy.deepcopy(cfg)
     plain.model = cfg.model.detector
     assert_brighter(views_of(cfg, picture), views_of(plain, picture))
@@ -143,7 +144,7 @@ def test_every_shipped_config_with_views_of_its_own_and_a_transform_enhances_the
     names = [path.name for path in (OWN / "detection").iterdir() if path.name.startswith("yolox_s_")]
     assert len(names) == 18
     for name in names:
-        cfg = Config.fromfile(str(OWN / "detection" / name))
+        cfg = read_config(OWN / "detection" / name)
         kinds = [step["type"] for step in cfg.tta_pipeline]
         assert kinds.count("llie_preproc.Enhance") == ("enhanced" in cfg)
         assert [step[0]["type"] for step in cfg.tta_pipeline[-1].transforms][-2:] == [
@@ -157,14 +158,14 @@ def test_every_shipped_config_with_views_of_its_own_and_a_transform_enhances_the
     "door", [dict(door="transform"), dict(door="transform", position="after_load"), dict(door="preprocessor"), dict()]
 )
 def test_add_enhancer_reaches_the_views(family, door, picture):
-    cfg = Config.fromfile(THEIRS / FAMILIES[family])
+    cfg = read_config(THEIRS / FAMILIES[family])
     enhanced = add_enhancer(cfg, "PSENet", **door)
     assert_brighter(views_of(enhanced, picture), views_of(cfg, picture))
 
 
 @pytest.mark.parametrize("position", ["before_pack", "after_load"])
 def test_views_of_an_enlarging_enhancer_are_in_the_raw_frame(position, picture):
-    cfg = Config.fromfile(THEIRS / FAMILIES["rtmdet"])
+    cfg = read_config(THEIRS / FAMILIES["rtmdet"])
     new = add_enhancer(cfg, dict(type="Upscale", scale=2), door="transform", position=position)
     shrink(new.tta_pipeline)
     with DefaultScope.overwrite_default_scope("mmdet"):

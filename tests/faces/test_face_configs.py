@@ -2,7 +2,6 @@
 
 import copy
 import json
-from functools import lru_cache
 from importlib.resources import files
 
 import cv2
@@ -16,7 +15,6 @@ from dsfd_models import build
 from mmdet.registry import DATASETS, MODELS
 from mmdet_models import nodes
 from mmengine.config import Config
-from mmengine.config import utils as config_utils
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 
@@ -55,10 +53,6 @@ def write_set(annotations, pictures, names):
 def sets(tmp_path_factory):
     """Both sets in their layouts, found by the environment variables."""
     with pytest.MonkeyPatch.context() as patch:
-        # MMEngine reads the hundred files of MMDetection's index again for each config.
-        patch.setattr(config_utils, "load", lru_cache(config_utils.load), raising=False)
-        # A runner formats its config three times for the log, which takes longer than all else of it.
-        patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda code, **_: (code, True), raising=False)
         wider, dark = tmp_path_factory.mktemp("wider"), tmp_path_factory.mktemp("dark")
         patch.setenv("WIDER_FACE_ROOT", str(wider))
         patch.setenv("DARKFACE_ROOT", str(dark))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,12 +14,11 @@ pytest.importorskip("segment_anything", reason="needs the extra 'sam'")
 import torch
 from made_sets import boxes_of, write_set
 from mmdet_models import nodes
-from mmengine.config import Config
-from mmengine.config import utils as config_utils
 from mmengine.runner import Runner
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from sam_models import TINY
+from support.configs import read_config
 
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import save_state_dict
@@ -40,8 +37,6 @@ NAMES = (LABELS, *ENHANCED, FOUND)
 def sets(tmp_path_factory):
     """Both sets in their layouts, found by the environment variables; a picture of DARK FACE has no faces."""
     with pytest.MonkeyPatch.context() as patch:
-        # MMEngine reads the hundred files of MMDetection's index again for each config.
-        patch.setattr(config_utils, "load", lru_cache(config_utils.load), raising=False)
         dark, exdark = tmp_path_factory.mktemp("dark"), tmp_path_factory.mktemp("exdark")
         patch.setenv("DARKFACE_ROOT", str(dark))
         patch.setenv("EXDARK_ROOT", str(exdark))
@@ -53,19 +48,14 @@ def sets(tmp_path_factory):
             del each["segmentation"]
         truth["annotations"] = truth["annotations"][:2]
         annotations.write_text(json.dumps(truth))
-        classes = tuple(Config.fromfile(str(FOLDER / f"{FOUND}.py")).classes_of_set)
+        classes = tuple(read_config(FOLDER / f"{FOUND}.py").classes_of_set)
         for part in ("val", "test"):
             write_set(exdark / f"annotations/exdark_{part}.json", exdark / "images", classes)
         yield dark, exdark
 
 
-@lru_cache
-def _parsed(name):
-    return Config.fromfile(str(FOLDER / f"{name}.py"))
-
-
 def parsed(name):
-    return copy.deepcopy(_parsed(name))
+    return read_config(FOLDER / f"{name}.py")
 
 
 def made_small(cfg):
@@ -130,7 +120,7 @@ def test_an_enhanced_config_holds_the_plain_segmentor(name):
 
 def test_the_detectors_config_is_the_plain_one():
     cfg = parsed(FOUND)
-    plain = Config.fromfile(str(files("mm_configs") / "detection" / "faster-rcnn_r50_fpn_1x_exdark.py"))
+    plain = read_config(files("mm_configs") / "detection" / "faster-rcnn_r50_fpn_1x_exdark.py")
     assert cfg.model.detector == plain.model
     assert cfg.test_dataloader == plain.test_dataloader
 

@@ -26,6 +26,8 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .shortcuts import take_shortcuts
+
 _STREAMS = 3
 
 
@@ -48,6 +50,7 @@ def main() -> None:
         # A program that needs a missing extra says so itself.
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
+    take_shortcuts()
     _require_one_thread()
     # The children leave these objects where they are, on pages that they share.
     gc.collect()

@@ -10,7 +10,7 @@ PRELOADED = (
     "mmdet.datasets",
     "mmdet.evaluation",
     "torch.utils.tensorboard",
-    *(f"llie_preproc.commands.{name}" for name in ("enhance", "list", "--out", "convert", "export")),
+    *(f"llie_preproc.commands.{name}" for name in ("enhance", "list", "convert", "export")),
     *(f"training.commands.{name}" for name in ("train", "finetune", "split")),
     *(f"detection_eval.commands.{name}" for name in ("compare", "report", "score", "quality")),
 )
