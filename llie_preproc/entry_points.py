@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -15,7 +17,7 @@ _OWN = "llie-preproc"
 
 def entries(group: str) -> list[EntryPoint]:
     """The entry points of a group, this project's own first, then sorted by name; nothing is imported."""
-    return sorted(entry_points(group=group), key=lambda entry: (_distribution(entry) != _OWN, entry.name))
+    return list(_entries(group, tuple(sys.path)))
 
 
 def tables(group: str) -> Iterator[tuple[EntryPoint, Any]]:
@@ -28,6 +30,12 @@ def tables(group: str) -> Iterator[tuple[EntryPoint, Any]]:
             yield entry, load(entry)
         except ImportError as error:
             yield entry, error
+
+
+@functools.cache
+def _entries(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Those on Python's path as it is now: their files are read once, which takes as long as a whole short command."""
+    return tuple(sorted(entry_points(group=group), key=lambda entry: (_distribution(entry) != _OWN, entry.name)))
 
 
 def load(entry: EntryPoint) -> Any:

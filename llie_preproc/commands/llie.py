@@ -108,17 +108,17 @@ def _parser(asked: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"llie {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (module, help_) in table.items():
-        if name == asked:
-            _add_command(commands, name, module, help_)
-        else:
+    if asked in table:
+        _add_command(commands, asked, table[asked][0])
+    else:
+        for name, (_, help_) in table.items():
             commands.add_parser(name, help=_literal(help_), add_help=False)
     return parser
 
 
-def _add_command(commands: argparse._SubParsersAction, name: str, module: str, help_: str) -> None:
+def _add_command(commands: argparse._SubParsersAction, name: str, module: str) -> None:
     command = import_module(module)
-    parser = commands.add_parser(name, help=_literal(help_), description=command.__doc__, formatter_class=_Paragraphs)
+    parser = commands.add_parser(name, description=command.__doc__, formatter_class=_Paragraphs)
     command.add_arguments(parser)
     parser.set_defaults(run=command.run)
 

@@ -50,7 +50,8 @@ def main() -> None:
         # A program that needs a missing extra says so itself.
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
-    take_shortcuts()
+    if "mmengine" in sys.modules:
+        take_shortcuts()
     _require_one_thread()
     # The children leave these objects where they are, on pages that they share.
     gc.collect()
