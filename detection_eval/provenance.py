@@ -6,9 +6,10 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import version
 
 from llie_preproc import __version__
+from llie_preproc.loaded_sources import distributions_by_package
 
 from .shared.enhancers import Spec, network_config
 
@@ -23,7 +24,7 @@ def versions(modules: Sequence[str]) -> str:
 
     OpenMMLab's forks bring the same modules under other names.
     """
-    brought_by = packages_distributions()
+    brought_by = distributions_by_package()
     installed = [f"{name} {version(brought_by[name][0])}" for name in modules if name in brought_by]
     return ", ".join([f"llie_preproc {__version__}", f"Python {platform.python_version()}", *installed])
 

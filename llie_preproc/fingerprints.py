@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .loaded_sources import is_installed, require_unedited
+from .loaded_sources import distributions_by_package, is_installed, require_unedited
 
 # What a module holds by itself: its parameters and buffers are told by content, and the mode is the caller's.
 _OWN_STATE = {"training", *vars(nn.Module())}
@@ -375,7 +375,7 @@ def _source_file(thing: Any, module: str) -> Path:
 
 @functools.cache
 def _versions(package: str) -> tuple[tuple[str, str], ...]:
-    found = importlib.metadata.packages_distributions().get(package, ())
+    found = distributions_by_package().get(package, ())
     return tuple((f"{name} version", importlib.metadata.version(name)) for name in sorted(set(found)))
 
 

@@ -10,6 +10,7 @@ import sysconfig
 import types
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ def is_installed(path: str | Path) -> bool:
     """Whether a file belongs to an installed package or to Python."""
     # By texts: a process has more than a thousand modules, which an import should not wait for.
     return _lies_installed(str(path)) or _lies_installed(os.path.realpath(path))
+
+
+@functools.cache
+def distributions_by_package() -> dict[str, list[str]]:
+    """The installed distributions that bring each top-level package; read once, since that takes half a second."""
+    return dict(packages_distributions())
 
 
 def remember_sources() -> None:
