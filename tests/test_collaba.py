@@ -146,12 +146,12 @@ def test_without_a_prior_there_is_no_attention() -> None:
 def test_one_pixel_changes_the_whole_result() -> None:
     """Context blocks and selections pool over the whole image, far beyond what the convolutions reach."""
     network = copy.deepcopy(built()).double()
-    image = picture(128, 128).double()
+    image = picture(128, 16).double()
     changed = image.clone()
     changed[..., 0, 0] += 0.5
     with torch.no_grad():
         difference = (network(changed) - network(image)).abs()
-    assert difference[..., -16:, -16:].min() > 0
+    assert difference[..., -16:, :].min() > 0
 
 
 def test_context_is_softmax_pooling() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from skimage import data, transform
+from support.networks import SMALL
 from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
@@ -110,8 +111,7 @@ def test_checkpointing_changes_no_gradient_and_no_statistic(name: str, sides: di
 
 def trained(name: str, sides: dict[str, int], checkpointing: bool) -> Enhancer:
     torch.manual_seed(0)
-    options = {"width": 8} if name == "SemiLLIE" else {}
-    network = build_enhancer({"type": name, **options}, checkpoint=None).train()
+    network = build_enhancer({"type": name, **SMALL.get(name, {})}, checkpoint=None).train()
     image = torch.from_numpy(night(48)).permute(2, 0, 1)
     options = InferenceOptions(**sides)
     enhance_batch([image], network, options, clamp=False, checkpointing=checkpointing)[0].square().mean().backward()

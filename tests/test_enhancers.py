@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage import color, data, exposure
+from support.marks import slow_where
 from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
@@ -162,7 +163,7 @@ def test_copies_are_the_same(name: str, duplicate: Callable[[Enhancer], Enhancer
 
 
 # CollaBA's graph has thousands of operations.
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "CollaBA")) for n in NAMES])
+@pytest.mark.parametrize("name", slow_where({"CollaBA"}, NAMES))
 @pytest.mark.filterwarnings("ignore:Dynamo does not know")
 def test_it_compiles_as_one_graph_or_says_why_not(name: str) -> None:
     network = copy.deepcopy(built(name))

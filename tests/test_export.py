@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.marks import slow_where
 from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
@@ -34,7 +35,7 @@ def pictures(number: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).random((number, height, width, 3), np.float32)
 
 
-@pytest.mark.parametrize("name", sorted(enhancer_classes()))
+@pytest.mark.parametrize("name", slow_where({"CollaBA"}, sorted(enhancer_classes())))
 def test_every_enhancer_agrees_with_its_graph_or_says_why_not(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_enhancer(name, DEFAULT_WEIGHTS if default_weights(name) else None)

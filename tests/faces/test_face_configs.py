@@ -17,6 +17,7 @@ from mmdet_models import nodes
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
+from support.marks import slow_where
 
 FOLDER = files("mm_configs") / "faces"
 PLAIN = {
@@ -151,7 +152,7 @@ def test_training_pictures_hold_their_faces(parsed):
 PARTS = ("dsfd_vgg16_wider-face", "dsfd_r50_wider-face", "dsfd_r152_release", "dsfd_vgg16_wider-face_psenet")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in PARTS)) for n in NAMES])
+@pytest.mark.parametrize("name", slow_where({*NAMES} - {*PARTS}, NAMES))
 def test_a_thin_one_learns_a_step_and_predicts(name, parsed):
     np.random.seed(1)
     cfg = parsed(name)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hostile_files import HOSTILE, comes_back, marker
 from mmengine.model import BaseModule
+from support.marks import slow_where
 from support.networks import SMALL
 from torch.utils.data import Dataset
 
@@ -171,7 +172,7 @@ ENHANCERS = [name for name, cls in enhancer_classes().items() if cls is not Casc
 
 
 # CollaBA takes long to build, and is built for each file.
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "CollaBA")) for n in ENHANCERS])
+@pytest.mark.parametrize("name", slow_where({"CollaBA"}, ENHANCERS))
 def test_enhancers_refuse_hostile_checkpoints(name: str, tmp_path: Path) -> None:
     wrong = {}
     for kind, write in HOSTILE.items():
