@@ -326,6 +326,9 @@ def test_unknown_presets_and_configs_without_an_enhancer(tiny, tmp_path, capsys,
     assert "has an enhancer already" in refused(
         capsys, ["finetune", "--detector", str(enhanced), "--enhancer", "psenet"]
     )
+    enhanced.write_text(enhanced.read_text().replace("'PSENet'", "'OwnNet'"))
+    unknown = refused(capsys, ["finetune", "--detector", str(enhanced), "--out", str(tmp_path / "out")])
+    assert "enhanced.py: enhancer: no enhancer 'OwnNet'; there are: " in unknown
     (tmp_path / "none.py").write_text("a = 1")
     assert "has no model" in refused(
         capsys, ["finetune", "--detector", str(tmp_path / "none.py"), "--enhancer", "psenet"]

@@ -151,7 +151,7 @@ def test_mixed_precision_learns_the_same(pictures, tmp_path, method):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["model.enhancer.type=PSENett"], "no enhancer 'PSENett'"),
+        (["model.enhancer.type=PSENett"], "progressive_8.py: enhancer: no enhancer 'PSENett'; is 'PSENet' meant"),
         (["model.tv_wieght=1"], "tv_wieght"),
         (["optim_wraper.lr=1"], "is 'optim_wrapper' meant"),
         (["train_cfg.max_epocs=1"], "max_epocs"),

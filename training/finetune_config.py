@@ -34,7 +34,7 @@ from llie_preproc.files import real_path
 from llie_preproc.inference_options import option_names
 from llie_preproc.runs import read_checkpoint
 
-from .config_checks import check_names, check_options, list_evaluators
+from .config_checks import check_enhancer, check_names, check_options, list_evaluators
 from .schedule import counts_iterations, set_epochs, shorten_warmup
 
 PRESETS = ("frozen", "joint", "staged", "enhancer-only")
@@ -89,6 +89,7 @@ def _with_enhancer(cfg: Config, args: argparse.Namespace) -> Config:
     """The config with an ``EnhancedDetector``: its own, or one that trains as the preset says."""
     preset = args.preset
     if type_name(cfg.model) == _WRAPPER:
+        check_enhancer(cfg, args.detector)
         if args.enhancer:
             _replace_weights(cfg.model, args)
         others = {key: value for key, value in cfg.items() if key != "model"} | dict(detector=cfg.model.get("detector"))

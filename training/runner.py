@@ -19,7 +19,7 @@ from llie_preproc.mm.progress import ProgressBar
 from llie_preproc.runs import join_without_gpu, saved_checkpoints
 from llie_preproc.safe_loading import SafeRunner
 
-from .config_checks import check_names, check_options, list_evaluators
+from .config_checks import check_enhancer, check_names, check_options, list_evaluators
 from .hooks import optimizer_names, read_run
 
 _AMP = "llie_preproc.AutocastOptimWrapper"
@@ -69,6 +69,7 @@ def build_runner(args: argparse.Namespace) -> SafeRunner:
     check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
     check_names(cfg)
+    check_enhancer(cfg, args.config)
     cfg.work_dir = str(args.out or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem)
     checkpoint = _starting_point(cfg, args.resume)
     cfg.launcher = args.launcher

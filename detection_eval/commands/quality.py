@@ -25,7 +25,7 @@ from llie_preproc.commands.arguments import (
 )
 from llie_preproc.commands.program import FAILED, say_failed
 from llie_preproc.config_files import read_config_file
-from llie_preproc.enhancers.names import enhancer_class, enhancer_config
+from llie_preproc.enhancers.names import enhancer_class, enhancer_in
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "errors and others: mm_configs/evaluation)",
     )
     add_cfg_options(parser)
-    add_enhancers(parser, default=None, shown="psenet, or the model.enhancer of --config")
+    add_enhancers(parser, default=None, shown="psenet, or the enhancer of --config")
     add_inference_options(parser)
     add_device(parser, "enhancers run and metrics are computed")
     parser.add_argument(
@@ -142,10 +142,8 @@ def _named(args: argparse.Namespace, config: Config | None) -> Mapping[str, str 
     """The enhancers by label."""
     if args.enhancer:
         return labelled(args.enhancer)
-    if config is None or "enhancer" not in config.get("model", {}):
-        return labelled(["psenet"])
-    own = config.to_dict()["model"]["enhancer"]
-    return {enhancer_class(enhancer_config(own)["type"])[0]: own}
+    own = None if config is None else enhancer_in(config.to_dict(), args.config)
+    return labelled(["psenet"]) if own is None else {enhancer_class(own["type"])[0]: own}
 
 
 def _candidates(args: argparse.Namespace, config: Config | None, device: str) -> dict[str, Candidate]:
