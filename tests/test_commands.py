@@ -162,15 +162,15 @@ def test_a_table_that_cannot_be_used_is_named(
     assert name in llie("--help").out
 
 
-@pytest.mark.parametrize("inside", ["", "/commands.py", "/commands/util.py"])
+@pytest.mark.parametrize("inside", ["", "/commands.py", "/commands/util.py", "/commands/__init__.py"])
 def test_a_folder_that_hides_a_package_is_named(bare_programs: Programs, tmp_path: Path, inside: str) -> None:
     """A user's own 'training' beside which Python is started; nothing of it runs that need not."""
     hiding = tmp_path / "training"
     hiding.mkdir()
-    (hiding / "__init__.py").write_text("" if inside else "raise SystemExit('ran')\n")
+    (hiding / "__init__.py").write_text("raise SystemExit('ran')\n")
     if inside:
         (tmp_path / f"training{inside}").parent.mkdir(exist_ok=True)
-        (tmp_path / f"training{inside}").write_text("")
+        (tmp_path / f"training{inside}").write_text("COMMANDS = {'train': ('training.commands.train', 'mine')}\n")
     for path, folder in (((tmp_path,), hiding), ((), tmp_path)):
         searched = {"PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))}
         done = bare_programs.run("-m", "llie_preproc", "train", "config.py", environment=searched, folder=folder)
