@@ -18,6 +18,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.fileio.handlers import YamlHandler, file_handlers
 
+from .errors import one_line
 from .files import require_regular
 
 _YAML = ("yaml", "yml")
@@ -48,7 +49,7 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
         raise
     except Exception as error:  # a config is a program, or of a format with errors of its own
         unknown = error.name if isinstance(error, NameError) else None
-        reason = _unimported(name, unknown) if unknown else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = _unimported(name, unknown) if unknown else f"{type(error).__name__}: {one_line(error)}"
         raise ValueError(f"{name}: {reason}") from error
     return cfg
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from command import Run, one_line
+from PIL import Image
 from support.processes import Ended, Programs
 
 from llie_preproc.commands.llie import find_commands
@@ -103,6 +104,31 @@ def test_a_missing_package_is_named(bare_programs: Programs, absent: str, comman
     assert done.stderr.startswith("llie: error: ")
     assert f"needs the package '{absent}'" in done.stderr
     assert f'pip install "llie-preproc[{extra}]"' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("score absent.json detections.json", "absent.json: no such file or folder"),
+        ("fddb absent detections", "absent/FDDB-fold-01-ellipseList.txt: no such file or folder"),
+        ("cache absent.py", "no config file absent.py"),
+        ("cache set.py", "absent.json: no such file or folder"),
+        ("split absent.pth --out out", "no checkpoint at absent.pth"),
+        ("enhance . --out out --enhancer psenet@w", "no checkpoint at w; shipped weights of PSENet: psenet_sice"),
+    ],
+)
+def test_a_file_that_is_missing_is_named(
+    llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, line: str
+) -> None:
+    pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+    pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("picture.png")
+    enhance = "dict(type='LoadImageFromFile'), dict(type='llie_preproc.Enhance', enhancer='psenet', cache_dir='cache')"
+    dataset = f"dict(type='mmdet.CocoDataset', ann_file='absent.json', pipeline=[{enhance}])"
+    Path("set.py").write_text(f"train_dataloader = dict(dataset={dataset})\n")
+    result = llie(*arguments.split())
+    assert (result.code, result.err) == (2, f"llie: error: {line}\n")
 
 
 # Packages of others

@@ -14,7 +14,7 @@ import numpy as np
 from mmengine.dist import all_gather_object, get_dist_info
 from torch import Tensor, nn
 
-from llie_preproc.errors import require
+from llie_preproc.errors import one_line, require
 from llie_preproc.pictures import picture_files
 
 from .eme import check_eme, eme
@@ -258,7 +258,7 @@ class _FidFolder:
         try:
             return folder_features(files, self._network)
         except (OSError, ValueError) as error:
-            return str(error)
+            return one_line(error)
 
     def __call__(self, added: Sequence[np.ndarray]) -> float:
         return frechet_distance(np.stack(added), self.prepare())
