@@ -28,6 +28,7 @@ _EXTRAS = {
     "onnxruntime": "onnx",
     "timm": "train",
     "tensorboard": "train",
+    "yaml": "mm",
     "piq": "metrics",
     "torch_fidelity": "metrics",
     "av": "video",
@@ -119,6 +120,41 @@ def needs(purpose: str, extra: str | None = None) -> Iterator[None]:
         if top not in _EXTRAS:
             raise
         raise MissingExtraError(top, purpose, extra) from error
+
+
+class Extras:
+    """The extras that a command needs to run; its help is shown without them.
+
+    A command's module imports inside ``with NEEDS:`` what they bring. Where a package is missing there, the module goes
+    on without the names, and ``run``, which would need them, is not called.
+
+    Args:
+        names: Names of the extras, with commas between them.
+    """
+
+    def __init__(self, names: str) -> None:
+        self._names = names
+        self._missing: str | None = None
+
+    def __enter__(self) -> None:
+        """Begin to import."""
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: object) -> bool:
+        """Remember a package that cannot be found."""
+        top = (getattr(error, "name", None) or "").split(".")[0]
+        if not isinstance(error, ModuleNotFoundError | MissingExtraError) or top not in _EXTRAS:
+            return False
+        self._missing = top
+        return True
+
+    def check(self, purpose: str) -> None:
+        """Raise :class:`MissingExtraError`, which names all the extras, where a package was missing.
+
+        Args:
+            purpose: Name of what needs it.
+        """
+        if self._missing:
+            raise MissingExtraError(self._missing, purpose, self._names)
 
 
 def one_line(error: BaseException) -> str:

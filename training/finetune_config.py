@@ -35,15 +35,9 @@ from llie_preproc.inference_options import option_names
 from llie_preproc.runs import read_checkpoint
 
 from .config_checks import check_enhancer, check_names, check_options, list_evaluators
+from .finetune_words import LOSSES
 from .schedule import counts_iterations, set_epochs, shorten_warmup
 
-PRESETS = ("frozen", "joint", "staged", "enhancer-only")
-LOSSES = {
-    "fidelity": "llie_preproc.FidelityLoss",
-    "exposure": "llie_preproc.ExposureLoss",
-    "smoothness": "llie_preproc.MapSmoothnessLoss",
-    "self-enhancement": "llie_preproc.SelfEnhancementLoss",
-}
 _WRAPPER = "EnhancedDetector"
 _PACK_PAIRS = "llie_preproc.PackPairedDetInputs"
 _AMP = "llie_preproc.AutocastOptimWrapper"

@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
-from mmengine.dist import init_dist
 
 from llie_preproc.checkpoints import local_file
 from llie_preproc.commands.arguments import (
@@ -29,24 +27,32 @@ from llie_preproc.commands.arguments import (
     inference_options,
 )
 from llie_preproc.commands.program import FAILED, resumable, say_failed
-from llie_preproc.detection.sets import (
-    CocoSet,
-    checkpoint_classes,
-    read_config,
-    set_classes,
-    starting_classes,
-    use_sets,
-)
+from llie_preproc.errors import Extras
 from llie_preproc.ranks import Ranks, join_ranks
-from llie_preproc.runs import join_without_gpu, read_checkpoint
 
-from ..compare.plan import BATCHES, CELLS, Request
-from ..compare.results import MODES, RAW, ZERO_SHOT
-from ..compare.run import compare
+from ..compare.results import BATCHES, CELLS, MODES, RAW, ZERO_SHOT
 from ..compare.tables import METRICS
 from ..shared.bootstrap import add_bootstrap
 from ..shared.enhancers import NONE, add_enhancers, enhancer_specs
 from ..sweeps import GOES_ON
+
+NEEDS = Extras("compare")
+with NEEDS:
+    from mmengine.config import Config
+    from mmengine.dist import init_dist
+
+    from llie_preproc.detection.sets import (
+        CocoSet,
+        checkpoint_classes,
+        read_config,
+        set_classes,
+        starting_classes,
+        use_sets,
+    )
+    from llie_preproc.runs import join_without_gpu, read_checkpoint
+
+    from ..compare.plan import Request
+    from ..compare.run import compare
 
 _PATIENCE = 7200
 

@@ -17,9 +17,10 @@ from llie_preproc.commands.arguments import (
     device_of,
     inference_options,
 )
-from llie_preproc.errors import needs
+from llie_preproc.errors import Extras
 
-with needs("llie demo", "demo"):
+NEEDS = Extras("demo")
+with NEEDS:
     from ..demo.run import DemoOptions, run_demo
 
 

@@ -22,21 +22,22 @@ from llie_preproc.commands.arguments import (
     inference_options,
 )
 from llie_preproc.commands.program import FAILED, resumable
-from llie_preproc.errors import needs
+from llie_preproc.errors import Extras
+from llie_preproc.files import write_json, write_text
 
-with needs("llie faces", "compare"):
-    from llie_preproc.files import write_json, write_text
+from .. import provenance
+from ..faces.detectors import MTCNN_NAME, PASSES, DetectorChoice
+from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
+from ..sweeps import GOES_ON, Row, say_left_out
+from .gammas import add_gammas, check_gammas
 
-    from .. import provenance
-    from ..faces.detectors import MTCNN_NAME, PASSES, DetectorChoice
+NEEDS = Extras("compare,face")
+with NEEDS:
     from ..faces.page import score_plot, write_page
     from ..faces.protocols import DarkFace, Fddb, Folder, Protocol, Wider
     from ..faces.results import csv_text, markdown, rows_of
     from ..faces.sweep import Request, Sweep, sweep
     from ..report import standalone_svg
-    from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
-    from ..sweeps import GOES_ON, Row, say_left_out
-    from .gammas import add_gammas, check_gammas
 
 DATASETS = ("fddb", "darkface", "wider", "folder")
 # Options of some data sets alone: those it must have, and those it may have.

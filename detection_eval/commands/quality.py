@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from mmengine.config import Config
-
 from llie_preproc.commands.arguments import (
     add_cfg_options,
     add_device,
@@ -24,8 +22,8 @@ from llie_preproc.commands.arguments import (
     inference_options,
 )
 from llie_preproc.commands.program import FAILED, say_failed
-from llie_preproc.config_files import read_config_file
 from llie_preproc.enhancers.names import enhancer_class, enhancer_in
+from llie_preproc.errors import Extras
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 
@@ -33,6 +31,12 @@ from ..metrics import QualitySettings, QualitySuite, metric_names
 from ..metrics.arrays import read_levels
 from ..quality_scores import Candidate, Pictures, Scores, enlarged, score_pictures
 from ..shared.enhancers import add_enhancers, described, frozen_enhancers, labelled
+
+NEEDS = Extras("mm")
+with NEEDS:
+    from mmengine.config import Config
+
+    from llie_preproc.config_files import read_config_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,9 +11,13 @@ import argparse
 from pathlib import Path
 
 from llie_preproc.commands.arguments import add_device, add_out, device_of
+from llie_preproc.errors import Extras
 
 from .. import provenance
-from ..compare.comparison_report import write_comparison_report
+
+NEEDS = Extras("compare")
+with NEEDS:
+    from ..compare.comparison_report import write_comparison_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,22 +23,23 @@ from llie_preproc.commands.arguments import (
     positive,
 )
 from llie_preproc.commands.program import FAILED, resumable
-from llie_preproc.errors import needs
+from llie_preproc.errors import Extras
+from llie_preproc.files import write_json, write_text
+from llie_preproc.segmentation import SAM_SIZES
+from llie_preproc.segmentation.crops import OVERSIZE
 
-with needs("llie sam", "compare"):
-    from llie_preproc.files import write_json, write_text
-    from llie_preproc.segmentation import SAM_SIZES
-    from llie_preproc.segmentation.predictor import OVERSIZE
+from .. import provenance
+from ..sam.model import GENERATOR, PUBLIC, UNTRAINED, SamChoice, generator_parameters
+from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
+from ..sweeps import GOES_ON, Row, csv_text, say_left_out
 
-    from .. import provenance
+NEEDS = Extras("sam,compare")
+with NEEDS:
     from ..sam.coco_files import write_coco
-    from ..sam.model import GENERATOR, PUBLIC, UNTRAINED, SamChoice, generator_parameters
     from ..sam.page import write_page
     from ..sam.pictures import read_pictures
     from ..sam.results import asked_of, markdown, notes, rows_of
     from ..sam.run import AUTOMATIC, Request, Result, measure
-    from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
-    from ..sweeps import GOES_ON, Row, csv_text, say_left_out
 
 _MODULES = ("torch", "torchvision", "numpy", "segment_anything", "pycocotools", "scipy", "mmengine")
 

@@ -12,7 +12,7 @@ import torch
 
 from ..enhancers import Enhancer
 from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
-from ..errors import needs, weights_named_by
+from ..errors import weights_named_by
 from ..inference_options import InferenceOptions
 from ..ranks import LAUNCHERS
 
@@ -185,16 +185,16 @@ def add_cfg_options(parser: Any) -> None:
 
     Args:
         parser: Parser, or group of one.
-
-    Raises:
-        MissingExtraError: MMEngine, which reads them, is not installed.
     """
-    with needs("--cfg-options"):
-        from mmengine.config import DictAction
+    try:
+        from mmengine.config import DictAction as action
+    except ModuleNotFoundError:
+        # Of a command that does not run without MMEngine, and shows its help.
+        action = "store"  # type: ignore[assignment,misc]
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=action,
         default={},
         metavar="KEY=VALUE",
         help="keys and values over the config",

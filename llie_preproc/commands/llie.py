@@ -3,7 +3,8 @@
 A package has a table of its commands: by name, the module, and a line of help. The tables of other packages than this
 one are named by entry points of the group ``llie_preproc.commands``. A command's module has
 ``add_arguments(parser)`` and ``run(args)``, which returns the exit status or None; its docstring is the text above the
-arguments in ``llie COMMAND --help``. Only the module of the command that is asked for is imported.
+arguments in ``llie COMMAND --help``, and its ``NEEDS``, where it has any, are the extras that ``run`` takes. Only the
+module of the command that is asked for is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from ..entry_points import tables
-from ..errors import MissingExtraError, needs, one_line
+from ..errors import Extras, MissingExtraError, needs, one_line
 from ..version import __version__
 from . import COMMANDS
 from .program import Parser, importing, launch, run
@@ -85,14 +86,16 @@ def _problem(table: Any, found: Table) -> str | None:
 
 
 def _main(argv: Sequence[str]) -> int | None:
+    command = " ".join(["llie", *argv[:1]])
     # What a command imports is imported with its parser, or where it needs it.
-    with needs(" ".join(["llie", *argv[:1]])):
+    with needs(command):
         try:
             with importing():
                 args = parse_args(argv)
         except MissingExtraError as error:
             # Whichever module found it missing: the user has asked for a command.
-            raise MissingExtraError(error.name or "", " ".join(["llie", *argv[:1]]), error.extra) from error
+            raise MissingExtraError(error.name or "", command, error.extra) from error
+        args.needs.check(command)
         return args.run(args)
 
 
@@ -120,7 +123,7 @@ def _add_command(commands: argparse._SubParsersAction, name: str, module: str, h
     command = import_module(module)
     parser = commands.add_parser(name, help=_literal(help_), description=command.__doc__, formatter_class=_Paragraphs)
     command.add_arguments(parser)
-    parser.set_defaults(run=command.run)
+    parser.set_defaults(run=command.run, needs=getattr(command, "NEEDS", Extras("")))
 
 
 def _literal(text: str) -> str:

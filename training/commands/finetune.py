@@ -21,9 +21,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mmengine.dist import is_main_process
-from mmengine.runner import Runner
-
 from llie_preproc.commands.arguments import (
     add_cfg_options,
     add_enhancer,
@@ -32,14 +29,21 @@ from llie_preproc.commands.arguments import (
     add_out,
     add_resume,
 )
-from llie_preproc.errors import CheckpointError
-from llie_preproc.runs import saved_checkpoints
+from llie_preproc.errors import CheckpointError, Extras
 
-from ..checkpoint_parts import split_checkpoint
-from ..finetune_config import LOSSES, PRESETS
-from ..finetune_runner import build_runner
-from ..results import print_scores
-from ..runner import building, going_on, train
+from ..finetune_words import LOSSES, PRESETS
+
+NEEDS = Extras("mm")
+with NEEDS:
+    from mmengine.dist import is_main_process
+    from mmengine.runner import Runner
+
+    from llie_preproc.runs import saved_checkpoints
+
+    from ..checkpoint_parts import split_checkpoint
+    from ..finetune_runner import build_runner
+    from ..results import print_scores
+    from ..runner import building, going_on, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 
 from llie_preproc.commands.arguments import add_out
+from llie_preproc.errors import Extras
 
-from ..checkpoint_parts import DETECTOR, ENHANCER, split_checkpoint
+from ..finetune_words import DETECTOR, ENHANCER
+
+NEEDS = Extras("mm")
+with NEEDS:
+    from ..checkpoint_parts import split_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 
 from llie_preproc.commands.arguments import add_cfg_options, add_launcher, add_out, add_resume
+from llie_preproc.errors import Extras
 
-from ..results import print_results
-from ..runner import build_runner, building, going_on, train
+NEEDS = Extras("train")
+with NEEDS:
+    from ..results import print_results
+    from ..runner import build_runner, building, going_on, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
