@@ -313,7 +313,7 @@ def test_what_is_wrong_is_said_before_the_first_step(tiny, tmp_path, capsys, opt
     paths |= dict(code=tmp_path / "code.pth", empty=tmp_path / "empty.pth", broken=tmp_path / "broken.json")
     given = [option.format(**paths) for option in options]
     assert message.format(**paths) in refused(capsys, tiny.arguments(tmp_path / "out", *given))
-    assert not saved_checkpoints(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_unknown_presets_and_configs_without_an_enhancer(tiny, tmp_path, capsys, enhanced):

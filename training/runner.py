@@ -61,8 +61,8 @@ def train(runner: Runner) -> None:
         raise RuntimeError(f"the training failed in iteration {runner.iter + 1}: {one_line(error)}") from error
 
 
-def build_runner(args: argparse.Namespace) -> SafeRunner:
-    """The Runner of a command line, with everything that can be wrong before the first step built and checked."""
+def training_config(args: argparse.Namespace) -> Config:
+    """The config of a command line, with the folder that the run writes into."""
     cfg = read_config_file(args.config)
     if missing := [name for name in ("model", "train_dataloader", "optim_wrapper") if name not in cfg]:
         raise ValueError(f"{args.config} is no config of a training: it has no {', '.join(missing)}")
@@ -71,6 +71,16 @@ def build_runner(args: argparse.Namespace) -> SafeRunner:
     check_names(cfg)
     check_enhancer(cfg, args.config)
     cfg.work_dir = str(args.out or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem)
+    return cfg
+
+
+def build_runner(cfg: Config, args: argparse.Namespace) -> SafeRunner:
+    """The Runner of a command line, with everything that can be wrong before the first step built and checked.
+
+    Args:
+        cfg: Config of :func:`training_config`.
+        args: Command line.
+    """
     checkpoint = _starting_point(cfg, args.resume)
     cfg.launcher = args.launcher
     if args.launcher != "none":

@@ -41,9 +41,10 @@ with NEEDS:
     from llie_preproc.runs import saved_checkpoints
 
     from ..checkpoint_parts import split_checkpoint
-    from ..finetune_runner import build_runner
+    from ..finetune_runner import WRITTEN, build_runner, work_folder
     from ..results import print_scores
     from ..runner import building, going_on, train
+    from ..work_folder import unchanged_when_refused
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,9 +118,10 @@ def _add_run(group: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the finetuning that the command line describes."""
     with going_on():
-        with building():
-            runner = build_runner(args)
-        train(runner)
+        with unchanged_when_refused(work_folder(args), WRITTEN):
+            with building():
+                runner = build_runner(args)
+            train(runner)
         if is_main_process():
             _report(runner)
 

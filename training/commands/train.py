@@ -6,6 +6,7 @@ CONFIG is one of mm_configs/enhancers or one of your own. Logs, checkpoints and 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from llie_preproc.commands.arguments import add_cfg_options, add_launcher, add_out, add_resume
 from llie_preproc.errors import Extras
@@ -13,7 +14,8 @@ from llie_preproc.errors import Extras
 NEEDS = Extras("train")
 with NEEDS:
     from ..results import print_results
-    from ..runner import build_runner, building, going_on, train
+    from ..runner import build_runner, building, going_on, train, training_config
+    from ..work_folder import unchanged_when_refused
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,9 @@ def run(args: argparse.Namespace) -> None:
     """Run the training that the command line describes."""
     with going_on():
         with building():
-            runner = build_runner(args)
-        train(runner)
+            cfg = training_config(args)
+        with unchanged_when_refused(Path(cfg.work_dir), Path(cfg.filename).name):
+            with building():
+                runner = build_runner(cfg, args)
+            train(runner)
         print_results(runner)
