@@ -1,9 +1,10 @@
 """AP of a detector behind enhancers: raw, zero-shot, retrained and joint.
 
-Train and evaluate the detector with equal budgets: on raw pictures (raw), that one on enhanced pictures (zero-shot),
-trained on enhanced pictures (retrained), trained with its enhancer (joint). With --resume the finished cells of an
-earlier run stay, and the rest is done: after an interruption, or with more enhancers, modes or seeds. Prints the table;
-'llie report DIR' makes a page of it.
+Train and test the detector with equal budgets in each mode: trained and tested on raw pictures (raw); trained on raw
+and tested on enhanced ones (zero-shot); trained and tested on enhanced ones (retrained); trained together with its
+enhancer (joint). With --resume the finished cells (a mode of an enhancer with a seed) of an earlier run stay, and the
+rest is done: after an interruption, or with more enhancers, modes or seeds. Prints the table; 'llie report DIR' makes a
+page of it.
 """
 
 from __future__ import annotations
@@ -60,20 +61,30 @@ _PATIENCE = 7200
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument(
-        "--detector", required=True, metavar="CONFIG", help="MMDetection config, plain: a file, or mmdet::<its own>"
+        "--detector",
+        required=True,
+        metavar="CONFIG",
+        help="config of the detector, without an enhancer: a file, or mmdet::PATH of MMDetection",
     )
     parser.add_argument(
         "--detector-checkpoint",
         metavar="FILE",
-        help="checkpoint of a trained detector, which is evaluated as it is, in modes raw and zero-shot",
+        help="weights of a detector that is not trained here, but tested as it is, in the modes raw and zero-shot",
     )
     add_enhancers(parser, required=True)
     add_inference_options(parser)
     parser.add_argument(
-        "--modes", nargs="+", choices=MODES, help="modes (default: raw zero-shot; of the enhancer none alone raw)"
+        "--modes",
+        nargs="+",
+        choices=MODES,
+        help="modes, as above (default: raw zero-shot; where --enhancer is none: raw)",
     )
     parser.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="number of trainings of each, with the seeds 0 to N - 1"
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of trainings in each mode, with the seeds 0 to N - 1 (default: %(default)s)",
     )
     parser.add_argument("--train", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="COCO file and folder to train on")
     parser.add_argument(
@@ -90,17 +101,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.1,
         metavar="F",
-        help="mode joint: factor of the enhancer's learning rate over the detector's (default: %(default)s)",
+        help="learning rate of the enhancer in mode joint, as a multiple of the detector's (default: %(default)s)",
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
-    add_device(parser, "enhancers run ahead of the data loaders")
+    add_device(parser, "pictures are enhanced before a training begins")
     add_launcher(parser)
     parser.add_argument(
         "--share",
         choices=[CELLS, BATCHES],
         default=CELLS,
-        help="work that processes share: the cells, to the result of one process (default), or each cell's batches, "
-        "whose trainings then have larger batches",
+        help="work that the processes of --launcher share: the cells, with the results of one process (default), or "
+        "the batches of each cell, which makes the batches of its training larger",
     )
     add_cfg_options(parser)
 

@@ -1,7 +1,8 @@
 """FDDB's discrete and continuous ROC of saved detections.
 
 Score detections on FDDB as its own program does: rectangles or ellipses against the annotated ellipses, one ROC over
-all folds. What leaves a picture is cut off, so sizes are needed for exact numbers.
+all folds. Boxes are cut off at the border of their picture, so exact numbers need the sizes of the pictures: --images
+or --sizes.
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "detections", type=Path, metavar="DETECTIONS", help="folder of fold-XX-out.txt, or one file in that layout"
     )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures, whose sizes are read")
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of the pictures, of which the sizes are read"
+        "--sizes",
+        type=Path,
+        metavar="CSV",
+        help="table of the sizes of the pictures, with the columns image,width,height",
     )
-    parser.add_argument("--sizes", type=Path, metavar="CSV", help="sizes of pictures: image,width,height")
     add_out(parser, f"folder for {' and '.join(_FILES)} (default: they are not written)")
     parser.add_argument(
         "--folds",
@@ -55,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"numbers of false positives at which rates are printed (default: {_FALSE_POSITIVES})",
     )
     parser.add_argument(
-        "--ten-fold", action="store_true", help="compute the ROC of each fold alone, too, and the mean of their rates"
+        "--ten-fold", action="store_true", help="also compute the ROC of each fold alone, and the mean of their rates"
     )
 
 

@@ -1,10 +1,11 @@
 """PSNR, SSIM and other metrics of enhanced pictures.
 
-Enhance the pictures of LOW and compare them with those of the same name in HIGH: RGB, full size, 8-bit results, mean
-over pictures. One line for each enhancer, after one for the raw input. HIGH may be left out where no metric compares
-with it. For enhancers that enlarge, HIGH's pictures are as many times as large, and the raw input is enlarged by
-bicubic interpolation. The variants of --metrics are printed below the table. A picture that cannot be scored is left
-out of all lines, named at the end, and makes the exit status 1.
+Enhance the pictures of LOW and compare each with the one of the same name in HIGH: RGB, full size, 8-bit results. The
+table has a line for the raw input and one for each enhancer, with means over the pictures. HIGH may be left out where
+no metric needs it. An enhancer that enlarges s times needs pictures in HIGH that are s times as wide and high as those
+in LOW; the raw input is enlarged by bicubic interpolation then. With --metrics, the exact definition of each metric
+stands below the table. A picture that cannot be scored is left out of all lines, named at the end, and makes the exit
+status 1.
 """
 
 from __future__ import annotations
@@ -59,22 +60,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"metrics out of {' '.join(metric_names())} (default: psnr ssim)",
     )
-    parser.add_argument("--niqe-model", metavar="FILE", help="niqe_pris_params.npz, NIQE's model, for niqe")
-    parser.add_argument("--lpips-trunk", metavar="FILE", help="alexnet-owt-7be5be79.pth, LPIPS' network, for lpips")
+    parser.add_argument("--niqe-model", metavar="FILE", help="file niqe_pris_params.npz, the model of niqe")
+    parser.add_argument("--lpips-trunk", metavar="FILE", help="file alexnet-owt-7be5be79.pth, the network of lpips")
     parser.add_argument(
-        "--fid-trunk", metavar="FILE", help="pt_inception-2015-12-05-6726825d.pth, FID's network, for fid"
+        "--fid-trunk", metavar="FILE", help="file pt_inception-2015-12-05-6726825d.pth, the network of fid"
     )
     parser.add_argument(
         "--fid-reference", metavar="DIR", help="folder of pictures that fid compares with instead of HIGH's"
     )
     parser.add_argument(
-        "--eme-block", type=int, default=8, metavar="SIDE", help="side of EME's blocks (default: %(default)s)"
+        "--eme-block",
+        type=int,
+        default=8,
+        metavar="SIDE",
+        help="side of the blocks of eme, in pixels (default: %(default)s)",
     )
     parser.add_argument(
-        "--eme-log", choices=("ln", "log10"), default="ln", help="logarithm of EME (default: %(default)s)"
+        "--eme-log", choices=("ln", "log10"), default="ln", help="logarithm of eme (default: %(default)s)"
     )
     parser.add_argument(
-        "--gt-mean", action="store_true", help="match the mean brightness to HIGH's before comparing, and say so"
+        "--gt-mean",
+        action="store_true",
+        help="give results the mean brightness of HIGH's pictures before they are compared; the table says so",
     )
 
 

@@ -17,8 +17,8 @@ from ..inference_options import InferenceOptions
 from ..ranks import LAUNCHERS
 
 ENHANCER = (
-    "name that 'llie list' shows, in any spelling, or config file with an 'enhancer'; followed by @WEIGHTS (shipped "
-    "ones, a file, or a URL that ends in '#sha256=...') for others than the default ones"
+    "a name that 'llie list' shows, in any spelling, or a config file that has an enhancer; @WEIGHTS behind it takes "
+    "other weights than the default ones: the name of shipped ones, a file, or a URL that ends in '#sha256=...'"
 )
 
 
@@ -58,7 +58,12 @@ def add_enhancer(parser: Any, default: str | None = "psenet", **options: Any) ->
     """
     shown = f" (default: {default})" if default else ""
     parser.add_argument(
-        "--enhancer", metavar="NAME[@WEIGHTS]", action=Once, default=default, help=ENHANCER + shown, **options
+        "--enhancer",
+        metavar="NAME[@WEIGHTS]",
+        action=Once,
+        default=default,
+        help=f"enhancer: {ENHANCER}{shown}",
+        **options,
     )
 
 
@@ -197,7 +202,7 @@ def add_cfg_options(parser: Any) -> None:
         action=action,
         default={},
         metavar="KEY=VALUE",
-        help="keys and values over the config",
+        help="values that replace those of the config, such as train_dataloader.batch_size=4",
     )
 
 

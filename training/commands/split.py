@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="checkpoint of an EnhancedDetector, or of a detector with the enhancer in its data preprocessor: "
+        help="checkpoint of an EnhancedDetector, or of a detector with the enhancer in its data preprocessor, such as "
         "work_dirs/.../epoch_12.pth",
     )
     add_out(parser, f"folder to write {DETECTOR} and {ENHANCER} into", required=True)

@@ -1,6 +1,6 @@
 """Train an enhancer.
 
-CONFIG is one of mm_configs/enhancers or one of your own. Logs, checkpoints and what the run exports go to --out.
+CONFIG is one of mm_configs/enhancers or one of your own. Logs, checkpoints and the trained enhancer go to --out.
 """
 
 from __future__ import annotations
