@@ -207,3 +207,9 @@ def test_the_aliases_are_llie(programs: Programs) -> None:
         done = programs.run("-m", *words, "--help")
         assert done.returncode == 0
         assert done.stdout.startswith(f"usage: {command} [-h]")
+
+
+def test_a_command_that_has_another_name_now_is_named(programs: Programs) -> None:
+    done = programs.run("-m", "detection_eval", "convert", "visdrone", "root", "--out", "a.json")
+    line = "llie: error: 'convert' is 'annotations' now (see 'llie annotations --help')\n"
+    assert (done.returncode, done.stderr) == (2, line)

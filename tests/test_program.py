@@ -384,7 +384,7 @@ def test_a_second_signal_after_the_work_hastens_the_end(tmp_path):
 # Other names of llie and its commands.
 ALIASES = {
     "llie_preproc.__main__": "start()",
-    "detection_eval.__main__": "start()",
+    "detection_eval.__main__": "start(renamed={'convert': 'annotations'})",
     "training.train": "start('train')",
 }
 

@@ -39,13 +39,16 @@ class _Paragraphs(argparse.HelpFormatter):
         return "\n\n".join(super(_Paragraphs, self)._fill_text(each, width, indent) for each in text.split("\n\n"))
 
 
-def start(*words: str) -> NoReturn:
+def start(*words: str, renamed: Mapping[str, str] | None = None) -> NoReturn:
     """Run ``llie`` with the arguments of this process, and end the process with its status.
 
     Args:
         words: Arguments before those of the process, such as a command's name.
+        renamed: Names that an older program had for commands of ``llie``, and those that they have now.
     """
     sys.argv[1:1] = words
+    if (name := (renamed or {}).get(old := "".join(sys.argv[1:2]))) is not None:
+        _Parser(prog=f"llie {name}").error(f"{old!r} is {name!r} now")
     launch(__name__, "llie")
 
 
