@@ -189,7 +189,7 @@ def _fragment(name: str) -> dict[str, Any]:
 
 
 def _with_sets(cfg: Config, args: argparse.Namespace) -> Config:
-    train, val = (CocoSet(*map(Path, given)) if given else None for given in (args.train, args.val))
+    train, val = CocoSet.given(args.train), CocoSet.given(args.val)
     list_evaluators(cfg)
     evaluators = [each for key in ("val_evaluator", "test_evaluator") for each in cfg.get(key) or []]
     classes = starting_classes(cfg, train)

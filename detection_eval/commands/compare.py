@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ import torch
 from llie_preproc.checkpoints import local_file
 from llie_preproc.commands.arguments import (
     add_cfg_options,
+    add_coco_set,
     add_device,
     add_inference_options,
     add_launcher,
@@ -86,10 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of trainings in each mode, with the seeds 0 to N - 1 (default: %(default)s)",
     )
-    parser.add_argument("--train", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="COCO file and folder to train on")
-    parser.add_argument(
-        "--test", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="COCO file and folder to evaluate on"
-    )
+    add_coco_set(parser, "--train", "train on")
+    add_coco_set(parser, "--test", "test on")
     add_out(parser, "folder to write into (default: work_dirs/compare_<config name>)")
     add_resume(parser)
     parser.add_argument(
@@ -158,7 +156,7 @@ def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
 
 def _plain(args: argparse.Namespace) -> Config:
     """The config with the sets of the command line, whose classes are matched to the detector's by name."""
-    cfg, train, test = read_config(args.detector, args.cfg_options), _set(args.train), _set(args.test)
+    cfg, train, test = read_config(args.detector, args.cfg_options), CocoSet.given(args.train), CocoSet.given(args.test)
     if not args.detector_checkpoint:
         return use_sets(cfg, train, test, starting_classes(cfg, train))
     # Nothing is trained: only where the checkpoint does not say its classes may the training set.
@@ -200,7 +198,3 @@ def _join(launcher: str, ranks: Ranks) -> None:
         init_dist("pytorch", timeout=_PATIENCE)
     else:
         join_without_gpu(launcher)
-
-
-def _set(given: Sequence[str] | None) -> CocoSet | None:
-    return CocoSet(Path(given[0]), Path(given[1])) if given else None

@@ -162,6 +162,22 @@ def add_out(parser: Any, what: str, metavar: str = "DIR", **options: Any) -> Non
     parser.add_argument("--out", type=path, metavar=metavar, help=what, **options)
 
 
+def add_coco_set(parser: Any, flag: str, purpose: str) -> None:
+    """Add a flag for a data set in COCO's format.
+
+    Args:
+        parser: Parser, or group of one.
+        flag: Flag, such as ``--train``.
+        purpose: Words for what is done with the set.
+    """
+    parser.add_argument(
+        flag,
+        nargs=2,
+        metavar=("ANNOTATIONS", "IMAGES"),
+        help=f"COCO file and folder of pictures to {purpose} (default: the config's)",
+    )
+
+
 def add_resume(parser: Any) -> None:
     """Add ``--resume``, which means the same in every command that has it."""
     parser.add_argument(

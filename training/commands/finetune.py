@@ -22,6 +22,7 @@ from typing import Any
 
 from llie_preproc.commands.arguments import (
     add_cfg_options,
+    add_coco_set,
     add_enhancer,
     add_inference_options,
     add_launcher,
@@ -54,7 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_what(group: Any) -> None:
-    coco = dict(nargs=2, metavar=("ANNOTATIONS", "IMAGES"))
     group.add_argument(
         "--detector",
         required=True,
@@ -67,8 +67,8 @@ def _add_what(group: Any) -> None:
         help="weights of the plain detector: a file, or a URL that ends in '#sha256=...'",
     )
     add_enhancer(group, None)
-    group.add_argument("--train", **coco, help="COCO file and folder to train on (default: the config's)")
-    group.add_argument("--val", **coco, help="COCO file and folder to validate on (default: the config's)")
+    add_coco_set(group, "--train", "train on")
+    add_coco_set(group, "--val", "validate on")
     group.add_argument(
         "--preset",
         choices=PRESETS,
