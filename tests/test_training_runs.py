@@ -171,7 +171,7 @@ def test_mixed_precision_learns_the_same(pictures, tmp_path, method):
         (["data_root=/nowhere"], "'data_root' is read by nothing"),
         (["model.losses.l1=None", "model.no=None"], "model.no=None leaves nothing out"),
         (["train_dataloader.batch_size=32", "train_dataloader.drop_last=True"], "gives no batch of 32"),
-        (["typo"], "value"),
+        (["typo"], "--cfg-options: expected KEY=VALUE, got 'typo'"),
         (["train_dataloader.dataset.transforms=[llie_preproc.PairedRandomCrop]"], "PairedRandomCrop"),
     ],
 )

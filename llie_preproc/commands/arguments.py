@@ -207,19 +207,31 @@ def add_cfg_options(parser: Any) -> None:
     Args:
         parser: Parser, or group of one.
     """
-    try:
-        from mmengine.config import DictAction as action
-    except ModuleNotFoundError:
-        # Of a command that does not run without MMEngine, and shows its help.
-        action = "store"  # type: ignore[assignment,misc]
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=action,
+        action=_keys_and_values(),
         default={},
         metavar="KEY=VALUE",
         help="values that replace those of the config, such as train_dataloader.batch_size=4",
     )
+
+
+def _keys_and_values() -> Any:
+    """The action of an argument that reads ``KEY=VALUE ...`` as MMEngine does."""
+    try:
+        from mmengine.config import DictAction
+    except ModuleNotFoundError:
+        # A command that has the argument does not run without MMEngine, but shows its help.
+        return "store"
+
+    class KeysAndValues(DictAction):
+        def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+            if odd := [each for each in values if "=" not in each]:
+                raise ValueError(f"{option}: expected KEY=VALUE, got {odd[0]!r}")
+            super().__call__(parser, namespace, values, option)
+
+    return KeysAndValues
 
 
 def _flag(name: str) -> str:
