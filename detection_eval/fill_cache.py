@@ -22,6 +22,7 @@ from tqdm import tqdm
 from llie_preproc.detection import Enhance
 from llie_preproc.detection.sets import check_set
 from llie_preproc.enhancers.names import enhancer_classes
+from llie_preproc.errors import why_failed
 from llie_preproc.ranks import Ranks, alone
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -140,7 +141,8 @@ def _fill(
             made = enhance.fill(load(entry))
         # MMCV's loader asserts that a file decodes.
         except (OSError, ValueError, TypeError, AssertionError, cv2.error) as error:
-            report.failed.append(f"{entry.get('img_path', index)}: {error}")
+            name = entry.get("img_path", index)
+            report.failed.append(f"{name}: {why_failed(name, error)}")
             continue
         report.made += made
         report.found += not made

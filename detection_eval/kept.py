@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from llie_preproc.errors import why_failed
 from llie_preproc.files import file_sha256
 
 
@@ -19,7 +20,7 @@ def digests_of(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str
         try:
             found[name] = file_sha256(path)
         except OSError as error:
-            failed[name] = f"{path}: {error.strerror}"
+            failed[name] = reason(path, error)
     return found, failed
 
 
@@ -65,8 +66,7 @@ def as_read(value: Any) -> Any:
 
 def reason(path: Path, error: Exception) -> str:
     """A line that says why a picture failed."""
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"{path}: {first.removeprefix(f'{path}: ')}"
+    return f"{path}: {why_failed(path, error)}"
 
 
 def _difference(old: Any, new: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from llie_preproc.errors import one_line
+
 from .metrics import QualitySuite
 from .metrics.arrays import matlab_resize
 
@@ -60,7 +62,7 @@ def score_pictures(
             image, target = read()
             added = list(_rows(image, target, candidates, suite, device))
         except (OSError, ValueError, torch.OutOfMemoryError) as error:
-            reason = str(error)
+            reason = one_line(error)
             scores.failed.append(reason if name in reason else f"{name}: {reason}")
             continue
         scores.names.append(name)

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from llie_preproc.batch import plan_jobs
-from llie_preproc.errors import ImageError
+from llie_preproc.errors import ImageError, why_failed
 from llie_preproc.files import real_path
 from llie_preproc.gamma_shift import shift_gamma
 from llie_preproc.pictures import Picture, convert_depth, picture_files, read_picture, write_picture
@@ -55,7 +55,7 @@ def shift_set(
             for gamma, target in targets:
                 _write(picture, gamma, convention, target)
         except (ImageError, OSError) as error:
-            return f"{source}: {str(error).removeprefix(f'{source}: ')}"
+            return f"{source}: {why_failed(source, error)}"
         return None
 
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -18,7 +18,7 @@ import numpy as np
 
 from .checks import at_least
 from .enhancers.base import Enhancer
-from .errors import ImageError, ImageMemoryError, ImageSizeError
+from .errors import ImageError, ImageMemoryError, ImageSizeError, why_failed
 from .files import DISK_IS_FULL, remove_leftovers
 from .inference import FrozenEnhancer
 from .inference_options import InferenceOptions, OptionKeywords, shows_options
@@ -360,8 +360,7 @@ def _again_alone(attempt: Callable[[T], Any], outcome: Any, subject: T) -> Any:
 
 
 def _reason(job: Job, error: Exception) -> str:
-    lines = str(error).removeprefix(f"{job.source}: ").splitlines()
-    return (lines or [type(error).__name__])[0] + _advice(error)
+    return why_failed(job.source, error) + _advice(error)
 
 
 def _advice(error: Exception) -> str:

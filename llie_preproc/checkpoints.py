@@ -151,8 +151,7 @@ def local_file(source: str | os.PathLike[str]) -> Path:
     else:
         path = Path(location).expanduser()
     if not path.is_file():
-        names = ", ".join(w.name for w in shipped_weights())
-        raise FileNotFoundError(f"no checkpoint at {path}; shipped weights are: {names}")
+        raise FileNotFoundError(f"no checkpoint at {path}")
     if digest and (found := file_sha256(path)) != digest.lower():
         raise CheckpointError(f"{path}: its sha256 is {found}, expected {digest}")
     return path

@@ -8,6 +8,7 @@ any function while it reads, are refused all the same.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.fileio.handlers import YamlHandler, file_handlers
 
+from .errors import one_line
 from .files import require_regular
 
 _YAML = ("yaml", "yml")
@@ -46,9 +48,21 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
     except ImportError:
         raise
     except Exception as error:  # a config is a program, or of a format with errors of its own
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{name}: {type(error).__name__}: {reason}") from error
+        unknown = error.name if isinstance(error, NameError) else None
+        reason = _unimported(name, unknown) if unknown else f"{type(error).__name__}: {one_line(error)}"
+        raise ValueError(f"{name}: {reason}") from error
     return cfg
+
+
+def _unimported(file: str, unknown: str) -> str:
+    """What the use of an unknown name lacks; a dump writes a class as ``package.Class``, and no import beside it."""
+    source = "" if "::" in file else Path(file).read_text(encoding="utf-8", errors="replace")
+    found = re.search(rf"\b{re.escape(unknown)}(\.\w+)*", source)
+    name = found.group() if found else unknown
+    return (
+        f"there is no import of {name}: name a registered class by a text, '{name.rpartition('.')[2]}', or import what "
+        "the file names"
+    )
 
 
 class _PlainYamlHandler(YamlHandler):

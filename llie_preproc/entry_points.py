@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
 from .errors import one_line
 
 _OWN = "llie-preproc"
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 def entries(group: str) -> list[EntryPoint]:
@@ -48,7 +50,7 @@ def load(entry: EntryPoint) -> Any:
     spec = find_spec(top)
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
     # Before anything of a package runs that only has the name.
-    if spec is not None and inner and inner[0] not in (each.name for each in iter_modules(folders)):
+    if spec is not None and (_elsewhere(entry, folders) or not _has(folders, inner)):
         raise _hidden(entry, folders[0] if folders else spec.origin)
     try:
         return entry.load()
@@ -58,6 +60,15 @@ def load(entry: EntryPoint) -> Any:
         raise _hidden(entry, folders[0] if folders else entry.module) from error
     except (Exception, SystemExit) as error:
         raise ImportError(f"{entry.module} does not import: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _elsewhere(entry: EntryPoint, folders: list[str]) -> bool:
+    """Whether a package is none of this project's, all of which lie side by side, though it has the name of one."""
+    return _distribution(entry) == _OWN and _ROOT not in (Path(each).resolve().parent for each in folders)
+
+
+def _has(folders: list[str], inner: list[str]) -> bool:
+    return not inner or inner[0] in (each.name for each in iter_modules(folders))
 
 
 def _hidden(entry: EntryPoint, by: str | None) -> ImportError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -27,6 +28,7 @@ _EXTRAS = {
     "onnxruntime": "onnx",
     "timm": "train",
     "tensorboard": "train",
+    "yaml": "mm",
     "piq": "metrics",
     "torch_fidelity": "metrics",
     "av": "video",
@@ -120,13 +122,74 @@ def needs(purpose: str, extra: str | None = None) -> Iterator[None]:
         raise MissingExtraError(top, purpose, extra) from error
 
 
+class Extras:
+    """The extras that a command needs to run; its help is shown without them.
+
+    A command's module imports inside ``with NEEDS:`` what they bring. Where a package is missing there, the module goes
+    on without the names, and ``run``, which would need them, is not called.
+
+    Args:
+        names: Names of the extras, with commas between them.
+    """
+
+    def __init__(self, names: str) -> None:
+        self._names = names
+        self._missing: str | None = None
+
+    def __enter__(self) -> None:
+        """Begin to import."""
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: object) -> bool:
+        """Remember a package that cannot be found."""
+        top = (getattr(error, "name", None) or "").split(".")[0]
+        if not isinstance(error, ModuleNotFoundError | MissingExtraError) or top not in _EXTRAS:
+            return False
+        self._missing = top
+        return True
+
+    def check(self, purpose: str) -> None:
+        """Raise :class:`MissingExtraError`, which names all the extras, where a package was missing.
+
+        Args:
+            purpose: Name of what needs it.
+        """
+        if self._missing:
+            raise MissingExtraError(self._missing, purpose, self._names)
+
+
 def one_line(error: BaseException) -> str:
     """The message of an error in one line, with escapes for what else a name out of a file may do to a terminal.
 
     >>> one_line(ValueError("no picture 'a\\nb'"))
     "no picture 'a b'"
+    >>> one_line(FileNotFoundError(2, "No such file or directory", "a.json"))
+    'a.json: no such file or folder'
     """
-    # The text of a KeyError is the repr of its message.
-    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
+    line = " ".join(part.strip() for part in _message(error).splitlines() if part.strip())
     return printable(line)
+
+
+def why_failed(name: object, error: BaseException) -> str:
+    """Why one of several files failed: the first line of the message, which does not begin with the file's name again.
+
+    >>> why_failed("a.png", FileNotFoundError(2, "No such file or directory", "a.png"))
+    'no such file or folder'
+    """
+    lines = _message(error).removeprefix(f"{name}: ").splitlines()
+    return printable(lines[0]) if lines else type(error).__name__
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return _of_system(error, error.strerror)
+    # The text of a KeyError is the repr of its message.
+    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+
+
+def _of_system(error: OSError, said: str) -> str:
+    """What the system says of a file, in the words of this project's own messages."""
+    said = said[:1].lower() + said[1:].replace("directory", "folder")
+    # Where a folder was to be made.
+    reason = "a file has this name" if isinstance(error, FileExistsError) else said
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    return f"{' -> '.join(names)}: {reason}" if names else reason

@@ -72,7 +72,10 @@ class InferenceOptions:
     tile: int | None = _option(
         None, "largest side of the tiles, in pixels, in which pictures are enhanced to save memory"
     )
-    map_side: int | None = _option(None, "longer side, in pixels, of the small picture on which curves are predicted")
+    map_side: int | None = _option(
+        None,
+        "longer side, in pixels, of the shrunk copy that a network predicts its curves from; they apply at full size",
+    )
     batch_size: int = _option(8, "number of pictures of one size that run together (default: %(default)s)")
 
     def __post_init__(self) -> None:

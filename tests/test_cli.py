@@ -168,7 +168,7 @@ def bad_pictures(folder: Path) -> dict[str, str]:
         "truncated.jpg": "truncated",
         "zero.png": "empty",
         "text.png": "not a picture",
-        "link.png": "No such file",
+        "link.png": "no such file",
         "nan.tif": "not finite",
     }
 

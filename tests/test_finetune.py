@@ -313,7 +313,7 @@ def test_what_is_wrong_is_said_before_the_first_step(tiny, tmp_path, capsys, opt
     paths |= dict(code=tmp_path / "code.pth", empty=tmp_path / "empty.pth", broken=tmp_path / "broken.json")
     given = [option.format(**paths) for option in options]
     assert message.format(**paths) in refused(capsys, tiny.arguments(tmp_path / "out", *given))
-    assert not saved_checkpoints(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_unknown_presets_and_configs_without_an_enhancer(tiny, tmp_path, capsys, enhanced):
@@ -326,6 +326,9 @@ def test_unknown_presets_and_configs_without_an_enhancer(tiny, tmp_path, capsys,
     assert "has an enhancer already" in refused(
         capsys, ["finetune", "--detector", str(enhanced), "--enhancer", "psenet"]
     )
+    enhanced.write_text(enhanced.read_text().replace("'PSENet'", "'OwnNet'"))
+    unknown = refused(capsys, ["finetune", "--detector", str(enhanced), "--out", str(tmp_path / "out")])
+    assert "enhanced.py: enhancer: no enhancer 'OwnNet'; there are: " in unknown
     (tmp_path / "none.py").write_text("a = 1")
     assert "has no model" in refused(
         capsys, ["finetune", "--detector", str(tmp_path / "none.py"), "--enhancer", "psenet"]

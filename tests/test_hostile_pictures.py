@@ -177,7 +177,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "socket.png": (make_socket, "a socket"),
     "endless.tif": (lambda path: path.symlink_to("/dev/zero"), "a device"),
     "folder.webp": (lambda path: path.mkdir(), "a folder"),
-    "link.bmp": (lambda path: path.symlink_to("nowhere"), "No such file"),
+    "link.bmp": (lambda path: path.symlink_to("nowhere"), "[Nn]o such file"),
     "loop.ppm": (lambda path: path.symlink_to(path.name), "symbolic links"),
 }
 

@@ -75,6 +75,8 @@ def weights(tmp_path: Path) -> str:
         "model = dict(enhancer=dict(type='PSENet'), checkpoint='{weights}')",
         "model = dict(enhancer='psenet', checkpoint='{weights}')",
         "model = dict(data_preprocessor=dict(enhancer='psenet', checkpoint='{weights}'))",
+        "pipeline = [dict(type='Load'), dict(type='llie_preproc.Enhance', enhancer='psenet', checkpoint='{weights}')]\n"
+        "tta_pipeline = [dict(type='TestTimeAug', transforms=[[pipeline[1]]])]",
     ],
 )
 def test_a_config_file_keeps_its_weights(tmp_path: Path, weights: str, text: str) -> None:
@@ -90,6 +92,41 @@ def test_a_config_file_without_an_enhancer_is_named(tmp_path: Path, text: str) -
     (tmp_path / "odd.py").write_text(text)
     with pytest.raises(ValueError, match=r"odd\.py"):
         enhancer_config(tmp_path / "odd.py")
+
+
+@pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
+def test_a_dumped_config_of_every_door_names_its_network(tmp_path: Path, door: str) -> None:
+    pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+    from mmengine.config import Config
+
+    from llie_preproc.detection import add_enhancer
+
+    model = dict(type="RetinaNet", data_preprocessor=dict(type="DetDataPreprocessor"))
+    plain = Config(
+        dict(model=model, train_pipeline=[dict(type="PackDetInputs")], test_pipeline=[dict(type="PackDetInputs")])
+    )
+    add_enhancer(plain, dict(type="PSENet", width=2), door=door, checkpoint="w.pth").dump(tmp_path / "dumped.py")
+    assert enhancer_config(tmp_path / "dumped.py") == {"type": "PSENet", "width": 2, "checkpoint": "w.pth"}
+
+
+def test_transforms_of_several_networks_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+    transforms = ", ".join(f"[dict(type='Enhance', enhancer='{name}')]" for name in ("psenet", "sci", "psenet"))
+    (tmp_path / "two.py").write_text(f"pipelines = [{transforms}]")
+    with pytest.raises(ValueError, match=r"two\.py has Enhance transforms of several enhancers"):
+        enhancer_config(tmp_path / "two.py")
+
+
+def test_a_dumped_class_is_named_with_its_file(tmp_path: Path) -> None:
+    pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+    from mmengine.config import Config
+
+    class OwnNet(Enhancer): ...
+
+    OwnNet.__qualname__, OwnNet.__module__ = "OwnNet", "own_networks"
+    Config(dict(enhancer=dict(type=OwnNet))).dump(tmp_path / "dumped.py")
+    with pytest.raises(ValueError, match=r"dumped\.py: there is no import of own_networks\.OwnNet: .*'OwnNet'"):
+        enhancer_config(tmp_path / "dumped.py")
 
 
 def test_weights_are_not_named_twice(weights: str) -> None:

@@ -49,10 +49,15 @@ def interrupt(number: int = signal.SIGINT) -> None:
         (ValueError("first\n  second"), 2, "error: first second"),
         (ValueError(), 2, "error: ValueError"),
         (KeyError("no enhancer 'X'"), 2, "error: no enhancer 'X'"),
-        (FileNotFoundError(2, "No such file", "x.png"), 2, "error: [Errno 2] No such file: 'x.png'"),
+        (FileNotFoundError(2, "No such file or directory", "x.png"), 2, "error: x.png: no such file or folder\n"),
+        (FileNotFoundError("no folder x"), 2, "error: no folder x\n"),
+        (IsADirectoryError(21, "Is a directory", b"x"), 2, "error: x: is a folder\n"),
+        (FileExistsError(17, "File exists", "x"), 2, "error: x: a file has this name\n"),
+        (OSError(18, "Invalid cross-device link", "a", None, "b"), 2, "error: a -> b: invalid cross-device link\n"),
+        (OSError(28, "No space left on device"), 2, "error: no space left on device\n"),
         (CheckpointError("a.pth is damaged"), 2, "error: a.pth is damaged"),
         (MissingExtraError("mmdet", "compare"), 2, 'pip install "llie-preproc[mm]"'),
-        (BrokenPipeError(32, "Broken pipe", "ffmpeg"), 2, "error: [Errno 32] Broken pipe: 'ffmpeg'"),
+        (BrokenPipeError(32, "Broken pipe", "ffmpeg"), 2, "error: ffmpeg: broken pipe"),
         (MemoryError(), 1, "error: the memory does not suffice (MemoryError)"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 1, "the memory does not suffice"),
         (KeyboardInterrupt(), 130, "interrupted"),
@@ -379,7 +384,7 @@ def test_a_second_signal_after_the_work_hastens_the_end(tmp_path):
 # Other names of llie and its commands.
 ALIASES = {
     "llie_preproc.__main__": "start()",
-    "detection_eval.__main__": "start()",
+    "detection_eval.__main__": "start(renamed={'convert': 'annotations'})",
     "training.train": "start('train')",
 }
 

@@ -151,7 +151,7 @@ def test_mixed_precision_learns_the_same(pictures, tmp_path, method):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["model.enhancer.type=PSENett"], "no enhancer 'PSENett'"),
+        (["model.enhancer.type=PSENett"], "progressive_8.py: enhancer: no enhancer 'PSENett'; is 'PSENet' meant"),
         (["model.tv_wieght=1"], "tv_wieght"),
         (["optim_wraper.lr=1"], "is 'optim_wrapper' meant"),
         (["train_cfg.max_epocs=1"], "max_epocs"),
@@ -171,7 +171,7 @@ def test_mixed_precision_learns_the_same(pictures, tmp_path, method):
         (["data_root=/nowhere"], "'data_root' is read by nothing"),
         (["model.losses.l1=None", "model.no=None"], "model.no=None leaves nothing out"),
         (["train_dataloader.batch_size=32", "train_dataloader.drop_last=True"], "gives no batch of 32"),
-        (["typo"], "value"),
+        (["typo"], "--cfg-options: expected KEY=VALUE, got 'typo'"),
         (["train_dataloader.dataset.transforms=[llie_preproc.PairedRandomCrop]"], "PairedRandomCrop"),
     ],
 )
@@ -185,15 +185,12 @@ def test_what_is_wrong_is_said_before_the_first_step(pictures, tmp_path, capsys,
     torch.save({"meta": {}, "method": {}, "state_dict": {"enhancer.weight": torch.zeros(1)}}, other)
     torch.save([1], paths["listed"])
     torch.save({"state_dict": {"a": Code()}}, paths["code"])
-    config = write_config(pictures, "progressive")
-    assert (
-        main(["train", str(config), "--out", str(tmp_path), "--cfg-options", *(o.format(**paths) for o in options)])
-        == 2
-    )
+    config, out = write_config(pictures, "progressive"), tmp_path / "new" / "out"
+    assert main(["train", str(config), "--out", str(out), "--cfg-options", *(o.format(**paths) for o in options)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("llie: error: ")
     assert message.format(**paths) in error
-    assert not saved_checkpoints(tmp_path)
+    assert not out.parent.exists()
     assert not RAN
 
 
@@ -208,13 +205,14 @@ def test_a_crop_larger_than_a_picture_is_refused(pictures, tmp_path, capsys):
 def test_a_used_work_folder_wants_resume(pictures, tmp_path, capsys):
     config = write_config(pictures, "supervised")
     train(config, tmp_path)
-    before = {p: p.read_bytes() for p in saved_checkpoints(tmp_path)}
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     assert main(["train", str(config), "--out", str(tmp_path)]) == 2
     assert "epoch_3.pth the last: go on with --resume" in capsys.readouterr().err
     adam = {"optim_wrapper.enhancer.optimizer": {"_delete_": True, "type": "Adam", "lr": 1e-3}}
-    assert main(["train", str(write_config(pictures, "supervised", **adam)), "--out", str(tmp_path), "--resume"]) == 2
+    changed = write_config(pictures, "supervised", **adam).replace(config)
+    assert main(["train", str(changed), "--out", str(tmp_path), "--resume"]) == 2
     assert "'Adam'" in capsys.readouterr().err
-    assert {p: p.read_bytes() for p in saved_checkpoints(tmp_path)} == before
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
 def test_a_work_folder_of_another_network_is_not_resumed(pictures, tmp_path, capsys):

@@ -630,7 +630,7 @@ def test_frames_that_claim_an_absurd_size_are_not_decoded(tmp_path: Path) -> Non
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
 
 
-@pytest.mark.parametrize(("library", "reason"), [("PyAV", "File too large"), ("OpenCV", "space on the disk")])
+@pytest.mark.parametrize(("library", "reason"), [("PyAV", "file too large"), ("OpenCV", "space on the disk")])
 def test_a_full_disk_names_the_result(
     llie: Run, tmp_path: Path, library: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

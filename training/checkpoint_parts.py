@@ -14,7 +14,8 @@ from llie_preproc.errors import CheckpointError
 from llie_preproc.files import atomic_path
 from llie_preproc.runs import read_checkpoint
 
-DETECTOR, ENHANCER = "detector.pth", "enhancer.safetensors"
+from .finetune_words import DETECTOR, ENHANCER
+
 # Parts of an EnhancedDetector that neither file needs.
 _LEFT_OUT = {"losses", "data_preprocessor"}
 _PREPROCESSORS = "data_preprocessor.enhancer."

@@ -11,6 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
+from llie_preproc.enhancers.names import enhancer_in
+
 _RUNNER_KEYS = {
     *inspect.signature(Runner).parameters,
     "model_wrapper_cfg",
@@ -62,6 +64,16 @@ def check_names(cfg: Config) -> None:
     if cfg.get("randomness", {}).get("diff_rank_seed"):
         raise ValueError("randomness.diff_rank_seed is of no use: each iteration seeds each rank differently")
     check_optimizers(cfg.get("optim_wrapper", {}))
+
+
+def check_enhancer(cfg: Config, name: str) -> None:
+    """Raise for an enhancer of the model that is not registered.
+
+    Raises:
+        ValueError: It is not; the message names the file and the nearest enhancers.
+    """
+    if isinstance(cfg.model, Mapping):
+        enhancer_in({"model": dict(cfg.model)}, name)
 
 
 def check_optimizers(optim_wrapper: Mapping) -> None:

@@ -34,16 +34,10 @@ from llie_preproc.files import real_path
 from llie_preproc.inference_options import option_names
 from llie_preproc.runs import read_checkpoint
 
-from .config_checks import check_names, check_options, list_evaluators
+from .config_checks import check_enhancer, check_names, check_options, list_evaluators
+from .finetune_words import LOSSES
 from .schedule import counts_iterations, set_epochs, shorten_warmup
 
-PRESETS = ("frozen", "joint", "staged", "enhancer-only")
-LOSSES = {
-    "fidelity": "llie_preproc.FidelityLoss",
-    "exposure": "llie_preproc.ExposureLoss",
-    "smoothness": "llie_preproc.MapSmoothnessLoss",
-    "self-enhancement": "llie_preproc.SelfEnhancementLoss",
-}
 _WRAPPER = "EnhancedDetector"
 _PACK_PAIRS = "llie_preproc.PackPairedDetInputs"
 _AMP = "llie_preproc.AutocastOptimWrapper"
@@ -89,6 +83,7 @@ def _with_enhancer(cfg: Config, args: argparse.Namespace) -> Config:
     """The config with an ``EnhancedDetector``: its own, or one that trains as the preset says."""
     preset = args.preset
     if type_name(cfg.model) == _WRAPPER:
+        check_enhancer(cfg, args.detector)
         if args.enhancer:
             _replace_weights(cfg.model, args)
         others = {key: value for key, value in cfg.items() if key != "model"} | dict(detector=cfg.model.get("detector"))
@@ -194,7 +189,7 @@ def _fragment(name: str) -> dict[str, Any]:
 
 
 def _with_sets(cfg: Config, args: argparse.Namespace) -> Config:
-    train, val = (CocoSet(*map(Path, given)) if given else None for given in (args.train, args.val))
+    train, val = CocoSet.given(args.train), CocoSet.given(args.val)
     list_evaluators(cfg)
     evaluators = [each for key in ("val_evaluator", "test_evaluator") for each in cfg.get(key) or []]
     classes = starting_classes(cfg, train)

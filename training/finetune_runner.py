@@ -20,7 +20,8 @@ from llie_preproc.safe_loading import SafeRunner
 from .finetune_config import finetuning_config
 from .runner import last_checkpoint
 
-_WRITTEN = "finetune.py"
+WRITTEN = "finetune.py"
+"""The config that a run writes."""
 
 
 class FinetuneRunner(SafeRunner):
@@ -40,14 +41,14 @@ def build_runner(args: argparse.Namespace) -> FinetuneRunner:
     """
     _check_numbers(args)
     _join(args.launcher)
-    work_dir = Path(args.out or Path("work_dirs") / f"finetune_{Path(args.detector).stem}")
+    work_dir = work_folder(args)
     last = last_checkpoint(work_dir, args.resume)
     cfg = finetuning_config(args)
     if cfg.get("load_from"):
         # Refused before anything is written.
         read_checkpoint(cfg.load_from)
     if is_main_process():
-        with atomic_write(work_dir / _WRITTEN) as file:
+        with atomic_write(work_dir / WRITTEN) as file:
             file.write(cfg.pretty_text.encode())
     _place(cfg, args, work_dir, last)
     runner = FinetuneRunner.from_cfg(cfg)
@@ -61,6 +62,11 @@ def build_runner(args: argparse.Namespace) -> FinetuneRunner:
     if runner.param_schedulers is not None:
         runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
     return runner
+
+
+def work_folder(args: argparse.Namespace) -> Path:
+    """The folder that a run writes into."""
+    return Path(args.out or Path("work_dirs") / f"finetune_{Path(args.detector).stem}")
 
 
 def _check_numbers(args: argparse.Namespace) -> None:

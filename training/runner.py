@@ -19,7 +19,7 @@ from llie_preproc.mm.progress import ProgressBar
 from llie_preproc.runs import join_without_gpu, saved_checkpoints
 from llie_preproc.safe_loading import SafeRunner
 
-from .config_checks import check_names, check_options, list_evaluators
+from .config_checks import check_enhancer, check_names, check_options, list_evaluators
 from .hooks import optimizer_names, read_run
 
 _AMP = "llie_preproc.AutocastOptimWrapper"
@@ -61,15 +61,26 @@ def train(runner: Runner) -> None:
         raise RuntimeError(f"the training failed in iteration {runner.iter + 1}: {one_line(error)}") from error
 
 
-def build_runner(args: argparse.Namespace) -> SafeRunner:
-    """The Runner of a command line, with everything that can be wrong before the first step built and checked."""
+def training_config(args: argparse.Namespace) -> Config:
+    """The config of a command line, with the folder that the run writes into."""
     cfg = read_config_file(args.config)
     if missing := [name for name in ("model", "train_dataloader", "optim_wrapper") if name not in cfg]:
         raise ValueError(f"{args.config} is no config of a training: it has no {', '.join(missing)}")
     check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
     check_names(cfg)
+    check_enhancer(cfg, args.config)
     cfg.work_dir = str(args.out or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem)
+    return cfg
+
+
+def build_runner(cfg: Config, args: argparse.Namespace) -> SafeRunner:
+    """The Runner of a command line, with everything that can be wrong before the first step built and checked.
+
+    Args:
+        cfg: Config of :func:`training_config`.
+        args: Command line.
+    """
     checkpoint = _starting_point(cfg, args.resume)
     cfg.launcher = args.launcher
     if args.launcher != "none":

@@ -1,7 +1,8 @@
 """Annotations of VisDrone, ExDark, DARK FACE, WIDER FACE or YOLO text to COCO's format.
 
 Check annotations against their pictures and write them in COCO's format: one file that MMDetection's CocoDataset reads.
-A malformed line, an unknown class, a picture or an annotation without the other is an error that names file and line.
+A malformed line, an unknown class, a picture without an annotation or an annotation without a picture is an error that
+names file and line.
 'llie annotations FORMAT --help' has the arguments of a format, docs/detection_datasets.md describes them.
 """
 
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     formats = parser.add_subparsers(required=True, metavar="FORMAT")
     for name, help_, add_format in _FORMATS:
-        each = formats.add_parser(name, help=help_, description=help_)
+        each = formats.add_parser(name, help=help_, description=f"Annotations of {help_} to COCO's format.")
         each.set_defaults(label_set=add_format(each))
         _add_options(each)
 
@@ -36,8 +37,8 @@ def _visdrone(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace],
         "--ignored-regions",
         choices=visdrone.IGNORED_REGIONS,
         default="crowd",
-        help="treatment of ignored regions: a crowd of every class (default), or left out; the rows kept for the "
-        "official metric have them always",
+        help="treatment of ignored regions: a box of a crowd for every class (default), or none (drop); VisDrone's own "
+        "metric knows of them in both cases",
     )
     return lambda args: visdrone.visdrone(args.root, args.ignored_regions)
 
@@ -45,24 +46,28 @@ def _visdrone(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace],
 def _exdark(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
     _add_folders(parser, "folder of bbGt texts")
     parser.add_argument(
-        "--list", metavar="FILE", help="imageclasslist.txt, which has light, indoor or outdoor, and part"
+        "--list",
+        metavar="FILE",
+        help="file imageclasslist.txt, which says of each picture its light, indoor or outdoor, and its part",
     )
-    parser.add_argument("--part", choices=(*exdark.PARTS, "all"), default="all", help="part by --list (default: all)")
+    parser.add_argument(
+        "--part", choices=(*exdark.PARTS, "all"), default="all", help="part of the set, by --list (default: all)"
+    )
     return lambda args: exdark.exdark(args.images, args.annotations, args.list, args.part)
 
 
 def _darkface(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
-    _add_folders(parser, "folder of texts, or HLA-Face's list of pseudo-labels")
+    _add_folders(parser, "folder of the texts, or HLA-Face's list of pseudo-labels")
     return lambda args: darkface.darkface(args.images, args.annotations)
 
 
 def _wider_face(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
-    _add_folders(parser, "wider_face_train_bbx_gt.txt or wider_face_val_bbx_gt.txt")
+    _add_folders(parser, "file wider_face_train_bbx_gt.txt or wider_face_val_bbx_gt.txt")
     return lambda args: wider_face.wider_face(args.images, args.annotations)
 
 
 def _yolo(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
-    _add_folders(parser, "folder of texts; a picture without one has no objects")
+    _add_folders(parser, "folder of the texts; a picture without one has no objects")
     parser.add_argument(
         "--classes",
         nargs="+",
@@ -90,15 +95,17 @@ _FORMATS: tuple[tuple[str, str, Any], ...] = (
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "COCO file to write", "FILE.json", required=True)
     parser.add_argument("--names", metavar="FILE", help="list of the pictures to take, one name a line")
-    parser.add_argument("--night", action="store_true", help="take night pictures alone, by brightness; --names wins")
+    parser.add_argument(
+        "--night", action="store_true", help="take night pictures alone, told by brightness, unless --names lists them"
+    )
     add_rule(parser)
-    add_split(parser, "parts that FILE_train.json and FILE_test.json are written of")
+    add_split(parser, "the parts FILE_train.json and FILE_test.json")
     parser.add_argument(
         "--out-of-bounds",
         choices=BOUNDS,
         default="clip",
-        help="treatment of boxes that leave the picture: clipped, those wholly outside left out (default); kept; or an "
-        "error",
+        help="treatment of boxes that leave the picture: cut at its border, and left out where wholly outside (clip, "
+        "default); kept; or an error",
     )
     add_skip_bad(parser, "lines and files")
 

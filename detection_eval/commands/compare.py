@@ -1,25 +1,24 @@
 """AP of a detector behind enhancers: raw, zero-shot, retrained and joint.
 
-Train and evaluate the detector with equal budgets: on raw pictures (raw), that one on enhanced pictures (zero-shot),
-trained on enhanced pictures (retrained), trained with its enhancer (joint). With --resume the finished cells of an
-earlier run stay, and the rest is done: after an interruption, or with more enhancers, modes or seeds. Prints the table;
-'llie report DIR' makes a page of it.
+Train and test the detector with equal budgets in each mode: trained and tested on raw pictures (raw); trained on raw
+and tested on enhanced ones (zero-shot); trained and tested on enhanced ones (retrained); trained together with its
+enhancer (joint). With --resume the finished cells (a mode of an enhancer with a seed) of an earlier run stay, and the
+rest is done: after an interruption, or with more enhancers, modes or seeds. Prints the table; 'llie report DIR' makes a
+page of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
-from mmengine.dist import init_dist
 
 from llie_preproc.checkpoints import local_file
 from llie_preproc.commands.arguments import (
     add_cfg_options,
+    add_coco_set,
     add_device,
     add_inference_options,
     add_launcher,
@@ -29,24 +28,32 @@ from llie_preproc.commands.arguments import (
     inference_options,
 )
 from llie_preproc.commands.program import FAILED, resumable, say_failed
-from llie_preproc.detection.sets import (
-    CocoSet,
-    checkpoint_classes,
-    read_config,
-    set_classes,
-    starting_classes,
-    use_sets,
-)
+from llie_preproc.errors import Extras
 from llie_preproc.ranks import Ranks, join_ranks
-from llie_preproc.runs import join_without_gpu, read_checkpoint
 
-from ..compare.plan import BATCHES, CELLS, Request
-from ..compare.results import MODES, RAW, ZERO_SHOT
-from ..compare.run import compare
+from ..compare.results import BATCHES, CELLS, MODES, RAW, ZERO_SHOT
 from ..compare.tables import METRICS
 from ..shared.bootstrap import add_bootstrap
 from ..shared.enhancers import NONE, add_enhancers, enhancer_specs
 from ..sweeps import GOES_ON
+
+NEEDS = Extras("compare")
+with NEEDS:
+    from mmengine.config import Config
+    from mmengine.dist import init_dist
+
+    from llie_preproc.detection.sets import (
+        CocoSet,
+        checkpoint_classes,
+        read_config,
+        set_classes,
+        starting_classes,
+        use_sets,
+    )
+    from llie_preproc.runs import join_without_gpu, read_checkpoint
+
+    from ..compare.plan import Request
+    from ..compare.run import compare
 
 _PATIENCE = 7200
 
@@ -54,25 +61,33 @@ _PATIENCE = 7200
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument(
-        "--detector", required=True, metavar="CONFIG", help="MMDetection config, plain: a file, or mmdet::<its own>"
+        "--detector",
+        required=True,
+        metavar="CONFIG",
+        help="config of the detector, without an enhancer: a file, or mmdet::PATH of MMDetection",
     )
     parser.add_argument(
         "--detector-checkpoint",
         metavar="FILE",
-        help="checkpoint of a trained detector, which is evaluated as it is, in modes raw and zero-shot",
+        help="weights of a detector that is not trained here, but tested as it is, in the modes raw and zero-shot",
     )
     add_enhancers(parser, required=True)
     add_inference_options(parser)
     parser.add_argument(
-        "--modes", nargs="+", choices=MODES, help="modes (default: raw zero-shot; of the enhancer none alone raw)"
+        "--modes",
+        nargs="+",
+        choices=MODES,
+        help="modes, as above (default: raw zero-shot; where --enhancer is none: raw)",
     )
     parser.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="number of trainings of each, with the seeds 0 to N - 1"
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of trainings in each mode, with the seeds 0 to N - 1 (default: %(default)s)",
     )
-    parser.add_argument("--train", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="COCO file and folder to train on")
-    parser.add_argument(
-        "--test", nargs=2, metavar=("ANNOTATIONS", "IMAGES"), help="COCO file and folder to evaluate on"
-    )
+    add_coco_set(parser, "--train", "train on")
+    add_coco_set(parser, "--test", "test on")
     add_out(parser, "folder to write into (default: work_dirs/compare_<config name>)")
     add_resume(parser)
     parser.add_argument(
@@ -84,17 +99,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.1,
         metavar="F",
-        help="mode joint: factor of the enhancer's learning rate over the detector's (default: %(default)s)",
+        help="learning rate of the enhancer in mode joint, as a multiple of the detector's (default: %(default)s)",
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
-    add_device(parser, "enhancers run ahead of the data loaders")
+    add_device(parser, "pictures are enhanced before a training begins")
     add_launcher(parser)
     parser.add_argument(
         "--share",
         choices=[CELLS, BATCHES],
         default=CELLS,
-        help="work that processes share: the cells, to the result of one process (default), or each cell's batches, "
-        "whose trainings then have larger batches",
+        help="work that the processes of --launcher share: the cells, with the results of one process (default), or "
+        "the batches of each cell, which makes the batches of its training larger",
     )
     add_cfg_options(parser)
 
@@ -141,7 +156,7 @@ def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
 
 def _plain(args: argparse.Namespace) -> Config:
     """The config with the sets of the command line, whose classes are matched to the detector's by name."""
-    cfg, train, test = read_config(args.detector, args.cfg_options), _set(args.train), _set(args.test)
+    cfg, train, test = read_config(args.detector, args.cfg_options), CocoSet.given(args.train), CocoSet.given(args.test)
     if not args.detector_checkpoint:
         return use_sets(cfg, train, test, starting_classes(cfg, train))
     # Nothing is trained: only where the checkpoint does not say its classes may the training set.
@@ -183,7 +198,3 @@ def _join(launcher: str, ranks: Ranks) -> None:
         init_dist("pytorch", timeout=_PATIENCE)
     else:
         join_without_gpu(launcher)
-
-
-def _set(given: Sequence[str] | None) -> CocoSet | None:
-    return CocoSet(Path(given[0]), Path(given[1])) if given else None

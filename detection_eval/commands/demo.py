@@ -17,9 +17,10 @@ from llie_preproc.commands.arguments import (
     device_of,
     inference_options,
 )
-from llie_preproc.errors import needs
+from llie_preproc.errors import Extras
 
-with needs("llie demo", "demo"):
+NEEDS = Extras("demo")
+with NEEDS:
     from ..demo.run import DemoOptions, run_demo
 
 
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--real",
         type=Path,
         metavar="DATA_DIR",
-        help="folder of real night photographs and crowds, which are used then; no detector is trained",
+        help="folder of real photographs of nights and crowds, in place of made ones; no detector is trained then",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of noise, scenes and training (default: %(default)s)"

@@ -1,10 +1,10 @@
 """Face detection in extreme light, raw and behind enhancers.
 
-Shift the pictures of a set by each gamma, find faces raw and behind each enhancer, and score them by the set's own
-rules: FDDB's true positive rate, the AP of DARK FACE's and WIDER FACE's tools beside COCO's, or, for a folder without
-labels, the share that is found again of what the raw detector finds at gamma 1. With --resume the detections of an
-earlier run stay, and the rest is done: after an interruption, or with more enhancers or gammas. Writes results.json,
-table.md, table.csv, plot.svg and report.html, and prints the table.
+Darken or brighten the pictures of a data set by each gamma, find faces in them, raw and behind each enhancer, and score
+what is found by the rules of the data set: FDDB's true positive rate; the AP of DARK FACE's or WIDER FACE's own tool,
+and COCO's; for a folder without labels, how many of the faces that are found raw at gamma 1 are found again. With
+--resume the detections of an earlier run stay, and the rest is done: after an interruption, or with more enhancers or
+gammas. Writes results.json, table.md, table.csv, plot.svg and report.html, and prints the table.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from llie_preproc.commands.arguments import (
     inference_options,
 )
 from llie_preproc.commands.program import FAILED, resumable
-from llie_preproc.errors import needs
+from llie_preproc.errors import Extras
+from llie_preproc.files import write_json, write_text
 
-with needs("llie faces", "compare"):
-    from llie_preproc.files import write_json, write_text
+from .. import provenance
+from ..faces.detectors import MTCNN_NAME, PASSES, DetectorChoice
+from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
+from ..sweeps import GOES_ON, Row, say_left_out
+from .gammas import add_gammas, check_gammas
 
-    from .. import provenance
-    from ..faces.detectors import MTCNN_NAME, PASSES, DetectorChoice
+NEEDS = Extras("compare,face")
+with NEEDS:
     from ..faces.page import score_plot, write_page
     from ..faces.protocols import DarkFace, Fddb, Folder, Protocol, Wider
     from ..faces.results import csv_text, markdown, rows_of
     from ..faces.sweep import Request, Sweep, sweep
     from ..report import standalone_svg
-    from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
-    from ..sweeps import GOES_ON, Row, say_left_out
-    from .gammas import add_gammas, check_gammas
 
 DATASETS = ("fddb", "darkface", "wider", "folder")
 # Options of some data sets alone: those it must have, and those it may have.
@@ -49,18 +50,32 @@ _FOLDER_SCORE, _FDDB_SCORE = 0.5, 0.05
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("--dataset", required=True, choices=DATASETS, help="data set; folder: pictures without labels")
+    parser.add_argument(
+        "--dataset",
+        required=True,
+        choices=DATASETS,
+        help="data set, by whose rules is scored; folder: pictures without labels",
+    )
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")
     parser.add_argument(
         "--annotations",
         type=Path,
         metavar="PATH",
-        help="darkface: folder of texts, or a list of pseudo-labels; wider: wider_face_val_bbx_gt.txt",
+        help="darkface: folder of the texts, or HLA-Face's list of pseudo-labels; wider: wider_face_val_bbx_gt.txt",
     )
     parser.add_argument("--folds", type=Path, metavar="DIR", help="fddb: folder of FDDB-fold-XX-ellipseList.txt")
-    parser.add_argument("--sizes", type=Path, metavar="CSV", help="fddb: sizes of pictures: image,width,height")
     parser.add_argument(
-        "--fp", nargs="+", type=int, metavar="N", help="fddb: numbers of false positives (default: 500)"
+        "--sizes",
+        type=Path,
+        metavar="CSV",
+        help="fddb: table of the sizes of the pictures, with the columns image,width,height",
+    )
+    parser.add_argument(
+        "--fp",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="fddb: numbers of false positives at which the rate is taken (default: 500)",
     )
     parser.add_argument(
         "--difficulty", type=Path, metavar="DIR", help="wider: folder of wider_{easy,medium,hard}_val.mat"
@@ -71,18 +86,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CONFIG",
         help=f"MMDetection config of a face detector, or {MTCNN_NAME} (default)",
     )
-    parser.add_argument("--detector-checkpoint", metavar="FILE", help="checkpoint of a CONFIG")
+    parser.add_argument("--detector-checkpoint", metavar="FILE", help="weights of the detector, where it is a CONFIG")
     parser.add_argument(
         "--passes",
         choices=PASSES,
         default="base",
-        help="views of each picture that the detector votes over, as DSFD's authors test; base: the picture alone",
+        help="views of each picture that the detector sees: the picture alone (base, default), or the mirrored and "
+        "resized ones by which DSFD's authors test on FDDB or WIDER FACE, with a vote over their detections",
     )
     parser.add_argument(
         "--score-thr",
         type=float,
         metavar="S",
-        help="confidence below which detections of a CONFIG, or of a vote, are dropped (default: folder "
+        help="least confidence of a detection, where --detector is a CONFIG or --passes is not base (default: folder "
         f"{_FOLDER_SCORE:g}, fddb {_FDDB_SCORE:g}, else 0)",
     )
     add_enhancers(parser)
@@ -90,7 +106,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_inference_options(parser)
     add_device(parser, "enhancers and detector run")
     parser.add_argument(
-        "--official-files", action="store_true", help="write detections as the set's own tool takes them, too"
+        "--official-files",
+        action="store_true",
+        help="write the detections in the format of the data set's own tool, too",
     )
     add_out(parser, "folder to write into", required=True)
     add_resume(parser)

@@ -1,7 +1,8 @@
 """FDDB's discrete and continuous ROC of saved detections.
 
 Score detections on FDDB as its own program does: rectangles or ellipses against the annotated ellipses, one ROC over
-all folds. What leaves a picture is cut off, so sizes are needed for exact numbers.
+all folds. Boxes are cut off at the border of their picture, so exact numbers need the sizes of the pictures: --images
+or --sizes.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llie_preproc.commands.arguments import add_out
+from llie_preproc.errors import Extras
 from llie_preproc.files import write_texts
 
 from ..datasets.fddb import FOLDS, picture_sizes, read_detections, read_fddb
-from ..metrics.fddb import KINDS, FddbRoc, fddb_roc, mean_curve, mean_rate_at, ten_fold
 from ..metrics.hints import print_hints
+
+NEEDS = Extras("mm")
+with NEEDS:
+    from ..metrics.fddb import KINDS, FddbRoc, fddb_roc, mean_curve, mean_rate_at, ten_fold
 
 # The number in PSENet's comparison.
 _FALSE_POSITIVES = 500
-_FILES = dict(zip(KINDS, ("DiscROC.txt", "ContROC.txt"), strict=True))
+# Of the kinds, in their order.
+_FILES = ("DiscROC.txt", "ContROC.txt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "detections", type=Path, metavar="DETECTIONS", help="folder of fold-XX-out.txt, or one file in that layout"
     )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures, whose sizes are read")
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of the pictures, of which the sizes are read"
+        "--sizes",
+        type=Path,
+        metavar="CSV",
+        help="table of the sizes of the pictures, with the columns image,width,height",
     )
-    parser.add_argument("--sizes", type=Path, metavar="CSV", help="sizes of pictures: image,width,height")
-    add_out(parser, f"folder for {' and '.join(_FILES.values())} (default: they are not written)")
+    add_out(parser, f"folder for {' and '.join(_FILES)} (default: they are not written)")
     parser.add_argument(
         "--folds",
         type=int,
@@ -50,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"numbers of false positives at which rates are printed (default: {_FALSE_POSITIVES})",
     )
     parser.add_argument(
-        "--ten-fold", action="store_true", help="compute the ROC of each fold alone, too, and the mean of their rates"
+        "--ten-fold", action="store_true", help="also compute the ROC of each fold alone, and the mean of their rates"
     )
 
 
@@ -100,10 +109,10 @@ def _print_rates(title: str, rates: Sequence[float]) -> None:
 
 
 def _write(folder: Path, roc: FddbRoc, rocs: dict[int, FddbRoc]) -> None:
-    texts = roc.texts(*(folder / name for name in _FILES.values()))
+    texts = roc.texts(*(folder / name for name in _FILES))
     for fold, each in rocs.items():
-        texts |= each.texts(*(folder / f"fold-{fold:02d}-{name}" for name in _FILES.values()))
-    for kind, name in _FILES.items() if rocs else ():
+        texts |= each.texts(*(folder / f"fold-{fold:02d}-{name}" for name in _FILES))
+    for kind, name in zip(KINDS, _FILES, strict=True) if rocs else ():
         points = zip(*mean_curve(list(rocs.values()), kind), strict=True)
         texts[folder / f"mean-{name}"] = "".join(f"{rate:g} {number}\n" for number, rate in reversed(list(points)))
     write_texts(texts)

@@ -1,7 +1,7 @@
 """A set of pictures in too little and too much light.
 
-Shift the levels of every picture below PICTURES by a power, rounded to 8 bits, and write one tree for each gamma:
-DIR/gamma_0.1/..., as PNG, which loses nothing more. A picture that cannot be read is named at the end and makes the
+Darken or brighten every picture below PICTURES by each gamma, a power of its levels that is rounded to 8 bits, and
+write a tree of PNG files for each: DIR/gamma_0.1/... A picture that cannot be read is named at the end and makes the
 exit status 1.
 """
 
@@ -30,11 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--annotations",
         type=Path,
         metavar="COCO.json",
-        help="annotations, with file names relative to PICTURES: write DIR/gamma_0.1.json, ... with the new names too",
+        help="annotations of the pictures, with names relative to PICTURES: DIR/gamma_0.1.json, ... with the new names "
+        "are written too",
     )
     existing = parser.add_mutually_exclusive_group()
     add_resume(existing)
-    existing.add_argument("--overwrite", action="store_true", help="write pictures that exist anew")
+    existing.add_argument("--overwrite", action="store_true", help="replace pictures that exist")
 
 
 def run(args: argparse.Namespace) -> int:

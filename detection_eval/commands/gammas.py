@@ -16,7 +16,7 @@ def add_gammas(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=list(GAMMAS),
         metavar="G",
-        help=f"exponents that pictures are shifted by (default: {' '.join(f'{gamma:g}' for gamma in GAMMAS)})",
+        help=f"gammas that darken or brighten the pictures (default: {' '.join(f'{gamma:g}' for gamma in GAMMAS)})",
     )
     parser.add_argument(
         "--convention",

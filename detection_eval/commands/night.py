@@ -1,9 +1,9 @@
 """List the night pictures of a folder.
 
-Write the names of the night pictures below IMAGES, one a line relative to it, as --names of 'llie annotations' and
-names of the training sets take them; and beside them a CSV of the brightness of all pictures. Night is told by
-brightness, by a rule fitted to a few pictures (docs/detection_datasets.md): look through what it takes. A list of names
-wins.
+Write the names of the night pictures below IMAGES, one a line, relative to IMAGES, and beside this list a CSV of the
+brightness of all pictures. --names of 'llie annotations' and the training sets take such a list. A picture counts as
+one of the night by its brightness, by a rule that was fitted to a few pictures (docs/detection_datasets.md): look
+through the pictures that it takes. --names takes a list of your own in its place.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of the pictures, with its subfolders")
     add_out(parser, "list to write; the brightness goes to FILE.csv", "FILE.txt", required=True)
     parser.add_argument(
-        "--names", metavar="FILE", help="list of the night pictures, one name a line, which wins over the rule"
+        "--names", metavar="FILE", help="list of the night pictures, one name a line, in place of the rule"
     )
     add_rule(parser)
-    add_split(parser, "parts that FILE_train.txt and FILE_test.txt are written of")
+    add_split(parser, "the parts FILE_train.txt and FILE_test.txt")
     add_skip_bad(parser, "pictures and names")
 
 

@@ -1,10 +1,11 @@
 """PSNR, SSIM and other metrics of enhanced pictures.
 
-Enhance the pictures of LOW and compare them with those of the same name in HIGH: RGB, full size, 8-bit results, mean
-over pictures. One line for each enhancer, after one for the raw input. HIGH may be left out where no metric compares
-with it. For enhancers that enlarge, HIGH's pictures are as many times as large, and the raw input is enlarged by
-bicubic interpolation. The variants of --metrics are printed below the table. A picture that cannot be scored is left
-out of all lines, named at the end, and makes the exit status 1.
+Enhance the pictures of LOW and compare each with the one of the same name in HIGH: RGB, full size, 8-bit results. The
+table has a line for the raw input and one for each enhancer, with means over the pictures. HIGH may be left out where
+no metric needs it. An enhancer that enlarges s times needs pictures in HIGH that are s times as wide and high as those
+in LOW; the raw input is enlarged by bicubic interpolation then. With --metrics, the exact definition of each metric
+stands below the table. A picture that cannot be scored is left out of all lines, named at the end, and makes the exit
+status 1.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from mmengine.config import Config
-
 from llie_preproc.commands.arguments import (
     add_cfg_options,
     add_device,
@@ -24,8 +23,8 @@ from llie_preproc.commands.arguments import (
     inference_options,
 )
 from llie_preproc.commands.program import FAILED, say_failed
-from llie_preproc.config_files import read_config_file
-from llie_preproc.enhancers.names import enhancer_class, enhancer_config
+from llie_preproc.enhancers.names import enhancer_class, enhancer_in
+from llie_preproc.errors import Extras
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 
@@ -33,6 +32,12 @@ from ..metrics import QualitySettings, QualitySuite, metric_names
 from ..metrics.arrays import read_levels
 from ..quality_scores import Candidate, Pictures, Scores, enlarged, score_pictures
 from ..shared.enhancers import add_enhancers, described, frozen_enhancers, labelled
+
+NEEDS = Extras("mm")
+with NEEDS:
+    from mmengine.config import Config
+
+    from llie_preproc.config_files import read_config_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "errors and others: mm_configs/evaluation)",
     )
     add_cfg_options(parser)
-    add_enhancers(parser, default=None, shown="psenet, or the model.enhancer of --config")
+    add_enhancers(parser, default=None, shown="psenet, or the enhancer of --config")
     add_inference_options(parser)
     add_device(parser, "enhancers run and metrics are computed")
     parser.add_argument(
@@ -55,22 +60,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"metrics out of {' '.join(metric_names())} (default: psnr ssim)",
     )
-    parser.add_argument("--niqe-model", metavar="FILE", help="niqe_pris_params.npz, NIQE's model, for niqe")
-    parser.add_argument("--lpips-trunk", metavar="FILE", help="alexnet-owt-7be5be79.pth, LPIPS' network, for lpips")
+    parser.add_argument("--niqe-model", metavar="FILE", help="file niqe_pris_params.npz, the model of niqe")
+    parser.add_argument("--lpips-trunk", metavar="FILE", help="file alexnet-owt-7be5be79.pth, the network of lpips")
     parser.add_argument(
-        "--fid-trunk", metavar="FILE", help="pt_inception-2015-12-05-6726825d.pth, FID's network, for fid"
+        "--fid-trunk", metavar="FILE", help="file pt_inception-2015-12-05-6726825d.pth, the network of fid"
     )
     parser.add_argument(
         "--fid-reference", metavar="DIR", help="folder of pictures that fid compares with instead of HIGH's"
     )
     parser.add_argument(
-        "--eme-block", type=int, default=8, metavar="SIDE", help="side of EME's blocks (default: %(default)s)"
+        "--eme-block",
+        type=int,
+        default=8,
+        metavar="SIDE",
+        help="side of the blocks of eme, in pixels (default: %(default)s)",
     )
     parser.add_argument(
-        "--eme-log", choices=("ln", "log10"), default="ln", help="logarithm of EME (default: %(default)s)"
+        "--eme-log", choices=("ln", "log10"), default="ln", help="logarithm of eme (default: %(default)s)"
     )
     parser.add_argument(
-        "--gt-mean", action="store_true", help="match the mean brightness to HIGH's before comparing, and say so"
+        "--gt-mean",
+        action="store_true",
+        help="give results the mean brightness of HIGH's pictures before they are compared; the table says so",
     )
 
 
@@ -142,10 +153,8 @@ def _named(args: argparse.Namespace, config: Config | None) -> Mapping[str, str 
     """The enhancers by label."""
     if args.enhancer:
         return labelled(args.enhancer)
-    if config is None or "enhancer" not in config.get("model", {}):
-        return labelled(["psenet"])
-    own = config.to_dict()["model"]["enhancer"]
-    return {enhancer_class(enhancer_config(own)["type"])[0]: own}
+    own = None if config is None else enhancer_in(config.to_dict(), args.config)
+    return labelled(["psenet"]) if own is None else {enhancer_class(own["type"])[0]: own}
 
 
 def _candidates(args: argparse.Namespace, config: Config | None, device: str) -> dict[str, Candidate]:

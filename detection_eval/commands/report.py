@@ -11,9 +11,13 @@ import argparse
 from pathlib import Path
 
 from llie_preproc.commands.arguments import add_device, add_out, device_of
+from llie_preproc.errors import Extras
 
 from .. import provenance
-from ..compare.comparison_report import write_comparison_report
+
+NEEDS = Extras("compare")
+with NEEDS:
+    from ..compare.comparison_report import write_comparison_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,28 +29,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=8,
         metavar="N",
-        help="number of the most improved pictures that are shown, and of the most worsened (default: %(default)s)",
+        help="number of pictures that are shown of those whose detections improved most, and of those whose detections "
+        "worsened most (default: %(default)s)",
     )
     parser.add_argument(
         "--quality-images",
         type=_count,
         default=50,
         metavar="N",
-        help="largest number of test pictures that image-quality scores are means over; 0: no such scores (default: "
+        help="number of test pictures whose image quality is scored, at most; 0 leaves these scores out (default: "
         "%(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the choice of those pictures (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed by which the pictures of --quality-images are chosen (default: %(default)s)",
     )
     parser.add_argument(
         "--brightness-edges",
         type=float,
         nargs="+",
         metavar="LUMA",
-        help="levels where the brightness bins meet, 0 to 255 (default: the tertiles of the test pictures)",
+        help="borders between the bins of brightness, 0 to 255 (default: three bins of equally many test pictures)",
     )
     parser.add_argument(
-        "--niqe-model", metavar="FILE", help="niqe_pris_params.npz, NIQE's model; without it there is no NIQE"
+        "--niqe-model", metavar="FILE", help="file niqe_pris_params.npz, NIQE's model; without it NIQE is left out"
     )
     add_device(parser, "pictures are enhanced")
 

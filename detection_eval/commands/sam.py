@@ -1,10 +1,10 @@
 """Segment Anything on dark pictures, raw and behind enhancers.
 
-Let SAM segment pictures raw and behind each enhancer, and score its masks: with --reference, automatic masks against
-those of the well-lit reference pictures; with --boxes, masks of box prompts by SAM's own guess, their stability and
-their agreement with the box, and against annotated masks where there are any. With --resume the masks of an earlier run
-stay, and the rest is done: after an interruption, or with more enhancers. Writes results.json, table.md, table.csv,
-report.html and COCO mask files, and prints the table.
+Let SAM segment pictures, raw and behind each enhancer, and score its masks. With --reference, automatic masks are
+compared with those of the same pictures in good light. With --boxes, the masks of box prompts are scored by SAM's own
+estimate, by their stability, by their agreement with the box, and against annotated masks where there are any. With
+--resume the masks of an earlier run stay, and the rest is done: after an interruption, or with more enhancers. Writes
+results.json, table.md, table.csv, report.html and COCO mask files, and prints the table.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from llie_preproc.commands.arguments import (
     positive,
 )
 from llie_preproc.commands.program import FAILED, resumable
-from llie_preproc.errors import needs
+from llie_preproc.errors import Extras
+from llie_preproc.files import write_json, write_text
+from llie_preproc.segmentation import SAM_SIZES
+from llie_preproc.segmentation.crops import OVERSIZE
 
-with needs("llie sam", "compare"):
-    from llie_preproc.files import write_json, write_text
-    from llie_preproc.segmentation import SAM_SIZES
-    from llie_preproc.segmentation.predictor import OVERSIZE
+from .. import provenance
+from ..sam.model import GENERATOR, PUBLIC, UNTRAINED, SamChoice, generator_parameters
+from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
+from ..sweeps import GOES_ON, Row, csv_text, say_left_out
 
-    from .. import provenance
+NEEDS = Extras("sam,compare")
+with NEEDS:
     from ..sam.coco_files import write_coco
-    from ..sam.model import GENERATOR, PUBLIC, UNTRAINED, SamChoice, generator_parameters
     from ..sam.page import write_page
     from ..sam.pictures import read_pictures
     from ..sam.results import asked_of, markdown, notes, rows_of
     from ..sam.run import AUTOMATIC, Request, Result, measure
-    from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
-    from ..sweeps import GOES_ON, Row, csv_text, say_left_out
 
 _MODULES = ("torch", "torchvision", "numpy", "segment_anything", "pycocotools", "scipy", "mmengine")
 
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference",
         type=Path,
         metavar="DIR",
-        help="folder of references of the same names, as large as the pictures or a whole number of times as large",
+        help="folder of the same pictures in good light, by the same names, of their size or a whole multiple of it",
     )
     parser.add_argument(
         "--boxes",
@@ -67,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sam-checkpoint",
         metavar="FILE",
-        help=f"SAM's weights; {PUBLIC}: download the authors'. Without it they are random, and the scores mean nothing",
+        help=f"weights of SAM: a file, or {PUBLIC}, which downloads the authors'; without any they are random, and the "
+        "scores mean nothing",
     )
     add_enhancers(parser)
     add_inference_options(parser)
@@ -75,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--oversize",
         choices=OVERSIZE,
         default=OVERSIZE[0],
-        help="treatment of what is larger than SAM's input: resize it (default), or look at overlapping crops too",
+        help="treatment of pictures larger than SAM's input: resized (default), or seen in overlapping crops too",
     )
     parser.add_argument(
         "--generator",
@@ -86,7 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         + f"{', '.join(f'{key}={value:.4g}' for key, value in GENERATOR.items())})",
     )
     parser.add_argument(
-        "--limit", type=positive, metavar="N", help="number of pictures to take, the first by name (default: all)"
+        "--limit",
+        type=positive,
+        metavar="N",
+        help="number of pictures that are taken, the first by name (default: all)",
     )
     add_device(parser, "enhancers and SAM run")
     add_out(parser, "folder to write into", required=True)

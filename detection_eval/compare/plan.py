@@ -25,12 +25,9 @@ from ..metrics.detections import read_truth
 from ..provenance import command_line
 from ..shared.enhancers import NONE, Spec
 from .networks import why_not_joint
-from .results import JOINT, MODES, RAW, ZERO_SHOT, Cell, Comparison
+from .results import CELLS, JOINT, MODES, RAW, ZERO_SHOT, Cell, Comparison
 from .tables import METRICS
 from .truth import ground_truth
-
-CELLS, BATCHES = "cells", "batches"
-"""What processes may share."""
 
 _PACKAGES = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy")
 _SHOWN = 5

@@ -28,6 +28,9 @@ MODES = (RAW, ZERO_SHOT, RETRAINED, JOINT)
 """The detector's training and test pictures: raw and raw; raw and enhanced; enhanced and enhanced; enhanced by a
 network that is trained with the detector."""
 
+CELLS, BATCHES = "cells", "batches"
+"""What processes may share."""
+
 _PLAN, _TRUTH, _TABLE, _RESULT = "comparison.json", "truth.json", "results.json", "result.json"
 DETECTIONS = "detections"
 

@@ -23,7 +23,7 @@ from torch import nn
 from llie_preproc.checkpoints import match_report
 from llie_preproc.commands.program import raise_if_interrupted, say
 from llie_preproc.draws import seed_draws
-from llie_preproc.errors import CheckpointError
+from llie_preproc.errors import CheckpointError, one_line
 from llie_preproc.files import atomic_path, real_path, write_text
 from llie_preproc.mm.console import quiet
 from llie_preproc.mm.progress import ProgressBar
@@ -111,7 +111,7 @@ def _attempt(comparison: Comparison, request: Request, cell: Cell, detector: Pat
         if request.distributed:
             raise
         write_text(comparison.cell_folder(cell) / _ERROR, traceback.format_exc())
-        return [f"{cell.name}: {type(error).__name__}: {' '.join(str(error).split())}"]
+        return [f"{cell.name}: {type(error).__name__}: {one_line(error)}"]
     return []
 
 

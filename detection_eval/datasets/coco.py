@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from llie_preproc.errors import one_line
 from llie_preproc.files import atomic_write
 from llie_preproc.pictures import picture_size
 
@@ -51,7 +52,7 @@ def to_coco(labels: LabelSet, problems: Problems, out_of_bounds: str = "clip") -
             width, height = picture_size(labels.pictures[key])
             found = labels.read(key, (width, height), problems) if key in labels.labelled else BoxList()
         except (OSError, ValueError) as error:
-            problems.bad(str(error))
+            problems.bad(one_line(error))
             continue
         image = len(images) + 1
         described = {"id": image, "file_name": labels.name(key), "width": width, "height": height}

@@ -18,14 +18,15 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=rule.max_luma,
         metavar="L",
-        help="night: limit of the mean luma, 0 to 255, which is below it (default: %(default)s)",
+        help="night: mean luma, 0 to 255, that a night picture stays below (default: %(default)s)",
     )
     parser.add_argument(
         "--min-dark",
         type=float,
         default=rule.min_dark,
         metavar="S",
-        help=f"night: least share of the 8x8 blocks that are darker than {DARK} (default: %(default)s)",
+        help=f"night: share of its 8x8 blocks that must be darker than {DARK} in a night picture, at least (default: "
+        "%(default)s)",
     )
 
 
@@ -40,7 +41,8 @@ def add_split(parser: argparse.ArgumentParser, what: str) -> None:
         "--split",
         nargs="+",
         metavar="SIZE",
-        help=f"{what}: a share such as 0.8, or two numbers such as 526 131; drawn by the names and --seed alone",
+        help=f"sizes of {what}, which are written too: the share of the first, such as 0.8, or two numbers such as "
+        "526 131; the draw depends on the names and --seed alone",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the draw of --split (default: %(default)s)"
@@ -59,7 +61,9 @@ def split_of(args: argparse.Namespace) -> Split | None:
 def add_skip_bad(parser: argparse.ArgumentParser, what: str) -> None:
     """Add ``--skip-bad``; ``what`` it leaves out."""
     parser.add_argument(
-        "--skip-bad", action="store_true", help=f"leave bad {what} out, count and list them, where the default stops"
+        "--skip-bad",
+        action="store_true",
+        help=f"leave bad {what} out and list them in the end (default: they end the command)",
     )
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from llie_preproc import InferenceOptions
 from llie_preproc.checkpoints import local_file
-from llie_preproc.config_files import read_config_file
 from llie_preproc.configs import find_enhancement
-from llie_preproc.errors import require
+from llie_preproc.errors import needs, require
 from llie_preproc.faces import EnhancedFaceDetector, FaceDetector
 from llie_preproc.files import file_sha256
 
@@ -75,6 +74,8 @@ class DetectorChoice:
         return VotedFaceDetector(self._build_base(), self.passes, score_thr=self.score_thr)
 
     def _config_made_with(self) -> dict[str, str]:
+        with needs(f"--detector {self.name}"):
+            from llie_preproc.config_files import read_config_file
         config = read_config_file(self.name)
         if found := find_enhancement(config):
             raise ValueError(

@@ -1,25 +1,29 @@
 """Metrics of enhanced images: plain functions, a set of them by name, and the MMEngine metric. Scores of detections."""
 
-from llie_preproc.errors import needs
+from typing import Any
 
-with needs("detection_eval.metrics"):
-    from .bootstrap import Interval, differences, intervals, resample
-    from .coco import CocoScores
-    from .detections import read_detections, read_truth
-    from .eme import eme
-    from .fid import frechet_distance, inception_features, read_inception
-    from .fsim import fsim_bands, fsimc
-    from .gt_mean import match_mean
+from llie_preproc.errors import Extras
+
+from .bootstrap import Interval, differences, intervals, resample
+from .coco import CocoScores
+from .detections import read_detections, read_truth
+from .eme import eme
+from .fid import frechet_distance, inception_features, read_inception
+from .fsim import fsim_bands, fsimc
+from .gt_mean import match_mean
+from .loe import lightness_order_error
+from .lpips import lpips, read_lpips
+from .niqe import NiqeModel, niqe, read_niqe_model
+from .psnr import psnr
+from .rmse import rmse
+from .sre import sre
+from .ssim import ssim, ssim_piq, ssim_skimage
+from .suite import QualitySettings, QualitySuite, metric_names
+from .visdrone import VisDroneScores
+
+_NEEDS = Extras("mm")
+with _NEEDS:
     from .image_quality import ImageQuality, image_quality
-    from .loe import lightness_order_error
-    from .lpips import lpips, read_lpips
-    from .niqe import NiqeModel, niqe, read_niqe_model
-    from .psnr import psnr
-    from .rmse import rmse
-    from .sre import sre
-    from .ssim import ssim, ssim_piq, ssim_skimage
-    from .suite import QualitySettings, QualitySuite, metric_names
-    from .visdrone import VisDroneScores
 
 
 __all__ = [
@@ -56,3 +60,10 @@ __all__ = [
     "ssim_piq",
     "ssim_skimage",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Name what the metric of MMEngine's lacks."""
+    if name in ("ImageQuality", "image_quality"):
+        _NEEDS.check(f"detection_eval.metrics.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

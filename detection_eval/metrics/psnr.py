@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio
+
+from llie_preproc.errors import needs
 
 from .arrays import unit_pair
 
@@ -18,4 +19,6 @@ def psnr(enhanced: Tensor, target: Tensor) -> float:
     Raises:
         ValueError: The shapes differ.
     """
+    with needs("the metric 'psnr'"):
+        from torchmetrics.functional.image import peak_signal_noise_ratio
     return peak_signal_noise_ratio(*unit_pair(enhanced, target), data_range=1.0).item()

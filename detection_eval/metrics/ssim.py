@@ -6,9 +6,8 @@ Wang, Bovik, Sheikh, Simoncelli: Image Quality Assessment: From Error Visibility
 from __future__ import annotations
 
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
-from llie_preproc.errors import require
+from llie_preproc.errors import needs, require
 
 from .arrays import to_bytes, unit_pair
 
@@ -29,6 +28,8 @@ def ssim(enhanced: Tensor, target: Tensor) -> float:
     Raises:
         ValueError: The shapes differ, or a side is shorter than the window.
     """
+    with needs("the metric 'ssim'"):
+        from torchmetrics.functional.image import structural_similarity_index_measure
     first, second = unit_pair(enhanced, target, _WINDOW)
     # torchmetrics' own mean includes a border of reflected pixels.
     full = structural_similarity_index_measure(first[None], second[None], data_range=1.0, return_full_image=True)[1]

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.dist import all_gather_object, get_dist_info
 from torch import Tensor, nn
 
-from llie_preproc.errors import require
+from llie_preproc.errors import needs, one_line, require
 from llie_preproc.pictures import picture_files
 
 from .eme import check_eme, eme
@@ -246,6 +245,8 @@ class _FidFolder:
 
     def prepare(self) -> np.ndarray:
         if self._reference is None:
+            with needs("the metric fid"):
+                from mmengine.dist import all_gather_object, get_dist_info
             rank, processes = get_dist_info()
             shares = all_gather_object(self._share(self._files[rank::processes]))
             # Raised only now, and by all: a process that stops alone leaves the others waiting.
@@ -258,7 +259,7 @@ class _FidFolder:
         try:
             return folder_features(files, self._network)
         except (OSError, ValueError) as error:
-            return str(error)
+            return one_line(error)
 
     def __call__(self, added: Sequence[np.ndarray]) -> float:
         return frechet_distance(np.stack(added), self.prepare())

@@ -15,7 +15,7 @@ import torch
 from llie_preproc.checks import one_of
 from llie_preproc.fingerprints import fingerprint
 from llie_preproc.segmentation import PUBLIC_CHECKPOINTS, build_sam
-from llie_preproc.segmentation.predictor import OVERSIZE
+from llie_preproc.segmentation.crops import OVERSIZE
 
 PUBLIC = "public"
 UNTRAINED = (

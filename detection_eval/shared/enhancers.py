@@ -42,7 +42,8 @@ def add_enhancers(
         required=required,
         default=None if required else default,
         metavar="[LABEL=]NAME[@WEIGHTS]",
-        help=f"enhancers, a row each: {NONE} for raw pictures; {ENHANCER}; with LABEL= before it for its label{usual}",
+        help=f"enhancers, each a row of the table: {ENHANCER}; {NONE} stands for the raw pictures, LABEL= before a "
+        f"name labels its row{usual}",
     )
 
 

@@ -12,13 +12,13 @@ import torch
 
 from ..enhancers import Enhancer
 from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
-from ..errors import needs, weights_named_by
+from ..errors import weights_named_by
 from ..inference_options import InferenceOptions
 from ..ranks import LAUNCHERS
 
 ENHANCER = (
-    "name that 'llie list' shows, in any spelling, or config file with an 'enhancer'; followed by @WEIGHTS (shipped "
-    "ones, a file, or a URL that ends in '#sha256=...') for others than the default ones"
+    "a name that 'llie list' shows, in any spelling, or a config file that has an enhancer; @WEIGHTS behind it takes "
+    "other weights than the default ones: the name of shipped ones, a file, or a URL that ends in '#sha256=...'"
 )
 
 
@@ -58,7 +58,12 @@ def add_enhancer(parser: Any, default: str | None = "psenet", **options: Any) ->
     """
     shown = f" (default: {default})" if default else ""
     parser.add_argument(
-        "--enhancer", metavar="NAME[@WEIGHTS]", action=Once, default=default, help=ENHANCER + shown, **options
+        "--enhancer",
+        metavar="NAME[@WEIGHTS]",
+        action=Once,
+        default=default,
+        help=f"enhancer: {ENHANCER}{shown}",
+        **options,
     )
 
 
@@ -157,6 +162,22 @@ def add_out(parser: Any, what: str, metavar: str = "DIR", **options: Any) -> Non
     parser.add_argument("--out", type=path, metavar=metavar, help=what, **options)
 
 
+def add_coco_set(parser: Any, flag: str, purpose: str) -> None:
+    """Add a flag for a data set in COCO's format.
+
+    Args:
+        parser: Parser, or group of one.
+        flag: Flag, such as ``--train``.
+        purpose: Words for what is done with the set.
+    """
+    parser.add_argument(
+        flag,
+        nargs=2,
+        metavar=("ANNOTATIONS", "IMAGES"),
+        help=f"COCO file and folder of pictures to {purpose} (default: the config's)",
+    )
+
+
 def add_resume(parser: Any) -> None:
     """Add ``--resume``, which means the same in every command that has it."""
     parser.add_argument(
@@ -185,20 +206,32 @@ def add_cfg_options(parser: Any) -> None:
 
     Args:
         parser: Parser, or group of one.
-
-    Raises:
-        MissingExtraError: MMEngine, which reads them, is not installed.
     """
-    with needs("--cfg-options"):
-        from mmengine.config import DictAction
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=_keys_and_values(),
         default={},
         metavar="KEY=VALUE",
-        help="keys and values over the config",
+        help="values that replace those of the config, such as train_dataloader.batch_size=4",
     )
+
+
+def _keys_and_values() -> Any:
+    """The action of an argument that reads ``KEY=VALUE ...`` as MMEngine does."""
+    try:
+        from mmengine.config import DictAction
+    except ModuleNotFoundError:
+        # A command that has the argument does not run without MMEngine, but shows its help.
+        return "store"
+
+    class KeysAndValues(DictAction):
+        def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+            if odd := [each for each in values if "=" not in each]:
+                raise ValueError(f"{option}: expected KEY=VALUE, got {odd[0]!r}")
+            super().__call__(parser, namespace, values, option)
+
+    return KeysAndValues
 
 
 def _flag(name: str) -> str:

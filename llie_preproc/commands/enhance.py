@@ -1,6 +1,7 @@
 """Enhance a picture, a folder or a video.
 
-A tree is mirrored below OUT; files in it that are no pictures (videos too: they go one by one) are left out.
+A folder is mirrored below OUT, subfolders too; files in it that are no pictures are left out. Videos are left out, too:
+each of them takes a call of its own.
 Pictures keep their depth, grey, alpha channel, EXIF and colour profile as far as the format of the result holds
 them. Inputs are never overwritten. With --resume a result that exists is kept, whichever weights and options made it.
 Files that hold several pictures (animations, stacks of pages) are reported as failed; so are links to folders outside
@@ -79,7 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_resume(existing)
     existing.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument(
-        "--ignore-orientation", action="store_true", help="keep the stored frame: do not turn it upright"
+        "--ignore-orientation",
+        action="store_true",
+        help="leave pictures as they are stored, whatever orientation their EXIF has",
     )
     add_launcher(parser)
 

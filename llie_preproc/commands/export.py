@@ -1,7 +1,7 @@
 """Write an enhancer as an ONNX graph.
 
-The graph takes any size that the enhancer does, or only the one given. It is written after ONNX Runtime computed the
-same with it as PyTorch.
+The graph takes pictures of any size that the enhancer takes, or of the one size that is given. It is written once ONNX
+Runtime has computed the same with it as PyTorch.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_enhancer(parser, None, required=True)
     add_out(parser, "file to write, ending in .onnx", "FILE", required=True)
-    parser.add_argument("--height", type=positive, help="only height that the graph takes (with --width)")
-    parser.add_argument("--width", type=positive, help="only width that the graph takes (with --height)")
+    parser.add_argument(
+        "--height", type=positive, help="height of the pictures, if the graph is to take one size alone (with --width)"
+    )
+    parser.add_argument(
+        "--width", type=positive, help="width of the pictures, if the graph is to take one size alone (with --height)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace --out where it exists")
 
 

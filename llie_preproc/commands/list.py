@@ -1,6 +1,6 @@
 """List the enhancers and their weights.
 
-Multiply-adds are of one picture, counted as docs/enhancers.md says; counting takes some seconds.
+With --macs the multiply-adds of one picture are counted, as docs/enhancers.md says; that takes some seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ _LISTED_SIZE = 256
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("--macs", action="store_true", help="count the multiply-adds of each enhancer too")
-    parser.add_argument("--backends", action="store_true", help="list what can compute the selective scan instead")
+    parser.add_argument(
+        "--backends",
+        action="store_true",
+        help="list the implementations of the selective scan, which SemiLLIE is made of, instead",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,7 +3,8 @@
 A package has a table of its commands: by name, the module, and a line of help. The tables of other packages than this
 one are named by entry points of the group ``llie_preproc.commands``. A command's module has
 ``add_arguments(parser)`` and ``run(args)``, which returns the exit status or None; its docstring is the text above the
-arguments in ``llie COMMAND --help``. Only the module of the command that is asked for is imported.
+arguments in ``llie COMMAND --help``, and its ``NEEDS``, where it has any, are the extras that ``run`` takes. Only the
+module of the command that is asked for is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from ..entry_points import tables
-from ..errors import MissingExtraError, needs, one_line
+from ..errors import Extras, MissingExtraError, needs, one_line
 from ..version import __version__
 from . import COMMANDS
 from .program import Parser, importing, launch, run
@@ -38,13 +39,16 @@ class _Paragraphs(argparse.HelpFormatter):
         return "\n\n".join(super(_Paragraphs, self)._fill_text(each, width, indent) for each in text.split("\n\n"))
 
 
-def start(*words: str) -> NoReturn:
+def start(*words: str, renamed: Mapping[str, str] | None = None) -> NoReturn:
     """Run ``llie`` with the arguments of this process, and end the process with its status.
 
     Args:
         words: Arguments before those of the process, such as a command's name.
+        renamed: Names that an older program had for commands of ``llie``, and those that they have now.
     """
     sys.argv[1:1] = words
+    if (name := (renamed or {}).get(old := "".join(sys.argv[1:2]))) is not None:
+        _Parser(prog=f"llie {name}").error(f"{old!r} is {name!r} now")
     launch(__name__, "llie")
 
 
@@ -85,14 +89,16 @@ def _problem(table: Any, found: Table) -> str | None:
 
 
 def _main(argv: Sequence[str]) -> int | None:
+    command = " ".join(["llie", *argv[:1]])
     # What a command imports is imported with its parser, or where it needs it.
-    with needs(" ".join(["llie", *argv[:1]])):
+    with needs(command):
         try:
             with importing():
                 args = parse_args(argv)
         except MissingExtraError as error:
             # Whichever module found it missing: the user has asked for a command.
-            raise MissingExtraError(error.name or "", " ".join(["llie", *argv[:1]]), error.extra) from error
+            raise MissingExtraError(error.name or "", command, error.extra) from error
+        args.needs.check(command)
         return args.run(args)
 
 
@@ -120,7 +126,7 @@ def _add_command(commands: argparse._SubParsersAction, name: str, module: str) -
     command = import_module(module)
     parser = commands.add_parser(name, description=command.__doc__, formatter_class=_Paragraphs)
     command.add_arguments(parser)
-    parser.set_defaults(run=command.run)
+    parser.set_defaults(run=command.run, needs=getattr(command, "NEEDS", Extras("")))
 
 
 def _literal(text: str) -> str:

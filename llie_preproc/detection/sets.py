@@ -40,6 +40,11 @@ class CocoSet:
     annotations: Path
     images: Path
 
+    @classmethod
+    def given(cls, pair: Sequence[str] | None) -> CocoSet | None:
+        """The set of a command line's ``ANNOTATIONS IMAGES``, if any."""
+        return None if pair is None else cls(*map(Path, pair))
+
 
 def read_config(name: str, options: Mapping[str, Any]) -> Config:
     """Read a detector's config that has no enhancer.

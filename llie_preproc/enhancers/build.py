@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoints import default_weights, load_checkpoint
+from ..checkpoints import default_weights, load_checkpoint, shipped_weights
 from ..checks import same_value
 from ..errors import MissingWeightsError
 from .base import Enhancer
@@ -62,7 +62,7 @@ def build_enhancer(
     if checkpoint == DEFAULT_WEIGHTS:
         checkpoint = _default_checkpoint(built, name, config)
     if checkpoint is not None:
-        load_checkpoint(built, checkpoint)
+        _load(built, name, checkpoint)
     return built.to(device) if device is not None else built
 
 
@@ -75,6 +75,15 @@ def _construct(name: str, kind: type[Enhancer], config: Mapping[str, Any]) -> En
         if type(error) not in (TypeError, ValueError) or kind.__name__ in str(error):
             raise
         raise type(error)(f"{name}: {error}") from error
+
+
+def _load(built: Enhancer, name: str, checkpoint: str | os.PathLike[str]) -> None:
+    try:
+        load_checkpoint(built, checkpoint)
+    except FileNotFoundError as error:
+        shipped = ", ".join(weights.name for weights in shipped_weights() if weights.enhancer == name)
+        # A file, or a misspelt name of shipped ones.
+        raise FileNotFoundError(f"{error}; shipped weights of {name}: {shipped or 'none'}") from error
 
 
 def _default_checkpoint(built: Enhancer, name: str, config: Mapping[str, Any]) -> str | None:

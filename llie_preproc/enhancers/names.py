@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import needs, one_line
 from ..registry import MODELS, joined_locations
+from ..wrapped_configs import type_name
 from .base import Enhancer
 
 _SCOPE = "llie_preproc"
@@ -86,9 +87,9 @@ def enhancer_config(given: str | os.PathLike[str] | Mapping | type[Enhancer]) ->
 
     Args:
         given: A registered name, whose case, ``_`` and ``-`` do not matter (``'PSENet'``, ``'psenet'``, ``'pse_net'``,
-            ``'llie_preproc.PSENet'``); a config file with ``enhancer`` or ``model.enhancer``, or a package's
-            (``'package::file.py'``); one of these followed by ``@`` and weights, as for ``checkpoint`` of
-            :func:`llie_preproc.build_enhancer`; a dict with ``type``; or a class.
+            ``'llie_preproc.PSENet'``); a config file with ``enhancer``, ``model.enhancer`` or another of the
+            doors, or a package's (``'package::file.py'``); one of these followed by ``@`` and weights, as for
+            ``checkpoint`` of :func:`llie_preproc.build_enhancer`; a dict with ``type``; or a class.
 
     Returns:
         A dict with ``type``, a registered name or a class, and what else was given.
@@ -150,25 +151,61 @@ def _is_packaged(text: str) -> bool:
 
 
 def _read(name: str) -> dict[str, Any]:
-    """The enhancer of a config file, of a door's too, with the weights that stand beside it there."""
     with needs("reading a config file"):
         from ..config_files import read_config_file
-    config = read_config_file(name).to_dict()
+    if (found := enhancer_in(read_config_file(name).to_dict(), name)) is None:
+        raise ValueError(
+            f"{name} has no enhancer: neither 'enhancer', 'model.enhancer' or 'model.data_preprocessor.enhancer' "
+            "(a name, or a dict with 'type') nor an Enhance transform"
+        )
+    return found
+
+
+def enhancer_in(config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """The enhancer of a config, of a door's too, with the weights that stand beside it there; None: it has none.
+
+    Args:
+        config: Config that was read from a file, as a plain dict.
+        name: Name of the file, for messages.
+
+    Raises:
+        ValueError: The enhancer is none, or the transforms have several that differ; the message names the file.
+    """
+    for holders in _places(config):
+        found = [_held(each, name) for each in holders if isinstance(each.get("enhancer"), str | Mapping | type)]
+        if found and any(each != found[0] for each in found):
+            raise ValueError(f"{name} has Enhance transforms of several enhancers: name the one that is meant")
+        if found:
+            return found[0]
+    return None
+
+
+def _places(config: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
+    """What may hold the enhancer of a config; the first place that does counts."""
     model = config.get("model")
     inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
-    for holder in (config, model, inner):
-        if not isinstance(holder, Mapping) or not isinstance(holder.get("enhancer"), str | Mapping):
-            continue
-        try:
-            found = enhancer_config(holder["enhancer"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{name}: enhancer: {one_line(error)}") from error
-        beside = None if holder is config else holder.get("checkpoint")
-        return found if beside in (None, "default") or "checkpoint" in found else {**found, "checkpoint": beside}
-    raise ValueError(
-        f"{name} has neither 'enhancer' nor 'model.enhancer' nor 'model.data_preprocessor.enhancer': a name, or a dict "
-        "with 'type'"
-    )
+    # A 'checkpoint' beside it is not the enhancer's.
+    yield [{"enhancer": config.get("enhancer")}]
+    yield from ([each] for each in (model, inner) if isinstance(each, Mapping))
+    yield list(_transforms(config))
+
+
+def _transforms(node: Any) -> Iterator[Mapping[str, Any]]:
+    """The ``Enhance`` transforms of all pipelines."""
+    if type_name(node) == "Enhance":
+        yield node
+    elif isinstance(node, Mapping | list | tuple):
+        for each in node.values() if isinstance(node, Mapping) else node:
+            yield from _transforms(each)
+
+
+def _held(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
+    try:
+        found = enhancer_config(holder["enhancer"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{name}: enhancer: {one_line(error)}") from error
+    beside = holder.get("checkpoint")
+    return found if beside in (None, "default") or "checkpoint" in found else {**found, "checkpoint": beside}
 
 
 def _registered_name(text: str) -> str | None:

@@ -13,7 +13,8 @@ from ..enhancers.base import Enhancer
 from ..enhancers.build import DEFAULT_WEIGHTS
 from ..errors import needs
 from ..inference_options import InferenceOptions, shows_options
-from .predictor import OVERSIZE, EnhancedImage, EnhancedSamPredictor
+from .crops import OVERSIZE
+from .predictor import EnhancedImage, EnhancedSamPredictor
 
 with needs("llie_preproc.segmentation"):
     from segment_anything import SamAutomaticMaskGenerator

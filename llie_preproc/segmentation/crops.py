@@ -10,6 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+OVERSIZE = ("resize", "crops")
+"""Treatments of what is larger than SAM's input."""
+
 # Prompts that are decoded together: each takes a copy of the embedding, 4 MiB of the public models'.
 _BATCH = 64
 

@@ -30,12 +30,11 @@ with needs("llie_preproc.segmentation"):
     from segment_anything import SamPredictor
     from segment_anything.utils.transforms import ResizeLongestSide
 
-from .crops import Crop, Prompts, crops_of, refined
+from .crops import OVERSIZE, Crop, Prompts, crops_of, refined
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-OVERSIZE = ("resize", "crops")
 _FORMATS = ("RGB", "BGR")
 
 

@@ -175,7 +175,7 @@ def test_a_folder_in_an_entrys_place_is_named_and_the_rest_is_made(cfg, tmp_path
     cfg.dump(tmp_path / "config.py")
     assert main(["cache", str(tmp_path / "config.py")]) == 1
     printed = capsys.readouterr().err
-    assert f"remove it: '{entry}'" in printed
+    assert f"{entry}: a folder has the name of the cache's entry; remove it" in printed
 
 
 def test_entries_of_another_kind_are_made_anew(cfg, calls, tmp_path):

@@ -34,7 +34,7 @@ from training import methods, randomness
 from training.hooks import read_run
 from training.methods import SamConsistency
 from training.methods.sam_consistency import moved, random_boxes, some_masks, tight_boxes
-from training.runner import build_runner
+from training.runner import build_runner, training_config
 
 CONFIGS = Path(__file__).parents[2] / "mm_configs" / "segmentation"
 TERMS = ["loss_feature", "loss_mask_bce", "loss_mask_dice"]
@@ -446,7 +446,8 @@ def test_a_run_learns_goes_on_where_it_was_cut_and_keeps_no_sam(train):
 def test_the_rendered_config_trains_the_enhancer_alone(made_set, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
     arguments = [str(RENDERED), "--out", str(tmp_path), "--cfg-options", *rendered_options(made_set, checkpoint)]
-    runner = build_runner(parse_args(["train", *arguments]))
+    args = parse_args(["train", *arguments])
+    runner = build_runner(training_config(args), args)
     optimised = {id(p) for group in runner.optim_wrapper.optimizer.param_groups for p in group["params"]}
     assert optimised == {id(p) for p in runner.model.enhancer.parameters()}
     batch = next(iter(runner.train_dataloader))

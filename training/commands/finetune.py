@@ -1,19 +1,18 @@
 """Finetune a detector, an enhancer, or both together.
 
-The detector learns behind the enhancer, the enhancer in front of the detector, or both at once.
+--detector names a config of one of two kinds. To a plain one of MMDetection, --enhancer adds the enhancer, and
+mm_configs/_base_/joint/schedule.py the schedule (an optimiser other than SGD stays). One that has an EnhancedDetector
+already, such as those of mm_configs/joint, runs as it is, but for the options that are given.
 
---detector is a plain MMDetection config (a file, or mmdet::<its own>) with --enhancer, which gets the schedule of
-mm_configs/_base_/joint/schedule.py, but keeps an optimiser other than SGD; or one that has an EnhancedDetector already
-(mm_configs/joint), which runs as it is, with the options over it. What runs is written to finetune.py in --out first,
-and runs again by itself. The parts of the last checkpoint, detector.pth and enhancer.safetensors, lie beside it in the
-end.
+The whole config is written to finetune.py in --out first, and can be run again by itself. In the end detector.pth and
+enhancer.safetensors, the two parts of the last checkpoint, lie beside it.
 
-The learning rate is scaled to the batch (of all processes and accumulated iterations) where the config
-says in auto_scale_lr which batch it is for; --lr is taken as it is. With --epochs the schedules keep their
-proportions. Warm-ups counted in iterations end with the first epoch at the latest. Without --val the config's own set
-is validated on; to leave that out: --cfg-options val_dataloader=None val_cfg=None val_evaluator=None. A run that is
-interrupted and resumed ends with the weights of an uninterrupted one, where the device computes the same each time and
-no transform remembers earlier pictures.
+Where the config has auto_scale_lr, its learning rate is scaled to the batch of all processes and accumulated
+iterations; --lr is taken as it is. With --epochs the schedules keep their proportions, and a warm-up that is counted in
+iterations ends with the first epoch at the latest. Without --val the config's own set is validated on; --cfg-options
+val_dataloader=None val_cfg=None val_evaluator=None leaves that out. A run that is interrupted and resumed ends with the
+weights of an uninterrupted one, provided that the device computes the same each time and no transform remembers earlier
+pictures.
 """
 
 from __future__ import annotations
@@ -21,25 +20,31 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mmengine.dist import is_main_process
-from mmengine.runner import Runner
-
 from llie_preproc.commands.arguments import (
     add_cfg_options,
+    add_coco_set,
     add_enhancer,
     add_inference_options,
     add_launcher,
     add_out,
     add_resume,
 )
-from llie_preproc.errors import CheckpointError
-from llie_preproc.runs import saved_checkpoints
+from llie_preproc.errors import CheckpointError, Extras
 
-from ..checkpoint_parts import split_checkpoint
-from ..finetune_config import LOSSES, PRESETS
-from ..finetune_runner import build_runner
-from ..results import print_scores
-from ..runner import building, going_on, train
+from ..finetune_words import LOSSES, PRESETS
+
+NEEDS = Extras("mm")
+with NEEDS:
+    from mmengine.dist import is_main_process
+    from mmengine.runner import Runner
+
+    from llie_preproc.runs import saved_checkpoints
+
+    from ..checkpoint_parts import split_checkpoint
+    from ..finetune_runner import WRITTEN, build_runner, work_folder
+    from ..results import print_scores
+    from ..runner import building, going_on, train
+    from ..work_folder import unchanged_when_refused
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_what(group: Any) -> None:
-    coco = dict(nargs=2, metavar=("ANNOTATIONS", "IMAGES"))
     group.add_argument(
-        "--detector", required=True, metavar="CONFIG", help="config of the detector, plain or with an EnhancedDetector"
+        "--detector",
+        required=True,
+        metavar="CONFIG",
+        help="config of the detector, plain or with an EnhancedDetector: a file, or mmdet::PATH of MMDetection",
     )
     group.add_argument(
         "--detector-checkpoint",
@@ -60,13 +67,13 @@ def _add_what(group: Any) -> None:
         help="weights of the plain detector: a file, or a URL that ends in '#sha256=...'",
     )
     add_enhancer(group, None)
-    group.add_argument("--train", **coco, help="COCO file and folder to train on (default: the config's)")
-    group.add_argument("--val", **coco, help="COCO file and folder to validate on (default: the config's)")
+    add_coco_set(group, "--train", "train on")
+    add_coco_set(group, "--val", "validate on")
     group.add_argument(
         "--preset",
         choices=PRESETS,
-        help="parts that are trained: the detector alone, both, first the detector and then both, or the enhancer "
-        "alone (default: joint; of a config that has an EnhancedDetector: its own)",
+        help="parts that are trained: the detector (frozen: the enhancer is not), both (joint), first the detector and "
+        "then both (staged), or the enhancer alone (default: joint, or what the config's EnhancedDetector says)",
     )
     group.add_argument(
         "--losses",
@@ -75,9 +82,21 @@ def _add_what(group: Any) -> None:
         metavar="NAME[=WEIGHT]",
         help=f"auxiliary losses of the enhancer: {', '.join(LOSSES)}",
     )
-    group.add_argument("--pairs", metavar="DIR", help="pictures of the same names in normal light: a paired loss")
-    group.add_argument("--detector-input", choices=["raw", "enhanced", "both"], help="images that the detector sees")
-    group.add_argument("--fusion", choices=["image", "features"], help="way in which both inputs are joined")
+    group.add_argument(
+        "--pairs",
+        metavar="DIR",
+        help="folder of the same pictures in normal light, by the same names: adds a paired loss",
+    )
+    group.add_argument(
+        "--detector-input",
+        choices=["raw", "enhanced", "both"],
+        help="pictures that the detector sees (default: the config's, or enhanced)",
+    )
+    group.add_argument(
+        "--fusion",
+        choices=["image", "features"],
+        help="place where the inputs of --detector-input both are joined (default: the config's, or image)",
+    )
     add_inference_options(group, unset="the config's")
 
 
@@ -86,15 +105,24 @@ def _add_how(group: Any) -> None:
         "--epochs", type=int, metavar="N", help="number of epochs (default: as many as the schedule has)"
     )
     group.add_argument(
-        "--train-batch-size", type=int, metavar="N", help="number of pictures of an iteration in each process"
+        "--train-batch-size",
+        type=int,
+        metavar="N",
+        help="number of pictures in an iteration of each process (default: the config's)",
     )
-    group.add_argument("--lr", type=float, metavar="X", help="learning rate of the detector")
+    group.add_argument("--lr", type=float, metavar="X", help="learning rate of the detector (default: the config's)")
     group.add_argument(
-        "--enhancer-lr-mult", type=float, metavar="X", help="factor of the enhancer's learning rate over the detector's"
+        "--enhancer-lr-mult",
+        type=float,
+        metavar="X",
+        help="learning rate of the enhancer, as a multiple of the detector's",
     )
     group.add_argument("--accumulate", type=int, metavar="N", help="number of iterations for one step of the optimiser")
     group.add_argument(
-        "--ema", action=argparse.BooleanOptionalAction, default=None, help="average the weights (default: the config's)"
+        "--ema",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="keep a moving average of the weights, too (default: as the config)",
     )
     group.add_argument(
         "--checkpointing", action="store_true", default=None, help="recompute the enhancer's activations: less memory"
@@ -113,9 +141,10 @@ def _add_run(group: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the finetuning that the command line describes."""
     with going_on():
-        with building():
-            runner = build_runner(args)
-        train(runner)
+        with unchanged_when_refused(work_folder(args), WRITTEN):
+            with building():
+                runner = build_runner(args)
+            train(runner)
         if is_main_process():
             _report(runner)
 

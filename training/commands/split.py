@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 
 from llie_preproc.commands.arguments import add_out
+from llie_preproc.errors import Extras
 
-from ..checkpoint_parts import DETECTOR, ENHANCER, split_checkpoint
+from ..finetune_words import DETECTOR, ENHANCER
+
+NEEDS = Extras("mm")
+with NEEDS:
+    from ..checkpoint_parts import split_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="checkpoint of an EnhancedDetector, or of a detector with the enhancer in its data preprocessor: "
+        help="checkpoint of an EnhancedDetector, or of a detector with the enhancer in its data preprocessor, such as "
         "work_dirs/.../epoch_12.pth",
     )
     add_out(parser, f"folder to write {DETECTOR} and {ENHANCER} into", required=True)

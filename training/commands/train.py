@@ -1,16 +1,21 @@
 """Train an enhancer.
 
-CONFIG is one of mm_configs/enhancers or one of your own. Logs, checkpoints and what the run exports go to --out.
+CONFIG is one of mm_configs/enhancers or one of your own. Logs, checkpoints and the trained enhancer go to --out.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from llie_preproc.commands.arguments import add_cfg_options, add_launcher, add_out, add_resume
+from llie_preproc.errors import Extras
 
-from ..results import print_results
-from ..runner import build_runner, building, going_on, train
+NEEDS = Extras("train")
+with NEEDS:
+    from ..results import print_results
+    from ..runner import build_runner, building, going_on, train, training_config
+    from ..work_folder import unchanged_when_refused
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +32,9 @@ def run(args: argparse.Namespace) -> None:
     """Run the training that the command line describes."""
     with going_on():
         with building():
-            runner = build_runner(args)
-        train(runner)
+            cfg = training_config(args)
+        with unchanged_when_refused(Path(cfg.work_dir), Path(cfg.filename).name):
+            with building():
+                runner = build_runner(cfg, args)
+            train(runner)
         print_results(runner)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from llie_preproc.errors import one_line
 from llie_preproc.files import read_text
 from llie_preproc.pictures import convert_depth, picture_size, read_picture
 from llie_preproc.registry import TRANSFORMS
@@ -167,7 +168,7 @@ class PictureSet(CheckedSet):
             try:
                 sizes = self._output_sizes_of(entry, size_of)
             except (OSError, ValueError) as error:
-                problems.append(str(error))
+                problems.append(one_line(error))
                 continue
             for (field, path), (width, height) in itertools.product(entry.items(), sizes):
                 scale = self.scales.get(field, 1)
