@@ -15,6 +15,7 @@ import pytest
 from command import Run, one_line
 from PIL import Image
 from support.processes import Ended, Programs
+from support.programs import hiding
 
 from llie_preproc.commands.llie import find_commands
 
@@ -34,7 +35,7 @@ def python(*arguments: str, path: Sequence[Path] = (), folder: Path | None = Non
 
 def hidden(programs: Programs, modules: Sequence[str], code: str) -> Ended:
     """What ``code`` does where the modules cannot be imported."""
-    return programs.run("-c", f"import sys\nsys.modules.update(dict.fromkeys({list(modules)}))\n{code}")
+    return programs.run("-c", hiding(modules) + code)
 
 
 def test_every_command_is_found() -> None:

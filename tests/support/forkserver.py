@@ -1,8 +1,8 @@
 """A process that imports what is heavy once, and forks a program off for each request.
 
-``python -m support.forkserver SOCKET MODULE...`` imports the modules and listens. A request is a command line of
+``python -m support.forkserver SOCKET OWNER MODULE...`` imports the modules and listens. A request is a command line of
 ``python``, with its environment, folder and standard streams; the answer is a line with the number of the process and,
-when it has ended, one with its status. The server ends when its standard input does.
+when it has ended, one with its status. The server ends when the process of the number OWNER has.
 
 A forked program differs from one that was started anew in what is imported already, and in the seed of the hashes of
 texts. It sees no CUDA device, since CUDA does not survive a fork.
@@ -18,6 +18,7 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -45,7 +46,7 @@ class Request(NamedTuple):
 
 def main() -> None:
     """Serve; each forked child leaves the loop and becomes the program of its request."""
-    address, *modules = sys.argv[1:]
+    address, owner, *modules = sys.argv[1:]
     for module in modules:
         # A program that needs a missing extra says so itself.
         with contextlib.suppress(ImportError):
@@ -56,9 +57,10 @@ def main() -> None:
     # The children leave these objects where they are, on pages that they share.
     gc.collect()
     gc.freeze()
-    if request := _serve(address):
+    if request := _serve(address, int(owner)):
         _become(request)
         os._exit(_status_of(request.content["command"]))
+    shutil.rmtree(Path(address).parent, ignore_errors=True)
 
 
 def _require_one_thread() -> None:
@@ -68,11 +70,13 @@ def _require_one_thread() -> None:
         raise RuntimeError(f"what the fork server imports has started {count - 1} threads")
 
 
-def _serve(address: str) -> Request | None:
-    """Fork for each request until the standard input ends; returns the request in the child, None in the server."""
+def _serve(address: str, owner: int) -> Request | None:
+    """Fork for each request while the owner lives; returns the request in the child, None in the server."""
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
+    # Whoever sees the address can connect.
+    listener.bind(f"{address}.new")
     listener.listen()
+    os.rename(f"{address}.new", address)  # noqa: PTH104
     woken, waking = socket.socketpair()
     for each in (woken, waking):
         each.setblocking(False)
@@ -80,13 +84,11 @@ def _serve(address: str) -> Request | None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.set_wakeup_fd(waking.fileno())
     selector = selectors.DefaultSelector()
-    for each in (sys.stdin, listener, woken):
+    for each in (listener, woken):
         selector.register(each, selectors.EVENT_READ)
     running: dict[int, socket.socket] = {}
-    while True:
-        ready = [key.fileobj for key, _ in selector.select()]
-        if sys.stdin in ready:
-            return None
+    while _lives(owner):
+        ready = [key.fileobj for key, _ in selector.select(timeout=1.0)]
         if woken in ready:
             woken.recv(4096)
             _report_ended(running)
@@ -102,6 +104,15 @@ def _serve(address: str) -> Request | None:
                 os.close(stream)
             connection.sendall(f"{pid}\n".encode())
             running[pid] = connection
+    return None
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _read(connection: socket.socket) -> Request:

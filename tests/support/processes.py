@@ -6,6 +6,7 @@ A test that proves something of the start itself, such as of imports, starts ``p
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -22,7 +24,7 @@ from typing import IO, NamedTuple
 import pytest
 from torch.distributed import TCPStore
 
-from .programs import PRELOADED
+from .programs import LIBRARIES, PRELOADED
 
 ROOT = Path(__file__).parents[2]
 _TIMEOUT = 300.0
@@ -86,19 +88,20 @@ class Process:
 
 
 class Programs:
-    """Starts programs off a fork server, which starts with the first of them.
+    """Starts programs off a fork server, which starts with the first of them and is common to pytest's workers.
 
     Every program has one thread for its computations, and sees no CUDA device.
 
     Args:
+        name: Name of the server.
         modules: Modules that the server imports, as far as they are installed.
     """
 
-    def __init__(self, modules: Sequence[str] = PRELOADED) -> None:
+    def __init__(self, name: str, modules: Sequence[str]) -> None:
         self._modules = modules
-        self._folder = tempfile.TemporaryDirectory(prefix="llie_programs")
-        self._address = str(Path(self._folder.name, "socket"))
-        self._server: subprocess.Popen | None = None
+        # The path of a socket is short.
+        self._folder = Path(tempfile.gettempdir(), f"llie_{name}_{_RUN}")
+        self._address = self._folder / "socket"
         self._started: list[Process] = []
 
     def start(
@@ -160,13 +163,6 @@ class Programs:
             process.wait()
         self._started.clear()
 
-    def close(self) -> None:
-        """End the server, too."""
-        self.end_all()
-        if self._server is not None:
-            self._server.communicate()
-        self._folder.cleanup()
-
     def _fork(
         self,
         command: tuple[object, ...],
@@ -192,30 +188,35 @@ class Programs:
         return process
 
     def _connection(self) -> socket.socket:
-        if self._server is None:
-            self._server = self._start_server()
+        self._folder.mkdir(exist_ok=True)
+        with (self._folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not self._address.exists():
+                self._start_server()
         connection = socket.socket(socket.AF_UNIX)
-        connection.connect(self._address)
+        connection.connect(str(self._address))
         return connection
 
-    def _start_server(self) -> subprocess.Popen:
+    def _start_server(self) -> None:
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-        log = Path(self._folder.name, "log")
+        log = self._folder / "log"
         with log.open("w") as output:
             server = subprocess.Popen(
-                [sys.executable, "-m", "support.forkserver", self._address, *self._modules],
-                stdin=subprocess.PIPE,
+                [sys.executable, "-m", "support.forkserver", str(self._address), str(_OWNER), *self._modules],
+                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **_ONE_THREAD_ON_THE_CPU, "PYTHONPATH": path},
             )
-        while not Path(self._address).exists():
+        while not self._address.exists():
             if server.poll() is not None:
                 raise RuntimeError(f"the fork server does not start: {log.read_text()}")
             time.sleep(0.01)
-        return server
 
 
+# The process of pytest that starts the others, which is this one where there are no others.
+_OWNER = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)[:16]
 _ONE_THREAD_ON_THE_CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -223,22 +224,20 @@ def _temporary_file() -> IO[str]:
     return tempfile.TemporaryFile("a+", encoding="utf-8")
 
 
-def _session(*modules: Sequence[str]) -> Iterator[Programs]:
+def _session(name: str, modules: Sequence[str]) -> Programs:
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
-    programs = Programs(*modules)
-    yield programs
-    programs.close()
+    return Programs(name, modules)
 
 
 @pytest.fixture(scope="session")
-def _programs() -> Iterator[Programs]:
-    yield from _session()
+def _programs() -> Programs:
+    return _session("programs", PRELOADED)
 
 
 @pytest.fixture(scope="session")
-def _bare_programs() -> Iterator[Programs]:
-    yield from _session(["torch"])
+def _bare_programs() -> Programs:
+    return _session("bare", LIBRARIES)
 
 
 @pytest.fixture
@@ -250,6 +249,6 @@ def programs(_programs: Programs) -> Iterator[Programs]:
 
 @pytest.fixture
 def bare_programs(_bare_programs: Programs) -> Iterator[Programs]:
-    """Starts programs that find nothing imported but PyTorch: what they import else is their own doing."""
+    """Starts programs that find nothing of this project or of MMDetection imported, but other libraries."""
     yield _bare_programs
     _bare_programs.end_all()

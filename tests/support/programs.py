@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 PRELOADED = (
     "llie_preproc.commands.llie",
     "llie_preproc.ranks",
@@ -15,6 +17,28 @@ PRELOADED = (
     *(f"detection_eval.commands.{name}" for name in ("compare", "report", "score", "quality")),
 )
 """Modules that the programs import, as far as they are installed: they are imported once for all of them."""
+
+
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "mmengine.runner",
+    "scipy.signal",
+    "scipy.stats",
+    "matplotlib.pyplot",
+    "torchmetrics",
+)
+"""Modules of others that most programs import."""
+
+
+def hiding(modules: Iterable[str]) -> str:
+    """Code after which the modules cannot be imported, as where they are not installed."""
+    return (
+        f"import sys\nabsent = {sorted(modules)}\n"
+        "for name in [name for name in sys.modules if name.partition('.')[0] in absent]:\n"
+        "    del sys.modules[name]\n"
+        "sys.modules.update(dict.fromkeys(absent))\n"
+    )
 
 
 def command_line(command: str, *arguments: object) -> list[str]:
