@@ -1,10 +1,8 @@
 """Face detectors: MTCNN on a known face, and any detector behind an enhancer."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from support.programs import hiding
 
 from llie_preproc.errors import MissingExtraError
 from llie_preproc.faces import EnhancedFaceDetector, Faces
@@ -128,13 +126,12 @@ def test_above_is_strict():
     assert kept.boxes.tolist() == [[8, 9, 10, 11]]
 
 
-def test_without_the_extra_the_package_imports_and_the_detector_says_what_to_install():
+def test_without_the_extra_the_package_imports_and_the_detector_says_what_to_install(bare_programs):
     code = (
-        "import sys; sys.modules['facenet_pytorch'] = None\n"
         "import llie_preproc.faces as faces\n"
         "from llie_preproc.errors import MissingExtraError\n"
         "try:\n    faces.MTCNN\nexcept MissingExtraError as error:\n    print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = bare_programs.run("-c", hiding(["facenet_pytorch"]) + code)
     assert 'pip install "llie-preproc[face]"' in done.stdout
     assert issubclass(MissingExtraError, ImportError)

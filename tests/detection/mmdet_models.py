@@ -56,9 +56,19 @@ def narrow_resnet(model: dict) -> None:
         model.neck.in_channels = widths[-1:]
         return
     model.neck.in_channels = widths
-    keys = ("in_channels", "out_channels", "feat_channels", "conv_out_channels")
+    narrow_pyramid(model)
+
+
+def narrow_pyramid(model: dict) -> None:
+    """Make everything that is as wide as the feature pyramid an eighth as wide."""
+    keys = ("in_channels", "out_channels", "feat_channels", "conv_out_channels", "conv_channels")
     for node in nodes(model):
         node.update({key: 32 for key in keys if node.get(key) == 256})
+        if node.get("type") == "QuasiDenseEmbedHead":
+            # Its defaults are as wide.
+            node.update(in_channels=32, conv_out_channels=32)
+        if node.get("fc_out_channels"):
+            node["fc_out_channels"] = 32
 
 
 def nodes(node: dict) -> list[dict]:

@@ -15,7 +15,7 @@ from mmdet.models import DetTTAModel
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.bbox import bbox_project
 from mmdet.structures.mask import BitmapMasks
-from mmdet_models import MODELS, build, mmdet_config, raw_batch
+from mmdet_models import MODELS, build, mmdet_config, narrow_pyramid, raw_batch
 from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData, PixelData
@@ -154,6 +154,7 @@ def test_a_homography_leads_from_the_raw_frame_to_the_enlarged_one():
 def pair(config, enhancer, trainable=False):
     """A model, the same behind an enhancer, and a batch to train on."""
     model = load(CONFIGS / config).model
+    narrow_pyramid(model)
     plain = build(model)
     wrapper = {"type": "llie_preproc.EnhancedDetector", "detector": model, "enhancer": enhancer, "trainable": trainable}
     enhanced = MODELS.build(wrapper)

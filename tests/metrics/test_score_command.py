@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from support.programs import hiding
 
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
@@ -260,15 +259,13 @@ def test_visdrone_metric_of_one_mode(files):
         METRICS.build(build | {"mode": ("toolkit", "plain")})
 
 
-def test_without_mmdetection_the_scores_and_the_metrics_of_images_are_there():
+def test_without_mmdetection_the_scores_and_the_metrics_of_images_are_there(bare_programs):
     code = """
-import sys
-sys.modules.update(dict.fromkeys(["mmdet", "pycocotools"]))
 from detection_eval.metrics import CocoScores, VisDroneScores
 from llie_preproc.registry import METRICS
 print(METRICS.get("ImageQuality").__name__, CocoScores.names[0], VisDroneScores.names[-1])
 METRICS.get("VisDroneMetric")
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    done = bare_programs.run("-c", hiding(["mmdet", "pycocotools"]) + code)
     assert done.stdout == "ImageQuality AP AR500\n"
     assert 'pip install "llie-preproc[mm]"' in done.stderr
