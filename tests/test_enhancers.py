@@ -163,7 +163,7 @@ def test_copies_are_the_same(name: str, duplicate: Callable[[Enhancer], Enhancer
 
 
 # CollaBA's graph has thousands of operations.
-@pytest.mark.parametrize("name", slow_where({"CollaBA"}, NAMES))
+@pytest.mark.parametrize("name", slow_where({"CollaBA", "SemiLLIE", "IAMLUNet", "Cascade"}, NAMES))
 @pytest.mark.filterwarnings("ignore:Dynamo does not know")
 def test_it_compiles_as_one_graph_or_says_why_not(name: str) -> None:
     network = copy.deepcopy(built(name))

@@ -3,8 +3,6 @@
 import importlib.machinery
 import importlib.util
 import math
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -25,10 +23,16 @@ COMPILED = importlib.machinery.PathFinder.find_spec(
 needs_stand_in = pytest.mark.skipif(COMPILED is not None, reason="mmcv is compiled here: its own operators win")
 
 
-def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(bare_programs):
+    """Run code in a process that has imported neither MMCV nor this package."""
+
+    def printed(code):
+        done = bare_programs.run("-c", textwrap.dedent(code))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return printed
 
 
 @given(seed=st.integers(0, 1000), offset=st.sampled_from([0, 1]), threshold=st.floats(0.1, 0.9))
@@ -257,7 +261,7 @@ def test_another_operator_says_what_this_is_and_how_to_get_it():
         RoIPool((2, 2))(torch.rand(1, 3, 9, 9), torch.tensor([[0, 0.0, 0, 3, 3]]))
 
 
-def test_a_compiled_extension_wins():
+def test_a_compiled_extension_wins(run):
     """A module that the ordinary path finds is imported, not the stand-in."""
     out = run("""
         import sys, tempfile, pathlib, importlib.util
@@ -276,7 +280,7 @@ def test_a_compiled_extension_wins():
 
 
 @needs_stand_in
-def test_mmdet_that_was_imported_first_is_repaired():
+def test_mmdet_that_was_imported_first_is_repaired(run):
     out = run("""
         try:
             import mmdet.models

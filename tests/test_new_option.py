@@ -103,6 +103,7 @@ CONSUMERS = """
 """
 
 
+@pytest.mark.slow
 def test_an_option_is_added_in_two_files(tmp_path: Path) -> None:
     for package in ("llie_preproc", "training", "detection_eval"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))

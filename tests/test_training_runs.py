@@ -11,6 +11,7 @@ import torch
 import training_runs
 from mmengine.hooks import Hook
 from safetensors.torch import load_file
+from support.marks import slow_where
 from support.programs import command_line
 from training_runs import EPOCHS, METHODS, make_pictures, write_config
 
@@ -47,6 +48,9 @@ def train(config, work, *options):
     return weights(work)
 
 
+QUICK = {"supervised", "bilevel"}
+"""Methods of the fast suite: of one network, and of several with optimizers of their own."""
+
 RAN = []
 
 
@@ -75,7 +79,7 @@ class InterruptAt(Hook):
             raise Interrupted
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"stochastic_depth"}))
+@pytest.mark.parametrize("method", slow_where({*METHODS} - QUICK, sorted({*METHODS} - {"stochastic_depth"})))
 def test_an_interrupted_run_ends_with_the_same_weights(pictures, tmp_path, method):
     config = write_config(pictures, method)
     expected = train(config, tmp_path / "whole")
@@ -133,7 +137,7 @@ def logged_losses(work):
     return list(hub["log_scalars"]["train/loss"]._log_history)
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"stochastic_depth"}))
+@pytest.mark.parametrize("method", slow_where({*METHODS} - QUICK, sorted({*METHODS} - {"stochastic_depth"})))
 def test_mixed_precision_learns_the_same(pictures, tmp_path, method):
     def learnt(name, *options, **changes):
         config = write_config(pictures, method, **changes, **{"train_cfg.max_epochs": 1})
@@ -202,17 +206,22 @@ def test_a_crop_larger_than_a_picture_is_refused(pictures, tmp_path, capsys):
     assert "40" in error
 
 
+def contents(folder):
+    """The files of a folder; of the logs the names alone, since MMEngine begins that of a second anew."""
+    return {path: path.suffix == ".log" or path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_used_work_folder_wants_resume(pictures, tmp_path, capsys):
     config = write_config(pictures, "supervised")
     train(config, tmp_path)
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    before = contents(tmp_path)
     assert main(["train", str(config), "--out", str(tmp_path)]) == 2
     assert "epoch_3.pth the last: go on with --resume" in capsys.readouterr().err
     adam = {"optim_wrapper.enhancer.optimizer": {"_delete_": True, "type": "Adam", "lr": 1e-3}}
     changed = write_config(pictures, "supervised", **adam).replace(config)
     assert main(["train", str(changed), "--out", str(tmp_path), "--resume"]) == 2
     assert "'Adam'" in capsys.readouterr().err
-    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert contents(tmp_path) == before
 
 
 def test_a_work_folder_of_another_network_is_not_resumed(pictures, tmp_path, capsys):

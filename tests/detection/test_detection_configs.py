@@ -153,7 +153,9 @@ def test_training_boxes_lie_on_their_objects(name, tree):
     [
         *(
             pytest.param(
-                "faster-rcnn_r50_fpn_1x_night-visdrone", name, marks=[pytest.mark.slow] * (name == "semi-llie")
+                "faster-rcnn_r50_fpn_1x_night-visdrone",
+                name,
+                marks=[pytest.mark.slow] * (name in ("semi-llie", "collaba-x2")),
             )
             for name in ENHANCERS
         ),

@@ -10,6 +10,7 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 import torch
 from mmdet_models import CONFIGS, build, holds, mmdet_config, raw_batch
 from mmengine.logging import MessageHub
+from support.marks import slow_where
 
 from llie_preproc import build_enhancer
 from llie_preproc.detection import Enhance, add_enhancer
@@ -43,7 +44,7 @@ def predictions(model, batch):
         return [s.pred_instances for s in model.test_step(copy.deepcopy(batch))]
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+@pytest.fixture(scope="module", params=slow_where({"fcos", "detr", "cascade_mask_rcnn"}, CONFIGS))
 def plain(request):
     """A config, the detector it builds, and that detector's losses and predictions on one batch."""
     cfg, batch = mmdet_config(request.param), raw_batch([(64, 96), (64, 64)])

@@ -15,7 +15,7 @@ import torch
 from made_sets import write_set
 from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmdet.datasets import CocoDataset
-from mmdet_models import build, holds, nodes
+from mmdet_models import build, holds, narrow_pyramid, nodes
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 from support.configs import read_config
@@ -46,11 +46,10 @@ def plain(request, tmp_path_factory):
     """The file of a plain config, MMDetection's own made small and without thresholds; a checkpoint of its detector."""
     folder = tmp_path_factory.mktemp(request.param)
     cfg = read_config(Path(mmdet.__file__).parent / ".mim" / "configs" / PLAIN[request.param])
+    narrow_pyramid(cfg.model)
     for node in nodes(cfg.model):
         if "score_thr" in node:
             node.update(score_thr=0.0, nms_pre=50, max_per_img=20)
-        if node.get("fc_out_channels"):
-            node.fc_out_channels = 32
     if request.param == "faster_rcnn":
         cfg.model.backbone.update(depth=18, init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet18"))
         cfg.model.neck.in_channels = [64, 128, 256, 512]

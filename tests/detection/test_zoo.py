@@ -22,13 +22,14 @@ from benchmarks.mmdet_zoo import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family",
     [
         "retinanet",
-        pytest.param("panoptic_fpn", marks=pytest.mark.slow),
-        pytest.param("qdtrack", marks=pytest.mark.slow),
-        pytest.param("soft_teacher", marks=pytest.mark.slow),
+        "panoptic_fpn",
+        "qdtrack",
+        "soft_teacher",
     ],
 )
 def test_a_family_runs_plain_and_enhanced(family):
@@ -40,6 +41,7 @@ def test_a_family_runs_plain_and_enhanced(family):
     assert row["config"].startswith(family)
 
 
+@pytest.mark.slow
 def test_a_family_that_cannot_run_has_a_row_with_its_reason():
     row = run_family("common")
     assert not runs(row["plain"])
@@ -47,6 +49,7 @@ def test_a_family_that_cannot_run_has_a_row_with_its_reason():
     assert row["reason"] == "no config of a model: settings that others include"
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_or_does_not_is_a_row():
     assert run_family("retinanet", enhancer="no_such")["reason"] == "the process ended with status 1"
     assert run_family("retinanet", timeout=0.01)["reason"] == "no answer within 0.01 s"

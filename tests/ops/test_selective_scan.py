@@ -171,6 +171,7 @@ def test_interpreted_images_are_the_definition(
     compare_images_with_definition(backend, image(1, height, width, channels, states, rank))
 
 
+@pytest.mark.slow
 @every_backend
 def test_many_chunks(backend: str) -> None:
     """More chunks than the pass over the chunks takes at a time, channels beyond a block, a part of each left over."""

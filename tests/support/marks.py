@@ -8,6 +8,6 @@ from typing import Any
 import pytest
 
 
-def slow_where(slow: Collection[str], names: Iterable[str]) -> list[Any]:
-    """Names for ``parametrize``; the tests of those in ``slow`` take over ten seconds."""
-    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
+def slow_where(slow: Collection[Any], values: Iterable[Any]) -> list[Any]:
+    """Values for ``parametrize``, those in ``slow`` left out of the fast suite: all together take over ten seconds."""
+    return [pytest.param(value, marks=pytest.mark.slow) if value in slow else value for value in values]
