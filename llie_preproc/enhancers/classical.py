@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -80,6 +79,9 @@ class CLAHE(Enhancer):
         return torch.from_numpy(equalised).permute(0, 3, 1, 2).to(image)
 
     def _equalise(self, frame: np.ndarray) -> np.ndarray:
+        # Its import takes longer than those of all the networks, which need not wait for it.
+        import cv2
+
         lab = cv2.cvtColor(frame.clip(0, 1), cv2.COLOR_RGB2LAB)
         lightness = lab[..., 0] * 2.55
         level = lightness.round().astype(np.uint8)
