@@ -14,6 +14,7 @@ if not torch.cuda.is_available():
     # Triton decides when it is imported whether its interpreter runs the kernels.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 from command import llie as llie
+from support.marks import leave_examples
 from support.processes import _bare_programs as _bare_programs
 from support.processes import _programs as _programs
 from support.processes import bare_programs as bare_programs
@@ -21,6 +22,11 @@ from support.processes import programs as programs
 from support.shortcuts import take_shortcuts
 
 take_shortcuts()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    leave_examples(items)
 
 
 def pytest_collection_finish() -> None:

@@ -552,6 +552,7 @@ FULL = dict(
 )
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize(
     ("row", "difference"),
     [

@@ -79,6 +79,7 @@ def test_documented_totals(scale: int, count: int, macs: float) -> None:
 # switches of Table 5
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize("modulation", ["cft", "concat", None])
 @pytest.mark.parametrize("upscaler", ["msmu", "bilinear", "nearest"])
 def test_every_switch_changes_what_it_names(modulation: str | None, upscaler: str) -> None:
@@ -91,6 +92,7 @@ def test_every_switch_changes_what_it_names(modulation: str | None, upscaler: st
         assert network(torch.zeros(2, 3, 16, 24)).shape == (2, 3, 32, 48)
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("arguments", [{"modulation": "concat"}, {"modulation": None}, {"upscaler": "bilinear"}])
 def test_gradients_reach_every_parameter_of_the_ablations(arguments: dict) -> None:
     torch.manual_seed(0)

@@ -78,6 +78,7 @@ for name in {COMMANDS}:
     assert done.stdout.splitlines() == [f"usage: llie {name}" for name in COMMANDS]
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize(
     ("absent", "call", "extras"),
     [
@@ -182,6 +183,7 @@ def test_a_table_that_cannot_be_used_is_named(
     assert name in llie("--help").out
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("inside", ["", "/commands.py", "/commands/util.py", "/commands/__init__.py"])
 def test_a_folder_that_hides_a_package_is_named(bare_programs: Programs, tmp_path: Path, inside: str) -> None:
     """A user's own 'training' beside which Python is started; nothing of it runs that need not."""

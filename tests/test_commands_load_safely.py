@@ -101,6 +101,7 @@ def status_of(command: Command, made: Made, source: str, work: Path) -> int:
     return 2
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_a_file_with_code_is_refused_and_not_run(
     made: Made, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
@@ -148,6 +149,7 @@ def spoilt(path: Path, target: Path, value: float) -> Path:
     return target
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize("value", [torch.nan, -torch.inf])
 @pytest.mark.parametrize("command", [train_from, finetune_from, compare_trained, compare_from])
 def test_weights_that_are_not_finite_are_refused(

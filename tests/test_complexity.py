@@ -81,6 +81,7 @@ def test_what_computes_outside_of_torch_has_no_count() -> None:
     assert complexity(CLAHE()).macs is None
 
 
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("name", sorted(enhancer_classes()))
 def test_every_other_enhancer_is_counted(name: str) -> None:
     network = build_enhancer(name, checkpoint=None)

@@ -73,6 +73,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmengine.runner.loops.time.sleep", lambda seconds: None)
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize("sampler", ["InfiniteSampler", "DefaultSampler"])
 @pytest.mark.parametrize(("workers", "skip"), [(0, 0), (0, 5), (2, 0), (2, 5)])
 def test_batches_are_those_of_an_uninterrupted_run(sampler, workers, skip):

@@ -32,6 +32,7 @@ def test_the_cases_are_those_of_all_networks_with_numbers() -> None:
     assert len({name for name, _ in CASES}) >= 10
 
 
+@pytest.mark.examples(40)
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 @pytest.mark.parametrize(("name", "argument"), CASES)
 def test_a_number_is_refused_by_name_or_the_network_runs(name: str, argument: str, value: object) -> None:

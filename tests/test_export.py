@@ -35,6 +35,7 @@ def pictures(number: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).random((number, height, width, 3), np.float32)
 
 
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("name", slow_where({"CollaBA"}, sorted(enhancer_classes())))
 def test_every_enhancer_agrees_with_its_graph_or_says_why_not(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -174,6 +174,7 @@ def test_a_checkpoint_of_our_own_comes_back(name: str, tmp_path: Path) -> None:
     assert torch.equal(loaded.embed(picture(40, 40)), encoder.embed(picture(40, 40)))
 
 
+@pytest.mark.examples(8)
 @every
 @pytest.mark.parametrize("other", list(TINY))
 def test_a_checkpoint_of_another_network(name: str, other: str, tmp_path: Path) -> None:

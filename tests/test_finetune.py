@@ -272,6 +272,7 @@ class Code:
         return pytest.fail, ("a pickle was run",)
 
 
+@pytest.mark.examples(8)
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -180,6 +180,7 @@ def test_a_class_of_the_command_line_is_refused(another_process):
     assert "__main__.Mine has no source file" in another_process.stderr
 
 
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("name", enhancer_classes())
 def test_every_enhancer_has_the_same_fingerprint_in_another_process(name, another_process):
     assert fingerprint(without_weights(name)) == json.loads(another_process.stdout)[name]
@@ -301,6 +302,7 @@ def filled(number):
     return fill
 
 
+@pytest.mark.examples(10)
 @pytest.mark.parametrize("kind", [kind for kind in SETTINGS if kind not in ("method", "network in a list")])
 def test_settings_are_compared_by_content(kind):
     digests = []

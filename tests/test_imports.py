@@ -50,6 +50,7 @@ def test_the_core_works_without_any_extra(run_without):
     assert "PSENet" in done.stdout
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize(
     ("code", "cure"),
     [

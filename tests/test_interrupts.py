@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import pytest
-from support.marks import slow_where
 
 from llie_preproc.commands.llie import find_commands
 
@@ -82,7 +81,8 @@ def ends_in_good_order(process: subprocess.Popen, number: signal.Signals) -> str
 
 
 @linux
-@pytest.mark.parametrize("program", slow_where({*PROGRAMS} - {*PROGRAMS[::4]}, PROGRAMS), ids="-".join)
+@pytest.mark.examples(9)
+@pytest.mark.parametrize("program", PROGRAMS, ids="-".join)
 def test_an_interrupt_while_a_program_starts_ends_it(program):
     process = start(*program, "--help")
     wait_for_handler(process)

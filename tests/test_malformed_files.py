@@ -131,6 +131,7 @@ def require_one_line(code, err, *names):
         assert any(str(name) in lines[0] for name in names), lines[0]
 
 
+@pytest.mark.examples(40)
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 @pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED)
 def test_malformed_json_is_one_line_with_the_file(files, capsys, door, content, request):
@@ -161,6 +162,7 @@ BAD_VALUES = [
 CASES = [(kind, field, value) for kind, field, values in BAD_VALUES for value in values]
 
 
+@pytest.mark.examples(60)
 @pytest.mark.parametrize(("kind", "field", "value"), CASES, ids=lambda each: repr(each)[:20])
 @pytest.mark.parametrize("door", ["score, annotations", "compare", "finetune", "sam", "gamma-shift"])
 def test_a_value_of_another_kind_is_refused_with_file_and_entry(files, capsys, door, kind, field, value):
@@ -320,6 +322,7 @@ LINES = {
 }  # fmt: skip
 
 
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("bounds", ["clip", "error"])
 @pytest.mark.parametrize("name", LINES)
 @settings(FUZZED, max_examples=25)

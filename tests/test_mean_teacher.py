@@ -360,6 +360,7 @@ def built(config, options):
     return MODELS.build(changed(config, options).model)
 
 
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("config", ["semi_llie_lsrw", "semi_llie_visdrone"])
 @pytest.mark.parametrize("options", cases("Semi-LLIE", "Table III"))
 def test_the_rows_of_table_iii(config, options, request):
@@ -384,6 +385,7 @@ def test_the_rows_of_table_iv(options, request):
     assert untouched(encoder)
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("options", cases("Semi-LLIE", "Table V"))
 def test_the_rows_of_table_v(options, request):
     model = built("semi_llie_lsrw", options)

@@ -189,6 +189,7 @@ def test_the_list_holds_nothing_that_is_not_of_torch_or_a_stand_in() -> None:
     }
 
 
+@pytest.mark.examples(20)
 @pytest.mark.parametrize("listed", listed_names())
 def test_no_name_of_the_list_is_left_in_a_checkpoint(tmp_path: Path, listed: str) -> None:
     """As a value, as an attribute, as a method: whatever is on the list, in this version of PyTorch or the next."""

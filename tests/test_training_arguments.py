@@ -275,6 +275,7 @@ def test_what_is_given_here_works(name, root):
     case.works(build(classes()[name], case.given, root))
 
 
+@pytest.mark.examples(15)
 @pytest.mark.parametrize(("name", "argument"), TRIED)
 def test_a_number_works_or_is_refused_by_name(name, argument, root):
     kind, case = classes()[name], CASES[name]

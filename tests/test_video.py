@@ -55,6 +55,7 @@ def assert_same_film(target: Path, source: Path, milliseconds: float = 0.1) -> N
 # times
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".m4v", ".mkv", ".webm"])
 @pytest.mark.parametrize("times", [PHONE, RANDOM], ids=["phone", "random"])
 def test_frames_keep_their_times(tmp_path: Path, times: tuple[int, ...], suffix: str) -> None:
@@ -73,6 +74,7 @@ def test_the_boxes_of_an_mp4_have_the_times(tmp_path: Path, times: tuple[int, ..
     assert boxed_times(tmp_path / "out.mp4") == pytest.approx([first + t for t in expected], abs=1e-4)
 
 
+@pytest.mark.examples(6)
 @pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "out.avi"])
 @pytest.mark.parametrize("options", [{"bf": "0"}, B_FRAMES, {"g": "1"}], ids=["plain", "b-frames", "key frames"])
 @pytest.mark.parametrize("start", [0, 1, 10])
@@ -88,6 +90,7 @@ def test_what_an_edit_list_hides_stays_hidden(tmp_path: Path, start: int, option
     assert_same_film(tmp_path / target, source, 0.1 if target == "out.mp4" else 1)
 
 
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("options", [{"bf": "0"}, B_FRAMES], ids=["plain", "b-frames"])
 @pytest.mark.parametrize("sound", [None, "aac"])
 @pytest.mark.parametrize(
@@ -134,6 +137,7 @@ def test_uneven_frames_are_refused_for_an_avi_before_any_work(tmp_path: Path, su
     assert not (tmp_path / "out.avi").exists()
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 @pytest.mark.parametrize("kind", ["29.97", "with frames left out"])
 def test_even_frames_go_through_an_avi(tmp_path: Path, kind: str, suffix: str) -> None:
@@ -188,6 +192,7 @@ def times_of(path: Path) -> list[float]:
         return [float(frame.time) for frame in container.decode(video=0)]
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize(
     ("before", "codec", "after"),
     [
@@ -222,6 +227,7 @@ def test_sound_is_copied_in_step(llie: Run, tmp_path: Path, before: str, codec: 
     assert_in_step(target, source, 0.03 if after == ".avi" else 1.1e-3)
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("delay", [0.4, 0.0])
 @pytest.mark.parametrize("target", ["out.mp4", "out.mkv"])
 def test_sound_that_begins_later_does_so_in_the_result(tmp_path: Path, delay: float, target: str) -> None:
@@ -330,6 +336,7 @@ def test_the_stored_frame_can_be_kept_with_its_orientation(llie: Run, tmp_path: 
         assert np.abs(found - expected).mean() < 3
 
 
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".avi"])
 @pytest.mark.parametrize("size", [(47, 33), (48, 33), (47, 32), (2, 2)])
 def test_odd_sizes_are_kept(tmp_path: Path, size: tuple[int, int], suffix: str) -> None:
@@ -409,6 +416,7 @@ def assert_colour(path: Path, matrix: int) -> None:
     assert to_rgb(means, frame.colorspace, frame.color_range == 2) == pytest.approx(COLOUR, abs=4)
 
 
+@pytest.mark.examples(8)
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".avi"])
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix", [1, 5, 6, 9])
@@ -476,6 +484,7 @@ def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
 # what is refused
 
 
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("part", [0.4, 0.8, 0.97])
 @pytest.mark.parametrize("name", ["in.mp4", "in.mov", "in.mkv", "in.webm", "in.avi"])
 def test_a_truncated_video_is_refused_before_any_work(

@@ -164,6 +164,7 @@ CASES = [
 ]
 
 
+@pytest.mark.examples(30)
 @pytest.mark.parametrize(("reader", "name"), CASES)
 def test_no_name_leads_out_of_the_folder(root, reader, name):
     sizes = []

@@ -362,6 +362,7 @@ def is_grey(image):
     return bool((image == image[:1]).all())
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("row", ROWS)
 def test_each_row_of_the_strong_augmentation(row):
     torch.manual_seed(0)

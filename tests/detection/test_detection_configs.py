@@ -95,6 +95,7 @@ def test_the_learning_rate_is_mmdetections_scaled_to_the_batch(name):
     assert cfg.auto_scale_lr == {**own.auto_scale_lr, "enable": True}
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("name", [*PLAIN, SMALL])
 def test_a_runner_takes_it(name, tree):
     cfg = parsed(name)
@@ -102,6 +103,7 @@ def test_a_runner_takes_it(name, tree):
     assert Runner.from_cfg(cfg).experiment_name.startswith(name)
 
 
+@pytest.mark.examples(10)
 @pytest.mark.parametrize("enhancer", ENHANCERS)
 @pytest.mark.parametrize("name", PLAIN)
 def test_an_enhanced_config_differs_from_the_plain_one_by_a_cached_transform_after_loading(name, enhancer):
@@ -148,6 +150,7 @@ def test_training_boxes_lie_on_their_objects(name, tree):
             assert box == pytest.approx(bright_box(picture, channel), abs=6)
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize(
     ("name", "enhancer"),
     [
@@ -188,6 +191,7 @@ def test_enhanced_pictures_come_in_the_plain_ones_frame(name, enhancer, tree):
     assert len(entries) == 2
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("name", [*PLAIN, SMALL])
 def test_the_detector_builds_and_learns_from_its_set(name, tree):
     cfg = parsed(name)

@@ -10,7 +10,6 @@ import torch
 from mmdet_models import build, holds, mmdet_config, raw_batch
 from mmengine.model import BaseModel
 from mmengine.runner.checkpoint import load_checkpoint, save_checkpoint
-from support.marks import slow_where
 from torch import nn
 
 from llie_preproc import build_enhancer
@@ -110,9 +109,8 @@ def outcome(cfg, saved, saver, loader, way, folder):
     return predictions(model, loader)
 
 
-@pytest.mark.parametrize(
-    "way", slow_where({by_mmengine_in_a_wrapper, by_torch, inside_of_a_module}, WAYS), ids=lambda way: way.__name__
-)
+@pytest.mark.examples(16)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("loader", DOORS)
 @pytest.mark.parametrize("saver", DOORS)
 def test_every_pair_predicts_the_same_or_is_refused(cfg, saved, saver, loader, way, tmp_path):
@@ -140,6 +138,7 @@ def test_the_pairs_can_differ(cfg, saved):
         assert not any(torch.equal(own[place + k], v) for k, v in shipped.items() if k.endswith("weight"))
 
 
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("way", [by_mmengine, by_torch_leniently], ids=lambda way: way.__name__)
 @pytest.mark.parametrize("loader", DOORS)
 @pytest.mark.parametrize("saver", CARRY)

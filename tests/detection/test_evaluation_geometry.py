@@ -46,6 +46,7 @@ def metrics(cfg, folder, work_dir, **more):
     return test_runner(cfg.model, cfg.pipeline, folder, work_dir, **more).test()
 
 
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("steps", GEOMETRY.values(), ids=GEOMETRY)
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 def test_a_perfect_detector_behind_an_enlarging_enhancer_has_an_ap_of_one(door, steps, tmp_path):

@@ -81,6 +81,7 @@ def test_plain_configs_have_none(plain):
     assert find_enhancement(dict(test_pipeline=others, hook=dict(type="llie_preproc.EnhancedVisualizationHook"))) == ""
 
 
+@pytest.mark.examples(40)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("step", STEPS)
 def test_a_transform_is_found_by_every_spelling_in_every_place(plain, step, place):

@@ -121,6 +121,7 @@ def test_there_is_one_for_every_detector_set_and_enhancer():
     assert found == {"__init__", *NAMES}
 
 
+@pytest.mark.examples(8)
 @pytest.mark.parametrize("name", NAMES)
 def test_detector_enhancer_classes_and_start(name):
     cfg = parsed(name)
@@ -158,6 +159,7 @@ def test_pictures_reach_the_wrapper_as_they_are(name):
     assert kinds == ["llie_preproc.NameMatchedCocoMetric"] + ["llie_preproc.VisDroneMetric"] * ("visdrone" in name)
 
 
+@pytest.mark.examples(24)
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_changes_what_it_says_and_no_more(name, preset):
@@ -209,6 +211,7 @@ BUILT = [
 RATES = {"detector": {(1e-3, 5e-4)}, "enhancer": {(1e-4, 0.0)}}
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("name", BUILT)
 def test_it_builds_and_the_enhancer_learns_at_a_tenth_of_the_rate(name):
     cfg = narrow(parsed(name))
@@ -244,6 +247,7 @@ class Watch(Hook):
         return any(not torch.equal(self.before[n], self.after[n]) for n in names)
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize(
     ("name", "preset", "steps"),
     [

@@ -70,6 +70,7 @@ def predictions(wrapper, batch=None):
 SMALL_SEMI_LLIE = {"type": "SemiLLIE", "width": 8}
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize(
     "enhancer",
     ["PSENet", "ZeroDCE", "SCI", "IAMLUNet", SMALL_SEMI_LLIE, pytest.param("CollaBA", marks=pytest.mark.slow)],
@@ -160,6 +161,7 @@ def test_of_raw_input_an_enhancer_learns_from_its_own_losses_alone():
     assert "loss_bright" not in wrapper(**batch, mode="loss")
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("fusion", ["image", "features"])
 @pytest.mark.parametrize("name", ["retinanet", "faster_rcnn", "detr"])
 def test_both_inputs_blend_between_raw_and_enhanced(name, fusion):

@@ -144,6 +144,7 @@ def refusal_of(door, picture):
     return ""
 
 
+@pytest.mark.examples(15)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("kind", REFUSED)
 def test_all_doors_refuse_what_is_no_levels(doors, door, kind):
@@ -153,6 +154,7 @@ def test_all_doors_refuse_what_is_no_levels(doors, door, kind):
     assert taken_before_refusal(doors[door], picture, rf"night/7\.png.*{message}") == patience
 
 
+@pytest.mark.examples(15)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("kind", REFUSED)
 def test_in_training_all_doors_refuse_it_by_the_sixteenth_picture(training_doors, door, kind):
@@ -161,6 +163,7 @@ def test_in_training_all_doors_refuse_it_by_the_sixteenth_picture(training_doors
     assert taken_before_refusal(training_doors[door], picture, message) == patience
 
 
+@pytest.mark.examples(6)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("top", range(9))
 def test_in_training_no_door_refuses_a_black_picture_that_was_augmented(training_doors, door, top):

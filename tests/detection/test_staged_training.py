@@ -118,6 +118,7 @@ def moved(before, after, part):
     return any(not torch.equal(getattr(before, kind)[n], getattr(after, kind)[n]) for n in names for kind in KINDS)
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize(
     ("hook", "still"), [(dict(begin=2), 4), (dict(begin=3, by_epoch=False), 3)], ids=["epochs", "iterations"]
 )
@@ -132,6 +133,7 @@ def test_the_enhancer_moves_from_begin_on(hook, still, run):
     assert ["loss_exposure" in losses for losses in watch.losses] == [number > still for number in range(1, 7)]
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize(
     ("after", "stages"), [(1, [False, False, True, True]), (2, [True, True])], ids=["detector alone", "both"]
 )
@@ -143,6 +145,7 @@ def test_a_resumed_run_goes_on_in_its_stage(after, stages, run, tmp_path):
     assert all(moved(a, b, "detector.") for a, b in pairwise(watch.seen))
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize(
     ("hook", "changes", "match"),
     [

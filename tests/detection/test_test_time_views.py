@@ -134,6 +134,7 @@ def assert_brighter(enhanced, raw):
     assert all(level > 55 for level in enhanced), (enhanced, raw)
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize(("name", "enhancer"), [(n, e) for n, enhancers in SHIPPED.items() for e in enhancers])
 def test_shipped_configs_with_a_transform(name, enhancer, picture):
     plain, cfg = (read_config(OWN / f"{n}.py") for n in (name, f"{name}_{enhancer}"))
@@ -165,6 +166,7 @@ def test_every_shipped_config_with_views_of_its_own_and_a_transform_enhances_the
         ]
 
 
+@pytest.mark.examples(5)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     "door", [dict(door="transform"), dict(door="transform", position="after_load"), dict(door="preprocessor"), dict()]

@@ -85,6 +85,7 @@ def check_boxes(given, tolerance):
         assert box == pytest.approx(bright_box(given["image"], 2 - channel), abs=tolerance)
 
 
+@pytest.mark.examples(5)
 @pytest.mark.parametrize("pad", [False, True])
 @pytest.mark.parametrize(("enhancer", "effect"), [(GAMMA, brightened), (UPSCALE, enlarged)], ids=["gamma", "x2"])
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
@@ -105,6 +106,7 @@ def test_the_picture_is_what_the_detector_saw(door, enhancer, effect, pad, tmp_p
         check_boxes(given, tolerance=2)
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 def test_masks_lie_on_their_objects(door, tmp_path):
     for given in run(tmp_path, door, UPSCALE, [*load(with_mask=True), PACK], side_by_side=True):
@@ -129,6 +131,7 @@ def test_the_raw_picture_stands_beside_with_the_same_boxes(door, tmp_path):
         assert not given["draw_gt"]
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 @pytest.mark.parametrize("late", [False, True])
 def test_the_truth_lies_on_its_objects_wherever_the_pipeline_loads_it(late, door, tmp_path):

@@ -44,6 +44,7 @@ def _request(tmp_path, config, sets, options=None, modes=MODES):
     )
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("config", [YOLOX, SSD, VOC, DETR])
 def test_every_mode_has_the_configs_own_budget(tmp_path, sets, config):
     request = _request(tmp_path, config, sets)
@@ -99,6 +100,7 @@ def test_a_config_may_train_on_joined_sets(tmp_path, sets):
     assert budget["train_set"].count(str(sets[0].annotations)) == 2
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize(
     "given",
     [

@@ -245,6 +245,7 @@ def finished(tmp_path_factory):
     return folder
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize("damage", _DAMAGES.values(), ids=_DAMAGES)
 def test_damaged_detections_are_refused(finished, detector, faces, tmp_path, damage):
     shutil.copytree(finished / "out", tmp_path / "out")
@@ -503,6 +504,7 @@ def test_an_fddb_picture_that_is_damaged_is_left_out(detector, faces, tmp_path):
     assert "a.jpg: the file is empty" in err
 
 
+@pytest.mark.examples(8)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -152,6 +152,7 @@ def test_training_pictures_hold_their_faces(parsed):
 PARTS = ("dsfd_vgg16_wider-face", "dsfd_r50_wider-face", "dsfd_r152_release", "dsfd_vgg16_wider-face_psenet")
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("name", slow_where({*NAMES} - {*PARTS}, NAMES))
 def test_a_thin_one_learns_a_step_and_predicts(name, parsed):
     np.random.seed(1)

@@ -88,6 +88,7 @@ def test_the_detector_sees_what_mmdetection_would_load(swap, enhanced):
     assert faces.boxes[0, :3].tolist() == pytest.approx([10, 100, 200] if swap else [200, 100, 10], abs=1e-3)
 
 
+@pytest.mark.examples(9)
 @pytest.mark.parametrize("classes", [("face",), ("blue", "face"), "red"])
 @pytest.mark.parametrize("steps", [[], [RESIZE], [dict(type="Resize", scale=(64, 96), keep_ratio=False)]], ids=len)
 @pytest.mark.parametrize("enhancer", [None, 1, 2, 4])
@@ -175,6 +176,7 @@ def thin(name):
     return cfg
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("name", ["dsfd", "faster_rcnn", "retinanet", "yolox"])
 def test_what_comes_back_is_what_mmdetections_own_inference_gives(name, tmp_path):
     cfg = thin(name)

@@ -232,6 +232,7 @@ def test_metrics_match_classes_by_name(files, kind):
         evaluated(built("other.json"), truth, detections)
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize("kind", ["CocoIntervalMetric", "VisDroneMetric", "NameMatchedCocoMetric"])
 @pytest.mark.parametrize("renamed", [lambda n: n - 1, lambda n: f"box {n}", lambda n: 5_000_000_000 - n])
 def test_no_score_depends_on_the_ids_of_annotations(files, kind, renamed):

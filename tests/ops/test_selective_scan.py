@@ -206,6 +206,7 @@ def walked_by_hand(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
     return total
 
 
+@pytest.mark.examples(6)
 @pytest.mark.parametrize("backend", [*FAST, "reference"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (3, 4)])
 def test_an_image_is_four_sequences(backend: str, size: tuple[int, int]) -> None:

@@ -112,6 +112,7 @@ def unit(*pictures):
 ANNOTATED = [masks_of((5, 8, 30, 40), (0, 0, 64, 20)), masks_of((20, 20, 50, 44))]
 
 
+@pytest.mark.examples(3)
 @pytest.mark.parametrize("term", [*TERMS, "loss_l1"])
 @pytest.mark.parametrize("annotated", [True, False])
 def test_every_term_reaches_the_enhancer_and_none_the_sam(method, term, annotated):

@@ -1,11 +1,30 @@
-"""Marks of single parameters."""
+"""Which cases of a test are in the fast suite."""
 
 from __future__ import annotations
 
+import random
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Any
 
 import pytest
+
+
+def leave_examples(items: Iterable[pytest.Item]) -> None:
+    """Mark as ``further`` all cases of a test but for the number that ``examples`` of it gives.
+
+    They are drawn by the name of the test: every k-th case of a product could have one value of a parameter in common.
+    """
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("examples") and not item.get_closest_marker("slow"):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for name, each in cases.items():
+        number = min(each[0].get_closest_marker("examples").args[0], len(each))
+        kept = random.Random(name).sample(each, number)
+        for item in each:
+            if item not in kept:
+                item.add_marker("further")
 
 
 def slow_where(slow: Collection[Any], values: Iterable[Any]) -> list[Any]:
