@@ -399,6 +399,7 @@ def test_mixed_precision_is_finite_and_near() -> None:
     assert ratios[0] == pytest.approx(ratios[1], rel=0.2)
 
 
+@pytest.mark.further
 def test_collaba_itself_takes_a_step() -> None:
     options = dict(illumination_weight=1, attention_tv_weight=1, discriminators=PUBLISHED, ema=0.999)
     model = method("CollaBA", LOSSES, **options)
@@ -615,6 +616,7 @@ def pairs(tmp_path: Path) -> list[str]:
     ]
 
 
+@pytest.mark.further
 def test_a_shipped_config_runs_and_exports(pairs: list[str], tmp_path: Path) -> None:
     options = [
         *pairs,

@@ -43,6 +43,7 @@ def test_list_shows_the_registry_and_the_index(llie: Run) -> None:
         assert line[5] == shipped.licence
 
 
+@pytest.mark.further
 def test_list_counts_multiply_adds_only_when_asked(llie: Run) -> None:
     """Counting them takes longer than all the rest."""
     short, long = (table(llie("list", *flags).out) for flags in ([], ["--macs"]))

@@ -61,6 +61,7 @@ def test_blocks_have_the_parameters_of_the_public_code(scale: int, condition: in
 
 
 # The public totals include a convolution of 57,680 parameters that nothing uses.
+@pytest.mark.examples(1)
 @pytest.mark.parametrize(("scale", "count", "macs"), [(2, 10_651_217, 21.03), (4, 10_642_577, 64.55)])
 def test_public_upscaler_gives_the_public_totals(scale: int, count: int, macs: float) -> None:
     network = on_meta(scale=scale, upscaler="nearest")
@@ -69,6 +70,7 @@ def test_public_upscaler_gives_the_public_totals(scale: int, count: int, macs: f
 
 
 # Paper: 13.453 / 13.625 M and 22.059 / 66.872 GMACs.
+@pytest.mark.examples(1)
 @pytest.mark.parametrize(("scale", "count", "macs"), [(2, 10_998_977, 21.562), (4, 10_990_337, 66.662)])
 def test_documented_totals(scale: int, count: int, macs: float) -> None:
     network = on_meta(scale=scale)

@@ -163,6 +163,7 @@ def test_copies_are_the_same(name: str, duplicate: Callable[[Enhancer], Enhancer
 
 
 # CollaBA's graph has thousands of operations.
+@pytest.mark.examples(3)
 @pytest.mark.parametrize("name", slow_where({"CollaBA", "SemiLLIE", "IAMLUNet", "Cascade"}, NAMES))
 @pytest.mark.filterwarnings("ignore:Dynamo does not know")
 def test_it_compiles_as_one_graph_or_says_why_not(name: str) -> None:
@@ -197,6 +198,7 @@ def test_the_network_takes_the_sizes_that_it_declares(name: str, size: tuple[int
 FAR = 40
 
 
+@pytest.mark.examples(4)
 @every_enhancer
 def test_the_result_at_a_pixel_looks_as_far_as_declared(name: str) -> None:
     network = built(name)

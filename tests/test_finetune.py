@@ -81,6 +81,7 @@ def total(losses):
 
 
 # No average, whose share of the first steps is small.
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("preset", ["joint", "enhancer-only", "frozen"])
 def test_a_preset_trains_what_it_says(tiny, start, tmp_path, preset):
     state = run(tiny, tmp_path, "--preset", preset, "--epochs", "1", "--no-ema", "--lr", "0.01")
@@ -107,6 +108,7 @@ def test_the_detectors_losses_reach_the_enhancer_where_it_trains(tiny, tmp_path,
             assert gradient.abs().max() > 0, name
 
 
+@pytest.mark.further
 def test_staged_training_leaves_the_enhancer_for_its_first_stage(tiny, tmp_path):
     run(tiny, tmp_path, "--preset", "staged", "--epochs", "2", "--no-ema")
     first, second = (part(read_checkpoint(tmp_path / f"epoch_{n}.pth")["state_dict"], "enhancer") for n in (1, 2))
@@ -168,6 +170,7 @@ class Steps(Hook):
         runner.optim_wrapper.optimizer.register_step_post_hook(lambda *_: setattr(self, "taken", self.taken + 1))
 
 
+@pytest.mark.further
 def test_accumulation_steps_less_often(tiny, tmp_path):
     runner = build_runner(parse_args(tiny.arguments(tmp_path, "--accumulate", "3", "--epochs", "2")))
     counter = Steps()
@@ -222,6 +225,7 @@ def test_a_run_leaves_its_parts_and_its_scores(tiny, tmp_path, capsys):
     assert same(load_file(tmp_path / "enhancer.safetensors"), part(state, "enhancer"))
 
 
+@pytest.mark.further
 def test_losses_inputs_and_pairs(tiny, tmp_path, capsys):
     (tmp_path / "day").mkdir()
     for path in Path(tiny.train[1]).iterdir():

@@ -234,6 +234,7 @@ def test_self_enhancement_takes_pictures_of_any_form(size):
     assert torch.isfinite(value)
 
 
+@pytest.mark.further
 def test_self_enhancement_brightens_a_dark_picture():
     enhancer, image = enhancer_of(), picture(48, 48, brightest=0.2)
     loss = build("SelfEnhancementLoss", enhancer)

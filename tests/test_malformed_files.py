@@ -287,6 +287,7 @@ def test_score_takes_anything_for_its_files(files, capsys, truth, found, both):
     require_one_line(code, capsys.readouterr().err, "t.json", "f.json")
 
 
+@pytest.mark.further
 @FUZZED
 @given(mutations(SMALL_TRUTH))
 def test_sets_and_prompts_take_anything_for_their_file(files, capsys, truth):

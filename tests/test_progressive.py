@@ -125,6 +125,7 @@ def test_networks_that_it_cannot_train_are_named(enhancer, match):
         MODELS.build({"type": "llie_preproc.ProgressiveSelfEnhancement", "enhancer": enhancer})
 
 
+@pytest.mark.further
 def test_training_brightens_dark_pictures():
     torch.manual_seed(0)
     model = method()

@@ -53,6 +53,7 @@ def detections(cfg, state):
     return found.pred_instances
 
 
+@pytest.mark.further
 def test_the_parts_rejoined_predict_the_same(tiny, run):
     whole = Config.fromfile(run / "finetune.py")
     expected = detections(whole, last_state(run))

@@ -79,6 +79,7 @@ class InterruptAt(Hook):
             raise Interrupted
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("method", slow_where({*METHODS} - QUICK, sorted({*METHODS} - {"stochastic_depth"})))
 def test_an_interrupted_run_ends_with_the_same_weights(pictures, tmp_path, method):
     config = write_config(pictures, method)
@@ -137,6 +138,7 @@ def logged_losses(work):
     return list(hub["log_scalars"]["train/loss"]._log_history)
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("method", slow_where({*METHODS} - QUICK, sorted({*METHODS} - {"stochastic_depth"})))
 def test_mixed_precision_learns_the_same(pictures, tmp_path, method):
     def learnt(name, *options, **changes):

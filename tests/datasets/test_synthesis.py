@@ -107,6 +107,7 @@ def test_the_defaults_make_day_pictures_dark_and_noisy():
     assert all(m.std() > 0.3 for m in made)
 
 
+@pytest.mark.further
 def test_levels_of_made_and_real_dark_pictures(shared_data):
     """The figures of docs/datasets.md: medians, over pictures, of the median over a picture's pixels and channels.
 

@@ -253,6 +253,7 @@ def test_the_segmentor_in_front_of_both(cfg, saved):
         assert torch.equal(own[name if name.startswith("data_preprocessor.") else f"detector.{name}"], tensor)
 
 
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("door", CARRY)
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_weights_that_are_not_finite_are_refused_by_every_part(cfg, saved, door, value, tmp_path):

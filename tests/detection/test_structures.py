@@ -231,6 +231,7 @@ def test_the_teacher_follows_the_student():
     assert torch.allclose(teacher, before + 0.25)
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize(
     ("config", "field"),
     [

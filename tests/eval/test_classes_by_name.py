@@ -168,6 +168,7 @@ def test_classes_that_do_not_match_are_refused_with_the_names_of_both_sides(made
         assert part in err
 
 
+@pytest.mark.further
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(range(10)), st.lists(st.integers(0, 2**40), min_size=10, max_size=10, unique=True), st.data())
 def test_no_score_depends_on_the_order_or_the_ids_of_categories(order, ids, data):

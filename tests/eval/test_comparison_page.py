@@ -173,6 +173,7 @@ def test_a_verdict_on_two_single_trainings_says_so(mode):
     assert ("rests on one training each" in verdict) == (mode != "zero-shot")
 
 
+@pytest.mark.further
 def test_one_test_picture_shows_nothing(tmp_path):
     out = made_comparison.write_comparison(tmp_path, images=1)
     comparison = Comparison(out)
@@ -265,6 +266,7 @@ def test_the_sample_of_image_quality_is_stated_and_scored(made, shown):
     assert float(table["upscale"]["mean luma"]) == pytest.approx(float(table["raw"]["mean luma"]), abs=1)
 
 
+@pytest.mark.further
 def test_unfinished_rows_are_named(made, tmp_path, capsys):
     out = _copy(made, tmp_path)
     (out / "cells" / "gamma-retrained-seed1" / "result.json").unlink()
@@ -277,6 +279,7 @@ def test_unfinished_rows_are_named(made, tmp_path, capsys):
     assert not (out / "report.html").exists()
 
 
+@pytest.mark.further
 def test_without_raw_pictures_there_is_no_difference(made, tmp_path):
     out = _copy(made, tmp_path)
 

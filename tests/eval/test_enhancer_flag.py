@@ -134,6 +134,7 @@ def _sam(pictures: Path) -> list[object]:
     return ["sam", "--images", pictures, "--boxes", boxes, "--sam", "small"]
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("command", [_faces, _sam])
 def test_tiles_reach_network_and_page_and_are_not_mixed_up(
     command: Callable[[Path], list[object]],

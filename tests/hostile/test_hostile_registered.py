@@ -173,6 +173,7 @@ ENHANCERS = [name for name, cls in enhancer_classes().items() if cls is not Casc
 
 
 # CollaBA takes long to build, and is built for each file.
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("name", slow_where({"CollaBA"}, ENHANCERS))
 def test_enhancers_refuse_hostile_checkpoints(name: str, tmp_path: Path) -> None:
     wrong = {}

@@ -44,6 +44,7 @@ def test_no_detections_and_no_truth():
     assert all(np.isnan(value) for value in empty.values())
 
 
+@pytest.mark.further
 @settings(max_examples=40, deadline=None)
 @given(seeds, st.lists(st.integers(0, 3), min_size=4, max_size=4))
 def test_weights_are_repeated_images(seed, weights):
@@ -54,6 +55,7 @@ def test_weights_are_repeated_images(seed, weights):
     np.testing.assert_array_equal(list(values.values()), expected)
 
 
+@pytest.mark.further
 @settings(max_examples=4, deadline=None)
 @given(seeds)
 def test_many_weightings_at_once_are_each_alone(seed):

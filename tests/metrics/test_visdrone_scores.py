@@ -190,6 +190,7 @@ def test_mode_toolkit_without_regions_is_the_area_of_pycocotools_curve(seed):
         assert scores.values()[name] == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("mode", ["toolkit", "coco"])
 @settings(max_examples=20, deadline=None)
 @given(seed=seeds, weights=st.lists(st.integers(0, 3), min_size=4, max_size=4))

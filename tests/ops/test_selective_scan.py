@@ -251,6 +251,7 @@ def test_a_strong_decay_neither_overflows_nor_leaves_anything(backend: str) -> N
     assert torch.allclose(y, 50 * u)
 
 
+@pytest.mark.examples(3)
 @every_backend
 @pytest.mark.parametrize("name", ["u", "delta", "B"])
 def test_nan_shows_from_where_it_stands(backend: str, name: str) -> None:
@@ -293,6 +294,7 @@ def test_a_large_step_leaves_small_ones_their_digits(backend: str) -> None:
     assert relative_error(y, selective_scan(**in_float64(inputs), backend="reference")) < 1e-5
 
 
+@pytest.mark.examples(3)
 @every_backend
 @pytest.mark.parametrize("step", [0.5, 1.0, 2.0])
 def test_strong_decays_keep_the_digits_of_their_gradient(backend: str, step: float) -> None:
@@ -318,6 +320,7 @@ def test_a_step_of_minus_infinity_skips_a_position(backend: str) -> None:
     assert torch.allclose(y[..., 8:], expected[..., 7:], atol=1e-5)
 
 
+@pytest.mark.examples(2)
 @every_backend
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_float32(backend: str, dtype: torch.dtype) -> None:
@@ -370,6 +373,7 @@ def operator_arguments(backend: str, softplus: bool = True) -> tuple[Any, ...]:
     return (*(t.requires_grad_() for t in given), [0, 1, 2, 3], 4, softplus, backend)
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("backend", OPERATOR)
 def test_the_operator_is_registered_correctly(backend: str) -> None:
     arguments = operator_arguments(backend)

@@ -430,6 +430,7 @@ SHORT = ["train_cfg.max_iters=6", "default_hooks.checkpoint.interval=1", "train_
 SHORT += ["model.feature_weight=1.0", "model.mask_bce_weight=0.5", "model.mask_dice_weight=0.5"]
 
 
+@pytest.mark.further
 def test_a_run_learns_goes_on_where_it_was_cut_and_keeps_no_sam(train):
     whole = train("whole", *SHORT)
     history = {

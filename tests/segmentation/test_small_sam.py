@@ -62,6 +62,7 @@ def test_decoding_many_pictures_at_once_is_decoding_each():
             assert_equal_but_for_rounding(predicted[at, 1:], iou[0])
 
 
+@pytest.mark.further
 def test_training_lowers_the_loss_of_its_scenes():
     torch.manual_seed(0)
     sam, batches = build_sam("small", **TINY), [_batch(seed) for seed in range(2)]
