@@ -96,8 +96,8 @@ def test_budgets_are_equal_and_times_are_there(finished):
 def test_the_joint_enhancer_was_trained_and_comes_back(finished):
     _, comparison = finished
     shipped = build_enhancer("PSENet").state_dict()
-    frozen = comparison_enhancer(comparison, Cell("psenet", "retrained", 0)).state_dict()
-    joint = comparison_enhancer(comparison, Cell("psenet", "joint", 0)).state_dict()
+    frozen = comparison_enhancer(comparison, Cell("psenet", "retrained", 0)).enhancer.state_dict()
+    joint = comparison_enhancer(comparison, Cell("psenet", "joint", 0)).enhancer.state_dict()
     assert all(frozen[key].equal(shipped[key]) for key in shipped)
     assert any(not joint[key].equal(shipped[key]) for key in shipped)
     assert comparison_enhancer(comparison, Cell("none", "raw", 0)) is None
