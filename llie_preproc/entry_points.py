@@ -14,7 +14,8 @@ from typing import Any
 from .errors import one_line
 
 _OWN = "llie-preproc"
-_ROOT = Path(__file__).resolve().parents[1]
+# Not of the file: an installer may have linked files into a folder.
+_ROOT = Path(__file__).parent.resolve().parent
 
 
 def entries(group: str) -> list[EntryPoint]:
@@ -47,7 +48,10 @@ def load(entry: EntryPoint) -> Any:
         ImportError: It does not import; the message says so where another package of its name hides it.
     """
     top, *inner = entry.module.split(".")
-    spec = find_spec(top)
+    try:
+        spec = find_spec(top)
+    except ValueError as error:
+        raise _hidden(entry, f"a module of that name without a file ({error})") from error
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
     # Before anything of a package runs that only has the name.
     if spec is not None and (_elsewhere(entry, folders) or not _has(folders, inner)):

@@ -86,7 +86,8 @@ class MissingExtraError(ImportError):
 
     def __init__(self, module: str, purpose: str, extra: str | None = None) -> None:
         top = module.split(".")[0]
-        self.extra = extra = extra or _EXTRAS.get(top)
+        self.purpose, self.extra = purpose, extra or _EXTRAS.get(top)
+        extra = self.extra
         cure = f'pip install "llie-preproc[{extra}]"' if extra else f"pip install {top}"
         super().__init__(f"{purpose} needs the package {top!r}, which is not installed: {cure}", name=top)
 
@@ -147,6 +148,10 @@ class Extras:
         self._missing = top
         return True
 
+    def all_with(self, extra: str | None) -> str:
+        """The names, and one more that is needed besides."""
+        return ",".join(dict.fromkeys(name for name in (*self._names.split(","), extra) if name))
+
     def check(self, purpose: str) -> None:
         """Raise :class:`MissingExtraError`, which names all the extras, where a package was missing.
 
@@ -175,21 +180,26 @@ def why_failed(name: object, error: BaseException) -> str:
     >>> why_failed("a.png", FileNotFoundError(2, "No such file or directory", "a.png"))
     'no such file or folder'
     """
-    lines = _message(error).removeprefix(f"{name}: ").splitlines()
+    text = _message(error).removeprefix(f"{name}: ")
+    # Of the system's errors the file's name may have lines.
+    lines = [text] if isinstance(error, OSError) else [line for line in text.splitlines() if line.strip()]
     return printable(lines[0]) if lines else type(error).__name__
 
 
 def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return _of_system(error, error.strerror)
+        return _of_system(error, str(error.strerror))
     # The text of a KeyError is the repr of its message.
     return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
 def _of_system(error: OSError, said: str) -> str:
     """What the system says of a file, in the words of this project's own messages."""
-    said = said[:1].lower() + said[1:].replace("directory", "folder")
-    # Where a folder was to be made.
-    reason = "a file has this name" if isinstance(error, FileExistsError) else said
-    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-    return f"{' -> '.join(names)}: {reason}" if names else reason
+    given = [name for name in (error.filename, error.filename2) if name is not None]
+    texts = [os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else str(name) for name in given]
+    names = [text for text in texts if text.strip()]
+    if isinstance(error, FileExistsError) and names:
+        said = f"a {'folder' if os.path.isdir(names[-1]) else 'file'} has this name"  # noqa: PTH112
+    elif error.errno is not None and said == os.strerror(error.errno):
+        said = said[:1].lower() + said[1:].replace("directory", "folder")
+    return f"{' -> '.join(names)}: {said}" if names else said

@@ -209,8 +209,8 @@ def test_a_crop_larger_than_a_picture_is_refused(pictures, tmp_path, capsys):
 
 
 def contents(folder):
-    """The files of a folder; of the logs the names alone, since MMEngine begins that of a second anew."""
-    return {path: path.suffix == ".log" or path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """The files of a work folder; of the logs the names alone, since two runs of one second share theirs."""
+    return {path: path.parent == folder and path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_used_work_folder_wants_resume(pictures, tmp_path, capsys):
@@ -224,6 +224,23 @@ def test_a_used_work_folder_wants_resume(pictures, tmp_path, capsys):
     assert main(["train", str(changed), "--out", str(tmp_path), "--resume"]) == 2
     assert "'Adam'" in capsys.readouterr().err
     assert contents(tmp_path) == before
+
+
+def test_what_others_write_meanwhile_stays(pictures, tmp_path, monkeypatch):
+    """A run that is refused while it builds, and another that begins in the same folder."""
+
+    def refuse(runner):
+        (tmp_path / "20300101_000000").mkdir()
+        (tmp_path / "finetune.py").write_text("of the other")
+        raise ValueError("refused late")
+
+    monkeypatch.setattr("training.runner._check_data", refuse)
+    config = write_config(pictures, "supervised")
+    (tmp_path / config.name).symlink_to("nowhere.py")
+    assert main(["train", str(config), "--out", str(tmp_path)]) == 2
+    assert {path.name for path in tmp_path.iterdir()} >= {"20300101_000000", "finetune.py", config.name}
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+    assert (tmp_path / config.name).is_symlink()
 
 
 def test_a_work_folder_of_another_network_is_not_resumed(pictures, tmp_path, capsys):

@@ -10,28 +10,17 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import init_dist, is_distributed, is_main_process
+from mmengine.dist import init_dist, is_distributed
 
 from llie_preproc.draws import seed_draws
-from llie_preproc.files import atomic_write
 from llie_preproc.runs import join_without_gpu, read_checkpoint
-from llie_preproc.safe_loading import SafeRunner
 
 from .finetune_config import finetuning_config
 from .runner import last_checkpoint
-
-WRITTEN = "finetune.py"
-"""The config that a run writes."""
+from .work_folder import TrainingRunner, WriteConfig
 
 
-class FinetuneRunner(SafeRunner):
-    """A Runner that reads every checkpoint safely, and leaves writing its config to the command."""
-
-    def dump_config(self) -> None:
-        """Nothing: the command has written the config by a name that does not depend on the file it came from."""
-
-
-def build_runner(args: argparse.Namespace) -> FinetuneRunner:
+def build_runner(args: argparse.Namespace) -> TrainingRunner:
     """The Runner of a command line; what can be wrong before the first step is built and checked.
 
     Raises:
@@ -47,11 +36,10 @@ def build_runner(args: argparse.Namespace) -> FinetuneRunner:
     if cfg.get("load_from"):
         # Refused before anything is written.
         read_checkpoint(cfg.load_from)
-    if is_main_process():
-        with atomic_write(work_dir / WRITTEN) as file:
-            file.write(cfg.pretty_text.encode())
+    written = cfg.pretty_text
     _place(cfg, args, work_dir, last)
-    runner = FinetuneRunner.from_cfg(cfg)
+    runner = TrainingRunner.from_cfg(cfg)
+    runner.register_hook(WriteConfig("finetune.py", written))
     _check_data(runner.train_loop.dataloader.dataset, "the training set")
     if runner.val_loop is not None:
         _check_data(runner.val_loop.dataloader.dataset, "the validation set")

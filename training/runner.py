@@ -21,6 +21,7 @@ from llie_preproc.safe_loading import SafeRunner
 
 from .config_checks import check_enhancer, check_names, check_options, list_evaluators
 from .hooks import optimizer_names, read_run
+from .work_folder import TrainingRunner, WriteConfig
 
 _AMP = "llie_preproc.AutocastOptimWrapper"
 _CONSTRUCTOR = "llie_preproc.MethodOptimWrapperConstructor"
@@ -74,7 +75,7 @@ def training_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def build_runner(cfg: Config, args: argparse.Namespace) -> SafeRunner:
+def build_runner(cfg: Config, args: argparse.Namespace) -> TrainingRunner:
     """The Runner of a command line, with everything that can be wrong before the first step built and checked.
 
     Args:
@@ -89,7 +90,8 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> SafeRunner:
     if args.amp:
         _autocast(cfg.optim_wrapper)
     list_evaluators(cfg)
-    runner = SafeRunner.from_cfg(cfg)
+    runner = TrainingRunner.from_cfg(cfg)
+    runner.register_hook(WriteConfig(Path(cfg.filename).name, runner.cfg.pretty_text))
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     if cfg.get("resume") and (names := optimizer_names(runner.optim_wrapper)) != checkpoint.get("optimizers"):
         raise CheckpointError(f"{cfg.load_from} is of optimizers {checkpoint.get('optimizers')}, this run has {names}")

@@ -3,59 +3,85 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from llie_preproc.commands.program import REFUSED
-from llie_preproc.files import atomic_write
+from llie_preproc.files import write_text
+from llie_preproc.safe_loading import SafeRunner
 
 # What MMEngine keeps by name for the whole process: another run of that name would write to what was removed.
 _KEPT = (MessageHub, MMLogger, Visualizer)
 
 
-@contextlib.contextmanager
-def unchanged_when_refused(folder: Path, config: str) -> Iterator[None]:
-    """Inside, whatever is refused leaves the work folder as it was: no new folder, no log, and the config of before.
+class TrainingRunner(SafeRunner):
+    """A Runner that reads every checkpoint safely, and leaves writing its config to :class:`WriteConfig`."""
+
+    def dump_config(self) -> None:
+        """Nothing: the run may still be refused."""
+
+
+class WriteConfig(Hook):
+    """Writes the config of a run into its work folder once the first step is done.
 
     Args:
-        folder: Work folder, which need not exist.
-        config: Name of the file that the run writes its config to.
+        name: Name of the file.
+        text: Content of the file.
     """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name, self._text = name, text
+        self._written = False
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Write the file, once."""
+        if not self._written and is_main_process():
+            write_text(Path(runner.work_dir, self._name), self._text)
+        self._written = True
+
+
+@contextlib.contextmanager
+def unchanged_when_refused(folder: Path) -> Iterator[None]:
+    """Inside, whatever is refused leaves the work folder as it was: no new folder, and no log of this run.
+
+    Args:
+        folder: Work folder, which need not exist. Others may write into it at the same time.
+    """
+    folder = folder.resolve()
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    logs, written = _logs(folder), folder / config
-    before = written.read_bytes() if written.is_file() else None
+    there = set(folder.iterdir()) if folder.is_dir() else set()
     kept = {kind: set(kind._instance_dict) for kind in _KEPT}
     try:
         yield
     except REFUSED:
+        new = {kind: set(kind._instance_dict) - names for kind, names in kept.items()}
         if is_main_process():
-            for each in _logs(folder) - logs:
-                shutil.rmtree(each, ignore_errors=True)
-            _put_back(written, before)
+            for logs in {each for name in new[MMLogger] for each in _log_folders(MMLogger._instance_dict[name])}:
+                if logs.parent == folder and logs not in there:
+                    shutil.rmtree(logs, ignore_errors=True)
             _remove_empty(missing)
-        for kind, names in kept.items():
-            for name in set(kind._instance_dict) - names:
+        for kind, names in new.items():
+            for name in names:
                 del kind._instance_dict[name]
         raise
 
 
-def _logs(folder: Path) -> set[Path]:
-    """The folders that MMEngine names by the time when a run began."""
-    return {each for each in folder.glob("*_*") if re.fullmatch(r"\d{8}_\d{6}", each.name)}
-
-
-def _put_back(path: Path, content: bytes | None) -> None:
-    if content is None:
-        path.unlink(missing_ok=True)
-    elif path.read_bytes() != content:
-        with atomic_write(path) as file:
-            file.write(content)
+def _log_folders(logger: logging.Logger) -> Iterator[Path]:
+    """The folders that a logger of MMEngine writes into, each named by the time when a run began."""
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            yield Path(handler.baseFilename).resolve().parent
 
 
 def _remove_empty(folders: list[Path]) -> None:

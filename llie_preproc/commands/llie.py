@@ -99,7 +99,10 @@ def _main(argv: Sequence[str]) -> int | None:
             # Whichever module found it missing: the user has asked for a command.
             raise MissingExtraError(error.name or "", command, error.extra) from error
         args.needs.check(command)
-        return args.run(args)
+        try:
+            return args.run(args)
+        except MissingExtraError as error:
+            raise MissingExtraError(error.name or "", error.purpose, args.needs.all_with(error.extra)) from error
 
 
 def _parser(asked: str) -> argparse.ArgumentParser:

@@ -110,7 +110,7 @@ def _serve(address: str, owner: int) -> Request | None:
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except OSError:
         return False
     return True
 

@@ -99,8 +99,9 @@ class Programs:
 
     def __init__(self, name: str, modules: Sequence[str]) -> None:
         self._modules = modules
-        # The path of a socket is short.
-        self._folder = Path(tempfile.gettempdir(), f"llie_{name}_{_RUN}")
+        # The path of a socket has at most about a hundred characters.
+        folder = tempfile.gettempdir()
+        self._folder = Path(folder if len(folder) < 50 else "/tmp", f"llie_{name}_{_RUN}")  # noqa: S108
         self._address = self._folder / "socket"
         self._started: list[Process] = []
 

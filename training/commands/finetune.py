@@ -4,8 +4,8 @@
 mm_configs/_base_/joint/schedule.py the schedule (an optimiser other than SGD stays). One that has an EnhancedDetector
 already, such as those of mm_configs/joint, runs as it is, but for the options that are given.
 
-The whole config is written to finetune.py in --out first, and can be run again by itself. In the end detector.pth and
-enhancer.safetensors, the two parts of the last checkpoint, lie beside it.
+The whole config is written to finetune.py in --out once the first step is done, and can be run again by itself. In the
+end detector.pth and enhancer.safetensors, the two parts of the last checkpoint, lie beside it.
 
 Where the config has auto_scale_lr, its learning rate is scaled to the batch of all processes and accumulated
 iterations; --lr is taken as it is. With --epochs the schedules keep their proportions, and a warm-up that is counted in
@@ -41,7 +41,7 @@ with NEEDS:
     from llie_preproc.runs import saved_checkpoints
 
     from ..checkpoint_parts import split_checkpoint
-    from ..finetune_runner import WRITTEN, build_runner, work_folder
+    from ..finetune_runner import build_runner, work_folder
     from ..results import print_scores
     from ..runner import building, going_on, train
     from ..work_folder import unchanged_when_refused
@@ -141,7 +141,7 @@ def _add_run(group: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the finetuning that the command line describes."""
     with going_on():
-        with unchanged_when_refused(work_folder(args), WRITTEN):
+        with unchanged_when_refused(work_folder(args)):
             with building():
                 runner = build_runner(args)
             train(runner)

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     with going_on():
         with building():
             cfg = training_config(args)
-        with unchanged_when_refused(Path(cfg.work_dir), Path(cfg.filename).name):
+        with unchanged_when_refused(Path(cfg.work_dir)):
             with building():
                 runner = build_runner(cfg, args)
             train(runner)
