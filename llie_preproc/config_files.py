@@ -8,6 +8,7 @@ any function while it reads, are refused all the same.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,10 +19,12 @@ import yaml
 from mmengine.config import Config
 from mmengine.fileio.handlers import YamlHandler, file_handlers
 
+from .checks import printable
 from .errors import one_line
 from .files import require_regular
 
 _YAML = ("yaml", "yml")
+_SUFFIXES = (".py", ".json", *(f".{kind}" for kind in _YAML))
 # MMEngine has one table of readers for the process.
 _READERS = threading.RLock()
 
@@ -48,10 +51,22 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
     except ImportError:
         raise
     except Exception as error:  # a config is a program, or of a format with errors of its own
-        unknown = error.name if isinstance(error, NameError) else None
-        reason = _unimported(name, unknown) if unknown else f"{type(error).__name__}: {one_line(error)}"
-        raise ValueError(f"{name}: {reason}") from error
+        raise ValueError(f"{name}: {_reason(name, error)}") from error
     return cfg
+
+
+def _reason(file: str, error: Exception) -> str:
+    if isinstance(error, NameError) and error.name:
+        return _unimported(file, error.name)
+    if isinstance(error, FileNotFoundError) and str(error.filename).endswith(_SUFFIXES):
+        return _absent(Path(os.path.normpath(error.filename)))
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+def _absent(base: Path) -> str:
+    """Which base is not there, and which are: its name may come from an environment variable, such as an enhancer's."""
+    others = sorted(each.name for each in base.parent.glob(f"[!_.]*{base.suffix}"))
+    return printable(f"there is no {base}" + (f"; its folder has {', '.join(others)}" if others else ""))
 
 
 def _unimported(file: str, unknown: str) -> str:

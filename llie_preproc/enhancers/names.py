@@ -184,10 +184,11 @@ def _places(config: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
     """What may hold the enhancer of a config; the first place that does counts."""
     model = config.get("model")
     inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
-    # A 'checkpoint' beside it is not the enhancer's.
-    yield [{"enhancer": config.get("enhancer")}]
     yield from ([each] for each in (model, inner) if isinstance(each, Mapping))
+    # What the others were made of, where there are others: options may have changed them since. A 'checkpoint' beside
+    # it is not the enhancer's.
     yield list(_transforms(config))
+    yield [{"enhancer": config.get("enhancer")}]
 
 
 def _transforms(node: Any) -> Iterator[Mapping[str, Any]]:

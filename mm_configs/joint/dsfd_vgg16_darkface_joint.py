@@ -1,16 +1,27 @@
-"""DSFD (the paper's form) on VGG-16 on DARK FACE, from WIDER FACE; pictures as they are.
+"""DSFD (the paper's form) on VGG-16 and the enhancer that ``ENHANCER`` names (PSENet), trained together on DARK FACE.
 
-``weights/dsfd_vgg16_wider-face.pth`` is yours to provide: what ``mm_configs/faces/dsfd_vgg16_wider-face.py`` trains.
+DSFD starts from WIDER FACE. ``weights/dsfd_vgg16_wider-face.pth`` is yours to provide: what
+``mm_configs/faces/dsfd_vgg16_wider-face.py`` trains.
 """
 
 _base_ = [
-    "../../faces/_base_/dsfd_vgg16.py",
-    "../../faces/_base_/darkface_train.py",
-    "../../faces/_base_/anchor_sampling_640.py",
-    "run.py",
+    "../faces/_base_/dsfd_vgg16.py",
+    "../faces/_base_/darkface_train.py",
+    "../faces/_base_/anchor_sampling_640.py",
+    "../_base_/joint/run.py",
+    "../_base_/enhancers/{{$ENHANCER:psenet}}.py",
 ]
 
-model = dict(backbone=dict(init_cfg=None))
+work_dir = "work_dirs/dsfd_vgg16_darkface_joint_{{$ENHANCER:psenet}}"
+_base_.model.backbone.init_cfg = None
+model = dict(
+    _delete_=True,
+    type="llie_preproc.EnhancedDetector",
+    detector={{_base_.model}},
+    enhancer=_base_.enhancer,
+    checkpointing=_base_.get("checkpointing", False),
+    trainable=True,
+)
 load_from = "weights/dsfd_vgg16_wider-face.pth"
 
 train_dataloader = dict(

@@ -1,15 +1,28 @@
-"""Faster R-CNN R50-FPN on ExDark, from COCO; pictures as they are.
+"""Faster R-CNN R50-FPN from COCO and the enhancer that ``ENHANCER`` names (PSENet), trained together on ExDark.
 
 ``load_from`` is yours to provide, or to name by the environment variable ``COCO_CHECKPOINT``: MMDetection's model zoo
 has it. The layers that tell the classes apart begin anew.
 """
 
-_base_ = ["mmdet::_base_/models/faster-rcnn_r50_fpn.py", "../exdark.py", "../resize.py", "run.py"]
+_base_ = [
+    "mmdet::_base_/models/faster-rcnn_r50_fpn.py",
+    "../_base_/exdark.py",
+    "../_base_/resize.py",
+    "../_base_/joint/run.py",
+    "../_base_/enhancers/{{$ENHANCER:psenet}}.py",
+]
 
+work_dir = "work_dirs/faster-rcnn_r50_fpn_exdark_joint_{{$ENHANCER:psenet}}"
+_base_.model.backbone.init_cfg = None
+_base_.model.roi_head.bbox_head.num_classes = _base_.num_classes
+_base_.model.test_cfg.rcnn.max_per_img = _base_.max_per_img
 model = dict(
-    backbone=dict(init_cfg=None),
-    roi_head=dict(bbox_head=dict(num_classes=_base_.num_classes)),
-    test_cfg=dict(rcnn=dict(max_per_img=_base_.max_per_img)),
+    _delete_=True,
+    type="llie_preproc.EnhancedDetector",
+    detector={{_base_.model}},
+    enhancer=_base_.enhancer,
+    checkpointing=_base_.get("checkpointing", False),
+    trainable=True,
 )
 load_from = "{{$COCO_CHECKPOINT:weights/faster_rcnn_r50_fpn_1x_coco_20200130-047c8118.pth}}"
 

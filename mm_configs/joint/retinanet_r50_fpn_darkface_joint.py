@@ -1,4 +1,4 @@
-"""RetinaNet R50-FPN on DARK FACE, from COCO; pictures as they are.
+"""RetinaNet R50-FPN from COCO and the enhancer that ``ENHANCER`` names (PSENet), trained together on DARK FACE.
 
 ``load_from`` is yours to provide, or to name by the environment variable ``COCO_CHECKPOINT``: MMDetection's model zoo
 has it. The layers that tell the classes apart begin anew.
@@ -6,15 +6,23 @@ has it. The layers that tell the classes apart begin anew.
 
 _base_ = [
     "mmdet::_base_/models/retinanet_r50_fpn.py",
-    "../../faces/_base_/darkface_train.py",
-    "../resize.py",
-    "run.py",
+    "../faces/_base_/darkface_train.py",
+    "../_base_/resize.py",
+    "../_base_/joint/run.py",
+    "../_base_/enhancers/{{$ENHANCER:psenet}}.py",
 ]
 
+work_dir = "work_dirs/retinanet_r50_fpn_darkface_joint_{{$ENHANCER:psenet}}"
+_base_.model.backbone.init_cfg = None
+_base_.model.bbox_head.num_classes = _base_.num_classes
+_base_.model.test_cfg.max_per_img = _base_.max_per_img
 model = dict(
-    backbone=dict(init_cfg=None),
-    bbox_head=dict(num_classes=_base_.num_classes),
-    test_cfg=dict(max_per_img=_base_.max_per_img),
+    _delete_=True,
+    type="llie_preproc.EnhancedDetector",
+    detector={{_base_.model}},
+    enhancer=_base_.enhancer,
+    checkpointing=_base_.get("checkpointing", False),
+    trainable=True,
 )
 load_from = "{{$COCO_CHECKPOINT:weights/retinanet_r50_fpn_1x_coco_20200130-c2398f9e.pth}}"
 

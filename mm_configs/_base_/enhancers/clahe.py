@@ -1,3 +1,3 @@
-"""CLAHE on the pictures as stored, each once."""
+"""CLAHE."""
 
-enhanced = [dict(type="llie_preproc.Enhance", enhancer="CLAHE", cache_dir="work_dirs/enhanced")]
+enhancer = dict(type="CLAHE")

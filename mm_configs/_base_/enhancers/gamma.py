@@ -1,5 +1,3 @@
-"""Gamma correction on the pictures as stored, each once."""
+"""Gamma correction."""
 
-enhanced = [
-    dict(type="llie_preproc.Enhance", enhancer=dict(type="GammaCorrection", gamma=0.5), cache_dir="work_dirs/enhanced")
-]
+enhancer = dict(type="GammaCorrection", gamma=0.5)

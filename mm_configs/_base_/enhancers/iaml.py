@@ -1,13 +1,9 @@
-"""IAML on the pictures as stored, each once.
+"""IAML.
 
 ``weights/iaml.safetensors`` is yours to provide: what ``mm_configs/enhancers/iaml_lolv1.py`` trains.
+
+In joint training its activations are made again in the backward pass, which saves their memory.
 """
 
-enhanced = [
-    dict(
-        type="llie_preproc.Enhance",
-        enhancer="IAMLUNet",
-        checkpoint="weights/iaml.safetensors",
-        cache_dir="work_dirs/enhanced",
-    )
-]
+enhancer = dict(type="IAMLUNet", checkpoint="weights/iaml.safetensors")
+checkpointing = True

@@ -1,13 +1,9 @@
-"""Semi-LLIE on the pictures as stored, each once.
+"""Semi-LLIE.
 
 ``weights/semi_llie.safetensors`` is yours to provide: what ``mm_configs/enhancers/semi_llie_visdrone.py`` trains.
+
+In joint training its activations are made again in the backward pass, which saves their memory.
 """
 
-enhanced = [
-    dict(
-        type="llie_preproc.Enhance",
-        enhancer="SemiLLIE",
-        checkpoint="weights/semi_llie.safetensors",
-        cache_dir="work_dirs/enhanced",
-    )
-]
+enhancer = dict(type="SemiLLIE", checkpoint="weights/semi_llie.safetensors")
+checkpointing = True
