@@ -8,6 +8,7 @@ any function while it reads, are refused all the same.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import threading
@@ -18,6 +19,7 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 from mmengine.fileio.handlers import YamlHandler, file_handlers
+from mmengine.logging import MMLogger
 
 from .checks import printable
 from .errors import one_line
@@ -45,7 +47,7 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
         require_regular(name)
     try:
         # MMEngine's own reader of packages' configs would install what is missing.
-        with _plain_yaml():
+        with _plain_yaml(), _untold_substitutions():
             cfg = Config.fromstring(f"_base_ = {name!r}", ".py") if packaged else Config.fromfile(name)
         cfg.merge_from_dict(dict(options or {}))
     except ImportError:
@@ -96,3 +98,18 @@ def _plain_yaml() -> Iterator[None]:
             yield
         finally:
             file_handlers.update(before)
+
+
+@contextlib.contextmanager
+def _untold_substitutions() -> Iterator[None]:
+    """MMEngine tells of each variable in each file, on standard output, which is for results."""
+    logger = MMLogger.get_current_instance()
+    logger.addFilter(_tells_more)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_tells_more)
+
+
+def _tells_more(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Using env variable")

@@ -72,3 +72,26 @@ def test_plain_values_are_read(tmp_path: Path, suffix: str) -> None:
         "model": {"type": "PSENet", "width": 1.0},
         "epochs": 3,
     }
+
+
+def test_variables_are_put_in_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NAME_OF_A_BASE", "one")
+    write(tmp_path / "one.py", "x = 1\n")
+    path = write(tmp_path / "top.py", "_base_ = '{{$NAME_OF_A_BASE:other}}.py'\n")
+    assert read_config_file(str(path)).to_dict() == {"x": 1}
+    assert capfd.readouterr() == ("", "")
+    Config.fromfile(str(path))
+    assert "NAME_OF_A_BASE" in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("others", [["one", "two"], []])
+def test_a_base_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, others: list[str]) -> None:
+    (tmp_path / "bases").mkdir()
+    for other in others:
+        write(tmp_path / "bases" / f"{other}.py", "")
+    path = write(tmp_path / "top.py", "_base_ = 'bases/../bases/oen.py'\n")
+    with pytest.raises(ValueError, match=r"top\.py: there is no \S*/bases/oen\.py") as caught:
+        read_config_file(str(path))
+    assert str(caught.value).endswith("; its folder has one.py, two.py" if others else "oen.py")

@@ -126,9 +126,10 @@ def test_an_option_replaces_the_enhancer_of_a_transform_where_it_names_its_place
     """One option a pipeline, as docs/configs.md says."""
     places = {"train": 2, "val": 1, "test": 1}
     options = {f"{part}_dataloader.dataset.pipeline.{n}.enhancer": "clahe" for part, n in places.items()}
-    options["enhanced.0.enhancer"] = "clahe"
     path = CHOOSING["detection/faster-rcnn_r50_fpn_1x_exdark_enhanced"]
-    assert enhancer_in(read_config_file(str(path), options).to_dict(), path.name) == {"type": "CLAHE"}
+    cfg = read_config_file(str(path), options).to_dict()
+    loaders = {part: cfg[f"{part}_dataloader"] for part in places}
+    assert enhancer_in(loaders, path.name) == {"type": "CLAHE"}
 
 
 def test_no_config_has_a_folder_of_a_set_that_no_variable_names() -> None:
