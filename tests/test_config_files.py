@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 
 from mmengine.config import Config
 from mmengine.fileio.handlers import file_handlers
+from mmengine.logging import MMLogger
 
 from llie_preproc.config_files import read_config_file
 
@@ -74,16 +76,27 @@ def test_plain_values_are_read(tmp_path: Path, suffix: str) -> None:
     }
 
 
-def test_variables_are_put_in_without_a_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+class Told(logging.Handler):
+    """Keeps the messages of a logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def test_variables_are_put_in_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAME_OF_A_BASE", "one")
+    monkeypatch.setattr(MMLogger.get_current_instance(), "handlers", [told := Told()])
     write(tmp_path / "one.py", "x = 1\n")
     path = write(tmp_path / "top.py", "_base_ = '{{$NAME_OF_A_BASE:other}}.py'\n")
     assert read_config_file(str(path)).to_dict() == {"x": 1}
-    assert capfd.readouterr() == ("", "")
+    assert told.messages == []
+    # MMEngine's own reader says it, and is as it was.
     Config.fromfile(str(path))
-    assert "NAME_OF_A_BASE" in "".join(capfd.readouterr())
+    assert any("NAME_OF_A_BASE" in message for message in told.messages)
 
 
 @pytest.mark.parametrize("others", [["one", "two"], []])
