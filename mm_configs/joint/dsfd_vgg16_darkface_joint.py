@@ -13,6 +13,7 @@ _base_ = [
 ]
 
 work_dir = "work_dirs/dsfd_vgg16_darkface_joint_{{$ENHANCER:psenet}}"
+# Of the plain detector, before the wrapper takes it: its weights come with the checkpoint.
 _base_.model.backbone.init_cfg = None
 model = dict(
     _delete_=True,

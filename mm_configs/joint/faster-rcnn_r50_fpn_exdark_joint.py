@@ -13,6 +13,7 @@ _base_ = [
 ]
 
 work_dir = "work_dirs/faster-rcnn_r50_fpn_exdark_joint_{{$ENHANCER:psenet}}"
+# Of the plain detector, before the wrapper takes it: its weights come with the checkpoint.
 _base_.model.backbone.init_cfg = None
 _base_.model.roi_head.bbox_head.num_classes = _base_.num_classes
 _base_.model.test_cfg.rcnn.max_per_img = _base_.max_per_img

@@ -13,6 +13,7 @@ _base_ = [
 ]
 
 work_dir = "work_dirs/retinanet_r50_fpn_darkface_joint_{{$ENHANCER:psenet}}"
+# Of the plain detector, before the wrapper takes it: its weights come with the checkpoint.
 _base_.model.backbone.init_cfg = None
 _base_.model.bbox_head.num_classes = _base_.num_classes
 _base_.model.test_cfg.max_per_img = _base_.max_per_img
