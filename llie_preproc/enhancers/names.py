@@ -87,8 +87,8 @@ def enhancer_config(given: str | os.PathLike[str] | Mapping | type[Enhancer]) ->
 
     Args:
         given: A registered name, whose case, ``_`` and ``-`` do not matter (``'PSENet'``, ``'psenet'``, ``'pse_net'``,
-            ``'llie_preproc.PSENet'``); a config file with ``model.enhancer`` or another of the
-            doors, else with ``enhancer``, or a package's (``'package::file.py'``); one of these followed by ``@`` and weights, as for
+            ``'llie_preproc.PSENet'``); a config file with ``model.enhancer`` or another of the doors, else with
+            ``enhancer``, or a package's (``'package::file.py'``); one of these followed by ``@`` and weights, as for
             ``checkpoint`` of :func:`llie_preproc.build_enhancer`; a dict with ``type``; or a class.
 
     Returns:
