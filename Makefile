@@ -107,10 +107,8 @@ train-lol40: $(STAMP)
 gpu-train: $(STAMP)
 	$(BIN)/python -m benchmarks.lol_training $(DATA) --crop 256 --iterations 1500 --work-dir work_dirs/lol40_gpu
 	$(MAKE) train-psenet DATA=$(DATA)/sice_part1_256 PAIRS=$(DATA)/lol_v1/our485
-	$(BIN)/llie train mm_configs/enhancers/lol40/mirror_iaml_unet.py --resume --amp \
+	LOLV1_ROOT=$(DATA)/lol_v1 $(BIN)/llie train mm_configs/enhancers/lol40/mirror_iaml_unet.py --resume --amp \
 	  --out work_dirs/iaml_gpu --cfg-options model.enhancer.width=32 model.enhancer.depth=4 \
-	  train_dataloader.dataset.low=$(DATA)/lol_v1/our485/low train_dataloader.dataset.high=$(DATA)/lol_v1/our485/high \
-	  val_dataloader.dataset.low=$(DATA)/lol_v1/our485/low val_dataloader.dataset.high=$(DATA)/lol_v1/our485/high \
 	  train_dataloader.dataset.transforms.0.size=256 train_cfg.max_iters=10000 train_cfg.val_interval=1000 \
 	  param_scheduler.1.end=10000
 	$(BIN)/python -m benchmarks.joint_training visdrone $(DATA)/visdrone_samples/images \

@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU, for each run")
     parser.add_argument("--out", type=Path, help="write the result as JSON")
     args = parser.parse_args()
+    os.environ |= {"LOLV1_ROOT": str(args.data / "lol_v1"), "UNPAIRED_ROOT": str(args.data / "unpaired")}
     names = args.only or sorted(p.stem for p in CONFIGS.glob("[a-z]*.py"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = [score("raw input", "Identity", None, args.data) | {"minutes": 0.0}]
@@ -58,7 +59,7 @@ def main() -> None:
 def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Train one config, in a process of its own, and score what it exports."""
     work = args.work_dir / name
-    cfg = relocated(Config.fromfile(CONFIGS / f"{name}.py"), args.data)
+    cfg = Config.fromfile(CONFIGS / f"{name}.py")
     if args.iterations:
         stretch(cfg, args.iterations)
     if args.crop:
@@ -88,16 +89,6 @@ def score(name: str, enhancer: Any, checkpoint: Path | None, data: Path) -> dict
     mean = {key: round(float(np.mean([s[key] for s in scores])), 4) for key in scores[0]}
     parameters = sum(p.numel() for p in network.parameters())
     return {"run": name, "enhancer": type(network).__name__, "parameters": parameters, **mean}
-
-
-def relocated(config: Any, data: Path) -> Any:
-    """The config with its ``data/`` folders below ``data``, which lays them out alike."""
-    for key, value in list(config.items()) if isinstance(config, dict | Config) else []:
-        if isinstance(value, dict):
-            relocated(value, data)
-        elif isinstance(value, str) and value.startswith("data/"):
-            config[key] = str(data / value.removeprefix("data/"))
-    return config
 
 
 def stretch(config: Config, iterations: int) -> None:

@@ -8,6 +8,8 @@ any function while it reads, are refused all the same.
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,11 +19,14 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 from mmengine.fileio.handlers import YamlHandler, file_handlers
+from mmengine.logging import MMLogger
 
+from .checks import printable
 from .errors import one_line
 from .files import require_regular
 
 _YAML = ("yaml", "yml")
+_SUFFIXES = (".py", ".json", *(f".{kind}" for kind in _YAML))
 # MMEngine has one table of readers for the process.
 _READERS = threading.RLock()
 
@@ -42,16 +47,28 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
         require_regular(name)
     try:
         # MMEngine's own reader of packages' configs would install what is missing.
-        with _plain_yaml():
+        with _plain_yaml(), _untold_substitutions():
             cfg = Config.fromstring(f"_base_ = {name!r}", ".py") if packaged else Config.fromfile(name)
         cfg.merge_from_dict(dict(options or {}))
     except ImportError:
         raise
     except Exception as error:  # a config is a program, or of a format with errors of its own
-        unknown = error.name if isinstance(error, NameError) else None
-        reason = _unimported(name, unknown) if unknown else f"{type(error).__name__}: {one_line(error)}"
-        raise ValueError(f"{name}: {reason}") from error
+        raise ValueError(f"{name}: {_reason(name, error)}") from error
     return cfg
+
+
+def _reason(file: str, error: Exception) -> str:
+    if isinstance(error, NameError) and error.name:
+        return _unimported(file, error.name)
+    if isinstance(error, FileNotFoundError) and str(error.filename).endswith(_SUFFIXES):
+        return _absent(Path(os.path.normpath(error.filename)))
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+def _absent(base: Path) -> str:
+    """Which base is not there, and which are: its name may come from an environment variable, such as an enhancer's."""
+    others = sorted(each.name for each in base.parent.glob(f"[!_.]*{base.suffix}"))
+    return printable(f"there is no {base}" + (f"; its folder has {', '.join(others)}" if others else ""))
 
 
 def _unimported(file: str, unknown: str) -> str:
@@ -81,3 +98,18 @@ def _plain_yaml() -> Iterator[None]:
             yield
         finally:
             file_handlers.update(before)
+
+
+@contextlib.contextmanager
+def _untold_substitutions() -> Iterator[None]:
+    """MMEngine tells of each variable in each file, on standard output, which is for results."""
+    logger = MMLogger.get_current_instance()
+    logger.addFilter(_tells_more)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_tells_more)
+
+
+def _tells_more(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Using env variable")

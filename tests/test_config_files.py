@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 
 from mmengine.config import Config
 from mmengine.fileio.handlers import file_handlers
+from mmengine.logging import MMLogger
 
 from llie_preproc.config_files import read_config_file
 
@@ -72,3 +74,37 @@ def test_plain_values_are_read(tmp_path: Path, suffix: str) -> None:
         "model": {"type": "PSENet", "width": 1.0},
         "epochs": 3,
     }
+
+
+class Told(logging.Handler):
+    """Keeps the messages of a logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def test_variables_are_put_in_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAME_OF_A_BASE", "one")
+    monkeypatch.setattr(MMLogger.get_current_instance(), "handlers", [told := Told()])
+    write(tmp_path / "one.py", "x = 1\n")
+    path = write(tmp_path / "top.py", "_base_ = '{{$NAME_OF_A_BASE:other}}.py'\n")
+    assert read_config_file(str(path)).to_dict() == {"x": 1}
+    assert told.messages == []
+    # MMEngine's own reader says it, and is as it was.
+    Config.fromfile(str(path))
+    assert any("NAME_OF_A_BASE" in message for message in told.messages)
+
+
+@pytest.mark.parametrize("others", [["one", "two"], []])
+def test_a_base_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, others: list[str]) -> None:
+    (tmp_path / "bases").mkdir()
+    for other in others:
+        write(tmp_path / "bases" / f"{other}.py", "")
+    path = write(tmp_path / "top.py", "_base_ = 'bases/../bases/oen.py'\n")
+    with pytest.raises(ValueError, match=r"top\.py: there is no \S*/bases/oen\.py") as caught:
+        read_config_file(str(path))
+    assert str(caught.value).endswith("; its folder has one.py, two.py" if others else "oen.py")

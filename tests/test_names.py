@@ -109,6 +109,13 @@ def test_a_dumped_config_of_every_door_names_its_network(tmp_path: Path, door: s
     assert enhancer_config(tmp_path / "dumped.py") == {"type": "PSENet", "width": 2, "checkpoint": "w.pth"}
 
 
+def test_what_runs_counts_before_a_variable_of_the_file(tmp_path: Path) -> None:
+    """Options may have changed the one, and leave the other as it was."""
+    pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+    (tmp_path / "config.py").write_text("enhancer = 'psenet'\nmodel = dict(enhancer='clahe')")
+    assert enhancer_config(tmp_path / "config.py") == {"type": "CLAHE"}
+
+
 def test_transforms_of_several_networks_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("mmengine", reason="needs the extra 'mm'")
     transforms = ", ".join(f"[dict(type='Enhance', enhancer='{name}')]" for name in ("psenet", "sci", "psenet"))

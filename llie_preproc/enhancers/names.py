@@ -87,8 +87,8 @@ def enhancer_config(given: str | os.PathLike[str] | Mapping | type[Enhancer]) ->
 
     Args:
         given: A registered name, whose case, ``_`` and ``-`` do not matter (``'PSENet'``, ``'psenet'``, ``'pse_net'``,
-            ``'llie_preproc.PSENet'``); a config file with ``enhancer``, ``model.enhancer`` or another of the
-            doors, or a package's (``'package::file.py'``); one of these followed by ``@`` and weights, as for
+            ``'llie_preproc.PSENet'``); a config file with ``model.enhancer`` or another of the doors, else with
+            ``enhancer``, or a package's (``'package::file.py'``); one of these followed by ``@`` and weights, as for
             ``checkpoint`` of :func:`llie_preproc.build_enhancer`; a dict with ``type``; or a class.
 
     Returns:
@@ -184,10 +184,11 @@ def _places(config: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
     """What may hold the enhancer of a config; the first place that does counts."""
     model = config.get("model")
     inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
-    # A 'checkpoint' beside it is not the enhancer's.
-    yield [{"enhancer": config.get("enhancer")}]
     yield from ([each] for each in (model, inner) if isinstance(each, Mapping))
+    # What the others were made of, where there are others: options may have changed them since. A 'checkpoint' beside
+    # it is not the enhancer's.
     yield list(_transforms(config))
+    yield [{"enhancer": config.get("enhancer")}]
 
 
 def _transforms(node: Any) -> Iterator[Mapping[str, Any]]:

@@ -1,12 +1,13 @@
 """40 pairs of LOL-v1's training split to train on, the 8 of the highest numbers to validate: a small set for comparisons.
 
 Neighbouring numbers often show one scene, so the 8 are a block of their own. An even shorter schedule than the papers':
-iterations of eight 128x128 crops. ``python -m benchmarks.lol_training`` runs the configs built on it.
+iterations of eight 128x128 crops. The environment variable ``LOLV1_ROOT`` names the folder that holds
+``our485``. ``python -m benchmarks.lol_training`` runs the configs built on it.
 """
 
 _base_ = "enhancer_runtime.py"
 
-data_root = "data/lol_v1/our485"
+data_root = "{{$LOLV1_ROOT:data/LOLv1}}/our485"
 crop = [dict(type="llie_preproc.PairedRandomCrop", size=128), dict(type="llie_preproc.RandomDihedral")]
 
 train_dataloader = dict(

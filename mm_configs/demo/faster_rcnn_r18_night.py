@@ -1,12 +1,13 @@
 """A small Faster R-CNN that learns a night-time set in a minute or two on two CPU cores.
 
 ResNet-18 of half width, without pretrained weights, a feature pyramid of 64 channels on strides 8 to 32, and pictures of
-160x160. ``data_root`` holds ``train/`` and ``val/``, each with pictures and ``annotations.json`` (COCO).
+160x160. The environment variable ``NIGHT_SCENES_ROOT`` names the folder, which holds
+``train/`` and ``val/``, each with pictures and ``annotations.json`` (COCO).
 """
 
 default_scope = "mmdet"
 
-data_root = "demo_output/night_scenes/"
+data_root = "{{$NIGHT_SCENES_ROOT:demo_output/night_scenes}}/"
 classes = ("face", "cup", "cat", "shuttle", "motorcycle")
 max_iters = 260
 channels = 64

@@ -6,13 +6,13 @@ the weights before the learned ones, the moving average. Not in the paper, and o
 total variation of the attention (``collaba_x2_rellisur_code.py`` has them). The rows of Table 5 and the steps of Fig. 14
 are in docs/ablations.md.
 
-Set ``train_dataloader.dataset.root``, ``val_dataloader.dataset.root`` and, to torchvision's ``vgg19-dcbb9e9d.pth``,
-``model.losses.perceptual.encoder.checkpoint``, here or with ``--cfg-options``.
+The environment variable ``RELLISUR_ROOT`` names the folder. Set ``model.losses.perceptual.encoder.checkpoint`` to
+torchvision's ``vgg19-dcbb9e9d.pth``, here or with ``--cfg-options``.
 """
 
 _base_ = "../_base_/enhancer_runtime.py"
 
-data_root = "data/RELLISUR"
+data_root = "{{$RELLISUR_ROOT:data/RELLISUR}}"
 
 model = dict(
     type="llie_preproc.BilevelAdversarial",

@@ -5,13 +5,12 @@ loss, a constant momentum. The text that we have of it has lost its numbers; our
 0.9 and 0.999, crops of 256, momentum 0.999, lambda 0.8, weights 1 and 1.6, and the network's width and depth, which the
 paper never gave. The rows of Table IV are in docs/ablations.md.
 
-Set ``data_root``, which holds ``our485`` and ``eval15``, here, or on the command line ``train_dataloader.dataset.root`` and
-``val_dataloader.dataset.root``.
+The environment variable ``LOLV1_ROOT`` names the folder, which holds ``our485`` and ``eval15``.
 """
 
 _base_ = "../_base_/enhancer_runtime.py"
 
-data_root = "data/LOLv1"
+data_root = "{{$LOLV1_ROOT:data/LOLv1}}"
 
 model = dict(
     type="llie_preproc.MirrorDistillation",

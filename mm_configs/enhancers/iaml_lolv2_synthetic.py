@@ -1,11 +1,11 @@
 """IAML on LOL-v2, synthetic (900 pairs synthesised, 100 to validate); all else as on LOL-v1.
 
-Set ``data_root``, which holds ``Synthetic``.
+The environment variable ``LOLV2_ROOT`` names the folder, which holds ``Synthetic``.
 """
 
 _base_ = "iaml_lolv1.py"
 
-data_root = "data/LOLv2"
+data_root = "{{$LOLV2_ROOT:data/LOLv2}}"
 
 train_dataloader = dict(dataset=dict(type="llie_preproc.LOLv2", root=data_root, subset="synthetic"))
 val_dataloader = dict(dataset=dict(type="llie_preproc.LOLv2", root=data_root, subset="synthetic"))

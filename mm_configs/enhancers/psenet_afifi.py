@@ -1,11 +1,12 @@
 """PSENet on the exposure errors set of Afifi et al.: 30 epochs, alpha 500; inputs alone, no references.
 
-``data_root`` has the layout of docs/datasets.md. Validation is against expert C's pictures of the validation part.
+The environment variable ``EXPOSURE_ERRORS_ROOT`` names the folder, of the layout in docs/datasets.md. Validation
+is against expert C's pictures of the validation part.
 """
 
 _base_ = "psenet_sice.py"
 
-data_root = "data/exposure_errors"
+data_root = "{{$EXPOSURE_ERRORS_ROOT:data/exposure_errors}}"
 
 model = dict(tv_weight=500.0)
 train_dataloader = dict(dataset=dict(folder=f"{data_root}/training/INPUT_IMAGES"))

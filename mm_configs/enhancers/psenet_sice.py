@@ -1,13 +1,14 @@
 """PSENet on the 2,002 pictures of SICE part 1: the schedule of the paper (supplement, 7.1).
 
-Set the two roots: ``data_root`` is searched for pictures, ``val_root`` holds the pairs ``low/`` and ``high/``. On the
-command line those are ``train_dataloader.dataset.folder``, ``val_dataloader.dataset.low`` and ``.high``.
+The environment variable ``SICE_PART1_ROOT`` names the folder that is searched for pictures, ``LOLV1_ROOT`` that of the
+pairs in ``eval15``. On the command line those are ``train_dataloader.dataset.folder``, ``val_dataloader.dataset.low``
+and ``.high``.
 """
 
 _base_ = "../_base_/enhancer_runtime.py"
 
-data_root = "data/sice_part1"
-val_root = "data/LOLv1/eval15"
+data_root = "{{$SICE_PART1_ROOT:data/sice_part1}}"
+val_root = "{{$LOLV1_ROOT:data/LOLv1}}/eval15"
 
 model = dict(
     type="llie_preproc.ProgressiveSelfEnhancement",

@@ -8,14 +8,14 @@ numbers of the strong augmentation, the teacher's momentum 0.996, batch norm in 
 (all of the public code); binary cross entropy on logits, the form of the paper's logarithms that keeps a gradient; the
 contrastive ratio student-teacher over student-input (see ContrastiveLoss). An epoch is one of the unpaired set.
 
-``ram_checkpoint`` is RAM's published ``ram_swin_large_14m.pth``. Set it and the roots here. The rows of Tables III to VI
-are in docs/ablations.md.
+The environment variables ``LSRW_ROOT`` and ``ENLIGHTENGAN_ROOT`` name the folders. ``ram_checkpoint`` is RAM's
+published ``ram_swin_large_14m.pth``: set it here. The rows of Tables III to VI are in docs/ablations.md.
 """
 
 _base_ = "../_base_/enhancer_runtime.py"
 
-data_root = "data/LSRW"
-unpaired_root = "data/EnlightenGAN/trainA"
+data_root = "{{$LSRW_ROOT:data/LSRW}}"
+unpaired_root = "{{$ENLIGHTENGAN_ROOT:data/EnlightenGAN}}/trainA"
 ram_checkpoint = "pretrained/ram_swin_large_14m.pth"
 
 encoder = dict(type="llie_preproc.RAMEncoder", checkpoint=ram_checkpoint)

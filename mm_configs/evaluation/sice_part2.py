@@ -1,10 +1,10 @@
 """SICE part 2 as PSENet evaluates on it: every exposure of 229 sequences with its label, both at a quarter of the size.
 
-``llie quality --config mm_configs/evaluation/sice_part2.py --metrics psnr ssim_piq``; the layout of
-``data_root`` is in docs/datasets.md, another root is ``--cfg-options val_dataloader.dataset.root=DIR``.
+``llie quality --config mm_configs/evaluation/sice_part2.py --metrics psnr ssim_piq``; the environment
+variable ``SICE_ROOT`` names the folder, of the layout in docs/datasets.md.
 """
 
-data_root = "data/sice"
+data_root = "{{$SICE_ROOT:data/sice}}"
 
 val_dataloader = dict(
     dataset=dict(

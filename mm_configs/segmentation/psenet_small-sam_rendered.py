@@ -1,15 +1,14 @@
 """PSENet, from its shipped weights, finetuned through the small SAM on rendered night scenes: minutes on a CPU.
 
-``data_root`` and ``val_root`` hold ``day/``, ``ev-4/`` and ``annotations.json``, as
-``python -m benchmarks.small_sam scenes`` writes them (docs/training.md): on the command line
-``train_dataloader.dataset.low``, ``.high`` and ``.ann_file``, and those of ``val_dataloader``.
+The environment variable ``MASK_SCENES_ROOT`` names the folder. Its ``train`` and ``val`` hold ``day/``, ``ev-4/`` and
+``annotations.json``, as ``python -m benchmarks.small_sam scenes`` writes them (docs/training.md).
 ``model.sam.checkpoint`` is the small SAM's weights.
 """
 
 _base_ = "../_base_/enhancer_runtime.py"
 
-data_root = "data/mask_scenes/train"
-val_root = "data/mask_scenes/val"
+data_root = "{{$MASK_SCENES_ROOT:data/mask_scenes}}/train"
+val_root = "{{$MASK_SCENES_ROOT:data/mask_scenes}}/val"
 
 model = dict(
     type="llie_preproc.SamConsistency",

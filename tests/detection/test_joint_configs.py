@@ -15,10 +15,8 @@ from mmdet_models import build, mmdet_config, narrow_resnet, nodes
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
-from support.configs import read_config
+from support.configs import read_config, write_named_weights
 
-from llie_preproc import build_enhancer
-from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.enhancers.names import enhancer_classes
 
 CONFIGS = files("mm_configs")
@@ -69,7 +67,9 @@ def sets(tmp_path_factory):
 
 
 def parsed(name):
-    return read_config(CONFIGS / "joint" / f"{name}.py")
+    """The config of a detector on a set, ``_``, and an enhancer."""
+    detector, _, enhancer = name.rpartition("_")
+    return read_config(CONFIGS / "joint" / f"{detector}_joint.py", ENHANCER=enhancer)
 
 
 def fragment(name):
@@ -116,9 +116,9 @@ def narrow(cfg):
     return cfg
 
 
-def test_there_is_one_for_every_detector_set_and_enhancer():
+def test_there_is_one_for_every_detector_and_set():
     found = {path.name.removesuffix(".py") for path in (CONFIGS / "joint").iterdir() if path.name.endswith(".py")}
-    assert found == {"__init__", *NAMES}
+    assert found == {f"{detector}_joint" for detector in DETECTORS}
 
 
 @pytest.mark.examples(8)
@@ -130,14 +130,15 @@ def test_detector_enhancer_classes_and_start(name):
     model = cfg.model
     assert (model.type, model.trainable) == ("llie_preproc.EnhancedDetector", True)
     assert model.detector.type == DETECTORS[detector]
-    spec = dict(type=model.enhancer) if isinstance(model.enhancer, str) else model.enhancer
+    spec = model.enhancer
     assert spec["type"] == ENHANCERS[enhancer]
     assert spec["type"] in enhancer_classes()
     assert spec.get("scale", 1) == (2 if enhancer == "collaba-x2" else 1)
     # PSENet's are shipped.
     stored = f"weights/{enhancer.replace('-', '_')}.safetensors"
-    assert model.get("checkpoint") == (None if enhancer == "psenet" else stored)
-    assert bool(model.get("checkpointing")) == (enhancer in ("iaml", "semi-llie", "collaba-x2"))
+    assert spec.get("checkpoint") == (None if enhancer == "psenet" else stored)
+    assert cfg.work_dir == f"work_dirs/{detector}_joint_{enhancer}"
+    assert model.checkpointing == (enhancer in ("iaml", "semi-llie", "collaba-x2"))
     assert {node["num_classes"] for node in nodes(model) if "num_classes" in node} == {classes}
     assert {len(cfg[loader].dataset.metainfo.classes) for loader in LOADERS} == {classes}
     start = {"FasterRCNN": "faster_rcnn_r50_fpn_1x_coco", "RetinaNet": "retinanet_r50_fpn_1x_coco"}
@@ -215,8 +216,8 @@ RATES = {"detector": {(1e-3, 5e-4)}, "enhancer": {(1e-4, 0.0)}}
 @pytest.mark.parametrize("name", BUILT)
 def test_it_builds_and_the_enhancer_learns_at_a_tenth_of_the_rate(name):
     cfg = narrow(parsed(name))
-    if "checkpoint" in cfg.model:
-        cfg.model.checkpoint = None
+    if "checkpoint" in cfg.model.enhancer:
+        cfg.model.enhancer.checkpoint = None
     model = build(cfg.model)
     wrapper = build_optim_wrapper(model, copy.deepcopy(cfg.optim_wrapper))
     settings = {id(p): (g["lr"], g["weight_decay"]) for g in wrapper.optimizer.param_groups for p in g["params"]}
@@ -262,9 +263,7 @@ def test_a_narrow_one_trains_from_its_checkpoints(name, preset, steps, tmp_path,
     cfg = narrow(parsed(name))
     cfg.merge_from_dict(fragment(preset))
     (tmp_path / "weights").mkdir()
-    if "checkpoint" in cfg.model:
-        torch.manual_seed(0)
-        save_state_dict(build_enhancer(cfg.model.enhancer, checkpoint=None).state_dict(), cfg.model.checkpoint)
+    write_named_weights(cfg.model.enhancer)
     plain = copy.deepcopy(cfg.model.detector)
     for node in nodes(plain):
         if "num_classes" in node and "dsfd" not in name:

@@ -27,7 +27,7 @@ PLAIN = {
     "dsfd_r152_wider-face": 141_380_760,
     "dsfd_r152_release": 120_058_406,
 }
-ENHANCED = ("dsfd_vgg16_wider-face_psenet", "dsfd_vgg16_darkface_psenet")
+ENHANCED = ("dsfd_vgg16_wider-face_enhanced", "dsfd_vgg16_darkface_enhanced")
 NAMES = (*PLAIN, *ENHANCED, "dsfd_vgg16_darkface")
 WIDTHS = ("widths", "fc_width", "base_channels", "in_channels", "extra_channels", "fem_width", "feat_channels")
 BOXES = [[20, 30, 40, 60], [100, 80, 30, 40], [160, 10, 1, 40], [120, 20, 12, 16]]
@@ -82,7 +82,7 @@ def thin(model):
 
 
 def test_there_are_no_others():
-    assert {path.stem for path in FOLDER.iterdir() if path.name.endswith(".py")} - {"__init__"} == set(NAMES)
+    assert {path.stem for path in FOLDER.iterdir() if path.name.endswith(".py")} == set(NAMES)
 
 
 @pytest.mark.parametrize(("name", "parameters"), PLAIN.items())
@@ -149,7 +149,7 @@ def test_training_pictures_hold_their_faces(parsed):
 
 
 # These differ in their parts, the others in depth or in the set that they are tested on.
-PARTS = ("dsfd_vgg16_wider-face", "dsfd_r50_wider-face", "dsfd_r152_release", "dsfd_vgg16_wider-face_psenet")
+PARTS = ("dsfd_vgg16_wider-face", "dsfd_r50_wider-face", "dsfd_r152_release", "dsfd_vgg16_wider-face_enhanced")
 
 
 @pytest.mark.examples(1)
@@ -181,7 +181,7 @@ def test_a_thin_one_learns_a_step_and_predicts(name, parsed):
     assert torch.isfinite(sample.pred_instances.bboxes).all()
 
 
-@pytest.mark.parametrize("name", ["dsfd_vgg16_wider-face", "dsfd_vgg16_darkface_psenet"])
+@pytest.mark.parametrize("name", ["dsfd_vgg16_wider-face", "dsfd_vgg16_darkface_enhanced"])
 def test_a_runner_takes_it(name, parsed, tmp_path):
     cfg = parsed(name)
     thin(cfg.model.detector if name in ENHANCED else cfg.model)
@@ -201,8 +201,9 @@ def test_the_release_config_tests_as_the_release(parsed):
 
 @pytest.mark.parametrize("name", ENHANCED)
 def test_an_enhanced_config_holds_the_plain_detector(name, parsed):
-    plain, cfg = parsed(name.removesuffix("_psenet")), parsed(name)
-    assert cfg.model.pop("enhancer") == "PSENet"
+    plain, cfg = parsed(name.removesuffix("_enhanced")), parsed(name)
+    assert cfg.model.pop("enhancer") == cfg.pop("enhancer") == dict(type="PSENet")
+    assert cfg.pop("work_dir") == f"work_dirs/{name.removesuffix('_enhanced')}_psenet"
     assert cfg.model.pop("type") == "llie_preproc.EnhancedDetector"
     cfg.model = cfg.model.detector
     assert cfg._cfg_dict == plain._cfg_dict

@@ -18,16 +18,17 @@ from mmengine.runner import Runner
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from sam_models import TINY
-from support.configs import read_config
+from support.configs import read_config, write_named_weights
 
-from llie_preproc import build_enhancer
-from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.detection import add_enhancer
 from llie_preproc.segmentation import PUBLIC_CHECKPOINTS
 
 FOLDER = files("mm_configs") / "segmentation"
 LABELS = "sam_vit-b_darkface-labels"
-ENHANCED = {f"{LABELS}_psenet": "PSENet", f"{LABELS}_collaba-x2": dict(type="CollaBA", scale=2)}
+ENHANCED = {
+    f"{LABELS}_psenet": dict(type="PSENet"),
+    f"{LABELS}_collaba-x2": dict(type="CollaBA", scale=2, checkpoint="weights/collaba_x2.safetensors"),
+}
 FOUND = "faster-rcnn_r50_sam_vit-b_exdark"
 SIZE = (32, 48)
 NAMES = (LABELS, *ENHANCED, FOUND)
@@ -55,7 +56,10 @@ def sets(tmp_path_factory):
 
 
 def parsed(name):
-    return read_config(FOLDER / f"{name}.py")
+    """A config; an enhanced one by the name of the plain one, ``_``, and the enhancer's."""
+    if name not in ENHANCED:
+        return read_config(FOLDER / f"{name}.py")
+    return read_config(FOLDER / f"{LABELS}_enhanced.py", ENHANCER=name.rpartition("_")[2])
 
 
 def made_small(cfg):
@@ -110,7 +114,9 @@ def test_sam_is_the_public_one(name):
 @pytest.mark.parametrize("name", ENHANCED)
 def test_an_enhanced_config_holds_the_plain_segmentor(name):
     plain, cfg = parsed(LABELS), parsed(name)
-    assert cfg.model.pop("enhancer") == ENHANCED[name]
+    assert cfg.model.pop("enhancer") == cfg.pop("enhancer") == ENHANCED[name]
+    assert cfg.pop("work_dir") == f"work_dirs/{name}"
+    cfg.pop("checkpointing", None)
     assert cfg.model.type == "llie_preproc.EnhancedDetector"
     cfg.model = cfg.model.detector
     assert cfg.test_evaluator.outfile_prefix != plain.test_evaluator.outfile_prefix
@@ -128,10 +134,7 @@ def test_the_detectors_config_is_the_plain_one():
 @pytest.mark.parametrize("name", [LABELS, *ENHANCED])
 def test_labelled_faces_get_masks_in_the_stored_frame(name, tree, sets):
     cfg = made_small(parsed(name))
-    if "checkpoint" in cfg.model:
-        weights = tree / cfg.model.checkpoint
-        weights.parent.mkdir()
-        save_state_dict(build_enhancer(cfg.model.enhancer, checkpoint=None).state_dict(), weights)
+    write_named_weights(cfg.model.get("enhancer", {}))
     path = masks_file(cfg, tree)
     loaded = COCO(str(sets[0] / "annotations/darkface.json")).loadRes(str(path))
     assert len(loaded.anns) == 2

@@ -1,0 +1,3 @@
+"""A gamma for each region by how it is exposed."""
+
+enhancer = dict(type="AdaptiveGamma")

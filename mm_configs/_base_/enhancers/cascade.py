@@ -1,0 +1,3 @@
+"""PSENet with the shipped weights, then bicubic enlargement to twice the side."""
+
+enhancer = dict(type="Cascade", enhancers=[dict(type="PSENet"), dict(type="Upscale", scale=2)])

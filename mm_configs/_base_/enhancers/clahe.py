@@ -1,0 +1,3 @@
+"""CLAHE."""
+
+enhancer = dict(type="CLAHE")

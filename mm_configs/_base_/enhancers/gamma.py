@@ -1,0 +1,3 @@
+"""Gamma correction."""
+
+enhancer = dict(type="GammaCorrection", gamma=0.5)

@@ -1,0 +1,3 @@
+"""PSENet with the shipped weights."""
+
+enhancer = dict(type="PSENet")

@@ -1,3 +1,0 @@
-"""PSENet; the shipped weights."""
-
-enhancer = dict(enhancer="PSENet")

@@ -1,6 +1,0 @@
-"""Zero-DCE.
-
-``weights/zero_dce.safetensors`` is yours to provide.
-"""
-
-enhancer = dict(enhancer="ZeroDCE", checkpoint="weights/zero_dce.safetensors")

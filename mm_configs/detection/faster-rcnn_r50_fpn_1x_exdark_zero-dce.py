@@ -1,7 +1,0 @@
-"""Faster R-CNN R50-FPN 1x on ExDark, trained and tested on pictures enhanced by Zero-DCE."""
-
-_base_ = ["faster-rcnn_r50_fpn_1x_exdark.py", "../_base_/enhanced/zero_dce.py"]
-
-train_dataloader = dict(dataset=dict(pipeline=_base_.load + _base_.enhanced + _base_.train_transforms))
-val_dataloader = dict(dataset=dict(pipeline=_base_.load_image + _base_.enhanced + _base_.test_transforms))
-test_dataloader = val_dataloader

@@ -1,7 +1,0 @@
-"""Faster R-CNN R50-FPN 1x on night VisDrone, trained and tested on pictures enhanced by IAML."""
-
-_base_ = ["faster-rcnn_r50_fpn_1x_night-visdrone.py", "../_base_/enhanced/iaml.py"]
-
-train_dataloader = dict(dataset=dict(pipeline=_base_.load + _base_.enhanced + _base_.train_transforms))
-val_dataloader = dict(dataset=dict(pipeline=_base_.load_image + _base_.enhanced + _base_.test_transforms))
-test_dataloader = val_dataloader

@@ -1,7 +1,0 @@
-"""RetinaNet R50-FPN 1x on ExDark, trained and tested on pictures enhanced by CLAHE."""
-
-_base_ = ["retinanet_r50_fpn_1x_exdark.py", "../_base_/enhanced/clahe.py"]
-
-train_dataloader = dict(dataset=dict(pipeline=_base_.load + _base_.enhanced + _base_.train_transforms))
-val_dataloader = dict(dataset=dict(pipeline=_base_.load_image + _base_.enhanced + _base_.test_transforms))
-test_dataloader = val_dataloader

@@ -1,8 +1,0 @@
-"""YOLOX-s on ExDark, trained and tested on pictures enhanced by Semi-LLIE."""
-
-_base_ = ["yolox_s_exdark.py", "../_base_/enhanced/semi_llie.py"]
-
-train_dataloader = dict(dataset=dict(dataset=dict(pipeline=_base_.load + _base_.enhanced)))
-val_dataloader = dict(dataset=dict(pipeline=_base_.load_image + _base_.enhanced + _base_.test_transforms))
-test_dataloader = val_dataloader
-tta_pipeline = _base_.load_image + _base_.enhanced + _base_.test_time_views

@@ -1,7 +1,0 @@
-"""DSFD on VGG-16 from WIDER FACE and IAML before it, trained together on DARK FACE."""
-
-_base_ = ["../_base_/joint/dsfd_vgg16_darkface.py", "../_base_/joint/iaml.py"]
-
-model = dict(
-    _delete_=True, type="llie_preproc.EnhancedDetector", detector={{_base_.model}}, trainable=True, **_base_.enhancer
-)

@@ -1,0 +1,40 @@
+"""RetinaNet R50-FPN from COCO and the enhancer that ``ENHANCER`` names (PSENet), trained together on DARK FACE.
+
+``load_from`` is yours to provide, or to name by the environment variable ``COCO_CHECKPOINT``: MMDetection's model zoo
+has it. The layers that tell the classes apart begin anew.
+"""
+
+_base_ = [
+    "mmdet::_base_/models/retinanet_r50_fpn.py",
+    "../faces/_base_/darkface_train.py",
+    "../_base_/resize.py",
+    "../_base_/joint/run.py",
+    "../_base_/enhancers/{{$ENHANCER:psenet}}.py",
+]
+
+work_dir = "work_dirs/retinanet_r50_fpn_darkface_joint_{{$ENHANCER:psenet}}"
+# Of the plain detector, before the wrapper takes it: its weights come with the checkpoint.
+_base_.model.backbone.init_cfg = None
+_base_.model.bbox_head.num_classes = _base_.num_classes
+_base_.model.test_cfg.max_per_img = _base_.max_per_img
+model = dict(
+    _delete_=True,
+    type="llie_preproc.EnhancedDetector",
+    detector={{_base_.model}},
+    enhancer=_base_.enhancer,
+    checkpointing=_base_.get("checkpointing", False),
+    trainable=True,
+)
+load_from = "{{$COCO_CHECKPOINT:weights/retinanet_r50_fpn_1x_coco_20200130-c2398f9e.pth}}"
+
+train_dataloader = dict(
+    **_base_.train_loader, dataset=dict(**_base_.train_set, pipeline=_base_.load + _base_.train_transforms)
+)
+val_dataloader = dict(
+    **_base_.test_loader, dataset=dict(**_base_.val_set, pipeline=_base_.load_image + _base_.test_transforms)
+)
+test_dataloader = dict(
+    **_base_.test_loader, dataset=dict(**_base_.test_set, pipeline=_base_.load_image + _base_.test_transforms)
+)
+val_evaluator = _base_.val_evaluators
+test_evaluator = _base_.test_evaluators

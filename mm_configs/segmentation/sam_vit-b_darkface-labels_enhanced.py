@@ -1,0 +1,12 @@
+"""Masks of SAM vit_b for the labelled faces of DARK FACE, pictures enhanced by what ``ENHANCER`` names (PSENet).
+
+Masks come out in the stored pictures' frame, also behind an enhancer that enlarges.
+"""
+
+_base_ = ["sam_vit-b_darkface-labels.py", "../_base_/enhancers/{{$ENHANCER:psenet}}.py"]
+
+work_dir = "work_dirs/sam_vit-b_darkface-labels_{{$ENHANCER:psenet}}"
+model = dict(
+    _delete_=True, type="llie_preproc.EnhancedDetector", detector={{_base_.model}}, enhancer=_base_.enhancer
+)
+test_evaluator = dict(outfile_prefix="work_dirs/segmentation/darkface_{{$ENHANCER:psenet}}")
