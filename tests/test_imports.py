@@ -126,6 +126,7 @@ def test_the_package_and_its_program_start_without_pytorch():
     assert sorted(loaded & {"torch", "numpy", "cv2", "PIL", "mmengine", "tqdm", *SLOW}) == []
 
 
+@pytest.mark.further
 def test_a_choice_of_the_scan_is_constant_to_a_compiler_that_is_imported_later():
     modules_after("""
 import sys, torch

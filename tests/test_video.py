@@ -484,7 +484,7 @@ def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
 # what is refused
 
 
-@pytest.mark.examples(4)
+@pytest.mark.examples(2)
 @pytest.mark.parametrize("part", [0.4, 0.8, 0.97])
 @pytest.mark.parametrize("name", ["in.mp4", "in.mov", "in.mkv", "in.webm", "in.avi"])
 def test_a_truncated_video_is_refused_before_any_work(

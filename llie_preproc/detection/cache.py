@@ -61,7 +61,7 @@ class EnhancedCache:
             OSError: The file cannot be written; a folder has its name, for one.
         """
         if path.is_dir() and not path.is_symlink():
-            message = "A folder has the name of the cache's entry; remove it"
+            message = "a folder has the name of the cache's entry; remove it"
             raise IsADirectoryError(errno.EISDIR, message, str(path))
         with atomic_write(path) as file:
             write_array(file, result)

@@ -646,4 +646,4 @@ def test_a_missing_mtcnn_is_named_with_its_extra(monkeypatch, pictures, tmp_path
     absent = "facenet_pytorch"
     monkeypatch.setattr(errors, "find_spec", lambda name: None if name == absent else importlib.util.find_spec(name))
     assert main(["faces", "--dataset", "folder", "--images", str(pictures), "--out", str(tmp_path / "out")]) == 2
-    assert 'pip install "llie-preproc[face]"' in capsys.readouterr().err
+    assert 'pip install "llie-preproc[compare,face]"' in capsys.readouterr().err
