@@ -50,6 +50,7 @@ def test_list_counts_multiply_adds_only_when_asked(llie: Run) -> None:
     assert [[*line[:2], *line[3:]] for line in long] == short
 
 
+@pytest.mark.further
 def test_list_needs_no_enhancer_of_others_to_be_countable(llie: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     class Asking(Identity):
         def forward(self, image: Tensor) -> Tensor:
@@ -79,6 +80,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "psenet.safetensors"
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("size", [None, (24, 40)])
 def test_export(llie: Run, tmp_path: Path, weights: Path, size: tuple[int, int] | None) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")

@@ -94,6 +94,7 @@ def test_what_map_side_refuses() -> None:
         enhance(image, built("PSENet"), map_side=0)
 
 
+@pytest.mark.examples(6)
 @pytest.mark.parametrize("name", slow_where({"SemiLLIE", "CollaBA"}, [*TRAINABLE, "IAMLUNet", "SemiLLIE", "CollaBA"]))
 @pytest.mark.parametrize("sides", [{}, {"map_side": 16}, {"tile": 80}], ids=["whole", "small map", "tiles"])
 def test_checkpointing_changes_no_gradient_and_no_statistic(name: str, sides: dict[str, int]) -> None:

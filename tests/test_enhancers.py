@@ -42,6 +42,7 @@ def picture(height: int, width: int, seed: int = 0) -> Tensor:
     return 0.4 * torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.examples(30)
 @every_enhancer
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 2), (13, 17), (37, 41)])
 def test_any_size_comes_back_at_the_declared_scale(name: str, size: tuple[int, int]) -> None:
@@ -53,6 +54,7 @@ def test_any_size_comes_back_at_the_declared_scale(name: str, size: tuple[int, i
     assert result.max() <= 1
 
 
+@pytest.mark.examples(18)
 @every_enhancer
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_uniform_pictures(name: str, value: float) -> None:
@@ -99,6 +101,7 @@ def test_integers_are_refused(name: str) -> None:
         built(name)(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
 
 
+@pytest.mark.examples(6)
 @every_enhancer
 def test_gradients_reach_every_parameter(name: str) -> None:
     torch.manual_seed(0)
@@ -129,6 +132,7 @@ def test_gradients_to_the_input_are_finite_where_declared(name: str) -> None:
     assert gradient[:, 16:].abs().sum() > 0
 
 
+@pytest.mark.examples(6)
 @every_enhancer
 def test_declared_precisions_are_faithful(name: str) -> None:
     network, image = built(name), picture(32, 40)
@@ -153,6 +157,7 @@ def test_a_state_dict_makes_another_one_the_same(name: str) -> None:
     assert torch.equal(enhance(picture(24, 32), other), enhance(picture(24, 32), built(name)))
 
 
+@pytest.mark.examples(12)
 @every_enhancer
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
 def test_copies_are_the_same(name: str, duplicate: Callable[[Enhancer], Enhancer]) -> None:

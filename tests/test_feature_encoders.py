@@ -350,6 +350,7 @@ def swin_count(width: int, depths: tuple[int, ...], heads: tuple[int, ...], wind
     return total
 
 
+@pytest.mark.further
 def test_ram_at_its_published_size() -> None:
     pytest.importorskip("timm")
     with torch.device("meta"):

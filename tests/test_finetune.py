@@ -154,6 +154,7 @@ def test_a_renamed_tensor_is_named(tiny, start, tmp_path, capsys):
     assert not saved_checkpoints(tmp_path / "out")
 
 
+@pytest.mark.further
 def test_mixed_precision_on_the_cpu(tiny, tmp_path):
     state = run(tiny, tmp_path, "--amp", "--epochs", "1", "--no-ema")
     assert Config.fromfile(tmp_path / "finetune.py").optim_wrapper.type == "llie_preproc.AutocastOptimWrapper"

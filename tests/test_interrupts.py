@@ -81,7 +81,7 @@ def ends_in_good_order(process: subprocess.Popen, number: signal.Signals) -> str
 
 
 @linux
-@pytest.mark.examples(9)
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("program", PROGRAMS, ids="-".join)
 def test_an_interrupt_while_a_program_starts_ends_it(program):
     process = start(*program, "--help")

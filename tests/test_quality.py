@@ -168,6 +168,7 @@ def enlarging(tmp_path_factory):
     return [str(root / name) for name in ("small", "large", "collaba.safetensors")]
 
 
+@pytest.mark.further
 def test_enhancers_that_enlarge_are_compared_with_larger_references(enlarging, capsys):
     small, large, weights = enlarging
     command = ["quality", small, large, "--enhancer", f"CollaBA@{weights}", "--metrics", "psnr", "loe"]

@@ -67,6 +67,7 @@ def test_the_parts_rejoined_predict_the_same(tiny, run):
     assert expected.labels.equal(found.labels)
 
 
+@pytest.mark.further
 def test_the_parts_are_the_averaged_weights(run):
     checkpoint = read_checkpoint(saved_checkpoints(run)[-1])
     last = {name.removeprefix("module."): value for name, value in checkpoint["ema_state_dict"].items()}

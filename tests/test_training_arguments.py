@@ -269,6 +269,7 @@ def test_every_class_with_numbers_is_tried():
     assert len(TRIED) > 50
 
 
+@pytest.mark.examples(9)
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_what_is_given_here_works(name, root):
     case = CASES[name]

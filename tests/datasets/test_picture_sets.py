@@ -459,6 +459,7 @@ def test_a_draw_decides_everything_of_a_semi_supervised_item(folders):
     assert torch.equal(other["inputs"], dataset[Draw(2, 7)]["inputs"])
 
 
+@pytest.mark.further
 def test_the_pair_and_its_crop_are_drawn_independently(folders):
     dataset = SemiSupervisedSet(
         paired(folders, transforms=[PairedRandomCrop((8, 6))]),

@@ -152,7 +152,7 @@ def test_training_boxes_lie_on_their_objects(name, tree):
             assert box == pytest.approx(bright_box(picture, channel), abs=6)
 
 
-@pytest.mark.examples(3)
+@pytest.mark.examples(1)
 @pytest.mark.parametrize(
     ("name", "enhancer"),
     [

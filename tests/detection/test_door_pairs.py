@@ -109,7 +109,7 @@ def outcome(cfg, saved, saver, loader, way, folder):
     return predictions(model, loader)
 
 
-@pytest.mark.examples(16)
+@pytest.mark.examples(8)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("loader", DOORS)
 @pytest.mark.parametrize("saver", DOORS)

@@ -55,6 +55,7 @@ def plain(request):
     return cfg, batch, weights, expected, predictions(model, batch)
 
 
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("door", DOORS)
 def test_identity_is_bit_identical_to_the_plain_detector(plain, door):
     cfg, batch, weights, expected, expected_predictions = plain

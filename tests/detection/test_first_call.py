@@ -86,7 +86,7 @@ def found(model, image):
     return torch.cat([instances.bboxes, instances.scores[:, None]], dim=1)
 
 
-@pytest.mark.examples(2)
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("written", [by_hand, by_function])
 def test_init_detector_loads_the_plain_checkpoint(plain, written, image):
     path, weights = plain
@@ -102,7 +102,7 @@ def test_init_detector_loads_the_plain_checkpoint(plain, written, image):
         assert same == (enhancer == "Identity")
 
 
-@pytest.mark.examples(2)
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("written", [by_hand, dumped])
 def test_the_inferencer_takes_it(plain, written, image):
     path, weights = plain
@@ -113,6 +113,7 @@ def test_the_inferencer_takes_it(plain, written, image):
     assert ours == theirs
 
 
+@pytest.mark.examples(1)
 def test_a_runner_tests_it(plain, tmp_path):
     path, weights = plain
     cfg = Config.fromfile(by_hand(path, "PSENet"))

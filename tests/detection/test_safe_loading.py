@@ -174,6 +174,7 @@ def test_every_class_of_ours_reads_its_init_cfg_safely(code: Path, name: str) ->
         made.init_weights()
 
 
+@pytest.mark.examples(4)
 @pytest.mark.parametrize("part", ["", "detector", "detector.backbone", "detector.neck", "detector.bbox_head"])
 @pytest.mark.parametrize("prefix", [None, "backbone."])
 def test_every_part_of_a_wrapped_detector_is_initialised_safely(code: Path, part: str, prefix: str | None) -> None:

@@ -95,6 +95,7 @@ def _coco_counts(truth, found, threshold):
     return counts
 
 
+@pytest.mark.further
 @settings(max_examples=150, deadline=None)
 @given(_OBJECTS, _DETECTIONS, st.integers(1, 99))
 def test_counts_are_those_of_pycocotools_at_every_threshold(objects, found, percent):

@@ -135,6 +135,7 @@ def test_masks_of_nothing_are_no_masks(sam, pictures, tmp_path):
     assert "NaN" not in (out / "masks" / "automatic" / "none.json").read_text()
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("oversize", ["resize", "crops"])
 def test_masks_of_an_enlarging_enhancer_are_in_the_raw_frame(sam, pictures, texts, encoded, tmp_path, oversize):
     """Of 64 pixels a side SAM's 128, and of four times that."""
@@ -296,6 +297,7 @@ def test_an_interrupted_run_goes_on(sam, pictures, texts, encoded, tmp_path, mon
     assert len(encoded) == 2
 
 
+@pytest.mark.further
 def test_what_was_made_with_something_else_is_refused(sam, pictures, brighter, encoded, tmp_path):
     out = tmp_path / "out"
     command = (pictures, out, "--resume", "--reference", pictures, "--limit", 1, "--enhancer", brighter)

@@ -355,6 +355,7 @@ def test_clipped_priors_are_shares_of_the_picture():
     assert float((boxes(clip_priors=True)[:, 3] - boxes(clip_priors=True)[:, 1]).max()) == pytest.approx(62)
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("model", [tiny(), tiny_release()], ids=["plain", "deep"])
 def test_behind_the_identity_enhancer_nothing_changes(model):
     plain = build(model)

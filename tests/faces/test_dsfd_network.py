@@ -301,6 +301,7 @@ def test_float16_autocast_does_not_overflow_in_the_products():
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("model", [tiny(), tiny_release()], ids=["plain", "deep"])
 def test_every_parameter_learns(model):
     """Faces of every anchor size, so that every level of every shot or set has positives."""

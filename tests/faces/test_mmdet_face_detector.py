@@ -210,6 +210,7 @@ def test_what_is_found_does_not_depend_on_the_other_pictures(tmp_path):
     assert detector.detect([]) == []
 
 
+@pytest.mark.further
 def test_a_config_of_the_package_and_options_over_it():
     options = {
         "model.backbone.widen_factor": 0.125,

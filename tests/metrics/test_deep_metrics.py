@@ -139,6 +139,7 @@ def test_sets_that_have_no_distance_are_named():
         frechet_distance(np.zeros((9, 5)), np.zeros((9, 6)))
 
 
+@pytest.mark.further
 def test_inception_runs_with_weights_from_a_file(inception_trunk):
     """What the library's own extractor gives, on 8-bit pictures."""
     network = read_inception(inception_trunk)

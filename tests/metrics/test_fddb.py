@@ -72,6 +72,7 @@ def test_published_rates(official, number, rate):
     assert official.rate_at(number) == pytest.approx(rate, abs=5e-7)
 
 
+@pytest.mark.further
 def test_folds_add_up_to_all(fddb, official):
     _, truth, found, sizes = fddb
     rocs = ten_fold(truth, found, sizes)
@@ -102,6 +103,7 @@ def test_without_sizes_the_numbers_are_off_by_no_more_than_is_said(fddb, officia
         assert figure in roc.caution
 
 
+@pytest.mark.further
 def test_the_annotations_as_detections_are_all_found(fddb, tmp_path):
     """493 of them leave their frame, and one has the radius 1 and the centre 0, 0."""
     folder, truth, _, sizes = fddb
@@ -256,6 +258,7 @@ def test_a_weight_is_so_many_copies_of_a_picture(seed):
             assert many[name][row] == pytest.approx(roc.rate_at(number, kind), abs=1e-12)
 
 
+@pytest.mark.further
 def test_rates_of_the_published_detector_have_an_interval(fddb, official):
     _, truth, found, sizes = fddb
     scores = FddbScores(truth, found, sizes, {"TPR": ("discrete", 100)})

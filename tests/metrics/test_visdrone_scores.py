@@ -51,6 +51,7 @@ def test_share_of_a_box_that_leaves_a_frame_ignored_altogether():
     assert covered_share(np.array([[0, -7, 2.5, 0]]), np.array([[1, 1, 2, 2]]), SIZE) == pytest.approx([2 / 3])
 
 
+@pytest.mark.further
 @settings(max_examples=50, deadline=None)
 @given(seeds)
 def test_share_is_a_count_of_painted_pixels(seed):
@@ -174,6 +175,7 @@ def pycocotools_areas(truth, detections):
     return areas
 
 
+@pytest.mark.further
 @settings(max_examples=15, deadline=None)
 @given(seeds)
 def test_mode_toolkit_without_regions_is_the_area_of_pycocotools_curve(seed):

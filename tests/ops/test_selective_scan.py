@@ -294,7 +294,7 @@ def test_a_large_step_leaves_small_ones_their_digits(backend: str) -> None:
     assert relative_error(y, selective_scan(**in_float64(inputs), backend="reference")) < 1e-5
 
 
-@pytest.mark.examples(3)
+@pytest.mark.examples(1)
 @every_backend
 @pytest.mark.parametrize("step", [0.5, 1.0, 2.0])
 def test_strong_decays_keep_the_digits_of_their_gradient(backend: str, step: float) -> None:
@@ -373,7 +373,7 @@ def operator_arguments(backend: str, softplus: bool = True) -> tuple[Any, ...]:
     return (*(t.requires_grad_() for t in given), [0, 1, 2, 3], 4, softplus, backend)
 
 
-@pytest.mark.examples(1)
+@pytest.mark.further
 @pytest.mark.parametrize("backend", OPERATOR)
 def test_the_operator_is_registered_correctly(backend: str) -> None:
     arguments = operator_arguments(backend)

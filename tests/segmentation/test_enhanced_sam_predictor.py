@@ -261,6 +261,7 @@ def test_prompts_of_a_batch_are_answered_each_alone(oversize, precise):
             assert_equal_but_for_rounding(several[index], one[0], PASSES[oversize] * ROUNDING * unit)
 
 
+@pytest.mark.examples(1)
 @pytest.mark.parametrize("given", ["points", "all"])
 def test_crops_answer_continuously(given):
     """Nothing that a rounding tips changes a mask: not whether a crop is asked, not the box that it is asked with.
