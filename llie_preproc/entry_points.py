@@ -12,10 +12,11 @@ from pkgutil import iter_modules
 from typing import Any
 
 from .errors import one_line
+from .files import real_path
 
 _OWN = "llie-preproc"
 # Not of the file: an installer may have linked files into a folder.
-_ROOT = Path(__file__).parent.resolve().parent
+_ROOT = real_path(Path(__file__).parent).parent
 
 
 def entries(group: str) -> list[EntryPoint]:
@@ -68,7 +69,7 @@ def load(entry: EntryPoint) -> Any:
 
 def _elsewhere(entry: EntryPoint, folders: list[str]) -> bool:
     """Whether a package is none of this project's, all of which lie side by side, though it has the name of one."""
-    return _distribution(entry) == _OWN and _ROOT not in (Path(each).resolve().parent for each in folders)
+    return _distribution(entry) == _OWN and _ROOT not in (real_path(each).parent for each in folders)
 
 
 def _has(folders: list[str], inner: list[str]) -> bool:

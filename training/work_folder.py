@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from llie_preproc.commands.program import REFUSED
-from llie_preproc.files import write_text
+from llie_preproc.files import real_path, write_text
 from llie_preproc.safe_loading import SafeRunner
 
 # What MMEngine keeps by name for the whole process: another run of that name would write to what was removed.
@@ -58,7 +58,7 @@ def unchanged_when_refused(folder: Path) -> Iterator[None]:
     Args:
         folder: Work folder, which need not exist. Others may write into it at the same time.
     """
-    folder = folder.resolve()
+    folder = real_path(folder)
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     there = set(folder.iterdir()) if folder.is_dir() else set()
     kept = {kind: set(kind._instance_dict) for kind in _KEPT}
@@ -81,7 +81,7 @@ def _log_folders(logger: logging.Logger) -> Iterator[Path]:
     """The folders that a logger of MMEngine writes into, each named by the time when a run began."""
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
-            yield Path(handler.baseFilename).resolve().parent
+            yield real_path(handler.baseFilename).parent
 
 
 def _remove_empty(folders: list[Path]) -> None:
