@@ -86,8 +86,8 @@ class MissingExtraError(ImportError):
 
     def __init__(self, module: str, purpose: str, extra: str | None = None) -> None:
         top = module.split(".")[0]
-        self.purpose, self.extra = purpose, extra or _EXTRAS.get(top)
-        extra = self.extra
+        extra = extra or _EXTRAS.get(top)
+        self.purpose, self.extra = purpose, extra
         cure = f'pip install "llie-preproc[{extra}]"' if extra else f"pip install {top}"
         super().__init__(f"{purpose} needs the package {top!r}, which is not installed: {cure}", name=top)
 

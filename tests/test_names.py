@@ -116,6 +116,13 @@ def test_what_runs_counts_before_a_variable_of_the_file(tmp_path: Path) -> None:
     assert enhancer_config(tmp_path / "config.py") == {"type": "CLAHE"}
 
 
+def test_the_default_weights_are_the_same_wherever_they_are_named(tmp_path: Path) -> None:
+    spellings = "enhancer='psenet'", "enhancer=dict(type='PSENet', checkpoint='default')", "enhancer='psenet@default'"
+    transforms = ", ".join(f"[dict(type='Enhance', {each})]" for each in spellings)
+    (tmp_path / "same.py").write_text(f"pipelines = [{transforms}]\n")
+    assert enhancer_config(str(tmp_path / "same.py")) == enhancer_config("psenet")
+
+
 def test_transforms_of_several_networks_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("mmengine", reason="needs the extra 'mm'")
     transforms = ", ".join(f"[dict(type='Enhance', enhancer='{name}')]" for name in ("psenet", "sci", "psenet"))

@@ -206,7 +206,10 @@ def _held(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name}: enhancer: {one_line(error)}") from error
     beside = holder.get("checkpoint")
-    return found if beside in (None, "default") or "checkpoint" in found else {**found, "checkpoint": beside}
+    if beside not in (None, "default"):
+        return {"checkpoint": beside, **found}
+    # Saying that the default weights are taken says no more than saying nothing.
+    return {key: value for key, value in found.items() if (key, value) != ("checkpoint", "default")}
 
 
 def _registered_name(text: str) -> str | None:
