@@ -72,7 +72,7 @@ bench: $(STAMP)
 # On a machine with a CUDA device: the tests that need one, the scan's (which take it), then the benchmarks on it.
 gpu-check: $(STAMP)
 	$(BIN)/python -m pytest -m gpu
-	$(BIN)/python -m pytest tests/ops
+	$(BIN)/python -m pytest tests/llie_preproc/ops
 	$(BIN)/python -m benchmarks.psenet_inference --device cuda
 	$(BIN)/python -m benchmarks.selective_scan --device cuda --length 65536
 	$(BIN)/python -m benchmarks.large_images --device cuda

@@ -32,14 +32,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from detection_eval.compare.results import Comparison
+from detection_eval.compare.comparison_store import Comparison
 from detection_eval.compare.tables import measure, write_tables
 from detection_eval.demo.exposure import photograph
 from detection_eval.demo.night_scenes import SENSOR, write_night_set
 from llie_preproc.commands.llie import main as llie
 from llie_preproc.files import write_json, write_text
+from llie_preproc.mm.runner_parts import saved_checkpoints
 from llie_preproc.pictures import Picture, picture_size, read_picture, write_picture
-from llie_preproc.runs import saved_checkpoints
 
 from .timing import machine
 

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from detection_eval.demo.mask_scenes import MaskScene, at_night, mask_scene, write_mask_set
 from detection_eval.metrics.bootstrap import Interval, differences, intervals
 from detection_eval.metrics.masks import ItemScores
-from detection_eval.sweeps import markdown_table, plain, with_interval
+from detection_eval.shared.score_table import markdown_table, plain, with_interval
 from llie_preproc import build_enhancer
 from llie_preproc.files import write_text
 from llie_preproc.segmentation import EnhancedSamPredictor, build_sam

@@ -17,7 +17,7 @@ from .checks import one_of
 from .enhancers.base import CurveEnhancer, Enhancer, check_image_batch, pad_to_requirements
 from .enhancers.build import DEFAULT_WEIGHTS, build_enhancer
 from .inference_options import CHANNEL_ORDERS, PRECISIONS, InferenceOptions, OptionKeywords, shows_options
-from .levels import LookAlikes, check_finite, check_levels
+from .level_checks import LookAlikes, check_finite, check_levels
 from .pictures import full_scale, require_unit_range
 from .recomputation import recomputed
 from .tiles import enhance_tiles
@@ -243,13 +243,13 @@ def enhance_levels(
         clamp: Clamp the results to [0, 255]; leave out in training, where they are not checked either: a loss that
             is not finite is the trainer's business.
         names: Name of each image, for messages.
-        look_alikes: Counter of a door, which :func:`llie_preproc.levels.check_levels` updates.
+        look_alikes: Counter of a door, which :func:`llie_preproc.level_checks.check_levels` updates.
 
     Returns:
         ``(3, s*H, s*W)`` float32, not rounded.
 
     Raises:
-        ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`), or a result that is not
+        ImageError: Images that are no levels (:func:`llie_preproc.level_checks.check_levels`), or a result that is not
             finite.
     """
     units = levels_to_units(images, options.channel_order, names, look_alikes)
@@ -266,7 +266,7 @@ def levels_to_units(
     """Levels of 0 to 255 in ``channel_order`` as an enhancer takes them: RGB float32, clamped to [0, 1].
 
     Raises:
-        ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`).
+        ImageError: Images that are no levels (:func:`llie_preproc.level_checks.check_levels`).
     """
     channels = _channels(channel_order)
     check_levels(images, names, look_alikes)

@@ -19,7 +19,7 @@ from PIL.ImageFile import ImageFile
 
 from .errors import ImageError, ImageMemoryError, ImageSizeError
 from .files import NotRegularError, atomic_write, open_regular
-from .memory import is_out_of_memory
+from .out_of_memory import is_out_of_memory
 from .picture_frames import require_one_frame
 from .picture_tree import SUFFIXES as SUFFIXES
 from .picture_tree import is_picture as is_picture

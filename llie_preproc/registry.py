@@ -165,15 +165,15 @@ MODELS = Registry(
         "llie_preproc.enhancers",
         "llie_preproc.detection",
         "llie_preproc.faces.dsfd",
-        "llie_preproc.segmentation.mmdet_model",
+        "llie_preproc.segmentation.box_prompted",
     ],
 )
 TRANSFORMS = Registry("transform", ["llie_preproc.detection", "llie_preproc.faces.dsfd"])
 TASK_UTILS = Registry("task_util", ["llie_preproc.faces.dsfd"])
-DATASETS = Registry("dataset", ["llie_preproc.draws", "llie_preproc.detection.named_classes"])
-DATA_SAMPLERS = Registry("data_sampler", ["llie_preproc.draws"])
+DATASETS = Registry("dataset", ["llie_preproc.numbered_draws", "llie_preproc.detection.named_classes"])
+DATA_SAMPLERS = Registry("data_sampler", ["llie_preproc.numbered_draws"])
 METRICS = Registry("metric", ["llie_preproc.detection.named_classes"])
-HOOKS = Registry("hook", ["llie_preproc.runs", "llie_preproc.draws", "llie_preproc.detection"])
+HOOKS = Registry("hook", ["llie_preproc.mm.runner_parts", "llie_preproc.numbered_draws", "llie_preproc.detection"])
 PARAM_SCHEDULERS = Registry("param_scheduler", [])
 MODEL_WRAPPERS = Registry("model_wrapper", [])
 OPTIMIZERS = Registry("optimizer", [])

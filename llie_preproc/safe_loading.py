@@ -2,8 +2,9 @@
 
 MMEngine reads a file that PyTorch's restricted unpickler refuses by the unrestricted one, which runs what is in it, and
 URLs by that one alone. Inside :func:`safe_loading` all that it loads, ``load_from`` and ``init_cfg`` alike, is read by
-:func:`llie_preproc.runs.read_checkpoint`. The commands of this project run inside it, and so do the ``init_weights`` of
-its classes, with all that is inside of them. Importing this package changes nothing of MMEngine's loading elsewhere.
+:func:`llie_preproc.mm.runner_parts.read_checkpoint`. The commands of this project run inside it, and so do the
+``init_weights`` of its classes, with all that is inside of them. Importing this package changes nothing of MMEngine's
+loading elsewhere.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ with needs("llie_preproc.safe_loading"):
 from torch import Tensor
 
 from .mm.console import only_warn
-from .runs import read_checkpoint
+from .mm.runner_parts import read_checkpoint
 
 # Where the names of MMEngine's and torchvision's tables lie, and what configs of MMDetection name by its URL.
 PUBLISHERS = (

@@ -13,13 +13,13 @@ import torch
 if not torch.cuda.is_available():
     # Triton decides when it is imported whether its interpreter runs the kernels.
     os.environ.setdefault("TRITON_INTERPRET", "1")
-from command import llie as llie
-from support.marks import leave_examples
-from support.processes import _bare_programs as _bare_programs
-from support.processes import _programs as _programs
-from support.processes import bare_programs as bare_programs
-from support.processes import programs as programs
-from support.shortcuts import take_shortcuts
+from tests.support.command import llie as llie
+from tests.support.marks import leave_examples
+from tests.support.processes import _bare_programs as _bare_programs
+from tests.support.processes import _programs as _programs
+from tests.support.processes import bare_programs as bare_programs
+from tests.support.processes import programs as programs
+from tests.support.shortcuts import take_shortcuts
 
 take_shortcuts()
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.errors import CheckpointError
 from llie_preproc.files import atomic_path
-from llie_preproc.runs import read_checkpoint
+from llie_preproc.mm.runner_parts import read_checkpoint
 
 from .finetune_words import DETECTOR, ENHANCER
 

@@ -20,7 +20,7 @@ from llie_preproc.checkpoints import local_file
 from llie_preproc.config_files import read_config_file
 from llie_preproc.configs import find_enhancement, type_name
 from llie_preproc.detection import add_enhancer
-from llie_preproc.detection.sets import (
+from llie_preproc.detection.coco_sets import (
     CocoSet,
     check_detector_config,
     checkpoint_classes,
@@ -32,7 +32,7 @@ from llie_preproc.enhancers.names import enhancer_config
 from llie_preproc.errors import weights_named_by
 from llie_preproc.files import real_path
 from llie_preproc.inference_options import option_names
-from llie_preproc.runs import read_checkpoint
+from llie_preproc.mm.runner_parts import read_checkpoint
 
 from .config_checks import check_enhancer, check_names, check_options, list_evaluators
 from .finetune_words import LOSSES

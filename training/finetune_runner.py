@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import init_dist, is_distributed
 
-from llie_preproc.draws import seed_draws
-from llie_preproc.runs import join_without_gpu, read_checkpoint
+from llie_preproc.mm.runner_parts import join_without_gpu, read_checkpoint
+from llie_preproc.numbered_draws import seed_draws
 
 from .finetune_config import finetuning_config
 from .runner import last_checkpoint

@@ -20,12 +20,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.checks import at_least
 from llie_preproc.errors import CheckpointError
+from llie_preproc.mm.runner_parts import AtomicCheckpointHook, read_checkpoint
 from llie_preproc.registry import HOOKS, PARAM_SCHEDULERS
-from llie_preproc.runs import AtomicCheckpointHook, read_checkpoint
 from llie_preproc.seeds import derive_seed, seed_everything
 
+from .data_parallel import average_tensors
 from .feature_encoders import FeatureEncoder, FrozenSAM
-from .parallel import average_tensors
 from .randomness import begin_iteration, end_iteration
 
 # What tells the seed of an epoch's data from that of an iteration.
@@ -238,7 +238,7 @@ def optimizer_names(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str,
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
-    """Read the checkpoint of a training method's run, as :func:`llie_preproc.runs.read_checkpoint` does.
+    """Read the checkpoint of a training method's run, as :func:`llie_preproc.mm.runner_parts.read_checkpoint` does.
 
     Raises:
         FileNotFoundError: No such file.

@@ -16,7 +16,7 @@ from llie_preproc.config_files import read_config_file
 from llie_preproc.errors import CheckpointError, one_line
 from llie_preproc.mm.console import quiet
 from llie_preproc.mm.progress import ProgressBar
-from llie_preproc.runs import join_without_gpu, saved_checkpoints
+from llie_preproc.mm.runner_parts import join_without_gpu, saved_checkpoints
 from llie_preproc.safe_loading import SafeRunner
 
 from .config_checks import check_enhancer, check_names, check_options, list_evaluators

@@ -15,13 +15,13 @@ from typing import Any
 from llie_preproc.commands.arguments import add_cfg_options, add_device, add_launcher, device_of
 from llie_preproc.commands.program import FAILED, resumable, say_failed
 from llie_preproc.errors import Extras
-from llie_preproc.ranks import join_ranks
+from llie_preproc.work_sharing import join_ranks
 
 NEEDS = Extras("mm")
 with NEEDS:
     from llie_preproc.config_files import read_config_file
 
-    from ..fill_cache import CacheReport, fill_cache
+    from ..shared.fill_cache import CacheReport, fill_cache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

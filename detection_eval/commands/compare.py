@@ -29,20 +29,20 @@ from llie_preproc.commands.arguments import (
 )
 from llie_preproc.commands.program import FAILED, resumable, say_failed
 from llie_preproc.errors import Extras
-from llie_preproc.ranks import Ranks, join_ranks
+from llie_preproc.work_sharing import Ranks, join_ranks
 
-from ..compare.results import BATCHES, CELLS, MODES, RAW, ZERO_SHOT
+from ..compare.comparison_store import BATCHES, CELLS, MODES, RAW, ZERO_SHOT
 from ..compare.tables import METRICS
-from ..shared.bootstrap import add_bootstrap
+from ..shared.bootstrap_flags import add_bootstrap
 from ..shared.enhancers import NONE, add_enhancers, enhancer_specs
-from ..sweeps import GOES_ON
+from ..shared.score_table import GOES_ON
 
 NEEDS = Extras("compare")
 with NEEDS:
     from mmengine.config import Config
     from mmengine.dist import init_dist
 
-    from llie_preproc.detection.sets import (
+    from llie_preproc.detection.coco_sets import (
         CocoSet,
         checkpoint_classes,
         read_config,
@@ -50,10 +50,10 @@ with NEEDS:
         starting_classes,
         use_sets,
     )
-    from llie_preproc.runs import join_without_gpu, read_checkpoint
+    from llie_preproc.mm.runner_parts import join_without_gpu, read_checkpoint
 
     from ..compare.plan import Request
-    from ..compare.run import compare
+    from ..compare.run_cells import compare
 
 _PATIENCE = 7200
 

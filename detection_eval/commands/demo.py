@@ -21,7 +21,7 @@ from llie_preproc.errors import Extras
 
 NEEDS = Extras("demo")
 with NEEDS:
-    from ..demo.run import DemoOptions, run_demo
+    from ..demo.run_demo import DemoOptions, run_demo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -25,19 +25,19 @@ from llie_preproc.commands.program import FAILED, resumable
 from llie_preproc.errors import Extras
 from llie_preproc.files import write_json, write_text
 
-from .. import provenance
 from ..faces.detectors import MTCNN_NAME, PASSES, DetectorChoice
+from ..shared import provenance
 from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
-from ..sweeps import GOES_ON, Row, say_left_out
+from ..shared.score_table import GOES_ON, Row, say_left_out
 from .gammas import add_gammas, check_gammas
 
 NEEDS = Extras("compare,face")
 with NEEDS:
-    from ..faces.page import score_plot, write_page
+    from ..faces.faces_page import score_plot, write_page
     from ..faces.protocols import DarkFace, Fddb, Folder, Protocol, Wider
-    from ..faces.results import csv_text, markdown, rows_of
     from ..faces.sweep import Request, Sweep, sweep
-    from ..report import standalone_svg
+    from ..faces.sweep_results import csv_text, markdown, rows_of
+    from ..shared.html_page import standalone_svg
 
 DATASETS = ("fddb", "darkface", "wider", "folder")
 # Options of some data sets alone: those it must have, and those it may have.

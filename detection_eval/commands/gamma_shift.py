@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llie_preproc.annotations import require_pictures
+from llie_preproc.coco_json import require_pictures
 from llie_preproc.commands.arguments import add_out, add_resume
 from llie_preproc.commands.program import FAILED, say_failed
 
 from ..datasets.coco import write_coco
-from ..shifted_sets import folder_name, shift_set, shifted_name, shifted_truth
+from ..datasets.shifted_sets import folder_name, shift_set, shifted_name, shifted_truth
 from .gammas import add_gammas, check_gammas
 
 

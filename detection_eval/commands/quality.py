@@ -30,8 +30,8 @@ from llie_preproc.registry import DATASETS
 
 from ..metrics import QualitySettings, QualitySuite, metric_names
 from ..metrics.arrays import read_levels
-from ..quality_scores import Candidate, Pictures, Scores, enlarged, score_pictures
 from ..shared.enhancers import add_enhancers, described, frozen_enhancers, labelled
+from ..shared.quality_scores import Candidate, Pictures, Scores, enlarged, score_pictures
 
 NEEDS = Extras("mm")
 with NEEDS:

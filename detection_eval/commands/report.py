@@ -13,7 +13,7 @@ from pathlib import Path
 from llie_preproc.commands.arguments import add_device, add_out, device_of
 from llie_preproc.errors import Extras
 
-from .. import provenance
+from ..shared import provenance
 
 NEEDS = Extras("compare")
 with NEEDS:

@@ -28,18 +28,18 @@ from llie_preproc.files import write_json, write_text
 from llie_preproc.segmentation import SAM_SIZES
 from llie_preproc.segmentation.crops import OVERSIZE
 
-from .. import provenance
-from ..sam.model import GENERATOR, PUBLIC, UNTRAINED, SamChoice, generator_parameters
+from ..sam.sam_choice import GENERATOR, PUBLIC, UNTRAINED, SamChoice, generator_parameters
+from ..shared import provenance
 from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
-from ..sweeps import GOES_ON, Row, csv_text, say_left_out
+from ..shared.score_table import GOES_ON, Row, csv_text, say_left_out
 
 NEEDS = Extras("sam,compare")
 with NEEDS:
     from ..sam.coco_files import write_coco
-    from ..sam.page import write_page
-    from ..sam.pictures import read_pictures
-    from ..sam.results import asked_of, markdown, notes, rows_of
-    from ..sam.run import AUTOMATIC, Request, Result, measure
+    from ..sam.mask_results import asked_of, markdown, notes, rows_of
+    from ..sam.masks_page import write_page
+    from ..sam.measure_masks import AUTOMATIC, Request, Result, measure
+    from ..sam.prompted_pictures import read_pictures
 
 _MODULES = ("torch", "torchvision", "numpy", "segment_anything", "pycocotools", "scipy", "mmengine")
 

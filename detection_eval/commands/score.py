@@ -15,7 +15,7 @@ from ..compare.tables import METRICS
 from ..metrics.bootstrap import Interval, differences, intervals
 from ..metrics.detections import read_detections, read_truth
 from ..metrics.hints import coco_hints, print_hints
-from ..shared.bootstrap import add_bootstrap
+from ..shared.bootstrap_flags import add_bootstrap
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

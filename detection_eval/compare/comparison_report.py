@@ -17,14 +17,14 @@ from llie_preproc.pictures import convert_depth, read_picture
 
 from ..metrics.coco import CocoScores
 from ..metrics.detections import read_detections, read_truth
-from ..report import Html, paragraph, section, write_report
 from ..shared.enhancers import NONE
-from . import page
+from ..shared.html_page import Html, paragraph, section, write_report
+from . import comparison_page
 from .appearance import Looks, brightness_bins, mean_luma, mean_scores, score_looks
+from .cell_enhancers import comparison_enhancer
 from .changes import Change, Matches, best_threshold, changes, extremes, match
-from .networks import comparison_enhancer
-from .page import COCO, Changed, Line
-from .results import JOINT, RAW, Cell, Comparison
+from .comparison_page import COCO, Changed, Line
+from .comparison_store import JOINT, RAW, Cell, Comparison
 from .side_by_side import Pair, View
 
 _ROW_KEYS = ("enhancer", "mode", "label", "seeds", "scores", "difference", "timing")
@@ -63,17 +63,17 @@ def write_comparison_report(
     looks = Looks(niqe_model)
     data = _Data(Comparison(folder))
     sections = [
-        page.scores_section(data.rows, data.truth, data.comparison.plan, data.missing),
-        page.classes_section(data.lines, data.truth),
-        page.curves_section(data.lines),
-        page.conditions_section(data.lines, data.truth, brightness_bins(data.luma, brightness_edges)),
+        comparison_page.scores_section(data.rows, data.truth, data.comparison.plan, data.missing),
+        comparison_page.classes_section(data.lines, data.truth),
+        comparison_page.curves_section(data.lines),
+        comparison_page.conditions_section(data.lines, data.truth, brightness_bins(data.luma, brightness_edges)),
     ]
     pictures = _Pictures(data, device)
     best = _changed(data, pictures, changed)
     sections.append(_changes_section(data, best))
     if quality_images:
         sections.append(_looks_section(data, pictures, best, looks, quality_images, seed))
-    made = page.provenance(data.comparison.plan, data.recompute, command)
+    made = comparison_page.provenance(data.comparison.plan, data.recompute, command)
     write_report(out, "Does enhancement help this detector?", data.lead, sections, made)
 
 
@@ -255,7 +255,7 @@ def _changes_section(data: _Data, best: _Best | None) -> Html:
     if best is None:
         text = "This takes a row of raw pictures and an enhanced one, both finished."
         return section("Pictures whose detections changed most", paragraph(text))
-    return page.changes_section(best.changed, data.classes)
+    return comparison_page.changes_section(best.changed, data.classes)
 
 
 def _looks_section(data: _Data, pictures: _Pictures, best: _Best | None, looks: Looks, at_most: int, seed: int) -> Html:
@@ -273,4 +273,4 @@ def _looks_section(data: _Data, pictures: _Pictures, best: _Best | None, looks: 
     changed = {
         pair.name: score_looks(looks, pair.raw.pixels, {label: networks[label]}, known[pair.name]) for pair in shown
     }
-    return page.looks_section(mean_scores(scores), count, len(images), seed, changed, looks.describe())
+    return comparison_page.looks_section(mean_scores(scores), count, len(images), seed, changed, looks.describe())

@@ -16,16 +16,16 @@ from mmengine.config import Config
 from llie_preproc import InferenceOptions, __version__
 from llie_preproc.commands.program import say
 from llie_preproc.configs import type_name
-from llie_preproc.detection.sets import dataset_classes, inner_datasets
+from llie_preproc.detection.coco_sets import dataset_classes, inner_datasets
 from llie_preproc.files import file_sha256
-from llie_preproc.ranks import Ranks, alone
+from llie_preproc.work_sharing import Ranks, alone
 
-from ..kept import require_resume
 from ..metrics.detections import read_truth
-from ..provenance import command_line
 from ..shared.enhancers import NONE, Spec
-from .networks import why_not_joint
-from .results import CELLS, JOINT, MODES, RAW, ZERO_SHOT, Cell, Comparison
+from ..shared.provenance import command_line
+from ..shared.resume import require_resume
+from .cell_enhancers import why_not_joint
+from .comparison_store import CELLS, JOINT, MODES, RAW, ZERO_SHOT, Cell, Comparison
 from .tables import METRICS
 from .truth import ground_truth
 
@@ -41,9 +41,9 @@ class Request:
 
     Attributes:
         config: Name of the detector's config, for the record.
-        plain: That config (:func:`detection_eval.compare.configs.read_config`), without any enhancer.
+        plain: That config (:func:`detection_eval.compare.cell_configs.read_config`), without any enhancer.
         specs: The enhancers by label (:func:`detection_eval.shared.enhancers.enhancer_specs`).
-        modes: Out of :data:`detection_eval.compare.results.MODES`; ``zero-shot`` brings ``raw`` with it.
+        modes: Out of :data:`detection_eval.compare.comparison_store.MODES`; ``zero-shot`` brings ``raw`` with it.
         seeds: Of the trainings.
         folder: Folder where everything goes.
         options: How the enhancers are run.

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from ..report import COLOURS, Overlay, Panel
+from ..shared.html_page import COLOURS, Overlay, Panel
 from .changes import Change, Matches
 
 FOUND, MISSED, FALSE = COLOURS[0], COLOURS[1], COLOURS[5]

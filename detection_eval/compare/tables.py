@@ -20,7 +20,7 @@ from ..metrics.coco import CocoScores
 from ..metrics.detections import read_detections, read_truth
 from ..metrics.visdrone import VisDroneScores
 from ..shared.enhancers import NONE
-from .results import RAW, Comparison, Row
+from .comparison_store import RAW, Comparison, Row
 
 METRICS: dict[str, Callable[[dict, list], Any]] = {
     "coco": CocoScores,

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from llie_preproc.annotations import is_whole, kind_of
+from llie_preproc.coco_json import is_whole, kind_of
 from llie_preproc.errors import require
 from llie_preproc.files import read_text
 

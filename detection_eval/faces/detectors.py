@@ -69,7 +69,7 @@ class DetectorChoice:
         """
         if self.passes == PASSES[0]:
             return self._build_base()
-        from llie_preproc.faces.test_time import VotedFaceDetector
+        from llie_preproc.faces.voting import VotedFaceDetector
 
         return VotedFaceDetector(self._build_base(), self.passes, score_thr=self.score_thr)
 

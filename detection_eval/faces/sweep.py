@@ -12,10 +12,10 @@ from llie_preproc import InferenceOptions
 from llie_preproc.faces import FaceDetector, Faces
 from llie_preproc.gamma_shift import exponent
 
-from ..kept import digests_of, holds_files, require_resume
 from ..shared.enhancers import NONE, Spec
-from .detections import Kept, detect
+from ..shared.resume import digests_of, holds_files, require_resume
 from .detectors import DetectorChoice, behind
+from .kept_detections import Kept, detect
 from .protocols import Evaluation, Folder, Protocol
 
 Cell = tuple[str, float]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from llie_preproc.annotations import column, finite, flags
+from llie_preproc.coco_json import column, finite, flags
 
 from .detections import category_ids, detection_boxes, image_ids, truth_boxes
 from .matches import IOUS, RECALLS, ImageScores, Ranking, at_recalls, match, rank

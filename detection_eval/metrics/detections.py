@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from llie_preproc.annotations import (
+from llie_preproc.coco_json import (
     boxes,
     check_annotations,
     column,
@@ -85,7 +85,7 @@ def category_ids(truth: Mapping[str, Any]) -> list[Any]:
 
 
 def check_truth(truth: Any, source: str = "annotations") -> None:
-    """Check what :func:`read_truth` says (:func:`llie_preproc.annotations.check_annotations`).
+    """Check what :func:`read_truth` says (:func:`llie_preproc.coco_json.check_annotations`).
 
     Args:
         truth: COCO annotations.

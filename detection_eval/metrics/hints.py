@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from llie_preproc.annotations import is_whole
+from llie_preproc.coco_json import is_whole
 
 from ..datasets.fddb import FddbDetections, FddbTruth
 from ..datasets.labels import Size

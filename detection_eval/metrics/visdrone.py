@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from llie_preproc import files
-from llie_preproc.annotations import is_number, is_whole
+from llie_preproc.coco_json import is_number, is_whole
 from llie_preproc.pictures import picture_files, picture_size
 
 from ..datasets.visdrone import CLASSES

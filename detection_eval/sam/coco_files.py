@@ -14,7 +14,7 @@ from llie_preproc.pictures import picture_size
 
 from ..metrics.masks import Rle
 from ..shared.enhancers import NONE
-from .run import AUTOMATIC, REFERENCE, Request, Result, Stage
+from .measure_masks import AUTOMATIC, REFERENCE, Request, Result, Stage
 
 CATEGORIES = [dict(id=1, name="object")]
 

@@ -14,7 +14,7 @@ from ..enhancers import Enhancer
 from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
 from ..errors import weights_named_by
 from ..inference_options import InferenceOptions
-from ..ranks import LAUNCHERS
+from ..work_sharing import LAUNCHERS
 
 ENHANCER = (
     "a name that 'llie list' shows, in any spelling, or a config file that has an enhancer; @WEIGHTS behind it takes "

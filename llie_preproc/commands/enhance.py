@@ -37,11 +37,11 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import video
-from ..batch import MAX_WHOLE_PIXELS, Plan, enhance_files, plan_jobs
+from ..enhance_files import MAX_WHOLE_PIXELS, Plan, enhance_files, plan_jobs
 from ..enhancers import Enhancer
 from ..inference import FrozenEnhancer
 from ..pictures import MAX_PIXELS, SUFFIXES
-from ..ranks import LostRankError, Ranks, join_ranks
+from ..work_sharing import LostRankError, Ranks, join_ranks
 from .arguments import (
     add_device,
     add_enhancer,

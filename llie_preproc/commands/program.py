@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 
 from ..checks import printable
 from ..errors import one_line
-from ..memory import is_out_of_memory
+from ..out_of_memory import is_out_of_memory
 
 FAILED, USAGE, INTERRUPTED, NO_READER = 1, 2, 130, 141
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from ..batch import Job, check_targets
+from ..enhance_files import Job, check_targets
 from ..files import remove_leftovers
 
 

@@ -4,13 +4,13 @@ from ..errors import needs
 
 with needs("llie_preproc.detection"):
     from ..mm import finder
-    from .config import add_enhancer
     from .data_preprocessor import EnhancedDetDataPreprocessor
-    from .detector import EnhancedDetector
-    from .gamma_shift import GammaShift
-    from .hooks import EnhancedVisualizationHook
-    from .pairs import PackPairedDetInputs
+    from .enhanced_config import add_enhancer
+    from .enhanced_detector import EnhancedDetector
+    from .gamma_shift_transform import GammaShift
+    from .pack_paired import PackPairedDetInputs
     from .transforms import Enhance, RestoreScaleFactor
+    from .visualization import EnhancedVisualizationHook
 
 
 finder.repair_mmdet()

@@ -17,7 +17,7 @@ from ..enhancers.build import DEFAULT_WEIGHTS
 from ..errors import CheckpointError
 from ..inference import FrozenEnhancer
 from ..inference_options import InferenceOptions, shows_options
-from ..levels import LookAlikes
+from ..level_checks import LookAlikes
 from ..registry import MODELS
 from .geometry import image_names, is_image_batch, refuse_enhanced, scale_data_sample
 
@@ -76,8 +76,8 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
             training: Whether the images may be augmented: some that look normalised are taken then.
 
         Raises:
-            ImageError: Images that are no levels (:func:`llie_preproc.levels.check_levels`), or a result that is not
-                finite.
+            ImageError: Images that are no levels (:func:`llie_preproc.level_checks.check_levels`), or a result that is
+                not finite.
         """
         return self.frozen.levels(images, names, self.look_alikes if training else None)
 

@@ -9,7 +9,7 @@ import numpy as np
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation.metrics import CocoMetric
 
-from ..annotations import match_classes, read_annotations
+from ..coco_json import match_classes, read_annotations
 from ..registry import DATASETS, METRICS
 
 
@@ -21,8 +21,8 @@ class NameMatchedCocoDataset(CocoDataset):
     files of the same classes in another order give one class two labels. Arguments are those of ``CocoDataset``.
 
     Raises:
-        ValueError: The annotation file breaks a rule of :func:`llie_preproc.annotations.read_annotations`; or the file
-            and ``metainfo`` each have classes that the other lacks (:func:`llie_preproc.annotations.match_classes`).
+        ValueError: The annotation file breaks a rule of :func:`llie_preproc.coco_json.read_annotations`; or the file
+            and ``metainfo`` each have classes that the other lacks (:func:`llie_preproc.coco_json.match_classes`).
     """
 
     def load_data_list(self) -> list[dict]:
@@ -50,9 +50,9 @@ class NameMatchedCocoMetric(CocoMetric):
     more, its annotations of the others are. Arguments are those of ``CocoMetric``.
 
     Raises:
-        ValueError: The annotation file breaks a rule of :func:`llie_preproc.annotations.read_annotations`. On
+        ValueError: The annotation file breaks a rule of :func:`llie_preproc.coco_json.read_annotations`. On
             evaluation: the file and the detector each have classes that the other lacks
-            (:func:`llie_preproc.annotations.match_classes`).
+            (:func:`llie_preproc.coco_json.match_classes`).
     """
 
     def __init__(self, ann_file: str | None = None, **options: Any) -> None:
@@ -95,7 +95,7 @@ def category_ids(annotations: Mapping[str, Any], classes: Sequence[str], source:
     """Ids of the categories by name, those that ``classes`` have too, in the order of ``classes``.
 
     Raises:
-        ValueError: See :func:`llie_preproc.annotations.match_classes`.
+        ValueError: See :func:`llie_preproc.coco_json.match_classes`.
     """
     ids = {category["name"]: category["id"] for category in annotations["categories"]}
     return {name: ids[name] for name in match_classes(classes, list(ids), source)}

@@ -17,10 +17,10 @@ from ..enhancers.names import enhancer_class
 from ..errors import ImageError
 from ..inference import FrozenEnhancer
 from ..inference_options import InferenceOptions, OptionKeywords, shows_options
-from ..levels import LookAlikes
+from ..level_checks import LookAlikes
 from ..pictures import full_scale
 from ..registry import TRANSFORMS
-from .cache import EnhancedCache
+from .enhancement_cache import EnhancedCache
 from .geometry import mark_enhanced, scale_results
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Enhance(BaseTransform):
 
         Raises:
             ImageError: ``img`` is not ``(H, W, 3)``, was normalised (``img_norm_cfg``), holds no levels of 0 to 255
-                (:func:`llie_preproc.levels.check_levels`), or its enhancement is not finite.
+                (:func:`llie_preproc.level_checks.check_levels`), or its enhancement is not finite.
             ValueError: The picture was enhanced before.
         """
         if before := results.get("enhanced_by"):

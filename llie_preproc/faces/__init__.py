@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .protocol import EnhancedFaceDetector, FaceDetector, Faces
-from .test_time import Pass, VotedFaceDetector, box_voting, fddb_passes, wider_passes
+from .face_detector import EnhancedFaceDetector, FaceDetector, Faces
+from .voting import Pass, VotedFaceDetector, box_voting, fddb_passes, wider_passes
 
 if TYPE_CHECKING:
     from .mmdetection import MMDetFaceDetector

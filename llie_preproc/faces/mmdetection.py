@@ -14,7 +14,7 @@ import torch
 from ..checkpoints import check_weights
 from ..errors import CheckpointError, needs
 from ..mm import finder
-from .protocol import Faces, check_images
+from .face_detector import Faces, check_images
 
 with needs("llie_preproc.faces.MMDetFaceDetector"):
     from mmcv.transforms import Compose
@@ -26,8 +26,8 @@ with needs("llie_preproc.faces.MMDetFaceDetector"):
     from mmengine.registry import DefaultScope
 
 from ..config_files import read_config_file
-from ..detection.sets import checkpoint_classes
-from ..runs import read_checkpoint
+from ..detection.coco_sets import checkpoint_classes
+from ..mm.runner_parts import read_checkpoint
 from ..safe_loading import safe_loading
 
 # Least share of the detector's tensors that a checkpoint must bring.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..errors import needs
-from .protocol import Faces, check_images
+from .face_detector import Faces, check_images
 
 with needs("llie_preproc.faces.MTCNN"):
     import facenet_pytorch

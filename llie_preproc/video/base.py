@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from ..batch import MAX_BATCH_PIXELS
+from ..enhance_files import MAX_BATCH_PIXELS
 from ..errors import ImageError
 from ..inference import FrozenEnhancer
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,17 +16,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import training_runs
-from hostile_files import HOSTILE, comes_back, marker
-from programs import Command, commands
 
 from llie_preproc.checkpoints import WEIGHTS_DIR
 from llie_preproc.commands.llie import main
+from tests.support import training_runs
+from tests.support.hostile_files import HOSTILE, comes_back, marker
+from tests.support.hostile_programs import Command, commands
 
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
-import tiny_detection
+from tests.support import tiny_detection
 
 COMMANDS = {str(command): command for command in commands()}
 WEIGHTS = str(WEIGHTS_DIR / "psenet_sice.safetensors")

@@ -9,14 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import mmdet_models
 import numpy as np
 import pytest
 import torch
-from hostile_files import HOSTILE, comes_back, marker
 from mmengine.model import BaseModule
-from support.marks import slow_where
-from support.networks import SMALL
 from torch.utils.data import Dataset
 
 import llie_preproc
@@ -24,6 +20,10 @@ from llie_preproc import registry
 from llie_preproc.enhancers import Cascade
 from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.errors import MissingExtraError
+from tests.support import mmdet_models
+from tests.support.hostile_files import HOSTILE, comes_back, marker
+from tests.support.marks import slow_where
+from tests.support.networks import SMALL
 
 # How a path is named where the annotation does not say that it is one.
 PATHS = {"ann_file", "root", "folder", "checkpoint", "file", "path"}

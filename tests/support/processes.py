@@ -24,9 +24,10 @@ from typing import IO, NamedTuple
 import pytest
 from torch.distributed import TCPStore
 
+from tests.support.places import ROOT
+
 from .programs import LIBRARIES, PRELOADED
 
-ROOT = Path(__file__).parents[2]
 _TIMEOUT = 300.0
 
 
@@ -199,7 +200,7 @@ class Programs:
         return connection
 
     def _start_server(self) -> None:
-        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        path = str(ROOT)
         log = self._folder / "log"
         with log.open("w") as output:
             server = subprocess.Popen(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 PRELOADED = (
     "llie_preproc.commands.llie",
-    "llie_preproc.ranks",
+    "llie_preproc.work_sharing",
     "llie_preproc.detection",
     "mmdet.models",
     "mmdet.datasets",

@@ -38,11 +38,11 @@ with NEEDS:
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
-    from llie_preproc.runs import saved_checkpoints
+    from llie_preproc.mm.runner_parts import saved_checkpoints
 
     from ..checkpoint_parts import split_checkpoint
     from ..finetune_runner import build_runner, work_folder
-    from ..results import print_scores
+    from ..printed_results import print_scores
     from ..runner import building, going_on, train
     from ..work_folder import unchanged_when_refused
 

@@ -13,7 +13,7 @@ from llie_preproc.errors import Extras
 
 NEEDS = Extras("train")
 with NEEDS:
-    from ..results import print_results
+    from ..printed_results import print_results
     from ..runner import build_runner, building, going_on, train, training_config
     from ..work_folder import unchanged_when_refused
 

@@ -8,9 +8,9 @@ with needs("training.datasets"):
     from .folders import PairedFolders, UnpairedFolder
     from .known_sets import LSRW, RELLISUR, SICE, ExposureErrors, LOLv1, LOLv2, NightVisDrone
     from .masked_pairs import MaskedPairs
+    from .paired_transforms import PairedRandomCrop, PairedResize, RandomDihedral, RandomFlip
     from .samplers import Draw, DrawSampler, InfiniteDrawSampler, seeded_by
     from .synthesis import LowLightSynthesis, SynthesisedPairs
-    from .transforms import PairedRandomCrop, PairedResize, RandomDihedral, RandomFlip
 
 __all__ = [
     "LSRW",

@@ -51,8 +51,8 @@ class PairedFolders(PictureSet):
         scale: How many times as large as its input a reference is.
         names: The pairs to take: names relative to ``low``, suffix included, or the path of a text file that lists
             them, one a line. None: all.
-        transforms: Configs of registered transforms (:mod:`training.datasets.transforms`), or callables, applied in
-            turn to both pictures.
+        transforms: Configs of registered transforms (:mod:`training.datasets.paired_transforms`), or callables, applied
+            in turn to both pictures.
 
     Raises:
         FileNotFoundError: A picture without its pair, both files named; or a name that is not there.

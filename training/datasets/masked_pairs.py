@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llie_preproc.annotations import flags, is_number, is_whole, read_json, require_inside
 from llie_preproc.checks import at_least
+from llie_preproc.coco_json import flags, is_number, is_whole, read_json, require_inside
 from llie_preproc.errors import require
 from llie_preproc.registry import DATASETS
 

@@ -10,7 +10,7 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
 from llie_preproc.checks import at_least
-from llie_preproc.draws import Draw
+from llie_preproc.numbered_draws import Draw
 from llie_preproc.registry import DATA_SAMPLERS
 from llie_preproc.seeds import derive_seed
 

@@ -162,7 +162,7 @@ class PairedLoss(nn.Module):
     """Distance of the output from the picture of the same scene in normal light, ``sample.gt_normal_light``.
 
     That is a ``PixelData`` of ``data`` ``(3, s*H, s*W)`` uint8 RGB and, optionally, ``valid`` ``(1, s*H, s*W)`` bool,
-    False beyond the pair: such pixels count as equal. :class:`llie_preproc.detection.pairs.PackPairedDetInputs`
+    False beyond the pair: such pixels count as equal. :class:`llie_preproc.detection.pack_paired.PackPairedDetInputs`
     provides it. A picture without a pair counts as 0, with a gradient of 0.
 
     Args:

@@ -20,7 +20,7 @@ from llie_preproc.inference import enhance_batch
 from llie_preproc.registry import MODELS
 from llie_preproc.safe_loading import SafeInit
 
-from ..parallel import average_gradients, average_tensors
+from ..data_parallel import average_gradients, average_tensors
 from ..randomness import share_stochastic_depth
 
 

@@ -15,12 +15,12 @@ from llie_preproc.checks import at_least, within
 from llie_preproc.enhancers.base import pad_to_requirements
 from llie_preproc.registry import MODELS
 
+from ..data_parallel import average_gradients, average_tensors
 from ..losses.adversarial import discriminator_loss, enhancer_loss
 from ..losses.illumination import illumination_prior_loss
 from ..losses.sharpening import unsharp_mask
 from ..losses.total_variation import squared_total_variation
 from ..losses.weighting import LearnedWeights
-from ..parallel import average_gradients, average_tensors
 from .adversarial import discriminator_step, frozen
 from .base import TrainingMethod, averaged_log, part_wrapper, stacked
 

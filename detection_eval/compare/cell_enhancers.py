@@ -1,0 +1,56 @@
+"""The enhancers of a comparison, out of its plan and its finished cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llie_preproc import FrozenEnhancer, InferenceOptions, build_enhancer
+from llie_preproc.checkpoints import check_weights
+from llie_preproc.mm.runner_parts import read_checkpoint
+
+from ..shared.enhancers import NONE, Spec, network_config
+from .comparison_store import JOINT, Cell, Comparison
+
+_WRAPPED = "enhancer."
+
+
+def comparison_enhancer(comparison: Comparison, cell: Cell, device: str = "cpu") -> FrozenEnhancer | None:
+    """The network that a cell's detector sees through, and how it was run when the cell was evaluated; None for raw.
+
+    Raises:
+        CheckpointError: The weights do not fit, or the cell's checkpoint is damaged.
+        FileNotFoundError: A joint cell without its checkpoint.
+        ValueError: The plan names options that there are not.
+    """
+    if cell.enhancer == NONE:
+        return None
+    spec = comparison.plan["enhancers"][cell.enhancer]
+    config, options = network_config(spec), _options(comparison, cell.enhancer, spec)
+    if cell.mode != JOINT:
+        return FrozenEnhancer(config, options, device=device)
+    result = comparison.result(cell) or {}
+    checkpoint = read_checkpoint(comparison.folder / str(result.get("checkpoint")))
+    trained = {k.removeprefix(_WRAPPED): v for k, v in checkpoint["state_dict"].items() if k.startswith(_WRAPPED)}
+    enhancer = build_enhancer(dict(config, checkpoint=None))
+    check_weights(trained, enhancer, str(result.get("checkpoint")))
+    enhancer.load_state_dict(trained)
+    return FrozenEnhancer(enhancer, options, device=device)
+
+
+def why_not_joint(spec: Spec) -> str | None:
+    """Why a network cannot be trained with the detector; None: it can."""
+    enhancer = build_enhancer(network_config(spec))
+    if not enhancer.capabilities.differentiable:
+        return f"no gradient flows through {type(enhancer).__name__}"
+    if not any(parameter.requires_grad for parameter in enhancer.parameters()):
+        return f"{type(enhancer).__name__} has nothing to train"
+    return None
+
+
+def _options(comparison: Comparison, label: str, spec: Mapping[str, Any]) -> InferenceOptions:
+    given = spec.get("options", {})
+    try:
+        return InferenceOptions.of(given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{comparison.folder}: the plan's options of {label}: {error}") from error

@@ -1,0 +1,248 @@
+"""Running the cells of a comparison: train where the mode trains, evaluate, measure the time."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import json
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from llie_preproc.checkpoints import match_report
+from llie_preproc.commands.program import raise_if_interrupted, say
+from llie_preproc.errors import CheckpointError, one_line
+from llie_preproc.files import atomic_path, real_path, write_text
+from llie_preproc.mm.console import quiet
+from llie_preproc.mm.progress import ProgressBar
+from llie_preproc.mm.runner_parts import read_checkpoint, saved_checkpoints
+from llie_preproc.numbered_draws import seed_draws
+from llie_preproc.safe_loading import SafeRunner
+from llie_preproc.seeds import own_random_state
+from llie_preproc.work_sharing import Ranks
+
+from ..metrics.detections import read_detections, read_truth
+from ..shared.enhancers import NONE
+from ..shared.fill_cache import fill_cache
+from .cell_configs import testing_config, training_config
+from .comparison_store import JOINT, RAW, RETRAINED, ZERO_SHOT, Cell, Comparison
+from .plan import Request, begin
+from .tables import measure, write_tables
+from .timing import measure_times
+
+# A plain detector's checkpoint of another number of classes lacks little but its last layers.
+_LEAST_MATCHED = 0.5
+_ERROR = "error.txt"
+
+
+class SameStart(Hook):
+    """Seeds again before weights are initialised: building an enhancer has drawn random numbers, in some modes."""
+
+    def before_run(self, runner: Runner) -> None:
+        """Begin anew with the run's seed."""
+        runner.set_randomness(**runner._randomness_cfg)
+
+
+def compare(request: Request) -> tuple[Comparison, list[str]]:
+    """Run what is not finished of a request, score all that is, and write the tables.
+
+    Returns:
+        The comparison, and a line for each cell that failed; its traceback is in ``error.txt`` of its folder.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`detection_eval.compare.plan.begin` has it.
+        CheckpointError: The detector's checkpoint is unsafe or damaged.
+    """
+    comparison = begin(request)
+    ranks = request.over_cells
+    detector = _safe_copy(request.detector, comparison, request.ranks) if request.detector else None
+    names = request.ranks.broadcast([cell.name for cell in _by_length(comparison.unfinished())])
+    cells = {cell.name: cell for cell in comparison.cells}
+    failed = []
+    for number in ranks.take(len(names)):
+        cell = cells[names[number]]
+        raw = Cell(NONE, RAW, cell.seed).name
+        if cell.mode == ZERO_SHOT and detector is None and raw in names:
+            ranks.wait_for(raw)
+        _say(request, f"[{number + 1}/{len(names)}] {cell.name}")
+        failed += _attempt(comparison, request, cell, detector)
+        ranks.announce(cell.name)
+        # Runners refer to themselves: their models would stay on the device.
+        gc.collect()
+    failed = sorted(itertools.chain.from_iterable(ranks.gather(failed)))
+    if request.ranks.main:
+        write_tables(comparison, measure(comparison))
+    return comparison, failed
+
+
+def _by_length(cells: Sequence[Cell]) -> list[Cell]:
+    """The long ones first, and those first that others start from: whoever is free then takes what is left."""
+    return sorted(cells, key=lambda cell: (RAW, JOINT, RETRAINED, ZERO_SHOT).index(cell.mode))
+
+
+def _say(request: Request, line: str) -> None:
+    if request.over_cells.size > 1:
+        line += f" (process {request.ranks.rank})"
+    if request.in_cell.main:
+        say(line)
+
+
+def _attempt(comparison: Comparison, request: Request, cell: Cell, detector: Path | None) -> list[str]:
+    """Run a cell; returns what went wrong with it, none or one line."""
+    try:
+        # What ran before in this process changes nothing.
+        with own_random_state(cell.seed):
+            run_cell(comparison, request, cell, detector)
+    except Exception as error:
+        # A worker that a signal killed is no failure of the cell.
+        raise_if_interrupted()
+        # The other processes of the cell would wait for one that goes on without them.
+        if request.distributed:
+            raise
+        write_text(comparison.cell_folder(cell) / _ERROR, traceback.format_exc())
+        return [f"{cell.name}: {type(error).__name__}: {one_line(error)}"]
+    return []
+
+
+def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Path | None = None) -> None:
+    """Bring one cell to its result, from where an earlier attempt stopped.
+
+    Args:
+        comparison: Where it goes.
+        request: What all cells share.
+        cell: The cell; a zero-shot one wants its seed's raw one finished.
+        detector: Checkpoint of a trained detector that is evaluated as it is; None: cells train.
+
+    Raises:
+        CheckpointError: The checkpoint to start from is not of this detector.
+        ValueError: A picture cannot be enhanced, the raw cell is not finished, or detections are not finite.
+    """
+    folder = comparison.cell_folder(cell)
+    seconds, steps = None, None
+    if detector is not None:
+        checkpoint = detector
+    elif cell.mode == ZERO_SHOT:
+        checkpoint = _raw_checkpoint(comparison, cell.seed)
+    else:
+        seconds, steps = _train(training_config(request, cell, folder), cell, request)
+        checkpoint = saved_checkpoints(folder)[-1]
+    test = testing_config(request, cell, folder, comparison.truth_path, checkpoint)
+    metrics, times = _evaluate(test, cell, request, exact=detector is not None)
+    if request.in_cell.main:
+        # A training that diverged is this cell's failure, not the table's.
+        _sort(comparison.detections_path(cell), read_truth(comparison.truth_path))
+        (folder / _ERROR).unlink(missing_ok=True)
+        result = dict(
+            metrics=metrics,
+            checkpoint=_relative(checkpoint, comparison.folder),
+            iterations=steps,
+            timing=dict(times, train_seconds=seconds),
+        )
+        comparison.finish(cell, result)
+    request.in_cell.barrier()
+
+
+def _sort(path: Path, truth: dict[str, Any]) -> None:
+    """Put detections by falling score, which VisDrone's official program takes for granted; COCO's does not mind."""
+    detections = read_detections(path, truth)
+    write_text(path, json.dumps(sorted(detections, key=lambda each: -each["score"])))
+
+
+def _safe_copy(path: Path, comparison: Comparison, ranks: Ranks) -> Path:
+    """A trained detector's weights, read by the restricted unpickler and written again for MMEngine to load."""
+    checkpoint = read_checkpoint(path)
+    target = comparison.folder / "detector.pth"
+    if ranks.main:
+        with atomic_path(target) as temporary:
+            torch.save({"state_dict": checkpoint.get("state_dict", checkpoint), "meta": {}}, temporary)
+    ranks.barrier()
+    return target
+
+
+def _raw_checkpoint(comparison: Comparison, seed: int) -> Path:
+    raw = comparison.result(Cell(NONE, RAW, seed))
+    if raw is None:
+        raise ValueError(f"the detector of raw pictures, seed {seed}, is not trained yet")
+    return comparison.folder / raw["checkpoint"]
+
+
+def _train(cfg: Config, cell: Cell, request: Request) -> tuple[float | None, int]:
+    """Train; returns the seconds it took, None where it went on from a checkpoint, and the iterations."""
+    _fill(cfg, cell, request)
+    saved = saved_checkpoints(cfg.work_dir)
+    if saved:
+        read_checkpoint(saved[-1])
+        cfg.load_from, cfg.resume = str(saved[-1]), True
+    seed_draws(cfg)
+    runner = _runner(cfg, cell, request)
+    if not saved and cfg.get("load_from"):
+        _check_start(_plain(runner.model), cfg.load_from, _LEAST_MATCHED)
+    start = time.perf_counter()
+    with quiet():
+        runner.train()
+    # The first process writes the last checkpoint, which all read.
+    request.in_cell.barrier()
+    return None if saved else round(time.perf_counter() - start, 1), runner.iter
+
+
+def _evaluate(cfg: Config, cell: Cell, request: Request, exact: bool) -> tuple[dict[str, float], dict[str, Any]]:
+    _fill(cfg, cell, request)
+    runner = _runner(cfg, cell, request)
+    if exact:
+        _check_start(_plain(runner.model), cfg.load_from, 1.0)
+    with quiet():
+        metrics = runner.test()
+        model, dataset = _plain(runner.model), runner.test_dataloader.dataset
+        times = measure_times(model, dataset, request.device) if request.in_cell.main else {}
+    request.in_cell.barrier()
+    return {key: float(value) for key, value in metrics.items()}, times
+
+
+def _runner(cfg: Config, cell: Cell, request: Request) -> Runner:
+    if cfg.launcher != "none" and get_device() == "cpu":
+        # MMEngine would name a CUDA device to PyTorch's wrapper.
+        cfg.setdefault("model_wrapper_cfg", dict(type="MMDistributedDataParallel", device_ids=None))
+    with quiet():
+        runner = SafeRunner.from_cfg(cfg)
+    runner.register_hook(SameStart())
+    runner.register_hook(ProgressBar(cell.name, shown=request.ranks.main))
+    return runner
+
+
+def _fill(cfg: Config, cell: Cell, request: Request) -> None:
+    """Enhance on ``device`` what the data loaders' workers would else enhance on the CPU."""
+    if cell.mode in (RAW, JOINT):
+        return
+    with quiet():
+        report = fill_cache(cfg, request.device, request.in_cell, progress=request.ranks.main)
+    if report.failed:
+        raise ValueError(f"{len(report.failed)} pictures cannot be enhanced: {report.failed[0]}")
+    request.in_cell.barrier()
+
+
+def _plain(model: Any) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _check_start(model: nn.Module, path: str, least: float) -> None:
+    checkpoint = read_checkpoint(path)
+    report = match_report(getattr(model, "detector", model), checkpoint.get("state_dict", checkpoint))
+    if report.matched < least * report.total:
+        raise CheckpointError(f"{path} is no checkpoint of this detector: {report}")
+
+
+def _relative(path: Path, folder: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(real_path(path).relative_to(real_path(folder)))
+    return str(real_path(path))

@@ -1,0 +1,194 @@
+"""The page of a sweep: table, plot as the paper's Fig. 11, pictures with boxes as its Fig. 12."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from llie_preproc import FrozenEnhancer
+from llie_preproc.faces import Faces
+
+from ..metrics.fddb import FddbRoc
+from ..shared.enhancers import NONE, frozen_enhancers, label_of
+from ..shared.html_page import (
+    COLOURS,
+    Html,
+    Overlay,
+    Panel,
+    bullets,
+    columns_of,
+    gallery,
+    heading,
+    left_out,
+    line_plot,
+    paragraph,
+    section,
+    table,
+    write_report,
+)
+from ..shared.score_table import LISTED, Row, most_changed
+from .kept_detections import shifted_picture
+from .protocols import Folder, Protocol
+from .retention import count_found
+from .sweep import Cell, Request, Sweep
+from .sweep_results import difference_table, gamma_label, score_table, series
+
+_FOUND, _TRUTH = COLOURS[0], COLOURS[1]
+_DASH = 5
+_MAX_SIDE = 480
+
+
+def score_plot(protocol: Protocol, rows: Sequence[Row], convention: str) -> Html:
+    """The headline score against gamma, a line for each enhancer."""
+    lines = series(rows, protocol.headline)
+    top = max((value for line in lines.values() for value in line.values() if value == value), default=1.0)
+    label = gamma_label(convention)
+    title = f"{protocol.title}: {_axis(protocol)}"
+    return line_plot(
+        lines, title, label, _axis(protocol), log_x=True, y_range=(0, 1.05 if top > 0.5 else 1.2 * top or 1)
+    )
+
+
+def write_page(request: Request, result: Sweep, rows: Sequence[Row], provenance: Mapping[str, str]) -> Path:
+    """Write ``report.html``."""
+    protocol = request.protocol
+    faces = sum(len(protocol.faces(name)) for name in result.names)
+    lead = (
+        f"{request.detector.name} on {len(result.names)} pictures with {faces} {protocol.reference_kind} "
+        f"({protocol.title}), shifted to too little and too much light and rounded to 8 bits, raw and behind "
+        "enhancers: the same detector, the same pictures, the same boxes."
+    )
+    sections = [_scores_section(request, result, rows)]
+    rocs = {cell: each.roc for cell, each in result.evaluations.items() if each.roc is not None}
+    if rocs:
+        sections.append(_roc_section(request, rocs))
+    sections.append(_pictures_section(request, result))
+    path = request.folder / "report.html"
+    write_report(path, "Faces in extreme light", lead, sections, provenance)
+    return path
+
+
+def choose_pictures(protocol: Protocol, result: Sweep) -> dict[str, str]:
+    """The pictures to show, and why: most faces, and at the extreme gammas most gained and most lost against raw.
+
+    Gained and lost is over all enhancers together, so that each is shown where others win and lose too.
+    """
+    count = {name: len(protocol.faces(name)) for name in result.names}
+    shown = {max(count, key=lambda name: count[name]): "most faces"}
+    return shown | most_changed(_gains(protocol, result), "faces")
+
+
+def _gains(protocol: Protocol, result: Sweep) -> dict[str, int]:
+    extremes = _extremes([gamma for _, gamma in result.found])
+    enhanced = [cell for cell in result.found if cell[0] != NONE and cell[1] in extremes]
+    if not enhanced or (NONE, extremes[0]) not in result.found:
+        return {}
+    return {
+        name: sum(
+            _hits(protocol, result, cell, name) - _hits(protocol, result, (NONE, cell[1]), name) for cell in enhanced
+        )
+        for name in result.names
+    }
+
+
+def _scores_section(request: Request, result: Sweep, rows: Sequence[Row]) -> Html:
+    protocol = request.protocol
+    tables = []
+    for score in rows[0]["scores"]:
+        head, *body = score_table(rows, score, protocol.digits)
+        tables.append(table(["", *head[1:]], body, _caption(score)))
+    head, *body = difference_table(rows, protocol.headline, protocol.digits)
+    if body:
+        interval = ", with the 95 % interval of a bootstrap over pictures" if "[" in body[0][1] else ""
+        tables.append(table(["", *head[1:]], body, f"{protocol.headline}, minus raw at the same gamma{interval}"))
+    return section(
+        "Scores",
+        score_plot(protocol, rows, request.convention),
+        *tables,
+        bullets(protocol.notes()),
+        *left_out(result.failed, LISTED),
+    )
+
+
+def _caption(score: str) -> str:
+    if score == "unmatched":
+        return f"{score}, as a share of the reference faces, lower is better"
+    return f"{score}, 0 to 1, higher is better"
+
+
+def _roc_section(request: Request, rocs: Mapping[Cell, FddbRoc]) -> Html:
+    blocks = []
+    limit = 2 * max(getattr(request.protocol, "false_positives", [0]))
+    for gamma in dict.fromkeys([*_extremes(request.gammas), *([1.0] if 1.0 in request.gammas else [])]):
+        lines = {label_of(e): _points(roc, limit) for (e, g), roc in rocs.items() if g == gamma}
+        title = f"Discrete ROC at g = {gamma:g}"
+        blocks.append(line_plot(lines, title, "false positives", "true positive rate", marks=6))
+    return section(
+        "ROC",
+        paragraph(f"Up to {limit} false positives; the whole curves are in the folder roc, in the official layout."),
+        *blocks,
+    )
+
+
+def _points(roc: FddbRoc, limit: int) -> dict[float, float]:
+    """Rates by false positives, rising; of points with equal false positives the highest."""
+    points: dict[float, float] = {}
+    for false, rate in zip(roc.false_positives.tolist(), roc.discrete.tolist(), strict=True):
+        if false <= limit:
+            points[false] = max(rate, points.get(false, 0.0))
+    return dict(sorted(points.items()))
+
+
+def _pictures_section(request: Request, result: Sweep) -> Html:
+    protocol = request.protocol
+    enhancers = frozen_enhancers(request.specs, request.options, request.detector.device)
+    blocks = [
+        paragraph(
+            f"Blue: detections with a confidence above {protocol.shown_score:g}. Orange, dashed: the "
+            f"{protocol.reference_kind}. Below each picture: how many of those are found by what is drawn, with IoU "
+            "above 0.5, and how many detections are none of them."
+        )
+    ]
+    for name, why in choose_pictures(protocol, result).items():
+        blocks.append(heading(f"{name}: {why}"))
+        for gamma in _extremes(request.gammas):
+            panels = [_panel(request, result, enhancers.get(e), (e, gamma), name) for e in request.enhancers]
+            blocks.append(gallery(panels, columns=columns_of(len(panels)), max_side=_MAX_SIDE))
+    return section("Pictures", *blocks)
+
+
+def _panel(request: Request, result: Sweep, enhancer: FrozenEnhancer | None, cell: Cell, name: str) -> Panel:
+    protocol, scale = request.protocol, 1
+    image = shifted_picture(protocol.files[name], cell[1], request.convention)
+    if enhancer is not None:
+        image, scale = enhancer(image), enhancer.scale
+    found = result.found[cell][name].above(protocol.shown_score)
+    truth = protocol.faces(name)
+    overlays = [
+        Overlay(found.boxes * scale, colour=_FOUND),
+        Overlay(np.asarray(truth) * scale, colour=_TRUTH, dash=_DASH),
+    ]
+    hits, false = _hits(protocol, result, cell, name), len(found) - count_found(found, _as_faces(truth))
+    caption = f"g = {cell[1]:g}, {label_of(cell[0])}: {hits} of {len(truth)} faces, {false} other"
+    return Panel(image, caption, f"{name}, {caption}", overlays)
+
+
+def _hits(protocol: Protocol, result: Sweep, cell: Cell, name: str) -> int:
+    found = result.found[cell][name].above(protocol.shown_score)
+    return count_found(_as_faces(protocol.faces(name)), found)
+
+
+def _as_faces(boxes: np.ndarray) -> Faces:
+    return Faces(np.asarray(boxes, np.float32).reshape(-1, 4), np.ones(len(boxes), np.float32))
+
+
+def _extremes(gammas: Sequence[float]) -> list[float]:
+    return list(dict.fromkeys([min(gammas), max(gammas)]))
+
+
+def _axis(protocol: Protocol) -> str:
+    if isinstance(protocol, Folder):
+        return "share of reference faces found again"
+    return protocol.headline

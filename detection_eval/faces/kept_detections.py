@@ -1,0 +1,192 @@
+"""Detecting faces once for each enhancer and gamma, and keeping what was found on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from llie_preproc.array_files import read_archive
+from llie_preproc.checkpoints import DAMAGE
+from llie_preproc.faces import FaceDetector, Faces
+from llie_preproc.files import atomic_write
+from llie_preproc.gamma_shift import shift_gamma
+from llie_preproc.pictures import convert_depth, read_picture
+
+from ..shared.resume import reason, require_same
+
+# Pixels that go to the detector together at most, and seconds of work that an interruption may cost.
+_MAX_PIXELS = 1 << 23
+_SAVE_EVERY = 60.0
+# Kind of dtype and number of dimensions of what a file of detections holds.
+_FIELDS = dict(made_with=("U", 0), names=("U", 1), digests=("U", 1), counts=("i", 1), boxes=("f", 2), scores=("f", 1))
+
+
+@dataclass
+class Kept:
+    """The detections of one enhancer at one gamma, in a file.
+
+    Args:
+        path: An ``.npz``: ``made_with`` (JSON), ``names``, ``digests`` (SHA-256 of the picture files), ``counts``,
+            ``boxes`` ``(N, 4)`` x1 y1 x2 y2 and ``scores`` ``(N,)`` float32, all pictures one after the other.
+        made_with: All that the detections depend on but the pictures.
+
+    Raises:
+        ValueError: The file was made with something else, or is damaged.
+    """
+
+    path: Path
+    made_with: Mapping[str, Any]
+    faces: dict[str, Faces] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if os.path.lexists(self.path):
+            self._read()
+
+    def lacking(self, digests: Mapping[str, str]) -> list[str]:
+        """The pictures that are not here, or have changed since."""
+        return [name for name, digest in digests.items() if self.digests.get(name) != digest]
+
+    def save(self) -> None:
+        """Write the file, atomically."""
+        names = list(self.faces)
+        with atomic_write(self.path) as file:
+            np.savez_compressed(
+                file,
+                made_with=np.array(json.dumps(self.made_with, sort_keys=True)),
+                names=np.array(names, dtype=np.str_),
+                digests=np.array([self.digests[name] for name in names], dtype=np.str_),
+                counts=np.array([len(self.faces[name]) for name in names], dtype=np.int64),
+                boxes=np.concatenate([np.zeros((0, 4), np.float32), *(self.faces[name].boxes for name in names)]),
+                scores=np.concatenate([np.zeros(0, np.float32), *(self.faces[name].scores for name in names)]),
+            )
+
+    def _read(self) -> None:
+        try:
+            content = read_archive(self.path, _FIELDS)
+            made_with = json.loads(str(content["made_with"]))
+            faces, digests = _unpacked(content)
+        except (OSError, RecursionError, *DAMAGE) as error:
+            raise ValueError(f"{self.path} is damaged ({error}): remove it, and it is made anew") from error
+        require_same(self.path, made_with, self.made_with)
+        self.faces, self.digests = faces, digests
+
+
+def _unpacked(content: Mapping[str, np.ndarray]) -> tuple[dict[str, Faces], dict[str, str]]:
+    """Faces and digests by the picture's name."""
+    names, counts, boxes, scores = (content[key] for key in ("names", "counts", "boxes", "scores"))
+    if boxes.shape[1] != 4 or len(scores) != len(boxes) or not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise ValueError(f"boxes of shape {boxes.shape} and {len(scores)} scores, expected (N, 4) and N finite numbers")
+    # One by one: large counts overflow a sum of 64 bits.
+    if (counts < 0).any() or sum(counts.tolist()) != len(boxes):
+        raise ValueError(f"{len(counts)} pictures whose numbers of faces do not add up to {len(boxes)} boxes")
+    starts = np.cumsum(counts) - counts
+    faces = {
+        name: Faces(boxes[start : start + count], scores[start : start + count])
+        for name, start, count in zip(names.tolist(), starts.tolist(), counts.tolist(), strict=True)
+    }
+    return faces, dict(zip(names.tolist(), content["digests"].tolist(), strict=True))
+
+
+def detect(
+    kept: Kept,
+    files: Mapping[str, Path],
+    digests: Mapping[str, str],
+    detector: FaceDetector,
+    gamma: float,
+    convention: str,
+    batch_size: int,
+    title: str,
+) -> dict[str, str]:
+    """Find the faces of what ``kept`` lacks, and save them, now and then too.
+
+    Args:
+        kept: Takes them.
+        files: Pictures by name.
+        digests: Of the files; those of other names are not looked at.
+        detector: Sees each picture shifted, as 8-bit RGB.
+        gamma, convention: As for :func:`llie_preproc.gamma_shift.shift_gamma`.
+        batch_size: Pictures that go to the detector together.
+        title: Of the progress bar.
+
+    Returns:
+        By name, why a picture failed.
+    """
+    lacking = kept.lacking(digests)
+    failed: dict[str, str] = {}
+    if not lacking:
+        return failed
+    saved = time.monotonic()
+    bar = tqdm(total=len(digests), initial=len(digests) - len(lacking), desc=title, unit="picture")
+    try:
+        for batch in _batches(lacking, files, gamma, convention, batch_size, failed):
+            for name, faces in _detect_batch(batch, files, detector, failed):
+                kept.faces[name], kept.digests[name] = faces, digests[name]
+            bar.update(len(batch))
+            if time.monotonic() - saved > _SAVE_EVERY:
+                kept.save()
+                saved = time.monotonic()
+    finally:
+        bar.close()
+        if kept.faces:
+            kept.save()
+    return failed
+
+
+def _batches(
+    names: Sequence[str],
+    files: Mapping[str, Path],
+    gamma: float,
+    convention: str,
+    batch_size: int,
+    failed: dict[str, str],
+) -> Iterator[dict[str, np.ndarray]]:
+    """The shifted pictures, as many at once as ``batch_size`` and memory allow."""
+    batch: dict[str, np.ndarray] = {}
+    pixels = 0
+    for name in names:
+        try:
+            image = shifted_picture(files[name], gamma, convention)
+        except (OSError, ValueError) as error:
+            failed[name] = reason(files[name], error)
+            continue
+        size = image.shape[0] * image.shape[1]
+        if batch and (len(batch) == batch_size or pixels + size > _MAX_PIXELS):
+            yield batch
+            batch, pixels = {}, 0
+        batch[name] = image
+        pixels += size
+    if batch:
+        yield batch
+
+
+def shifted_picture(path: Path, gamma: float, convention: str) -> np.ndarray:
+    """A picture file as 8-bit RGB ``(H, W, 3)``, its levels shifted.
+
+    Raises:
+        OSError, ImageError: It cannot be read.
+    """
+    return shift_gamma(convert_depth(read_picture(path).pixels, np.uint8), gamma, convention)
+
+
+def _detect_batch(
+    batch: Mapping[str, np.ndarray], files: Mapping[str, Path], detector: FaceDetector, failed: dict[str, str]
+) -> list[tuple[str, Faces]]:
+    """The faces of a batch; where that fails, of each picture alone, so that one does not take the others with it."""
+    try:
+        return list(zip(batch, detector.detect(list(batch.values())), strict=True))
+    # What networks raise on pictures that are too large, or too small, for them or the memory.
+    except (ValueError, RuntimeError) as error:
+        if len(batch) > 1:
+            return [pair for n, image in batch.items() for pair in _detect_batch({n: image}, files, detector, failed)]
+        (name,) = batch
+        failed[name] = reason(files[name], error)
+        return []

@@ -1,0 +1,102 @@
+"""The rows of a sweep, as JSON, CSV and Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llie_preproc.checks import one_of
+from llie_preproc.gamma_shift import CONVENTIONS
+
+from ..metrics.bootstrap import Interval, differences, intervals
+from ..shared import score_table as sweeps
+from ..shared.enhancers import NONE, label_of
+from ..shared.score_table import ABSENT, RESAMPLING, Row, markdown_table, number_text, plain, with_interval
+from .protocols import Evaluation
+
+
+def rows_of(evaluations: Mapping[tuple[str, float], Evaluation]) -> list[dict[str, Any]]:
+    """The rows, with 95 % intervals of a bootstrap over pictures where the measure has them.
+
+    Each has its ``gamma`` too; ``difference`` is to the raw row of the same gamma.
+    """
+    return [
+        dict(
+            enhancer=enhancer,
+            gamma=gamma,
+            scores=_scores(evaluation),
+            difference=None if enhancer == NONE else _difference(evaluations.get((NONE, gamma)), evaluation),
+        )
+        for (enhancer, gamma), evaluation in evaluations.items()
+    ]
+
+
+def series(rows: Sequence[Row], score: str) -> dict[str, dict[float, float]]:
+    """A score by label and gamma; nan where undefined."""
+    found: dict[str, dict[float, float]] = {}
+    for row in rows:
+        value = row["scores"][score]["value"]
+        found.setdefault(label_of(row["enhancer"]), {})[row["gamma"]] = math.nan if value is None else value
+    return found
+
+
+def score_table(rows: Sequence[Row], score: str, digits: int) -> list[list[str]]:
+    """A head and a line for each enhancer: the score at each gamma."""
+    lines = series(rows, score)
+    gammas = list(dict.fromkeys(row["gamma"] for row in rows))
+    body = [[label, *(number_text(line.get(gamma), digits) for gamma in gammas)] for label, line in lines.items()]
+    return [[score, *(f"g = {gamma:g}" for gamma in gammas)], *body]
+
+
+def difference_table(rows: Sequence[Row], score: str, digits: int) -> list[list[str]]:
+    """The same for what each enhancer adds to raw, with the interval; only the head where there is none."""
+    gammas = list(dict.fromkeys(row["gamma"] for row in rows))
+    lines: dict[str, dict[float, str]] = {}
+    for row in rows:
+        if row["difference"] is not None:
+            change = with_interval(row["difference"][score], digits)
+            lines.setdefault(row["enhancer"], {})[row["gamma"]] = change
+    body = [[label, *(line.get(gamma, ABSENT) for gamma in gammas)] for label, line in lines.items()]
+    return [[f"{score}, minus raw", *(f"g = {gamma:g}" for gamma in gammas)], *body]
+
+
+def gamma_label(convention: str) -> str:
+    """What gamma does, by one of :data:`llie_preproc.gamma_shift.CONVENTIONS`."""
+    one_of("convention", convention, CONVENTIONS)
+    if convention == "power":
+        return "gamma g of I^g: below 1 brightens, above 1 darkens"
+    return "gamma g of I^(1/g): below 1 darkens, above 1 brightens"
+
+
+def markdown(rows: Sequence[Row], digits: int, convention: str) -> str:
+    """A table for each score, and below them what gamma means."""
+    tables = [score_table(rows, score, digits) for score in rows[0]["scores"]]
+    return "\n".join([*(markdown_table(table) for table in tables), f"{gamma_label(convention)}\n"])
+
+
+def csv_text(rows: Sequence[Row], convention: str) -> str:
+    """A line for each row and score: plain numbers, empty where undefined."""
+    return sweeps.csv_text(
+        rows, ["enhancer", "gamma", "convention"], lambda row: [row["enhancer"], f"{row['gamma']:g}", convention]
+    )
+
+
+def _scores(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
+    of_pictures = evaluation.per_picture
+    known = {} if of_pictures is None else intervals([of_pictures], **RESAMPLING)
+    return _all_plain(evaluation.scores, known)
+
+
+def _difference(raw: Evaluation | None, own: Evaluation) -> dict[str, dict[str, float | None]] | None:
+    if raw is None:
+        return None
+    known = {}
+    if raw.per_picture is not None and own.per_picture is not None:
+        known = differences([raw.per_picture], [own.per_picture], **RESAMPLING)
+    return _all_plain({name: value - raw.scores[name] for name, value in own.scores.items()}, known)
+
+
+def _all_plain(values: Mapping[str, float], known: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
+    """Values with the intervals that are known."""
+    return {name: plain(known.get(name, Interval(value, math.nan, math.nan))) for name, value in values.items()}

@@ -1,0 +1,107 @@
+"""The masks of a picture, and how they are kept on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llie_preproc.coco_json import read_json
+from llie_preproc.files import write_text
+
+from ..metrics.masks import Rle, check_rle, encode_masks, mask_boxes
+from ..shared.resume import as_read, require_same
+
+_FIELDS = ("segmentation", "predicted_iou", "stability_score")
+
+
+class Found(NamedTuple):
+    """The masks of a picture, in its raw frame.
+
+    Attributes:
+        masks: ``n`` compressed RLEs.
+        predicted_iou: ``(n,)`` float64.
+        stability_score: ``(n,)`` float64.
+    """
+
+    masks: Sequence[Rle]
+    predicted_iou: np.ndarray
+    stability_score: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def coco(self, image_id: int) -> list[dict[str, Any]]:
+        """As entries of COCO's results format; the score is the predicted IoU."""
+        columns = dict(
+            segmentation=[dict(mask) for mask in self.masks],
+            bbox=mask_boxes(self.masks).tolist(),
+            score=self.predicted_iou.tolist(),
+            stability_score=self.stability_score.tolist(),
+        )
+        rows = zip(*columns.values(), strict=True)
+        return [dict(zip(columns, row, strict=True), image_id=image_id, category_id=1) for row in rows]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Masks in a folder, a JSON file for each picture: ``made_with``, ``made_of`` and ``masks``.
+
+    Args:
+        folder: Created when first written to.
+        made_with: All that the masks depend on but what is of the picture: plain values.
+    """
+
+    folder: Path
+    made_with: Mapping[str, Any]
+
+    def read(self, name: str, made_of: Mapping[str, Any]) -> Found | None:
+        """The masks of a picture; None where they are not here, or are of another picture or other prompts.
+
+        Args:
+            name: Of the picture, its path below its folder.
+            made_of: Digests of the picture's files and its prompts, plain values.
+
+        Raises:
+            ValueError: The file was made with something else, or is damaged.
+        """
+        path = self._path(name)
+        if not os.path.lexists(path):
+            return None
+        try:
+            content = read_json(path)
+            table = [[each[field] for field in _FIELDS] for each in content["masks"]]
+            found = Found(
+                encode_masks([row[0] for row in table]),
+                np.array([row[1] for row in table], np.float64),
+                np.array([row[2] for row in table], np.float64),
+            )
+            made = content["made_with"], content["made_of"]
+            _check(found)
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"{path} is damaged ({error!r}): remove it, and it is made anew") from error
+        require_same(path, made[0], self.made_with)
+        return found if made[1] == as_read(made_of) else None
+
+    def write(self, name: str, made_of: Mapping[str, Any], found: Found) -> None:
+        """Keep the masks of a picture, atomically."""
+        columns = (found.masks, found.predicted_iou.tolist(), found.stability_score.tolist())
+        masks = [dict(zip(_FIELDS, row, strict=True)) for row in zip(*columns, strict=True)]
+        content = dict(made_with=self.made_with, made_of=made_of, masks=masks)
+        write_text(self._path(name), json.dumps(content))
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+
+def _check(found: Found) -> None:
+    """Raise ``ValueError`` where pycocotools, which trusts its callers, would run beyond the mask."""
+    for mask in found.masks:
+        check_rle(mask)
+    if not (np.isfinite(found.predicted_iou).all() and np.isfinite(found.stability_score).all()):
+        raise ValueError("a score is not finite")

@@ -1,0 +1,134 @@
+"""The rows of a measurement, as JSON and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..metrics.bootstrap import differences, intervals
+from ..metrics.masks import MATCH_NAMES, PROMPT_NAMES
+from ..shared.enhancers import NONE, label_of
+from ..shared.score_table import RESAMPLING, Row, markdown_table, plain, with_interval
+from .measure_masks import AUTOMATIC, BOXES, REFERENCE, Request, Result, Stage
+from .sam_choice import UNTRAINED
+
+DIGITS = 3
+TITLES = {AUTOMATIC: "automatic masks", BOXES: "box prompts"}
+_NAMES = {AUTOMATIC: MATCH_NAMES, BOXES: PROMPT_NAMES}
+
+
+def rows_of(request: Request, result: Result) -> list[dict[str, Any]]:
+    """The rows, with 95 % intervals of a bootstrap over pictures; ``masks`` has how many were found, by task."""
+    raw = result.scores.get(NONE)
+    return [
+        dict(
+            enhancer=label,
+            masks={task: _count(result, Stage(task, label)) for task in request.tasks},
+            scores=_plain(intervals([scores], **RESAMPLING)),
+            difference=None if raw is None or label == NONE else _plain(differences([raw], [scores], **RESAMPLING)),
+        )
+        for label, scores in result.scores.items()
+    ]
+
+
+def asked_of(request: Request, result: Result) -> dict[str, int]:
+    """How many reference masks and prompts there are, by task."""
+    counts = {}
+    if request.pictures.references is not None:
+        counts[AUTOMATIC] = _count(result, Stage(REFERENCE, NONE))
+    if request.pictures.prompts is not None:
+        counts[BOXES] = sum(len(request.pictures.prompts[name]) for name in result.names)
+    return counts
+
+
+def score_tables(request: Request, rows: Sequence[Row]) -> dict[str, list[list[str]]]:
+    """By task a head and a line for each row: the number of masks, the scores with their intervals."""
+    return {
+        task: [
+            [TITLES[task], "masks", *_names(task, rows)],
+            *(
+                [
+                    label_of(row["enhancer"]),
+                    str(row["masks"][task]),
+                    *(with_interval(row["scores"][name], DIGITS, sign="") for name in _names(task, rows)),
+                ]
+                for row in rows
+            ),
+        ]
+        for task in request.tasks
+    }
+
+
+def difference_tables(request: Request, rows: Sequence[Row]) -> dict[str, list[list[str]]]:
+    """The same for what each enhancer adds to raw; none where there is nothing to compare."""
+    changed = [row for row in rows if row["difference"] is not None]
+    return {
+        task: [
+            [f"{TITLES[task]}, minus raw", *_names(task, rows)],
+            *(
+                [row["enhancer"], *(with_interval(row["difference"][name], DIGITS) for name in _names(task, rows))]
+                for row in changed
+            ),
+        ]
+        for task in (request.tasks if changed else ())
+    }
+
+
+def settings(request: Request, result: Result) -> list[str]:
+    """All that the scores were made with, a line each."""
+    generator = ", ".join(f"{key} {_short(value)}" for key, value in request.generator.items())
+    asked = asked_of(request, result)
+    lines = [f"SAM: {result.sam}, oversize {request.oversize}", f"pictures: {len(result.names)}"]
+    if AUTOMATIC in asked:
+        empty = "" if asked[AUTOMATIC] else ", so there is nothing to score"
+        lines += [f"reference masks: {asked[AUTOMATIC]}{empty}", f"automatic masks: {generator}"]
+    if BOXES in asked:
+        lines += [f"box prompts: {asked[BOXES]}, {request.pictures.box_source}"]
+    return lines
+
+
+def markdown(request: Request, result: Result, rows: Sequence[Row]) -> str:
+    """The tables with what they were made with; where SAM is not trained, that comes first."""
+    warning = [] if request.sam.trained else [f"{UNTRAINED}\n"]
+    tables = [*score_tables(request, rows).values(), *difference_tables(request, rows).values()]
+    lines = "".join(f"- {line}\n" for line in settings(request, result))
+    return "\n".join([*warning, *(markdown_table(table) for table in tables), lines])
+
+
+def notes(request: Request) -> list[str]:
+    """What the scores are, in sentences."""
+    told = []
+    if AUTOMATIC in request.tasks:
+        told.append(
+            "Automatic masks of each row's pictures are matched one to one with those of the reference pictures, so "
+            "that the sum of the IoUs is the largest there is. mean_iou: mean over the reference masks, 0 for those "
+            "without a partner. recall50, recall75: shares of the reference masks whose partner has an IoU of at least "
+            "0.5 and 0.75. Masks beside these cost nothing: see their number. A picture whose reference has no mask "
+            "counts nothing. The masks of a larger reference are made at its own resolution and compared in the raw "
+            "frame."
+        )
+    if BOXES in request.tasks:
+        told.append(
+            "Box prompts, of which each gives one mask. predicted_iou: SAM's own guess. stability_score: IoU of the "
+            "mask cut at logits 1 and -1. box_agreement: IoU of the prompt and the tightest box around the mask, both "
+            "in edges of pixels; 0 for an empty mask. None of them knows a truth."
+        )
+    if request.pictures.annotated:
+        told.append("iou: IoU with the annotated mask of the prompt, where it has one.")
+    return [*told, "In brackets: 95 % intervals of a bootstrap over pictures."]
+
+
+def _names(task: str, rows: Sequence[Row]) -> list[str]:
+    return [name for name in _NAMES[task] if name in rows[0]["scores"]]
+
+
+def _count(result: Result, stage: Stage) -> int:
+    return sum(len(found) for found in result.found[stage].values())
+
+
+def _plain(of_all: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    return {name: plain(each) for name, each in of_all.items()}
+
+
+def _short(value: float) -> str:
+    return f"{value:g}"

@@ -1,0 +1,182 @@
+"""The page of a measurement: tables, and pictures with masks as SAM saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..metrics.masks import Rle, decode_masks, match_masks
+from ..shared.enhancers import NONE, frozen_enhancers, label_of
+from ..shared.html_page import (
+    Html,
+    Overlay,
+    Panel,
+    bullets,
+    columns_of,
+    gallery,
+    heading,
+    hues,
+    left_out,
+    paint_masks,
+    paragraph,
+    section,
+    shrink,
+    table,
+    write_report,
+)
+from ..shared.score_table import LISTED, Row, most_changed
+from .mask_results import TITLES, asked_of, difference_tables, notes, score_tables, settings
+from .measure_masks import AUTOMATIC, BOXES, REFERENCE, Request, Result, Stage, read_levels, read_reference
+from .sam_choice import UNTRAINED
+
+_MAX_SIDE = 640
+_OTHER = "#b4b4b4"
+_PARTNER_IOU = 0.5
+
+
+def write_page(request: Request, result: Result, rows: Sequence[Row], provenance: Mapping[str, str]) -> Path:
+    """Write ``report.html``."""
+    asked = asked_of(request, result)
+    what = {AUTOMATIC: "masks of their reference pictures", BOXES: "box prompts"}
+    counted = " and ".join(f"{number} {what[task]}" for task, number in asked.items())
+    lead = (
+        f"Segment Anything on {len(result.names)} pictures with {counted}, raw and behind enhancers: the same model, "
+        "the same pictures, the same prompts, masks in the raw frame."
+    )
+    warning = [] if request.sam.trained else [section("Not trained", paragraph(UNTRAINED))]
+    path = request.folder / "report.html"
+    sections = [*warning, _scores_section(request, result, rows), _pictures_section(request, result)]
+    write_report(path, "Segment Anything in the dark", lead, sections, provenance)
+    return path
+
+
+def choose_pictures(request: Request, result: Result) -> dict[str, str]:
+    """The pictures to show, and why: the most to find, the most gained and the most lost against raw."""
+    task = request.tasks[0]
+    headline = "mean_iou" if task == AUTOMATIC else "iou" if request.pictures.annotated else "box_agreement"
+    first = result.items[request.enhancers[0]]
+    most = max(result.names, key=lambda name: len(first[name][headline]))
+    shown = {most: f"most {'reference masks' if task == AUTOMATIC else 'prompts'}"}
+    return shown | most_changed(_gains(result, headline), headline)
+
+
+def _gains(result: Result, score: str) -> dict[str, float]:
+    """Of each picture what all enhancers together add to raw."""
+    if NONE not in result.items:
+        return {}
+    return {
+        name: sum(_mean(items[name][score]) - _mean(result.items[NONE][name][score]) for items in result.items.values())
+        for name in result.names
+    }
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of those that are defined; 0 where there is none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else 0.0
+
+
+def _scores_section(request: Request, result: Result, rows: Sequence[Row]) -> Html:
+    tables = []
+    for task, (head, *body) in score_tables(request, rows).items():
+        tables.append(table(["", *head[1:]], body, f"{TITLES[task]}; scores from 0 to 1, higher is better"))
+    for task, (head, *body) in difference_tables(request, rows).items():
+        tables.append(table(["", *head[1:]], body, f"{TITLES[task]}, minus raw"))
+    return section(
+        "Scores",
+        *tables,
+        bullets([*notes(request), *settings(request, result)]),
+        *left_out(result.failed, LISTED),
+    )
+
+
+@dataclass(frozen=True)
+class _View:
+    """What SAM saw of a picture: RGB uint8, small enough to show, and the masks in the raw frame."""
+
+    image: np.ndarray
+    size: tuple[int, int]
+    masks: Sequence[Rle]
+
+    def panel(self, colours: Sequence[str], caption: str, boxes: np.ndarray | None = None) -> Panel:
+        """The picture under its masks; ``boxes`` ``(n, 4)`` left, top, width, height have the colours of the masks."""
+        height, width = self.image.shape[:2]
+        shown = [
+            cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+            for mask in (decode_masks([rle], self.size)[0].astype(np.uint8) for rle in self.masks)
+        ]
+        painted = paint_masks(self.image, np.array(shown, bool).reshape(-1, height, width), colours)
+        overlays = []
+        if boxes is not None:
+            scale = width / self.size[1], height / self.size[0]
+            corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) * (*scale, *scale)
+            overlays = [Overlay(box, colour=colour) for box, colour in zip(corners, colours, strict=True)]
+        return Panel(painted, caption, caption, overlays)
+
+
+class _Pictures:
+    """Makes the panels of pictures; each enhancer is built once."""
+
+    def __init__(self, request: Request, result: Result) -> None:
+        self.request, self.result = request, result
+        self.enhancers = frozen_enhancers(request.specs, request.options, request.sam.device)
+
+    def of(self, name: str) -> list[Html]:
+        """The galleries of a picture."""
+        raw = read_levels(self.request.pictures.files[name])
+        size = raw.shape[0], raw.shape[1]
+        seen = {
+            label: shrink(raw if label == NONE else self.enhancers[label](raw), _MAX_SIDE)
+            for label in self.request.enhancers
+        }
+        make = {AUTOMATIC: self._automatic, BOXES: self._prompted}
+        galleries = [make[task](name, seen, size) for task in self.request.tasks]
+        return [gallery(panels, columns_of(len(panels)), _MAX_SIDE) for panels in galleries]
+
+    def _automatic(self, name: str, seen: Mapping[str, np.ndarray], size: tuple[int, int]) -> list[Panel]:
+        reference = self.result.found[Stage(REFERENCE, NONE)][name].masks
+        palette = hues(len(reference))
+        panels = []
+        for label, image in seen.items():
+            masks = self.result.found[Stage(AUTOMATIC, label)][name].masks
+            matched = match_masks(masks, reference)
+            partners = {found: palette[own] for found, own, iou in zip(*matched, strict=True) if iou >= _PARTNER_IOU}
+            iou = _mean(self.result.items[label][name]["mean_iou"])
+            again = f"found again {len(partners)} of {len(reference)}, mean IoU {iou:.3f}"
+            caption = f"{label_of(label)}: masks {len(masks)}, {again}"
+            colours = [partners.get(number, _OTHER) for number in range(len(masks))]
+            panels.append(_View(image, size, masks).panel(colours, caption))
+        path = (self.request.pictures.references or {})[name]
+        shown = shrink(read_reference(path, (size[1], size[0])).pixels, _MAX_SIDE)
+        view = _View(shown, size, reference)
+        return [*panels, view.panel(palette, f"reference: masks {len(reference)}")]
+
+    def _prompted(self, name: str, seen: Mapping[str, np.ndarray], size: tuple[int, int]) -> list[Panel]:
+        boxes = (self.request.pictures.prompts or {})[name].boxes
+        panels = []
+        for label, image in seen.items():
+            items = self.result.items[label][name]
+            scores = ", ".join(
+                f"{score} {_mean(items[score]):.3f}" for score in ("box_agreement", "iou") if score in items
+            )
+            masks = self.result.found[Stage(BOXES, label)][name].masks
+            caption = f"{label_of(label)}: {len(boxes)} prompts, {scores}"
+            panels.append(_View(image, size, masks).panel(hues(len(masks)), caption, boxes))
+        return panels
+
+
+def _pictures_section(request: Request, result: Result) -> Html:
+    legends = {
+        AUTOMATIC: "Automatic masks lie over the picture as SAM saw it. Masks of one colour are partners with an IoU "
+        f"of at least {_PARTNER_IOU:g}; grey ones have none in the reference.",
+        BOXES: "Box prompts and their masks have one colour.",
+    }
+    pictures = _Pictures(request, result)
+    blocks = [paragraph(" ".join(legends[task] for task in request.tasks))]
+    for name, why in choose_pictures(request, result).items():
+        blocks += [heading(f"{name}: {why}"), *pictures.of(name)]
+    return section("Pictures", *blocks)

@@ -1,0 +1,316 @@
+"""Masks of every row, made once, and measured on the pictures that all rows got through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from llie_preproc import InferenceOptions, build_enhancer
+from llie_preproc.pictures import convert_depth, picture_size, read_picture
+from llie_preproc.segmentation import EnhancedImage, EnhancedSamAutomaticMaskGenerator, EnhancedSamPredictor
+
+from ..metrics.masks import ItemScores, encode_masks, match_scores, prompt_scores, stability_scores
+from ..shared.enhancers import NONE, Spec, label_of, network_config
+from ..shared.resume import digests_of, holds_files, reason, require_resume
+from .kept_masks import Found, Kept
+from .prompted_pictures import PictureSet
+from .sam_choice import SamChoice
+
+AUTOMATIC, BOXES = "automatic", "boxes"
+REFERENCE = "reference"
+
+# Masks in the picture's frame that are decoded at once: each takes four bytes a pixel.
+_PROMPTS = 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured.
+
+    Attributes:
+        pictures: The set.
+        sam: The model.
+        generator: Parameters of automatic masks (:func:`detection_eval.sam.sam_choice.generator_parameters`).
+        oversize: What becomes of what is larger than SAM's input (:mod:`llie_preproc.segmentation`).
+        enhancers: Labels in the order of the rows, ``'none'`` for raw.
+        specs: Specs of the others (:func:`detection_eval.shared.enhancers.enhancer_specs`).
+        folder: Folder where everything goes.
+        options: How the enhancers are run.
+        resume: Keep the masks of an earlier run in the folder, and make the others.
+    """
+
+    pictures: PictureSet
+    sam: SamChoice
+    generator: Mapping[str, Any]
+    oversize: str
+    enhancers: Sequence[str]
+    specs: Mapping[str, Spec]
+    folder: Path
+    options: InferenceOptions = InferenceOptions()  # noqa: RUF009  (it is frozen)
+    resume: bool = False
+
+    @property
+    def tasks(self) -> list[str]:
+        """What is asked of each row."""
+        asked = {AUTOMATIC: self.pictures.references, BOXES: self.pictures.prompts}
+        return [task for task, given in asked.items() if given is not None]
+
+    @property
+    def looks(self) -> list[list[Stage]]:
+        """What is made with one enhancer: the references' masks, then those of each row."""
+        references = [[Stage(REFERENCE, NONE)]] if self.pictures.references is not None else []
+        return references + [[Stage(task, label) for task in self.tasks] for label in self.enhancers]
+
+    @property
+    def masks(self) -> Path:
+        """The folder of what is kept."""
+        return self.folder / "kept"
+
+    def kept(self, stage: Stage, sam_made_with: Mapping[str, Any]) -> Kept:
+        """What is on disk of a stage."""
+        made_with = dict(sam_made_with, oversize=self.oversize, enhancer=None)
+        if stage.task != BOXES:
+            made_with["generator"] = dict(self.generator)
+        if stage.enhancer != NONE:
+            spec = self.specs[stage.enhancer]
+            made_with |= {"enhancer": spec["fingerprint"], **spec["options"]}
+        folder = self.masks / stage.task
+        return Kept(folder if stage.task == REFERENCE else folder / stage.enhancer, made_with)
+
+
+class Stage(NamedTuple):
+    """Masks that are kept together: what SAM is asked, and of which row."""
+
+    task: str
+    enhancer: str
+
+
+@dataclass
+class Result:
+    """What came out.
+
+    Attributes:
+        names: Pictures on which everything was measured.
+        found: Masks of these by stage, in the raw frame.
+        items: By enhancer, picture and score a value for each reference mask or prompt.
+        scores: By enhancer.
+        sam: Which SAM it was, for people.
+        failed: A line for each picture that is left out.
+    """
+
+    names: list[str]
+    found: Mapping[Stage, Mapping[str, Found]]
+    items: dict[str, dict[str, dict[str, np.ndarray]]]
+    scores: dict[str, ItemScores]
+    sam: str
+    failed: list[str] = field(default_factory=list)
+
+
+class Looker:
+    """SAM behind an enhancer.
+
+    Args:
+        sam: The model.
+        spec: Enhancer's spec; None: raw.
+        request: What is measured.
+    """
+
+    def __init__(self, sam: Any, spec: Spec | None, request: Request) -> None:
+        enhancer = build_enhancer("Identity" if spec is None else network_config(spec), device=request.sam.device)
+        options = {} if spec is None else request.options.keywords()
+        self.predictor = EnhancedSamPredictor(sam, enhancer, oversize=request.oversize, **options)
+        self._generator = EnhancedSamAutomaticMaskGenerator(
+            sam, enhancer, oversize=request.oversize, output_mode="coco_rle", **request.generator, **options
+        )
+
+    def everything(self, seen: EnhancedImage) -> Found:
+        """Automatic masks."""
+        # Without a threshold of stability SAM also gives masks of nothing, which match not even themselves.
+        records = [each for each in self._generator.generate(seen) if each["area"]]
+        scores = np.array([[each["predicted_iou"], each["stability_score"]] for each in records]).reshape(-1, 2)
+        return Found(encode_masks([each["segmentation"] for each in records]), *scores.T)
+
+    @torch.no_grad()
+    def prompted(self, seen: EnhancedImage, boxes: np.ndarray) -> Found:
+        """A mask for each box ``(n, 4)``, left, top, width, height in the raw frame."""
+        if not len(boxes):
+            return Found([], np.zeros(0), np.zeros(0))
+        self.predictor.set_image(seen)
+        corners = torch.from_numpy(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)).float()
+        asked = self.predictor.transform.apply_boxes_torch(corners, seen.shape[:2]).to(self.predictor.device)
+        parts = [self._decoded(asked[i : i + _PROMPTS]) for i in range(0, len(asked), _PROMPTS)]
+        self.predictor.reset_image()
+        masks = [mask for part in parts for mask in part.masks]
+        return Found(masks, *(np.concatenate(each) for each in zip(*(part[1:] for part in parts), strict=True)))
+
+    def _decoded(self, boxes: torch.Tensor) -> Found:
+        logits, predicted, _ = self.predictor.predict_torch(
+            None, None, boxes, multimask_output=False, return_logits=True
+        )
+        levels, threshold = logits[:, 0].float().cpu().numpy(), self.predictor.model.mask_threshold
+        return Found(
+            encode_masks(levels > threshold),
+            predicted[:, 0].double().cpu().numpy(),
+            stability_scores(levels, threshold),
+        )
+
+
+def measure(request: Request) -> Result:
+    """Make the masks that are not on disk yet, and measure them.
+
+    Raises:
+        ValueError: What is on disk is not to be gone on with, or was made with something else; or no picture could be
+            read and worked through.
+        OSError: The folder cannot be written to.
+        CheckpointError, FileNotFoundError: SAM cannot be built.
+    """
+    require_resume(request.folder, holds_files(request.masks), request.resume)
+    sam = request.sam.build()
+    work = _Work(request, sam)
+    # What cannot be written is not worth hours of work first.
+    request.masks.mkdir(parents=True, exist_ok=True)
+    for stages in request.looks:
+        work.look(stages)
+    names = [name for name in request.pictures.files if name not in work.failed]
+    if not names:
+        raise ValueError(f"not one of {len(request.pictures.files)} pictures could be worked through: "
+                         f"{next(iter(work.failed.values()))}")  # fmt: skip
+    found = {stage: {name: masks[name] for name in names} for stage, masks in work.found.items()}
+    items = {label: {name: _items(request, found, label, name) for name in names} for label in request.enhancers}
+    scores = {label: ItemScores(each) for label, each in items.items()}
+    failed = [*work.failed.values(), *request.pictures.problems]
+    return Result(names, found, items, scores, request.sam.described(sam), failed)
+
+
+class _Work:
+    """Masks as they are made.
+
+    Attributes:
+        found: By stage and picture.
+        failed: Why a picture failed; it is left out of all that follows.
+
+    Raises:
+        ValueError: What is on disk was made with something else, or is damaged.
+    """
+
+    def __init__(self, request: Request, sam: Any) -> None:
+        self.request, self.pictures, self.sam = request, request.pictures, sam
+        self.digests, self.failed = digests_of(self.pictures.files)
+        references = {} if self.pictures.references is None else self.pictures.references
+        self.reference_digests, failed = digests_of({name: references[name] for name in self.digests if references})
+        self.failed |= failed
+        self._require_frames()
+        made_with = request.sam.made_with(sam)
+        self.kept = {stage: request.kept(stage, made_with) for stages in request.looks for stage in stages}
+        self.found = {stage: self._found(stage) for stage in self.kept}
+
+    def look(self, stages: Sequence[Stage]) -> None:
+        """Make and keep what is lacking of stages with one enhancer."""
+        lacking = {name: [s for s in stages if name not in self.found[s]] for name in self._open()}
+        lacking = {name: each for name, each in lacking.items() if each}
+        if not lacking:
+            return
+        enhancer = stages[0].enhancer
+        looker = Looker(self.sam, self.request.specs.get(enhancer), self.request)
+        title = REFERENCE if stages[0].task == REFERENCE else label_of(enhancer)
+        for name, missing in tqdm(lacking.items(), desc=title, unit="picture"):
+            try:
+                made = self._made(looker, name, missing)
+            # What networks raise on pictures that are too large, or too small, for them or the memory.
+            except (OSError, ValueError, RuntimeError) as error:
+                self.failed[name] = reason(self.pictures.files[name], error)
+                continue
+            for stage, masks in made.items():
+                self.found[stage][name] = masks
+                self.kept[stage].write(name, self._made_of(stage, name), masks)
+
+    def _require_frames(self) -> None:
+        """Whatever is on disk: annotations may have changed since."""
+        prompts = self.pictures.prompts or {}
+        for name in self._open() if prompts else ():
+            path = self.pictures.files[name]
+            try:
+                width, height = picture_size(path)
+                prompts[name].require_frame((height, width))
+            except (OSError, ValueError) as error:
+                self.failed[name] = reason(path, error)
+
+    def _found(self, stage: Stage) -> dict[str, Found]:
+        """What is on disk of a stage."""
+        masks = {name: self.kept[stage].read(name, self._made_of(stage, name)) for name in self._open()}
+        return {name: each for name, each in masks.items() if each is not None}
+
+    def _open(self) -> list[str]:
+        return [name for name in self.pictures.files if name not in self.failed]
+
+    def _made_of(self, stage: Stage, name: str) -> dict[str, Any]:
+        made_of: dict[str, Any] = dict(picture=self.digests[name])
+        if stage.task == REFERENCE:
+            made_of["reference"] = self.reference_digests[name]
+        if stage.task == BOXES:
+            made_of["boxes"] = (self.pictures.prompts or {})[name].boxes.tolist()
+        return made_of
+
+    def _made(self, looker: Looker, name: str, stages: Sequence[Stage]) -> dict[Stage, Found]:
+        path = self.pictures.files[name]
+        if stages[0].task == REFERENCE:
+            seen = read_reference((self.pictures.references or {})[name], picture_size(path))
+            return {stages[0]: looker.everything(seen)}
+        image = read_levels(path)
+        prompts = (self.pictures.prompts or {}).get(name)
+        seen = looker.predictor.enhance(image)
+        return {
+            stage: looker.everything(seen) if prompts is None or stage.task == AUTOMATIC
+            else looker.prompted(seen, prompts.boxes)
+            for stage in stages
+        }  # fmt: skip
+
+
+def read_levels(path: Path) -> np.ndarray:
+    """A picture file as 8-bit RGB ``(H, W, 3)``.
+
+    Raises:
+        OSError, ImageError: It cannot be read.
+    """
+    return convert_depth(read_picture(path).pixels, np.uint8)
+
+
+def read_reference(path: Path, size: tuple[int, int]) -> EnhancedImage:
+    """A reference picture, whose masks are wanted in the frame of its picture.
+
+    Args:
+        path: The reference.
+        size: ``(width, height)`` of the picture; the reference is a whole number of times as large.
+
+    Raises:
+        OSError, ImageError: It cannot be read.
+        ValueError: It has another size.
+    """
+    pixels = read_levels(path)
+    height, width = pixels.shape[:2]
+    scale = width // size[0]
+    if scale < 1 or (width, height) != (scale * size[0], scale * size[1]):
+        raise ValueError(
+            f"the reference {path} has {width}x{height} pixels, the picture {size[0]}x{size[1]}: expected as many, or "
+            "a whole number of times as many a side"
+        )
+    return EnhancedImage(pixels, scale)
+
+
+def _items(
+    request: Request, found: Mapping[Stage, Mapping[str, Found]], label: str, name: str
+) -> dict[str, np.ndarray]:
+    """By score a value for each reference mask or prompt of a picture."""
+    items: dict[str, np.ndarray] = {}
+    if request.pictures.references is not None:
+        items |= match_scores(found[Stage(AUTOMATIC, label)][name].masks, found[Stage(REFERENCE, NONE)][name].masks)
+    if request.pictures.prompts is not None:
+        prompts, masks = request.pictures.prompts[name], found[Stage(BOXES, label)][name]
+        items |= prompt_scores(masks.masks, prompts.boxes, masks.predicted_iou, masks.stability_score, prompts.masks)
+    return items

@@ -1,0 +1,148 @@
+"""Enhanced pictures on disk, made on one device before any detector runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import llie_preproc  # noqa: F401  before mmdet, which takes mmcv's operators from it where none are compiled
+
+# isort: split
+import cv2
+from mmcv.transforms import Compose
+from mmdet.registry import DATASETS, TRANSFORMS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from tqdm import tqdm
+
+from llie_preproc.detection import Enhance
+from llie_preproc.detection.coco_sets import check_set
+from llie_preproc.enhancers.names import enhancer_classes
+from llie_preproc.errors import why_failed
+from llie_preproc.work_sharing import Ranks, alone
+
+_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+# What gives the same picture each time: after anything else, a random transform above all, entries are not met again.
+_FIXED = ("Resize", "FixScaleResize", "Pad", "RestoreScaleFactor")
+
+
+@dataclass
+class CacheReport:
+    """What :func:`fill_cache` did.
+
+    Attributes:
+        found: Pictures whose entry was there.
+        made: Pictures that were enhanced.
+        seconds: Wall clock, reading included.
+        failed: A line for each picture that could not be read or enhanced.
+    """
+
+    found: int = 0
+    made: int = 0
+    seconds: float = 0.0
+    failed: list[str] = field(default_factory=list)
+
+
+def fill_cache(cfg: Config, device: str = "cpu", ranks: Ranks | None = None, progress: bool = True) -> CacheReport:
+    """Fill the caches of a config's ``Enhance`` transforms, as its data loaders would.
+
+    Datasets inside others (``MultiImageMixDataset``, ``ConcatDataset``, ``RepeatDataset``) are found too.
+
+    Args:
+        cfg: An MMDetection config; it is not changed.
+        device: Where to enhance. An entry is found by the picture and the network, whatever device made it; two
+            devices' results may differ by rounding.
+        ranks: Who share the pictures; None: this process alone. The report is of this one's part.
+        progress: Show a bar.
+
+    Raises:
+        ValueError: No ``Enhance`` with ``cache_dir``, or one behind a transform that does not give the same picture
+            each time.
+        FileNotFoundError: An annotation file is missing.
+    """
+    register_all_modules(init_default_scope=False)
+    init_default_scope(cfg.get("default_scope") or "mmdet")
+    report, start = CacheReport(), time.perf_counter()
+    work = _unique(each for name in _LOADERS for each in _cached_datasets((cfg.get(name) or {}).get("dataset")))
+    if not work:
+        name = cfg.filename or "the config"
+        raise ValueError(f"{name} has no Enhance with cache_dir in the pipelines of {', '.join(_LOADERS)}")
+    for dataset, _ in work:
+        check_set(dataset)
+    for dataset, position in work:
+        _fill(dataset, position, device, ranks or alone(), report, progress)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _cached_datasets(dataset: Mapping[str, Any] | None) -> Iterator[tuple[Mapping[str, Any], int]]:
+    """Each dataset that loads pictures and enhances them with a cache, and where in its pipeline."""
+    if dataset is None:
+        return
+    inner = [dataset["dataset"]] if "dataset" in dataset else list(dataset.get("datasets", ()))
+    for each in inner:
+        yield from _cached_datasets(each)
+    pipeline = dataset.get("pipeline", ())
+    for position, transform in enumerate(pipeline):
+        if not _caches(transform):
+            continue
+        if inner:
+            raise ValueError(
+                f"{_kind(dataset)}: an Enhance with cache_dir belongs into the pipeline of the dataset inside"
+            )
+        for before in pipeline[:position]:
+            _require_fixed(before)
+        yield dataset, position
+
+
+def _caches(transform: Any) -> bool:
+    if not isinstance(transform, Mapping) or not transform.get("cache_dir"):
+        return False
+    return _kind(transform).split(".")[-1] in (Enhance.__name__, *enhancer_classes())
+
+
+def _kind(node: Any) -> str:
+    kind = node["type"]
+    return kind if isinstance(kind, str) else kind.__name__
+
+
+def _require_fixed(transform: Any) -> None:
+    name = _kind(transform).split(".")[-1]
+    if not (name.startswith("Load") or name in _FIXED or _caches(transform)):
+        raise ValueError(
+            f"{name} stands before an Enhance with cache_dir, so no picture comes twice: it belongs right after loading"
+        )
+
+
+def _unique(work: Iterator[tuple[Mapping[str, Any], int]]) -> list[tuple[Mapping[str, Any], int]]:
+    """Without repetitions: testing is often on the validation set."""
+    found: list[tuple[Mapping[str, Any], int]] = []
+    for each in work:
+        if each not in found:
+            found.append(each)
+    return found
+
+
+def _fill(
+    config: Mapping[str, Any], position: int, device: str, ranks: Ranks, report: CacheReport, progress: bool
+) -> None:
+    enhance = TRANSFORMS.build(config["pipeline"][position]).to(device)
+    dataset = DATASETS.build({**config, "pipeline": []})
+    load = Compose(config["pipeline"][:position])
+    name = Path(config.get("ann_file") or _kind(config)).stem
+    share = list(ranks.share(range(len(dataset))))
+    for index in tqdm(share, desc=f"enhancing ({name})", unit="image", disable=not progress):
+        entry = dataset.get_data_info(index)
+        try:
+            made = enhance.fill(load(entry))
+        # MMCV's loader asserts that a file decodes.
+        except (OSError, ValueError, TypeError, AssertionError, cv2.error) as error:
+            name = entry.get("img_path", index)
+            report.failed.append(f"{name}: {why_failed(name, error)}")
+            continue
+        report.made += made
+        report.found += not made

@@ -1,0 +1,274 @@
+"""The detector's config, and the sets that it trains and tests on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+
+from ..checkpoints import local_file
+from ..coco_json import match_classes, read_annotations, require_pictures
+from ..config_files import read_config_file
+from ..configs import find_enhancement, type_name
+from ..files import real_path
+from ..mm.runner_parts import read_checkpoint
+from ..registry import DATASETS as OURS
+
+DATASET, METRIC = "llie_preproc.NameMatchedCocoDataset", "llie_preproc.NameMatchedCocoMetric"
+_BY_NAME = ("CocoDataset", "NameMatchedCocoDataset")
+
+# What a dataset's config may keep when another set takes its place; the rest belongs to its data.
+_OF_ANY_SET = {"type", "_scope_", "pipeline", "filter_cfg", "test_mode", "backend_args", "max_refetch"}
+
+
+@dataclass(frozen=True)
+class CocoSet:
+    """A set to train or test on.
+
+    Attributes:
+        annotations: COCO annotation file.
+        images: Folder that its file names are relative to.
+    """
+
+    annotations: Path
+    images: Path
+
+    @classmethod
+    def given(cls, pair: Sequence[str] | None) -> CocoSet | None:
+        """The set of a command line's ``ANNOTATIONS IMAGES``, if any."""
+        return None if pair is None else cls(*map(Path, pair))
+
+
+def read_config(name: str, options: Mapping[str, Any]) -> Config:
+    """Read a detector's config that has no enhancer.
+
+    Args:
+        name: A file, or one of MMDetection's own, ``mmdet::retinanet/retinanet_r18_fpn_1x_coco.py``.
+        options: Keys and values over it.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It does not read, has no detector or no test set, or has an enhancer already.
+    """
+    cfg = read_config_file(name, options)
+    check_detector_config(name, cfg, ("train_dataloader", "train_cfg", "optim_wrapper", "test_dataloader", "test_cfg"))
+    if found := find_enhancement(cfg):
+        raise ValueError(f"{name} enhances already ({found}): compare takes the plain config and --enhancer")
+    return cfg
+
+
+def check_detector_config(name: str, cfg: Config, needed: Sequence[str]) -> None:
+    """Raise ``ValueError`` where a config lacks its detector, one of the keys in ``needed``, or a loader's dataset."""
+    for key in ("model", *needed):
+        if not isinstance(cfg.get(key), Mapping):
+            raise ValueError(f"{name} has no {key}: it must be the config of an MMDetection detector")
+    for loader in (key for key in needed if key.endswith("_dataloader")):
+        if not isinstance(cfg[loader].get("dataset"), Mapping):
+            raise ValueError(f"{name}: {loader} has no dataset, a dict with 'type'")
+
+
+def use_sets(
+    cfg: Config,
+    train: CocoSet | None,
+    test: CocoSet | None,
+    classes: Sequence[str] | None = None,
+    trains: bool = True,
+) -> Config:
+    """A copy of ``cfg`` that trains and tests on other sets: data, classes and the detector's ``num_classes``.
+
+    Annotated classes are matched to the detector's by name, in the sets of ``cfg`` too; the order in the files is of no
+    account. A test set may have fewer classes than the detector. Where the config joins several sets, the pipeline of
+    the first one stays.
+
+    Args:
+        cfg: Config of the detector.
+        train: Set to train on; None: that of ``cfg``.
+        test: Set to test and validate on; None: those of ``cfg``.
+        classes: Names of the detector's classes in the order of its labels; None: those of the training set.
+        trains: Whether the config is going to be trained; otherwise its training set may be of other classes.
+
+    Raises:
+        FileNotFoundError: No such annotation file or folder.
+        ValueError: Damaged annotations; a set has classes that the detector does not know; the message has the names.
+    """
+    cfg = copy.deepcopy(cfg)
+    before = dataset_classes(inner_datasets(cfg.train_dataloader.dataset)[0])
+    if classes is None:
+        classes = before if train is None else set_classes(train)
+    chosen = {"train_dataloader": train, "val_dataloader": test, "test_dataloader": test}
+    for each in (train, test):
+        if each is not None:
+            match_classes(classes, set_classes(each), str(each.annotations), whole=True)
+    for loader, each in chosen.items():
+        if cfg.get(loader) and each is not None:
+            _replace(_only_first(cfg[loader]), each, tuple(classes))
+        elif cfg.get(loader) and (trains or loader != "train_dataloader"):
+            for dataset in inner_datasets(cfg[loader].dataset):
+                _match_by_name(dataset, before, tuple(classes), f"the {loader} of the config")
+    if test is not None:
+        cfg.test_evaluator = dict(type=METRIC, ann_file=str(real_path(test.annotations)), metric="bbox")
+    for key in ("val_evaluator", "test_evaluator"):
+        given = cfg.get(key) or []
+        for metric in given if isinstance(given, list | tuple) else [given]:
+            if type_name(metric) == "CocoMetric":
+                metric.update(type=METRIC)
+    _replace_num_classes(cfg.model, len(before), len(classes))
+    return cfg
+
+
+def set_classes(chosen: CocoSet) -> tuple[str, ...]:
+    """Names of the classes of a set, in the order of its file, after a check of the whole file.
+
+    Raises:
+        FileNotFoundError: No such file or folder.
+        ValueError: Damaged annotations (:mod:`llie_preproc.coco_json`).
+    """
+    if not chosen.images.is_dir():
+        raise FileNotFoundError(f"no folder {chosen.images}")
+    return _checked_classes(chosen.annotations)
+
+
+def _checked_classes(path: Path) -> tuple[str, ...]:
+    """Names of the classes of an annotation file that MMDetection is going to read, in the order of the file."""
+    stat = path.stat()
+    return _read_classes(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=16)
+def _read_classes(path: Path, changed: int, size: int) -> tuple[str, ...]:
+    # The time and the size of the file are arguments so that one that was changed is read again.
+    truth = read_annotations(path)
+    require_pictures(truth, str(path))
+    return tuple(category["name"] for category in truth["categories"])
+
+
+def _match_by_name(dataset: Any, before: tuple[str, ...], classes: tuple[str, ...], source: str) -> None:
+    """Let one of the config's own sets take the detector's labels by name, and check its file."""
+    own, kind = dataset_classes(dataset), type_name(dataset)
+    if own and classes != before:
+        match_classes(classes, own, source, whole=True)
+        if kind not in _BY_NAME and len(own) < len(classes):
+            raise ValueError(f"{source} has {len(own)} of the detector's {len(classes)} classes: give a COCO set")
+        dataset["metainfo"] = dict(dataset.get("metainfo") or {}, classes=classes)
+    if kind == "CocoDataset":
+        dataset["type"] = DATASET
+    file = _coco_file(dataset)
+    if file is None:
+        return
+    annotated, own = _checked_classes(file), dataset_classes(dataset)
+    shared = match_classes(own, annotated, str(file)) if own else annotated
+    if kind not in _BY_NAME and own and list(own) != [name for name in annotated if name in set(shared)]:
+        raise ValueError(
+            f"{file}: {kind} numbers classes in the order of this file, which is not that of the config: put them in "
+            f"that order, or name the set a CocoDataset"
+        )
+
+
+def check_set(dataset: Mapping[str, Any]) -> None:
+    """Check the annotation file of a ``CocoDataset``'s config, which pycocotools would take as it is.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is damaged (:mod:`llie_preproc.coco_json`).
+    """
+    if (file := _coco_file(dataset)) is not None:
+        _checked_classes(file)
+
+
+def _coco_file(dataset: Any) -> Path | None:
+    """The local annotation file of a set in COCO's format; None for other sets, and where there is no file."""
+    file = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
+    named = dataset.get("ann_file") and not dataset.get("backend_args")
+    return file if named and file.exists() and _reads_coco(dataset) else None
+
+
+def _reads_coco(dataset: Any) -> bool:
+    """Whether a set is MMDetection's ``CocoDataset`` or made from it, and reads its annotation format."""
+    kind = dataset["type"]
+    kind = (DATASETS.get(kind) or OURS.get(kind)) if isinstance(kind, str) else kind
+    made_from = isinstance(kind, type) and issubclass(kind, CocoDataset)
+    return made_from and getattr(kind, "COCOAPI", None) is CocoDataset.COCOAPI
+
+
+def checkpoint_classes(checkpoint: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the classes of a detector by its checkpoint, in the order of its labels; empty where it does not say."""
+    meta = checkpoint.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
+    named = meta.get("dataset_meta")
+    named = {str(key).lower(): value for key, value in named.items()} if isinstance(named, Mapping) else {}
+    classes = named.get("classes") or meta.get("CLASSES") or ()
+    names = (classes,) if isinstance(classes, str) else classes
+    return tuple(names) if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else ()
+
+
+def starting_classes(cfg: Config, train: CocoSet | None) -> tuple[str, ...] | None:
+    """Names of the classes of a training that starts from the checkpoint ``cfg.load_from``; None: the set's alone tell.
+
+    Of the same classes in another order the checkpoint's order stays, in which its last layers tell them apart.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Damaged annotations.
+        CheckpointError: The checkpoint is damaged or unsafe.
+    """
+    names = dataset_classes(inner_datasets(cfg.train_dataloader.dataset)[0]) if train is None else set_classes(train)
+    source = str(cfg.get("load_from") or "")
+    # A URL without a digest is refused where it would be loaded.
+    readable = source and ("://" not in source or "#sha256=" in source)
+    start = checkpoint_classes(read_checkpoint(local_file(source))) if readable else ()
+    return start if sorted(start) == sorted(names) else names
+
+
+def inner_datasets(dataset: Any) -> list[Any]:
+    """The datasets inside wrappers such as ``MultiImageMixDataset`` and ``ConcatDataset``; a plain one itself."""
+    inside = [dataset["dataset"]] if "dataset" in dataset else dataset.get("datasets", ())
+    return [found for each in inside for found in inner_datasets(each)] or [dataset]
+
+
+def dataset_classes(dataset: Mapping) -> tuple[str, ...]:
+    """The classes of a dataset's config, or its type's own."""
+    given = (dataset.get("metainfo") or {}).get("classes")
+    if given is None:
+        kind = DATASETS.get(dataset["type"]) if isinstance(dataset["type"], str) else dataset["type"]
+        given = getattr(kind, "METAINFO", {}).get("classes", ())
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _only_first(node: Any) -> Any:
+    """Put the first of joined sets into their place, below wrappers too; returns it."""
+    while "dataset" in node:
+        while "datasets" in node["dataset"]:
+            node["dataset"] = node["dataset"]["datasets"][0]
+        node = node["dataset"]
+    return node
+
+
+def _replace(dataset: Any, chosen: CocoSet, classes: tuple[str, ...]) -> None:
+    for stale in set(dataset) - _OF_ANY_SET:
+        del dataset[stale]
+    dataset.update(
+        type=DATASET,
+        data_root="",
+        ann_file=str(real_path(chosen.annotations)),
+        data_prefix=dict(img=str(real_path(chosen.images))),
+        metainfo=dict(classes=classes),
+    )
+
+
+def _replace_num_classes(node: Any, before: int, after: int) -> None:
+    """Heads that told the old classes apart tell the new ones."""
+    if isinstance(node, Mapping):
+        if node.get("num_classes") == before:
+            node["num_classes"] = after  # type: ignore[index]
+        for value in node.values():
+            _replace_num_classes(value, before, after)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            _replace_num_classes(value, before, after)

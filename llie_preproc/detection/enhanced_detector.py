@@ -1,0 +1,352 @@
+"""The third door: a wrapper round any MMDetection detector, for trainable and enlarging enhancers."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from mmdet.models.layers import DropBlock
+from mmdet.registry import MODELS as MMDET_MODELS
+from mmdet.structures import DetDataSample
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+
+from ..checkpoint_names import own_names
+from ..checks import one_of
+from ..enhancers.base import Enhancer
+from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
+from ..inference import (
+    enhance_units,
+    levels_to_units,
+    units_to_levels,
+)
+from ..inference_options import InferenceOptions, OptionKeywords, shows_options
+from ..level_checks import LookAlikes
+from ..recomputation import kept_buffers
+from ..registry import MODELS
+from .data_preprocessor import EnhancedDetDataPreprocessor, check_enhancer
+from .detector_wrapper import RAW, DetectorWrapper
+from .fusion import FUSIONS, FeatureFusion, ImageFusion
+from .geometry import image_names, is_image_batch, refuse_enhanced, scale_data_sample
+from .nested_inputs import ImageBatch, flatten
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+# Layers that keep statistics, or drop at random, in training mode.
+_OF_MODE = (_NormBase, _DropoutNd, DropPath, DropBlock, nn.MultiheadAttention)
+INPUTS = ("raw", "enhanced", "both")
+
+
+@MODELS.register_module()
+class EnhancedDetector(DetectorWrapper):
+    """Any MMDetection 3.x detector behind an enhancer.
+
+    The wrapper takes raw images. Each is enhanced alone, and the detector's own data preprocessor then normalises,
+    pads and augments: all inside ``forward``, so that distributed training sees the enhancer's parameters. With an
+    enhancer of scale s the detector works on the enlarged image, and boxes and masks come out in the raw frame.
+
+    Attributes that the wrapper does not have are the detector's, so hooks that reach for ``model.bbox_head`` work.
+    A checkpoint of the plain detector loads through the wrapper.
+
+    Images must be levels of 0 to 255 (:func:`llie_preproc.level_checks.check_levels`), and what a frozen enhancer makes
+    of them, or any in evaluation mode, must be finite, or ``ImageError`` names the picture. While it trains its results
+    are not checked: a loss that is not finite is the trainer's business.
+
+    What trains: ``trainable`` and ``train_detector`` together make the presets of joint training, ``joint`` (both),
+    ``frozen`` (the detector alone) and ``enhancer-only``. A frozen part takes no gradient and keeps its buffers,
+    running statistics among them.
+
+    Args:
+        detector: Config of the detector, unchanged.
+        enhancer: Name, config or instance.
+        checkpoint: The enhancer's, as for :func:`llie_preproc.build_enhancer`.
+        trainable: Train the enhancer with the detector's losses; frozen otherwise. A trained enhancer is not clamped
+            in training mode.
+        train_detector: Train the detector. Otherwise its normalisation and dropout stay in evaluation mode.
+        detector_input: ``'enhanced'`` images, the ``'raw'`` ones, or ``'both'``. With ``'raw'`` a trainable enhancer
+            learns from ``losses`` alone.
+        fusion: How ``'both'`` reach the detector: as one ``'image'``, a learned blend; or as ``'features'``, a learned
+            blend of what ``extract_feat`` gives for each, at twice the cost. An enlarging enhancer's raw image is
+            resampled to its size.
+        losses: Auxiliary losses of the enhancer, added to the detector's while the enhancer trains: name to config,
+            each with an optional ``loss_weight`` (1 by default); None leaves an entry out. They are modules of
+            ``forward(image, output, enhancer, sample)``, one call a picture: ``image`` ``(1, 3, H, W)`` RGB in [0, 1],
+            ``output`` what the enhancer made of it, unclamped, ``sample`` its data sample; a module that has ``bind``
+            is given the enhancer once. See ``training.joint.losses``.
+        checkpointing: Make the enhancer's activations again in the backward pass rather than keep them.
+        min_matched: Least share of the detector's tensors that a loaded checkpoint must match.
+        strict: Refuse a checkpoint that names other tensors of the detector (shapes may differ), or has another
+            enhancer's.
+        data_preprocessor: The detector's, where its config has none. (MMEngine's Runner passes a config file's
+            top-level ``data_preprocessor`` here.)
+        init_cfg: MMEngine's initialisation config.
+        **options: Those of :class:`~llie_preproc.InferenceOptions`; the channel order is ``'bgr'`` (MMDetection's
+            loading) unless given.
+
+    Raises:
+        ValueError: An option that is none of its values or that the enhancer cannot run with, nothing to train, an
+            enhancer that is to be trained and through which no gradient flows or that none reaches, a detector that
+            enhances already, or two data preprocessors that differ.
+    """
+
+    @shows_options(channel_order="bgr")
+    def __init__(
+        self,
+        detector: dict,
+        enhancer: str | Mapping | Enhancer,
+        checkpoint: str | os.PathLike[str] | None = DEFAULT_WEIGHTS,
+        trainable: bool = False,
+        train_detector: bool = True,
+        detector_input: str = "enhanced",
+        fusion: str = "image",
+        losses: Mapping[str, Mapping | None] | None = None,
+        checkpointing: bool = False,
+        min_matched: float = 0.5,
+        strict: bool = True,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+        **options: Unpack[OptionKeywords],
+    ) -> None:
+        super().__init__(data_preprocessor=dict(RAW), init_cfg=init_cfg)
+        one_of("detector_input", detector_input, INPUTS)
+        one_of("fusion", fusion, FUSIONS)
+        # Before anything is built.
+        self.options = InferenceOptions.of(options, channel_order="bgr")
+        self.detector = MMDET_MODELS.build(_with_preprocessor(detector, data_preprocessor))
+        _refuse_second(self.detector)
+        self.enhancer = build_enhancer(enhancer, checkpoint)
+        self.options.check_fits(self.enhancer)
+        self.trainable, self.train_detector, self.detector_input = trainable, train_detector, detector_input
+        self.checkpointing, self.min_matched, self.strict = checkpointing, min_matched, strict
+        if detector_input == "both":
+            self.fusion = FUSIONS[fusion]()
+        self.losses, self.loss_weights = _build_losses(losses or {}, self.enhancer)
+        self.look_alikes = LookAlikes()
+        self._check_training()
+        if not trainable:
+            self.enhancer.eval().requires_grad_(False)
+        if not train_detector:
+            self.detector.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> EnhancedDetector:
+        """Set the mode; what is frozen keeps its statistics."""
+        super().train(mode)
+        if not self.trainable:
+            self.enhancer.eval()
+        if not self.train_detector:
+            # Not the whole of it: several detectors make their training targets in training mode only.
+            for module in self.detector.modules():
+                if isinstance(module, _OF_MODE):
+                    module.eval()
+        return self
+
+    def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A checkpoint's tensors, the wrapper's or the plain detector's, in the wrapper's names.
+
+        Raises:
+            CheckpointError: Too little of the detector matches, or with ``strict`` the names differ, or the enhancer
+                is another.
+        """
+        state = super().convert_state(state)
+        if self.strict:
+            check_enhancer(self.enhancer, own_names(state, "enhancer."), "strict=False takes what fits.")
+        return state
+
+    def loss(self, batch_inputs: Any, batch_data_samples: Any) -> dict:
+        """The detector's losses on what it sees, and the enhancer's own (``loss_<name>``)."""
+        batch = _raw_images(batch_inputs, batch_data_samples)
+        units, outputs = self._enhance(batch.images, batch.samples)
+        # Some losses count what they see (Seesaw's, GHM's), in buffers.
+        with contextlib.nullcontext() if self.train_detector else kept_buffers(self.detector):
+            losses = self._through_detector(batch, units, outputs, self.detector.loss)
+        if not self._trains:
+            return losses
+        own = self._enhancement_losses(units, outputs, batch.samples)
+        if taken := set(own) & set(losses):
+            raise ValueError(f"the detector has a {', '.join(sorted(taken))} already: give the enhancer's another name")
+        return {**losses, **own}
+
+    def predict(self, batch_inputs: Any, batch_data_samples: Any, rescale: bool = True) -> Any:
+        """The detector's predictions, in the raw frame where ``rescale``."""
+        # A semi-supervised detector's predict has no such argument: it always rescales.
+        options = {} if rescale else {"rescale": False}
+        return self._see(batch_inputs, batch_data_samples, partial(self.detector.predict, **options))
+
+    def _forward(self, batch_inputs: Any, batch_data_samples: Any = None) -> Any:
+        return self._see(batch_inputs, batch_data_samples, self.detector._forward)
+
+    def extract_feat(self, batch_inputs: Any) -> Any:
+        """The detector's features of what it sees."""
+        return self._see(batch_inputs, None, lambda inputs, samples: self.detector.extract_feat(inputs))
+
+    def enhance_images(self, images: list[Tensor]) -> list[Tensor]:
+        """Images as the pipeline gives them, as the detector sees them: float32 levels in the same channel order.
+
+        Where the detector blends features that is the enhanced image.
+        """
+        return self._seen(images, *self._enhance(images))
+
+    def _see(self, inputs: Any, samples: Any, function: Callable) -> Any:
+        batch = _raw_images(inputs, samples)
+        return self._through_detector(batch, *self._enhance(batch.images, batch.samples), function)
+
+    def _enhance(
+        self, images: list[Tensor], samples: list[DetDataSample] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The images in [0, 1], and what the enhancer makes of them; nothing where nobody looks at it."""
+        refuse_enhanced(samples)
+        names = image_names(samples, len(images))
+        look_alikes = self.look_alikes if self.training else None
+        units = levels_to_units(images, self.options.channel_order, names, look_alikes)
+        if self.detector_input == "raw" and not self._trains:
+            return units, []
+        with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
+            outputs = enhance_units(
+                units,
+                self.enhancer,
+                self.options,
+                clamp=not self._trains,
+                checkpointing=self.checkpointing,
+                names=names,
+            )
+        return units, outputs
+
+    @property
+    def _trains(self) -> bool:
+        """Whether the enhancer is being trained."""
+        return self.trainable and self.training
+
+    def _seen(self, images: list[Tensor], units: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
+        if self.detector_input == "raw":
+            return [image.float() for image in images]
+        enhanced = units_to_levels(images, units, outputs, self.options.channel_order)
+        if self.detector_input == "both" and isinstance(self.fusion, ImageFusion):
+            return [self.fusion(*pair) for pair in zip(self._enlarged(images), enhanced, strict=True)]
+        return enhanced
+
+    def _enlarged(self, images: list[Tensor]) -> list[Tensor]:
+        """The raw images in the frame of the enhanced ones."""
+        scale = self.enhancer.scale
+        if scale == 1:
+            return [image.float() for image in images]
+        return [F.interpolate(i.float()[None], scale_factor=scale, mode="bilinear")[0] for i in images]
+
+    def _through_detector(
+        self, batch: ImageBatch, units: list[Tensor], outputs: list[Tensor], function: Callable
+    ) -> Any:
+        seen = self._seen(batch.images, units, outputs)
+        scale = 1 if self.detector_input == "raw" else self.enhancer.scale
+        samples = batch.samples and [scale_data_sample(s, scale) for s in batch.samples]
+        inputs, data_samples = batch.rebuild(seen, samples)
+        if self.detector_input == "both" and isinstance(self.fusion, FeatureFusion):
+            if not is_image_batch(inputs):
+                raise ValueError("fusion='features' takes single images, no clips and no branches")
+            return self._with_both_features(seen, self._enlarged(batch.images), samples, function)
+        data = self.detector.data_preprocessor({"inputs": inputs, "data_samples": data_samples}, self.training)
+        return function(data["inputs"], data["data_samples"])
+
+    def _with_both_features(self, seen: list[Tensor], raw: list[Tensor], samples: Any, function: Callable) -> Any:
+        # One batch, so that padding and random augmentation are the same for both.
+        both = samples and [*samples, *(sample.clone() for sample in samples)]
+        data = self.detector.data_preprocessor({"inputs": [*seen, *raw], "data_samples": both}, self.training)
+        if not isinstance(data["inputs"], Tensor):
+            raise ValueError(
+                f"fusion='features' is not for {type(self.detector).__name__}: its inputs are no one batch"
+            )
+        enhanced_inputs, raw_inputs = data["inputs"].chunk(2)
+        with self._fused_features(raw_inputs):
+            return function(enhanced_inputs, data["data_samples"] and data["data_samples"][: len(seen)])
+
+    @contextlib.contextmanager
+    def _fused_features(self, raw_inputs: Tensor) -> Iterator[None]:
+        """Inside, the detector's ``extract_feat`` blends the features of its input with those of ``raw_inputs``."""
+        extract, used = self.detector.extract_feat, False
+
+        def fused(batch_inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
+            nonlocal used
+            used = True
+            return self.fusion(extract(raw_inputs, *args, **kwargs), extract(batch_inputs, *args, **kwargs))
+
+        self.detector.extract_feat = fused
+        try:
+            yield
+        finally:
+            del self.detector.extract_feat
+        if not used:
+            raise ValueError(f"fusion='features' is not for {type(self.detector).__name__}: it calls no extract_feat")
+
+    def _enhancement_losses(
+        self, units: list[Tensor], outputs: list[Tensor], samples: list[DetDataSample] | None
+    ) -> dict[str, Tensor]:
+        pictures = list(zip(units, outputs, samples or [None] * len(units), strict=True))
+        values = {
+            name: [loss(unit[None], output[None], self.enhancer, sample) for unit, output, sample in pictures]
+            for name, loss in self.losses.items()
+        }
+        return {f"loss_{name}": self.loss_weights[name] * torch.stack(v).mean() for name, v in values.items()}
+
+    def _check_training(self) -> None:
+        name = type(self.enhancer).__name__
+        if not self.trainable and not self.train_detector:
+            raise ValueError("trainable=False and train_detector=False leave nothing to train")
+        if not self.trainable:
+            return
+        if not self.enhancer.capabilities.differentiable:
+            raise ValueError(f"no gradient flows through {name}: it cannot be trainable")
+        if not any(parameter.requires_grad for parameter in self.enhancer.parameters()):
+            raise ValueError(f"{name} has no parameters to train: it cannot be trainable")
+        if self.detector_input == "raw" and not self.losses:
+            raise ValueError("with detector_input='raw' only losses train an enhancer: name some, or trainable=False")
+
+
+def _refuse_second(detector: nn.Module) -> None:
+    for module in detector.modules():
+        if isinstance(module, EnhancedDetector | EnhancedDetDataPreprocessor):
+            raise ValueError(
+                f"the detector inside enhances its pictures already, by {type(module).__name__}: give the plain one"
+            )
+
+
+def _raw_images(inputs: Any, samples: Any) -> ImageBatch:
+    try:
+        return flatten(inputs, samples)
+    except TypeError as error:
+        raise TypeError(
+            f"EnhancedDetector takes raw colour images: {error}. Is another data preprocessor than the wrapper's own "
+            "in front of it?"
+        ) from error
+
+
+def _build_losses(configs: Mapping[str, Mapping | None], enhancer: Enhancer) -> tuple[nn.ModuleDict, dict[str, float]]:
+    modules, weights = nn.ModuleDict(), {}
+    for name, config in configs.items():
+        if config is None:
+            continue
+        options = dict(config)
+        weights[name] = float(options.pop("loss_weight", 1.0))
+        modules[name] = MODELS.build(options)
+        if (bind := getattr(modules[name], "bind", None)) is not None:
+            bind(enhancer)
+    return modules, weights
+
+
+def _with_preprocessor(detector: dict, outer: dict | None) -> dict:
+    """The detector's config, with the data preprocessor that came from outside where it has none."""
+    detector = copy.deepcopy(detector)
+    if outer is None or outer.get("type") in ("BaseDataPreprocessor", RAW["type"]):
+        return detector
+    if detector.setdefault("data_preprocessor", outer) != outer:
+        raise ValueError(
+            "EnhancedDetector was given a data_preprocessor beside the one in its detector's config, and they differ: "
+            "keep the detector's"
+        )
+    return detector

@@ -1,0 +1,398 @@
+"""Enhancing picture files: which file goes where, and the work itself, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import cv2
+import numpy as np
+
+from .checks import at_least
+from .enhancers.base import Enhancer
+from .errors import ImageError, ImageMemoryError, ImageSizeError, why_failed
+from .files import DISK_IS_FULL, remove_leftovers
+from .inference import FrozenEnhancer
+from .inference_options import InferenceOptions, OptionKeywords, shows_options
+from .out_of_memory import free_memory, is_out_of_memory
+from .picture_tree import FileKey, PictureTree, file_key, scan_tree
+from .pictures import MAX_PIXELS, SUFFIXES, Picture, picture_size, read_picture, write_picture
+from .work_sharing import Ranks, alone
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+MAX_BATCH_PIXELS = 1 << 24
+"""Input pixels that run together at most: 16.8 million; a larger picture runs alone."""
+
+MAX_WHOLE_PIXELS = 1 << 26
+"""Default limit of a picture that a network takes whole: 67 million pixels.
+
+A network takes 300 bytes (PSENet) to 4 KB (SemiLLIE) for each: 20 to 270 GB at this limit. Linux may end a process that
+takes more memory than there is, which nothing in it can catch. In tiles, or with a small map, the limit is
+:data:`~llie_preproc.pictures.MAX_PIXELS`.
+"""
+
+# Pixels of pictures that are read before it is their turn.
+_AHEAD_PIXELS = 4 * MAX_BATCH_PIXELS
+# Decoding and encoding release Python's lock; more threads than this wait for each other or for the disk.
+_THREADS = min(8, os.cpu_count() or 1)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read and the file to write."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work of one call.
+
+    Attributes:
+        jobs: What is to do.
+        kept: What is done already: results that exist and are kept.
+        ignored: Number of files in the tree that are no pictures.
+        problems: Sentence for each folder of the tree that was left out.
+    """
+
+    jobs: list[Job]
+    kept: list[Job] = field(default_factory=list)
+    ignored: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def skipped(self) -> int:
+        """Number of results that exist already and are kept."""
+        return len(self.kept)
+
+    def remove_leftovers(self) -> int:
+        """Remove what killed processes left of these results (:func:`~llie_preproc.files.remove_leftovers`)."""
+        return remove_leftovers(job.target for job in (*self.jobs, *self.kept))
+
+
+def plan_jobs(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    suffixes: Collection[str] = SUFFIXES,
+) -> Plan:
+    """Decide which file becomes which, before anything is written.
+
+    Args:
+        src: A file, or a folder whose tree is mirrored. Hidden files, and ``dst`` where it lies inside, are left out.
+            Links to folders are not followed (:func:`~llie_preproc.picture_tree.scan_tree`).
+        dst: For a file: a file, or a folder (one that exists, or a name that ends in a separator). For a folder: a
+            folder.
+        format: Suffix of the results, without its dot; by default that of each source.
+        resume: Keep results that exist, and do the others.
+        overwrite: Write results that exist anew.
+        suffixes: Of the files to take from a tree, and of results.
+
+    Raises:
+        FileNotFoundError: ``src`` does not exist.
+        PermissionError: ``src`` cannot be listed, or nothing can be written to ``dst``.
+        ValueError: A result would replace an input, two inputs have one result, a result exists (without ``resume``
+            or ``overwrite``), or its suffix is not among ``suffixes``.
+    """
+    source = Path(src)
+    if not source.exists():
+        raise FileNotFoundError(f"{src}: no such file or folder")
+    if source.is_dir():
+        tree = _scan(source, Path(dst), suffixes)
+        targets = [_with_format(Path(dst) / file.relative_to(source), format) for file in tree.files]
+    else:
+        tree = PictureTree([source])
+        targets = [_target_of_file(source, os.fspath(dst), format)]
+    jobs = [Job(*pair) for pair in zip(tree.files, targets, strict=True)]
+    check_targets(jobs, suffixes)
+    done = {job for job in jobs if os.path.lexists(job.target)}
+    if done and not (resume or overwrite):
+        raise ValueError(f"{_first(done)} exists already: --resume keeps such results, --overwrite replaces them")
+    kept = [job for job in jobs if resume and job in done]
+    todo = [job for job in jobs if not (resume and job in done)]
+    if todo:
+        _require_writable(Path(dst))
+    return Plan(todo, kept, tree.others, tree.problems)
+
+
+def check_targets(jobs: Sequence[Job], suffixes: Collection[str]) -> None:
+    """Raise ``ValueError`` where a target is an input, is shared, is a folder, or has none of ``suffixes``."""
+    inputs = {file_key(job.source) for job in jobs} - {None}
+    owners: dict[str, Path] = {}
+    for job in jobs:
+        if job.target.suffix.lower() not in suffixes:
+            known = ", ".join(sorted(suffixes))
+            raise ValueError(f"{job.target}: cannot write the suffix {job.target.suffix!r}; one of {known}")
+        # Of os.path, which answers for names that are too long as well: writing says what is wrong with them.
+        if os.path.isdir(job.target) and not os.path.isdir(job.source):  # noqa: PTH112
+            raise ValueError(f"{job.target} is a folder, where the result of {job.source} would go")
+        if file_key(job.target) in inputs:
+            raise ValueError(f"{job.target} is an input, and inputs are never overwritten: choose another place")
+        _own(owners, os.path.realpath(job.target), job)
+    _require_distinct_letters(jobs)
+
+
+def _own(owners: dict[str, Path], target: str, job: Job) -> None:
+    owner = owners.setdefault(target, job.source)
+    if owner != job.source:
+        raise ValueError(f"{owner} and {job.source} would both become {job.target}: rename one of them")
+
+
+def _require_distinct_letters(jobs: Sequence[Job]) -> None:
+    """Raise where targets differ in the case or the encoding of letters alone, and their disk does not tell them."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(unicodedata.normalize("NFC", os.fspath(job.target)).casefold(), []).append(job)
+    for group in groups.values():
+        if len(group) > 1 and not tells_letters(_existing(group[0].target.parent)):
+            owners: dict[str, Path] = {}
+            for job in group:
+                _own(owners, "", job)
+
+
+def tells_letters(folder: Path) -> bool:
+    """Whether a folder's disk takes names that differ in case for those of different files; tried with a file."""
+    with NamedTemporaryFile(prefix=".llie-", dir=folder) as file:
+        path = Path(file.name)
+        return not path.with_name(path.name.upper()).exists()
+
+
+def _require_writable(target: Path) -> None:
+    for above in target.absolute().parents:
+        if os.path.lexists(above) and not above.is_dir():
+            raise NotADirectoryError(f"{above} is no folder, and results would go below it")
+    folder = _existing(target)
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(f"{folder}: nothing can be written here: choose another place")
+
+
+def _existing(path: Path) -> Path:
+    """The folder itself, or the nearest one above that exists."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
+
+
+@shows_options()
+def enhance_files(
+    jobs: Sequence[Job],
+    enhancer: Enhancer,
+    *,
+    ignore_orientation: bool = False,
+    max_pixels: int | None = None,
+    ranks: Ranks | None = None,
+    **options: Unpack[OptionKeywords],
+) -> Iterator[tuple[Job, str | None]]:
+    """Enhance picture files; pictures of equal size run together, as many as ``batch_size`` and memory allow.
+
+    Which ones run together depends on the files alone, not on how many share the work: neither do the results. Where
+    memory does not suffice for a batch, its pictures run one at a time, and one that does not fit alone has failed.
+
+    The results keep depth, greyness, alpha channel (resized where the enhancer enlarges), EXIF and colour profile as
+    far as the format of the target holds them. Each appears whole or not at all.
+
+    Args:
+        jobs: What to read and to write, from :func:`plan_jobs`.
+        enhancer: The network, on the device where it shall run.
+        ignore_orientation: As for :func:`llie_preproc.pictures.read_picture`.
+        max_pixels: Limit of a picture's width times height; None: :data:`MAX_WHOLE_PIXELS`, or
+            :data:`~llie_preproc.pictures.MAX_PIXELS` with ``tile`` or ``map_side``.
+        ranks: Who share the jobs, all with the same ones; None: this process alone.
+        **options: Those of :class:`~llie_preproc.InferenceOptions`; pictures are read as RGB, whatever they say.
+
+    Returns:
+        An iterator of each job of this rank when it is done or has failed, with None or the reason. It raises
+        ``OSError`` where the disk of the results is full or read-only, after the job that met it: every further
+        picture would be enhanced in vain.
+
+    Raises:
+        ValueError: An option that is none of its values, or that the enhancer cannot run with.
+    """
+    frozen = FrozenEnhancer(enhancer, replace(InferenceOptions.of(options), channel_order="rgb"))
+    if max_pixels is None:
+        whole = frozen.options.tile is None and frozen.options.map_side is None
+        max_pixels = MAX_WHOLE_PIXELS if whole else MAX_PIXELS
+    at_least("max_pixels", max_pixels, 1)
+    read = partial(_attempt, read_picture, ignore_orientation=ignore_orientation, max_pixels=max_pixels)
+    return _finished(jobs, frozen, read, frozen.options.batch_size, ranks)
+
+
+def _finished(
+    jobs: Sequence[Job],
+    run: Callable[..., Any],
+    read: Callable[[Path], Any],
+    batch_size: int,
+    ranks: Ranks | None,
+) -> Iterator[tuple[Job, str | None]]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        batches = (ranks or alone()).share(_batches(jobs, batch_size, pool))
+        for batch in _read_ahead(batches, read, pool):
+            loaded = [(job, _again_alone(read, found, job.source)) for job, found in batch]
+            yield from ((job, _reason(job, error)) for job, error in loaded if isinstance(error, Exception))
+            yield from _finish([(job, picture) for job, picture in loaded if isinstance(picture, Picture)], run, pool)
+
+
+Loaded = tuple[Job, Picture]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Pictures that run together, and how many pixels they have by their headers."""
+
+    jobs: list[Job]
+    pixels: int = 0
+
+
+def _batches(jobs: Iterable[Job], batch_size: int, pool: ThreadPoolExecutor) -> Iterator[_Batch]:
+    """Pictures of one size by their headers, so that all who share the work know all batches."""
+    groups: dict[tuple[int, int], list[Job]] = {}
+    sizes = partial(_attempt, picture_size)
+    for ((job, size),) in _read_ahead((_Batch([job]) for job in jobs), sizes, pool):
+        if isinstance(size, Exception):
+            # Reading it says what is wrong.
+            yield _Batch([job])
+            continue
+        group = groups.setdefault(size, [])
+        group.append(job)
+        if len(group) >= min(batch_size, MAX_BATCH_PIXELS // max(1, size[0] * size[1])):
+            yield _Batch(groups.pop(size), len(group) * size[0] * size[1])
+    for (width, height), group in groups.items():
+        yield _Batch(group, len(group) * width * height)
+
+
+def _read_ahead(
+    batches: Iterable[_Batch], read: Callable[[Path], T | Exception], pool: ThreadPoolExecutor
+) -> Iterator[list[tuple[Job, T | Exception]]]:
+    """What ``read`` makes of the sources of each batch, while those of the next ones are on their way."""
+    waiting: deque[tuple[_Batch, list[tuple[Job, Future[T | Exception]]]]] = deque()
+    for batch in batches:
+        # Before the next one is begun: together they may not fit.
+        while waiting and _is_enough([*(each for each, _ in waiting), batch]):
+            yield [(job, future.result()) for job, future in waiting.popleft()[1]]
+        waiting.append((batch, [(job, pool.submit(read, job.source)) for job in batch.jobs]))
+    while waiting:
+        yield [(job, future.result()) for job, future in waiting.popleft()[1]]
+
+
+def _is_enough(batches: Sequence[_Batch]) -> bool:
+    """Whether the last of the batches shall wait until the first one is done."""
+    behind = batches[1:]
+    return sum(len(each.jobs) for each in behind) > _THREADS or sum(each.pixels for each in behind) > _AHEAD_PIXELS
+
+
+def _finish(group: list[Loaded], run: Callable, pool: ThreadPoolExecutor) -> Iterator[tuple[Job, str | None]]:
+    results = _enhance_group([picture for _, picture in group], run)
+    jobs = [job for job, _ in group]
+    full = None
+    # One by one, so that an interrupt leaves out of the count no more than what is being written.
+    for job, result, outcome in zip(jobs, results, pool.map(_write, jobs, results), strict=True):
+        error = outcome if isinstance(result, Exception) else _again_alone(partial(_write, job), outcome, result)
+        yield job, None if error is None else _reason(job, error)
+        if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
+            full = error
+    if full is not None:
+        raise full
+
+
+def _enhance_group(pictures: list[Picture], run: Callable) -> list[Picture | Exception]:
+    """Enhance pictures of one size; where that fails, each alone, so that one does not take the others with it."""
+    if not pictures:
+        return []
+    enhanced = _attempt(run, [picture.pixels for picture in pictures])
+    if not isinstance(enhanced, Exception):
+        return [_attempt(_with_pixels, *pair) for pair in zip(pictures, enhanced, strict=True)]
+    if isinstance(enhanced, ImageMemoryError):
+        free_memory()
+    if len(pictures) == 1:
+        return [enhanced]
+    return [result for picture in pictures for result in _enhance_group([picture], run)]
+
+
+def _with_pixels(picture: Picture, pixels: np.ndarray) -> Picture:
+    if picture.alpha is None or picture.alpha.shape == pixels.shape[:2]:
+        return replace(picture, pixels=pixels)
+    # Linear: a cubic kernel would overshoot at the edge of a mask.
+    alpha = cv2.resize(picture.alpha, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return replace(picture, pixels=pixels, alpha=alpha)
+
+
+def _write(job: Job, picture: Picture | Exception) -> Exception | None:
+    if isinstance(picture, Exception):
+        return picture
+    return _attempt(write_picture, job.target, picture)
+
+
+def _attempt(function: Callable, *args: Any, **kwargs: Any) -> Any:
+    """The result, or the exception that says what is wrong with the file."""
+    try:
+        return function(*args, **kwargs)
+    except (ImageError, OSError) as error:
+        failure: Exception = error
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        failure = ImageMemoryError("memory does not suffice for this picture")
+    # What they refer to, the frames of the failed call, would keep alive what filled the memory.
+    failure.__cause__ = failure.__context__ = None
+    return failure.with_traceback(None)
+
+
+def _again_alone(attempt: Callable[[T], Any], outcome: Any, subject: T) -> Any:
+    """Repeat what failed for lack of memory while others were at work."""
+    if not isinstance(outcome, ImageMemoryError):
+        return outcome
+    free_memory()
+    return attempt(subject)
+
+
+def _reason(job: Job, error: Exception) -> str:
+    return why_failed(job.source, error) + _advice(error)
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, ImageMemoryError):
+        return "; --tile N takes the memory of a tile, and --max-pixels N leaves such pictures out"
+    if isinstance(error, ImageSizeError):
+        return f"; --max-pixels N allows more, and --tile N, which takes the memory of a tile, {MAX_PIXELS}"
+    return ""
+
+
+def _scan(source: Path, target: Path, suffixes: Collection[str]) -> PictureTree:
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target} is a file, and {source} a folder: name a folder")
+    left_out: set[FileKey | None] = {file_key(target)} - {None}
+    if file_key(source) in left_out:
+        raise ValueError(f"{target} is {source} itself, and inputs are never overwritten: choose another place")
+    return scan_tree(source, suffixes, left_out)
+
+
+def _target_of_file(source: Path, dst: str, format: str | None) -> Path:
+    if dst.endswith(("/", os.sep)) or Path(dst).is_dir():
+        return _with_format(Path(dst) / source.name, format)
+    target = Path(dst)
+    if format and _with_format(target, format).suffix != target.suffix:
+        raise ValueError(f"--format {format} contradicts the suffix of {target}: leave one of them out")
+    return target
+
+
+def _with_format(path: Path, format: str | None) -> Path:
+    return path.with_suffix(f".{format}") if format else path
+
+
+def _first(jobs: Collection[Job]) -> str:
+    first = min(job.target for job in jobs)
+    return f"{first} (and {len(jobs) - 1} more)" if len(jobs) > 1 else str(first)

@@ -1,0 +1,312 @@
+"""SAM as an instance segmentor of MMDetection 3.x: boxes from a detector or from labels, masks from SAM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..checks import at_least, one_of
+from ..errors import needs
+from ..inference_options import CHANNEL_ORDERS
+
+with needs("llie_preproc.segmentation.box_prompted"):
+    from mmdet.registry import MODELS as MMDET_MODELS
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.bbox import get_box_tensor
+    from mmengine.structures import InstanceData
+
+from ..detection.detector_wrapper import RAW, DetectorWrapper
+from ..detection.geometry import is_image_batch
+from ..registry import MODELS
+from .mask_loss import mask_losses
+from .models import build_sam
+
+MASK_SCORES = ("box", "iou")
+
+
+@MODELS.register_module()
+class BoxPromptedSAM(DetectorWrapper):
+    """Masks of a frozen SAM for the boxes of any MMDetection 3.x detector, or for the boxes of the labels.
+
+    It takes raw images. SAM sees each as the pipeline made it, without padding and rounded to 8 bits, and its logits
+    are resampled once, to the raw frame (``ori_shape``): on an image that was not resized the masks are those of
+    ``segment_anything.SamPredictor``. Predictions are ``bboxes``, ``scores``, ``labels`` and ``masks`` ``(n, H, W)``
+    bool, which MMDetection's ``CocoMetric`` writes as COCO's JSON. For an enhancer in front of both, wrap it in
+    :class:`~llie_preproc.detection.EnhancedDetector` or use another door: see
+    :func:`~llie_preproc.detection.add_enhancer`.
+
+    Trained, its losses are the detector's and those of the masks that SAM finds for ground-truth boxes
+    (:func:`~llie_preproc.segmentation.mask_loss.mask_losses`, as ``loss_mask_bce`` and ``loss_mask_dice``): gradients
+    flow through SAM to what made the image. With a detector, attributes that the segmentor does not have are the
+    detector's, and a checkpoint of the plain detector loads.
+
+    Args:
+        detector: Config of the detector, unchanged. None: boxes and labels are those of ``gt_instances``, so the test
+            pipeline loads annotations too, before whatever resizes the image.
+        sam: Arguments of :func:`~llie_preproc.segmentation.build_sam`, or a model with the interface of
+            segment-anything's ``Sam``.
+        score_thr: Boxes of the detector that score less are dropped.
+        mask_score: With a detector ``scores`` are the detector's. ``'box'``: a mask's are the same. ``'iou'``: they are
+            multiplied by the IoU that SAM predicts, as ``mask_scores``, which the JSON of the masks then has. Without
+            one ``scores`` are the predicted IoU.
+        multimask_output: Let SAM make three masks for a box, and take the one of the highest predicted IoU.
+        boxes_per_batch: Boxes that SAM's decoder takes together, which bounds its memory. Training images with more
+            are trained with this many, drawn at random.
+        channel_order: Of the images: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
+        min_matched: Least share of the detector's tensors that a loaded checkpoint must match.
+        data_preprocessor: What comes before detector and SAM, and so must not normalise; the detector's own belongs
+            into its config. None hands the images on. A ``DetDataPreprocessor`` leaves a place for
+            ``add_enhancer(door='preprocessor')``.
+        init_cfg: MMEngine's initialisation config.
+
+    Raises:
+        ValueError: An option out of its range, or a data preprocessor that normalises.
+        TypeError: ``sam`` is neither a config nor a model.
+        MissingExtraError: segment-anything is not installed.
+    """
+
+    sam: Any
+
+    def __init__(
+        self,
+        detector: dict | None = None,
+        sam: Mapping | nn.Module = {"model": "vit_b"},  # noqa: B006
+        score_thr: float = 0.0,
+        mask_score: str = "box",
+        multimask_output: bool = False,
+        boxes_per_batch: int = 64,
+        channel_order: str = "bgr",
+        min_matched: float = 0.5,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        one_of("mask_score", mask_score, MASK_SCORES)
+        one_of("channel_order", channel_order, CHANNEL_ORDERS)
+        at_least("boxes_per_batch", boxes_per_batch, 1)
+        super().__init__(data_preprocessor=data_preprocessor or dict(RAW), init_cfg=init_cfg)
+        if getattr(self.data_preprocessor, "_enable_normalize", False):
+            raise ValueError(
+                "BoxPromptedSAM's data_preprocessor must not normalise, SAM takes levels of 0 to 255: put mean and std "
+                "into the data_preprocessor of the detector's config"
+            )
+        self.detector = None if detector is None else MMDET_MODELS.build(detector)
+        self.sam = _built(sam).eval().requires_grad_(False)
+        self.score_thr, self.mask_score, self.multimask_output = score_thr, mask_score, multimask_output
+        self.boxes_per_batch, self.channel_order, self.min_matched = boxes_per_batch, channel_order, min_matched
+
+    def train(self, mode: bool = True) -> BoxPromptedSAM:
+        """Set the mode; SAM stays in evaluation mode."""
+        super().train(mode)
+        self.sam.eval()
+        return self
+
+    def loss(self, batch_inputs: list[Tensor] | Tensor, batch_data_samples: list[DetDataSample]) -> dict:
+        """``loss_mask_bce`` and ``loss_mask_dice``, averaged over the batch's masks, and the detector's losses.
+
+        Args:
+            batch_inputs: ``(3, H, W)`` images of levels 0 to 255.
+            batch_data_samples: With ``gt_instances`` that have ``bboxes`` and ``masks``.
+
+        Raises:
+            ValueError: A sample without masks.
+        """
+        images = _images(batch_inputs, batch_data_samples)
+        # First: a detector's data preprocessor may augment the samples where they are.
+        losses = self._mask_losses(images, batch_data_samples)
+        if self.detector is not None:
+            data = self.detector.data_preprocessor(
+                {"inputs": images, "data_samples": batch_data_samples}, self.training
+            )
+            losses.update(self.detector.loss(data["inputs"], data["data_samples"]))
+        return losses
+
+    def predict(
+        self, batch_inputs: list[Tensor] | Tensor, batch_data_samples: list[DetDataSample], rescale: bool = True
+    ) -> list[DetDataSample]:
+        """Boxes and masks as ``pred_instances``, in the raw frame where ``rescale``, else in the images'.
+
+        Args:
+            batch_inputs: ``(3, H, W)`` images of levels 0 to 255.
+            batch_data_samples: With ``gt_instances`` where there is no detector.
+            rescale: As above.
+
+        Raises:
+            ValueError: A flipped image, one that is not the raw image resized, or a sample without the labels that it
+                should have.
+        """
+        images = _images(batch_inputs, batch_data_samples)
+        shown = [_shown(image, sample) for image, sample in zip(images, batch_data_samples, strict=True)]
+        boxes_of = self._labelled if self.detector is None else self._detected
+        found = boxes_of(images, batch_data_samples)
+        for image, sample, instances in zip(shown, batch_data_samples, found, strict=True):
+            sample.pred_instances = self._masked(image, sample, instances, rescale)
+        return batch_data_samples
+
+    def extract_feat(self, batch_inputs: list[Tensor] | Tensor) -> Tensor:
+        """SAM's embeddings of the images, ``(N, C, h, w)``; gradients flow where they are enabled."""
+        from .predictor import sam_embeddings
+
+        reverse = 0 if self.channel_order == "bgr" else ()
+        return sam_embeddings(self.sam, [image.float().flip(reverse) / 255 for image in batch_inputs])
+
+    def _forward(
+        self, batch_inputs: list[Tensor] | Tensor, batch_data_samples: list[DetDataSample] | None = None
+    ) -> Tensor:
+        return self.extract_feat(_images(batch_inputs, batch_data_samples))
+
+    def _labelled(self, images: list[Tensor], samples: list[DetDataSample]) -> list[InstanceData]:
+        """The labels' boxes, in the raw frame."""
+        found = []
+        for image, sample in zip(images, samples, strict=True):
+            if "gt_instances" not in sample or "bboxes" not in sample.gt_instances:
+                raise ValueError(
+                    f"{_name(sample)}: there are no labels to take boxes from: without a detector the test pipeline "
+                    "needs LoadAnnotations"
+                )
+            truth = sample.gt_instances
+            boxes = get_box_tensor(truth.bboxes).to(image.device)
+            height, width = image.shape[1:]
+            if len(boxes) and ((boxes[:, 0] >= width) | (boxes[:, 1] >= height)).any():
+                raise ValueError(
+                    f"{_name(sample)}: a box lies outside of its image of {height}x{width}: LoadAnnotations belongs "
+                    "before what resizes the image"
+                )
+            found.append(InstanceData(bboxes=boxes / _factor(sample, boxes), labels=truth.labels.to(boxes.device)))
+        return found
+
+    def _detected(self, images: list[Tensor], samples: list[DetDataSample]) -> list[InstanceData]:
+        """The detector's boxes that score enough, in the raw frame."""
+        data = self.detector.data_preprocessor({"inputs": images, "data_samples": samples}, False)
+        found = self.detector.predict(data["inputs"], data["data_samples"], rescale=True)
+        kept = [each.pred_instances[each.pred_instances.scores >= self.score_thr] for each in found]
+        return [InstanceData(bboxes=get_box_tensor(k.bboxes), scores=k.scores, labels=k.labels) for k in kept]
+
+    def _masked(self, image: Tensor, sample: DetDataSample, found: InstanceData, rescale: bool) -> InstanceData:
+        """Boxes of the raw frame with SAM's masks and scores."""
+        boxes = found.bboxes.double() * _factor(sample, found.bboxes)
+        masks, ious = self._ask(image, boxes, sample.ori_shape[:2] if rescale else image.shape[1:])
+        if not rescale:
+            height, width = sample.img_shape[:2]
+            found.bboxes = boxes.to(found.bboxes.dtype)
+            masks = F.pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1]))
+        if self.detector is None:
+            found.scores = ious
+        elif self.mask_score == "iou":
+            found.mask_scores = found.scores * ious
+        found.masks = masks
+        return found
+
+    @torch.no_grad()
+    def _ask(self, image: Tensor, boxes: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Masks ``(n, H, W)`` in a frame of ``size``, and predicted IoU ``(n,)``, for boxes in the image's pixels."""
+        from segment_anything import SamPredictor
+
+        device = self.sam.device
+        masks, ious = [torch.zeros((0, *size), dtype=torch.bool, device=device)], [torch.zeros(0, device=device)]
+        if len(boxes):
+            predictor = SamPredictor(self.sam)
+            predictor.set_image(_pixels(image), self.channel_order.upper())
+            prompts = predictor.transform.apply_boxes(boxes.cpu().numpy(), predictor.original_size)
+            # What the predictor resamples SAM's logits to.
+            predictor.original_size = tuple(size)
+            for batch in torch.as_tensor(prompts, dtype=torch.float, device=device).split(self.boxes_per_batch):
+                several, scores, _ = predictor.predict_torch(None, None, batch, multimask_output=self.multimask_output)
+                best = torch.arange(len(batch), device=device), scores.argmax(1)
+                masks.append(several[best])
+                ious.append(scores[best])
+        return torch.cat(masks), torch.cat(ious)
+
+    def _mask_losses(self, images: list[Tensor], samples: list[DetDataSample]) -> dict[str, Tensor]:
+        # Where a batch has no masks the losses still have a gradient.
+        nothing = 0 * torch.stack([image.float().sum() for image in images]).sum()
+        parts = [self._losses_of(image, sample) for image, sample in zip(images, samples, strict=True)]
+        number = max(1, sum(count for count, _ in parts))
+        return {
+            f"loss_mask_{name}": sum((count / number * part[name] for count, part in parts if count), start=nothing)
+            for name in ("bce", "dice")
+        }
+
+    def _losses_of(self, image: Tensor, sample: DetDataSample) -> tuple[int, dict[str, Tensor]]:
+        """How many masks of an image are trained with, and their losses."""
+        from .predictor import decode_masks
+
+        truth, size = sample.get("gt_instances", {}), image.shape[1:]
+        if "masks" not in truth or "bboxes" not in truth:
+            raise ValueError(f"{_name(sample)}: gt_instances has no masks: LoadAnnotations needs with_mask=True")
+        boxes = get_box_tensor(truth.bboxes).to(image.device)
+        masks = truth.masks.to_tensor(torch.float, image.device)[:, : size[0], : size[1]]
+        if not len(boxes):
+            return 0, {}
+        if len(boxes) > self.boxes_per_batch:
+            chosen = torch.randperm(len(boxes))[: self.boxes_per_batch].to(boxes.device)
+            boxes, masks = boxes[chosen], masks[chosen]
+        logits, _, _ = decode_masks(self.sam, self.extract_feat([image]), size, boxes=boxes)
+        return len(boxes), mask_losses(logits[:, 0], masks)
+
+
+def _built(sam: Any) -> nn.Module:
+    if isinstance(sam, Mapping):
+        return build_sam(**sam)
+    if not isinstance(sam, nn.Module):
+        raise TypeError(f"sam must hold the arguments of build_sam, or be a model, got {type(sam).__name__}")
+    return sam
+
+
+def _images(inputs: Any, samples: list[DetDataSample] | None) -> list[Tensor]:
+    """The images without what a data preprocessor that stacks them has padded."""
+    if not is_image_batch(inputs):
+        raise TypeError(
+            "BoxPromptedSAM takes raw colour images, (3, H, W) tensors in a list or stacked; is another data "
+            "preprocessor than its own in front of it?"
+        )
+    if samples is None:
+        return list(inputs)
+    shapes = [sample.img_shape[:2] for sample in samples]
+    return [image[:, :height, :width] for image, (height, width) in zip(inputs, shapes, strict=True)]
+
+
+def _shown(image: Tensor, sample: DetDataSample) -> Tensor:
+    """The part of the image that shows the raw one: a pipeline may have padded it."""
+    if sample.get("flip"):
+        raise ValueError(f"{_name(sample)}: BoxPromptedSAM does not undo flips: leave them out of the test pipeline")
+    shape, raw = tuple(image.shape[1:]), tuple(sample.ori_shape[:2])
+    if "scale_factor" not in sample and shape != raw:
+        raise ValueError(
+            f"{_name(sample)}: the image is {shape}, not {raw} as stored, and no scale_factor says why: PackDetInputs "
+            "needs it among its meta_keys"
+        )
+    width_factor, height_factor = _scale(sample)
+    height, width = round(raw[0] * height_factor), round(raw[1] * width_factor)
+    if height > shape[0] or width > shape[1]:
+        raise ValueError(
+            f"{_name(sample)}: an image of {shape} is not the stored one of {raw} resized by {height_factor:.4g} and "
+            f"{width_factor:.4g}: nothing may be cropped from it"
+        )
+    return image[:, :height, :width]
+
+
+def _scale(sample: DetDataSample) -> tuple[float, float]:
+    """Of width and height."""
+    width_factor, height_factor = sample.get("scale_factor", (1.0, 1.0))[:2]
+    return float(width_factor), float(height_factor)
+
+
+def _factor(sample: DetDataSample, boxes: Tensor) -> Tensor:
+    """What takes boxes of the raw frame to the image's."""
+    return torch.tensor(_scale(sample) * 2, dtype=torch.float64, device=boxes.device).to(boxes.dtype)
+
+
+def _pixels(image: Tensor) -> np.ndarray:
+    levels = image.permute(1, 2, 0).cpu()
+    if levels.dtype != torch.uint8:
+        levels = levels.round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(levels.numpy())
+
+
+def _name(sample: DetDataSample) -> str:
+    return str(sample.get("img_path", None) or f"image {sample.get('img_id', '?')}")

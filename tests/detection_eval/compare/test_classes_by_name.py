@@ -1,0 +1,283 @@
+"""Annotated classes are matched to the detector's by name: the order and the ids in a file change no score."""
+
+import itertools
+import json
+import random
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
+
+
+import torch
+from mmdet.models.detectors.base import BaseDetector
+from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
+
+from detection_eval.compare.comparison_store import Comparison
+from detection_eval.metrics.coco import CocoScores
+from detection_eval.metrics.detections import check_truth, detection_boxes
+from detection_eval.metrics.visdrone import VisDroneScores
+from llie_preproc.commands.llie import parse_args
+from llie_preproc.detection.coco_sets import CocoSet, read_config, use_sets
+from llie_preproc.registry import DATASETS, METRICS
+from tests.support.made_detections import made_scene, with_rows
+from tests.support.tiny_detection import write_config
+from training.finetune_config import finetuning_config
+
+CLASSES = ("car", "person", "dog")
+SIDE = 64
+
+
+@MODELS.register_module()
+class AnsweringDetector(BaseDetector):
+    """Finds what a file says is in each picture; its labels number its own classes."""
+
+    def __init__(self, answers, classes, data_preprocessor=None):
+        super().__init__(data_preprocessor)
+        self.weight = torch.nn.Parameter(torch.zeros(2))
+        self.classes = list(classes)
+        self.answers = json.loads(Path(answers).read_text())
+
+    def predict(self, batch_inputs, batch_data_samples, rescale=True):
+        results = []
+        for sample in batch_data_samples:
+            found = self.answers[sample.img_path.rsplit("/", 1)[-1]]
+            boxes = torch.tensor([box for box, _ in found], dtype=torch.float32).reshape(-1, 4)
+            labels = torch.tensor([self.classes.index(name) for _, name in found], dtype=torch.int64)
+            results.append(InstanceData(bboxes=boxes, scores=torch.ones(len(boxes)), labels=labels))
+        return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def loss(self, batch_inputs, batch_data_samples):
+        return dict(loss=self.weight.sum())
+
+    def _forward(self, batch_inputs, batch_data_samples=None):
+        return batch_inputs
+
+    def extract_feat(self, batch_inputs):
+        return batch_inputs
+
+
+def write_set(folder, names=CLASSES, seed=0):
+    """A set with a box of each class in every picture; returns its annotations, and what is in each picture."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    truth = dict(images=[], annotations=[], categories=[dict(id=i, name=name) for i, name in enumerate(names, 1)])
+    answers = {}
+    for number in range(1, 4):
+        cv2.imwrite(str(folder / f"{number}.png"), rng.integers(0, 40, (SIDE, SIDE, 3), np.uint8))
+        truth["images"].append(dict(id=number, file_name=f"{number}.png", width=SIDE, height=SIDE))
+        answers[f"{number}.png"] = []
+        for label, name in enumerate(names, 1):
+            left, top, width, height = (int(n) for n in (*rng.integers(0, 30, 2), *rng.integers(10, 30, 2)))
+            box = dict(bbox=[left, top, width, height], area=width * height, category_id=label, iscrowd=0)
+            truth["annotations"].append(dict(box, id=len(truth["annotations"]) + 1, image_id=number))
+            answers[f"{number}.png"].append([[left, top, left + width, top + height], name])
+    return truth, answers
+
+
+def renumbered(truth, order, ids):
+    """The same annotations with categories in another order and with other ids."""
+    new = {truth["categories"][at]["id"]: number for at, number in zip(order, ids, strict=True)}
+    categories = [dict(truth["categories"][at], id=number) for at, number in zip(order, ids, strict=True)]
+    annotations = [dict(each, category_id=new[each["category_id"]]) for each in truth["annotations"]]
+    return dict(truth, categories=categories, annotations=annotations), new
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A command line of ``compare`` with a detector that is right about everything, whose labels are in no file's
+    order."""
+    truth, answers = write_set(tmp_path / "images")
+    (tmp_path / "answers.json").write_text(json.dumps(answers))
+    own = ("dog", "car", "person")
+    write_config(tmp_path / "base.py")
+    config = tmp_path / "answering.py"
+    config.write_text(
+        f"""
+_base_ = "base.py"
+model = dict(
+    _delete_=True,
+    type="AnsweringDetector",
+    answers={str(tmp_path / "answers.json")!r},
+    classes={own},
+    data_preprocessor=dict(type="DetDataPreprocessor"),
+)
+"""
+    )
+    meta = dict(dataset_meta=dict(classes=own))
+    torch.save(dict(state_dict=dict(weight=torch.zeros(2)), meta=meta), tmp_path / "detector.pth")
+
+    def command(annotations):
+        (tmp_path / "set.json").write_text(json.dumps(annotations))
+        given = [tmp_path / "set.json", tmp_path / "images"]
+        sets = ["--detector-checkpoint", tmp_path / "detector.pth", "--train", *given, "--test", *given]
+        given = ["compare", "--detector", config, *sets, "--enhancer", "none"]
+        return [*given, "--resamples", "20", "--out", tmp_path / "out"]
+
+    return truth, command, tmp_path
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_perfect_detector_has_an_ap_of_one_whatever_the_order_in_the_file(made, llie, order):
+    truth, command, folder = made
+    annotations, _ = renumbered(truth, order, (7, 3, 40))
+    code, _, err = llie(*command(annotations))
+    assert (code, err.count("Traceback")) == (0, 0)
+    assert Comparison(folder / "out").table()[0]["scores"]["coco"]["AP"]["value"] == pytest.approx(1)
+
+
+def test_classes_that_the_set_does_not_have_are_left_out_in_words(made, llie):
+    truth, command, folder = made
+    kept = [each for each in truth["categories"] if each["name"] != "car"]
+    ids = {each["id"] for each in kept}
+    some = [each for each in truth["annotations"] if each["category_id"] in ids]
+    code, _, err = llie(*command(dict(truth, categories=kept, annotations=some)))
+    assert code == 0
+    assert "left out of the scores: 1 of the detector's 3 classes, which the test set does not have (car)" in err
+    assert Comparison(folder / "out").table()[0]["scores"]["coco"]["AP"]["value"] == pytest.approx(1)
+    found = json.loads((folder / "out" / "cells" / "raw-seed0" / "detections.bbox.json").read_text())
+    assert len(found) == len(some)
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("car", "person", "bicycle"), ["the detector has no bicycle", "the set has no dog"]),
+        (("Car", "person", "dog"), ["'Car' and 'car'"]),
+        (("car ", "person", "dog"), ["'car ' and 'car'"]),
+        (("cat", "lamp", "tree"), ["the detector has no cat, lamp, tree", "the set has no dog, car, person"]),
+        ((*CLASSES, "tree"), ["the detector has no tree"]),
+    ],
+)
+def test_classes_that_do_not_match_are_refused_with_the_names_of_both_sides(made, llie, names, parts):
+    truth, command, _ = made
+    categories = [dict(id=i, name=name) for i, name in enumerate(names, 1)]
+    code, _, err = llie(*command(dict(truth, categories=categories)))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "set.json" in err
+    for part in parts:
+        assert part in err
+
+
+@pytest.mark.further
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(range(10)), st.lists(st.integers(0, 2**40), min_size=10, max_size=10, unique=True), st.data())
+def test_no_score_depends_on_the_order_or_the_ids_of_categories(order, ids, data):
+    truth, found = made_scene(data.draw(st.integers(0, 2**32 - 1)), images=3, classes=10)
+    with_rows(truth)
+    found.sort(key=lambda each: -each["score"])
+    other, new = renumbered(truth, order, ids)
+    same = [dict(each, category_id=new[each["category_id"]]) for each in found]
+    check_truth(other)
+    for scores in (CocoScores, VisDroneScores, lambda t, d: VisDroneScores(t, d, "coco")):
+        before, after = scores(truth, found).values(), scores(other, same).values()
+        assert after == pytest.approx(before, abs=1e-12, nan_ok=True)
+    perfect = [dict(each, score=1.0) for each in other["annotations"] if not each["iscrowd"]]
+    value = CocoScores(other, perfect).values()["AP"]
+    assert np.isnan(value) or value == pytest.approx(1)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_labels_of_a_set_and_of_the_metric_are_those_of_the_detector(tmp_path, order):
+    truth, answers = write_set(tmp_path / "images")
+    annotations, _ = renumbered(truth, order, random.Random(str(order)).sample(range(90), 3))
+    file = tmp_path / "set.json"
+    file.write_text(json.dumps(annotations))
+    own = ("dog", "car", "person", "tree")
+    dataset = DATASETS.build(
+        dict(
+            type="llie_preproc.NameMatchedCocoDataset",
+            ann_file=str(file),
+            data_prefix=dict(img=str(tmp_path / "images")),
+            metainfo=dict(classes=own),
+            filter_cfg=dict(filter_empty_gt=True),
+            pipeline=[],
+        )
+    )
+    assert len(dataset) == 3
+    metric = METRICS.build(dict(type="llie_preproc.NameMatchedCocoMetric", ann_file=str(file)))
+    metric.dataset_meta = dict(classes=own)
+    for at in range(3):
+        info = dataset.get_data_info(at)
+        named = [[each["bbox"], own[each["bbox_label"]]] for each in info["instances"]]
+        assert named == answers[f"{info['img_id']}.png"]
+        # One more, of a class that the file does not have.
+        boxes = torch.tensor([[0, 0, 64, 64], *(each["bbox"] for each in info["instances"])], dtype=torch.float32)
+        labels = torch.tensor([3, *(each["bbox_label"] for each in info["instances"])])
+        sample = dict(bboxes=boxes, labels=labels, scores=torch.ones(len(boxes)))
+        metric.process({}, [dict(img_id=info["img_id"], ori_shape=(SIDE, SIDE), pred_instances=sample)])
+    assert metric.evaluate(3)["coco/bbox_mAP"] == 1
+
+
+def test_a_configs_own_set_in_another_order_is_matched_by_name_too(tmp_path):
+    truth, _ = write_set(tmp_path / "images")
+    (tmp_path / "set.json").write_text(json.dumps(truth))
+    dataset = dict(
+        type="CocoDataset",
+        ann_file=str(tmp_path / "set.json"),
+        data_prefix=dict(img=str(tmp_path / "images")),
+        metainfo=dict(classes=CLASSES[::-1]),
+        pipeline=[],
+    )
+    options = {"train_dataloader.dataset": dataset, "test_dataloader.dataset": dataset}
+    cfg = use_sets(read_config(str(write_config(tmp_path / "tiny.py")), options), None, None)
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        first = DATASETS.build(loader.dataset).get_data_info(0)["instances"][0]
+        assert CLASSES[::-1][first["bbox_label"]] == "car"
+    dataset["type"] = "DeepFashionDataset"
+    with pytest.raises(ValueError, match="numbers classes in the order of this file"):
+        use_sets(read_config(str(tmp_path / "tiny.py"), options), None, None)
+
+
+@pytest.mark.parametrize("preset", ["joint", "enhancer-only"])
+def test_a_finetuning_keeps_the_order_of_the_classes_of_its_checkpoint(tmp_path, preset):
+    truth, _ = write_set(tmp_path / "images")
+    (tmp_path / "set.json").write_text(json.dumps(truth))
+    own = ("dog", "car", "person")
+    torch.save(dict(state_dict={}, meta=dict(dataset_meta=dict(classes=own))), tmp_path / "start.pth")
+    given = ["--detector", str(write_config(tmp_path / "tiny.py")), "--enhancer", "psenet", "--preset", preset]
+    given += ["--detector-checkpoint", str(tmp_path / "start.pth")]
+    sets = [str(tmp_path / "set.json"), str(tmp_path / "images")]
+    cfg = finetuning_config(parse_args(["finetune", *given, "--train", *sets, "--val", *sets]))
+    assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == own
+    assert tuple(cfg.val_dataloader.dataset.metainfo.classes) == own
+    assert cfg.model.detector.roi_head.bbox_head.num_classes == 3
+    truth["categories"][0]["name"] = "tram"
+    (tmp_path / "set.json").write_text(json.dumps(truth))
+    args = parse_args(["finetune", *given, "--train", *sets, "--val", *sets])
+    if preset == "enhancer-only":
+        # The detector stays as it is, and would be asked for what it does not know.
+        with pytest.raises(ValueError, match="the detector has no tram"):
+            finetuning_config(args)
+    else:
+        assert tuple(finetuning_config(args).train_dataloader.dataset.metainfo.classes) == ("tram", "person", "dog")
+
+
+def test_a_set_by_name_is_checked_before_mmdetection_reads_it(tmp_path):
+    truth, _ = write_set(tmp_path / "images")
+    cfg = read_config(str(write_config(tmp_path / "tiny.py")), {})
+    given = CocoSet(tmp_path / "set.json", tmp_path / "images")
+    for field, value in (("iscrowd", "0"), ("area", "9"), ("bbox", [1, 2, "3", 4]), ("category_id", True)):
+        bad = json.loads(json.dumps(truth))
+        bad["annotations"][4][field] = value
+        given.annotations.write_text(json.dumps(bad))
+        with pytest.raises(ValueError, match=rf"set\.json: annotations\[4\]: {field}"):
+            use_sets(cfg, given, given)
+    for name, message in (("../1.png", r"'\.\./1\.png' leads out"), ("1.png", r"'1\.png' stands at \[0\] already")):
+        bad = json.loads(json.dumps(truth))
+        bad["images"][1]["file_name"] = name
+        given.annotations.write_text(json.dumps(bad))
+        with pytest.raises(ValueError, match=rf"set\.json: images\[1\]: file_name {message}"):
+            use_sets(cfg, given, given)
+
+
+def test_detections_of_unknown_categories_are_refused():
+    with pytest.raises(ValueError, match=r"detections\[0\]: category_id 4 is none"):
+        detection_boxes([dict(image_id=1, category_id=4, bbox=[0, 0, 1, 1], score=1)], [1], [1, 2, 3])

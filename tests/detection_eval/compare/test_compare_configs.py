@@ -1,0 +1,261 @@
+"""Cells of a comparison get the config's budget, whatever the detector, the loop and the sets are."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from detection_eval.compare import run_cells
+from detection_eval.compare.cell_configs import testing_config as evaluation_config
+from detection_eval.compare.cell_configs import training_config
+from detection_eval.compare.comparison_store import MODES, RAW, Cell, Comparison
+from detection_eval.compare.plan import Request, begin
+from detection_eval.compare.truth import ground_truth
+from detection_eval.shared.enhancers import enhancer_specs
+from llie_preproc.commands.llie import main
+from llie_preproc.detection.coco_sets import CocoSet, read_config, use_sets
+from llie_preproc.mm.runner_parts import read_checkpoint, saved_checkpoints
+from tests.support.tiny_detection import CLASSES, arguments, write_config, write_set
+
+YOLOX = "mmdet::yolox/yolox_tiny_8xb8-300e_coco.py"
+SSD = "mmdet::ssd/ssd300_coco.py"
+VOC = "mmdet::pascal_voc/retinanet_r50_fpn_1x_voc0712.py"
+DETR = "mmdet::detr/detr_r50_8xb2-150e_coco.py"
+
+
+@pytest.fixture
+def sets(tmp_path):
+    return [CocoSet(*map(Path, write_set(tmp_path / name, 4, seed))) for seed, name in enumerate(("train", "test"))]
+
+
+def _request(tmp_path, config, sets, options=None, modes=MODES):
+    plain = use_sets(read_config(config, options or {}), *sets)
+    specs = enhancer_specs(["psenet"])
+    return Request(
+        config=config, plain=plain, specs=specs, modes=modes, seeds=[0], folder=tmp_path / "out", resume=True
+    )
+
+
+@pytest.mark.examples(2)
+@pytest.mark.parametrize("config", [YOLOX, SSD, VOC, DETR])
+def test_every_mode_has_the_configs_own_budget(tmp_path, sets, config):
+    request = _request(tmp_path, config, sets)
+    comparison = begin(request)
+    plain = request.plain
+    for cell in comparison.cells:
+        cfg = training_config(request, cell, comparison.cell_folder(cell))
+        assert cfg.train_cfg == plain.train_cfg
+        assert cfg.get("param_scheduler") == plain.get("param_scheduler")
+        assert cfg.optim_wrapper.optimizer == plain.optim_wrapper.optimizer
+        assert {k: v for k, v in cfg.train_dataloader.items() if k != "dataset"} == {
+            k: v for k, v in plain.train_dataloader.items() if k != "dataset"
+        }
+        evaluation = evaluation_config(request, cell, tmp_path, comparison.truth_path, Path("x.pth"))
+        assert evaluation.test_dataloader.dataset.ann_file == str(sets[1].annotations)
+    # A second call goes on: what the plan keeps reads again as it was written.
+    assert begin(request).plan["budget"] == comparison.plan["budget"]
+
+
+def test_a_plan_with_tuples_and_classes_is_gone_on_with(tmp_path, sets):
+    request = _request(tmp_path, YOLOX, sets)
+    request.plain.train_cfg.dynamic_intervals = [(285, 1)]
+    request.plain.optim_wrapper.optimizer.type = torch.optim.SGD
+    assert begin(request).plan["budget"]["optimizer"] == "SGD"
+    assert begin(request).plan["budget"]["train_cfg"]["dynamic_intervals"] == [[285, 1]]
+
+
+def test_sets_by_name_take_the_place_of_joined_ones(sets):
+    cfg = use_sets(read_config(VOC, {}), *sets)
+    assert cfg.train_dataloader.dataset.type == "RepeatDataset"
+    inside = cfg.train_dataloader.dataset.dataset
+    assert (inside.type, inside.ann_file) == ("llie_preproc.NameMatchedCocoDataset", str(sets[0].annotations))
+    assert inside.pipeline
+    assert cfg.model.bbox_head.num_classes == len(CLASSES)
+
+
+def test_what_belongs_to_another_datasets_data_goes(sets):
+    options = {
+        "train_dataloader.dataset.label_file": "labels.csv",
+        "train_dataloader.dataset.type": "OpenImagesDataset",
+    }
+    dataset = use_sets(read_config("mmdet::retinanet/retinanet_r18_fpn_1x_coco.py", options), *sets)
+    assert "label_file" not in dataset.train_dataloader.dataset
+
+
+def test_a_config_may_train_on_joined_sets(tmp_path, sets):
+    config = str(write_config(tmp_path / "tiny.py"))
+    request = _request(tmp_path, config, sets)
+    one = request.plain.train_dataloader.dataset
+    request.plain.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[one, one])
+    budget = begin(request).plan["budget"]
+    assert budget["train_images"] == 8
+    assert budget["train_set"].count(str(sets[0].annotations)) == 2
+
+
+@pytest.mark.examples(1)
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        dict(interval=2, save_optimizer=False, save_param_scheduler=False, save_last=False),
+        dict(out_dir="elsewhere", filename_tmpl="x_{}.pth", save_best="auto"),
+    ],
+)
+def test_an_interrupted_training_finds_all_that_it_goes_on_from(tmp_path, sets, given):
+    request = _request(tmp_path, str(write_config(tmp_path / "tiny.py")), sets)
+    request.plain.default_hooks.checkpoint = given
+    cell, folder = Cell("none", RAW, 0), tmp_path / "cell"
+    run_cells._train(training_config(request, cell, folder), cell, request)
+    checkpoint = read_checkpoint(saved_checkpoints(folder)[-1])
+    assert {"optimizer", "param_schedulers"} <= set(checkpoint)
+    assert checkpoint["meta"]["iter"] == 4
+
+
+def test_a_config_that_resumes_starts_anew(tmp_path, sets):
+    request = _request(tmp_path, str(write_config(tmp_path / "tiny.py")), sets, {"resume": True, "load_from": "x.pth"})
+    cfg = training_config(request, Cell("none", RAW, 0), tmp_path)
+    assert (cfg.load_from, cfg.resume) == ("x.pth", False)
+
+
+JOINT_CELL = Cell("psenet", "joint", 0)
+
+
+class _Start(Hook):
+    """Keeps the weights and the random state that a training begins with."""
+
+    def before_train(self, runner):
+        model = getattr(runner.model, "detector", runner.model)
+        self.weights = {k: v.clone() for k, v in model.state_dict().items()}
+        self.random = torch.get_rng_state()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_every_mode_starts_from_the_same_weights(tmp_path, sets, monkeypatch):
+    request = _request(tmp_path, str(write_config(tmp_path / "tiny.py")), sets)
+    starts = []
+    whole = run_cells._runner
+
+    def watched(*given):
+        runner = whole(*given)
+        starts.append(_Start())
+        runner.register_hook(starts[-1])
+        return runner
+
+    monkeypatch.setattr(run_cells, "_runner", watched)
+
+    def begin_training(cell):
+        with pytest.raises(KeyboardInterrupt):
+            run_cells._train(training_config(request, cell, tmp_path / cell.name), cell, request)
+        return starts[-1]
+
+    raw, *others = map(begin_training, (Cell("none", RAW, 0), Cell("psenet", "retrained", 0), JOINT_CELL))
+    for each in others:
+        assert each.weights.keys() == raw.weights.keys()
+        assert all(each.weights[key].equal(raw.weights[key]) for key in raw.weights)
+        assert each.random.equal(raw.random)
+    # From what fits of a checkpoint, as MMEngine has it: this one is of a detector with another head besides.
+    stored = {key: value + 1 for key, value in raw.weights.items()}
+    torch.save(dict(state_dict={**stored, "mask_head.bias": torch.zeros(1)}, meta={}), tmp_path / "start.pth")
+    request.plain.load_from = str(tmp_path / "start.pth")
+    given = begin_training(JOINT_CELL)
+    assert all(given.weights[key].equal(stored[key]) for key in stored)
+
+
+def test_a_joint_enhancer_has_its_own_learning_rate(tmp_path, sets):
+    config = str(write_config(tmp_path / "tiny.py"))
+    for paramwise in (None, dict(norm_decay_mult=0.0), dict(custom_keys=dict(backbone=dict(lr_mult=0.5)))):
+        request = _request(tmp_path, config, sets, {"optim_wrapper.paramwise_cfg": paramwise})
+        cfg = training_config(request, Cell("psenet", "joint", 0), tmp_path / "cell")
+        runner = Runner.from_cfg(cfg)
+        groups = runner.build_optim_wrapper(cfg.optim_wrapper).param_groups
+        rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+        (of_enhancer,) = {rates[id(p)] for p in runner.model.enhancer.parameters()}
+        (of_head,) = {rates[id(p)] for p in runner.model.detector.rpn_head.parameters()}
+        assert of_enhancer == pytest.approx(0.1 * of_head)
+
+
+def test_only_the_datasets_classes_are_scored(tmp_path):
+    annotations, images = write_set(tmp_path / "set", 4, 3)
+    dataset = dict(type="CocoDataset", data_prefix=dict(img=images), metainfo=dict(classes=("green",)))
+    evaluator = dict(type="CocoMetric", ann_file=annotations)
+    cfg = Config(dict(test_dataloader=dict(dataset=dataset), test_evaluator=[evaluator]))
+    truth, _ = ground_truth(cfg)
+    assert truth["categories"] == [dict(id=2, name="green")]
+    all_annotations = json.loads(Path(annotations).read_text())["annotations"]
+    assert truth["annotations"] == [each for each in all_annotations if each["category_id"] == 2]
+    dataset["metainfo"] = dict(classes=("blue",))
+    with pytest.raises(ValueError, match="the detector has no red, green, the set has no blue"):
+        ground_truth(Config(dict(test_dataloader=dict(dataset=dataset), test_evaluator=evaluator)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--enhancer", "none=x.py"], "'none' is no label"),
+        (["--enhancer", "../psenet"], "'../psenet' is no label"),
+        (["--enhancer", "psenet", "--bootstrap-seed", "-1"], "--bootstrap-seed"),
+        (["--enhancer", "psenet", "--enhancer-lr-mult", "nan"], "--enhancer-lr-mult"),
+        (["--enhancer", "psenet", "--cfg-options", "test_dataloader.dataset=None"], "test_dataloader has no dataset"),
+        (["--enhancer", "psenet", "--cfg-options", "param_scheduler.0.type=ReduceOnPlateauLR"], "ReduceOnPlateauLR"),
+        (
+            ["--enhancer", "psenet", "--modes", "joint", "--cfg-options", "optim_wrapper.constructor=LayerDecay"],
+            "LayerDecay",
+        ),
+    ],
+)
+def test_what_cannot_be_kept_to_is_refused(tmp_path, capsys, change, message):
+    assert main([*arguments(tmp_path), *change]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_config_name_that_is_not_there_is_one_line(capsys):
+    assert main(["compare", "--detector", "nopackage::a/b.py", "--enhancer", "psenet"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_other_training_annotations_are_another_comparison(tmp_path, capsys):
+    command = [*arguments(tmp_path), "--enhancer", "none", "--modes", "raw"]
+    assert main(command) == 0
+    train = Path(command[command.index("--train") + 1])
+    content = json.loads(train.read_text())
+    content["annotations"].pop()
+    train.write_text(json.dumps(content))
+    assert main([*command, "--resume"]) == 2
+    assert "train_sha256" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_training_that_diverged_is_its_cells_failure_alone(tmp_path, capsys, monkeypatch):
+    command = [*arguments(tmp_path), "--enhancer", "identity", "--modes", "raw", "zero-shot"]
+    whole = run_cells._evaluate
+
+    def diverged(cfg, cell, *rest, **named):
+        done = whole(cfg, cell, *rest, **named)
+        if cell.mode == "zero-shot":
+            path = Path(cfg.work_dir) / "detections.bbox.json"
+            found = json.loads(path.read_text())
+            found[0]["bbox"][2] = float("inf")
+            path.write_text(json.dumps(found))
+        return done
+
+    monkeypatch.setattr(run_cells, "_evaluate", diverged)
+    assert main(command) == 1
+    assert "bbox" in capsys.readouterr().err
+    comparison = Comparison(tmp_path / "out")
+    assert [row["label"] for row in comparison.table()] == ["raw"]
+    error = comparison.cell_folder(Cell("identity", "zero-shot", 0)) / "error.txt"
+    assert error.is_file()
+    monkeypatch.undo()
+    assert main([*command, "--resume"]) == 0
+    assert not error.exists()

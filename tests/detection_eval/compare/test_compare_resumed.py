@@ -1,0 +1,120 @@
+"""A comparison comes to the same numbers, however it was interrupted and whatever ran before in its process."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
+
+from detection_eval.compare import run_cells
+from detection_eval.compare.comparison_store import Comparison
+from llie_preproc.commands.llie import main
+from llie_preproc.mm.progress import ProgressBar
+from tests.support.tiny_detection import arguments
+
+MODES = ["--enhancer", "psenet", "--modes", "raw", "retrained", "joint"]
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """A shell's background job, as which tests may run, ignores Ctrl-C."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+def into(command: list[str], folder: Path) -> list[str]:
+    """The same command with another ``--out``."""
+    changed = list(command)
+    changed[changed.index("--out") + 1] = str(folder)
+    return changed
+
+
+def detections(folder: Path) -> dict[str, bytes]:
+    comparison = Comparison(folder)
+    assert not comparison.unfinished()
+    return {cell.name: comparison.detections_path(cell).read_bytes() for cell in comparison.cells}
+
+
+def interrupt_iterations(patch: pytest.MonkeyPatch, numbers: set[int], number: signal.Signals) -> None:
+    """Send a signal after some iterations, counted over all trainings of the process from 1."""
+    count = 0
+    plain = ProgressBar.after_train_iter
+
+    def step(self, runner, *rest, **named):
+        nonlocal count
+        count += 1
+        plain(self, runner, *rest, **named)
+        if count in numbers:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+
+    patch.setattr(ProgressBar, "after_train_iter", step)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, bytes]]:
+    folder = tmp_path_factory.mktemp("whole")
+    command = [*arguments(folder), *MODES]
+    torch.manual_seed(1)
+    assert main(command) == 0
+    return command, detections(folder / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_comparison_goes_on_to_the_same_numbers(undisturbed, tmp_path, monkeypatch, capsys, number):
+    command, expected = undisturbed
+    command = into(command, tmp_path)
+    # A training has four iterations, and a checkpoint after the second. Each call finishes a cell from there, and stops
+    # in the third iteration of the next one.
+    for resume, stop in (([], 3), (["--resume"], 5), (["--resume"], 5)):
+        with monkeypatch.context() as patch:
+            interrupt_iterations(patch, {stop}, number)
+            assert main([*command, *resume]) == 130
+        printed = capsys.readouterr().err.splitlines()
+        assert printed[-1] == "llie: interrupted; --resume goes on"
+        assert not any("Traceback" in line for line in printed)
+        assert not list(tmp_path.rglob("error.txt"))
+        assert not list(tmp_path.rglob(".*.tmp*"))
+        assert len(list(tmp_path.rglob("iter_2.pth"))) == 1
+    assert main([*command, "--resume"]) == 0
+    assert detections(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_workers_change_nothing(undisturbed, tmp_path, monkeypatch):
+    command, expected = undisturbed
+    command = [*into(command, tmp_path), "--cfg-options", "train_dataloader.num_workers=2"]
+    with monkeypatch.context() as patch:
+        interrupt_iterations(patch, {3}, signal.SIGINT)
+        assert main(command) == 130
+    assert main([*command, "--resume"]) == 0
+    assert detections(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_a_cell_depends_on_nothing_that_ran_before(undisturbed, tmp_path, monkeypatch):
+    command, expected = undisturbed
+    by_length = run_cells._by_length
+    monkeypatch.setattr(run_cells, "_by_length", lambda cells: by_length(cells)[::-1])
+    torch.manual_seed(99)
+    np.random.seed(99)
+    random.seed(99)
+    assert main(into(command, tmp_path)) == 0
+    assert detections(tmp_path) == expected
+    # Each by itself, in a folder of its own.
+    for mode in ("raw", "joint"):
+        alone = into(command[: command.index("--modes")], tmp_path / mode)
+        assert main([*alone, "--modes", mode]) == 0
+        assert detections(tmp_path / mode).items() <= expected.items()

@@ -1,0 +1,68 @@
+"""Every file that a command writes appears whole or not at all: nothing in the packages writes in place."""
+
+import ast
+
+import pytest
+
+from tests.support.places import ROOT
+
+PACKAGES = ("llie_preproc", "detection_eval", "training", "benchmarks")
+_WRITERS = {"write_text", "write_bytes", "savefig", "imwrite", "to_csv", "savez", "savez_compressed"}
+# What is written to in memory, to a temporary file of atomic_path, or to a folder that is thrown away.
+ALLOWED = {
+    ("benchmarks/convert_annotations.py", "write_bytes"),
+    ("benchmarks/convert_annotations.py", "write_text"),
+    ("benchmarks/lol_training.py", "open"),
+    ("detection_eval/faces/kept_detections.py", "savez_compressed"),
+    ("detection_eval/shared/html_page.py", "savefig"),
+    ("llie_preproc/video/ffmpeg.py", "open"),
+}
+
+
+def _mode(call):
+    """The mode of a call of ``open``: the built-in has it second, a path's own first."""
+    place = 1 if isinstance(call.func, ast.Name) else 0
+    given = [each.value for each in call.keywords if each.arg == "mode"] + call.args[place : place + 1]
+    return given[0].value if given and isinstance(given[0], ast.Constant) else "r"
+
+
+def writes(source):
+    """The names of calls that write a file under its own name."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if isinstance(node.func, ast.Attribute) and name in _WRITERS:
+            yield name
+        # "x" makes what is there an error, and is how temporary files are opened.
+        if name == "open" and set(str(_mode(node))) & set("wa"):
+            yield name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_is_written_in_place(package):
+    found = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in (ROOT / package).rglob("*.py")
+        for name in writes(path.read_text(encoding="utf-8"))
+    }
+    assert found <= ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("path.write_text('x')", "write_text"),
+        ("open(path, 'w')", "open"),
+        ("path.open('ab')", "open"),
+        ("open(path, mode='w')", "open"),
+        ("figure.savefig(path)", "savefig"),
+    ],
+)
+def test_what_the_test_above_finds(source, name):
+    assert list(writes(source)) == [name]
+
+
+@pytest.mark.parametrize("source", ["open(path)", "path.open('rb')", "path.open('xb')", "write_text(path, 'x')"])
+def test_what_the_test_above_lets_pass(source):
+    assert not list(writes(source))

@@ -1,0 +1,51 @@
+"""The cases that the fast suite leaves out are of tests that it has examples of."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.marks import leave_examples
+
+
+class Case(pytest.Item):
+    """A case of a test that does nothing."""
+
+    def runtest(self) -> None:
+        pass
+
+
+def cases(request: pytest.FixtureRequest, name: str, number: int, examples: int | None, slow: int = 0) -> list[Case]:
+    made = [Case.from_parent(request.session, name=f"{name}[{index}]") for index in range(number)]
+    for index, case in enumerate(made):
+        if examples is not None:
+            case.add_marker(pytest.mark.examples(examples))
+        if index < slow:
+            case.add_marker("slow")
+    return made
+
+
+def marked(items: list[Case], name: str) -> list[str]:
+    return [item.name for item in items if item.get_closest_marker(name)]
+
+
+@given(number=st.integers(1, 30), examples=st.integers(1, 12), slow=st.integers(0, 3))
+def test_as_many_as_it_says_stay(request: pytest.FixtureRequest, number: int, examples: int, slow: int) -> None:
+    items = [*cases(request, "some", number, examples, slow), *cases(request, "all", 5, None)]
+    leave_examples(items)
+    quick = number - min(slow, number)
+    assert len(marked(items, "further")) == quick - min(examples, quick)
+    assert not {*marked(items, "further")} & {*marked(items, "slow")}
+    assert not [name for name in marked(items, "further") if name.startswith("all")]
+
+
+def test_the_draw_is_the_same_each_time_and_another_for_another_test(request: pytest.FixtureRequest) -> None:
+    drawn: Counter[tuple[str, ...]] = Counter()
+    for name in ("one", "one", "other"):
+        items = cases(request, name, 40, 10)
+        leave_examples(items)
+        drawn[tuple(each.partition("[")[2] for each in marked(items, "further"))] += 1
+    assert sorted(drawn.values()) == [1, 2]

@@ -1,0 +1,394 @@
+"""What every registered enhancer promises, and each of the first ones against an independent formula."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from skimage import color, data, exposure
+from torch import Tensor
+
+from llie_preproc import build_enhancer, enhance
+from llie_preproc.enhancers import CLAHE, Capabilities, Enhancer, GammaCorrection, PSENet, Upscale, pad_to_requirements
+from llie_preproc.enhancers.names import enhancer_classes
+from llie_preproc.errors import ImageError
+from llie_preproc.inference import enhance_batch
+from llie_preproc.ops import inverse_gamma
+from tests.support.marks import slow_where
+
+NAMES = sorted(enhancer_classes())
+every_enhancer = pytest.mark.parametrize("name", NAMES)
+
+
+@functools.cache
+def built(name: str) -> Enhancer:
+    torch.manual_seed(0)
+    return build_enhancer(name, checkpoint=None)
+
+
+def picture(height: int, width: int, seed: int = 0) -> Tensor:
+    """A dark ``(3, H, W)`` picture."""
+    return 0.4 * torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.examples(30)
+@every_enhancer
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 2), (13, 17), (37, 41)])
+def test_any_size_comes_back_at_the_declared_scale(name: str, size: tuple[int, int]) -> None:
+    network = built(name)
+    result = enhance(picture(*size), network)
+    assert result.shape == (3, size[0] * network.scale, size[1] * network.scale)
+    assert torch.isfinite(result).all()
+    assert result.min() >= 0
+    assert result.max() <= 1
+
+
+@pytest.mark.examples(18)
+@every_enhancer
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_uniform_pictures(name: str, value: float) -> None:
+    """Black, grey and white: finite at the ends of the range, and the same each time."""
+    image = torch.full((3, 24, 24), value)
+    result = enhance(image, built(name))
+    assert torch.isfinite(result).all()
+    assert torch.equal(result, enhance(image, built(name)))
+
+
+@every_enhancer
+def test_a_picture_alone_is_that_picture_beside_a_larger_one(name: str) -> None:
+    small, large = picture(19, 23), picture(40, 33, seed=1)
+    alone = enhance(small, built(name))
+    assert torch.equal(enhance([large, small], built(name))[1], alone)
+    assert torch.equal(enhance([small, large], built(name), batch_size=1)[0], alone)
+
+
+@every_enhancer
+def test_pictures_of_one_size_do_not_see_each_other(name: str) -> None:
+    first, second = picture(24, 16), picture(24, 16, seed=1)
+    together = enhance(torch.stack([first, second]), built(name))
+    assert torch.allclose(together[1], enhance(second, built(name)), atol=1e-5)
+
+
+@every_enhancer
+def test_the_input_is_left_as_it_was(name: str) -> None:
+    image = picture(16, 24)
+    before = image.clone()
+    enhance(image, built(name))
+    assert torch.equal(image, before)
+
+
+@every_enhancer
+@pytest.mark.parametrize("bad", [torch.zeros(3, 8, 8), torch.zeros(1, 4, 8, 8), torch.zeros(1, 3, 0, 8)])
+def test_wrong_shapes_are_refused(name: str, bad: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"\(N, 3, H, W\)"):
+        built(name)(bad)
+
+
+@every_enhancer
+def test_integers_are_refused(name: str) -> None:
+    with pytest.raises(TypeError, match="uint8"):
+        built(name)(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
+@pytest.mark.examples(6)
+@every_enhancer
+def test_gradients_reach_every_parameter(name: str) -> None:
+    torch.manual_seed(0)
+    network = build_enhancer(name, checkpoint=None).train()
+    parameters = {k: p for k, p in network.named_parameters() if p.requires_grad}
+    if not parameters:
+        pytest.skip(f"{name} has no parameters")
+    result = enhance_batch([picture(48, 40), picture(48, 40, seed=1)], network, clamp=False)
+    weights = torch.rand(result[0].shape, generator=torch.Generator().manual_seed(0))
+    sum(((weights - r) ** 2).sum() for r in result).backward()
+    unreached = [k for k, p in parameters.items() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not unreached
+    assert all(torch.isfinite(p.grad).all() for p in parameters.values() if p.grad is not None)
+
+
+@every_enhancer
+def test_gradients_to_the_input_are_finite_where_declared(name: str) -> None:
+    network = built(name)
+    image = picture(32, 32)
+    image[:, :8], image[:, 8:16] = 0, 1
+    image.requires_grad_()
+    result = enhance_batch([image], network, clamp=False)[0]
+    if not network.capabilities.differentiable:
+        assert not result.requires_grad
+        return
+    (gradient,) = torch.autograd.grad(result.square().sum(), image)
+    assert torch.isfinite(gradient).all()
+    assert gradient[:, 16:].abs().sum() > 0
+
+
+@pytest.mark.examples(6)
+@every_enhancer
+def test_declared_precisions_are_faithful(name: str) -> None:
+    network, image = built(name), picture(32, 40)
+    exact = enhance(image, network)
+    for dtype in network.capabilities.precisions:
+        # float16 autocast on the CPU is not in every torch that we support.
+        if dtype != torch.float16:
+            rounded = enhance(image, network, precision=str(dtype).removeprefix("torch."))
+            assert (rounded - exact).abs().mean() < 0.01
+
+
+@every_enhancer
+def test_float32_is_always_declared(name: str) -> None:
+    assert torch.float32 in built(name).capabilities.precisions
+
+
+@every_enhancer
+def test_a_state_dict_makes_another_one_the_same(name: str) -> None:
+    torch.manual_seed(1)
+    other = build_enhancer(name, checkpoint=None)
+    other.load_state_dict(built(name).state_dict())
+    assert torch.equal(enhance(picture(24, 32), other), enhance(picture(24, 32), built(name)))
+
+
+@pytest.mark.examples(12)
+@every_enhancer
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_copies_are_the_same(name: str, duplicate: Callable[[Enhancer], Enhancer]) -> None:
+    expected = enhance(picture(24, 32), built(name))
+    other = duplicate(built(name))
+    assert other.capabilities == built(name).capabilities
+    assert torch.equal(enhance(picture(24, 32), other), expected)
+
+
+# CollaBA's graph has thousands of operations.
+@pytest.mark.examples(3)
+@pytest.mark.parametrize("name", slow_where({"CollaBA", "SemiLLIE", "IAMLUNet", "Cascade"}, NAMES))
+@pytest.mark.filterwarnings("ignore:Dynamo does not know")
+def test_it_compiles_as_one_graph_or_says_why_not(name: str) -> None:
+    network = copy.deepcopy(built(name))
+    image = pad_to_requirements(picture(24, 32)[None], network.capabilities)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    torch.compiler.reset()
+    if network.compile_refusal is not None:
+        with pytest.raises(torch._dynamo.exc.TorchDynamoException), torch.no_grad():
+            compiled(image)
+        return
+    with torch.no_grad():
+        assert torch.allclose(compiled(image), network(image), atol=1e-5)
+
+
+def required(length: int, capabilities: Capabilities) -> int:
+    """The least size from ``length`` on that the network itself takes."""
+    return math.ceil(max(length, capabilities.min_size) / capabilities.size_divisor) * capabilities.size_divisor
+
+
+@every_enhancer
+@pytest.mark.parametrize("size", [(1, 1), (1, 33), (40, 56)])
+def test_the_network_takes_the_sizes_that_it_declares(name: str, size: tuple[int, int]) -> None:
+    network = built(name)
+    height, width = (required(n, network.capabilities) for n in size)
+    with torch.no_grad():
+        result = network(picture(height, width)[None])
+    assert result.shape == (1, 3, network.scale * height, network.scale * width)
+    assert torch.isfinite(result).all()
+
+
+FAR = 40
+
+
+@pytest.mark.examples(4)
+@every_enhancer
+def test_the_result_at_a_pixel_looks_as_far_as_declared(name: str) -> None:
+    network = built(name)
+    capabilities = network.capabilities
+    if not capabilities.differentiable:
+        assert looks_further_by_difference(network)
+        return
+    # Of a corner region, so that most of the picture is far; not the corner itself, which some see by reflection.
+    size, at = required(96, capabilities), 20
+    image = picture(size, size)[None].requires_grad_()
+    result = network(image)[..., network.scale * at, network.scale * at]
+    (gradient,) = torch.autograd.grad(result.sum(), image)
+    seen = gradient[0].abs().sum(0) > 0
+    offsets = (torch.arange(size) - at).abs()
+    distance = torch.maximum(offsets[:, None], offsets)
+    if capabilities.halo is None:
+        assert seen[distance > FAR].any()
+    else:
+        assert capabilities.halo < FAR
+        assert seen[distance <= capabilities.halo].any()
+        assert not seen[distance > capabilities.halo].any()
+
+
+def looks_further_by_difference(network: Enhancer) -> bool:
+    """Whether pixels further than ``FAR`` change a result, in a picture whose eighths are larger than that."""
+    first, second = picture(512, 512), picture(512, 512)
+    at = 60
+    second[:, at + FAR + 1 :], second[:, :, at + FAR + 1 :] = 0.9, 0.9
+    return not torch.equal(*(enhance(image, network)[:, at, at] for image in (first, second)))
+
+
+@every_enhancer
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_pictures_that_are_not_finite_are_refused(name: str, value: float) -> None:
+    image = picture(16, 24)
+    image[1, 2, 3] = value
+    with pytest.raises(ImageError, match="not finite"):
+        enhance(image, built(name))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_result_that_is_not_finite_is_reported(value: float) -> None:
+    class Broken(Enhancer):
+        def forward(self, image: Tensor) -> Tensor:
+            return torch.where(image > 0.9, value, image)
+
+    good, bad = picture(16, 24), picture(16, 24)
+    bad[0, 5, 6] = 1
+    assert torch.equal(enhance(good, Broken()), good)
+    with pytest.raises(ImageError, match="image 1: the result of Broken under float32 is not finite"):
+        enhance([good, bad], Broken())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 20), width=st.integers(1, 20), divisor=st.sampled_from([1, 2, 4, 8]), least=st.integers(1, 30)
+)
+def test_padding_is_numpys(height: int, width: int, divisor: int, least: int) -> None:
+    image = picture(height, width)[None]
+    padded = pad_to_requirements(image, Capabilities(size_divisor=divisor, min_size=least))
+    for before, after in zip(image.shape[-2:], padded.shape[-2:], strict=True):
+        assert after % divisor == 0
+        assert max(before, least) <= after < max(before, least) + divisor
+    expected = image[0].numpy()
+    for axis, (before, after) in enumerate(zip(image.shape[-2:], padded.shape[-2:], strict=True), start=1):
+        mirrored = min(after, 2 * before - 1)
+        expected = np.pad(expected, [(0, mirrored - before if a == axis else 0) for a in range(3)], mode="reflect")
+        expected = np.pad(expected, [(0, after - mirrored if a == axis else 0) for a in range(3)], mode="edge")
+    assert np.array_equal(padded[0].numpy(), expected)
+
+
+# PSENet
+
+
+def test_psenet_has_the_published_parameters() -> None:
+    blocks = {name: sum(p.numel() for p in block.parameters()) for name, block in PSENet().named_children()}
+    assert list(blocks.values()) == [189, 736, 1048, 2864, 3632, 2848, 2848, 723, 363]
+    assert sum(blocks.values()) == 15_251
+
+
+@pytest.mark.parametrize("weights", ["sice", "afifi"])
+def test_psenet_reproduces_the_public_outputs(shared_data: Path, weights: str) -> None:
+    folder = shared_data / "reference_weights"
+    reference = np.load(folder / "psenet_reference_outputs.npz")
+    network = build_enhancer("PSENet", folder / f"psenet_{weights}_official.safetensors")
+    image = torch.from_numpy(reference["image"]).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        assert (network(image)[0] - torch.from_numpy(reference[weights])).abs().max() < 1e-5
+        if weights == "sice":
+            gamma = torch.from_numpy(reference["sice_gamma"])
+            assert (network.gamma_map(image)[0] - gamma).abs().max() < 1e-4
+
+
+def test_psenet_widths() -> None:
+    counts = [sum(p.numel() for p in PSENet(width).parameters()) for width in (0.5, 1, 2)]
+    assert counts == sorted(counts)
+    with pytest.raises(ValueError, match="width"):
+        PSENet(0.01)
+
+
+# inverse gamma
+
+
+@given(image=hnp.arrays(np.float64, 8, elements=st.floats(0, 1)), gamma=st.floats(0.05, 8))
+def test_inverse_gamma_is_the_formula(image: np.ndarray, gamma: float) -> None:
+    expected = 1 - np.power(1 - image, gamma)
+    tensor = torch.from_numpy(image)
+    assert np.allclose(inverse_gamma(tensor, gamma).numpy(), expected)
+    with_gradient = inverse_gamma(tensor.requires_grad_(), torch.tensor(gamma, dtype=torch.float64))
+    assert np.allclose(with_gradient.detach().numpy(), expected)
+
+
+def test_inverse_gamma_gradients_are_those_of_the_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = 0.95 * torch.rand(4, 5, dtype=torch.float64, generator=generator)
+    gamma = 0.2 + 3 * torch.rand(4, 5, dtype=torch.float64, generator=generator)
+    assert torch.autograd.gradcheck(inverse_gamma, (image.requires_grad_(), gamma.requires_grad_()))
+
+
+@pytest.mark.parametrize("gamma", [0.2, 1.0, 3.0])
+def test_inverse_gamma_gradients_are_finite_at_saturation(gamma: float) -> None:
+    image = torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    exponent = torch.full((2,), gamma, dtype=torch.float64, requires_grad=True)
+    by_image, by_exponent = torch.autograd.grad(inverse_gamma(image, exponent).sum(), (image, exponent))
+    assert by_image.tolist() == [gamma, 0]
+    assert by_exponent.tolist() == [0, 0]
+
+
+# baselines
+
+
+@given(image=hnp.arrays(np.float32, (3, 4, 5), elements=st.floats(0, 1, width=32)), gamma=st.floats(0.2, 5))
+def test_gamma_correction_is_scikit_images(image: np.ndarray, gamma: float) -> None:
+    result = enhance(torch.from_numpy(image), GammaCorrection(gamma))
+    assert np.allclose(result.numpy(), exposure.adjust_gamma(image, gamma), atol=1e-6)
+
+
+def test_gamma_correction_gradient() -> None:
+    image = (0.05 + 0.9 * torch.rand(1, 3, 4, 4, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(GammaCorrection(0.5), image)
+
+
+@pytest.mark.parametrize("gamma", [0, -1, float("nan")])
+def test_gamma_must_be_positive(gamma: float) -> None:
+    with pytest.raises(ValueError, match="gamma"):
+        GammaCorrection(gamma)
+
+
+def test_unlimited_clahe_of_one_tile_is_histogram_equalisation_of_lightness() -> None:
+    image = (data.astronaut()[:128, :128] * 0.3).astype(np.uint8)
+    result = enhance(image.astype(np.float32) / 255, CLAHE(clip_limit=1e6, grid=1))
+    before, after = color.rgb2lab(image)[..., 0], color.rgb2lab(result)[..., 0]
+    levels = (2.55 * before).round()
+    expected = 100 * exposure.equalize_hist(levels, nbins=256) + before - levels / 2.55
+    # Strong lightening leaves the gamut at some pixels, where clipping changes the lightness.
+    assert np.median(np.abs(after - expected)) < 1
+
+
+def test_clahe_raises_contrast_within_its_limit() -> None:
+    image = (data.astronaut()[:128, :128] * 0.3).astype(np.uint8)
+    spreads = [enhance(image, CLAHE(clip_limit=limit)).std() for limit in (1.0, 2.0, 4.0)]
+    assert image.std() < spreads[0] < spreads[1] < spreads[2]
+
+
+@pytest.mark.parametrize("arguments", [{"clip_limit": 0}, {"grid": 0}])
+def test_clahe_arguments_must_be_positive(arguments: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        CLAHE(**arguments)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_nearest_upscale_repeats(scale: int) -> None:
+    image = picture(5, 7)
+    expected = image.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    assert torch.equal(enhance(image, Upscale(scale, "nearest")), expected)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_bicubic_upscale_is_opencvs(scale: int) -> None:
+    image = picture(9, 7).permute(1, 2, 0).numpy()
+    expected = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    assert np.allclose(enhance(image, Upscale(scale)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [{"scale": 3}, {"mode": "area"}])
+def test_wrong_upscales_are_refused(arguments: dict) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Upscale(**arguments)

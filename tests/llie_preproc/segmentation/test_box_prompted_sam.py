@@ -1,0 +1,495 @@
+"""SAM as a segmentor of MMDetection: against segment-anything's own predictor, in every frame, through every door."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+pytest.importorskip("segment_anything", reason="needs the extra 'sam'")
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.runner.checkpoint import load_checkpoint, save_checkpoint
+from mmengine.structures import InstanceData
+from pycocotools import mask as mask_utils
+from pycocotools.coco import COCO
+from segment_anything import SamPredictor
+from torch.nn import functional as F
+
+from llie_preproc.detection import EnhancedDetector, add_enhancer
+from llie_preproc.enhancers import GammaCorrection, Upscale
+from llie_preproc.errors import CheckpointError, MissingExtraError
+from llie_preproc.segmentation import EnhancedSamPredictor
+from llie_preproc.segmentation.box_prompted import BoxPromptedSAM
+from llie_preproc.segmentation.mask_loss import mask_losses
+from tests.support.made_sets import boxes_of, picture_of, test_runner, write_set
+from tests.support.mmdet_models import PerfectDetector, build, mmdet_config, nodes, raw_batch
+from tests.support.sam_models import TINY, BrightnessSam, picture, tiny_sam
+
+PERFECT = dict(type="PerfectDetector", data_preprocessor=dict(type="DetDataPreprocessor", pad_size_divisor=32))
+
+
+def sample_of(shape, boxes, raw_shape=None, masks=None, **meta):
+    """A packed sample of an image, with boxes in its pixels."""
+    raw_shape = raw_shape or shape
+    factor = shape[1] / raw_shape[1], shape[0] / raw_shape[0]
+    sample = DetDataSample(metainfo=dict(img_id=1, img_shape=shape, ori_shape=raw_shape, scale_factor=factor, **meta))
+    boxes = torch.as_tensor(boxes, dtype=torch.float).reshape(-1, 4)
+    sample.gt_instances = InstanceData(bboxes=HorizontalBoxes(boxes), labels=torch.arange(len(boxes)) % 3)
+    if masks is not None:
+        sample.gt_instances.masks = BitmapMasks(masks, *shape)
+    return sample
+
+
+def tensor_of(image):
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def found_by(model, image, sample, **options):
+    data = model.data_preprocessor({"inputs": [tensor_of(image)], "data_samples": [sample]}, False)
+    (found,) = model.predict(data["inputs"], data["data_samples"], **options)
+    return found.pred_instances
+
+
+def random_boxes(rng, number, height, width):
+    corners = rng.uniform(0, 1, (number, 2, 2)) * [width, height]
+    return np.concatenate([corners.min(1), corners.max(1)], axis=1).astype(np.float32)
+
+
+def mask_iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+@pytest.fixture(scope="module")
+def retinanet():
+    """The config of a narrow one."""
+    model = mmdet_config("retinanet").model
+    for node in nodes(model):
+        for name in ("in_channels", "out_channels", "feat_channels"):
+            if node.get(name) == 256:
+                node[name] = 32
+    model.backbone.base_channels = 16
+    model.neck.in_channels = [16, 32, 64, 128]
+    return model
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    height=st.integers(20, 90),
+    width=st.integers(20, 90),
+    number=st.integers(1, 5),
+    several=st.booleans(),
+    order=st.sampled_from(["bgr", "rgb"]),
+    seed=st.integers(0, 99),
+)
+def test_labelled_boxes_get_the_masks_of_sam_predictor(height, width, number, several, order, seed):
+    sam, image = tiny_sam(), picture(seed, height, width)
+    boxes = random_boxes(np.random.default_rng(seed), number, height, width)
+    model = BoxPromptedSAM(sam=sam, multimask_output=several, boxes_per_batch=1, channel_order=order).eval()
+    found = found_by(model, image, sample_of((height, width), boxes))
+    predictor = SamPredictor(sam)
+    predictor.set_image(image, order.upper())
+    for index, box in enumerate(boxes):
+        masks, ious, _ = predictor.predict(box=box, multimask_output=several)
+        np.testing.assert_array_equal(found.masks[index].numpy(), masks[ious.argmax()])
+        assert found.scores[index] == ious.max()
+    np.testing.assert_array_equal(found.bboxes.numpy(), boxes)
+    assert found.labels.tolist() == [i % 3 for i in range(number)]
+
+
+@pytest.mark.parametrize("per_batch", [1, 2, 64])
+def test_boxes_are_decoded_in_batches(per_batch):
+    sam, image, shape = tiny_sam(), picture(0, 50, 70), (50, 70)
+    boxes = random_boxes(np.random.default_rng(1), 5, *shape)
+    found = found_by(BoxPromptedSAM(sam=sam, boxes_per_batch=per_batch), image, sample_of(shape, boxes))
+    predictor = SamPredictor(sam)
+    predictor.set_image(image, "BGR")
+    prompts = predictor.transform.apply_boxes_torch(torch.from_numpy(boxes), shape)
+    together, ious, _ = predictor.predict_torch(None, None, prompts, multimask_output=False)
+    assert (found.masks != together[:, 0]).float().mean() < 1e-3
+    torch.testing.assert_close(found.scores, ious[:, 0])
+
+
+def test_a_detectors_boxes_scores_and_labels_stay_and_get_masks(retinanet):
+    batch = raw_batch([(64, 96), (80, 64)])
+    plain = build(retinanet).eval()
+    sam = tiny_sam()
+    model = BoxPromptedSAM(retinanet, sam, mask_score="iou").eval()
+    model.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        expected = plain.test_step(copy.deepcopy(batch))
+        found = model.test_step(copy.deepcopy(batch))
+    predictor = SamPredictor(sam)
+    for image, ours, theirs in zip(batch["inputs"], found, expected, strict=True):
+        ours, theirs = ours.pred_instances, theirs.pred_instances
+        assert len(theirs) > 3
+        assert all(torch.equal(ours[key], theirs[key]) for key in ("bboxes", "scores", "labels"))
+        predictor.set_image(image.permute(1, 2, 0).numpy(), "BGR")
+        prompts = predictor.transform.apply_boxes(theirs.bboxes.numpy(), image.shape[1:])
+        masks, ious, _ = predictor.predict_torch(None, None, torch.tensor(prompts).float(), multimask_output=False)
+        assert torch.equal(ours.masks, masks[:, 0])
+        assert torch.equal(ours.mask_scores, theirs.scores * ious[:, 0])
+    threshold = float(expected[0].pred_instances.scores.median())
+    strict = BoxPromptedSAM(retinanet, sam, score_thr=threshold).eval()
+    strict.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        kept = strict.test_step(copy.deepcopy(batch))[0].pred_instances
+    first = expected[0].pred_instances
+    assert torch.equal(kept.bboxes, first.bboxes[first.scores >= threshold])
+    assert len(kept) < len(first)
+    assert "mask_scores" not in kept
+
+
+@pytest.mark.parametrize("detector", [None, PERFECT], ids=["labels", "detector"])
+@pytest.mark.parametrize(("factor", "padding"), [(1, 0), (2, 0), (2, 10), (0.5, 0), (0.5, 13)])
+def test_masks_of_a_resized_and_padded_image_come_in_both_frames(factor, padding, detector):
+    raw = np.zeros((48, 64, 3), np.uint8)
+    raw[10:30, 20:46] = 255
+    step = np.ones((2, 2, 1), np.uint8)
+    image = np.kron(raw, step) if factor == 2 else raw[:: int(1 / factor), :: int(1 / factor)]
+    image = np.pad(image, ((0, padding), (0, padding), (0, 0)), constant_values=114)
+    shape = image.shape[:2]
+    sample = sample_of(shape, np.multiply([[20, 10, 46, 30]], factor), raw.shape[:2])
+    sample.set_metainfo(dict(scale_factor=(factor, factor)))
+    model = BoxPromptedSAM(detector, BrightnessSam(64)).eval()
+    found = found_by(model, image, copy.deepcopy(sample))
+    # What half the pixels know of the border is an interpolation.
+    least = 1.0 if factor >= 1 else 0.9
+    assert found.masks.shape == (1, 48, 64)
+    assert mask_iou(found.masks[0].numpy(), raw[..., 0] > 0) >= least
+    assert found.bboxes.tolist() == [[20, 10, 46, 30]]
+    framed = found_by(model, image, copy.deepcopy(sample), rescale=False)
+    assert framed.masks.shape == (1, *shape)
+    assert framed.bboxes.tolist() == [[v * factor for v in (20, 10, 46, 30)]]
+    assert mask_iou(framed.masks[0].numpy(), image[..., 0] > 200) >= 0.9
+
+
+def test_logits_are_resampled_once():
+    """From SAM's to the raw frame, not by way of the image's."""
+    sam, image, raw_shape = tiny_sam(), picture(3, 40, 60), (100, 150)
+    box = [10.0, 5.0, 45.0, 33.0]
+    found = found_by(BoxPromptedSAM(sam=sam), image, sample_of((40, 60), [box], raw_shape))
+    predictor = SamPredictor(sam)
+    predictor.set_image(image, "BGR")
+    _, _, low = predictor.predict(box=np.array(box), multimask_output=False)
+    once = sam.postprocess_masks(torch.from_numpy(low)[None], predictor.input_size, raw_shape)[0] > 0
+    assert torch.equal(found.masks, once)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@pytest.mark.parametrize("detector", [None, PERFECT], ids=["labels", "detector"])
+def test_behind_an_enlarging_enhancer_masks_come_in_the_raw_frame(scale, detector):
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[11:30, 20:45] = 255
+    inner = dict(type="llie_preproc.BoxPromptedSAM", detector=detector, sam=dict(model="small", **TINY))
+    model = EnhancedDetector(inner, Upscale(scale, "nearest")).eval()
+    model.detector.sam = BrightnessSam(64)
+    found = found_by(model, image, sample_of((48, 64), [[20, 11, 45, 30]]))
+    np.testing.assert_array_equal(found.masks[0].numpy(), image[..., 0] > 0)
+    assert found.bboxes.tolist() == [[20, 11, 45, 30]]
+
+
+def test_sam_sees_what_the_enhancer_makes_as_a_stored_picture_would_be():
+    sam, image, enhancer = tiny_sam(), picture(4, 50, 64), GammaCorrection(gamma=0.4)
+    model = EnhancedDetector(dict(type="llie_preproc.BoxPromptedSAM", sam=dict(model="small", **TINY)), enhancer)
+    model.detector.sam.load_state_dict(sam.state_dict())
+    box = [8.0, 9.0, 40.0, 37.0]
+    found = found_by(model.eval(), image, sample_of((50, 64), [box]))
+    predictor = EnhancedSamPredictor(sam, enhancer)
+    predictor.set_image(image, "BGR")
+    masks, ious, _ = predictor.predict(box=np.array(box), multimask_output=False)
+    np.testing.assert_array_equal(found.masks.numpy(), masks)
+    np.testing.assert_array_equal(found.scores.numpy(), ious)
+
+
+@pytest.mark.parametrize("detector", [None, PERFECT], ids=["labels", "detector"])
+def test_an_image_without_boxes_has_no_masks(detector):
+    model = BoxPromptedSAM(detector, BrightnessSam(64)).eval()
+    found = found_by(model, picture(0, 30, 50), sample_of((30, 50), []))
+    assert found.masks.shape == (0, 30, 50)
+    assert found.masks.dtype == torch.bool
+    assert len(found.scores) == len(found.labels) == len(found.bboxes) == 0
+    assert model.sam.image_encoder.calls == 0
+
+
+META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+PIPELINE = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="PackDetInputs", meta_keys=META),
+]
+
+
+def config_of(detector=None):
+    model = dict(type="llie_preproc.BoxPromptedSAM", detector=detector, sam=dict(model="small", **TINY))
+    return Config(dict(model=dict(model, data_preprocessor=dict(type="DetDataPreprocessor")), pipeline=PIPELINE))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A checkpoint of SAM alone, of what ``config_of`` builds."""
+    path = tmp_path_factory.mktemp("weights") / "sam.pth"
+    state = {f"sam.{name}": tensor for name, tensor in tiny_sam().state_dict().items()}
+    save_checkpoint({"state_dict": state, "meta": {}}, str(path))
+    return str(path)
+
+
+def masks_json(cfg, folder, work_dir, weights):
+    """The masks' JSON after a run of MMEngine's test loop."""
+    test_runner(cfg.model, cfg.pipeline, folder, work_dir, load_from=weights).test()
+    return json.loads((work_dir / "found.segm.json").read_text())
+
+
+@pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
+def test_cocos_json_through_every_door(door, tmp_path, weights):
+    sam, enhancer, sizes = tiny_sam(), dict(type="GammaCorrection", gamma=0.5), [(64, 96), (80, 64)]
+    records = masks_json(add_enhancer(config_of(), enhancer, door=door), tmp_path, tmp_path / door, weights)
+    truth = COCO(str(tmp_path / "set.json"))
+    loaded = truth.loadRes(str(tmp_path / door / "found.segm.json"))
+    assert len(loaded.anns) == len(records) == 4
+    assert [r["category_id"] for r in records] == [1, 2, 1, 2]
+    predictor = EnhancedSamPredictor(sam, GammaCorrection(gamma=0.5))
+    for number, size in enumerate(sizes, 1):
+        predictor.set_image(picture_of(*size), "BGR")
+        own = [r for r in records if r["image_id"] == number]
+        for record, box in zip(own, boxes_of(*size), strict=True):
+            x1, y1, x2, y2 = box
+            assert record["bbox"] == [x1, y1, x2 - x1, y2 - y1]
+            masks, ious, _ = predictor.predict(box=np.array(box), multimask_output=False)
+            mask = mask_utils.decode(record["segmentation"]).astype(bool)
+            assert (mask != masks[0]).mean() < 1e-3
+            assert record["score"] == pytest.approx(float(ious[0]), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def plain_masks(tmp_path_factory, weights):
+    folder = tmp_path_factory.mktemp("plain")
+    return masks_json(config_of(PERFECT), folder, folder, weights)
+
+
+@pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
+def test_an_enhancer_that_changes_nothing_changes_no_digit(door, plain_masks, tmp_path, weights):
+    cfg = add_enhancer(config_of(PERFECT), "Identity", door=door)
+    assert masks_json(cfg, tmp_path, tmp_path, weights) == plain_masks
+    assert len(plain_masks) == 4
+
+
+def test_pictures_without_boxes_in_the_json(tmp_path, weights):
+    cfg, annotations = config_of(), tmp_path / "set.json"
+    write_set(annotations, tmp_path / "pictures", ("blue", "green"))
+    truth = json.loads(annotations.read_text())
+    for kept, expected in ((1, 2), (0, 0)):
+        left = [each for each in truth["annotations"] if each["image_id"] == kept]
+        annotations.write_text(json.dumps({**truth, "annotations": left}))
+        runner = test_runner(cfg.model, cfg.pipeline, tmp_path, tmp_path / f"kept{kept}", load_from=weights)
+        runner.test_evaluator.metrics[0].format_only = True
+        runner.test()
+        records = json.loads((tmp_path / f"kept{kept}" / "found.segm.json").read_text())
+        assert [r["image_id"] for r in records] == [kept] * expected
+
+
+def labelled_batch(number=2):
+    """An image as large as SAM's input, with rectangles as masks."""
+    shape, rng = (48, 64), np.random.default_rng(0)
+    masks = np.zeros((number, *shape), np.uint8)
+    boxes = [[4 + 5 * i, 6 + i, 30 + 5 * i, 40 - i] for i in range(number)]
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        mask[y1:y2, x1:x2] = 1
+    image = torch.from_numpy(rng.integers(0, 120, (3, *shape), dtype=np.uint8))
+    return {"inputs": [image], "data_samples": [sample_of(shape, boxes, masks=masks)]}, boxes, masks
+
+
+def test_the_losses_are_those_of_sams_logits():
+    sam = tiny_sam()
+    batch, boxes, masks = labelled_batch()
+    losses = BoxPromptedSAM(sam=sam).train().loss(batch["inputs"], batch["data_samples"])
+    with torch.no_grad():
+        embedding = sam.image_encoder(sam.preprocess(batch["inputs"][0].flip(0).float()[None]))
+        sparse, dense = sam.prompt_encoder(points=None, boxes=torch.tensor(boxes).float(), masks=None)
+        low, _ = sam.mask_decoder(embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=False)
+        logits = sam.postprocess_masks(low, (48, 64), (48, 64))[:, 0].double().numpy()
+    found, wanted = 1 / (1 + np.exp(-logits)), masks.astype(float)
+    bce = -(wanted * np.log(found) + (1 - wanted) * np.log1p(-found)).mean()
+    above, below = 2 * (found * wanted).sum((1, 2)) + 1, (found**2 + wanted**2).sum((1, 2)) + 1
+    assert losses.keys() == {"loss_mask_bce", "loss_mask_dice"}
+    assert float(losses["loss_mask_bce"]) == pytest.approx(bce, rel=1e-3)
+    assert float(losses["loss_mask_dice"]) == pytest.approx((1 - above / below).mean(), rel=1e-3)
+
+
+def test_masks_count_alike_whatever_their_image():
+    """Of two images the losses are averaged over the masks of both, and one without any changes nothing."""
+    model = BoxPromptedSAM(sam=tiny_sam())
+    one, three = labelled_batch(1)[0], labelled_batch(3)[0]
+    empty = [sample_of((48, 64), [], masks=np.zeros((0, 48, 64), np.uint8))]
+    each = [model.loss(b["inputs"], b["data_samples"]) for b in (one, three)]
+    both = model.loss(
+        one["inputs"] + three["inputs"] + one["inputs"], one["data_samples"] + three["data_samples"] + empty
+    )
+    for name, value in both.items():
+        torch.testing.assert_close(value, (each[0][name] + 3 * each[1][name]) / 4)
+    nothing = model.loss(one["inputs"], empty)
+    assert {float(value) for value in nothing.values()} == {0.0}
+
+
+def test_an_enhancer_learns_through_the_frozen_sam():
+    inner = dict(type="llie_preproc.BoxPromptedSAM", sam=dict(model="small", **TINY), boxes_per_batch=2)
+    torch.manual_seed(0)
+    model = EnhancedDetector(inner, "PSENet", checkpoint=None, trainable=True).train()
+    model.detector.sam.load_state_dict(tiny_sam().state_dict())
+    before = copy.deepcopy(model.detector.sam.state_dict())
+    assert not model.detector.sam.training
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    totals = []
+    for _ in range(4):
+        batch = labelled_batch()[0]
+        total, _ = model.parse_losses(model(**model.data_preprocessor(batch, True), mode="loss"))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(float(total.detach()))
+    assert totals[-1] < totals[0]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.enhancer.parameters())
+    assert sum(float(p.grad.abs().sum()) for p in model.enhancer.parameters()) > 0
+    assert all(p.grad is None for p in model.detector.sam.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.detector.sam.state_dict().items())
+    many = labelled_batch(3)[0]
+    assert all(value.isfinite() for value in model(**model.data_preprocessor(many, True), mode="loss").values())
+
+
+def test_a_detector_is_trained_beside(retinanet):
+    batch = raw_batch([(64, 96), (64, 64)])
+    model = BoxPromptedSAM(retinanet, tiny_sam()).train()
+    losses = model(**model.data_preprocessor(batch, True), mode="loss")
+    assert {"loss_mask_bce", "loss_mask_dice", "loss_cls", "loss_bbox"} <= losses.keys()
+    model.parse_losses(losses)[0].backward()
+    assert any(p.grad is not None for p in model.bbox_head.parameters())
+    assert all(p.grad is None for p in model.sam.parameters())
+
+
+def test_sams_own_checkpoint_is_not_one_of_a_segmentor_of_labels():
+    model = BoxPromptedSAM(sam=dict(model="small", **TINY))
+    with pytest.raises(CheckpointError, match=r"BoxPromptedSAM, which has .*sam"):
+        model.load_state_dict(model.sam.state_dict(), strict=False)
+    model.load_state_dict(model.state_dict())
+
+
+def test_a_plain_detectors_checkpoint_loads_behind_an_enhancer(tmp_path, retinanet):
+    cfg = add_enhancer(config_of(retinanet), "PSENet", checkpoint=None)
+    plain = build(retinanet, seed=5)
+    save_checkpoint({"state_dict": plain.state_dict(), "meta": {}}, str(tmp_path / "plain.pth"))
+    model = build(cfg.model, seed=6)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items() if "sam." in name}
+    load_checkpoint(model, str(tmp_path / "plain.pth"), map_location="cpu")
+    loaded, own = model.detector.detector.state_dict(), model.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in plain.state_dict().items())
+    assert before
+    assert all(torch.equal(tensor, own[name]) for name, tensor in before.items())
+    whole = build(cfg.model, seed=7)
+    whole.load_state_dict(model.state_dict())
+    assert all(torch.equal(tensor, own[name]) for name, tensor in whole.state_dict().items())
+    with pytest.raises(CheckpointError, match="not one of RetinaNet"):
+        model.load_state_dict({f"backbone.{name}": tensor for name, tensor in before.items()}, strict=False)
+
+
+@pytest.mark.parametrize("outermost", [EnhancedDetector, BoxPromptedSAM])
+def test_a_wrappers_checkpoint_loads_behind_another(outermost, tmp_path, retinanet):
+    """Of the one inside with all its parts, and of both; what the checkpoint does not have stays as built."""
+    segmentor = dict(type="llie_preproc.BoxPromptedSAM", detector=retinanet, sam=dict(model="small", **TINY))
+    enhanced = dict(type="llie_preproc.EnhancedDetector", detector=retinanet, enhancer="PSENet", checkpoint=None)
+    inner, outer = (segmentor, enhanced) if outermost is EnhancedDetector else (enhanced, segmentor)
+    saved, nest = build(inner, seed=1), dict(outer, detector=inner)
+    save_checkpoint({"state_dict": saved.state_dict(), "meta": {}}, str(tmp_path / "inner.pth"))
+    model = build(nest, seed=2)
+    before = copy.deepcopy(model.state_dict())
+    load_checkpoint(model, str(tmp_path / "inner.pth"), map_location="cpu", strict=True)
+    expected = before | {f"detector.{name}": tensor for name, tensor in saved.state_dict().items()}
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    beside = [name for name in expected if name.startswith(("detector.sam.", "detector.enhancer."))]
+    assert not all(torch.equal(expected[name], before[name]) for name in beside)
+    whole = build(nest, seed=3)
+    whole.load_state_dict(model.state_dict())
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in whole.state_dict().items())
+
+
+@given(st.integers(0, 99), st.integers(0, 4))
+@settings(max_examples=25, deadline=None)
+def test_a_mask_loss_is_least_at_its_soft_target(seed, number):
+    rng = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(number, 5, 7, generator=rng, dtype=torch.float64).requires_grad_()
+    at_target = mask_losses(logits, logits.detach().sigmoid())
+    other = mask_losses(logits + torch.randn(number, 5, 7, generator=rng), logits.detach().sigmoid())
+    (gradient,) = torch.autograd.grad(sum(at_target.values()), logits)
+    assert at_target["dice"].detach() == pytest.approx(0, abs=1e-12)
+    assert gradient.abs().sum() == pytest.approx(0, abs=1e-9)
+    assert all(at_target[name] < other[name] or number == 0 for name in other)
+    hard = torch.rand(number, 5, 7, generator=rng) > 0.5
+    logits = logits.detach()
+    expected = F.binary_cross_entropy_with_logits(logits, hard.double()) if number else 0.0
+    assert float(mask_losses(logits, hard)["bce"]) == pytest.approx(float(expected))
+
+
+def test_mask_losses_of_half_precision_are_those_of_its_values():
+    logits = torch.full((1, 400, 400), 3.0)
+    logits[:, :, :100] = -2
+    targets = (logits > 0).float()
+    for name, value in mask_losses(logits.half(), targets).items():
+        assert float(value) == pytest.approx(float(mask_losses(logits, targets)[name]))
+
+
+def test_wrong_options_are_named(monkeypatch):
+    sam = BrightnessSam(64)
+    for options, message in (
+        (dict(mask_score="best"), "mask_score"),
+        (dict(channel_order="gbr"), "channel_order"),
+        (dict(boxes_per_batch=0), "boxes_per_batch"),
+        (dict(data_preprocessor=dict(type="mmdet.DetDataPreprocessor", mean=[1], std=[1])), "must not normalise"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            BoxPromptedSAM(sam=sam, **options)
+    with pytest.raises(TypeError, match="sam must"):
+        BoxPromptedSAM(sam="vit_b")
+    with pytest.raises(ValueError, match="logits and targets"):
+        mask_losses(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5))
+    monkeypatch.setattr("llie_preproc.errors.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"llie-preproc\[sam\]"):
+        BoxPromptedSAM(sam=dict(model="small"))
+
+
+def test_wrong_images_and_labels_are_named():
+    model, image, shape = BoxPromptedSAM(sam=BrightnessSam(64)), picture(0, 40, 60), (40, 60)
+    unlabelled = sample_of(shape, [])
+    del unlabelled.gt_instances
+    unscaled = sample_of(shape, [], (80, 120))
+    unscaled.pop("scale_factor")
+    cropped = sample_of(shape, [])
+    cropped.set_metainfo(dict(scale_factor=(1.5, 1.5)))
+    for sample, message in (
+        (unlabelled, "LoadAnnotations"),
+        (sample_of(shape, [[70, 5, 80, 9]], img_path="a.png"), r"a\.png: a box lies outside"),
+        (sample_of(shape, [], flip=True), "flips"),
+        (unscaled, "meta_keys"),
+        (cropped, "cropped"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            found_by(model, image, sample)
+    with pytest.raises(ValueError, match="with_mask=True"):
+        model.loss([tensor_of(image)], [sample_of(shape, [[1, 1, 9, 9]])])
+    with pytest.raises(TypeError, match="raw colour images"):
+        model.predict([tensor_of(image)[:1]], [sample_of(shape, [])])
+
+
+def test_features_are_sams():
+    sam, batch = tiny_sam(), labelled_batch()[0]
+    embedding = sam.image_encoder(sam.preprocess(batch["inputs"][0].flip(0).float()[None]))
+    torch.testing.assert_close(BoxPromptedSAM(sam=sam)(batch["inputs"], mode="tensor"), embedding, rtol=1e-4, atol=1e-4)
+    assert not hasattr(BoxPromptedSAM(sam=sam), "bbox_head")
+    assert isinstance(BoxPromptedSAM(PERFECT, sam).detector, PerfectDetector)

@@ -1,0 +1,145 @@
+"""Random numbers of training data that depend on the draw alone: not on workers, nor on where a run was resumed."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
+from mmengine.runner.loops import _InfiniteDataloaderIterator
+
+from llie_preproc.numbered_draws import Draw, NumberedDraws, SeededDraws, seed_draws
+from llie_preproc.seeds import derive_seed, own_random_state
+
+ITEMS, BATCH = 7, 2
+
+
+@DATASETS.register_module()
+class RandomItems:
+    """Items of random numbers of every kind, as pipelines draw them."""
+
+    def __init__(self, length: int = ITEMS) -> None:
+        self.length, self.scale, self.metainfo = length, 1.0, {"classes": ("a",)}
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        drawn = [float(torch.rand(())), float(np.random.rand()), random.random()]
+        return self.scale * torch.tensor([index, *drawn], dtype=torch.float64)
+
+
+def loader(sampler: str, workers: int) -> Any:
+    cfg = Config(
+        dict(
+            train_dataloader=dict(
+                batch_size=BATCH,
+                num_workers=workers,
+                sampler=dict(type=sampler, shuffle=True),
+                dataset=dict(type="RandomItems"),
+                collate_fn=dict(type="default_collate"),
+            )
+        )
+    )
+    seed_draws(cfg)
+    assert [hook["type"] for hook in cfg.custom_hooks] == ["llie_preproc.StepSeed"]
+    return Runner.build_dataloader(cfg.train_dataloader, seed=3)
+
+
+def batches(sampler: str, workers: int = 0, skip: int = 0) -> Iterator[torch.Tensor]:
+    """What a loop of iterations gets that goes on after ``skip`` of them; others draw random numbers meanwhile."""
+    iterator = _InfiniteDataloaderIterator(loader(sampler, workers))
+    iterator.skip_iter(skip)
+    for batch in iterator:
+        torch.rand(3)
+        random.random()
+        yield batch
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MMEngine waits at the end of a round."""
+    monkeypatch.setattr("mmengine.runner.loops.time.sleep", lambda seconds: None)
+
+
+@pytest.mark.examples(3)
+@pytest.mark.parametrize("sampler", ["InfiniteSampler", "DefaultSampler"])
+@pytest.mark.parametrize(("workers", "skip"), [(0, 0), (0, 5), (2, 0), (2, 5)])
+def test_batches_are_those_of_an_uninterrupted_run(sampler, workers, skip):
+    expected = list(islice(batches(sampler), 9))
+    random.seed(99)
+    found = list(islice(batches(sampler, workers, skip), 9 - skip))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected[skip:], strict=True))
+    # No two items are alike, in the same epoch or in another.
+    drawn = torch.cat(expected)[:, 1:]
+    assert len(drawn.unique(dim=0)) == len(drawn)
+
+
+def test_epochs_differ_and_come_again():
+    made = loader("DefaultSampler", 0)
+
+    def epoch(number: int) -> torch.Tensor:
+        made.sampler.set_epoch(number)
+        return torch.cat(list(made))
+
+    first, second = epoch(0), epoch(1)
+    assert not torch.equal(first, second)
+    assert torch.equal(epoch(1), second)
+    assert torch.equal(epoch(0), first)
+
+
+def test_the_dataset_is_what_it_holds():
+    dataset = SeededDraws(dict(type="RandomItems", length=4))
+    assert (len(dataset), dataset.metainfo) == (4, {"classes": ("a",)})
+    # As hooks do that switch pipelines.
+    dataset.scale = 0.0
+    assert dataset.dataset.scale == 0.0
+    assert float(dataset[Draw(3, 1)].sum()) == 0
+    copied = pickle.loads(pickle.dumps(dataset))
+    assert (len(copied), copied.scale) == (4, 0.0)
+    assert not hasattr(dataset, "absent")
+    with pytest.raises(AttributeError):
+        _ = dataset.__getitems__
+
+
+def test_samplers_skip_where_the_one_inside_can():
+    dataset = SeededDraws(dict(type="RandomItems"))
+    endless = NumberedDraws(dict(type="InfiniteSampler"), dataset, seed=1)
+    finite = NumberedDraws(dict(type="DefaultSampler"), dataset, seed=1)
+    assert hasattr(endless, "skip")
+    assert not hasattr(finite, "skip")
+    assert len(finite) == ITEMS
+    assert len({draw.seed for draw in finite}) == ITEMS
+
+
+def test_seeds_of_all_kinds_are_different():
+    seeds = {derive_seed(*parts) for parts in [(0, 0), (0, 1), (1, 0), (0,), (0, 0, 0)]}
+    assert len(seeds) == 5
+
+
+def test_the_callers_random_numbers_go_on():
+    def drawn() -> list[float]:
+        return [float(torch.rand(())), float(np.random.rand()), random.random()]
+
+    for module in (torch.manual_seed, np.random.seed, random.seed):
+        module(5)
+    expected = [drawn(), drawn()]
+    for module in (torch.manual_seed, np.random.seed, random.seed):
+        module(5)
+    first = drawn()
+    with own_random_state(8):
+        inside = drawn()
+    assert [first, drawn()] == expected
+    with own_random_state(8):
+        assert drawn() == inside

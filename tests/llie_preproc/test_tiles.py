@@ -1,0 +1,328 @@
+"""Images done in tiles: the same as the whole image where the halo says so, without seams where it does not."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from llie_preproc import build_enhancer, enhance
+from llie_preproc.enhancers import SCI, Capabilities, Cascade, Enhancer, Identity, PSENet, Upscale, ZeroDCE
+from llie_preproc.enhancers.names import enhancer_classes
+from llie_preproc.inference import enhance_batch, enhance_levels
+from llie_preproc.inference_options import InferenceOptions
+from llie_preproc.pictures import Picture, read_picture, write_picture
+from llie_preproc.tiles import FADE, check_tile
+from tests.support.command import Run, one_line
+
+
+class Blocks(Enhancer):
+    """Means of blocks, convolved and added to the image: looks as far as into the next block."""
+
+    def __init__(self, divisor: int = 4, min_size: int = 1, padding_mode: str = "zeros") -> None:
+        super().__init__()
+        self.capabilities = Capabilities(size_divisor=divisor, min_size=min_size, halo=2 * divisor - 1)
+        self.convolution = nn.Conv2d(3, 3, 3, padding=1, padding_mode=padding_mode)
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        divisor, least = self.capabilities.size_divisor, self.capabilities.min_size
+        assert height % divisor == width % divisor == 0
+        assert min(height, width) >= least
+        means = F.avg_pool2d(image, divisor)
+        return image + F.interpolate(self.convolution(means), scale_factor=divisor)
+
+
+class Recorder(Enhancer):
+    """Enlarges like ``Upscale``, and records the sizes that it is called with."""
+
+    def __init__(self, halo: int | None = None, scale: int = 1) -> None:
+        super().__init__()
+        self.capabilities = Capabilities(halo=halo, scale=scale)
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.sizes.append(tuple(image.shape))
+        return image.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
+
+
+class Numbering(Enhancer):
+    """Each call gives the next of 0 and 1."""
+
+    capabilities = Capabilities(halo=None)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.full_like(image, (self.calls - 1) % 2)
+
+
+class Blur(Enhancer):
+    """A mean of 3x3 that does not say how far it looks."""
+
+    capabilities = Capabilities(halo=None)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return F.avg_pool2d(image, 3, 1, 1)
+
+
+def picture(height: int, width: int, seed: int = 0) -> Tensor:
+    """A dark ``(3, H, W)`` picture."""
+    return 0.4 * torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@functools.cache
+def built(name: str) -> Enhancer:
+    torch.manual_seed(0)
+    return build_enhancer(name, checkpoint=None)
+
+
+@functools.cache
+def local(name: str) -> Enhancer:
+    """Enhancers with a halo that the registry's defaults do not show."""
+    torch.manual_seed(0)
+    return LOCAL[name]().eval()
+
+
+LOCAL = {
+    "nearest": lambda: Upscale(2, "nearest"),
+    "scale 4": lambda: Upscale(4),
+    "three layers": lambda: SCI(layers=3),
+    "cascade": lambda: Cascade([ZeroDCE(channels=4, iterations=2), Upscale(2)]),
+    "divisor": Blocks,
+    "divisor, reflecting": lambda: Blocks(min_size=8, padding_mode="reflect"),
+    "divisor, least size": lambda: Blocks(min_size=44),
+    "larger divisor": lambda: Blocks(8),
+}
+
+
+def least_tile(network: Enhancer) -> int:
+    """What the error says."""
+    with pytest.raises(ValueError, match=r"tile must be at least \d+ .*, got 0") as caught:
+        check_tile(0, network.capabilities)
+    return int(str(caught.value).split("at least ")[1].split()[0])
+
+
+def assert_exact(network: Enhancer, data: st.DataObject) -> None:
+    """Of a picture of at most four tiles a side, cores of one divisor included."""
+    tile = data.draw(st.integers(least_tile(network), least_tile(network) + 30))
+    core = tile - 2 * network.capabilities.halo
+    image = picture(*data.draw(st.tuples(*2 * [st.integers(1, tile + 3 * core)])))
+    with torch.no_grad():
+        whole = enhance_batch([image], network, clamp=False)[0]
+        tiled = enhance_batch([image], network, InferenceOptions(tile=tile), clamp=False)[0]
+    assert tiled.shape == whole.shape
+    assert (tiled - whole).abs().max() < 2e-6
+
+
+# exact tiles
+
+
+@pytest.mark.parametrize("name", sorted(enhancer_classes()))
+@settings(max_examples=5, deadline=None)
+@given(data=st.data())
+def test_every_halo_gives_exact_tiles(name: str, data: st.DataObject) -> None:
+    network = built(name)
+    if network.capabilities.halo is None:
+        pytest.skip(f"the tiles of {name} are an approximation")
+    assert_exact(network, data)
+
+
+@pytest.mark.parametrize("name", LOCAL)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_tiles_are_exact_for_every_scale_divisor_and_padding(name: str, data: st.DataObject) -> None:
+    assert_exact(local(name), data)
+
+
+def test_identity_stays_identical() -> None:
+    image = picture(50, 61).permute(1, 2, 0).numpy()
+    assert np.array_equal(enhance(image, Identity(), tile=7), image)
+    levels = 300 * picture(50, 61) - 20
+    assert torch.equal(enhance_levels([levels], Identity(), InferenceOptions(channel_order="bgr", tile=7))[0], levels)
+
+
+# tiles without a halo
+
+
+@pytest.mark.parametrize("name", sorted(enhancer_classes()))
+def test_every_enhancer_takes_tiles(name: str) -> None:
+    network = built(name)
+    height, width = least_tile(network) + 5, 21
+    result = enhance(picture(height, width), network, tile=least_tile(network))
+    assert result.shape == (3, network.scale * height, network.scale * width)
+    assert torch.isfinite(result).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(1, 250),
+    width=st.integers(1, 250),
+    tile=st.integers(80, 120),
+    scale=st.sampled_from([1, 2]),
+)
+def test_where_tiles_agree_the_result_is_theirs_to_the_last_bit(height: int, width: int, tile: int, scale: int) -> None:
+    image = picture(height, width)
+    expected = image.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    assert torch.equal(enhance_batch([image], Recorder(scale=scale), InferenceOptions(tile=tile))[0], expected)
+
+
+@pytest.mark.parametrize(("size", "tile"), [((20, 200), 90), ((200, 20), 90), ((150, 170), 80), ((129, 225), 80)])
+def test_tiles_that_differ_leave_no_seam(size: tuple[int, int], tile: int) -> None:
+    result = enhance(picture(*size), Numbering(), tile=tile)
+    assert result.min() == 0
+    assert result.max() == 1
+    for dim in (-1, -2):
+        assert torch.diff(result, dim=dim).abs().max() <= 1.001 / FADE
+
+
+def test_a_local_network_without_halo_is_nearly_that_of_the_whole() -> None:
+    image = picture(150, 210)
+    whole, tiled = enhance(image, Blur()), enhance(image, Blur(), tile=80)
+    # Only the outermost line of a tile is wrong, by its missing third, at the faint end of the fading.
+    assert (whole - tiled).abs().max() < 2 * whole.max() * (1 / 3) * 0.5 / FADE
+    assert ((whole - tiled).abs() < 1e-6).float().mean() > 0.9
+
+
+def test_psenet_in_tiles_is_near_the_whole() -> None:
+    image = picture(120, 200).cumsum(-1) / 200
+    whole, tiled = (enhance(image, built("PSENet"), tile=tile) for tile in (None, 96))
+    assert 0 < (whole - tiled).abs().max() < 0.05
+
+
+# sizes and work
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 300),
+    width=st.integers(1, 300),
+    halo=st.sampled_from([None, 0, 3]),
+    tile=st.integers(80, 120),
+)
+def test_tiles_are_bounded_few_and_of_one_size(height: int, width: int, halo: int | None, tile: int) -> None:
+    network = Recorder(halo)
+    enhance_batch([picture(height, width), picture(height, width)], network, InferenceOptions(tile=tile))
+    heights, widths = ({size[dim] for size in network.sizes} for dim in (2, 3))
+    for length, sides in ((height, heights), (width, widths)):
+        assert max(sides) == length if length <= tile else max(sides) <= tile
+        assert max(sides) - min(sides) <= 1
+    if max(height, width) <= tile:
+        assert network.sizes == [(2, 3, height, width)]
+        return
+    overlap = FADE if halo is None else 2 * halo
+    along = [max(1, -(-(length - overlap) // (tile - overlap))) for length in (height, width)]
+    assert len(network.sizes) == 2 * along[0] * along[1]
+    assert {size[0] for size in network.sizes} == {1}
+
+
+def test_images_that_fit_run_together_beside_one_that_does_not() -> None:
+    network = Recorder(halo=0)
+    images = [picture(8, 8), picture(20, 8), picture(8, 8, seed=1)]
+    results = enhance_batch(images, network, InferenceOptions(tile=10))
+    assert all(torch.equal(*pair) for pair in zip(results, images, strict=True))
+    assert sorted(network.sizes) == [(1, 3, 10, 8), (1, 3, 10, 8), (2, 3, 8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("network", "least"),
+    [
+        (Identity(), 1),
+        (Recorder(halo=3), 7),
+        (Upscale(2), 5),
+        (Blocks(4), 20),
+        (Blocks(4, min_size=44), 68),
+        (PSENet(), 80),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_tiles_that_cannot_hold_the_overlap_are_refused(network: Enhancer, least: int) -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    for tile in (-1, 0, least - 1):
+        expected = (
+            rf"at least {least} here, where .*, got {tile}" if tile > 0 else f"a whole number of at least 1, got {tile}"
+        )
+        with pytest.raises(ValueError, match=f"tile must be {expected}"):
+            enhance(image, network, tile=tile)
+    enhance(image, network, tile=least)
+
+
+# gradients
+
+
+@pytest.mark.parametrize("name", ["cascade", "divisor"])
+def test_gradients_are_those_of_the_whole_image(name: str) -> None:
+    network = local(name)
+    image = picture(44, 61).requires_grad_()
+    gradients = []
+    for tile in (None, least_tile(network) + 3):
+        loss = enhance_batch([image], network, InferenceOptions(tile=tile), clamp=False)[0].square().sum()
+        gradients.append(torch.autograd.grad(loss, [image, *network.parameters()]))
+    for whole, tiled in zip(*gradients, strict=True):
+        assert torch.allclose(whole, tiled, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_flow_through_fading_tiles() -> None:
+    network = built("PSENet")
+    image = picture(100, 130).requires_grad_()
+    loss = enhance_batch([image], network, InferenceOptions(tile=80), clamp=False)[0].square().sum()
+    gradients = torch.autograd.grad(loss, [image, *network.parameters()])
+    assert all(torch.isfinite(g).all() and g.abs().sum() > 0 for g in gradients)
+
+
+# the command and the transform
+
+
+@pytest.mark.parametrize("name", ["PSENet", "CLAHE"])
+def test_the_command_does_as_the_function(llie: Run, tmp_path: Path, name: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 80, (90, 140, 3), np.uint8)
+    write_picture(tmp_path / "in.png", Picture(pixels))
+    assert (
+        llie("enhance", tmp_path / "in.png", "--out", tmp_path / "out.png", "--enhancer", name, "--tile", 80).code == 0
+    )
+    result = read_picture(tmp_path / "out.png").pixels
+    assert np.array_equal(result, enhance(pixels, name, tile=80))
+    assert not np.array_equal(result, enhance(pixels, name))
+
+
+def test_the_command_does_videos_in_tiles(llie: Run, tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "in.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 24, (130, 90))
+    for level in (20, 60):
+        writer.write(cv2.resize(np.random.default_rng(level).integers(0, level, (9, 13, 3), np.uint8), (130, 90)))
+    writer.release()
+    for name, options in (("tiles", ["--tile", 80]), ("whole", [])):
+        call = ["enhance", tmp_path / "in.avi", "--out", tmp_path / f"{name}.avi", "--enhancer", "CLAHE", *options]
+        assert llie(*call).code == 0
+    assert (tmp_path / "tiles.avi").read_bytes() != (tmp_path / "whole.avi").read_bytes()
+
+
+@pytest.mark.parametrize(("tile", "reason"), [("79", "at least 80"), ("0", "--tile"), ("x", "--tile")])
+def test_the_command_refuses_bad_tiles_before_any_work(llie: Run, tmp_path: Path, tile: str, reason: str) -> None:
+    write_picture(tmp_path / "in.png", Picture(np.zeros((4, 4, 3), np.uint8)))
+    one_line(llie("enhance", tmp_path / "in.png", "--out", tmp_path / "out.png", "--tile", tile), reason)
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_the_transform_does_as_the_function(tmp_path: Path) -> None:
+    transforms = pytest.importorskip("llie_preproc.detection.transforms")
+    pixels = np.random.default_rng(0).integers(0, 80, (90, 140, 3), np.uint8)
+    results = [
+        transforms.Enhance("CLAHE", tile=tile, cache_dir=tmp_path).transform({"img": pixels})["img"]
+        for tile in (None, 80)
+    ]
+    for tile, result in zip((None, 80), results, strict=True):
+        assert np.array_equal(result, enhance(pixels, "CLAHE", channel_order="bgr", tile=tile))
+    assert not np.array_equal(*results)
+    with pytest.raises(ValueError, match="tile must be at least 80"):
+        transforms.Enhance("CLAHE", tile=8)

@@ -1,0 +1,512 @@
+"""Folders, geometry, draws and combined sets: correspondence of pixels, determinism, and the check before training."""
+
+import pickle
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+
+import torch
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from llie_preproc.registry import DATASETS, TRANSFORMS
+from tests.support.made_trees import enlarged, pixels_of, save, save_pair
+from training.datasets import (
+    ConcatenatedSets,
+    Draw,
+    PairedFolders,
+    PairedRandomCrop,
+    PairedResize,
+    RandomDihedral,
+    RandomFlip,
+    SemiSupervisedSet,
+    StrongAugmentation,
+    UnpairedFolder,
+    seeded_by,
+)
+from training.datasets.base import load_tensor
+
+
+def picture(seed, width=12, height=10):
+    return torch.from_numpy(pixels_of(seed, width, height)).permute(2, 0, 1)
+
+
+def pictures_of(seed, width, height, scale):
+    """An input, and references that are known functions of it."""
+    image = picture(seed, width, height)
+    target = (255 - image).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    return {"image": image, "target": target, "target_x1": 255 - image}
+
+
+def assert_correspond(pictures, scale):
+    expected = (255 - pictures["image"]).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    assert torch.equal(pictures["target"], expected)
+    assert torch.equal(pictures["target_x1"], 255 - pictures["image"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    width=st.integers(4, 12),
+    height=st.integers(4, 12),
+    scale=st.sampled_from([1, 2, 4]),
+    steps=st.lists(st.sampled_from(["crop", "dihedral", "flip"]), min_size=1, max_size=4),
+)
+def test_references_follow_their_input(seed, width, height, scale, steps):
+    torch.manual_seed(seed)
+    pictures = pictures_of(seed, width, height, scale)
+    for step in steps:
+        smallest = min(pictures["image"].shape[1:])
+        made = {"crop": PairedRandomCrop(max(1, smallest - 1)), "dihedral": RandomDihedral(), "flip": RandomFlip()}
+        pictures = made[step](pictures)
+        assert_correspond(pictures, scale)
+
+
+def test_the_crop_is_uniform_over_all_windows():
+    torch.manual_seed(0)
+    image = torch.arange(5 * 4).reshape(1, 4, 5).expand(3, 4, 5).to(torch.uint8)
+    crop = PairedRandomCrop((3, 2))
+    corners = torch.tensor([int(crop({"image": image})["image"][0, 0, 0]) for _ in range(1800)])
+    places, counts = corners.unique(return_counts=True)
+    assert sorted(places.tolist()) == [0, 1, 2, 5, 6, 7, 10, 11, 12]
+    # 200 expected of each; five standard deviations.
+    assert (counts - 200).abs().max() < 5 * (200 * 8 / 9) ** 0.5
+
+
+def test_the_dihedral_group_is_drawn_whole():
+    torch.manual_seed(0)
+    image = picture(0, 3, 3)
+    seen = {RandomDihedral()({"image": image})["image"].numpy().tobytes() for _ in range(200)}
+    square = image.permute(1, 2, 0).numpy()
+    turned = [np.rot90(m, k) for m in (square, square[::-1]) for k in range(4)]
+    assert seen == {np.ascontiguousarray(t.transpose(2, 0, 1)).tobytes() for t in turned}
+
+
+@pytest.mark.parametrize(
+    ("options", "number"), [({}, 4), ({"vertical": False}, 2), ({"horizontal": False, "vertical": False}, 1)]
+)
+def test_flips_are_along_the_chosen_axes(options, number):
+    torch.manual_seed(0)
+    image = picture(0, 3, 2)
+    seen = {RandomFlip(**options)({"image": image})["image"].numpy().tobytes() for _ in range(60)}
+    axes = [(), (2,), (1,), (1, 2)][:number]
+    assert seen == {np.ascontiguousarray(np.flip(image.numpy(), a)).tobytes() for a in axes}
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_resizing_keeps_the_ratio_and_agrees_with_pillow(scale):
+    torch.manual_seed(0)
+    pictures = pictures_of(0, 24, 20, scale)
+    resized = PairedResize((15, 9))(pictures)
+    assert resized["image"].shape == (3, 9, 15)
+    assert resized["target"].shape == (3, 9 * scale, 15 * scale)
+    for field, factor in (("image", 1), ("target", scale)):
+        source = Image.fromarray(pictures[field].permute(1, 2, 0).numpy())
+        expected = np.asarray(source.resize((15 * factor, 9 * factor), Image.Resampling.BILINEAR)).astype(int)
+        assert abs(resized[field].permute(1, 2, 0).numpy() - expected).max() <= 1
+    quarter = PairedResize(factor=0.25)
+    assert quarter(pictures)["target"].shape == (3, 5 * scale, 6 * scale)
+    assert quarter.output_size(24, 20) == (6, 5)
+
+
+def test_a_reference_of_a_broken_size_is_refused():
+    with pytest.raises(ValueError, match=r"target must be a whole number of times .* 4x4, got 6x8"):
+        RandomFlip()({"image": picture(0, 4, 4), "target": picture(0, 6, 8)})
+
+
+def test_a_picture_smaller_than_the_crop_is_refused():
+    with pytest.raises(ValueError, match="12x10 is smaller than the crop of 16x8"):
+        PairedRandomCrop((16, 8))({"image": picture(0)})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"type": "llie_preproc.PairedResize"},
+        {"type": "llie_preproc.PairedResize", "size": 8, "factor": 2.0},
+        {"type": "llie_preproc.PairedResize", "factor": -1},
+        {"type": "llie_preproc.PairedRandomCrop", "size": 0},
+        {"type": "llie_preproc.PairedRandomCrop", "size": (1, 2, 3)},
+    ],
+)
+def test_settings_that_make_no_sense(config):
+    with pytest.raises(ValueError, match=r"size|factor"):
+        TRANSFORMS.build(config)
+
+
+CROP_AND_TURN = [{"type": "llie_preproc.PairedRandomCrop", "size": 7}, {"type": "llie_preproc.RandomDihedral"}]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for i in range(5):
+        save_pair(tmp_path / "low" / "sub" / f"{i}.png", tmp_path / "high" / "sub" / f"{i}.png", i, scale=2)
+    for i in range(4):
+        save(tmp_path / "night" / f"{i}.png", pixels_of(20 + i, 14, 14))
+    return tmp_path
+
+
+def paired(folders, **options):
+    return PairedFolders(str(folders / "low"), str(folders / "high"), scale=2, **options)
+
+
+def bytes_of(item):
+    sample = item["data_samples"]
+    fields = [item["inputs"], *(sample.get(k) for k in sorted(sample.keys()))]
+    return b"".join(f.numpy().tobytes() for f in fields)
+
+
+def test_pairs_of_folders_and_their_names(folders):
+    dataset = paired(folders)
+    assert len(dataset) == 5
+    dataset.check()
+    for item in (dataset[i] for i in range(5)):
+        low = item["inputs"].permute(1, 2, 0).numpy()
+        assert np.array_equal(item["data_samples"].target.permute(1, 2, 0).numpy(), enlarged(255 - low, 2))
+    (folders / "names.txt").write_text("sub/3.png\nsub/0.png\n")
+    for names in (["sub/3.png", "sub/0.png"], str(folders / "names.txt"), folders / "names.txt"):
+        chosen = paired(folders, names=names)
+        assert [e["image"].name for e in chosen.entries] == ["3.png", "0.png"]
+    with pytest.raises(FileNotFoundError, match=r"2 of 3 names .*sub/9\.png, 3\.png"):
+        paired(folders, names=["sub/9.png", "sub/1.png", "3.png"])
+    (folders / "names.txt").write_text("sub/8.png\n")
+    with pytest.raises(FileNotFoundError, match=r"names\.txt: sub/8\.png"):
+        paired(folders, names=str(folders / "names.txt"))
+    with pytest.raises(FileNotFoundError, match=r"^names must be a list, or a text file .* no file .*/none\.txt$"):
+        paired(folders, names=folders / "none.txt")
+    with pytest.raises(FileNotFoundError, match=r"^names must be .* no file sub/1\.png$"):
+        paired(folders, names="sub/1.png")
+    with pytest.raises(FileNotFoundError, match=r"sub/1, sub/9, sub/3\.jpg; did you mean sub/1\.png, sub/3\.png\?"):
+        paired(folders, names=["sub/1", "sub/9", "sub/3.jpg", "."])
+    with pytest.raises(ValueError, match="scale"):
+        PairedFolders(str(folders / "low"), str(folders / "high"), scale=0)
+    (folders / "high" / "sub" / "2.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"low/sub/2\.png has no pair: there is no .*high/sub/2\.png"):
+        paired(folders)
+    assert len(paired(folders, names=["sub/3.png"])) == 1
+
+
+@pytest.mark.parametrize("names", [None, ["a.png"]])
+def test_empty_and_absent_folders(tmp_path, names):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="no pictures below"):
+        UnpairedFolder(str(tmp_path / "empty"), names=names)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        PairedFolders(str(tmp_path / "none"), str(tmp_path / "empty"), names=names)
+
+
+def test_size_is_of_the_input_and_times_the_scale_of_the_reference(folders):
+    item = paired(folders, size=(6, 4))[0]
+    path = folders / "low" / "sub" / "0.png"
+    expected = cv2.resize(pixels_of(0), (6, 4), interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(item["inputs"].permute(1, 2, 0), expected)
+    assert torch.equal(item["inputs"], load_tensor(path, (6, 4)))
+    assert item["data_samples"].target.shape == (3, 8, 12)
+    assert paired(folders, size=8)[0]["data_samples"].target.shape == (3, 16, 16)
+    with pytest.raises(ValueError, match="size must be"):
+        paired(folders, size=(8, 0))
+
+
+def test_a_draw_decides_everything(folders):
+    dataset = paired(folders, transforms=CROP_AND_TURN)
+    first = bytes_of(dataset[Draw(2, 7)])
+    torch.rand(13)
+    dataset[Draw(1, 3)]
+    before = torch.get_rng_state()
+    assert bytes_of(dataset[Draw(2, 7)]) == first
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len({bytes_of(dataset[Draw(2, seed)]) for seed in range(30)}) > 20
+
+
+def test_items_do_not_carry_the_whole_picture(folders):
+    item = paired(folders, transforms=[PairedRandomCrop(2)])[0]
+    assert item["inputs"].is_contiguous()
+    assert item["inputs"].untyped_storage().nbytes() == 12
+    assert item["data_samples"].target.untyped_storage().nbytes() == 48
+
+
+def check_message(dataset):
+    with pytest.raises(ValueError) as error:
+        dataset.check()
+    return str(error.value)
+
+
+def test_the_check_names_small_pictures(folders):
+    message = check_message(paired(folders, transforms=[PairedRandomCrop(11)]))
+    assert message.startswith("5 of 5 pictures cannot be used")
+    assert re.search(r"low/sub/0\.png: 12x10 is smaller than the crop of 11x11", message)
+    assert message.endswith("and 2 more")
+    paired(folders, transforms=[PairedRandomCrop(10)]).check()
+    paired(folders, transforms=[PairedResize(280), PairedRandomCrop(256)]).check()
+    paired(folders, size=(11, 11), transforms=[PairedRandomCrop(11)]).check()
+    # Turned, 12x10 is 10x12.
+    paired(folders, transforms=[PairedRandomCrop((11, 10)), RandomDihedral()]).check()
+    assert "11x10" in check_message(paired(folders, transforms=[RandomDihedral(), PairedRandomCrop((11, 10))]))
+
+
+def test_the_check_names_pairs_of_other_sizes_whatever_the_resizing(folders):
+    save(folders / "high" / "sub" / "1.png", pixels_of(0, 20, 24))
+    message = check_message(paired(folders, transforms=[PairedResize(8)]))
+    assert message.startswith("1 of 5")
+    assert re.search(r"low/sub/1\.png is 12x10 and its target .*high/sub/1\.png 20x24, expected 24x20", message)
+    assert "1.png" in check_message(paired(folders, size=(8, 8)))
+
+
+def test_the_check_names_files_that_are_no_pictures(folders):
+    (folders / "night" / "2.png").write_bytes(b"nothing")
+    assert "2.png" in check_message(UnpairedFolder(str(folders / "night")))
+
+
+def batch_message(dataset):
+    dataset.check()
+    with pytest.raises(ValueError, match="crop or resize them, or use a batch size of 1") as error:
+        dataset.check(batched=True)
+    return str(error.value)
+
+
+def test_a_batch_needs_one_size(folders):
+    paired(folders).check(batched=True)
+    save_pair(folders / "low" / "sub" / "7.png", folders / "high" / "sub" / "7.png", 7, scale=2)
+    save(folders / "low" / "sub" / "8.png", pixels_of(8, 14, 11))
+    save(folders / "high" / "sub" / "8.png", pixels_of(8, 28, 22))
+    message = batch_message(paired(folders))
+    assert re.search(r"image \S*low/sub/0\.png comes out as 12x10 and \S*low/sub/8\.png as 14x11: crop", message)
+    assert "9x8" in batch_message(paired(folders, transforms=[PairedResize(factor=0.75)]))
+    for options in (
+        {"size": 8},
+        {"transforms": [PairedRandomCrop((9, 8))]},
+        {"transforms": [RandomFlip(), PairedResize((9, 8))]},
+        {"transforms": [RandomDihedral(), PairedRandomCrop((9, 8))]},
+        {"names": ["sub/0.png", "sub/7.png"]},
+        # Nobody knows what it makes of them.
+        {"transforms": [lambda pictures: pictures]},
+    ):
+        paired(folders, **options).check(batched=True)
+
+
+def test_turned_pictures_that_are_not_square_have_two_sizes(folders):
+    turned = paired(folders, names=["sub/0.png"], transforms=[RandomDihedral()])
+    assert re.search(r"image \S*/0\.png comes out as 12x10 and as 10x12: crop", batch_message(turned))
+    assert {turned[Draw(0, seed)]["inputs"].shape[1:] for seed in range(20)} == {(10, 12), (12, 10)}
+    crop = PairedRandomCrop((9, 8))
+    assert "9x8 and" in batch_message(paired(folders, transforms=[crop, RandomDihedral()]))
+    paired(folders, transforms=[PairedRandomCrop(8), RandomDihedral()]).check(batched=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(7, 9), st.integers(7, 9)), min_size=1, max_size=3),
+    steps=st.lists(
+        st.sampled_from([PairedRandomCrop((7, 6)), PairedResize(factor=0.9), PairedResize((8, 7)), RandomDihedral()]),
+        max_size=2,
+    ),
+)
+def test_the_sizes_by_headers_are_those_of_the_items(tmp_path_factory, sizes, steps):
+    folder = tmp_path_factory.mktemp("sizes")
+    for i, (width, height) in enumerate(sizes):
+        save(folder / f"{i}.png", pixels_of(i, width, height))
+    dataset = UnpairedFolder(str(folder), transforms=steps)
+    try:
+        expected = set(dataset.output_sizes()["image"])
+    except ValueError:
+        # Smaller than the crop.
+        reject()
+    # A draw that turns, or does not, is missed by all with a chance of 2 ** -12.
+    items = (dataset[Draw(i, seed)]["inputs"] for i in range(len(sizes)) for seed in range(12))
+    assert {(item.shape[2], item.shape[1]) for item in items} == expected
+
+
+def test_a_batch_of_combined_sets_needs_one_size(folders):
+    cropped = [paired(folders, transforms=[PairedRandomCrop(edge)]) for edge in (8, 7)]
+    ConcatenatedSets([cropped[0], cropped[0]]).check(batched=True)
+    assert "8x8" in batch_message(ConcatenatedSets(cropped))
+    # Inputs of one size, references of two.
+    night = PairedFolders(str(folders / "night"), str(folders / "night"), transforms=[PairedRandomCrop(8)])
+    assert re.search(r"target .* 16x16 and .* 8x8", batch_message(ConcatenatedSets([cropped[0], night])))
+    # Pairs and unpaired pictures are not stacked with each other.
+    unpaired = UnpairedFolder(str(folders / "night"))
+    SemiSupervisedSet(cropped[0], unpaired).check(batched=True)
+    SemiSupervisedSet(ConcatenatedSets([cropped[0]]), ConcatenatedSets([unpaired])).check(batched=True)
+    assert "7x7" in batch_message(SemiSupervisedSet(ConcatenatedSets(cropped), unpaired))
+    save(folders / "night" / "9.png", pixels_of(9, 15, 14))
+    message = batch_message(SemiSupervisedSet(cropped[0], UnpairedFolder(str(folders / "night"))))
+    assert re.search(r"unpaired \S*night/0\.png comes out as 14x14 and \S*night/9\.png as 15x14", message)
+
+
+def test_other_peoples_sets_within_are_checked_by_their_own_rules():
+    class Other(list):
+        def check(self):
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        ConcatenatedSets([Other([1])]).check(batched=True)
+    ConcatenatedSets([[1]]).check(batched=True)
+
+
+ROWS = {
+    "none": dict(jitter=False, grayscale=False, blur=False),
+    "jitter": dict(grayscale=False, blur=False),
+    "blur": dict(jitter=False, grayscale=False),
+    "grayscale": dict(jitter=False, blur=False),
+    "all": {},
+}
+
+
+def is_grey(image):
+    return bool((image == image[:1]).all())
+
+
+@pytest.mark.examples(2)
+@pytest.mark.parametrize("row", ROWS)
+def test_each_row_of_the_strong_augmentation(row):
+    torch.manual_seed(0)
+    # One colour: a blur leaves it alone, jitter changes it, grey takes the colour out.
+    flat = torch.tensor([200, 90, 40], dtype=torch.uint8)[:, None, None].expand(3, 9, 9).contiguous()
+    noise, number = picture(1, 9, 9), 600
+    strong = TRANSFORMS.build({"type": "llie_preproc.StrongAugmentation", **ROWS[row]})
+    views = [strong(flat) for _ in range(number)]
+    assert all(v.dtype == torch.uint8 and v.shape == flat.shape for v in views)
+    grey = sum(map(is_grey, views)) / number
+    changed = sum(not torch.equal(v, flat) and not is_grey(v) for v in views) / number
+    rough = [strong(noise) for _ in range(number)]
+    blurred = sum(float(v.float().var()) < 0.9 * float(noise.float().var()) and not is_grey(v) for v in rough) / number
+    tolerance = 4 * 0.5 / number**0.5
+    assert grey == pytest.approx(0.2 if row in ("grayscale", "all") else 0, abs=tolerance)
+    assert changed == pytest.approx({"jitter": 0.8, "all": 0.8 * 0.8}.get(row, 0), abs=tolerance)
+    if row in ("none", "grayscale"):
+        assert blurred == 0
+    if row == "blur":
+        # Kernel 1 changes nothing, and a deviation below 0.3 hardly anything.
+        assert blurred == pytest.approx(0.5 * 2 / 3 * (1 - 0.2 / 1.9), abs=0.08)
+    if row == "none":
+        assert all(torch.equal(v, flat) for v in views)
+
+
+@pytest.mark.parametrize("bad", [{"image": picture(0)}, picture(0).float(), picture(0)[0]])
+def test_augmentation_of_something_else(bad):
+    with pytest.raises(TypeError, match="StrongAugmentation takes a picture"):
+        StrongAugmentation()(bad)
+
+
+def semi_supervised(folders, strong=None):
+    return DATASETS.build(
+        {
+            "type": "llie_preproc.SemiSupervisedSet",
+            "paired": {
+                "type": "llie_preproc.PairedFolders",
+                "low": str(folders / "low"),
+                "high": str(folders / "high"),
+                "scale": 2,
+                "transforms": CROP_AND_TURN,
+            },
+            "unpaired": {
+                "type": "llie_preproc.UnpairedFolder",
+                "folder": str(folders / "night"),
+                "transforms": [{"type": "llie_preproc.PairedRandomCrop", "size": 9}],
+            },
+            "strong": strong,
+        }
+    )
+
+
+STRONG = {"type": "llie_preproc.StrongAugmentation", "blur": False}
+
+
+def test_an_item_of_a_semi_supervised_set(folders):
+    dataset = semi_supervised(folders, STRONG)
+    assert len(dataset) == 4
+    dataset.check()
+    used = set()
+    for seed in range(60):
+        item = dataset[Draw(seed % 4, seed)]
+        sample = item["data_samples"]
+        low = item["inputs"].permute(1, 2, 0).numpy()
+        assert np.array_equal(sample.target.permute(1, 2, 0).numpy(), enlarged(255 - low, 2))
+        assert sample.unpaired_path == str(folders / "night" / f"{seed % 4}.png")
+        used.add(sample.img_path)
+        assert sample.unpaired.shape == sample.strong.shape == (3, 9, 9)
+    assert len(used) == 5
+
+
+def test_both_views_are_of_the_same_pixels(folders):
+    plain = semi_supervised(folders)[Draw(1, 5)]["data_samples"]
+    assert torch.equal(plain.unpaired, plain.strong)
+    grey = semi_supervised(folders, {**STRONG, "jitter": False})
+    turned_grey = 0
+    for seed in range(40):
+        sample = grey[Draw(1, seed)]["data_samples"]
+        if not torch.equal(sample.strong, sample.unpaired):
+            turned_grey += 1
+            luma = torch.tensordot(torch.tensor([0.299, 0.587, 0.114]), sample.unpaired.float(), 1)
+            assert (sample.strong.float() - luma).abs().max() <= 1.5
+    assert turned_grey > 0
+
+
+def test_a_draw_decides_everything_of_a_semi_supervised_item(folders):
+    dataset = semi_supervised(folders, STRONG)
+    first = bytes_of(dataset[Draw(2, 7)])
+    torch.rand(3)
+    assert bytes_of(pickle.loads(pickle.dumps(dataset))[Draw(2, 7)]) == first
+    assert len({bytes_of(dataset[Draw(2, seed)]) for seed in range(20)}) == 20
+    # The pair does not depend on which unpaired picture it comes with, nor on the strong view.
+    other = semi_supervised(folders)[Draw(3, 7)]
+    assert torch.equal(other["inputs"], dataset[Draw(2, 7)]["inputs"])
+
+
+@pytest.mark.further
+def test_the_pair_and_its_crop_are_drawn_independently(folders):
+    dataset = SemiSupervisedSet(
+        paired(folders, transforms=[PairedRandomCrop((8, 6))]),
+        UnpairedFolder(str(folders / "night"), transforms=[PairedRandomCrop(10)]),
+    )
+    seen, seen_unpaired = set(), set()
+    for seed in range(1500):
+        item = dataset[Draw(0, seed)]
+        path = item["data_samples"].img_path
+        seen.add((path, item["inputs"].numpy().tobytes()))
+        seen_unpaired.add((path, item["data_samples"].unpaired.numpy().tobytes()))
+    # Five pairs, five by five windows of each picture.
+    assert len(seen) == len(seen_unpaired) == 125
+
+
+def test_the_check_reaches_both_parts(folders):
+    unpaired = UnpairedFolder(str(folders / "night"), transforms=[PairedRandomCrop(15)])
+    assert "14x14 is smaller" in check_message(SemiSupervisedSet(paired(folders), unpaired))
+    small = paired(folders, transforms=[PairedRandomCrop(15)])
+    assert "12x10 is smaller" in check_message(SemiSupervisedSet(small, UnpairedFolder(str(folders / "night"))))
+    assert "12x10 is smaller" in check_message(ConcatenatedSets([paired(folders), small]))
+
+
+def test_concatenated_sets_keep_the_draw(folders):
+    parts = [paired(folders, names=["sub/0.png", "sub/1.png"]), paired(folders, transforms=CROP_AND_TURN)]
+    dataset = ConcatenatedSets(parts)
+    assert len(dataset) == 7
+    for index in range(7):
+        part, local = (0, index) if index < 2 else (1, index - 2)
+        assert bytes_of(dataset[Draw(index, 9)]) == bytes_of(parts[part][Draw(local, 9)])
+    with pytest.raises(IndexError, match="7"):
+        dataset[7]
+    with pytest.raises(ValueError, match="at least one"):
+        ConcatenatedSets([])
+
+
+def test_workers_change_nothing(folders):
+    dataset = semi_supervised(folders, STRONG)
+    draws = [Draw(i % 4, i) for i in range(6)]
+    loaded = DataLoader(dataset, batch_size=None, sampler=draws, num_workers=2)
+    assert [bytes_of(item) for item in loaded] == [bytes_of(dataset[d]) for d in draws]
+
+
+def test_plain_indices_go_on_in_the_stream_of_the_process(folders):
+    dataset = paired(folders, transforms=CROP_AND_TURN)
+    with seeded_by(Draw(0, 1)):
+        first, second = bytes_of(dataset[0]), bytes_of(dataset[0])
+    with seeded_by(Draw(0, 1)):
+        assert bytes_of(dataset[0]) == first
+    assert first != second

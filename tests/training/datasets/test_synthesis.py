@@ -1,0 +1,176 @@
+"""The low-light synthesis against its formula."""
+
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from llie_preproc.registry import TRANSFORMS
+from tests.support.made_trees import pixels_of, save
+from training.datasets import Draw, LOLv1, LowLightSynthesis, PairedRandomCrop, SynthesisedPairs
+from training.datasets.synthesis import linear_to_srgb, sensor_noise, srgb_to_linear
+
+ALL_BYTES = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16).expand(3, 16, 16)
+
+
+def fixed(exposure=1.0, gamma=1.0, electrons=None, read_noise=0.0):
+    ranges = dict(exposure=(exposure,) * 2, gamma=(gamma,) * 2, read_noise=(read_noise,) * 2)
+    return LowLightSynthesis(**ranges, electrons=electrons and (electrons, electrons))
+
+
+def srgb_decoded(value):
+    """IEC 61966-2-1 for one number."""
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+
+
+def test_full_light_without_noise_is_the_identity():
+    assert torch.equal(fixed()(ALL_BYTES), ALL_BYTES)
+
+
+def test_the_transfer_function_is_that_of_the_standard():
+    values = np.arange(256) / 255
+    expected = [srgb_decoded(v) for v in values]
+    light = srgb_to_linear(torch.tensor(values))
+    assert np.allclose(light, expected, rtol=0, atol=1e-9)
+    assert np.allclose(linear_to_srgb(light), values, rtol=0, atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(exposure=st.floats(0.01, 1.0), gamma=st.floats(0.5, 3.0), value=st.integers(0, 255))
+def test_without_noise_it_is_exposure_times_a_power(exposure, gamma, value):
+    made = fixed(exposure, gamma)(torch.full((3, 1, 1), value, dtype=torch.uint8))
+    light = exposure * srgb_decoded(value / 255) ** gamma
+    assert srgb_decoded((int(made[0, 0, 0]) - 0.51) / 255) <= light <= srgb_decoded((int(made[0, 0, 0]) + 0.51) / 255)
+
+
+@pytest.mark.parametrize(
+    ("signal", "electrons", "read_noise"), [(0.2, 500.0, 4.0), (0.002, 1000.0, 3.0), (0.5, 50.0, 0.0)]
+)
+def test_mean_and_variance_of_a_grey_patch(signal, electrons, read_noise):
+    torch.manual_seed(0)
+    number = 400_000
+    noisy = sensor_noise(torch.full((number,), signal, dtype=torch.float64), electrons, read_noise).numpy()
+    variance = signal / electrons + (read_noise / electrons) ** 2
+    assert abs(noisy.mean() - signal) < 5 * math.sqrt(variance / number)
+    # Of a sample variance, by the fourth moment: Poisson's is 3 l^2 + l.
+    fourth = 3 * variance**2 + signal / electrons**3
+    assert abs(noisy.var() - variance) < 5 * math.sqrt((fourth - variance**2) / number)
+
+
+def test_shot_noise_is_poisson():
+    torch.manual_seed(0)
+    counts = (sensor_noise(torch.full((20_000,), 0.004), 1000.0, 0.0) * 1000).round().numpy()
+    edges = np.arange(12)
+    observed = np.array([*(np.sum(counts == k) for k in edges), np.sum(counts > edges[-1])])
+    expected = 20_000 * np.array([*stats.poisson.pmf(edges, 4), stats.poisson.sf(edges[-1], 4)])
+    assert stats.chisquare(observed, expected).pvalue > 1e-4
+
+
+def test_a_grey_patch_through_the_whole_of_it():
+    """Noise so small that it passes the transfer function as through its tangent."""
+    torch.manual_seed(0)
+    value, exposure, electrons, read_noise = 200, 0.5, 2e4, 20.0
+    made = fixed(exposure, 1.0, electrons, read_noise)(torch.full((3, 200, 200), value, dtype=torch.uint8)).double()
+    light = exposure * srgb_decoded(value / 255)
+    encoded = 1.055 * light ** (1 / 2.4) - 0.055
+    slope = 1.055 / 2.4 * light ** (1 / 2.4 - 1)
+    deviation = 255 * slope * math.sqrt(light / electrons + (read_noise / electrons) ** 2)
+    assert float(made.mean()) == pytest.approx(255 * encoded, abs=0.05)
+    # Rounding adds a variance of 1/12.
+    assert float(made.var()) == pytest.approx(deviation**2 + 1 / 12, rel=0.03)
+
+
+def test_parameters_stay_in_their_ranges_and_differ_between_pictures():
+    torch.manual_seed(0)
+    white = torch.full((3, 1, 1), 255, dtype=torch.uint8)
+    made = LowLightSynthesis(exposure=(0.02, 0.25), gamma=(1.0, 1.0), electrons=None)
+    logs = np.array([math.log(srgb_decoded(int(made(white)[0, 0, 0]) / 255)) for _ in range(500)])
+    low, high = math.log(0.02), math.log(0.25)
+    assert logs.min() > low - 0.05
+    assert logs.max() < high + 0.05
+    # Log-uniform, blurred by rounding to bytes.
+    assert stats.kstest((logs - low) / (high - low), "uniform").pvalue > 1e-3
+
+
+def test_the_defaults_make_day_pictures_dark_and_noisy():
+    torch.manual_seed(0)
+    day = torch.full((3, 64, 64), 150, dtype=torch.uint8)
+    made = [TRANSFORMS.build({"type": "llie_preproc.LowLightSynthesis"})(day).float() for _ in range(20)]
+    assert all(m.mean() < 90 for m in made)
+    assert all(m.std() > 0.3 for m in made)
+
+
+@pytest.mark.further
+def test_levels_of_made_and_real_dark_pictures(shared_data):
+    """The figures of docs/datasets.md: medians, over pictures, of the median over a picture's pixels and channels.
+
+    Of every sixth row and column, as the noise of pixels is independent.
+    """
+    torch.manual_seed(0)
+    pairs = LOLv1(shared_data / "lol_v1")
+    assert len(pairs) == 48
+    items = [pairs[i] for i in range(len(pairs))]
+    real = [item["inputs"].float().median() for item in items]
+    made = [
+        LowLightSynthesis()(item["data_samples"].target[:, ::6, ::6]).float().median()
+        for item in items
+        for _ in range(20)
+    ]
+    assert np.median(real) == 12
+    assert np.median(made) == pytest.approx(18, abs=1)
+
+
+def test_pairs_made_of_a_folder(tmp_path):
+    for i in range(3):
+        save(tmp_path / f"{i}.png", pixels_of(i))
+    dataset = SynthesisedPairs(str(tmp_path), transforms=[PairedRandomCrop(6)])
+    dataset.check(batched=True)
+    assert dataset.output_sizes().keys() == {"image", "target"}
+    first, again, other = dataset[Draw(1, 4)], dataset[Draw(1, 4)], dataset[Draw(1, 5)]
+    assert torch.equal(first["inputs"], again["inputs"])
+    assert not torch.equal(first["inputs"], other["inputs"])
+    assert first["inputs"].shape == first["data_samples"].target.shape == (3, 6, 6)
+    bright = SynthesisedPairs(str(tmp_path), fixed(), transforms=[PairedRandomCrop(6)])
+    for i in range(3):
+        item = bright[Draw(i, 4)]
+        assert torch.equal(item["inputs"], item["data_samples"].target)
+    half = SynthesisedPairs(str(tmp_path), {"type": "llie_preproc.LowLightSynthesis", "electrons": None})[0]
+    assert (half["inputs"] <= half["data_samples"].target).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"exposure": (0.0, 1.0)},
+        {"exposure": (0.5, 0.1)},
+        {"gamma": (-1.0, 1.0)},
+        {"electrons": (0.0, 10.0)},
+        {"read_noise": (-1.0, 2.0)},
+        {"gamma": (1.0, math.inf)},
+        {"gamma": (math.nan, 1.0)},
+        {"exposure": 0.1},
+        {"exposure": (0.1,)},
+        {"exposure": None},
+        {"electrons": (1.0, 2.0, 3.0)},
+        {"read_noise": ("low", "high")},
+        {"gamma": ([1.0], 2.0)},
+    ],
+)
+def test_ranges_that_make_no_sense(options):
+    with pytest.raises(
+        ValueError, match=rf"{next(iter(options))} must be a range \(low, high\), 0 <=? low <= high, got"
+    ):
+        LowLightSynthesis(**options)
+
+
+@pytest.mark.parametrize("bad", [{"image": ALL_BYTES}, ALL_BYTES.float()])
+def test_something_else_than_a_picture(bad):
+    with pytest.raises(TypeError, match="LowLightSynthesis takes a picture"):
+        LowLightSynthesis()(bad)

@@ -1,0 +1,490 @@
+"""The semi-supervised mean teacher: closed forms, where each term's gradient goes, and whose step changes what."""
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+
+import torch
+from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.structures import BaseDataElement
+from PIL import Image
+from torch.nn import functional as F
+
+from llie_preproc.commands.llie import main, parse_args
+from llie_preproc.registry import DATA_SAMPLERS, DATASETS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
+from tests.support.ablations import ablation_rows
+from tests.support.configs import read_config
+from tests.support.training_runs import apart
+from training.hooks import read_run
+from training.losses.adversarial import discriminator_loss
+from training.losses.contrastive import ContrastiveLoss
+from training.methods.mean_teacher import SemiSupervisedMeanTeacher, ramp_up
+
+ENCODER = {"type": "llie_preproc.VGGEncoder", "checkpoint": None, "width": 2}
+LOSSES = {
+    "l1": {"type": "llie_preproc.L1Loss"},
+    "perceptual": {
+        "type": "llie_preproc.PerceptualLoss",
+        "encoder": ENCODER,
+        "stages": ["relu2_2", "relu3_3"],
+        "distance": "l2",
+        "loss_weight": 0.1,
+    },
+    "gradient": {"type": "llie_preproc.GradientLoss", "loss_weight": 0.1},
+}
+CONTRASTIVE = {"type": "llie_preproc.ContrastiveLoss", "encoder": ENCODER}
+DISCRIMINATOR = {"type": "llie_preproc.PatchDiscriminator", "norm": "batch", "width": 8}
+TERMS = ["loss_l1", "loss_perceptual", "loss_gradient", "loss_adversarial", "loss_consistency", "loss_contrastive"]
+
+
+@pytest.fixture(autouse=True)
+def at_the_end_of_the_training():
+    """The ramp depends on what a Runner last told."""
+    at(200)
+
+
+def at(epoch, last=200, iterations=7):
+    hub = MessageHub.get_current_instance()
+    hub.update_info("iter", epoch * iterations)
+    hub.update_info("max_iters", last * iterations)
+
+
+def images(seed=0, count=2):
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def samples(count=2, **left_out):
+    fields = {"target": images(1, count), "unpaired": 0.2 * images(2, count), "strong": 0.2 * images(3, count)}
+    fields = {k: (255 * v).byte() for k, v in fields.items() if k not in left_out}
+    return [BaseDataElement(**{k: v[i] for k, v in fields.items()}) for i in range(count)]
+
+
+def unit(data_samples, field):
+    return torch.stack([s.get(field) for s in data_samples]).float() / 255
+
+
+def method(**options):
+    torch.manual_seed(0)
+    chosen = {
+        "enhancer": {"type": "llie_preproc.IAMLUNet", "width": 4, "depth": 2},
+        "losses": LOSSES,
+        "contrastive": CONTRASTIVE,
+        "discriminator": DISCRIMINATOR,
+    }
+    return SemiSupervisedMeanTeacher(**chosen | options).train()
+
+
+def wrappers(model, rate=0.01):
+    parts = model.optimised()
+    built = {k: OptimWrapper(torch.optim.SGD(m.parameters(), lr=rate)) for k, m in parts.items()}
+    return OptimWrapperDict(**built) if len(built) > 1 else built["enhancer"]
+
+
+def batch(seed=0):
+    return {"inputs": list((255 * images(seed)).byte()), "data_samples": samples()}
+
+
+def untouched(module):
+    return all(p.grad is None or not p.grad.any() for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"), [(0, math.exp(-5)), (100, math.exp(-1.25)), (200, 1), (300, 1), (160, math.exp(-0.2))]
+)
+def test_the_ramp_is_that_of_the_paper(time, expected):
+    assert ramp_up(time, 200) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("epoch", [0, 50, 100, 199, 200])
+def test_lambda_1_follows_the_epochs_that_the_runner_tells(epoch):
+    at(epoch)
+    assert method().consistency_factor() == pytest.approx(0.2 * math.exp(-5 * (1 - epoch / 200) ** 2))
+    # The public code is at its full weight after half of the training.
+    expected = 0.1 * math.exp(-5 * (1 - min(epoch, 100) / 100) ** 2)
+    assert method(ramp=0.5, consistency_weight=0.1).consistency_factor() == pytest.approx(expected)
+
+
+def test_lambda_1_beyond_a_runner_is_the_whole_one():
+    MessageHub.get_instance("nothing_runs")
+    assert method().consistency_factor() == 0.2
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_each_term_trains_the_student_and_nothing_else(term):
+    model = apart(method())
+    terms = model.loss(images(), samples())
+    assert list(terms) == TERMS
+    terms[term].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.enhancer.parameters())
+    for other in (model.teacher, model.discriminator, model.losses, model.contrastive):
+        assert untouched(other)
+    # Frozen for the enhancer's term only.
+    assert all(p.requires_grad for p in model.discriminator.parameters())
+
+
+def test_the_terms_are_those_of_eq_10():
+    at(100)
+    model = apart(method(consistency_weight=0.3, adversarial_weight=0.7)).eval()
+    image, data = images(), samples()
+    terms = model.loss(image, data)
+    target, weak, strong = (unit(data, f) for f in ("target", "unpaired", "strong"))
+    output, student, teacher = model.enhancer(image), model.enhancer(strong), model.teacher(weak)
+    lambda_1 = 0.3 * math.exp(-1.25)
+    contrastive = model.contrastive["contrastive"]
+    assert isinstance(contrastive, ContrastiveLoss)
+    expected = {
+        "loss_l1": F.l1_loss(output, target),
+        "loss_perceptual": 0.1 * model.losses["perceptual"](output, target),
+        "loss_gradient": 0.1 * model.losses["gradient"](output, target),
+        "loss_adversarial": 0.7 * -F.logsigmoid(model.discriminator(output)).mean(),
+        "loss_consistency": lambda_1 * (student - teacher).abs().mean(),
+        "loss_contrastive": lambda_1 * contrastive(student, teacher, weak),
+    }
+    assert {k: v.item() for k, v in terms.items()} == pytest.approx(
+        {k: v.item() for k, v in expected.items()}, rel=1e-5
+    )
+
+
+def test_the_contrastive_loss_has_its_weight():
+    doubled = method(contrastive=CONTRASTIVE | {"loss_weight": 2.0})
+    doubled.contrastive = (model := method()).contrastive
+    terms = [apart(m).loss(images(), samples())["loss_contrastive"].item() for m in (model, doubled)]
+    assert terms[1] == pytest.approx(2 * terms[0], rel=1e-5)
+
+
+def test_the_discriminators_step_leaves_the_enhancer_as_it_is():
+    model = apart(method())
+    optimisers = wrappers(model)
+    model.train_step(batch(), optimisers)
+    enhancer, teacher = copy.deepcopy(model.enhancer), copy.deepcopy(model.teacher)
+    before = copy.deepcopy(model.discriminator)
+    real, fake = images(1), images(2)
+    loss = model._discrimination(real, fake)
+    assert loss.item() == pytest.approx(discriminator_loss(before(real), before(fake)).item(), rel=1e-5)
+    optimisers["discriminator"].update_params(loss)
+    assert any(
+        not torch.equal(a, b) for a, b in zip(before.parameters(), model.discriminator.parameters(), strict=True)
+    )
+    for kept, now in ((enhancer, model.enhancer), (teacher, model.teacher)):
+        assert all(torch.equal(a, b) for a, b in zip(kept.parameters(), now.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("frozen_part", ["enhancer", "discriminator"])
+def test_each_optimiser_steps_its_own_part(frozen_part):
+    model = apart(method())
+    optimisers = wrappers(model)
+    optimisers[frozen_part].optimizer.param_groups[0]["lr"] = 0.0
+    before = {k: copy.deepcopy(m) for k, m in model.optimised().items()}
+    log = model.train_step(batch(), optimisers)
+    for name, module in model.optimised().items():
+        same = [torch.equal(a, b) for a, b in zip(before[name].parameters(), module.parameters(), strict=True)]
+        assert all(same) == (name == frozen_part)
+        assert all(p.grad is None for p in module.parameters())
+    assert {"loss", "discriminator", *TERMS} == set(log)
+
+
+def test_the_discriminator_judges_the_outputs_of_the_enhancers_step():
+    """A closed form of its first loss: on detached outputs of the pairs, against the references."""
+    model = apart(method(discriminator={"type": "llie_preproc.PatchDiscriminator"}))
+    data = batch()
+    image = torch.stack(data["inputs"]).float() / 255
+    with torch.no_grad():
+        fake, real = (model.discriminator(x) for x in (model.enhancer(image), unit(data["data_samples"], "target")))
+    expected = -(F.logsigmoid(real).mean() + F.logsigmoid(-fake).mean())
+    log = model.train_step(data, wrappers(model))
+    assert log["discriminator"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [0.6, 0.996])
+def test_the_teacher_is_the_average_of_the_student(momentum):
+    """Eq. 2 with min(1 - 1 / (it + 1), momentum): until the momentum is reached, the mean of all weights."""
+    model, steps = method(momentum=momentum, contrastive=None, losses={"l1": LOSSES["l1"]}), 7
+    optimisers = wrappers(model)
+    history, expected = [], None
+    for step in range(steps):
+        model.train_step(batch(step), optimisers)
+        history.append([p.detach().double().clone() for p in model.enhancer.parameters()])
+        beta = min(1 - 1 / (step + 1), momentum)
+        previous = expected or history[0]
+        expected = [beta * kept + (1 - beta) * new for kept, new in zip(previous, history[-1], strict=True)]
+    for found, value in zip(model.teacher.parameters(), expected, strict=True):
+        assert np.allclose(found.double().numpy(), value.numpy(), rtol=1e-7, atol=1e-7)
+    if momentum == 0.996:
+        for k, found in enumerate(model.teacher.parameters()):
+            mean = torch.stack([weights[k] for weights in history]).mean(0)
+            assert np.allclose(found.double().numpy(), mean.numpy(), rtol=2e-7, atol=1e-7)
+    assert model.updates == steps
+    assert not any(p.requires_grad for p in model.teacher.parameters())
+
+
+def test_the_number_of_updates_is_kept_with_the_weights():
+    model = apart(method())
+    model.after_step()
+    model.after_step()
+    other = method()
+    other.load_state_dict(model.state_dict())
+    assert other.updates == 2
+    apart(other)
+    before = [p.clone() for p in other.teacher.parameters()]
+    other.after_step()
+    for old, new, student in zip(before, other.teacher.parameters(), other.enhancer.parameters(), strict=True):
+        assert torch.allclose(new, old * 2 / 3 + student / 3, atol=1e-6)
+
+
+def test_the_teacher_is_what_is_evaluated_and_does_not_drop_paths():
+    model = method(enhancer={"type": "llie_preproc.SemiLLIE", "width": 4, "groups": 1}, discriminator=None)
+    assert model.evaluated is model.teacher is not model.enhancer
+    assert model.enhancer.training
+    assert not model.teacher.training
+    assert not model.contrastive["contrastive"].encoder.training
+    apart(model)
+    picture = images()[0]
+    [sample] = model([picture], mode="predict")
+    assert torch.allclose(sample.enhanced, model.teacher(picture[None])[0].clamp(0, 1), atol=1e-6)
+
+
+def test_what_is_left_out_needs_no_data():
+    model = method(consistency_weight=0, contrastive=None, discriminator=None)
+    assert list(model.optimised()) == ["enhancer"]
+    log = model.train_step(
+        {"inputs": batch()["inputs"], "data_samples": samples(unpaired=0, strong=0)}, wrappers(model)
+    )
+    assert set(log) == {"loss", *TERMS[:3]}
+
+
+@pytest.mark.parametrize("kind", ["bce", "lsgan"])
+def test_the_enhancer_pleases_a_discriminator_that_likes_light(kind):
+    """With the adversarial term only, and a judge that prefers bright pictures, the output brightens."""
+    model = method(adversarial=kind, adversarial_weight=100.0, consistency_weight=0, contrastive=None)
+    model.losses = torch.nn.ModuleDict()
+    model.discriminator = torch.nn.Conv2d(3, 1, 1)
+    torch.nn.init.constant_(model.discriminator.weight, 1.0)
+    torch.nn.init.constant_(model.discriminator.bias, -2.0)
+    image = 0.2 * images()
+    before = model.enhancer(image).mean().item()
+    optimiser = torch.optim.Adam(model.enhancer.parameters(), lr=1e-3)
+    for _ in range(10):
+        optimiser.zero_grad()
+        sum(model.loss(image, samples()).values()).backward()
+        optimiser.step()
+    assert model.enhancer(image).mean().item() > before + 0.01
+
+
+def test_mixed_precision_keeps_the_losses_in_float32_and_the_gradients():
+    model = apart(method())
+    exact = model.loss(images(), samples())
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model.loss(images(), samples())
+    assert {t.dtype for t in mixed.values()} == {torch.float32}
+    assert {k: v.item() for k, v in mixed.items()} == pytest.approx({k: v.item() for k, v in exact.items()}, rel=0.3)
+    for term in TERMS:
+        model.zero_grad()
+        mixed[term].backward(retain_graph=True)
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.enhancer.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"losses": {"l1": None}}, "at least one loss"),
+        ({"consistency_weight": -0.1}, "consistency_weight must be a number of at least 0, got -0.1"),
+        ({"adversarial_weight": math.inf}, "adversarial_weight"),
+        ({"adversarial": "wgan"}, "'bce', 'lsgan', got 'wgan'"),
+        ({"momentum": 1.0}, "momentum must be"),
+        ({"ramp": 0.0}, "ramp must be a number above 0"),
+        ({"ramp": 200}, "ramp must be a number above 0 and of at most 1, got 200"),
+        ({"consistency_weight": 0}, "set contrastive=None"),
+        ({"enhancer": "CLAHE"}, "differentiable"),
+    ],
+)
+def test_wrong_arguments_are_named(options, match):
+    with pytest.raises(ValueError, match=match):
+        method(**options)
+
+
+def test_wrong_pictures_are_named():
+    model = method()
+    for field in ("target", "unpaired", "strong"):
+        with pytest.raises(ValueError, match=f"'{field}'"):
+            model.loss(images(), samples(**{field: 0}))
+    with pytest.raises(ValueError, match="one shape"):
+        method(enhancer={"type": "CollaBA"}).loss(images(), samples())
+
+
+# Where the network does not matter: the selective scan's gradient takes its time to compile.
+UNET = "model.enhancer.type=llie_preproc.IAMLUNet"
+# Sizes at which the encoders of the shipped configs are built in a moment.
+TINY = {
+    "RAMEncoder": dict(image_size=64, window_size=4, embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2)),
+    "VGGEncoder": dict(width=2),
+    "CLIPEncoder": dict(projection=6, embed_dim=16, depth=1, num_heads=2, img_size=32, patch_size=8),
+    "SAMEncoder": dict(
+        embed_dim=16,
+        depth=1,
+        num_heads=2,
+        img_size=64,
+        patch_size=8,
+        window_size=3,
+        out_chans=8,
+        global_attn_indexes=(0,),
+    ),
+}
+
+
+def cases(paper, table):
+    return [pytest.param(options, id=name) for name, options in ablation_rows(f"{paper}, {table}").items()]
+
+
+def changed(config, options):
+    """A shipped config with the options of a row, its networks and encoders small."""
+    cfg = read_config(f"mm_configs/enhancers/{config}.py")
+    cfg.merge_from_dict(
+        parse_args(["train", "config.py", "--cfg-options", *options.split()]).cfg_options if options else {}
+    )
+    sizes = {"SemiLLIE": {"width": 4, "groups": 1}, "IAMLUNet": {"width": 4, "depth": 2}}
+    cfg.model.enhancer.update(sizes.get(cfg.model.enhancer.type.split(".")[1], {}))
+    for loss in (cfg.model.get("contrastive"), cfg.model.losses.get("perceptual")):
+        if loss is not None:
+            loss.encoder.update(TINY[loss.encoder.type.split(".")[1]] | {"checkpoint": None})
+    return cfg
+
+
+def built(config, options):
+    torch.manual_seed(0)
+    return MODELS.build(changed(config, options).model)
+
+
+@pytest.mark.examples(4)
+@pytest.mark.parametrize("config", ["semi_llie_lsrw", "semi_llie_visdrone"])
+@pytest.mark.parametrize("options", cases("Semi-LLIE", "Table III"))
+def test_the_rows_of_table_iii(config, options, request):
+    model = built(config, options)
+    row = request.node.callspec.id.split("-semi")[0]
+    whole = row == "#7 Semi-LLIE"
+    assert (model.enhancer.estimator is not None) == ("IE" in row or whole)
+    assert (len(model.enhancer.groups[0].blocks[0].module.local) == 2) == ("MS" in row or whole)
+    assert ("contrastive" in model.contrastive) == ("SCL" in row or whole)
+    assert set(model.losses) == {"l1", "gradient"} | ({"perceptual"} if "RP" in row or whole else set())
+    assert all(torch.isfinite(t) for t in model.loss(images(), samples()).values())
+
+
+@pytest.mark.parametrize("options", cases("Semi-LLIE", "Table IV"))
+def test_the_rows_of_table_iv(options, request):
+    model = built("semi_llie_lsrw", f"{UNET} {options}")
+    encoder = model.contrastive["contrastive"].encoder
+    assert type(encoder).__name__ == f"{request.node.callspec.id}Encoder"
+    assert type(model.losses["perceptual"].encoder).__name__ == "RAMEncoder"
+    apart(model).loss(images(), samples())["loss_contrastive"].backward()
+    assert all(p.grad is not None for p in model.enhancer.parameters() if p.requires_grad)
+    assert untouched(encoder)
+
+
+@pytest.mark.examples(2)
+@pytest.mark.parametrize("options", cases("Semi-LLIE", "Table V"))
+def test_the_rows_of_table_v(options, request):
+    model = built("semi_llie_lsrw", options)
+    named = {"MambaIR": "SemiLLIE", "Ours": "SemiLLIE", "Zero-DCE": "ZeroDCE"}
+    row = request.node.callspec.id
+    assert type(model.enhancer).__name__ == named.get(row, row)
+    assert list(model.loss(images(), samples())) == [TERMS[i] for i in (0, 1, 2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize("options", cases("Semi-LLIE", "Table VI"))
+def test_the_rows_of_table_vi(options, request):
+    strong = changed("semi_llie_visdrone", options).train_dataloader.dataset.strong
+    row = request.node.callspec.id
+    steps = [] if strong is None else TRANSFORMS.build(strong).steps
+    assert len(steps) == {"Baseline": 0, "All": 3}.get(row, 1)
+    kinds = {"w/ Color Jitter": "ColorJitter", "w/ Grayscale Conversion": "RandomGrayscale", "w/ Gaussian Blur": "blur"}
+    assert kinds.get(row, "") in str(steps)
+
+
+@pytest.mark.parametrize("options", cases("Semi-LLIE", "where its public code differs from the paper"))
+def test_the_choices_of_the_public_code(options):
+    assert all(torch.isfinite(t) for t in built("semi_llie_lsrw", options).loss(images(), samples()).values())
+
+
+def test_the_learning_rate_is_constant_for_100_epochs_and_then_falls_to_0():
+    cfg = read_config("mm_configs/enhancers/semi_llie_lsrw.py")
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
+    [scheduler] = [PARAM_SCHEDULERS.build(s, default_args={"optimizer": optimiser}) for s in cfg.param_scheduler]
+    rates = []
+    for _ in range(cfg.train_cfg.max_epochs + 1):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        scheduler.step()
+    assert rates == pytest.approx([2e-4] * 100 + [2e-4 * (1 - k / 100) for k in range(101)], abs=1e-12)
+
+
+def pictures(folder, names, size=(40, 36), brightest=256):
+    folder.mkdir(parents=True)
+    for i, name in enumerate(names):
+        pixels = np.random.default_rng(i).integers(0, brightest, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+
+
+@pytest.fixture
+def lsrw(tmp_path):
+    """A tree in the layout of LSRW, and dark pictures."""
+    for split in ("Training data", "Eval"):
+        for camera in ("Huawei", "Nikon"):
+            for kind in ("low", "high"):
+                pictures(tmp_path / "lsrw" / split / camera / kind, ["1.jpg", "2.jpg"])
+    pictures(tmp_path / "night", [f"{i}.png" for i in range(4)], brightest=60)
+    return tmp_path
+
+
+def test_the_shipped_sets_of_vis_drone(tmp_path):
+    """Day pictures darkened, the same at each validation; night pictures by their list."""
+    cfg = read_config("mm_configs/enhancers/semi_llie_visdrone.py")
+    names = [f"{i}.jpg" for i in range(4)]
+    pictures(tmp_path / "VisDrone2019-DET-train" / "images", names, size=(300, 320))
+    for name, chosen in {"day_train": names[:2], "day_val": names[2:3], "night_train": names[3:]}.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(chosen))
+    train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
+    for dataset, name in ((train.paired, "day_train"), (train.unpaired, "night_train"), (val, "day_val")):
+        dataset.update(root=str(tmp_path), names=str(tmp_path / f"{name}.txt"))
+    train, val = DATASETS.build(train), DATASETS.build(val)
+    train.check()
+    sample = train[0]["data_samples"]
+    assert Path(sample.unpaired_path).name == "3.jpg"
+    assert Path(sample.img_path).name in names[:2]
+    assert {sample.target.shape, sample.unpaired.shape, sample.strong.shape} == {(3, 256, 256)}
+    draws = [list(DATA_SAMPLERS.build(cfg.val_dataloader.sampler, default_args={"dataset": val})) for _ in range(2)]
+    first, second = (val[d[0]] for d in draws)
+    assert torch.equal(first["inputs"], second["inputs"])
+    assert first["inputs"].float().mean() < first["data_samples"].target.float().mean() / 1.5
+
+
+@pytest.mark.slow
+def test_the_shipped_config_trains_and_resumes(lsrw):
+    """Another network; crops and number of epochs small; data, terms, optimisers, ramp and exports as shipped."""
+    cfg = changed("semi_llie_lsrw", UNET)
+    root = {"root": str(lsrw / "lsrw")}
+    crops = [{"size": 36}, {"size": 32}, {}]
+    small = {"batch_size": 2, "num_workers": 0, "persistent_workers": False}
+    cfg.merge_from_dict({"train_dataloader": small, "val_dataloader": {"num_workers": 0, "persistent_workers": False}})
+    cfg.merge_from_dict({"train_dataloader.dataset.paired": root, "val_dataloader.dataset": root})
+    for transform, size in zip(cfg.train_dataloader.dataset.paired.transforms, crops, strict=True):
+        transform.update(size)
+    cfg.train_dataloader.dataset.unpaired.update(folder=str(lsrw / "night"))
+    cfg.train_dataloader.dataset.unpaired.transforms[0].size = 32
+    cfg.model.discriminator.width = 8
+    cfg.train_cfg.update(max_epochs=2, val_interval=2)
+    cfg.dump(lsrw / "config.py")
+    work = lsrw / "work"
+    arguments = [str(lsrw / "config.py"), "--out", str(work)]
+    assert main(["train", *arguments, "--cfg-options", "train_cfg.max_epochs=1"]) == 0
+    first = {p.stem: p.read_bytes() for p in work.glob("*.safetensors")}
+    assert main(["train", *arguments, "--resume"]) == 0
+    second = {p.stem: p.read_bytes() for p in work.glob("*.safetensors")}
+    assert set(first) == set(second) == {"enhancer", "student"}
+    assert second["enhancer"] != second["student"]
+    assert first["enhancer"] != second["enhancer"]
+    assert read_run(work / "epoch_2.pth")["state_dict"]["updates"] == 4

@@ -1,0 +1,471 @@
+"""Training through a frozen SAM: its terms against segment-anything's own forward pass, gradients, runs, configs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.support.places import ROOT
+
+pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+pytest.importorskip("segment_anything", reason="needs the extra 'sam'")
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.structures import BaseDataElement
+from PIL import Image
+from pycocotools import mask as coco_mask
+from torch import nn
+from torch.nn import functional as F
+
+from llie_preproc.checkpoints import save_state_dict
+from llie_preproc.commands.llie import main, parse_args
+from llie_preproc.enhancers.base import Capabilities, Enhancer
+from llie_preproc.errors import CheckpointError
+from llie_preproc.mm.runner_parts import saved_checkpoints
+from llie_preproc.registry import HOOKS, MODELS
+from llie_preproc.segmentation import build_sam
+from tests.support.sam_models import ROUNDING, TINY, tiny_sam
+from training import methods, randomness
+from training.hooks import read_run
+from training.methods import SamConsistency
+from training.methods.sam_consistency import moved, random_boxes, some_masks, tight_boxes
+from training.runner import build_runner, training_config
+
+CONFIGS = ROOT / "mm_configs" / "segmentation"
+TERMS = ["loss_feature", "loss_mask_bce", "loss_mask_dice"]
+NETWORK = {"type": "llie_preproc.IAMLUNet", "width": 4, "depth": 2}
+
+
+class Gain(Enhancer):
+    """A factor for each colour; at ``scale`` each pixel is repeated."""
+
+    def __init__(self, scale=1, start=1.0):
+        super().__init__()
+        self.capabilities = Capabilities(scale=scale)
+        self.factor = nn.Parameter(torch.full((3, 1, 1), start))
+
+    def forward(self, image):
+        return (self.factor * image).repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sam") / "tiny.safetensors"
+    save_state_dict(tiny_sam().state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def smooth(tmp_path_factory):
+    """Another with segment-anything's own small weights, which a few steps can follow."""
+    path = tmp_path_factory.mktemp("sam") / "smooth.safetensors"
+    torch.manual_seed(0)
+    save_state_dict(build_sam("small", **TINY).state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture
+def method(checkpoint):
+    def build(enhancer=NETWORK, **options):
+        torch.manual_seed(1)
+        return SamConsistency(enhancer, {"model": "small", "checkpoint": checkpoint, **TINY}, **options)
+
+    return build
+
+
+def pixels(seed, height=64, width=64):
+    """Squares of grey on noise: something for SAM to see."""
+    generator = torch.Generator().manual_seed(seed)
+    picture = torch.randint(0, 90, (3, height, width), generator=generator)
+    for _ in range(4):
+        top, left = (int(torch.randint(0, n - 12, (), generator=generator)) for n in (height, width))
+        picture[:, top : top + 12, left : left + 12] += int(torch.randint(60, 160, (), generator=generator))
+    return picture.to(torch.uint8)
+
+
+def masks_of(*boxes, height=64, width=64):
+    masks = torch.zeros(len(boxes), height, width, dtype=torch.uint8)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        mask[y1:y2, x1:x2] = 1
+    return masks
+
+
+def samples(targets=(), masks=()):
+    """One sample for each target and entry of masks; None leaves it out."""
+    number = max(len(targets), len(masks))
+    made = []
+    for i in range(number):
+        fields = {"target": targets[i] if targets else None, "masks": masks[i] if masks else None}
+        made.append(BaseDataElement(**{k: v for k, v in fields.items() if v is not None}))
+    return made
+
+
+def unit(*pictures):
+    return torch.stack(list(pictures)).float() / 255
+
+
+ANNOTATED = [masks_of((5, 8, 30, 40), (0, 0, 64, 20)), masks_of((20, 20, 50, 44))]
+
+
+@pytest.mark.examples(3)
+@pytest.mark.parametrize("term", [*TERMS, "loss_l1"])
+@pytest.mark.parametrize("annotated", [True, False])
+def test_every_term_reaches_the_enhancer_and_none_the_sam(method, term, annotated):
+    model = method(losses={"l1": {"type": "llie_preproc.L1Loss"}}).train()
+    targets = [pixels(0), pixels(1)]
+    losses = model(0.2 * unit(*targets), samples(targets, ANNOTATED if annotated else ()), mode="loss")
+    assert sorted(losses) == sorted([*TERMS, "loss_l1"])
+    losses[term].backward()
+    gradients = {name: p.grad for name, p in model.enhancer.named_parameters()}
+    assert all(g is not None and g.isfinite().all() for g in gradients.values())
+    assert sum(bool(g.abs().max() > 0) for g in gradients.values()) > 0.9 * len(gradients)
+    assert all(p.grad is None and not p.requires_grad for p in model.sam.parameters())
+    assert model.enhancer.training
+    assert not any(module.training for module in model.sam.modules())
+
+
+def by_segment_anything(sam, picture, boxes):
+    """Logits ``(n, 64, 64)`` of a picture ``(3, 64, 64)`` in [0, 1] by segment-anything's whole model."""
+    record = {"image": 255 * picture, "original_size": (64, 64), "boxes": boxes}
+    [answer] = sam([record], multimask_output=False)
+    return F.interpolate(answer["low_res_logits"], (64, 64), mode="bilinear")[:, 0]
+
+
+def dice(logits, wanted):
+    found = logits.sigmoid()
+    overlap, sizes = (found * wanted).sum((1, 2)), (found**2 + wanted**2).sum((1, 2))
+    return float((1 - (2 * overlap + 1) / (sizes + 1)).mean())
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_mask_terms_are_of_segment_anythings_masks(method, scale):
+    """Of pictures of SAM's own size, and of twice that; masks in the frame of the input or of the output."""
+    model = method(Gain(scale, 0.5))
+    targets = [pixels(0), pixels(1)]
+    annotated = [masks.repeat_interleave(scale, 1).repeat_interleave(scale, 2) for masks in ANNOTATED]
+    whole = [t.repeat_interleave(scale, 1).repeat_interleave(scale, 2) for t in targets]
+    for frame in (ANNOTATED, annotated):
+        losses = model.loss(unit(*targets), samples(whole, frame))
+        expected = {"bce": [], "dice": []}
+        for picture, masks in zip(targets, ANNOTATED, strict=True):
+            left, top, width, height = coco_mask.toBbox(
+                coco_mask.encode(np.asfortranarray(masks.permute(1, 2, 0).numpy()))
+            ).T
+            boxes = torch.from_numpy(np.stack([left, top, left + width, top + height], 1)).float()
+            logits = by_segment_anything(model.sam.model, 0.5 * picture.float() / 255, boxes)
+            expected["bce"].append(float(F.binary_cross_entropy_with_logits(logits, masks.float())))
+            expected["dice"].append(dice(logits, masks.float()))
+        for name, values in expected.items():
+            # What is enlarged by repetition and resized back is a little blurred.
+            tolerance = 1e-4 if scale == 1 else 0.05
+            assert losses[f"loss_mask_{name}"].item() == pytest.approx(np.mean(values), rel=tolerance)
+
+
+@pytest.mark.parametrize(("distance", "power"), [("l1", 1), ("l2", 2)])
+def test_the_feature_term_is_over_the_patches_that_show_the_picture(method, distance, power):
+    model = method(Gain(1, 0.4), feature_distance=distance, feature_weight=3.0, mask_bce_weight=0, mask_dice_weight=0)
+    targets = [pixels(0, 36, 64), pixels(1, 36, 64)]
+    losses = model.loss(unit(*targets), samples(targets))
+    assert list(losses) == ["loss_feature"]
+    sam = model.sam.model
+    with torch.no_grad():
+        embeddings = [sam.image_encoder(sam.preprocess(255 * factor * unit(*targets))) for factor in (0.4, 1.0)]
+    # 36 rows: four and a half patches of eight.
+    difference = (embeddings[0] - embeddings[1])[:, :, :5]
+    assert losses["loss_feature"].item() == pytest.approx(3 * (difference.abs() ** power).mean().item(), rel=1e-4)
+
+
+def test_an_enhancer_that_is_right_is_left_alone(method):
+    """Soft targets: the losses of SAM's own answer have no slope there."""
+    enhancer = Gain(start=1.0)
+    model = method(enhancer)
+    targets = [pixels(0), pixels(1)]
+    slopes = {}
+    for factor in (1.0, 0.5):
+        with torch.no_grad():
+            enhancer.factor.fill_(factor)
+        torch.manual_seed(4)
+        losses = model.loss(unit(*targets), samples(targets))
+        for name in TERMS:
+            [slope] = torch.autograd.grad(losses[name], [enhancer.factor], retain_graph=True)
+            slopes.setdefault(name, []).append(float(slope.abs().max()))
+        assert (losses["loss_feature"].item() == 0) == (factor == 1)
+    for name, (right, wrong) in slopes.items():
+        assert right < 1e-3 * wrong, name
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_mask_terms_alone_can_be_lowered(method, annotated):
+    enhancer = Gain(start=0.5)
+    model = method(enhancer, feature_weight=0)
+    target = pixels(0)
+    optimizer = torch.optim.Adam(enhancer.parameters(), lr=0.01)
+    values = []
+    for _ in range(15):
+        torch.manual_seed(4)
+        total = sum(model.loss(unit(target), samples([target], ANNOTATED[:1] if annotated else ())).values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        values.append(total.item())
+    # Further than rounding could explain.
+    assert values[-1] < (1 - 2 * ROUNDING) * values[0]
+
+
+def test_a_batch_without_masks_and_one_of_each_kind(method):
+    model = method()
+    targets = [pixels(0), pixels(1)]
+    empty = [masks_of(), masks_of((3, 3, 3, 9))]
+    losses = model.loss(unit(*targets), samples(targets, empty))
+    assert losses["loss_mask_bce"].item() == losses["loss_mask_dice"].item() == 0
+    losses["loss_mask_bce"].backward()
+    # A picture without masks takes no part, and counts: half of what the other alone has.
+    torch.manual_seed(0)
+    both = model.loss(unit(*targets), samples(targets, [masks_of(), ANNOTATED[0]]))
+    alone = model.loss(unit(targets[1]), samples(targets[1:], ANNOTATED[:1]))
+    assert both["loss_mask_bce"].item() == pytest.approx(alone["loss_mask_bce"].item() / 2, rel=1e-4)
+    mixed = model.loss(unit(*targets), samples(targets, [None, ANNOTATED[0]]))
+    assert mixed["loss_mask_bce"].item() > both["loss_mask_bce"].item()
+
+
+def test_annotated_dark_pictures_alone(method):
+    model = method(feature_weight=0)
+    losses = model.loss(unit(pixels(0)), samples(masks=ANNOTATED[:1]))
+    assert list(losses) == TERMS[1:]
+    with pytest.raises(ValueError, match=r"without 'target'.*feature_weight=0"):
+        method().loss(unit(pixels(0)), samples(masks=ANNOTATED[:1]))
+    with pytest.raises(ValueError, match="without 'target'"):
+        model.loss(unit(pixels(0), pixels(1)), samples(masks=[ANNOTATED[0], None]))
+
+
+def test_samples_that_do_not_fit(method):
+    picture = unit(pixels(0))
+    with pytest.raises(ValueError, match="without 'masks' need random boxes"):
+        method(boxes=0).loss(picture, samples([pixels(0)]))
+    with pytest.raises(ValueError, match=r"masks must be \('n', 64, 64\), .* got \(1, 60, 64\)"):
+        method().loss(picture, samples([pixels(0)], [masks_of((0, 0, 2, 2), height=60)]))
+    with pytest.raises(ValueError, match=r"one shape, got \(1, 3, 64, 64\) and \(1, 3, 32, 32\)"):
+        method().loss(picture, samples([pixels(0, 32, 32)]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"feature_weight": -1}, "feature_weight must be a number of at least 0, got -1"),
+        ({"mask_dice_weight": float("nan")}, "mask_dice_weight must be a number of at least 0, got nan"),
+        ({"feature_weight": 0, "mask_bce_weight": 0, "mask_dice_weight": 0}, "use SupervisedTraining"),
+        ({"feature_distance": "cosine"}, "'l1', 'l2', got 'cosine'"),
+        ({"boxes": -1}, "boxes must be a whole number of at least 0, got -1"),
+        ({"max_masks": 0}, "max_masks must be a whole number of at least 1, got 0"),
+        ({"box_share": (0.5, 0.2)}, r"box_share .* got \(0.5, 0.2\)"),
+        ({"box_jitter": 0.5}, "box_jitter .* got 0.5"),
+    ],
+)
+def test_settings_that_make_no_sense(method, options, message):
+    with pytest.raises(ValueError, match=message):
+        method(**options)
+
+
+def test_a_sam_must_be_named(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="must name the checkpoint"):
+        SamConsistency(NETWORK, {"model": "small", **TINY})
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
+        SamConsistency(NETWORK, {"model": "small", "checkpoint": str(tmp_path / "absent.pth")})
+    with pytest.raises(CheckpointError, match="Sam"):
+        SamConsistency(NETWORK, {"model": "small", "checkpoint": checkpoint})
+    with pytest.raises(ValueError, match="'vit_x'"):
+        SamConsistency(NETWORK, {"model": "vit_x", "checkpoint": None})
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), height=st.integers(2, 40), width=st.integers(2, 40), number=st.integers(0, 5))
+def test_boxes_round_masks_are_pycocotools_and_move_as_far_as_they_may(seed, height, width, number):
+    generator = torch.Generator().manual_seed(seed)
+    masks = (torch.rand(number, height, width, generator=generator) < 0.1).to(torch.uint8)
+    kept = some_masks(masks, 3, generator)
+    whole = [m for m in masks if m.any()]
+    assert len(kept) == min(3, len(whole))
+    assert all(any(torch.equal(k, w > 0) for w in whole) for k in kept)
+    boxes = tight_boxes(kept)
+    for mask, box in zip(kept, boxes.tolist(), strict=True):
+        left, top, wide, high = coco_mask.toBbox(coco_mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8))))
+        assert box == [left, top, left + wide, top + high]
+    assert torch.equal(moved(boxes, 0.0, generator), boxes)
+    apart = moved(boxes, 0.3, generator)
+    extents = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    assert ((apart - boxes).abs() <= 0.3 * extents + 1e-5).all()
+    assert (apart[:, 2:] > apart[:, :2]).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    size=st.tuples(st.integers(1, 500), st.integers(1, 500)),
+    share=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
+)
+def test_random_boxes_are_within_the_picture(seed, size, share):
+    boxes = random_boxes(6, size, tuple(share), torch.Generator().manual_seed(seed))
+    relative = boxes / torch.tensor([size[1], size[0]] * 2)
+    assert relative.min() >= 0
+    assert relative.max() <= 1 + 1e-6
+    sides = relative[:, 2:] - relative[:, :2]
+    assert sides.min() >= share[0] - 1e-5
+    assert sides.max() <= share[1] + 1e-5
+
+
+def test_processes_together_do_what_one_does(method, monkeypatch):
+    """Also where one has more masks to draw from than the other."""
+    model = method(max_masks=1, box_jitter=0.2, losses={"l1": {"type": "llie_preproc.L1Loss"}})
+    targets = [pixels(i) for i in range(4)]
+    annotated = [ANNOTATED[0], None, ANNOTATED[1], masks_of((0, 0, 9, 9), (30, 2, 60, 60), (7, 7, 8, 8))]
+
+    def losses(rank, world):
+        monkeypatch.setattr(randomness, "get_rank", lambda: rank)
+        monkeypatch.setattr(randomness, "get_world_size", lambda: world)
+        randomness.begin_iteration(3, 5)
+        own = slice(rank, None, world)
+        values = model.loss(0.3 * unit(*targets[own]), samples(targets[own], annotated[own]))
+        randomness.end_iteration()
+        return torch.stack([values[name] for name in sorted(values)]).detach()
+
+    whole = losses(0, 1)
+    assert torch.equal(whole, losses(0, 1))
+    torch.testing.assert_close((losses(0, 2) + losses(1, 2)) / 2, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_mixed_precision_learns_the_same(method):
+    targets = [pixels(0), pixels(1)]
+    steps = []
+    for enabled in (False, True):
+        model = method(losses={"ssim": {"type": "llie_preproc.SSIMLoss"}}).train()
+        torch.manual_seed(6)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled, cache_enabled=False):
+            losses = model(0.2 * unit(*targets), samples(targets, [None, ANNOTATED[0]]), mode="loss")
+        assert {value.dtype for value in losses.values()} == {torch.float32}
+        sum(losses.values()).backward()
+        steps.append(torch.cat([p.grad.flatten() for p in model.enhancer.parameters()]))
+    assert steps[1].isfinite().all()
+    assert not torch.equal(*steps)
+    assert torch.cosine_similarity(*steps, dim=0) > 0.95
+
+
+PICTURES = 8
+
+
+@pytest.fixture(scope="module")
+def made_set(tmp_path_factory):
+    """Pairs of 64x64 pictures; a square in each is annotated."""
+    root = tmp_path_factory.mktemp("masked")
+    images, annotations = [], []
+    for i in range(PICTURES):
+        day = pixels(10 + i).permute(1, 2, 0).numpy()
+        for folder, factor in (("day", 1.0), ("ev-4", 0.25)):
+            (root / folder).mkdir(exist_ok=True)
+            Image.fromarray((factor * day).round().astype(np.uint8)).save(root / folder / f"{i:04}.png")
+        images.append({"id": i, "file_name": f"{i:04}.png", "width": 64, "height": 64})
+        corners = [4 * i, 5, 4 * i + 20, 5, 4 * i + 20, 30, 4 * i, 30]
+        annotations.append({"id": i + 1, "image_id": i, "category_id": 1, "segmentation": [corners], "iscrowd": 0})
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
+    (root / "annotations.json").write_text(json.dumps(content))
+    return root
+
+
+def rendered_options(root, checkpoint):
+    """The shipped config on the made set, with the tiny SAM."""
+    options = [f"model.sam.checkpoint={checkpoint}"]
+    options += [f"model.sam.{name}={'[1]' if name == 'global_attn_indexes' else value}" for name, value in TINY.items()]
+    for part in ("train", "val"):
+        dataset = f"{part}_dataloader.dataset"
+        options += [
+            f"{dataset}.low={root}/ev-4",
+            f"{dataset}.high={root}/day",
+            f"{dataset}.ann_file={root}/annotations.json",
+        ]
+    return [*options, "train_dataloader.dataset.size=64", "train_dataloader.batch_size=4"]
+
+
+RENDERED = CONFIGS / "psenet_small-sam_rendered.py"
+
+
+class Interrupted(Exception):
+    pass
+
+
+@HOOKS.register_module()
+class InterruptSamAt(Hook):
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.iteration:
+            raise Interrupted
+
+
+@pytest.fixture
+def train(made_set, smooth, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
+    config = Config.fromfile(RENDERED)
+
+    def run(name, *options, interrupt=None, resume=False):
+        config.custom_hooks = [dict(type="llie_preproc.IterationSeed"), dict(type="llie_preproc.ExportEnhancer")]
+        if interrupt:
+            config.custom_hooks.append(dict(type="llie_preproc.InterruptSamAt", iteration=interrupt))
+        path = tmp_path / f"{name}.py"
+        config.dump(path)
+        arguments = [str(path), "--out", str(tmp_path / name), *(["--resume"] if resume else [])]
+        arguments += ["--cfg-options", *rendered_options(made_set, smooth), *options]
+        assert main(["train", *arguments]) == 0
+        return read_run(saved_checkpoints(tmp_path / name)[-1])
+
+    return run
+
+
+# SAM's answers at random do not come nearer to annotated masks: its features lead here.
+SHORT = ["train_cfg.max_iters=6", "default_hooks.checkpoint.interval=1", "train_dataloader.batch_size=8"]
+SHORT += ["model.feature_weight=1.0", "model.mask_bce_weight=0.5", "model.mask_dice_weight=0.5"]
+
+
+@pytest.mark.further
+def test_a_run_learns_goes_on_where_it_was_cut_and_keeps_no_sam(train):
+    whole = train("whole", *SHORT)
+    history = {
+        name: list(whole["message_hub"]["log_scalars"][f"train/{name}"]._log_history) for name in ("loss", *TERMS)
+    }
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
+    assert history["loss_feature"][-1] < 0.5 * history["loss_feature"][0]
+    assert all(name.startswith("enhancer.") for name in whole["state_dict"])
+    with pytest.raises(Interrupted):
+        train("cut", *SHORT, interrupt=3)
+    resumed = train("cut", *SHORT, resume=True)["state_dict"]
+    assert all(torch.equal(value, resumed[name]) for name, value in whole["state_dict"].items())
+
+
+def test_the_rendered_config_trains_the_enhancer_alone(made_set, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
+    arguments = [str(RENDERED), "--out", str(tmp_path), "--cfg-options", *rendered_options(made_set, checkpoint)]
+    args = parse_args(["train", *arguments])
+    runner = build_runner(training_config(args), args)
+    optimised = {id(p) for group in runner.optim_wrapper.optimizer.param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in runner.model.enhancer.parameters()}
+    batch = next(iter(runner.train_dataloader))
+    assert batch["inputs"][0].shape == (3, 64, 64)
+    assert batch["data_samples"][0].masks.shape == (1, 64, 64)
+
+
+def test_the_config_of_vit_b(checkpoint):
+    cfg = Config.fromfile(CONFIGS / "psenet_sam-vit-b_lol40.py")
+    assert cfg.model.sam.model == "vit_b"
+    assert cfg.train_dataloader.dataset.transforms[0].size == 384
+    with pytest.raises(FileNotFoundError, match=r"sam_vit_b_01ec64\.pth"):
+        MODELS.build(cfg.model)
+    cfg.merge_from_dict({f"model.sam.{name}": value for name, value in {**TINY, "checkpoint": checkpoint}.items()})
+    model = MODELS.build(cfg.model)
+    assert isinstance(model, methods.SamConsistency)
+    targets = [pixels(0, 48, 48), pixels(1, 48, 48)]
+    assert sorted(model.loss(0.3 * unit(*targets), samples(targets))) == ["loss_feature", "loss_l1", *TERMS[1:]]

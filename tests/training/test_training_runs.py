@@ -1,0 +1,251 @@
+"""Whole runs of every method: resumed, in two processes, in mixed precision, and refused when something is wrong."""
+
+import signal
+import time
+
+import pytest
+
+pytest.importorskip("mmengine", reason="needs the extra 'mm'")
+
+import torch
+from mmengine.hooks import Hook
+from safetensors.torch import load_file
+
+from llie_preproc import build_enhancer
+from llie_preproc.checkpoints import save_state_dict
+from llie_preproc.commands.llie import main
+from llie_preproc.mm.runner_parts import saved_checkpoints
+from llie_preproc.registry import HOOKS
+from tests.support import training_runs
+from tests.support.marks import slow_where
+from tests.support.programs import command_line
+from tests.support.training_runs import EPOCHS, METHODS, make_pictures, write_config
+from training.hooks import read_run
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pictures")
+    make_pictures(root)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch):
+    monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
+    # Nothing to compile for the few steps of these runs.
+    monkeypatch.setenv("LLIE_SCAN_BACKEND", "chunked")
+
+
+def weights(work):
+    """Everything that a run ends with: method and enhancer."""
+    state = read_run(saved_checkpoints(work)[-1])["state_dict"]
+    return state | {f"exported.{k}": v for k, v in load_file(work / "enhancer.safetensors").items()}
+
+
+def train(config, work, *options):
+    assert main(["train", str(config), "--out", str(work), *options]) == 0
+    return weights(work)
+
+
+QUICK = {"supervised", "bilevel"}
+"""Methods of the fast suite: of one network, and of several with optimizers of their own."""
+
+RAN = []
+
+
+class Code:
+    """A pickle of it runs code."""
+
+    def __reduce__(self):
+        return run, ()
+
+
+def run():
+    RAN.append(1)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@HOOKS.register_module()
+class InterruptAt(Hook):
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.iteration:
+            raise Interrupted
+
+
+@pytest.mark.examples(1)
+@pytest.mark.parametrize("method", slow_where({*METHODS} - QUICK, sorted({*METHODS} - {"stochastic_depth"})))
+def test_an_interrupted_run_ends_with_the_same_weights(pictures, tmp_path, method):
+    config = write_config(pictures, method)
+    expected = train(config, tmp_path / "whole")
+    hooks = [*training_runs.HOOKS, {"type": "llie_preproc.InterruptAt", "iteration": 3}]
+    with pytest.raises(Interrupted):
+        main(["train", str(write_config(pictures, method, custom_hooks=hooks)), "--out", str(tmp_path / "cut")])
+    torch.rand(7)
+    resumed = train(config, tmp_path / "cut", "--resume")
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(v, resumed[k]) for k, v in expected.items())
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(pictures, tmp_path, programs):
+    epochs = 24
+    config = write_config(pictures, "progressive", train_cfg={"by_epoch": True, "max_epochs": epochs})
+    single = torch.get_num_threads()
+    torch.set_num_threads(1)
+    expected = train(config, tmp_path / "whole")
+    torch.set_num_threads(single)
+    work = tmp_path / "killed"
+    command = command_line("train", config, "--out", work, "--resume")
+    for least in (2, 9):
+        process = programs.start(*command)
+        while not any(int(p.stem.split("_")[1]) >= least for p in saved_checkpoints(work)):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert len(saved_checkpoints(work)) >= 1
+    assert programs.run(*command).returncode == 0
+    assert saved_checkpoints(work)[-1].stem == f"epoch_{epochs}"
+    resumed = weights(work)
+    assert all(torch.equal(v, resumed[k]) for k, v in expected.items())
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(pictures, tmp_path, programs):
+    halves = [str(write_config(pictures, method, batch=4)) for method in METHODS]
+    done = programs.run_together(2, training_runs.__file__, tmp_path, *halves)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for method in METHODS:
+        expected = train(write_config(pictures, method), tmp_path / "one" / method)
+        together = weights(tmp_path / f"{method}_4")
+        for name, value in expected.items():
+            assert torch.allclose(value.float(), together[name].float(), rtol=0, atol=1e-5), (method, name)
+        losses = [logged_losses(work) for work in (tmp_path / "one" / method, tmp_path / f"{method}_4")]
+        assert len(losses[0]) == EPOCHS * training_runs.PICTURES // 8
+        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def logged_losses(work):
+    """The loss of each iteration."""
+    hub = read_run(saved_checkpoints(work)[-1])["message_hub"]
+    return list(hub["log_scalars"]["train/loss"]._log_history)
+
+
+@pytest.mark.examples(1)
+@pytest.mark.parametrize("method", slow_where({*METHODS} - QUICK, sorted({*METHODS} - {"stochastic_depth"})))
+def test_mixed_precision_learns_the_same(pictures, tmp_path, method):
+    def learnt(name, *options, **changes):
+        config = write_config(pictures, method, **changes, **{"train_cfg.max_epochs": 1})
+        state = train(config, tmp_path / name, *options)
+        return {k: v.double() for k, v in state.items() if k.startswith("enhancer.")}
+
+    start = learnt("start", **{"optim_wrapper.enhancer.optimizer.lr": 0.0})
+    full, mixed = learnt("full"), learnt("mixed", "--amp")
+    assert all(v.isfinite().all() for v in mixed.values())
+    steps = [torch.cat([(state[k] - start[k]).flatten() for k in start]) for state in (full, mixed)]
+    assert not torch.equal(*steps)
+    assert torch.cosine_similarity(*steps, dim=0) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["model.enhancer.type=PSENett"], "progressive_8.py: enhancer: no enhancer 'PSENett'; is 'PSENet' meant"),
+        (["model.tv_wieght=1"], "tv_wieght"),
+        (["optim_wraper.lr=1"], "is 'optim_wrapper' meant"),
+        (["train_cfg.max_epocs=1"], "max_epocs"),
+        (["optim_wrapper.enhancer.optimizer.type=Adamm"], "Adamm"),
+        (["train_dataloader.dataset.folder=/nowhere"], "/nowhere"),
+        (["train_dataloader.dataset.folder={empty}"], "no pictures below {empty}"),
+        (["model.enhancer.checkpoint={zero_dce}"], "is not a checkpoint of PSENet"),
+        (["load_from={zero_dce}"], "no checkpoint of a run"),
+        (["load_from={other}"], "is not of this run's enhancer"),
+        (["load_from={listed}"], "no checkpoint of a run"),
+        (["load_from={code}"], "unsafe"),
+        (["load_from=/nowhere.pth"], "no file /nowhere.pth"),
+        (["param_scheduler.0.T_maxx=1"], "T_maxx"),
+        (["param_scheduler.0.type=CosineAnealingLR"], "CosineAnealingLR"),
+        (["default_hooks.checkpoint.intervall=1"], "'intervall'"),
+        (["env_cfg.cudnn_benchmrk=True"], "cudnn_benchmrk"),
+        (["data_root=/nowhere"], "'data_root' is read by nothing"),
+        (["model.losses.l1=None", "model.no=None"], "model.no=None leaves nothing out"),
+        (["train_dataloader.batch_size=32", "train_dataloader.drop_last=True"], "gives no batch of 32"),
+        (["typo"], "--cfg-options: expected KEY=VALUE, got 'typo'"),
+        (["train_dataloader.dataset.transforms=[llie_preproc.PairedRandomCrop]"], "PairedRandomCrop"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_first_step(pictures, tmp_path, capsys, options, message):
+    (tmp_path / "empty").mkdir()
+    other = tmp_path / "other" / "epoch_1.pth"
+    paths = {name: tmp_path / f"{name}.pth" for name in ("listed", "code")}
+    paths |= {"empty": tmp_path / "empty", "other": other, "zero_dce": tmp_path / "zero_dce.safetensors"}
+    save_state_dict(build_enhancer("ZeroDCE", None).state_dict(), paths["zero_dce"])
+    other.parent.mkdir()
+    torch.save({"meta": {}, "method": {}, "state_dict": {"enhancer.weight": torch.zeros(1)}}, other)
+    torch.save([1], paths["listed"])
+    torch.save({"state_dict": {"a": Code()}}, paths["code"])
+    config, out = write_config(pictures, "progressive"), tmp_path / "new" / "out"
+    assert main(["train", str(config), "--out", str(out), "--cfg-options", *(o.format(**paths) for o in options)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("llie: error: ")
+    assert message.format(**paths) in error
+    assert not out.parent.exists()
+    assert not RAN
+
+
+def test_a_crop_larger_than_a_picture_is_refused(pictures, tmp_path, capsys):
+    large = {"train_dataloader.dataset.transforms": [{"type": "llie_preproc.PairedRandomCrop", "size": 40}]}
+    assert main(["train", str(write_config(pictures, "supervised", **large)), "--out", str(tmp_path)]) == 2
+    assert "16 of 16 pictures cannot be used" in (error := capsys.readouterr().err)
+    assert "32x32" in error
+    assert "40" in error
+
+
+def contents(folder):
+    """The files of a work folder; of the logs the names alone, since two runs of one second share theirs."""
+    return {path: path.parent == folder and path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_used_work_folder_wants_resume(pictures, tmp_path, capsys):
+    config = write_config(pictures, "supervised")
+    train(config, tmp_path)
+    before = contents(tmp_path)
+    assert main(["train", str(config), "--out", str(tmp_path)]) == 2
+    assert "epoch_3.pth the last: go on with --resume" in capsys.readouterr().err
+    adam = {"optim_wrapper.enhancer.optimizer": {"_delete_": True, "type": "Adam", "lr": 1e-3}}
+    changed = write_config(pictures, "supervised", **adam).replace(config)
+    assert main(["train", str(changed), "--out", str(tmp_path), "--resume"]) == 2
+    assert "'Adam'" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_what_others_write_meanwhile_stays(pictures, tmp_path, monkeypatch):
+    """A run that is refused while it builds, and another that begins in the same folder."""
+
+    def refuse(runner):
+        (tmp_path / "20300101_000000").mkdir()
+        (tmp_path / "finetune.py").write_text("of the other")
+        raise ValueError("refused late")
+
+    monkeypatch.setattr("training.runner._check_data", refuse)
+    config = write_config(pictures, "supervised")
+    (tmp_path / config.name).symlink_to("nowhere.py")
+    assert main(["train", str(config), "--out", str(tmp_path)]) == 2
+    assert {path.name for path in tmp_path.iterdir()} >= {"20300101_000000", "finetune.py", config.name}
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+    assert (tmp_path / config.name).is_symlink()
+
+
+def test_a_work_folder_of_another_network_is_not_resumed(pictures, tmp_path, capsys):
+    train(write_config(pictures, "supervised"), tmp_path)
+    before = {p: p.read_bytes() for p in saved_checkpoints(tmp_path)}
+    assert main(["train", str(write_config(pictures, "progressive")), "--out", str(tmp_path), "--resume"]) == 2
+    assert "not of this run's enhancer and method (PSENet, ProgressiveSelf" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in saved_checkpoints(tmp_path)} == before
