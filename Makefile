@@ -46,7 +46,7 @@ joint-training: $(STAMP)
 	  --day work_dirs/joint_night --iterations 150
 
 # A process for each of a few cores, with one thread each: twice as fast as one process with two threads.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations 20
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20
 
 # The fast suite, with examples of the tests that have many cases; 'make test-slow' runs the rest, '.ci/run' all of it.
 test: $(STAMP)

@@ -14,7 +14,7 @@ if not torch.cuda.is_available():
     # Triton decides when it is imported whether its interpreter runs the kernels.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 from tests.support.command import llie as llie
-from tests.support.marks import leave_examples
+from tests.support.marks import leave_examples, longest_first
 from tests.support.processes import _bare_programs as _bare_programs
 from tests.support.processes import _programs as _programs
 from tests.support.processes import bare_programs as bare_programs
@@ -27,6 +27,11 @@ take_shortcuts()
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     leave_examples(items)
+
+
+@pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
+def _those_that_are_left_are_sorted(items: list[pytest.Item]) -> None:
+    longest_first(items)
 
 
 def pytest_collection_finish() -> None:

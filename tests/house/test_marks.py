@@ -1,14 +1,15 @@
-"""The cases that the fast suite leaves out are of tests that it has examples of."""
+"""The cases that the fast suite leaves out are of tests that it has examples of, and long files begin."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.marks import leave_examples
+from tests.support.marks import leave_examples, longest_first
 
 
 class Case(pytest.Item):
@@ -49,3 +50,24 @@ def test_the_draw_is_the_same_each_time_and_another_for_another_test(request: py
         leave_examples(items)
         drawn[tuple(each.partition("[")[2] for each in marked(items, "further"))] += 1
     assert sorted(drawn.values()) == [1, 2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([None, 3, 40])), max_size=12))
+def test_a_file_that_takes_longer_begins_and_none_is_torn(
+    request: pytest.FixtureRequest, given: list[tuple[int, int | None]]
+) -> None:
+    items = []
+    for number, (file, seconds) in enumerate(given):
+        item = Case.from_parent(request.session, name=str(number))
+        item.path = Path(f"test_{file}.py")
+        if seconds:
+            item.add_marker(pytest.mark.slow(seconds))
+        items.append(item)
+    longest_first(items)
+    taken: dict[Path, float] = {}
+    for item in items:
+        assert item.path not in list(taken)[:-1]
+        mark = item.get_closest_marker("slow")
+        taken[item.path] = taken.get(item.path, 0) + (mark.args[0] if mark else 0.1)
+        assert int(item.name) == min(int(each.name) for each in items[items.index(item) :] if each.path == item.path)
+    assert list(taken.values()) == sorted(taken.values(), reverse=True)

@@ -1,4 +1,4 @@
-"""Which cases of a test are in the fast suite."""
+"""Which cases of a test are in the fast suite, and which files begin."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ def leave_examples(items: Iterable[pytest.Item]) -> None:
         for item in each:
             if item not in kept:
                 item.add_marker("further")
+
+
+def longest_first(items: list[pytest.Item]) -> None:
+    """Sort the files by what they take: a long one that begins as the last would keep one process busy alone.
+
+    A test that is marked as ``slow(seconds)`` takes so many, any other slow one ten, and the rest a tenth of a second.
+    """
+    weights: dict[Any, float] = defaultdict(float)
+    for item in items:
+        slow = item.get_closest_marker("slow")
+        weights[item.path] += (slow.args[0] if slow.args else 10.0) if slow else 0.1
+    items.sort(key=lambda item: (-weights[item.path], str(item.path)))
 
 
 def slow_where(slow: Collection[Any], values: Iterable[Any]) -> list[Any]:

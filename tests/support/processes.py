@@ -204,7 +204,7 @@ class Programs:
         log = self._folder / "log"
         with log.open("w") as output:
             server = subprocess.Popen(
-                [sys.executable, "-m", "support.forkserver", str(self._address), str(_OWNER), *self._modules],
+                [sys.executable, "-m", "tests.support.forkserver", str(self._address), str(_OWNER), *self._modules],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

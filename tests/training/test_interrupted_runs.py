@@ -96,7 +96,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return make(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 @pytest.mark.parametrize(("config", "workers"), [("epochs.py", 0), ("tiny.py", 2)])
 def test_an_interrupted_finetuning_goes_on(tiny, tmp_path, monkeypatch, capsys, config, workers):
     """By epochs, and by iterations, where it goes on from the middle of an epoch; with workers that began anew."""

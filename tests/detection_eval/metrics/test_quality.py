@@ -329,7 +329,7 @@ def test_shipped_weights_are_small_and_described():
     assert {p.name for p in WEIGHTS_DIR.glob("*.safetensors")} == {w.file for w in shipped_weights()}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_shipped_psenet_is_as_good_as_the_official_one(shared_data, capsys):
     folder = shared_data / "lol_v1" / "our485"
     official = str(shared_data / "reference_weights" / "psenet_sice_official.safetensors")

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import llie_preproc.enhance_files as module
+from llie_preproc import enhance_files as module
 from llie_preproc.enhance_files import enhance_files, plan_jobs
 from llie_preproc.enhancers import Enhancer, Identity
 from llie_preproc.files import atomic_write
@@ -301,7 +301,7 @@ def test_names_that_a_disk_does_not_tell_apart(
     if len(files(tmp_path / "in")) < 2:
         pytest.skip("this disk does not tell them apart: there are no such inputs")
     call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--overwrite")
-    assert enhance_files.tells_letters(tmp_path)
+    assert module.tells_letters(tmp_path)
     assert llie(*call).code == 0
     for seed, name in enumerate(pair):
         assert np.array_equal(read_picture(tmp_path / "out" / name).pixels, levels(seed))

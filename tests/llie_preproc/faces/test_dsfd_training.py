@@ -55,7 +55,7 @@ def config(folder):
     return cfg
 
 
-@pytest.mark.slow
+@pytest.mark.slow(100)
 def test_a_thin_dsfd_learns_faces_it_has_not_seen(tmp_path):
     write_faces(tmp_path / "train", "train", 600)
     truth = json.loads(write_faces(tmp_path / "test", "test", 80).read_text())

@@ -23,7 +23,7 @@ print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(45)
 def test_vit_b_from_the_shell_to_masks_within_six_gibibytes(tmp_path):
     """Enhance, encode, box prompts and automatic masks, as a user runs it."""
     images, out = tmp_path / "images", tmp_path / "out"
