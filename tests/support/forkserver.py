@@ -1,8 +1,8 @@
 """A process that imports what is heavy once, and forks a program off for each request.
 
 ``python -m tests.support.forkserver SOCKET OWNER MODULE...`` imports the modules and listens. A request is a command
-line of ``python``, with its environment, folder and standard streams; the answer is a line with the number of the process and,
-when it has ended, one with its status. The server ends when the process of the number OWNER has.
+line of ``python``, with its environment, folder and standard streams; the answer is a line with the number of the
+process and, when it has ended, one with its status. The server ends when the process of the number OWNER has.
 
 A forked program differs from one that was started anew in what is imported already, and in the seed of the hashes of
 texts. It sees no CUDA device, since CUDA does not survive a fork.
