@@ -246,3 +246,25 @@ def test_another_package_joins(stranger: Path, bare_programs: Programs) -> None:
     assert first.split() == ["50", "StrangeNet"]
     assert second == "StrangeHook"
     assert "json.nothing of hidden is hidden by" in third or "nowhere" in third
+
+
+# A command bears the name of what it runs, a loss that of its training method, a metric that of its data set.
+SAME_THING = {
+    frozenset({"commands", "datasets", "metrics", ""}),
+    frozenset({"losses", "methods", "metrics", "ops"}),
+    frozenset({"commands", "feature_encoders"}),
+}
+EVERYWHERE = {"__init__", "__main__", "base", "registered"}
+
+
+def test_no_two_modules_of_one_name_are_different_things() -> None:
+    rooms: dict[str, list[str]] = {}
+    for path in MODULES.values():
+        inside = path.relative_to(ROOT).parts[1:-1]
+        rooms.setdefault(path.stem, []).append(inside[0] if inside else "")
+    twins = {
+        name: places
+        for name, places in rooms.items()
+        if name not in EVERYWHERE and len(places) > 1 and not any(set(places) <= each for each in SAME_THING)
+    }
+    assert twins == {}
