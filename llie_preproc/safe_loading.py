@@ -136,8 +136,27 @@ class CheckLoadedWeights(Hook):
             check_weights({name.removeprefix("module."): state[name] for name in state}, model)
 
 
+@contextlib.contextmanager
+def _ended_workers(runner: Runner) -> Iterator[None]:
+    """End the workers of data loaders at the end.
+
+    A loader keeps them for the next epoch, and a Runner is part of a reference cycle. Where the garbage collector comes
+    upon the loader, the queues to the workers are gone, and PyTorch waits for each worker in vain, for five seconds.
+    """
+    try:
+        yield
+    finally:
+        for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
+            for owner in (getattr(loop, "dataloader_iterator", None), getattr(loop, "dataloader", None)):
+                if getattr(owner, "_iterator", None) is not None:
+                    owner._iterator = None
+
+
 class SafeRunner(Runner):
-    """MMEngine's Runner, inside :func:`safe_loading` for whatever it loads, and with a console for warnings alone."""
+    """MMEngine's Runner, inside :func:`safe_loading` for whatever it loads, and with a console for warnings alone.
+
+    The processes that load its data end with each training, validation and test.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         with safe_loading():
@@ -150,17 +169,17 @@ class SafeRunner(Runner):
 
     def train(self) -> Any:
         """Train, as MMEngine does."""
-        with safe_loading():
+        with safe_loading(), _ended_workers(self):
             return super().train()
 
     def val(self) -> dict:
         """Validate, as MMEngine does."""
-        with safe_loading():
+        with safe_loading(), _ended_workers(self):
             return super().val()
 
     def test(self) -> dict:
         """Test, as MMEngine does."""
-        with safe_loading():
+        with safe_loading(), _ended_workers(self):
             return super().test()
 
     def load_checkpoint(

@@ -92,7 +92,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(undisturbed, tmp_
     assert detections(tmp_path) == expected
 
 
-@pytest.mark.slow(45)
+@pytest.mark.slow
 def test_workers_change_nothing(undisturbed, tmp_path, monkeypatch):
     command, expected = undisturbed
     command = [*into(command, tmp_path), "--cfg-options", "train_dataloader.num_workers=2"]
