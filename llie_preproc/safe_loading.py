@@ -146,10 +146,10 @@ def _ended_workers(runner: Runner) -> Iterator[None]:
     try:
         yield
     finally:
-        for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
-            for owner in (getattr(loop, "dataloader_iterator", None), getattr(loop, "dataloader", None)):
-                if getattr(owner, "_iterator", None) is not None:
-                    owner._iterator = None
+        loops: list[Any] = [runner._train_loop, runner._val_loop, runner._test_loop]
+        for owner in (getattr(loop, name, None) for loop in loops for name in ("dataloader_iterator", "dataloader")):
+            if hasattr(owner, "_iterator"):
+                owner._iterator = None
 
 
 class SafeRunner(Runner):
