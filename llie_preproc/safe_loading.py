@@ -148,7 +148,7 @@ def _ended_workers(runner: Runner) -> Iterator[None]:
     finally:
         loops: list[Any] = [runner._train_loop, runner._val_loop, runner._test_loop]
         for owner in (getattr(loop, name, None) for loop in loops for name in ("dataloader_iterator", "dataloader")):
-            if hasattr(owner, "_iterator"):
+            if owner is not None and hasattr(owner, "_iterator"):
                 owner._iterator = None
 
 
