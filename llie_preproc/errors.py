@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 
 from .checks import printable
 
-# What brings a module, named by the module's top-level import name.
-_EXTRAS = {
-    "mmengine": "mm",
-    "mmcv": "mm",
-    "mmdet": "mm",
-    "pycocotools": "mm",
-    "scipy": "mm",
-    "torchmetrics": "mm",
-    "facenet_pytorch": "face",
-    "requests": "face",
-    "segment_anything": "sam",
-    "mamba_ssm": "mamba",
-    "numba": "scan",
-    "skimage": "demo",
-    "matplotlib": "compare",
-    "onnx": "onnx",
-    "onnxruntime": "onnx",
-    "timm": "train",
-    "tensorboard": "train",
-    "yaml": "mm",
-    "piq": "metrics",
-    "torch_fidelity": "metrics",
-    "av": "video",
+_PROJECT = "llie-preproc"
+# Packages that are installed under another name than they are imported under. PyYAML comes with MMEngine.
+_DISTRIBUTIONS = {
+    "mmengine": "onedl-mmengine",
+    "mmcv": "onedl-mmcv",
+    "mmdet": "onedl-mmdetection",
+    "yaml": "onedl-mmengine",
+    "skimage": "scikit-image",
 }
 
 
@@ -82,14 +70,45 @@ class ExportError(ValueError):
 
 
 class MissingExtraError(ImportError):
-    """An optional package is absent; the message gives the ``pip install`` line that brings it."""
+    """An optional package is absent; the message gives the ``pip install`` line that brings it.
+
+    Where this project runs without being installed, that line names the package itself: there are no extras then.
+    """
 
     def __init__(self, module: str, purpose: str, extra: str | None = None) -> None:
         top = module.split(".")[0]
-        extra = extra or _EXTRAS.get(top)
-        self.purpose, self.extra = purpose, extra
-        cure = f'pip install "llie-preproc[{extra}]"' if extra else f"pip install {top}"
-        super().__init__(f"{purpose} needs the package {top!r}, which is not installed: {cure}", name=top)
+        distribution = _distribution(top)
+        self.purpose, self.extra = purpose, extra or _extras().get(distribution) or None
+        cure = f'"{_PROJECT}[{self.extra}]"' if self.extra and _extras() else distribution
+        super().__init__(f"{purpose} needs the package {top!r}, which is not installed: pip install {cure}", name=top)
+
+
+@functools.cache
+def _extras() -> Mapping[str, str]:
+    """The first extra that brings a distribution, by the distribution's name; of what is always there, ``''``.
+
+    They are the requirements of the installed project, which come from its ``pyproject.toml``; none without them.
+    """
+    found = {_PROJECT: ""}
+    try:
+        requirements = requires(_PROJECT) or []
+    except PackageNotFoundError:
+        return {}
+    for requirement in requirements:
+        # Such as 'onnx<2,>=1.16; extra == "onnx"'.
+        if match := re.match(r"""([\w.-]+)[^;]*(?:;.*\bextra == ["']([\w-]+)["'])?""", requirement):
+            found.setdefault(match[1], match[2] or "")
+    return found
+
+
+def _distribution(top: str) -> str:
+    """The name under which a top-level module is installed."""
+    return _DISTRIBUTIONS.get(top, top.replace("_", "-"))
+
+
+def _is_optional(top: str) -> bool:
+    """Whether an extra brings a module; where nothing is known of the extras, whether it is a package of others."""
+    return bool(_extras().get(_distribution(top))) if _extras() else bool(top) and find_spec(top) is None
 
 
 def require(module: str, purpose: str, extra: str | None = None) -> None:
@@ -109,7 +128,7 @@ def needs(purpose: str, extra: str | None = None) -> Iterator[None]:
 
     Args:
         purpose: Name of what imports the package.
-        extra: Name of the extra, of several that bring the package; None: the smallest one.
+        extra: Name of the extra, of several that bring the package; None: the first one of ``pyproject.toml``.
 
     Raises:
         MissingExtraError: An optional package is not installed. Other modules that are missing are left as they are.
@@ -118,7 +137,7 @@ def needs(purpose: str, extra: str | None = None) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         top = (error.name or "").split(".")[0]
-        if top not in _EXTRAS:
+        if not _is_optional(top):
             raise
         raise MissingExtraError(top, purpose, extra) from error
 
@@ -143,7 +162,7 @@ class Extras:
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: object) -> bool:
         """Remember a package that cannot be found."""
         top = (getattr(error, "name", None) or "").split(".")[0]
-        if not isinstance(error, ModuleNotFoundError | MissingExtraError) or top not in _EXTRAS:
+        if not isinstance(error, ModuleNotFoundError | MissingExtraError) or not _is_optional(top):
             return False
         self._missing = top
         return True

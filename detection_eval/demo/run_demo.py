@@ -24,7 +24,7 @@ from llie_preproc.faces import MTCNN, EnhancedFaceDetector, Faces
 from llie_preproc.files import atomic_write
 from llie_preproc.pictures import Picture, write_picture
 
-with needs("llie demo"):
+with needs("llie demo", "demo"):
     from ..faces.retention import REFERENCE_SCORE
     from ..shared import provenance
     from ..shared.html_page import Html, write_report

@@ -1,17 +1,22 @@
-"""The words for what the system says of files."""
+"""The words for what the system says of files, and for packages that are missing."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llie_preproc.errors import one_line, why_failed
+from llie_preproc.errors import MissingExtraError, needs, one_line, why_failed
 
+ROOT = Path(__file__).parents[2]
 TEXTS = st.text(max_size=12)
 NAMES = st.one_of(st.none(), st.integers(), TEXTS, st.binary(max_size=12), TEXTS.map(Path), st.builds(OSError))
 
@@ -28,7 +33,8 @@ def test_any_error_of_the_system_is_one_line_that_names_its_files(
     assert why_failed("x", error)
     if own:
         assert line.endswith(words) or isinstance(error, FileExistsError)
-    for name in (first, second):
+    # Python keeps a second file with a first one alone.
+    for name in (error.filename, error.filename2):
         if isinstance(name, Path) and str(name).isprintable() and str(name).strip() == str(name):
             assert " ".join(str(name).split()) in line or "\\" in line
 
@@ -58,3 +64,52 @@ def test_the_reason_of_one_of_several_files_does_not_name_it_again() -> None:
     assert why_failed("x.png", ValueError("x.png: damaged\nmore")) == "damaged"
     assert why_failed("x.png", ValueError("\nfoo")) == "foo"
     assert "no such file" in why_failed("x.png", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "a\nb.png"))
+
+
+def declared() -> tuple[set[str], dict[str, set[str]]]:
+    """The requirements of ``pyproject.toml``, and the extras that list each optional one; not those of tests."""
+    tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras: dict[str, set[str]] = {}
+    del project["optional-dependencies"]["dev"]
+    for extra, requirements in project["optional-dependencies"].items():
+        for requirement in requirements:
+            extras.setdefault(re.split(r"[^\w-]", requirement)[0], set()).add(extra)
+    always = {re.split(r"[^\w-]", requirement)[0] for requirement in project["dependencies"]}
+    return always, {name: found for name, found in extras.items() if name not in always | {"llie-preproc"}}
+
+
+def test_the_extra_of_a_missing_package_is_one_that_lists_it() -> None:
+    always, extras = declared()
+    modules: dict[str, set[str]] = {}
+    for module, distributions in packages_distributions().items():
+        for distribution in distributions:
+            modules.setdefault(distribution.replace("_", "-"), set()).add(module)
+    assert {"onedl-mmdetection", "scikit-image", "torch-fidelity"} <= set(extras)
+    for distribution, names in extras.items():
+        own = modules.get(distribution, {distribution.replace("-", "_")})
+        assert {MissingExtraError(module, "this").extra for module in own} & names, distribution
+    assert {MissingExtraError(module, "this").extra for name in always for module in modules[name]} == {None}
+
+
+def test_what_no_extra_brings_stays_as_it_is() -> None:
+    for module in ("torch", "llie_preproc.nonesuch", "nonesuch"):
+        with pytest.raises(ModuleNotFoundError), needs("this"):
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+    assert MissingExtraError("yaml", "this").extra == "mm"
+
+
+@pytest.mark.parametrize(
+    ("module", "last_line"),
+    [
+        ("skimage.data", "MissingExtraError: this needs the package 'skimage', which is not installed: {}scikit-image"),
+        ("segment_anything", "MissingExtraError: this needs the package .*: {}segment-anything"),
+        ("llie_preproc.nonesuch", "ModuleNotFoundError: No module named 'llie_preproc.nonesuch'"),
+    ],
+)
+def test_an_uninstalled_project_names_the_package_itself(module: str, last_line: str) -> None:
+    code = f"from llie_preproc.errors import needs\nwith needs('this', 'demo'):\n    import {module}"
+    # Without 'site' nothing that is installed is found.
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    assert re.search(last_line.format("pip install ") + "$", done.stderr.strip()), done.stderr
