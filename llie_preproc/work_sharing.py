@@ -2,6 +2,9 @@
 
 They meet in a key-value store, without a process group: what runs inside one of them, MMEngine's Runner for one, sees
 a single process.
+
+Whether the others live is not left to the launchers: torchrun ends the processes of its own machine alone, and srun
+those of a job that was started with ``--kill-on-bad-exit``. A process that waits for a dead one would wait for ever.
 """
 
 from __future__ import annotations
@@ -30,13 +33,19 @@ LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 PATIENCE = 600.0
 """Seconds that a rank may be without a sign of life, or late at the start, before the others give it up."""
 
-_DEFAULT_PORT = 29500
+_DEFAULT_PORT = "29500"
 _STARTED_BY = {"pytorch": "torchrun", "slurm": "srun", "mpi": "Open MPI's mpirun"}
-# Beats in the time of the patience: losing a few says nothing.
+# Variables of the rank, the number of processes and the rank on the machine.
+_VARIABLES = {
+    "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+    "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+}
+# Signs of life within the patience: a few may be late.
 _BEATS = 20
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.002, 0.5
 _STOPPED = "stopped"
-# Those of one process meet by number: each time is another store.
+# A process may meet the others several times: the number keeps what they leave there apart.
 _meetings = itertools.count()
 
 
@@ -49,10 +58,10 @@ class Launch:
     """What a launcher tells a process by its environment.
 
     Attributes:
-        rank: Of this process, from 0.
+        rank: Number of this process, from 0.
         size: Number of processes.
-        local_rank: Of this process on its machine, from 0.
-        address, port: Where rank 0 is met.
+        local_rank: Number of this process on its machine, from 0.
+        address, port: Place where rank 0 is met.
     """
 
     rank: int
@@ -69,7 +78,7 @@ class Launch:
     def device(self) -> int | None:
         """The CUDA device of this process; None without CUDA.
 
-        Where there are fewer than processes (SLURM may show each its own alone), they go round.
+        Processes take the devices in turn where these are fewer (SLURM may show each process its own alone).
         """
         return self.local_rank % torch.cuda.device_count() if torch.cuda.is_available() else None
 
@@ -81,40 +90,32 @@ class Launch:
 
 
 def read_launch(launcher: str) -> Launch:
-    """Read the environment that a launcher made, as MMEngine's ``init_dist`` does.
+    """Read the environment that a launcher made, as MMEngine's ``init_dist`` does, which also starts a process group.
 
-    SLURM's node list gives the address of rank 0 by ``scontrol``; ``MASTER_ADDR`` and ``MASTER_PORT`` (29500 where it
-    is missing) come before that. Open MPI wants ``MASTER_ADDR`` on more than one machine.
+    ``MASTER_ADDR`` and ``MASTER_PORT`` (29500 where it is missing) say where rank 0 is met. Without an address, SLURM's
+    node list gives it by ``scontrol``; Open MPI needs one on more than one machine.
 
     Args:
-        launcher: Out of :data:`LAUNCHERS`, but ``'none'``.
+        launcher: Name out of :data:`LAUNCHERS`, but ``'none'``.
 
     Raises:
         ValueError: Another launcher, or a variable that is missing or no whole number.
     """
     if launcher not in _STARTED_BY:
         raise ValueError(f"launcher must be one of {', '.join(_STARTED_BY)}, got {launcher!r}")
-    return dict(pytorch=_by_torchrun, slurm=_by_slurm, mpi=_by_open_mpi)[launcher]()
+    rank, size, local_rank = (_number(name, launcher) for name in _VARIABLES[launcher])
+    address = os.environ.get("MASTER_ADDR") or _address(launcher, size)
+    return Launch(rank, size, local_rank, address, _number("MASTER_PORT", launcher, _DEFAULT_PORT))
 
 
-def _by_torchrun() -> Launch:
-    rank, size, local_rank = (_number(name, "pytorch") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    return Launch(rank, size, local_rank, _variable("MASTER_ADDR", "pytorch"), _number("MASTER_PORT", "pytorch"))
-
-
-def _by_slurm() -> Launch:
-    rank, size = _number("SLURM_PROCID", "slurm"), _number("SLURM_NTASKS", "slurm")
-    local_rank = _number("SLURM_LOCALID", "slurm") if "SLURM_LOCALID" in os.environ else rank
-    return Launch(rank, size, local_rank, os.environ.get("MASTER_ADDR") or _first_node(), _port("slurm"))
-
-
-def _by_open_mpi() -> Launch:
-    names = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")
-    rank, size, local_rank, local_size = (_number(f"OMPI_COMM_WORLD_{name}", "mpi") for name in names)
-    address = os.environ.get("MASTER_ADDR")
-    if not address and local_size != size:
+def _address(launcher: str, size: int) -> str:
+    if launcher == "slurm":
+        return _first_node()
+    if launcher == "mpi" and _number("OMPI_COMM_WORLD_LOCAL_SIZE", launcher) == size:
+        return "127.0.0.1"
+    if launcher == "mpi":
         raise ValueError("--launcher mpi: MASTER_ADDR is not set: name rank 0's machine (mpirun -x MASTER_ADDR=...)")
-    return Launch(rank, size, local_rank, address or "127.0.0.1", _port("mpi"))
+    return _variable("MASTER_ADDR", launcher)
 
 
 def _first_node() -> str:
@@ -129,20 +130,16 @@ def _first_node() -> str:
         ) from error
 
 
-def _port(launcher: str) -> int:
-    return _number("MASTER_PORT", launcher) if os.environ.get("MASTER_PORT") else _DEFAULT_PORT
-
-
-def _variable(name: str, launcher: str) -> str:
-    if value := os.environ.get(name):
+def _variable(name: str, launcher: str, default: str = "") -> str:
+    if value := os.environ.get(name) or default:
         return value
     raise ValueError(
         f"--launcher {launcher}: {name} is not set: start it with {_STARTED_BY[launcher]}, or leave --launcher out"
     )
 
 
-def _number(name: str, launcher: str) -> int:
-    text = _variable(name, launcher)
+def _number(name: str, launcher: str, default: str = "") -> int:
+    text = _variable(name, launcher, default)
     if not text.isdecimal():
         raise ValueError(f"--launcher {launcher}: {name} must be a whole number, got {text!r}")
     return int(text)
@@ -157,9 +154,9 @@ class Ranks:
     exception tells the others, which find out where they wait next.
 
     Attributes:
-        rank: Of this process, from 0.
+        rank: Number of this process, from 0.
         size: Number of processes.
-        meeting: Where they meet; None for one process.
+        meeting: Place where they meet; None for one process.
     """
 
     rank: int = 0
@@ -273,8 +270,8 @@ class Meeting:
     """A key-value store where ranks leave values for each other, and hear whether the others live.
 
     Args:
-        store: The same for all.
-        rank, size: As for :class:`Ranks`.
+        store: Store that all share.
+        rank, size: Numbers, as for :class:`Ranks`.
         patience: Seconds without a sign of life before a rank is given up. A working rank gives one all the time: how
             long its work takes does not count.
     """
@@ -301,6 +298,7 @@ class Meeting:
             LostRankError: Before that a rank stopped, or fell silent.
         """
         watch, pause = _Watch(self._store, self._others, self._patience), _SHORTEST_PAUSE
+        # The store's own 'wait' would keep the heart from the connection, and is deaf to an interrupt.
         with _as_lost():
             while not self._store.check([key]):
                 if self._store.check([_STOPPED]):
@@ -329,11 +327,11 @@ def alone() -> Ranks:
 def join_ranks(launcher: str, patience: float = PATIENCE) -> Ranks:
     """Meet the other processes that a launcher started; use the result as a context manager.
 
-    The variables that PyTorch wants are set in the environment, and where there is CUDA this process gets its device.
+    The variables that PyTorch needs are set in the environment, and where there is CUDA this process gets its device.
 
     Args:
-        launcher: Out of :data:`LAUNCHERS`.
-        patience: Of the ranks, in seconds.
+        launcher: Name out of :data:`LAUNCHERS`.
+        patience: Seconds, as for :class:`Meeting`.
 
     Raises:
         ValueError: As :func:`read_launch` has it.
@@ -357,17 +355,15 @@ def join_ranks(launcher: str, patience: float = PATIENCE) -> Ranks:
 
 
 def _meet(launch: Launch, patience: float) -> distributed.Store:
-    # Of a size that the store does not know it does not wait for all: the first barrier does, and says who is missing.
-    host = f"[{launch.address}]" if ":" in launch.address else launch.address
-    url = f"tcp://{host}:{launch.port}?rank={launch.rank}&world_size=-1"
+    # The store is not told how many come, for which it would wait: the first barrier does, and says who is missing.
     try:
-        store, _, _ = next(distributed.rendezvous(url, timeout=timedelta(seconds=patience)))
+        store, _, _ = next(distributed.rendezvous("env://?world_size=-1", timeout=timedelta(seconds=patience)))
     except RuntimeError as error:
         reason = "cannot be a meeting point" if launch.rank == 0 else "does not answer: rank 0 did not come"
         first_line = (str(error).splitlines() or [""])[0]
         message = f"{launch.address}:{launch.port} {reason} ({first_line}); MASTER_PORT chooses another port"
         raise LostRankError(message) from error
-    # Of another job by the same address and port, nothing is mistaken for ours.
+    # What another job leaves at the same address and port is not taken for ours.
     job = os.environ.get("SLURM_JOB_ID", "") + os.environ.get("TORCHELASTIC_RUN_ID", "")
     return distributed.PrefixStore(f"llie_preproc/{job}/{next(_meetings)}", store)
 
@@ -382,7 +378,7 @@ class _Heart(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        # Without the store nobody listens; who waits for it says so.
+        # Without the store nobody listens: whoever waits next raises the error.
         with contextlib.suppress(RuntimeError):
             self._store.add(self._key, 1)
             while not self._ended.wait(self._interval):
@@ -413,7 +409,7 @@ class _Watch:
 
     def _silence(self, rank: int, now: float) -> float:
         beats, since = self._heard[rank]
-        # Adding nothing asks for the number, of one too that has not begun.
+        # Adding nothing reads the number, also of a rank that has not begun.
         if (heard := self._store.add(_beats(rank), 0)) != beats:
             self._heard[rank] = (heard, since := now)
         return now - since
