@@ -66,6 +66,7 @@ def _pages_of_tiff(file: IO[bytes], name: str) -> int:
 
 def _tiff_pages(file: IO[bytes]) -> Iterator[_Page]:
     """The pages in their order. What the last one points to, in files of careless writers, may be no page."""
+    # Only the entries are read. Pillow would fetch the values of each page, together as many bytes as the file has.
     file.seek(0)
     header = file.read(16)
     order = "<" if header[:2] == b"II" else ">"

@@ -408,6 +408,7 @@ def _tiff_tags(data: bytes) -> Mapping[int, Any]:
 
 
 def _tiff_tags_of(file: IO[bytes]) -> Mapping[int, Any]:
+    # By Pillow, which is there in any case: tifffile would need imagecodecs besides, for LZW among others.
     header = file.read(16)
     file.seek(0)
     if header[:4] not in TiffImagePlugin.PREFIXES:
