@@ -37,7 +37,7 @@ with NEEDS:
     from ..faces.protocols import DarkFace, Fddb, Folder, Protocol, Wider
     from ..faces.sweep import Request, Sweep, sweep
     from ..faces.sweep_results import csv_text, markdown, rows_of
-    from ..shared.html_page import standalone_svg
+    from ..shared.page.svg_plots import standalone_svg
 
 DATASETS = ("fddb", "darkface", "wider", "folder")
 # Options of some data sets alone: those it must have, and those it may have.
@@ -218,12 +218,10 @@ def _write(request: Request, result: Sweep, rows: Sequence[Row], args: argparse.
 
 def _provenance(request: Request, args: argparse.Namespace) -> dict[str, str]:
     weights = f", {args.detector_checkpoint}" if args.detector_checkpoint else ""
-    return {
-        "command": provenance.command_line(),
+    settings = {
         "detector": f"{args.detector}{weights}, passes: {args.passes}",
         "enhancers": provenance.enhancers(request.specs),
         "gammas": f"{' '.join(f'{gamma:g}' for gamma in request.gammas)}, convention: {request.convention}",
         "pictures": str(args.images),
-        "versions": provenance.versions(_MODULES),
-        "machine": provenance.machine(args.device),
     }
+    return provenance.record(settings, _MODULES, args.device)

@@ -166,11 +166,9 @@ def _write(request: Request, result: Result, rows: Sequence[Row], table: str, ar
 
 def _provenance(request: Request, result: Result, args: argparse.Namespace) -> dict[str, str]:
     given = {"pictures": args.images, "references": args.reference, "boxes": args.boxes}
-    return {
-        "command": provenance.command_line(),
+    settings = {
         "SAM": result.sam,
         "enhancers": provenance.enhancers(request.specs),
         **{what: str(path) for what, path in given.items() if path is not None},
-        "versions": provenance.versions(_MODULES),
-        "machine": provenance.machine(args.device),
     }
+    return provenance.record(settings, _MODULES, args.device)

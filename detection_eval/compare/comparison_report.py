@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +11,18 @@ import numpy as np
 from tqdm import tqdm
 
 from llie_preproc import FrozenEnhancer
-from llie_preproc.pictures import convert_depth, read_picture
 
-from ..metrics.coco import CocoScores
-from ..metrics.detections import read_detections, read_truth
 from ..shared.enhancers import NONE
-from ..shared.html_page import Html, paragraph, section, write_report
-from . import comparison_page
-from .appearance import Looks, brightness_bins, mean_luma, mean_scores, score_looks
+from ..shared.page.html_blocks import Html, write_report
+from .appearance import Looks, brightness_bins, mean_scores, score_looks
 from .cell_enhancers import comparison_enhancer
 from .changes import Change, Matches, best_threshold, changes, extremes, match
-from .comparison_page import COCO, Changed, Line
+from .comparison_data import ComparisonData
 from .comparison_store import JOINT, RAW, Cell, Comparison
+from .condition_sections import classes_section, conditions_section, curves_section
+from .picture_sections import Changed, changes_section, looks_section
 from .side_by_side import Pair, View
-
-_ROW_KEYS = ("enhancer", "mode", "label", "seeds", "scores", "difference", "timing")
-_PLAN_KEYS = ("cells", "enhancers", "image_root", "resamples", "bootstrap_seed")
+from .verdict_sections import headline, scores_section
 
 
 def write_comparison_report(
@@ -61,101 +55,26 @@ def write_comparison_report(
         ValueError: A file is damaged, or no row is finished.
     """
     looks = Looks(niqe_model)
-    data = _Data(Comparison(folder))
+    data = ComparisonData(Comparison(folder))
     sections = [
-        comparison_page.scores_section(data.rows, data.truth, data.comparison.plan, data.missing),
-        comparison_page.classes_section(data.lines, data.truth),
-        comparison_page.curves_section(data.lines),
-        comparison_page.conditions_section(data.lines, data.truth, brightness_bins(data.luma, brightness_edges)),
+        scores_section(data.rows, data.truth, data.comparison.plan, data.missing),
+        classes_section(data.lines, data.truth),
+        curves_section(data.lines),
+        conditions_section(data.lines, data.truth, brightness_bins(data.luma, brightness_edges)),
     ]
     pictures = _Pictures(data, device)
-    best = _changed(data, pictures, changed)
-    sections.append(_changes_section(data, best))
+    most = _changed(data, pictures, changed)
+    sections.append(changes_section(most, data.classes))
     if quality_images:
-        sections.append(_looks_section(data, pictures, best, looks, quality_images, seed))
-    made = comparison_page.provenance(data.comparison.plan, data.recompute, command)
+        sections.append(_looks_section(data, pictures, most, looks, quality_images, seed))
+    made = _provenance(data.comparison.plan, data.recompute, command)
     write_report(out, "Does enhancement help this detector?", data.lead, sections, made)
-
-
-class _Data:
-    """A comparison with its ground truth and detections, read.
-
-    Raises:
-        FileNotFoundError: The comparison has no table, or a file of it is missing.
-        ValueError: A file is damaged, or no row is finished.
-    """
-
-    def __init__(self, comparison: Comparison) -> None:
-        self.comparison = comparison
-        _check_keys(comparison.plan, _PLAN_KEYS, comparison.folder / "comparison.json")
-        self.rows = _rows(comparison)
-        self.truth = read_truth(comparison.truth_path)
-        self.classes = {category["id"]: category["name"] for category in self.truth["categories"]}
-
-    @cached_property
-    def lines(self) -> list[Line]:
-        """Every measured row with its scores."""
-        with tqdm(self.rows, desc="scoring", unit="row") as rows:
-            return [
-                Line(row, [CocoScores(self.truth, self.detections(cell)) for cell in self.cells(row)]) for row in rows
-            ]
-
-    @cached_property
-    def luma(self) -> list[float]:
-        """Of the raw test pictures, in the order of the scores."""
-        images = {image["id"]: image for image in self.truth["images"]}
-        with tqdm(self.lines[0].scores[0].image_ids, desc="brightness", unit="picture") as ids:
-            return [mean_luma(self.picture(images[i])) for i in ids]
-
-    @property
-    def missing(self) -> list[str]:
-        """Rows that are not measured, in words."""
-        measured = {row["label"] for row in self.rows}
-        unfinished = set(self.comparison.unfinished())
-        words = []
-        for row in self.comparison.rows:
-            if row.label not in measured:
-                names = ", ".join(cell.name for cell in row.cells if cell in unfinished)
-                words.append(f"{row.label} ({names or 'not in results.json yet'})")
-        return words
-
-    @property
-    def lead(self) -> str:
-        """What was compared, in a sentence."""
-        plan = self.comparison.plan
-        trained = ", and the same training budget" if plan.get("budget") else ""
-        return (
-            f"{Path(str(plan.get('config', 'A detector'))).name} on {len(self.truth['images'])} test pictures: the "
-            f"same pictures and boxes{trained}, raw against enhanced. The numbers are whatever came out."
-        )
-
-    @property
-    def recompute(self) -> dict[str, str]:
-        """For every cell the command that scores its saved detections."""
-        prefix = ["llie", "score", str(self.comparison.truth_path)]
-        return {
-            cell.name: shlex.join([*prefix, str(self.comparison.detections_path(cell))])
-            for row in self.rows
-            for cell in self.cells(row)
-        }
-
-    def cells(self, row: Mapping[str, Any]) -> list[Cell]:
-        """Of a measured row, one for each seed."""
-        return [Cell(row["enhancer"], row["mode"], seed) for seed in row["seeds"]]
-
-    def detections(self, cell: Cell) -> list[dict[str, Any]]:
-        """Of one cell."""
-        return read_detections(self.comparison.detections_path(cell), self.truth)
-
-    def picture(self, image: Mapping[str, Any]) -> np.ndarray:
-        """``(H, W, 3)`` uint8 RGB, raw."""
-        return convert_depth(read_picture(self.comparison.picture(image)).pixels, np.uint8)
 
 
 class _Pictures:
     """Enhanced pictures; the networks are built once."""
 
-    def __init__(self, data: _Data, device: str) -> None:
+    def __init__(self, data: ComparisonData, device: str) -> None:
         self._data, self._device = data, device
         self._built: dict[str, FrozenEnhancer] = {}
 
@@ -164,12 +83,12 @@ class _Pictures:
         return {self.label(row): self.network(row) for row in self._data.rows if row["enhancer"] != NONE}
 
     def label(self, row: Mapping[str, Any]) -> str:
-        """Of the row's network: each joint training has one of its own."""
+        """Label of the row's network: each joint training has one of its own."""
         several = f" (seed {row['seeds'][0]})" if len(row["seeds"]) > 1 else ""
         return f"{row['label']}{several}" if row["mode"] == JOINT else row["enhancer"]
 
     def network(self, row: Mapping[str, Any]) -> FrozenEnhancer:
-        """Of the row's first seed."""
+        """The network of the row's first seed."""
         label = self.label(row)
         if label not in self._built:
             built = comparison_enhancer(self._data.comparison, self._data.cells(row)[0], self._device)
@@ -179,36 +98,7 @@ class _Pictures:
         return self._built[label]
 
 
-@dataclass(frozen=True)
-class _Best:
-    """The row that is shown against raw, and its changes."""
-
-    row: Mapping[str, Any]
-    changed: Changed
-
-
-def _rows(comparison: Comparison) -> list[dict[str, Any]]:
-    path = comparison.folder / "results.json"
-    try:
-        rows = comparison.table()
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no table of a comparison: it has no 'rows'") from error
-    for row in rows:
-        _check_keys(row, _ROW_KEYS, path)
-    if not rows:
-        names = ", ".join(cell.name for cell in comparison.unfinished())
-        raise ValueError(f"no row of {comparison.folder} is finished; without a result: {names}")
-    return rows
-
-
-def _check_keys(entry: Any, keys: Sequence[str], path: Path) -> None:
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"{path} is damaged: expected an object with {', '.join(keys)}, got {str(entry)[:60]!r}")
-    if absent := [key for key in keys if key not in entry]:
-        raise ValueError(f"{path} is damaged: {', '.join(absent)} missing beside {', '.join(map(str, entry))}")
-
-
-def _changed(data: _Data, pictures: _Pictures, count: int) -> _Best | None:
+def _changed(data: ComparisonData, pictures: _Pictures, count: int) -> Changed | None:
     """What changes between raw and the enhanced row with the highest AP; None without one of the two."""
     raw = next((row for row in data.rows if (row["enhancer"], row["mode"]) == (NONE, RAW)), None)
     enhanced = [row for row in data.rows if row["enhancer"] != NONE and _ap(row) is not None]
@@ -221,14 +111,14 @@ def _changed(data: _Data, pictures: _Pictures, count: int) -> _Best | None:
     ranked = changes(before, after, thresholds)
     views = _Views(data, pictures.network(best), best["label"], (before, after), thresholds)
     improved, worsened = ([views.pair(c) for c in side] for side in extremes(ranked, count))
-    return _Best(best, Changed(best["label"], seed, thresholds, ranked, improved, worsened))
+    return Changed(best["label"], pictures.label(best), seed, thresholds, ranked, improved, worsened)
 
 
 @dataclass(frozen=True)
 class _Views:
     """Makes the pairs that are shown."""
 
-    data: _Data
+    data: ComparisonData
     enhancer: FrozenEnhancer
     label: str
     matches: tuple[Mapping[int, Matches], Mapping[int, Matches]]
@@ -248,23 +138,18 @@ class _Views:
 
 
 def _ap(row: Mapping[str, Any]) -> Any:
-    return row["scores"].get(COCO, next(iter(row["scores"].values())))["AP"]["value"]
+    return row["scores"][headline(row["scores"])]["AP"]["value"]
 
 
-def _changes_section(data: _Data, best: _Best | None) -> Html:
-    if best is None:
-        text = "This takes a row of raw pictures and an enhanced one, both finished."
-        return section("Pictures whose detections changed most", paragraph(text))
-    return comparison_page.changes_section(best.changed, data.classes)
-
-
-def _looks_section(data: _Data, pictures: _Pictures, best: _Best | None, looks: Looks, at_most: int, seed: int) -> Html:
+def _looks_section(
+    data: ComparisonData, pictures: _Pictures, most: Changed | None, looks: Looks, at_most: int, seed: int
+) -> Html:
     images = data.truth["images"]
     count = min(at_most, len(images))
     chosen = sorted(np.random.default_rng(seed).choice(len(images), count, replace=False).tolist())
     networks = pictures.networks()
-    shown = [] if best is None else [*best.changed.improved, *best.changed.worsened]
-    label = "" if best is None else pictures.label(best.row)
+    shown = [] if most is None else [*most.improved, *most.worsened]
+    label = "" if most is None else most.network
     known = {pair.name: {label: pair.enhanced.pixels} for pair in shown}
     scores = []
     with tqdm(chosen, desc="image quality", unit="picture") as indices:
@@ -273,4 +158,26 @@ def _looks_section(data: _Data, pictures: _Pictures, best: _Best | None, looks: 
     changed = {
         pair.name: score_looks(looks, pair.raw.pixels, {label: networks[label]}, known[pair.name]) for pair in shown
     }
-    return comparison_page.looks_section(mean_scores(scores), count, len(images), seed, changed, looks.describe())
+    return looks_section(mean_scores(scores), count, len(images), seed, changed, looks.describe())
+
+
+def _provenance(plan: Mapping[str, Any], recompute: Mapping[str, str], command: str) -> dict[str, str]:
+    """What it takes to make the comparison and the page again, and to compute each number from saved detections.
+
+    Args:
+        plan: Plan of the comparison.
+        recompute: Commands by what they recompute.
+        command: Command that wrote the page.
+    """
+    planned = {
+        f"comparison: {key}": _words(value) for key, value in plan.items() if key != "cells" and value is not None
+    }
+    return {"this page": command, **planned, **{f"recompute {what}": line for what, line in recompute.items()}}
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_words(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_words(each) for each in value)
+    return str(value)

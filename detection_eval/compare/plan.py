@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from llie_preproc import InferenceOptions, __version__
+from llie_preproc import InferenceOptions
 from llie_preproc.commands.program import say
 from llie_preproc.configs import type_name
 from llie_preproc.detection.coco_sets import dataset_classes, inner_datasets
@@ -22,7 +20,7 @@ from llie_preproc.work_sharing import Ranks, alone
 
 from ..metrics.detections import read_truth
 from ..shared.enhancers import NONE, Spec
-from ..shared.provenance import command_line
+from ..shared.provenance import command_line, versions
 from ..shared.resume import require_resume
 from .cell_enhancers import why_not_joint
 from .comparison_store import CELLS, JOINT, MODES, RAW, ZERO_SHOT, Cell, Comparison
@@ -136,7 +134,7 @@ def begin(request: Request) -> Comparison:
         bootstrap_seed=request.bootstrap_seed,
         cells=[[cell.enhancer, cell.mode, cell.seed] for cell in sorted(cells, key=_order(cells))],
         command=request.command,
-        versions={"llie_preproc": __version__, "python": platform.python_version(), **_versions()},
+        versions=versions(_PACKAGES),
         device=request.device,
     )
     # As it reads again: tuples are lists, classes their names.
@@ -247,7 +245,3 @@ def _check_same(earlier: Comparison, plan: Mapping[str, Any]) -> None:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    return {name: import_module(name).__version__ for name in _PACKAGES}

@@ -8,7 +8,9 @@ from pathlib import PurePath
 
 import numpy as np
 
-from ..shared.html_page import COLOURS, Overlay, Panel
+from ..shared.page.galleries import Panel
+from ..shared.page.overlays import Overlay, enlarged
+from ..shared.page.palette import COLOURS
 from .changes import Change, Matches
 
 FOUND, MISSED, FALSE = COLOURS[0], COLOURS[1], COLOURS[5]
@@ -103,8 +105,7 @@ def _panel(
     words = f"{found.sum()} of {len(found)} annotated objects found, {false.sum()} false detections"
     name = PurePath(name).name
     caption, alt = f"{name}, {view.title}: {count}{part}", f"{name}, {view.title}{part}: {words}"
-    shown = view.pixels[top:bottom, left:right].repeat(zoom, axis=0).repeat(zoom, axis=1)
-    return Panel(shown, caption, alt, overlays)
+    return Panel(enlarged(view.pixels[top:bottom, left:right], zoom), caption, alt, overlays)
 
 
 def _ascii(name: str) -> str:

@@ -13,7 +13,12 @@ from llie_preproc.gamma_shift import shift_gamma
 from llie_preproc.pictures import read_picture
 
 from ..faces.retention import MIN_IOU, REFERENCE_SCORE
-from ..shared.html_page import COLOURS, Html, Overlay, Panel, bar_plot, gallery, line_plot, paragraph, section, table
+from ..shared.page.galleries import Panel, gallery
+from ..shared.page.html_blocks import Html, paragraph, section, table
+from ..shared.page.overlays import Overlay, enlarged
+from ..shared.page.palette import COLOURS
+from ..shared.page.svg_plots import bar_plot, line_plot
+from ..shared.score_table import ABSENT
 from .gamma_sweep import Sweep
 from .light import OVER, UNDER, Relit
 from .small_detector import RAW, RETRAINED, ZERO_SHOT, Comparison
@@ -22,7 +27,6 @@ ENHANCED = "enhanced"
 _TRUTH_COLOUR, _FOUND_COLOUR = COLOURS[1], COLOURS[0]
 _SHOWN_GAMMAS = (0.1, 0.2, 5.0, 8.0)
 _SHOWN_SCORE = 0.5
-_NONE = "–"
 # Night scenes are small; boxes and labels drawn on them would hide them.
 _ZOOM = 3
 
@@ -34,11 +38,11 @@ def summary_section(results: Mapping[str, Any]) -> Html:
         for exposure in (UNDER, OVER):
             pairs = [photograph[exposure] for photograph in quality.values()]
             means = (np.mean([pair[kind]["psnr"] for pair in pairs]) for kind in (RAW, ENHANCED))
-            rows.append([f"PSNR in dB, {exposure}", *(f"{mean:.1f}" for mean in means), _NONE])
+            rows.append([f"PSNR in dB, {exposure}", *(f"{mean:.1f}" for mean in means), ABSENT])
     retention = results["face_retention"]
     for gamma in ("0.1", "0.2", "5", "8"):
         shares = (100 * retention[kind][gamma] for kind in (RAW, ENHANCED))
-        rows.append([f"faces found again in % under I^{gamma}", *(f"{share:.0f}" for share in shares), _NONE])
+        rows.append([f"faces found again in % under I^{gamma}", *(f"{share:.0f}" for share in shares), ABSENT])
     if scores := results.get("detector_ap"):
         percent = (100 * scores[protocol]["AP"] for protocol in (RAW, ZERO_SHOT, RETRAINED))
         rows.append(["detector AP in %, night scenes", *(f"{value:.1f}" for value in percent)])
@@ -151,8 +155,8 @@ def _night_panels(name: str, comparison: Comparison, enhancer: FrozenEnhancer) -
         found = comparison.detections[protocol][name]
         sure = [i for i, score in enumerate(found.scores) if score > _SHOWN_SCORE]
         overlay = Overlay(found.boxes[sure] * _ZOOM, [found.labels[i] for i in sure], _FOUND_COLOUR)
-        zoomed = image.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
-        panels.append(Panel(zoomed, f"{name}: {protocol}", f"night scene {name}, {protocol}, boxes", [truth, overlay]))
+        alt = f"night scene {name}, {protocol}, boxes"
+        panels.append(Panel(enlarged(image, _ZOOM), f"{name}: {protocol}", alt, [truth, overlay]))
     return panels
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import platform
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from llie_preproc import FrozenEnhancer, InferenceOptions
@@ -27,7 +25,7 @@ from llie_preproc.pictures import Picture, write_picture
 with needs("llie demo", "demo"):
     from ..faces.retention import REFERENCE_SCORE
     from ..shared import provenance
-    from ..shared.html_page import Html, write_report
+    from ..shared.page.html_blocks import Html, write_report
     from . import light, night_scenes, photographs
     from .gamma_sweep import Sweep, sweep
     from .report_sections import (
@@ -195,14 +193,9 @@ def _print_retention(result: Sweep) -> None:
 
 
 def _write(options: DemoOptions, progress: _Progress) -> Path:
-    made = {
-        "command": provenance.command_line(),
-        "enhancer": _described(options),
-        "seed": str(options.seed),
-        "versions": provenance.versions(_VERSIONS),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, device {options.device}",
-        "seconds": ", ".join(f"{part} {seconds:g}" for part, seconds in progress.seconds.items()),
-    }
+    settings = {"enhancer": _described(options), "seed": str(options.seed)}
+    made = provenance.record(settings, _VERSIONS, options.device)
+    made["seconds"] = ", ".join(f"{part} {seconds:g}" for part, seconds in progress.seconds.items())
     lead = (
         f"{_name(options)} in front of detectors that were not made for the dark: the same pictures and the same "
         "boxes, raw against enhanced. The numbers are whatever came out."

@@ -12,23 +12,12 @@ from llie_preproc.faces import Faces
 
 from ..metrics.fddb import FddbRoc
 from ..shared.enhancers import NONE, frozen_enhancers, label_of
-from ..shared.html_page import (
-    COLOURS,
-    Html,
-    Overlay,
-    Panel,
-    bullets,
-    columns_of,
-    gallery,
-    heading,
-    left_out,
-    line_plot,
-    paragraph,
-    section,
-    table,
-    write_report,
-)
-from ..shared.score_table import LISTED, Row, most_changed
+from ..shared.page.galleries import Panel, chosen_pictures, pictures_section
+from ..shared.page.html_blocks import Html, bullets, captioned, left_out, paragraph, section, write_report
+from ..shared.page.overlays import Overlay
+from ..shared.page.palette import COLOURS
+from ..shared.page.svg_plots import line_plot
+from ..shared.score_table import Row
 from .kept_detections import shifted_picture
 from .protocols import Folder, Protocol
 from .retention import count_found
@@ -76,8 +65,7 @@ def choose_pictures(protocol: Protocol, result: Sweep) -> dict[str, str]:
     Gained and lost is over all enhancers together, so that each is shown where others win and lose too.
     """
     count = {name: len(protocol.faces(name)) for name in result.names}
-    shown = {max(count, key=lambda name: count[name]): "most faces"}
-    return shown | most_changed(_gains(protocol, result), "faces")
+    return chosen_pictures(count, "faces", _gains(protocol, result), "faces")
 
 
 def _gains(protocol: Protocol, result: Sweep) -> dict[str, int]:
@@ -95,20 +83,17 @@ def _gains(protocol: Protocol, result: Sweep) -> dict[str, int]:
 
 def _scores_section(request: Request, result: Sweep, rows: Sequence[Row]) -> Html:
     protocol = request.protocol
-    tables = []
-    for score in rows[0]["scores"]:
-        head, *body = score_table(rows, score, protocol.digits)
-        tables.append(table(["", *head[1:]], body, _caption(score)))
-    head, *body = difference_table(rows, protocol.headline, protocol.digits)
-    if body:
-        interval = ", with the 95 % interval of a bootstrap over pictures" if "[" in body[0][1] else ""
-        tables.append(table(["", *head[1:]], body, f"{protocol.headline}, minus raw at the same gamma{interval}"))
+    tables = [captioned(score_table(rows, score, protocol.digits), _caption(score)) for score in rows[0]["scores"]]
+    differences = difference_table(rows, protocol.headline, protocol.digits)
+    if len(differences) > 1:
+        interval = ", with the 95 % interval of a bootstrap over pictures" if "[" in differences[1][1] else ""
+        tables.append(captioned(differences, f"{protocol.headline}, minus raw at the same gamma{interval}"))
     return section(
         "Scores",
         score_plot(protocol, rows, request.convention),
         *tables,
         bullets(protocol.notes()),
-        *left_out(result.failed, LISTED),
+        *left_out(result.failed),
     )
 
 
@@ -144,19 +129,19 @@ def _points(roc: FddbRoc, limit: int) -> dict[float, float]:
 def _pictures_section(request: Request, result: Sweep) -> Html:
     protocol = request.protocol
     enhancers = frozen_enhancers(request.specs, request.options, request.detector.device)
-    blocks = [
-        paragraph(
-            f"Blue: detections with a confidence above {protocol.shown_score:g}. Orange, dashed: the "
-            f"{protocol.reference_kind}. Below each picture: how many of those are found by what is drawn, with IoU "
-            "above 0.5, and how many detections are none of them."
-        )
-    ]
-    for name, why in choose_pictures(protocol, result).items():
-        blocks.append(heading(f"{name}: {why}"))
-        for gamma in _extremes(request.gammas):
-            panels = [_panel(request, result, enhancers.get(e), (e, gamma), name) for e in request.enhancers]
-            blocks.append(gallery(panels, columns=columns_of(len(panels)), max_side=_MAX_SIDE))
-    return section("Pictures", *blocks)
+    legend = (
+        f"Blue: detections with a confidence above {protocol.shown_score:g}. Orange, dashed: the "
+        f"{protocol.reference_kind}. Below each picture: how many of those are found by what is drawn, with IoU "
+        "above 0.5, and how many detections are none of them."
+    )
+
+    def rows(name: str) -> list[list[Panel]]:
+        return [
+            [_panel(request, result, enhancers.get(e), (e, gamma), name) for e in request.enhancers]
+            for gamma in _extremes(request.gammas)
+        ]
+
+    return pictures_section(legend, choose_pictures(protocol, result), rows, _MAX_SIDE)
 
 
 def _panel(request: Request, result: Sweep, enhancer: FrozenEnhancer | None, cell: Cell, name: str) -> Panel:

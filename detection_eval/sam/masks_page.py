@@ -11,24 +11,11 @@ import numpy as np
 
 from ..metrics.masks import Rle, decode_masks, match_masks
 from ..shared.enhancers import NONE, frozen_enhancers, label_of
-from ..shared.html_page import (
-    Html,
-    Overlay,
-    Panel,
-    bullets,
-    columns_of,
-    gallery,
-    heading,
-    hues,
-    left_out,
-    paint_masks,
-    paragraph,
-    section,
-    shrink,
-    table,
-    write_report,
-)
-from ..shared.score_table import LISTED, Row, most_changed
+from ..shared.page.galleries import Panel, chosen_pictures, pictures_section
+from ..shared.page.html_blocks import Html, bullets, captioned, left_out, paragraph, section, write_report
+from ..shared.page.overlays import Overlay, paint_masks, shrink
+from ..shared.page.palette import hues
+from ..shared.score_table import Row
 from .mask_results import TITLES, asked_of, difference_tables, notes, score_tables, settings
 from .measure_masks import AUTOMATIC, BOXES, REFERENCE, Request, Result, Stage, read_levels, read_reference
 from .sam_choice import UNTRAINED
@@ -59,9 +46,9 @@ def choose_pictures(request: Request, result: Result) -> dict[str, str]:
     task = request.tasks[0]
     headline = "mean_iou" if task == AUTOMATIC else "iou" if request.pictures.annotated else "box_agreement"
     first = result.items[request.enhancers[0]]
-    most = max(result.names, key=lambda name: len(first[name][headline]))
-    shown = {most: f"most {'reference masks' if task == AUTOMATIC else 'prompts'}"}
-    return shown | most_changed(_gains(result, headline), headline)
+    count = {name: len(first[name][headline]) for name in result.names}
+    counted = "reference masks" if task == AUTOMATIC else "prompts"
+    return chosen_pictures(count, counted, _gains(result, headline), headline)
 
 
 def _gains(result: Result, score: str) -> dict[str, float]:
@@ -81,16 +68,13 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _scores_section(request: Request, result: Result, rows: Sequence[Row]) -> Html:
-    tables = []
-    for task, (head, *body) in score_tables(request, rows).items():
-        tables.append(table(["", *head[1:]], body, f"{TITLES[task]}; scores from 0 to 1, higher is better"))
-    for task, (head, *body) in difference_tables(request, rows).items():
-        tables.append(table(["", *head[1:]], body, f"{TITLES[task]}, minus raw"))
+    scores, differences = score_tables(request, rows), difference_tables(request, rows)
     return section(
         "Scores",
-        *tables,
+        *(captioned(each, f"{TITLES[task]}; scores from 0 to 1, higher is better") for task, each in scores.items()),
+        *(captioned(each, f"{TITLES[task]}, minus raw") for task, each in differences.items()),
         bullets([*notes(request), *settings(request, result)]),
-        *left_out(result.failed, LISTED),
+        *left_out(result.failed),
     )
 
 
@@ -125,8 +109,8 @@ class _Pictures:
         self.request, self.result = request, result
         self.enhancers = frozen_enhancers(request.specs, request.options, request.sam.device)
 
-    def of(self, name: str) -> list[Html]:
-        """The galleries of a picture."""
+    def rows(self, name: str) -> list[list[Panel]]:
+        """The panels of a picture, a row for each task."""
         raw = read_levels(self.request.pictures.files[name])
         size = raw.shape[0], raw.shape[1]
         seen = {
@@ -134,8 +118,7 @@ class _Pictures:
             for label in self.request.enhancers
         }
         make = {AUTOMATIC: self._automatic, BOXES: self._prompted}
-        galleries = [make[task](name, seen, size) for task in self.request.tasks]
-        return [gallery(panels, columns_of(len(panels)), _MAX_SIDE) for panels in galleries]
+        return [make[task](name, seen, size) for task in self.request.tasks]
 
     def _automatic(self, name: str, seen: Mapping[str, np.ndarray], size: tuple[int, int]) -> list[Panel]:
         reference = self.result.found[Stage(REFERENCE, NONE)][name].masks
@@ -175,8 +158,5 @@ def _pictures_section(request: Request, result: Result) -> Html:
         f"of at least {_PARTNER_IOU:g}; grey ones have none in the reference.",
         BOXES: "Box prompts and their masks have one colour.",
     }
-    pictures = _Pictures(request, result)
-    blocks = [paragraph(" ".join(legends[task] for task in request.tasks))]
-    for name, why in choose_pictures(request, result).items():
-        blocks += [heading(f"{name}: {why}"), *pictures.of(name)]
-    return section("Pictures", *blocks)
+    legend = " ".join(legends[task] for task in request.tasks)
+    return pictures_section(legend, choose_pictures(request, result), _Pictures(request, result).rows, _MAX_SIDE)

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
+import torch
+
 from llie_preproc import __version__
 from llie_preproc.loaded_sources import distributions_by_package
 
@@ -19,19 +21,27 @@ def command_line() -> str:
     return shlex.join(["llie", *sys.argv[1:]])
 
 
-def versions(modules: Sequence[str]) -> str:
-    """Of this project, Python, and what is installed of ``modules``, named as they are imported.
+def record(settings: Mapping[str, str], modules: Sequence[str], device: str) -> dict[str, str]:
+    """The command that runs, its settings, the versions, and the machine that it runs on, in this order.
+
+    Args:
+        settings: What the result depends on besides, in words.
+        modules: Modules whose versions matter.
+        device: Device where the networks run.
+    """
+    found = ", ".join(f"{name} {number}" for name, number in versions(modules).items())
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, device {device}"
+    return {"command": command_line(), **settings, "versions": found, "machine": machine}
+
+
+def versions(modules: Sequence[str]) -> dict[str, str]:
+    """Versions of this project, of Python, and of what is installed of ``modules``, named as they are imported.
 
     OpenMMLab's forks bring the same modules under other names.
     """
     brought_by = distributions_by_package()
-    installed = [f"{name} {version(brought_by[name][0])}" for name in modules if name in brought_by]
-    return ", ".join([f"llie_preproc {__version__}", f"Python {platform.python_version()}", *installed])
-
-
-def machine(device: str) -> str:
-    """Where it ran."""
-    return f"{platform.machine()}, device {device}"
+    installed = {name: version(brought_by[name][0]) for name in modules if name in brought_by}
+    return {"llie_preproc": __version__, "Python": platform.python_version(), **installed}
 
 
 def enhancers(specs: Mapping[str, Spec]) -> str:

@@ -1,0 +1,119 @@
+"""What the page of a comparison is made of, read out of the comparison's folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from llie_preproc.pictures import convert_depth, read_picture
+
+from ..metrics.coco import CocoScores
+from ..metrics.detections import read_detections, read_truth
+from .appearance import mean_luma
+from .comparison_store import Cell, Comparison
+from .condition_sections import Line
+
+_ROW_KEYS = ("enhancer", "mode", "label", "seeds", "scores", "difference", "timing")
+_PLAN_KEYS = ("cells", "enhancers", "image_root", "resamples", "bootstrap_seed")
+
+
+class ComparisonData:
+    """A comparison with its ground truth and detections, read.
+
+    Raises:
+        FileNotFoundError: The comparison has no table, or a file of it is missing.
+        ValueError: A file is damaged, or no row is finished.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        _check_keys(comparison.plan, _PLAN_KEYS, comparison.folder / "comparison.json")
+        self.rows = _rows(comparison)
+        self.truth = read_truth(comparison.truth_path)
+        self.classes = {category["id"]: category["name"] for category in self.truth["categories"]}
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """Every measured row with its scores."""
+        with tqdm(self.rows, desc="scoring", unit="row") as rows:
+            return [
+                Line(row, [CocoScores(self.truth, self.detections(cell)) for cell in self.cells(row)]) for row in rows
+            ]
+
+    @cached_property
+    def luma(self) -> list[float]:
+        """Brightness of the raw test pictures, in the order of the scores."""
+        images = {image["id"]: image for image in self.truth["images"]}
+        with tqdm(self.lines[0].scores[0].image_ids, desc="brightness", unit="picture") as ids:
+            return [mean_luma(self.picture(images[i])) for i in ids]
+
+    @property
+    def missing(self) -> list[str]:
+        """Rows that are not measured, in words."""
+        measured = {row["label"] for row in self.rows}
+        unfinished = set(self.comparison.unfinished())
+        words = []
+        for row in self.comparison.rows:
+            if row.label not in measured:
+                names = ", ".join(cell.name for cell in row.cells if cell in unfinished)
+                words.append(f"{row.label} ({names or 'not in results.json yet'})")
+        return words
+
+    @property
+    def lead(self) -> str:
+        """What was compared, in a sentence."""
+        plan = self.comparison.plan
+        trained = ", and the same training budget" if plan.get("budget") else ""
+        return (
+            f"{Path(str(plan.get('config', 'A detector'))).name} on {len(self.truth['images'])} test pictures: the "
+            f"same pictures and boxes{trained}, raw against enhanced. The numbers are whatever came out."
+        )
+
+    @property
+    def recompute(self) -> dict[str, str]:
+        """For every cell the command that scores its saved detections."""
+        prefix = ["llie", "score", str(self.comparison.truth_path)]
+        return {
+            cell.name: shlex.join([*prefix, str(self.comparison.detections_path(cell))])
+            for row in self.rows
+            for cell in self.cells(row)
+        }
+
+    def cells(self, row: Mapping[str, Any]) -> list[Cell]:
+        """Cells of a measured row, one for each seed."""
+        return [Cell(row["enhancer"], row["mode"], seed) for seed in row["seeds"]]
+
+    def detections(self, cell: Cell) -> list[dict[str, Any]]:
+        """Detections of one cell."""
+        return read_detections(self.comparison.detections_path(cell), self.truth)
+
+    def picture(self, image: Mapping[str, Any]) -> np.ndarray:
+        """A raw picture, ``(H, W, 3)`` uint8 RGB."""
+        return convert_depth(read_picture(self.comparison.picture(image)).pixels, np.uint8)
+
+
+def _rows(comparison: Comparison) -> list[dict[str, Any]]:
+    path = comparison.folder / "results.json"
+    try:
+        rows = comparison.table()
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no table of a comparison: it has no 'rows'") from error
+    for row in rows:
+        _check_keys(row, _ROW_KEYS, path)
+    if not rows:
+        names = ", ".join(cell.name for cell in comparison.unfinished())
+        raise ValueError(f"no row of {comparison.folder} is finished; without a result: {names}")
+    return rows
+
+
+def _check_keys(entry: Any, keys: Sequence[str], path: Path) -> None:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{path} is damaged: expected an object with {', '.join(keys)}, got {str(entry)[:60]!r}")
+    if absent := [key for key in keys if key not in entry]:
+        raise ValueError(f"{path} is damaged: {', '.join(absent)} missing beside {', '.join(map(str, entry))}")

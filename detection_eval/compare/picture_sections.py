@@ -1,0 +1,129 @@
+"""The sections of a comparison's page that show pictures and score how they look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from ..shared.page.galleries import gallery
+from ..shared.page.html_blocks import Html, bullets, heading, paragraph, section, table
+from ..shared.score_table import number_text
+from .appearance import LUMA
+from .changes import MIN_IOU, Change
+from .side_by_side import LEGEND, Pair, panels
+
+_CHANGES = "Pictures whose detections changed most"
+_PANEL_SIDE, _PANEL_QUALITY = 540, 75
+_LOOKS = {
+    LUMA: "mean luma: how bright the picture is",
+    "eme": "EME: contrast within small blocks, higher is more, of noise too",
+    "loe": "LOE: how much the order of lightness changed from raw, 0 for raw itself, lower is more natural",
+    "niqe": "NIQE: distance from the statistics of pristine pictures, lower is better",
+}
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What changes between raw and one enhanced row.
+
+    Attributes:
+        label: Label of the row.
+        network: Label of the row's network.
+        seed: Training seed of the two detectors whose detections are compared.
+        thresholds: Scores above which a detection counts, of raw and of the row.
+        ranked: Changes of every picture.
+        improved: Pictures to show that gained most.
+        worsened: Pictures to show that lost most.
+    """
+
+    label: str
+    network: str
+    seed: int
+    thresholds: tuple[float, float]
+    ranked: Sequence[Change]
+    improved: Sequence[Pair]
+    worsened: Sequence[Pair]
+
+
+def changes_section(changed: Changed | None, classes: Mapping[int, str]) -> Html:
+    """The pictures that gained and lost most, raw and enhanced side by side.
+
+    Args:
+        changed: What the row that is shown changes; None where raw or every enhanced row is not finished.
+        classes: Names of the classes by category id.
+    """
+    if changed is None:
+        return section(_CHANGES, paragraph("This takes a row of raw pictures and an enhanced one, both finished."))
+    better = sum(change.rank > (0, 0) for change in changed.ranked)
+    worse = sum(change.rank < (0, 0) for change in changed.ranked)
+    same = len(changed.ranked) - better - worse
+    before, after = changed.thresholds
+    blocks = [
+        paragraph(
+            f"Raw against the enhanced row with the highest AP, {changed.label}; the detectors of seed {changed.seed}. "
+            f"Of {len(changed.ranked)} pictures {better} improve, {worse} worsen and {same} stay as they are. A "
+            f"picture improves when more of its annotated objects are found at IoU {MIN_IOU:g}, or as many with fewer "
+            "false detections. Each detector counts from the score at which its F1 over all test pictures is highest: "
+            f"raw from {before:.3f}, {changed.label} from {after:.3f}."
+        ),
+        paragraph(LEGEND),
+    ]
+    for title, pairs in (("Most improved", changed.improved), ("Most worsened", changed.worsened)):
+        blocks.append(heading(f"{title}: {len(pairs)} pictures"))
+        shown = [panel for pair in pairs for panel in panels(pair, classes)]
+        blocks.append(
+            gallery(shown, 2, _PANEL_SIDE, _PANEL_QUALITY) if shown else paragraph("There is no such picture.")
+        )
+    return section(_CHANGES, *blocks)
+
+
+def looks_section(
+    sample: Mapping[str, Mapping[str, float]],
+    count: int,
+    total: int,
+    seed: int,
+    changed: Mapping[str, Mapping[str, Mapping[str, float]]],
+    describe: Mapping[str, str],
+) -> Html:
+    """Image-quality scores: means over a sample of the test pictures, and of the pictures shown above.
+
+    Args:
+        sample: Means by network and score; ``'raw'`` first.
+        count: Number of pictures in the sample.
+        total: Number of test pictures.
+        seed: Seed of the choice.
+        changed: Scores of the pictures above by file, then by ``'raw'`` and the network, then by score.
+        describe: Meaning of each score.
+    """
+    scores = list(describe)
+    which = (
+        f"{count} of {total} test pictures, chosen by chance with seed {seed}"
+        if count < total
+        else f"{count} test pictures"
+    )
+    rows = [[label, *(number_text(values[name], 2) for name in scores)] for label, values in sample.items()]
+    blocks = [
+        bullets([f"{_LOOKS[name]} ({text})" for name, text in describe.items()]),
+        table(["pictures", *map(_short, scores)], rows, f"Mean over {which}"),
+    ]
+    if changed:
+        blocks.append(_changed_looks(changed, scores))
+    blocks.append(
+        paragraph("These scores judge the picture for an eye, not for a detector; neither follows from the other.")
+    )
+    return section("Image quality of the same pictures", *blocks)
+
+
+def _short(name: str) -> str:
+    return _LOOKS[name].split(":")[0]
+
+
+def _changed_looks(changed: Mapping[str, Mapping[str, Mapping[str, float]]], scores: Sequence[str]) -> Html:
+    first = next(iter(changed.values()))
+    header = ["picture", *(f"{_short(name)}\n{kind}" for name in scores for kind in first)]
+    rows = [
+        [PurePath(file).name, *(number_text(of[kind][name], 2) for name in scores for kind in of)]
+        for file, of in changed.items()
+    ]
+    return table(header, rows, "The pictures that changed most, in the order above")

@@ -1,0 +1,162 @@
+"""The first section of a comparison's page: whether enhancement helps, in words and in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..shared.page.html_blocks import Html, bullets, paragraph, section, table
+from ..shared.score_table import number_text
+from .comparison_store import JOINT, RAW, RETRAINED, ZERO_SHOT
+from .tables import percent
+
+COCO = "coco"
+Row = Mapping[str, Any]
+"""A row of ``results.json``."""
+
+_METRIC_NAMES = {
+    COCO: "COCO",
+    "visdrone": "VisDrone, official",
+    "visdrone-coco": "VisDrone's regions, COCO's averaging",
+}
+_MODES = {
+    RAW: "raw: trained and tested on raw pictures.",
+    ZERO_SHOT: "zero-shot: the detector of raw pictures, unchanged, tested on enhanced ones.",
+    RETRAINED: "retrained: trained and tested on enhanced pictures, with the budget of raw.",
+    JOINT: "joint: the enhancer is trained together with the detector, with the budget of raw.",
+}
+_GIVEN = {
+    RAW: "raw: the given detector, as it is, on raw pictures.",
+    ZERO_SHOT: "zero-shot: the given detector, as it is, on enhanced pictures.",
+}
+# Percentiles of a bootstrap over fewer test pictures cover less than they say.
+_MANY = 30
+
+
+def scores_section(
+    rows: Sequence[Row], truth: Mapping[str, Any], plan: Mapping[str, Any], missing: Sequence[str]
+) -> Html:
+    """The verdicts in words, the tables of scores and of paired differences, and what the intervals cover.
+
+    Args:
+        rows: Rows of ``results.json``.
+        truth: COCO annotations of the test set.
+        plan: Plan of the comparison.
+        missing: Rows of the plan that are not measured, in words.
+    """
+    blocks = [bullets([verdict(row) for row in rows if row["mode"] != RAW])]
+    if missing:
+        blocks.append(paragraph(f"Not finished, and not on this page: {'; '.join(missing)}."))
+    for metric in rows[0]["scores"]:
+        blocks += [_scores_table(rows, metric), _differences_table(rows, metric)]
+    modes = {row["mode"] for row in rows}
+    blocks.append(bullets([text for mode, text in _words_of_modes(plan).items() if mode in modes]))
+    blocks.append(bullets(_caveats(rows, truth, plan)))
+    return section("Does it help?", *blocks)
+
+
+def headline(scores: Mapping[str, Any]) -> str:
+    """The metric of which verdicts speak: COCO's, or the first where that is not measured."""
+    return COCO if COCO in scores else next(iter(scores))
+
+
+def verdict(row: Row) -> str:
+    """Whether a row helps, in a sentence: its AP against raw."""
+    label, difference = row["label"], row["difference"]
+    if difference is None:
+        return f"{label}: there is no row of raw pictures to compare with."
+    score = difference[headline(difference)]["AP"]
+    if None in (score["value"], score["low"], score["high"]):
+        return f"{label}: AP is not defined on this data."
+    value, low, high = (100 * score[name] for name in ("value", "low", "high"))
+    interval = f"95 % interval {_signed(low)} to {_signed(high)}"
+    if low <= 0 <= high:
+        differs = f"AP is {_signed(value)} points from raw; {interval}, includes 0."
+        return f"{label}: no difference that this data can show. {differs}"
+    if low == high:
+        return f"{label}: no verdict. AP is {_signed(value)} points from raw, and its interval has no width."
+    helps, where = ("helps", "above") if low > 0 else ("hurts", "below")
+    return f"{label} {helps}: AP is {abs(value):.1f} points {where} raw ({interval}).{_once(row)}"
+
+
+def _signed(value: float) -> str:
+    # Adding 0 turns -0.0 into 0.0.
+    return f"{round(value, 1) + 0.0:+.1f}"
+
+
+def _once(row: Row) -> str:
+    """What a verdict lacks where the detector of raw pictures and the row's are two single trainings."""
+    if row["mode"] in (RETRAINED, JOINT) and len(row["seeds"]) == 1:
+        return " It rests on one training each: another seed may say otherwise."
+    return ""
+
+
+def _scores_table(rows: Sequence[Row], metric: str) -> Html:
+    names = list(rows[0]["scores"][metric])
+    header = ["row", *names, "enhancer\nms", "detector\nms", "training\ns"]
+    body = [
+        [
+            row["label"],
+            *(_stacked(row["scores"][metric][name]) for name in names),
+            *(number_text(row["timing"].get(key), 1) for key in ("enhancer_ms", "detector_ms", "train_seconds")),
+        ]
+        for row in rows
+    ]
+    caption = "in %, with 95 % intervals; enhancer and detector: time of a picture"
+    if any(len(row["seeds"]) > 1 for row in rows):
+        caption += "; after ±: standard deviation over training seeds"
+    return table(header, body, f"{_METRIC_NAMES.get(metric, metric)}: {caption}")
+
+
+def _differences_table(rows: Sequence[Row], metric: str) -> Html:
+    compared = [row for row in rows if row["difference"] is not None]
+    if not compared:
+        return paragraph("There is no row of raw pictures, and so no difference to it.")
+    names = list(compared[0]["difference"][metric])
+    body = [[row["label"], *(_difference(row["difference"][metric][name]) for name in names)] for row in compared]
+    caption = "minus raw, in points of %, paired by picture, with 95 % intervals and whether these exclude 0"
+    return table(["row", *names], body, f"{_METRIC_NAMES.get(metric, metric)}: {caption}")
+
+
+def _words_of_modes(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Without a budget nothing was trained."""
+    return _MODES if plan.get("budget") else _MODES | _GIVEN
+
+
+def _caveats(rows: Sequence[Row], truth: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
+    objects = sum(not a.get("iscrowd", 0) for a in truth["annotations"])
+    seeds = max((row["seeds"] for row in rows), key=len)
+    training = (
+        "The values are means over the seeds; what another training would move is not in the interval but in the "
+        "standard deviation beside it."
+        if len(seeds) > 1
+        else "With one seed, nothing on this page shows how much another training would move the values."
+    )
+    scores = [each for row in rows for scores in (row["difference"] or {}).values() for each in scores.values()]
+    compared = sum(each["low"] is not None for each in scores)
+    few = (
+        f" With fewer than {_MANY} pictures such intervals are too narrow: take them as a rough guide."
+        if len(truth["images"]) < _MANY
+        else ""
+    )
+    return [
+        f"The data: {len(truth['images'])} test pictures with {objects} annotated objects; training seeds "
+        f"{', '.join(map(str, seeds))}.",
+        f"An interval covers the choice of the test pictures alone: {plan['resamples']} bootstrap resamples of them, "
+        f"seed {plan['bootstrap_seed']}.{few} {training}",
+        f"There are {compared} differences above; of those that are truly 0, about one in 20 lies outside its interval "
+        "by chance.",
+    ]
+
+
+def _stacked(score: Mapping[str, float | None], signed: bool = False) -> str:
+    return percent(score, signed).replace(" [", "\n[")
+
+
+def _difference(score: Mapping[str, float | None]) -> str:
+    text = _stacked(score, signed=True)
+    low, high = score["low"], score["high"]
+    if low is None or high is None:
+        return text
+    words = "above raw" if low > 0 else "below raw" if high < 0 else "includes 0"
+    return f"{text}\n{words}"
