@@ -10,7 +10,16 @@ pytest.importorskip("jinja2", reason="needs the extra 'compare'")
 pytest.importorskip("matplotlib", reason="needs the extra 'compare'")
 
 from detection_eval.shared.page.galleries import Panel, gallery
-from detection_eval.shared.page.html_blocks import bullets, captioned, heading, left_out, paragraph, section, table, write_report
+from detection_eval.shared.page.html_blocks import (
+    bullets,
+    captioned,
+    heading,
+    left_out,
+    paragraph,
+    section,
+    table,
+    write_report,
+)
 from detection_eval.shared.page.svg_plots import line_plot
 from tests.support.pages import Page
 from tests.support.places import ROOT

@@ -97,7 +97,7 @@ def test_the_log_axis_is_marked_at_the_points_alone():
 
 
 def test_a_plot_is_a_file_of_its_own_too():
-    title = "<b>0 & 1</b> > \"both\""
+    title = '<b>0 & 1</b> > "both"'
     drawing = ET.fromstring(standalone_svg(line_plot({"a": {0.1: 0, 1.0: 1}}, title, "x", "y")))  # noqa: S314
     assert drawing.tag.endswith("svg")
     assert drawing[0].tag == "title" or drawing[0].tag.endswith("}title")
