@@ -21,7 +21,7 @@ from tests.support.processes import Ended, Programs
 from tests.support.programs import hiding
 
 EXTRAS = ("mmengine", "mmcv", "mmdet", "pycocotools", "scipy", "torchmetrics", "segment_anything", "facenet_pytorch",
-          "matplotlib", "skimage", "onnx", "onnxruntime", "timm")  # fmt: skip
+          "jinja2", "matplotlib", "skimage", "onnx", "onnxruntime", "timm")  # fmt: skip
 COMMANDS = ("enhance", "list", "convert", "export", "demo", "train", "finetune", "split", "compare", "report", "score",
             "quality", "faces", "fddb", "sam", "annotations", "night", "gamma-shift", "cache")  # fmt: skip
 
@@ -84,6 +84,7 @@ for name in {COMMANDS}:
     [
         ("pycocotools", "compare --detector a.py --enhancer none", "compare"),
         ("matplotlib", "faces --dataset folder --images . --out out", "compare,face"),
+        ("jinja2", "report folder", "compare"),
         ("segment_anything", "sam --images . --boxes boxes --out out", "sam,compare"),
         ("mmengine", "train a.py --cfg-options a=1", "train"),
         ("mmengine", "split a.pth --out out", "mm"),
