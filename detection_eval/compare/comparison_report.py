@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,9 @@ from .condition_sections import classes_section, conditions_section, curves_sect
 from .picture_sections import Changed, changes_section, looks_section
 from .side_by_side import Pair, View
 from .verdict_sections import headline, scores_section
+
+_Side = tuple[str, FrozenEnhancer | None, Mapping[int, Matches], float]
+"""Label of raw or of a row, what enhances its pictures, matches by picture, and the threshold of its scores."""
 
 
 def write_comparison_report(
@@ -109,32 +111,20 @@ def _changed(data: ComparisonData, pictures: _Pictures, count: int) -> Changed |
     before, after = (match(data.truth, data.detections(Cell(r["enhancer"], r["mode"], seed))) for r in (raw, best))
     thresholds = best_threshold(before.values()), best_threshold(after.values())
     ranked = changes(before, after, thresholds)
-    views = _Views(data, pictures.network(best), best["label"], (before, after), thresholds)
-    improved, worsened = ([views.pair(c) for c in side] for side in extremes(ranked, count))
+    sides = (RAW, None, before, thresholds[0]), (best["label"], pictures.network(best), after, thresholds[1])
+    improved, worsened = ([_pair(data, change, sides) for change in most] for most in extremes(ranked, count))
     return Changed(best["label"], pictures.label(best), seed, thresholds, ranked, improved, worsened)
 
 
-@dataclass(frozen=True)
-class _Views:
-    """Makes the pairs that are shown."""
-
-    data: ComparisonData
-    enhancer: FrozenEnhancer
-    label: str
-    matches: tuple[Mapping[int, Matches], Mapping[int, Matches]]
-    thresholds: tuple[float, float]
-
-    def pair(self, change: Change) -> Pair:
-        """The picture of a change, raw and enhanced."""
-        image = next(image for image in self.data.truth["images"] if image["id"] == change.image_id)
-        raw = self.data.picture(image)
-        views = [
-            View(title, pixels, matches[change.image_id], threshold)
-            for title, pixels, matches, threshold in zip(
-                (RAW, self.label), (raw, self.enhancer(raw)), self.matches, self.thresholds, strict=True
-            )
-        ]
-        return Pair(image["file_name"], change, *views)
+def _pair(data: ComparisonData, change: Change, sides: Sequence[_Side]) -> Pair:
+    """The picture of a change as each side sees it."""
+    image = next(image for image in data.truth["images"] if image["id"] == change.image_id)
+    raw = data.picture(image)
+    views = (
+        View(title, enhancer(raw) if enhancer else raw, matches[change.image_id], threshold)
+        for title, enhancer, matches, threshold in sides
+    )
+    return Pair(image["file_name"], change, *views)
 
 
 def _ap(row: Mapping[str, Any]) -> Any:

@@ -50,7 +50,9 @@ def scores_section(
     for metric in rows[0]["scores"]:
         blocks += [_scores_table(rows, metric), _differences_table(rows, metric)]
     modes = {row["mode"] for row in rows}
-    blocks.append(bullets([text for mode, text in _words_of_modes(plan).items() if mode in modes]))
+    # Without a budget nothing was trained.
+    meanings = _MODES if plan.get("budget") else _MODES | _GIVEN
+    blocks.append(bullets([text for mode, text in meanings.items() if mode in modes]))
     blocks.append(bullets(_caveats(rows, truth, plan)))
     return section("Does it help?", *blocks)
 
@@ -116,11 +118,6 @@ def _differences_table(rows: Sequence[Row], metric: str) -> Html:
     body = [[row["label"], *(_difference(row["difference"][metric][name]) for name in names)] for row in compared]
     caption = "minus raw, in points of %, paired by picture, with 95 % intervals and whether these exclude 0"
     return table(["row", *names], body, f"{_METRIC_NAMES.get(metric, metric)}: {caption}")
-
-
-def _words_of_modes(plan: Mapping[str, Any]) -> dict[str, str]:
-    """Without a budget nothing was trained."""
-    return _MODES if plan.get("budget") else _MODES | _GIVEN
 
 
 def _caveats(rows: Sequence[Row], truth: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:

@@ -14,10 +14,10 @@ from llie_preproc.pictures import read_picture
 
 from ..faces.retention import MIN_IOU, REFERENCE_SCORE
 from ..shared.page.galleries import Panel, gallery
-from ..shared.page.html_blocks import Html, paragraph, section, table
+from ..shared.page.html_blocks import Html, heading, paragraph, section, table
 from ..shared.page.overlays import Overlay, enlarged
 from ..shared.page.palette import COLOURS
-from ..shared.page.svg_plots import bar_plot, line_plot
+from ..shared.page.svg_plots import bar_panels, line_plot
 from ..shared.score_table import ABSENT
 from .gamma_sweep import Sweep
 from .light import OVER, UNDER, Relit
@@ -113,7 +113,8 @@ def detector_section(comparison: Comparison, enhancer: FrozenEnhancer, descripti
     return section(
         "A detector at night",
         paragraph(description),
-        bar_plot(by_metric, "Average precision by protocol", "AP in %"),
+        heading("Average precision by protocol"),
+        bar_panels(by_metric, "AP in %"),
         table(header, rows, f"COCO average precision in %, {len(comparison.truth)} validation pictures, one seed"),
         paragraph(
             f"Validation pictures. Orange: annotated boxes; blue: detections with a score above {_SHOWN_SCORE}, of the "

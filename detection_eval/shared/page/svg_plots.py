@@ -9,6 +9,7 @@ from typing import Any
 
 from llie_preproc.errors import needs
 
+from ..score_table import number_text
 from .html_blocks import BLOCKS, Html
 from .palette import COLOURS
 
@@ -66,7 +67,7 @@ def line_plot(
             axes.plot(
                 list(points),
                 list(points.values()),
-                color=_colour(number),
+                color=COLOURS[number % len(COLOURS)],
                 marker=_MARKERS[number % len(_MARKERS)],
                 # Lines that lie upon each other are marked at different places.
                 markevery=(number * step // len(series), step),
@@ -87,26 +88,6 @@ def line_plot(
         return _svg(figure, title)
 
 
-def bar_plot(values: Mapping[str, Mapping[str, float]], title: str, y_label: str) -> Html:
-    """Groups of bars, ``values[series][group]``, with their values above them."""
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-    with matplotlib.rc_context(_STYLE):
-        axes = figure.add_subplot()
-        groups = _groups(values)
-        width = 0.8 / len(values)
-        for number, (name, series) in enumerate(values.items()):
-            places = [groups.index(group) + (number + 0.5) * width - 0.4 for group in series]
-            bars = axes.bar(places, list(series.values()), width * 0.94, color=_colour(number), label=name)
-            axes.bar_label(bars, fmt="{:.3g}", fontsize=8, padding=2)
-        axes.set_xticks(range(len(groups)), groups)
-        axes.set(ylabel=y_label)
-        axes.margins(y=0.12)
-        axes.grid(axis="y", **_GRID)
-        axes.set_axisbelow(True)
-        axes.legend(frameon=False)
-        return _svg(figure, title)
-
-
 def bar_panels(
     values: Mapping[str, Mapping[str, float]],
     x_label: str,
@@ -115,7 +96,7 @@ def bar_panels(
 ) -> Html:
     """A small plot for each group, ``values[series][group]``, in which every series is a named horizontal bar.
 
-    All share one axis from 0; a value that is NaN is a dash. For more groups and series than :func:`bar_plot` holds.
+    All share one axis from 0; a value that is NaN is a dash.
 
     Args:
         values: Values by series and group, 0 or more.
@@ -123,6 +104,7 @@ def bar_panels(
         ranges: Intervals of some values, drawn as whiskers.
         columns: Number of plots that stand side by side where there is room.
     """
+    groups = dict.fromkeys(group for series in values.values() for group in series)
     ends = [x for row in values.values() for x in row.values()]
     ends += [high for row in (ranges or {}).values() for _, high in row.values()]
     top = max((x for x in ends if not math.isnan(x)), default=0) or 1
@@ -134,7 +116,7 @@ def bar_panels(
             x_label,
             top,
         )
-        for group in _groups(values)
+        for group in groups
     ]
     return BLOCKS.grid(panels, columns, "gallery panels")
 
@@ -146,14 +128,6 @@ def standalone_svg(plot: Html) -> str:
     return f'<svg style="background:#fff;color:#1b1f24" {start}><title>{title}</title>{rest}'
 
 
-def _groups(values: Mapping[str, Mapping[str, float]]) -> list[str]:
-    return list(dict.fromkeys(group for series in values.values() for group in series))
-
-
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
-
-
 def _bar_panel(
     title: str, bars: Mapping[str, float], ranges: Mapping[str, tuple[float, float]], x_label: str, top: float
 ) -> Html:
@@ -162,12 +136,11 @@ def _bar_panel(
         axes = figure.add_subplot()
         for place, (name, value) in enumerate(bars.items()):
             low, high = (value, value) if math.isnan(value) else ranges.get(name, (value, value))
-            axes.barh(place, 0 if math.isnan(value) else value, 0.74, color=_colour(place))
+            axes.barh(place, 0 if math.isnan(value) else value, 0.74, color=COLOURS[place % len(COLOURS)])
             if low < high:
                 axes.plot([low, high], [place, place], color=_INK, linewidth=1.1, marker="|", markersize=5)
-            text = "–" if math.isnan(value) else f"{value:.1f}"
             end = max(x for x in (0.0, value, high) if not math.isnan(x))
-            axes.text(end + 0.015 * top, place, text, va="center", fontsize=7)
+            axes.text(end + 0.015 * top, place, number_text(value, 1), va="center", fontsize=7)
         axes.set_yticks(range(len(bars)), list(bars))
         # Room for the value beside the longest bar.
         axes.set(xlabel=x_label, xlim=(0, 1.14 * top), ylim=(len(bars) - 0.5, -0.5))

@@ -9,17 +9,8 @@ import pytest
 pytest.importorskip("jinja2", reason="needs the extra 'compare'")
 pytest.importorskip("matplotlib", reason="needs the extra 'compare'")
 
+from detection_eval.shared.page import html_blocks
 from detection_eval.shared.page.galleries import Panel, gallery
-from detection_eval.shared.page.html_blocks import (
-    bullets,
-    captioned,
-    heading,
-    left_out,
-    paragraph,
-    section,
-    table,
-    write_report,
-)
 from detection_eval.shared.page.svg_plots import line_plot
 from tests.support.pages import Page
 from tests.support.places import ROOT
@@ -34,11 +25,13 @@ def ramp():
 
 def _full_page(path, image):
     sections = [
-        section(_NASTY, paragraph(_NASTY), table(["a", _NASTY], [[_NASTY, "1.5"]], _NASTY)),
-        section("pictures", gallery([Panel(image, _NASTY, _NASTY)], columns=2)),
-        section("plots", line_plot({_NASTY: {0.1: 0.5, 8: 1.0}}, _NASTY, "x", "y", log_x=True)),
+        html_blocks.section(
+            _NASTY, html_blocks.paragraph(_NASTY), html_blocks.table(["a", _NASTY], [[_NASTY, "1.5"]], _NASTY)
+        ),
+        html_blocks.section("pictures", gallery([Panel(image, _NASTY, _NASTY)], columns=2)),
+        html_blocks.section("plots", line_plot({_NASTY: {0.1: 0.5, 8: 1.0}}, _NASTY, "x", "y", log_x=True)),
     ]
-    write_report(path, _NASTY, _NASTY, sections, {_NASTY: _NASTY})
+    html_blocks.write_report(path, _NASTY, _NASTY, sections, {_NASTY: _NASTY})
     return path.read_text(encoding="utf-8")
 
 
@@ -62,17 +55,17 @@ def test_the_same_content_gives_the_same_bytes(tmp_path, ramp):
 
 def test_a_row_of_another_length_is_refused():
     with pytest.raises(ValueError, match=r"3 cells.*2"):
-        table(["a", "b"], [["1", "2", "3"]], "c")
+        html_blocks.table(["a", "b"], [["1", "2", "3"]], "c")
 
 
 def test_table_cells_keep_their_order():
-    page = Page(table(["g", "raw"], [["0.1", "0.23"], ["0.2", "0.73"]], "share"))
+    page = Page(html_blocks.table(["g", "raw"], [["0.1", "0.23"], ["0.2", "0.73"]], "share"))
     assert page.text == "sharegraw0.10.230.20.73"
     assert [a["scope"] for a in page.all("th")] == ["col", "col", "row", "row"]
 
 
 def test_headings_and_lists_are_text():
-    block = heading(_NASTY) + bullets([_NASTY, "second"])
+    block = html_blocks.heading(_NASTY) + html_blocks.bullets([_NASTY, "second"])
     page = Page(block)
     assert not page.all("script")
     assert page.text == _NASTY + _NASTY + "second"
@@ -80,17 +73,17 @@ def test_headings_and_lists_are_text():
 
 
 def test_a_table_whose_caption_names_it_has_an_empty_corner():
-    page = Page(captioned([["found", "g = 1"], ["raw", "0.5"]], "found, 0 to 1"))
+    page = Page(html_blocks.captioned([["found", "g = 1"], ["raw", "0.5"]], "found, 0 to 1"))
     assert page.table("found") == {"raw": {"g = 1": "0.5"}}
     assert page.tables["found, 0 to 1"][0][0] == ""
 
 
 def test_of_many_pictures_that_are_left_out_the_first_are_named():
-    page = Page("".join(left_out([f"{n}.png: {_NASTY}" for n in range(300)])))
+    page = Page("".join(html_blocks.left_out([f"{n}.png: {_NASTY}" for n in range(300)])))
     assert page.text.startswith("Left out300 pictures are in no row")
     assert 5 < len(page.all("li")) < 50
     assert f"0.png: {_NASTY}1.png" in page.text
-    assert left_out([]) == []
+    assert html_blocks.left_out([]) == []
 
 
 def test_an_installation_brings_the_templates():
