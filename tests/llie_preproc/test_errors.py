@@ -107,9 +107,11 @@ def test_what_no_extra_brings_stays_as_it_is() -> None:
         ("llie_preproc.nonesuch", "ModuleNotFoundError: No module named 'llie_preproc.nonesuch'"),
     ],
 )
-def test_an_uninstalled_project_names_the_package_itself(module: str, last_line: str) -> None:
+def test_an_uninstalled_project_names_the_package_itself(tmp_path: Path, module: str, last_line: str) -> None:
+    # Beside the sources an installer may have left the project's metadata.
+    (tmp_path / "llie_preproc").symlink_to(ROOT / "llie_preproc")
     code = f"from llie_preproc.errors import needs\nwith needs('this', 'demo'):\n    import {module}"
     # Without 'site' nothing that is installed is found.
     command = [sys.executable, "-S", "-c", code]
-    done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
     assert re.search(last_line.format("pip install ") + "$", done.stderr.strip()), done.stderr
