@@ -27,9 +27,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from detection_eval.demo.mask_scenes import MaskScene, at_night, mask_scene, write_mask_set
-from detection_eval.metrics.bootstrap import Interval, differences, intervals
+from detection_eval.metrics.bootstrap import differences, intervals
 from detection_eval.metrics.masks import ItemScores
-from detection_eval.shared.score_table import markdown_table, plain, with_interval
+from detection_eval.shared.score_table import Numbers, markdown_table, plain_scores
 from llie_preproc import build_enhancer
 from llie_preproc.files import write_text
 from llie_preproc.segmentation import EnhancedSamPredictor, build_sam
@@ -144,12 +144,8 @@ def _scores(
 
 
 def _summary(scores: ItemScores, before: ItemScores | None) -> dict[str, Any]:
-    change = None if before is None else _plain(differences([before], [scores]))
-    return {"scores": _plain(intervals([scores])), "difference": change}
-
-
-def _plain(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
-    return {name: plain(interval) for name, interval in scores.items()}
+    change = None if before is None else plain_scores(differences([before], [scores]))
+    return {"scores": plain_scores(intervals([scores])), "difference": change}
 
 
 def _count(scenes: Sequence[MaskScene]) -> int:
@@ -176,7 +172,11 @@ def crop_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _cell(row: Mapping[str, Any], prompt: str) -> str:
     value = f"{row['scores'][prompt]['value']:.3f}"
-    return value if row["difference"] is None else f"{value}, {with_interval(row['difference'][prompt], 3)}"
+    return (
+        value
+        if row["difference"] is None
+        else f"{value}, {Numbers(3, sign='+').with_interval(row['difference'][prompt])}"
+    )
 
 
 def train_command(args: argparse.Namespace) -> None:

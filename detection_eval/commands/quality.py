@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from llie_preproc.commands.arguments import (
@@ -28,8 +27,9 @@ from llie_preproc.errors import Extras
 from llie_preproc.pictures import paired_files, picture_files
 from llie_preproc.registry import DATASETS
 
-from ..metrics import QualitySettings, QualitySuite, metric_names
+from ..metrics import QualitySuite, metric_names, metric_settings
 from ..metrics.arrays import read_levels
+from ..self_registration import add_settings, names_of
 from ..shared.enhancers import add_enhancers, described, frozen_enhancers, labelled
 from ..shared.quality_scores import Candidate, Pictures, Scores, enlarged, score_pictures
 
@@ -60,24 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"metrics out of {' '.join(metric_names())} (default: psnr ssim)",
     )
-    parser.add_argument("--niqe-model", metavar="FILE", help="file niqe_pris_params.npz, the model of niqe")
-    parser.add_argument("--lpips-trunk", metavar="FILE", help="file alexnet-owt-7be5be79.pth, the network of lpips")
-    parser.add_argument(
-        "--fid-trunk", metavar="FILE", help="file pt_inception-2015-12-05-6726825d.pth, the network of fid"
-    )
-    parser.add_argument(
-        "--fid-reference", metavar="DIR", help="folder of pictures that fid compares with instead of HIGH's"
-    )
-    parser.add_argument(
-        "--eme-block",
-        type=int,
-        default=8,
-        metavar="SIDE",
-        help="side of the blocks of eme, in pixels (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--eme-log", choices=("ln", "log10"), default="ln", help="logarithm of eme (default: %(default)s)"
-    )
+    add_settings(parser, metric_settings())
     parser.add_argument(
         "--gt-mean",
         action="store_true",
@@ -88,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the scores that the command line asks for; returns the exit status."""
     device = device_of(args)
-    settings: dict[str, Any] = {each.name: getattr(args, each.name) for each in fields(QualitySettings)}
-    suite = QualitySuite(args.metrics or ("psnr", "ssim"), **settings)
+    settings = {name: getattr(args, name) for name in names_of(metric_settings())}
+    suite = QualitySuite(args.metrics or ("psnr", "ssim"), gt_mean=args.gt_mean, **settings)
     config = _config(args)
     items = _folder_items(args, suite) if config is None else _set_items(config, args.config)
     scores = score_pictures(items, _candidates(args, config, device), suite, device)

@@ -6,16 +6,19 @@ Score a COCO results file, in percent, with the 95 % interval of a bootstrap ove
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..compare.tables import METRICS
-from ..metrics.bootstrap import Interval, differences, intervals
+from ..metrics.bootstrap import differences, intervals
+from ..metrics.detection_table import DETECTION_METRICS
 from ..metrics.detections import read_detections, read_truth
 from ..metrics.hints import coco_hints, print_hints
 from ..shared.bootstrap_flags import add_bootstrap
+from ..shared.score_table import Numbers, plain_number, plain_scores
+
+_PERCENT = Numbers(2, factor=100)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,16 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="other COCO results: show DETECTIONS minus OTHER too, paired by image",
     )
     parser.add_argument(
-        "--metrics", nargs="+", choices=tuple(METRICS), default=["coco"], help="metrics of the table (default: coco)"
+        "--metrics",
+        nargs="+",
+        choices=list(DETECTION_METRICS),
+        default=["coco"],
+        help="metrics of the table (default: coco)",
     )
     add_bootstrap(parser, "; 0: no intervals")
-    parser.add_argument("--by-class", action="store_true", help="show COCO's AP of each class too")
+    parser.add_argument("--by-class", action="store_true", help=f"show the AP of each class too, by {_with_classes()}")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores that the command line asks for."""
-    if args.by_class and "coco" not in args.metrics:
-        raise ValueError("--by-class is of the metric coco, which --metrics leaves out")
+    if args.by_class and not any(DETECTION_METRICS[metric].has_classes for metric in args.metrics):
+        raise ValueError(f"--by-class is of the metric {_with_classes()}, which --metrics leaves out")
     truth = read_truth(args.annotations)
     found = read_detections(args.detections, truth)
     other = None if args.against is None else read_detections(args.against, truth)
@@ -48,14 +55,19 @@ def run(args: argparse.Namespace) -> int:
         own = _scores(metric, truth, found, args.annotations)
         before = None if other is None else _scores(metric, truth, other, args.annotations)
         _print_scores(metric, own, before, {"resamples": args.resamples, "seed": args.bootstrap_seed})
-        if args.by_class and metric == "coco":
+        if args.by_class and DETECTION_METRICS[metric].has_classes:
             _print_classes(own.by_class(), None if before is None else before.by_class())
     return 0
 
 
+def _with_classes() -> str:
+    """The metrics that have the AP of each class."""
+    return ", ".join(name for name, each in DETECTION_METRICS.items() if each.has_classes)
+
+
 def _scores(metric: str, truth: dict[str, Any], found: list[dict[str, Any]], path: Path) -> Any:
     try:
-        return METRICS[metric](truth, found)
+        return DETECTION_METRICS[metric].scores(truth, found)
     except ValueError as error:
         # What a metric needs of the annotations besides what reading them has checked.
         raise ValueError(f"{path}: {error}") from None
@@ -67,8 +79,7 @@ def _print_scores(metric: str, own: Any, before: Any, resampling: Mapping[str, i
     if before is not None:
         columns += [intervals([before], **resampling), differences([before], [own], **resampling)]
         heads += ["against", "difference"]
-    rows = [[name, *(_text(column[name], at == 2) for at, column in enumerate(columns))] for name in columns[0]]
-    _print_table([heads, *rows])
+    _print_table(heads, list(map(plain_scores, columns)))
 
 
 def _print_classes(own: Mapping[str, float], before: Mapping[str, float] | None) -> None:
@@ -76,23 +87,18 @@ def _print_classes(own: Mapping[str, float], before: Mapping[str, float] | None)
     if before is not None:
         heads += ["against", "difference"]
         columns += [before, {name: own[name] - before[name] for name in own}]
-    rows = [[name, *(_percent(column[name], at == 2) for at, column in enumerate(columns))] for name in own]
-    _print_table([heads, *rows])
+    _print_table(heads, [{name: {"value": plain_number(each[name])} for name in own} for each in columns])
 
 
-def _text(interval: Interval, signed: bool) -> str:
-    value = _percent(interval.value, signed)
-    if math.isnan(interval.low):
-        return value
-    return f"{value} [{_percent(interval.low, signed)}, {_percent(interval.high, signed)}]"
-
-
-def _percent(value: float, signed: bool) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:{'+' if signed else ''}.2f}"
-
-
-def _print_table(rows: list[list[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def _print_table(heads: Sequence[str], columns: Sequence[Mapping[str, Mapping[str, float | None]]]) -> None:
+    """A line for each score; the third column is a difference."""
+    styles = [_PERCENT, _PERCENT, replace(_PERCENT, sign="+")]
+    rows = [
+        [name, *(style.with_interval(each[name], between=" ") for style, each in zip(styles, columns, strict=False))]
+        for name in columns[0]
+    ]
+    table = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     print()
-    for row in rows:
+    for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

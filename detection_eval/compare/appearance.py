@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from llie_preproc import FrozenEnhancer
 
 from ..metrics import QualitySuite
+from ..metrics.meters import defined_mean
 
 LUMA = "mean luma"
 _BT601 = np.array([0.299, 0.587, 0.114])
@@ -124,9 +124,6 @@ def score_looks(
 def mean_scores(scores: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
     """Means over pictures of what :func:`score_looks` gave, without those that a score is not defined for."""
     first = scores[0]
-    return {label: {name: _mean([each[label][name] for each in scores]) for name in first[label]} for label in first}
-
-
-def _mean(values: Sequence[float]) -> float:
-    defined = [value for value in values if not math.isnan(value)]
-    return float(np.mean(defined)) if defined else math.nan
+    return {
+        label: {name: defined_mean([each[label][name] for each in scores]) for name in first[label]} for label in first
+    }

@@ -57,7 +57,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class CellRow:
     """Cells that differ in nothing but their seed: a line of the table."""
 
     enhancer: str
@@ -103,12 +103,12 @@ class Comparison:
         return [Cell(*each) for each in self.plan["cells"]]
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[CellRow]:
         """The lines of the table: the cells by enhancer and mode."""
         grouped: dict[tuple[str, str], list[Cell]] = {}
         for cell in self.cells:
             grouped.setdefault((cell.enhancer, cell.mode), []).append(cell)
-        return [Row(*key, tuple(cells)) for key, cells in grouped.items()]
+        return [CellRow(*key, tuple(cells)) for key, cells in grouped.items()]
 
     @property
     def truth_path(self) -> Path:

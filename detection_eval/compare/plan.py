@@ -18,13 +18,13 @@ from llie_preproc.detection.coco_sets import dataset_classes, inner_datasets
 from llie_preproc.files import file_sha256
 from llie_preproc.work_sharing import Ranks, alone
 
+from ..metrics.detection_table import DETECTION_METRICS
 from ..metrics.detections import read_truth
 from ..shared.enhancers import NONE, Spec
 from ..shared.provenance import command_line, versions
 from ..shared.resume import require_resume
 from .cell_enhancers import why_not_joint
 from .comparison_store import CELLS, JOINT, MODES, RAW, ZERO_SHOT, Cell, Comparison
-from .tables import METRICS
 from .truth import ground_truth
 
 _PACKAGES = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy")
@@ -47,7 +47,7 @@ class Request:
         options: How the enhancers are run.
         resume: Keep the finished cells of an earlier run in the folder, and do the others.
         detector: Checkpoint of a trained detector to evaluate as it is; None: cells train.
-        metrics: Out of :data:`detection_eval.compare.tables.METRICS`.
+        metrics: Names out of :data:`detection_eval.metrics.detection_table.DETECTION_METRICS`.
         resamples, bootstrap_seed: Of the bootstrap over images.
         enhancer_lr_mult: Joint mode: the enhancer's learning rate, as a multiple of the detector's.
         amp: Train in mixed precision.
@@ -109,9 +109,9 @@ def begin(request: Request) -> Comparison:
         _check_schedule(plain, request.modes)
     truth, image_root = ground_truth(plain)
     _say_left_out(request, [category["name"] for category in truth["categories"]])
-    for metric in set(request.metrics) - {"coco"}:
-        # Says now what such a metric misses in the annotations.
-        METRICS[metric](truth, [])
+    for metric in request.metrics:
+        # Says now what the metric misses in the annotations.
+        DETECTION_METRICS[metric].scores(truth, [])
     cells = _cells(request)
     if earlier:
         cells += [cell for cell in earlier.cells if cell not in cells and earlier.result(cell) is not None]

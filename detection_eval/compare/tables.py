@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from llie_preproc.files import write_text
 
-from ..metrics.bootstrap import Interval, differences, intervals
-from ..metrics.coco import CocoScores
+from ..metrics.bootstrap import differences, intervals
+from ..metrics.detection_table import DETECTION_METRICS
 from ..metrics.detections import read_detections, read_truth
-from ..metrics.visdrone import VisDroneScores
 from ..shared.enhancers import NONE
-from .comparison_store import RAW, Comparison, Row
+from ..shared.score_table import (
+    BOUNDS,
+    Numbers,
+    Row,
+    csv_text,
+    markdown_table,
+    plain_number,
+    plain_scores,
+    score_lines,
+)
+from .comparison_store import RAW, CellRow, Comparison
 
-METRICS: dict[str, Callable[[dict, list], Any]] = {
-    "coco": CocoScores,
-    "visdrone": VisDroneScores,
-    "visdrone-coco": lambda truth, found: VisDroneScores(truth, found, mode="coco"),
-}
 _TIMES = ("enhancer_ms", "detector_ms", "train_seconds")
-_ABSENT = "–"
+_PERCENT, _POINTS = Numbers(1, factor=100), Numbers(1, factor=100, sign="+")
 
 
 def measure(comparison: Comparison) -> list[dict[str, Any]]:
@@ -61,27 +60,27 @@ def measure(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _score(
-    comparison: Comparison, metric: str, truth: dict, rows: Sequence[Row], raw: Row | None, measured: list[dict]
+    comparison: Comparison, metric: str, truth: dict, rows: Sequence[CellRow], raw: CellRow | None, measured: list[dict]
 ) -> None:
     options = {"resamples": comparison.plan["resamples"], "seed": comparison.plan["bootstrap_seed"]}
 
-    def scores(row: Row) -> dict[int, Any]:
+    def scores(row: CellRow) -> dict[int, Any]:
         found = {cell.seed: read_detections(comparison.detections_path(cell), truth) for cell in row.cells}
-        return {seed: METRICS[metric](truth, each) for seed, each in found.items()}
+        return {seed: DETECTION_METRICS[metric].scores(truth, each) for seed, each in found.items()}
 
     base = scores(raw) if raw else {}
     for row, line in zip(rows, measured, strict=True):
         own = base if row is raw else scores(row)
         spread = _seed_sd(list(own.values()))
-        of_all = intervals(list(own.values()), **options)
-        line["scores"][metric] = {name: dict(_plain(of_all[name]), seed_sd=spread[name]) for name in of_all}
+        of_all = plain_scores(intervals(list(own.values()), **options))
+        line["scores"][metric] = {name: dict(each, seed_sd=spread[name]) for name, each in of_all.items()}
         if line["difference"] is not None:
             shared = _shared(raw, row) if raw else []
             paired = differences([base[seed] for seed in shared], [own[seed] for seed in shared], **options)
-            line["difference"][metric] = {name: _plain(each) for name, each in paired.items()}
+            line["difference"][metric] = plain_scores(paired)
 
 
-def _shared(raw: Row, row: Row) -> list[int]:
+def _shared(raw: CellRow, row: CellRow) -> list[int]:
     """Seeds that both rows have."""
     of_raw = {cell.seed for cell in raw.cells}
     return [cell.seed for cell in row.cells if cell.seed in of_raw]
@@ -91,15 +90,7 @@ def _seed_sd(scores: Sequence[Any]) -> dict[str, float | None]:
     """Standard deviation over training seeds; None for one."""
     values = [each.values() for each in scores]
     columns = {name: [each[name] for each in values] for name in values[0]}
-    return {name: _number(float(np.std(c, ddof=1))) if len(c) > 1 else None for name, c in columns.items()}
-
-
-def _plain(interval: Interval) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in asdict(interval).items()}
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return {name: plain_number(float(np.std(c, ddof=1))) if len(c) > 1 else None for name, c in columns.items()}
 
 
 def _timing(times: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
@@ -117,72 +108,49 @@ def write_tables(comparison: Comparison, rows: list[dict[str, Any]]) -> None:
     write_text(comparison.folder / "table.md", markdown(rows))
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+def markdown(rows: Sequence[Row]) -> str:
     """The rows as Markdown tables, scores in percent: one for each metric, one for each metric's differences."""
     if not rows:
         return "no row is finished\n"
     parts = []
     for metric in rows[0]["scores"]:
-        parts.append(_markdown(rows, f"{metric}, %", partial(_of, "scores", metric), times=True))
-        compared = [row for row in rows if row["difference"]]
-        if compared:
-            parts.append(_markdown(compared, f"{metric}, minus raw", partial(_of, "difference", metric)))
-    return "\n".join(parts)
-
-
-def _of(part: str, metric: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    return row[part][metric]
-
-
-def _markdown(
-    rows: Sequence[Mapping[str, Any]], title: str, scores: Callable[[Any], Mapping[str, Any]], times: bool = False
-) -> str:
-    names = list(scores(rows[0]))
-    header = [title, "seeds", *names, *(["enhancer ms", "detector ms"] if times else [])]
-    lines = [header, ["---"] * len(header)]
-    for row in rows:
-        clock = [_milliseconds(row["timing"][key]) for key in ("enhancer_ms", "detector_ms")] if times else []
-        lines.append(
-            [row["label"], str(len(row["seeds"])), *(percent(scores(row)[n], not times) for n in names), *clock]
-        )
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        of_metric = _of_metric(rows, metric)
+        names = list(of_metric[0]["scores"])
+        lines = score_lines(of_metric, "scores", names, _PERCENT, _lead, _milliseconds)
+        parts.append([[f"{metric}, %", "seeds", *names, "enhancer ms", "detector ms"], *lines])
+        if compared := score_lines(of_metric, "difference", names, _POINTS, _lead):
+            parts.append([[f"{metric}, minus raw", "seeds", *names], *compared])
+    return "\n".join(map(markdown_table, parts))
 
 
 def percent(score: Mapping[str, float | None], signed: bool = False) -> str:
     """``12.3 [10.1, 14.6]``, with ``± 0.4`` for the standard deviation over seeds where there are several."""
-    if score["value"] is None:
-        return _ABSENT
-    sign = "+" if signed else ""
-
-    def show(value: float) -> str:
-        # Adding 0 turns -0.0 into 0.0.
-        return f"{round(100 * value, 1) + 0.0:{sign}.1f}"
-
-    text = show(score["value"])
-    if score.get("seed_sd") is not None:
-        text += f" ± {100 * score['seed_sd']:.1f}"  # type: ignore[operator]
-    if score["low"] is None or score["high"] is None:
-        return text
-    return f"{text} [{show(score['low'])}, {show(score['high'])}]"
+    return (_POINTS if signed else _PERCENT).with_interval(score, between=" ")
 
 
-def _milliseconds(value: float | None) -> str:
-    return _ABSENT if value is None else f"{value:.1f}"
+def _of_metric(rows: Sequence[Row], metric: str) -> list[Row]:
+    """The rows with the scores of one metric."""
+    return [
+        dict(row, metric=metric, scores=row["scores"][metric], difference=(row["difference"] or {}).get(metric))
+        for row in rows
+    ]
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def _lead(row: Row) -> list[str]:
+    return [row["label"], str(len(row["seeds"]))]
+
+
+def _milliseconds(row: Row) -> list[str]:
+    return [Numbers(1).text(row["timing"][key]) for key in ("enhancer_ms", "detector_ms")]
+
+
+def _csv(rows: Sequence[Row]) -> str:
     """One line for each row, metric and score: plain numbers, empty where undefined."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    bounds = ("value", "low", "high")
-    different = [f"minus_raw_{bound}" for bound in bounds]
-    writer.writerow(["enhancer", "mode", "seeds", "metric", "score", *bounds, "seed_sd", *different, *_TIMES])
-    for row in rows:
-        first = [row["enhancer"], row["mode"], len(row["seeds"])]
-        for metric, scores in row["scores"].items():
-            for name, score in scores.items():
-                change = (row["difference"] or {}).get(metric, {}).get(name, {})
-                own = [score["value"], score["low"], score["high"], score["seed_sd"]]
-                paired = [change.get(bound) for bound in bounds]
-                writer.writerow([*first, metric, name, *own, *paired, *row["timing"].values()])
-    return buffer.getvalue()
+    return csv_text(
+        [each for row in rows for metric in row["scores"] for each in _of_metric([row], metric)],
+        ["enhancer", "mode", "seeds", "metric"],
+        lambda row: [row["enhancer"], row["mode"], len(row["seeds"]), row["metric"]],
+        own=(*BOUNDS, "seed_sd"),
+        end_head=_TIMES,
+        end=lambda row: [row["timing"][name] for name in _TIMES],
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..metrics.detection_table import metric_title
 from ..shared.page.html_blocks import Html, bullets, paragraph, section, table
 from ..shared.score_table import number_text
 from .comparison_store import JOINT, RAW, RETRAINED, ZERO_SHOT
@@ -14,11 +15,6 @@ COCO = "coco"
 Row = Mapping[str, Any]
 """A row of ``results.json``."""
 
-_METRIC_NAMES = {
-    COCO: "COCO",
-    "visdrone": "VisDrone, official",
-    "visdrone-coco": "VisDrone's regions, COCO's averaging",
-}
 _MODES = {
     RAW: "raw: trained and tested on raw pictures.",
     ZERO_SHOT: "zero-shot: the detector of raw pictures, unchanged, tested on enhanced ones.",
@@ -107,7 +103,7 @@ def _scores_table(rows: Sequence[Row], metric: str) -> Html:
     caption = "in %, with 95 % intervals; enhancer and detector: time of a picture"
     if any(len(row["seeds"]) > 1 for row in rows):
         caption += "; after ±: standard deviation over training seeds"
-    return table(header, body, f"{_METRIC_NAMES.get(metric, metric)}: {caption}")
+    return table(header, body, f"{metric_title(metric)}: {caption}")
 
 
 def _differences_table(rows: Sequence[Row], metric: str) -> Html:
@@ -117,7 +113,7 @@ def _differences_table(rows: Sequence[Row], metric: str) -> Html:
     names = list(compared[0]["difference"][metric])
     body = [[row["label"], *(_difference(row["difference"][metric][name]) for name in names)] for row in compared]
     caption = "minus raw, in points of %, paired by picture, with 95 % intervals and whether these exclude 0"
-    return table(["row", *names], body, f"{_METRIC_NAMES.get(metric, metric)}: {caption}")
+    return table(["row", *names], body, f"{metric_title(metric)}: {caption}")
 
 
 def _caveats(rows: Sequence[Row], truth: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:

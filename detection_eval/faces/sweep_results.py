@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llie_preproc.checks import one_of
 from llie_preproc.gamma_shift import CONVENTIONS
 
 from ..metrics.bootstrap import Interval, differences, intervals
-from ..shared import score_table as sweeps
 from ..shared.enhancers import NONE, label_of
-from ..shared.score_table import ABSENT, RESAMPLING, Row, markdown_table, number_text, plain, with_interval
+from ..shared.score_table import ABSENT, RESAMPLING, Numbers, Row, markdown_table, plain_scores
+from ..shared.score_table import csv_text as csv_of_rows
 from .protocols import Evaluation
 
 
@@ -43,22 +43,29 @@ def series(rows: Sequence[Row], score: str) -> dict[str, dict[float, float]]:
 
 def score_table(rows: Sequence[Row], score: str, digits: int) -> list[list[str]]:
     """A head and a line for each enhancer: the score at each gamma."""
-    lines = series(rows, score)
-    gammas = list(dict.fromkeys(row["gamma"] for row in rows))
-    body = [[label, *(number_text(line.get(gamma), digits) for gamma in gammas)] for label, line in lines.items()]
-    return [[score, *(f"g = {gamma:g}" for gamma in gammas)], *body]
+    return _by_gamma(rows, _gammas(rows), score, lambda row: Numbers(digits).text(row["scores"][score]["value"]))
 
 
 def difference_table(rows: Sequence[Row], score: str, digits: int) -> list[list[str]]:
     """The same for what each enhancer adds to raw, with the interval; only the head where there is none."""
-    gammas = list(dict.fromkeys(row["gamma"] for row in rows))
+    numbers = Numbers(digits, sign="+")
+    changed = [row for row in rows if row["difference"] is not None]
+    gammas = _gammas(rows)
+    return _by_gamma(
+        changed, gammas, f"{score}, minus raw", lambda row: numbers.with_interval(row["difference"][score])
+    )
+
+
+def _by_gamma(rows: Sequence[Row], gammas: Sequence[float], title: str, text: Callable[[Row], str]) -> list[list[str]]:
     lines: dict[str, dict[float, str]] = {}
     for row in rows:
-        if row["difference"] is not None:
-            change = with_interval(row["difference"][score], digits)
-            lines.setdefault(row["enhancer"], {})[row["gamma"]] = change
+        lines.setdefault(label_of(row["enhancer"]), {})[row["gamma"]] = text(row)
     body = [[label, *(line.get(gamma, ABSENT) for gamma in gammas)] for label, line in lines.items()]
-    return [[f"{score}, minus raw", *(f"g = {gamma:g}" for gamma in gammas)], *body]
+    return [[title, *(f"g = {gamma:g}" for gamma in gammas)], *body]
+
+
+def _gammas(rows: Sequence[Row]) -> list[float]:
+    return list(dict.fromkeys(row["gamma"] for row in rows))
 
 
 def gamma_label(convention: str) -> str:
@@ -77,7 +84,7 @@ def markdown(rows: Sequence[Row], digits: int, convention: str) -> str:
 
 def csv_text(rows: Sequence[Row], convention: str) -> str:
     """A line for each row and score: plain numbers, empty where undefined."""
-    return sweeps.csv_text(
+    return csv_of_rows(
         rows, ["enhancer", "gamma", "convention"], lambda row: [row["enhancer"], f"{row['gamma']:g}", convention]
     )
 
@@ -99,4 +106,4 @@ def _difference(raw: Evaluation | None, own: Evaluation) -> dict[str, dict[str, 
 
 def _all_plain(values: Mapping[str, float], known: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
     """Values with the intervals that are known."""
-    return {name: plain(known.get(name, Interval(value, math.nan, math.nan))) for name, value in values.items()}
+    return plain_scores({name: known.get(name, Interval(value, math.nan, math.nan)) for name, value in values.items()})

@@ -18,7 +18,7 @@ from .psnr import psnr
 from .rmse import rmse
 from .sre import sre
 from .ssim import ssim, ssim_piq, ssim_skimage
-from .suite import QualitySettings, QualitySuite, metric_names
+from .suite import QualitySuite, metric_names, metric_settings
 from .visdrone import VisDroneScores
 
 _NEEDS = Extras("mm")
@@ -31,7 +31,6 @@ __all__ = [
     "ImageQuality",
     "Interval",
     "NiqeModel",
-    "QualitySettings",
     "QualitySuite",
     "VisDroneScores",
     "differences",
@@ -46,6 +45,7 @@ __all__ = [
     "lpips",
     "match_mean",
     "metric_names",
+    "metric_settings",
     "niqe",
     "psnr",
     "read_detections",

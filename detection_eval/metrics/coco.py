@@ -10,6 +10,7 @@ import numpy as np
 
 from llie_preproc.coco_json import column, finite, flags
 
+from .detection_table import detection_metric
 from .detections import category_ids, detection_boxes, image_ids, truth_boxes
 from .matches import IOUS, RECALLS, ImageScores, Ranking, at_recalls, match, rank
 
@@ -41,6 +42,7 @@ _CUTS = (
 )
 
 
+@detection_metric("coco", "COCO")
 class CocoScores(ImageScores):
     """Box AP of COCO: ``AP`` over IoU 0.5 to 0.95, ``AP50``, ``AP75``, and ``APs``, ``APm``, ``APl`` by area.
 

@@ -5,10 +5,14 @@ Agaian, Panetta, Grigoryan: Transform-Based Image Enhancement Algorithms with Pe
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from torch import Tensor
 
+from ..self_registration import Setting
 from .arrays import to_grey
+from .meters import Meter, meter_builder
 
 _LOGS = {"ln": np.log, "log10": np.log10}
 
@@ -43,3 +47,18 @@ def check_eme(block: int, log: str) -> None:
         raise ValueError(f"EME's log must be one of {sorted(_LOGS)}, got {log!r}")
     if block < 1:
         raise ValueError(f"EME's block must be at least 1, got {block}")
+
+
+@meter_builder(
+    "eme",
+    Setting("eme_block", "side of a block in pixels", default=8, type=int, metavar="SIDE"),
+    Setting("eme_log", "logarithm", default="ln", choices=tuple(_LOGS)),
+)
+def _meter(eme_block: int, eme_log: str) -> Meter:
+    check_eme(eme_block, eme_log)
+    blocks = f"blocks of {eme_block}x{eme_block}"
+    return Meter(
+        f"{blocks}, 20 {eme_log}(max / min) of 8-bit grey, blocks with a 0 add 0; no reference",
+        "EME {:.3f}",
+        partial(eme, block=eme_block, log=eme_log),
+    )

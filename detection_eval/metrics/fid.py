@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -18,10 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from llie_preproc.checkpoints import check_weights, read_state_dict
-from llie_preproc.errors import CheckpointError, require
-from llie_preproc.pictures import picture_size
+from llie_preproc.errors import CheckpointError, needs, one_line, require
+from llie_preproc.pictures import picture_files, picture_size
 
+from ..self_registration import Setting
 from .arrays import read_levels, to_bytes
+from .meters import Meter, meter_builder
 
 _BATCH = 8
 TRUNK = "pt_inception-2015-12-05-6726825d.pth of pytorch-fid and torch-fidelity"
@@ -112,3 +115,55 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(root) > root.shape[1]:
         root = np.asarray(np.linalg.qr(root, mode="r"))
     return mean, root
+
+
+@meter_builder(
+    "fid",
+    Setting("fid_trunk", f"file {TRUNK}", needed=True, metavar="FILE"),
+    Setting("fid_reference", "folder of the pictures to compare with instead of the targets", metavar="DIR"),
+)
+def _meter(fid_trunk: str | os.PathLike[str], fid_reference: str | os.PathLike[str] | None) -> Meter:
+    network = read_inception(fid_trunk)
+    features = partial(inception_features, network=network)
+    reference = "the targets" if fid_reference is None else f"the pictures of {fid_reference}"
+    description = f"Inception-v3 2048, 8-bit, resized to 299 as TensorFlow 1, against {reference}"
+    made = partial(Meter, description, "FID {:.3f}", of_pictures=False)
+    if fid_reference is None:
+        return made(lambda *pair: np.stack([*map(features, pair)]), "target", _fid_of_pairs)
+    folder = _FidAgainstFolder(fid_reference, network)
+    return made(features, summary=folder, prepare=folder.prepare)
+
+
+def _fid_of_pairs(added: Sequence[np.ndarray]) -> float:
+    features = np.stack(added)
+    return frechet_distance(features[:, 0], features[:, 1])
+
+
+class _FidAgainstFolder:
+    """FID against a folder, whose features are computed once, when first needed, by each process for its share."""
+
+    def __init__(self, folder: str | os.PathLike[str], network: nn.Module) -> None:
+        self._files, self._network = picture_files(folder), network
+        self._reference: np.ndarray | None = None
+
+    def prepare(self) -> np.ndarray:
+        """The features of the folder's pictures."""
+        if self._reference is None:
+            with needs("the metric fid"):
+                from mmengine.dist import all_gather_object, get_dist_info
+            rank, processes = get_dist_info()
+            shares = all_gather_object(self._share(self._files[rank::processes]))
+            # Raised only now, and by all: a process that stops alone leaves the others waiting.
+            if failed := [share for share in shares if isinstance(share, str)]:
+                raise ValueError(f"fid_reference: {'; '.join(failed)}")
+            self._reference = np.concatenate(shares)
+        return self._reference
+
+    def _share(self, files: Sequence[Path]) -> np.ndarray | str:
+        try:
+            return folder_features(files, self._network)
+        except (OSError, ValueError) as error:
+            return one_line(error)
+
+    def __call__(self, added: Sequence[np.ndarray]) -> float:
+        return frechet_distance(np.stack(added), self.prepare())

@@ -16,6 +16,7 @@ from torch import Tensor
 from llie_preproc.errors import require
 
 from .arrays import to_bytes, unit_pair
+from .meters import meter
 
 # The shortest wavelength.
 _MIN_SIDE = 6
@@ -26,6 +27,13 @@ _T1, _T2 = 0.85, 160.0
 _EPSILON = 1e-4
 
 
+@meter(
+    "fsim",
+    "FSIM {:.4f}",
+    "FSIMc of RGB, average-pooled by round(min(H, W) / 256) (piq)",
+    beside="target",
+    library="piq",
+)
 def fsimc(enhanced: Tensor, target: Tensor) -> float:
     """FSIMc, the paper's index for colour, by piq: YIQ, down-sampled by ``round(min(H, W) / 256)``, 1 for equal ones.
 
@@ -44,6 +52,12 @@ def fsimc(enhanced: Tensor, target: Tensor) -> float:
     return piq.fsim(first, second, data_range=1.0, chromatic=True).item()
 
 
+@meter(
+    "fsim_bands",
+    "FSIM-bands {:.4f}",
+    "8-bit RGB, mean over bands, 6 orientations, no down-sampling (image-similarity-measures)",
+    beside="target",
+)
 def fsim_bands(enhanced: Tensor, target: Tensor) -> float:
     """The package image-similarity-measures' FSIM: each band by itself, then their mean; no down-sampling.
 

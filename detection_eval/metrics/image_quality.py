@@ -34,8 +34,8 @@ class ImageQuality(BaseMetric):
         metrics: A name or names out of :func:`detection_eval.metrics.metric_names`.
         collect_device: As ``BaseMetric`` has it.
         prefix: As ``BaseMetric`` has it.
-        settings: Attributes of :class:`detection_eval.metrics.QualitySettings`: the files that metrics need, FID's
-            reference, EME's block, ``gt_mean``.
+        settings: ``gt_mean`` and the metrics' settings, as :class:`detection_eval.metrics.QualitySuite` has them: the
+            files that metrics need, FID's reference, EME's block.
 
     Raises:
         ValueError: An unknown or repeated name, or one whose file is not given.

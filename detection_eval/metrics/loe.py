@@ -5,15 +5,24 @@ Wang, Zheng, Hu, Li: Naturalness Preserved Enhancement Algorithm for Non-Uniform
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from torch import Tensor
 
 from .arrays import matlab_resize, to_bytes
+from .meters import meter
 
 _SHORT_SIDE = 50
 _GRID = 100
 
 
+@meter(
+    "loe",
+    "LOE {:.2f}",
+    "variant A (NPE): against the input, short side resized to 50, bicubic, rounded",
+    beside="image",
+)
 def lightness_order_error(enhanced: Tensor, image: Tensor, variant: str = "A") -> float:
     """``(1 / m)`` times the number of ordered pairs of samples whose order of lightness the enhancement changes.
 
@@ -38,6 +47,11 @@ def lightness_order_error(enhanced: Tensor, image: Tensor, variant: str = "A") -
         raise ValueError(f"variant must be one of {sorted(_SAMPLERS)}, got {variant!r}")
     before, after = (_SAMPLERS[variant](to_bytes(x).max(axis=2), size).ravel() for x in (image, enhanced))
     return _order_errors(before, after) / before.size
+
+
+meter("loe_bimef", "LOE-BIMEF {:.2f}", "variant B (BIMEF): against the input, 100x100 pixels picked", beside="image")(
+    partial(lightness_order_error, variant="B")
+)
 
 
 def _resized(lightness: np.ndarray, size: tuple[int, int]) -> np.ndarray:

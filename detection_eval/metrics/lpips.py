@@ -6,6 +6,7 @@ Zhang, Isola, Efros, Shechtman, Wang: The Unreasonable Effectiveness of Deep Fea
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from llie_preproc.checkpoints import check_weights, read_state_dict
 from llie_preproc.errors import CheckpointError, needs
 
+from ..self_registration import Setting
 from .arrays import unit_pair
+from .meters import Meter, meter_builder
 
 TRUNK = "torchvision's alexnet-owt-7be5be79.pth"
 # AlexNet's second pooling is left with nothing below it.
@@ -64,3 +67,9 @@ def lpips(enhanced: Tensor, target: Tensor, network: nn.Module) -> float:
     """
     first, second = (2 * x[None] - 1 for x in unit_pair(enhanced, target, _MIN_SIDE))
     return network.to(first.device)(first, second).item()
+
+
+@meter_builder("lpips", Setting("lpips_trunk", TRUNK, needed=True, metavar="FILE"))
+def _meter(lpips_trunk: str | os.PathLike[str]) -> Meter:
+    network = read_lpips(lpips_trunk)
+    return Meter("v0.1, AlexNet, RGB, full size", "LPIPS {:.4f}", partial(lpips, network=network), "target")

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -17,7 +18,9 @@ from torch import Tensor
 from llie_preproc.array_files import read_archive
 from llie_preproc.errors import CheckpointError
 
+from ..self_registration import Setting
 from .arrays import matlab_resize, to_grey
+from .meters import Meter, meter_builder
 
 _BLOCK = 96
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
@@ -82,6 +85,17 @@ def niqe(image: Tensor, model: NiqeModel) -> float:
     difference = np.nanmean(features, axis=0) - model.mean
     covariance = (model.covariance + np.cov(complete, rowvar=False)) / 2
     return float(np.sqrt(difference @ np.linalg.pinv(covariance) @ difference))
+
+
+@meter_builder(
+    "niqe", Setting("niqe_model", "file niqe_pris_params.npz, the authors' model", needed=True, metavar="FILE")
+)
+def _meter(niqe_model: str | os.PathLike[str]) -> Meter:
+    return Meter(
+        "8-bit grey by MATLAB's rgb2gray, blocks of 96, two scales, residuals below 1e-9 taken as 0; no reference",
+        "NIQE {:.4f}",
+        partial(niqe, model=read_niqe_model(niqe_model)),
+    )
 
 
 def _features(grey: np.ndarray, block: int, window: np.ndarray) -> np.ndarray:

@@ -7,8 +7,10 @@ from torch import Tensor
 from llie_preproc.errors import needs
 
 from .arrays import unit_pair
+from .meters import meter
 
 
+@meter("psnr", "PSNR {:6.3f} dB", "RGB in [0, 1], full size", beside="target")
 def psnr(enhanced: Tensor, target: Tensor) -> float:
     """``10 log10(1 / MSE)`` in dB over all pixels and channels of RGB in [0, 1]; infinite for equal pictures.
 

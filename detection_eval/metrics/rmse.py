@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from .arrays import unit_pair
+from .meters import meter
 
 
+@meter("rmse", "RMSE {:.4f}", "mean over RGB of each band's, max_p 255", beside="target")
 def rmse(enhanced: Tensor, target: Tensor, max_p: float = 255.0) -> float:
     """Mean over the channels of ``sqrt(mean(((a - b) / max_p)^2))``, ``a`` and ``b`` in [0, 255].
 

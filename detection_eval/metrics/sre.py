@@ -5,8 +5,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from .arrays import unit_pair
+from .meters import meter
 
 
+@meter(
+    "sre",
+    "SRE {:.3f} dB",
+    "mean over RGB, levels 0 to 255, norm not squared (image-similarity-measures)",
+    beside="target",
+)
 def sre(enhanced: Tensor, target: Tensor) -> float:
     """``10 log10`` of the mean over channels of ``mean(b)^2 / (||a - b|| / (H W))``, in dB.
 

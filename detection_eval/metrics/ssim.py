@@ -10,11 +10,18 @@ from torch import Tensor
 from llie_preproc.errors import needs, require
 
 from .arrays import to_bytes, unit_pair
+from .meters import meter
 
 _WINDOW = 11
 _UNIFORM = 7
 
 
+@meter(
+    "ssim",
+    "SSIM {:.4f}",
+    "RGB, Gaussian 11x11 of sigma 1.5, where the window fits, no down-sampling (Wang et al.'s MATLAB code)",
+    beside="target",
+)
 def ssim(enhanced: Tensor, target: Tensor) -> float:
     """The original's: Gaussian 11x11 window of sigma 1.5, over the pixels that it fits around, no down-sampling.
 
@@ -37,6 +44,13 @@ def ssim(enhanced: Tensor, target: Tensor) -> float:
     return full[..., border:-border, border:-border].mean().item()
 
 
+@meter(
+    "ssim_skimage",
+    "SSIM-skimage {:.4f}",
+    "8-bit RGB, uniform 7x7, sample covariance (scikit-image's default)",
+    beside="target",
+    library="skimage",
+)
 def ssim_skimage(enhanced: Tensor, target: Tensor) -> float:
     """scikit-image's default: uniform 7x7 window, sample covariance, 8-bit, mean over the channels.
 
@@ -52,6 +66,13 @@ def ssim_skimage(enhanced: Tensor, target: Tensor) -> float:
     return float(structural_similarity(to_bytes(enhanced), to_bytes(target), channel_axis=2, data_range=255))
 
 
+@meter(
+    "ssim_piq",
+    "SSIM-piq {:.4f}",
+    "RGB, Gaussian 11x11 of sigma 1.5, average-pooled by round(min(H, W) / 256) (piq's default)",
+    beside="target",
+    library="piq",
+)
 def ssim_piq(enhanced: Tensor, target: Tensor) -> float:
     """piq's default: as :func:`ssim`, after average pooling by ``round(min(H, W) / 256)`` (PSENet's tables).
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from llie_preproc.coco_json import is_number, is_whole
 from llie_preproc.pictures import picture_files, picture_size
 
 from ..datasets.visdrone import CLASSES
+from .detection_table import detection_metric
 from .detections import Boxes, detection_boxes, image_ids
 from .matches import IOUS, RECALLS, TRUE, ImageScores, Ranking, area_under, at_recalls, match, position, rank
 
@@ -41,6 +43,7 @@ _AT_50, _AT_75 = 0, 5
 _READ = 6
 
 
+@detection_metric("visdrone", "VisDrone, official")
 class VisDroneScores(ImageScores):
     """``AP``, ``AP50``, ``AP75`` and ``AR1``, ``AR10``, ``AR100``, ``AR500`` of VisDrone-DET.
 
@@ -157,6 +160,9 @@ class VisDroneScores(ImageScores):
         if self.mode == "coco":
             return at_recalls(reached, counted, objects).sum(axis=1) / len(RECALLS)
         return area_under(reached, counted, objects)
+
+
+detection_metric("visdrone-coco", "VisDrone's regions, COCO's averaging")(partial(VisDroneScores, mode="coco"))
 
 
 def read_text(path: str | os.PathLike[str]) -> list[list[float]]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ..metrics.bootstrap import differences, intervals
 from ..metrics.masks import MATCH_NAMES, PROMPT_NAMES
 from ..shared.enhancers import NONE, label_of
-from ..shared.score_table import RESAMPLING, Row, markdown_table, plain, with_interval
+from ..shared.score_table import RESAMPLING, Numbers, Row, markdown_table, plain_scores, score_lines
 from .measure_masks import AUTOMATIC, BOXES, REFERENCE, Request, Result, Stage
 from .sam_choice import UNTRAINED
 
-DIGITS = 3
+_DIGITS = 3
 TITLES = {AUTOMATIC: "automatic masks", BOXES: "box prompts"}
 _NAMES = {AUTOMATIC: MATCH_NAMES, BOXES: PROMPT_NAMES}
 
@@ -24,8 +25,10 @@ def rows_of(request: Request, result: Result) -> list[dict[str, Any]]:
         dict(
             enhancer=label,
             masks={task: _count(result, Stage(task, label)) for task in request.tasks},
-            scores=_plain(intervals([scores], **RESAMPLING)),
-            difference=None if raw is None or label == NONE else _plain(differences([raw], [scores], **RESAMPLING)),
+            scores=plain_scores(intervals([scores], **RESAMPLING)),
+            difference=None
+            if raw is None or label == NONE
+            else plain_scores(differences([raw], [scores], **RESAMPLING)),
         )
         for label, scores in result.scores.items()
     ]
@@ -43,35 +46,22 @@ def asked_of(request: Request, result: Result) -> dict[str, int]:
 
 def score_tables(request: Request, rows: Sequence[Row]) -> dict[str, list[list[str]]]:
     """By task a head and a line for each row: the number of masks, the scores with their intervals."""
-    return {
-        task: [
-            [TITLES[task], "masks", *_names(task, rows)],
-            *(
-                [
-                    label_of(row["enhancer"]),
-                    str(row["masks"][task]),
-                    *(with_interval(row["scores"][name], DIGITS, sign="") for name in _names(task, rows)),
-                ]
-                for row in rows
-            ),
-        ]
-        for task in request.tasks
-    }
+    tables = {}
+    for task in request.tasks:
+        names, lead = _names(task, rows), partial(_counted, task)
+        lines = score_lines(rows, "scores", names, Numbers(_DIGITS), lead)
+        tables[task] = [[TITLES[task], "masks", *names], *lines]
+    return tables
 
 
 def difference_tables(request: Request, rows: Sequence[Row]) -> dict[str, list[list[str]]]:
     """The same for what each enhancer adds to raw; none where there is nothing to compare."""
-    changed = [row for row in rows if row["difference"] is not None]
-    return {
-        task: [
-            [f"{TITLES[task]}, minus raw", *_names(task, rows)],
-            *(
-                [row["enhancer"], *(with_interval(row["difference"][name], DIGITS) for name in _names(task, rows))]
-                for row in changed
-            ),
-        ]
-        for task in (request.tasks if changed else ())
-    }
+    tables = {}
+    for task in request.tasks:
+        names = _names(task, rows)
+        if lines := score_lines(rows, "difference", names, Numbers(_DIGITS, sign="+"), lambda row: [row["enhancer"]]):
+            tables[task] = [[f"{TITLES[task]}, minus raw", *names], *lines]
+    return tables
 
 
 def settings(request: Request, result: Result) -> list[str]:
@@ -122,12 +112,12 @@ def _names(task: str, rows: Sequence[Row]) -> list[str]:
     return [name for name in _NAMES[task] if name in rows[0]["scores"]]
 
 
+def _counted(task: str, row: Row) -> list[str]:
+    return [label_of(row["enhancer"]), str(row["masks"][task])]
+
+
 def _count(result: Result, stage: Stage) -> int:
     return sum(len(found) for found in result.found[stage].values())
-
-
-def _plain(of_all: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
-    return {name: plain(each) for name, each in of_all.items()}
 
 
 def _short(value: float) -> str:

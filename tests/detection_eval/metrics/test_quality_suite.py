@@ -22,7 +22,6 @@ from torch import distributed as dist
 
 from detection_eval.metrics import (
     ImageQuality,
-    QualitySettings,
     QualitySuite,
     eme,
     frechet_distance,
@@ -31,6 +30,7 @@ from detection_eval.metrics import (
     lightness_order_error,
     match_mean,
     metric_names,
+    metric_settings,
     niqe,
     psnr,
     read_inception,
@@ -39,6 +39,7 @@ from detection_eval.metrics import (
     ssim,
 )
 from detection_eval.metrics.fid import folder_features
+from detection_eval.self_registration import names_of
 from llie_preproc.commands.llie import main
 from llie_preproc.errors import MissingExtraError
 from llie_preproc.registry import METRICS
@@ -148,7 +149,7 @@ def test_an_absent_library_is_named_before_anything_is_scored(monkeypatch, name,
 @pytest.mark.parametrize(
     ("config", "match"),
     [
-        (dict(metrics=["psnr", "snr"]), r"different names out of psnr, ssim, .*\['psnr', 'snr'\]"),
+        (dict(metrics=["psnr", "snr"]), r"different names out of eme, fid, .*\['psnr', 'snr'\]"),
         (dict(metrics=["psnr", "psnr"]), "different names"),
         (dict(metrics=[]), "different names"),
         (dict(metrics=["niqe"]), r"'niqe' needs niqe_model=FILE.*niqe_pris_params\.npz"),
@@ -198,7 +199,7 @@ def test_the_documented_form_is_a_list_of_this_metric():
     block = re.search(r"```python\nval_evaluator = (.*?)```", text, re.DOTALL)[1]
     (form,) = eval(block, {"dict": dict})  # noqa: S307
     assert form.pop("type") == "llie_preproc.ImageQuality"
-    assert set(form) <= {"metrics", *QualitySettings.__dataclass_fields__}
+    assert set(form) <= {"metrics", "gt_mean", *names_of(metric_settings())}
     assert set(form["metrics"]) <= set(metric_names())
 
 
@@ -254,7 +255,7 @@ class Averages(torch.nn.Module):
 
 def test_features_of_a_folder_come_in_batches_and_once_a_run(tmp_path, monkeypatch):
     network = Averages()
-    monkeypatch.setattr(sys.modules[QualitySuite.__module__], "read_inception", lambda trunk: network)
+    monkeypatch.setattr("detection_eval.metrics.fid.read_inception", lambda trunk: network)
     sizes = [(40, 50), (44, 60), *[(40, 50)] * 9]
     for i, size in enumerate(sizes):
         Image.fromarray(picture(i, size).permute(1, 2, 0).numpy()).save(tmp_path / f"{i:02d}.png")
@@ -273,7 +274,7 @@ def test_features_of_a_folder_come_in_batches_and_once_a_run(tmp_path, monkeypat
 
 
 def test_a_damaged_reference_picture_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[QualitySuite.__module__], "read_inception", lambda trunk: Averages())
+    monkeypatch.setattr("detection_eval.metrics.fid.read_inception", lambda trunk: Averages())
     (tmp_path / "1.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"fid_reference: .*1\.png"):
         evaluated(batch(2), metrics="fid", fid_trunk="x", fid_reference=tmp_path)
@@ -281,7 +282,7 @@ def test_a_damaged_reference_picture_is_named(tmp_path, monkeypatch):
 
 def test_fid_compares_the_whole_sets(monkeypatch):
     network = Averages()
-    monkeypatch.setattr(sys.modules[QualitySuite.__module__], "read_inception", lambda trunk: network)
+    monkeypatch.setattr("detection_eval.metrics.fid.read_inception", lambda trunk: network)
     data, samples = batch(3)
     found = evaluated((data, samples), metrics="fid", fid_trunk="x")
     sets = [
