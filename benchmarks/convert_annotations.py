@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from detection_eval.datasets.coco import to_coco, write_coco
+from detection_eval.datasets.formats.visdrone import visdrone
 from detection_eval.datasets.labels import Problems
-from detection_eval.datasets.visdrone import visdrone
 from llie_preproc.pictures import Picture, picture_size, write_picture
 
 from .timing import machine, report

@@ -14,8 +14,8 @@ from typing import Any
 
 from llie_preproc.commands.arguments import add_out
 
-from ..datasets import darkface, exdark, visdrone, wider_face, yolo
 from ..datasets.coco import BOUNDS, images_of, summary, to_coco, write_coco
+from ..datasets.formats import darkface, exdark, visdrone, wider_face, yolo
 from ..datasets.labels import LabelSet, Problems
 from ..datasets.night import measure_all
 from ..datasets.options import add_rule, add_skip_bad, add_split, print_problems, rule_of, split_of

@@ -15,15 +15,15 @@ from llie_preproc.errors import ImageError
 from llie_preproc.faces import Faces
 from llie_preproc.pictures import picture_files, picture_size
 
-from ..datasets.darkface import darkface
 from ..datasets.fddb import FddbTruth, find_pictures, from_faces, picture_sizes, read_fddb, write_detections
+from ..datasets.formats.darkface import darkface
+from ..datasets.formats.wider_face import wider_face
 from ..datasets.labels import Box, LabelSet, Problems
 from ..datasets.wider_difficulty import (
     read_difficulties,
     write_darkface_predictions,
     write_wider_predictions,
 )
-from ..datasets.wider_face import wider_face
 from ..metrics.coco import CocoScores
 from ..metrics.fddb import KINDS, FddbRoc, FddbScores
 from ..metrics.matches import ImageScores

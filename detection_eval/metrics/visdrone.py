@@ -28,7 +28,7 @@ from llie_preproc import files
 from llie_preproc.coco_json import is_number, is_whole
 from llie_preproc.pictures import picture_files, picture_size
 
-from ..datasets.visdrone import CLASSES
+from ..datasets.formats.visdrone import CLASSES
 from .detection_table import detection_metric
 from .detections import Boxes, detection_boxes, image_ids
 from .matches import IOUS, RECALLS, TRUE, ImageScores, Ranking, area_under, at_recalls, match, position, rank

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_masks
 from llie_preproc.coco_json import require_pictures
 from llie_preproc.pictures import picture_files
 
-from ..datasets.darkface import darkface
+from ..datasets.formats.darkface import darkface
 from ..datasets.labels import Problems
 from ..metrics.detections import read_truth
 from ..metrics.masks import Rle, check_rle, encode_masks

@@ -12,13 +12,13 @@ pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
 from detection_eval.compare.comparison_store import Comparison
 from detection_eval.datasets.coco import to_coco
-from detection_eval.datasets.darkface import darkface
-from detection_eval.datasets.exdark import exdark
 from detection_eval.datasets.fddb import picture_sizes, read_fddb
+from detection_eval.datasets.formats.darkface import darkface
+from detection_eval.datasets.formats.exdark import exdark
+from detection_eval.datasets.formats.visdrone import visdrone
+from detection_eval.datasets.formats.wider_face import wider_face
 from detection_eval.datasets.labels import Problems
 from detection_eval.datasets.splits import select
-from detection_eval.datasets.visdrone import visdrone
-from detection_eval.datasets.wider_face import wider_face
 from detection_eval.faces.protocols import Fddb
 from detection_eval.sam.prompted_pictures import read_pictures
 from llie_preproc.coco_json import require_inside

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detection_eval.datasets.coco import to_coco
-from detection_eval.datasets.darkface import darkface
-from detection_eval.datasets.exdark import exdark
+from detection_eval.datasets.formats.darkface import darkface
+from detection_eval.datasets.formats.exdark import exdark
+from detection_eval.datasets.formats.visdrone import CLASSES, visdrone
+from detection_eval.datasets.formats.wider_face import wider_face
+from detection_eval.datasets.formats.yolo import class_names, yolo
 from detection_eval.datasets.labels import Problems
 from detection_eval.datasets.splits import Split
-from detection_eval.datasets.visdrone import CLASSES, visdrone
-from detection_eval.datasets.wider_face import wider_face
-from detection_eval.datasets.yolo import class_names, yolo
 from llie_preproc.commands.llie import main
 
 WIDTH, HEIGHT = 64, 48

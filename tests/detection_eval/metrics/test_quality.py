@@ -96,7 +96,7 @@ def test_matched_brightness_is_named_in_the_table(pairs, capsys):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["--metrics", "psnr", "nique"], "psnr, ssim, "),
+        (["--metrics", "psnr", "nique"], "psnr, rmse, sre, "),
         (["--metrics", "niqe"], "niqe_pris_params.npz"),
         (["--metrics", "lpips"], "alexnet-owt-7be5be79.pth"),
         (["--metrics", "fid", "--fid-trunk", "absent.pth"], "no checkpoint at absent.pth"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llie_preproc.checks import one_of
 
-from .labels import (
+from ..labels import (
     Box,
     BoxList,
     LabelSet,

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from .labels import (
+from ..labels import (
     Box,
     BoxList,
     LabelSet,

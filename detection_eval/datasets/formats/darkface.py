@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 
-from .labels import (
+from ..labels import (
     Box,
     BoxList,
     LabelSet,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llie_preproc.pictures import picture_files
 
-from .labels import (
+from ..labels import (
     Box,
     BoxList,
     LabelSet,

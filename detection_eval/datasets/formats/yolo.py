@@ -12,7 +12,7 @@ from llie_preproc.coco_json import is_whole, kind_of
 from llie_preproc.errors import require
 from llie_preproc.files import read_text
 
-from .labels import (
+from ..labels import (
     Box,
     BoxList,
     LabelSet,
