@@ -17,7 +17,7 @@ COMMANDS = {
     "sam": ("detection_eval.commands.sam", "Segment Anything on dark pictures, raw and behind enhancers"),
     "annotations": (
         "detection_eval.commands.annotations",
-        "annotations of VisDrone, ExDark, DARK FACE, WIDER FACE or YOLO text to COCO's format",
+        "annotations of sets such as VisDrone, ExDark or WIDER FACE to COCO's format",
     ),
     "night": ("detection_eval.commands.night", "list the night pictures of a folder"),
     "gamma-shift": ("detection_eval.commands.gamma_shift", "a set of pictures in too little and too much light"),

@@ -1,4 +1,4 @@
-"""Annotations of VisDrone, ExDark, DARK FACE, WIDER FACE or YOLO text to COCO's format.
+"""Annotations of sets such as VisDrone, ExDark or WIDER FACE to COCO's format.
 
 Check annotations against their pictures and write them in COCO's format: one file that MMDetection's CocoDataset reads.
 A malformed line, an unknown class, a picture without an annotation or an annotation without a picture is an error that
@@ -9,13 +9,11 @@ names file and line.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any
 
 from llie_preproc.commands.arguments import add_out
 
+from ..datasets.annotation_formats import FORMATS
 from ..datasets.coco import BOUNDS, images_of, summary, to_coco, write_coco
-from ..datasets.formats import darkface, exdark, visdrone, wider_face, yolo
 from ..datasets.labels import LabelSet, Problems
 from ..datasets.night import measure_all
 from ..datasets.options import add_rule, add_skip_bad, add_split, print_problems, rule_of, split_of
@@ -25,71 +23,10 @@ from ..datasets.splits import TEST, TRAIN, part_path, select
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     formats = parser.add_subparsers(required=True, metavar="FORMAT")
-    for name, help_, add_format in _FORMATS:
-        each = formats.add_parser(name, help=help_, description=f"Annotations of {help_} to COCO's format.")
-        each.set_defaults(label_set=add_format(each))
+    for name, known in FORMATS.items():
+        each = formats.add_parser(name, help=known.title, description=f"Annotations of {known.title} to COCO's format.")
+        each.set_defaults(label_set=known.add_arguments(each))
         _add_options(each)
-
-
-def _visdrone(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
-    parser.add_argument("root", metavar="ROOT", help="folder with images and annotations, or a folder of such folders")
-    parser.add_argument(
-        "--ignored-regions",
-        choices=visdrone.IGNORED_REGIONS,
-        default="crowd",
-        help="treatment of ignored regions: a box of a crowd for every class (default), or none (drop); VisDrone's own "
-        "metric knows of them in both cases",
-    )
-    return lambda args: visdrone.visdrone(args.root, args.ignored_regions)
-
-
-def _exdark(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
-    _add_folders(parser, "folder of bbGt texts")
-    parser.add_argument(
-        "--list",
-        metavar="FILE",
-        help="file imageclasslist.txt, which says of each picture its light, indoor or outdoor, and its part",
-    )
-    parser.add_argument(
-        "--part", choices=(*exdark.PARTS, "all"), default="all", help="part of the set, by --list (default: all)"
-    )
-    return lambda args: exdark.exdark(args.images, args.annotations, args.list, args.part)
-
-
-def _darkface(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
-    _add_folders(parser, "folder of the texts, or HLA-Face's list of pseudo-labels")
-    return lambda args: darkface.darkface(args.images, args.annotations)
-
-
-def _wider_face(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
-    _add_folders(parser, "file wider_face_train_bbx_gt.txt or wider_face_val_bbx_gt.txt")
-    return lambda args: wider_face.wider_face(args.images, args.annotations)
-
-
-def _yolo(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], LabelSet]:
-    _add_folders(parser, "folder of the texts; a picture without one has no objects")
-    parser.add_argument(
-        "--classes",
-        nargs="+",
-        required=True,
-        metavar="NAME",
-        help="names of the classes, by number from 0; or a file with one a line, or data.yaml",
-    )
-    return lambda args: yolo.yolo(args.images, args.annotations, yolo.class_names(args.classes))
-
-
-def _add_folders(parser: argparse.ArgumentParser, annotations: str) -> None:
-    parser.add_argument("images", metavar="IMAGES", help="folder of the pictures")
-    parser.add_argument("annotations", metavar="ANNOTATIONS", help=annotations)
-
-
-_FORMATS: tuple[tuple[str, str, Any], ...] = (
-    ("visdrone", "VisDrone-DET", _visdrone),
-    ("exdark", "ExDark", _exdark),
-    ("darkface", "DARK FACE", _darkface),
-    ("wider-face", "WIDER FACE", _wider_face),
-    ("yolo", "YOLO text", _yolo),
-)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

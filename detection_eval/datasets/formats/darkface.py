@@ -7,9 +7,11 @@ their areas and overlaps are the tool's.
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path, PurePosixPath
 
+from ..annotation_formats import Reader, add_folders, annotation_format
 from ..labels import (
     Box,
     BoxList,
@@ -56,6 +58,12 @@ def darkface(images: str | os.PathLike[str], annotations: str | os.PathLike[str]
         "DARK FACE", root, CATEGORIES, pictures, {key: Place(path) for key, path in texts.items()},
         lambda key, size, problems: read_darkface(texts[key], problems),
     )  # fmt: skip
+
+
+@annotation_format("darkface", "DARK FACE")
+def _arguments(parser: argparse.ArgumentParser) -> Reader:
+    add_folders(parser, "folder of the texts, or HLA-Face's list of pseudo-labels")
+    return lambda args: darkface(args.images, args.annotations)
 
 
 def read_darkface(path: Path, problems: Problems) -> BoxList:

@@ -6,10 +6,12 @@ Dollar's toolbox: occluded, visible left, top, width, height, ignore, angle.
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..annotation_formats import Reader, add_folders, annotation_format
 from ..labels import (
     Box,
     BoxList,
@@ -79,6 +81,20 @@ def exdark(
     if part == "all" or listed is None:
         return found
     return found.only([key for key, attributes in listed.items() if attributes["part"] == part])
+
+
+@annotation_format("exdark", "ExDark")
+def _arguments(parser: argparse.ArgumentParser) -> Reader:
+    add_folders(parser, "folder of bbGt texts")
+    parser.add_argument(
+        "--list",
+        metavar="FILE",
+        help="file imageclasslist.txt, which says of each picture its light, indoor or outdoor, and its part",
+    )
+    parser.add_argument(
+        "--part", choices=(*PARTS, "all"), default="all", help="part of the set, by --list (default: all)"
+    )
+    return lambda args: exdark(args.images, args.annotations, args.list, args.part)
 
 
 def read_exdark(path: Path, problems: Problems) -> list[Box]:

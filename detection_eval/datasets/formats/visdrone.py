@@ -6,12 +6,14 @@ Category 0 is a region to ignore, 11 is "others"; score 0 marks an object that t
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llie_preproc.checks import one_of
 
+from ..annotation_formats import Reader, annotation_format
 from ..labels import (
     Box,
     BoxList,
@@ -72,6 +74,19 @@ def visdrone(root: str | os.PathLike[str], ignored_regions: str = "crowd") -> La
 
     names_from = base if splits != [base] else base / "images"
     return LabelSet("VisDrone-DET", names_from, CATEGORIES, pictures, {k: Place(p) for k, p in texts.items()}, read)
+
+
+@annotation_format("visdrone", "VisDrone-DET")
+def _arguments(parser: argparse.ArgumentParser) -> Reader:
+    parser.add_argument("root", metavar="ROOT", help="folder with images and annotations, or a folder of such folders")
+    parser.add_argument(
+        "--ignored-regions",
+        choices=IGNORED_REGIONS,
+        default="crowd",
+        help="treatment of ignored regions: a box of a crowd for every class (default), or none (drop); VisDrone's own "
+        "metric knows of them in both cases",
+    )
+    return lambda args: visdrone(args.root, args.ignored_regions)
 
 
 def read_visdrone(path: Path, problems: Problems, ignored_regions: str = "crowd") -> BoxList:

@@ -6,12 +6,14 @@ occlusion pose`` for each. After a number of 0 follows one line of zeros all the
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llie_preproc.pictures import picture_files
 
+from ..annotation_formats import Reader, add_folders, annotation_format
 from ..labels import (
     Box,
     BoxList,
@@ -54,6 +56,12 @@ def wider_face(images: str | os.PathLike[str], annotations: str | os.PathLike[st
 
     labelled = {name: Place(source, number) for name, (number, _) in blocks.items()}
     return LabelSet("WIDER FACE", root, CATEGORIES, pictures, labelled, read)
+
+
+@annotation_format("wider-face", "WIDER FACE")
+def _arguments(parser: argparse.ArgumentParser) -> Reader:
+    add_folders(parser, "file wider_face_train_bbx_gt.txt or wider_face_val_bbx_gt.txt")
+    return lambda args: wider_face(args.images, args.annotations)
 
 
 def _blocks(path: Path) -> Iterator[tuple[int, str, Numbered]]:

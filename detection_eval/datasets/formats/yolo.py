@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -12,6 +13,7 @@ from llie_preproc.coco_json import is_whole, kind_of
 from llie_preproc.errors import require
 from llie_preproc.files import read_text
 
+from ..annotation_formats import Reader, add_folders, annotation_format
 from ..labels import (
     Box,
     BoxList,
@@ -64,6 +66,19 @@ def yolo(images: str | os.PathLike[str], annotations: str | os.PathLike[str], cl
     labelled = {key: Place(path) for key, path in texts.items()}
     categories = dict(enumerate(classes, start=1))
     return LabelSet("YOLO text", root, categories, pictures, labelled, read, unlabelled_is_empty=True)
+
+
+@annotation_format("yolo", "YOLO text")
+def _arguments(parser: argparse.ArgumentParser) -> Reader:
+    add_folders(parser, "folder of the texts; a picture without one has no objects")
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="names of the classes, by number from 0; or a file with one a line, or data.yaml",
+    )
+    return lambda args: yolo(args.images, args.annotations, class_names(args.classes))
 
 
 def read_yolo(path: Path, size: tuple[int, int], classes: Sequence[str], problems: Problems) -> list[Box]:

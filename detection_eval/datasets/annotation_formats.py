@@ -1,0 +1,62 @@
+"""The formats of annotations by name, as ``llie annotations`` has them: each registers itself beside its reader.
+
+::
+
+    @annotation_format("darkface", "DARK FACE")
+    def _arguments(parser):
+        add_folders(parser, "folder of the texts")
+        return lambda args: darkface(args.images, args.annotations)
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..self_registration import SelfRegistered
+from .labels import LabelSet
+
+Reader = Callable[[argparse.Namespace], LabelSet]
+AddArguments = Callable[[argparse.ArgumentParser], Reader]
+
+
+@dataclass(frozen=True)
+class AnnotationFormat:
+    """A format of annotations.
+
+    Attributes:
+        title: Name of the format for people.
+        add_arguments: Function that adds the format's arguments to a parser, and returns the function that reads a set
+            by their values.
+    """
+
+    title: str
+    add_arguments: AddArguments
+
+
+FORMATS: SelfRegistered[AnnotationFormat] = SelfRegistered("detection_eval.datasets.formats", "format")
+
+
+def annotation_format(name: str, title: str) -> Callable[[AddArguments], AddArguments]:
+    """Register a format by the function below, which adds its arguments.
+
+    Args:
+        name: Name of the format on the command line.
+        title: Name of the format for people.
+
+    Raises:
+        ValueError: There is a format of that name.
+    """
+
+    def register(add_arguments: AddArguments) -> AddArguments:
+        FORMATS.register(name, AnnotationFormat(title, add_arguments))
+        return add_arguments
+
+    return register
+
+
+def add_folders(parser: argparse.ArgumentParser, annotations: str) -> None:
+    """Add the arguments ``IMAGES``, a folder, and ``ANNOTATIONS``; ``annotations`` is the help of the latter."""
+    parser.add_argument("images", metavar="IMAGES", help="folder of the pictures")
+    parser.add_argument("annotations", metavar="ANNOTATIONS", help=annotations)
