@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from llie_preproc.commands.arguments import (
     add_device,
@@ -26,6 +27,8 @@ from llie_preproc.errors import Extras
 from llie_preproc.files import write_json, write_text
 
 from ..faces.detectors import MTCNN_NAME, PASSES, DetectorChoice
+from ..faces.protocols import FACE_SETS
+from ..self_registration import Setting, add_settings, lacking, misplaced, names_of, values_of
 from ..shared import provenance
 from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
 from ..shared.score_table import GOES_ON, Row, say_left_out
@@ -34,18 +37,11 @@ from .gammas import add_gammas, check_gammas
 NEEDS = Extras("compare,face")
 with NEEDS:
     from ..faces.faces_page import score_plot, write_page
-    from ..faces.protocols import DarkFace, Fddb, Folder, Protocol, Wider
     from ..faces.sweep import Request, Sweep, sweep
     from ..faces.sweep_results import csv_text, markdown, rows_of
     from ..shared.page.svg_plots import standalone_svg
 
-DATASETS = ("fddb", "darkface", "wider", "folder")
-# Options of some data sets alone: those it must have, and those it may have.
-_NEEDED = {"fddb": ("folds",), "darkface": ("annotations",), "wider": ("annotations",), "folder": ()}
-_ALLOWED = {"fddb": ("sizes", "fp"), "darkface": (), "wider": ("difficulty",), "folder": ()}
 _MODULES = ("torch", "torchvision", "numpy", "mmengine", "mmdet", "facenet_pytorch")
-# Of pictures without labels every detection above the threshold counts as found: nobody would take less for a face.
-_FOLDER_SCORE, _FDDB_SCORE = 0.5, 0.05
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,33 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset",
         required=True,
-        choices=DATASETS,
-        help="data set, by whose rules is scored; folder: pictures without labels",
+        choices=list(FACE_SETS),
+        help="data set, by whose rules is scored: "
+        + ", ".join(f"{name} ({each.title})" for name, each in FACE_SETS.items()),
     )
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")
-    parser.add_argument(
-        "--annotations",
-        type=Path,
-        metavar="PATH",
-        help="darkface: folder of the texts, or HLA-Face's list of pseudo-labels; wider: wider_face_val_bbx_gt.txt",
-    )
-    parser.add_argument("--folds", type=Path, metavar="DIR", help="fddb: folder of FDDB-fold-XX-ellipseList.txt")
-    parser.add_argument(
-        "--sizes",
-        type=Path,
-        metavar="CSV",
-        help="fddb: table of the sizes of the pictures, with the columns image,width,height",
-    )
-    parser.add_argument(
-        "--fp",
-        nargs="+",
-        type=int,
-        metavar="N",
-        help="fddb: numbers of false positives at which the rate is taken (default: 500)",
-    )
-    parser.add_argument(
-        "--difficulty", type=Path, metavar="DIR", help="wider: folder of wider_{easy,medium,hard}_val.mat"
-    )
+    add_settings(parser, _settings())
     parser.add_argument(
         "--detector",
         default=MTCNN_NAME,
@@ -98,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score-thr",
         type=float,
         metavar="S",
-        help="least confidence of a detection, where --detector is a CONFIG or --passes is not base (default: folder "
-        f"{_FOLDER_SCORE:g}, fddb {_FDDB_SCORE:g}, else 0)",
+        help="least confidence of a detection, where --detector is a CONFIG or --passes is not base (default: "
+        f"{_least_scores()}else 0)",
     )
     add_enhancers(parser)
     add_gammas(parser)
@@ -129,25 +104,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    needed, allowed = _NEEDED[args.dataset], _ALLOWED[args.dataset]
-    for name in needed:
-        if getattr(args, name) is None:
-            raise ValueError(f"--dataset {args.dataset} needs --{name}")
-    for name in ("annotations", "folds", "sizes", "fp", "difficulty"):
-        if getattr(args, name) is not None and name not in (*needed, *allowed):
-            raise ValueError(f"--{name} is not of --dataset {args.dataset}")
+    chosen = FACE_SETS[args.dataset]
+    if absent := lacking(chosen.settings, vars(args)):
+        raise ValueError(f"--dataset {args.dataset} needs {absent.flag}")
+    if unused := misplaced(_settings(), [args.dataset], _given(args)):
+        raise ValueError(f"--{unused[0]} is not of --dataset {args.dataset}, but of {', '.join(unused[1])}")
     if args.score_thr is not None and not 0 <= args.score_thr < 1:
         raise ValueError(f"--score-thr must be in [0, 1), got {args.score_thr}")
     if args.score_thr is not None and not _detector(args).has_threshold:
         raise ValueError("--score-thr is of a CONFIG, or of --passes: mtcnn has its own thresholds")
-    if args.official_files and args.dataset == "folder":
-        raise ValueError("--official-files: pictures without labels have no tool of their own")
+    if args.official_files and not chosen.has_tool():
+        raise ValueError(f"--official-files: {chosen.title} have no tool of their own")
     args.device = device_of(args)
 
 
 def _request(args: argparse.Namespace) -> Request:
     gammas = check_gammas(args.gammas, args.convention)
-    protocol = _protocol(args)
+    chosen = FACE_SETS[args.dataset]
+    protocol = chosen(args.images, **values_of(chosen.settings, _given(args)))
     detector = _detector(args)
     detector.made_with()
     options = inference_options(args)
@@ -164,14 +138,18 @@ def _request(args: argparse.Namespace) -> Request:
     )
 
 
-def _protocol(args: argparse.Namespace) -> Protocol:
-    if args.dataset == "fddb":
-        return Fddb(args.images, args.folds, args.sizes, args.fp or [500])
-    if args.dataset == "darkface":
-        return DarkFace(args.images, args.annotations)
-    if args.dataset == "wider":
-        return Wider(args.images, args.annotations, args.difficulty)
-    return Folder(args.images)
+def _settings() -> dict[str, tuple[Setting, ...]]:
+    """The settings of each data set."""
+    return {name: each.settings for name, each in FACE_SETS.items()}
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The values of all settings."""
+    return {name: getattr(args, name) for name in names_of(_settings())}
+
+
+def _least_scores() -> str:
+    return "".join(f"{name} {each.least_score:g}, " for name, each in FACE_SETS.items() if each.least_score)
 
 
 def _detector(args: argparse.Namespace) -> DetectorChoice:
@@ -179,9 +157,7 @@ def _detector(args: argparse.Namespace) -> DetectorChoice:
 
 
 def _score_thr(args: argparse.Namespace) -> float:
-    if args.score_thr is not None:
-        return args.score_thr
-    return {"folder": _FOLDER_SCORE, "fddb": _FDDB_SCORE}.get(args.dataset, 0.0)
+    return FACE_SETS[args.dataset].least_score if args.score_thr is None else args.score_thr
 
 
 def _write(request: Request, result: Sweep, rows: Sequence[Row], args: argparse.Namespace) -> None:

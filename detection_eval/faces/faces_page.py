@@ -19,7 +19,8 @@ from ..shared.page.palette import COLOURS
 from ..shared.page.svg_plots import line_plot
 from ..shared.score_table import Row
 from .kept_detections import shifted_picture
-from .protocols import Folder, Protocol
+from .protocols import Protocol
+from .protocols.folder_retention import Folder
 from .retention import count_found
 from .sweep import Cell, Request, Sweep
 from .sweep_results import difference_table, gamma_label, score_table, series

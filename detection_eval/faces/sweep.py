@@ -16,7 +16,7 @@ from ..shared.enhancers import NONE, Spec
 from ..shared.resume import digests_of, holds_files, require_resume
 from .detectors import DetectorChoice, behind
 from .kept_detections import Kept, detect
-from .protocols import Evaluation, Folder, Protocol
+from .protocols import Evaluation, Protocol
 
 Cell = tuple[str, float]
 """An enhancer's label, ``'none'`` for raw, and a gamma."""
@@ -104,7 +104,7 @@ def sweep(request: Request) -> Sweep:
     """
     require_resume(request.folder, holds_files(request.detections), request.resume)
     protocol = request.protocol
-    cells = list(dict.fromkeys([*([_REFERENCE] if isinstance(protocol, Folder) else []), *request.cells]))
+    cells = list(dict.fromkeys([*([_REFERENCE] if protocol.refers_to_raw else []), *request.cells]))
     kept = {cell: request.kept(cell) for cell in cells}
     detector = request.detector.build()
     # What cannot be written is not worth hours of work first.
@@ -118,7 +118,7 @@ def sweep(request: Request) -> Sweep:
     if not names:
         raise ValueError(f"not one of {len(protocol.files)} pictures could be worked through: {_first(failed)}")
     found = {cell: {name: kept[cell].faces[name] for name in names} for cell in cells}
-    if isinstance(protocol, Folder):
+    if protocol.refers_to_raw:
         protocol.refer_to(found[_REFERENCE])
     result = Sweep(names, {cell: found[cell] for cell in request.cells})
     result.failed = [*protocol.problems, *failed.values()]

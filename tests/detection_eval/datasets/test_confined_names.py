@@ -19,7 +19,7 @@ from detection_eval.datasets.formats.visdrone import visdrone
 from detection_eval.datasets.formats.wider_face import wider_face
 from detection_eval.datasets.labels import Problems
 from detection_eval.datasets.splits import select
-from detection_eval.faces.protocols import Fddb
+from detection_eval.faces.protocols.fddb_rates import Fddb
 from detection_eval.sam.prompted_pictures import read_pictures
 from llie_preproc.coco_json import require_inside
 from llie_preproc.commands.llie import parse_args
