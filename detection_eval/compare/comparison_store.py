@@ -22,6 +22,7 @@ from llie_preproc.coco_json import read_json, require_inside
 from llie_preproc.files import write_json, write_text
 
 from ..shared.enhancers import NONE
+from ..shared.resume import read_kept
 
 RAW, ZERO_SHOT, RETRAINED, JOINT = "raw", "zero-shot", "retrained", "joint"
 MODES = (RAW, ZERO_SHOT, RETRAINED, JOINT)
@@ -89,6 +90,11 @@ class Comparison:
         self.plan: dict[str, Any] = read_json(path)
 
     @staticmethod
+    def earlier(folder: str | os.PathLike[str]) -> Comparison | None:
+        """The comparison that an earlier run has left in a folder, if any."""
+        return Comparison(folder) if (Path(folder) / _PLAN).is_file() else None
+
+    @staticmethod
     def begin(folder: str | os.PathLike[str], plan: Mapping[str, Any], truth: Mapping[str, Any]) -> Comparison:
         """Write the plan and the ground truth."""
         root = Path(folder)
@@ -128,9 +134,11 @@ class Comparison:
 
         ``timing`` has ``enhancer_ms`` and ``detector_ms`` for an image, ``train_seconds``; ``checkpoint`` is the
         detector's file, or None.
+
+        Raises:
+            ValueError: The file is damaged.
         """
-        path = self.cell_folder(cell) / _RESULT
-        return read_json(path) if path.is_file() else None
+        return read_kept(self.cell_folder(cell) / _RESULT, read_json)
 
     def finish(self, cell: Cell, result: Mapping[str, Any]) -> None:
         """Mark a cell as finished; nothing of it is written after this."""

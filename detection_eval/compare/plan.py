@@ -22,7 +22,7 @@ from ..metrics.detection_table import DETECTION_METRICS
 from ..metrics.detections import read_truth
 from ..shared.enhancers import NONE, Spec
 from ..shared.provenance import command_line, versions
-from ..shared.resume import require_resume
+from ..shared.resume import as_read, differing, require_resume
 from .cell_enhancers import why_not_joint
 from .comparison_store import CELLS, JOINT, MODES, RAW, ZERO_SHOT, Cell, Comparison
 from .truth import ground_truth
@@ -103,7 +103,7 @@ def begin(request: Request) -> Comparison:
             or processes find other files.
     """
     plain, specs, folder = request.plain, request.specs, request.folder
-    earlier = Comparison(folder) if (folder / "comparison.json").is_file() else None
+    earlier = Comparison.earlier(folder)
     require_resume(folder, earlier is not None, request.resume)
     if request.detector is None:
         _check_schedule(plain, request.modes)
@@ -137,8 +137,7 @@ def begin(request: Request) -> Comparison:
         versions=versions(_PACKAGES),
         device=request.device,
     )
-    # As it reads again: tuples are lists, classes their names.
-    plan = json.loads(json.dumps(plan, default=lambda value: getattr(value, "__name__", str(value))))
+    plan = as_read(plan)
     if earlier:
         _check_same(earlier, plan)
     # Nobody writes before all have read what is there.
@@ -231,13 +230,14 @@ def _images(files: Sequence[Path]) -> int | None:
 
 
 def _check_same(earlier: Comparison, plan: Mapping[str, Any]) -> None:
-    changed = [key for key in plan if key not in _OF_THE_CALL and plan[key] != earlier.plan.get(key, plan[key])]
-    known = earlier.plan["enhancers"]
-    for label, spec in plan["enhancers"].items():
-        before = known.get(label, spec)
-        keys = [key for key in {**before, **spec} if before.get(key) != spec.get(key)]
-        changed += [f"enhancer {label} ({', '.join(keys)})"] if keys else []
-    if changed:
+    # An earlier version's plan may lack a key.
+    keys = [key for key in plan if key not in _OF_THE_CALL and key in earlier.plan]
+    both = [label for label in plan["enhancers"] if label in earlier.plan["enhancers"]]
+    old, new = (
+        {**{key: each[key] for key in keys}, "enhancer": {label: each["enhancers"][label] for label in both}}
+        for each in (earlier.plan, plan)
+    )
+    if changed := differing(old, new):
         raise ValueError(
             f"{earlier.folder} holds another comparison, which differs in {', '.join(changed)}: choose another --out"
         )

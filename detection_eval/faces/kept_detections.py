@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from llie_preproc.array_files import read_archive
-from llie_preproc.checkpoints import DAMAGE
 from llie_preproc.faces import FaceDetector, Faces
 from llie_preproc.files import atomic_write
 from llie_preproc.gamma_shift import shift_gamma
 from llie_preproc.pictures import convert_depth, read_picture
 
-from ..shared.resume import reason, require_same
+from ..shared.resume import read_kept, reason, require_same
 
 # Pixels that go to the detector together at most, and seconds of work that an interruption may cost.
 _MAX_PIXELS = 1 << 23
@@ -48,8 +46,10 @@ class Kept:
     digests: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if os.path.lexists(self.path):
-            self._read()
+        kept = read_kept(self.path, _read)
+        if kept is not None:
+            made_with, self.faces, self.digests = kept
+            require_same(self.path, made_with, self.made_with)
 
     def lacking(self, digests: Mapping[str, str]) -> list[str]:
         """The pictures that are not here, or have changed since."""
@@ -69,19 +69,10 @@ class Kept:
                 scores=np.concatenate([np.zeros(0, np.float32), *(self.faces[name].scores for name in names)]),
             )
 
-    def _read(self) -> None:
-        try:
-            content = read_archive(self.path, _FIELDS)
-            made_with = json.loads(str(content["made_with"]))
-            faces, digests = _unpacked(content)
-        except (OSError, RecursionError, *DAMAGE) as error:
-            raise ValueError(f"{self.path} is damaged ({error}): remove it, and it is made anew") from error
-        require_same(self.path, made_with, self.made_with)
-        self.faces, self.digests = faces, digests
 
-
-def _unpacked(content: Mapping[str, np.ndarray]) -> tuple[dict[str, Faces], dict[str, str]]:
-    """Faces and digests by the picture's name."""
+def _read(path: Path) -> tuple[Any, dict[str, Faces], dict[str, str]]:
+    """What the detections were made with; faces and digests by the picture's name."""
+    content = read_archive(path, _FIELDS)
     names, counts, boxes, scores = (content[key] for key in ("names", "counts", "boxes", "scores"))
     if boxes.shape[1] != 4 or len(scores) != len(boxes) or not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise ValueError(f"boxes of shape {boxes.shape} and {len(scores)} scores, expected (N, 4) and N finite numbers")
@@ -93,7 +84,8 @@ def _unpacked(content: Mapping[str, np.ndarray]) -> tuple[dict[str, Faces], dict
         name: Faces(boxes[start : start + count], scores[start : start + count])
         for name, start, count in zip(names.tolist(), starts.tolist(), counts.tolist(), strict=True)
     }
-    return faces, dict(zip(names.tolist(), content["digests"].tolist(), strict=True))
+    digests = dict(zip(names.tolist(), content["digests"].tolist(), strict=True))
+    return json.loads(str(content["made_with"])), faces, digests
 
 
 def detect(

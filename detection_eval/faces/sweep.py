@@ -12,8 +12,8 @@ from llie_preproc import InferenceOptions
 from llie_preproc.faces import FaceDetector, Faces
 from llie_preproc.gamma_shift import exponent
 
-from ..shared.enhancers import NONE, Spec
-from ..shared.resume import digests_of, holds_files, require_resume
+from ..shared.enhancers import NONE, Spec, identity_of
+from ..shared.resume import digests_of, holds_files, require_resume, require_some
 from .detectors import DetectorChoice, behind
 from .kept_detections import Kept, detect
 from .protocols import Evaluation, Protocol
@@ -66,13 +66,8 @@ class Request:
             ValueError: It was made with something else, or is damaged.
         """
         enhancer, gamma = cell
-        spec = self.specs.get(enhancer)
-        made_with = dict(
-            self.detector.made_with(),
-            enhancer=None if spec is None else spec["fingerprint"],
-            exponent=exponent(gamma, self.convention),
-            **({} if spec is None else spec["options"]),
-        )
+        own = identity_of(self.specs.get(enhancer))
+        made_with = dict(self.detector.made_with(), exponent=exponent(gamma, self.convention), **own)
         return Kept(self.detections / enhancer / f"gamma_{gamma:g}.npz", made_with)
 
 
@@ -115,8 +110,7 @@ def sweep(request: Request) -> Sweep:
         digests = {name: digest for name, digest in digests.items() if name not in failed}
         failed |= _detect(request, cell, kept[cell], digests, detector)
     names = [name for name in protocol.files if name not in failed]
-    if not names:
-        raise ValueError(f"not one of {len(protocol.files)} pictures could be worked through: {_first(failed)}")
+    require_some(names, len(protocol.files), failed)
     found = {cell: {name: kept[cell].faces[name] for name in names} for cell in cells}
     if protocol.refers_to_raw:
         protocol.refer_to(found[_REFERENCE])
@@ -138,7 +132,3 @@ def _detect(
         kept, request.protocol.files, digests, seeing, gamma, request.convention, request.options.batch_size,
         f"{enhancer}, g = {gamma:g}",
     )  # fmt: skip
-
-
-def _first(failed: Mapping[str, str]) -> str:
-    return next(iter(failed.values()), "there is none")

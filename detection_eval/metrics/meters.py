@@ -21,11 +21,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from llie_preproc.checks import one_of
 from llie_preproc.errors import require
 
 from ..registered import LOCATIONS
 from ..self_registration import SelfRegistered, Setting
 
+_BESIDE = ("", "target", "image")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -62,6 +64,9 @@ class Meter:
     of_pictures: bool = True
     prepare: Callable[[], object] | None = None
 
+    def __post_init__(self) -> None:
+        one_of("beside", self.beside, _BESIDE)
+
 
 @dataclass(frozen=True)
 class RegisteredMeter:
@@ -88,8 +93,9 @@ def meter(
         library: Module that the function imports when it is called, from the extra ``metrics``.
 
     Raises:
-        ValueError: There is a metric of that name.
+        ValueError: There is a metric of that name, or another ``beside``.
     """
+    one_of("beside", beside, _BESIDE)
 
     def register(score: Function) -> Function:
         def build() -> Meter:

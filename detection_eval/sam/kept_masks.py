@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from llie_preproc.coco_json import read_json
 from llie_preproc.files import write_text
 
 from ..metrics.masks import Rle, check_rle, encode_masks, mask_boxes
-from ..shared.resume import as_read, require_same
+from ..shared.resume import as_read, read_kept, require_same
 
 _FIELDS = ("segmentation", "predicted_iou", "stability_score")
 
@@ -71,22 +70,11 @@ class Kept:
             ValueError: The file was made with something else, or is damaged.
         """
         path = self._path(name)
-        if not os.path.lexists(path):
+        kept = read_kept(path, _read)
+        if kept is None:
             return None
-        try:
-            content = read_json(path)
-            table = [[each[field] for field in _FIELDS] for each in content["masks"]]
-            found = Found(
-                encode_masks([row[0] for row in table]),
-                np.array([row[1] for row in table], np.float64),
-                np.array([row[2] for row in table], np.float64),
-            )
-            made = content["made_with"], content["made_of"]
-            _check(found)
-        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"{path} is damaged ({error!r}): remove it, and it is made anew") from error
-        require_same(path, made[0], self.made_with)
-        return found if made[1] == as_read(made_of) else None
+        require_same(path, kept.made_with, self.made_with)
+        return kept.found if kept.made_of == as_read(made_of) else None
 
     def write(self, name: str, made_of: Mapping[str, Any], found: Found) -> None:
         """Keep the masks of a picture, atomically."""
@@ -97,6 +85,26 @@ class Kept:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
+
+
+class _Content(NamedTuple):
+    """What a file holds."""
+
+    made_with: Any
+    made_of: Any
+    found: Found
+
+
+def _read(path: Path) -> _Content:
+    content = read_json(path)
+    table = [[each[field] for field in _FIELDS] for each in content["masks"]]
+    found = Found(
+        encode_masks([row[0] for row in table]),
+        np.array([row[1] for row in table], np.float64),
+        np.array([row[2] for row in table], np.float64),
+    )
+    _check(found)
+    return _Content(content["made_with"], content["made_of"], found)
 
 
 def _check(found: Found) -> None:

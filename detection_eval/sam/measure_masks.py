@@ -16,8 +16,8 @@ from llie_preproc.pictures import convert_depth, picture_size, read_picture
 from llie_preproc.segmentation import EnhancedImage, EnhancedSamAutomaticMaskGenerator, EnhancedSamPredictor
 
 from ..metrics.masks import ItemScores, encode_masks, match_scores, prompt_scores, stability_scores
-from ..shared.enhancers import NONE, Spec, label_of, network_config
-from ..shared.resume import digests_of, holds_files, reason, require_resume
+from ..shared.enhancers import NONE, Spec, identity_of, label_of, network_config
+from ..shared.resume import digests_of, holds_files, reason, require_resume, require_some
 from .kept_masks import Found, Kept
 from .prompted_pictures import PictureSet
 from .sam_choice import SamChoice
@@ -74,12 +74,10 @@ class Request:
 
     def kept(self, stage: Stage, sam_made_with: Mapping[str, Any]) -> Kept:
         """What is on disk of a stage."""
-        made_with = dict(sam_made_with, oversize=self.oversize, enhancer=None)
+        own = identity_of(None if stage.enhancer == NONE else self.specs[stage.enhancer])
+        made_with = dict(sam_made_with, oversize=self.oversize, **own)
         if stage.task != BOXES:
             made_with["generator"] = dict(self.generator)
-        if stage.enhancer != NONE:
-            spec = self.specs[stage.enhancer]
-            made_with |= {"enhancer": spec["fingerprint"], **spec["options"]}
         folder = self.masks / stage.task
         return Kept(folder if stage.task == REFERENCE else folder / stage.enhancer, made_with)
 
@@ -178,9 +176,7 @@ def measure(request: Request) -> Result:
     for stages in request.looks:
         work.look(stages)
     names = [name for name in request.pictures.files if name not in work.failed]
-    if not names:
-        raise ValueError(f"not one of {len(request.pictures.files)} pictures could be worked through: "
-                         f"{next(iter(work.failed.values()))}")  # fmt: skip
+    require_some(names, len(request.pictures.files), work.failed)
     found = {stage: {name: masks[name] for name in names} for stage, masks in work.found.items()}
     items = {label: {name: _items(request, found, label, name) for name in names} for label in request.enhancers}
     scores = {label: ItemScores(each) for label, each in items.items()}

@@ -107,6 +107,11 @@ def network_config(spec: Spec) -> dict[str, Any]:
     return {key: value for key, value in spec.items() if key not in _NOT_CONFIG}
 
 
+def identity_of(spec: Spec | None) -> dict[str, Any]:
+    """All of an enhancer that results depend on: what kept results are compared by; None: raw."""
+    return {"enhancer": None} if spec is None else {"enhancer": spec["fingerprint"], **spec["options"]}
+
+
 def frozen_enhancers(specs: Mapping[str, Spec], options: InferenceOptions, device: str) -> dict[str, FrozenEnhancer]:
     """The networks of specs, by label.
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from llie_preproc.errors import why_failed
+from llie_preproc.checkpoints import DAMAGE
+from llie_preproc.errors import one_line, why_failed
 from llie_preproc.files import file_sha256
+
+Content = TypeVar("Content")
 
 
 def digests_of(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str]]:
@@ -44,6 +48,26 @@ def holds_files(folder: Path) -> bool:
     return any(not path.is_dir() for path in folder.rglob("*"))
 
 
+def read_kept(path: Path, read: Callable[[Path], Content]) -> Content | None:
+    """What an earlier run has kept in a file; None where there is no file.
+
+    Args:
+        path: The file.
+        read: Function that reads it.
+
+    Raises:
+        ValueError: The file is damaged, or is no file that can be read.
+    """
+    # A link that leads nowhere is something, which would be written over.
+    if not os.path.lexists(path):
+        return None
+    try:
+        return read(path)
+    except (OSError, *DAMAGE) as error:
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise ValueError(f"{path} is damaged ({why}): remove it, and it is made anew") from error
+
+
 def require_same(path: Path, old: Any, new: Mapping[str, Any]) -> None:
     """Refuse a file that was made with something else.
 
@@ -56,23 +80,47 @@ def require_same(path: Path, old: Any, new: Mapping[str, Any]) -> None:
         ValueError: They differ; the message says in what.
     """
     if old != as_read(new):
-        raise ValueError(f"{path} was made with another {_difference(old, new)}: choose another --out, or remove it")
+        what = ", ".join(differing(old, new)) if isinstance(old, Mapping) else "program"
+        raise ValueError(f"{path} was made with another {what}: choose another --out, or remove it")
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In what two sets of plain values differ, in words.
+
+    >>> differing({"tile": None, "amp": False}, {"tile": 64, "amp": False})
+    ['tile (None, now 64)']
+
+    Args:
+        old: Values as JSON has them.
+        new: Values that are wanted.
+    """
+    return list(_differing(old, as_read(new)))
 
 
 def as_read(value: Any) -> Any:
-    """Plain values as they come back from JSON."""
-    return json.loads(json.dumps(value))
+    """Plain values as they come back from JSON: tuples are lists, classes their names."""
+    return json.loads(json.dumps(value, default=lambda each: getattr(each, "__name__", str(each))))
+
+
+def require_some(names: Collection[str], total: int, failed: Mapping[str, str]) -> None:
+    """Refuse to measure where no picture is left.
+
+    Args:
+        names: Names of the pictures that all rows got through.
+        total: Number of pictures that there were.
+        failed: Why each of the others failed, by name.
+
+    Raises:
+        ValueError: There are no names; the message has the first reason.
+    """
+    if not names:
+        first = next(iter(failed.values()), "there is none")
+        raise ValueError(f"not one of {total} pictures could be worked through: {first}")
 
 
 def reason(path: Path, error: Exception) -> str:
     """A line that says why a picture failed."""
     return f"{path}: {why_failed(path, error)}"
-
-
-def _difference(old: Any, new: Mapping[str, Any]) -> str:
-    if not isinstance(old, Mapping):
-        return "program"
-    return ", ".join(_differing(old, as_read(new)))
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any], within: str = "") -> Iterator[str]:

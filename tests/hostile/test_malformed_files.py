@@ -207,7 +207,6 @@ def test_flags_of_json_are_what_they_say(files, capsys, crowd):
 
 # Whatever else calls the decoder reads what the same program has written a moment ago, or a part of this package.
 OWN = {
-    "detection_eval/compare/plan.py",
     "detection_eval/demo/small_detector.py",
     "detection_eval/faces/kept_detections.py",
     "detection_eval/shared/resume.py",

@@ -234,6 +234,7 @@ BESIDES: dict[str, dict[str, Any]] = {
     "lightness_order_error": dict(enhanced=PICTURE, image=PICTURE),
     "mean_curve": dict(rocs=[ROC]),
     "mean_rate_at": dict(rocs=[ROC], false_positives=0),
+    "meter": dict(name="a", layout="A {}", description=""),
     "read_visdrone": dict(path=Path("absent.txt"), problems=None),
     "shift_gamma": dict(image=np.zeros((2, 2, 3), np.uint8), gamma=0.5),
     "to_coco": dict(labels=None, problems=None),

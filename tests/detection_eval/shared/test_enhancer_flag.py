@@ -169,7 +169,7 @@ def test_tiles_reach_every_mode_of_a_comparison_and_its_page(
     assert _sides("report", tmp_path / "out", "--changed", 1) == {TILE}
     capsys.readouterr()
     assert main([*command, *modes, "--resume"]) == 2
-    assert "differs in enhancer side-recorder (options)" in capsys.readouterr().err
+    assert f"differs in enhancer side-recorder options tile ({TILE}, now None)" in capsys.readouterr().err
     # Under another label it is another row.
     label = ["--enhancer", f"whole={recorder}", "--modes", "zero-shot"]
     assert max(_sides(*command, *label, "--resume")) > TILE
