@@ -1,0 +1,100 @@
+"""Tables that a package's modules fill, and the settings of their entries."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pytest
+
+from detection_eval.self_registration import SelfRegistered, Setting, add_settings, misplaced, values_of
+
+MODULE = "from {package} import TABLE\nTABLE.register({name!r}, {value})\n"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package with a table."""
+    folder = tmp_path / "colours_of_a_test"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "from detection_eval.self_registration import SelfRegistered\n"
+        "TABLE = SelfRegistered(__name__, 'colour', skip=[f'{__name__}.skipped'])\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield folder
+    for name in [name for name in sys.modules if name.split(".")[0] == folder.name]:
+        del sys.modules[name]
+
+
+def add(package: Path, module: str, name: str, value: int) -> None:
+    text = MODULE.format(package=package.name, name=name, value=value)
+    (package / f"{module}.py").write_text(text)
+
+
+def table(package: Path) -> SelfRegistered[int]:
+    return __import__(package.name).TABLE
+
+
+def test_a_table_finds_the_modules_of_its_package_when_it_is_asked(package: Path) -> None:
+    add(package, "first", "red", 1)
+    add(package, "second", "blue", 2)
+    add(package, "skipped", "green", 3)
+    colours = table(package)
+    assert f"{package.name}.first" not in sys.modules
+    assert dict(colours) == {"blue": 2, "red": 1}
+    assert list(colours) == ["blue", "red"]
+    assert "green" not in colours
+
+
+def test_a_module_whose_extra_is_missing_is_passed_over(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "piq", None)
+    add(package, "first", "red", 1)
+    (package / "needing.py").write_text("import piq\n")
+    assert list(table(package)) == ["red"]
+
+
+def test_a_module_that_is_broken_is_told_of_each_time(package: Path) -> None:
+    add(package, "first", "red", 1)
+    (package / "wrong.py").write_text("import no_such_module_at_all\n")
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
+            list(table(package))
+
+
+def test_a_name_that_is_taken_is_refused(package: Path) -> None:
+    add(package, "first", "red", 1)
+    add(package, "second", "red", 2)
+    with pytest.raises(ValueError, match="there is a colour 'red' already"):
+        list(table(package))
+
+
+SIDE = Setting("side_of_box", "length of a side", 8, type=int, metavar="N")
+DECLARED = {
+    "box": [SIDE],
+    "cube": [Setting("side_of_box", "length of an edge", 8, needed=True, type=int, metavar="N")],
+    "disc": [Setting("kind", "kind of circle in %", "fine", choices=("fine", "coarse"))],
+}
+
+
+def test_settings_are_flags_whose_help_says_whose_they_are() -> None:
+    parser = argparse.ArgumentParser()
+    add_settings(parser, DECLARED)
+    text = " ".join(parser.format_help().split())
+    assert "--side-of-box N box: length of a side; cube: length of an edge (default: 8)" in text
+    assert "--kind {fine,coarse} disc: kind of circle in % (default: fine)" in text
+    assert vars(parser.parse_args(["--side-of-box", "3"])) == {"side_of_box": 3, "kind": None}
+
+
+def test_one_name_is_of_one_kind() -> None:
+    other = {**DECLARED, "line": [Setting("side_of_box", "words")]}
+    with pytest.raises(ValueError, match="line declares the setting side_of_box otherwise than box"):
+        add_settings(argparse.ArgumentParser(), other)
+
+
+def test_values_are_the_given_ones_or_the_defaults() -> None:
+    assert values_of([SIDE], {"side_of_box": 0, "kind": "fine"}) == {"side_of_box": 0}
+    assert values_of([SIDE], {"side_of_box": None}) == {"side_of_box": 8}
+    assert misplaced(DECLARED, ["disc"], {"side_of_box": 0}) == ("side_of_box", ["box", "cube"])
+    assert misplaced(DECLARED, ["cube"], {"side_of_box": 0, "kind": None}) is None
