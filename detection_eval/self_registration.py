@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from llie_preproc.errors import MissingExtraError, needs
 
 T = TypeVar("T")
+Thing = TypeVar("Thing")
 
 
 class SelfRegistered(Mapping[str, T]):
@@ -47,6 +48,23 @@ class SelfRegistered(Mapping[str, T]):
         if name in self._entries:
             raise ValueError(f"there is a {self._kind} {name!r} already")
         self._entries[name] = entry
+
+    def decorator(self, name: str, entry: Callable[[Any], T]) -> Callable[[Thing], Thing]:
+        """A decorator that registers a class or function, which stays as it is.
+
+        Args:
+            name: Name of the entry.
+            entry: Function that makes the entry of what is decorated.
+
+        Raises:
+            ValueError: The name is taken.
+        """
+
+        def register(thing: Thing) -> Thing:
+            self.register(name, entry(thing))
+            return thing
+
+        return register
 
     def __getitem__(self, name: str) -> T:
         return self._all()[name]

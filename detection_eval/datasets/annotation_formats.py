@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ..self_registration import SelfRegistered
 from .labels import LabelSet
@@ -48,12 +49,7 @@ def annotation_format(name: str, title: str) -> Callable[[AddArguments], AddArgu
     Raises:
         ValueError: There is a format of that name.
     """
-
-    def register(add_arguments: AddArguments) -> AddArguments:
-        FORMATS.register(name, AnnotationFormat(title, add_arguments))
-        return add_arguments
-
-    return register
+    return FORMATS.decorator(name, partial(AnnotationFormat, title))
 
 
 def add_folders(parser: argparse.ArgumentParser, annotations: str) -> None:

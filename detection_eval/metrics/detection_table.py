@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from ..registered import LOCATIONS
@@ -49,12 +50,7 @@ def detection_metric(name: str, title: str) -> Callable[[Class], Class]:
     Raises:
         ValueError: There is a metric of that name.
     """
-
-    def register(scores: Class) -> Class:
-        DETECTION_METRICS.register(name, DetectionMetric(title, scores))
-        return scores
-
-    return register
+    return DETECTION_METRICS.decorator(name, partial(DetectionMetric, title))
 
 
 def metric_title(name: str) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -97,16 +98,12 @@ def meter(
     """
     one_of("beside", beside, _BESIDE)
 
-    def register(score: Function) -> Function:
-        def build() -> Meter:
-            if library is not None:
-                require(library, f"the metric {name!r}", "metrics")
-            return Meter(description, layout, score, beside)
+    def build(score: Callable[..., Any]) -> Meter:
+        if library is not None:
+            require(library, f"the metric {name!r}", "metrics")
+        return Meter(description, layout, score, beside)
 
-        METERS.register(name, RegisteredMeter((), build))
-        return score
-
-    return register
+    return METERS.decorator(name, lambda score: RegisteredMeter((), partial(build, score)))
 
 
 def meter_builder(name: str, *settings: Setting) -> Callable[[Function], Function]:
@@ -119,9 +116,4 @@ def meter_builder(name: str, *settings: Setting) -> Callable[[Function], Functio
     Raises:
         ValueError: There is a metric of that name.
     """
-
-    def register(build: Function) -> Function:
-        METERS.register(name, RegisteredMeter(settings, build))
-        return build
-
-    return register
+    return METERS.decorator(name, partial(RegisteredMeter, settings))

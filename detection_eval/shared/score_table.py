@@ -1,4 +1,4 @@
-"""Tables of scores: rows with intervals and differences to raw, as JSON, CSV, Markdown and text."""
+"""Tables of scores: rows with intervals and differences to raw, as JSON, CSV and Markdown; and what they leave out."""
 
 from __future__ import annotations
 

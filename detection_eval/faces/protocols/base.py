@@ -114,9 +114,4 @@ def face_set(name: str) -> Callable[[Class], Class]:
     Raises:
         ValueError: There is a set of that name.
     """
-
-    def register(protocol: Class) -> Class:
-        FACE_SETS.register(name, protocol)
-        return protocol
-
-    return register
+    return FACE_SETS.decorator(name, lambda protocol: protocol)
