@@ -59,6 +59,7 @@ IMPORTERS = {
     "llie_preproc/segmentation/__init__.py",
     "llie_preproc/ops/scan/backends.py",
     "detection_eval/compare/plan.py",
+    "detection_eval/self_registration.py",
 }
 
 
