@@ -1,29 +1,32 @@
 """Tables that the modules of a package fill themselves, and the settings that their entries declare.
 
 An entry is added by a module alone: the module registers it, and the table finds the module by walking its package.
+Other packages name their modules under the table's name in ``llie_preproc.registry`` (:mod:`llie_preproc.registry`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import pkgutil
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, TypeVar
 
-from llie_preproc.errors import MissingExtraError, needs
+from llie_preproc.errors import MissingExtraError, needs, one_line
+from llie_preproc.registry import joined_locations
 
 T = TypeVar("T")
 Thing = TypeVar("Thing")
 
 
 class SelfRegistered(Mapping[str, T]):
-    """Entries by name, in the order of the names, that the modules of a package register.
+    """Entries by name, in the order of the names, that the modules of a package, and of those that join, register.
 
-    The modules are imported when the entries are first asked for. A module whose extra is not installed is passed over.
+    The modules are imported when the entries are first asked for. A module whose extra is not installed is passed over;
+    one of another package that does not import is left out with a warning.
 
-    >>> colours = SelfRegistered("json", "colour")
+    >>> colours = SelfRegistered("json", "colour", "colour")
     >>> colours.register("red", "#f00")
     >>> list(colours), colours["red"]
     (['red'], '#f00')
@@ -31,11 +34,12 @@ class SelfRegistered(Mapping[str, T]):
     Args:
         package: Name of the package whose modules register entries.
         kind: Noun for an entry in messages.
+        joins: Name under which other packages list their modules.
         skip: Names of modules that are not imported.
     """
 
-    def __init__(self, package: str, kind: str, skip: Collection[str] = ()) -> None:
-        self._package, self._kind, self._skip = package, kind, frozenset(skip)
+    def __init__(self, package: str, kind: str, joins: str, skip: Collection[str] = ()) -> None:
+        self._package, self._kind, self._joins, self._skip = package, kind, joins, frozenset(skip)
         self._entries: dict[str, T] = {}
         self._complete = False
 
@@ -79,10 +83,23 @@ class SelfRegistered(Mapping[str, T]):
         if not self._complete:
             for module in pkgutil.iter_modules(import_module(self._package).__path__, f"{self._package}."):
                 if module.name not in self._skip:
-                    with contextlib.suppress(MissingExtraError), needs(module.name):
-                        import_module(module.name)
+                    _import(module.name)
+            for name in joined_locations(self._joins):
+                try:
+                    _import(name)
+                except Exception as error:  # of a package that one knows nothing of
+                    warnings.warn(f"no {self._kind} of {name}: {one_line(error)}", stacklevel=4)
             self._complete = True
         return self._entries
+
+
+def _import(module: str) -> None:
+    """Import a module, unless its extra is missing."""
+    try:
+        with needs(module):
+            import_module(module)
+    except MissingExtraError:
+        pass
 
 
 @dataclass(frozen=True)

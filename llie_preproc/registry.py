@@ -11,7 +11,8 @@ Another package joins by an entry point of the group ``llie_preproc.registry`` t
 
     LOCATIONS = {"enhancer": ["my_package.networks"], "model": ["my_package.losses"], "hook": ["my_package.hooks"]}
 
-with the name of a registry, or ``enhancer`` for networks, which also are found without MMEngine and by every command.
+with the name of a registry; or ``enhancer`` for networks, which also are found without MMEngine and by every command;
+or the name of another table that a package joins by :func:`joined_locations`.
 
 Without MMEngine the enhancers are still registered by name, in a registry of the same interface.
 """

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from ..shared.page.galleries import gallery
 from ..shared.page.html_blocks import Html, bullets, heading, paragraph, section, table
-from ..shared.score_table import number_text
+from ..shared.score_table import Numbers
 from .appearance import LUMA
 from .changes import MIN_IOU, Change
 from .side_by_side import LEGEND, Pair, panels
@@ -102,7 +102,7 @@ def looks_section(
         if count < total
         else f"{count} test pictures"
     )
-    rows = [[label, *(number_text(values[name], 2) for name in scores)] for label, values in sample.items()]
+    rows = [[label, *(Numbers(2).text(values[name]) for name in scores)] for label, values in sample.items()]
     blocks = [
         bullets([f"{_LOOKS[name]} ({text})" for name, text in describe.items()]),
         table(["pictures", *map(_short, scores)], rows, f"Mean over {which}"),
@@ -123,7 +123,7 @@ def _changed_looks(changed: Mapping[str, Mapping[str, Mapping[str, float]]], sco
     first = next(iter(changed.values()))
     header = ["picture", *(f"{_short(name)}\n{kind}" for name in scores for kind in first)]
     rows = [
-        [PurePath(file).name, *(number_text(of[kind][name], 2) for name in scores for kind in of)]
+        [PurePath(file).name, *(Numbers(2).text(of[kind][name]) for name in scores for kind in of)]
         for file, of in changed.items()
     ]
     return table(header, rows, "The pictures that changed most, in the order above")

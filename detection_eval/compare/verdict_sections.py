@@ -7,7 +7,7 @@ from typing import Any
 
 from ..metrics.detection_table import metric_title
 from ..shared.page.html_blocks import Html, bullets, paragraph, section, table
-from ..shared.score_table import number_text
+from ..shared.score_table import Numbers
 from .comparison_store import JOINT, RAW, RETRAINED, ZERO_SHOT
 from .tables import percent
 
@@ -96,7 +96,7 @@ def _scores_table(rows: Sequence[Row], metric: str) -> Html:
         [
             row["label"],
             *(_stacked(row["scores"][metric][name]) for name in names),
-            *(number_text(row["timing"].get(key), 1) for key in ("enhancer_ms", "detector_ms", "train_seconds")),
+            *(Numbers(1).text(row["timing"].get(key)) for key in ("enhancer_ms", "detector_ms", "train_seconds")),
         ]
         for row in rows
     ]

@@ -36,7 +36,9 @@ class AnnotationFormat:
     add_arguments: AddArguments
 
 
-FORMATS: SelfRegistered[AnnotationFormat] = SelfRegistered("detection_eval.datasets.formats", "format")
+FORMATS: SelfRegistered[AnnotationFormat] = SelfRegistered(
+    "detection_eval.datasets.formats", "format", "annotation_format"
+)
 
 
 def annotation_format(name: str, title: str) -> Callable[[AddArguments], AddArguments]:

@@ -36,7 +36,7 @@ class DetectionMetric:
 
 # What MMEngine's registries find by name registers nothing here, and may take seconds to import.
 DETECTION_METRICS: SelfRegistered[DetectionMetric] = SelfRegistered(
-    "detection_eval.metrics", "metric of detections", skip=LOCATIONS["metric"]
+    "detection_eval.metrics", "metric of detections", "detection_metric", skip=LOCATIONS["metric"]
 )
 
 

@@ -79,7 +79,7 @@ class RegisteredMeter:
 
 # What MMEngine's registries find by name registers no meter, and may take seconds to import.
 METERS: SelfRegistered[RegisteredMeter] = SelfRegistered(
-    "detection_eval.metrics", "metric of pictures", skip=LOCATIONS["metric"]
+    "detection_eval.metrics", "metric of pictures", "meter", skip=LOCATIONS["metric"]
 )
 
 

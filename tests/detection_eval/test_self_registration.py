@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from detection_eval.self_registration import SelfRegistered, Setting, add_settings, misplaced, values_of
+from llie_preproc.registry import joined_tables
 
 MODULE = "from {package} import TABLE\nTABLE.register({name!r}, {value})\n"
 
@@ -20,11 +21,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "__init__.py").write_text(
         "from detection_eval.self_registration import SelfRegistered\n"
-        "TABLE = SelfRegistered(__name__, 'colour', skip=[f'{__name__}.skipped'])\n"
+        "TABLE = SelfRegistered(__name__, 'colour', 'colour_of_a_test', skip=[f'{__name__}.skipped'])\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield folder
-    for name in [name for name in sys.modules if name.split(".")[0] == folder.name]:
+    for name in [name for name in sys.modules if name.split(".")[0] in (folder.name, "painter_of_a_test")]:
         del sys.modules[name]
 
 
@@ -53,6 +54,32 @@ def test_a_module_whose_extra_is_missing_is_passed_over(package: Path, monkeypat
     add(package, "first", "red", 1)
     (package / "needing.py").write_text("import piq\n")
     assert list(table(package)) == ["red"]
+
+
+def test_modules_of_other_packages_join(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a broken one are left out in words; the table and the other packages stay."""
+    add(package, "first", "red", 1)
+    other = package.parent / "painter_of_a_test"
+    other.mkdir()
+    (other / "__init__.py").write_text("LOCATIONS = {'colour_of_a_test': ['painter_of_a_test.' + n for n in 'xyz']}\n")
+    for module, name in (("x", "green"), ("z", "red")):
+        (other / f"{module}.py").write_text(MODULE.format(package=package.name, name=name, value=3))
+    (other / "y.py").write_text("1 / 0\n")
+    info = package.parent / "painter-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: painter\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[llie_preproc.registry]\npainter = painter_of_a_test:LOCATIONS\n")
+    joined_tables.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="no colour of") as warned:
+            assert dict(table(package)) == {"green": 3, "red": 1}
+    finally:
+        joined_tables.cache_clear()
+    assert [str(each.message).partition(":")[0] for each in warned] == [
+        "no colour of painter_of_a_test.y",
+        "no colour of painter_of_a_test.z",
+    ]
+    assert "already" in str(warned[1].message)
 
 
 def test_a_module_that_is_broken_is_told_of_each_time(package: Path) -> None:

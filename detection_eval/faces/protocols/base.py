@@ -101,7 +101,7 @@ class Protocol(ABC):
         raise ValueError(f"{self.title} have no tool of their own")
 
 
-FACE_SETS: SelfRegistered[type[Protocol]] = SelfRegistered(__package__, "set of faces")
+FACE_SETS: SelfRegistered[type[Protocol]] = SelfRegistered(__package__, "set of faces", "face_set")
 Class = TypeVar("Class", bound=type[Protocol])
 
 

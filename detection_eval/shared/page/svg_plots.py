@@ -9,7 +9,7 @@ from typing import Any
 
 from llie_preproc.errors import needs
 
-from ..score_table import number_text
+from ..score_table import Numbers
 from .html_blocks import BLOCKS, Html
 from .palette import COLOURS
 
@@ -140,7 +140,7 @@ def _bar_panel(
             if low < high:
                 axes.plot([low, high], [place, place], color=_INK, linewidth=1.1, marker="|", markersize=5)
             end = max(x for x in (0.0, value, high) if not math.isnan(x))
-            axes.text(end + 0.015 * top, place, number_text(value, 1), va="center", fontsize=7)
+            axes.text(end + 0.015 * top, place, Numbers(1).text(value), va="center", fontsize=7)
         axes.set_yticks(range(len(bars)), list(bars))
         # Room for the value beside the longest bar.
         axes.set(xlabel=x_label, xlim=(0, 1.14 * top), ylim=(len(bars) - 0.5, -0.5))
