@@ -82,6 +82,16 @@ def make_film(
     return path
 
 
+def plain_film(path: Path, frames: int = 7, size: tuple[int, int] = (48, 32), rate: float = 24.0) -> Path:
+    """A video by OpenCV, of frames of growing brightness."""
+    codec = "MJPG" if path.suffix == ".avi" else "mp4v"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
+    for number in range(frames):
+        writer.write(np.full((size[1], size[0], 3), (40, 30 * number, 80), np.uint8))
+    writer.release()
+    return path
+
+
 def sine(seconds: float, start: float = 0.0) -> Iterator[Any]:
     """Stereo frames of a tone."""
     for place in range(0, int(seconds * RATE), 1024):

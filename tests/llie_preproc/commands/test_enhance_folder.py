@@ -24,26 +24,15 @@ from llie_preproc import enhance_files as module
 from llie_preproc.enhance_files import enhance_files, plan_jobs
 from llie_preproc.enhancers import Enhancer, Identity
 from llie_preproc.files import atomic_write
-from llie_preproc.pictures import Picture, read_picture, write_picture
+from llie_preproc.pictures import read_picture
 from llie_preproc.registry import MODELS
 from tests.support.command import Run, one_line
 from tests.support.killed_writers import killed_while_writing
+from tests.support.picture_files import files_below, make_picture
+from tests.support.random_pictures import levels
 
 # Python 3.12 and later warn of forks beside threads; these children only write a file.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-
-
-def levels(seed: int = 0, size: tuple[int, int] = (12, 16)) -> np.ndarray:
-    return np.random.default_rng(seed).integers(1, 255, (*size, 3), np.uint8)
-
-
-def make(path: Path, pixels: np.ndarray | None = None) -> Path:
-    write_picture(path, Picture(levels() if pixels is None else pixels))
-    return path
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
 
 
 def listed(err: str) -> dict[str, str]:
@@ -91,12 +80,12 @@ def test_one_picture_too_large_for_memory_is_a_failure_of_one(
     for seed in range(5):
         pixels = levels(seed)
         pixels[0, 0] = 255 if seed == 2 else 0
-        make(tmp_path / "in" / f"{seed}.png", pixels)
+        make_picture(tmp_path / "in" / f"{seed}.png", pixels)
     call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Greedy", "--batch-size", 4)
     result = llie(*call)
     assert result.code == 1
     assert "4 enhanced; 1 failed" in result.out
-    assert files(tmp_path / "out") == ["0.png", "1.png", "3.png", "4.png"]
+    assert files_below(tmp_path / "out") == ["0.png", "1.png", "3.png", "4.png"]
     assert listed(result.err).keys() == {"2.png"}
     assert re.search(r"memory.*--tile.*--max-pixels", listed(result.err)["2.png"])
     # What the failed attempt had filled was free again before the next one.
@@ -114,7 +103,7 @@ def test_an_error_of_another_kind_is_not_taken_for_a_shortage(
             return image @ image if image.shape[-1] > 1 else image
 
     monkeypatch.setitem(MODELS._module_dict, "Wrong", Wrong)
-    make(tmp_path / "in" / "a.png")
+    make_picture(tmp_path / "in" / "a.png")
     with pytest.raises(RuntimeError, match=r"must match|Expected size"):
         llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Wrong")
 
@@ -132,12 +121,12 @@ def declaring(width: int, height: int) -> bytes:
 
 
 def test_the_limit_of_pixels(llie: Run, tmp_path: Path) -> None:
-    make(tmp_path / "in" / "small.png")
+    make_picture(tmp_path / "in" / "small.png")
     (tmp_path / "in" / "large.png").write_bytes(declaring(9000, 9000))
     call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--overwrite")
     by_default = llie(*call)
     assert by_default.code == 1
-    assert files(tmp_path / "out") == ["small.png"]
+    assert files_below(tmp_path / "out") == ["small.png"]
     (reason,) = listed(by_default.err).values()
     assert re.search(r"9000x9000 pixels, over the limit of 67108864 .*--max-pixels.*--tile", reason)
     # In tiles it is tried, and found to end early.
@@ -158,7 +147,7 @@ NAMES = [b"caf\xe9.png", b"new\nline.png", b"\x1b[31mred.png", "\u202egnp.a.png"
 def test_names_of_any_bytes(llie: Run, tmp_path: Path) -> None:
     source = tmp_path / "in"
     for name in NAMES:
-        make(source / os.fsdecode(name))
+        make_picture(source / os.fsdecode(name))
         (source / os.fsdecode(b"bad " + name)).write_bytes(b"")
     result = llie("enhance", source, "--out", tmp_path / "out", "--enhancer", "Identity")
     assert result.code == 1
@@ -174,18 +163,18 @@ def test_names_of_any_bytes(llie: Run, tmp_path: Path) -> None:
 
 
 def test_a_name_that_grows_too_long_is_a_failure_of_one(llie: Run, tmp_path: Path) -> None:
-    make(tmp_path / "in" / "a.jpg")
+    make_picture(tmp_path / "in" / "a.jpg")
     # 255 bytes; with .webp one more.
     (tmp_path / "in" / ("n" * 251 + ".jpg")).write_bytes((tmp_path / "in" / "a.jpg").read_bytes())
     (tmp_path / "out").mkdir()
     result = llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--format", "webp")
     assert result.code == 1
-    assert files(tmp_path / "out") == ["a.webp"]
+    assert files_below(tmp_path / "out") == ["a.webp"]
     (reason,) = listed(result.err).values()
     assert "too long" in reason
     # Those that just fit are done, temporary names included.
     assert llie("enhance", tmp_path / "in", "--out", tmp_path / "as_is", "--enhancer", "Identity").code == 0
-    assert len(files(tmp_path / "as_is")) == 2
+    assert len(files_below(tmp_path / "as_is")) == 2
 
 
 # leftovers, a full disk
@@ -194,16 +183,16 @@ def test_a_name_that_grows_too_long_is_a_failure_of_one(llie: Run, tmp_path: Pat
 @pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
 def test_leftovers_of_killed_runs_go(llie: Run, tmp_path: Path, flag: str) -> None:
     for name in ("a.png", "sub/b.png", "c.png"):
-        make(tmp_path / "in" / name)
-    make(tmp_path / "out" / "c.png")
+        make_picture(tmp_path / "in" / name)
+    make_picture(tmp_path / "out" / "c.png")
     (tmp_path / "in" / "broken.png").write_bytes(b"")
     for name in ("a.png", "sub/b.png", "c.png", "broken.png", "of another run.png"):
         killed_while_writing(tmp_path / "out" / name)
-    assert len(files(tmp_path / "out")) == 6
+    assert len(files_below(tmp_path / "out")) == 6
     with atomic_write(tmp_path / "out" / "a.png") as file:
         file.write(b"a living process")
         assert llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", flag).code == 1
-    left = files(tmp_path / "out")
+    left = files_below(tmp_path / "out")
     assert [name for name in left if not name.startswith(".")] == ["a.png", "c.png", "sub/b.png"]
     (hidden,) = [name for name in left if name.startswith(".")]
     assert hidden.startswith(".of another run.png.")
@@ -214,7 +203,7 @@ def test_a_full_disk_ends_the_run_and_resuming_goes_on(
     llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(9):
-        make(tmp_path / "in" / f"{seed}.png", levels(seed))
+        make_picture(tmp_path / "in" / f"{seed}.png", levels(seed))
     fsync, calls = os.fsync, []
 
     def full_at_the_third(descriptor: int) -> None:
@@ -229,16 +218,16 @@ def test_a_full_disk_ends_the_run_and_resuming_goes_on(
     assert result.code == 2
     assert "2 enhanced; 1 failed; 6 not done (--resume goes on)" in result.out
     assert re.search(r"llie: error: \S*out/2\.png: no space left on device\n$", result.err)
-    assert files(tmp_path / "out") == ["0.png", "1.png"]
+    assert files_below(tmp_path / "out") == ["0.png", "1.png"]
     assert len(calls) == 3
     monkeypatch.undo()
     assert llie(*call, "--resume").code == 0
-    assert len(files(tmp_path / "out")) == 9
+    assert len(files_below(tmp_path / "out")) == 9
 
 
 def test_a_file_that_the_disk_does_not_take_is_a_failure_of_one(llie: Run, tmp_path: Path) -> None:
-    make(tmp_path / "in" / "large.png", levels(0, (60, 60)))
-    make(tmp_path / "in" / "small.png")
+    make_picture(tmp_path / "in" / "large.png", levels(0, (60, 60)))
+    make_picture(tmp_path / "in" / "small.png")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
     try:
@@ -246,7 +235,7 @@ def test_a_file_that_the_disk_does_not_take_is_a_failure_of_one(llie: Run, tmp_p
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert result.code == 1
-    assert files(tmp_path / "out") == ["small.png"]
+    assert files_below(tmp_path / "out") == ["small.png"]
     assert re.search(r"in/large\.png: \S*out/large\.png: file too large\n", result.err)
 
 
@@ -256,39 +245,39 @@ def test_a_file_that_the_disk_does_not_take_is_a_failure_of_one(llie: Run, tmp_p
 def test_folders_that_were_left_out_are_failures(llie: Run, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "elsewhere").mkdir()
-    make(tmp_path / "elsewhere" / "a.png")
+    make_picture(tmp_path / "elsewhere" / "a.png")
     (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
     call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity")
     result = llie(*call)
     assert result.code == 1
     assert re.search(r"1 of 1 failed:\n  \S*in/linked: this link leads to", result.err)
-    make(tmp_path / "in" / "b.png")
+    make_picture(tmp_path / "in" / "b.png")
     result = llie(*call)
     assert result.code == 1
     assert "1 enhanced" in result.out
     assert "1 of 2 failed:" in result.err
-    assert files(tmp_path / "out") == ["b.png"]
+    assert files_below(tmp_path / "out") == ["b.png"]
 
 
 def test_a_picture_that_vanishes_before_it_is_read(tmp_path: Path) -> None:
     for seed in range(3):
-        make(tmp_path / "in" / f"{seed}.png", levels(seed))
+        make_picture(tmp_path / "in" / f"{seed}.png", levels(seed))
     plan = plan_jobs(tmp_path / "in", tmp_path / "out")
     (tmp_path / "in" / "1.png").unlink()
     reasons = {job.source.name: reason for job, reason in enhance_files(plan.jobs, Identity())}
     assert [name for name, reason in reasons.items() if reason is None] == ["0.png", "2.png"]
     assert "no such file" in reasons["1.png"]
-    assert files(tmp_path / "out") == ["0.png", "2.png"]
+    assert files_below(tmp_path / "out") == ["0.png", "2.png"]
 
 
 def test_a_file_where_a_folder_would_be_made(llie: Run, tmp_path: Path) -> None:
-    make(tmp_path / "in" / "sub" / "a.png")
-    make(tmp_path / "in" / "b.png")
+    make_picture(tmp_path / "in" / "sub" / "a.png")
+    make_picture(tmp_path / "in" / "b.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub").write_bytes(b"")
     result = llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity")
     assert result.code == 1
-    assert files(tmp_path / "out") == ["b.png", "sub"]
+    assert files_below(tmp_path / "out") == ["b.png", "sub"]
     assert "out/sub" in result.err
 
 
@@ -297,8 +286,8 @@ def test_names_that_a_disk_does_not_tell_apart(
     llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str]
 ) -> None:
     for seed, name in enumerate(pair):
-        make(tmp_path / "in" / name, levels(seed))
-    if len(files(tmp_path / "in")) < 2:
+        make_picture(tmp_path / "in" / name, levels(seed))
+    if len(files_below(tmp_path / "in")) < 2:
         pytest.skip("this disk does not tell them apart: there are no such inputs")
     call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--overwrite")
     assert module.tells_letters(tmp_path)

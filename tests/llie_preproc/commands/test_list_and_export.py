@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
@@ -70,14 +68,6 @@ def test_list_backends(llie: Run) -> None:
 
 
 # export
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    """A checkpoint of a PSENet with seeded weights."""
-    torch.manual_seed(0)
-    save_file(PSENet().state_dict(), tmp_path / "psenet.safetensors")
-    return tmp_path / "psenet.safetensors"
 
 
 @pytest.mark.examples(1)

@@ -1,0 +1,53 @@
+"""``llie convert`` keeps the values of public and of own checkpoints, and writes over none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from llie_preproc import enhance
+from llie_preproc.enhancers import PSENet
+from tests.support.command import Run, one_line
+
+
+def test_converted_public_weights_reproduce_the_public_outputs(llie: Run, tmp_path: Path, shared_data: Path) -> None:
+    folder = shared_data / "reference_weights"
+    target = tmp_path / "new" / "psenet.safetensors"
+    result = llie("convert", folder / "psenet_sice_official.safetensors", "--out", target, "--enhancer", "PSENet")
+    assert result.code == 0
+    assert "62 of 62 tensors matched" in result.out
+    network = PSENet().eval()
+    network.load_state_dict(load_file(target))
+    reference = np.load(folder / "psenet_reference_outputs.npz")
+    enhanced = enhance(reference["image"].astype(np.float32) / 255, network)
+    assert np.abs(enhanced - reference["sice"].transpose(1, 2, 0)).max() < 1e-5
+
+
+def test_a_training_checkpoint_converts(llie: Run, tmp_path: Path) -> None:
+    network = PSENet()
+    state = {f"enhancer.{k}": v for k, v in network.state_dict().items()}
+    torch.save({"state_dict": state, "meta": {"epoch": 3}}, tmp_path / "epoch_3.pth")
+    call = ("convert", tmp_path / "epoch_3.pth", "--out", tmp_path / "a.safetensors", "--enhancer", "PSENet")
+    assert llie(*call).code == 0
+    converted = load_file(tmp_path / "a.safetensors")
+    assert all(torch.equal(v, converted[k]) for k, v in network.state_dict().items())
+    one_line(llie(*call), "a.safetensors", "--overwrite")
+    assert llie(*call, "--overwrite").code == 0
+
+
+def test_wrong_conversions_are_refused(llie: Run, tmp_path: Path, weights: Path) -> None:
+    before = weights.read_bytes()
+    one_line(llie("convert", weights, "--out", weights, "--enhancer", "PSENet", "--overwrite"), "is an input")
+    one_line(llie("convert", weights, "--out", tmp_path / "a.pth", "--enhancer", "PSENet"), "a.pth", ".safetensors")
+    one_line(
+        llie("convert", weights, "--out", tmp_path / "a.safetensors", "--enhancer", "CLAHE"), "CLAHE has no weights"
+    )
+    one_line(
+        llie("convert", tmp_path / "nowhere.pth", "--out", tmp_path / "a.safetensors", "--enhancer", "PSENet"),
+        "nowhere",
+    )
+    assert weights.read_bytes() == before
+    assert not (tmp_path / "a.safetensors").exists()
