@@ -20,6 +20,7 @@ from tests.support.processes import _programs as _programs
 from tests.support.processes import bare_programs as bare_programs
 from tests.support.processes import programs as programs
 from tests.support.shortcuts import take_shortcuts
+from tests.support.signals import ctrl_c_is_heard as ctrl_c_is_heard
 
 take_shortcuts()
 

@@ -31,17 +31,14 @@ GOES_ON = "llie: interrupted; the same command with --resume goes on from the la
 
 
 @pytest.fixture(autouse=True)
-def _quick_and_interruptible(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _quick_and_interruptible(monkeypatch: pytest.MonkeyPatch, ctrl_c_is_heard: None) -> Iterator[None]:
     # MMEngine's loggers keep the streams that pytest closes after a test.
     monkeypatch.setattr("logging.raiseExceptions", False)
-    # A shell's background job, as which tests may run, ignores Ctrl-C.
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with runs_on_the_cpu():
         yield
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, previous)
 
 
 def interrupt_call(patch: pytest.MonkeyPatch, owner: Any, name: str, number: int) -> None:

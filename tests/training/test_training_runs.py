@@ -8,15 +8,14 @@ import pytest
 pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 
 import torch
-from mmengine.hooks import Hook
 from safetensors.torch import load_file
 
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.commands.llie import main
 from llie_preproc.mm.runner_parts import saved_checkpoints
-from llie_preproc.registry import HOOKS
 from tests.support import training_runs
+from tests.support.interrupted_runs import Interrupted
 from tests.support.marks import slow_where
 from tests.support.programs import command_line
 from tests.support.training_runs import EPOCHS, METHODS, make_pictures, write_config
@@ -63,20 +62,6 @@ class Code:
 
 def run():
     RAN.append(1)
-
-
-class Interrupted(Exception):
-    pass
-
-
-@HOOKS.register_module()
-class InterruptAt(Hook):
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter == self.iteration:
-            raise Interrupted
 
 
 @pytest.mark.examples(1)

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +21,9 @@ from llie_preproc.commands.llie import main
 from llie_preproc.mm.progress import ProgressBar
 from tests.support.tiny_detection import arguments
 
+pytestmark = pytest.mark.usefixtures("ctrl_c_is_heard")
+
 MODES = ["--enhancer", "psenet", "--modes", "raw", "retrained", "joint"]
-
-
-@pytest.fixture(autouse=True)
-def _ctrl_c_is_heard() -> Iterator[None]:
-    """A shell's background job, as which tests may run, ignores Ctrl-C."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
 
 
 def into(command: list[str], folder: Path) -> list[str]:

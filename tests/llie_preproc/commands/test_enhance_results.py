@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +25,6 @@ from tests.support.picture_files import files_below, make_picture
 from tests.support.processes import Programs
 from tests.support.programs import command_line
 from tests.support.random_pictures import levels
-
 
 # never over an input
 
@@ -119,7 +117,7 @@ def test_existing_results_need_a_decision(llie: Run, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def interrupting(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+def interrupting(monkeypatch: pytest.MonkeyPatch, ctrl_c_is_heard: None) -> SimpleNamespace:
     """An enhancer that sends a signal to this process when it meets its third batch."""
     state = SimpleNamespace(signal=signal.SIGTERM, batches=0)
 
@@ -132,9 +130,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
             return image
 
     monkeypatch.setitem(MODELS._module_dict, "Interrupting", Interrupting)
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield state
-    signal.signal(signal.SIGINT, previous)
+    return state
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,34 +1,22 @@
-"""How programs end: statuses, one line for what is refused, and what signals do at any moment."""
+"""A command's work ends with its status, one line for what is refused, and in good order after a signal."""
 
 from __future__ import annotations
 
-import ast
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from llie_preproc.commands import program
 from llie_preproc.commands.program import raise_if_interrupted, resumable, run
 from llie_preproc.errors import CheckpointError, MissingExtraError
-from tests.support.places import ROOT
+from tests.support.signals import SIGNALS
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
-
-
-@pytest.fixture(autouse=True)
-def _ctrl_c_is_heard():
-    """A shell's background job, as which tests may run, ignores Ctrl-C."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
+pytestmark = pytest.mark.usefixtures("ctrl_c_is_heard")
 
 
 def raising(error: BaseException) -> Callable[[], int]:
@@ -220,218 +208,6 @@ def test_forked_children_leave_the_terminals_interrupt_to_their_parent():
     assert run(work) == 7
 
 
-# --- Programs
-
-
-# Of a user who has not asked for unbuffered output.
-BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-
-
-def start(*command: str, folder: Path | None = None, **options) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, *command],
-        stdout=options.pop("stdout", subprocess.PIPE),
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**BUFFERED, "PYTHONPATH": os.pathsep.join([*([str(folder)] if folder else []), str(ROOT)])},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **options,
-    )
-
-
-def module(folder: Path, text: str) -> Path:
-    (folder / "made_program.py").write_text(textwrap.dedent(text))
-    return folder
-
-
-LAUNCH = """
-    from llie_preproc.commands.program import launch
-    if __name__ == "__main__":
-        launch("made_program", "made")
-"""
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_while_importing_ends_the_program(tmp_path, number):
-    folder = module(
-        tmp_path,
-        LAUNCH
-        + f"""
-    import os, time
-    try:
-        os.kill(os.getpid(), {int(number)})
-        time.sleep(10)
-    except BaseException:  # as libraries do that try imports
-        pass
-    def main():
-        print("went on")
-    """,
-    )
-    process = start("-m", "made_program", folder=folder)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (130, "", "made: interrupted\n")
-
-
-def test_a_module_runs_once_and_under_its_own_name(tmp_path):
-    folder = module(tmp_path, LAUNCH + "\n    print(__name__)\n    def main():\n        return 3\n")
-    process = start("-m", "made_program", folder=folder)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (3, "made_program\n", "")
-
-
-def test_an_import_that_fails_takes_one_line(tmp_path):
-    folder = module(
-        tmp_path, LAUNCH + "\n    from llie_preproc.errors import require\n    require('nonesuch', 'this')\n"
-    )
-    process = start("-m", "made_program", folder=folder)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert err == "made: error: this needs the package 'nonesuch', which is not installed: pip install nonesuch\n"
-
-
-@pytest.mark.parametrize(
-    "work",
-    [
-        "print('x' * 100)",
-        "[print(i, flush=True) for i in range(100000)]",
-        "__import__('argparse').ArgumentParser().parse_args(['--help'])",
-    ],
-)
-def test_a_reader_that_goes_away_gets_no_traceback(tmp_path, work):
-    folder = module(tmp_path, LAUNCH + f"\n    def main():\n        {work}\n")
-    read, write = os.pipe()
-    os.close(read)
-    process = start("-m", "made_program", folder=folder, stdout=write)
-    os.close(write)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (141, "")
-
-
-def test_a_third_signal_ends_at_once(tmp_path):
-    folder = module(
-        tmp_path,
-        LAUNCH
-        + """
-    import os, signal, time
-    def main():
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(10)
-        finally:
-            for _ in range(2):
-                os.kill(os.getpid(), signal.SIGINT)
-                sum(range(1000))
-            time.sleep(100)
-    """,
-    )
-    process = start("-m", "made_program", folder=folder)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert err.splitlines()[-1] == "made: ended at once: temporary files may be left"
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("status", [0, 1])
-def test_a_signal_after_the_work_changes_no_status(tmp_path, number, status):
-    """In ``atexit``, and when the interpreter itself is taken down and runs no handlers any more."""
-    folder = module(
-        tmp_path,
-        LAUNCH
-        + f"""
-    import atexit, os, sys, time
-    class Late:
-        def __del__(self, kill=os.kill, pid=os.getpid(), sleep=time.sleep, write=os.write):
-            kill(pid, {int(number)})
-            sleep(0.1)
-            write(1, b"late ")
-    def at_exit():
-        os.kill(os.getpid(), {int(number)})
-        time.sleep(0.1)
-        os.write(1, b"exit ")
-    atexit.register(at_exit)
-    sys.kept_to_the_end = Late()
-    def main():
-        return {status}
-    """,
-    )
-    process = start("-m", "made_program", folder=folder)
-    assert process.communicate(timeout=60) == ("exit late ", "")
-    assert process.returncode == status
-
-
-def test_a_second_signal_after_the_work_hastens_the_end(tmp_path):
-    folder = module(
-        tmp_path,
-        LAUNCH
-        + """
-    import atexit, os, signal, time
-    def at_exit():
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-            sum(range(1000))
-        time.sleep(100)
-    atexit.register(at_exit)
-    def main():
-        return 1
-    """,
-    )
-    process = start("-m", "made_program", folder=folder)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (1, "")
-
-
-# Other names of llie and its commands.
-ALIASES = {
-    "llie_preproc.__main__": "start()",
-    "detection_eval.__main__": "start(renamed={'convert': 'annotations'})",
-    "training.train": "start('train')",
-}
-
-
-def test_every_module_that_runs_is_launched():
-    """No module of the packages has another way to run as a program."""
-    guarded = {}
-    for path in sorted(
-        p for name in ("llie_preproc", "training", "detection_eval", "benchmarks") for p in (ROOT / name).rglob("*.py")
-    ):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
-                guarded[path] = [ast.unparse(each) for each in node.body]
-    assert len(guarded) > 10
-    for path, body in guarded.items():
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        assert body in ([f"launch('{name}')"], [ALIASES.get(name)]), path
-    # Before any other import of theirs, for those may take seconds.
-    for path in guarded:
-        imports = [
-            n
-            for n in ast.parse(path.read_text(encoding="utf-8")).body
-            if isinstance(n, ast.Import | ast.ImportFrom | ast.If)
-        ]
-        first = next(i for i, n in enumerate(imports) if isinstance(n, ast.If))
-        assert all(getattr(n, "module", None) in _LIGHT or isinstance(n, ast.Import) for n in imports[:first]), path
-
-
-_LIGHT = {
-    "__future__",
-    "llie_preproc.commands.llie",
-    "llie_preproc.commands.program",
-    "commands.program",
-    "llie_preproc.errors",
-    "collections.abc",
-    "functools",
-    "importlib",
-}
-
-
-def test_what_handles_signals_comes_without_heavy_imports():
-    code = "import sys, training, detection_eval, llie_preproc.commands.llie\n"
-    code += "print({'torch', 'numpy', 'mmengine', 'cv2'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
-
-
 def test_statuses_are_those_of_the_shell():
     assert program.INTERRUPTED == 128 + signal.SIGINT
     assert program.NO_READER == 128 + signal.SIGPIPE
@@ -464,13 +240,3 @@ def test_threads_that_an_interrupt_leaves_without_their_workers_say_nothing(caps
 
     assert run(interrupted) == 130
     assert capsys.readouterr().err == "interrupted\n"
-
-
-def test_the_installed_command_is_launched():
-    """What pip writes as ``llie``: the entry point of pyproject.toml, called."""
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    name, function = project.partition('\nllie = "')[2].partition('"')[0].split(":")
-    process = start("-c", f"import sys; sys.argv[1:] = ['--version']; from {name} import {function}; {function}()")
-    out, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (0, "")
-    assert out.startswith("llie ")

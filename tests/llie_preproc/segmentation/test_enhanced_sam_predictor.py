@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from segment_anything import SamPredictor, sam_model_registry
 
 from llie_preproc.checkpoints import save_state_dict
-from llie_preproc.enhancers import CLAHE, Enhancer, GammaCorrection, Identity, Upscale
-from llie_preproc.enhancers.base import Capabilities
+from llie_preproc.enhancers import CLAHE, GammaCorrection, Identity, Upscale
 from llie_preproc.errors import CheckpointError
 from llie_preproc.segmentation import (
     EnhancedImage,
@@ -21,36 +20,14 @@ from llie_preproc.segmentation import (
     sam_embeddings,
 )
 from tests.support.sam_models import (
-    ROUNDING,
     TINY,
     BrightnessSam,
-    assert_equal_but_for_rounding,
-    in_float64,
     picture,
     tiny_sam,
 )
+from tests.support.sam_prompts import all_prompts, assert_equal_results
 
 SHAPES = [(48, 64), (61, 37), (100, 131)]
-
-
-def all_prompts(height: int, width: int) -> dict[str, dict]:
-    points = np.array([[width * 0.4, height * 0.3], [width * 0.9, height * 0.9]])
-    box = np.array([width * 0.2, height * 0.1, width * 0.7, height * 0.6])
-    mask = np.random.default_rng(0).normal(0, 5, (1, 32, 32)).astype(np.float32)
-    return {
-        "points": dict(point_coords=points, point_labels=np.array([1, 0])),
-        "box": dict(box=box),
-        "mask": dict(mask_input=mask),
-        "all": dict(point_coords=points, point_labels=np.array([1, 0]), box=box, mask_input=mask),
-    }
-
-
-def assert_equal_results(own, expected) -> None:
-    assert len(own) == len(expected) == 3
-    for mine, theirs in zip(own, expected, strict=True):
-        assert mine.shape == theirs.shape
-        assert mine.dtype == theirs.dtype
-        np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize(
@@ -153,142 +130,6 @@ def _span(a: float, b: float, length: int) -> tuple[int, int]:
     return start, min(length - 3, start + 6 + int(abs(a - b) * length))
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    size=st.tuples(st.integers(70, 200), st.integers(40, 200)),
-    corner=st.tuples(st.floats(0, 1), st.floats(0, 1)),
-    extent=st.tuples(st.integers(9, 60), st.integers(9, 60)),
-    ratio=st.floats(0.1, 0.45),
-)
-def test_crops_find_to_the_pixel_what_resizing_blurs(size, corner, extent, ratio):
-    """Larger than SAM's input: the mask of the whole is a resized one's, that of the crops exact."""
-    image = np.zeros((*size, 3), np.uint8)
-    y, x = (4 + int(share * max(0, n - e - 8)) for share, n, e in zip(corner, size, extent, strict=True))
-    image[y : y + extent[0], x : x + extent[1]] = 255
-    truth = image[..., 0] > 0
-    sam = BrightnessSam(side=64)
-    predictor = EnhancedSamPredictor(sam, oversize="crops", crop_overlap_ratio=ratio)
-    predictor.set_image(image)
-    box = np.array([x, y, x + extent[1], y + extent[0]])
-    masks, iou, _ = predictor.predict(box=box, multimask_output=True)
-    np.testing.assert_array_equal(masks[0], truth)
-    assert iou.shape == (3,)
-    assert np.isfinite(iou).all()
-
-
-def test_crops_are_encoded_once_and_only_where_a_border_runs():
-    image = np.zeros((256, 256, 3), np.uint8)
-    image[10:30, 12:40] = 255
-    sam = BrightnessSam(side=64)
-    predictor = EnhancedSamPredictor(sam, oversize="crops")
-    predictor.set_image(image)
-    assert sam.image_encoder.calls == 1
-    predictor.predict(box=np.array([12, 10, 40, 30]), multimask_output=False)
-    assert sam.image_encoder.calls == 2
-    predictor.predict(box=np.array([12, 10, 40, 30]), multimask_output=False)
-    assert sam.image_encoder.calls == 2
-
-
-def test_crops_of_a_small_image_are_the_whole():
-    sam, image = tiny_sam(), picture(4, 32, 30)
-    results = []
-    for oversize in ("resize", "crops"):
-        predictor = EnhancedSamPredictor(sam, Upscale(2, "nearest"), oversize=oversize)
-        predictor.set_image(image)
-        results.append(predictor.predict(**all_prompts(32, 30)["all"]))
-    assert_equal_results(*results)
-
-
-@pytest.mark.parametrize("name", ["points", "box", "mask", "all"])
-def test_crops_take_every_prompt_of_a_real_sam(name):
-    sam, image = tiny_sam(), picture(5, 90, 140)
-    whole, crops = (EnhancedSamPredictor(sam, oversize=oversize) for oversize in ("resize", "crops"))
-    for predictor in (whole, crops):
-        predictor.set_image(image)
-    prompts = all_prompts(90, 140)[name]
-    coarse, fine = whole.predict(**prompts, return_logits=True), crops.predict(**prompts, return_logits=True)
-    assert fine[0].shape == coarse[0].shape
-    assert np.isfinite(fine[0]).all()
-    assert np.isfinite(fine[1]).all()
-    assert not np.array_equal(fine[0], coarse[0])
-    np.testing.assert_array_equal(fine[2], coarse[2])
-
-
-def batched_prompts(predictor, shape) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Two points and a box each for three masks."""
-    points = torch.tensor([[[20.0, 30], [70, 35]], [[100, 10], [139, 39]], [[3, 3], [60, 20]]])
-    boxes = torch.tensor([[10.0, 10, 60, 39], [70, 2, 139, 30], [0, 0, 100, 39]])
-    return (
-        predictor.transform.apply_coords_torch(points, shape),
-        torch.tensor([[1, 0], [1, 1], [1, 0]]),
-        predictor.transform.apply_boxes_torch(boxes, shape),
-    )
-
-
-# With crops an answer goes through the network twice: the mask found in the whole picture is a prompt for the crops.
-PASSES = {"resize": 1, "crops": 2}
-
-
-@pytest.mark.parametrize("oversize", PASSES)
-@pytest.mark.parametrize("seed", range(3))
-def test_rounding_of_a_tiny_sam(oversize, seed):
-    """The arithmetic behind the tests' tolerances holds: float32 is that near to float64, with the same weights."""
-    shape, answers = (40, 140), []
-    for sam in (tiny_sam(seed), in_float64(tiny_sam(seed))):
-        predictor = EnhancedSamPredictor(sam, oversize=oversize)
-        predictor.set_image(picture(5, *shape))
-        answers.append(predictor.predict_torch(*batched_prompts(predictor, shape), return_logits=True))
-    for single, double in zip(*answers, strict=True):
-        assert double.dtype == torch.float64
-        # The prompts that are compared have masks of their own, far apart beside the rounding.
-        assert (double[0] - double[1]).abs().max() > 20 * PASSES[oversize] * ROUNDING * double.abs().max()
-        assert_equal_but_for_rounding(single.double(), double, PASSES[oversize] * ROUNDING)
-
-
-@pytest.mark.parametrize("oversize", PASSES)
-@pytest.mark.parametrize("precise", [False, True])
-def test_prompts_of_a_batch_are_answered_each_alone(oversize, precise):
-    """In a low picture, whose crops SAM pads; in float32, and where rounding cannot hide anything."""
-    sam, shape = in_float64(tiny_sam()) if precise else tiny_sam(), (40, 140)
-    predictor = EnhancedSamPredictor(sam, oversize=oversize)
-    predictor.set_image(picture(5, *shape))
-    prompts = batched_prompts(predictor, shape)
-    together = predictor.predict_torch(*prompts, return_logits=True)
-    unit = torch.finfo(together[0].dtype).eps / torch.finfo(torch.float32).eps
-    for index in range(3):
-        alone = predictor.predict_torch(*(each[index : index + 1] for each in prompts), return_logits=True)
-        for several, one in zip(together, alone, strict=True):
-            assert_equal_but_for_rounding(several[index], one[0], PASSES[oversize] * ROUNDING * unit)
-
-
-@pytest.mark.examples(1)
-@pytest.mark.parametrize("given", ["points", "all"])
-def test_crops_answer_continuously(given):
-    """Nothing that a rounding tips changes a mask: not whether a crop is asked, not the box that it is asked with.
-
-    The threshold is put a hair below and a hair above the largest and smallest logit of each row and column of the
-    picture, where a choice by ``logits > threshold`` falls either way, and answers must move by about a hair.
-    """
-    sam, shape, hair = in_float64(tiny_sam()), (40, 140), 1e-9
-    whole, predictor = (EnhancedSamPredictor(sam, oversize=oversize) for oversize in ("resize", "crops"))
-    for each in (whole, predictor):
-        each.set_image(picture(5, *shape))
-    points, labels, boxes = batched_prompts(predictor, shape)
-    prompts = (points[:1], labels[:1], boxes[:1] if given == "all" else None)
-    arguments = dict(multimask_output=False, return_logits=True)
-    found = whole.predict_torch(*prompts, **arguments)[0][0, 0]
-    extremes = torch.cat([edge for axis in (0, 1) for edge in (found.amax(axis), found.amin(axis))]).unique()
-    assert len(extremes) > 50
-    for threshold in extremes[:: len(extremes) // 20].tolist():
-        answers = []
-        for side in (-1, 1):
-            sam.mask_threshold = threshold + side * hair
-            answers.append(predictor.predict_torch(*prompts, **arguments))
-        for below, above in zip(*answers, strict=True):
-            # A box moves by a crop's 64 pixels for a logit, and an embedding turns a few times in a crop.
-            assert (below - above).abs().max() <= 1e4 * hair * above.abs().max()
-
-
 def test_a_prompt_has_one_box():
     predictor = EnhancedSamPredictor(tiny_sam())
     predictor.set_image(picture(5, 40, 60))
@@ -320,97 +161,6 @@ def test_bgr_and_rgb_are_the_same_picture():
         features.append(predictor.features)
     assert torch.equal(features[0], features[1])
     assert not torch.equal(features[0], features[2])
-
-
-class _Gain(Enhancer):
-    """``gain * image``, enlarged by repeating pixels."""
-
-    def __init__(self, scale: int = 1) -> None:
-        super().__init__()
-        self.capabilities = Capabilities(scale=scale, halo=0, precisions=(torch.float32,))
-        self.gain = torch.nn.Parameter(torch.tensor(1.0))
-
-    def forward(self, image):
-        return self.gain * image.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
-
-
-def projected(value: torch.Tensor) -> torch.Tensor:
-    """A number that normalisation does not make constant."""
-    return (value * torch.linspace(-1, 2, value.numel()).view_as(value).sin()).sum()
-
-
-@pytest.mark.parametrize("scale", [1, 2])
-@pytest.mark.parametrize("oversize", ["resize", "crops"])
-def test_gradients_reach_the_enhancer_through_encoder_and_decoder(scale, oversize):
-    sam, enhancer = tiny_sam().requires_grad_(False), _Gain(scale)
-    predictor = EnhancedSamPredictor(sam, enhancer, with_grad=True, oversize=oversize)
-    image = picture(8, 40, 70)
-    predictor.set_image(image)
-    boxes = predictor.transform.apply_boxes_torch(torch.tensor([[10.0, 10, 60, 30]]), (40, 70))
-    logits, iou, _ = predictor.predict_torch(None, None, boxes, return_logits=True)
-    for value in (predictor.features, logits, iou):
-        (gradient,) = torch.autograd.grad(projected(value), enhancer.gain, retain_graph=True)
-        assert gradient.isfinite()
-        assert gradient.abs() > 0
-    with torch.no_grad():
-        predictor.set_image(image)
-        assert not predictor.features.requires_grad
-
-
-def test_a_look_without_gradients_takes_none_away():
-    enhancer, gradients = _Gain(), []
-    boxes = torch.tensor([[5.0, 9, 55, 30]])
-    for looks in (False, True):
-        predictor = EnhancedSamPredictor(tiny_sam().requires_grad_(False), enhancer, with_grad=True, oversize="crops")
-        predictor.set_image(picture(8, 40, 140))
-        if looks:
-            with torch.no_grad():
-                predictor.predict_torch(None, None, boxes)
-        logits, _, _ = predictor.predict_torch(None, None, boxes, return_logits=True)
-        gradients += torch.autograd.grad(projected(logits), enhancer.gain)
-    assert gradients[1] == gradients[0] != 0
-
-
-def test_without_gradients_an_enhancer_in_training_mode_is_evaluated():
-    class Doubling(_Gain):
-        def forward(self, image):
-            return super().forward(image) * (1 + self.training)
-
-    sam, image = tiny_sam(), picture(9, 48, 64)
-    plain, own = SamPredictor(sam), EnhancedSamPredictor(sam, Doubling().train())
-    plain.set_image(image)
-    own.set_image(image)
-    assert torch.equal(own.features, plain.features)
-    shown = torch.from_numpy(image).permute(2, 0, 1)[None]
-    own.set_torch_image(shown, (48, 64))
-    assert torch.equal(own.features, plain.features)
-    assert own.enhancer.training
-
-
-def test_the_gradient_is_that_of_the_unrounded_image():
-    """By finite differences of the same network without rounding, in double precision."""
-    sam, enhancer = tiny_sam().requires_grad_(False), _Gain()
-    image = picture(9, 48, 64)
-    predictor = EnhancedSamPredictor(sam, enhancer, with_grad=True)
-    predictor.set_image(image)
-    (gradient,) = torch.autograd.grad(projected(predictor.features), enhancer.gain)
-    unit = torch.from_numpy(image).permute(2, 0, 1)[None].double() / 255
-
-    def value(gain: float) -> float:
-        levels = torch.nn.functional.pad(255 * gain * unit, (0, 0, 0, 16))
-        sam.double()
-        shown = (levels - sam.pixel_mean) / sam.pixel_std
-        shown[..., 48:, :] = 0
-        return float(projected(sam.image_encoder(shown)))
-
-    expected = (value(1 + 1e-5) - value(1 - 1e-5)) / 2e-5
-    assert float(gradient) == pytest.approx(expected, rel=2e-3)
-
-
-def test_without_with_grad_nothing_is_recorded():
-    predictor = EnhancedSamPredictor(tiny_sam(), _Gain())
-    predictor.set_image(picture(1, 30, 40))
-    assert not predictor.features.requires_grad
 
 
 @pytest.mark.parametrize("shape", SHAPES)

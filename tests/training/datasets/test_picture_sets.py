@@ -1,4 +1,4 @@
-"""Folders, geometry, draws and combined sets: correspondence of pixels, determinism, and the check before training."""
+"""Sets of folders pair by name, draw the same items whoever reads them, and are checked before training."""
 
 import pickle
 import re
@@ -12,10 +12,9 @@ pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 import torch
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
-from PIL import Image
 from torch.utils.data import DataLoader
 
-from llie_preproc.registry import DATASETS, TRANSFORMS
+from llie_preproc.registry import DATASETS
 from tests.support.made_trees import enlarged, pixels_of, save, save_pair
 from training.datasets import (
     ConcatenatedSets,
@@ -26,119 +25,10 @@ from training.datasets import (
     RandomDihedral,
     RandomFlip,
     SemiSupervisedSet,
-    StrongAugmentation,
     UnpairedFolder,
     seeded_by,
 )
 from training.datasets.base import load_tensor
-
-
-def picture(seed, width=12, height=10):
-    return torch.from_numpy(pixels_of(seed, width, height)).permute(2, 0, 1)
-
-
-def pictures_of(seed, width, height, scale):
-    """An input, and references that are known functions of it."""
-    image = picture(seed, width, height)
-    target = (255 - image).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-    return {"image": image, "target": target, "target_x1": 255 - image}
-
-
-def assert_correspond(pictures, scale):
-    expected = (255 - pictures["image"]).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-    assert torch.equal(pictures["target"], expected)
-    assert torch.equal(pictures["target_x1"], 255 - pictures["image"])
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 2**32),
-    width=st.integers(4, 12),
-    height=st.integers(4, 12),
-    scale=st.sampled_from([1, 2, 4]),
-    steps=st.lists(st.sampled_from(["crop", "dihedral", "flip"]), min_size=1, max_size=4),
-)
-def test_references_follow_their_input(seed, width, height, scale, steps):
-    torch.manual_seed(seed)
-    pictures = pictures_of(seed, width, height, scale)
-    for step in steps:
-        smallest = min(pictures["image"].shape[1:])
-        made = {"crop": PairedRandomCrop(max(1, smallest - 1)), "dihedral": RandomDihedral(), "flip": RandomFlip()}
-        pictures = made[step](pictures)
-        assert_correspond(pictures, scale)
-
-
-def test_the_crop_is_uniform_over_all_windows():
-    torch.manual_seed(0)
-    image = torch.arange(5 * 4).reshape(1, 4, 5).expand(3, 4, 5).to(torch.uint8)
-    crop = PairedRandomCrop((3, 2))
-    corners = torch.tensor([int(crop({"image": image})["image"][0, 0, 0]) for _ in range(1800)])
-    places, counts = corners.unique(return_counts=True)
-    assert sorted(places.tolist()) == [0, 1, 2, 5, 6, 7, 10, 11, 12]
-    # 200 expected of each; five standard deviations.
-    assert (counts - 200).abs().max() < 5 * (200 * 8 / 9) ** 0.5
-
-
-def test_the_dihedral_group_is_drawn_whole():
-    torch.manual_seed(0)
-    image = picture(0, 3, 3)
-    seen = {RandomDihedral()({"image": image})["image"].numpy().tobytes() for _ in range(200)}
-    square = image.permute(1, 2, 0).numpy()
-    turned = [np.rot90(m, k) for m in (square, square[::-1]) for k in range(4)]
-    assert seen == {np.ascontiguousarray(t.transpose(2, 0, 1)).tobytes() for t in turned}
-
-
-@pytest.mark.parametrize(
-    ("options", "number"), [({}, 4), ({"vertical": False}, 2), ({"horizontal": False, "vertical": False}, 1)]
-)
-def test_flips_are_along_the_chosen_axes(options, number):
-    torch.manual_seed(0)
-    image = picture(0, 3, 2)
-    seen = {RandomFlip(**options)({"image": image})["image"].numpy().tobytes() for _ in range(60)}
-    axes = [(), (2,), (1,), (1, 2)][:number]
-    assert seen == {np.ascontiguousarray(np.flip(image.numpy(), a)).tobytes() for a in axes}
-
-
-@pytest.mark.parametrize("scale", [1, 2, 4])
-def test_resizing_keeps_the_ratio_and_agrees_with_pillow(scale):
-    torch.manual_seed(0)
-    pictures = pictures_of(0, 24, 20, scale)
-    resized = PairedResize((15, 9))(pictures)
-    assert resized["image"].shape == (3, 9, 15)
-    assert resized["target"].shape == (3, 9 * scale, 15 * scale)
-    for field, factor in (("image", 1), ("target", scale)):
-        source = Image.fromarray(pictures[field].permute(1, 2, 0).numpy())
-        expected = np.asarray(source.resize((15 * factor, 9 * factor), Image.Resampling.BILINEAR)).astype(int)
-        assert abs(resized[field].permute(1, 2, 0).numpy() - expected).max() <= 1
-    quarter = PairedResize(factor=0.25)
-    assert quarter(pictures)["target"].shape == (3, 5 * scale, 6 * scale)
-    assert quarter.output_size(24, 20) == (6, 5)
-
-
-def test_a_reference_of_a_broken_size_is_refused():
-    with pytest.raises(ValueError, match=r"target must be a whole number of times .* 4x4, got 6x8"):
-        RandomFlip()({"image": picture(0, 4, 4), "target": picture(0, 6, 8)})
-
-
-def test_a_picture_smaller_than_the_crop_is_refused():
-    with pytest.raises(ValueError, match="12x10 is smaller than the crop of 16x8"):
-        PairedRandomCrop((16, 8))({"image": picture(0)})
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"type": "llie_preproc.PairedResize"},
-        {"type": "llie_preproc.PairedResize", "size": 8, "factor": 2.0},
-        {"type": "llie_preproc.PairedResize", "factor": -1},
-        {"type": "llie_preproc.PairedRandomCrop", "size": 0},
-        {"type": "llie_preproc.PairedRandomCrop", "size": (1, 2, 3)},
-    ],
-)
-def test_settings_that_make_no_sense(config):
-    with pytest.raises(ValueError, match=r"size|factor"):
-        TRANSFORMS.build(config)
-
 
 CROP_AND_TURN = [{"type": "llie_preproc.PairedRandomCrop", "size": 7}, {"type": "llie_preproc.RandomDihedral"}]
 
@@ -347,51 +237,6 @@ def test_other_peoples_sets_within_are_checked_by_their_own_rules():
     with pytest.raises(ValueError, match="mine"):
         ConcatenatedSets([Other([1])]).check(batched=True)
     ConcatenatedSets([[1]]).check(batched=True)
-
-
-ROWS = {
-    "none": dict(jitter=False, grayscale=False, blur=False),
-    "jitter": dict(grayscale=False, blur=False),
-    "blur": dict(jitter=False, grayscale=False),
-    "grayscale": dict(jitter=False, blur=False),
-    "all": {},
-}
-
-
-def is_grey(image):
-    return bool((image == image[:1]).all())
-
-
-@pytest.mark.examples(2)
-@pytest.mark.parametrize("row", ROWS)
-def test_each_row_of_the_strong_augmentation(row):
-    torch.manual_seed(0)
-    # One colour: a blur leaves it alone, jitter changes it, grey takes the colour out.
-    flat = torch.tensor([200, 90, 40], dtype=torch.uint8)[:, None, None].expand(3, 9, 9).contiguous()
-    noise, number = picture(1, 9, 9), 600
-    strong = TRANSFORMS.build({"type": "llie_preproc.StrongAugmentation", **ROWS[row]})
-    views = [strong(flat) for _ in range(number)]
-    assert all(v.dtype == torch.uint8 and v.shape == flat.shape for v in views)
-    grey = sum(map(is_grey, views)) / number
-    changed = sum(not torch.equal(v, flat) and not is_grey(v) for v in views) / number
-    rough = [strong(noise) for _ in range(number)]
-    blurred = sum(float(v.float().var()) < 0.9 * float(noise.float().var()) and not is_grey(v) for v in rough) / number
-    tolerance = 4 * 0.5 / number**0.5
-    assert grey == pytest.approx(0.2 if row in ("grayscale", "all") else 0, abs=tolerance)
-    assert changed == pytest.approx({"jitter": 0.8, "all": 0.8 * 0.8}.get(row, 0), abs=tolerance)
-    if row in ("none", "grayscale"):
-        assert blurred == 0
-    if row == "blur":
-        # Kernel 1 changes nothing, and a deviation below 0.3 hardly anything.
-        assert blurred == pytest.approx(0.5 * 2 / 3 * (1 - 0.2 / 1.9), abs=0.08)
-    if row == "none":
-        assert all(torch.equal(v, flat) for v in views)
-
-
-@pytest.mark.parametrize("bad", [{"image": picture(0)}, picture(0).float(), picture(0)[0]])
-def test_augmentation_of_something_else(bad):
-    with pytest.raises(TypeError, match="StrongAugmentation takes a picture"):
-        StrongAugmentation()(bad)
 
 
 def semi_supervised(folders, strong=None):

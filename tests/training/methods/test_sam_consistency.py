@@ -1,8 +1,6 @@
-"""Training through a frozen SAM: its terms against segment-anything's own forward pass, gradients, runs, configs."""
+"""Training through a frozen SAM has terms that are segment-anything's own, and gradients for the enhancer alone."""
 
 from __future__ import annotations
-
-import json
 
 import numpy as np
 import pytest
@@ -16,29 +14,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.structures import BaseDataElement
-from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import nn
 from torch.nn import functional as F
 
-from llie_preproc.checkpoints import save_state_dict
-from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.enhancers.base import Capabilities, Enhancer
 from llie_preproc.errors import CheckpointError
-from llie_preproc.mm.runner_parts import saved_checkpoints
-from llie_preproc.registry import HOOKS, MODELS
-from llie_preproc.segmentation import build_sam
-from tests.support.sam_models import ROUNDING, TINY, tiny_sam
+from llie_preproc.registry import MODELS
+from tests.support.sam_models import ROUNDING, TINY
+from tests.support.sam_training import TERMS, pixels
 from training import methods, randomness
-from training.hooks import read_run
 from training.methods import SamConsistency
 from training.methods.sam_consistency import moved, random_boxes, some_masks, tight_boxes
-from training.runner import build_runner, training_config
 
 CONFIGS = ROOT / "mm_configs" / "segmentation"
-TERMS = ["loss_feature", "loss_mask_bce", "loss_mask_dice"]
 NETWORK = {"type": "llie_preproc.IAMLUNet", "width": 4, "depth": 2}
 
 
@@ -54,39 +44,13 @@ class Gain(Enhancer):
         return (self.factor * image).repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    path = tmp_path_factory.mktemp("sam") / "tiny.safetensors"
-    save_state_dict(tiny_sam().state_dict(), path)
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def smooth(tmp_path_factory):
-    """Another with segment-anything's own small weights, which a few steps can follow."""
-    path = tmp_path_factory.mktemp("sam") / "smooth.safetensors"
-    torch.manual_seed(0)
-    save_state_dict(build_sam("small", **TINY).state_dict(), path)
-    return str(path)
-
-
 @pytest.fixture
-def method(checkpoint):
+def method(tiny_sam_checkpoint):
     def build(enhancer=NETWORK, **options):
         torch.manual_seed(1)
-        return SamConsistency(enhancer, {"model": "small", "checkpoint": checkpoint, **TINY}, **options)
+        return SamConsistency(enhancer, {"model": "small", "checkpoint": tiny_sam_checkpoint, **TINY}, **options)
 
     return build
-
-
-def pixels(seed, height=64, width=64):
-    """Squares of grey on noise: something for SAM to see."""
-    generator = torch.Generator().manual_seed(seed)
-    picture = torch.randint(0, 90, (3, height, width), generator=generator)
-    for _ in range(4):
-        top, left = (int(torch.randint(0, n - 12, (), generator=generator)) for n in (height, width))
-        picture[:, top : top + 12, left : left + 12] += int(torch.randint(60, 160, (), generator=generator))
-    return picture.to(torch.uint8)
 
 
 def masks_of(*boxes, height=64, width=64):
@@ -272,13 +236,13 @@ def test_settings_that_make_no_sense(method, options, message):
         method(**options)
 
 
-def test_a_sam_must_be_named(checkpoint, tmp_path):
+def test_a_sam_must_be_named(tiny_sam_checkpoint, tmp_path):
     with pytest.raises(ValueError, match="must name the checkpoint"):
         SamConsistency(NETWORK, {"model": "small", **TINY})
     with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
         SamConsistency(NETWORK, {"model": "small", "checkpoint": str(tmp_path / "absent.pth")})
     with pytest.raises(CheckpointError, match="Sam"):
-        SamConsistency(NETWORK, {"model": "small", "checkpoint": checkpoint})
+        SamConsistency(NETWORK, {"model": "small", "checkpoint": tiny_sam_checkpoint})
     with pytest.raises(ValueError, match="'vit_x'"):
         SamConsistency(NETWORK, {"model": "vit_x", "checkpoint": None})
 
@@ -355,116 +319,15 @@ def test_mixed_precision_learns_the_same(method):
     assert torch.cosine_similarity(*steps, dim=0) > 0.95
 
 
-PICTURES = 8
-
-
-@pytest.fixture(scope="module")
-def made_set(tmp_path_factory):
-    """Pairs of 64x64 pictures; a square in each is annotated."""
-    root = tmp_path_factory.mktemp("masked")
-    images, annotations = [], []
-    for i in range(PICTURES):
-        day = pixels(10 + i).permute(1, 2, 0).numpy()
-        for folder, factor in (("day", 1.0), ("ev-4", 0.25)):
-            (root / folder).mkdir(exist_ok=True)
-            Image.fromarray((factor * day).round().astype(np.uint8)).save(root / folder / f"{i:04}.png")
-        images.append({"id": i, "file_name": f"{i:04}.png", "width": 64, "height": 64})
-        corners = [4 * i, 5, 4 * i + 20, 5, 4 * i + 20, 30, 4 * i, 30]
-        annotations.append({"id": i + 1, "image_id": i, "category_id": 1, "segmentation": [corners], "iscrowd": 0})
-    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
-    (root / "annotations.json").write_text(json.dumps(content))
-    return root
-
-
-def rendered_options(root, checkpoint):
-    """The shipped config on the made set, with the tiny SAM."""
-    options = [f"model.sam.checkpoint={checkpoint}"]
-    options += [f"model.sam.{name}={'[1]' if name == 'global_attn_indexes' else value}" for name, value in TINY.items()]
-    for part in ("train", "val"):
-        dataset = f"{part}_dataloader.dataset"
-        options += [
-            f"{dataset}.low={root}/ev-4",
-            f"{dataset}.high={root}/day",
-            f"{dataset}.ann_file={root}/annotations.json",
-        ]
-    return [*options, "train_dataloader.dataset.size=64", "train_dataloader.batch_size=4"]
-
-
-RENDERED = CONFIGS / "psenet_small-sam_rendered.py"
-
-
-class Interrupted(Exception):
-    pass
-
-
-@HOOKS.register_module()
-class InterruptSamAt(Hook):
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter == self.iteration:
-            raise Interrupted
-
-
-@pytest.fixture
-def train(made_set, smooth, tmp_path, monkeypatch):
-    monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
-    config = Config.fromfile(RENDERED)
-
-    def run(name, *options, interrupt=None, resume=False):
-        config.custom_hooks = [dict(type="llie_preproc.IterationSeed"), dict(type="llie_preproc.ExportEnhancer")]
-        if interrupt:
-            config.custom_hooks.append(dict(type="llie_preproc.InterruptSamAt", iteration=interrupt))
-        path = tmp_path / f"{name}.py"
-        config.dump(path)
-        arguments = [str(path), "--out", str(tmp_path / name), *(["--resume"] if resume else [])]
-        arguments += ["--cfg-options", *rendered_options(made_set, smooth), *options]
-        assert main(["train", *arguments]) == 0
-        return read_run(saved_checkpoints(tmp_path / name)[-1])
-
-    return run
-
-
-# SAM's answers at random do not come nearer to annotated masks: its features lead here.
-SHORT = ["train_cfg.max_iters=6", "default_hooks.checkpoint.interval=1", "train_dataloader.batch_size=8"]
-SHORT += ["model.feature_weight=1.0", "model.mask_bce_weight=0.5", "model.mask_dice_weight=0.5"]
-
-
-@pytest.mark.further
-def test_a_run_learns_goes_on_where_it_was_cut_and_keeps_no_sam(train):
-    whole = train("whole", *SHORT)
-    history = {
-        name: list(whole["message_hub"]["log_scalars"][f"train/{name}"]._log_history) for name in ("loss", *TERMS)
-    }
-    assert history["loss"][-1] < 0.9 * history["loss"][0]
-    assert history["loss_feature"][-1] < 0.5 * history["loss_feature"][0]
-    assert all(name.startswith("enhancer.") for name in whole["state_dict"])
-    with pytest.raises(Interrupted):
-        train("cut", *SHORT, interrupt=3)
-    resumed = train("cut", *SHORT, resume=True)["state_dict"]
-    assert all(torch.equal(value, resumed[name]) for name, value in whole["state_dict"].items())
-
-
-def test_the_rendered_config_trains_the_enhancer_alone(made_set, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
-    arguments = [str(RENDERED), "--out", str(tmp_path), "--cfg-options", *rendered_options(made_set, checkpoint)]
-    args = parse_args(["train", *arguments])
-    runner = build_runner(training_config(args), args)
-    optimised = {id(p) for group in runner.optim_wrapper.optimizer.param_groups for p in group["params"]}
-    assert optimised == {id(p) for p in runner.model.enhancer.parameters()}
-    batch = next(iter(runner.train_dataloader))
-    assert batch["inputs"][0].shape == (3, 64, 64)
-    assert batch["data_samples"][0].masks.shape == (1, 64, 64)
-
-
-def test_the_config_of_vit_b(checkpoint):
+def test_the_config_of_vit_b(tiny_sam_checkpoint):
     cfg = Config.fromfile(CONFIGS / "psenet_sam-vit-b_lol40.py")
     assert cfg.model.sam.model == "vit_b"
     assert cfg.train_dataloader.dataset.transforms[0].size == 384
     with pytest.raises(FileNotFoundError, match=r"sam_vit_b_01ec64\.pth"):
         MODELS.build(cfg.model)
-    cfg.merge_from_dict({f"model.sam.{name}": value for name, value in {**TINY, "checkpoint": checkpoint}.items()})
+    cfg.merge_from_dict(
+        {f"model.sam.{name}": value for name, value in {**TINY, "checkpoint": tiny_sam_checkpoint}.items()}
+    )
     model = MODELS.build(cfg.model)
     assert isinstance(model, methods.SamConsistency)
     targets = [pixels(0, 48, 48), pixels(1, 48, 48)]

@@ -1,10 +1,7 @@
-"""FDDB's ROC: the official program's files, digit by digit, and its definition on made pictures by exhaustion."""
+"""FDDB's ROC is its definition, found by exhaustion on made pictures, and what cannot be scored is refused."""
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 import sys
 from importlib import import_module
 
@@ -23,100 +20,14 @@ from detection_eval.datasets.fddb import (
     FddbDetections,
     FddbTruth,
     from_faces,
-    picture_sizes,
-    read_detections,
-    read_fddb,
 )
-from detection_eval.metrics.bootstrap import intervals
 from detection_eval.metrics.fddb import KINDS, FddbRoc, FddbScores, fddb_roc, mean_curve, mean_rate_at, ten_fold
-from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.errors import MissingExtraError
 from llie_preproc.faces import Faces
 
 seeds = st.integers(0, 2**32 - 1)
 FRAME = (48, 36)
 NEVER = 1.7976931348623157e308
-
-
-# --- What the official program made of a published detector
-
-
-@pytest.fixture(scope="module")
-def fddb(shared_data):
-    """The folder, its truth, MTCNN's published detections, and the sizes of the pictures."""
-    folder = shared_data / "faces" / "fddb"
-    truth = read_fddb(folder / "FDDB-folds")
-    sizes = picture_sizes(truth, table=folder / "image_sizes.csv")
-    return folder, truth, read_detections(folder / "official" / "MTCNN"), sizes
-
-
-@pytest.fixture(scope="module")
-def official(fddb):
-    _, truth, found, sizes = fddb
-    return fddb_roc(truth, found, sizes)
-
-
-def test_the_files_are_the_official_programs_byte_for_byte(fddb, official, tmp_path):
-    folder = fddb[0] / "official" / "MTCNN"
-    official.write(tmp_path / "disc.txt", tmp_path / "cont.txt")
-    for own, theirs in (("disc.txt", "MTCNNDiscROC.txt"), ("cont.txt", "MTCNNContROC.txt")):
-        expected = (folder / theirs).read_bytes()
-        assert len(expected.splitlines()) == 1774
-        assert (tmp_path / own).read_bytes() == expected
-    assert (official.faces, official.pictures, official.clipped_to, official.caution) == (5171, 2845, "frames", "")
-    assert (official.true_positives[0], official.false_positives[0]) == (4635, 249)
-
-
-@pytest.mark.parametrize(("number", "rate"), [(100, 0.882034), (200, 0.894218), (500, 0.896345)])
-def test_published_rates(official, number, rate):
-    assert official.rate_at(number) == pytest.approx(rate, abs=5e-7)
-
-
-@pytest.mark.further
-def test_folds_add_up_to_all(fddb, official):
-    _, truth, found, sizes = fddb
-    rocs = ten_fold(truth, found, sizes)
-    assert len(rocs) == 10
-    assert sum(roc.true_positives[0] for roc in rocs) == 4635
-    assert sum(roc.false_positives[0] for roc in rocs) == 249
-    assert sum(roc.faces for roc in rocs) == 5171
-    assert np.sum([roc.overlap[0] for roc in rocs]) == pytest.approx(official.overlap[0])
-    some = fddb_roc(truth, found, sizes, folds=[3, 7])
-    assert some.faces == rocs[2].faces + rocs[6].faces
-    assert some.true_positives[0] == rocs[2].true_positives[0] + rocs[6].true_positives[0]
-    # What a fold reads alone is what it is among all.
-    alone = read_fddb(fddb[0] / "FDDB-folds", [7])
-    only = fddb_roc(alone, {name: found[name] for name in alone.ellipses}, sizes)
-    np.testing.assert_array_equal(only.overlap, rocs[6].overlap)
-
-
-def test_without_sizes_the_numbers_are_off_by_no_more_than_is_said(fddb, official):
-    _, truth, found, _ = fddb
-    roc = fddb_roc(truth, found)
-    errors = [np.abs(getattr(roc, kind) - getattr(official, kind)).max() for kind in ("discrete", "continuous")]
-    false = np.abs(roc.false_positives - official.false_positives).max()
-    assert 0 < errors[0] <= 0.0005
-    assert 0 < errors[1] <= 0.001
-    assert 0 < false <= 3
-    assert roc.clipped_to == "450"
-    for figure in ("2845 of 2845", "0.0005", "0.001", "by 3"):
-        assert figure in roc.caution
-
-
-@pytest.mark.further
-def test_the_annotations_as_detections_are_all_found(fddb, tmp_path):
-    """493 of them leave their frame, and one has the radius 1 and the centre 0, 0."""
-    folder, truth, _, sizes = fddb
-    files = sorted((folder / "FDDB-folds").glob("*ellipseList.txt"))
-    (tmp_path / "all.txt").write_text("".join(file.read_text() for file in files))
-    roc = fddb_roc(truth, read_detections(tmp_path / "all.txt"), sizes)
-    assert roc.thresholds.tolist() == [1]
-    assert roc.true_positives.tolist() == [5171]
-    assert roc.overlap.tolist() == [5171]
-    assert roc.rate_at(0) == roc.rate_at(0, "continuous") == 1
-
-
-# --- The definition, on made pictures
 
 
 def made_faces(rng, count, frame=FRAME):
@@ -256,17 +167,6 @@ def test_a_weight_is_so_many_copies_of_a_picture(seed):
         roc = fddb_roc(truth, {str(at): found[each] for at, each in enumerate(chosen)}, sizes)
         for name, (kind, number) in points.items():
             assert many[name][row] == pytest.approx(roc.rate_at(number, kind), abs=1e-12)
-
-
-@pytest.mark.further
-def test_rates_of_the_published_detector_have_an_interval(fddb, official):
-    _, truth, found, sizes = fddb
-    scores = FddbScores(truth, found, sizes, {"TPR": ("discrete", 100)})
-    assert scores.values() == {"TPR": official.rate_at(100)}
-    interval = intervals([scores], resamples=200)["TPR"]
-    assert interval.low < 0.882034 < interval.high
-    # That of as many independent faces would be about 0.018 wide; faces of a picture are not independent.
-    assert 0.015 < interval.high - interval.low < 0.06
 
 
 def test_points_of_unknown_kinds_are_refused():
@@ -471,123 +371,3 @@ def test_without_scipy_the_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "detection_eval.metrics.fddb")
     with pytest.raises(MissingExtraError, match=r'scipy.*pip install "llie-preproc\[mm\]"'):
         import_module("detection_eval.metrics.fddb")
-
-
-# --- The command
-
-
-def run(*arguments):
-    args = parse_args(["fddb", *map(str, arguments)])
-    return args.run(args)
-
-
-@pytest.fixture
-def made(tmp_path):
-    """Ten folds of one picture each, whose face is found once in every one and missed once in the even ones."""
-    found = []
-    for fold in range(1, 11):
-        name = f"2002/big/img_{fold}"
-        (tmp_path / f"FDDB-fold-{fold:02d}-ellipseList.txt").write_text(f"{name}\n1\n8 6 0.5 20 15  1\n")
-        rows = [f"8 6 0.5 20 15 {fold}"] + ["3 3 0 40 30 0.5"] * (fold % 2 == 0)
-        found += [name, str(len(rows)), *rows]
-    (tmp_path / "found.txt").write_text("\n".join(found))
-    names = "".join(f"2002/big/img_{fold},60,50\n" for fold in range(1, 11))
-    (tmp_path / "sizes.csv").write_text(f"image,width,height\n{names}")
-    return tmp_path
-
-
-def numbers(text, start):
-    line = next(line for line in text.splitlines() if line.startswith(start))
-    return [float(each) for each in re.findall(r"\d\.\d+", line)]
-
-
-def test_the_command(made, capsys):
-    arguments = [made, made / "found.txt", "--sizes", made / "sizes.csv", "--fp", 0, 3, "--out", made / "out" / "here"]
-    assert run(*arguments, "--ten-fold") == 0
-    text = capsys.readouterr().out
-    assert "10 pictures, 10 faces, 15 detections: 10 true, 5 false" in text
-    for start in ("at 0 false", "at 3 false", "of all", "fold 10", "mean"):
-        assert numbers(text, start) == [1, 1]
-    assert "450" not in text
-    folder = made / "out" / "here"
-    rows = [line.split() for line in (folder / "DiscROC.txt").read_text().splitlines()]
-    assert rows[0] == ["1", "5", "0.5"]
-    assert rows[1:] == [[f"{k / 10:g}", "0", str(11 - k)] for k in range(10, 0, -1)]
-    assert (folder / "ContROC.txt").read_text().splitlines()[0] == "1 5"
-    assert (folder / "fold-02-DiscROC.txt").read_text() == "1 1 0.5\n1 0 2\n"
-    assert (folder / "mean-ContROC.txt").read_text() == "1 1\n1 0\n"
-
-
-def test_degrees_are_told_from_radians(made, capsys):
-    assert run(made, made / "found.txt", "--sizes", made / "sizes.csv") == 0
-    assert capsys.readouterr().err == ""
-    # A whole turn and what rounding adds to it is no degree.
-    for angle, expected in (("6.2832", False), ("-6.2832", False), ("28.65", True), ("-90", True)):
-        path = made / "FDDB-fold-03-ellipseList.txt"
-        path.write_text(f"2002/big/img_3\n1\n8 6 {angle} 20 15  1\n")
-        assert run(made, made / "found.txt", "--sizes", made / "sizes.csv") == 0
-        err = capsys.readouterr().err
-        hint = f"1 of 10 annotated ellipses have an angle beyond 2 pi, up to {abs(float(angle)):g} in 2002/big/img_3"
-        assert (hint in err) == expected
-        assert ("look like degrees" in err) == expected
-        roc = fddb_roc(read_fddb(made), read_detections(made / "found.txt"))
-        assert any("look like degrees" in each for each in roc.hints) == expected
-    found = (made / "found.txt").read_text().replace("8 6 0.5 20 15 7", "8 6 28.65 20 15 7")
-    (made / "found.txt").write_text(found)
-    assert run(made, made / "found.txt") == 0
-    assert re.search(r"1 of 1\d detected ellipses have an angle beyond 2 pi", capsys.readouterr().err)
-
-
-def test_the_published_annotations_and_detections_give_no_hint(official):
-    assert official.hints == ()
-
-
-@pytest.mark.parametrize("failing", range(4))
-def test_a_full_disk_leaves_no_file_of_a_pair_and_is_named(made, capsys, monkeypatch, failing):
-    """The fourth file that is written is the first that has no place: none of them is there."""
-    whole, calls = os.fsync, []
-
-    def full(descriptor):
-        calls.append(descriptor)
-        if len(calls) == failing + 1:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        whole(descriptor)
-
-    monkeypatch.setattr(os, "fsync", full)
-    out = made / "out"
-    assert main(["fddb", str(made), str(made / "found.txt"), "--out", str(out), "--ten-fold"]) == 2
-    err = capsys.readouterr().err
-    assert re.fullmatch(rf"llie: error: {out}/(fold-\d\d-|mean-)?(Disc|Cont)ROC\.txt: no space left on device\n", err)
-    assert list(out.iterdir()) == []
-    monkeypatch.undo()
-    assert main(["fddb", str(made), str(made / "found.txt"), "--out", str(out), "--ten-fold"]) == 0
-    assert len(list(out.iterdir())) == 2 * 10 + 4
-
-
-def test_the_command_on_some_folds_without_sizes(made, capsys):
-    assert run(made, made / "found.txt", "--folds", 2, 5, "--ten-fold") == 0
-    text = capsys.readouterr().out
-    assert "2 pictures, 2 faces, 3 detections" in text
-    assert "2 of 2 pictures have no known size" in text
-    assert "fold 5" in text
-    assert "fold 1" not in text
-
-
-def test_ten_folds_of_which_some_are_empty(made, capsys):
-    (made / "FDDB-fold-04-ellipseList.txt").write_text("")
-    found = (made / "found.txt").read_text().replace("2002/big/img_4\n2\n8 6 0.5 20 15 4\n3 3 0 40 30 0.5\n", "")
-    (made / "found.txt").write_text(found)
-    assert run(made, made / "found.txt", "--ten-fold") == 0
-    text = capsys.readouterr().out
-    assert "9 pictures" in text
-    assert "fold 3" in text
-    assert "fold 4" not in text
-
-
-def test_the_command_says_what_is_bad(made):
-    (made / "found.txt").write_text("2002/big/img_1\n1\n1 2 3 4 nan\n")
-    with pytest.raises(ValueError, match=r"found\.txt:3: score must be a number, got 'nan'"):
-        run(made, made / "found.txt")
-    (made / "FDDB-fold-07-ellipseList.txt").unlink()
-    with pytest.raises(FileNotFoundError, match="FDDB-fold-07"):
-        run(made, made / "found.txt")

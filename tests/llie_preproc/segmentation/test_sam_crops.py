@@ -1,0 +1,159 @@
+"""Crops of a large image find to the pixel what resizing blurs, and answer every prompt of a batch alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llie_preproc.enhancers import Upscale
+from llie_preproc.segmentation import (
+    EnhancedSamPredictor,
+)
+from tests.support.sam_models import (
+    ROUNDING,
+    BrightnessSam,
+    assert_equal_but_for_rounding,
+    in_float64,
+    picture,
+    tiny_sam,
+)
+from tests.support.sam_prompts import all_prompts, assert_equal_results
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    size=st.tuples(st.integers(70, 200), st.integers(40, 200)),
+    corner=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    extent=st.tuples(st.integers(9, 60), st.integers(9, 60)),
+    ratio=st.floats(0.1, 0.45),
+)
+def test_crops_find_to_the_pixel_what_resizing_blurs(size, corner, extent, ratio):
+    """Larger than SAM's input: the mask of the whole is a resized one's, that of the crops exact."""
+    image = np.zeros((*size, 3), np.uint8)
+    y, x = (4 + int(share * max(0, n - e - 8)) for share, n, e in zip(corner, size, extent, strict=True))
+    image[y : y + extent[0], x : x + extent[1]] = 255
+    truth = image[..., 0] > 0
+    sam = BrightnessSam(side=64)
+    predictor = EnhancedSamPredictor(sam, oversize="crops", crop_overlap_ratio=ratio)
+    predictor.set_image(image)
+    box = np.array([x, y, x + extent[1], y + extent[0]])
+    masks, iou, _ = predictor.predict(box=box, multimask_output=True)
+    np.testing.assert_array_equal(masks[0], truth)
+    assert iou.shape == (3,)
+    assert np.isfinite(iou).all()
+
+
+def test_crops_are_encoded_once_and_only_where_a_border_runs():
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[10:30, 12:40] = 255
+    sam = BrightnessSam(side=64)
+    predictor = EnhancedSamPredictor(sam, oversize="crops")
+    predictor.set_image(image)
+    assert sam.image_encoder.calls == 1
+    predictor.predict(box=np.array([12, 10, 40, 30]), multimask_output=False)
+    assert sam.image_encoder.calls == 2
+    predictor.predict(box=np.array([12, 10, 40, 30]), multimask_output=False)
+    assert sam.image_encoder.calls == 2
+
+
+def test_crops_of_a_small_image_are_the_whole():
+    sam, image = tiny_sam(), picture(4, 32, 30)
+    results = []
+    for oversize in ("resize", "crops"):
+        predictor = EnhancedSamPredictor(sam, Upscale(2, "nearest"), oversize=oversize)
+        predictor.set_image(image)
+        results.append(predictor.predict(**all_prompts(32, 30)["all"]))
+    assert_equal_results(*results)
+
+
+@pytest.mark.parametrize("name", ["points", "box", "mask", "all"])
+def test_crops_take_every_prompt_of_a_real_sam(name):
+    sam, image = tiny_sam(), picture(5, 90, 140)
+    whole, crops = (EnhancedSamPredictor(sam, oversize=oversize) for oversize in ("resize", "crops"))
+    for predictor in (whole, crops):
+        predictor.set_image(image)
+    prompts = all_prompts(90, 140)[name]
+    coarse, fine = whole.predict(**prompts, return_logits=True), crops.predict(**prompts, return_logits=True)
+    assert fine[0].shape == coarse[0].shape
+    assert np.isfinite(fine[0]).all()
+    assert np.isfinite(fine[1]).all()
+    assert not np.array_equal(fine[0], coarse[0])
+    np.testing.assert_array_equal(fine[2], coarse[2])
+
+
+def batched_prompts(predictor, shape) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Two points and a box each for three masks."""
+    points = torch.tensor([[[20.0, 30], [70, 35]], [[100, 10], [139, 39]], [[3, 3], [60, 20]]])
+    boxes = torch.tensor([[10.0, 10, 60, 39], [70, 2, 139, 30], [0, 0, 100, 39]])
+    return (
+        predictor.transform.apply_coords_torch(points, shape),
+        torch.tensor([[1, 0], [1, 1], [1, 0]]),
+        predictor.transform.apply_boxes_torch(boxes, shape),
+    )
+
+
+# With crops an answer goes through the network twice: the mask found in the whole picture is a prompt for the crops.
+PASSES = {"resize": 1, "crops": 2}
+
+
+@pytest.mark.parametrize("oversize", PASSES)
+@pytest.mark.parametrize("seed", range(3))
+def test_rounding_of_a_tiny_sam(oversize, seed):
+    """The arithmetic behind the tests' tolerances holds: float32 is that near to float64, with the same weights."""
+    shape, answers = (40, 140), []
+    for sam in (tiny_sam(seed), in_float64(tiny_sam(seed))):
+        predictor = EnhancedSamPredictor(sam, oversize=oversize)
+        predictor.set_image(picture(5, *shape))
+        answers.append(predictor.predict_torch(*batched_prompts(predictor, shape), return_logits=True))
+    for single, double in zip(*answers, strict=True):
+        assert double.dtype == torch.float64
+        # The prompts that are compared have masks of their own, far apart beside the rounding.
+        assert (double[0] - double[1]).abs().max() > 20 * PASSES[oversize] * ROUNDING * double.abs().max()
+        assert_equal_but_for_rounding(single.double(), double, PASSES[oversize] * ROUNDING)
+
+
+@pytest.mark.parametrize("oversize", PASSES)
+@pytest.mark.parametrize("precise", [False, True])
+def test_prompts_of_a_batch_are_answered_each_alone(oversize, precise):
+    """In a low picture, whose crops SAM pads; in float32, and where rounding cannot hide anything."""
+    sam, shape = in_float64(tiny_sam()) if precise else tiny_sam(), (40, 140)
+    predictor = EnhancedSamPredictor(sam, oversize=oversize)
+    predictor.set_image(picture(5, *shape))
+    prompts = batched_prompts(predictor, shape)
+    together = predictor.predict_torch(*prompts, return_logits=True)
+    unit = torch.finfo(together[0].dtype).eps / torch.finfo(torch.float32).eps
+    for index in range(3):
+        alone = predictor.predict_torch(*(each[index : index + 1] for each in prompts), return_logits=True)
+        for several, one in zip(together, alone, strict=True):
+            assert_equal_but_for_rounding(several[index], one[0], PASSES[oversize] * ROUNDING * unit)
+
+
+@pytest.mark.examples(1)
+@pytest.mark.parametrize("given", ["points", "all"])
+def test_crops_answer_continuously(given):
+    """Nothing that a rounding tips changes a mask: not whether a crop is asked, not the box that it is asked with.
+
+    The threshold is put a hair below and a hair above the largest and smallest logit of each row and column of the
+    picture, where a choice by ``logits > threshold`` falls either way, and answers must move by about a hair.
+    """
+    sam, shape, hair = in_float64(tiny_sam()), (40, 140), 1e-9
+    whole, predictor = (EnhancedSamPredictor(sam, oversize=oversize) for oversize in ("resize", "crops"))
+    for each in (whole, predictor):
+        each.set_image(picture(5, *shape))
+    points, labels, boxes = batched_prompts(predictor, shape)
+    prompts = (points[:1], labels[:1], boxes[:1] if given == "all" else None)
+    arguments = dict(multimask_output=False, return_logits=True)
+    found = whole.predict_torch(*prompts, **arguments)[0][0, 0]
+    extremes = torch.cat([edge for axis in (0, 1) for edge in (found.amax(axis), found.amin(axis))]).unique()
+    assert len(extremes) > 50
+    for threshold in extremes[:: len(extremes) // 20].tolist():
+        answers = []
+        for side in (-1, 1):
+            sam.mask_threshold = threshold + side * hair
+            answers.append(predictor.predict_torch(*prompts, **arguments))
+        for below, above in zip(*answers, strict=True):
+            # A box moves by a crop's 64 pixels for a logit, and an embedding turns a few times in a crop.
+            assert (below - above).abs().max() <= 1e4 * hair * above.abs().max()

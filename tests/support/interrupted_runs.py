@@ -1,0 +1,26 @@
+"""Runs of MMEngine that end in the middle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from llie_preproc.registry import HOOKS
+
+
+class Interrupted(Exception):
+    """What ends the run."""
+
+
+@HOOKS.register_module()
+class InterruptAt(Hook):
+    """Ends a run after the training iteration of this index, which is counted from 0."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if runner.iter == self.iteration:
+            raise Interrupted

@@ -1,0 +1,28 @@
+"""Pictures of one size, texts and COCO sets for the tests of annotation formats."""
+
+from PIL import Image
+
+from detection_eval.datasets.coco import to_coco
+from detection_eval.datasets.labels import Problems
+
+WIDTH, HEIGHT = 64, 48
+EXDARK_HEADER = "% bbGt version=3\n"
+
+
+def write_picture(path, size=(WIDTH, HEIGHT), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size).save(path, **options)
+
+
+def write_text(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def boxes_of(truth, file_name=None):
+    ids = {image["id"] for image in truth["images"] if file_name in (None, image["file_name"])}
+    return [(each["category_id"], *each["bbox"]) for each in truth["annotations"] if each["image_id"] in ids]
+
+
+def convert(labels):
+    return to_coco(labels, Problems())

@@ -1,0 +1,17 @@
+"""Pictures, masks and samples for the training through a frozen SAM."""
+
+from __future__ import annotations
+
+import torch
+
+TERMS = ["loss_feature", "loss_mask_bce", "loss_mask_dice"]
+
+
+def pixels(seed, height=64, width=64):
+    """Squares of grey on noise: something for SAM to see."""
+    generator = torch.Generator().manual_seed(seed)
+    picture = torch.randint(0, 90, (3, height, width), generator=generator)
+    for _ in range(4):
+        top, left = (int(torch.randint(0, n - 12, (), generator=generator)) for n in (height, width))
+        picture[:, top : top + 12, left : left + 12] += int(torch.randint(60, 160, (), generator=generator))
+    return picture.to(torch.uint8)

@@ -1,0 +1,49 @@
+"""Feature encoders as small as they can be, with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from llie_preproc.registry import MODELS
+from training.feature_encoders import FeatureEncoder
+
+SWIN = dict(image_size=64, window_size=4, embed_dim=12, depths=(2, 2, 2), num_heads=(2, 3, 4), projection=7)
+VIT = dict(projection=6, embed_dim=16, depth=3, num_heads=2, img_size=32, patch_size=8)
+SAM = dict(
+    embed_dim=16, depth=3, num_heads=2, img_size=64, patch_size=8, window_size=3, out_chans=8, global_attn_indexes=(1,)
+)
+TINY: dict[str, dict[str, Any]] = {
+    "vgg16": dict(type="llie_preproc.VGGEncoder", layers=16, width=4),
+    "vgg19": dict(type="llie_preproc.VGGEncoder", layers=19, width=4),
+    "clip": dict(type="llie_preproc.CLIPEncoder", **VIT),
+    "sam": dict(type="llie_preproc.SAMEncoder", **SAM),
+    "ram": dict(type="llie_preproc.RAMEncoder", **SWIN),
+}
+EXTRAS = {"clip": "timm", "ram": "timm", "sam": "segment_anything"}
+
+
+def tiny(name: str, checkpoint: str | Path | None = None, **changes: Any) -> FeatureEncoder:
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name])
+    torch.manual_seed(0)
+    encoder = MODELS.build({**TINY[name], "checkpoint": checkpoint, **changes})
+    assert isinstance(encoder, FeatureEncoder)
+    return encoder if checkpoint else shaken(encoder)
+
+
+def shaken(module: nn.Module) -> Any:
+    """Weights and biases large enough for every one of them to show, zero-initialised ones included."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(0.15 * torch.randn(p.shape, generator=generator))
+    return module
+
+
+def picture(height: int, width: int, count: int = 1, seed: int = 0) -> Tensor:
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
