@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,21 @@ def no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA computes in whole float32."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+
+
+@pytest.fixture(scope="module")
+def on_the_cpu() -> Iterator[None]:
+    """MMEngine runs on the CPU, whatever is there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmengine.device.utils.DEVICE", "cpu")
+        yield
+
+
+@pytest.fixture(scope="module")
+def training_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the pictures that ``write_config`` of ``training_runs`` writes configs for."""
+    from tests.support.training_runs import make_pictures
+
+    folder = tmp_path_factory.mktemp("pictures")
+    make_pictures(folder)
+    return folder

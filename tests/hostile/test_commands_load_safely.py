@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,11 +21,7 @@ from llie_preproc.mm.runner_parts import read_checkpoint, saved_checkpoints
 from tests.support import training_runs
 from tests.support.hostile_pickles import runs_code, write
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
-    with finetune_runs.runs_on_the_cpu():
-        yield
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ from llie_preproc.detection import PackPairedDetInputs
 from llie_preproc.errors import ImageError, ImageMemoryError, ImageSizeError
 from llie_preproc.pictures import Picture, decode_picture, picture_size, read_picture, write_picture
 from tests.support.command import Run
+from tests.support.hostile_files import fifo
 from tests.support.places import ROOT
 from training.datasets.base import load_tensor
 
@@ -157,10 +158,6 @@ def test_an_alpha_channel_is_checked_too() -> None:
 # no regular files
 
 
-def make_fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
 def make_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         before = Path.cwd()
@@ -173,7 +170,7 @@ def make_socket(path: Path) -> None:
 
 
 KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "fifo.jpg": (make_fifo, "FIFO"),
+    "fifo.jpg": (fifo, "FIFO"),
     "socket.png": (make_socket, "a socket"),
     "endless.tif": (lambda path: path.symlink_to("/dev/zero"), "a device"),
     "folder.webp": (lambda path: path.mkdir(), "a folder"),

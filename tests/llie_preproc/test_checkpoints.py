@@ -26,6 +26,7 @@ from llie_preproc.checkpoints import (
 from llie_preproc.enhancers import Identity, PSENet
 from llie_preproc.errors import CheckpointError
 from llie_preproc.files import atomic_path
+from tests.support.networks import same as equal
 
 # Of pickle protocols that torch.load reads in part.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch")
@@ -39,10 +40,6 @@ class Explosive:
 
     def __reduce__(self) -> tuple:
         return os.mkdir, (str(self.marker),)
-
-
-def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def state() -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llie_preproc import build_enhancer, enhance
+from llie_preproc import enhance
 from llie_preproc.enhancers import SCI, Capabilities, Cascade, Enhancer, Identity, PSENet, Upscale, ZeroDCE
 from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.inference import enhance_batch, enhance_levels
@@ -22,6 +22,8 @@ from llie_preproc.inference_options import InferenceOptions
 from llie_preproc.pictures import Picture, read_picture, write_picture
 from llie_preproc.tiles import FADE, check_tile
 from tests.support.command import Run, one_line
+from tests.support.networks import untrained
+from tests.support.random_pictures import dark_image
 
 
 class Blocks(Enhancer):
@@ -77,17 +79,6 @@ class Blur(Enhancer):
         return F.avg_pool2d(image, 3, 1, 1)
 
 
-def picture(height: int, width: int, seed: int = 0) -> Tensor:
-    """A dark ``(3, H, W)`` picture."""
-    return 0.4 * torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
-
-
-@functools.cache
-def built(name: str) -> Enhancer:
-    torch.manual_seed(0)
-    return build_enhancer(name, checkpoint=None)
-
-
 @functools.cache
 def local(name: str) -> Enhancer:
     """Enhancers with a halo that the registry's defaults do not show."""
@@ -118,7 +109,7 @@ def assert_exact(network: Enhancer, data: st.DataObject) -> None:
     """Of a picture of at most four tiles a side, cores of one divisor included."""
     tile = data.draw(st.integers(least_tile(network), least_tile(network) + 30))
     core = tile - 2 * network.capabilities.halo
-    image = picture(*data.draw(st.tuples(*2 * [st.integers(1, tile + 3 * core)])))
+    image = dark_image(*data.draw(st.tuples(*2 * [st.integers(1, tile + 3 * core)])))
     with torch.no_grad():
         whole = enhance_batch([image], network, clamp=False)[0]
         tiled = enhance_batch([image], network, InferenceOptions(tile=tile), clamp=False)[0]
@@ -133,7 +124,7 @@ def assert_exact(network: Enhancer, data: st.DataObject) -> None:
 @settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_every_halo_gives_exact_tiles(name: str, data: st.DataObject) -> None:
-    network = built(name)
+    network = untrained(name)
     if network.capabilities.halo is None:
         pytest.skip(f"the tiles of {name} are an approximation")
     assert_exact(network, data)
@@ -147,9 +138,9 @@ def test_tiles_are_exact_for_every_scale_divisor_and_padding(name: str, data: st
 
 
 def test_identity_stays_identical() -> None:
-    image = picture(50, 61).permute(1, 2, 0).numpy()
+    image = dark_image(50, 61).permute(1, 2, 0).numpy()
     assert np.array_equal(enhance(image, Identity(), tile=7), image)
-    levels = 300 * picture(50, 61) - 20
+    levels = 300 * dark_image(50, 61) - 20
     assert torch.equal(enhance_levels([levels], Identity(), InferenceOptions(channel_order="bgr", tile=7))[0], levels)
 
 
@@ -158,9 +149,9 @@ def test_identity_stays_identical() -> None:
 
 @pytest.mark.parametrize("name", sorted(enhancer_classes()))
 def test_every_enhancer_takes_tiles(name: str) -> None:
-    network = built(name)
+    network = untrained(name)
     height, width = least_tile(network) + 5, 21
-    result = enhance(picture(height, width), network, tile=least_tile(network))
+    result = enhance(dark_image(height, width), network, tile=least_tile(network))
     assert result.shape == (3, network.scale * height, network.scale * width)
     assert torch.isfinite(result).all()
 
@@ -173,14 +164,14 @@ def test_every_enhancer_takes_tiles(name: str) -> None:
     scale=st.sampled_from([1, 2]),
 )
 def test_where_tiles_agree_the_result_is_theirs_to_the_last_bit(height: int, width: int, tile: int, scale: int) -> None:
-    image = picture(height, width)
+    image = dark_image(height, width)
     expected = image.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     assert torch.equal(enhance_batch([image], Recorder(scale=scale), InferenceOptions(tile=tile))[0], expected)
 
 
 @pytest.mark.parametrize(("size", "tile"), [((20, 200), 90), ((200, 20), 90), ((150, 170), 80), ((129, 225), 80)])
 def test_tiles_that_differ_leave_no_seam(size: tuple[int, int], tile: int) -> None:
-    result = enhance(picture(*size), Numbering(), tile=tile)
+    result = enhance(dark_image(*size), Numbering(), tile=tile)
     assert result.min() == 0
     assert result.max() == 1
     for dim in (-1, -2):
@@ -188,7 +179,7 @@ def test_tiles_that_differ_leave_no_seam(size: tuple[int, int], tile: int) -> No
 
 
 def test_a_local_network_without_halo_is_nearly_that_of_the_whole() -> None:
-    image = picture(150, 210)
+    image = dark_image(150, 210)
     whole, tiled = enhance(image, Blur()), enhance(image, Blur(), tile=80)
     # Only the outermost line of a tile is wrong, by its missing third, at the faint end of the fading.
     assert (whole - tiled).abs().max() < 2 * whole.max() * (1 / 3) * 0.5 / FADE
@@ -196,8 +187,8 @@ def test_a_local_network_without_halo_is_nearly_that_of_the_whole() -> None:
 
 
 def test_psenet_in_tiles_is_near_the_whole() -> None:
-    image = picture(120, 200).cumsum(-1) / 200
-    whole, tiled = (enhance(image, built("PSENet"), tile=tile) for tile in (None, 96))
+    image = dark_image(120, 200).cumsum(-1) / 200
+    whole, tiled = (enhance(image, untrained("PSENet"), tile=tile) for tile in (None, 96))
     assert 0 < (whole - tiled).abs().max() < 0.05
 
 
@@ -213,7 +204,7 @@ def test_psenet_in_tiles_is_near_the_whole() -> None:
 )
 def test_tiles_are_bounded_few_and_of_one_size(height: int, width: int, halo: int | None, tile: int) -> None:
     network = Recorder(halo)
-    enhance_batch([picture(height, width), picture(height, width)], network, InferenceOptions(tile=tile))
+    enhance_batch([dark_image(height, width), dark_image(height, width)], network, InferenceOptions(tile=tile))
     heights, widths = ({size[dim] for size in network.sizes} for dim in (2, 3))
     for length, sides in ((height, heights), (width, widths)):
         assert max(sides) == length if length <= tile else max(sides) <= tile
@@ -229,7 +220,7 @@ def test_tiles_are_bounded_few_and_of_one_size(height: int, width: int, halo: in
 
 def test_images_that_fit_run_together_beside_one_that_does_not() -> None:
     network = Recorder(halo=0)
-    images = [picture(8, 8), picture(20, 8), picture(8, 8, seed=1)]
+    images = [dark_image(8, 8), dark_image(20, 8), dark_image(8, 8, seed=1)]
     results = enhance_batch(images, network, InferenceOptions(tile=10))
     assert all(torch.equal(*pair) for pair in zip(results, images, strict=True))
     assert sorted(network.sizes) == [(1, 3, 10, 8), (1, 3, 10, 8), (2, 3, 8, 8)]
@@ -264,7 +255,7 @@ def test_tiles_that_cannot_hold_the_overlap_are_refused(network: Enhancer, least
 @pytest.mark.parametrize("name", ["cascade", "divisor"])
 def test_gradients_are_those_of_the_whole_image(name: str) -> None:
     network = local(name)
-    image = picture(44, 61).requires_grad_()
+    image = dark_image(44, 61).requires_grad_()
     gradients = []
     for tile in (None, least_tile(network) + 3):
         loss = enhance_batch([image], network, InferenceOptions(tile=tile), clamp=False)[0].square().sum()
@@ -274,8 +265,8 @@ def test_gradients_are_those_of_the_whole_image(name: str) -> None:
 
 
 def test_gradients_flow_through_fading_tiles() -> None:
-    network = built("PSENet")
-    image = picture(100, 130).requires_grad_()
+    network = untrained("PSENet")
+    image = dark_image(100, 130).requires_grad_()
     loss = enhance_batch([image], network, InferenceOptions(tile=80), clamp=False)[0].square().sum()
     gradients = torch.autograd.grad(loss, [image, *network.parameters()])
     assert all(torch.isfinite(g).all() and g.abs().sum() > 0 for g in gradients)

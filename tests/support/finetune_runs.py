@@ -17,6 +17,7 @@ from mmengine.registry import DefaultScope
 
 from llie_preproc.commands.llie import parse_args
 from llie_preproc.mm.runner_parts import read_checkpoint, saved_checkpoints
+from tests.support.networks import same as same
 from tests.support.tiny_detection import write_config, write_set
 from training.finetune_runner import build_runner
 
@@ -90,11 +91,6 @@ def last_state(work_dir: Path) -> dict[str, torch.Tensor]:
 def part(state: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
     """The tensors of one part of an ``EnhancedDetector``, in its own names."""
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    """Whether the tensors of both are bit for bit the same."""
-    return first.keys() == second.keys() and all(value.equal(second[key]) for key, value in first.items())
 
 
 @contextlib.contextmanager

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.support.random_pictures import levels
+
 
 def pixels_of(seed: int, width: int = 12, height: int = 10) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return levels(seed, (height, width))
 
 
 def save(path: Path, pixels: np.ndarray) -> None:

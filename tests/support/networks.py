@@ -1,6 +1,31 @@
-"""Networks as small as they can be."""
+"""Networks that are small or have random weights, and what they are compared by."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from llie_preproc import build_enhancer
+from llie_preproc.enhancers import Enhancer
+
 SMALL = {"SemiLLIE": dict(width=4), "IAMLUNet": dict(width=4, depth=2)}
 """Arguments of the enhancers that are large by default."""
+
+
+@functools.cache
+def untrained(name: str) -> Enhancer:
+    """The enhancer of this name, with the same random weights each time; nobody may change it."""
+    torch.manual_seed(0)
+    return build_enhancer(name, checkpoint=None)
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors of both are bit for bit the same."""
+    return first.keys() == second.keys() and all(value.equal(second[key]) for key, value in first.items())

@@ -12,9 +12,14 @@ def images(height: int, width: int, count: int = 1, seed: int = 0) -> Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
+def dark_images(height: int, width: int, count: int = 1, seed: int = 0) -> Tensor:
+    """``(count, 3, height, width)`` in [0, 0.4)."""
+    return 0.4 * images(height, width, count, seed)
+
+
 def dark_image(height: int, width: int, seed: int = 0) -> Tensor:
     """``(3, height, width)`` in [0, 0.4)."""
-    return 0.4 * images(height, width, seed=seed)[0]
+    return dark_images(height, width, seed=seed)[0]
 
 
 def levels(seed: int = 0, size: tuple[int, int] = (12, 16), low: int = 0, high: int = 256) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from llie_preproc.registry import MODELS
 from training.feature_encoders import FeatureEncoder
@@ -43,7 +43,3 @@ def shaken(module: nn.Module) -> Any:
         for p in module.parameters():
             p.add_(0.15 * torch.randn(p.shape, generator=generator))
     return module
-
-
-def picture(height: int, width: int, count: int = 1, seed: int = 0) -> Tensor:
-    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))

@@ -12,11 +12,8 @@ from torch.nn import functional as F
 
 from llie_preproc.enhancers import CollaBA
 from llie_preproc.registry import MODELS
+from tests.support.networks import parameter_count
 from training.discriminators import PatchDiscriminator, UNetDiscriminator
-
-
-def parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 def influence(network: nn.Module, size: int, row: int, column: int) -> Tensor:
@@ -36,7 +33,7 @@ def influence(network: nn.Module, size: int, row: int, column: int) -> Tensor:
     ],
 )
 def test_built_from_a_config_with_the_published_parameters(config: dict, count: int) -> None:
-    assert parameters(MODELS.build(config)) == count
+    assert parameter_count(MODELS.build(config)) == count
 
 
 def test_the_global_discriminator_is_the_prior_without_its_sigmoid() -> None:

@@ -19,7 +19,8 @@ from torch import Tensor
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.errors import CheckpointError, MissingExtraError
 from llie_preproc.registry import MODELS
-from tests.support.tiny_encoders import EXTRAS, TINY, picture, tiny
+from tests.support.random_pictures import images
+from tests.support.tiny_encoders import EXTRAS, TINY, tiny
 from training import feature_encoders
 from training.feature_encoders import VGGEncoder, build_encoder
 
@@ -34,7 +35,7 @@ def test_weights_are_frozen_and_gradients_reach_the_picture(name: str) -> None:
     calls: list[Callable[[Tensor], Tensor]] = [encoder.embed]
     calls += [lambda x, s=s: encoder(x, [s])[0] for s in encoder.stages]
     for call in calls:
-        image = picture(40, 40, 2).requires_grad_()
+        image = images(40, 40, 2).requires_grad_()
         call(image).square().sum().backward()
         assert image.grad is not None
         assert image.grad.isfinite().all()
@@ -45,7 +46,7 @@ def test_weights_are_frozen_and_gradients_reach_the_picture(name: str) -> None:
 @every
 def test_stages_come_in_the_order_asked(name: str) -> None:
     encoder = tiny(name)
-    image = picture(40, 40, 2)
+    image = images(40, 40, 2)
     first, last = encoder.stages[0], encoder.stages[-1]
     deep, shallow, again = encoder(image, [last, first, last])
     assert torch.equal(deep, again)
@@ -66,14 +67,14 @@ def test_nothing_deeper_than_the_deepest_stage_is_computed(name: str) -> None:
         module.register_forward_hook(lambda *_, i=i: ran.append(i))
     for i in range(len(modules)):
         ran.clear()
-        encoder(picture(40, 40), [encoder.stages[i]])
+        encoder(images(40, 40), [encoder.stages[i]])
         assert ran == list(range(i + 1))
 
 
 @every
 def test_pictures_of_a_batch_do_not_mix(name: str) -> None:
     encoder = tiny(name)
-    image = picture(36, 44, 3)
+    image = images(36, 44, 3)
     together = [encoder.embed(image), *encoder(image, encoder.stages)]
     alone = [encoder.embed(image[1:2]), *encoder(image[1:2], encoder.stages)]
     for a, b in zip(together, alone, strict=True):
@@ -83,7 +84,7 @@ def test_pictures_of_a_batch_do_not_mix(name: str) -> None:
 @every
 def test_it_runs_in_mixed_precision(name: str) -> None:
     encoder = tiny(name)
-    image = picture(40, 40).requires_grad_()
+    image = images(40, 40).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         vector, *maps = [encoder.embed(image), *encoder(image.to(torch.bfloat16), encoder.stages)]
     sum(f.float().square().mean() for f in (vector, *maps)).backward()
@@ -98,10 +99,10 @@ def test_it_runs_in_mixed_precision(name: str) -> None:
 def test_a_stage_that_is_not_there(name: str) -> None:
     encoder = tiny(name)
     with pytest.raises(ValueError, match=rf"unknown stages 's9'.*{encoder.stages[0]}, .*{encoder.stages[-1]}"):
-        encoder(picture(40, 40), [encoder.stages[0], "s9"])
+        encoder(images(40, 40), [encoder.stages[0], "s9"])
     for none in ([], encoder.stages[0]):
         with pytest.raises(ValueError, match="list of at least one name"):
-            encoder(picture(40, 40), none)
+            encoder(images(40, 40), none)
 
 
 @every
@@ -123,7 +124,7 @@ def test_a_checkpoint_of_our_own_comes_back(name: str, tmp_path: Path) -> None:
     save_state_dict(encoder.state_dict(), tmp_path / "encoder.safetensors")
     loaded = tiny(name, tmp_path / "encoder.safetensors")
     assert not any(p.requires_grad for p in loaded.parameters())
-    assert torch.equal(loaded.embed(picture(40, 40)), encoder.embed(picture(40, 40)))
+    assert torch.equal(loaded.embed(images(40, 40)), encoder.embed(images(40, 40)))
 
 
 @pytest.mark.examples(8)
@@ -182,7 +183,7 @@ def test_equal_configs_share_an_encoder_while_one_lives(vgg_file: str) -> None:
     del first
     gc.collect()
     assert gone() is None
-    assert torch.equal(build_encoder(config).embed(picture(40, 40)), other.embed(picture(40, 40)))
+    assert torch.equal(build_encoder(config).embed(images(40, 40)), other.embed(images(40, 40)))
 
 
 def test_random_encoders_are_not_shared() -> None:

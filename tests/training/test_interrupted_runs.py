@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from llie_preproc.commands.llie import main
 from llie_preproc.mm.runner_parts import read_checkpoint, saved_checkpoints
 from llie_preproc.numbered_draws import StepSeed
-from tests.support.finetune_runs import last_state, make, runs_on_the_cpu, same
+from tests.support.finetune_runs import last_state, same
 from tests.support.marks import slow_where
 from tests.support.processes import Programs
 from tests.support.programs import command_line
@@ -31,13 +31,14 @@ GOES_ON = "llie: interrupted; the same command with --resume goes on from the la
 
 
 @pytest.fixture(autouse=True)
-def _quick_and_interruptible(monkeypatch: pytest.MonkeyPatch, ctrl_c_is_heard: None) -> Iterator[None]:
+def _quick_and_interruptible(
+    monkeypatch: pytest.MonkeyPatch, on_the_cpu: None, ctrl_c_is_heard: None
+) -> Iterator[None]:
     # MMEngine's loggers keep the streams that pytest closes after a test.
     monkeypatch.setattr("logging.raiseExceptions", False)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with runs_on_the_cpu():
-        yield
+    yield
     torch.set_num_threads(threads)
 
 
@@ -86,11 +87,6 @@ def test_an_interrupted_training_goes_on(tmp_path, monkeypatch, capsys, moment):
     is_whole(tmp_path / "cut")
     assert main(command) == 0
     assert same(last_state(tmp_path / "whole"), last_state(tmp_path / "cut"))
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return make(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.mark.slow(60)

@@ -22,7 +22,8 @@ from torchvision.models.swin_transformer import SwinTransformer
 
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.errors import CheckpointError
-from tests.support.tiny_encoders import picture, shaken, tiny
+from tests.support.random_pictures import images
+from tests.support.tiny_encoders import shaken, tiny
 from training import feature_encoders
 from training.feature_encoders import FeatureEncoder, RAMEncoder, SAMEncoder, VGGEncoder
 
@@ -53,7 +54,7 @@ def test_vgg_is_torchvisions(layers: int, indices: dict[str, int], tmp_path: Pat
     state["classifier.0.weight"], state["classifier.0.bias"] = torch.zeros(5, 7), torch.zeros(5)
     torch.save(state, tmp_path / "vgg.pth")
     encoder = tiny(f"vgg{layers}", tmp_path / "vgg.pth")
-    image = picture(37, 45, 2)
+    image = images(37, 45, 2)
     with torch.no_grad():
         found = encoder(image, list(indices))
         expected = [network[: i + 1](normalised(image, *IMAGENET)) for i in indices.values()]
@@ -74,10 +75,10 @@ def test_public_vgg_files_fit(layers: int) -> None:
 
 def test_a_picture_too_small_for_a_stage_of_vgg() -> None:
     encoder = tiny("vgg16")
-    assert encoder(picture(16, 31), ["relu5_3"])[0].shape[-2:] == (1, 1)
+    assert encoder(images(16, 31), ["relu5_3"])[0].shape[-2:] == (1, 1)
     for call in (lambda x: encoder(x, ["relu1_1", "conv5_1"]), encoder.embed):
         with pytest.raises(ValueError, match=r"at least 16, got \(1, 3, 40, 15\)"):
-            call(picture(40, 15))
+            call(images(40, 15))
 
 
 @pytest.mark.parametrize(("changes", "message"), [({"layers": 11}, "16, 19, got 11"), ({"width": 0}, "width")])
@@ -99,7 +100,7 @@ def resized_by_pil(image: Tensor, size: tuple[int, int], how: Image.Resampling) 
 def test_pictures_are_resized_as_pil_does(name: str, how: Image.Resampling, height: int, width: int) -> None:
     encoder = tiny(name)
     side = 64 if name == "ram" else 32
-    image = picture(height, width, seed=height)
+    image = images(height, width, seed=height)
     found = encoder(image, encoder.stages[:1])[0]
     expected = encoder(resized_by_pil(image, (side, side), how), encoder.stages[:1])[0]
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
@@ -139,7 +140,7 @@ def test_ram_is_the_swin_transformer_of_torchvision(tmp_path: Path) -> None:
     assert "visual_encoder.layers.1.downsample.reduction.weight" in ram_file(swin, projection)["model"]
     torch.save(ram_file(swin, projection), tmp_path / "ram.pth")
     encoder = tiny("ram", tmp_path / "ram.pth")
-    image = picture(64, 64, 2)
+    image = images(64, 64, 2)
     found = encoder(image, ["s1", "s2", "s3"])
     assert [tuple(f.shape) for f in found] == [(2, 12, 16, 16), (2, 24, 8, 8), (2, 48, 4, 4)]
     with torch.no_grad():
@@ -252,7 +253,7 @@ def test_clip_is_a_transformer_of_pytorchs_attention(quick: bool, tmp_path: Path
     torch.save({**state, **others}, tmp_path / "clip.pth")
     model = "vit_base_patch16_clip_quickgelu_224" if quick else "vit_base_patch16_clip_224"
     encoder = tiny("clip", tmp_path / "clip.pth", model=model)
-    image = picture(32, 32, 2)
+    image = images(32, 32, 2)
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     with torch.no_grad():
         maps, vector = reference(normalised(image, mean, std))
@@ -311,7 +312,7 @@ def test_sam_is_segment_anythings(shape: tuple[int, int], tmp_path: Path) -> Non
     seen: list[Tensor] = []
     for block in encoder.image_encoder.blocks:
         block.register_forward_hook(lambda _module, _inputs, output: seen.append(output.permute(0, 3, 1, 2)))
-    image = picture(*shape)
+    image = images(*shape)
     # By hand: segment-anything's own resizing of a batch takes the channels for the height.
     size = ResizeLongestSide.get_preprocess_shape(*shape, 64)
     resized = resized_by_pil(image, size, Image.Resampling.BILINEAR) * 255
@@ -334,7 +335,7 @@ def test_sam_on_a_smaller_input() -> None:
     tokens = torch.zeros(1, 4, 4, 16)
     inner = encoder._positions(tokens)[0, 1:3, :, 0]
     torch.testing.assert_close(inner, torch.tensor([2.5, 4.5])[:, None].expand(2, 4), rtol=0, atol=0.05)
-    assert encoder(picture(64, 64), ["block2", "neck"])[1].shape == (1, 8, 4, 4)
+    assert encoder(images(64, 64), ["block2", "neck"])[1].shape == (1, 8, 4, 4)
 
 
 @pytest.mark.parametrize("model", ["vit_b", "vit_l", "vit_h"])

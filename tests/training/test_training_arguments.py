@@ -25,7 +25,8 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from llie_preproc import build_enhancer, registry
-from tests.support.training_runs import METHODS, make_pictures
+from tests.support.random_pictures import images
+from tests.support.training_runs import METHODS
 from training.methods.base import TrainingMethod
 
 REGISTRIES = ("MODELS", "TRANSFORMS", "TASK_UTILS", "DATASETS", "DATA_SAMPLERS", "HOOKS", "PARAM_SCHEDULERS")
@@ -34,7 +35,7 @@ NAN, INF, HUGE = math.nan, math.inf, 1e12
 
 
 def picture(seed: int = 0, brightest: float = 1.0) -> Tensor:
-    return brightest * torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+    return brightest * images(SIZE, SIZE, seed=seed)
 
 
 def as_bytes(image: Tensor) -> Tensor:
@@ -241,13 +242,6 @@ TRIED = [
 ]
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    make_pictures(folder)
-    return folder
-
-
 def build(kind: type, given: dict[str, Any], root: Path) -> Any:
     torch.manual_seed(0)
     placed = {k: v.format(root=root) if isinstance(v, str) else v for k, v in given.items()}
@@ -271,21 +265,21 @@ def test_every_class_with_numbers_is_tried():
 
 @pytest.mark.examples(9)
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_what_is_given_here_works(name, root):
+def test_what_is_given_here_works(name, training_pictures):
     case = CASES[name]
-    case.works(build(classes()[name], case.given, root))
+    case.works(build(classes()[name], case.given, training_pictures))
 
 
 @pytest.mark.examples(15)
 @pytest.mark.parametrize(("name", "argument"), TRIED)
-def test_a_number_works_or_is_refused_by_name(name, argument, root):
+def test_a_number_works_or_is_refused_by_name(name, argument, training_pictures):
     kind, case = classes()[name], CASES[name]
     given = dict(case.given)
     if name == "PairedResize" and argument == "factor":
         del given["size"]
     refused = 0
     for value in wrong_values(kind, argument, given.get(argument)):
-        made, message = attempt(kind, {**given, argument: value}, root)
+        made, message = attempt(kind, {**given, argument: value}, training_pictures)
         if message is not None:
             assert argument in message, value
             refused += 1
@@ -303,22 +297,22 @@ def test_a_number_works_or_is_refused_by_name(name, argument, root):
 
 @pytest.mark.parametrize("name", [name for name in sorted(CASES) if "losses" in CASES[name].given])
 @pytest.mark.parametrize("weight", [-1, NAN, INF, True, "1"])
-def test_weights_of_losses_are_numbers(name, weight, root):
+def test_weights_of_losses_are_numbers(name, weight, training_pictures):
     losses = {"l1": {"type": "llie_preproc.L1Loss", "loss_weight": weight}}
     with pytest.raises(ValueError, match=r"loss_weight of 'l1' must be a number of at least 0"):
-        build(classes()[name], {**CASES[name].given, "losses": losses}, root)
+        build(classes()[name], {**CASES[name].given, "losses": losses}, training_pictures)
 
 
 @pytest.mark.parametrize("name", ["SupervisedTraining", "MirrorDistillation", "SemiSupervisedMeanTeacher"])
-def test_losses_that_all_weigh_nothing_are_refused(name, root):
+def test_losses_that_all_weigh_nothing_are_refused(name, training_pictures):
     losses = {"l1": {"type": "llie_preproc.L1Loss", "loss_weight": 0}}
     with pytest.raises(ValueError, match=rf"{name} needs at least one loss.*loss_weight above 0"):
-        build(classes()[name], {**CASES[name].given, "losses": losses}, root)
+        build(classes()[name], {**CASES[name].given, "losses": losses}, training_pictures)
 
 
 @pytest.mark.parametrize("patch", [9, 63])
-def test_a_window_larger_than_the_picture_is_named(patch, root):
-    made = build(classes()["ProgressiveSelfEnhancement"], {"enhancer": "PSENet", "patch": patch}, root)
+def test_a_window_larger_than_the_picture_is_named(patch, training_pictures):
+    made = build(classes()["ProgressiveSelfEnhancement"], {"enhancer": "PSENet", "patch": patch}, training_pictures)
     trained(made)
     made.patch = 2 * SIZE + 1
     with pytest.raises(ValueError, match=r"patch 65 needs a height and width above 32, got \(32, 32\)"):

@@ -18,20 +18,12 @@ from tests.support import training_runs
 from tests.support.interrupted_runs import Interrupted
 from tests.support.marks import slow_where
 from tests.support.programs import command_line
-from tests.support.training_runs import EPOCHS, METHODS, make_pictures, write_config
+from tests.support.training_runs import EPOCHS, METHODS, write_config
 from training.hooks import read_run
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pictures")
-    make_pictures(root)
-    return root
-
-
 @pytest.fixture(autouse=True)
-def _on_the_cpu(monkeypatch):
-    monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
+def _quick(on_the_cpu, monkeypatch):
     # Nothing to compile for the few steps of these runs.
     monkeypatch.setenv("LLIE_SCAN_BACKEND", "chunked")
 
@@ -66,12 +58,14 @@ def run():
 
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("method", slow_where({*METHODS} - QUICK, sorted({*METHODS} - {"stochastic_depth"})))
-def test_an_interrupted_run_ends_with_the_same_weights(pictures, tmp_path, method):
-    config = write_config(pictures, method)
+def test_an_interrupted_run_ends_with_the_same_weights(training_pictures, tmp_path, method):
+    config = write_config(training_pictures, method)
     expected = train(config, tmp_path / "whole")
     hooks = [*training_runs.HOOKS, {"type": "llie_preproc.InterruptAt", "iteration": 3}]
     with pytest.raises(Interrupted):
-        main(["train", str(write_config(pictures, method, custom_hooks=hooks)), "--out", str(tmp_path / "cut")])
+        main(
+            ["train", str(write_config(training_pictures, method, custom_hooks=hooks)), "--out", str(tmp_path / "cut")]
+        )
     torch.rand(7)
     resumed = train(config, tmp_path / "cut", "--resume")
     assert expected.keys() == resumed.keys()
@@ -79,9 +73,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(pictures, tmp_path, metho
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on(pictures, tmp_path, programs):
+def test_a_killed_run_goes_on(training_pictures, tmp_path, programs):
     epochs = 24
-    config = write_config(pictures, "progressive", train_cfg={"by_epoch": True, "max_epochs": epochs})
+    config = write_config(training_pictures, "progressive", train_cfg={"by_epoch": True, "max_epochs": epochs})
     single = torch.get_num_threads()
     torch.set_num_threads(1)
     expected = train(config, tmp_path / "whole")
@@ -103,12 +97,12 @@ def test_a_killed_run_goes_on(pictures, tmp_path, programs):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(pictures, tmp_path, programs):
-    halves = [str(write_config(pictures, method, batch=4)) for method in METHODS]
+def test_two_processes_equal_one(training_pictures, tmp_path, programs):
+    halves = [str(write_config(training_pictures, method, batch=4)) for method in METHODS]
     done = programs.run_together(2, training_runs.__file__, tmp_path, *halves)
     assert done.returncode == 0, done.stderr[-3000:]
     for method in METHODS:
-        expected = train(write_config(pictures, method), tmp_path / "one" / method)
+        expected = train(write_config(training_pictures, method), tmp_path / "one" / method)
         together = weights(tmp_path / f"{method}_4")
         for name, value in expected.items():
             assert torch.allclose(value.float(), together[name].float(), rtol=0, atol=1e-5), (method, name)
@@ -125,9 +119,9 @@ def logged_losses(work):
 
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("method", slow_where({*METHODS} - QUICK, sorted({*METHODS} - {"stochastic_depth"})))
-def test_mixed_precision_learns_the_same(pictures, tmp_path, method):
+def test_mixed_precision_learns_the_same(training_pictures, tmp_path, method):
     def learnt(name, *options, **changes):
-        config = write_config(pictures, method, **changes, **{"train_cfg.max_epochs": 1})
+        config = write_config(training_pictures, method, **changes, **{"train_cfg.max_epochs": 1})
         state = train(config, tmp_path / name, *options)
         return {k: v.double() for k, v in state.items() if k.startswith("enhancer.")}
 
@@ -166,7 +160,7 @@ def test_mixed_precision_learns_the_same(pictures, tmp_path, method):
         (["train_dataloader.dataset.transforms=[llie_preproc.PairedRandomCrop]"], "PairedRandomCrop"),
     ],
 )
-def test_what_is_wrong_is_said_before_the_first_step(pictures, tmp_path, capsys, options, message):
+def test_what_is_wrong_is_said_before_the_first_step(training_pictures, tmp_path, capsys, options, message):
     (tmp_path / "empty").mkdir()
     other = tmp_path / "other" / "epoch_1.pth"
     paths = {name: tmp_path / f"{name}.pth" for name in ("listed", "code")}
@@ -176,7 +170,7 @@ def test_what_is_wrong_is_said_before_the_first_step(pictures, tmp_path, capsys,
     torch.save({"meta": {}, "method": {}, "state_dict": {"enhancer.weight": torch.zeros(1)}}, other)
     torch.save([1], paths["listed"])
     torch.save({"state_dict": {"a": Code()}}, paths["code"])
-    config, out = write_config(pictures, "progressive"), tmp_path / "new" / "out"
+    config, out = write_config(training_pictures, "progressive"), tmp_path / "new" / "out"
     assert main(["train", str(config), "--out", str(out), "--cfg-options", *(o.format(**paths) for o in options)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("llie: error: ")
@@ -185,9 +179,9 @@ def test_what_is_wrong_is_said_before_the_first_step(pictures, tmp_path, capsys,
     assert not RAN
 
 
-def test_a_crop_larger_than_a_picture_is_refused(pictures, tmp_path, capsys):
+def test_a_crop_larger_than_a_picture_is_refused(training_pictures, tmp_path, capsys):
     large = {"train_dataloader.dataset.transforms": [{"type": "llie_preproc.PairedRandomCrop", "size": 40}]}
-    assert main(["train", str(write_config(pictures, "supervised", **large)), "--out", str(tmp_path)]) == 2
+    assert main(["train", str(write_config(training_pictures, "supervised", **large)), "--out", str(tmp_path)]) == 2
     assert "16 of 16 pictures cannot be used" in (error := capsys.readouterr().err)
     assert "32x32" in error
     assert "40" in error
@@ -198,20 +192,20 @@ def contents(folder):
     return {path: path.parent == folder and path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_used_work_folder_wants_resume(pictures, tmp_path, capsys):
-    config = write_config(pictures, "supervised")
+def test_a_used_work_folder_wants_resume(training_pictures, tmp_path, capsys):
+    config = write_config(training_pictures, "supervised")
     train(config, tmp_path)
     before = contents(tmp_path)
     assert main(["train", str(config), "--out", str(tmp_path)]) == 2
     assert "epoch_3.pth the last: go on with --resume" in capsys.readouterr().err
     adam = {"optim_wrapper.enhancer.optimizer": {"_delete_": True, "type": "Adam", "lr": 1e-3}}
-    changed = write_config(pictures, "supervised", **adam).replace(config)
+    changed = write_config(training_pictures, "supervised", **adam).replace(config)
     assert main(["train", str(changed), "--out", str(tmp_path), "--resume"]) == 2
     assert "'Adam'" in capsys.readouterr().err
     assert contents(tmp_path) == before
 
 
-def test_what_others_write_meanwhile_stays(pictures, tmp_path, monkeypatch):
+def test_what_others_write_meanwhile_stays(training_pictures, tmp_path, monkeypatch):
     """A run that is refused while it builds, and another that begins in the same folder."""
 
     def refuse(runner):
@@ -220,7 +214,7 @@ def test_what_others_write_meanwhile_stays(pictures, tmp_path, monkeypatch):
         raise ValueError("refused late")
 
     monkeypatch.setattr("training.runner._check_data", refuse)
-    config = write_config(pictures, "supervised")
+    config = write_config(training_pictures, "supervised")
     (tmp_path / config.name).symlink_to("nowhere.py")
     assert main(["train", str(config), "--out", str(tmp_path)]) == 2
     assert {path.name for path in tmp_path.iterdir()} >= {"20300101_000000", "finetune.py", config.name}
@@ -228,9 +222,9 @@ def test_what_others_write_meanwhile_stays(pictures, tmp_path, monkeypatch):
     assert (tmp_path / config.name).is_symlink()
 
 
-def test_a_work_folder_of_another_network_is_not_resumed(pictures, tmp_path, capsys):
-    train(write_config(pictures, "supervised"), tmp_path)
+def test_a_work_folder_of_another_network_is_not_resumed(training_pictures, tmp_path, capsys):
+    train(write_config(training_pictures, "supervised"), tmp_path)
     before = {p: p.read_bytes() for p in saved_checkpoints(tmp_path)}
-    assert main(["train", str(write_config(pictures, "progressive")), "--out", str(tmp_path), "--resume"]) == 2
+    assert main(["train", str(write_config(training_pictures, "progressive")), "--out", str(tmp_path), "--resume"]) == 2
     assert "not of this run's enhancer and method (PSENet, ProgressiveSelf" in capsys.readouterr().err
     assert {p: p.read_bytes() for p in saved_checkpoints(tmp_path)} == before

@@ -19,17 +19,11 @@ from detection_eval.metrics import NiqeModel, eme, lightness_order_error, niqe, 
 from detection_eval.metrics.arrays import matlab_resize, to_grey
 from detection_eval.metrics.niqe import _ALPHAS, _asymmetric_gaussian
 from llie_preproc.errors import CheckpointError
+from tests.support.picture_files import read_planes
+from tests.support.random_pictures import planes
 
 # Of the authors' MATLAB program; the tolerance covers the exactly flat areas of I03 and I06.
 OFFICIAL_NIQE = {"I03": (15.7536, 0.03), "I04": (3.6549, 1e-3), "I06": (3.2355, 3e-3)}
-
-
-def picture(seed, size=(40, 50)):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (3, *size), dtype=np.uint8))
-
-
-def read(path):
-    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
 
 
 def grey_picture(levels):
@@ -63,17 +57,17 @@ def test_niqe_is_the_official_one(name, shared_data):
     folder = shared_data / "iqa_reference"
     pristine = read_niqe_model(folder / "niqe_pris_params.npz")
     value, tolerance = OFFICIAL_NIQE[name]
-    assert niqe(read(folder / "dist_dir" / f"{name}.bmp"), pristine) == pytest.approx(value, abs=tolerance)
+    assert niqe(read_planes(folder / "dist_dir" / f"{name}.bmp"), pristine) == pytest.approx(value, abs=tolerance)
 
 
 def test_niqe_sees_whole_blocks_from_the_top_left(model):
-    image = picture(0, (192, 200))
+    image = planes(0, (192, 200))
     assert niqe(image, model) == niqe(image[..., :192], model)
     assert niqe(image, model) > 0
 
 
 def test_niqe_is_what_a_loop_over_blocks_gives(model):
-    image = picture(1, (192, 288))
+    image = planes(1, (192, 288))
     grey = to_grey(image)
     features = np.hstack(
         [looped_features(x, b, model.window) for x, b in ((grey, 96), (matlab_resize(grey, (96, 144)), 48))]
@@ -130,9 +124,9 @@ def test_niqe_of_a_flat_picture_is_nan(model):
 
 def test_niqe_needs_two_blocks(model):
     with pytest.raises(ValueError, match=r"96x96.*\(95, 400\)"):
-        niqe(picture(0, (95, 400)), model)
+        niqe(planes(0, (95, 400)), model)
     with pytest.raises(ValueError, match=r"two blocks.*\(191, 191\)"):
-        niqe(picture(0, (191, 191)), model)
+        niqe(planes(0, (191, 191)), model)
 
 
 def test_a_file_that_is_no_niqe_model_is_named(tmp_path):
@@ -171,7 +165,7 @@ def test_loe_b_is_the_sum_over_all_pairs(pixels):
 
 
 def test_loe_a_is_the_sum_over_all_pairs_of_the_resized_pictures():
-    image, enhanced = picture(0, (100, 120)), picture(1, (100, 120))
+    image, enhanced = planes(0, (100, 120)), planes(1, (100, 120))
     small = [
         np.floor(matlab_resize(x.numpy().max(axis=0) * 1.0, (50, 60)) + 0.5).clip(0, 255) for x in (image, enhanced)
     ]
@@ -180,9 +174,9 @@ def test_loe_a_is_the_sum_over_all_pairs_of_the_resized_pictures():
 
 @pytest.mark.parametrize("variant", ["A", "B"])
 def test_loe_of_equal_pictures_is_zero(variant):
-    image = picture(0, (70, 90))
+    image = planes(0, (70, 90))
     assert lightness_order_error(image, image, variant) == 0
-    assert lightness_order_error(image, picture(1, (70, 90)), variant) > 100
+    assert lightness_order_error(image, planes(1, (70, 90)), variant) > 100
 
 
 @settings(max_examples=30, deadline=None)
@@ -207,10 +201,10 @@ def test_loe_b_of_random_pictures_has_the_known_size():
 
 
 def test_loe_of_a_larger_result_is_taken_at_the_same_places():
-    image = picture(0, (60, 80))
+    image = planes(0, (60, 80))
     assert lightness_order_error(image.repeat_interleave(2, 1).repeat_interleave(2, 2), image, "A") < 250
     with pytest.raises(ValueError, match=r"whole multiple.*\(60, 81\).*\(60, 80\)"):
-        lightness_order_error(picture(0, (60, 81)), image)
+        lightness_order_error(planes(0, (60, 81)), image)
     with pytest.raises(ValueError, match=r"'A', 'B'.*'C'"):
         lightness_order_error(image, image, "C")
 
@@ -238,7 +232,7 @@ def test_eme_of_a_flat_picture_is_zero_and_of_two_levels_known():
 
 
 def test_values_that_are_no_picture_are_refused(model):
-    good = picture(0, (96, 192)) / 255
+    good = planes(0, (96, 192)) / 255
     for metric in (eme, lambda x: niqe(x, model), lambda x: lightness_order_error(x, good)):
         with pytest.raises(ValueError, match="not finite"):
             metric(good * torch.nan)
@@ -248,8 +242,8 @@ def test_values_that_are_no_picture_are_refused(model):
 
 def test_bad_arguments_of_eme_are_named():
     with pytest.raises(ValueError, match=r"block must.*\(40, 50\).*41"):
-        eme(picture(0), 41)
+        eme(planes(0), 41)
     with pytest.raises(ValueError, match=r"block must.*0"):
-        eme(picture(0), 0)
+        eme(planes(0), 0)
     with pytest.raises(ValueError, match=r"'ln', 'log10'.*'log2'"):
-        eme(picture(0), log="log2")
+        eme(planes(0), log="log2")

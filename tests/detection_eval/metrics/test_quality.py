@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support.places import ROOT
+from tests.support.random_pictures import levels as picture
 
 pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
@@ -23,10 +24,6 @@ from llie_preproc.checkpoints import WEIGHTS_DIR, save_state_dict, shipped_weigh
 from llie_preproc.commands.llie import main
 
 CONFIGS = ROOT / "mm_configs" / "evaluation"
-
-
-def picture(seed, low=0, high=256, size=(40, 50)):
-    return np.random.default_rng(seed).integers(low, high, (*size, 3), dtype=np.uint8)
 
 
 def test_scores_agree_with_scikit_image():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.places import ROOT
+from tests.support.random_pictures import planes as picture
 
 pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
@@ -43,10 +44,6 @@ from detection_eval.self_registration import names_of
 from llie_preproc.commands.llie import main
 from llie_preproc.errors import MissingExtraError
 from llie_preproc.registry import METRICS
-
-
-def picture(seed, size=(40, 50), low=0, high=256):
-    return torch.from_numpy(np.random.default_rng(seed).integers(low, high, (3, *size), dtype=np.uint8))
 
 
 def batch(number, size=(40, 50)):

@@ -11,10 +11,11 @@ pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from skimage.metrics import structural_similarity
 
 from detection_eval.metrics import fsim_bands, fsimc, match_mean, psnr, rmse, sre, ssim, ssim_piq, ssim_skimage
+from tests.support.picture_files import read_planes
+from tests.support.random_pictures import planes
 
 # Of the official MATLAB programs. PSNR and FSIM are of the colour pictures, SSIM of their grey levels.
 OFFICIAL = {
@@ -26,19 +27,11 @@ OFFICIAL = {
 FSIM_BANDS = {"I03": 0.334417034, "I04": 0.851553430, "I06": 0.907850587}
 
 
-def picture(seed, size=(40, 50), low=0, high=256):
-    return torch.from_numpy(np.random.default_rng(seed).integers(low, high, (3, *size), dtype=np.uint8))
-
-
-def read(path):
-    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
-
-
 @pytest.fixture(params=sorted(OFFICIAL))
 def official(request, shared_data):
     """A distorted picture, its reference, their name."""
     folder = shared_data / "iqa_reference"
-    return *(read(folder / d / f"{request.param}.bmp") for d in ("dist_dir", "ref_dir")), request.param
+    return *(read_planes(folder / d / f"{request.param}.bmp") for d in ("dist_dir", "ref_dir")), request.param
 
 
 def grey(image):
@@ -76,7 +69,7 @@ def test_fsim_of_bands_on_odd_sizes_is_the_packages():
 
 
 def test_equal_pictures():
-    image = picture(0)
+    image = planes(0)
     assert psnr(image, image) == sre(image, image) == math.inf
     assert rmse(image, image) == 0
     assert ssim(image, image) == pytest.approx(1)
@@ -88,7 +81,7 @@ def test_equal_pictures():
 
 def test_ssim_variants_are_what_their_libraries_give():
     piq = pytest.importorskip("piq", reason="needs the extra 'metrics'")
-    first, second = picture(0, (390, 400)), picture(1, (390, 400))
+    first, second = planes(0, (390, 400)), planes(1, (390, 400))
     pixels = [x.permute(1, 2, 0).numpy() for x in (first, second)]
     assert ssim_skimage(first, second) == pytest.approx(
         structural_similarity(*pixels, channel_axis=2, data_range=255), abs=1e-7
@@ -115,18 +108,18 @@ def test_rmse_and_sre_of_flat_pictures(a, b):
 
 
 def test_sre_rises_by_three_decibels_where_the_picture_is_tiled_twice_both_ways():
-    first, second = picture(0), picture(1)
+    first, second = planes(0), planes(1)
     tiled = sre(first.tile(1, 2, 2), second.tile(1, 2, 2))
     assert tiled - sre(first, second) == pytest.approx(10 * math.log10(2), abs=1e-6)
 
 
 def test_sre_is_of_the_target():
-    dark, bright = picture(0, high=60), picture(0, low=190)
+    dark, bright = planes(0, high=60), planes(0, low=190)
     assert sre(dark, bright) > sre(bright, dark) + 10
 
 
 def test_bytes_and_unit_floats_score_alike():
-    first, second = picture(0), picture(1)
+    first, second = planes(0), planes(1)
     for metric in (psnr, ssim, ssim_skimage, rmse, sre, fsim_bands):
         assert metric(first / 255, second / 255) == pytest.approx(metric(first, second), rel=1e-6)
 
@@ -153,7 +146,7 @@ def test_the_output_is_clamped():
 def test_values_that_are_no_picture_are_refused(metric, spoil, match):
     if metric in (ssim_piq, fsimc):
         pytest.importorskip("piq", reason="needs the extra 'metrics'")
-    image = picture(0, (20, 20)) / 255
+    image = planes(0, (20, 20)) / 255
     image[:, 0, :2] = torch.tensor([0.0, 1.0])
     for pair in ((spoil(image), image), (image, spoil(image))):
         with pytest.raises(ValueError, match=match):
@@ -161,7 +154,7 @@ def test_values_that_are_no_picture_are_refused(metric, spoil, match):
 
 
 def test_matched_mean_undoes_a_gain_that_clips_nothing():
-    target = picture(3) / 255
+    target = planes(3) / 255
     assert match_mean(target * 0.25, target).numpy() == pytest.approx(target.numpy(), abs=1e-6)
     black = torch.zeros_like(target)
     assert torch.equal(match_mean(black, target), black)

@@ -41,13 +41,6 @@ def sets(tmp_path_factory):
         yield
 
 
-@pytest.fixture
-def tree(tmp_path, monkeypatch):
-    """An empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def parsed(name):
     return read_config(FOLDER / f"{name}.py")
 

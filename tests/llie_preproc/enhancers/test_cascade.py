@@ -17,10 +17,7 @@ from llie_preproc.enhancers import SCI, Capabilities, Cascade, Enhancer, IAMLUNe
 from llie_preproc.inference import enhance_batch
 from llie_preproc.pictures import Picture, read_picture, write_picture
 from llie_preproc.registry import MODELS
-
-
-def picture(height: int, width: int, seed: int = 0) -> Tensor:
-    return 0.4 * torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+from tests.support.random_pictures import dark_image
 
 
 class Gain(Enhancer):
@@ -55,7 +52,7 @@ MEMBERS = [
 def test_it_is_its_members_one_after_another(members: list[dict[str, Any]], size: tuple[int, int]) -> None:
     """To the last bit, also where the members pad to different sizes and leave the range."""
     networks = [seeded(member) for member in members]
-    images = [picture(*size), picture(*size, seed=1), picture(12, 10)]
+    images = [dark_image(*size), dark_image(*size, seed=1), dark_image(12, 10)]
     expected = images
     for network in networks:
         expected = enhance(expected, network)
@@ -64,15 +61,15 @@ def test_it_is_its_members_one_after_another(members: list[dict[str, Any]], size
 
 def test_bfloat16_is_that_of_the_members() -> None:
     networks = [seeded({"type": "PSENet"}), seeded({"type": "IAMLUNet", "width": 4, "depth": 2})]
-    once = enhance(picture(18, 21), networks[0], precision="bfloat16")
+    once = enhance(dark_image(18, 21), networks[0], precision="bfloat16")
     expected = enhance(once, networks[1], precision="bfloat16")
-    assert torch.equal(enhance(picture(18, 21), Cascade(networks), precision="bfloat16"), expected)
+    assert torch.equal(enhance(dark_image(18, 21), Cascade(networks), precision="bfloat16"), expected)
 
 
 def test_the_default_brightens_and_doubles() -> None:
-    result = enhance(picture(20, 24), "Cascade")
+    result = enhance(dark_image(20, 24), "Cascade")
     assert result.shape == (3, 40, 48)
-    assert torch.equal(result, enhance(enhance(picture(20, 24), "PSENet"), "Upscale"))
+    assert torch.equal(result, enhance(enhance(dark_image(20, 24), "PSENet"), "Upscale"))
 
 
 # what members hand on
@@ -80,7 +77,7 @@ def test_the_default_brightens_and_doubles() -> None:
 
 def test_members_see_the_range_that_enhancers_take() -> None:
     cascade = Cascade([Gain(4.0), Gain(-1.0), Gain(1.0)])
-    image = picture(6, 6)
+    image = dark_image(6, 6)
     for mode in (True, False):
         result = cascade.train(mode)(image[None])
         assert torch.equal(cascade.members[1].seen[0], (4 * image).clamp(0, 1))
@@ -89,13 +86,13 @@ def test_members_see_the_range_that_enhancers_take() -> None:
 
 
 def test_the_last_result_is_not_clamped() -> None:
-    assert torch.equal(Cascade([Gain(1.0), Gain(4.0)])(picture(5, 5)[None])[0], 4 * picture(5, 5))
+    assert torch.equal(Cascade([Gain(1.0), Gain(4.0)])(dark_image(5, 5)[None])[0], 4 * dark_image(5, 5))
 
 
 def test_gradients_reach_members_that_left_the_range() -> None:
     """A hard clamp would leave the first gain without a gradient: all of its values are above 1."""
     cascade = Cascade([Gain(100.0), Gain(0.5)])
-    image = 0.1 + picture(6, 6)
+    image = 0.1 + dark_image(6, 6)
     enhance_batch([image], cascade, clamp=False)[0].sum().backward()
     first, second = (member.gain.grad for member in cascade.members)
     assert torch.allclose(first, 0.5 * image.sum())
@@ -129,7 +126,7 @@ def test_halos_compose_through_scales(members: list[Enhancer], halo: int | None)
 @pytest.mark.parametrize("members", [[ZeroDCE(8), Upscale(4)], [Upscale(2), SCI(2), Upscale(2)], [SCI(), ZeroDCE(4)]])
 def test_a_tile_with_its_halo_is_enough(members: list[Enhancer]) -> None:
     cascade = Cascade(members)
-    image, halo, scale = picture(48, 48), cascade.capabilities.halo, cascade.scale
+    image, halo, scale = dark_image(48, 48), cascade.capabilities.halo, cascade.scale
     assert halo is not None
     whole = enhance(image, cascade)
     tile = enhance(image[:, 20 - halo : 27 + halo, 22 - halo : 25 + halo], cascade)
@@ -166,16 +163,16 @@ def test_a_trained_cascade_loads_as_one(tmp_path: Path) -> None:
     trained = build_enhancer({"type": "Cascade", "enhancers": members}, checkpoint=None)
     save_state_dict(trained.state_dict(), tmp_path / "both.safetensors")
     again = build_enhancer({"type": "Cascade", "enhancers": members}, tmp_path / "both.safetensors")
-    assert torch.equal(enhance(picture(8, 8), again), enhance(picture(8, 8), trained))
+    assert torch.equal(enhance(dark_image(8, 8), again), enhance(dark_image(8, 8), trained))
 
 
 def test_mmengine_configs_build_it() -> None:
     config = pytest.importorskip("mmengine", reason="needs the extra 'mm'").Config(
         {"model": {"type": "llie_preproc.Cascade", "enhancers": [{"type": "PSENet"}, {"type": "Upscale", "scale": 4}]}}
     )
-    expected = enhance(picture(9, 8), Cascade([build_enhancer("PSENet"), Upscale(4)]))
-    assert torch.equal(enhance(picture(9, 8), build_enhancer(config.model)), expected)
-    assert torch.equal(enhance(picture(9, 8), MODELS.build(config.model)), expected)
+    expected = enhance(dark_image(9, 8), Cascade([build_enhancer("PSENet"), Upscale(4)]))
+    assert torch.equal(enhance(dark_image(9, 8), build_enhancer(config.model)), expected)
+    assert torch.equal(enhance(dark_image(9, 8), MODELS.build(config.model)), expected)
 
 
 def test_a_pipeline_takes_it() -> None:

@@ -16,10 +16,8 @@ from torch.nn.utils import parametrizations
 from torch.utils.flop_counter import FlopCounterMode
 
 from llie_preproc.enhancers import CollaBA, collaba
-
-
-def parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+from tests.support.networks import parameter_count
+from tests.support.random_pictures import dark_images
 
 
 def on_meta(**arguments: object) -> CollaBA:
@@ -39,25 +37,21 @@ def built(scale: int = 2) -> CollaBA:
     return CollaBA(scale).eval()
 
 
-def picture(height: int, width: int, seed: int = 0) -> Tensor:
-    return 0.4 * torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
-
-
 # published figures
 
 
 @pytest.mark.parametrize(("scale", "condition", "first"), [(2, 28_880, 8_640), (4, 26_720, 2_160)])
 def test_blocks_have_the_parameters_of_the_public_code(scale: int, condition: int, first: int) -> None:
     network = on_meta(scale=scale)
-    assert parameters(network.prior) == 4_376_897
-    assert parameters(network.condition) == condition
-    assert parameters(network.first) == first
-    assert [parameters(group) for group in network.groups] == [2_473_000, 1_515_400, 1_036_600, 1_036_600]
+    assert parameter_count(network.prior) == 4_376_897
+    assert parameter_count(network.condition) == condition
+    assert parameter_count(network.first) == first
+    assert [parameter_count(group) for group in network.groups] == [2_473_000, 1_515_400, 1_036_600, 1_036_600]
     group = network.groups[0]
-    assert parameters(group.modulate[0]) == 25_920
-    assert parameters(group.blocks[0]) == 1_181_780
-    assert parameters(group.blocks[0].blocks[0]) == 128_080
-    assert parameters(group.blocks[0].select_top) == 2_400
+    assert parameter_count(group.modulate[0]) == 25_920
+    assert parameter_count(group.blocks[0]) == 1_181_780
+    assert parameter_count(group.blocks[0].blocks[0]) == 128_080
+    assert parameter_count(group.blocks[0].select_top) == 2_400
 
 
 # The public totals include a convolution of 57,680 parameters that nothing uses.
@@ -65,7 +59,7 @@ def test_blocks_have_the_parameters_of_the_public_code(scale: int, condition: in
 @pytest.mark.parametrize(("scale", "count", "macs"), [(2, 10_651_217, 21.03), (4, 10_642_577, 64.55)])
 def test_public_upscaler_gives_the_public_totals(scale: int, count: int, macs: float) -> None:
     network = on_meta(scale=scale, upscaler="nearest")
-    assert parameters(network) == count - 57_680
+    assert parameter_count(network) == count - 57_680
     assert giga_macs(network) == pytest.approx(macs, rel=1e-3)
 
 
@@ -74,7 +68,7 @@ def test_public_upscaler_gives_the_public_totals(scale: int, count: int, macs: f
 @pytest.mark.parametrize(("scale", "count", "macs"), [(2, 10_998_977, 21.562), (4, 10_990_337, 66.662)])
 def test_documented_totals(scale: int, count: int, macs: float) -> None:
     network = on_meta(scale=scale)
-    assert parameters(network) == count
+    assert parameter_count(network) == count
     assert giga_macs(network) == pytest.approx(macs, abs=1e-3)
 
 
@@ -87,9 +81,9 @@ def test_documented_totals(scale: int, count: int, macs: float) -> None:
 def test_every_switch_changes_what_it_names(modulation: str | None, upscaler: str) -> None:
     full, network = on_meta(), CollaBA(modulation=modulation, upscaler=upscaler)
     modulations = {"cft": 0, "concat": 8 * (2 * 80 * 80 - 25_920)}
-    modulations[None] = -8 * 25_920 - parameters(full.prior) - parameters(full.condition)
-    replaced = 0 if upscaler == "msmu" else 117_520 - parameters(full.upscaler)
-    assert parameters(network) - parameters(full) == modulations[modulation] + replaced
+    modulations[None] = -8 * 25_920 - parameter_count(full.prior) - parameter_count(full.condition)
+    replaced = 0 if upscaler == "msmu" else 117_520 - parameter_count(full.upscaler)
+    assert parameter_count(network) - parameter_count(full) == modulations[modulation] + replaced
     with torch.no_grad():
         assert network(torch.zeros(2, 3, 16, 24)).shape == (2, 3, 32, 48)
 
@@ -99,7 +93,7 @@ def test_every_switch_changes_what_it_names(modulation: str | None, upscaler: st
 def test_gradients_reach_every_parameter_of_the_ablations(arguments: dict) -> None:
     torch.manual_seed(0)
     network = CollaBA(**arguments).train()
-    (network(picture(16, 24)) - torch.rand(1, 3, 32, 48)).square().sum().backward()
+    (network(dark_images(16, 24)) - torch.rand(1, 3, 32, 48)).square().sum().backward()
     assert not [k for k, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
@@ -120,7 +114,7 @@ def test_sizes_that_are_no_multiples_of_eight_are_refused(modulation: str | None
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_the_attention_is_that_which_enhanced(scale: int) -> None:
-    network, image = built(scale), picture(24, 32)
+    network, image = built(scale), dark_images(24, 32)
     with torch.no_grad():
         enhanced, attention = network.enhance_with_attention(image)
         assert torch.equal(attention, network.attention(image))
@@ -132,7 +126,7 @@ def test_the_attention_is_that_which_enhanced(scale: int) -> None:
 def test_a_loss_on_the_attention_trains_the_prior_alone() -> None:
     torch.manual_seed(0)
     network = CollaBA().train()
-    network.enhance_with_attention(picture(16, 16))[1].square().sum().backward()
+    network.enhance_with_attention(dark_images(16, 16))[1].square().sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in network.prior.parameters())
     assert {k.split(".")[0] for k, p in network.named_parameters() if p.grad is not None} == {"prior"}
 
@@ -150,7 +144,7 @@ def test_without_a_prior_there_is_no_attention() -> None:
 def test_one_pixel_changes_the_whole_result() -> None:
     """Context blocks and selections pool over the whole image, far beyond what the convolutions reach."""
     network = copy.deepcopy(built()).double()
-    image = picture(128, 16).double()
+    image = dark_images(128, 16).double()
     changed = image.clone()
     changed[..., 0, 0] += 0.5
     with torch.no_grad():
@@ -234,7 +228,7 @@ def test_msmu_of_a_merge_that_sees_only_the_input_is_bicubic() -> None:
 @pytest.mark.parametrize("scale", [2, 4])
 def test_the_body_sees_every_pixel_once(scale: int) -> None:
     """Unshuffling loses nothing: the first convolution's input shuffles back to the picture, for both scales."""
-    network, image, seen = built(scale), picture(16, 24), []
+    network, image, seen = built(scale), dark_images(16, 24), []
     handle = network.first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     with torch.no_grad():
         network(image)
@@ -290,10 +284,10 @@ def test_two_training_passes_before_one_backward() -> None:
 def test_copies_after_a_training_step_agree() -> None:
     torch.manual_seed(0)
     network = CollaBA().train()
-    network(picture(16, 16)).square().sum().backward()
+    network(dark_images(16, 16)).square().sum().backward()
     loaded = CollaBA()
     loaded.load_state_dict(network.state_dict())
-    image = picture(24, 16, seed=1)
+    image = dark_images(24, 16, seed=1)
     with torch.no_grad():
         expected = network.eval()(image)
         for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network)), loaded.eval()):
@@ -302,7 +296,7 @@ def test_copies_after_a_training_step_agree() -> None:
 
 @pytest.mark.slow
 def test_compiles() -> None:
-    network, image = built(), picture(16, 24)
+    network, image = built(), dark_images(16, 24)
     with torch.no_grad():
         assert torch.allclose(torch.compile(network, backend="eager", fullgraph=True)(image), network(image), atol=1e-5)
 
@@ -315,11 +309,11 @@ def test_onnx_of_any_size(tmp_path: Path) -> None:
     network, path = built(), str(tmp_path / "collaba.onnx")
     axes = {name: {2: "height", 3: "width"} for name in ("image", "enhanced")}
     torch.onnx.export(
-        network, (picture(16, 24),), path, opset_version=17, dynamo=False,
+        network, (dark_images(16, 24),), path, opset_version=17, dynamo=False,
         input_names=["image"], output_names=["enhanced"], dynamic_axes=axes,
     )  # fmt: skip
     session = runtime.InferenceSession(path)
-    for image in (picture(16, 24), picture(40, 32, seed=1)):
+    for image in (dark_images(16, 24), dark_images(40, 32, seed=1)):
         (enhanced,) = session.run(None, {"image": image.numpy()})
         with torch.no_grad():
             assert np.allclose(enhanced, network(image).numpy(), atol=1e-5)

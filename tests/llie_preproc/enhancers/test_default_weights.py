@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from llie_preproc.checkpoints import default_weights, save_state_dict
 from llie_preproc.enhancers import Cascade, Enhancer, PSENet
 from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.errors import CheckpointError, MissingWeightsError
+from tests.support.networks import same
 
 NAMES = sorted(enhancer_classes())
 
@@ -25,10 +25,6 @@ def state_of(seed: int, *arguments: Any, **options: Any) -> dict[str, Tensor]:
     return build_enhancer(*arguments, **options).state_dict()
 
 
-def equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
-
-
 def has_parameters(name: str) -> bool:
     return any(True for _ in enhancer_classes()[name]().parameters())
 
@@ -36,12 +32,12 @@ def has_parameters(name: str) -> bool:
 @pytest.mark.parametrize("name", NAMES)
 def test_by_its_name_a_network_is_the_same_each_time_or_refused(name: str) -> None:
     if name == "Cascade" or default_weights(name) or not has_parameters(name):
-        assert equal(state_of(0, name), state_of(1, name))
+        assert same(state_of(0, name), state_of(1, name))
         return
     with pytest.raises(MissingWeightsError, match=rf"^{name} has no shipped weights: .*=None.*'llie convert'"):
         build_enhancer(name)
     first, second = (state_of(seed, name, checkpoint=None) for seed in (0, 1))
-    assert not equal(first, second)
+    assert not same(first, second)
 
 
 def test_the_refusal_is_an_error_of_checkpoints() -> None:
@@ -66,10 +62,10 @@ def test_default_arguments_that_are_written_out_are_the_default(name: str) -> No
     expected = build_enhancer(name, checkpoint=shipped.name).state_dict()
     options = written_out(enhancer_classes()[name])
     assert options
-    assert equal(state_of(0, dict(type=name, **options)), expected)
+    assert same(state_of(0, dict(type=name, **options)), expected)
     member = build_enhancer(dict(type="Cascade", enhancers=[dict(type=f"llie_preproc.{name}", **options)]))
     assert isinstance(member, Cascade)
-    assert equal(member.members[0].state_dict(), expected)
+    assert same(member.members[0].state_dict(), expected)
 
 
 def test_other_arguments_are_not_the_default() -> None:
@@ -107,7 +103,7 @@ def test_of_a_cascade_that_may_start_random_shipped_weights_are_loaded_all_the_s
     same = {key for key in weights if torch.equal(first[key], second[key])}
     assert same == {key for key in weights if key.startswith(("enhancers.0.", "enhancers.1.enhancers.1."))}
     save_state_dict(first, tmp_path / "whole.safetensors")
-    assert equal(state_of(2, dict(config, checkpoint=tmp_path / "whole.safetensors")), first)
+    assert same(state_of(2, dict(config, checkpoint=tmp_path / "whole.safetensors")), first)
 
 
 def test_an_enhancer_that_is_given_is_taken_as_it_is() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import pickle
 from collections.abc import Callable
@@ -26,28 +25,19 @@ from llie_preproc.errors import ImageError
 from llie_preproc.inference import enhance_batch
 from llie_preproc.ops import inverse_gamma
 from tests.support.marks import slow_where
+from tests.support.networks import untrained
+from tests.support.random_pictures import dark_image
 
 NAMES = sorted(enhancer_classes())
 every_enhancer = pytest.mark.parametrize("name", NAMES)
-
-
-@functools.cache
-def built(name: str) -> Enhancer:
-    torch.manual_seed(0)
-    return build_enhancer(name, checkpoint=None)
-
-
-def picture(height: int, width: int, seed: int = 0) -> Tensor:
-    """A dark ``(3, H, W)`` picture."""
-    return 0.4 * torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.examples(30)
 @every_enhancer
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 2), (13, 17), (37, 41)])
 def test_any_size_comes_back_at_the_declared_scale(name: str, size: tuple[int, int]) -> None:
-    network = built(name)
-    result = enhance(picture(*size), network)
+    network = untrained(name)
+    result = enhance(dark_image(*size), network)
     assert result.shape == (3, size[0] * network.scale, size[1] * network.scale)
     assert torch.isfinite(result).all()
     assert result.min() >= 0
@@ -60,31 +50,31 @@ def test_any_size_comes_back_at_the_declared_scale(name: str, size: tuple[int, i
 def test_uniform_pictures(name: str, value: float) -> None:
     """Black, grey and white: finite at the ends of the range, and the same each time."""
     image = torch.full((3, 24, 24), value)
-    result = enhance(image, built(name))
+    result = enhance(image, untrained(name))
     assert torch.isfinite(result).all()
-    assert torch.equal(result, enhance(image, built(name)))
+    assert torch.equal(result, enhance(image, untrained(name)))
 
 
 @every_enhancer
 def test_a_picture_alone_is_that_picture_beside_a_larger_one(name: str) -> None:
-    small, large = picture(19, 23), picture(40, 33, seed=1)
-    alone = enhance(small, built(name))
-    assert torch.equal(enhance([large, small], built(name))[1], alone)
-    assert torch.equal(enhance([small, large], built(name), batch_size=1)[0], alone)
+    small, large = dark_image(19, 23), dark_image(40, 33, seed=1)
+    alone = enhance(small, untrained(name))
+    assert torch.equal(enhance([large, small], untrained(name))[1], alone)
+    assert torch.equal(enhance([small, large], untrained(name), batch_size=1)[0], alone)
 
 
 @every_enhancer
 def test_pictures_of_one_size_do_not_see_each_other(name: str) -> None:
-    first, second = picture(24, 16), picture(24, 16, seed=1)
-    together = enhance(torch.stack([first, second]), built(name))
-    assert torch.allclose(together[1], enhance(second, built(name)), atol=1e-5)
+    first, second = dark_image(24, 16), dark_image(24, 16, seed=1)
+    together = enhance(torch.stack([first, second]), untrained(name))
+    assert torch.allclose(together[1], enhance(second, untrained(name)), atol=1e-5)
 
 
 @every_enhancer
 def test_the_input_is_left_as_it_was(name: str) -> None:
-    image = picture(16, 24)
+    image = dark_image(16, 24)
     before = image.clone()
-    enhance(image, built(name))
+    enhance(image, untrained(name))
     assert torch.equal(image, before)
 
 
@@ -92,13 +82,13 @@ def test_the_input_is_left_as_it_was(name: str) -> None:
 @pytest.mark.parametrize("bad", [torch.zeros(3, 8, 8), torch.zeros(1, 4, 8, 8), torch.zeros(1, 3, 0, 8)])
 def test_wrong_shapes_are_refused(name: str, bad: Tensor) -> None:
     with pytest.raises(ValueError, match=r"\(N, 3, H, W\)"):
-        built(name)(bad)
+        untrained(name)(bad)
 
 
 @every_enhancer
 def test_integers_are_refused(name: str) -> None:
     with pytest.raises(TypeError, match="uint8"):
-        built(name)(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+        untrained(name)(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
 
 
 @pytest.mark.examples(6)
@@ -109,7 +99,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     parameters = {k: p for k, p in network.named_parameters() if p.requires_grad}
     if not parameters:
         pytest.skip(f"{name} has no parameters")
-    result = enhance_batch([picture(48, 40), picture(48, 40, seed=1)], network, clamp=False)
+    result = enhance_batch([dark_image(48, 40), dark_image(48, 40, seed=1)], network, clamp=False)
     weights = torch.rand(result[0].shape, generator=torch.Generator().manual_seed(0))
     sum(((weights - r) ** 2).sum() for r in result).backward()
     unreached = [k for k, p in parameters.items() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -119,8 +109,8 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 @every_enhancer
 def test_gradients_to_the_input_are_finite_where_declared(name: str) -> None:
-    network = built(name)
-    image = picture(32, 32)
+    network = untrained(name)
+    image = dark_image(32, 32)
     image[:, :8], image[:, 8:16] = 0, 1
     image.requires_grad_()
     result = enhance_batch([image], network, clamp=False)[0]
@@ -135,7 +125,7 @@ def test_gradients_to_the_input_are_finite_where_declared(name: str) -> None:
 @pytest.mark.examples(6)
 @every_enhancer
 def test_declared_precisions_are_faithful(name: str) -> None:
-    network, image = built(name), picture(32, 40)
+    network, image = untrained(name), dark_image(32, 40)
     exact = enhance(image, network)
     for dtype in network.capabilities.precisions:
         # float16 autocast on the CPU is not in every torch that we support.
@@ -146,25 +136,25 @@ def test_declared_precisions_are_faithful(name: str) -> None:
 
 @every_enhancer
 def test_float32_is_always_declared(name: str) -> None:
-    assert torch.float32 in built(name).capabilities.precisions
+    assert torch.float32 in untrained(name).capabilities.precisions
 
 
 @every_enhancer
 def test_a_state_dict_makes_another_one_the_same(name: str) -> None:
     torch.manual_seed(1)
     other = build_enhancer(name, checkpoint=None)
-    other.load_state_dict(built(name).state_dict())
-    assert torch.equal(enhance(picture(24, 32), other), enhance(picture(24, 32), built(name)))
+    other.load_state_dict(untrained(name).state_dict())
+    assert torch.equal(enhance(dark_image(24, 32), other), enhance(dark_image(24, 32), untrained(name)))
 
 
 @pytest.mark.examples(12)
 @every_enhancer
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
 def test_copies_are_the_same(name: str, duplicate: Callable[[Enhancer], Enhancer]) -> None:
-    expected = enhance(picture(24, 32), built(name))
-    other = duplicate(built(name))
-    assert other.capabilities == built(name).capabilities
-    assert torch.equal(enhance(picture(24, 32), other), expected)
+    expected = enhance(dark_image(24, 32), untrained(name))
+    other = duplicate(untrained(name))
+    assert other.capabilities == untrained(name).capabilities
+    assert torch.equal(enhance(dark_image(24, 32), other), expected)
 
 
 # CollaBA's graph has thousands of operations.
@@ -172,8 +162,8 @@ def test_copies_are_the_same(name: str, duplicate: Callable[[Enhancer], Enhancer
 @pytest.mark.parametrize("name", slow_where({"CollaBA", "SemiLLIE", "IAMLUNet", "Cascade"}, NAMES))
 @pytest.mark.filterwarnings("ignore:Dynamo does not know")
 def test_it_compiles_as_one_graph_or_says_why_not(name: str) -> None:
-    network = copy.deepcopy(built(name))
-    image = pad_to_requirements(picture(24, 32)[None], network.capabilities)
+    network = copy.deepcopy(untrained(name))
+    image = pad_to_requirements(dark_image(24, 32)[None], network.capabilities)
     compiled = torch.compile(network, backend="eager", fullgraph=True)
     torch.compiler.reset()
     if network.compile_refusal is not None:
@@ -192,10 +182,10 @@ def required(length: int, capabilities: Capabilities) -> int:
 @every_enhancer
 @pytest.mark.parametrize("size", [(1, 1), (1, 33), (40, 56)])
 def test_the_network_takes_the_sizes_that_it_declares(name: str, size: tuple[int, int]) -> None:
-    network = built(name)
+    network = untrained(name)
     height, width = (required(n, network.capabilities) for n in size)
     with torch.no_grad():
-        result = network(picture(height, width)[None])
+        result = network(dark_image(height, width)[None])
     assert result.shape == (1, 3, network.scale * height, network.scale * width)
     assert torch.isfinite(result).all()
 
@@ -206,14 +196,14 @@ FAR = 40
 @pytest.mark.examples(4)
 @every_enhancer
 def test_the_result_at_a_pixel_looks_as_far_as_declared(name: str) -> None:
-    network = built(name)
+    network = untrained(name)
     capabilities = network.capabilities
     if not capabilities.differentiable:
         assert looks_further_by_difference(network)
         return
     # Of a corner region, so that most of the picture is far; not the corner itself, which some see by reflection.
     size, at = required(96, capabilities), 20
-    image = picture(size, size)[None].requires_grad_()
+    image = dark_image(size, size)[None].requires_grad_()
     result = network(image)[..., network.scale * at, network.scale * at]
     (gradient,) = torch.autograd.grad(result.sum(), image)
     seen = gradient[0].abs().sum(0) > 0
@@ -229,7 +219,7 @@ def test_the_result_at_a_pixel_looks_as_far_as_declared(name: str) -> None:
 
 def looks_further_by_difference(network: Enhancer) -> bool:
     """Whether pixels further than ``FAR`` change a result, in a picture whose eighths are larger than that."""
-    first, second = picture(512, 512), picture(512, 512)
+    first, second = dark_image(512, 512), dark_image(512, 512)
     at = 60
     second[:, at + FAR + 1 :], second[:, :, at + FAR + 1 :] = 0.9, 0.9
     return not torch.equal(*(enhance(image, network)[:, at, at] for image in (first, second)))
@@ -238,10 +228,10 @@ def looks_further_by_difference(network: Enhancer) -> bool:
 @every_enhancer
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_pictures_that_are_not_finite_are_refused(name: str, value: float) -> None:
-    image = picture(16, 24)
+    image = dark_image(16, 24)
     image[1, 2, 3] = value
     with pytest.raises(ImageError, match="not finite"):
-        enhance(image, built(name))
+        enhance(image, untrained(name))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -250,7 +240,7 @@ def test_a_result_that_is_not_finite_is_reported(value: float) -> None:
         def forward(self, image: Tensor) -> Tensor:
             return torch.where(image > 0.9, value, image)
 
-    good, bad = picture(16, 24), picture(16, 24)
+    good, bad = dark_image(16, 24), dark_image(16, 24)
     bad[0, 5, 6] = 1
     assert torch.equal(enhance(good, Broken()), good)
     with pytest.raises(ImageError, match="image 1: the result of Broken under float32 is not finite"):
@@ -262,7 +252,7 @@ def test_a_result_that_is_not_finite_is_reported(value: float) -> None:
     height=st.integers(1, 20), width=st.integers(1, 20), divisor=st.sampled_from([1, 2, 4, 8]), least=st.integers(1, 30)
 )
 def test_padding_is_numpys(height: int, width: int, divisor: int, least: int) -> None:
-    image = picture(height, width)[None]
+    image = dark_image(height, width)[None]
     padded = pad_to_requirements(image, Capabilities(size_divisor=divisor, min_size=least))
     for before, after in zip(image.shape[-2:], padded.shape[-2:], strict=True):
         assert after % divisor == 0
@@ -376,14 +366,14 @@ def test_clahe_arguments_must_be_positive(arguments: dict) -> None:
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_nearest_upscale_repeats(scale: int) -> None:
-    image = picture(5, 7)
+    image = dark_image(5, 7)
     expected = image.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     assert torch.equal(enhance(image, Upscale(scale, "nearest")), expected)
 
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_bicubic_upscale_is_opencvs(scale: int) -> None:
-    image = picture(9, 7).permute(1, 2, 0).numpy()
+    image = dark_image(9, 7).permute(1, 2, 0).numpy()
     expected = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC).clip(0, 1)
     assert np.allclose(enhance(image, Upscale(scale)), expected, atol=1e-5)
 

@@ -7,14 +7,10 @@ import copy
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from llie_preproc.enhancers import IAMLUNet
 from tests.support.numpy_layers import conv2d, sigmoid
-
-
-def picture(height: int, width: int, count: int = 1) -> Tensor:
-    return 0.4 * torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0))
+from tests.support.random_pictures import dark_images
 
 
 def counted(width: int, depth: int) -> int:
@@ -109,7 +105,7 @@ class Recomputed:
 def test_it_computes_the_documented_network(width: int, norm: str) -> None:
     torch.manual_seed(1)
     network = IAMLUNet(width, depth=2, norm=norm).eval()
-    image = picture(12, 20)
+    image = dark_images(12, 20)
     reference = Recomputed(network, norm)
     with torch.no_grad():
         decoded = network.decode(network.encode(image))
@@ -122,7 +118,7 @@ def test_it_computes_the_documented_network(width: int, norm: str) -> None:
 
 def test_scales_of_encoder_and_decoder() -> None:
     network = IAMLUNet(width=4, depth=3)
-    features = network.encode(picture(24, 40, count=2))
+    features = network.encode(dark_images(24, 40, count=2))
     assert [tuple(f.shape) for f in features] == [(2, 4, 24, 40), (2, 8, 12, 20), (2, 16, 6, 10), (2, 32, 3, 5)]
     assert [d.shape for d in network.decode(features)] == [f.shape for f in features[2::-1]]
 
@@ -132,7 +128,7 @@ def test_a_teacher_decoder_shares_the_encoder_and_nothing_else() -> None:
     network = IAMLUNet(width=4, depth=2)
     teacher = copy.deepcopy(network.decoder).requires_grad_(False)
     with torch.no_grad():
-        features = network.encode(picture(8, 8))
+        features = network.encode(dark_images(8, 8))
         before = teacher(features)
         assert all(map(torch.equal, before, network.decode(features)))
         for parameter in network.decoder.parameters():
@@ -144,7 +140,7 @@ def test_a_teacher_decoder_shares_the_encoder_and_nothing_else() -> None:
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_a_loss_on_one_level_trains_what_is_before_it(level: int) -> None:
     network = IAMLUNet(width=8, depth=3)
-    network.decode(network.encode(picture(16, 16)))[level].square().mean().backward()
+    network.decode(network.encode(dark_images(16, 16)))[level].square().mean().backward()
     blocks = [*network.decoder.blocks]
     for index, block in enumerate(blocks):
         reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in block.parameters()]
@@ -156,7 +152,7 @@ def test_without_a_head_the_image_passes() -> None:
     network = IAMLUNet(width=4, depth=2)
     torch.nn.init.zeros_(network.decoder.head.weight)
     torch.nn.init.zeros_(network.decoder.head.bias)
-    image = picture(8, 12)
+    image = dark_images(8, 12)
     assert torch.equal(network(image), image)
 
 
@@ -164,13 +160,13 @@ def test_the_image_reaches_the_coarsest_scale() -> None:
     """Under PyTorch's own initialisation the maps there vary a hundred times less."""
     torch.manual_seed(0)
     with torch.no_grad():
-        spreads = [f.std(dim=(2, 3)).mean().item() for f in IAMLUNet().encode(picture(64, 64))]
+        spreads = [f.std(dim=(2, 3)).mean().item() for f in IAMLUNet().encode(dark_images(64, 64))]
     assert min(spreads) > 0.03
 
 
 def test_it_learns() -> None:
     torch.manual_seed(0)
-    network, image = IAMLUNet(width=8, depth=2), picture(32, 32)
+    network, image = IAMLUNet(width=8, depth=2), dark_images(32, 32)
     target = image**0.5
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     losses = []
@@ -200,10 +196,10 @@ def test_wrong_arguments_are_refused(arguments: dict, named: str) -> None:
 def test_sizes_that_do_not_divide_are_named() -> None:
     network = IAMLUNet(width=4, depth=3)
     with pytest.raises(ValueError, match=r"multiples of 8, got \(16, 20\)"):
-        network(picture(16, 20))
+        network(dark_images(16, 20))
 
 
 def test_features_of_another_depth_are_refused() -> None:
-    features = IAMLUNet(width=4, depth=3).encode(picture(8, 8))
+    features = IAMLUNet(width=4, depth=3).encode(dark_images(8, 8))
     with pytest.raises(ValueError, match="2 levels takes one feature map more, got 4"):
         IAMLUNet(width=4, depth=2).decode(features)

@@ -14,13 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from llie_preproc import build_enhancer
 from llie_preproc.complexity import complexity
 from llie_preproc.enhancers import SemiLLIE
+from tests.support.networks import parameter_count
 from tests.support.numpy_layers import conv2d, sigmoid
 
 Weights = dict[str, np.ndarray]
-
-
-def parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 @pytest.mark.parametrize(
@@ -29,18 +26,18 @@ def parameters(module: nn.Module) -> int:
 )
 def test_the_published_numbers_of_parameters(arguments: dict, count: int) -> None:
     network = SemiLLIE(**arguments)
-    assert parameters(network) == count
+    assert parameter_count(network) == count
     assert sum(p.numel() for p in network.parameters() if not p.requires_grad) == 18
 
 
 def test_the_parameters_of_each_part() -> None:
     network = SemiLLIE()
     block = network.groups[0].blocks[0]
-    assert parameters(network.estimator) == 26_179
-    assert parameters(network.groups) == 541_916
-    assert parameters(block.module) == 92_032
-    assert parameters(SemiLLIE(multiscale=False).groups[0].blocks[0].module) == 55_808
-    assert parameters(block.attention) == 24_599
+    assert parameter_count(network.estimator) == 26_179
+    assert parameter_count(network.groups) == 541_916
+    assert parameter_count(block.module) == 92_032
+    assert parameter_count(SemiLLIE(multiscale=False).groups[0].blocks[0].module) == 55_808
+    assert parameter_count(block.attention) == 24_599
 
 
 @pytest.mark.parametrize(("multiscale", "published"), [(True, 34.996), (False, 26.214)])
@@ -69,7 +66,7 @@ def test_the_scan_counts_in_the_complexity() -> None:
 
 def test_fig_7_widths_and_depths() -> None:
     for argument, values in {"width": (32, 48, 64, 80), "groups": (1, 2, 3), "blocks": (1, 2, 3)}.items():
-        counts = [parameters(SemiLLIE(**{argument: value})) for value in values]
+        counts = [parameter_count(SemiLLIE(**{argument: value})) for value in values]
         assert counts == sorted(set(counts))
     assert len(SemiLLIE(groups=3, blocks=1).groups) == 3
 

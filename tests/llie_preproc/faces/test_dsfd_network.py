@@ -26,16 +26,13 @@ from tests.support.dsfd_models import (
     tiny,
     tiny_release,
 )
+from tests.support.networks import parameter_count
 
 
 def shapes_only(model):
     """The network without memory for its weights."""
     with torch.device("meta"):
         return MODELS.build(model)
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
 
 
 @pytest.mark.parametrize(
@@ -50,22 +47,22 @@ def count(module):
     ids=["paper VGG", "release R152", "release R101", "release R50", "release VGG"],
 )
 def test_the_published_networks_have_their_number_of_parameters(model, parameters):
-    assert count(shapes_only(model)) == parameters
+    assert parameter_count(shapes_only(model)) == parameters
 
 
 def test_where_the_parameters_are():
     paper, release = shapes_only(paper_vgg()), shapes_only(release_vgg())
-    assert count(paper.backbone) == count(release.backbone) == 20_483_904
-    assert count(paper.neck.extras) == count(release.neck.extras) == 1_803_392
-    assert count(paper.neck.up_path.top) + count(paper.neck.up_path.down) == 1_641_472
-    assert count(paper.neck.up_path.lateral) == 1_903_360
-    assert count(paper.neck.fem) == 23_626_896
-    assert count(paper.bbox_head) == 331_848
-    assert count(paper.neck.norm_original) + count(paper.neck.norm_enhanced) == 2_560
-    assert count(release.neck.up_path) == 1_509_888
-    assert count(release.neck.fem) == 18_584_832
-    assert count(release.bbox_head) == 28_346_982
-    assert count(release.neck.norm_fused) == 1_280
+    assert parameter_count(paper.backbone) == parameter_count(release.backbone) == 20_483_904
+    assert parameter_count(paper.neck.extras) == parameter_count(release.neck.extras) == 1_803_392
+    assert parameter_count(paper.neck.up_path.top) + parameter_count(paper.neck.up_path.down) == 1_641_472
+    assert parameter_count(paper.neck.up_path.lateral) == 1_903_360
+    assert parameter_count(paper.neck.fem) == 23_626_896
+    assert parameter_count(paper.bbox_head) == 331_848
+    assert parameter_count(paper.neck.norm_original) + parameter_count(paper.neck.norm_enhanced) == 2_560
+    assert parameter_count(release.neck.up_path) == 1_509_888
+    assert parameter_count(release.neck.fem) == 18_584_832
+    assert parameter_count(release.bbox_head) == 28_346_982
+    assert parameter_count(release.neck.norm_fused) == 1_280
 
 
 def test_the_enhancing_branches_share_the_width_by_thirds():

@@ -40,16 +40,8 @@ class Talkative(Hook):
         warnings.warn("warned by Python", stacklevel=1)
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pictures")
-    training_runs.make_pictures(root)
-    return root
-
-
 @pytest.fixture
-def config(pictures, monkeypatch):
-    monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
+def config(training_pictures, on_the_cpu):
     # Talkative comes in addition, and the losses are logged in every second of the six iterations.
     options = {
         "custom_hooks": [*training_runs.HOOKS, {"type": "llie_preproc.Talkative"}],
@@ -60,14 +52,14 @@ def config(pictures, monkeypatch):
             "sampler": {"type": "llie_preproc.DrawSampler", "shuffle": False},
             "dataset": {
                 "type": "llie_preproc.PairedFolders",
-                "low": str(pictures / "low"),
-                "high": str(pictures / "high"),
+                "low": str(training_pictures / "low"),
+                "high": str(training_pictures / "high"),
             },
         },
         "val_cfg": {},
         "val_evaluator": {"type": "llie_preproc.ImageQuality", "metrics": "psnr"},
     }
-    return training_runs.write_config(pictures, "supervised", **options)
+    return training_runs.write_config(training_pictures, "supervised", **options)
 
 
 def log(work):
@@ -117,10 +109,9 @@ def test_a_terminal_shows_a_bar_with_the_losses_beside_it(config, tmp_path, caps
 
 
 @pytest.mark.slow
-def test_a_finetuning_in_a_process_of_its_own_prints_its_results_alone(tmp_path):
+def test_a_finetuning_in_a_process_of_its_own_prints_its_results_alone(tmp_path, on_the_cpu):
     """Nothing of what the libraries print while they are imported is there either."""
-    with finetune_runs.runs_on_the_cpu():
-        tiny = finetune_runs.make(tmp_path)
+    tiny = finetune_runs.make(tmp_path)
     work = tmp_path / "work"
     command = [sys.executable, "-m", "llie_preproc", *tiny.arguments(work, "--epochs", "1")]
     done = subprocess.run(

@@ -96,13 +96,6 @@ def masks_file(cfg, folder):
     return Path(f"{evaluator.outfile_prefix}.segm.json")
 
 
-@pytest.fixture
-def tree(tmp_path, monkeypatch):
-    """An empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_sam_is_the_public_one(name):
     (segmentor,) = [node for node in nodes(parsed(name).model) if "sam" in node]

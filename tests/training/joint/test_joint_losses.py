@@ -12,13 +12,14 @@ from mmengine.structures import BaseDataElement, PixelData
 from llie_preproc import build_enhancer
 from llie_preproc.enhancers import CurveEnhancer
 from llie_preproc.registry import MODELS
+from tests.support.random_pictures import images
 from training.methods.progressive import pseudo_ground_truth, reference_images
 
 NAMES = ("FidelityLoss", "ExposureLoss", "MapSmoothnessLoss", "PairedLoss", "SelfEnhancementLoss")
 
 
 def picture(height=40, width=56, seed=0, brightest=0.4):
-    return brightest * torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    return brightest * images(height, width, seed=seed)
 
 
 def enhancer_of(kind="PSENet", **options):

@@ -17,18 +17,9 @@ from llie_preproc.commands.llie import main
 from llie_preproc.detection import add_enhancer
 from llie_preproc.mm.runner_parts import read_checkpoint, saved_checkpoints
 from llie_preproc.registry import MODELS
-from tests.support.finetune_runs import last_state, make, part, plain_detector, runs_on_the_cpu, same
+from tests.support.finetune_runs import last_state, part, plain_detector, same
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick():
-    with runs_on_the_cpu():
-        yield
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("tiny"))
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 @pytest.fixture(scope="module")

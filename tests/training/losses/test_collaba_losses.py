@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.support.random_pictures import images
 from training.losses.illumination import illumination_prior_loss, illumination_target
 from training.losses.sharpening import unsharp_mask
 from training.losses.total_variation import squared_total_variation
@@ -22,7 +23,7 @@ from training.losses.weighting import LearnedWeights
 
 
 def pictures(height: int = 40, width: int = 48, count: int = 2, seed: int = 0) -> Tensor:
-    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    return images(height, width, count, seed)
 
 
 @settings(max_examples=30, deadline=None)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.registry import MODELS
+from tests.support.random_pictures import images
 from training.feature_encoders import FeatureEncoder, VGGEncoder
 from training.losses.contrastive import ContrastiveLoss
 from training.losses.perceptual import PerceptualLoss
@@ -48,7 +49,7 @@ def tiny(name: str) -> FeatureEncoder:
 
 
 def picture(height: int = 40, width: int = 40, count: int = 2, seed: int = 0) -> Tensor:
-    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    return images(height, width, count, seed)
 
 
 class Plain(FeatureEncoder):

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from llie_preproc import build_enhancer
 from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.registry import DATASETS, MODELS
+from tests.support import random_pictures
 from tests.support.ablations import ablation_rows
 from tests.support.configs import read_config
 from tests.support.training_runs import apart
@@ -31,7 +32,7 @@ ROWS = {int(name[0]): options for name, options in ablation_rows("IAML, Table IV
 
 
 def images(count=2, height=32, width=24, seed=0):
-    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    return random_pictures.images(height, width, count, seed)
 
 
 def maps(seed, count=2):

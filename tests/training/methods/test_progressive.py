@@ -19,6 +19,7 @@ from llie_preproc import build_enhancer
 from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.ops import inverse_gamma
 from llie_preproc.registry import MODELS
+from tests.support import random_pictures
 from tests.support.ablations import ablation_rows
 from tests.support.configs import read_config
 from training.losses import log_total_variation
@@ -31,7 +32,7 @@ from training.methods.progressive import (
 
 
 def images(n=2, size=40, seed=0):
-    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    return random_pictures.images(size, size, n, seed)
 
 
 @settings(max_examples=20, deadline=None)

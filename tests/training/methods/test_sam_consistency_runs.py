@@ -75,8 +75,7 @@ RENDERED = ROOT / "mm_configs" / "segmentation" / "psenet_small-sam_rendered.py"
 
 
 @pytest.fixture
-def train(made_set, smooth, tmp_path, monkeypatch):
-    monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
+def train(made_set, smooth, tmp_path, on_the_cpu):
     config = Config.fromfile(RENDERED)
 
     def run(name, *options, interrupt=None, resume=False):
@@ -113,8 +112,7 @@ def test_a_run_learns_goes_on_where_it_was_cut_and_keeps_no_sam(train):
     assert all(torch.equal(value, resumed[name]) for name, value in whole["state_dict"].items())
 
 
-def test_the_rendered_config_trains_the_enhancer_alone(made_set, tiny_sam_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("mmengine.device.utils.DEVICE", "cpu")
+def test_the_rendered_config_trains_the_enhancer_alone(made_set, tiny_sam_checkpoint, tmp_path, on_the_cpu):
     arguments = [
         str(RENDERED),
         "--out",
