@@ -1,4 +1,4 @@
-"""The small SAM of the benchmarks: its training on few scenes, its measures on known masks, the committed weights."""
+"""The benchmarks' small SAM learns from few scenes, its measures are those of known masks, its weights are whole."""
 
 from __future__ import annotations
 

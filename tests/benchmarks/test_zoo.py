@@ -1,4 +1,4 @@
-"""The command that runs every family of MMDetection plain and enhanced."""
+"""The zoo's command runs every family of MMDetection plain and enhanced, or says why in its row of the table."""
 
 import pytest
 

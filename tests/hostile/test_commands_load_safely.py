@@ -1,4 +1,4 @@
-"""The commands that drive MMEngine's Runner: what they are told to load is read safely, or the command refuses."""
+"""Commands that drive MMEngine's Runner read whatever they are told to load safely, or refuse it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotations from elsewhere: whatever is wrong with them ends a command in one line that names the file."""
+"""An annotation file from elsewhere with anything wrong in it ends a command in one line that names the file."""
 
 import copy
 import json

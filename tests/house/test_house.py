@@ -1,4 +1,4 @@
-"""The structure of the packages: arrows run one way, in statements and at run time, and there is no circle."""
+"""Arrows between the packages run one way, in statements and at run time, and there is no circle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What imports what, and what is said where an extra is missing."""
+"""Packages import no more than they need, and a missing extra is named with what installs it."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The cases that the fast suite leaves out are of tests that it has examples of, and long files begin."""
+"""The fast suite has examples of every test whose cases it leaves out, and long files begin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of every public entry: one that is none of its values is refused where it is given.
+"""Every public entry refuses an option that is none of its values, where it is given.
 
 The entries are found by their signatures: a new one is covered by being there, and fails until this file knows how to
 call it.

@@ -1,3 +1,5 @@
+"""Checkpoints of trainers and others give tensors and nothing else, and weights that do not fit are refused."""
+
 from __future__ import annotations
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Counted multiply-adds against closed forms and a published figure."""
+"""Counted multiply-adds are those of closed forms and of a published figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random numbers of training data that depend on the draw alone: not on workers, nor on where a run was resumed."""
+"""Random numbers of training data depend on the draw alone, not on workers nor on where a run was resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every enhancer as an ONNX graph, or its reason why not."""
+"""Every enhancer becomes an ONNX graph of equal results, or says why it cannot."""
 
 from __future__ import annotations
 

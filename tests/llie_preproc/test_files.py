@@ -1,4 +1,4 @@
-"""Atomic writes: whole or not at all, errors that name the file, and what killed processes leave."""
+"""Atomic writes are whole or not at all, name the file in their errors, and leave nothing of killed processes."""
 
 from __future__ import annotations
 

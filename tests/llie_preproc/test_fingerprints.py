@@ -1,4 +1,4 @@
-"""What tells two networks apart, and what cannot be told."""
+"""A fingerprint tells two networks apart, and says where that cannot be told."""
 
 from __future__ import annotations
 

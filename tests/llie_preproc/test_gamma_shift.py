@@ -1,4 +1,4 @@
-"""Gamma shift: the function, the transform and the dataset maker."""
+"""The function, the transform and the dataset maker shift gamma alike."""
 
 import json
 

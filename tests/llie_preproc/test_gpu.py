@@ -1,4 +1,4 @@
-"""What needs a CUDA device."""
+"""What runs on a CUDA device agrees with the CPU, in inference, scans and training."""
 
 import numpy as np
 import pytest

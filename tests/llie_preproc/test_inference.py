@@ -1,3 +1,5 @@
+"""``enhance`` gives the same values for every kind, order and layout of picture, and refuses what is none."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

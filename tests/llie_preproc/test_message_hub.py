@@ -1,4 +1,4 @@
-"""Checkpoints of runs by whoever wrote them: logs come back whole, and nothing of the file is called, now or later."""
+"""Logs of runs by whoever wrote them come back whole, and nothing of the file is called, now or later."""
 
 from __future__ import annotations
 

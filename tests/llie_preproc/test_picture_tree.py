@@ -1,4 +1,4 @@
-"""Which files of a tree are pictures, and what is said about the rest."""
+"""Each picture of a tree is found once, whatever links to it, and what is left out is reported."""
 
 from __future__ import annotations
 

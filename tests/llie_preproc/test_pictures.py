@@ -1,3 +1,5 @@
+"""Pictures of every mode, depth and orientation are read and written as they are, or refused by name."""
+
 from __future__ import annotations
 
 import io

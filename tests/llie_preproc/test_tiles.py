@@ -1,4 +1,4 @@
-"""Images done in tiles: the same as the whole image where the halo says so, without seams where it does not."""
+"""Images done in tiles are those done whole where the halo says so, and have no seams where it does not."""
 
 from __future__ import annotations
 

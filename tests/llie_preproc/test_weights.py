@@ -1,4 +1,4 @@
-"""Weights that no network may be given, at every place that loads some; and those that it may."""
+"""Every place that loads weights refuses those that no network may be given, and takes all others."""
 
 from __future__ import annotations
 

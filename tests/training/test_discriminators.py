@@ -1,4 +1,4 @@
-"""The discriminators against published counts, sizes and receptive fields."""
+"""The discriminators have the published counts, sizes and receptive fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainings that signals interrupt, in a step and in the middle of writing: nothing is half-written or lost."""
+"""Trainings that a signal interrupts, in a step or while writing, leave nothing half-written and lose nothing."""
 
 from __future__ import annotations
 

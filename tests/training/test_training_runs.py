@@ -1,4 +1,4 @@
-"""Whole runs of every method: resumed, in two processes, in mixed precision, and refused when something is wrong."""
+"""Runs of every method end alike resumed, in two processes and in mixed precision, and say first what is wrong."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""The comparison runner on a detector and a set that are made here."""
+"""``llie compare`` trains and scores each cell of a comparison, on a detector and a set that are made here."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Convert, compare and score by the official program: one way through, on a made VisDrone set."""
+"""A VisDrone set can be converted, compared and scored by the official program, one command after the other."""
 
 import json
 

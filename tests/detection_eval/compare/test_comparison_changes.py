@@ -1,4 +1,4 @@
-"""Which pictures change: matching, thresholds and ranking, against pycocotools, hand-worked cases and invariants."""
+"""The pictures that change are those of pycocotools, of cases worked by hand, and of what must always hold."""
 
 import contextlib
 import io

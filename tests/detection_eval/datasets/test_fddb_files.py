@@ -1,4 +1,4 @@
-"""FDDB's files: what they say, what is written, and what is wrong with them."""
+"""FDDB's files are read and written as they say, and what is wrong with one is named."""
 
 from __future__ import annotations
 

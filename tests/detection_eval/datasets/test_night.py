@@ -1,4 +1,4 @@
-"""The night rule and ``llie night``."""
+"""The night rule chooses pictures by their brightness, and ``llie night`` writes their names."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The demo: its camera and its scenes against closed forms, its sweep on stubs, and the whole in small."""
+"""The demo's camera and scenes have their closed forms, and its sweep and command write what they find."""
 
 import json
 

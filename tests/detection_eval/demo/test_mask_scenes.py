@@ -1,4 +1,4 @@
-"""Rendered scenes with masks: fixed by seed and index, masks that tell the truth, and a set that pycocotools reads."""
+"""Rendered scenes depend on seed and index alone, their masks are true, and pycocotools reads their set."""
 
 import numpy as np
 import pytest

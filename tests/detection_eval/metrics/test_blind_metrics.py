@@ -1,4 +1,4 @@
-"""Metrics without a reference picture: NIQE, LOE, EME."""
+"""NIQE, LOE and EME, which need no reference picture, have their published values and closed forms."""
 
 import math
 

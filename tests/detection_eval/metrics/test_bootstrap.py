@@ -1,4 +1,4 @@
-"""The bootstrap against closed forms."""
+"""The bootstrap's intervals are those of closed forms."""
 
 from __future__ import annotations
 

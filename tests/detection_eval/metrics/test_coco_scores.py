@@ -1,4 +1,4 @@
-"""Box AP and its weights against pycocotools and MMDetection's metric."""
+"""Box AP, weighted or not, is that of pycocotools and of MMDetection's metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of masks against pixel counting, every possible matching, torchvision and segment-anything."""
+"""Scores of masks are those of counted pixels, of every possible matching, torchvision and segment-anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``llie quality``, and what the shipped weights score under it."""
+"""``llie quality`` scores folders of pictures, and the shipped weights score under it what is published."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Metrics by name, and the MMEngine metric over them."""
+"""Metrics are found by their names, and MMEngine's metric gives each what it compares."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Metrics that compare a result with its target: published values, other libraries, closed forms."""
+"""Metrics against a target have the published values, those of other libraries, and their closed forms."""
 
 import math
 

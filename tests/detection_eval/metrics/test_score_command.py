@@ -1,4 +1,4 @@
-"""The command that scores saved detections, and the metrics of MMEngine's evaluation."""
+"""``llie score`` scores saved detections, and the metrics of MMEngine's evaluation give the same values."""
 
 from __future__ import annotations
 

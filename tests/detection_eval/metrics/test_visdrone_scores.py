@@ -1,4 +1,4 @@
-"""The official VisDrone scores: each quirk by hand, the rest against pycocotools."""
+"""VisDrone scores have each quirk of the official program, and otherwise pycocotools' values."""
 
 from __future__ import annotations
 

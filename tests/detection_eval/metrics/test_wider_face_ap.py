@@ -1,4 +1,4 @@
-"""AP of the DARK FACE and WIDER FACE tools: their rules written out slowly, invariants, files of both."""
+"""AP of DARK FACE and WIDER FACE follows the rules of their tools, which are written out slowly here."""
 
 import math
 

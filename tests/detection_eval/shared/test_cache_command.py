@@ -1,4 +1,4 @@
-"""``fill_cache`` and its command: the entries are those that the data loaders' workers then read."""
+"""``llie cache`` writes the entries that the workers of the data loaders then read."""
 
 import copy
 

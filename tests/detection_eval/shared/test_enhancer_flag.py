@@ -1,4 +1,4 @@
-"""``--enhancer`` and the options of a run in the commands that measure."""
+"""``--enhancer`` and the options of a run mean the same in every command that measures."""
 
 from __future__ import annotations
 

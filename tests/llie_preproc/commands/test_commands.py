@@ -1,4 +1,4 @@
-"""The commands of ``llie``: how they are found, what their help says, and what a missing package makes of them."""
+"""Commands of ``llie`` are found by entry points, say their options in a moment, and name a missing package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``llie enhance`` of folders where something goes wrong: what is reported, and that the rest is done."""
+"""``llie enhance`` of a folder reports each file that fails, whatever is wrong with it, and does the rest."""
 
 from __future__ import annotations
 

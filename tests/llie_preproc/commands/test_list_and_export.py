@@ -1,4 +1,4 @@
-"""``llie list`` and ``llie export``."""
+"""``llie list`` shows the registry and the shipped weights, and ``llie export`` writes a graph of equal results."""
 
 from __future__ import annotations
 

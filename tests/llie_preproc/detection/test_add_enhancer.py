@@ -1,4 +1,4 @@
-"""``add_enhancer`` and the cache of the transform."""
+"""``add_enhancer`` puts one enhancer into any config, and the transform's cache answers for the same image only."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""The configs of ``mm_configs/detection``: they parse, build, load their sets, and differ in the enhancement alone."""
+"""The configs of ``mm_configs/detection`` parse, build, load their sets, and differ in the enhancement alone."""
 
 import random
 from importlib.resources import files

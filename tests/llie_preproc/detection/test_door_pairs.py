@@ -1,4 +1,4 @@
-"""A checkpoint of one door in another door's config: the same predictions, or an error."""
+"""A checkpoint of one door in another door's config gives the same predictions, or an error."""
 
 import copy
 

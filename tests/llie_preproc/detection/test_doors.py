@@ -1,4 +1,4 @@
-"""The three doors round real MMDetection detectors."""
+"""The three doors round MMDetection's detectors agree, and Identity behind any of them changes no bit."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Through MMEngine's test loop and ``CocoMetric``: a perfect detector stays perfect, Identity changes no digit."""
+"""A perfect detector stays perfect through MMEngine's test loop and ``CocoMetric``, and Identity changes no digit."""
 
 import json
 

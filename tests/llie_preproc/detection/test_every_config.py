@@ -1,4 +1,4 @@
-"""The configs of ``mm_configs`` together: every enhancer in every config that takes one, and where the sets lie."""
+"""Every enhancer works in every config of ``mm_configs`` that takes one, and all find their sets by environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first call of every MMDetection user, on a config of three lines or one that ``add_enhancer`` made."""
+"""The first call of every MMDetection user works, on a config of three lines or one that ``add_enhancer`` made."""
 
 import subprocess
 import sys

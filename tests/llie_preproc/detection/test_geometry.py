@@ -1,4 +1,4 @@
-"""Enlarging enhancers: what a perfect detector finds comes out in the raw frame."""
+"""Behind an enlarging enhancer, what a perfect detector finds comes out in the raw frame."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What of the wrapper trains, what the detector sees, and the enhancer's own losses."""
+"""The wrapper trains what it is told to, shows the detector what it should see, and adds the enhancer's losses."""
 
 import copy
 

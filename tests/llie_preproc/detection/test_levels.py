@@ -1,4 +1,4 @@
-"""What the doors take for levels of 0 to 255, what they refuse, and what they check of their results."""
+"""The doors take levels of 0 to 255, refuse what is none, and check their results."""
 
 import contextlib
 import copy

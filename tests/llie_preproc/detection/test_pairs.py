@@ -1,4 +1,4 @@
-"""Pairs in normal light go through a pipeline as the input does: as if they had been its input."""
+"""A pair in normal light goes through a pipeline as if it had been the pipeline's input."""
 
 import random
 

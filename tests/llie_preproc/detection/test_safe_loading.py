@@ -1,4 +1,4 @@
-"""What MMEngine loads while our commands and classes run: by the restricted reader, whatever names it."""
+"""Whatever MMEngine loads while our commands and classes run is read by the restricted reader."""
 
 from __future__ import annotations
 

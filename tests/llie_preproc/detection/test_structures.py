@@ -1,4 +1,4 @@
-"""Batches that are no plain list of images, and the models that take them: branches, clips, views, masks, segments."""
+"""Batches of branches, clips, views, masks and segments are enhanced, and their models lose nothing by it."""
 
 import copy
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""AdaptiveGamma against its formula, and what it promises: extremes are brought back, the rest is left alone."""
+"""AdaptiveGamma is its formula: it brings back extremes and leaves the rest alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cascade against its members one after another."""
+"""A cascade gives what its members give one after another."""
 
 from __future__ import annotations
 

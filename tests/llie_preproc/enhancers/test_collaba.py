@@ -1,4 +1,4 @@
-"""CollaBA against its published counts, torch's spectral norm, the paper's equations taken literally, and exporters."""
+"""CollaBA has its published counts, torch's spectral norm and the paper's equations, and can be exported."""
 
 from __future__ import annotations
 

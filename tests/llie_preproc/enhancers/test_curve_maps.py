@@ -1,4 +1,4 @@
-"""Curve networks: the map apart from its application, and predicted on a small picture."""
+"""A curve network's map, predicted on a small picture or apart from its application, gives the same picture."""
 
 from __future__ import annotations
 

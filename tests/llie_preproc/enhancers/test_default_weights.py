@@ -1,4 +1,4 @@
-"""``checkpoint="default"``: the shipped weights or an error, for every registered network; never random ones."""
+"""``checkpoint="default"`` gives the shipped weights or an error for every network, and never random ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments of enhancers: each is refused by name, or gives a network that runs."""
+"""Each argument of an enhancer is refused by name, or gives a network that runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every registered enhancer promises, and each of the first ones against an independent formula."""
+"""Every registered enhancer keeps what the base class promises, and the first ones are their formulas."""
 
 from __future__ import annotations
 

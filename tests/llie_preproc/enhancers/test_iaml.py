@@ -1,4 +1,4 @@
-"""IAML's U-Net against counts from its layer table, a numpy recomputation, and what its training asks of it."""
+"""IAML's U-Net has its layer table's counts, numpy's results, and what its training asks of it."""
 
 from __future__ import annotations
 

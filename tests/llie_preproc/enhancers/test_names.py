@@ -1,4 +1,4 @@
-"""What people call an enhancer: every spelling, file and class resolves by one function, in every consumer."""
+"""Every spelling, file and class that people call an enhancer by is resolved by one function, in every consumer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SCI against its public weights, recomputed in numpy, and the properties of its division."""
+"""SCI with its public weights gives what numpy computes, and its division has its properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Semi-LLIE's network against the published sizes, and against its equations in numpy."""
+"""Semi-LLIE's network has the published sizes, and is its equations in numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zero-DCE against its public weights, recomputed in numpy, and the closed forms of its curves."""
+"""Zero-DCE with its public weights gives what numpy computes, and its curves have their closed forms."""
 
 from __future__ import annotations
 

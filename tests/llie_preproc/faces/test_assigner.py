@@ -1,4 +1,4 @@
-"""The anchor matching against its definition in plain Python, in exact fractions."""
+"""Anchors are matched as the definition says, which is written in plain Python and exact fractions."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Crops from pictures whose pixels say where they are from."""
+"""Crops are where they say, on pictures whose pixels tell their place."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""DSFD's anchors, losses and predictions against hand-written ones, and its place behind the enhancer."""
+"""DSFD's anchors, losses and predictions are those written by hand, and it works behind the enhancer."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""DSFD's backbones and neck against the published counts and against their definitions in plain torch."""
+"""DSFD's backbones and neck have the published counts, and are their definitions in plain torch."""
 
 import importlib
 import math

@@ -1,4 +1,4 @@
-"""The configs of ``mm_configs/faces``: they parse, have the published sizes, load their sets, and learn from them."""
+"""The configs of ``mm_configs/faces`` parse, have the published sizes, load their sets, and learn from them."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Face detectors: MTCNN on a known face, and any detector behind an enhancer."""
+"""MTCNN finds a known face, and any face detector works behind an enhancer."""
 
 import numpy as np
 import pytest

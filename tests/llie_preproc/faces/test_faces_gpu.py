@@ -1,4 +1,4 @@
-"""Face detectors on a CUDA device: what they find, and what they learn from, is the CPU's."""
+"""Face detectors find and learn on a CUDA device what they do on the CPU."""
 
 import copy
 

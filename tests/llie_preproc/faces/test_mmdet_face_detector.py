@@ -1,4 +1,4 @@
-"""Detectors of MMDetection behind the protocol: what they see, what comes back, and what they have no class for."""
+"""A detector of MMDetection finds faces behind the protocol, and is refused where it has no class for them."""
 
 import copy
 import os

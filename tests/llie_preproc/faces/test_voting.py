@@ -1,4 +1,4 @@
-"""The vote against a plain implementation, the passes against the release's formula worked by hand."""
+"""Votes are those of a plain implementation, and passes those of the release's formula worked by hand."""
 
 import cv2
 import numpy as np

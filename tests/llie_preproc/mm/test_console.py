@@ -1,4 +1,4 @@
-"""What the training commands write where: results to standard output, warnings and progress to standard error."""
+"""Training commands write results to standard output, and warnings and progress to standard error."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""The stand-in for mmcv's compiled operators."""
+"""The stand-in for mmcv's compiled operators computes their definitions, and gives way to a compiled one."""
 
 import importlib.machinery
 import importlib.util

@@ -1,4 +1,4 @@
-"""Stochastic depth against torchvision's."""
+"""Stochastic depth is torchvision's."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Automatic masks behind an enhancer."""
+"""Automatic masks behind an enhancer are in the raw frame, and those of SAM's generator where nothing changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public architecture at its full size, with random weights."""
+"""The public architecture at its full size runs from the shell, within its memory and alike on a GPU."""
 
 from __future__ import annotations
 

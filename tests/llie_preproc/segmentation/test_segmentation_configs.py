@@ -1,4 +1,4 @@
-"""The segmentors of ``mm_configs/segmentation``: they parse, build, test their set, and write COCO's JSON."""
+"""The segmentors of ``mm_configs/segmentation`` parse, build, test their set, and write COCO's JSON."""
 
 from __future__ import annotations
 

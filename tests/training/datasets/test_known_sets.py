@@ -1,4 +1,4 @@
-"""Each known layout on a made tree: which files pair, and what is said of trees that are not right."""
+"""Each known layout pairs the files of a made tree, and says what is not right with another."""
 
 import re
 import shutil

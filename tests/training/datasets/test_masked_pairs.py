@@ -1,4 +1,4 @@
-"""Masks of COCO files beside dark pictures: pycocotools' own reading, geometry, the check, and files that are wrong."""
+"""Masks of COCO files are as pycocotools reads them, follow their pictures, and are checked before training."""
 
 from __future__ import annotations
 

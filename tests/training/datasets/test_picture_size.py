@@ -1,4 +1,4 @@
-"""Sizes by headers against the sizes of decoded pictures."""
+"""Sizes by headers are the sizes of decoded pictures."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""The low-light synthesis against its formula."""
+"""The low-light synthesis is its formula."""
 
 import math
 

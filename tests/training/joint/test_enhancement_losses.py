@@ -1,4 +1,4 @@
-"""The auxiliary losses inside an ``EnhancedDetector``: pairs from a pipeline, and what a checkpoint keeps."""
+"""Auxiliary losses inside an ``EnhancedDetector`` get their pairs from a pipeline, and go on where a run resumes."""
 
 import cv2
 import numpy as np

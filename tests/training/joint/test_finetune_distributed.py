@@ -1,4 +1,4 @@
-"""Finetuning in two processes: every preset, one start."""
+"""Finetuning in two processes gives both the same weights, under every preset."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The configs of ``mm_configs/joint`` and the fragments that they are made of."""
+"""The configs of ``mm_configs/joint`` and their fragments build, train, and change what they say and no more."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Auxiliary losses of joint training against closed forms, and the gradient that each sends to the enhancer."""
+"""Auxiliary losses of joint training have their closed forms, and each sends its gradient to the enhancer."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""A finetuned checkpoint in its two parts, which do together what it did."""
+"""The two parts of a finetuned checkpoint do together what it did."""
 
 import pytest
 import torch

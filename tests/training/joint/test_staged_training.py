@@ -1,4 +1,4 @@
-"""Staged training: the enhancer stands still to the last bit, then moves."""
+"""In staged training the enhancer stands still to the last bit, then moves."""
 
 import uuid
 from itertools import pairwise

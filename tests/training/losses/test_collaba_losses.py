@@ -1,4 +1,4 @@
-"""CollaBA's loss terms against OpenCV, numpy and closed forms."""
+"""CollaBA's loss terms are those of OpenCV, numpy and closed forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perceptual and contrastive losses against closed forms, torchvision's VGG, and what each must and must not train."""
+"""Perceptual and contrastive losses are those of torchvision's VGG and closed forms, and train what they must."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses between a picture and its reference, against other implementations and closed forms."""
+"""Losses between a picture and its reference are those of other implementations and closed forms."""
 
 import numpy as np
 import pytest

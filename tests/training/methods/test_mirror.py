@@ -1,4 +1,4 @@
-"""Mirror distillation: its equations recomputed with NumPy, where the gradients go, and how the teacher follows."""
+"""Mirror distillation is its equations in NumPy, its gradients go to the student, and the teacher follows."""
 
 import numpy as np
 import pytest

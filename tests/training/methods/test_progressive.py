@@ -1,4 +1,4 @@
-"""Progressive self-enhancement: its parts against closed forms, and a run that resumes."""
+"""Progressive self-enhancement has its closed forms, and a run of it resumes."""
 
 import colorsys
 
