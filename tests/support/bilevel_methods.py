@@ -35,12 +35,14 @@ LOSSES = PIXEL | dict(perceptual=PERCEPTUAL)
 
 
 def method(enhancer: object = "ZeroDCE", losses: dict | None = None, **options: object) -> BilevelAdversarial:
+    """A method in training mode, with seeded weights and small discriminators."""
     torch.manual_seed(0)
     options = {"discriminators": SMALL, "illumination_weight": 0, **options}
     return BilevelAdversarial(enhancer, PIXEL if losses is None else losses, **options).train()
 
 
 def batch(size: int = 32, scale: int = 1, count: int = 2, seed: int = 0) -> dict:
+    """A data batch: dark inputs of ``size``, and targets of ``scale`` times the size."""
     generator = torch.Generator().manual_seed(seed)
     samples = []
     for _ in range(count):
@@ -51,18 +53,22 @@ def batch(size: int = 32, scale: int = 1, count: int = 2, seed: int = 0) -> dict
 
 
 def loss(model: BilevelAdversarial, data: dict) -> dict[str, Tensor]:
+    """The losses of a batch by their names."""
     return model(**model.data_preprocessor(data, True), mode="loss")
 
 
 def optimiser(model: BilevelAdversarial, part: dict | None = None, **parts: dict) -> OptimWrapperDict:
+    """An optimiser for each part of the method: the one that ``parts`` gives it, or ``part``."""
     part = part or dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
     config = {name: parts.get(name, part) for name in model.optimised()}
     return MethodOptimWrapperConstructor(config)(model)
 
 
 def changed(before: dict[str, Tensor], module: nn.Module) -> bool:
+    """Whether any parameter is no longer what ``snapshot`` kept."""
     return any(not torch.equal(before[k], v) for k, v in module.named_parameters())
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of the parameters by their names."""
     return {k: v.detach().clone() for k, v in module.named_parameters()}

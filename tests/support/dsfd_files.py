@@ -7,16 +7,21 @@ import torchvision
 from torch.nn import functional as F
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+"""Blocks in each stage of a ResNet of a depth."""
+
 MEANS = torch.tensor([104.0, 117.0, 123.0]).view(3, 1, 1)
+"""What the public files' networks take off blue, green and red."""
 
 
 def conv(shapes, name, out, into, side, bias=True):
+    """Add the tensors of a convolution."""
     shapes[f"{name}.weight"] = (out, into, side, side)
     if bias:
         shapes[f"{name}.bias"] = (out,)
 
 
 def norm(shapes, name, channels):
+    """Add the tensors of a batch normalisation."""
     for what in ("weight", "bias", "running_mean", "running_var"):
         shapes[f"{name}.{what}"] = (channels,)
     shapes[f"{name}.num_batches_tracked"] = ()
@@ -84,6 +89,7 @@ def vgg_shapes(width=64):
 
 
 def extras(shapes, into, width):
+    """Add the extra layers behind a backbone, whose last map has ``into`` channels."""
     for k, (out, before, side) in enumerate(
         ((4 * width, into, 1), (8 * width, 4 * width, 3), (2 * width, 8 * width, 1), (4 * width, 2 * width, 3))
     ):
@@ -91,6 +97,7 @@ def extras(shapes, into, width):
 
 
 def release_vgg_shapes(width=64):
+    """Names and shapes of the release's VGG file; ``width`` channels for 64."""
     shapes = vgg_shapes(width)
     channels = [c * width for c in (4, 8, 8, 16, 8, 4)]
     for k in range(3):
@@ -119,6 +126,7 @@ def paper_tail(shapes, channels):
 
 
 def paper_vgg_shapes(width=64):
+    """Names and shapes of the paper-like re-implementation's VGG file; ``width`` channels for 64."""
     shapes = vgg_shapes(width)
     channels = [c * width for c in (4, 8, 8, 16, 8, 4)]
     for k in range(3):
@@ -129,6 +137,7 @@ def paper_vgg_shapes(width=64):
 
 
 def paper_resnet_shapes(depth):
+    """Names and shapes of the paper-like re-implementation's ResNet file."""
     stages = (("layer1.0.", "conv1."), ("layer1.1.", "bn1."), ("layer1.4.", "layer1."))
     stages += tuple((f"layer{k}.0.", f"layer{k}.") for k in (2, 3, 4))
     shapes = {}

@@ -13,9 +13,10 @@ from llie_preproc import video
 from llie_preproc.enhancers import Identity
 from tests.support.films import packets_of, shown
 
-# Ticks of a millisecond: 30 frames at 30 a second, then 30 at 10, as phones and screen recorders write.
 PHONE = tuple([round(1000 * i / 30) for i in range(30)] + [1000 + 100 * i for i in range(30)])
+"""Milliseconds of 30 frames at 30 a second, then 30 at 10, as phones and screen recorders write them."""
 RANDOM = tuple(int(t) for t in np.cumsum(np.random.default_rng(0).integers(1, 250, 40)))
+"""Milliseconds of frames that follow no rate."""
 
 
 class Counting(Identity):
@@ -41,9 +42,6 @@ def assert_same_film(target: Path, source: Path, milliseconds: float = 0.1) -> N
     assert np.abs(off - np.median(off)).max() < 2
 
 
-# sound, subtitles and tags
-
-
 def assert_in_step(target: Path, source: Path, seconds: float = 1.1e-3) -> None:
     """Sound is the same bytes, as far from the first frame as in the source."""
     before, after = packets_of(source, "audio"), packets_of(target, "audio")
@@ -64,5 +62,6 @@ def times_of(path: Path) -> list[float]:
 
 
 def without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyAV is not found, and OpenCV reads and writes the videos."""
     real = video.find_spec
     monkeypatch.setattr(video, "find_spec", lambda name: None if name == "av" else real(name))

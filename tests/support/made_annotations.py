@@ -6,23 +6,29 @@ from detection_eval.datasets.coco import to_coco
 from detection_eval.datasets.labels import Problems
 
 WIDTH, HEIGHT = 64, 48
+"""Size of every picture that is not given another."""
 EXDARK_HEADER = "% bbGt version=3\n"
+"""First line of every annotation of ExDark."""
 
 
 def write_picture(path, size=(WIDTH, HEIGHT), **options):
+    """Save a black picture with Pillow's ``options``, and the folders that are missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size).save(path, **options)
 
 
 def write_text(path, text):
+    """Write the text, and the folders that are missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
 
 def boxes_of(truth, file_name=None):
+    """``(category, left, top, width, height)`` of each box of a COCO set, or of one picture of it."""
     ids = {image["id"] for image in truth["images"] if file_name in (None, image["file_name"])}
     return [(each["category_id"], *each["bbox"]) for each in truth["annotations"] if each["image_id"] in ids]
 
 
 def convert(labels):
+    """The COCO set of the labels, whose problems are raised."""
     return to_coco(labels, Problems())

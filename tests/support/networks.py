@@ -23,6 +23,7 @@ def untrained(name: str) -> Enhancer:
 
 
 def parameter_count(module: nn.Module) -> int:
+    """The number of values in all parameters."""
     return sum(p.numel() for p in module.parameters())
 
 

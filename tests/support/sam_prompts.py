@@ -6,6 +6,7 @@ import numpy as np
 
 
 def all_prompts(height: int, width: int) -> dict[str, dict]:
+    """Arguments of ``SamPredictor.predict`` for an image of this size: points, a box, a mask, and all of them."""
     points = np.array([[width * 0.4, height * 0.3], [width * 0.9, height * 0.9]])
     box = np.array([width * 0.2, height * 0.1, width * 0.7, height * 0.6])
     mask = np.random.default_rng(0).normal(0, 5, (1, 32, 32)).astype(np.float32)
@@ -18,6 +19,7 @@ def all_prompts(height: int, width: int) -> dict[str, dict]:
 
 
 def assert_equal_results(own, expected) -> None:
+    """Masks, scores and low-resolution masks are of one shape and dtype, and bit for bit the same."""
     assert len(own) == len(expected) == 3
     for mine, theirs in zip(own, expected, strict=True):
         assert mine.shape == theirs.shape

@@ -1,4 +1,4 @@
-"""Pictures, masks and samples for the training through a frozen SAM."""
+"""Pictures for the training through a frozen SAM, and the names of its losses."""
 
 from __future__ import annotations
 

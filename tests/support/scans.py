@@ -17,10 +17,16 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FAST = [b.name for b in scan_backends() if b.available and b.name in ("triton", "mamba_ssm", "numba", "chunked")]
 if DEVICE == "cuda":
     FAST.remove("numba")
+"""The backends that are there, but for the slow one that they are compared with."""
+
 every_backend = pytest.mark.parametrize("backend", FAST)
 INTERPRETED = ["triton"] if os.environ.get("TRITON_INTERPRET") == "1" else []
 COMPILED = [name for name in FAST if name not in INTERPRETED]
+"""Those that Triton's interpreter does not run element by element."""
+
 OPERATOR = [name for name in COMPILED if name != "mamba_ssm"]
+"""Those behind the library's own operator."""
+
 Inputs = dict[str, Any]
 
 

@@ -24,10 +24,14 @@ TINY: dict[str, dict[str, Any]] = {
     "sam": dict(type="llie_preproc.SAMEncoder", **SAM),
     "ram": dict(type="llie_preproc.RAMEncoder", **SWIN),
 }
+"""Configs of every kind of encoder."""
+
 EXTRAS = {"clip": "timm", "ram": "timm", "sam": "segment_anything"}
+"""The packages that some of them need."""
 
 
 def tiny(name: str, checkpoint: str | Path | None = None, **changes: Any) -> FeatureEncoder:
+    """An encoder of ``TINY`` with seeded weights, or with those of a checkpoint; skips where its package is missing."""
     if name in EXTRAS:
         pytest.importorskip(EXTRAS[name])
     torch.manual_seed(0)

@@ -28,6 +28,7 @@ def test_many_that_are_missing_are_counted(many, capsys):
 
 @pytest.fixture
 def many(tmp_path):
+    """A VisDrone set of 20 pictures; the width of each one's box is one more than its number."""
     for number in range(20):
         write_picture(tmp_path / "images" / f"{number:02d}.jpg")
         write_text(tmp_path / "annotations" / f"{number:02d}.txt", f"1,2,{number + 1},10,1,1,0,0\n")

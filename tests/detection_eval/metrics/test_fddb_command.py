@@ -11,10 +11,7 @@ import pytest
 pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
 pytest.importorskip("scipy", reason="needs the extra 'mm'")
 
-from detection_eval.datasets.fddb import (
-    read_detections,
-    read_fddb,
-)
+from detection_eval.datasets.fddb import read_detections, read_fddb
 from detection_eval.metrics.fddb import fddb_roc
 from llie_preproc.commands.llie import main, parse_args
 

@@ -8,11 +8,7 @@ import pytest
 pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
 pytest.importorskip("scipy", reason="needs the extra 'mm'")
 
-from detection_eval.datasets.fddb import (
-    picture_sizes,
-    read_detections,
-    read_fddb,
-)
+from detection_eval.datasets.fddb import picture_sizes, read_detections, read_fddb
 from detection_eval.metrics.bootstrap import intervals
 from detection_eval.metrics.fddb import FddbScores, fddb_roc, ten_fold
 

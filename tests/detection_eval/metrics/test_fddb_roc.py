@@ -16,11 +16,7 @@ pytest.importorskip("scipy", reason="needs the extra 'mm'")
 
 from scipy.optimize import linear_sum_assignment
 
-from detection_eval.datasets.fddb import (
-    FddbDetections,
-    FddbTruth,
-    from_faces,
-)
+from detection_eval.datasets.fddb import FddbDetections, FddbTruth, from_faces
 from detection_eval.metrics.fddb import KINDS, FddbRoc, FddbScores, fddb_roc, mean_curve, mean_rate_at, ten_fold
 from llie_preproc.errors import MissingExtraError
 from llie_preproc.faces import Faces

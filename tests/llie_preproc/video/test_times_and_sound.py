@@ -136,6 +136,9 @@ def test_frames_run_in_batches(tmp_path: Path) -> None:
     assert seen == [3] * 6 + [2]
 
 
+# sound, subtitles and tags
+
+
 @pytest.mark.examples(3)
 @pytest.mark.parametrize(
     ("before", "codec", "after"),
