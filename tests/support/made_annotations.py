@@ -4,6 +4,7 @@ from PIL import Image
 
 from detection_eval.datasets.coco import to_coco
 from detection_eval.datasets.labels import Problems
+from llie_preproc.commands.llie import main
 
 WIDTH, HEIGHT = 64, 48
 """Size of every picture that is not given another."""
@@ -32,3 +33,8 @@ def boxes_of(truth, file_name=None):
 def convert(labels):
     """The COCO set of the labels, whose problems are raised."""
     return to_coco(labels, Problems())
+
+
+def annotations(*arguments):
+    """The status of ``llie annotations``."""
+    return main(["annotations", *map(str, arguments)])

@@ -15,8 +15,16 @@ from detection_eval.datasets.formats.visdrone import CLASSES, visdrone
 from detection_eval.datasets.formats.wider_face import wider_face
 from detection_eval.datasets.formats.yolo import class_names, yolo
 from detection_eval.datasets.labels import Problems
-from llie_preproc.commands.llie import main
-from tests.support.made_annotations import EXDARK_HEADER, HEIGHT, WIDTH, boxes_of, convert, write_picture, write_text
+from tests.support.made_annotations import (
+    EXDARK_HEADER,
+    HEIGHT,
+    WIDTH,
+    annotations,
+    boxes_of,
+    convert,
+    write_picture,
+    write_text,
+)
 
 # Made boxes, written in each format.
 BOXES = st.lists(
@@ -149,12 +157,12 @@ def test_several_splits_of_visdrone(tmp_path, capsys):
         write_picture(tmp_path / split / "images" / "a.jpg")
         write_text(tmp_path / split / "annotations" / "a.txt", "1,2,10,10,1,1,0,0\n")
     (tmp_path / "VisDrone2019-DET-test-challenge" / "images").mkdir(parents=True)
-    assert main(["annotations", "visdrone", str(tmp_path), "--out", str(tmp_path / "all.json")]) == 0
+    assert annotations("visdrone", tmp_path, "--out", tmp_path / "all.json") == 0
     truth = json.loads((tmp_path / "all.json").read_text())
     names = [f"VisDrone2019-DET-{split}/images/a.jpg" for split in ("train", "val")]
     assert [image["file_name"] for image in truth["images"]] == names
     assert all((tmp_path / name).is_file() for name in names)
-    assert main(["annotations", "visdrone", str(tmp_path / "absent"), "--out", str(tmp_path / "x.json")]) == 2
+    assert annotations("visdrone", tmp_path / "absent", "--out", tmp_path / "x.json") == 2
     assert "holds neither" in capsys.readouterr().err
 
 
@@ -165,19 +173,10 @@ def test_light_place_and_part_of_exdark(tmp_path, capsys):
         write_text(texts / f"2015_{number}.txt", EXDARK_HEADER + "Cat 1 1 4 4 0 0 0 0 0 1 0\n")
     head = "Name | Class | Light | In/Out | Train/Val/Test\n"
     write_text(names, head + "2015_0.png 6 1 1 1\n2015_1.JPEG 6 10 2 3\n2015_2.png 6 2 1 1\n2015_9.png 6 2 1 1\n")
-    command = [
-        "annotations",
-        "exdark",
-        str(images),
-        str(texts),
-        "--out",
-        str(tmp_path / "out.json"),
-        "--list",
-        str(names),
-    ]
+    command = ["exdark", images, texts, "--out", tmp_path / "out.json", "--list", names]
 
     def run(*options):
-        assert main([*command, *options]) == 0
+        assert annotations(*command, *options) == 0
         return json.loads((tmp_path / "out.json").read_text())
 
     truth = run()
@@ -186,7 +185,7 @@ def test_light_place_and_part_of_exdark(tmp_path, capsys):
     assert all(each["iscrowd"] for each in truth["annotations"])
     assert [image["file_name"] for image in run("--part", "train")["images"]] == ["2015_0.png", "2015_2.png"]
     assert [image["file_name"] for image in run("--part", "test")["images"]] == ["2015_1.png"]
-    assert main([*command[:-2], "--part", "val"]) == 2
+    assert annotations(*command[:-2], "--part", "val") == 2
     assert "takes the list of the parts" in capsys.readouterr().err
     for line, message in (
         ("2015_3.png 6 11 1 1", "6: Light must be from 1 to 10, got 11"),
@@ -195,11 +194,11 @@ def test_light_place_and_part_of_exdark(tmp_path, capsys):
     ):
         listed = names.read_text()
         write_text(names, listed + line + "\n")
-        assert main(command) == 2
+        assert annotations(*command) == 2
         assert f"{names}:{message}" in capsys.readouterr().err
         write_text(names, listed)
     write_text(names, head + "2015_0.png 6 1 1 1\n")
-    assert main(command) == 2
+    assert annotations(*command) == 2
     assert f"2015_1.png: not listed in {names}" in capsys.readouterr().err
 
 
@@ -314,7 +313,7 @@ def test_pycocotools_and_mmdetection_read_the_result(drones, capsys):
     import llie_preproc  # noqa: F401
 
     root, _ = drones
-    assert main(["annotations", "visdrone", str(root), "--out", str(root / "truth.json")]) == 0
+    assert annotations("visdrone", root, "--out", root / "truth.json") == 0
     assert "truth.json: 2 images, 1 boxes, 11 crowd boxes\n  pedestrian: 1\n  people: 0\n" in capsys.readouterr().out
     coco = COCO(str(root / "truth.json"))
     assert len(coco.getAnnIds(iscrowd=True)) == 11

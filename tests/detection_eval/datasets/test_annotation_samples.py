@@ -4,21 +4,13 @@ import json
 
 import numpy as np
 
-from llie_preproc.commands.llie import main
-from tests.support.made_annotations import boxes_of
+from tests.support.made_annotations import annotations, boxes_of
 
 
 def test_exdark_samples(shared_data, tmp_path, capsys):
     root, out = shared_data / "exdark", tmp_path / "exdark.json"
-    command = [
-        "annotations",
-        "exdark",
-        str(root / "images"),
-        str(root / "bbGt"),
-        "--list",
-        str(root / "imageclasslist.txt"),
-    ]
-    assert main([*command, "--out", str(out)]) == 0
+    command = ["exdark", root / "images", root / "bbGt", "--list", root / "imageclasslist.txt"]
+    assert annotations(*command, "--out", out) == 0
     assert capsys.readouterr().out.startswith(f"{out}: 52 images, 186 boxes, 0 crowd boxes\n  Bicycle: 29\n")
     truth = json.loads(out.read_text())
     lines = [line.split() for p in sorted((root / "bbGt").iterdir()) for line in p.read_text().splitlines()[1:]]
@@ -27,22 +19,15 @@ def test_exdark_samples(shared_data, tmp_path, capsys):
     assert found == [line[:5] for line in lines]
     numbers = []
     for part in ("train", "val", "test"):
-        assert main([*command, "--part", part, "--out", str(out)]) == 0
+        assert annotations(*command, "--part", part, "--out", out) == 0
         numbers.append(len(json.loads(out.read_text())["images"]))
     assert numbers == [46, 1, 5]
 
 
 def test_visdrone_samples_in_yolo_text(shared_data, tmp_path):
     root = shared_data / "visdrone_samples"
-    command = [
-        "annotations",
-        "yolo",
-        str(root / "images"),
-        str(root / "labels_yolo"),
-        "--out",
-        str(tmp_path / "out.json"),
-    ]
-    assert main([*command, "--classes", "car", "van", "truck", "bus", "motor", "--out-of-bounds", "error"]) == 0
+    command = ["yolo", root / "images", root / "labels_yolo", "--out", tmp_path / "out.json"]
+    assert annotations(*command, "--classes", "car", "van", "truck", "bus", "motor", "--out-of-bounds", "error") == 0
     truth = json.loads((tmp_path / "out.json").read_text())
     assert len(truth["images"]) == 17
     lines = sum(len(path.read_text().splitlines()) for path in (root / "labels_yolo").iterdir())
@@ -54,8 +39,8 @@ def test_visdrone_samples_in_yolo_text(shared_data, tmp_path):
 
 def test_pseudo_labels_of_dark_face(shared_data, tmp_path, capsys):
     root = shared_data / "darkface_samples"
-    command = ["annotations", "darkface", str(root), str(root / "dsfd_pseudo_labels.txt")]
-    assert main([*command, "--out", str(tmp_path / "out.json")]) == 0
+    command = ["darkface", root, root / "dsfd_pseudo_labels.txt"]
+    assert annotations(*command, "--out", tmp_path / "out.json") == 0
     assert "6 boxes clipped to the picture" in capsys.readouterr().out
     truth = json.loads((tmp_path / "out.json").read_text())
     assert [image["file_name"] for image in truth["images"]][:2] == ["1482.png", "234.png"]

@@ -9,18 +9,17 @@ from hypothesis import strategies as st
 
 from detection_eval.datasets.formats.visdrone import visdrone
 from detection_eval.datasets.splits import Split
-from llie_preproc.commands.llie import main
-from tests.support.made_annotations import convert, write_picture, write_text
+from tests.support.made_annotations import annotations, convert, write_picture, write_text
 
 
 def test_many_that_are_missing_are_counted(many, capsys):
     for text in sorted((many / "annotations").iterdir())[:8]:
         text.unlink()
-    assert main(["annotations", "visdrone", str(many), "--out", str(many / "set.json")]) == 2
+    assert annotations("visdrone", many, "--out", many / "set.json") == 2
     err = capsys.readouterr().err
     assert err.count("the picture has no annotation") == 5
     assert err.endswith("; and 3 more\n")
-    assert main(["annotations", "visdrone", str(many), "--out", str(many / "set.json"), "--skip-bad"]) == 0
+    assert annotations("visdrone", many, "--out", many / "set.json", "--skip-bad") == 0
     out, err = capsys.readouterr()
     assert "8 bad lines or files skipped" in out
     assert err.count("the picture has no annotation") == 8
@@ -36,7 +35,7 @@ def many(tmp_path):
 
 
 def split(root, *options):
-    assert main(["annotations", "visdrone", str(root), "--out", str(root / "set.json"), "--split", *options]) == 0
+    assert annotations("visdrone", root, "--out", root / "set.json", "--split", *options) == 0
     assert not (root / "set.json").exists()
     return [json.loads((root / f"set_{part}.json").read_text()) for part in ("train", "test")]
 
@@ -73,7 +72,7 @@ def test_a_split_keeps_the_annotations_with_their_pictures(many, capsys):
     ],
 )
 def test_splits_that_cannot_be(many, sizes, message, capsys):
-    assert main(["annotations", "visdrone", str(many), "--out", str(many / "set.json"), "--split", *sizes]) == 2
+    assert annotations("visdrone", many, "--out", many / "set.json", "--split", *sizes) == 2
     assert message in capsys.readouterr().err
     assert not list(many.glob("*.json"))
 
@@ -104,18 +103,10 @@ def test_a_split_is_the_same_everywhere():
 
 
 def test_a_list_of_names(many, capsys):
-    command = [
-        "annotations",
-        "visdrone",
-        str(many),
-        "--out",
-        str(many / "set.json"),
-        "--names",
-        str(many / "names.txt"),
-    ]
+    command = ["visdrone", many, "--out", many / "set.json", "--names", many / "names.txt"]
     write_text(many / "names.txt", "03.jpg\n\n07.JPEG\n05\n")
     (many / "annotations" / "11.txt").unlink()
-    assert main(command) == 0
+    assert annotations(*command) == 0
     truth = json.loads((many / "set.json").read_text())
     assert [image["file_name"] for image in truth["images"]] == ["03.jpg", "05.jpg", "07.jpg"]
     capsys.readouterr()
@@ -126,12 +117,12 @@ def test_a_list_of_names(many, capsys):
         ("\n", "there is no name in it"),
     ):
         write_text(many / "names.txt", text)
-        assert main(command) == 2
+        assert annotations(*command) == 2
         assert message in capsys.readouterr().err
     write_text(many / "names.txt", "03.jpg\nabsent.jpg\n")
-    assert main([*command, "--skip-bad"]) == 0
+    assert annotations(*command, "--skip-bad") == 0
     assert "absent.jpg is none of" in capsys.readouterr().err
-    assert main([*command[:-1], str(many / "no.txt")]) == 2
+    assert annotations(*command[:-1], many / "no.txt") == 2
     assert "no.txt" in capsys.readouterr().err
 
 
@@ -140,18 +131,18 @@ def test_names_that_several_pictures_have(tmp_path, capsys):
         write_picture(tmp_path / "images" / folder / "a.jpg")
     write_text(tmp_path / "labels" / "x" / "a.txt", "")
     write_text(tmp_path / "names.txt", "a.jpg\n")
-    command = ["annotations", "yolo", str(tmp_path / "images"), str(tmp_path / "labels"), "--classes", "car"]
-    command += ["--out", str(tmp_path / "out.json"), "--names", str(tmp_path / "names.txt")]
-    assert main(command) == 2
+    command = ["yolo", tmp_path / "images", tmp_path / "labels", "--classes", "car"]
+    command += ["--out", tmp_path / "out.json", "--names", tmp_path / "names.txt"]
+    assert annotations(*command) == 2
     assert "a.jpg is several of the 2 pictures" in capsys.readouterr().err
     write_text(tmp_path / "names.txt", "y/a.png\n")
-    assert main(command) == 0
+    assert annotations(*command) == 0
     assert json.loads((tmp_path / "out.json").read_text())["images"][0]["file_name"] == "y/a.jpg"
 
 
 def test_the_output_is_no_annotation(many, capsys):
     text = many / "annotations" / "00.txt"
     before = text.read_text()
-    assert main(["annotations", "visdrone", str(many), "--out", str(text)]) == 2
+    assert annotations("visdrone", many, "--out", text) == 2
     assert "--out must end in .json" in capsys.readouterr().err
     assert text.read_text() == before

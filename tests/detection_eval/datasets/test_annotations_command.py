@@ -5,8 +5,15 @@ import json
 import pytest
 from PIL import Image
 
-from llie_preproc.commands.llie import main
-from tests.support.made_annotations import EXDARK_HEADER, HEIGHT, WIDTH, boxes_of, write_picture, write_text
+from tests.support.made_annotations import (
+    EXDARK_HEADER,
+    HEIGHT,
+    WIDTH,
+    annotations,
+    boxes_of,
+    write_picture,
+    write_text,
+)
 
 
 # One picture of each format, 'a', whose annotation is the line that is given.
@@ -42,7 +49,7 @@ class Format:
             "wider-face": [self.root / "images", self.text],
             "yolo": [self.root / "images", self.text.parent, "--classes", "car", "bus"],
         }.get(self.name, [self.root / "images", self.text.parent])
-        status = main(["annotations", self.name, *map(str, sources), "--out", str(out), *options])
+        status = annotations(self.name, *sources, "--out", out, *options)
         return status, json.loads(out.read_text()) if out.exists() else None
 
 
