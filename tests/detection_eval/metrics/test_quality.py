@@ -27,7 +27,7 @@ CONFIGS = ROOT / "mm_configs" / "evaluation"
 
 
 def test_scores_agree_with_scikit_image():
-    a, b = picture(0), picture(1)
+    a, b = picture(0, (40, 50)), picture(1, (40, 50))
     scores = image_quality(*(torch.from_numpy(x).permute(2, 0, 1) / 255 for x in (a, b)))
     assert scores["psnr"] == pytest.approx(peak_signal_noise_ratio(a, b), abs=1e-3)
     gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
@@ -47,7 +47,7 @@ def pairs(tmp_path):
     for folder, brightness in (("low", 60), ("high", 200)):
         (tmp_path / folder / "a").mkdir(parents=True)
         for i in range(2):
-            Image.fromarray(picture(i, high=brightness)).save(tmp_path / folder / "a" / f"{i}.png")
+            Image.fromarray(picture(i, (40, 50), high=brightness)).save(tmp_path / folder / "a" / f"{i}.png")
     return str(tmp_path / "low"), str(tmp_path / "high")
 
 

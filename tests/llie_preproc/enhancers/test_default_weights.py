@@ -100,8 +100,8 @@ def test_of_a_cascade_that_may_start_random_shipped_weights_are_loaded_all_the_s
     first, second = (state_of(seed, config, checkpoint=None) for seed in (0, 1))
     # Random biases are zero in some networks.
     weights = {key for key in first if key.endswith("weight")}
-    same = {key for key in weights if torch.equal(first[key], second[key])}
-    assert same == {key for key in weights if key.startswith(("enhancers.0.", "enhancers.1.enhancers.1."))}
+    kept = {key for key in weights if torch.equal(first[key], second[key])}
+    assert kept == {key for key in weights if key.startswith(("enhancers.0.", "enhancers.1.enhancers.1."))}
     save_state_dict(first, tmp_path / "whole.safetensors")
     assert same(state_of(2, dict(config, checkpoint=tmp_path / "whole.safetensors")), first)
 
