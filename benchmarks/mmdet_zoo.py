@@ -43,6 +43,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 import llie_preproc  # noqa: F401  before mmdet's models, which take mmcv's operators from it where none are compiled
+from llie_preproc.config_nodes import nodes
 from llie_preproc.enhancers.names import enhancer_config
 from llie_preproc.files import write_text
 from llie_preproc.mm import finder
@@ -84,7 +85,7 @@ def _weight(name: str) -> int:
 def shrunk(model: Mapping) -> dict:
     """A config's model without weights to download, cheap to run, that keeps what it finds."""
     model = copy.deepcopy(model)
-    for node in _nodes(model):
+    for node in nodes(model):
         for key in ("pretrained", "init_cfg", "teacher_ckpt"):
             if key in node and (key != "init_cfg" or _downloads(node[key])):
                 node[key] = None
@@ -119,14 +120,6 @@ def _downloads(init: Any) -> bool:
     return any(isinstance(i, Mapping) and i.get("checkpoint") for i in (init if isinstance(init, list) else [init]))
 
 
-def _nodes(node: Any) -> Iterator[Any]:
-    if isinstance(node, Mapping):
-        yield node
-    if isinstance(node, Mapping | list | tuple):
-        for value in node.values() if isinstance(node, Mapping) else node:
-            yield from _nodes(value)
-
-
 def made_batch(model: Mapping, training: bool) -> dict[str, Any]:
     """Raw inputs and samples in the structure that the model's data preprocessor takes, as a pipeline packs them."""
     preprocessor = model.get("data_preprocessor") or {}
@@ -155,7 +148,7 @@ def _picture(model: Mapping, seed: int) -> tuple[Tensor, Any]:
     for mask, (x1, y1, x2, y2) in zip(masks, corners, strict=True):
         mask[y1:y2, x1:x2] = 1
         image[:, y1:y2, x1:x2] += rng.integers(20, 90, (3, 1, 1), dtype=np.uint8)
-    classes = min([n["num_classes"] for n in _nodes(model) if isinstance(n.get("num_classes"), int)], default=1)
+    classes = min([n["num_classes"] for n in nodes(model) if isinstance(n.get("num_classes"), int)], default=1)
     shape = dict(img_shape=SIZE, ori_shape=SIZE, scale_factor=(1.0, 1.0), img_id=seed, img_path="", flip=False)
     sample = DetDataSample(metainfo=shape | dict(homography_matrix=np.eye(3, dtype=np.float32)))
     sample.gt_instances = InstanceData(
@@ -165,7 +158,7 @@ def _picture(model: Mapping, seed: int) -> tuple[Tensor, Any]:
     )
     sample.ignored_instances = InstanceData(bboxes=HorizontalBoxes(torch.zeros(0, 4)), labels=torch.zeros(0).long())
     # Hybrid task cascade is given its segmentation at its features' stride.
-    stride = 8 if any(n.get("type") == "FusedSemanticHead" for n in _nodes(model)) else 1
+    stride = 8 if any(n.get("type") == "FusedSemanticHead" for n in nodes(model)) else 1
     sample.gt_sem_seg = PixelData(sem_seg=torch.from_numpy(masks[:1, ::stride, ::stride].copy()))
     if model["type"] == "FastRCNN":
         boxes = torch.from_numpy(corners).float()

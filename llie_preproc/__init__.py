@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from . import wrapped_configs
 from .after_import import after_import
+from .lent_backbone import lend_backbone
 from .mm import chatter, finder
 from .version import __version__
 
@@ -22,7 +22,7 @@ def _watch_models() -> None:
 # Before anything imports mmdet: its models do not import where mmcv lacks its operators.
 finder.install()
 # Whether a program imports MMEngine before this package or after it.
-after_import("mmengine.config", wrapped_configs.lend_backbone)
+after_import("mmengine.config", lend_backbone)
 after_import("mmengine.model", _watch_models)
 after_import("mmengine.logging", chatter.silence)
 

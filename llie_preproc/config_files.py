@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from mmengine.logging import MMLogger
 
 from .checks import printable
 from .errors import one_line
-from .files import require_regular
+from .files import real_path, require_regular
 
 _YAML = ("yaml", "yml")
 _SUFFIXES = (".py", ".json", *(f".{kind}" for kind in _YAML))
+# MMEngine's functions that read a file, and by themselves its bases.
+_READING = ("_file2dict", "_parse_lazy_import")
 # MMEngine has one table of readers for the process.
 _READERS = threading.RLock()
 
@@ -52,6 +55,8 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
         cfg.merge_from_dict(dict(options or {}))
     except ImportError:
         raise
+    except RecursionError as error:
+        raise ValueError(f"{name}: {_circle(error) or _reason(name, error)}") from None
     except Exception as error:  # a config is a program, or of a format with errors of its own
         raise ValueError(f"{name}: {_reason(name, error)}") from error
     return cfg
@@ -63,6 +68,21 @@ def _reason(file: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError) and str(error.filename).endswith(_SUFFIXES):
         return _absent(Path(os.path.normpath(error.filename)))
     return f"{type(error).__name__}: {one_line(error)}"
+
+
+def _circle(error: RecursionError) -> str:
+    """Which files are each other's base, where that made the recursion; else empty."""
+    # A function that raises an error again has two places in its trace.
+    frames = dict.fromkeys(frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    read: list[Path] = []
+    for path in (real_path(f.f_locals["filename"]) for f in frames if f.f_code.co_name in _READING):
+        if path in read:
+            others = [os.path.relpath(each, path.parent) for each in read[read.index(path) + 1 :]]
+            return printable(
+                f"{path} is its own base (_base_)" + (f", by way of {', '.join(others)}" if others else "")
+            )
+        read.append(path)
+    return ""
 
 
 def _absent(base: Path) -> str:

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
+from llie_preproc.config_nodes import nodes
 from llie_preproc.enhancers.names import enhancer_in
 
 _RUNNER_KEYS = {
@@ -78,8 +79,7 @@ def check_enhancer(cfg: Config, name: str) -> None:
 
 def check_optimizers(optim_wrapper: Mapping) -> None:
     """Raise ``KeyError`` for an optimiser that is not registered; MMEngine's own message does not name it."""
-    for key, value in optim_wrapper.items():
-        if key == "optimizer" and isinstance(value.get("type"), str) and OPTIMIZERS.get(value["type"]) is None:
-            raise KeyError(f"no optimizer {value['type']!r} is registered")
-        if key != "optimizer" and isinstance(value, Mapping):
-            check_optimizers(value)
+    for node in nodes(optim_wrapper):
+        kind = (node.get("optimizer") or {}).get("type")
+        if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+            raise KeyError(f"no optimizer {kind!r} is registered")

@@ -17,8 +17,9 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, DefaultScope, Registry
 
 from llie_preproc.checkpoints import local_file
+from llie_preproc.config_doors import find_enhancement, refuse_second_door
 from llie_preproc.config_files import read_config_file
-from llie_preproc.configs import find_enhancement, type_name
+from llie_preproc.config_nodes import nodes, type_name
 from llie_preproc.detection import add_enhancer
 from llie_preproc.detection.coco_sets import (
     CocoSet,
@@ -40,6 +41,7 @@ from .schedule import counts_iterations, set_epochs, shorten_warmup
 
 _WRAPPER = "EnhancedDetector"
 _PACK_PAIRS = "llie_preproc.PackPairedDetInputs"
+_PACKS = ("PackDetInputs", "PackPairedDetInputs")
 _AMP = "llie_preproc.AutocastOptimWrapper"
 _HOOKS = ("llie_preproc.EpochSeed", "llie_preproc.AverageStatistics")
 _STAGED = "llie_preproc.StagedTraining"
@@ -86,9 +88,7 @@ def _with_enhancer(cfg: Config, args: argparse.Namespace) -> Config:
         check_enhancer(cfg, args.detector)
         if args.enhancer:
             _replace_weights(cfg.model, args)
-        others = {key: value for key, value in cfg.items() if key != "model"} | dict(detector=cfg.model.get("detector"))
-        if found := find_enhancement(others):
-            raise ValueError(f"{args.detector} enhances twice, by {_WRAPPER} and by {found}: leave one of them out")
+        refuse_second_door(cfg, args.detector)
     elif found := find_enhancement(cfg):
         raise ValueError(f"{args.detector} enhances by {found}, which nothing trains: give the plain config")
     elif not args.enhancer:
@@ -127,13 +127,11 @@ def _replace_weights(model: Any, args: argparse.Namespace) -> None:
     model.checkpoint = _absolute(weights)
 
 
-def _leave_out_pretrained(node: Any) -> None:
+def _leave_out_pretrained(detector: Any) -> None:
     """Weights that would be fetched, and then replaced by the checkpoint's, which has them all."""
-    given = node.get("init_cfg") if isinstance(node, dict) else None
-    if isinstance(given, dict) and type_name(given) == "Pretrained":
-        node["init_cfg"] = None
-    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ():
-        _leave_out_pretrained(value)
+    for node in nodes(detector):
+        if type_name(node.get("init_cfg")) == "Pretrained":
+            node["init_cfg"] = None
 
 
 def _replace_schedule(cfg: Config) -> None:
@@ -172,15 +170,9 @@ def _set_preset(cfg: Config, preset: str) -> None:
 
 def _merge(cfg: Config, fragment: dict[str, Any]) -> None:
     cfg.merge_from_dict(fragment)
-    _drop_marks(cfg._cfg_dict)
-
-
-def _drop_marks(node: Any) -> None:
-    """MMEngine leaves ``_delete_`` where there was nothing to delete."""
-    if isinstance(node, dict):
+    # MMEngine leaves the mark where there was nothing to delete.
+    for node in nodes(cfg):
         node.pop("_delete_", None)
-    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ():
-        _drop_marks(value)
 
 
 def _fragment(name: str) -> dict[str, Any]:
@@ -224,8 +216,11 @@ def _set_model(cfg: Config, args: argparse.Namespace) -> None:
             raise FileNotFoundError(f"--pairs: no folder {args.pairs}")
         losses["paired"] = dict(type="llie_preproc.PairedLoss")
         pack = dict(type=_PACK_PAIRS, folder=str(real_path(args.pairs)), scale=_scale(cfg.model.enhancer))
-        if not _replace_packing([cfg.train_dataloader, cfg.get("custom_hooks")], pack):
+        packing = [each for each in nodes([cfg.train_dataloader, cfg.get("custom_hooks")]) if type_name(each) in _PACKS]
+        if not packing:
             raise ValueError(f"--pairs: no training pipeline of {args.detector} has PackDetInputs")
+        for each in packing:
+            each.update(pack)
     if losses:
         cfg.model.losses = losses
 
@@ -259,16 +254,6 @@ def _weight(given: str, text: str) -> float:
 
 def _scale(enhancer: str | Mapping[str, Any]) -> int:
     return build_enhancer(dict(enhancer_config(enhancer), checkpoint=None)).scale
-
-
-def _replace_packing(node: Any, pack: Mapping[str, Any]) -> int:
-    """Let whatever packs inputs do as ``pack`` says, however deep; returns how many do."""
-    if isinstance(node, dict):
-        packs = type_name(node) in ("PackDetInputs", _PACK_PAIRS.split(".")[1])
-        if packs:
-            node.update(pack)
-        return packs + sum(_replace_packing(value, pack) for value in node.values())
-    return sum(_replace_packing(value, pack) for value in node) if isinstance(node, list | tuple) else 0
 
 
 def _set_optimiser(cfg: Config, args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from llie_preproc.configs import type_name
+from llie_preproc.config_nodes import type_name
 
 # A scheduler's points in time; MMEngine's default for "never" is beyond any training.
 _POINTS = ("begin", "end", "step_size", "total_steps")

@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from llie_preproc import InferenceOptions
 from llie_preproc.commands.program import say
-from llie_preproc.configs import type_name
+from llie_preproc.config_nodes import type_name
 from llie_preproc.detection.coco_sets import dataset_classes, inner_datasets
 from llie_preproc.files import file_sha256
 from llie_preproc.work_sharing import Ranks, alone

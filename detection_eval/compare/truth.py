@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from llie_preproc.coco_json import require_pictures
-from llie_preproc.configs import type_name
+from llie_preproc.config_nodes import type_name
 from llie_preproc.detection.coco_sets import dataset_classes, inner_datasets
 from llie_preproc.detection.named_classes import category_ids
 from llie_preproc.pictures import picture_size

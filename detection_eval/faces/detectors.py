@@ -8,7 +8,7 @@ from typing import Any
 
 from llie_preproc import InferenceOptions
 from llie_preproc.checkpoints import local_file
-from llie_preproc.configs import find_enhancement
+from llie_preproc.config_doors import find_enhancement
 from llie_preproc.errors import needs, require
 from llie_preproc.faces import EnhancedFaceDetector, FaceDetector
 from llie_preproc.files import file_sha256

@@ -19,6 +19,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
+from llie_preproc.config_doors import refuse_second_door
+from llie_preproc.config_nodes import nodes, type_name
 from llie_preproc.detection import Enhance
 from llie_preproc.detection.coco_sets import check_set
 from llie_preproc.enhancers.names import enhancer_classes
@@ -61,15 +63,16 @@ def fill_cache(cfg: Config, device: str = "cpu", ranks: Ranks | None = None, pro
 
     Raises:
         ValueError: No ``Enhance`` with ``cache_dir``, or one behind a transform that does not give the same picture
-            each time.
+            each time; or another door beside it.
         FileNotFoundError: An annotation file is missing.
     """
     register_all_modules(init_default_scope=False)
     init_default_scope(cfg.get("default_scope") or "mmdet")
+    name = cfg.filename or "the config"
+    refuse_second_door(cfg, name)
     report, start = CacheReport(), time.perf_counter()
     work = _unique(each for name in _LOADERS for each in _cached_datasets((cfg.get(name) or {}).get("dataset")))
     if not work:
-        name = cfg.filename or "the config"
         raise ValueError(f"{name} has no Enhance with cache_dir in the pipelines of {', '.join(_LOADERS)}")
     for dataset, _ in work:
         check_set(dataset)
@@ -81,37 +84,26 @@ def fill_cache(cfg: Config, device: str = "cpu", ranks: Ranks | None = None, pro
 
 def _cached_datasets(dataset: Mapping[str, Any] | None) -> Iterator[tuple[Mapping[str, Any], int]]:
     """Each dataset that loads pictures and enhances them with a cache, and where in its pipeline."""
-    if dataset is None:
-        return
-    inner = [dataset["dataset"]] if "dataset" in dataset else list(dataset.get("datasets", ()))
-    for each in inner:
-        yield from _cached_datasets(each)
-    pipeline = dataset.get("pipeline", ())
-    for position, transform in enumerate(pipeline):
-        if not _caches(transform):
-            continue
-        if inner:
-            raise ValueError(
-                f"{_kind(dataset)}: an Enhance with cache_dir belongs into the pipeline of the dataset inside"
-            )
-        for before in pipeline[:position]:
-            _require_fixed(before)
-        yield dataset, position
+    for node in nodes(dataset):
+        pipeline = node.get("pipeline") or ()
+        for position in (number for number, transform in enumerate(pipeline) if _caches(transform)):
+            if "dataset" in node or "datasets" in node:
+                raise ValueError(
+                    f"{type_name(node)}: an Enhance with cache_dir belongs into the pipeline of the dataset inside"
+                )
+            for before in pipeline[:position]:
+                _require_fixed(before)
+            yield node, position
 
 
 def _caches(transform: Any) -> bool:
     if not isinstance(transform, Mapping) or not transform.get("cache_dir"):
         return False
-    return _kind(transform).split(".")[-1] in (Enhance.__name__, *enhancer_classes())
-
-
-def _kind(node: Any) -> str:
-    kind = node["type"]
-    return kind if isinstance(kind, str) else kind.__name__
+    return type_name(transform) in (Enhance.__name__, *enhancer_classes())
 
 
 def _require_fixed(transform: Any) -> None:
-    name = _kind(transform).split(".")[-1]
+    name = type_name(transform)
     if not (name.startswith("Load") or name in _FIXED or _caches(transform)):
         raise ValueError(
             f"{name} stands before an Enhance with cache_dir, so no picture comes twice: it belongs right after loading"
@@ -133,7 +125,7 @@ def _fill(
     enhance = TRANSFORMS.build(config["pipeline"][position]).to(device)
     dataset = DATASETS.build({**config, "pipeline": []})
     load = Compose(config["pipeline"][:position])
-    name = Path(config.get("ann_file") or _kind(config)).stem
+    name = Path(config.get("ann_file") or type_name(config)).stem
     share = list(ranks.share(range(len(dataset))))
     for index in tqdm(share, desc=f"enhancing ({name})", unit="image", disable=not progress):
         entry = dataset.get_data_info(index)

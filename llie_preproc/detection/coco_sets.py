@@ -15,8 +15,9 @@ from mmengine.config import Config
 
 from ..checkpoints import local_file
 from ..coco_json import match_classes, read_annotations, require_pictures
+from ..config_doors import find_enhancement
 from ..config_files import read_config_file
-from ..configs import find_enhancement, type_name
+from ..config_nodes import nodes, type_name
 from ..files import real_path
 from ..mm.runner_parts import read_checkpoint
 from ..registry import DATASETS as OURS
@@ -119,7 +120,10 @@ def use_sets(
         for metric in given if isinstance(given, list | tuple) else [given]:
             if type_name(metric) == "CocoMetric":
                 metric.update(type=METRIC)
-    _replace_num_classes(cfg.model, len(before), len(classes))
+    # Heads that told the old classes apart tell the new ones.
+    for node in nodes(cfg.model):
+        if node.get("num_classes") == len(before):
+            node["num_classes"] = len(classes)
     return cfg
 
 
@@ -260,15 +264,3 @@ def _replace(dataset: Any, chosen: CocoSet, classes: tuple[str, ...]) -> None:
         data_prefix=dict(img=str(real_path(chosen.images))),
         metainfo=dict(classes=classes),
     )
-
-
-def _replace_num_classes(node: Any, before: int, after: int) -> None:
-    """Heads that told the old classes apart tell the new ones."""
-    if isinstance(node, Mapping):
-        if node.get("num_classes") == before:
-            node["num_classes"] = after  # type: ignore[index]
-        for value in node.values():
-            _replace_num_classes(value, before, after)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            _replace_num_classes(value, before, after)

@@ -11,7 +11,8 @@ from typing import Any
 from mmengine.config import Config
 
 from ..checks import one_of
-from ..configs import find_enhancement, type_name
+from ..config_doors import find_enhancement
+from ..config_nodes import type_name, walk
 from ..enhancers.build import DEFAULT_WEIGHTS
 from ..enhancers.names import enhancer_config
 from ..inference_options import InferenceOptions, shows_options
@@ -168,19 +169,14 @@ def _pipelines(node: Any) -> list[tuple[list, Callable[[dict], Any]]]:
     A step is a transform; within ``TestTimeAug`` it is a list of transforms, of which each view has one.
     """
     found: dict[int, tuple[list, Callable[[dict], Any]]] = {}
-    stack = [node]
-    while stack:
-        value = stack.pop()
+    # The alternatives of a step are no pipeline; what they hold may be one.
+    alternatives: set[int] = set()
+    for _, value in walk(node):
         if type_name(value) == "TestTimeAug":
             found[id(value["transforms"])] = value["transforms"], _only_alternative
-            # The alternatives of a step are no pipeline; what they hold may be one.
-            stack.extend(alternative for step in value["transforms"] for alternative in step)
-        elif isinstance(value, Mapping):
-            stack.extend(value.values())
-        elif isinstance(value, list | tuple):
-            if isinstance(value, list) and any(type_name(v) for v in value):
-                found[id(value)] = value, _single
-            stack.extend(value)
+            alternatives.update(map(id, value["transforms"]))
+        elif isinstance(value, list) and id(value) not in alternatives and any(map(type_name, value)):
+            found[id(value)] = value, _single
     return list(found.values())
 
 

@@ -10,12 +10,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ..config_nodes import nodes, type_name
 from ..errors import needs, one_line
 from ..registry import MODELS, joined_locations
-from ..wrapped_configs import type_name
 from .base import Enhancer
 
 _SCOPE = "llie_preproc"
+_DOORS_OF_MODELS = ("EnhancedDetector", "EnhancedDetDataPreprocessor")
 _CONFIG_SUFFIXES = (".py", ".json", ".yaml", ".yml")
 _WEIGHT_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
 
@@ -155,8 +156,8 @@ def _read(name: str) -> dict[str, Any]:
         from ..config_files import read_config_file
     if (found := enhancer_in(read_config_file(name).to_dict(), name)) is None:
         raise ValueError(
-            f"{name} has no enhancer: neither 'enhancer', 'model.enhancer' or 'model.data_preprocessor.enhancer' "
-            "(a name, or a dict with 'type') nor an Enhance transform"
+            f"{name} has no enhancer: neither 'enhancer', 'model.enhancer' or 'enhancer' of a door in the "
+            "model (a name, or a dict with 'type') nor an Enhance transform"
         )
     return found
 
@@ -183,21 +184,14 @@ def enhancer_in(config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
 def _places(config: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
     """What may hold the enhancer of a config; the first place that does counts."""
     model = config.get("model")
-    inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
-    yield from ([each] for each in (model, inner) if isinstance(each, Mapping))
+    if isinstance(model, Mapping):
+        # The model itself, its data preprocessor, and what may stand below other models, such as a semi-supervised one.
+        doors = (each for each in nodes(model) if type_name(each) in _DOORS_OF_MODELS)
+        yield from ([each] for each in (model, model.get("data_preprocessor"), *doors) if isinstance(each, Mapping))
+    yield [each for each in nodes(config) if type_name(each) == "Enhance"]
     # What the others were made of, where there are others: options may have changed them since. A 'checkpoint' beside
     # it is not the enhancer's.
-    yield list(_transforms(config))
     yield [{"enhancer": config.get("enhancer")}]
-
-
-def _transforms(node: Any) -> Iterator[Mapping[str, Any]]:
-    """The ``Enhance`` transforms of all pipelines."""
-    if type_name(node) == "Enhance":
-        yield node
-    elif isinstance(node, Mapping | list | tuple):
-        for each in node.values() if isinstance(node, Mapping) else node:
-            yield from _transforms(each)
 
 
 def _held(holder: Mapping[str, Any], name: str) -> dict[str, Any]:

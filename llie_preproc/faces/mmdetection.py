@@ -18,15 +18,17 @@ from .face_detector import Faces, check_images
 
 with needs("llie_preproc.faces.MMDetFaceDetector"):
     from mmcv.transforms import Compose
-    from mmdet.registry import DATASETS, MODELS
+    from mmdet.registry import MODELS
     from mmdet.structures import DetDataSample
     from mmdet.utils import get_test_pipeline_cfg, register_all_modules
     from mmengine.config import Config
     from mmengine.model.utils import revert_sync_batchnorm
     from mmengine.registry import DefaultScope
 
+from ..config_doors import refuse_second_door
 from ..config_files import read_config_file
-from ..detection.coco_sets import checkpoint_classes
+from ..config_nodes import type_name
+from ..detection.coco_sets import checkpoint_classes, dataset_classes, inner_datasets
 from ..mm.runner_parts import read_checkpoint
 from ..safe_loading import safe_loading
 
@@ -81,7 +83,7 @@ class MMDetFaceDetector:
         with safe_loading(), DefaultScope.overwrite_default_scope(cfg.get("default_scope") or "mmdet"):
             self._pipeline = Compose(_for_arrays(cfg))
             model = revert_sync_batchnorm(MODELS.build(cfg.model))
-            names = _load(model, checkpoint) or _configured_classes(cfg)
+            names = _load(model, checkpoint) or dataset_classes(inner_datasets(cfg.test_dataloader.dataset)[0])
         self._labels = _labels(names, classes)
         self.model = model.to(device).eval()
 
@@ -138,6 +140,7 @@ def _read(config: str | os.PathLike[str] | Config, options: Mapping[str, Any] | 
         cfg.merge_from_dict(dict(options))
     if not isinstance(cfg.get("model"), Mapping) or "test_dataloader" not in cfg:
         raise ValueError(f"{_name(cfg)} is no detector's config: it needs 'model' and 'test_dataloader'")
+    refuse_second_door(cfg, _name(cfg))
     return cfg
 
 
@@ -147,25 +150,20 @@ def _name(cfg: Config) -> str:
 
 def _for_arrays(cfg: Config) -> list[dict]:
     """The test pipeline, which is given an array instead of a file, and no annotations."""
-    steps = [step for step in get_test_pipeline_cfg(cfg) if "Annotations" not in _kind(step)]
-    loaders = [index for index, step in enumerate(steps) if _kind(step) == "LoadImageFromFile"]
+    steps = [step for step in get_test_pipeline_cfg(cfg) if "Annotations" not in type_name(step)]
+    loaders = [index for index, step in enumerate(steps) if type_name(step) == "LoadImageFromFile"]
     if len(loaders) != 1:
-        kinds = [_kind(step) for step in steps]
+        kinds = [type_name(step) for step in steps]
         raise ValueError(f"{_name(cfg)}: the test pipeline must have one LoadImageFromFile, got {kinds}")
     loader = {key: value for key, value in steps[loaders[0]].items() if key == "to_float32"}
     steps[loaders[0]] = dict(loader, type="mmdet.LoadImageFromNDArray")
     return steps
 
 
-def _kind(step: Mapping[str, Any]) -> str:
-    kind = step["type"]
-    return (kind if isinstance(kind, str) else kind.__name__).split(".")[-1]
-
-
-def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str] | None) -> Sequence[str] | None:
-    """Load the checkpoint; returns the names of the classes where it has them."""
+def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str] | None) -> tuple[str, ...]:
+    """Load the checkpoint; returns the names of the classes, none where it does not have them."""
     if checkpoint is None:
-        return None
+        return ()
     content = read_checkpoint(checkpoint)
     # As MMEngine's own loading: the prefix is distributed training's.
     state = {name.removeprefix("module."): value for name, value in content.get("state_dict", content).items()}
@@ -187,16 +185,7 @@ def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str] | None) -> 
     return checkpoint_classes(content)
 
 
-def _configured_classes(cfg: Config) -> Sequence[str]:
-    dataset = cfg.test_dataloader.dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    own = getattr(DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type, "METAINFO", {})
-    return (dataset.get("metainfo") or {}).get("classes") or own.get("classes") or ()
-
-
-def _labels(names: Sequence[str], classes: Sequence[str]) -> torch.Tensor:
-    names = (names,) if isinstance(names, str) else tuple(names)
+def _labels(names: tuple[str, ...], classes: Sequence[str]) -> torch.Tensor:
     if missing := [name for name in classes if name not in names]:
         raise ValueError(f"the detector has no class {', '.join(missing)}; it has: {', '.join(names) or 'no names'}")
     if not classes:

@@ -108,3 +108,29 @@ def test_a_base_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, o
     with pytest.raises(ValueError, match=r"top\.py: there is no \S*/bases/oen\.py") as caught:
         read_config_file(str(path))
     assert str(caught.value).endswith("; its folder has one.py, two.py" if others else "oen.py")
+
+
+@pytest.mark.parametrize(
+    ("first", "others"),
+    [
+        ("_base_ = 'top.py'\n", {}),
+        ("_base_ = ['one.py']\n", {"one.py": "_base_ = 'two.json'\n", "two.json": '{"_base_": ["top.py"]}'}),
+        ("_base_ = 'other.yaml'\n", {"other.yaml": "_base_: [other.yaml]\n"}),
+        ("from mmengine.config import read_base\nwith read_base():\n    from .top import *\n", {}),
+    ],
+)
+def test_bases_that_go_round_are_named_in_one_short_line(tmp_path: Path, first: str, others: dict[str, str]) -> None:
+    path = write(tmp_path / "top.py", first)
+    for name, text in others.items():
+        write(tmp_path / name, text)
+    with pytest.raises(ValueError, match="is its own base") as caught:
+        read_config_file(str(path))
+    round_ = tmp_path / "other.yaml" if "other.yaml" in others else path
+    way = ", by way of one.py, two.json" if len(others) == 2 else ""
+    assert str(caught.value) == f"{path}: {round_} is its own base (_base_){way}"
+
+
+def test_another_recursion_is_told_as_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path / "top.py", "def f():\n    return f()\n\n\nx = f()\n")
+    with pytest.raises(ValueError, match=r"top\.py: RecursionError: maximum recursion depth"):
+        read_config_file(str(path))

@@ -17,6 +17,7 @@ from mmengine.structures import InstanceData
 from torch.nn import functional as F
 
 import llie_preproc  # noqa: F401  before mmdet, which takes mmcv's operators from it where none are compiled
+from llie_preproc.config_nodes import nodes
 from tests.support.configs import read_config
 
 CONFIGS = {
@@ -69,12 +70,6 @@ def narrow_pyramid(model: dict) -> None:
             node.update(in_channels=32, conv_out_channels=32)
         if node.get("fc_out_channels"):
             node["fc_out_channels"] = 32
-
-
-def nodes(node: dict) -> list[dict]:
-    """Every mapping inside a config."""
-    inner = [v for value in node.values() for v in (value if isinstance(value, list) else [value])]
-    return [node, *(n for v in inner if isinstance(v, dict) for n in nodes(v))]
 
 
 def build(model: dict, seed: int = 0) -> torch.nn.Module:

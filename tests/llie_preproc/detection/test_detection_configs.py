@@ -14,9 +14,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 
+from llie_preproc.config_nodes import nodes
 from tests.support.configs import read_config, write_named_weights
 from tests.support.made_sets import bright_box, write_set
-from tests.support.mmdet_models import build, mmdet_config, narrow_resnet, nodes
+from tests.support.mmdet_models import build, mmdet_config, narrow_resnet
 
 FOLDER = files("mm_configs") / "detection"
 DETECTORS = ("faster-rcnn_r50_fpn_1x", "retinanet_r50_fpn_1x", "yolox_s")

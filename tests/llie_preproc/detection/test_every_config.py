@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,9 +13,9 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
 from llie_preproc import build_enhancer
 from llie_preproc.config_files import read_config_file
+from llie_preproc.config_nodes import nodes, walk
 from llie_preproc.enhancers.names import enhancer_classes, enhancer_config, enhancer_in
 from tests.support.configs import read_config
-from tests.support.mmdet_models import nodes
 
 CONFIGS = ROOT / "mm_configs"
 FILES = sorted(path for path in CONFIGS.rglob("*.py") if path.name != "__init__.py")
@@ -45,14 +43,6 @@ def variables() -> dict[str, set[str]]:
 
 
 VARIABLES = variables()
-
-
-def texts(node: Any) -> Iterator[str]:
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, dict | list | tuple):
-        for each in node.values() if isinstance(node, dict) else node:
-            yield from texts(each)
 
 
 def test_every_enhancer_of_this_package_is_a_fragment_but_the_one_that_does_nothing() -> None:
@@ -141,7 +131,8 @@ def test_no_config_has_a_folder_of_a_set_that_no_variable_names() -> None:
 @pytest.mark.parametrize("path", [p for p in FILES if "_ROOT:" in p.read_text(encoding="utf-8")], ids=lambda p: p.stem)
 def test_a_set_lies_where_its_variable_says(path: Path) -> None:
     roots = {name: f"/elsewhere/{name}" for name in VARIABLES if name.endswith("_ROOT")}
-    found = {name for text in texts(read_config(path, **roots).to_dict()) for name in roots if f"/{name}" in text}
+    values = [value for _, value in walk(read_config(path, **roots)) if isinstance(value, str)]
+    found = {name for text in values for name in roots if f"/{name}" in text}
     assert found >= {name for name, _ in VARIABLE.findall(path.read_text(encoding="utf-8"))} - {"ENHANCER"}
 
 

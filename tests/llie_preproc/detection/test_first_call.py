@@ -17,10 +17,11 @@ from mmdet.datasets import CocoDataset
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
+from llie_preproc.config_nodes import nodes
 from llie_preproc.detection import add_enhancer
 from tests.support.configs import read_config
 from tests.support.made_sets import write_set
-from tests.support.mmdet_models import build, holds, narrow_pyramid, nodes
+from tests.support.mmdet_models import build, holds, narrow_pyramid
 
 CLASSES = CocoDataset.METAINFO["classes"]
 PLAIN = dict(

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -14,14 +15,18 @@ from mmdet.datasets.transforms import PackDetInputs
 from mmdet.registry import MODELS as MMDET_MODELS
 
 from detection_eval.faces.detectors import DetectorChoice
+from detection_eval.shared.fill_cache import fill_cache
 from llie_preproc.commands.llie import parse_args
-from llie_preproc.configs import find_enhancement
+from llie_preproc.config_doors import find_enhancement, refuse_second_door
+from llie_preproc.config_files import read_config_file
 from llie_preproc.detection import Enhance, EnhancedDetDataPreprocessor, EnhancedDetector, add_enhancer
 from llie_preproc.detection.coco_sets import read_config
 from llie_preproc.enhancers import PSENet
-from llie_preproc.enhancers.names import enhancer_classes
+from llie_preproc.enhancers.names import enhancer_classes, enhancer_config, enhancer_in
+from llie_preproc.faces import MMDetFaceDetector
 from llie_preproc.registry import TRANSFORMS
 from tests.support.mmdet_models import build, mmdet_config
+from tests.support.places import ROOT
 from training.finetune_config import finetuning_config
 
 LOAD, PACK = dict(type="LoadImageFromFile"), dict(type="PackDetInputs")
@@ -139,8 +144,67 @@ def test_finetuning_refuses_a_wrapper_behind_a_transform(plain, tmp_path):
     cfg = add_enhancer(plain, "PSENet", trainable=True)
     cfg.train_dataloader.dataset.pipeline.insert(1, STEPS["scoped"])
     cfg.dump(tmp_path / "twice.py")
-    with pytest.raises(ValueError, match=r"enhances twice, by EnhancedDetector and by llie_preproc\.Enhance"):
+    with pytest.raises(
+        ValueError, match=r"enhances twice, by llie_preproc\.EnhancedDetector at model and by llie_preproc\.Enhance at "
+    ):
         finetuning_config(parse_args(["finetune", "--detector", str(tmp_path / "twice.py")]))
+
+
+DOORS = ("transform", "preprocessor", "detector")
+
+
+def with_doors(cfg, *doors):
+    """The config with a door, and with the parts of another."""
+    both = copy.deepcopy(cfg)
+    for door in doors:
+        enhanced = add_enhancer(cfg, dict(type="llie_preproc.CLAHE"), door=door)
+        if door == "detector":
+            both.model = dict(enhanced.model, detector=both.model)
+        elif door == "preprocessor":
+            both.model.data_preprocessor = enhanced.model.data_preprocessor
+        else:
+            both.update({key: value for key, value in enhanced.items() if key.endswith("_dataloader")})
+    return both
+
+
+@pytest.mark.parametrize("first", DOORS)
+@pytest.mark.parametrize("second", DOORS)
+def test_doors_of_two_kinds_in_one_config_are_refused_with_both_places(plain, first, second, tmp_path):
+    places = dict(
+        transform=r"llie_preproc\.Enhance at (train|val|test)_dataloader\.dataset\.pipeline\.\d",
+        preprocessor=r"llie_preproc\.EnhancedDetDataPreprocessor at model(\.detector)?\.data_preprocessor",
+        detector=r"llie_preproc\.EnhancedDetector at model",
+    )
+    doors = sorted({first, second}, reverse=True)
+    cfg = with_doors(plain, *doors)
+    if first == second:
+        refuse_second_door(cfg, "night.py")
+        return
+    with pytest.raises(ValueError, match=f"enhances twice, by ({places[first]}|{places[second]}) and by ") as caught:
+        refuse_second_door(cfg, "night.py")
+    assert all(re.search(places[door], str(caught.value)) for door in (first, second))
+    # Whatever takes an enhanced config says the same.
+    cfg.dump(tmp_path / "night.py")
+    for take in (MMDetFaceDetector, lambda name: fill_cache(read_config_file(name))):
+        with pytest.raises(ValueError, match=r"night\.py enhances twice, by "):
+            take(str(tmp_path / "night.py"))
+
+
+def test_the_shipped_configs_have_one_kind_of_door():
+    found = [path for path in (ROOT / "mm_configs").rglob("*.py") if path.name != "__init__.py"]
+    for path in found:
+        refuse_second_door(read_config_file(str(path)), path.name)
+    assert len(found) > 50
+
+
+@pytest.mark.parametrize("around", ["SoftTeacher", "mmdet.MeanTeacherBox", "llie_preproc.BoxPromptedSAM"])
+@pytest.mark.parametrize("door", ["preprocessor", "detector"])
+def test_the_enhancer_of_a_door_below_another_model_is_found(plain, around, door, tmp_path):
+    inner = add_enhancer(plain, dict(type="CLAHE", clip_limit=3.0), door=door)
+    inner.model = dict(type=around, detector=inner.model, data_preprocessor=dict(type="MultiBranchDataPreprocessor"))
+    inner.dump(tmp_path / "around.py")
+    assert enhancer_config(tmp_path / "around.py") == dict(type="CLAHE", clip_limit=3.0)
+    assert enhancer_in(plain.to_dict(), "plain") is None
 
 
 def test_a_picture_is_not_enhanced_twice_where_configs_do_not_tell():

@@ -18,9 +18,9 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
+from llie_preproc.config_nodes import nodes
 from llie_preproc.detection import add_enhancer
 from tests.support.configs import read_config
-from tests.support.mmdet_models import nodes
 
 OWN = files("mm_configs")
 THEIRS = Path(mmdet.__file__).parent / ".mim" / "configs"

@@ -16,9 +16,9 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 
+from llie_preproc.config_nodes import nodes
 from tests.support.dsfd_models import build
 from tests.support.marks import slow_where
-from tests.support.mmdet_models import nodes
 
 FOLDER = files("mm_configs") / "faces"
 PLAIN = {

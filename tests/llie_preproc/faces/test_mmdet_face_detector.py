@@ -14,11 +14,12 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
+from llie_preproc.config_nodes import nodes
 from llie_preproc.detection import add_enhancer
 from llie_preproc.errors import CheckpointError
 from llie_preproc.faces import MMDetFaceDetector
 from tests.support.dsfd_models import build, tiny
-from tests.support.mmdet_models import TestTimeDetector, mmdet_config, nodes
+from tests.support.mmdet_models import TestTimeDetector, mmdet_config
 
 RESIZE = dict(type="Resize", scale=(200, 150), keep_ratio=True)
 PACK = dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"))

@@ -18,13 +18,14 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from segment_anything import SamPredictor
 
+from llie_preproc.config_nodes import nodes
 from llie_preproc.detection import EnhancedDetector, add_enhancer
 from llie_preproc.enhancers import GammaCorrection
 from llie_preproc.errors import CheckpointError
 from llie_preproc.segmentation import EnhancedSamPredictor
 from llie_preproc.segmentation.box_prompted import BoxPromptedSAM
 from tests.support.made_sets import boxes_of, picture_of, test_runner, write_set
-from tests.support.mmdet_models import PERFECT, build, mmdet_config, nodes, raw_batch
+from tests.support.mmdet_models import PERFECT, build, mmdet_config, raw_batch
 from tests.support.sam_models import TINY, tiny_sam
 
 

@@ -16,11 +16,11 @@ from mmengine.runner import Runner
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
+from llie_preproc.config_nodes import nodes
 from llie_preproc.detection import add_enhancer
 from llie_preproc.segmentation import PUBLIC_CHECKPOINTS
 from tests.support.configs import read_config, write_named_weights
 from tests.support.made_sets import boxes_of, write_set
-from tests.support.mmdet_models import nodes
 from tests.support.sam_models import TINY
 
 FOLDER = files("mm_configs") / "segmentation"

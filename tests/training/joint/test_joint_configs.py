@@ -14,10 +14,11 @@ from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 
+from llie_preproc.config_nodes import nodes
 from llie_preproc.enhancers.names import enhancer_classes
 from tests.support.configs import read_config, write_named_weights
 from tests.support.made_sets import write_set
-from tests.support.mmdet_models import build, mmdet_config, narrow_resnet, nodes
+from tests.support.mmdet_models import build, mmdet_config, narrow_resnet
 
 CONFIGS = files("mm_configs")
 SETS = {"night-visdrone": ("VISDRONE_ROOT", 10), "exdark": ("EXDARK_ROOT", 12), "darkface": ("DARKFACE_ROOT", 1)}

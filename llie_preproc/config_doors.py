@@ -1,4 +1,4 @@
-"""What parts of MMEngine's configs name: the types of this package among them, by whatever spelling."""
+"""The doors in MMEngine's configs: the parts that enhance pictures, by whatever spelling, and where they stand."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .config_nodes import walk
 from .enhancers import Enhancer
 from .enhancers.names import enhancer_classes
 from .registry import MODELS, TRANSFORMS
-from .wrapped_configs import type_name as type_name
 
 _SCOPE = "llie_preproc"
 _DOORS = ("Enhance", "EnhancedDetector", "EnhancedDetDataPreprocessor")
@@ -31,27 +31,52 @@ def find_enhancement(config: Any) -> str:
     Args:
         config: An MMEngine config, or a part of one.
     """
-    found = next(_enhancing(getattr(config, "_cfg_dict", config), ()), None)
-    if found is None:
-        return ""
-    kind, path = found
+    return next((_described(*door) for door in _doors(config)), "")
+
+
+def refuse_second_door(config: Any, name: str) -> None:
+    """Refuse a config in which two doors of different kinds would enhance a picture one after the other.
+
+    Kinds are: transforms, of which several pipelines have one each; the data preprocessor; and the wrapper.
+
+    >>> twice = dict(model=dict(type="EnhancedDetector"), test_pipeline=[dict(type="Enhance")])
+    >>> refuse_second_door(twice, "night.py")
+    Traceback (most recent call last):
+    ValueError: night.py enhances twice, by EnhancedDetector at model and by Enhance at test_pipeline.0: leave one out
+
+    Args:
+        config: An MMEngine config, or a part of one.
+        name: Name of the config, for the message.
+
+    Raises:
+        ValueError: There are two; the message names both, and where they stand.
+    """
+    first: dict[str, str] = {}
+    for kind, path in _doors(config):
+        # A scoped name of a network, as the argument of a door, is part of it.
+        if "enhancer" not in path:
+            first.setdefault(_place(path), _described(kind, path))
+    if len(first) > 1:
+        raise ValueError(f"{name} enhances twice, by {' and by '.join(first.values())}: leave one out")
+
+
+def _place(path: tuple[str, ...]) -> str:
+    if path[-1:] == ("data_preprocessor",):
+        return "preprocessor"
+    return "pipeline" if path and path[-1].isdecimal() else "model"
+
+
+def _described(kind: Any, path: tuple[str, ...]) -> str:
     name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__name__}"
     return f"{name} at {'.'.join(path)}" if path else name
 
 
-def _enhancing(node: Any, path: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+def _doors(config: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
     """The types that enhance, each with the keys that lead to it."""
-    if isinstance(node, Mapping):
-        kind = node.get("type")
+    for path, node in walk(config):
+        kind = node.get("type") if isinstance(node, Mapping) else type(node)
         if kind is not None and _enhances(kind, path):
             yield kind, path
-        for key, value in node.items():
-            yield from _enhancing(value, (*path, str(key)))
-    elif isinstance(node, list | tuple):
-        for index, value in enumerate(node):
-            yield from _enhancing(value, (*path, str(index)))
-    elif _is_ours(type(node)):
-        yield type(node), path
 
 
 def _enhances(kind: Any, path: tuple[str, ...]) -> bool:

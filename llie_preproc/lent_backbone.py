@@ -1,6 +1,6 @@
-"""Configs of models round a detector, which MMDetection's own functions take for a detector's.
+"""Configs of models round a detector lend its backbone: MMDetection's own functions take them for a detector's.
 
-Apart from :mod:`llie_preproc.configs`, because this runs while MMEngine is being imported, and imports nothing itself.
+This runs while MMEngine is being imported, and imports nothing that takes time.
 """
 
 from __future__ import annotations
@@ -9,18 +9,10 @@ from collections.abc import Mapping
 from functools import wraps
 from typing import Any
 
+from .config_nodes import type_name
+
 _SCOPE = "llie_preproc"
 _WRAPPERS = ("EnhancedDetector", "BoxPromptedSAM")
-
-
-def type_name(config: Any) -> str:
-    """What a config's ``type`` names, a string or a class, without its scope; empty where there is none.
-
-    >>> type_name(dict(type="mmdet.RetinaNet")), type_name(dict(type=dict)), type_name([])
-    ('RetinaNet', 'dict', '')
-    """
-    kind = (config.get("type") if isinstance(config, Mapping) else None) or ""
-    return (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).split(".")[-1]
 
 
 def lend_backbone() -> None:
