@@ -78,9 +78,8 @@ def _circle(error: RecursionError) -> str:
     for path in (real_path(f.f_locals["filename"]) for f in frames if f.f_code.co_name in _READING):
         if path in read:
             others = [os.path.relpath(each, path.parent) for each in read[read.index(path) + 1 :]]
-            return printable(
-                f"{path} is its own base (_base_)" + (f", by way of {', '.join(others)}" if others else "")
-            )
+            way = f", by way of {', '.join(others)}" if others else ""
+            return printable(f"{path} is its own base (_base_){way}")
         read.append(path)
     return ""
 
