@@ -16,7 +16,7 @@ import struct
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,15 @@ class ShippedWeights:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What matched when a state dict was loaded into a module."""
+    """What of a module's tensors a state dict has, by names and shapes, and whether that is enough.
+
+    Attributes:
+        matched: Number of the module's tensors that the state dict has in the same shape.
+        total: Number of the module's tensors.
+        missing: Names of the module's tensors that the state dict does not have.
+        unexpected: Names in the state dict that the module does not have.
+        mismatched: Names in both, of another shape.
+    """
 
     matched: int
     total: int
@@ -103,6 +111,41 @@ class LoadReport:
             if keys:
                 text += f"; {len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
         return text
+
+    @property
+    def whole(self) -> bool:
+        """Whether names and shapes are all the same."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def without(self, left_out: Callable[[str], bool]) -> LoadReport:
+        """The report without the differences that do not count.
+
+        Args:
+            left_out: Whether the tensor of a name need not fit, such as :func:`is_counter`.
+        """
+        kinds = (self.missing, self.unexpected, self.mismatched)
+        missing, unexpected, mismatched = (tuple(k for k in names if not left_out(k)) for names in kinds)
+        return LoadReport(self.matched, self.matched + len(missing) + len(mismatched), missing, unexpected, mismatched)
+
+    def check(self, refusal: str, least: float | None = None, cure: str = "") -> None:
+        """Raise where a checkpoint does not fit: whoever loads one asks here.
+
+        Args:
+            refusal: Beginning of the message, such as ``'a.pth is not a checkpoint of PSENet'``.
+            least: Least share of the module's tensors that must match, in [0, 1]; None: all must, and there must be no
+                others.
+            cure: Sentence that ends the message.
+
+        Raises:
+            CheckpointError: Too little matches; the message says how much does.
+        """
+        if not (self.whole if least is None else self.matched >= least * self.total):
+            raise CheckpointError(f"{refusal}: {self}. {cure}".removesuffix(". "))
+
+
+def is_counter(name: str) -> bool:
+    """Whether the tensor of a name counts batch norm's batches, which old checkpoints do not have."""
+    return name.endswith("num_batches_tracked")
 
 
 def shipped_weights() -> list[ShippedWeights]:
@@ -177,11 +220,8 @@ def load_checkpoint(module: nn.Module, source: str | os.PathLike[str], min_match
     report = match_report(module, state)
     if not report.total:
         raise CheckpointError(f"{type(module).__name__} has no weights: {source} cannot be loaded into it")
-    if report.matched < min_matched * report.total:
-        raise CheckpointError(
-            f"{source} is not a checkpoint of {type(module).__name__}: {report}. Public weights of the same network "
-            "convert with 'llie convert'; of another network, name that one."
-        )
+    cure = "Public weights of the same network convert with 'llie convert'; of another network, name that one."
+    report.check(f"{source} is not a checkpoint of {type(module).__name__}", min_matched, cure)
     own = module.state_dict()
     fitting = {k: _without_subnormals(v) for k, v in state.items() if k in own and v.shape == own[k].shape}
     module.load_state_dict(fitting, strict=False)

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from llie_preproc import FrozenEnhancer, InferenceOptions, build_enhancer
-from llie_preproc.checkpoints import check_weights
+from llie_preproc.checkpoint_names import own_names
+from llie_preproc.checkpoints import check_weights, match_report
 from llie_preproc.mm.runner_parts import read_checkpoint
 
-from ..shared.enhancers import NONE, Spec, network_config
+from ..shared.enhancers import NONE, network_config
 from .comparison_store import JOINT, Cell, Comparison
-
-_WRAPPED = "enhancer."
 
 
 def comparison_enhancer(comparison: Comparison, cell: Cell, device: str = "cpu") -> FrozenEnhancer | None:
@@ -30,22 +29,13 @@ def comparison_enhancer(comparison: Comparison, cell: Cell, device: str = "cpu")
     if cell.mode != JOINT:
         return FrozenEnhancer(config, options, device=device)
     result = comparison.result(cell) or {}
-    checkpoint = read_checkpoint(comparison.folder / str(result.get("checkpoint")))
-    trained = {k.removeprefix(_WRAPPED): v for k, v in checkpoint["state_dict"].items() if k.startswith(_WRAPPED)}
+    file = comparison.folder / str(result.get("checkpoint"))
+    trained = own_names(read_checkpoint(file)["state_dict"], "enhancer.")
     enhancer = build_enhancer(dict(config, checkpoint=None))
-    check_weights(trained, enhancer, str(result.get("checkpoint")))
+    check_weights(trained, enhancer, file)
+    match_report(enhancer, trained).check(f"{file} has another enhancer than this {type(enhancer).__name__}")
     enhancer.load_state_dict(trained)
     return FrozenEnhancer(enhancer, options, device=device)
-
-
-def why_not_joint(spec: Spec) -> str | None:
-    """Why a network cannot be trained with the detector; None: it can."""
-    enhancer = build_enhancer(network_config(spec))
-    if not enhancer.capabilities.differentiable:
-        return f"no gradient flows through {type(enhancer).__name__}"
-    if not any(parameter.requires_grad for parameter in enhancer.parameters()):
-        return f"{type(enhancer).__name__} has nothing to train"
-    return None
 
 
 def _options(comparison: Comparison, label: str, spec: Mapping[str, Any]) -> InferenceOptions:

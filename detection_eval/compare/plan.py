@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from llie_preproc import InferenceOptions
+from llie_preproc import InferenceOptions, build_enhancer
 from llie_preproc.commands.program import say
 from llie_preproc.config_nodes import type_name
 from llie_preproc.detection.coco_sets import dataset_classes, inner_datasets
@@ -20,10 +20,9 @@ from llie_preproc.work_sharing import Ranks, alone
 
 from ..metrics.detection_table import DETECTION_METRICS
 from ..metrics.detections import read_truth
-from ..shared.enhancers import NONE, Spec
+from ..shared.enhancers import NONE, Spec, network_config
 from ..shared.provenance import command_line, versions
 from ..shared.resume import as_read, differing, require_resume
-from .cell_enhancers import why_not_joint
 from .comparison_store import CELLS, JOINT, MODES, RAW, ZERO_SHOT, Cell, Comparison
 from .truth import ground_truth
 
@@ -171,7 +170,8 @@ def _cells(request: Request) -> list[Cell]:
             cells.append(Cell(NONE, RAW, seed))
         for label in request.specs:
             cells += [Cell(label, mode, seed) for mode in MODES if mode in request.modes and mode != RAW]
-    reasons = {label: why_not_joint(spec) for label, spec in request.specs.items()} if JOINT in request.modes else {}
+    specs = request.specs if JOINT in request.modes else {}
+    reasons = {label: build_enhancer(network_config(spec)).training_refusal for label, spec in specs.items()}
     refused = {label: f"{label}, joint ({reason})" for label, reason in reasons.items() if reason}
     cells = [cell for cell in cells if cell.mode != JOINT or cell.enhancer not in refused]
     if not cells:

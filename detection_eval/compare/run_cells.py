@@ -22,7 +22,7 @@ from torch import nn
 
 from llie_preproc.checkpoints import match_report
 from llie_preproc.commands.program import raise_if_interrupted, say
-from llie_preproc.errors import CheckpointError, one_line
+from llie_preproc.errors import one_line
 from llie_preproc.files import atomic_path, real_path, write_text
 from llie_preproc.mm.console import quiet
 from llie_preproc.mm.progress import ProgressBar
@@ -238,8 +238,7 @@ def _plain(model: Any) -> nn.Module:
 def _check_start(model: nn.Module, path: str, least: float) -> None:
     checkpoint = read_checkpoint(path)
     report = match_report(getattr(model, "detector", model), checkpoint.get("state_dict", checkpoint))
-    if report.matched < least * report.total:
-        raise CheckpointError(f"{path} is no checkpoint of this detector: {report}")
+    report.check(f"{path} is no checkpoint of this detector", least)
 
 
 def _relative(path: Path, folder: Path) -> str:

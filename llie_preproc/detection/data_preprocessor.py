@@ -14,7 +14,6 @@ from ..checkpoint_names import own_names
 from ..checkpoints import check_weights, match_report
 from ..enhancers.base import Enhancer
 from ..enhancers.build import DEFAULT_WEIGHTS
-from ..errors import CheckpointError
 from ..inference import FrozenEnhancer
 from ..inference_options import InferenceOptions, shows_options
 from ..level_checks import LookAlikes
@@ -126,8 +125,4 @@ def check_enhancer(enhancer: Enhancer, state: Mapping[str, Tensor], cure: str = 
         CheckpointError: Names or shapes differ, or numbers are not what weights can be.
     """
     check_weights(state, enhancer)
-    report = match_report(enhancer, state)
-    if report.matched < report.total or report.unexpected:
-        raise CheckpointError(
-            f"the checkpoint's enhancer is not this {type(enhancer).__name__}: {report}. {cure}".strip()
-        )
+    match_report(enhancer, state).check(f"the checkpoint's enhancer is not this {type(enhancer).__name__}", cure=cure)

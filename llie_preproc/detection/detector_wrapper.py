@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..checkpoint_names import WRAPPED, fit_names, own_names, replace_own
-from ..checkpoints import LoadReport, check_weights, match_report
+from ..checkpoints import LoadReport, check_weights, is_counter, match_report
 from ..errors import CheckpointError
 from ..safe_loading import SafeInit
 from .data_preprocessor import keep_weights
@@ -81,14 +81,10 @@ class DetectorWrapper(SafeInit, BaseDetector):
         # What it makes of names itself: public ones (DSFD), a plain detector's (another wrapper, SemiBaseDetector).
         detector._load_from_state_dict(inner, "", {}, False, [], [], [])
         report = match_report(detector, inner)
-        if report.matched < self.min_matched * report.total:
-            raise CheckpointError(
-                f"the checkpoint is not one of {type(detector).__name__}: {report}. At least {self.min_matched:.0%} "
-                "must match (min_matched)."
-            )
-        self._check_names(report)
-        whole = report.matched == report.total and not report.unexpected
-        level = logging.INFO if whole else logging.WARNING
+        cure = f"At least {self.min_matched:.0%} must match (min_matched)."
+        report.check(f"the checkpoint is not one of {type(detector).__name__}", self.min_matched, cure)
+        self._check_names(report.without(_need_not_fit))
+        level = logging.INFO if report.whole else logging.WARNING
         print_log(f"{type(detector).__name__}: {report}", logger="current", level=level)
         others = {name: tensor for name, tensor in state.items() if not name.startswith(WRAPPED)}
         return others | {WRAPPED + name: tensor for name, tensor in inner.items()}
@@ -105,15 +101,10 @@ class DetectorWrapper(SafeInit, BaseDetector):
         return any(name in state for name in detector.state_dict())
 
     def _check_names(self, report: LoadReport) -> None:
-        # Old checkpoints do not have the counters, and a data preprocessor's buffers are its config's.
-        missing, unexpected = (
-            [k for k in names if not k.endswith("num_batches_tracked") and not k.startswith("data_preprocessor.")]
-            for names in (report.missing, report.unexpected)
-        )
-        if self.strict and (missing or unexpected):
+        if self.strict and (report.missing or report.unexpected):
             raise CheckpointError(
-                f"the checkpoint names other tensors than {type(self.detector).__name__}: it lacks {_listed(missing)}; "
-                f"it has besides {_listed(unexpected)}. strict=False takes what fits."
+                f"the checkpoint names other tensors than {type(self.detector).__name__}: it lacks "
+                f"{_listed(report.missing)}; it has besides {_listed(report.unexpected)}. strict=False takes what fits."
             )
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
@@ -122,6 +113,11 @@ class DetectorWrapper(SafeInit, BaseDetector):
         check_weights(own, self)
         replace_own(state_dict, prefix, own)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _need_not_fit(name: str) -> bool:
+    """Old checkpoints do not have the counters, and a data preprocessor's buffers are its config's."""
+    return is_counter(name) or name.startswith("data_preprocessor.")
 
 
 def _listed(names: Sequence[str], most: int = 10) -> str:

@@ -32,6 +32,7 @@ from ..inference_options import InferenceOptions, OptionKeywords, shows_options
 from ..level_checks import LookAlikes
 from ..recomputation import kept_buffers
 from ..registry import MODELS
+from ..weighted_losses import build_losses
 from .data_preprocessor import EnhancedDetDataPreprocessor, check_enhancer
 from .detector_wrapper import RAW, DetectorWrapper
 from .fusion import FUSIONS, FeatureFusion, ImageFusion
@@ -95,7 +96,7 @@ class EnhancedDetector(DetectorWrapper):
     Raises:
         ValueError: An option that is none of its values or that the enhancer cannot run with, nothing to train, an
             enhancer that is to be trained and through which no gradient flows or that none reaches, a detector that
-            enhances already, or two data preprocessors that differ.
+            enhances already, two data preprocessors that differ, or a ``loss_weight`` below 0.
     """
 
     @shows_options(channel_order="bgr")
@@ -129,7 +130,10 @@ class EnhancedDetector(DetectorWrapper):
         self.checkpointing, self.min_matched, self.strict = checkpointing, min_matched, strict
         if detector_input == "both":
             self.fusion = FUSIONS[fusion]()
-        self.losses, self.loss_weights = _build_losses(losses or {}, self.enhancer)
+        self.losses, self.loss_weights = build_losses(losses or {})
+        for loss in self.losses.values():
+            if (bind := getattr(loss, "bind", None)) is not None:
+                bind(self.enhancer)
         self.look_alikes = LookAlikes()
         self._check_training()
         if not trainable:
@@ -295,15 +299,12 @@ class EnhancedDetector(DetectorWrapper):
         return {f"loss_{name}": self.loss_weights[name] * torch.stack(v).mean() for name, v in values.items()}
 
     def _check_training(self) -> None:
-        name = type(self.enhancer).__name__
         if not self.trainable and not self.train_detector:
             raise ValueError("trainable=False and train_detector=False leave nothing to train")
         if not self.trainable:
             return
-        if not self.enhancer.capabilities.differentiable:
-            raise ValueError(f"no gradient flows through {name}: it cannot be trainable")
-        if not any(parameter.requires_grad for parameter in self.enhancer.parameters()):
-            raise ValueError(f"{name} has no parameters to train: it cannot be trainable")
+        if refusal := self.enhancer.training_refusal:
+            raise ValueError(f"{refusal}: it cannot be trainable")
         if self.detector_input == "raw" and not self.losses:
             raise ValueError("with detector_input='raw' only losses train an enhancer: name some, or trainable=False")
 
@@ -324,19 +325,6 @@ def _raw_images(inputs: Any, samples: Any) -> ImageBatch:
             f"EnhancedDetector takes raw colour images: {error}. Is another data preprocessor than the wrapper's own "
             "in front of it?"
         ) from error
-
-
-def _build_losses(configs: Mapping[str, Mapping | None], enhancer: Enhancer) -> tuple[nn.ModuleDict, dict[str, float]]:
-    modules, weights = nn.ModuleDict(), {}
-    for name, config in configs.items():
-        if config is None:
-            continue
-        options = dict(config)
-        weights[name] = float(options.pop("loss_weight", 1.0))
-        modules[name] = MODELS.build(options)
-        if (bind := getattr(modules[name], "bind", None)) is not None:
-            bind(enhancer)
-    return modules, weights
 
 
 def _with_preprocessor(detector: dict, outer: dict | None) -> dict:

@@ -72,6 +72,20 @@ class Enhancer(nn.Module, ABC):
         return self.capabilities.scale
 
     @property
+    def training_refusal(self) -> str | None:
+        """Why it cannot be trained, as a clause that names it; None: it can.
+
+        >>> from llie_preproc import build_enhancer
+        >>> build_enhancer("CLAHE").training_refusal, build_enhancer("Identity").training_refusal
+        ('no gradient flows through CLAHE', 'Identity has no parameters to train')
+        """
+        if not self.capabilities.differentiable:
+            return f"no gradient flows through {type(self).__name__}"
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            return f"{type(self).__name__} has no parameters to train"
+        return None
+
+    @property
     def members(self) -> list[Enhancer]:
         """The enhancers that it is made of, each with weights of its own; empty: it is one network."""
         return []

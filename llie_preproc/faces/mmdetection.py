@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..checkpoints import check_weights
+from ..checkpoints import LoadReport, check_weights, is_counter
 from ..errors import CheckpointError, needs
 from ..mm import finder
 from .face_detector import Faces, check_images
@@ -34,7 +34,6 @@ from ..safe_loading import safe_loading
 
 # Least share of the detector's tensors that a checkpoint must bring.
 _MIN_MATCHED = 0.9
-_COUNTER = "num_batches_tracked"
 
 
 class MMDetFaceDetector:
@@ -172,16 +171,11 @@ def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str] | None) -> 
         keys = model.load_state_dict(state, strict=False)
     except (RuntimeError, CheckpointError) as error:
         raise CheckpointError(f"{checkpoint}: {error}") from error
-    # What DSFD's release was saved with did not count batches yet.
-    missing = [key for key in keys.missing_keys if not key.endswith(_COUNTER)]
-    total = sum(not key.endswith(_COUNTER) for key in model.state_dict())
-    if missing:
-        report = (
-            f"{checkpoint}: {total - len(missing)} of {total} tensors matched; missing: {', '.join(missing[:3])} ..."
-        )
-        if total - len(missing) < _MIN_MATCHED * total:
-            raise CheckpointError(report)
-        warnings.warn(report, stacklevel=3)
+    missing, total = tuple(keys.missing_keys), len(model.state_dict())
+    report = LoadReport(total - len(missing), total, missing, tuple(keys.unexpected_keys), ()).without(is_counter)
+    report.check(f"{checkpoint} is not a checkpoint of this {type(model).__name__}", _MIN_MATCHED)
+    if report.missing:
+        warnings.warn(f"{checkpoint}: {report}", stacklevel=3)
     return checkpoint_classes(content)
 
 

@@ -176,6 +176,22 @@ def test_another_width_is_a_mismatch() -> None:
     assert report.matched + len(report.mismatched) == report.total
 
 
+def test_a_report_says_whether_it_is_enough() -> None:
+    own = PSENet().state_dict()
+    first, *rest = own
+    report = match_report(PSENet(), {name: own[name] for name in rest} | {"extra": torch.zeros(1)})
+    report.check("this fits", least=61 / 62)
+    for least in (None, 1.0):
+        with pytest.raises(CheckpointError, match=r"^a\.pth does not: 61 of 62 .*; 1 unexpected \(extra\)\. Try b\.$"):
+            report.check("a.pth does not", least, "Try b.")
+    only_more = report.without(lambda name: name == first)
+    assert (only_more.matched, only_more.total, only_more.whole) == (61, 61, False)
+    only_more.check("this fits", least=1.0)
+    report.without(lambda name: name in (first, "extra")).check("this fits")
+    with pytest.raises(CheckpointError, match=r"^another width: 21 of 62 tensors matched; 41 mismatched"):
+        match_report(PSENet(width=2), own).without(lambda name: False).check("another width", least=0.9)
+
+
 def test_public_weights_reproduce_the_public_outputs(shared_data: Path) -> None:
     reference = np.load(shared_data / "reference_weights" / "psenet_reference_outputs.npz")
     network = build_enhancer("PSENet", shared_data / "reference_weights" / "psenet_sice_official.safetensors")

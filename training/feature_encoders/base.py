@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from llie_preproc.checkpoints import check_weights, match_report, read_state_dict
-from llie_preproc.errors import CheckpointError
 from llie_preproc.registry import MODELS
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -104,10 +103,8 @@ class FeatureEncoder(nn.Module):
         own = self.state_dict()
         if not own.keys() <= state.keys():
             state = self.renamed(state)
-        report = match_report(self, state)
-        if report.matched < report.total:
-            name = type(self).__name__
-            raise CheckpointError(f"{checkpoint} does not hold the weights of a {name} of these sizes: {report}")
+        refusal = f"{checkpoint} does not hold the weights of a {type(self).__name__} of these sizes"
+        match_report(self, state).check(refusal, least=1.0)
         check_weights(state, self, checkpoint)
         self.load_state_dict({key: state[key] for key in own})
 

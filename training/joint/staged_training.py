@@ -79,7 +79,7 @@ def _bare(runner: Runner) -> Any:
 def _check_model(model: Any) -> None:
     if not isinstance(model, EnhancedDetector):
         raise ValueError(f"StagedTraining is for an EnhancedDetector, the model is a {type(model).__name__}")
-    if not any(parameter.requires_grad for parameter in model.enhancer.parameters()):
-        raise ValueError("StagedTraining needs an enhancer to train: build the model with trainable=True")
+    if refusal := model.enhancer.training_refusal:
+        raise ValueError(f"StagedTraining trains the enhancer, but {refusal}: build the model with trainable=True")
     if not model.train_detector:
         raise ValueError("StagedTraining trains the detector first: build the model with train_detector=True")

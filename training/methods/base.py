@@ -19,6 +19,7 @@ from llie_preproc.enhancers.build import build_enhancer
 from llie_preproc.inference import enhance_batch
 from llie_preproc.registry import MODELS
 from llie_preproc.safe_loading import SafeInit
+from llie_preproc.weighted_losses import build_losses
 
 from ..data_parallel import average_gradients, average_tensors
 from ..randomness import share_stochastic_depth
@@ -68,11 +69,8 @@ class TrainingMethod(SafeInit, BaseModel):
         super().__init__(data_preprocessor or {"type": "llie_preproc.BytesToUnit"})
         self.enhancer: Any = build_enhancer(enhancer, checkpoint=None)
         share_stochastic_depth(self.enhancer)
-        name = type(self.enhancer).__name__
-        if not self.enhancer.capabilities.differentiable:
-            raise ValueError(f"{name} cannot be trained: it is not differentiable")
-        if not any(p.requires_grad for p in self.enhancer.parameters()):
-            raise ValueError(f"{name} cannot be trained: it has no parameters")
+        if refusal := self.enhancer.training_refusal:
+            raise ValueError(f"{refusal}: it cannot be trained")
         if ema is not None:
             within("ema", ema, 0, below=1)
         self.ema = ema
@@ -168,19 +166,6 @@ def _in_float32(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:
         return loss(output, target)
     with torch.autocast(output.device.type, enabled=False):
         return loss(output, target)
-
-
-def build_losses(configs: Mapping[str, dict | None]) -> tuple[nn.ModuleDict, dict[str, float]]:
-    """The losses of ``configs`` and their weights, by name; entries that are None are left out.
-
-    Raises:
-        ValueError: A ``loss_weight`` is no number of at least 0.
-    """
-    chosen = {name: dict(config) for name, config in configs.items() if config is not None}
-    weights = {name: config.pop("loss_weight", 1.0) for name, config in chosen.items()}
-    for name, weight in weights.items():
-        within(f"loss_weight of {name!r}", weight, 0)
-    return nn.ModuleDict({name: MODELS.build(config) for name, config in chosen.items()}), weights
 
 
 def stacked(data_samples: Sequence[BaseDataElement], field: str) -> Tensor:

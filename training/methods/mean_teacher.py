@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from llie_preproc.checks import within
 from llie_preproc.enhancers.base import Enhancer
 from llie_preproc.registry import MODELS
+from llie_preproc.weighted_losses import build_losses
 
 from ..losses.adversarial import check_kind, discriminator_loss, enhancer_loss
 from .adversarial import discriminator_step, frozen
-from .base import TrainingMethod, averaged_log, build_losses, part_wrapper, stacked, update_average
+from .base import TrainingMethod, averaged_log, part_wrapper, stacked, update_average
 
 
 def ramp_up(time: float, length: float) -> float:

@@ -10,8 +10,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ...checkpoint_names import fit_names, own_names, replace_own
-from ...checkpoints import LoadReport, check_weights, match_report
-from ...errors import CheckpointError
+from ...checkpoints import LoadReport, check_weights, is_counter, match_report
 from ...registry import MODELS
 from ...safe_loading import SafeInit
 from .public import convert_public, public_layout
@@ -55,16 +54,13 @@ class DSFD(SafeInit, SingleStageDetector):
         """
         layout = public_layout(state)
         if layout is None:
-            self._check_own(self._report(state))
+            cure = f"At least {self.min_matched:.0%} must match (min_matched)."
+            self._report(state).check("the checkpoint is not one of this DSFD", self.min_matched, cure)
             return state
         state = convert_public(state)
         report = self._report(state)
-        missing = [name for name in report.missing if not name.endswith("num_batches_tracked")]
-        if missing or report.unexpected or report.mismatched:
-            raise CheckpointError(
-                f"the checkpoint is of the {layout} DSFD layout, but not of this network (another backbone or other "
-                f"options?): {report}"
-            )
+        refusal = f"the checkpoint is of the {layout} DSFD layout, but not of this network"
+        report.without(is_counter).check(f"{refusal} (another backbone or other options?)")
         print_log(f"DSFD checkpoint, {layout} layout: {report}", logger="current")
         return state
 
@@ -72,13 +68,6 @@ class DSFD(SafeInit, SingleStageDetector):
         """Of the network alone: an enhancer in the data preprocessor keeps its own weights."""
         parts = nn.ModuleDict({name: getattr(self, name) for name in _PARTS})
         return match_report(parts, {k: v for k, v in state.items() if k.split(".")[0] in _PARTS})
-
-    def _check_own(self, report: LoadReport) -> None:
-        if report.matched < self.min_matched * report.total:
-            raise CheckpointError(
-                f"the checkpoint is not one of this DSFD: {report}. At least {self.min_matched:.0%} must match "
-                "(min_matched)."
-            )
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         own = self.convert_state(fit_names(self, own_names(state_dict, prefix)))
