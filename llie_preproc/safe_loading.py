@@ -19,7 +19,6 @@ from .errors import CheckpointError, needs
 
 with needs("llie_preproc.safe_loading"):
     from mmengine.hooks import Hook
-    from mmengine.model import is_model_wrapper
     from mmengine.runner import CheckpointLoader, Runner
     from mmengine.runner.checkpoint import (
         get_deprecated_model_names,
@@ -31,7 +30,7 @@ with needs("llie_preproc.safe_loading"):
 from torch import Tensor
 
 from .mm.console import only_warn
-from .mm.runner_parts import read_checkpoint
+from .mm.runner_parts import read_checkpoint, unwrapped
 
 # Where the names of MMEngine's and torchvision's tables lie, and what configs of MMDetection name by its URL.
 PUBLISHERS = (
@@ -130,7 +129,7 @@ class CheckLoadedWeights(Hook):
         Raises:
             CheckpointError: There are such; the message names a tensor.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         for key in ("state_dict", "ema_state_dict"):
             state = checkpoint.get(key) or {}
             check_weights({name.removeprefix("module."): state[name] for name in state}, model)

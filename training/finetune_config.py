@@ -33,6 +33,7 @@ from llie_preproc.enhancers.names import enhancer_config
 from llie_preproc.errors import weights_named_by
 from llie_preproc.files import real_path
 from llie_preproc.inference_options import option_names
+from llie_preproc.mm.run_settings import set_checkpoints, set_enhancer_lr
 from llie_preproc.mm.runner_parts import read_checkpoint
 
 from .config_checks import check_enhancer, check_names, check_options, list_evaluators
@@ -264,10 +265,7 @@ def _set_optimiser(cfg: Config, args: argparse.Namespace) -> None:
         wrapper.optimizer.lr = args.lr
         cfg.pop("auto_scale_lr", None)
     if args.enhancer_lr_mult is not None:
-        paramwise = dict(wrapper.get("paramwise_cfg") or {})
-        keys = dict(paramwise.get("custom_keys") or {})
-        keys["enhancer."] = dict(keys.get("enhancer.") or {}, lr_mult=args.enhancer_lr_mult)
-        wrapper.paramwise_cfg = dict(paramwise, custom_keys=keys)
+        set_enhancer_lr(cfg, args.enhancer_lr_mult)
     before = wrapper.get("accumulative_counts", 1)
     if args.accumulate is not None:
         wrapper.accumulative_counts = args.accumulate
@@ -289,15 +287,7 @@ def _set_hooks(cfg: Config, args: argparse.Namespace) -> None:
     hooks = list(cfg.get("custom_hooks") or [])
     there = [hook.get("type") for hook in hooks]
     cfg.custom_hooks = [*hooks, *(dict(type=name) for name in _HOOKS if name not in there)]
-    given = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
-    # Everything that an interrupted run goes on from, where it is looked for.
-    left_out = ("out_dir", "filename_tmpl", "save_optimizer", "save_param_scheduler", "save_last")
-    kept = {key: value for key, value in given.items() if key not in left_out}
-    if "max_iters" in cfg.train_cfg:
-        kept["by_epoch"] = False
-    cfg.default_hooks = dict(
-        cfg.get("default_hooks") or {}, checkpoint=dict(kept, type="llie_preproc.AtomicCheckpointHook")
-    )
+    set_checkpoints(cfg)
     seed = (cfg.get("randomness") or {}).get("seed")
     cfg.randomness = dict(cfg.get("randomness") or {}, seed=args.seed if args.seed is not None else seed or 0)
 

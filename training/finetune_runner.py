@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import uuid
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.device import get_device
-from mmengine.dist import init_dist, is_distributed
 
-from llie_preproc.mm.runner_parts import join_without_gpu, read_checkpoint
+from llie_preproc.mm.run_settings import set_name, set_wrapper
+from llie_preproc.mm.runner_parts import join_processes, read_checkpoint
 from llie_preproc.numbered_draws import seed_draws
 
 from .finetune_config import finetuning_config
@@ -29,7 +27,7 @@ def build_runner(args: argparse.Namespace) -> TrainingRunner:
         ValueError: Options or a config that do not go together, a work folder of an earlier run, no data.
     """
     _check_numbers(args)
-    _join(args.launcher)
+    join_processes(args.launcher)
     work_dir = work_folder(args)
     last = last_checkpoint(work_dir, args.resume)
     cfg = finetuning_config(args)
@@ -65,15 +63,6 @@ def _check_numbers(args: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {smallest}, got {value}")
 
 
-def _join(launcher: str) -> None:
-    if launcher == "none" or is_distributed():
-        return
-    if get_device() == "cpu":
-        join_without_gpu(launcher)
-    else:
-        init_dist(launcher)
-
-
 def _place(cfg: Config, args: argparse.Namespace, work_dir: Path, last: Path | None) -> None:
     """Say where a run goes, how its processes are started and what it resumes: nothing that it is written with."""
     cfg.work_dir, cfg.launcher = str(work_dir), args.launcher
@@ -82,15 +71,8 @@ def _place(cfg: Config, args: argparse.Namespace, work_dir: Path, last: Path | N
         cfg.load_from, cfg.resume = str(last), True
         # The seed orders the samplers, which are not built yet.
         cfg.randomness.seed = read_checkpoint(last)["meta"]["seed"]
-    if args.launcher != "none" and get_device() == "cpu":
-        # MMEngine would name a CUDA device to PyTorch's wrapper.
-        unused = cfg.get("find_unused_parameters", False)
-        cfg.setdefault("model_wrapper_cfg", dict(type="MMDistributedDataParallel", find_unused_parameters=unused))
-        cfg.model_wrapper_cfg.update(device_ids=None)
-    # MMEngine keeps message hubs and visualizers by name for the whole process.
-    cfg.experiment_name = f"{work_dir.name}-{uuid.uuid4().hex[:8]}"
-    if cfg.get("visualizer"):
-        cfg.visualizer.name = cfg.experiment_name
+    set_wrapper(cfg)
+    set_name(cfg, work_dir.name)
 
 
 def _check_data(dataset: Any, name: str) -> None:

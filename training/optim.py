@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from torch import nn
 
 from llie_preproc.errors import require
+from llie_preproc.mm.runner_parts import unwrapped
 from llie_preproc.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
 _PARTS = {"enhancer", "discriminator"}
@@ -68,7 +68,7 @@ class MethodOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper | OptimWrapperDict:
         """Build the wrappers for ``model``."""
-        method: Any = model.module if is_model_wrapper(model) else model
+        method: Any = unwrapped(model)
         parts = method.optimised()
         if set(parts) - set(self.configs) or set(self.configs) - _PARTS:
             raise ValueError(

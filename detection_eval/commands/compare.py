@@ -40,7 +40,6 @@ from ..shared.score_table import GOES_ON
 NEEDS = Extras("compare")
 with NEEDS:
     from mmengine.config import Config
-    from mmengine.dist import init_dist
 
     from llie_preproc.detection.coco_sets import (
         CocoSet,
@@ -50,7 +49,7 @@ with NEEDS:
         starting_classes,
         use_sets,
     )
-    from llie_preproc.mm.runner_parts import join_without_gpu, read_checkpoint
+    from llie_preproc.mm.runner_parts import join_processes, read_checkpoint
 
     from ..compare.plan import Request
     from ..compare.run_cells import compare
@@ -123,7 +122,8 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     with resumable(GOES_ON), join_ranks(args.launcher) as ranks:
         if args.share == BATCHES:
-            _join(args.launcher, ranks)
+            # By the variables that joining the ranks has set.
+            join_processes("pytorch" if ranks.size > 1 else "none", timeout=_PATIENCE)
         comparison, failed = compare(_request(args, ranks))
         if ranks.main:
             print((comparison.folder / "table.md").read_text(), flush=True)
@@ -191,14 +191,3 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--amp needs a CUDA device: MMEngine's mixed precision has no other")
     if args.train and not args.test:
         raise ValueError("--train needs --test, whose classes must be the same")
-
-
-def _join(launcher: str, ranks: Ranks) -> None:
-    """Bring the ranks together for MMEngine's distributed training."""
-    if ranks.size == 1:
-        return
-    if torch.cuda.is_available():
-        # By the variables that joining the ranks has set.
-        init_dist("pytorch", timeout=_PATIENCE)
-    else:
-        join_without_gpu(launcher)

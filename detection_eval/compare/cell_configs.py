@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import uuid
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 
 from llie_preproc.detection import add_enhancer
 from llie_preproc.detection.coco_sets import METRIC
+from llie_preproc.mm.run_settings import set_checkpoints, set_enhancer_lr, set_name, set_wrapper
 
 from ..shared.enhancers import NONE, network_config
 from .comparison_store import DETECTIONS, JOINT, RAW, Cell
@@ -32,22 +31,12 @@ def training_config(request: Request, cell: Cell, work_dir: Path) -> Config:
     if request.amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
     if cell.mode == JOINT:
-        paramwise = dict(cfg.optim_wrapper.get("paramwise_cfg") or {})
-        parts = dict(paramwise.get("custom_keys") or {}, **{"enhancer.": dict(lr_mult=request.enhancer_lr_mult)})
-        cfg.optim_wrapper.paramwise_cfg = dict(paramwise, custom_keys=parts)
-    cfg.default_hooks = dict(cfg.get("default_hooks") or {}, checkpoint=_checkpoints(cfg))
+        set_enhancer_lr(cfg, request.enhancer_lr_mult)
+    # Nothing is validated, so none is the best.
+    set_checkpoints(cfg, max_keep_ckpts=1, save_best=None)
     # Starting weights may come from elsewhere; what has been done of a budget may not.
     cfg.resume = False
     return _run(cfg, request, cell, work_dir)
-
-
-def _checkpoints(cfg: Config) -> dict[str, Any]:
-    """As often as the config saves, where and with what an interrupted training goes on from."""
-    given = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
-    kept = {key: given[key] for key in ("interval", "by_epoch") if key in given}
-    if "max_iters" in cfg.train_cfg:
-        kept["by_epoch"] = False
-    return dict(kept, type="llie_preproc.AtomicCheckpointHook", max_keep_ckpts=1)
 
 
 def testing_config(request: Request, cell: Cell, work_dir: Path, truth: Path, checkpoint: Path) -> Config:
@@ -79,9 +68,7 @@ def _run(cfg: Config, request: Request, cell: Cell, work_dir: Path) -> Config:
     cfg.randomness = dict(cfg.get("randomness") or {}, seed=cell.seed)
     # They have joined by what every launcher's environment was turned into.
     cfg.launcher = "pytorch" if request.distributed else "none"
-    # MMEngine keeps message hubs and visualizers by name for the whole process.
-    cfg.experiment_name = f"{cell.name}-{uuid.uuid4().hex[:8]}"
     cfg.setdefault("default_scope", "mmdet")
-    if cfg.get("visualizer"):
-        cfg.visualizer.name = cfg.experiment_name
+    set_name(cfg, cell.name)
+    set_wrapper(cfg)
     return cfg

@@ -14,9 +14,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
@@ -26,7 +24,7 @@ from llie_preproc.errors import one_line
 from llie_preproc.files import atomic_path, real_path, write_text
 from llie_preproc.mm.console import quiet
 from llie_preproc.mm.progress import ProgressBar
-from llie_preproc.mm.runner_parts import read_checkpoint, saved_checkpoints
+from llie_preproc.mm.runner_parts import read_checkpoint, saved_checkpoints, unwrapped
 from llie_preproc.numbered_draws import seed_draws
 from llie_preproc.safe_loading import SafeRunner
 from llie_preproc.seeds import own_random_state
@@ -187,7 +185,7 @@ def _train(cfg: Config, cell: Cell, request: Request) -> tuple[float | None, int
     seed_draws(cfg)
     runner = _runner(cfg, cell, request)
     if not saved and cfg.get("load_from"):
-        _check_start(_plain(runner.model), cfg.load_from, _LEAST_MATCHED)
+        _check_start(unwrapped(runner.model), cfg.load_from, _LEAST_MATCHED)
     start = time.perf_counter()
     with quiet():
         runner.train()
@@ -200,19 +198,16 @@ def _evaluate(cfg: Config, cell: Cell, request: Request, exact: bool) -> tuple[d
     _fill(cfg, cell, request)
     runner = _runner(cfg, cell, request)
     if exact:
-        _check_start(_plain(runner.model), cfg.load_from, 1.0)
+        _check_start(unwrapped(runner.model), cfg.load_from, 1.0)
     with quiet():
         metrics = runner.test()
-        model, dataset = _plain(runner.model), runner.test_dataloader.dataset
+        model, dataset = unwrapped(runner.model), runner.test_dataloader.dataset
         times = measure_times(model, dataset, request.device) if request.in_cell.main else {}
     request.in_cell.barrier()
     return {key: float(value) for key, value in metrics.items()}, times
 
 
 def _runner(cfg: Config, cell: Cell, request: Request) -> Runner:
-    if cfg.launcher != "none" and get_device() == "cpu":
-        # MMEngine would name a CUDA device to PyTorch's wrapper.
-        cfg.setdefault("model_wrapper_cfg", dict(type="MMDistributedDataParallel", device_ids=None))
     with quiet():
         runner = SafeRunner.from_cfg(cfg)
     runner.register_hook(SameStart())
@@ -229,10 +224,6 @@ def _fill(cfg: Config, cell: Cell, request: Request) -> None:
     if report.failed:
         raise ValueError(f"{len(report.failed)} pictures cannot be enhanced: {report.failed[0]}")
     request.in_cell.barrier()
-
-
-def _plain(model: Any) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _check_start(model: nn.Module, path: str, least: float) -> None:

@@ -15,7 +15,6 @@ from mmdet.structures import DetDataSample
 from mmengine.dist import is_main_process
 from mmengine.fileio import get
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 
 from ..checks import at_least, one_of
 from ..inference_options import CHANNEL_ORDERS
+from ..mm.runner_parts import unwrapped
 from ..registry import HOOKS
 from .data_preprocessor import EnhancedDetDataPreprocessor
 from .enhanced_detector import EnhancedDetector
@@ -148,7 +148,7 @@ class EnhancedVisualizationHook(Hook):
     @torch.no_grad()
     def _seen_by_detector(self, model: Any, image: Tensor) -> np.ndarray:
         """The input of the detector, RGB uint8 ``(H, W, 3)``."""
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(model)
         order = self.channel_order
         for door in (model, model.data_preprocessor):
             if isinstance(door, EnhancedDetector | EnhancedDetDataPreprocessor):

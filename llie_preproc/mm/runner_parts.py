@@ -1,4 +1,4 @@
-"""What every MMEngine run of this package shares: checkpoints that survive a kill, processes without a GPU."""
+"""What every MMEngine run of this project shares: checkpoints that survive a kill, and how processes join."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ import torch
 from ..errors import CheckpointError, needs
 
 with needs("llie_preproc.mm.runner_parts"):
+    from mmengine.device import get_device
+    from mmengine.dist import init_dist, is_distributed
     from mmengine.fileio import LocalBackend, register_backend
     from mmengine.hooks import CheckpointHook
+    from mmengine.model import is_model_wrapper
     from mmengine.runner import Runner
 
 from ..checkpoints import DAMAGE, local_file, read_pickle, reason_of
@@ -91,6 +94,29 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path} is no checkpoint of a run: it holds a {type(checkpoint).__name__}")
     return checkpoint
+
+
+def unwrapped(model: Any) -> Any:
+    """The model itself, out of the wrapper that a distributed run puts round it."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def join_processes(launcher: str, **options: Any) -> None:
+    """Bring the processes of a launcher together for MMEngine's distributed training, once.
+
+    Args:
+        launcher: ``'none'``, or one of MMEngine's: ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        **options: Options of MMEngine's ``init_dist``, such as ``timeout``; not used on the CPU.
+
+    Raises:
+        ValueError: As :func:`llie_preproc.work_sharing.read_launch` has it.
+    """
+    if launcher == "none" or is_distributed():
+        return
+    if get_device() == "cpu":
+        join_without_gpu(launcher)
+    else:
+        init_dist(launcher, **options)
 
 
 def join_without_gpu(launcher: str = "pytorch") -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from llie_preproc.detection import EnhancedDetector
+from llie_preproc.mm.runner_parts import unwrapped
 from llie_preproc.registry import HOOKS
 
 
@@ -41,7 +41,7 @@ class StagedTraining(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check model and schedule, and set the stage that the run, perhaps a resumed one, is in."""
         self._check_schedule(runner)
-        _check_model(_bare(runner))
+        _check_model(unwrapped(runner.model))
         self._set_stage(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -53,7 +53,7 @@ class StagedTraining(Hook):
         self._set_stage(runner)
 
     def _set_stage(self, runner: Runner) -> None:
-        model, done = _bare(runner), runner.epoch if self.by_epoch else runner.iter
+        model, done = unwrapped(runner.model), runner.epoch if self.by_epoch else runner.iter
         trainable = done >= self.begin
         if model.trainable == trainable:
             return
@@ -70,10 +70,6 @@ class StagedTraining(Hook):
         if self.begin >= end:
             hint = "; this loop counts iterations: by_epoch=False" if self.by_epoch and end == 1 else ""
             raise ValueError(f"StagedTraining begins after {self.begin} {unit}, training ends after {end}{hint}")
-
-
-def _bare(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _check_model(model: Any) -> None:
