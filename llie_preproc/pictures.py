@@ -19,6 +19,7 @@ from PIL.ImageFile import ImageFile
 
 from .errors import ImageError, ImageMemoryError, ImageSizeError
 from .files import NotRegularError, atomic_write, open_regular
+from .luma import BT601
 from .out_of_memory import is_out_of_memory
 from .picture_frames import require_one_frame
 from .picture_tree import SUFFIXES as SUFFIXES
@@ -53,7 +54,6 @@ _BYTES_A_PIXEL, _BYTES_BESIDE = 32, 1 << 28
 _RANGE_SLACK = 1e-3
 # How many problems of a folder a message lists.
 _LISTED = 3
-_BT601 = np.array([0.299, 0.587, 0.114], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,19 @@ def read_picture(
     """
     with _opened(path) as (file, length):
         return _read(file, length, str(path), ignore_orientation, max_pixels)
+
+
+def read_rgb8(path: str | os.PathLike[str]) -> np.ndarray:
+    """The pixels of a picture file, ``(H, W, 3)`` uint8 RGB, without alpha; raises what :func:`read_picture` raises.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "deep.png")
+    >>> write_picture(file, Picture(np.full((1, 2, 3), 32896, np.uint16)))
+    >>> read_rgb8(file)
+    array([[[128, 128, 128],
+            [128, 128, 128]]], dtype=uint8)
+    """
+    return convert_depth(read_picture(path).pixels, np.uint8)
 
 
 def decode_picture(
@@ -480,7 +493,7 @@ def _orient(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _to_grey(pixels: np.ndarray) -> np.ndarray:
-    grey = pixels @ _BT601
+    grey = pixels @ np.array(BT601)
     return grey.astype(pixels.dtype) if pixels.dtype.kind == "f" else grey.round().astype(pixels.dtype)
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from llie_preproc import FrozenEnhancer
+from llie_preproc.luma import BT601
 
 from ..metrics import QualitySuite
 from ..metrics.meters import defined_mean
 
 LUMA = "mean luma"
-_BT601 = np.array([0.299, 0.587, 0.114])
 _TERTILES = ("darkest third", "middle third", "brightest third")
 
 
@@ -39,7 +39,7 @@ class BrightnessBin:
 
 def mean_luma(pixels: np.ndarray) -> float:
     """Mean of BT.601's luma, 0 to 255, of ``(H, W, 3)`` uint8 RGB."""
-    return float(pixels.reshape(-1, 3).mean(axis=0, dtype=np.float64) @ _BT601)
+    return float(pixels.reshape(-1, 3).mean(axis=0, dtype=np.float64) @ np.array(BT601))
 
 
 def brightness_bins(luma: Sequence[float], edges: Sequence[float] | None = None) -> list[BrightnessBin]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from llie_preproc.pictures import convert_depth, read_picture
+from llie_preproc.pictures import read_rgb8
 
 from ..metrics.coco import CocoScores
 from ..metrics.detections import read_detections, read_truth
@@ -95,7 +95,7 @@ class ComparisonData:
 
     def picture(self, image: Mapping[str, Any]) -> np.ndarray:
         """A raw picture, ``(H, W, 3)`` uint8 RGB."""
-        return convert_depth(read_picture(self.comparison.picture(image)).pixels, np.uint8)
+        return read_rgb8(self.comparison.picture(image))
 
 
 def _rows(comparison: Comparison) -> list[dict[str, Any]]:

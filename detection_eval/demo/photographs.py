@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from skimage import data
 
-from llie_preproc.pictures import convert_depth, is_picture, read_picture
+from llie_preproc.pictures import is_picture, read_rgb8
 
 LICENCES = "scikit-image's sample pictures (public domain or CC0; motorcycle: Middlebury stereo benchmark)"
 
@@ -56,7 +56,7 @@ def folder_photographs(folder: Path, limit: int | None = None) -> dict[str, np.n
     paths = sorted(filter(is_picture, folder.iterdir()))[:limit]
     if not paths:
         raise FileNotFoundError(f"no pictures in {folder}")
-    return {p.name: convert_depth(read_picture(p).pixels, np.uint8) for p in paths}
+    return {p.name: read_rgb8(p) for p in paths}
 
 
 def _tile(tiles: Sequence[np.ndarray]) -> np.ndarray:

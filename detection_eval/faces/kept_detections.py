@@ -16,7 +16,7 @@ from llie_preproc.array_files import read_archive
 from llie_preproc.faces import FaceDetector, Faces
 from llie_preproc.files import atomic_write
 from llie_preproc.gamma_shift import shift_gamma
-from llie_preproc.pictures import convert_depth, read_picture
+from llie_preproc.pictures import read_rgb8
 
 from ..shared.resume import read_kept, reason, require_same
 
@@ -166,7 +166,7 @@ def shifted_picture(path: Path, gamma: float, convention: str) -> np.ndarray:
     Raises:
         OSError, ImageError: It cannot be read.
     """
-    return shift_gamma(convert_depth(read_picture(path).pixels, np.uint8), gamma, convention)
+    return shift_gamma(read_rgb8(path), gamma, convention)
 
 
 def _detect_batch(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llie_preproc.pictures import convert_depth, read_picture
+from llie_preproc.pictures import read_rgb8
 
 # MATLAB's rgb2gray, to the digits that it computes with.
 _RGB2GRAY = np.array([0.298936, 0.587043, 0.114021])
@@ -18,8 +18,7 @@ _OVERSHOOT = 0.5
 
 def read_levels(path: str | os.PathLike[str]) -> Tensor:
     """``(3, H, W)`` uint8 RGB of a picture file; raises what ``read_picture`` raises."""
-    pixels = convert_depth(read_picture(path).pixels, np.uint8)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return torch.from_numpy(np.ascontiguousarray(read_rgb8(path).transpose(2, 0, 1)))
 
 
 def to_unit(image: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .arrays import unit_pair
+from llie_preproc.luma import BT601
 
-_BT601 = (0.299, 0.587, 0.114)
+from .arrays import unit_pair
 
 
 def match_mean(enhanced: Tensor, target: Tensor) -> Tensor:
@@ -23,5 +23,5 @@ def match_mean(enhanced: Tensor, target: Tensor) -> Tensor:
         ValueError: The shapes differ.
     """
     first, second = unit_pair(enhanced, target)
-    own, wanted = ((x.mean(dim=(1, 2)) * x.new_tensor(_BT601)).sum() for x in (first, second))
+    own, wanted = ((x.mean(dim=(1, 2)) * x.new_tensor(BT601)).sum() for x in (first, second))
     return (first * (wanted / own)).clamp(0, 1) if own > 0 else first

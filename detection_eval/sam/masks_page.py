@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from llie_preproc.pictures import read_rgb8
+
 from ..metrics.masks import Rle, decode_masks, match_masks
 from ..shared.enhancers import NONE, frozen_enhancers, label_of
 from ..shared.page.galleries import Panel, chosen_pictures, pictures_section
@@ -17,7 +19,7 @@ from ..shared.page.overlays import Overlay, paint_masks, shrink
 from ..shared.page.palette import hues
 from ..shared.score_table import Row
 from .mask_results import TITLES, asked_of, difference_tables, notes, score_tables, settings
-from .measure_masks import AUTOMATIC, BOXES, REFERENCE, Request, Result, Stage, read_levels, read_reference
+from .measure_masks import AUTOMATIC, BOXES, REFERENCE, Request, Result, Stage, read_reference
 from .sam_choice import UNTRAINED
 
 _MAX_SIDE = 640
@@ -111,7 +113,7 @@ class _Pictures:
 
     def rows(self, name: str) -> list[list[Panel]]:
         """The panels of a picture, a row for each task."""
-        raw = read_levels(self.request.pictures.files[name])
+        raw = read_rgb8(self.request.pictures.files[name])
         size = raw.shape[0], raw.shape[1]
         seen = {
             label: shrink(raw if label == NONE else self.enhancers[label](raw), _MAX_SIDE)

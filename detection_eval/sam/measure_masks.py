@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from llie_preproc import InferenceOptions, build_enhancer
-from llie_preproc.pictures import convert_depth, picture_size, read_picture
+from llie_preproc.pictures import picture_size, read_rgb8
 from llie_preproc.segmentation import EnhancedImage, EnhancedSamAutomaticMaskGenerator, EnhancedSamPredictor
 
 from ..metrics.masks import ItemScores, encode_masks, match_scores, prompt_scores, stability_scores
@@ -258,7 +258,7 @@ class _Work:
         if stages[0].task == REFERENCE:
             seen = read_reference((self.pictures.references or {})[name], picture_size(path))
             return {stages[0]: looker.everything(seen)}
-        image = read_levels(path)
+        image = read_rgb8(path)
         prompts = (self.pictures.prompts or {}).get(name)
         seen = looker.predictor.enhance(image)
         return {
@@ -266,15 +266,6 @@ class _Work:
             else looker.prompted(seen, prompts.boxes)
             for stage in stages
         }  # fmt: skip
-
-
-def read_levels(path: Path) -> np.ndarray:
-    """A picture file as 8-bit RGB ``(H, W, 3)``.
-
-    Raises:
-        OSError, ImageError: It cannot be read.
-    """
-    return convert_depth(read_picture(path).pixels, np.uint8)
 
 
 def read_reference(path: Path, size: tuple[int, int]) -> EnhancedImage:
@@ -288,7 +279,7 @@ def read_reference(path: Path, size: tuple[int, int]) -> EnhancedImage:
         OSError, ImageError: It cannot be read.
         ValueError: It has another size.
     """
-    pixels = read_levels(path)
+    pixels = read_rgb8(path)
     height, width = pixels.shape[:2]
     scale = width // size[0]
     if scale < 1 or (width, height) != (scale * size[0], scale * size[1]):

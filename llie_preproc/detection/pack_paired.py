@@ -14,7 +14,7 @@ import torch
 from mmdet.datasets.transforms import PackDetInputs
 from mmengine.structures import PixelData
 
-from ..pictures import convert_depth, picture_files, read_picture
+from ..pictures import picture_files, read_rgb8
 from ..registry import TRANSFORMS
 
 # Matrices are recorded in float32: of a few thousand pixels.
@@ -77,7 +77,7 @@ class PackPairedDetInputs(PackDetInputs):
         return packed
 
     def _pair(self, path: Path, results: dict[str, Any]) -> PixelData:
-        pixels = convert_depth(read_picture(path).pixels, np.uint8)
+        pixels = read_rgb8(path)
         stored = tuple(self.scale * n for n in results["ori_shape"][:2])
         if pixels.shape[:2] != stored:
             raise ValueError(

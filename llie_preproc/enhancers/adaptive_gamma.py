@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checks import within
+from ..luma import BT601
 from ..ops import power
 from ..registry import MODELS
 from .base import Capabilities, CurveEnhancer, check_image_batch
 from .classical import HALF_LEVEL
-
-_LUMA = (0.299, 0.587, 0.114)
 
 
 @MODELS.register_module()
@@ -65,7 +64,7 @@ class AdaptiveGamma(CurveEnhancer):
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1].
         """
-        weights = image.new_tensor(_LUMA).view(1, 3, 1, 1)
+        weights = image.new_tensor(BT601).view(1, 3, 1, 1)
         luma = (image * weights).sum(dim=1, keepdim=True).clamp(HALF_LEVEL, 1 - HALF_LEVEL)
         rows, columns = (self._means(n, image) for n in image.shape[-2:])
         return rows @ luma @ columns.transpose(-1, -2)

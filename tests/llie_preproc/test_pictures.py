@@ -26,6 +26,7 @@ from llie_preproc.pictures import (
     full_scale,
     picture_files,
     read_picture,
+    read_rgb8,
     write_picture,
 )
 
@@ -253,6 +254,18 @@ def test_exif_and_profile_of_a_tiff_survive_an_enlargement(tmp_path: Path, suffi
 def test_depth_is_reduced_where_the_format_has_8_bits(tmp_path: Path, suffix: str) -> None:
     write_picture(tmp_path / f"a{suffix}", Picture(np.full((4, 4, 3), 0x8080, np.uint16)))
     assert np.abs(read_picture(tmp_path / f"a{suffix}").pixels.astype(int) - 0x80).max() <= 1
+
+
+@pytest.mark.parametrize(("dtype", "suffix"), [(np.uint16, ".png"), (np.uint8, ".png"), (np.float32, ".tiff")])
+@pytest.mark.parametrize("grey", [False, True])
+def test_any_picture_is_read_as_8_bit_rgb(tmp_path: Path, dtype: type, suffix: str, grey: bool) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (3, 4, 1 if grey else 3), dtype=np.uint8)
+    levels = np.ascontiguousarray(np.broadcast_to(levels, (3, 4, 3)))
+    stored = (levels / 255 * full_scale(np.dtype(dtype))).astype(dtype)
+    write_picture(tmp_path / f"a{suffix}", Picture(stored, grey=grey, alpha=None if grey else stored[..., :1]))
+    pixels = read_rgb8(tmp_path / f"a{suffix}")
+    assert pixels.dtype == np.uint8
+    assert np.array_equal(pixels, levels)
 
 
 @given(hnp.arrays(np.uint8, (2, 3)), st.sampled_from([np.uint16, np.float32, np.float64]))

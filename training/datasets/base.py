@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from llie_preproc.errors import one_line
 from llie_preproc.files import read_text
-from llie_preproc.pictures import convert_depth, picture_size, read_picture
+from llie_preproc.pictures import picture_size, read_rgb8
 from llie_preproc.registry import TRANSFORMS
 
 from .samplers import seeded_by
@@ -226,8 +226,7 @@ class PictureSet(CheckedSet):
 
 def load_tensor(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Tensor:
     """Read a picture as ``(3, H, W)`` uint8 RGB, resized to ``size`` (width, height) where given."""
-    pixels = convert_depth(read_picture(path).pixels, np.uint8)
-    picture = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    picture = torch.from_numpy(np.ascontiguousarray(read_rgb8(path).transpose(2, 0, 1)))
     return picture if size is None else resize(picture, size)
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from llie_preproc.luma import BT601
+
 _EPS = 1e-6
 _RANGE_EPS = 1e-7
 # Luminances of two 8-bit colours that differ at all differ by 0.001 / 255 or more.
@@ -18,8 +20,8 @@ _LEAST_VARIANCE = 1e-24
 
 def luminance(image: Tensor) -> Tensor:
     """``0.299 R + 0.587 G + 0.114 B`` (Eq. 5; BT.601) of ``(N, 3, H, W)`` RGB, as ``(N, 1, H, W)``."""
-    red, green, blue = image.split(1, dim=1)
-    return 0.299 * red + 0.587 * green + 0.114 * blue
+    red, green, blue = (weight * channel for weight, channel in zip(BT601, image.split(1, dim=1), strict=True))
+    return red + green + blue
 
 
 def illumination_weight(image: Tensor, base_weight: float = 1.0, max_weight: float = 1.6) -> Tensor:
