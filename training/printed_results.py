@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from llie_preproc.mm.runner_parts import saved_checkpoints
 
-from .hooks import exported_networks
+from .hooks.export_enhancer import exported_networks
 
 
 def print_results(runner: Runner) -> None:

@@ -12,7 +12,7 @@ LOCATIONS = {
     "dataset": ["training.datasets"],
     "data_sampler": ["training.datasets"],
     "hook": ["training.hooks", "training.joint.staged_training"],
-    "param_scheduler": ["training.hooks"],
+    "param_scheduler": ["training.train_loss_plateau"],
     "model_wrapper": ["training.data_parallel"],
     "optimizer": ["training.optim"],
     "optim_wrapper": ["training.optim"],

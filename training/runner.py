@@ -20,7 +20,7 @@ from llie_preproc.mm.runner_parts import join_without_gpu, saved_checkpoints
 from llie_preproc.safe_loading import SafeRunner
 
 from .config_checks import check_enhancer, check_names, check_options, list_evaluators
-from .hooks import optimizer_names, read_run
+from .run_checkpoints import optimizer_names, read_run
 from .work_folder import TrainingRunner, WriteConfig
 
 _AMP = "llie_preproc.AutocastOptimWrapper"

@@ -262,7 +262,7 @@ def test_any_picture_is_read_as_8_bit_rgb(tmp_path: Path, dtype: type, suffix: s
     levels = np.random.default_rng(0).integers(0, 256, (3, 4, 1 if grey else 3), dtype=np.uint8)
     levels = np.ascontiguousarray(np.broadcast_to(levels, (3, 4, 3)))
     stored = (levels / 255 * full_scale(np.dtype(dtype))).astype(dtype)
-    write_picture(tmp_path / f"a{suffix}", Picture(stored, grey=grey, alpha=None if grey else stored[..., :1]))
+    write_picture(tmp_path / f"a{suffix}", Picture(stored, grey=grey, alpha=None if grey else stored[..., 0]))
     pixels = read_rgb8(tmp_path / f"a{suffix}")
     assert pixels.dtype == np.uint8
     assert np.array_equal(pixels, levels)

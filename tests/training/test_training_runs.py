@@ -19,7 +19,7 @@ from tests.support.interrupted_runs import Interrupted
 from tests.support.marks import slow_where
 from tests.support.programs import command_line
 from tests.support.training_runs import EPOCHS, METHODS, write_config
-from training.hooks import read_run
+from training.run_checkpoints import read_run
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ from llie_preproc.registry import MODELS
 from tests.support.ablations import ablation_rows
 from tests.support.bilevel_methods import SMALL
 from tests.support.configs import read_config
-from training.hooks import read_run
 from training.methods.bilevel import BilevelAdversarial
+from training.run_checkpoints import read_run
 
 CONFIGS = Path("mm_configs/enhancers")
 PAPER = {"pixel", "perceptual", "illumination", "adversarial"}

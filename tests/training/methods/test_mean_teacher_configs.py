@@ -16,7 +16,7 @@ from tests.support.ablations import ablation_rows
 from tests.support.configs import read_config
 from tests.support.mean_teachers import TERMS, images, samples, untouched
 from tests.support.training_runs import apart
-from training.hooks import read_run
+from training.run_checkpoints import read_run
 
 pytestmark = pytest.mark.usefixtures("after_the_ramp")
 

@@ -22,9 +22,9 @@ from tests.support import random_pictures
 from tests.support.ablations import ablation_rows
 from tests.support.configs import read_config
 from tests.support.training_runs import apart
-from training.hooks import read_run
 from training.losses.mirror import cosine_loss, illumination_weight, luminance, mirror_loss, standardise
 from training.methods.mirror import MirrorDistillation
+from training.run_checkpoints import read_run
 
 TERMS = ["loss_mse", "loss_ssim", "loss_mirror"]
 LOSSES = {"mse": {"type": "llie_preproc.MSELoss"}, "ssim": {"type": "llie_preproc.SSIMLoss"}}

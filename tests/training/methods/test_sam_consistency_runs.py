@@ -23,7 +23,7 @@ from llie_preproc.segmentation import build_sam
 from tests.support.interrupted_runs import Interrupted
 from tests.support.sam_models import TINY
 from tests.support.sam_training import TERMS, pixels
-from training.hooks import read_run
+from training.run_checkpoints import read_run
 from training.runner import build_runner, training_config
 
 
