@@ -21,7 +21,7 @@ from llie_preproc.safe_loading import SafeRunner
 
 from .config_checks import check_enhancer, check_names, check_options, list_evaluators
 from .run_checkpoints import optimizer_names, read_run
-from .work_folder import TrainingRunner, WriteConfig
+from .work_folder import InterruptedTraining, TrainingRunner, WriteConfig
 
 _AMP = "llie_preproc.AutocastOptimWrapper"
 _CONSTRUCTOR = "llie_preproc.MethodOptimWrapperConstructor"
@@ -50,11 +50,16 @@ def train(runner: Runner) -> None:
     Raises:
         OSError, ValueError: The checkpoint does not fit, or the method refuses its first batch.
         RuntimeError: A later step failed.
+        InterruptedTraining: It was interrupted in a later step.
     """
     runner.register_hook(ProgressBar())
     try:
         with quiet():
             runner.train()
+    except KeyboardInterrupt as interrupt:
+        if not runner.iter:
+            raise
+        raise InterruptedTraining(*interrupt.args) from None
     except REFUSED as error:
         # Checkpoints are loaded just before the first step.
         if not runner.iter and isinstance(error, (OSError, ValueError)):

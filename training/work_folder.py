@@ -23,6 +23,10 @@ from llie_preproc.safe_loading import SafeRunner
 _KEPT = (MessageHub, MMLogger, Visualizer)
 
 
+class InterruptedTraining(KeyboardInterrupt):
+    """An interrupt of a training that has done a step: what it wrote stays."""
+
+
 class TrainingRunner(SafeRunner):
     """A Runner that reads every checkpoint safely, and leaves writing its config to :class:`WriteConfig`."""
 
@@ -53,7 +57,9 @@ class WriteConfig(Hook):
 
 @contextlib.contextmanager
 def unchanged_when_refused(folder: Path) -> Iterator[None]:
-    """Inside, whatever is refused leaves the work folder as it was: no new folder, and no log of this run.
+    """Inside, whatever is refused or interrupted leaves the work folder as it was: no new folder, no log of this run.
+
+    A training that was interrupted after its first step (:class:`InterruptedTraining`) keeps what it wrote.
 
     Args:
         folder: Work folder, which need not exist. Others may write into it at the same time.
@@ -64,7 +70,9 @@ def unchanged_when_refused(folder: Path) -> Iterator[None]:
     kept = {kind: set(kind._instance_dict) for kind in _KEPT}
     try:
         yield
-    except REFUSED:
+    except InterruptedTraining:
+        raise
+    except (*REFUSED, KeyboardInterrupt):
         new = {kind: set(kind._instance_dict) - names for kind, names in kept.items()}
         if is_main_process():
             for logs in {each for name in new[MMLogger] for each in _log_folders(MMLogger._instance_dict[name])}:

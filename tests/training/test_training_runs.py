@@ -8,12 +8,14 @@ import pytest
 pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 
 import torch
+from mmengine.hooks import Hook
 from safetensors.torch import load_file
 
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.commands.llie import main
 from llie_preproc.mm.runner_parts import saved_checkpoints
+from llie_preproc.registry import DATASETS, HOOKS
 from tests.support import training_runs
 from tests.support.interrupted_runs import Interrupted
 from tests.support.marks import slow_where
@@ -203,6 +205,47 @@ def test_a_used_work_folder_wants_resume(training_pictures, tmp_path, capsys):
     assert main(["train", str(changed), "--out", str(tmp_path), "--resume"]) == 2
     assert "'Adam'" in capsys.readouterr().err
     assert contents(tmp_path) == before
+
+
+@DATASETS.register_module()
+class InterruptedSet:
+    """A set while which is built somebody presses Ctrl-C."""
+
+    def __init__(self, **given):
+        raise KeyboardInterrupt
+
+
+@HOOKS.register_module()
+class InterruptedStep(Hook):
+    """Somebody presses Ctrl-C in a step, counted from 0."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("moment", ["building", "first step", "second step"])
+def test_an_interrupt_before_the_first_step_is_done_leaves_nothing(training_pictures, tmp_path, capsys, moment, exists):
+    hook = {"type": "llie_preproc.InterruptedStep", "step": int(moment == "second step")}
+    changes = {"custom_hooks": [*training_runs.HOOKS, hook]}
+    if moment == "building":
+        changes = {"train_dataloader.dataset": {"_delete_": True, "type": "llie_preproc.InterruptedSet"}}
+    work = tmp_path / "new" / "work"
+    if exists:
+        work.mkdir(parents=True)
+        (work / "mine.txt").write_text("mine")
+    before = set(tmp_path.rglob("*"))
+    assert main(["train", str(write_config(training_pictures, "supervised", **changes)), "--out", str(work)]) == 130
+    assert "interrupted; the same command with --resume goes on" in capsys.readouterr().err
+    if moment == "second step":
+        assert [path for path in work.iterdir() if path.is_dir()]
+        assert list(work.glob("*.py"))
+    else:
+        assert set(tmp_path.rglob("*")) == before
 
 
 def test_what_others_write_meanwhile_stays(training_pictures, tmp_path, monkeypatch):
