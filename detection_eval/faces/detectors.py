@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 from llie_preproc import InferenceOptions
 from llie_preproc.checkpoints import local_file
 from llie_preproc.config_doors import find_enhancement
-from llie_preproc.errors import needs, require
+from llie_preproc.errors import needs
 from llie_preproc.faces import EnhancedFaceDetector, FaceDetector
 from llie_preproc.files import file_sha256
 
@@ -41,12 +42,14 @@ class DetectorChoice:
         """All that detections depend on.
 
         Raises:
-            MissingExtraError: The package of MTCNN is not installed.
+            MissingExtraError: The package of MTCNN, or one that it needs, is not installed.
             FileNotFoundError: No such config or checkpoint.
             ValueError: A checkpoint with ``mtcnn``, or a config without, or one that enhances.
         """
         if self.name == MTCNN_NAME:
-            require("facenet_pytorch", "--detector mtcnn")
+            # It is imported, because it does not import without a package of its own either.
+            with needs("--detector mtcnn"):
+                import_module("facenet_pytorch")
             if self.checkpoint:
                 raise ValueError("--detector-checkpoint is for a CONFIG: mtcnn brings its weights")
             made_with = dict(facenet_pytorch=version("facenet-pytorch"))

@@ -1,10 +1,10 @@
 """``llie faces``: every data set, with a detector that finds coloured squares; MTCNN in small."""
 
-import importlib.util
 import io
 import json
 import os
 import shutil
+import sys
 import xml.etree.ElementTree as ElementTree
 import zipfile
 
@@ -31,7 +31,7 @@ from detection_eval.faces import detectors
 from detection_eval.faces.retention import RetentionScores
 from detection_eval.metrics.wider_face import darkface_ap, wider_ap
 from detection_eval.shared.enhancers import enhancer_specs
-from llie_preproc import build_enhancer, errors
+from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.commands.llie import main
 from llie_preproc.faces import Faces
@@ -642,8 +642,15 @@ def test_mtcnn_finds_the_astronaut_again_behind_psenet(faces, tmp_path):
     assert "| psenet | 1.000 |" in printed
 
 
-def test_a_missing_mtcnn_is_named_with_its_extra(monkeypatch, pictures, tmp_path, capsys):
-    absent = "facenet_pytorch"
-    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == absent else importlib.util.find_spec(name))
+@pytest.mark.parametrize("absent", ["facenet_pytorch", "requests"])
+def test_a_missing_package_of_mtcnn_is_named_with_the_option_and_the_extras(
+    monkeypatch, pictures, tmp_path, capsys, absent
+):
+    for name in [name for name in sys.modules if name.split(".")[0] == "facenet_pytorch"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, absent, None)
     assert main(["faces", "--dataset", "folder", "--images", str(pictures), "--out", str(tmp_path / "out")]) == 2
-    assert 'pip install "llie-preproc[compare,face]"' in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"llie: error: --detector mtcnn needs the package '{absent}', which is not installed: "
+        'pip install "llie-preproc[compare,face]"\n'
+    )
