@@ -163,7 +163,7 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def enhancer_in(config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """The enhancer of a config, of a door's too, with the weights that stand beside it there; None: it has none.
+    """The enhancer of a config, or of a door that stands anywhere in it, with the weights beside it; None: it has none.
 
     Args:
         config: Config that was read from a file, as a plain dict.

@@ -254,6 +254,8 @@ def test_a_loss_under_the_detectors_own_name_is_refused():
         (dict(enhancer="Identity"), "no parameters to train"),
         (dict(enhancer="IAMLUNet", map_side=64), "IAMLUNet has none"),
         (dict(losses=dict(x=dict(type="llie_preproc.NoSuchLoss"))), "NoSuchLoss"),
+        (dict(losses=dict(x=dict(type="llie_preproc.BrightnessLoss", loss_weight=-1))), "loss_weight of 'x' must be"),
+        (dict(enhancer="CLAHE"), "no gradient flows through CLAHE: it cannot be trainable"),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):
