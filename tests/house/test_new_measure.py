@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.support.places import ROOT
+from tests.support.places import copy_packages
 
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("matplotlib", reason="needs the extra 'compare'")
@@ -160,8 +159,7 @@ COMMANDS = """
 
 @pytest.mark.slow
 def test_a_file_each_adds_a_metric_a_format_and_a_set_of_faces(tmp_path: Path) -> None:
-    for package in ("llie_preproc", "detection_eval", "training"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_packages(tmp_path)
     for file, text in NEW.items():
         (tmp_path / file).write_text(textwrap.dedent(text).lstrip())
     for folder in ("low", "texts"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.places import ROOT
+from tests.support.places import copy_packages
 
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("segment_anything", reason="needs the extra 'sam'")
@@ -106,8 +105,7 @@ CONSUMERS = """
 
 @pytest.mark.slow
 def test_an_option_is_added_in_two_files(tmp_path: Path) -> None:
-    for package in ("llie_preproc", "training", "detection_eval"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_packages(tmp_path)
     assert len(CHANGES) == 2
     for file, changes in CHANGES.items():
         text = (tmp_path / file).read_text()

@@ -18,7 +18,9 @@ from llie_preproc.errors import MissingExtraError, needs, one_line, why_failed
 
 ROOT = Path(__file__).parents[2]
 TEXTS = st.text(max_size=12)
-NAMES = st.one_of(st.none(), st.integers(-(2**31), 2**31), TEXTS, st.binary(max_size=12), TEXTS.map(Path), st.builds(OSError))
+NAMES = st.one_of(
+    st.none(), st.integers(-(2**31), 2**31), TEXTS, st.binary(max_size=12), TEXTS.map(Path), st.builds(OSError)
+)
 
 
 @given(number=st.sampled_from(sorted(errno.errorcode)), first=NAMES, second=NAMES, own=st.booleans())
