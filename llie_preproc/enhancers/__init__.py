@@ -1,6 +1,6 @@
-"""The enhancement networks and baselines, one file a system.
+"""The enhancement networks and baselines, one file for each system.
 
-A file that is put here registers its network: nothing else has to name it.
+Every file of this folder is imported, so a new file that registers its network is found without being named elsewhere.
 """
 
 from importlib import import_module

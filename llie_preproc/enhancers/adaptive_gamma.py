@@ -1,4 +1,4 @@
-"""A gamma for each region, from how well it is exposed."""
+"""Adaptive gamma correction: the gamma of each region depends on how well the region is exposed."""
 
 from __future__ import annotations
 
@@ -22,24 +22,29 @@ class AdaptiveGamma(CurveEnhancer):
 
     The gamma that takes a mean luma ``m`` to a target ``t`` is ``log t / log m`` (Babakhani and Zarei, "Automatic
     gamma correction based on average of brightness", 2015, for whole pictures, t = 0.5). Here ``m`` is local, a
-    Gaussian mean, so that a dark face before a bright sky is seen as dark; and the correction ``e = log2 gamma``, in
-    doublings of the exponent, is gated: none up to ``leave``, all of it from ``correct`` on, a ramp between. Nothing
-    is learned.
+    Gaussian mean, so that a dark face before a bright sky counts as dark. The correction ``e = log2 gamma``, in
+    doublings of the exponent, passes a gate: up to ``leave`` it is dropped, from ``correct`` on it is made in full,
+    and its share grows linearly in between. Nothing is learned.
 
     Args:
         target: Luma that regions are brought to, in (0, 1).
         reach: Standard deviation of the Gaussian, as a share of the height and of the width.
-        leave: Corrections of at most so many doublings are not made.
-        correct: Corrections of at least so many doublings are made in full.
-        most: Largest correction, in doublings.
+        leave: Largest correction, in doublings, that is not made at all.
+        correct: Smallest correction, in doublings, that is made in full.
+        most: Limit of the correction, in doublings.
 
     Raises:
-        ValueError: An argument outside its range, or ``leave``, ``correct`` and ``most`` out of order.
+        ValueError: An argument is outside its range, or ``0 <= leave < correct <= most`` does not hold.
+
+    Examples:
+        >>> dark = torch.full((1, 3, 8, 8), 0.05)
+        >>> round(AdaptiveGamma(target=0.45)(dark).mean().item(), 3)
+        0.45
     """
 
     capabilities = Capabilities(halo=None, precisions=(torch.float32,))
     grid = 32
-    """The gammas are computed at so many places along each side, and interpolated."""
+    """Number of places along each side at which gammas are computed; the other gammas are interpolated."""
 
     def __init__(
         self,
@@ -59,7 +64,7 @@ class AdaptiveGamma(CurveEnhancer):
         self.target, self.reach, self.leave, self.correct, self.most = target, reach, leave, correct, most
 
     def local_luma(self, image: Tensor) -> Tensor:
-        """Gaussian means of the Rec. 601 luma at the grid's places: ``(N, 1, grid, grid)``.
+        """Gaussian means ``(N, 1, grid, grid)`` of the Rec. 601 luma at the places of the grid.
 
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1].
@@ -70,7 +75,7 @@ class AdaptiveGamma(CurveEnhancer):
         return rows @ luma @ columns.transpose(-1, -2)
 
     def gamma_map(self, image: Tensor) -> Tensor:
-        """The exponent of each pixel: ``(N, 1, H, W)``, 1 where it is left alone.
+        """The exponent ``(N, 1, H, W)`` of each pixel; it is 1 where the pixel is left as it is.
 
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1].
@@ -82,15 +87,15 @@ class AdaptiveGamma(CurveEnhancer):
         return 2 ** F.interpolate(doublings, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
     def predict_map(self, image: Tensor) -> Tensor:
-        """:meth:`gamma_map`."""
+        """The result of :meth:`gamma_map`."""
         return self.gamma_map(image)
 
     def apply_map(self, image: Tensor, map: Tensor) -> Tensor:
-        """``image ** map``."""
+        """``image ** map``, the exponent being the result of :meth:`gamma_map`."""
         return power(image.clamp(min=0), map, HALF_LEVEL)
 
     def _means(self, length: int, like: Tensor) -> Tensor:
-        """Weights of ``length`` pixels for the mean at each place of the grid: ``(grid, length)``, rows sum to 1."""
+        """Weights ``(grid, length)`` of the pixels in the mean at each place of the grid; each row sums to 1."""
         pixels = (torch.arange(length, device=like.device, dtype=like.dtype) + 0.5) / length
         places = (torch.arange(self.grid, device=like.device, dtype=like.dtype) + 0.5) / self.grid
         return torch.softmax(-0.5 * ((places[:, None] - pixels) / self.reach) ** 2, dim=1)

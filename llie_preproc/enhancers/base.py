@@ -1,4 +1,4 @@
-"""The contract of every enhancer, and the descriptor of what one needs and can do."""
+"""The contract of every enhancer, and the description of what an enhancer needs and can do."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ class Capabilities:
     """What an enhancer needs of its input and guarantees of its output.
 
     Attributes:
-        scale: Output height and width over input height and width.
-        size_divisor: Input height and width must be multiples of it; :func:`pad_to_requirements` provides that.
+        scale: Factor from input to output height and width.
+        size_divisor: Number that input height and width must be multiples of; :func:`pad_to_requirements` ensures it.
         min_size: Smallest input height and width, in pixels, that the network itself accepts.
-        halo: How far, in input pixels, the result at a pixel looks: tiles that overlap by it give the same result as
-            the whole image. None: it looks at the whole image (global pooling, full-image scan), and tiles are only
-            an approximation.
-        differentiable: Gradients flow to the input and to the parameters.
-        precisions: Floating types under which the output stays faithful; ``torch.float32`` always is.
+        halo: Distance, in input pixels, over which the result at a pixel depends on the input: tiles that overlap by
+            it give the same result as the whole image. None means that the result depends on the whole image (global
+            pooling, full-image scan), so that tiles only approximate it.
+        differentiable: Whether gradients flow to the input and to the parameters.
+        precisions: Floating point types under which the output stays faithful; ``torch.float32`` is always among them.
+
+    Examples:
+        >>> Capabilities(scale=2, size_divisor=8).halo
+        0
     """
 
     scale: int = 1
@@ -41,34 +45,41 @@ class Enhancer(nn.Module, ABC):
     """An image enhancement network: ``forward(image) -> image``.
 
     ``image`` is ``(N, 3, H, W)`` sRGB in RGB order, floating, in [0, 1]; the result is ``(N, 3, s*H, s*W)`` with
-    ``s = self.scale``, and is **not clamped**: a hard clamp kills gradients in training, so whoever infers clamps
-    (:mod:`llie_preproc.inference` does). A height or width below ``capabilities.min_size``, or no multiple of
-    ``capabilities.size_divisor``, is padded by the caller with :func:`pad_to_requirements`.
+    ``s = self.scale``, and is **not clamped**: a hard clamp kills gradients in training, so inference clamps
+    (:mod:`llie_preproc.inference`). If a height or width is below ``capabilities.min_size`` or is not a multiple of
+    ``capabilities.size_divisor``, the caller pads the image with :func:`pad_to_requirements`.
 
-    Subclasses set ``capabilities`` (on the class, or on the instance where it depends on arguments) and are
-    registered with ``@llie_preproc.registry.MODELS.register_module()``.
+    Subclasses set ``capabilities`` (on the class, or on the instance if it depends on arguments) and are registered
+    with ``@llie_preproc.registry.MODELS.register_module()``.
+
+    Examples:
+        >>> class Halved(Enhancer):
+        ...     def forward(self, image):
+        ...         return image / 2
+        >>> Halved()(torch.ones(1, 3, 1, 2))[0, 0].tolist()
+        [[0.5, 0.5]]
     """
 
     capabilities: Capabilities = Capabilities()
     public_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Regular expressions and replacements, applied in order, that turn the public release's keys into ours."""
     onnx_refusal: str | None = None
-    """Why it cannot be exported to ONNX; None: it can. On the class, or on the instance where arguments decide."""
+    """Reason why it cannot be exported to ONNX, or None if it can; set on the instance if arguments decide."""
     compile_refusal: str | None = None
-    """Why ``torch.compile`` cannot take it as one graph; None: it can."""
+    """Reason why ``torch.compile`` cannot compile it as one graph, or None if it can."""
     aliases: ClassVar[tuple[str, ...]] = ()
-    """Other names under which it is found, beside its registered one in any spelling."""
+    """Other names under which it is found, beside its registered name in any spelling."""
     made_of: ClassVar[str | None] = None
-    """Name of the argument that holds the names or configs of enhancers that it is made of; None: it is one network."""
+    """Name of the argument with the names or configs of the enhancers it consists of; None for a single network."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        # What is kept on disk is told by the files of the code that runs, which may be edited later.
+        # Caches on disk are keyed by the source of the code that runs, which may be edited after it was imported.
         remember_sources()
 
     @property
     def scale(self) -> int:
-        """Output size over input size."""
+        """Factor from input to output height and width."""
         return self.capabilities.scale
 
     @property
@@ -87,7 +98,7 @@ class Enhancer(nn.Module, ABC):
 
     @property
     def members(self) -> list[Enhancer]:
-        """The enhancers that it is made of, each with weights of its own; empty: it is one network."""
+        """The enhancers that it consists of, each with weights of its own; empty for a single network."""
         return []
 
     @abstractmethod
@@ -98,20 +109,30 @@ class Enhancer(nn.Module, ABC):
 class CurveEnhancer(Enhancer):
     """An enhancer that predicts a map of curve parameters and applies it pixel by pixel.
 
-    Such a map is smooth, so it may be predicted on a small picture and applied at full size: ``map_side`` of
-    :func:`llie_preproc.enhance`.
+    Such a map is smooth, so it may be predicted on a small copy of the picture and applied at full size; the option
+    ``map_side`` of :class:`llie_preproc.InferenceOptions` does so.
+
+    Examples:
+        >>> class Darkened(CurveEnhancer):
+        ...     def predict_map(self, image):
+        ...         return 1 + image.mean(1, keepdim=True)
+        ...
+        ...     def apply_map(self, image, map):
+        ...         return image**map
+        >>> Darkened()(torch.ones(1, 3, 8, 8)).shape
+        torch.Size([1, 3, 8, 8])
     """
 
     @abstractmethod
     def predict_map(self, image: Tensor) -> Tensor:
-        """The map of ``(N, 3, H, W)`` RGB in [0, 1]: ``(N, C, H, W)``, C and its range as the network has them."""
+        """Predict the map ``(N, C, H, W)`` of ``(N, 3, H, W)`` RGB in [0, 1]; the network defines C and the range."""
 
     @abstractmethod
     def apply_map(self, image: Tensor, map: Tensor) -> Tensor:
         """Apply a map of the image's height and width: ``(N, 3, H, W)``, unclamped, in float32 at least."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; same shape."""
+        """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; the result has the same shape."""
         return self.apply_map(image, self.predict_map(image))
 
 
@@ -119,21 +140,25 @@ def check_image_batch(image: Tensor) -> None:
     """Raise unless ``image`` is a floating ``(N, 3, H, W)`` tensor with at least one pixel.
 
     Raises:
-        TypeError: Not a floating point tensor.
-        ValueError: Not of shape ``(N, 3, H, W)``.
+        TypeError: ``image`` is not a floating point tensor.
+        ValueError: The shape is not ``(N, 3, H, W)``, or a dimension is 0.
     """
     if not isinstance(image, Tensor) or not image.is_floating_point():
         kind = image.dtype if isinstance(image, Tensor) else type(image).__name__
-        raise TypeError(f"an enhancer takes a floating point tensor in [0, 1], got {kind}")
+        raise TypeError(f"an enhancer needs a floating point tensor in [0, 1], got {kind}")
     if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
-        raise ValueError(f"an enhancer takes RGB images of shape (N, 3, H, W), got {tuple(image.shape)}")
+        raise ValueError(f"an enhancer needs RGB images of shape (N, 3, H, W), got {tuple(image.shape)}")
 
 
 def pad_to_requirements(image: Tensor, capabilities: Capabilities) -> Tensor:
-    """Pad ``(N, 3, H, W)`` at the right and bottom to the size that ``capabilities`` ask for.
+    """Pad ``(N, 3, H, W)`` at the right and bottom to the size that ``capabilities`` require.
 
-    Reflection as far as the image reaches, replication beyond it; never resampling. The caller crops the result
-    back to ``(s*H, s*W)``.
+    The padding reflects the image as far as the image reaches and replicates its edge beyond that; nothing is
+    resampled. The caller crops the enhanced image back to ``(s*H, s*W)``.
+
+    Examples:
+        >>> pad_to_requirements(torch.zeros(1, 3, 5, 16), Capabilities(size_divisor=8)).shape
+        torch.Size([1, 3, 8, 16])
     """
     height, width = image.shape[-2:]
     bottom, right = (_padding(n, capabilities) for n in (height, width))

@@ -1,4 +1,4 @@
-"""From an enhancer's name or config to the network with its weights."""
+"""Building an enhancer with its weights from its name or config."""
 
 from __future__ import annotations
 
@@ -25,33 +25,37 @@ def build_enhancer(
 ) -> Enhancer:
     """Build an enhancer in evaluation mode.
 
-    >>> build_enhancer(dict(type="GammaCorrection", gamma=0.5)).gamma
-    0.5
-
     Args:
-        enhancer: Whatever :func:`~llie_preproc.enhancers.names.enhancer_config` takes (a name such as ``'psenet'``,
-            ``'psenet@weights.pth'``, a config such as ``dict(type='PSENet', width=2)``, the name of a config file), or
-            an enhancer, which is returned as it is, on ``device``.
-        checkpoint: ``'default'``: the weights that are shipped for this network with these arguments; a network
-            without parameters needs none. None: random weights. Else the name of shipped weights, a path, or a URL
-            with its digest (:mod:`llie_preproc.checkpoints`). Members of a ``Cascade`` follow the same rule each by
-            itself; where the whole has a checkpoint or None, a member for which nothing is shipped may start random.
-        device: Where to put it; by default where it is.
+        enhancer: Anything that :func:`~llie_preproc.enhancers.names.enhancer_config` accepts (a name such as
+            ``'psenet'``, ``'psenet@weights.pth'``, a config such as ``dict(type='PSENet', width=2)``, the name of a
+            config file), or an enhancer, which is only moved to ``device``.
+        checkpoint: Weights to load: the name of shipped weights, a path, or a URL with its digest
+            (:mod:`llie_preproc.checkpoints`). ``'default'`` loads the weights that are shipped for this network with
+            these arguments; a network without parameters needs none. None leaves the weights random. Each member of a
+            ``Cascade`` follows this rule by itself; if ``checkpoint`` of the cascade is not ``'default'``, a member
+            without shipped weights starts random.
+        device: Device of the result; by default the enhancer stays where it is.
 
     Raises:
-        KeyError: No such enhancer; the message lists those there are.
-        TypeError: A config without ``type``, with one that is neither name nor class, or with an argument that the
+        KeyError: There is no such enhancer; the message lists all there are.
+        TypeError: A config has no ``type``, a ``type`` that is neither a name nor a class, or an argument that the
             network does not have.
-        ValueError: An argument that the network refuses; the message names both.
-        MissingWeightsError: ``'default'``, and no weights are shipped for a network that has parameters.
+        ValueError: The network refuses an argument (the message names both), or weights are named twice.
+        MissingWeightsError: ``checkpoint`` is ``'default'``, but no weights are shipped for a network with parameters.
         CheckpointError: The checkpoint does not fit, or is unsafe or damaged.
+
+    Examples:
+        >>> build_enhancer(dict(type="GammaCorrection", gamma=0.5)).gamma
+        0.5
+        >>> type(build_enhancer("psenet", checkpoint=None)).__name__
+        'PSENet'
     """
     if isinstance(enhancer, Enhancer):
         return enhancer.to(device) if device is not None else enhancer
     config = enhancer_config(enhancer)
     name, kind = enhancer_class(config.pop("type"))
     named = config.pop("checkpoint", checkpoint)
-    # In a config, weights win over the random ones of a caller who builds any network so.
+    # A caller that passes None for every network does not overrule weights that a config names.
     if checkpoint not in (DEFAULT_WEIGHTS, named) and (checkpoint is not None or isinstance(enhancer, str)):
         raise ValueError(f"weights are named twice: {named!r} with the enhancer, and checkpoint={checkpoint!r}")
     checkpoint = named
@@ -67,11 +71,11 @@ def build_enhancer(
 
 
 def _construct(name: str, kind: type[Enhancer], config: Mapping[str, Any]) -> Enhancer:
-    """The network with its arguments; its refusal of one begins with its name."""
+    """Construct the network; if it refuses an argument, the message begins with the network's name."""
     try:
         return kind(**config)
     except (TypeError, ValueError) as error:
-        # Kinds of our own have more to say than a text, and name what they are about.
+        # Subclasses may carry more than a text, and name in it what they are about.
         if type(error) not in (TypeError, ValueError) or kind.__name__ in str(error):
             raise
         raise type(error)(f"{name}: {error}") from error
@@ -82,16 +86,16 @@ def _load(built: Enhancer, name: str, checkpoint: str | os.PathLike[str]) -> Non
         load_checkpoint(built, checkpoint)
     except FileNotFoundError as error:
         shipped = ", ".join(weights.name for weights in shipped_weights() if weights.enhancer == name)
-        # A file, or a misspelt name of shipped ones.
+        # What was given may be the path of a missing file, or a misspelt name of shipped weights.
         raise FileNotFoundError(f"{error}; shipped weights of {name}: {shipped or 'none'}") from error
 
 
 def _default_checkpoint(built: Enhancer, name: str, config: Mapping[str, Any]) -> str | None:
-    """The name of the weights that are shipped for a network; None where it needs none of its own."""
+    """Name of the weights that are shipped for a network; None if it needs no weights of its own."""
     shipped = default_weights(name)
     if shipped is not None and _is_default(type(built), config):
         return shipped.name
-    # Members that are arguments were built by the same rule.
+    # Members that were given as an argument have been built by the same rule already.
     if _of_members(type(built)) or _comes_trained(built):
         return None
     options = ", ".join(f"{key}={value!r}" for key, value in config.items())
@@ -99,25 +103,25 @@ def _default_checkpoint(built: Enhancer, name: str, config: Mapping[str, Any]) -
 
 
 def _of_members(kind: type[Enhancer]) -> str | None:
-    """The argument that holds the members; None where a class has none, or chooses its members itself."""
+    """Name of the argument that holds the members; None if a class has no members, or chooses them itself."""
     return kind.made_of if kind.made_of in signature(kind).parameters else None
 
 
 def _comes_trained(enhancer: Enhancer) -> bool:
-    """Whether a network needs no weights; one made of others: whether they need none or have shipped ones."""
+    """Whether a network is ready without a checkpoint: it, or each of its members, needs none or has shipped ones."""
     if enhancer.members:
         return all(_comes_trained(member) or default_weights(type(member).__name__) for member in enhancer.members)
     return next(enhancer.parameters(), None) is None
 
 
 def _is_default(kind: type[Enhancer], config: Mapping[str, Any]) -> bool:
-    """Whether the arguments, written out or not, are those that shipped weights are of: the defaults."""
+    """Whether all given arguments equal the defaults, which shipped weights are made for."""
     parameters = signature(kind).parameters
     return all(key in parameters and same_value(value, parameters[key].default) for key, value in config.items())
 
 
 def _may_start_random(members: Any) -> Any:
-    """Members, those for which no weights are shipped with the permission to start random."""
+    """The members, with ``checkpoint=None`` added to those for which no weights are shipped."""
     if isinstance(members, str) or not isinstance(members, Sequence):
         return members
     return [_without_need(member) for member in members]

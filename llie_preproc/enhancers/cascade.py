@@ -1,4 +1,4 @@
-"""Enhancers one after another."""
+"""Several enhancers applied one after another."""
 
 from __future__ import annotations
 
@@ -17,22 +17,29 @@ from .build import build_enhancer
 
 @MODELS.register_module()
 class Cascade(Enhancer):
-    """Several enhancers as one: the next takes what the one before gives.
+    """Several enhancers as one: each takes the result of the one before it.
 
-    ``Cascade(["PSENet", dict(type="Upscale", scale=4)])`` brightens, then enlarges: the cascaded rows of CollaBA's
-    Table 2. The result is, to the last bit, that of enhancing a floating point image by one and then by the other:
-    each member pads for itself, and takes values clamped to [0, 1]. The gradient passes that clamp unchanged, so that
-    training reaches earlier members where they leave the range.
+    ``Cascade(["PSENet", dict(type="Upscale", scale=4)])`` brightens, then enlarges, as the cascaded rows of CollaBA's
+    Table 2 do. The result is bit-identical to enhancing a floating point image with one member after the other: each
+    member pads its own input, and what passes from member to member is clamped to [0, 1]. The gradient passes that
+    clamp unchanged, so that training reaches earlier members even where their result leaves the range.
 
     Args:
-        enhancers: Names, configs or enhancers, as for :func:`llie_preproc.build_enhancer`: named members have their
-            shipped weights, and a config may hold its own ``checkpoint``.
+        enhancers: Names, configs or enhancers, as for :func:`llie_preproc.build_enhancer`. A named member loads its
+            shipped weights, and a config may have a ``checkpoint`` of its own.
 
     Raises:
-        TypeError: ``enhancers`` is no sequence of those.
-        ValueError: No members.
-        KeyError: No enhancer of that name.
+        TypeError: ``enhancers`` is not a sequence of names, configs or enhancers.
+        ValueError: There are no members.
+        KeyError: There is no enhancer of a member's name.
+        MissingWeightsError: No weights are shipped for a named member that has parameters.
         CheckpointError: A member's checkpoint does not fit, or is unsafe or damaged.
+
+    Examples:
+        >>> cascade = Cascade([dict(type="GammaCorrection", gamma=0.5), dict(type="Upscale", scale=2)])
+        >>> enlarged = cascade(torch.full((1, 3, 4, 4), 0.25))
+        >>> tuple(enlarged.shape), round(enlarged.mean().item(), 3)
+        ((1, 3, 8, 8), 0.5)
     """
 
     made_of = "enhancers"
@@ -53,7 +60,7 @@ class Cascade(Enhancer):
 
     @property
     def members(self) -> list[Enhancer]:
-        """The enhancers, in order of application."""
+        """The enhancers in the order in which they are applied."""
         return [cast("Enhancer", e) for e in self.enhancers]
 
     def _refusal(self, reasons: Sequence[str | None]) -> str | None:
@@ -81,12 +88,12 @@ def _enhance(image: Tensor, enhancer: Enhancer) -> Tensor:
 
 
 def _bounded(image: Tensor) -> Tensor:
-    """``image`` clamped to [0, 1], with the gradient of ``image``."""
+    """Clamp ``image`` to [0, 1], and let the gradient pass as if it were not clamped."""
     return image.detach().clamp(0, 1) + (image - image.detach())
 
 
 def _of_all(members: Sequence[Capabilities]) -> Capabilities:
-    """What a chain of enhancers needs and can do; each pads at its own entrance, so the chain asks for no size."""
+    """Capabilities of a chain of enhancers; each pads its own input, so the chain has no requirement on the size."""
     return Capabilities(
         scale=math.prod(m.scale for m in members),
         halo=_halo(members),
@@ -99,13 +106,13 @@ def _padding_refusal(member: Enhancer) -> str | None:
     needs = member.capabilities
     if needs.size_divisor == 1 and needs.min_size == 1:
         return None
-    return "it is padded inside the cascade, which a graph for any size cannot do; export it alone"
+    return "its input is padded inside the cascade, which a graph for any size cannot do; export the member alone"
 
 
 def _halo(members: Sequence[Capabilities]) -> int | None:
     reach = 0
     for member in reversed(members):
-        # Tiles of a member with a divisor are only exact where they start at multiples of it, in its own frame.
+        # A member with a size divisor is exact only on tiles that start at its multiples, which is not ensured here.
         if member.halo is None or member.size_divisor > 1:
             return None
         reach = math.ceil(reach / member.scale) + member.halo

@@ -12,13 +12,19 @@ from ..ops import power
 from ..registry import MODELS
 from .base import Capabilities, Enhancer, check_image_batch
 
-# Half an 8-bit step: what lies below is black.
+# Half an 8-bit step: values below it round to black.
 HALF_LEVEL = 0.5 / 255
 
 
 @MODELS.register_module()
 class Identity(Enhancer):
-    """Returns its input: what every integration is compared with."""
+    """Returns its input unchanged: the baseline that every integration is compared with.
+
+    Examples:
+        >>> image = torch.rand(1, 3, 4, 4)
+        >>> torch.equal(Identity()(image), image)
+        True
+    """
 
     def forward(self, image: Tensor) -> Tensor:
         check_image_batch(image)
@@ -30,10 +36,14 @@ class GammaCorrection(Enhancer):
     """``image^gamma``: below 1 brightens, above 1 darkens.
 
     Args:
-        gamma: Positive exponent. 1/2.2 is the usual brightening.
+        gamma: Positive exponent; 1/2.2 is the usual brightening.
 
     Raises:
-        ValueError: ``gamma`` is no positive number.
+        ValueError: ``gamma`` is not a positive number.
+
+    Examples:
+        >>> round(GammaCorrection(gamma=0.5)(torch.full((1, 3, 1, 1), 0.25)).mean().item(), 3)
+        0.5
     """
 
     capabilities = Capabilities(precisions=(torch.float32,))
@@ -52,15 +62,21 @@ class GammaCorrection(Enhancer):
 class CLAHE(Enhancer):
     """Contrast-limited adaptive histogram equalisation of the lightness (CIE L*a*b*), by OpenCV.
 
-    The histograms have 256 bins: OpenCV takes as many as the depth has levels, and over 65,536 the clip limit rounds
-    to nothing. What the 256 levels leave out of a finer lightness is added back. No gradient passes.
+    The lightness is rounded to 8 bits for the histograms, because with the 65,536 bins that OpenCV uses for 16 bits
+    the clip limit would lose its effect. The rounded-off part is added back afterwards. No gradient passes.
 
     Args:
-        clip_limit: OpenCV's ``clipLimit``, positive.
+        clip_limit: OpenCV's ``clipLimit``, a positive number.
         grid: Number of tiles along each side.
 
     Raises:
-        ValueError: ``clip_limit`` is no positive number, or ``grid`` no whole one.
+        ValueError: ``clip_limit`` is not a positive number, or ``grid`` is not a whole number of at least 1.
+
+    Examples:
+        >>> ramp = torch.linspace(0.1, 0.2, 64).expand(1, 3, 64, 64)
+        >>> equalised = CLAHE()(ramp)
+        >>> bool(equalised.std() > ramp.std())
+        True
     """
 
     capabilities = Capabilities(halo=None, differentiable=False, precisions=(torch.float32,))
@@ -79,7 +95,7 @@ class CLAHE(Enhancer):
         return torch.from_numpy(equalised).permute(0, 3, 1, 2).to(image)
 
     def _equalise(self, frame: np.ndarray) -> np.ndarray:
-        # Its import takes longer than those of all the networks, which need not wait for it.
+        # Importing OpenCV takes longer than importing all the networks, so only this enhancer does it.
         import cv2
 
         lab = cv2.cvtColor(frame.clip(0, 1), cv2.COLOR_RGB2LAB)
@@ -90,20 +106,24 @@ class CLAHE(Enhancer):
         return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
 
 
-# Input pixels beyond the nearest that each interpolation takes in.
+# Number of input pixels beyond the nearest one that each interpolation reads.
 _SUPPORT = {"bicubic": 2, "nearest": 0}
 
 
 @MODELS.register_module()
 class Upscale(Enhancer):
-    """Interpolation: the baseline of super-resolution.
+    """Enlarges by interpolation: the baseline of super-resolution.
 
     Args:
-        scale: 1, 2 or 4.
-        mode: ``'bicubic'`` or ``'nearest'``.
+        scale: Factor of the enlargement, 1, 2 or 4.
+        mode: Interpolation, ``'bicubic'`` or ``'nearest'``.
 
     Raises:
-        ValueError: Another scale or mode.
+        ValueError: ``scale`` or ``mode`` is none of these.
+
+    Examples:
+        >>> Upscale(scale=4)(torch.zeros(1, 3, 5, 6)).shape
+        torch.Size([1, 3, 20, 24])
     """
 
     def __init__(self, scale: int = 2, mode: str = "bicubic") -> None:

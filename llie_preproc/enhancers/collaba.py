@@ -1,9 +1,10 @@
 """CollaBA: collaborative brightening and amplification of low-light imagery via bi-level adversarial learning.
 
-Gao et al., Pattern Recognition 2024: one network that brightens and doubles or quadruples the size. A generative
-modulation prior (GMP) predicts how much light each pixel lacks; its features modulate multi-scale residual blocks;
-the multi-substrate merging up-scaler (MSMU) makes the picture. Blocks up to the up-scaler follow the public code,
-which differs from the paper's text in details (docs/enhancers.md); the up-scaler follows Eq. 5, Eq. 6 and Fig. 5.
+Gao et al., Pattern Recognition 2024. One network brightens the image and doubles or quadruples its size. A generative
+modulation prior (GMP) predicts how much light each pixel lacks; its features modulate multi-scale residual blocks; the
+multi-substrate merging up-scaler (MSMU) turns the result into the picture. The blocks in front of the up-scaler follow
+the public code, which differs from the paper's text in details (docs/enhancers.md); the up-scaler follows Eq. 5, Eq. 6
+and Fig. 5.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _WIDTHS = (80, 120, 180)
 _GROUPS = (1, 2, 4, 4)
 
 _conv = partial(nn.Conv2d, bias=False)
-# In place wherever the input comes straight from a convolution, whose gradient does not need it.
+# In place, because the layers in front of it do not need their results for the gradient.
 _activate = partial(F.leaky_relu, negative_slope=0.2, inplace=True)
 _bilinear = partial(F.interpolate, mode="bilinear", align_corners=False)
 _bicubic = partial(F.interpolate, mode="bicubic", align_corners=False)
@@ -39,7 +40,7 @@ class SpectralConv2d(nn.Conv2d):
     """A bias-free convolution whose weight is divided by its largest singular value (Miyato et al., ICLR 2018).
 
     Each forward in training mode refines the estimate of the singular vector by one power iteration; evaluation
-    leaves it as it is. Unlike a module under torch's own spectral norms it can be pickled and deep-copied at any time.
+    leaves it as it is. Unlike a module with torch's own spectral norm, it can be pickled and deep-copied at any time.
     """
 
     u: Tensor
@@ -47,7 +48,7 @@ class SpectralConv2d(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=1, bias=False)
         self.register_buffer("u", F.normalize(torch.randn(out_channels), dim=0))
-        # On the meta device there is nothing to estimate.
+        # A weight on the meta device has no values to estimate from.
         if not self.weight.is_meta:
             self._estimate()
 
@@ -58,9 +59,9 @@ class SpectralConv2d(nn.Conv2d):
             for _ in range(iterations):
                 self.u.copy_(F.normalize(rows.mv(F.normalize(rows.T.mv(self.u), dim=0)), dim=0))
 
-    # Products and sums instead of matrix products: those would lose precision under autocast.
+    # The next two use products and sums, because matrix products would lose precision under autocast.
     def _right(self) -> Tensor:
-        """The singular vector on the other side, as far as ``u`` is one."""
+        """Right singular vector that belongs to ``u``, the estimate of the left one."""
         return F.normalize((self.weight.flatten(1) * self.u[:, None]).sum(0), dim=0)
 
     @torch.no_grad()
@@ -73,7 +74,7 @@ class SpectralConv2d(nn.Conv2d):
             self._refine()
         with torch.no_grad():
             right = self._right()
-            # New tensors: the next iteration overwrites the buffer while this pass may still wait for its backward.
+            # This is a new tensor, because the next forward overwrites the buffer, maybe before this one's backward.
             direction = torch.outer(self.u, right)
         return (rows * direction).sum()
 
@@ -84,7 +85,7 @@ class SpectralConv2d(nn.Conv2d):
 class SpectralUNet(nn.Module):
     """The spectrally normalised U-Net of CollaBA's prior and of its global discriminator: one logit for each pixel.
 
-    4,376,897 parameters: three stride-2 levels, bilinear up-sampling, additive skips.
+    It has three stride-2 levels, bilinear up-sampling, additive skips, and 4,376,897 parameters.
     """
 
     def __init__(self) -> None:
@@ -99,7 +100,7 @@ class SpectralUNet(nn.Module):
         """Logits ``(N, 1, H, W)`` of ``(N, 3, H, W)`` RGB in [0, 1].
 
         Raises:
-            ValueError: H or W is no multiple of 8.
+            ValueError: H or W is not a multiple of 8.
         """
         _check_divisible(image)
         x = _activate(self.first(image))
@@ -115,7 +116,7 @@ class SpectralUNet(nn.Module):
 
 
 class _Selection(nn.Module):
-    """Selective kernel feature fusion (SKFF): the weights, one a channel and branch, of a sum of branches."""
+    """Selective kernel feature fusion (SKFF): weights for each channel of each branch, to sum the branches with."""
 
     def __init__(self, channels: int, branches: int) -> None:
         super().__init__()
@@ -123,7 +124,10 @@ class _Selection(nn.Module):
         self.expand = nn.ModuleList(_conv(channels // 8, channels, 1) for _ in range(branches))
 
     def forward(self, branches: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """One ``(N, C, 1, 1)`` a branch, that sum to one. Only the branches' means count, so sizes may differ."""
+        """Weights ``(N, C, 1, 1)`` of each branch, which sum to one.
+
+        The weights depend only on the means of the branches, so the branches may differ in size.
+        """
         pooled = torch.stack([branch.mean(dim=(2, 3), keepdim=True) for branch in branches]).sum(0)
         squeezed = _activate(self.squeeze(pooled))
         return torch.stack([expand(squeezed) for expand in self.expand]).softmax(dim=0).unbind()
@@ -135,7 +139,7 @@ def _fuse(selection: _Selection, first: Tensor, second: Tensor) -> Tensor:
 
 
 class _ContextBlock(nn.Module):
-    """Residual context block (RCB): two convolutions, and a vector pooled from the whole image by learned attention."""
+    """Residual context block (RCB): two convolutions, plus a vector that attention pools from the whole image."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -200,7 +204,7 @@ class _FeatureTransform(nn.Module):
 
 
 class _Concatenation(nn.Module):
-    """The prior's features beside the image's, and a convolution: what Table 5 compares the transform with."""
+    """Concatenation of the prior's features and a 1x1 convolution: the alternative that Table 5 compares."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -211,7 +215,7 @@ class _Concatenation(nn.Module):
 
 
 class _Unmodulated(nn.Module):
-    """Takes no notice of the prior."""
+    """Ignores the prior."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -245,11 +249,11 @@ class _Group(nn.Module):
 
 
 class _MergingUpscaler(nn.Module):
-    """Multi-substrate merging up-scaler (MSMU): features to a picture of four times their height and width.
+    """Multi-substrate merging up-scaler (MSMU): turns features into a picture of four times their height and width.
 
-    Sub-pixel convolutions make features of size 1, 2 and 4 (Eq. 5); each size gathers the others, up bilinearly and
-    down by strided convolutions, weighted by selective fusion (Eq. 6); all go to size 4 bicubically and into one
-    1x1 convolution.
+    Sub-pixel convolutions make features of size 1, 2 and 4 (Eq. 5). Each size adds the features of the others to its
+    own, enlarged bilinearly or reduced by strided convolutions, with the weights of selective fusion (Eq. 6). At last
+    all sizes are enlarged to size 4 bicubically, and one 1x1 convolution merges them into the picture.
     """
 
     def __init__(self, channels: int) -> None:
@@ -265,15 +269,16 @@ class _MergingUpscaler(nn.Module):
             levels.append(F.pixel_shuffle(_activate(shuffle(levels[-1])), 2))
         picture = self._gather(levels, 2)
         for target, down in zip((1, 0), self.downs, strict=True):
-            # What is larger than the target comes down one step; two steps pass through both convolutions.
+            # Levels above the target are halved; a level two steps above it passes through both convolutions.
             levels[target + 1 :] = [down(level) for level in levels[target + 1 :]]
             picture = picture + _bicubic(self._gather(levels, target), scale_factor=4 // 2**target)
         return picture
 
     def _gather(self, levels: list[Tensor], target: int) -> Tensor:
-        """The fused features of size ``2^target``, through their part of the last convolution: ``(N, 3, h, w)``.
+        """Fuse the features of size ``2^target`` and apply their part of the last convolution: ``(N, 3, h, w)``.
 
-        Interpolation keeps means and exchanges with a 1x1 convolution, so three channels are enlarged instead of all.
+        The fusion weights depend on means, which interpolation keeps, and a 1x1 convolution gives the same before and
+        after an interpolation; so only three channels are enlarged instead of all.
         """
         merge = self.merge.weight.chunk(3, dim=1)[target].flatten(1)
         parts = []
@@ -285,7 +290,7 @@ class _MergingUpscaler(nn.Module):
 
 
 class _InterpolatingUpscaler(nn.Module):
-    """Twice interpolation and a convolution, as in the public code (``mode='nearest'``)."""
+    """Interpolation and a convolution, twice; the public code has ``mode='nearest'``."""
 
     def __init__(self, channels: int, mode: str) -> None:
         super().__init__()
@@ -308,17 +313,27 @@ _UPSCALERS: dict[str, Callable[[int], nn.Module]] = {
 
 @MODELS.register_module()
 class CollaBA(Enhancer):
-    """Brightens and enlarges in one: 11.0 M parameters, 21.6 (``scale=2``) or 66.7 (4) GMACs for a 128x128 image.
+    """Brightens and enlarges in one network.
+
+    It has 11.0 M parameters, and takes 21.6 (``scale=2``) or 66.7 (``scale=4``) GMACs for a 128x128 image.
 
     Args:
-        scale: 2 or 4.
-        modulation: How the generative modulation prior acts on the features: ``'cft'``, by scale and shift;
-            ``'concat'``, by concatenation; None: there is no prior (No. 3 and No. 2 of Table 5).
-        upscaler: ``'msmu'``, the paper's; ``'bilinear'``, interpolation and convolutions (No. 4 of Table 5);
-            ``'nearest'``, the same with nearest neighbours, the public code's.
+        scale: Factor of the enlargement, 2 or 4.
+        modulation: Way in which the generative modulation prior acts on the features. ``'cft'`` scales and shifts them,
+            ``'concat'`` concatenates the prior's features to them (No. 3 of Table 5), and None leaves out the prior
+            (No. 2).
+        upscaler: Kind of up-scaler. ``'msmu'`` is that of the paper, ``'bilinear'`` interpolates and convolves (No. 4
+            of Table 5), and ``'nearest'`` does so with nearest neighbours, as the public code does.
 
     Raises:
-        ValueError: Another scale, modulation or upscaler.
+        ValueError: ``scale``, ``modulation`` or ``upscaler`` is none of these.
+
+    Examples:
+        >>> network = CollaBA(scale=2).eval()
+        >>> image = torch.rand(1, 3, 8, 16)
+        >>> with torch.no_grad():
+        ...     tuple(network(image).shape), tuple(network.attention(image).shape)
+        ((1, 3, 16, 32), (1, 1, 8, 16))
     """
 
     def __init__(self, scale: int = 2, modulation: str | None = "cft", upscaler: str = "msmu") -> None:
@@ -333,7 +348,7 @@ class CollaBA(Enhancer):
             scale=scale, size_divisor=_DIVISOR, halo=None, precisions=(torch.float32, torch.bfloat16)
         )
         width = _WIDTHS[0]
-        # The up-scaler enlarges four times: twofold enhancement works at half the size.
+        # The up-scaler always enlarges by four, so the network for twofold enlargement works at half the size.
         self.unshuffle = 4 // scale
         self.prior = SpectralUNet() if modulation is not None else None
         self.condition = _condition(self.unshuffle**2, width) if modulation is not None else None
@@ -342,7 +357,7 @@ class CollaBA(Enhancer):
         self.upscaler = _UPSCALERS[upscaler](width)
 
     def attention(self, image: Tensor) -> Tensor:
-        """The illumination attention that the prior predicts, Eq. 4's lack of light: ``(N, 1, H, W)`` in [0, 1].
+        """Illumination attention ``(N, 1, H, W)`` in [0, 1] that the prior predicts: how much light is lacking (Eq. 4).
 
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1], H and W multiples of 8.
@@ -356,7 +371,7 @@ class CollaBA(Enhancer):
         return self.prior(image).sigmoid()
 
     def enhance_with_attention(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The results of :meth:`forward` and :meth:`attention`, for little more than the first."""
+        """Results of :meth:`forward` and :meth:`attention`, which takes hardly longer than :meth:`forward` alone."""
         attention = self.attention(image)
         return self._restore(image, attention), attention
 

@@ -1,7 +1,7 @@
 """The auto-encoder of IAML: Illumination-Aware Mirror Loss for Progressive Learning (arXiv 2603.13363).
 
-The paper says "U-Net with CBAM attention used at each scale" and nothing of width, depth, norm or activation; CBAM is
-Woo et al., ECCV 2018.
+The paper says "U-Net with CBAM attention used at each scale" (CBAM: Woo et al., ECCV 2018). It does not state width,
+depth, norm and activation, which are choices of this project.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _REDUCTION = 16
 
 
 def _biased(conv: nn.Conv2d, bias: float) -> nn.Conv2d:
-    """``conv``, its biases, where it has any, at ``bias``."""
+    """Set the biases of ``conv``, if it has any, to ``bias``, and return it."""
     if conv.bias is not None:
         nn.init.constant_(conv.bias, bias)
     return conv
@@ -31,9 +31,9 @@ def _biased(conv: nn.Conv2d, bias: float) -> nn.Conv2d:
 class _CBAM(nn.Module):
     """Channel attention, then 7x7 spatial attention (CBAM, Eq. 1 to 3).
 
-    The shared perceptron is leaky: its two hidden units at width 32 could die together and leave it without gradient.
-    Both attentions start open (biases 1 and 2, sigmoid(2) = 0.88): starting at a half each, they would fade the image
-    to a quarter at every scale.
+    The shared perceptron has a leaky ReLU, because its two hidden units at width 32 could otherwise die together and
+    leave it without a gradient. Both attentions start open (biases 1 and 2, sigmoid(2) = 0.88), because attentions that
+    start at a half each would fade the image to a quarter at every scale.
     """
 
     def __init__(self, channels: int) -> None:
@@ -54,12 +54,12 @@ class _CBAM(nn.Module):
 
 
 def _double_conv(in_channels: int, channels: int, norm: str) -> nn.Sequential:
-    """Twice 3x3 convolution, norm and leaky ReLU; then CBAM."""
+    """A 3x3 convolution, norm and leaky ReLU, all twice, then CBAM."""
     layers: list[nn.Module] = []
     for inputs in (in_channels, channels):
-        # A bias before a norm would be subtracted again.
+        # A norm would subtract a bias in front of it.
         conv = _biased(nn.Conv2d(inputs, channels, 3, padding=1, bias=norm == "none"), 0)
-        # Without a norm PyTorch's own initialisation shrinks the image to nothing on its way down.
+        # Without a norm, PyTorch's default initialisation would shrink the features towards zero at every level.
         nn.init.kaiming_normal_(conv.weight, a=_SLOPE)
         layers += [conv, *([nn.GroupNorm(_GROUPS, channels)] if norm == "group" else [])]
         layers += [nn.LeakyReLU(_SLOPE, inplace=True)]
@@ -67,7 +67,7 @@ def _double_conv(in_channels: int, channels: int, norm: str) -> nn.Sequential:
 
 
 class _Encoder(nn.Module):
-    """The image at ``len(channels)`` scales, each half of the one before."""
+    """Features of the image at ``len(channels)`` scales, each half the size of the one before."""
 
     def __init__(self, channels: Sequence[int], norm: str) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """From the features of the encoder, finest first, to those of each decoder level, coarsest first."""
+    """Turns the features of the encoder, finest first, into those of each decoder level, coarsest first."""
 
     def __init__(self, channels: Sequence[int], norm: str) -> None:
         super().__init__()
@@ -94,7 +94,9 @@ class _Decoder(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         if len(features) != len(self.ups) + 1:
-            raise ValueError(f"a decoder of {len(self.ups)} levels takes one feature map more, got {len(features)}")
+            raise ValueError(
+                f"a decoder of {len(self.ups)} levels needs {len(self.ups) + 1} feature maps, got {len(features)}"
+            )
         *skips, x = features
         decoded = []
         for up, block, skip in zip(self.ups, self.blocks, reversed(skips), strict=True):
@@ -107,20 +109,28 @@ class _Decoder(nn.Module):
 class IAMLUNet(Enhancer):
     """A U-Net of double 3x3 convolutions with CBAM at every scale of encoder and decoder, and a global residual.
 
-    7,817,146 parameters by default (five resolutions, four of them decoded), 1,940,676 with ``depth=3``.
+    It has 7,817,146 parameters by default (five resolutions, four of them decoded) and 1,940,676 with ``depth=3``.
 
-    Student and teacher (Eq. 1 and 2) share ``encoder``; a teacher's decoder is ``copy.deepcopy(network.decoder)``,
-    called with the features that :meth:`encode` gives.
+    Student and teacher (Eq. 1 and 2) share ``encoder``. A teacher's decoder is ``copy.deepcopy(network.decoder)``,
+    called with the features that :meth:`encode` returns.
 
     Args:
-        width: Channels at full size; they double with every halving.
-        depth: How often the size is halved, and so the number of decoder levels.
-        norm: ``'none'``, or ``'group'``: group normalisation, 8 groups. No batch norm: the clean pass through the
-            shared encoder would change its statistics without a gradient.
+        width: Number of channels at full size; it doubles with every halving of the size.
+        depth: Number of times that the size is halved, which is also the number of decoder levels.
+        norm: Normalisation, ``'none'`` or ``'group'`` (group normalisation with 8 groups). Batch norm is not offered,
+            because the clean pass through the shared encoder would change its statistics without a gradient.
 
     Raises:
-        ValueError: ``width`` or ``depth`` is no whole number of at least 1, another ``norm``, or a ``width`` that 8
-            groups do not divide.
+        ValueError: ``width`` or ``depth`` is not a whole number of at least 1, ``norm`` is neither of these, or
+            ``width`` is not a multiple of the 8 groups.
+
+    Examples:
+        >>> network = IAMLUNet(width=4, depth=2)
+        >>> image = torch.rand(1, 3, 8, 8)
+        >>> [tuple(features.shape[1:]) for features in network.encode(image)]
+        [(4, 8, 8), (8, 4, 4), (16, 2, 2)]
+        >>> network(image).shape
+        torch.Size([1, 3, 8, 8])
     """
 
     def __init__(self, width: int = 32, depth: int = 4, norm: str = "none") -> None:
@@ -136,13 +146,13 @@ class IAMLUNet(Enhancer):
         self.capabilities = Capabilities(size_divisor=2**depth, halo=None, precisions=(torch.float32, torch.bfloat16))
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """E(image): ``depth + 1`` feature maps, finest first, ``(N, width * 2^i, H / 2^i, W / 2^i)``.
+        """Feature maps E(image): ``depth + 1`` of shape ``(N, width * 2^i, H / 2^i, W / 2^i)``, finest first.
 
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1], H and W multiples of ``capabilities.size_divisor``.
 
         Raises:
-            ValueError: H or W is no such multiple.
+            ValueError: H or W is not such a multiple.
         """
         check_image_batch(image)
         divisor = self.capabilities.size_divisor
@@ -151,23 +161,23 @@ class IAMLUNet(Enhancer):
         return self.encoder(image)
 
     def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """The feature maps of the ``depth`` decoder levels, which the mirror loss compares (Eq. 7 to 9).
+        """Feature maps of the ``depth`` decoder levels, which the mirror loss compares (Eq. 7 to 9).
 
         Args:
-            features: What :meth:`encode` gives.
+            features: Result of :meth:`encode`.
 
         Returns:
-            Coarsest first, ``(N, width * 2^i, H / 2^i, W / 2^i)`` for i from ``depth - 1`` to 0.
+            Feature maps ``(N, width * 2^i, H / 2^i, W / 2^i)`` for i from ``depth - 1`` to 0, coarsest first.
 
         Raises:
-            ValueError: Not ``depth + 1`` feature maps.
+            ValueError: There are not ``depth + 1`` feature maps.
         """
         return self.decoder(features)
 
     def reconstruct(self, image: Tensor, decoded: Sequence[Tensor]) -> Tensor:
-        """The enhanced image (Eq. 1), ``(N, 3, H, W)``: ``image`` plus what the finest of ``decoded`` says."""
+        """The enhanced image ``(N, 3, H, W)`` (Eq. 1): ``image`` plus the head's result for the last of ``decoded``."""
         return image + self.decoder.head(decoded[-1])
 
     def forward(self, image: Tensor) -> Tensor:
-        """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; same shape, unclamped."""
+        """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; the result has the same shape and is not clamped."""
         return self.reconstruct(image, self.decode(self.encode(image)))

@@ -1,4 +1,4 @@
-"""What people call an enhancer: a name in any spelling, with weights or without, a config, a config file, a class."""
+"""Finding an enhancer by what people call it: a name in any spelling, a config, a config file or a class."""
 
 from __future__ import annotations
 
@@ -22,17 +22,21 @@ _WEIGHT_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
 
 
 def enhancer_classes() -> dict[str, type[Enhancer]]:
-    """Every registered enhancer, by name, sorted: of this package, of other packages that join, and of the caller.
+    """Every registered enhancer by its name, in sorted order.
 
-    Imports no detector: that takes seconds. A package that does not import is left out; the message about a name that
-    is not found tells of it.
+    They are those of this package, of other packages that join, and of the caller. No detector is imported, because
+    that takes seconds. A package that does not import is left out; the message about an unknown name mentions it.
+
+    Examples:
+        >>> enhancer_classes()["PSENet"].__name__
+        'PSENet'
     """
     _absent()
     return _registered()
 
 
 def _registered() -> dict[str, type[Enhancer]]:
-    """The enhancers that are registered so far, those of this package among them."""
+    """The enhancers that are registered so far, which include those of this package."""
     import_module(__package__)
     registered = sorted(MODELS._module_dict.items())
     return {k: v for k, v in registered if isinstance(v, type) and issubclass(v, Enhancer)}
@@ -40,28 +44,32 @@ def _registered() -> dict[str, type[Enhancer]]:
 
 @lru_cache(maxsize=1)
 def _absent() -> tuple[str, ...]:
-    """Import the enhancers of other packages; returns a sentence for each module that does not import."""
+    """Import the enhancers of other packages, and return a sentence for each module that does not import."""
     problems = []
     for location in joined_locations("enhancer"):
         try:
             import_module(location)
-        except (Exception, SystemExit) as error:  # of a package that one knows nothing of
+        except (Exception, SystemExit) as error:  # An unknown package may raise anything when it is imported.
             problems.append(f"{location} does not import: {type(error).__name__}: {one_line(error)}")
     return tuple(problems)
 
 
 def enhancer_class(kind: object) -> tuple[str, type[Enhancer]]:
-    """Name and class of what the ``type`` of a config says.
+    """Name and class of the enhancer that the ``type`` of a config stands for.
 
     Args:
-        kind: A name in any spelling, or a class, registered or not.
+        kind: Name in any spelling, or a class, registered or not.
 
     Raises:
-        KeyError: No such enhancer; the message has the nearest names, and all.
-        TypeError: Neither a name nor a class of an enhancer.
+        KeyError: There is no such enhancer; the message has the nearest names, and all.
+        TypeError: ``kind`` is neither a name nor a class of an enhancer.
+
+    Examples:
+        >>> enhancer_class("zero_dce")
+        ('ZeroDCE', <class 'llie_preproc.enhancers.zero_dce.ZeroDCE'>)
     """
     if isinstance(kind, type) and issubclass(kind, Enhancer):
-        # The full name of a class of one's own: it has no part in what is shipped for a registered namesake.
+        # An unregistered class goes by its full name, so it does not get weights shipped for a class of equal name.
         own = f"{kind.__module__}.{kind.__qualname__}"
         return next((name for name, each in _registered().items() if each is kind), own), kind
     if not isinstance(kind, str):
@@ -76,30 +84,32 @@ def enhancer_class(kind: object) -> tuple[str, type[Enhancer]]:
 
 
 def enhancer_config(given: str | os.PathLike[str] | Mapping | type[Enhancer]) -> dict[str, Any]:
-    """The config of what someone calls an enhancer, for :func:`llie_preproc.build_enhancer`.
-
-    >>> enhancer_config("psenet")
-    {'type': 'PSENet'}
-    >>> enhancer_config("semi_llie@runs/iter_1000.pth")
-    {'type': 'SemiLLIE', 'checkpoint': 'runs/iter_1000.pth'}
-    >>> enhancer_config(dict(type="ps-net", width=2))
-    Traceback (most recent call last):
-    KeyError: "no enhancer 'ps-net'; is 'PSENet' meant? There are: ...
+    """Turn anything that names an enhancer into a config for :func:`llie_preproc.build_enhancer`.
 
     Args:
-        given: A registered name, whose case, ``_`` and ``-`` do not matter (``'PSENet'``, ``'psenet'``, ``'pse_net'``,
-            ``'llie_preproc.PSENet'``); a config file with ``model.enhancer`` or another of the doors, else with
-            ``enhancer``, or a package's (``'package::file.py'``); one of these followed by ``@`` and weights, as for
+        given: One of these: a registered name, in which case, ``_`` and ``-`` do not matter (``'PSENet'``,
+            ``'psenet'``, ``'pse_net'``, ``'llie_preproc.PSENet'``); the path of a config file that holds an enhancer
+            (in its model, its data preprocessor, its ``Enhance`` transforms, or as ``enhancer``); such a file of an
+            installed package (``'package::file.py'``); one of these followed by ``@`` and weights, as for
             ``checkpoint`` of :func:`llie_preproc.build_enhancer`; a dict with ``type``; or a class.
 
     Returns:
-        A dict with ``type``, a registered name or a class, and what else was given.
+        A dict whose ``type`` is a registered name or a class, with everything else that was given.
 
     Raises:
-        KeyError: No such enhancer; the message has the nearest names, and all.
-        FileNotFoundError: No such config file.
-        TypeError: A config without ``type``, or with one that is neither name nor class.
-        ValueError: A config file without an enhancer, weights twice, or none behind an ``@``.
+        KeyError: There is no such enhancer; the message has the nearest names, and all.
+        FileNotFoundError: There is no such config file.
+        TypeError: A config has no ``type``, or one that is neither a name nor a class.
+        ValueError: A config file has no enhancer, weights are named twice, or nothing follows an ``@``.
+
+    Examples:
+        >>> enhancer_config("psenet")
+        {'type': 'PSENet'}
+        >>> enhancer_config("semi_llie@runs/iter_1000.pth")
+        {'type': 'SemiLLIE', 'checkpoint': 'runs/iter_1000.pth'}
+        >>> enhancer_config(dict(type="ps-net", width=2))
+        Traceback (most recent call last):
+        KeyError: "no enhancer 'ps-net'; is 'PSENet' meant? There are: ...
     """
     if isinstance(given, Mapping):
         config = dict(given)
@@ -114,7 +124,7 @@ def enhancer_config(given: str | os.PathLike[str] | Mapping | type[Enhancer]) ->
 
 
 def _of_text(text: str) -> dict[str, Any]:
-    """The config of ``NAME``, ``FILE``, ``NAME@WEIGHTS`` or ``FILE@WEIGHTS``; either may have an ``@`` in it."""
+    """The config of ``NAME``, ``FILE``, ``NAME@WEIGHTS`` or ``FILE@WEIGHTS``; both paths may contain an ``@``."""
     parts = text.split("@")
     for end in (len(parts), *range(1, len(parts))):
         what, weights = "@".join(parts[:end]), "@".join(parts[end:])
@@ -124,7 +134,7 @@ def _of_text(text: str) -> dict[str, Any]:
     if _names_file(parts[0]):
         raise FileNotFoundError(f"no config file {parts[0]}")
     if parts[0].lower().endswith(_WEIGHT_SUFFIXES):
-        raise KeyError(f"no enhancer {parts[0]!r}: weights stand behind the name of their network, NAME@{parts[0]}")
+        raise KeyError(f"no enhancer {parts[0]!r}: weights follow the name of their network, as in NAME@{parts[0]}")
     raise KeyError(f"{_unknown(parts[0])}, or a config file")
 
 
@@ -132,9 +142,9 @@ def _with_weights(config: dict[str, Any], text: str, weights: str | None) -> dic
     if weights is None:
         return config
     if not weights:
-        raise ValueError(f"{text!r} names no weights behind the @")
+        raise ValueError(f"{text!r} names no weights after the @")
     if config.get("checkpoint") is not None:
-        raise ValueError(f"{text!r} names weights, and its config names {config['checkpoint']!r}")
+        raise ValueError(f"{text!r} names weights, but its config names {config['checkpoint']!r} already")
     return {**config, "checkpoint": weights}
 
 
@@ -147,7 +157,7 @@ def _is_file(text: str) -> bool:
 
 
 def _is_packaged(text: str) -> bool:
-    # An @ behind a package's config begins the weights.
+    # In 'package::file.py@weights', the @ begins the weights.
     return "::" in text and "@" not in text
 
 
@@ -163,14 +173,19 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def enhancer_in(config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """The enhancer of a config, or of a door that stands anywhere in it, with the weights beside it; None: it has none.
+    """Find the enhancer that a config, or a door anywhere in it, holds, with the weights beside it; None if there is none.
 
     Args:
         config: Config that was read from a file, as a plain dict.
         name: Name of the file, for messages.
 
     Raises:
-        ValueError: The enhancer is none, or the transforms have several that differ; the message names the file.
+        ValueError: The value is not an enhancer, or the ``Enhance`` transforms have several that differ; the message
+            names the file.
+
+    Examples:
+        >>> enhancer_in({"model": {"enhancer": "psenet", "checkpoint": "weights.pth"}}, "config.py")
+        {'checkpoint': 'weights.pth', 'type': 'PSENet'}
     """
     for holders in _places(config):
         found = [_held(each, name) for each in holders if isinstance(each.get("enhancer"), str | Mapping | type)]
@@ -182,15 +197,15 @@ def enhancer_in(config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
 
 
 def _places(config: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
-    """What may hold the enhancer of a config; the first place that does counts."""
+    """Places of a config that may hold its enhancer; the first one that holds one counts."""
     model = config.get("model")
     if isinstance(model, Mapping):
         # The model itself, its data preprocessor, and what may stand below other models, such as a semi-supervised one.
         doors = (each for each in nodes(model) if type_name(each) in _DOORS_OF_MODELS)
         yield from ([each] for each in (model, model.get("data_preprocessor"), *doors) if isinstance(each, Mapping))
     yield [each for each in nodes(config) if type_name(each) == "Enhance"]
-    # What the others were made of, where there are others: options may have changed them since. A 'checkpoint' beside
-    # it is not the enhancer's.
+    # The other places may have been made from this variable of the file and changed by options afterwards, so it counts
+    # last. A 'checkpoint' beside it does not belong to the enhancer.
     yield [{"enhancer": config.get("enhancer")}]
 
 
@@ -202,13 +217,13 @@ def _held(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
     beside = holder.get("checkpoint")
     if beside not in (None, "default"):
         return {"checkpoint": beside, **found}
-    # Saying that the default weights are taken says no more than saying nothing.
+    # The checkpoint 'default' means the same as none given.
     return {key: value for key, value in found.items() if (key, value) != ("checkpoint", "default")}
 
 
 def _registered_name(text: str) -> str | None:
-    """The registered name that a spelling stands for; None: there is none, or there are several."""
-    # Other packages are imported for names alone that this one does not have.
+    """Registered name that a spelling stands for; None if it stands for none, or for several."""
+    # Other packages are imported only for a name that is not registered yet.
     name = text.removeprefix(f"{_SCOPE}.")
     return _spelt(name, _registered()) or _spelt(name, enhancer_classes())
 
@@ -217,7 +232,7 @@ def _spelt(name: str, classes: Mapping[str, type[Enhancer]]) -> str | None:
     if name in classes:
         return name
     alike = [each for each, kind in classes.items() if _plain(each) == _plain(name) or name.lower() in kind.aliases]
-    # Those of this package are what they were before another one is imported.
+    # A name of this package wins, so that a spelling means the same before and after another package is imported.
     own = [each for each in alike if classes[each].__module__.startswith(f"{_SCOPE}.")]
     return next((found[0] for found in (own, alike) if len(found) == 1), None)
 

@@ -42,7 +42,7 @@ class _InvertedBottleneck(nn.Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        # In place: at full size the time goes into memory traffic, and no gradient needs what is overwritten.
+        # In place, because memory traffic takes most of the time at full size; no gradient needs what is overwritten.
         y = self.depthwise(F.leaky_relu(self.expand(x), inplace=True))
         if self.se is not None:
             y = self.se(y)
@@ -58,17 +58,24 @@ def _upsample_to(x: Tensor, reference: Tensor) -> Tensor:
 class PSENet(CurveEnhancer):
     """A lightweight U-Net that predicts one gamma for each pixel and channel, and applies it to the inverted image.
 
-    15,251 parameters and 1.804 GMACs at 1080x720 with the default width, the published figures (Table 3).
+    With the default width it has 15,251 parameters and takes 1.804 GMACs at 1080x720, as published (Table 3).
 
     Args:
         width: Multiplier of the inner channel numbers (0.5, 1 and 2 are the rows of Table 6).
 
     Raises:
-        ValueError: ``width`` is no positive number, or leaves no channel.
+        ValueError: ``width`` is not a positive number, or leaves no channel.
+
+    Examples:
+        >>> network = PSENet()
+        >>> sum(parameter.numel() for parameter in network.parameters())
+        15251
+        >>> network.gamma_map(torch.rand(1, 3, 8, 8)).shape
+        torch.Size([1, 3, 8, 8])
     """
 
-    # Each stride-2 level needs a size above one for its reflection padding: 5 -> 3 -> 2.
     aliases = ("ps_net",)
+    # Each stride-2 level needs a size above one for its reflection padding: 5 -> 3 -> 2.
     capabilities = Capabilities(min_size=5, halo=None, precisions=(torch.float32, torch.bfloat16))
     public_keys = (
         (r"^first_conv\.", "first."),
@@ -106,7 +113,7 @@ class PSENet(CurveEnhancer):
         self.last = block(6, 3, 9, se=True)
 
     def gamma_map(self, image: Tensor) -> Tensor:
-        """The gamma of each pixel and channel, ``|r + 1|``: ``(N, 3, H, W)``, non-negative.
+        """The gamma ``|r + 1|`` of each pixel and channel, ``(N, 3, H, W)``, which is not negative.
 
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1], H and W at least 5.
@@ -120,19 +127,19 @@ class PSENet(CurveEnhancer):
         precision = self.last.expand.weight.dtype
         if joined.dtype == precision:
             return (self.last(joined) + 1).abs()
-        # Autocast would drown the small differences between neighbours, which are all that the smoothness loss sees.
+        # In autocast's precision, the small differences between neighbours that the smoothness loss sees would vanish.
         with torch.autocast(image.device.type, enabled=False):
             return (self.last(joined.to(precision)) + 1).abs()
 
     def apply_gamma(self, image: Tensor, gamma: Tensor) -> Tensor:
-        """Eq. 6, ``1 - (1 - image)^gamma``, in float32 at least."""
+        """Apply Eq. 6, ``1 - (1 - image)^gamma``, in at least float32."""
         precision = torch.promote_types(image.dtype, torch.float32)
         return inverse_gamma(image.to(precision), gamma.to(precision))
 
     def predict_map(self, image: Tensor) -> Tensor:
-        """:meth:`gamma_map`."""
+        """The result of :meth:`gamma_map`."""
         return self.gamma_map(image)
 
     def apply_map(self, image: Tensor, map: Tensor) -> Tensor:
-        """:meth:`apply_gamma`."""
+        """The result of :meth:`apply_gamma`."""
         return self.apply_gamma(image, map)

@@ -20,16 +20,22 @@ _MIN_ILLUMINATION = 1e-4
 class SCI(CurveEnhancer):
     """Divides the image by an illumination that a few 3x3 convolutions estimate (Retinex).
 
-    The network at inference. The public release also holds the self-calibrated module (``calibrate.*``), which
-    prepares the input of the further stages in training and is not part of it: ``llie convert`` leaves it out.
-    255 parameters by default: the published 0.0003 M, without three biases that batch norm takes out again.
+    This is the network of inference. The public release also holds the self-calibrated module (``calibrate.*``), which
+    only prepares the input of further stages in training, so ``llie convert`` leaves it out. By default there are 255
+    parameters: the published 0.0003 M, without three biases that batch norm would subtract.
 
     Args:
-        layers: How often the block, one set of weights, is applied.
-        channels: Of the hidden layers.
+        layers: Number of times that the block is applied, always with the same weights.
+        channels: Number of channels of the hidden layers.
 
     Raises:
-        ValueError: ``layers`` or ``channels`` is no whole number of at least 1.
+        ValueError: ``layers`` or ``channels`` is not a whole number of at least 1.
+
+    Examples:
+        >>> network = SCI().eval()
+        >>> image = torch.rand(1, 3, 4, 4)
+        >>> torch.allclose(network(image), image / network.illumination(image))
+        True
     """
 
     public_keys = (
@@ -47,11 +53,11 @@ class SCI(CurveEnhancer):
         self.first = nn.Conv2d(3, channels, 3, padding=1)
         self.block = nn.Sequential(_conv_with_constant_bias(channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
         self.last = nn.Conv2d(channels, 3, 3, padding=1)
-        # One pixel for each convolution.
+        # Each convolution looks one pixel further.
         self.capabilities = Capabilities(halo=layers + 2)
 
     def predict_map(self, image: Tensor) -> Tensor:
-        """What the network adds to the image to make its illumination: ``(N, 3, H, W)`` in (0, 1).
+        """What is added to the image to get its illumination: ``(N, 3, H, W)`` in (0, 1).
 
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1].
@@ -63,11 +69,11 @@ class SCI(CurveEnhancer):
         return self.last(features).sigmoid()
 
     def apply_map(self, image: Tensor, map: Tensor) -> Tensor:
-        """The image over the illumination, ``image / clamp(image + map, 1e-4, 1)``."""
+        """Divide the image by its illumination: ``image / clamp(image + map, 1e-4, 1)``."""
         return image / _illumination(image, map)
 
     def illumination(self, image: Tensor) -> Tensor:
-        """The illumination of each pixel and channel, ``(N, 3, H, W)`` in [1e-4, 1], at least the image itself.
+        """Illumination ``(N, 3, H, W)`` of each pixel and channel, in [1e-4, 1] and nowhere below the image itself.
 
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1].
@@ -81,9 +87,9 @@ def _illumination(image: Tensor, residual: Tensor) -> Tensor:
 
 
 def _conv_with_constant_bias(channels: int) -> nn.Conv2d:
-    """A 3x3 convolution for in front of a batch norm, which takes any bias out again: no gradient would reach it.
+    """A 3x3 convolution to stand in front of a batch norm, with a bias that is not trained.
 
-    The release has one, so it stays in the state dict.
+    The batch norm subtracts any bias, so no gradient would reach it. The state dict has it because the release does.
     """
     conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
     del conv.bias

@@ -1,6 +1,6 @@
 """Semi-LLIE: Semi-supervised Contrastive Learning with Mamba for Low-light Image Enhancement.
 
-The Mamba-based enhancement network of the paper's Sec. III-C; how it is trained is the matter of ``training.methods``.
+This is the Mamba-based enhancement network of the paper's Sec. III-C; ``training.methods`` has its training.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _MEAN = (0.4488, 0.4371, 0.4040)
 _STEP_RANGE, _LEAST_STEP = (1e-3, 1e-1), 1e-4
 
 
-# In place where no gradient needs what is overwritten: on the CPU the system clears every large tensor before its use,
-# which takes as long as computing it.
+# Both run in place when no gradient is needed: on the CPU, the operating system clears each new large tensor before its
+# use, which takes as long as computing it.
 def _silu(x: Tensor) -> Tensor:
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
@@ -34,7 +34,7 @@ def _multiply(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class _IlluminationEstimator(nn.Sequential):
-    """Image and its channel mean to the illumination map: point-wise, 5x5, point-wise, without activations."""
+    """Illumination map from the image and its channel mean, by 1x1, 5x5 and 1x1 convolutions without activations."""
 
     def __init__(self, width: int) -> None:
         super().__init__(
@@ -46,7 +46,7 @@ class _IlluminationEstimator(nn.Sequential):
 
 
 class _ChannelAttention(nn.Sequential):
-    """Two 3x3 convolutions over a narrow middle, then a weight for each channel (``(N, C, H, W)``)."""
+    """Two 3x3 convolutions with fewer channels between them, then a weight for each channel of ``(N, C, H, W)``."""
 
     def __init__(self, width: int, compress: int, squeeze: int) -> None:
         narrow, least = max(1, width // compress), max(1, width // squeeze)
@@ -61,7 +61,7 @@ class _ChannelAttention(nn.Sequential):
 
 
 class _SelectiveScan2d(nn.Module):
-    """SS2D: every pixel chooses step, input and output weights of four scans over the image (``(N, H, W, C)``)."""
+    """SS2D: four scans over ``(N, H, W, C)``, whose step, input and output weights are computed from each pixel."""
 
     def __init__(self, channels: int, states: int, rank: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class _SelectiveScan2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Mamba's: steps log-uniform in 1e-3 to 1e-1 when their input is zero."""
+        """Initialise as Mamba does: at an input of zero, the steps are log-uniform in 1e-3 to 1e-1."""
         nn.init.uniform_(self.project, -(self.project.shape[2] ** -0.5), self.project.shape[2] ** -0.5)
         nn.init.uniform_(self.step_weight, -(self.rank**-0.5), self.rank**-0.5)
         low, high = map(math.log, _STEP_RANGE)
@@ -91,21 +91,21 @@ class _SelectiveScan2d(nn.Module):
 
 
 class _StateSpaceModule(nn.Module):
-    """MSSM (Eq. 3) or, with one kernel size, MambaIR's VSSM: local features, scan, gate (``(N, H, W, C)``)."""
+    """MSSM (Eq. 3) or, with one kernel size, MambaIR's VSSM: local features, scan and gate of ``(N, H, W, C)``."""
 
     def __init__(self, width: int, expansion: int, states: int, kernels: tuple[int, ...]) -> None:
         super().__init__()
         inner = expansion * width
         self.expand = nn.Linear(width, 2 * inner, bias=False)
         self.local = nn.ModuleList(nn.Conv2d(inner, inner, k, padding=k // 2, groups=inner) for k in kernels)
-        # Eq. 3 hands both branches to the scan; the gate has the channels of one, so they are merged before it.
+        # Eq. 3 hands both branches to the scan, but the gate has the channels of one branch, so a layer merges them.
         self.merge = nn.Conv2d(len(kernels) * inner, inner, 1) if len(kernels) > 1 else None
         self.scan = _SelectiveScan2d(inner, states, math.ceil(width / 16))
         self.norm = nn.LayerNorm(inner)
         self.contract = nn.Linear(inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Two products, not one that is split: the halves are contiguous, and one lives less long.
+        # Two products instead of one that is split make each half contiguous, and free the first one earlier.
         to_features, to_gate = self.expand.weight.chunk(2)
         y = self.norm(self.scan(self._features(F.linear(x, to_features))))
         return self.contract(_multiply(y, _silu(F.linear(x, to_gate))))
@@ -115,7 +115,7 @@ class _StateSpaceModule(nn.Module):
         first, *others = (_silu(conv(x)).permute(0, 2, 3, 1) for conv in self.local)
         if self.merge is None:
             return first.contiguous()
-        # The 1x1 convolution of the branches side by side, without laying them there.
+        # This is the 1x1 convolution of the concatenated branches, computed without concatenating them.
         for_first, *weights = self.merge.weight.flatten(1).chunk(len(self.local), 1)
         y = F.linear(first, for_first, self.merge.bias)
         for branch, weight in zip(others, weights, strict=True):
@@ -124,7 +124,7 @@ class _StateSpaceModule(nn.Module):
 
 
 class _StateSpaceBlock(nn.Module):
-    """MSSB: scan and channel attention, each behind a norm and beside a learned multiple of its input."""
+    """MSSB: a scan, then channel attention; each follows a norm and is added to a learned multiple of its input."""
 
     def __init__(self, module: _StateSpaceModule, attention: _ChannelAttention, width: int, drop_path: float) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class _StateSpaceBlock(nn.Module):
 
 
 class _StateSpaceGroup(nn.Module):
-    """MSSG: blocks and a 3x3 convolution, beside the group's input."""
+    """MSSG: blocks and a 3x3 convolution, added to the input of the group."""
 
     def __init__(self, blocks: list[_StateSpaceBlock], width: int) -> None:
         super().__init__()
@@ -155,23 +155,31 @@ class _StateSpaceGroup(nn.Module):
 class SemiLLIE(Enhancer):
     """The Mamba network of Semi-LLIE (Fig. 3): illumination estimation, then multi-scale state-space groups.
 
-    610,548 parameters, of which 18 are the frozen kernels of :meth:`gradient_map`. With ``multiscale=False`` 465,652:
-    the size that the paper states (0.46 M), which is that of its ablation "Base + IE". Eq. 3 merges the two local
-    branches by concatenation, which leaves twice the gate's channels; a 1x1 convolution brings them back here.
+    It has 610,548 parameters, of which 18 are the frozen kernels of :meth:`gradient_map`. With ``multiscale=False``
+    there are 465,652, the size that the paper states (0.46 M), which is that of its ablation "Base + IE". Eq. 3
+    concatenates the two local branches, which gives twice the channels of the gate; here a 1x1 convolution halves them.
 
     Args:
-        width: Channels of the features, C (Fig. 7).
+        width: Number C of channels of the features (Fig. 7).
         groups: Number of MSSGs (Fig. 7).
-        blocks: MSSBs in each group (Fig. 7).
-        multiscale: Depth-wise 5x5 beside 3x3 (MSSM, Table III); else 3x3 alone (MambaIR's VSSM).
-        illumination: Estimate an illumination map and hand it to the network beside the image (Table III).
+        blocks: Number of MSSBs in each group (Fig. 7).
+        multiscale: Whether a depth-wise 5x5 convolution stands beside the 3x3 one (MSSM, Table III). Without it, the
+            block is MambaIR's VSSM.
+        illumination: Whether the network gets an estimated illumination map beside the image (Table III).
         states: State size N of the scan.
-        expansion: Channels of the scan over ``width``.
-        drop_path: Stochastic depth of the last block; it grows linearly from 0. In training only.
+        expansion: Ratio of the channels of the scan to ``width``.
+        drop_path: Stochastic depth of the last block, in training; the rate grows linearly from 0 at the first block.
 
     Raises:
-        ValueError: A size that is no whole number of at least 1, a switch that is no ``bool``, a ``width`` that is no
-            multiple of 4 where illumination is estimated, or ``drop_path`` outside [0, 1).
+        ValueError: A size is not a whole number of at least 1, a switch is not a ``bool``, ``width`` is not a multiple
+            of 4 although illumination is estimated, or ``drop_path`` is outside [0, 1).
+
+    Examples:
+        >>> network = SemiLLIE()
+        >>> sum(parameter.numel() for parameter in network.parameters())
+        610548
+        >>> network.illumination(torch.rand(1, 3, 6, 8)).shape
+        torch.Size([1, 3, 6, 8])
     """
 
     capabilities = Capabilities(halo=None, precisions=(torch.float32, torch.bfloat16))
@@ -218,7 +226,7 @@ class SemiLLIE(Enhancer):
         self.gradient_kernel = nn.Parameter(central_differences(), requires_grad=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Enhance ``(N, 3, H, W)`` RGB in [0, 1], any size; same shape."""
+        """Enhance ``(N, 3, H, W)`` RGB in [0, 1] of any size; the result has the same shape and is not clamped."""
         check_image_batch(image)
         shifted = image - self.mean
         guided = shifted if self.estimator is None else torch.cat([shifted, self.estimator(shifted)], 1)
@@ -227,16 +235,16 @@ class SemiLLIE(Enhancer):
         return self.tail(self.body_end(deep.permute(0, 3, 1, 2)).add_(shallow)) + image
 
     def illumination(self, image: Tensor) -> Tensor:
-        """The illumination map of ``(N, 3, H, W)`` RGB in [0, 1]: same shape, unbounded.
+        """The illumination map of ``(N, 3, H, W)`` RGB in [0, 1]: it has the same shape and is not bounded.
 
         Raises:
             ValueError: The network was built with ``illumination=False``.
         """
         check_image_batch(image)
         if self.estimator is None:
-            raise ValueError("this SemiLLIE was built with illumination=False: it estimates no illumination map")
+            raise ValueError("this SemiLLIE was built with illumination=False, so it estimates no illumination map")
         return self.estimator(image - self.mean)
 
     def gradient_map(self, image: Tensor) -> Tensor:
-        """``f_g`` of the gradient loss (Sec. III-F) of ``(N, C, H, W)``: :func:`llie_preproc.ops.gradient_map`."""
+        """``f_g`` of the gradient loss (Sec. III-F) for ``(N, C, H, W)``, by :func:`llie_preproc.ops.gradient_map`."""
         return gradient_map(image, self.gradient_kernel)

@@ -18,17 +18,24 @@ from .base import Capabilities, CurveEnhancer, check_image_batch
 class ZeroDCE(CurveEnhancer):
     """Seven 3x3 convolutions predict a quadratic curve for each pixel, channel and iteration.
 
-    79,416 parameters by default, as in the public release.
+    By default it has 79,416 parameters, as the public release does.
 
     Args:
-        channels: Of the hidden layers.
-        iterations: How many curves are applied, one after another.
+        channels: Number of channels of the hidden layers.
+        iterations: Number of curves that are applied one after another.
 
     Raises:
-        ValueError: ``channels`` or ``iterations`` is no whole number of at least 1.
+        ValueError: ``channels`` or ``iterations`` is not a whole number of at least 1.
+
+    Examples:
+        >>> network = ZeroDCE()
+        >>> sum(parameter.numel() for parameter in network.parameters())
+        79416
+        >>> network.curve_maps(torch.rand(1, 3, 4, 4)).shape
+        torch.Size([1, 24, 4, 4])
     """
 
-    # One pixel for each convolution.
+    # Each of the seven convolutions looks one pixel further.
     capabilities = Capabilities(halo=7)
     public_keys = ((r"^e_conv", "conv"),)
 
@@ -45,13 +52,13 @@ class ZeroDCE(CurveEnhancer):
         self.conv6 = nn.Conv2d(2 * channels, channels, 3, padding=1)
         self.conv7 = nn.Conv2d(2 * channels, 3 * iterations, 3, padding=1)
         for name, parameter in self.named_parameters():
-            # Section 4 of the paper; curves that start near zero leave the image as it is.
+            # As in Sec. 4 of the paper; curves that start near zero leave the image almost as it is.
             nn.init.normal_(parameter, std=0.02 if name.endswith("weight") else 0)
 
     def curve_maps(self, image: Tensor) -> Tensor:
         """The paper's A_n of each pixel, channel and iteration: ``(N, 3 * iterations, H, W)`` in [-1, 1].
 
-        Positive brightens. The three channels of the first iteration come first. The public code keeps ``-A``.
+        Positive values brighten. The three channels of the first iteration come first. The public code holds ``-A``.
 
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1].
@@ -66,13 +73,13 @@ class ZeroDCE(CurveEnhancer):
         return -self.conv7(torch.cat([x1, x6], dim=1)).tanh()
 
     def apply_curves(self, image: Tensor, maps: Tensor) -> Tensor:
-        """Eq. 3, ``LE_n = LE_{n-1} + A_n LE_{n-1} (1 - LE_{n-1})`` from ``LE_0 = image``, in float32 at least.
+        """Apply Eq. 3, ``LE_n = LE_{n-1} + A_n LE_{n-1} (1 - LE_{n-1})`` from ``LE_0 = image``, in at least float32.
 
-        It maps [0, 1] into itself, and 0 and 1 to themselves.
+        The result stays in [0, 1], and the values 0 and 1 do not change.
 
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1].
-            maps: What :meth:`curve_maps` gives.
+            maps: Result of :meth:`curve_maps`.
         """
         precision = torch.promote_types(image.dtype, torch.float32)
         enhanced = image.to(precision)
@@ -81,9 +88,9 @@ class ZeroDCE(CurveEnhancer):
         return enhanced
 
     def predict_map(self, image: Tensor) -> Tensor:
-        """:meth:`curve_maps`."""
+        """The result of :meth:`curve_maps`."""
         return self.curve_maps(image)
 
     def apply_map(self, image: Tensor, map: Tensor) -> Tensor:
-        """:meth:`apply_curves`."""
+        """The result of :meth:`apply_curves`."""
         return self.apply_curves(image, map)

@@ -1,4 +1,4 @@
-"""Which implementations of the selective scan there are, and which one computes a call."""
+"""The implementations of the selective scan, and the choice of the one that computes a call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...after_import import after_import
 from ...errors import require
 
 VARIABLE = "LLIE_SCAN_BACKEND"
-"""Environment variable that names the backend of every call that does not name one."""
+"""Environment variable that names the backend for all calls without a ``backend``."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,14 @@ class ScanBackend:
     """A backend, as ``llie list --backends`` shows it.
 
     Attributes:
-        name: What ``backend=`` and ``LLIE_SCAN_BACKEND`` take.
-        devices: Device types that it runs on; empty: every one.
-        about: What it is.
-        missing: Why it cannot run here; None where it can.
+        name: Name for ``backend=`` and for the environment variable ``LLIE_SCAN_BACKEND``.
+        devices: Device types that it runs on; empty if it runs on every one.
+        about: Description of the implementation.
+        missing: Reason why it cannot run here, or None if it can.
+
+    Examples:
+        >>> ScanBackend("mine", ("cuda",), "a kernel of mine", missing="no CUDA device").available
+        False
     """
 
     name: str
@@ -38,16 +42,22 @@ class ScanBackend:
 
     @property
     def available(self) -> bool:
+        """Whether it can run here."""
         return self.missing is None
 
     @property
     def reason(self) -> str:
-        """What it is or, where it cannot run, why."""
+        """Its description or, if it cannot run here, the reason why."""
         return self.missing or self.about
 
 
 def scan_backends() -> list[ScanBackend]:
-    """Every backend, in the order of preference."""
+    """Every backend, in the order of preference.
+
+    Examples:
+        >>> [backend.name for backend in scan_backends()]
+        ['triton', 'mamba_ssm', 'numba', 'chunked', 'reference']
+    """
     return [
         ScanBackend(
             "triton",
@@ -63,10 +73,19 @@ def scan_backends() -> list[ScanBackend]:
 
 
 def choose_backend(name: str | None, device: str) -> str:
-    """The backend for a call: ``name``, else the environment's, else the first that runs on ``device``, a device type.
+    """Choose the backend of a call.
+
+    Args:
+        name: Name of a backend; None leaves the choice to ``LLIE_SCAN_BACKEND`` or, if that is not set, takes the first
+            backend that runs on ``device``.
+        device: Type of the device, such as ``'cuda'``.
 
     Raises:
-        ValueError: No such backend, or it cannot run here, or not on this kind of device.
+        ValueError: There is no such backend, or it cannot run here or on this type of device.
+
+    Examples:
+        >>> choose_backend("chunked", "cuda")
+        'chunked'
     """
     name = name or os.environ.get(VARIABLE) or _preferred(device)
     if name in _ANYWHERE:
@@ -85,13 +104,14 @@ def choose_backend(name: str | None, device: str) -> str:
     return name
 
 
-# torch.compile takes the choice as made; the decorator of that name would import the compiler, which takes a second.
+# torch.compile takes the choice for a constant. PyTorch's decorator for it would import the compiler at once, which
+# takes a second.
 after_import("torch._dynamo", lambda: torch.compiler.assume_constant_result(choose_backend))
 
 
 @functools.cache
 def implementation(name: str) -> Any:
-    """The module with ``forward(problem)`` and ``backward(problem, grad)``."""
+    """Import the module with ``forward(problem)`` and, for most backends, ``backward(problem, grad)``."""
     return import_module(f".{_MODULES[name]}", __package__)
 
 
@@ -101,8 +121,8 @@ _MODULES = {"triton": "gpu", "mamba_ssm": "mamba", "numba": "cpu", "chunked": "c
 
 @functools.cache
 def _preferred(device: str) -> str:
-    """The first backend for the device; Triton's interpreter and the reference only on demand."""
-    # Each probe imports what it looks for, so others than the device's are not made.
+    """The first backend that runs on the device, apart from Triton's interpreter and the reference."""
+    # Each probe imports what it looks for, so only those of the device's type are made.
     usual: dict[str, dict[str, Callable[[], str | None]]] = {
         "cuda": {"triton": _triton_missing, "mamba_ssm": _mamba_missing},
         "cpu": {"numba": _numba_missing},
@@ -123,7 +143,7 @@ def _triton_missing() -> str | None:
     if _interpreted():
         return None
     if not torch.cuda.is_available():
-        return "no CUDA device (TRITON_INTERPRET=1 runs it on the CPU, slowly)"
+        return "no CUDA device (with TRITON_INTERPRET=1 it runs on the CPU, slowly)"
     if torch.cuda.get_device_capability() < (7, 0):
         return "the device's compute capability is below 7.0"
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
@@ -140,7 +160,7 @@ def _mamba_missing() -> str | None:
     try:
         import_module("mamba_ssm.ops.selective_scan_interface")
     except Exception as error:
-        # An extension that was built for another torch fails in ways of its own.
+        # An extension that was built for another torch may fail with any kind of exception.
         return f"mamba-ssm does not import: {type(error).__name__}: {error}"
     return None
 
@@ -151,6 +171,6 @@ def _numba_missing() -> str | None:
         require("numba", "the fused CPU scan")
         import_module("numba")
     except Exception as error:
-        # Numba refuses a NumPy that it does not know.
+        # Numba raises when it does not support the installed NumPy.
         return str(error)
     return None

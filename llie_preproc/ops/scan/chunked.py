@@ -1,8 +1,8 @@
 """Selective scan in plain PyTorch, for every device.
 
-The sequence is cut into chunks. Inside one, recursive doubling solves ``h_t = a_t h_{t-1} + x_t`` for all positions in
-log2(T) steps, without the division by decayed factors that makes the cumulative-sum form overflow. Memory holds one
-chunk's ``T x D x N`` and, for the backward pass, the state before each chunk.
+The sequence is cut into chunks of T positions. Inside a chunk, recursive doubling solves ``h_t = a_t h_{t-1} + x_t``
+for all positions in log2(T) steps, without the division by decayed factors that makes the cumulative-sum form overflow.
+Memory holds the ``T x D x N`` states of one chunk and, for the backward pass, the state before each chunk.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from .problem import Gradients, Problem
 
-# Elements of one chunk's states: on the CPU what the cache holds, elsewhere enough to keep a device busy.
+# Number of elements of one chunk's states: on the CPU they fit the cache, on other devices they keep the device busy.
 _CPU_ELEMENTS, _DEVICE_ELEMENTS = 2**18, 2**22
 
 
 def forward(problem: Problem) -> Tensor:
-    """``y``, like ``u``, in float32."""
+    """Compute ``y``, in the shape of ``u`` and in float32."""
     p = _in_float32(problem)
     y = torch.zeros_like(p.u, dtype=torch.float32)
     for g in range(p.A.shape[0]):
@@ -33,7 +33,7 @@ def forward(problem: Problem) -> Tensor:
 
 
 def backward(problem: Problem, grad: Tensor) -> Gradients:
-    """Gradients in float32; the states are computed again, chunk by chunk."""
+    """Compute the gradients in float32; the states are computed again, chunk by chunk."""
     p = _in_float32(problem)
     tensors = {k: v for k, v in p._asdict().items() if isinstance(v, Tensor)}
     zeros = {k: torch.zeros_like(v, dtype=torch.float32) for k, v in tensors.items()}
@@ -43,7 +43,7 @@ def backward(problem: Problem, grad: Tensor) -> Gradients:
         entries = []
         for chunk in _chunks(p, g):
             entries.append(state)
-            # A view would keep all states of the chunk.
+            # A view instead of the clone would keep all states of the chunk in memory.
             state = _solve(chunk.decay, chunk.update, state)[:, -1].clone()
         carry = torch.zeros_like(state)
         for chunk, entry in zip(_chunks(p, g, reverse=True), reversed(entries), strict=True):
@@ -65,7 +65,7 @@ class _Chunk(NamedTuple):
 
 
 def _in_float32(problem: Problem) -> Problem:
-    # The inputs as long as the sequence are converted chunk by chunk.
+    # The other inputs are as long as the sequence, so they are converted chunk by chunk.
     small = {k: v.float() for k in ("weight", "bias", "A", "skip") if (v := getattr(problem, k)) is not None}
     return problem._replace(**small)
 
@@ -87,7 +87,7 @@ def _chunks(p: Problem, g: int, reverse: bool = False) -> Iterator[_Chunk]:
 
 
 def _solve(decay: Tensor, update: Tensor, entry: Tensor) -> Tensor:
-    """All states ``(batch, T, D, N)`` of a chunk, from the state before it."""
+    """Compute all states ``(batch, T, D, N)`` of a chunk from the state before it."""
     states = update.clone()
     states[:, 0] += decay[:, 0] * entry
     distance, length = 1, states.shape[1]
@@ -101,10 +101,10 @@ def _solve(decay: Tensor, update: Tensor, entry: Tensor) -> Tensor:
 
 
 def _adjoint(p: Problem, g: int, chunk: _Chunk, entry: Tensor, carry: Tensor, grad: Tensor, grads: Gradients) -> Tensor:
-    """Add a chunk's gradients to ``grads``; returns what goes on to the state before the chunk."""
+    """Add a chunk's gradients to ``grads``, and return the gradient that the state before the chunk gets."""
     states = _solve(chunk.decay, chunk.update, entry)
     before = torch.cat([entry[:, None], states[:, :-1]], 1)
-    # The adjoint runs the same recurrence backwards, with the factor of the position after.
+    # The adjoint follows the same recurrence backwards, with the decay of the following position.
     factors = torch.cat([chunk.decay[:, 1:], torch.ones_like(chunk.decay[:, :1])], 1)
     adjoint = _solve(factors.flip(1), (grad[..., None] * chunk.C[:, :, None]).flip(1), carry).flip(1)
     through = adjoint * chunk.decay

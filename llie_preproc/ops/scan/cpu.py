@@ -1,4 +1,4 @@
-"""The fused CPU backend: splits the work of :mod:`.cpu_kernels` among threads."""
+"""The fused CPU backend: it splits the work of :mod:`.cpu_kernels` among threads."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from .problem import Gradients, Problem
 
-# Fewer channels leave vector lanes empty.
+# With fewer channels, lanes of the vector instructions would stay empty.
 _LEAST_CHANNELS = 16
 
 
 def forward(problem: Problem) -> Tensor:
-    """``y``, like ``u``, in float32."""
+    """Compute ``y``, in the shape of ``u`` and in float32."""
     from .cpu_kernels import forward_task
 
     arrays = _arrays(problem)
@@ -29,7 +29,7 @@ def forward(problem: Problem) -> Tensor:
 
 
 def backward(problem: Problem, grad: Tensor) -> Gradients:
-    """Gradients in float32."""
+    """Compute the gradients in float32."""
     from .cpu_kernels import backward_task
 
     p, arrays = problem, _arrays(problem)
@@ -38,7 +38,7 @@ def backward(problem: Problem, grad: Tensor) -> Gradients:
     batch, _, groups, states = p.B.shape
     channels, rank = p.A.shape[1], p.weight.shape[2] if p.weight is not None else 0
     du = torch.empty_like(p.u, dtype=torch.float32)
-    # What sums over channels has a copy for each part of them; what sums over images, one for each image.
+    # A sum over channels has a copy for each part of the channels; a sum over images has one for each image.
     dB, dC = (torch.zeros((parts, *p.B.shape)) for _ in range(2))
     ddelta = torch.zeros((parts if rank else 1, *p.delta.shape))
     dweight = torch.zeros((batch, groups, rank, channels))
@@ -72,7 +72,7 @@ class _Task(NamedTuple):
 
 
 def _tasks(problem: Problem) -> list[_Task]:
-    """Each image's channels, cut so that every thread has work."""
+    """Tasks that cut the channels of each image so that every thread has work."""
     batch, channels = problem.u.shape[0], problem.A.shape[1]
     wanted = math.ceil(torch.get_num_threads() / batch)
     size = _LEAST_CHANNELS * math.ceil(channels / wanted / _LEAST_CHANNELS)
@@ -99,8 +99,8 @@ def _arrays(p: Problem) -> tuple[Any, ...]:
 def _run(task: Callable[..., None], calls: Iterable[tuple[Any, ...]]) -> None:
     """Run the calls on as many threads as PyTorch may use.
 
-    The kernels release the interpreter lock. Threads of our own, started anew, because Numba's thread pools abort after
-    a fork (data loader workers) or when two threads enter them.
+    The kernels release the interpreter lock. New threads are started for each call, because Numba's thread pools abort
+    after a fork (data loader workers) or when two threads enter them.
     """
     calls, threads = list(calls), torch.get_num_threads()
     if len(calls) == 1 or threads == 1:

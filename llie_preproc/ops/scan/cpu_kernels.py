@@ -1,12 +1,13 @@
 """Fused selective scan for the CPU, compiled by Numba when first used.
 
-A task is one image and one range of channels. It walks the sequence in tiles of ``TILE`` positions by ``BLOCK``
-channels, whose inputs it gathers, from any strides and along any walk, into buffers that stay in the cache
-(:func:`_gather`), so that the innermost loops run over neighbouring channels and become vector instructions. Nothing of
-size ``L x D x N`` exists: the forward pass keeps one state, the backward pass one state per tile and recomputes the
-states inside a tile.
+A task is one image and one range of channels. It walks along the sequence in tiles of ``TILE`` positions by ``BLOCK``
+channels. The inputs of a tile, which may have any strides and follow any walk, are gathered into buffers that stay in
+the cache (:func:`_gather`), so that the innermost loops run over neighbouring channels and become vector instructions.
+No array has the size ``L x D x N``: the forward pass keeps one state; the backward pass keeps one state for each tile
+and computes the states inside a tile again.
 
-Compiling takes several seconds, once: Numba keeps the result in the folder of this file (or in ``NUMBA_CACHE_DIR``).
+Compiling takes several seconds, but only once: Numba keeps the result in the folder of this file, or in
+``NUMBA_CACHE_DIR``.
 """
 
 from __future__ import annotations
@@ -27,26 +28,27 @@ BLOCK = 64
 
 
 def _fit(function: Any, domain: tuple[float, float], degree: int) -> tuple[np.float32, ...]:
-    """Power-basis coefficients, lowest first, of the Chebyshev interpolant of ``function``."""
+    """Coefficients, lowest power first, of the polynomial that interpolates ``function`` at the Chebyshev points."""
     fitted = Chebyshev.interpolate(function, degree, domain).convert(kind=Polynomial)
     return tuple(np.float32(c) for c in fitted.coef)
 
 
 def _ratio(function: Any) -> Any:
-    """``(f(x) - f(0)) / x``; no Chebyshev point of an even number of them is 0."""
+    """The function ``(f(x) - f(0)) / x``; an even number of Chebyshev points never includes ``x = 0``."""
     return lambda x: (function(x) - function(0.0)) / x
 
 
-# Fits of the differences from the value at 0: decays close to 1, which a long sequence multiplies up, stay exact.
+# The fits are made to the difference from the value at 0. So decays close to 1 stay exact, of which a long sequence
+# multiplies many.
 _E1, _E2, _E3, _E4, _E5, _E6 = _fit(_ratio(np.exp2), (-0.5, 0.5), 5)
 _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8, _L9, _L10 = _fit(_ratio(np.log1p), (0.0, 1.0), 9)
 _ZERO, _ONE, _LOG2E = np.float32(0), np.float32(1), np.float32(math.log2(math.e))
-# Adding it rounds a float32 to an integer, which then stands in the low bits.
+# Adding this number rounds a float32 to an integer, which is then found in the low bits of the sum.
 _ROUNDER = np.float32(1.5 * 2**23)
 _LOWEST, _HIGHEST = np.float32(-126), np.float32(128)
 _BIAS, _MANTISSA = np.int32(127), np.int32(23)
 
-# Sums may be reordered and contracted; NaN and infinity keep their meaning.
+# These flags let the compiler reorder and contract sums; NaN and infinity keep their meaning.
 _SUMS = {"reassoc", "contract", "nsz"}
 
 
@@ -72,9 +74,9 @@ def _from_bits(typingctx, value):
 
 @numba.njit(error_model="numpy", fastmath={"contract"})
 def _exp2(x):
-    """2^x; 2^-126 below it.
+    """2^x for x in [-126, 128]; x is clamped to that range.
 
-    Without flags of its own it would inherit the caller's, and reassociation undo the rounding.
+    The function has flags of its own, because with the caller's flags reassociation would undo the rounding.
     """
     x = _LOWEST if x < _LOWEST else x
     x = _HIGHEST if x > _HIGHEST else x
@@ -95,7 +97,7 @@ def _softplus(x):
 
 @numba.njit(error_model="numpy")
 def _pixel(position, direction, length, width):
-    """Where a walk is: 0 row by row, 1 column by column, 2 and 3 the same from the end."""
+    """Index of the pixel at a position of a walk; see ``Problem.directions``."""
     if direction >= 2:
         position = length - 1 - position
     if direction % 2 == 0:
@@ -106,7 +108,7 @@ def _pixel(position, direction, length, width):
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
 def _finish_step(step, raw, bias, softplus, count, width):
-    """``step = softplus(raw + bias)``, in place on ``step``, keeping the argument in ``raw``."""
+    """Write ``softplus(raw + bias)`` into ``step``, and the argument of the softplus into ``raw``."""
     for t in range(count):
         for i in range(width):
             raw[t, i] += bias[i]
@@ -120,7 +122,7 @@ def _finish_step(step, raw, bias, softplus, count, width):
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
 def _project(raw, low, weight, count, width):
-    """``raw = low @ weight``: the step of each channel from its low-rank form."""
+    """Write ``low @ weight``, the step of each channel from its low-rank form, into ``raw``."""
     for t in range(count):
         for i in range(width):
             raw[t, i] = _ZERO
@@ -132,7 +134,7 @@ def _project(raw, low, weight, count, width):
 
 @intrinsic
 def _floats_at(typingctx, address):
-    """A pointer to float32."""
+    """Turn an address into a pointer to float32."""
 
     def codegen(context, builder, signature, args):
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
@@ -142,14 +144,14 @@ def _floats_at(typingctx, address):
 
 @numba.njit(error_model="numpy")
 def _row(array, b, p, g, first, width):
-    """``array[b, p, g, first : first + width]`` where these are neighbours, typed so that loops over it are vectors."""
+    """``array[b, p, g, first : first + width]``, contiguous, in a type whose loops become vector instructions."""
     s0, s1, s2, s3 = array.strides
     return numba.carray(_floats_at(array.ctypes.data + b * s0 + p * s1 + g * s2 + first * s3), (width,))
 
 
 @numba.njit(error_model="numpy")
 def _gather(tile, source, b, pixels, count, g, first, width):
-    """``tile[t, i] = source[b, pixels[t], g, first + i]``, along the memory that ``source`` lies in."""
+    """Copy ``source[b, pixels[t], g, first + i]`` to ``tile[t, i]``, in the order that ``source`` has in memory."""
     if source.strides[3] == source.itemsize:
         for t in range(count):
             row = _row(source, b, pixels[t], g, first, width)
@@ -163,7 +165,7 @@ def _gather(tile, source, b, pixels, count, g, first, width):
 
 @numba.njit(error_model="numpy")
 def _scatter(tile, target, b, pixels, count, g, first, width, add):
-    """The other way round."""
+    """Copy ``tile[t, i]`` to ``target[b, pixels[t], g, first + i]`` or, with ``add``, add it there."""
     if target.strides[3] == target.itemsize:
         for t in range(count):
             row = _row(target, b, pixels[t], g, first, width)
@@ -185,7 +187,7 @@ def _multiply(product, left, right, count, width):
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
 def _advance(state, A, B, C, step, update, y, count, width):
-    """``h = 2^(step A) h + update B``; ``y += C h``."""
+    """Compute ``h = 2^(step A) h + update B`` and ``y += C h`` for each position."""
     for t in range(count):
         for n in range(A.shape[0]):
             b, c = B[t, n], C[t, n]
@@ -197,7 +199,7 @@ def _advance(state, A, B, C, step, update, y, count, width):
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
 def _advance_keeping(states, decays, A, B, step, update, count, width):
-    """:func:`_advance` without output: ``states[t + 1]`` is the state after position t, ``decays[t]`` its factor."""
+    """Advance without output; ``states[t + 1]`` keeps the state after position t, and ``decays[t]`` its decay."""
     for t in range(count):
         for n in range(A.shape[0]):
             b = B[t, n]
@@ -209,7 +211,7 @@ def _advance_keeping(states, decays, A, B, step, update, count, width):
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
 def _retreat(carry, states, decays, A, B, C, step, u, grad, dA, dB, dC, dstep, du, count, width):
-    """The adjoint of :func:`_advance`. ``A`` here is not scaled by log2(e)."""
+    """Compute the adjoint of :func:`_advance`; here ``A`` is not scaled by log2(e)."""
     for t in range(count - 1, -1, -1):
         for n in range(A.shape[0]):
             b, c = B[t, n], C[t, n]
@@ -231,7 +233,7 @@ def _retreat(carry, states, decays, A, B, C, step, u, grad, dA, dB, dC, dstep, d
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
 def _retreat_step(dstep, raw, low, weight, dlow, dweight, dbias, softplus, count, width):
-    """From the gradient of the step to that of softplus' argument (in place), of the bias, and of the low-rank form."""
+    """Turn the step's gradient into that of the softplus argument (in place), of the bias and of the low-rank form."""
     for t in range(count):
         if softplus:
             for i in range(width):
@@ -279,7 +281,7 @@ def _tile(width):
 
 @numba.njit(error_model="numpy")
 def _columns(matrix, first, width):
-    """A contiguous copy, ``BLOCK`` wide."""
+    """Copy columns to a contiguous array that is ``BLOCK`` wide."""
     part = np.zeros((matrix.shape[0], BLOCK), np.float32)
     part[:, :width] = matrix[:, first : first + width]
     return part
@@ -292,10 +294,10 @@ _TASK = (
 
 
 def _forward_task(b, begin, end, u, delta, weight, bias, A, B, C, skip, directions, columns, softplus, y):
-    """Scan the channels ``begin`` to ``end`` of image ``b`` in every direction, into ``y``.
+    """Scan the channels ``begin`` to ``end`` of image ``b`` in every direction, and write the result into ``y``.
 
-    Arrays as :class:`llie_preproc.ops.scan.problem.Problem` has them, but ``weight`` is ``(G, R, D)`` and ``A``
-    ``(G, N, D)``. Where ``u`` has one group for all, ``y`` is the sum over the directions.
+    The arrays are those of :class:`llie_preproc.ops.scan.problem.Problem`, except that ``weight`` is ``(G, R, D)`` and
+    ``A`` is ``(G, N, D)``. If all groups read the same channels of ``u``, ``y`` is the sum over the directions.
     """
     length, groups, states = B.shape[1], B.shape[2], B.shape[3]
     shared = u.shape[2] == 1
@@ -327,9 +329,9 @@ def _backward_task(
     b, begin, end, u, delta, weight, bias, A, B, C, skip, directions, columns, softplus, grad,
     du, ddelta, dweight, dbias, dA, dB, dC, dskip,
 ):  # fmt: skip
-    """Gradients of :func:`_forward_task` for the same channels; all but ``du`` are added to.
+    """Compute the gradients of :func:`_forward_task`; they are added to all arrays but ``du``, which is overwritten.
 
-    ``dB``, ``dC`` and a low-rank ``ddelta`` sum over channels: tasks that run side by side need their own.
+    ``dB``, ``dC`` and a low-rank ``ddelta`` sum over channels, so tasks that run side by side need arrays of their own.
     """
     length, groups, states = B.shape[1], B.shape[2], B.shape[3]
     shared, rank = u.shape[2] == 1, weight.shape[1]
@@ -343,7 +345,7 @@ def _backward_task(
     decays = np.empty((TILE, states, BLOCK), np.float32)
     for first in range(begin, end, BLOCK):
         width = min(BLOCK, end - first)
-        # The state before each tile.
+        # These are the states before each tile.
         entries = np.empty((tiles, states, width), np.float32)
         for g in range(groups):
             source = 0 if shared else g
@@ -403,19 +405,19 @@ def _compiled(task: Callable[..., None], gradients: str) -> Callable[..., None]:
     try:
         return numba.njit(signature, nogil=True, cache=True, error_model="numpy")(task)
     except RuntimeError:
-        # No folder that the cache could be written to.
+        # Numba found no folder that it can write its cache to.
         return numba.njit(signature, nogil=True, error_model="numpy")(task)
 
 
 @functools.cache
 def forward_task() -> Callable[..., None]:
-    """:func:`_forward_task`, compiled."""
+    """Compile :func:`_forward_task`."""
     return _compiled(_forward_task, "")
 
 
 @functools.cache
 def backward_task() -> Callable[..., None]:
-    """:func:`_backward_task`, compiled."""
+    """Compile :func:`_backward_task`."""
     return _compiled(
         _backward_task,
         ", float32[:,:,:,:], float32[:,:,:,:], float32[:,:,::1], float32[:,::1], float32[:,:,::1], float32[:,:,:,:], "

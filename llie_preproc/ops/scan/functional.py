@@ -1,4 +1,4 @@
-"""The public functions: they check shapes and bring a call into the operator's form."""
+"""The public functions of the selective scan: they check shapes and turn a call into a :class:`Problem`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .operator import compute
 from .problem import Problem
 
 DIRECTIONS = ("rows", "columns", "rows_reversed", "columns_reversed")
-"""The walks over an image: row by row, column by column, and both from the last pixel to the first."""
+"""Names of the walks over an image: row by row, column by column, and both of them from the last pixel to the first."""
 
 
 def selective_scan(
@@ -29,30 +29,38 @@ def selective_scan(
 ) -> Tensor:
     """The selective scan of Mamba-1 (Gu and Dao, 2023, Eq. 2 with zero-order hold for A and Euler for B).
 
-    With ``dt = delta + delta_bias``, through softplus where asked for, each channel d computes
+    With ``dt = delta + delta_bias``, or its softplus if ``delta_softplus`` is set, each channel d computes
 
         h[t] = exp(dt[t, d] A[d]) h[t-1] + dt[t, d] B[t] u[t, d];    y[t, d] = C[t] . h[t] + D[d] u[t, d]
 
-    in float32 whatever the dtypes, under autocast too. Differentiable once, with respect to every tensor.
+    in float32, whatever the dtypes, and also under autocast. It is differentiable once, with respect to every tensor.
 
     Args:
-        u: ``(batch, D, L)``.
-        delta: ``(batch, D, L)``.
-        A: ``(D, N)``, real; negative for a decaying state.
-        B, C: ``(batch, N, L)``, or ``(batch, G, N, L)`` where each of G equal groups of channels has its own.
-        D: ``(D,)``, the skip connection, or None.
-        delta_bias: ``(D,)``, or None.
-        delta_softplus: Apply softplus to the biased step.
-        backend: A name that ``scan_backends()`` lists; by default the environment variable ``LLIE_SCAN_BACKEND``, or
-            the fastest that runs on the device of ``u``.
+        u: Input ``(batch, D, L)``.
+        delta: Step ``(batch, D, L)``.
+        A: Real rates ``(D, N)``; they are negative for a state that decays.
+        B, C: Input and output weights ``(batch, N, L)``, or ``(batch, G, N, L)`` if each of G equal groups of channels
+            has its own.
+        D: Weights ``(D,)`` of the skip connection, or None.
+        delta_bias: Bias ``(D,)`` of the step, or None.
+        delta_softplus: Whether softplus is applied to the biased step.
+        backend: Name from :func:`scan_backends`; by default that of the environment variable ``LLIE_SCAN_BACKEND``, or
+            the fastest one that runs on the device of ``u``.
 
     Returns:
-        ``y``: ``(batch, D, L)``, dtype of ``u``.
+        ``y``: ``(batch, D, L)`` in the dtype of ``u``.
 
     Raises:
-        TypeError: Not floating point tensors.
-        ValueError: Shapes do not fit, tensors are on different devices, or the backend that is asked for does not exist
-            or cannot run here.
+        TypeError: An argument is not a floating point tensor.
+        ValueError: Shapes do not fit, tensors are on different devices, or the backend does not exist or cannot run
+            here.
+
+    Examples:
+        A state that does not decay (``A = 0``) sums up the input:
+
+        >>> ones = torch.ones(1, 1, 4)
+        >>> selective_scan(ones, ones, torch.zeros(1, 1), ones, ones, backend="chunked").tolist()
+        [[[1.0, 2.0, 3.0, 4.0]]]
     """
     B, C = (x.unsqueeze(1) if isinstance(x, Tensor) and x.ndim == 3 else x for x in (B, C))
     tensors = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "delta_bias": delta_bias}
@@ -110,33 +118,47 @@ def selective_scan_2d(
     directions: Sequence[str] = DIRECTIONS,
     backend: str | None = None,
 ) -> Tensor:
-    """The selective scan over an image along several walks (VMamba's SS2D; Semi-LLIE's, Sec. III-C), summed.
+    """The sum of selective scans along several walks over an image (SS2D of VMamba, and of Semi-LLIE's Sec. III-C).
 
-    Every walk k reads the same ``u``, with a step, ``A``, ``B``, ``C`` and ``D`` of its own, and its outputs go back to
-    the pixels that they belong to: ``y = sum_k unwalk_k(selective_scan(walk_k(u), ...))``. The image is not copied for
-    each walk (the ``mamba_ssm`` backend has to), and with ``delta_weight`` neither is the step spelled out.
+    Every walk k reads the same ``u`` with a step, ``A``, ``B``, ``C`` and ``D`` of its own, and its outputs go back to
+    the pixels that they belong to: ``y = sum_k unwalk_k(selective_scan(walk_k(u), ...))``. No walk copies the image
+    (except in the ``mamba_ssm`` backend), and with ``delta_weight`` no tensor holds the step of every channel.
 
     Args:
-        u: ``(batch, H, W, D)``.
-        delta: ``(batch, H, W, K, D)`` in pixel order; with ``delta_weight``, ``(batch, H, W, K, R)``.
-        A: ``(K, D, N)``.
-        B, C: ``(batch, H, W, K, N)``, in pixel order.
-        D: ``(K, D)``, or None.
-        delta_bias: ``(K, D)``, or None.
-        delta_softplus: Apply softplus to the biased step.
-        delta_weight: ``(K, D, R)``: the step is ``delta_weight[k] @ delta`` (before bias and softplus).
-        directions: K of ``'rows'``, ``'columns'``, ``'rows_reversed'`` and ``'columns_reversed'``.
-        backend: As for :func:`selective_scan`.
+        u: Input ``(batch, H, W, D)``.
+        delta: Step ``(batch, H, W, K, D)`` in pixel order or, with ``delta_weight``, its low-rank form
+            ``(batch, H, W, K, R)``.
+        A: Rates ``(K, D, N)``.
+        B, C: Input and output weights ``(batch, H, W, K, N)`` in pixel order.
+        D: Weights ``(K, D)`` of the skip connection, or None.
+        delta_bias: Bias ``(K, D)`` of the step, or None.
+        delta_softplus: Whether softplus is applied to the biased step.
+        delta_weight: Matrices ``(K, D, R)`` that give the step ``delta_weight[k] @ delta``, before bias and softplus.
+        directions: Names of the K walks: ``'rows'``, ``'columns'``, ``'rows_reversed'`` or ``'columns_reversed'``.
+        backend: Name of a backend, as for :func:`selective_scan`.
 
     Returns:
-        ``y``: ``(batch, H, W, D)``, dtype of ``u``.
+        ``y``: ``(batch, H, W, D)`` in the dtype of ``u``.
 
     Raises:
-        TypeError, ValueError: As :func:`selective_scan`; ValueError also for an unknown direction.
+        TypeError: An argument is not a floating point tensor.
+        ValueError: A direction is unknown, or another reason of :func:`selective_scan` applies.
+
+    Examples:
+        Without decay (``A = 0``), both walks along the rows sum up the pixels that they have passed:
+
+        >>> image, ones = torch.ones(1, 1, 4, 1), torch.ones(1, 1, 4, 2, 1)
+        >>> walks = ("rows", "rows_reversed")
+        >>> A = torch.zeros(2, 1, 1)
+        >>> y = selective_scan_2d(
+        ...     image, ones, A, ones, ones, delta_softplus=False, directions=walks, backend="chunked"
+        ... )
+        >>> y.flatten().tolist()
+        [5.0, 5.0, 5.0, 5.0]
     """
     unknown = [d for d in directions if d not in DIRECTIONS]
     if unknown or not directions:
-        raise ValueError(f"directions must be of {', '.join(DIRECTIONS)}, got {unknown or 'none'}")
+        raise ValueError(f"directions must be among {', '.join(DIRECTIONS)}, got {unknown or 'none'}")
     tensors = {
         "u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "delta_bias": delta_bias, "delta_weight": delta_weight,
     }  # fmt: skip

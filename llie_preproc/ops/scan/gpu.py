@@ -1,4 +1,4 @@
-"""The Triton backend: launches the kernels of :mod:`.gpu_kernels`."""
+"""The Triton backend: it launches the kernels of :mod:`.gpu_kernels`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ WARPS = 4
 
 
 def forward(problem: Problem) -> Tensor:
-    """``y``, like ``u``, in float32."""
-    # Triton launches on the current device, whatever the tensors' is.
+    """Compute ``y``, in the shape of ``u`` and in float32."""
+    # Triton launches on the current device, even if the tensors are on another one.
     with torch.cuda.device_of(problem.u):
         return _forward(problem)
 
 
 def backward(problem: Problem, grad: Tensor) -> Gradients:
-    """Gradients in float32; the states are computed again.
+    """Compute the gradients in float32; the states are computed again.
 
-    Sums over channels, images and chunks are taken from partial sums, for the same result each time: beside the
-    gradients, memory for ``N / 64`` of ``u`` for each group, and for ``dB`` and ``dC`` once for each 32 channels.
+    Sums over channels, images and chunks are added up from partial sums, so that the result is the same each time. The
+    partial sums take, for each group, ``N / 64`` of the memory of ``u``, and ``dB`` and ``dC`` have a copy for every 32
+    channels.
     """
     with torch.cuda.device_of(problem.u):
         return _backward(problem, grad)
@@ -83,12 +84,12 @@ def _backward(problem: Problem, grad: Tensor) -> Gradients:
 
 @functools.lru_cache(maxsize=64)
 def _directions(directions: tuple[int, ...], device: torch.device) -> Tensor:
-    """On the device once: a copy to it waits for it, and cannot be recorded in a CUDA graph."""
+    """The directions on the device, kept there: a copy would wait for the device, and no CUDA graph can record it."""
     return torch.tensor(directions, dtype=torch.int32, device=device)
 
 
 class _Launch:
-    """What the launches of one problem have in common."""
+    """Sizes, constants and arguments that all launches for one problem share."""
 
     def __init__(self, problem: Problem) -> None:
         names = ("weight", "bias", "A", "skip")
@@ -100,7 +101,7 @@ class _Launch:
         self.blocks, self.chunks = triton.cdiv(self.channels, self.block), triton.cdiv(self.length, CHUNK)
         self.A = p.A.mT.contiguous()
         self.directions = _directions(tuple(p.directions), p.u.device)
-        # Groups that add to the same pixels run one after the other.
+        # Groups that add to the same pixels are launched one after the other.
         self.launched = 1 if p.shared else self.groups
         self.launched_groups = range(self.groups) if p.shared else (0,)
         self.sizes = (self.length, p.columns, self.channels, self.groups, self.chunks)
@@ -116,11 +117,11 @@ class _Launch:
         }
 
     def grid(self, groups: int) -> tuple[int, int]:
-        # In x, the only axis without a limit of 65,535.
+        # The large number goes to x, because the other axes are limited to 65,535.
         return self.chunks * self.batch * groups, self.blocks
 
     def states(self) -> tuple[Tensor, Tensor]:
-        """The state after each chunk, ``(batch, G, chunks, N, D)``, and the sum of its steps."""
+        """Compute the state after each chunk, ``(batch, G, chunks, N, D)``, and the sum of the chunk's steps."""
         p = self.problem
         ends = self.A.new_empty(self.batch, self.groups, self.chunks, self.states_each, self.channels)
         totals = self.A.new_empty(self.batch, self.groups, self.chunks, self.channels)
@@ -132,7 +133,7 @@ class _Launch:
         return ends, totals
 
     def adjoints(self, grad: Tensor, totals: Tensor) -> Tensor:
-        """The gradient that enters each chunk's first state from it and from all after it."""
+        """Compute the gradient that each chunk and all chunks after it pass to the state before the chunk."""
         p = self.problem
         starts = self.A.new_empty(self.batch, self.groups, self.chunks, self.states_each, self.channels)
         kernels.chunk_adjoints[self.grid(self.groups)](

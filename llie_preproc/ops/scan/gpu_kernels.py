@@ -1,17 +1,18 @@
 """Triton kernels of the selective scan.
 
-The walk is cut into chunks of T positions, and all chunks run side by side in three passes: what each chunk adds to the
-state (a sum, because the decay over a stretch is ``exp(A * sum of steps)``), a scan over the chunks, and the outputs
-from each chunk's true entry state. The backward pass does the same for the adjoint, from the end.
+The walk is cut into chunks of T positions, and all chunks run side by side in three passes. The first computes what
+each chunk adds to the state, which is a sum, because the decay over a stretch is ``exp(A * sum of steps)``. The second
+scans over the chunks. The third computes the outputs from the true state before each chunk. The backward pass does the
+same for the adjoint, from the end.
 
-A tile is ``(T, BLOCK)`` positions by channels; states are taken one at a time, so a tile's scan never holds N of them.
-Scans only run forwards: what runs from the end has its rows in descending order (``reverse=True`` gave wrong results on
-devices: triton-lang/triton#4362). Sums of steps never come as differences, which would cancel.
+A tile is ``(T, BLOCK)`` positions by channels. Its N states are computed one at a time, so that it never holds all of
+them. Every scan runs forwards: one from the end has its rows in descending order instead, because ``reverse=True`` gave
+wrong results on devices (triton-lang/triton#4362). No sum of steps is computed as a difference, which would cancel.
 """
 
 from __future__ import annotations
 
-# Triton reads the annotations of constants at run time; those imported here stay names.
+# Triton finds the constants by the text of their annotations, 'tl.constexpr'.
 import triton
 import triton.language as tl
 
@@ -20,13 +21,13 @@ LOG2E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def _then(decay_left, update_left, decay_right, update_right):
-    """``h -> decay h + update``, the left one first."""
+    """Compose two maps ``h -> decay h + update``; the left one is applied first."""
     return decay_left * decay_right, update_left * decay_right + update_right
 
 
 @triton.jit
 def _walk(positions, direction, length, columns):
-    """The pixel at a position; see ``Problem.directions``."""
+    """Index of the pixel at each position of a walk; see ``Problem.directions``."""
     positions = tl.where(direction >= 2, length - 1 - positions, positions)
     rows = length // columns
     return tl.where(direction % 2 == 1, positions % rows * columns + positions // rows, positions)
@@ -34,7 +35,7 @@ def _walk(positions, direction, length, columns):
 
 @triton.jit
 def _rows(chunk, first, T: tl.constexpr, DESCENDING: tl.constexpr):
-    """A chunk's positions plus ``first``, as the rows of a tile."""
+    """The positions of a chunk plus ``first``, as the rows of a tile."""
     rows = tl.arange(0, T)
     if DESCENDING:
         rows = T - 1 - rows
@@ -43,7 +44,7 @@ def _rows(chunk, first, T: tl.constexpr, DESCENDING: tl.constexpr):
 
 @triton.jit
 def _log1p(e):
-    """log(1 + e) for e in [0, 1], to float32 precision: 2 artanh(e / (2 + e)); NaN stays."""
+    """log(1 + e) = 2 artanh(e / (2 + e)) for e in [0, 1], to float32 precision; NaN stays NaN."""
     z = e / (2.0 + e)
     s = z * z
     series = 1.0 / 13.0 + s * (1.0 / 15.0)
@@ -56,7 +57,7 @@ def _raw_step(
     delta, weight, bias, b, g, pixels, channels, inside,
     stride_b, stride_p, stride_g, stride_d, D, R: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
-    """What softplus is applied to, ``(T, BLOCK)``."""
+    """Argument of the softplus, ``(T, BLOCK)``."""
     base = delta + b * stride_b + g * stride_g + pixels * stride_p
     valid = inside[:, None] & (channels < D)[None, :]
     if R == 0:
@@ -73,16 +74,16 @@ def _raw_step(
 
 @triton.jit
 def _step(raw, inside, SOFTPLUS: tl.constexpr):
-    """The step; zero outside the sequence, which leaves the state as it is."""
+    """The step; outside the sequence it is zero, which leaves the state as it is."""
     if SOFTPLUS:
-        # Not tl.maximum: on a device it drops NaN.
+        # tl.maximum would drop NaN on a device.
         raw = tl.where(raw > 0.0, raw, 0.0) + _log1p(tl.exp(-tl.abs(raw)))
     return tl.where(inside[:, None], raw, 0.0)
 
 
 @triton.jit
 def _tile(tensor, b, g, pixels, channels, valid, stride_b, stride_p, stride_g, stride_d):
-    """``(T, BLOCK)`` in float32, zero where not valid."""
+    """Load ``(T, BLOCK)`` in float32; values that are not valid are zero."""
     base = tensor + b * stride_b + g * stride_g
     return tl.load(base + pixels[:, None] * stride_p + channels[None, :] * stride_d, valid, 0.0).to(tl.float32)
 
@@ -94,7 +95,7 @@ def chunk_states(
     N: tl.constexpr, R: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
     HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr, SHARED: tl.constexpr,
 ):  # fmt: skip
-    """The state that each chunk ends with when it begins with zero, and the sum of its steps."""
+    """Compute the state at the end of each chunk for a state of zero before it, and the sum of its steps."""
     row = tl.program_id(0).to(tl.int64)
     chunk, g, b = row % chunks, row // chunks % G, row // chunks // G
     channels = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -128,7 +129,7 @@ def chunk_adjoints(
     N: tl.constexpr, R: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
     HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr, SHARED: tl.constexpr,
 ):  # fmt: skip
-    """The gradient that each chunk passes to the state before it when none comes from after it."""
+    """Compute the gradient that each chunk alone passes to the state before it."""
     row = tl.program_id(0).to(tl.int64)
     chunk, g, b = row % chunks, row // chunks % G, row // chunks // G
     channels = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -153,7 +154,7 @@ def chunk_adjoints(
 def combine_chunks(
     states, totals, A, D, G, chunks, N: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr, REVERSE: tl.constexpr
 ):
-    """In place: from what each chunk adds to the state after it (before it, in reverse)."""
+    """Turn, in place, what each chunk adds into the state after it or, with ``REVERSE``, the gradient before it."""
     image, n = tl.program_id(0).to(tl.int64), tl.program_id(1)
     g = image % G
     channels = tl.program_id(2).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -183,7 +184,7 @@ def outputs(
     N: tl.constexpr, R: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr, SOFTPLUS: tl.constexpr, SHARED: tl.constexpr, ADD: tl.constexpr,
 ):  # fmt: skip
-    """``y`` of one group (shared channels: the groups add up, one launch each) or of all."""
+    """Compute ``y`` of all groups or, if they share channels and add up, of the one group of this launch."""
     launched = 1 if SHARED else G
     program = tl.program_id(0).to(tl.int64)
     chunk, g, b = program % chunks, first_group + program // chunks % launched, program // chunks // launched
@@ -230,11 +231,11 @@ def gradients(
     N: tl.constexpr, R: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr, SOFTPLUS: tl.constexpr, SHARED: tl.constexpr, ADD: tl.constexpr,
 ):  # fmt: skip
-    """All gradients of a chunk.
+    """Compute all gradients of a chunk.
 
-    Rows descend, but for the scan of the states, which then is turned round. ``du`` has the strides g*, the others are
-    contiguous: ``dA``, ``dweight``, ``dbias`` and ``dskip`` with a copy for each image and chunk; ``dB``, ``dC`` and a
-    low-rank ``ddelta`` with one for each block of channels.
+    Rows are in descending order, except in the scan of the states, whose result is turned round. ``du`` has the strides
+    g*, and the other results are contiguous: ``dA``, ``dweight``, ``dbias`` and ``dskip`` have a copy for each image
+    and chunk; ``dB``, ``dC`` and a low-rank ``ddelta`` have one for each block of channels.
     """
     launched = 1 if SHARED else G
     program = tl.program_id(0).to(tl.int64)
@@ -248,7 +249,7 @@ def gradients(
     first = (rows == 0)[:, None]
     turned = tl.broadcast_to((T - 1 - rows)[:, None], (T, BLOCK))
 
-    # Ascending: the position before each, within the chunk.
+    # In ascending order: the position before each one, within the chunk.
     positions = _rows(chunk, -1, T, False)
     inside_before = (positions < length) & (rows > 0)
     pixels_before = tl.where(inside_before, _walk(positions, direction, length, columns), 0)
@@ -257,7 +258,7 @@ def gradients(
     valid = inside_before[:, None] & mine[None, :]
     update_before = step_before * _tile(u, b, source, pixels_before, channels, valid, ub, up, ug, ud)
 
-    # Descending: each position, and the step of the one after it.
+    # In descending order: each position, and the step of the position after it.
     positions = _rows(chunk, 0, T, True)
     inside, inside_after = positions < length, positions + 1 < length
     pixels = _walk(positions, direction, length, columns)
@@ -286,7 +287,7 @@ def gradients(
         added += tl.where(first, entry[None, :], 0.0)
         _, before = tl.associative_scan((tl.exp2(step_before * rate), added), 0, _then)
         before = tl.gather(before, turned, 0)
-        # What comes from after the chunk already carries the next position's decay.
+        # The gradient from after the chunk already includes the decay of the next position.
         coming = out * c_n[:, None] + tl.where(first, leaving[None, :], 0.0)
         _, adjoint = tl.associative_scan((tl.exp2(step_after * rate), coming), 0, _then)
         decayed = tl.exp2(step * rate) * before

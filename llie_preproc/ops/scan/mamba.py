@@ -1,7 +1,7 @@
 """The CUDA kernel of the mamba-ssm package.
 
-It reads one sequence for each group, so the walks of an image are laid out before it (copies), and the step is spelled
-out. Its gradient is mamba-ssm's own.
+The kernel reads one sequence for each group. Therefore the image is copied once for each walk, and a low-rank step is
+expanded to all channels. The gradient is that of mamba-ssm.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from .problem import Problem
 
 
 def forward(problem: Problem) -> Tensor:
-    """``y``, like ``u``."""
+    """Compute ``y``, in the shape of ``u``."""
     selective_scan_fn = import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
     p = problem
     groups, channels, states = p.A.shape
     walks = [p.walk(g) for g in range(groups)]
 
     def walked(x: Tensor, own: bool = True) -> Tensor:
-        """``(batch, G, last dimension, P)``, each group along its walk."""
+        """Lay out ``x`` as ``(batch, G, last dimension, P)``, each group along its walk."""
         return torch.stack([x[:, walk, g if own else 0].mT for g, walk in enumerate(walks)], 1).float()
 
     delta = walked(p.delta)

@@ -1,4 +1,4 @@
-"""The PyTorch operator behind the public functions: one for all backends, with its gradient, shapes and FLOPs."""
+"""The PyTorch operator of all backends, with its gradient, its shapes and its number of operations (FLOPs)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .backends import implementation
 from .problem import Problem
 
 DIFFERENTIABLE = ("reference", "mamba_ssm")
-"""Backends that bring their gradient along and stand outside the operator."""
+"""Backends that are differentiable by themselves and are called outside the operator."""
 
 
-# Spelled out: inferring it from annotations is not in every PyTorch that the package supports.
+# The schema is written out, because not every supported PyTorch can infer it from annotations.
 _ARGUMENTS = (
     "Tensor u, Tensor delta, Tensor? weight, Tensor? bias, Tensor A, Tensor B, Tensor C, Tensor? skip, "
     "int[] directions, SymInt columns, bool softplus, str backend"
@@ -24,12 +24,12 @@ _ARGUMENTS = (
 
 
 def _in_float32(tensor: Tensor) -> torch.autocast:
-    """Autocast would reach the backends' own arithmetic."""
+    """Switch autocast off, which would otherwise change the arithmetic of the backends."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _like(found: Tensor, tensor: Tensor) -> Tensor:
-    """``found`` in the dtype and layout of ``torch.empty_like(tensor)``, which the operator announced."""
+    """Convert ``found`` to the dtype and layout of ``torch.empty_like(tensor)``, which the operator has announced."""
     announced = torch.empty_like(tensor)
     same = found.dtype == announced.dtype and found.stride() == announced.stride()
     return found if same else announced.copy_(found)
@@ -50,7 +50,7 @@ def scan(
     softplus: bool,
     backend: str,
 ) -> Tensor:
-    """The ``y`` of a :class:`~llie_preproc.ops.scan.problem.Problem`, in the dtype of ``u``."""
+    """Compute the ``y`` of a :class:`~llie_preproc.ops.scan.problem.Problem` in the dtype of ``u``."""
     problem = Problem(u, delta, weight, bias, A, B, C, skip, list(directions), columns, softplus)
     if not u.numel():
         return torch.empty_like(u)
@@ -76,7 +76,7 @@ def scan_backward(
     softplus: bool,
     backend: str,
 ) -> list[Tensor]:
-    """The gradients of ``y`` with respect to those tensors that are not None, in their order and dtypes."""
+    """Compute the gradients with respect to the tensors that are not None, in their order and dtypes."""
     problem = Problem(u, delta, weight, bias, A, B, C, skip, list(directions), columns, softplus)
     given = [x for x in problem[:8] if x is not None]
     if not u.numel():
@@ -111,9 +111,9 @@ scan.register_autograd(_differentiate, setup_context=_save)
 
 
 def scan_flops(u_shape: Any, delta_shape: Any, weight: Any, bias: Any, A_shape: Any, *_: Any, **__: Any) -> int:
-    """``9 batch L D N`` for each group, the formula that the literature counts Mamba networks with.
+    """Count ``9 batch L D N`` operations for each group, by the formula that is usual for Mamba networks.
 
-    The projection of a low-rank step, ``2 batch L D R`` for each group, is a matrix product and counted as one.
+    The projection of a low-rank step is a matrix product and adds ``2 batch L D R`` for each group.
     """
     groups, channels, states = A_shape
     pixels = u_shape[0] * u_shape[1]
@@ -122,7 +122,7 @@ def scan_flops(u_shape: Any, delta_shape: Any, weight: Any, bias: Any, A_shape: 
 
 
 def scan_backward_flops(grad_shape: Any, *shapes: Any, **kwargs: Any) -> int:
-    """Twice the forward pass, as usual."""
+    """Count twice the operations of the forward pass, as is usual."""
     return 2 * scan_flops(*shapes, **kwargs)
 
 
@@ -133,13 +133,18 @@ def _register_flops() -> None:
     register_flop_formula(torch.ops.llie_preproc.selective_scan_backward)(scan_backward_flops)
 
 
-# PyTorch's counter imports Triton.
+# The counter is not imported here, because it imports Triton.
 after_import("torch.utils.flop_counter", _register_flops)
 
 
 def compute(problem: Problem, backend: str) -> Tensor:
-    """``y``, like ``u``, by a backend that :func:`~llie_preproc.ops.scan.backends.choose_backend` chose."""
-    # Tensors without values ('meta') only have the operator's shapes and FLOPs.
+    """Compute ``y``, in the shape and dtype of ``u``.
+
+    Args:
+        problem: Scan to compute.
+        backend: Name that :func:`~llie_preproc.ops.scan.backends.choose_backend` returned.
+    """
+    # Empty and 'meta' tensors go through the operator, which knows their shapes and FLOPs without computing.
     if backend in DIFFERENTIABLE and problem.u.numel() and not problem.u.is_meta:
         with _in_float32(problem.u):
             return implementation(backend).forward(problem).to(problem.u.dtype)

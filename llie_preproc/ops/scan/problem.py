@@ -1,4 +1,4 @@
-"""The one form that every selective scan is brought into, and that every backend computes."""
+"""The one form of every selective scan, which every backend computes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Problem(NamedTuple):
 
     with ``step = softplus(delta + bias)``, or ``softplus(weight @ delta + bias)`` where ``delta`` is low-rank. With
     ``U = G`` every group has channels of its own; with ``U = 1`` all groups read the same channels and ``y`` is the sum
-    of what they compute, each put back in its pixels' order.
+    of their results, each put back into the order of the pixels.
 
     Attributes:
-        u: ``(batch, P, U, D)``.
-        delta: ``(batch, P, G, D)``; with ``weight``, ``(batch, P, G, R)``.
-        weight: ``(G, D, R)``, or None.
-        bias: ``(G, D)``, or None.
-        A: ``(G, D, N)``.
-        B, C: ``(batch, P, G, N)``.
-        skip: ``(G, D)``, or None.
-        directions: For each group: 0 row by row, 1 column by column, 2 and 3 the same from the end.
-        columns: Width of the image that the P pixels are, row by row.
+        u: Input ``(batch, P, U, D)``.
+        delta: Step ``(batch, P, G, D)`` or, with ``weight``, its low-rank form ``(batch, P, G, R)``.
+        weight: Matrices ``(G, D, R)`` of a low-rank step, or None.
+        bias: Bias ``(G, D)`` of the step, or None.
+        A: Rates ``(G, D, N)``.
+        B, C: Input and output weights ``(batch, P, G, N)``.
+        skip: Weights ``(G, D)`` of the skip connection, or None.
+        directions: Walk of each group: 0 is row by row, 1 column by column, 2 and 3 are the same from the end.
+        columns: Width of the image, whose P pixels are stored row by row.
         softplus: Whether softplus is applied to the step.
     """
 
@@ -47,30 +47,30 @@ class Problem(NamedTuple):
 
     @property
     def shared(self) -> bool:
-        """All groups read the same channels."""
+        """Whether all groups read the same channels."""
         return self.u.shape[2] == 1
 
     def walk(self, group: int) -> Tensor:
-        """The pixel at each position of the group's walk, ``(P,)`` int64."""
+        """Index ``(P,)`` (int64) of the pixel at each position of the group's walk."""
         pixels = torch.arange(self.u.shape[1], device=self.u.device)
         if self.directions[group] % 2:
             pixels = pixels.view(-1, self.columns).t().flatten()
         return pixels.flip(0) if self.directions[group] >= 2 else pixels
 
     def raw_step(self, group: int, pixels: Tensor) -> Tensor:
-        """What softplus is applied to, at these pixels: ``(batch, len(pixels), D)``, in the precision of ``A``."""
+        """Argument of the softplus at these pixels: ``(batch, len(pixels), D)`` in the precision of ``A``."""
         raw = self.delta[:, pixels, group].to(self.A.dtype)
         if self.weight is not None:
             raw = raw @ self.weight[group].t()
         return raw if self.bias is None else raw + self.bias[group]
 
     def step(self, raw: Tensor) -> Tensor:
-        """The step, from what :meth:`raw_step` gives."""
+        """The step, computed from the result of :meth:`raw_step`."""
         return F.softplus(raw, threshold=30) if self.softplus else raw
 
 
 class Gradients(NamedTuple):
-    """Gradients with respect to the tensors of a :class:`Problem`, None for those that it lacks."""
+    """Gradients with respect to the tensors of a :class:`Problem`; None for those that it does not have."""
 
     u: Tensor
     delta: Tensor

@@ -1,4 +1,4 @@
-"""The definition of the selective scan, position by position, in float64. For tests: it is slow.
+"""The definition of the selective scan, position by position, in float64; it is slow and meant for tests.
 
 Its gradient is PyTorch's automatic differentiation of the definition.
 """
@@ -14,7 +14,7 @@ from .problem import Problem
 
 
 def forward(problem: Problem) -> Tensor:
-    """``y``, like ``u``, in float64."""
+    """Compute ``y``, in the shape of ``u`` and in float64."""
     p = _in_float64(problem)
     parts = [_scan(p, g) for g in range(p.A.shape[0])]
     return sum(parts[1:], parts[0])[:, :, None] if p.shared else torch.stack(parts, 2)

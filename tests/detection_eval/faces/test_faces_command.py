@@ -524,7 +524,7 @@ def test_an_fddb_picture_that_is_damaged_is_left_out(detector, faces, tmp_path):
         ("folder --images {pictures} --enhancer none none", "--enhancer names none twice"),
         ("folder --images {pictures} --enhancer psenet psenet@psenet_sice", "names psenet twice: put LABEL= before"),
         ("folder --images {pictures} --enhancer psenet@{tmp}/no.pth", "no.pth"),
-        ("folder --images {pictures} --enhancer psenet@", "names no weights behind the @"),
+        ("folder --images {pictures} --enhancer psenet@", "names no weights after the @"),
         ("folder --images {pictures} --enhancer semi_llie", "name some with --enhancer NAME@WEIGHTS"),
         ("folder --images {pictures} --enhancer psenet --precision float16", "not faithful under float16"),
         ("folder --images {pictures} --enhancer psenet --tile 8 --map-side 8", "exclude each other"),

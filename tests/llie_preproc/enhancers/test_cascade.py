@@ -210,7 +210,7 @@ def test_wrong_members_are_refused(enhancers: Any, error: type[Exception], named
     [
         (["ZeroDCE", "Upscale"], None, None),
         (["CLAHE", "Upscale"], "CLAHE", "CLAHE"),
-        (["Upscale", "PSENet"], "PSENet: it is padded inside the cascade", None),
+        (["Upscale", "PSENet"], "PSENet: its input is padded inside the cascade", None),
         ([dict(type="SemiLLIE", width=4)], "SemiLLIE: the selective scan", None),
     ],
 )

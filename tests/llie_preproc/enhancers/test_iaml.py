@@ -201,5 +201,5 @@ def test_sizes_that_do_not_divide_are_named() -> None:
 
 def test_features_of_another_depth_are_refused() -> None:
     features = IAMLUNet(width=4, depth=3).encode(dark_images(8, 8))
-    with pytest.raises(ValueError, match="2 levels takes one feature map more, got 4"):
+    with pytest.raises(ValueError, match="2 levels needs 3 feature maps, got 4"):
         IAMLUNet(width=4, depth=2).decode(features)
