@@ -1,4 +1,4 @@
-"""What the ways to enhance a video share."""
+"""Settings, results and helpers that both ways to enhance a video share."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of a video.
+    """Account of an enhanced video.
 
     Attributes:
         frames: Number of frames that were enhanced.
-        carried: What was carried beside them, for example "sound".
-        lost: Sentences on what of the source is not in the result, or is another in it.
+        carried: Names of what was carried beside the frames, for example "sound".
+        lost: Sentences on what the result lacks or has changed, compared with the source.
+
+    Examples:
+        >>> str(VideoResult(250, carried=("sound",)))
+        '250 frames enhanced; sound carried'
     """
 
     frames: int
@@ -38,13 +42,13 @@ class VideoResult:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the frames of a video are enhanced.
+    """Settings with which the frames of a video are enhanced.
 
     Attributes:
-        enhancer: Network, and how it is run.
-        ignore_orientation: Keep the stored frame.
+        enhancer: Network with the options that it runs with.
+        ignore_orientation: Whether the frames stay as they are stored.
         max_pixels: Largest width times height of a frame.
-        progress: Function to be called with the number of frames that were written since it was called last.
+        progress: Function that is called with the number of frames that were written since the last call.
     """
 
     enhancer: FrozenEnhancer
@@ -58,23 +62,30 @@ class Settings:
         return FrozenEnhancer(self.enhancer.enhancer, options)(frames)
 
     def frames_together(self, pixels: int) -> int:
-        """How many frames of so many pixels run together."""
+        """Number of frames that run together, for frames of so many pixels."""
         return max(1, min(self.enhancer.options.batch_size, MAX_BATCH_PIXELS // pixels))
 
     def check_size(self, width: int, height: int, name: Path) -> None:
-        """Raise :class:`ImageError` where a frame is larger than allowed."""
+        """Raise :class:`ImageError` if a frame is larger than allowed."""
         if width * height > self.max_pixels:
-            raise ImageError(f"{name}: declares frames of {width}x{height} pixels, over the limit of {self.max_pixels}")
+            raise ImageError(
+                f"{name}: the video declares frames of {width}x{height} pixels, over the limit of {self.max_pixels}"
+            )
 
 
 def batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    """The items in lists of ``size``, the last one shorter."""
+    """Yield the items in lists of ``size``; the last list may be shorter.
+
+    Examples:
+        >>> list(batches(iter("abcde"), 2))
+        [['a', 'b'], ['c', 'd'], ['e']]
+    """
     while batch := list(islice(items, size)):
         yield batch
 
 
 def is_cut(source: Path) -> bool:
-    """Whether an MP4 or MOV file ends before its last box does, by ISO/IEC 14496-12."""
+    """Whether an MP4 or MOV file ends before its last box does (the boxes of ISO/IEC 14496-12)."""
     end = source.stat().st_size
     with source.open("rb") as file:
         position = 0
@@ -88,6 +99,6 @@ def is_cut(source: Path) -> bool:
 
 
 def _box_size(file: BinaryIO) -> int:
-    """Size of the box that begins here; 0: it goes to the end of the file."""
+    """Size of the box that begins here, or 0 if the box reaches to the end of the file."""
     size = int.from_bytes(file.read(8)[:4], "big")
     return int.from_bytes(file.read(8), "big") if size == 1 else size

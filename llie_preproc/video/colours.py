@@ -1,4 +1,4 @@
-"""Between the frames of a codec and RGB pixels, by the colours that a video declares."""
+"""Conversion between a codec's frames and RGB pixels, by the colours that a video declares."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import numpy as np
 
 from ..errors import ImageError
 
-# Numbers of ITU-T H.273, as FFmpeg has them.
+# FFmpeg uses these numbers of ITU-T H.273.
 _BT709, _UNSPECIFIED, _BT601 = 1, 2, 6
 _LIMITED, _FULL = 1, 2
 _HDR = {16: "PQ", 18: "HLG"}
-# The matrices that libswscale has coefficients for.
+# libswscale has coefficients for these matrices.
 _MATRICES = {1, 4, 5, 6, 7, 9}
-# Values of the matrix that say nothing: RGB (whose pixels are no YUV), unspecified, reserved.
+# These values do not name a matrix: RGB (whose pixels are not YUV), unspecified and reserved.
 _NO_MATRIX = {0, 2, 3}
-# libswscale's bicubic filter, whole horizontal chroma, and exact rounding.
+# The flags of libswscale for the bicubic filter, full horizontal chroma and exact rounding.
 _ACCURATELY = 0x4 | 0x2000 | 0x40000
 
 
 @dataclass(frozen=True)
 class Colours:
-    """How the levels of a video stand for colours.
+    """Colours that the levels of a video stand for.
 
     Attributes:
         matrix, primaries, transfer: Numbers of ITU-T H.273.
-        full: Whether levels span all of their range (0 to 255 for 8 bits) rather than that of studio video.
+        full: Whether the levels span their whole range (0 to 255 for 8 bits) instead of the range of studio video.
     """
 
     matrix: int = _BT709
@@ -42,11 +42,11 @@ class Colours:
     def of(cls, frame: Any, name: Path) -> Colours:
         """The colours of a decoded frame.
 
-        Where a frame declares no matrix it is that of BT.709 from 1280 pixels across or 577 down, and BT.601 below, as
-        players have it.
+        For a frame that declares no matrix, players take BT.709 from a width of 1280 or a height of 577 pixels on, and
+        BT.601 below; so does this function.
 
         Raises:
-            ImageError: The matrix is one that libswscale cannot compute.
+            ImageError: libswscale cannot compute with the matrix.
         """
         matrix = frame.colorspace
         if frame.format.is_rgb or matrix in _NO_MATRIX:
@@ -57,11 +57,11 @@ class Colours:
 
     @property
     def range(self) -> int:
-        """FFmpeg's number of the range."""
+        """Number that FFmpeg has for the range."""
         return _FULL if self.full else _LIMITED
 
     def in_format(self, pixel_format: str) -> Colours:
-        """The colours to encode with: JPEG has one matrix and the full range."""
+        """The colours to encode with; in a JPEG format they always have BT.601's matrix and the full range."""
         return replace(self, matrix=_BT601, full=True) if pixel_format.startswith("yuvj") else self
 
     def tag(self, described: Any) -> None:
@@ -73,17 +73,17 @@ class Colours:
 
 
 def depth_of(frame: Any) -> int:
-    """Bits of a level."""
+    """Number of bits of a level."""
     return max(component.bits for component in frame.format.components)
 
 
 def to_pixels(frame: Any, size: tuple[int, int], depth: int, name: Path) -> np.ndarray:
-    """``(H, W, 3)`` RGB levels of a decoded frame: uint8, or uint16 beyond 8 bits.
+    """Convert a decoded frame to ``(H, W, 3)`` RGB levels: uint8, or uint16 for more than 8 bits.
 
     Args:
         frame: Frame of a decoder.
-        size: Width and height, to which a frame of another size is scaled.
-        depth: Bits of a level.
+        size: Width and height of the result; a frame of another size is scaled to it.
+        depth: Number of bits of a level.
         name: File that the frame comes from, for messages.
     """
     declared = {}
@@ -103,7 +103,7 @@ def to_pixels(frame: Any, size: tuple[int, int], depth: int, name: Path) -> np.n
 
 
 def from_pixels(pixels: np.ndarray, pixel_format: str, colours: Colours) -> Any:
-    """A frame to encode, from ``(H, W, 3)`` RGB levels of uint8 or uint16."""
+    """Convert ``(H, W, 3)`` RGB levels of uint8 or uint16 to a frame for an encoder."""
     layout = "rgb48le" if pixels.dtype == np.uint16 else "rgb24"
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=layout)
     frame.colorspace = colours.matrix
@@ -115,9 +115,9 @@ def from_pixels(pixels: np.ndarray, pixel_format: str, colours: Colours) -> Any:
 
 
 def notes_on(frame: Any) -> Iterator[str]:
-    """Sentences on what a frame has that its RGB pixels have not."""
+    """Yield sentences on what is lost when a frame becomes RGB pixels."""
     if frame.interlaced_frame:
-        yield "interlaced frames were enhanced whole, and are progressive ones now"
+        yield "interlaced frames were enhanced whole, and are progressive now"
     if frame.color_trc in _HDR:
         yield f"the source is HDR ({_HDR[frame.color_trc]}): its levels were enhanced as if they were SDR"
     if any(component.is_alpha for component in frame.format.components):
@@ -126,5 +126,5 @@ def notes_on(frame: Any) -> Iterator[str]:
 
 def _is_full(frame: Any) -> bool:
     name = frame.format.name
-    # Grey frames that declare nothing come from codecs of pictures.
+    # Grey frames that declare no range come from codecs of pictures, which have the full range.
     return frame.color_range == _FULL or name.startswith("yuvj") or (frame.color_range == 0 and name.startswith("gray"))

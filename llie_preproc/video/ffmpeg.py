@@ -26,7 +26,7 @@ from .orientation import display_matrix, is_transposed, upright
 
 @dataclass(frozen=True)
 class _Encoder:
-    """An encoder, its options for a result that looks like its source, and its pixel formats by the parity of sizes."""
+    """An encoder, with options for a result that looks like its source, and pixel formats for even and odd sizes."""
 
     name: str
     options: dict[str, str]
@@ -44,7 +44,7 @@ _VP9 = _Encoder(
 )
 _MJPEG = _Encoder("mjpeg", {"qmin": "2", "qmax": "2"}, "yuvj420p", "yuvj420p")
 
-# FFmpeg's name of the container, the encoder of 8-bit sources, and that of deeper ones.
+# For each suffix: FFmpeg's name of the container, the encoder of 8-bit sources, and the encoder of deeper ones.
 _CONTAINERS = {
     ".mp4": ("mp4", _H264, _H265),
     ".m4v": ("mp4", _H264, _H265),
@@ -57,20 +57,20 @@ _CONTAINERS = {
 CODECS = {suffix: encoder.name for suffix, (_, encoder, _) in _CONTAINERS.items()}
 """Suffixes that can be written, and the encoder of each."""
 
-# Each reads one file. Others (playlists, concatenations) open the files or addresses that theirs names.
+# Each of these reads one file. Others (playlists, concatenations) would open the files or addresses named in it.
 _DEMUXERS = ("mov", "avi", "matroska", "webm", "mpeg", "mpegts", "mpegvideo", "asf")
 _CARRIED = {"audio": "sound", "subtitle": "subtitles"}
 _STREAM_TAGS = ("language", "title", "handler_name")
-# They describe the source's file, or would make a track of their own.
+# These tags describe the file of the source, or would make a track of their own.
 _FILE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "timecode", "duration"}
 _FINEST_TICK = 1_000_000
 _USUAL_RATE = Fraction(25)
-# A container's declared end and that of its last frame differ by this many frames in whole files too.
+# The end that a container declares may differ from that of its last frame by this many frames, even in a whole file.
 _END_FRAMES = 3
 
 
 def declared_frames(source: Path) -> int | None:
-    """Number of frames that the container's index or header declares to be shown; None where it has neither."""
+    """Number of frames that the container's index or header declares to be shown; None if it has neither."""
     with _source(source, MAX_PIXELS) as container:
         video = _video(container, source)
         if "mov" in container.format.name and len(video.index_entries):
@@ -79,7 +79,7 @@ def declared_frames(source: Path) -> int | None:
 
 
 def enhance_video(source: Path, target: Path, settings: Settings) -> VideoResult:
-    """:func:`llie_preproc.video.enhance_video` with PyAV."""
+    """Do what :func:`llie_preproc.video.enhance_video` says, with PyAV."""
     timeline = _timeline(source, settings)
     muxer, shallow, deep = _CONTAINERS[target.suffix.lower()]
     _require(shallow, target)
@@ -118,7 +118,7 @@ def _require(encoder: _Encoder, target: Path) -> None:
         av.codec.Codec(encoder.name, "w")
     except ValueError as error:
         raise ImageError(
-            f"{target}: this build of PyAV has no encoder {encoder.name}, which writes such files"
+            f"{target}: this build of PyAV lacks the encoder {encoder.name}, which such files need"
         ) from error
 
 
@@ -127,7 +127,7 @@ def _require(encoder: _Encoder, target: Path) -> None:
 
 @contextlib.contextmanager
 def _source(path: Path, max_pixels: int) -> Iterator[Any]:
-    """The file, opened so that nothing in it makes FFmpeg open another one, or decode larger frames."""
+    """Open the file so that nothing in it makes FFmpeg open another file, or decode frames that are too large."""
     demuxers = ",".join(_DEMUXERS)
     options = {"protocol_whitelist": "none", "format_whitelist": demuxers, "max_pixels": str(max_pixels)}
     with path.open("rb") as file:
@@ -143,7 +143,7 @@ def _source(path: Path, max_pixels: int) -> Iterator[Any]:
 
 
 def _video(container: Any, source: Path) -> Any:
-    """The stream that players show."""
+    """The video stream that players show."""
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
         raise ImageError(f"{source}: the file holds no video stream")
@@ -156,15 +156,15 @@ def _video(container: Any, source: Path) -> Any:
 
 @dataclass(frozen=True)
 class _Timeline:
-    """When the frames of a video are shown, by the container.
+    """Times at which the frames of a video are shown, as the container declares them.
 
     Attributes:
         times: Presentation times of the frames that are shown, sorted, in ticks.
-        tick: Seconds of a tick.
-        rates: Frames a second, as the container has it or the times tell; the first one is a good guess.
-        interval: Usual ticks from a frame to the next.
-        longest: Most ticks from a frame to the next.
-        origin: Seconds at which the container's clock begins.
+        tick: Duration of a tick, in seconds.
+        rates: Possible frame rates, declared by the container or measured from the times; the first is a good guess.
+        interval: Usual number of ticks from one frame to the next.
+        longest: Largest number of ticks from one frame to the next.
+        origin: Time, in seconds, at which the clock of the result begins.
         pixels: Width times height of a frame.
     """
 
@@ -178,7 +178,7 @@ class _Timeline:
 
 
 def _timeline(source: Path, settings: Settings) -> _Timeline:
-    """Read a video's times without decoding it, so that a truncated one is refused before any work is done."""
+    """Read the times of a video without decoding it, so that a truncated video is refused before any work is done."""
     with _damage(source), _source(source, settings.max_pixels) as container:
         video = _video(container, source)
         size = video.codec_context.width, video.codec_context.height
@@ -194,9 +194,10 @@ def _timeline(source: Path, settings: Settings) -> _Timeline:
 
 
 def _origin(container: Any, first: Fraction) -> Fraction:
-    """Seconds on a container's clock at which the result's begins: that of the first frame where it is before 0.
+    """Time on the container's clock, in seconds, at which the clock of the result begins.
 
-    The clock of an MP4 begins where its film does; those of others may begin anywhere, and players set them to 0.
+    The clock of an MP4 begins where its film does. The clocks of other containers may begin anywhere, and players set
+    them to 0. If the first frame has a negative time, the result begins at that time.
     """
     start = 0 if "mov" in container.format.name else max(0, container.start_time or 0)
     return min(first, Fraction(start, av.time_base)) if first < 0 else Fraction(start, av.time_base)
@@ -204,7 +205,7 @@ def _origin(container: Any, first: Fraction) -> Fraction:
 
 @dataclass
 class _Ends:
-    """Where the packets of a file end: how many the video has in all, and the last seconds of it and of any stream."""
+    """End of a file: the number of video packets, and the times in seconds at which the video and any stream end."""
 
     packets: int = 0
     video: Fraction = Fraction(0)
@@ -235,9 +236,9 @@ def _steps(times: Sequence[int]) -> Iterator[int]:
 
 
 def _check_whole(container: Any, video: Any, source: Path, times: array, ends: _Ends, longest: Fraction) -> None:
-    """Raise :class:`ImageError` where the container declares more than it holds.
+    """Raise :class:`ImageError` if the container declares more than it holds.
 
-    What an edit list hides is neither: FFmpeg takes it out of the index.
+    Frames that an edit list hides do not count on either side, because FFmpeg takes them out of the index.
     """
     kind = container.format.name
     if "mov" in kind:
@@ -245,7 +246,7 @@ def _check_whole(container: Any, video: Any, source: Path, times: array, ends: _
         declared = sum(entry.size > 0 for entry in video.index_entries)
         if ends.packets < declared:
             _refuse_short(source, f"after {ends.packets} of {declared} frames")
-        # Of fragments there is no index.
+        # Fragments have no index.
         if not video.frames and is_cut(source):
             _refuse_short(source, f"within the fragment after {ends.packets} frames")
     elif kind == "avi" and video.duration:
@@ -262,7 +263,7 @@ def _refuse_short(source: Path, where: str) -> None:
 
 
 def _rates(video: Any, times: array) -> tuple[Fraction, ...]:
-    """Frame rates that a video may have: what is declared, what is measured, and the usual ones next to that."""
+    """Frame rates that a video may have: those declared, that measured, and the usual ones close to it."""
     found = [video.average_rate, video.guessed_rate]
     if len(times) > 1 and times[-1] > times[0]:
         measured = (len(times) - 1) / ((times[-1] - times[0]) * video.time_base)
@@ -275,7 +276,7 @@ def _rates(video: Any, times: array) -> tuple[Fraction, ...]:
 
 @dataclass
 class _Frame:
-    """A decoded frame: ``(H, W, 3)`` RGB levels, and the ticks at which it is shown and for how long (0: unknown)."""
+    """A decoded frame: ``(H, W, 3)`` RGB levels, and its time and duration in ticks (a duration of 0 is unknown)."""
 
     pixels: np.ndarray
     time: int
@@ -283,13 +284,13 @@ class _Frame:
 
 
 class _Reader:
-    """The frames of a video, upright, in RGB, at their times.
+    """Reader of the frames of a video, upright, in RGB, at their times.
 
     Attributes:
-        video: The stream.
+        video: Video stream of the source.
         lost: Sentences on what the frames lose.
-        colours, depth, aspect, matrix: How the first frame is coded: its colours, its bits, the width of a pixel
-            divided by its height, and the display matrix that was not applied.
+        colours, depth, aspect, matrix: Coding of the first frame: its colours, its bits, the width of a pixel divided
+            by its height, and the display matrix if it was not applied.
     """
 
     def __init__(self, container: Any, source: Path, timeline: _Timeline, settings: Settings) -> None:
@@ -309,7 +310,7 @@ class _Reader:
         self._last: int | None = None
 
     def frames(self, copies: _Copies) -> Iterator[_Frame]:
-        """Decode; the packets of the streams that are copied go to ``copies`` on the way."""
+        """Decode the frames; meanwhile the packets of the streams that are copied go to ``copies``."""
         for packet in self._packets([self.video, *copies.sources]):
             if packet.stream is self.video:
                 yield from map(self._frame, self._decoded(packet))
@@ -317,7 +318,7 @@ class _Reader:
                 copies.take(packet)
 
     def check_end(self) -> None:
-        """Raise :class:`ImageError` where the last frames of the container were not decoded."""
+        """Raise :class:`ImageError` if the last frames of the container were not decoded."""
         times, last = self._timeline.times, self._last
         if times and last is not None and last < times[-1] - _END_FRAMES * self._timeline.longest:
             seconds = [float(time * self._timeline.tick) for time in (last, times[-1])]
@@ -339,7 +340,7 @@ class _Reader:
         except av.FFmpegError as error:
             if begun:
                 raise ImageError(f"{self._source}: the video is damaged after {self._seconds()} ({error})") from error
-            # Recordings may begin between two whole pictures; players skip what they cannot decode.
+            # A recording may begin between two key frames; players skip the frames that cannot be decoded yet.
             return []
         if begun and any(frame.is_corrupt for frame in frames):
             raise ImageError(f"{self._source}: the video is damaged after {self._seconds()}")
@@ -354,7 +355,7 @@ class _Reader:
         for note in notes_on(frame):
             self.lost[note] = None
         if (frame.width, frame.height) != self._size:
-            self.lost["frames of other sizes were scaled to that of the first"] = None
+            self.lost["frames of other sizes were scaled to the size of the first"] = None
         duration = frame.duration or 0
         self._last = time = self._time(frame.pts, duration)
         pixels = to_pixels(frame, self._size, self.depth, self._source)
@@ -362,7 +363,7 @@ class _Reader:
         return _Frame(upright(pixels, matrix), time, duration)
 
     def _time(self, declared: int | None, duration: int) -> int:
-        """The time of a frame, after that of the frame before: encoders refuse times that do not grow."""
+        """The time of a frame, which is later than that of the frame before, because encoders refuse other times."""
         if self._last is None:
             return declared or 0
         if declared is None:
@@ -370,7 +371,7 @@ class _Reader:
         return max(declared, self._last + 1)
 
     def _look_at(self, first: Any) -> None:
-        """Note how the frames are coded, by the first of them."""
+        """Note from the first frame how all frames are coded."""
         self._size = (first.width, first.height)
         self._settings.check_size(*self._size, self._source)
         self.colours = Colours.of(first, self._source)
@@ -386,7 +387,7 @@ class _Reader:
 
 
 class _Clock:
-    """Times of the result, in ticks of ``tick`` seconds: those of the source."""
+    """Conversion of the source's times to ticks of ``tick`` seconds in the result."""
 
     def __init__(self, timeline: _Timeline) -> None:
         self.tick = max(timeline.tick, Fraction(1, _FINEST_TICK))
@@ -398,7 +399,7 @@ class _Clock:
 
 
 class _EvenClock(_Clock):
-    """Times in whole frames, all that an AVI holds.
+    """Conversion of the source's times to whole frames, because an AVI holds nothing finer.
 
     Raises:
         ImageError: The frames of the source do not follow each other evenly.
@@ -419,7 +420,7 @@ class _EvenClock(_Clock):
     def _is_even(self) -> bool:
         times = self._timeline.times
         places = [self(time) for time in times]
-        # Frames that were dropped are empty chunks in an AVI: a few are common, and many would fill the disk.
+        # A dropped frame becomes an empty chunk of the AVI; a few of them are common, but many would fill the disk.
         if any(step < 1 for step in _steps(places)) or max(places, default=0) > 10 * len(places) + 100:
             return False
         # Some containers round times to milliseconds.
@@ -449,7 +450,7 @@ class _Writer:
         self._stream = output.add_stream(encoder.name, rate=clock.rate, options=dict(encoder.options))
         self._set_up(width, height, reader)
         if encoder is _H265 and output.format.name in {"mp4", "mov"}:
-            # As Apple's players ask for.
+            # Apple's players need this tag.
             self._stream.codec_context.codec_tag = "hvc1"
 
     def _set_up(self, width: int, height: int, reader: _Reader) -> None:
@@ -478,7 +479,7 @@ class _Writer:
 
     def _encode(self, frame: Any) -> None:
         for packet in self._stream.encode(frame):
-            # Encoders give all frames the duration of the rate.
+            # Encoders give every frame the duration that follows from the rate.
             packet.duration = self._durations.pop(packet.pts, None) or packet.duration
             self._output.mux(packet)
 
@@ -488,7 +489,7 @@ class _Copies:
 
     Attributes:
         sources: Streams of the source that the result can hold.
-        carried: What they are, for people.
+        carried: Names of what they carry, for people.
         lost: Sentences on the streams that are left out.
     """
 
@@ -498,7 +499,7 @@ class _Copies:
         self._output = output
         self._origin = origin
         self._edits = output.format.name in {"mp4", "mov"}
-        # Matroska counts what a decoder throws away at the beginning as time before 0, in the source and in the result.
+        # In Matroska files, what a decoder throws away at the beginning lies before time 0.
         self._early = self._edits or "matroska" in container.format.name
         self._targets: dict[int, Any] = {}
         self._waiting: list[Any] = []
@@ -524,7 +525,7 @@ class _Copies:
             self.lost.append(f"a further {stream.type} stream ({kind}) is left out")
 
     def start(self) -> None:
-        """Add the streams to the result, whose video stream is there now, and write what has waited for it."""
+        """Add the streams to the result after its video stream, and write the packets that have waited for that."""
         for stream in self.sources:
             copy = self._output.add_stream_from_template(stream)
             _copy_tags(stream, copy)
@@ -543,7 +544,7 @@ class _Copies:
         dts = packet.pts if packet.dts is None else packet.dts - origin
         if dts is None or self._hidden(packet, dts):
             return
-        # Joined recordings may step back; containers refuse that.
+        # Times of joined recordings may step back, which containers refuse.
         packet.dts = max(dts, self._last.get(index, dts - 1) + 1)
         packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
         self._last[index] = packet.dts
@@ -551,14 +552,14 @@ class _Copies:
         self._output.mux(packet)
 
     def _hidden(self, packet: Any, time: int) -> bool:
-        """Whether a packet is outside of what players let hear, and the result cannot say so."""
+        """Whether players do not play a packet, and the result cannot declare that."""
         if time < 0:
             return not self._early
         return packet.is_discard
 
 
 def _fits(stream: Any, muxer: str) -> bool:
-    """Whether a container takes a stream: it is tried, without its packets."""
+    """Whether a container can hold a stream, which is tried without the stream's packets."""
     if stream.codec_context is None:
         return False
     try:
@@ -580,7 +581,7 @@ def _copy_tags(source: Any, target: Any) -> None:
 
 @contextlib.contextmanager
 def _damage(source: Path) -> Iterator[None]:
-    """What FFmpeg raises while it reads is the source's fault."""
+    """Turn what FFmpeg raises while it reads into an error that names the source."""
     try:
         yield
     except ImageError:
@@ -594,7 +595,7 @@ def _damage(source: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _blamed(target: Path, temporary: Path) -> Iterator[None]:
-    """What FFmpeg and the system raise while a result is written names the result."""
+    """Turn what FFmpeg and the system raise while the result is written into an error that names the result."""
     try:
         yield
     except av.FFmpegError as error:

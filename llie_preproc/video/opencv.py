@@ -1,4 +1,4 @@
-"""Enhancing video files through OpenCV, for where PyAV is not installed: frames alone, at one frame rate."""
+"""Enhancing video files through OpenCV if PyAV is not installed: only the frames, at one frame rate."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG"}
 WITHOUT_SOUND = 'sound, subtitles and tags are not carried without PyAV: pip install "llie-preproc[video]"'
 
 _MP4_SUFFIXES = {".mp4", ".m4v", ".mov"}
-# OpenCV hands these to FFmpeg: demuxers that read one file, where others open those that a playlist names.
+# OpenCV hands this to FFmpeg. It allows only demuxers that read one file, because others open what a playlist names.
 _CAPTURE_OPTIONS = "protocol_whitelist;file|format_whitelist;mov,avi,matroska,webm,mpeg,mpegts,mpegvideo,asf"
 _CAPTURE_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-# Milliseconds, as some containers round times, and the part of a frame's duration that a frame may be off its place.
+# A frame may be off its place by this many milliseconds, because some containers round times, or by this share of a
+# frame's duration.
 _ROUNDING, _UNEVEN = 1.5, 0.1
 
 
 def declared_frames(source: Path) -> int | None:
-    """Number of frames that a video's header declares; None where the container declares none."""
+    """Number of frames that a video's header declares; None if the container declares no number."""
     with _capture(source) as capture:
         return _declared(capture, source)
 
 
 def enhance_video(source: Path, target: Path, settings: Settings) -> VideoResult:
-    """:func:`llie_preproc.video.enhance_video` with OpenCV.
+    """Do what :func:`llie_preproc.video.enhance_video` says, with OpenCV.
 
     Raises:
-        ImageError: Beside what that raises: the frames do not follow each other evenly, which OpenCV cannot write, or
-            the result's width or height is odd.
+        ImageError: The frames do not follow each other evenly, which OpenCV cannot write, the width or height of the
+            result is odd, or a reason of that function applies.
     """
     suffix = target.suffix.lower()
     lost = [WITHOUT_SOUND, *_check(source, settings)]
@@ -62,10 +63,10 @@ def enhance_video(source: Path, target: Path, settings: Settings) -> VideoResult
 
 
 def _check(source: Path, settings: Settings) -> list[str]:
-    """Decode a video once before it is enhanced, and say what OpenCV hides of it.
+    """Decode a video once before it is enhanced, and return sentences on what OpenCV hides of it.
 
     Raises:
-        ImageError: The frames are too large, none, too few, or not evenly spaced.
+        ImageError: The frames are too large, missing, or not evenly spaced.
     """
     with _capture(source) as capture:
         size = [int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
@@ -78,8 +79,8 @@ def _check(source: Path, settings: Settings) -> list[str]:
         raise ImageError(f"{source}: the video holds no frame that can be decoded")
     if not _are_even(times):
         raise ImageError(
-            f"{source}: the frames do not follow each other evenly, and OpenCV would write them as if they did: "
-            'pip install "llie-preproc[video]"'
+            f"{source}: the frames do not follow each other evenly, and OpenCV would write them as if they did. "
+            'PyAV keeps their times: pip install "llie-preproc[video]"'
         )
     if declared is None or len(times) >= declared:
         return []
@@ -113,7 +114,7 @@ def _capture(source: Path) -> Iterator[cv2.VideoCapture]:
 
 @contextlib.contextmanager
 def _set(variable: str, value: str) -> Iterator[None]:
-    """An environment variable that has a value for a while."""
+    """Give an environment variable a value, and restore it at the end."""
     before = os.environ.get(variable)
     os.environ[variable] = value
     try:
@@ -128,10 +129,10 @@ def _set(variable: str, value: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _writer(path: Path, codec: str, rate: float, size: tuple[int, int], name: str) -> Iterator[cv2.VideoWriter]:
     if size[0] % 2 or size[1] % 2:
-        # OpenCV would cut a row or column off.
+        # OpenCV would cut off a row or column.
         raise ImageError(
-            f"{name}: OpenCV writes videos of even width and height, and this one has {size[0]}x{size[1]}: "
-            'pip install "llie-preproc[video]"'
+            f"{name}: OpenCV writes only videos of even width and height, and this one has {size[0]}x{size[1]}. "
+            'PyAV writes it: pip install "llie-preproc[video]"'
         )
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
     try:
@@ -143,7 +144,7 @@ def _writer(path: Path, codec: str, rate: float, size: tuple[int, int], name: st
 
 
 def _declared(capture: cv2.VideoCapture, source: Path) -> int | None:
-    # For other containers OpenCV returns a guess from the duration.
+    # For other containers, OpenCV guesses the number from the duration.
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     return count if count > 0 and source.suffix.lower() in CODECS else None
 
@@ -164,7 +165,7 @@ def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
 
 
 def _check_written(path: Path, count: int, name: str) -> None:
-    """``VideoWriter.write`` reports nothing, a full disk included."""
+    """Count the written frames, because ``VideoWriter.write`` reports no failure, not even a full disk."""
     written = 0
     with contextlib.suppress(ImageError), _capture(path) as capture:
         written = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))

@@ -59,7 +59,7 @@ def selective_scan(
         A state that does not decay (``A = 0``) sums up the input:
 
         >>> ones = torch.ones(1, 1, 4)
-        >>> selective_scan(ones, ones, torch.zeros(1, 1), ones, ones, backend="chunked").tolist()
+        >>> selective_scan(ones, ones, torch.zeros(1, 1), ones, ones, backend="reference").tolist()
         [[[1.0, 2.0, 3.0, 4.0]]]
     """
     B, C = (x.unsqueeze(1) if isinstance(x, Tensor) and x.ndim == 3 else x for x in (B, C))
@@ -150,10 +150,8 @@ def selective_scan_2d(
         >>> image, ones = torch.ones(1, 1, 4, 1), torch.ones(1, 1, 4, 2, 1)
         >>> walks = ("rows", "rows_reversed")
         >>> A = torch.zeros(2, 1, 1)
-        >>> y = selective_scan_2d(
-        ...     image, ones, A, ones, ones, delta_softplus=False, directions=walks, backend="chunked"
-        ... )
-        >>> y.flatten().tolist()
+        >>> options = dict(delta_softplus=False, directions=walks, backend="reference")
+        >>> selective_scan_2d(image, ones, A, ones, ones, **options).flatten().tolist()
         [5.0, 5.0, 5.0, 5.0]
     """
     unknown = [d for d in directions if d not in DIRECTIONS]
