@@ -1,4 +1,4 @@
-"""Face detectors behind one protocol, the enhancer in front of them, and the vote over several views."""
+"""Face detectors with one interface, an enhancer in front of them, and a vote over several views of a picture."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ _MODULES = {"MTCNN": ".mtcnn", "MMDetFaceDetector": ".mmdetection"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a detector when it is first asked for: each needs an extra."""
+    """Import a detector when it is first used, because each needs an extra."""
     if name in _MODULES:
         return getattr(import_module(_MODULES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""MTCNN (Zhang et al., 2016) with the trained weights that facenet-pytorch carries in its wheel."""
+"""MTCNN (Zhang et al., 2016) with the trained weights that are part of facenet-pytorch."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ _WINDOW = 12
 
 
 class MTCNN:
-    """Joint face detection by multi-task cascaded convolutional networks; nothing is downloaded.
+    """Face detection by multi-task cascaded convolutional networks; nothing is downloaded.
 
     Args:
-        min_face_size: Side of the smallest face searched for, in pixels.
-        thresholds: Confidence that a candidate needs after the proposal, refinement and output network.
+        min_face_size: Side, in pixels, of the smallest face that is searched for.
+        thresholds: Confidences that a candidate needs after the proposal, the refinement and the output network.
         factor: Ratio of neighbouring levels of the image pyramid, in (0, 1).
-        batch_size: Images of one size that run together.
-        device: Where to run.
+        batch_size: Number of images of one size that run together.
+        device: Device that the networks run on.
 
     Raises:
-        ValueError: An argument outside its range.
+        ValueError: An argument is outside its range.
+
+    Examples:
+        >>> detector = MTCNN(min_face_size=40)
+        >>> [len(faces) for faces in detector.detect([np.zeros((48, 64, 3), np.uint8)])]
+        [0]
     """
 
     def __init__(
@@ -54,13 +59,13 @@ class MTCNN:
         )
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Faces]:
-        """Find the faces of images ``(H, W, 3)`` RGB uint8, of any sizes.
+        """Find the faces of images ``(H, W, 3)`` RGB uint8 of any sizes.
 
-        An image smaller than ``min_face_size`` holds no face that is searched for.
+        In an image smaller than ``min_face_size`` no face is found.
 
         Raises:
-            TypeError: Not an array, or not uint8.
-            ValueError: Another shape.
+            TypeError: An image is not an array, or not of dtype uint8.
+            ValueError: An image has another shape.
         """
         check_images(images)
         results = [Faces.none() for _ in images]
@@ -76,11 +81,11 @@ class MTCNN:
         return results
 
     def _fits_window(self, image: np.ndarray) -> bool:
-        # facenet-pytorch's own arithmetic: where its pyramid has no level it fails.
+        # This is the arithmetic of facenet-pytorch, which fails if its pyramid has no level.
         return min(image.shape[:2]) * (_WINDOW / self.min_face_size) >= _WINDOW
 
     def _detect_equal(self, images: np.ndarray) -> list[Faces]:
-        """Faces of ``(N, H, W, 3)``."""
+        """Find the faces of images ``(N, H, W, 3)`` of one size."""
         boxes, scores = self._network.detect(images)
         return [
             Faces.none() if b is None else Faces(np.asarray(b, np.float32), np.asarray(s, np.float32))

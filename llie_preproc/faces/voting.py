@@ -1,4 +1,4 @@
-"""What DSFD's public release does at test time: several views of a picture, and a vote over what is found in them."""
+"""The test-time augmentation of DSFD's public release: several views of a picture, and a vote over their boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from .face_detector import FaceDetector, Faces, check_images
 
-# The release keeps 200 bytes a pixel of the enlarged picture addressable by 31 bits, and enlarges three times at most.
+# The release enlarges a picture at most three times, and only as far as 200 bytes for each pixel stay below 2^31 bytes.
 _PIXELS = (2**31 - 1) / 200
 _LARGEST = 3.0
 
@@ -20,10 +20,22 @@ class Pass:
     """One view of a picture.
 
     Attributes:
-        scale: Of the view's sides to the picture's.
-        mirror: Whether it is mirrored left to right.
-        longest_above: Keep boxes whose longer side is above this, in pixels of the picture; both ends included.
-        shortest_below: Likewise, whose shorter side is below this.
+        scale: Ratio of the view's sides to those of the picture.
+        mirror: Whether the view is mirrored left to right.
+        longest_above: Length that the longer side of a box must exceed, in pixels of the picture with both ends
+            included; None keeps all boxes.
+        shortest_below: Length that the shorter side of a box must stay below, measured likewise; None keeps all boxes.
+
+    Raises:
+        ValueError: ``scale`` is not positive.
+
+    Examples:
+        >>> view = Pass(0.5, mirror=True)
+        >>> view.view(np.zeros((40, 60, 3), np.uint8)).shape
+        (20, 30, 3)
+        >>> found = Faces(np.array([[0, 0, 10, 10]], np.float32), np.ones(1, np.float32))
+        >>> view.restore(found, height=40, width=60).boxes.tolist()
+        [[40.0, 0.0, 60.0, 20.0]]
     """
 
     scale: float
@@ -36,14 +48,19 @@ class Pass:
             raise ValueError(f"the scale of a pass must be positive, got {self.scale}")
 
     def view(self, image: np.ndarray) -> np.ndarray:
-        """What the detector is shown of ``(H, W, 3)`` uint8: resized bilinearly, one pixel a side at least."""
+        """The view of ``(H, W, 3)`` uint8 that the detector sees, resized bilinearly to at least one pixel a side."""
         if self.scale != 1:
             size = [max(1, round(side * self.scale)) for side in image.shape[1::-1]]
             image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         return np.ascontiguousarray(image[:, ::-1]) if self.mirror else image
 
     def restore(self, faces: Faces, height: int, width: int) -> Faces:
-        """What was found in the view of a picture of this size, in the picture's frame, without what is filtered."""
+        """Move faces that were found in the view into the frame of the picture, and drop those the pass excludes.
+
+        Args:
+            faces: Faces in pixels of the view.
+            height, width: Size of the picture.
+        """
         shown = [max(1, round(side * self.scale)) for side in (width, height)]
         boxes = faces.boxes * np.array([width / shown[0], height / shown[1]] * 2, np.float32)
         if self.mirror:
@@ -61,15 +78,24 @@ Passes = Callable[[int, int], Sequence[Pass]]
 
 
 def fddb_passes(height: int, width: int) -> list[Pass]:
-    """The picture and its mirror image, shrunk only where it is too large."""
+    """The picture and its mirror image, shrunk only if the picture is too large.
+
+    Examples:
+        >>> [(each.scale, each.mirror) for each in fddb_passes(480, 640)]
+        [(1.0, False), (1.0, True)]
+    """
     base = min(1.0, _largest_scale(height, width))
     return [Pass(base), Pass(base, mirror=True)]
 
 
 def wider_passes(height: int, width: int) -> list[Pass]:
-    """The release's views for WIDER FACE: from a quarter up to three times the size, as far as memory goes.
+    """The release's views for WIDER FACE, from a quarter up to three times the size, as far as memory allows.
 
-    Shrunken views count for faces above 30 pixels only, enlarged ones for those below 100.
+    Shrunken views count only for faces above 30 pixels, and enlarged views only for faces below 100 pixels.
+
+    Examples:
+        >>> sorted(each.scale for each in wider_passes(480, 640))
+        [0.25, 0.5, 0.75, 1.0, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 3.0]
     """
     most = _largest_scale(height, width)
     half = 0.5 * most if most < 0.75 else 0.5
@@ -90,7 +116,7 @@ def _for_small(scale: float) -> Pass:
 
 def _largest_scale(height: int, width: int) -> float:
     if height < 1 or width < 1:
-        raise ValueError(f"a picture has a positive height and width, got {height} and {width}")
+        raise ValueError(f"height and width of a picture must be positive, got {height} and {width}")
     return min(_LARGEST, (_PIXELS / (height * width)) ** 0.5)
 
 
@@ -98,7 +124,7 @@ def _enlarged(most: float, half: float) -> list[float]:
     scales = [min(2.0, most) if most > 1 else (half + most) / 2]
     if most > 1.5:
         scales.append(1.5)
-    # Doublings of 2 below the largest would follow: there is none below three.
+    # The release goes on with doublings of 2 below the largest scale, but with a largest scale of three there are none.
     return scales + [most] * (most > 2)
 
 
@@ -108,26 +134,33 @@ PASSES: dict[str, Passes] = {"fddb": fddb_passes, "wider": wider_passes}
 def box_voting(boxes: np.ndarray, scores: np.ndarray, iou: float = 0.3, limit: int = 750) -> Faces:
     """Merge boxes that were found in several views, as DSFD's public release does.
 
-    The box of the highest score and those that overlap it make a group, then the highest of the rest, and so on. A
-    group becomes the mean of its boxes, weighted by their scores, with its highest score. **A group of one box is
-    dropped**: what only one view found does not count.
+    The box of the highest score and the boxes that overlap it form a group; the highest of the rest forms the next
+    group with those that overlap it, and so on. A group becomes the mean of its boxes, weighted by their scores, and
+    has its highest score. **A group of one box is dropped**, so that a box found in only one view does not count.
 
     Args:
-        boxes: ``(n, 4)``, x1 y1 x2 y2 in pixels; overlaps are computed with both ends included (width x2 - x1 + 1).
-        scores: ``(n,)``, not negative.
-        iou: Least overlap with the group's first box.
-        limit: Groups to keep at most.
+        boxes: Boxes ``(n, 4)``, x1 y1 x2 y2 in pixels. Overlaps are computed with both ends included, so the width is
+            ``x2 - x1 + 1``.
+        scores: Scores ``(n,)``, not negative.
+        iou: Smallest overlap with the first box of a group, for a box to join it.
+        limit: Largest number of groups that are kept.
 
     Returns:
-        The groups by falling score.
+        The merged boxes by falling score.
 
     Raises:
-        ValueError: Unequal numbers, a negative score, or an option out of its range.
+        ValueError: The numbers of boxes and scores differ, a score is negative or not a number, or an option is outside
+            its range.
+
+    Examples:
+        >>> boxes = [[0, 0, 10, 10], [0, 0, 14, 14], [50, 50, 60, 60]]
+        >>> box_voting(boxes, [0.75, 0.25, 0.9]).boxes.tolist()
+        [[0.0, 0.0, 11.0, 11.0]]
     """
     boxes, scores = np.asarray(boxes, np.float64), np.asarray(scores, np.float64)
     if scores.ndim != 1 or boxes.shape != (len(scores), 4):
         raise ValueError(f"boxes must be (n, 4) and scores (n,), got {boxes.shape} and {scores.shape}")
-    # Also not a number.
+    # The comparison is this way round so that it also finds scores that are not a number.
     if not (scores >= 0).all():
         raise ValueError(f"scores must not be negative, got {scores[~(scores >= 0)][0]}")
     if not 0 < iou <= 1 or limit < 1:
@@ -148,7 +181,7 @@ def box_voting(boxes: np.ndarray, scores: np.ndarray, iou: float = 0.3, limit: i
 
 
 def _overlaps(boxes: np.ndarray) -> np.ndarray:
-    """IoU of the first box with every one, both ends included."""
+    """IoU of the first box with every box, with both ends included."""
     areas = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
     sides = np.minimum(boxes[0, 2:], boxes[:, 2:]) - np.maximum(boxes[0, :2], boxes[:, :2]) + 1
     common = sides.clip(min=0).prod(axis=1)
@@ -156,17 +189,25 @@ def _overlaps(boxes: np.ndarray) -> np.ndarray:
 
 
 class VotedFaceDetector:
-    """Any face detector, shown several views of each picture, and a vote over what it finds in them.
+    """Any face detector, shown several views of each picture, with a vote over the boxes that it finds in them.
 
     Args:
-        detector: The detector. The views of a picture go to it together.
-        passes: ``'fddb'`` (:func:`fddb_passes`), ``'wider'`` (:func:`wider_passes`), or a function of a picture's
-            height and width that gives :class:`Pass` objects.
-        iou, limit: Of the vote: :func:`box_voting`.
-        score_thr: Scores above it are kept after the vote. The release has 0.05 on FDDB.
+        detector: Face detector, which gets all views of a picture together.
+        passes: Views of a picture: ``'fddb'`` (:func:`fddb_passes`), ``'wider'`` (:func:`wider_passes`), or a function
+            of a picture's height and width that returns :class:`Pass` objects.
+        iou, limit: Options of the vote, as for :func:`box_voting`.
+        score_thr: Score that a face must exceed after the vote. The release has 0.05 on FDDB.
 
     Raises:
-        ValueError: Other passes, or an option out of its range.
+        ValueError: There are no passes of this name, or an option is outside its range.
+
+    Examples:
+        >>> class WholeImage:
+        ...     def detect(self, images):
+        ...         sizes = [image.shape[1::-1] for image in images]
+        ...         return [Faces(np.array([[0, 0, w, h]], np.float32), np.ones(1, np.float32)) for w, h in sizes]
+        >>> VotedFaceDetector(WholeImage()).detect([np.zeros((20, 30, 3), np.uint8)])[0].boxes.tolist()
+        [[0.0, 0.0, 30.0, 20.0]]
     """
 
     def __init__(
@@ -189,11 +230,11 @@ class VotedFaceDetector:
         self.iou, self.limit, self.score_thr = iou, limit, score_thr
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Faces]:
-        """Find the faces of images ``(H, W, 3)`` RGB uint8, of any sizes.
+        """Find the faces of images ``(H, W, 3)`` RGB uint8 of any sizes.
 
         Raises:
-            TypeError: Not an array, or not uint8.
-            ValueError: Another shape.
+            TypeError: An image is not an array, or not of dtype uint8.
+            ValueError: An image has another shape.
         """
         check_images(images)
         return [self._detect(image) for image in images]

@@ -1,4 +1,4 @@
-"""DSFD, the dual shot face detector, in MMDetection 3.x: network, training parts, public checkpoints."""
+"""DSFD, the dual shot face detector, for MMDetection 3.x: its network, its training parts and its checkpoints."""
 
 from ...errors import needs
 

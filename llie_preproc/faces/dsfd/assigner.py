@@ -1,4 +1,4 @@
-"""Which anchor learns which face."""
+"""Assignment of anchors to the faces that they learn."""
 
 from __future__ import annotations
 
@@ -19,28 +19,34 @@ IGNORED, BACKGROUND = -1, 0
 
 @TASK_UTILS.register_module()
 class FaceAnchorAssigner(BaseAssigner):
-    """The improved anchor matching of DSFD (Li et al., 2019), as its public release has it.
+    """The improved anchor matching of DSFD (Li et al., 2019), as its public release does it.
 
-    In this order:
+    It has three steps:
 
-    1. An anchor belongs to the face that it overlaps most, where that IoU reaches ``iou_thr``; of equal ones to the
-       first. Otherwise it is background.
-    2. Every face takes the anchor that it overlaps most, however little, from whichever face has it; where two faces
-       want one anchor the later has it. A face that overlaps no anchor stays without.
-    3. With ``compensate``, faces that have fewer anchors than that take further ones, face after face: background
-       ones by falling IoU (of equal ones the first), none below ``compensate_thr`` (S3FD, Zhang et al., 2017).
+    1. An anchor belongs to the face that it overlaps most (the first of equal ones) if that IoU reaches ``iou_thr``.
+       Otherwise it is background.
+    2. Every face takes the anchor that it overlaps most, however little, even from another face. If two faces claim
+       the same anchor, the later face gets it. A face that overlaps no anchor gets none.
+    3. With ``compensate``, each face in turn that has fewer anchors than that takes further ones: background anchors by
+       falling IoU (the first of equal ones), down to ``compensate_thr`` (S3FD, Zhang et al., 2017).
 
     Args:
-        iou_thr: Least IoU of a positive; or two values ``(low, high)``: from ``high`` on an anchor is positive, from
-            ``low`` to below ``high`` it is ignored.
-        compensate: Anchors that a face should have; 0: no compensation. S3FD has 6.
-        compensate_thr: Least IoU of an anchor taken in compensation.
-        ignore_iof_thr: A background anchor that lies in an ignored face by more than this share of its area is
-            ignored too; None: it stays background.
-        iou_calculator: MMDetection's.
+        iou_thr: Smallest IoU of a positive anchor, or two values ``(low, high)``: then an anchor is positive from
+            ``high`` on, and ignored from ``low`` to below ``high``.
+        compensate: Number of anchors that a face should have, 6 in S3FD; 0 for no compensation.
+        compensate_thr: Smallest IoU of an anchor taken in compensation.
+        ignore_iof_thr: Share of a background anchor's area; the anchor is ignored if more than that lies in an ignored
+            face. None keeps it background.
+        iou_calculator: Config of MMDetection's calculator of overlaps; by default ``BboxOverlaps2D``.
 
     Raises:
-        ValueError: An argument out of its range.
+        ValueError: An argument is outside its range.
+
+    Examples:
+        >>> anchors = InstanceData(priors=torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10], [50, 50, 60, 60]]))
+        >>> faces = InstanceData(bboxes=torch.tensor([[0.0, 0, 10, 12]]), labels=torch.tensor([0]))
+        >>> FaceAnchorAssigner().assign(anchors, faces).gt_inds.tolist()
+        [1, 0, 0]
     """
 
     def __init__(
@@ -56,7 +62,7 @@ class FaceAnchorAssigner(BaseAssigner):
             raise ValueError(f"iou_thr must be in (0, 1], or two such values (low, high) in order, got {iou_thr}")
         if compensate < 0 or not 0 < compensate_thr <= 1:
             raise ValueError(
-                "compensate must be a number of anchors and compensate_thr in (0, 1], "
+                "compensate must not be negative and compensate_thr must be in (0, 1], "
                 f"got {compensate} and {compensate_thr}"
             )
         if ignore_iof_thr is not None and not 0 <= ignore_iof_thr < 1:
@@ -76,14 +82,15 @@ class FaceAnchorAssigner(BaseAssigner):
         """Assign the ``n`` anchors of one image to its ``k`` faces.
 
         Args:
-            pred_instances: With ``priors`` ``(n, 4)``, x1 y1 x2 y2.
-            gt_instances: With ``bboxes`` ``(k, 4)`` and ``labels`` ``(k,)``.
-            gt_instances_ignore: With ``bboxes`` of ignored faces.
-            **kwargs: Unused.
+            pred_instances: Anchors, with ``priors`` ``(n, 4)``, x1 y1 x2 y2.
+            gt_instances: Faces, with ``bboxes`` ``(k, 4)`` and ``labels`` ``(k,)``.
+            gt_instances_ignore: Ignored faces, with ``bboxes``.
+            **kwargs: Unused arguments.
 
         Returns:
-            ``gt_inds`` ``(n,)``: the face's number from 1, 0 for background, -1 for ignored; ``max_overlaps`` ``(n,)``:
-            IoU with the face overlapped most; ``labels`` ``(n,)``: the face's, -1 without one.
+            ``gt_inds`` ``(n,)``: the number of the face from 1 on, 0 for background, -1 for ignored;
+            ``max_overlaps`` ``(n,)``: the IoU with the face that is overlapped most; ``labels`` ``(n,)``: the label of
+            the face, -1 without a face.
         """
         priors, faces = get_box_tensor(pred_instances.priors), get_box_tensor(gt_instances.bboxes)
         owners = torch.zeros(len(priors), dtype=torch.long, device=priors.device)
@@ -99,14 +106,14 @@ class FaceAnchorAssigner(BaseAssigner):
         return AssignResult(len(faces), owners, nearest, labels)
 
     def _match(self, overlaps: Tensor, owners: Tensor) -> Tensor:
-        """Fill ``owners`` from the overlaps ``(k, n)``; returns each anchor's largest."""
+        """Fill ``owners`` from the overlaps ``(k, n)``, and return each anchor's largest overlap."""
         nearest, face = overlaps.max(dim=0)
         owners[nearest >= self.low] = IGNORED
         owners[nearest >= self.high] = face[nearest >= self.high] + 1
         best, anchor = overlaps.max(dim=1)
         claims = torch.zeros_like(owners)
         numbers = torch.arange(1, len(overlaps) + 1, device=owners.device)
-        # Of the faces that claim one anchor the last has it.
+        # The last of the faces that claim an anchor gets it.
         claims.scatter_reduce_(0, anchor[best > 0], numbers[best > 0], "amax")
         owners[claims > 0] = claims[claims > 0]
         if self.compensate:

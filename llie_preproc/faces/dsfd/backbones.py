@@ -1,4 +1,4 @@
-"""The two families of backbones that DSFD taps at strides 4, 8, 16 and 32."""
+"""The two families of DSFD's backbones, which return maps at strides 4, 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -19,20 +19,29 @@ _XAVIER = dict(type="Xavier", distribution="uniform", bias=0)
 
 @MODELS.register_module()
 class DSFDVGG(SafeInit, BaseModule):
-    """VGG-16 with fc6 and fc7 as convolutions, tapped at relu3_3, relu4_3, relu5_3 and fc7.
+    """VGG-16 with fc6 and fc7 as convolutions, which returns the maps relu3_3, relu4_3, relu5_3 and fc7.
 
-    The third pooling rounds up, the others down, but never to nothing. ``features`` has the numbering of torchvision
-    and MMCV, so the ImageNet weights of ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://vgg16')`` or
-    ``'open-mmlab://vgg16_caffe'`` fit; fc6 and fc7 are not loaded.
+    The third pooling rounds sizes up, and the others round them down, but never to zero. ``features`` has the numbering
+    of torchvision and MMCV, so the ImageNet weights of ``init_cfg=dict(type='Pretrained',
+    checkpoint='torchvision://vgg16')`` or ``'open-mmlab://vgg16_caffe'`` fit; fc6 and fc7 are not loaded from them.
 
     Args:
-        widths: Channels of the five stages.
-        fc_width: Channels of fc6 and fc7.
-        fc6_dilation: Of the 3x3 convolution fc6, which is padded by as much: 3 is usual, the public release has 1.
-        init_cfg: MMEngine's initialisation, applied after Kaiming (stages) and Xavier (fc6, fc7).
+        widths: Numbers of channels of the five stages.
+        fc_width: Number of channels of fc6 and fc7.
+        fc6_dilation: Dilation and padding of the 3x3 convolution fc6; 3 is usual, and the public release has 1.
+        init_cfg: Initialisation by MMEngine, applied after Kaiming (stages) and Xavier (fc6, fc7).
 
     Attributes:
-        out_channels: Of the four maps.
+        out_channels: Numbers of channels of the four maps.
+
+    Raises:
+        ValueError: ``widths`` does not have five entries.
+
+    Examples:
+        >>> import torch
+        >>> backbone = DSFDVGG(widths=(4, 4, 8, 8, 8), fc_width=8)
+        >>> [tuple(level.shape) for level in backbone(torch.zeros(1, 3, 64, 64))]
+        [(1, 8, 16, 16), (1, 8, 8, 8), (1, 8, 4, 4), (1, 8, 2, 2)]
     """
 
     def __init__(
@@ -43,7 +52,7 @@ class DSFDVGG(SafeInit, BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         if len(widths) != len(_CONVOLUTIONS):
-            raise ValueError(f"widths must name the channels of five stages, got {tuple(widths)}")
+            raise ValueError(f"widths must have the channels of five stages, got {tuple(widths)}")
         given = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
         override = [dict(_XAVIER, name=name) for name in ("fc6", "fc7")]
         super().__init__([dict(type="Kaiming", layer="Conv2d", override=override), *given])
@@ -53,7 +62,7 @@ class DSFDVGG(SafeInit, BaseModule):
         self.out_channels = (*widths[2:], fc_width)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """``(N, 3, H, W)`` to four maps at strides 4, 8, 16, 32."""
+        """Compute the four maps at strides 4, 8, 16 and 32 from ``(N, 3, H, W)``."""
         taps: list[Tensor] = []
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
@@ -66,17 +75,21 @@ class DSFDVGG(SafeInit, BaseModule):
 
 @MODELS.register_module()
 class DSFDResNet(SafeInit, ResNet):
-    """MMDetection's ResNet, tapped at the ends of its four stages (C2 to C5).
+    """MMDetection's ResNet, which returns the results of its four stages (C2 to C5).
 
-    torchvision's keys: ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet152')`` fits.
+    It has torchvision's keys, so ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet152')`` fits.
 
     Args:
-        depth: 50, 101 or 152 for the published networks; 18 and 34 work.
-        kwargs: The other arguments of :class:`mmdet.models.ResNet`. ``norm_eval`` keeps the statistics of its batch
-            normalisation fixed unless it is set to False, which training from scratch needs.
+        depth: Number of layers, 50, 101 or 152 in the published networks; 18 and 34 work too.
+        kwargs: Other arguments of :class:`mmdet.models.ResNet`. Its batch normalisation keeps fixed statistics unless
+            ``norm_eval`` is set to False, which training from scratch needs.
 
     Attributes:
-        out_channels: Of the four maps.
+        out_channels: Numbers of channels of the four maps.
+
+    Examples:
+        >>> DSFDResNet(depth=18).out_channels
+        (64, 128, 256, 512)
     """
 
     def __init__(self, depth: int = 152, **kwargs: Any) -> None:
@@ -85,7 +98,7 @@ class DSFDResNet(SafeInit, ResNet):
 
 
 def _halved(maps: Tensor, ceil_mode: bool) -> Tensor:
-    # A side of one pixel stays: views of small pictures come to that.
+    # A side of one pixel, to which views of small pictures may come, stays one pixel.
     return F.max_pool2d(maps, 2, ceil_mode=ceil_mode or min(maps.shape[-2:]) == 1)
 
 

@@ -17,7 +17,7 @@ _PER_FACE = ("gt_bboxes_labels", "gt_ignore_flags", "gt_instances_ids")
 
 
 class _Crop(NamedTuple):
-    """A rectangle in pixels, and the least side of the square that a face's area in it must exceed."""
+    """A rectangle in pixels; ``least`` squared is the area that a face inside it must exceed."""
 
     x1: int
     y1: int
@@ -28,35 +28,42 @@ class _Crop(NamedTuple):
 
 @TRANSFORMS.register_module()
 class DataAnchorSampling(BaseTransform):
-    """The random crop that DSFD's public release trains with; a resize to ``size`` x ``size`` belongs after it.
+    """The random crop that DSFD's public release trains with; a resize to ``size`` x ``size`` must follow it.
 
-    With probability ``anchor_prob`` the crop is made for one face of the picture: with s the root of the face's area,
-    an anchor is drawn from the smallest up to the first that is not smaller than s (the second at least, the
-    largest at most), all equally likely, and the crop's side is ``s * size / anchor``, so that the face comes out of
-    the resize with that anchor's size. The crop lies at random around the face. Otherwise it is a square: as large
-    as the picture's short side (probability ``full_prob``), or of a side uniform in ``[min_crop, 1)`` of it. Every
-    crop is clipped to the picture; nothing is padded, so a crop at a border may be no square.
+    With probability ``anchor_prob`` the crop is made for one face of the picture. Let s be the root of the face's area.
+    An anchor is drawn, with equal probabilities, from the smallest one up to the first one that is not smaller than s
+    (at least the second, at most the largest). The side of the crop is ``s * size / anchor``, so that the resize gives
+    the face the size of that anchor. The crop lies at random around the face. Otherwise the crop is a square, either
+    with the short side of the picture (probability ``full_prob``) or with a side that is uniform in ``[min_crop, 1)``
+    of it. Every crop is clipped to the picture and nothing is padded, so a crop at a border may not be square.
 
-    Faces whose centre is inside stay and are clipped to the crop; those whose area is then not above ``min_face``
-    squared, in pixels of the crop, are dropped. A crop that no face is left in is drawn again; after ``attempts``
-    of them ``min_face`` is halved for this picture, and where it falls below half a pixel the picture stays as it is.
-    (The release keeps the halved limit for all later pictures.) Faces that are flagged as ignored are cropped
-    likewise, but no crop is made for them. A picture without faces is cropped to a square.
+    Faces whose centre is inside the crop are clipped to it, and then dropped unless their area is above ``min_face``
+    squared, in pixels of the crop. If no face is left, the crop is drawn again. After ``attempts`` crops, ``min_face``
+    is halved for this picture; once it is below half a pixel, the picture stays as it is. (The release keeps the halved
+    limit for all later pictures.) Faces that are flagged as ignored are cropped likewise, but no crop is made for them.
+    A picture without faces is cropped to a square.
 
     Required keys: ``img``, ``(H, W, C)``; ``gt_bboxes``.
-    Modified keys: ``img``, ``img_shape``, ``gt_bboxes``; where present ``gt_bboxes_labels``, ``gt_ignore_flags``,
+    Modified keys: ``img``, ``img_shape``, ``gt_bboxes``; if present also ``gt_bboxes_labels``, ``gt_ignore_flags``,
     ``gt_instances_ids``, ``gt_masks`` and ``gt_seg_map``.
 
     Args:
-        anchors: Sizes of the anchors, rising: roots of their areas, at least two.
+        anchors: Sizes of the anchors (the roots of their areas), at least two, in rising order.
         size: Side to which crops are resized later.
-        anchor_prob, full_prob: Probabilities of the kinds of crop.
-        min_crop: Least side of a square crop, as a share of the short side.
-        min_face: As above, in pixels.
-        attempts: As above.
+        anchor_prob: Probability of a crop for one face.
+        full_prob: Probability of a square crop with the short side of the picture.
+        min_crop: Smallest side of a square crop, as a share of the short side.
+        min_face: Root of the area, in pixels, that a face in a crop must exceed.
+        attempts: Number of crops that are drawn before ``min_face`` is halved.
 
     Raises:
-        ValueError: An argument out of its range.
+        ValueError: An argument is outside its range.
+
+    Examples:
+        >>> from mmdet.structures.bbox import HorizontalBoxes
+        >>> picture = dict(img=np.zeros((48, 64, 3), np.uint8), gt_bboxes=HorizontalBoxes(np.zeros((0, 4), np.float32)))
+        >>> DataAnchorSampling(anchor_prob=0, full_prob=1).transform(picture)["img_shape"]
+        (48, 48)
     """
 
     def __init__(
@@ -70,10 +77,11 @@ class DataAnchorSampling(BaseTransform):
         attempts: int = 50,
     ) -> None:
         if len(anchors) < 2 or list(anchors) != sorted(set(anchors)) or anchors[0] <= 0:
-            raise ValueError(f"anchors must be two rising positive sizes at least, got {anchors}")
+            raise ValueError(f"anchors must be at least two positive sizes in rising order, got {anchors}")
         if min(anchor_prob, full_prob) < 0 or anchor_prob + full_prob > 1:
             raise ValueError(
-                f"anchor_prob and full_prob must be probabilities, together 1 at most, got {anchor_prob}, {full_prob}"
+                "anchor_prob and full_prob must not be negative and must add up to at most 1, "
+                f"got {anchor_prob} and {full_prob}"
             )
         if not 0 < min_crop <= 1:
             raise ValueError(f"min_crop must be in (0, 1], got {min_crop}")
@@ -97,7 +105,7 @@ class DataAnchorSampling(BaseTransform):
 
     @cache_randomness
     def _random_crop(self, height: int, width: int, boxes: np.ndarray, wanted: np.ndarray) -> _Crop | None:
-        """A crop with one of the wanted faces at least, where there are any; None where none is found."""
+        """Draw a crop that holds at least one wanted face, if there are any; return None if no such crop is found."""
         faces = boxes[wanted]
         if not len(faces):
             return self._square(height, width, self._draw_full(), 0.0)
@@ -141,7 +149,7 @@ class DataAnchorSampling(BaseTransform):
 
 
 def _around_axis(start: float, end: float, side: int, length: int) -> tuple[int, int]:
-    """Where a crop begins and ends that holds ``start`` to ``end``, or begins with it where it is shorter."""
+    """Draw the beginning and end of a crop that holds ``start`` to ``end``, or that begins at ``start`` if shorter."""
     latest = min(max(int(np.floor(start)), 0), length - 1)
     earliest = min(max(int(np.ceil(end)) - side, 0), latest)
     first = int(np.random.randint(earliest, latest + 1))
@@ -149,7 +157,7 @@ def _around_axis(start: float, end: float, side: int, length: int) -> tuple[int,
 
 
 def _kept(boxes: np.ndarray, crop: _Crop) -> np.ndarray:
-    """Which boxes ``(n, 4)`` have their centre inside and enough area."""
+    """Mask ``(n,)`` of the boxes ``(n, 4)`` whose centre is inside the crop and whose area in it is large enough."""
     corner, end = np.array(crop[:2]), np.array(crop[2:4])
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     inside = ((centres > corner) & (centres < end)).all(axis=1)

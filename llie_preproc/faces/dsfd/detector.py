@@ -20,15 +20,27 @@ _PARTS = ("backbone", "neck", "bbox_head")
 
 @MODELS.register_module()
 class DSFD(SafeInit, SingleStageDetector):
-    """Dual shot face detector (Li et al., CVPR 2019): backbone, :class:`DSFDNeck`, :class:`DSFDHead`.
+    """Dual shot face detector (Li et al., CVPR 2019): a backbone, :class:`DSFDNeck` and :class:`DSFDHead`.
 
-    Public checkpoints load as they are, through ``load_from`` in a config, ``init_detector`` and ``load_state_dict``:
-    see :mod:`llie_preproc.faces.dsfd.public`. Such a file must fit whole.
+    Public checkpoints load as they are, through ``load_from`` in a config, ``init_detector`` and ``load_state_dict``
+    (see :mod:`llie_preproc.faces.dsfd.public`). Every tensor of such a file must fit.
 
     Args:
-        backbone, neck, bbox_head, train_cfg, test_cfg, data_preprocessor, init_cfg: As for
+        backbone, neck, bbox_head, train_cfg, test_cfg, data_preprocessor, init_cfg: Arguments of
             :class:`mmdet.models.SingleStageDetector`.
-        min_matched: Least share of this network's tensors that a checkpoint in its own names must match, in [0, 1].
+        min_matched: Smallest share of this network's tensors, in [0, 1], that a checkpoint with this network's own
+            names must match.
+
+    Examples:
+        >>> import torch
+        >>> detector = DSFD(
+        ...     backbone=dict(type="llie_preproc.DSFDVGG", widths=(4, 4, 8, 8, 8), fc_width=8),
+        ...     neck=dict(type="llie_preproc.DSFDNeck", in_channels=(8,) * 4, extra_channels=((4, 8), (4, 8))),
+        ...     bbox_head=dict(type="llie_preproc.DSFDHead", in_channels=(8,) * 6),
+        ... )
+        >>> original, enhanced = detector.extract_feat(torch.zeros(1, 3, 128, 128))
+        >>> [level.shape[-1] for level in enhanced]
+        [32, 16, 8, 4, 2, 1]
     """
 
     def __init__(
@@ -46,11 +58,10 @@ class DSFD(SafeInit, SingleStageDetector):
         self.min_matched = min_matched
 
     def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A checkpoint's tensors in this network's names, after a check that they fit.
+        """Rename a checkpoint's tensors to this network's names, and check that they fit.
 
         Raises:
-            CheckpointError: A public checkpoint that is not of this very network, or another of which too little
-                matches.
+            CheckpointError: A public checkpoint is not of exactly this network, or too little of another one matches.
         """
         layout = public_layout(state)
         if layout is None:
@@ -65,7 +76,7 @@ class DSFD(SafeInit, SingleStageDetector):
         return state
 
     def _report(self, state: Mapping[str, Tensor]) -> LoadReport:
-        """Of the network alone: an enhancer in the data preprocessor keeps its own weights."""
+        """Report on the network alone, because an enhancer in the data preprocessor keeps its own weights."""
         parts = nn.ModuleDict({name: getattr(self, name) for name in _PARTS})
         return match_report(parts, {k: v for k, v in state.items() if k.split(".")[0] in _PARTS})
 

@@ -1,4 +1,4 @@
-"""DSFD's heads: two shots of plain ones, or the release's deep max-in/out ones; anchors, loss, predictions."""
+"""DSFD's heads, the paper's plain ones or the release's deep max-in/out ones, with anchors, loss and predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ...registry import MODELS
 from ...safe_loading import SafeInit
 
-# Per level class scores and box deltas of one set of anchors.
+# The class scores and the box deltas of one set of anchors, level by level.
 Outputs = tuple[list[Tensor], list[Tensor]]
 
 _CODER = dict(type="mmdet.DeltaXYWHBBoxCoder", target_stds=(0.1, 0.1, 0.2, 0.2))
@@ -27,12 +27,12 @@ _XAVIER = dict(type="Xavier", layer="Conv2d", distribution="uniform", bias=0)
 
 @dataclass(frozen=True)
 class AnchorSet:
-    """Anchors that have a loss of their own.
+    """A set of anchors that has losses of its own.
 
     Attributes:
-        suffix: Of its losses' names; the set that predicts has none.
-        first_level: The lowest level (from 0) that has such anchors.
-        generator: Of its anchors, one a cell, at the cells' centres.
+        suffix: Suffix of the names of its losses; it is empty for the set that predicts.
+        first_level: Lowest level (from 0) that has such anchors.
+        generator: Generator of its anchors, one at the centre of each cell.
     """
 
     suffix: str
@@ -44,33 +44,41 @@ class AnchorSet:
 class DSFDHead(SafeInit, SSDHead):
     """Heads of DSFD with progressive anchors (Li et al., 2019, Section 3.3).
 
-    ``form='plain'``, the paper's: two shots of one 3x3 convolution a level, the first on the original maps with
-    anchors of half the size, the second on the enhanced maps. Only the second predicts.
+    ``form='plain'`` is that of the paper: two shots with 3x3 convolutions on each level. The first shot reads the
+    original maps and has anchors of half the size; the second reads the enhanced maps. Only the second predicts.
 
-    ``form='deep_mio'``, the public release's: one tower of four convolutions a level for classes and one for boxes, on
-    the enhanced maps, for three sets of anchors: the level's size, half of it from level 2 on, a quarter from level 3
-    on. The first set's face score (background on level 1) is the largest of three candidates. Only that set predicts.
+    ``form='deep_mio'`` is that of the public release: on each level of the enhanced maps, a tower of four convolutions
+    for the classes and one for the boxes serve three sets of anchors. The first set has the level's size, the second
+    half of it from level 2 on, and the third a quarter from level 3 on. In the first set, the face's score (on level 1:
+    the background's) is the largest of three candidates. Only the first set predicts.
 
-    The background's score is the last, as everywhere in MMDetection.
+    The score of the background is the last one, as everywhere in MMDetection.
 
-    ``train_cfg``: ``assigner``, ``neg_pos_ratio`` (hardest background anchors per face anchor, in each image),
-    ``smoothl1_beta``, ``allowed_border``, ``pos_weight``. ``test_cfg``: ``score_thr``, ``nms_pre`` (the best of *all*
-    levels together), ``nms``, ``max_per_img``, and ``clip_priors``: whether anchors' centres and sizes are cut to the
-    picture before decoding, as the release does.
+    ``train_cfg`` has ``assigner``, ``neg_pos_ratio`` (number of the hardest background anchors for each face anchor, in
+    each image), ``smoothl1_beta``, ``allowed_border`` and ``pos_weight``. ``test_cfg`` has ``score_thr``, ``nms_pre``
+    (number of the best boxes of *all* levels together), ``nms``, ``max_per_img``, and ``clip_priors`` (whether the
+    centres and sizes of anchors are cut to the picture before decoding, as the release does).
 
     Args:
-        num_classes: Foreground classes; ``'deep_mio'`` has one.
-        in_channels: Of the six maps.
-        form: ``'plain'`` or ``'deep_mio'``.
+        num_classes: Number of foreground classes; ``'deep_mio'`` has one.
+        in_channels: Numbers of channels of the six maps.
+        form: Form of the heads, ``'plain'`` or ``'deep_mio'``.
         feat_channels: Width of the deep towers.
-        strides: Of the six maps, in pixels.
+        strides: Strides of the six maps, in pixels.
         anchor_sizes: Square roots of the areas of the predicting set's anchors, in pixels.
-        anchor_ratio: Height over width.
-        loss_weights: One a set, the predicting set first; None: all 1, as published.
-        bbox_coder, train_cfg, test_cfg, init_cfg: As for :class:`mmdet.models.SSDHead`.
+        anchor_ratio: Height of an anchor over its width.
+        loss_weights: Weights of the sets' losses, the predicting set first; by default all are 1, as published.
+        bbox_coder, train_cfg, test_cfg, init_cfg: Arguments of :class:`mmdet.models.SSDHead`.
 
     Raises:
-        ValueError: An unknown form, or argument lengths that differ.
+        ValueError: ``form`` is unknown, or the lengths of arguments differ.
+
+    Examples:
+        >>> head = DSFDHead(in_channels=(8,) * 6)
+        >>> maps = [torch.rand(1, 8, side, side) for side in (32, 16, 8, 4, 2, 1)]
+        >>> scores, boxes = head((maps, maps))
+        >>> len(scores), tuple(scores[0][0].shape), tuple(boxes[0][0].shape)
+        (2, (1, 2, 32, 32), (1, 4, 32, 32))
     """
 
     def __init__(
@@ -89,9 +97,14 @@ class DSFDHead(SafeInit, SSDHead):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         if form not in ("plain", "deep_mio") or (form == "deep_mio" and num_classes != 1):
-            raise ValueError(f"form is 'plain', or 'deep_mio' with one class; got {form!r} and {num_classes} classes")
+            raise ValueError(
+                f"form must be 'plain', or 'deep_mio' with one class, got {form!r} with {num_classes} classes"
+            )
         if not len(in_channels) == len(strides) == len(anchor_sizes):
-            raise ValueError(f"one entry a level: got {in_channels}, strides {strides} and sizes {anchor_sizes}")
+            raise ValueError(
+                "in_channels, strides and anchor_sizes must have one entry for each level, "
+                f"got {in_channels}, {strides} and {anchor_sizes}"
+            )
         self.form = form
         super().__init__(
             num_classes=num_classes,
@@ -109,11 +122,11 @@ class DSFDHead(SafeInit, SSDHead):
             raise ValueError(f"loss_weights must have {len(self.anchor_sets)} entries, got {self.loss_weights}")
 
     def forward(self, x: tuple[Sequence[Tensor], Sequence[Tensor]]) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-        """What :class:`~llie_preproc.faces.dsfd.neck.DSFDNeck` returns to scores and deltas, set by set.
+        """Compute scores and deltas from the result of :class:`~llie_preproc.faces.dsfd.neck.DSFDNeck`.
 
         Returns:
             Class scores ``(N, num_classes + 1, H, W)`` and box deltas ``(N, 4, H, W)``, each by set (the predicting
-            one first) and level. A set that starts at a higher level has fewer maps.
+            set first) and by level. A set that starts at a higher level has fewer maps.
         """
         original, enhanced = x
         sets = [self.second(enhanced), self.first(original)] if self.form == "plain" else self.deep(enhanced)
@@ -122,7 +135,7 @@ class DSFDHead(SafeInit, SSDHead):
     def predict(
         self, x: tuple[Sequence[Tensor], Sequence[Tensor]], batch_data_samples: SampleList, rescale: bool = False
     ) -> list[InstanceData]:
-        """Predictions of the predicting set, whose heads alone run."""
+        """Predict with the predicting set; for ``'plain'``, only its heads are computed."""
         _, enhanced = x
         scores, boxes = self.second(enhanced) if self.form == "plain" else self.deep(enhanced)[0]
         metas = [sample.metainfo for sample in batch_data_samples]
@@ -136,11 +149,11 @@ class DSFDHead(SafeInit, SSDHead):
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: list[InstanceData] | None = None,
     ) -> dict[str, Tensor]:
-        """The progressive anchor loss: every set's SSD loss, each divided by its own count of face anchors.
+        """The progressive anchor loss: the SSD loss of every set, divided by the set's number of face anchors.
 
         Returns:
-            ``loss_cls`` and ``loss_bbox`` of the predicting set, and those of the others with ``_first`` (plain), or
-            ``_set2`` and ``_set3`` (deep), after their names.
+            ``loss_cls`` and ``loss_bbox`` of the predicting set, and those of the other sets with the suffix ``_first``
+            (plain), or ``_set2`` and ``_set3`` (deep).
         """
         truth = (batch_gt_instances, batch_img_metas, batch_gt_instances_ignore)
         losses = {}
@@ -162,7 +175,7 @@ class DSFDHead(SafeInit, SSDHead):
         rescale: bool = False,
         with_nms: bool = True,
     ) -> list[InstanceData]:
-        """Boxes of the predicting set, the first in ``cls_scores`` and ``bbox_preds``, image by image."""
+        """Predict the boxes of each image by the first set of ``cls_scores`` and ``bbox_preds``."""
         scores, deltas, priors = self._flat(self.prior_generator, cls_scores[0], bbox_preds[0])
         config = ConfigDict(self.test_cfg if cfg is None else cfg)
         return [
@@ -211,7 +224,8 @@ class DSFDHead(SafeInit, SSDHead):
         every_image = [priors] * len(metas)
         targets = self.get_targets([[p] for p in every_image], [[f] for f in flags], truth, metas, ignored)[:4]
         labels = targets[0][0]
-        # MMDetection counts at least one for each image, the published loss divides by the batch's count.
+        # MMDetection counts at least one face anchor for each image, but the published loss divides by the batch's
+        # count.
         faces = int(((labels >= 0) & (labels < self.num_classes)).sum())
         losses = multi_apply(
             self.loss_by_feat_single,
@@ -248,7 +262,7 @@ class DSFDHead(SafeInit, SSDHead):
 
 
 class Shot(nn.Module):
-    """One 3x3 convolution a level for the classes and one for the boxes."""
+    """A 3x3 convolution for the classes and one for the boxes on each level."""
 
     def __init__(self, in_channels: Sequence[int], classes: int) -> None:
         super().__init__()
@@ -256,7 +270,7 @@ class Shot(nn.Module):
         self.reg = nn.ModuleList(nn.Conv2d(c, 4, 3, padding=1) for c in in_channels)
 
     def forward(self, maps: Sequence[Tensor]) -> Outputs:
-        """Scores and deltas, level by level."""
+        """Compute scores and deltas, level by level."""
         scores = [convolution(m) for convolution, m in zip(self.cls, maps, strict=True)]
         return scores, [convolution(m) for convolution, m in zip(self.reg, maps, strict=True)]
 
@@ -264,8 +278,8 @@ class Shot(nn.Module):
 class DeepMaxInOut(nn.Module):
     """The release's towers, whose last channels are split among three sets of anchors.
 
-    Class channels: four candidates of the first set, [face, background x 3] on level 1 and [face x 3, background]
-    above; then [face, background] of the second set (from level 2) and of the third (from level 3).
+    The class channels are four candidates of the first set, [face, background x 3] on level 1 and [face x 3,
+    background] above; then [face, background] of the second set (from level 2) and of the third (from level 3).
     """
 
     def __init__(self, in_channels: Sequence[int], width: int) -> None:
@@ -275,7 +289,7 @@ class DeepMaxInOut(nn.Module):
         self.reg = nn.ModuleList(_tower(c, width, 4 * n) for c, n in zip(in_channels, sets, strict=True))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Outputs]:
-        """Scores and deltas of the three sets; the k-th has none on its first k - 1 levels."""
+        """Compute the scores and deltas of the three sets; the k-th set has none on its first k - 1 levels."""
         scores = [tower(m) for tower, m in zip(self.cls, maps, strict=True)]
         boxes = [tower(m) for tower, m in zip(self.reg, maps, strict=True)]
         first = [max_in_out(s, lowest=level == 0) for level, s in enumerate(scores)]
@@ -287,19 +301,19 @@ class DeepMaxInOut(nn.Module):
 
 
 def max_in_out(scores: Tensor, lowest: bool) -> Tensor:
-    """Four candidates in the first channels to (face, background), ``(N, 2, H, W)``.
+    """Reduce the four candidates in the first channels to (face, background), ``(N, 2, H, W)``.
 
-    On the lowest level the background's score is the largest of three (max-out: many small false positives), on the
-    others the face's is (max-in).
+    On the lowest level, where many small false positives arise, the background's score is the largest of three
+    candidates (max-out); on the other levels the face's score is (max-in).
     """
     faces, backgrounds = scores[:, :4].split((1, 3) if lowest else (3, 1), dim=1)
     return torch.cat([faces.amax(1, keepdim=True), backgrounds.amax(1, keepdim=True)], dim=1)
 
 
 def clip_priors(priors: Tensor, shape: Sequence[int]) -> Tensor:
-    """Anchors ``(A, 4)`` x1 y1 x2 y2 with centre and size, each as a share of the picture, cut to [0, 1].
+    """Cut the centres and sizes of anchors ``(A, 4)``, x1 y1 x2 y2, to those of the picture.
 
-    An anchor whose size is cut keeps its centre, so that it may still reach beyond the picture.
+    An anchor whose size is cut keeps its centre, so it may still reach beyond the picture.
     """
     height, width = shape[:2]
     limit = priors.new_tensor([width, height, width, height])
@@ -307,7 +321,7 @@ def clip_priors(priors: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _anchors(strides: Sequence[int], sizes: Sequence[float], ratio: float, typed: bool = True) -> dict:
-    """MMDetection's generator: its ratio is height over width, and the centres are the cells'."""
+    """Config of MMDetection's generator; its ratio is height over width, and its centres are those of the cells."""
     options = dict(
         strides=list(strides),
         ratios=[ratio],

@@ -1,4 +1,4 @@
-"""What lies between DSFD's backbone and its heads: two more levels, the up-path, the feature enhance module."""
+"""DSFD's neck between backbone and heads: two more levels, the up-path and the feature enhance module (FEM)."""
 
 from __future__ import annotations
 
@@ -19,34 +19,43 @@ _EPS = 1e-10
 
 @MODELS.register_module()
 class DSFDNeck(SafeInit, BaseModule):
-    """Original and enhanced maps of six levels, strides 4 to 128 (Li et al., 2019, Section 3.2).
+    """Original and enhanced maps of six levels, with strides 4 to 128 (Li et al., 2019, Section 3.2).
 
     The defaults are the paper's form on VGG-16. The public release has ``fpn_levels=3``, ``fpn_relu=False``,
-    ``fem='tree'``, ``align_corners=True``, with a ResNet ``extra_norm_cfg=dict(type='BN')`` and
-    ``extra_channels=((512, 512), (128, 256))``, with VGG-16 ``l2_norm='fused'``.
+    ``fem='tree'`` and ``align_corners=True``; with a ResNet also ``extra_norm_cfg=dict(type='BN')`` and
+    ``extra_channels=((512, 512), (128, 256))``, and with VGG-16 ``l2_norm='fused'``.
 
     Args:
-        in_channels: Of the backbone's four maps.
-        extra_channels: Of levels 5 and 6: the 1x1 convolution and the 3x3 of stride 2.
-        extra_norm_cfg: Normalisation after the extra convolutions, as MMCV names it; None: none.
-        l2_norm: Where levels 1 to 3 are normalised to a learnt length: ``'outputs'`` (the original maps and the
+        in_channels: Numbers of channels of the backbone's four maps.
+        extra_channels: Numbers of channels of levels 5 and 6, each for a 1x1 convolution and a 3x3 one of stride 2.
+        extra_norm_cfg: Normalisation after the extra convolutions, as in MMCV; None for no normalisation.
+        l2_norm: Place where levels 1 to 3 are normalised to a learnt length: ``'outputs'`` (the original maps and the
             enhanced ones, each with its own scales), ``'fused'`` (between up-path and enhancement) or None (nowhere,
             for ResNets).
-        l2_norm_scales: Their first lengths.
-        fpn_levels: How many levels the up-path fuses: 5 starts at the very top, 3 leaves levels 4 to 6 as they are.
-        fpn_relu: ReLU after every top-down convolution and every product, and a 1x1 convolution on the top map.
-        fem: ``'parallel'`` (three branches of 1, 2 and 3 convolutions, dilation 3, as wide as the input in all) or
-            ``'tree'`` (convolutions of dilation 1 and 2 that share their beginning, ``2 * fem_width`` channels).
-        fem_width: Of the tree.
-        align_corners: Of the bilinear enlargement in the up-path.
-        init_cfg: MMEngine's initialisation; Xavier by default.
+        l2_norm_scales: Initial lengths for levels 1 to 3.
+        fpn_levels: Number of levels that the up-path fuses: 5 starts at the very top, 3 leaves levels 4 to 6 as they
+            are.
+        fpn_relu: Whether a ReLU follows every top-down convolution and every product, and a 1x1 convolution comes
+            first on the top map.
+        fem: Form of the FEM: ``'parallel'`` (three branches of 1, 2 and 3 convolutions of dilation 3, together as wide
+            as the input) or ``'tree'`` (convolutions of dilation 1 and 2 that share their beginning, with
+            ``2 * fem_width`` channels).
+        fem_width: Width of the tree.
+        align_corners: Option of the bilinear enlargement in the up-path.
+        init_cfg: Initialisation by MMEngine; Xavier by default.
 
     Attributes:
-        channels: Of the six original maps.
-        out_channels: Of the six enhanced maps.
+        channels: Numbers of channels of the six original maps.
+        out_channels: Numbers of channels of the six enhanced maps.
 
     Raises:
-        ValueError: An argument outside what is listed.
+        ValueError: An argument is outside what is listed.
+
+    Examples:
+        >>> neck = DSFDNeck(in_channels=(8, 8, 8, 8), extra_channels=((4, 8), (4, 8)))
+        >>> original, enhanced = neck([torch.rand(1, 8, side, side) for side in (32, 16, 8, 4)])
+        >>> [tuple(level.shape[1:]) for level in enhanced]
+        [(8, 32, 32), (8, 16, 16), (8, 8, 8), (8, 4, 4), (8, 2, 2), (8, 1, 1)]
     """
 
     def __init__(
@@ -65,9 +74,14 @@ class DSFDNeck(SafeInit, BaseModule):
     ) -> None:
         super().__init__(init_cfg or dict(_XAVIER))
         if len(in_channels) != 4 or len(extra_channels) != 2:
-            raise ValueError(f"DSFD has four maps and two extra levels, got {in_channels} and {extra_channels}")
+            raise ValueError(
+                "in_channels must be of four maps and extra_channels of two levels, "
+                f"got {in_channels} and {extra_channels}"
+            )
         if l2_norm not in ("outputs", "fused", None) or fem not in ("parallel", "tree"):
-            raise ValueError(f"l2_norm is 'outputs', 'fused' or None, fem 'parallel' or 'tree': got {l2_norm}, {fem}")
+            raise ValueError(
+                f"l2_norm must be 'outputs', 'fused' or None, and fem 'parallel' or 'tree', got {l2_norm!r} and {fem!r}"
+            )
         if not 1 <= fpn_levels <= 5:
             raise ValueError(f"fpn_levels must be 1 to 5, got {fpn_levels}")
         self.channels = (*in_channels, *(wide for _, wide in extra_channels))
@@ -88,9 +102,9 @@ class DSFDNeck(SafeInit, BaseModule):
         self.norm_enhanced = lengths("outputs", self.out_channels)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The backbone's four maps to six original maps (first shot) and six enhanced ones (second shot).
+        """Turn the backbone's four maps into six original maps (first shot) and six enhanced ones (second shot).
 
-        Under float16 autocast it computes in float32: products of up to six maps leave float16's range.
+        Under float16 autocast it computes in float32, because products of up to six maps leave float16's range.
         """
         device = maps[0].device.type
         if maps[0].dtype == torch.float16 and torch.is_autocast_enabled(device):
@@ -108,10 +122,11 @@ class DSFDNeck(SafeInit, BaseModule):
 
 
 class UpPath(nn.Module):
-    """The upper map, enlarged, times the lower one, level by level downwards.
+    """Fusion from the top down: each map is multiplied by the enlarged map above it.
 
-    ``t[l] = relu(up(relu(D[l] t[l+1])) * L[l] c[l])`` with 1x1 convolutions D (to the lower level's width) and L, from
-    ``t[levels] = relu(T c[levels])``; without ``relu`` no ReLU anywhere and no T. Maps above ``levels`` pass.
+    It computes ``t[l] = relu(up(relu(D[l] t[l+1])) * L[l] c[l])`` with 1x1 convolutions D (to the lower level's width)
+    and L, starting from ``t[levels] = relu(T c[levels])``. Without ``relu`` there is no ReLU and no T. Maps above
+    ``levels`` stay as they are.
     """
 
     def __init__(self, channels: Sequence[int], levels: int, relu: bool, align_corners: bool) -> None:
@@ -123,7 +138,7 @@ class UpPath(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(channels[k], channels[k], 1) for k in range(levels))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """As many maps as come in, of the same shapes."""
+        """Fuse the maps; the results have the same number and shapes."""
         fused = list(maps)
         if not isinstance(self.top, nn.Identity):
             fused[self.levels] = self.activation(self.top(maps[self.levels]))
@@ -135,7 +150,7 @@ class UpPath(nn.Module):
 
 
 class ParallelFEM(nn.Module):
-    """Three branches of 1, 2 and 3 convolutions 3x3 of dilation 3; ReLU between them and on the joined maps."""
+    """Three branches of 1, 2 and 3 convolutions (3x3, dilation 3), with ReLU between them and on the joined maps."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -145,12 +160,12 @@ class ParallelFEM(nn.Module):
         self.out_channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, H, W)`` to the same shape."""
+        """Enhance ``(N, C, H, W)``; the result has the same shape."""
         return torch.cat([branch(x) for branch in self.branches], dim=1).relu()
 
 
 class TreeFEM(nn.Module):
-    """The release's module: 3x3 convolutions of dilation 1 and 2, each with ReLU, two branches sharing their start."""
+    """The release's module: three branches of 3x3 convolutions of dilation 1 and 2; two share their first one."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -166,15 +181,15 @@ class TreeFEM(nn.Module):
         self.out_channels = width + 2 * half
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, H, W)`` to ``(N, 2 * width, H, W)``."""
+        """Enhance ``(N, C, H, W)`` to ``(N, 2 * width, H, W)``."""
         shared = self.shared(x).relu()
         return torch.cat([self.near(x), self.middle(shared), self.far(shared)], dim=1).relu()
 
 
 class LearntLength(nn.Module):
-    """Every position's channels to a learnt length: SSD's normalisation, eps 1e-10 added after the root.
+    """Normalisation of every position's channels to a learnt length, as in SSD, with eps 1e-10 added after the root.
 
-    A position of zeros stays, with a finite gradient (that of the root is infinite there).
+    A position of zeros stays zero and has a finite gradient, although that of the root is infinite there.
     """
 
     def __init__(self, channels: int, scale: float) -> None:
@@ -182,16 +197,16 @@ class LearntLength(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), float(scale)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, H, W)`` to the same shape and dtype, computed in float32 at least."""
+        """Normalise ``(N, C, H, W)``; the result has the same shape and dtype, and is computed in at least float32."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         length = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
-        # Not divided by eps: the gradient would be that many times too large.
+        # Zeros are divided by 1, because dividing by eps would make the gradient 1e10 times too large.
         length = torch.where(length > 0, length + _EPS, 1.0)
         return (wide / length * self.weight[:, None, None]).to(x.dtype)
 
 
 def _normalised(norms: nn.ModuleList, maps: Sequence[Tensor]) -> list[Tensor]:
-    """The first maps through the norms that there are, the others as they are."""
+    """Apply the norms to the first maps, one to each, and return the other maps as they are."""
     return [norm(m) for norm, m in zip(norms, maps, strict=False)] + list(maps[len(norms) :])
 
 

@@ -1,4 +1,4 @@
-"""Public DSFD checkpoints: which layouts there are, and their names and channels in this package's modules.
+"""Public DSFD checkpoints: their two layouts, and how tensors and channels are renamed and reordered for this package.
 
 ==========================  ==========================================  ===============================================
 here                        public release (ResNet; VGG-16)             paper-like re-implementation (VGG-16; ResNet)
@@ -24,9 +24,9 @@ bbox_head.first.reg, .cls   -                                           loc_pal1
 bbox_head.second.reg, .cls  -                                           loc_pal2.k, conf_pal2.k
 ==========================  ==========================================  ===============================================
 
-The last class convolutions are reordered: public networks put the background first, MMDetection puts it last. (The
-release's four candidates are [background x 3, face] on level 1 and [face x 3, background] above; only the first
-changes, and the pairs of its other two anchor sets.)
+The channels of the last class convolutions are reordered, because public networks put the background first and
+MMDetection puts it last. (The release's four candidates are [background x 3, face] on level 1 and [face x 3,
+background] above. Of these, only level 1 changes; the pairs of the other two anchor sets change on all levels.)
 """
 
 from __future__ import annotations
@@ -76,16 +76,21 @@ _RULES: dict[str, list[tuple[str, str]]] = {
         *((rf"conf_pal{n}\.", f"bbox_head.{shot}.cls.") for n, shot in ((1, "first"), (2, "second"))),
     ],
 }
-# A tensor that only this layout has.
+# For each layout, a tensor that only this layout has.
 _MARKS = {"release": "latlayer1.weight", "paper-like": "fpn_topdown.0.weight"}
-# Of a class convolution: what stands where MMDetection wants each channel, by the channels that there are.
+# For each output channel of a class convolution in MMDetection's order, the index of the channel in the public file.
 _PLAIN_ORDER = (1, 0)
 _LOWEST_ORDER = (3, 0, 1, 2)
 _DEEP_ORDER = (0, 1, 2, 3, 5, 4, 7, 6)
 
 
 def public_layout(state: Mapping[str, object]) -> str | None:
-    """``'release'``, ``'paper-like'``, or None where the names are of neither; a ``module.`` prefix is looked past."""
+    """Layout of a checkpoint: ``'release'``, ``'paper-like'``, or None for neither; a ``module.`` prefix is ignored.
+
+    Examples:
+        >>> public_layout({"module.latlayer1.weight": torch.zeros(1)})
+        'release'
+    """
     names = {name.removeprefix("module.") for name in _tensors(state)}
     return next((layout for layout, mark in _MARKS.items() if mark in names), None)
 
@@ -93,25 +98,32 @@ def public_layout(state: Mapping[str, object]) -> str | None:
 def convert_public(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename and reorder a public checkpoint for :class:`~llie_preproc.faces.dsfd.DSFD`.
 
-    Loading through MMEngine (``load_from``, ``init_detector``) does so by itself.
+    Loading through MMEngine (``load_from``, ``init_detector``) does this by itself.
 
     Args:
-        state: Name to tensor, as the public release saves it, or the paper-like re-implementation (there also inside
-            ``{'weight': ...}``). Counters of batches may be absent, as in files of torch 0.3.
+        state: Tensors by name, as the public release or the paper-like re-implementation saves them; those of the
+            latter may be inside ``{'weight': ...}``. Counters of batches may be absent, as in files of torch 0.3.
 
     Raises:
-        CheckpointError: Of neither layout, or a tensor that the layout does not have.
+        CheckpointError: The checkpoint has neither layout, or has a tensor that does not belong to its layout.
+
+    Examples:
+        >>> public = {"latlayer1.weight": torch.zeros(1), "layer1.4.0.conv1.weight": torch.zeros(1)}
+        >>> list(convert_public(public))
+        ['neck.up_path.down.0.weight', 'backbone.layer1.0.conv1.weight']
     """
     layout = public_layout(state)
     if layout is None:
         marks = " or ".join(repr(mark) for mark in _MARKS.values())
-        raise CheckpointError(f"no public DSFD checkpoint: it has no tensor {marks} among its {len(state)}")
+        raise CheckpointError(
+            f"not a public DSFD checkpoint: there is no tensor {marks} among the {len(state)} tensors"
+        )
     rules = [*_RULES[layout], *_PLAIN_EXTRAS, *_ANY_VGG]
     converted = {}
     for public, tensor in _tensors(state).items():
         name = _renamed(public.removeprefix("module."), rules)
         if name is None:
-            raise CheckpointError(f"{public!r} is no tensor of the {layout} DSFD layout")
+            raise CheckpointError(f"{public!r} is not a tensor of the {layout} DSFD layout")
         converted[name] = _background_last(name, tensor)
     return converted
 
@@ -129,7 +141,7 @@ def _renamed(name: str, rules: list[tuple[str, str]]) -> str | None:
 
 
 def _background_last(name: str, tensor: Tensor) -> Tensor:
-    """A class convolution's weight or bias with its output channels in MMDetection's order; others as they are."""
+    """Bring the output channels of a class convolution into MMDetection's order; return other tensors as they are."""
     if re.match(r"bbox_head\.(first|second)\.cls\.", name):
         return _reordered(name, tensor, _PLAIN_ORDER)
     deep = re.match(r"bbox_head\.deep\.cls\.(\d+)\.6\.", name)

@@ -208,7 +208,7 @@ def test_a_file_of_another_backbone_or_network_is_an_error(tmp_path):
         build(tiny_release(4)).load_state_dict(fill(release_shapes(4, 101)), strict=False)
     with pytest.raises(CheckpointError, match="0 of"):
         loaded(tiny(), {"backbone.stem.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match="no public DSFD checkpoint"):
+    with pytest.raises(CheckpointError, match="not a public DSFD checkpoint"):
         convert_public({"backbone.stem.weight": torch.zeros(3)})
 
 
