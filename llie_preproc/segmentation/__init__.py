@@ -1,4 +1,4 @@
-"""Segment Anything on dark images: it sees them enhanced, and is asked and answers in the raw image's frame."""
+"""Segment Anything on dark images: it sees them enhanced, while prompts and masks stay in the raw image's frame."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs segment-anything when it is first asked for."""
+    """Import what needs segment-anything when it is first used."""
     if name in _MODULES:
         return getattr(import_module(_MODULES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

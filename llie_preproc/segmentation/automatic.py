@@ -1,4 +1,4 @@
-"""Masks of everything in a dark image."""
+"""Automatic masks of everything in a dark image."""
 
 from __future__ import annotations
 
@@ -22,26 +22,33 @@ with needs("llie_preproc.segmentation"):
 
 
 class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
-    """segment-anything's ``SamAutomaticMaskGenerator``, which sees enhanced images; records are in the raw frame.
+    """segment-anything's ``SamAutomaticMaskGenerator`` on enhanced images, with records in the raw image's frame.
 
-    The image is enhanced once, as a whole, and crops are taken of the result. Areas, boxes, points, ``crop_box`` and
-    ``min_mask_region_area`` are in pixels of the raw image, whatever the enhancer's scale. With an enhancer that
-    changes nothing the records are those of ``SamAutomaticMaskGenerator``.
+    The image is enhanced once, as a whole, and crops are taken from the result. Areas, boxes, points, ``crop_box`` and
+    ``min_mask_region_area`` are in pixels of the raw image, whatever the enhancer's scale is. With an enhancer that
+    changes nothing, the records are those of ``SamAutomaticMaskGenerator``.
 
     Args:
-        model: As for :class:`~llie_preproc.segmentation.EnhancedSamPredictor`.
-        enhancer: Likewise.
-        checkpoint: The enhancer's, likewise.
-        oversize: What becomes of enhanced images with a long side above SAM's 1024. ``'resize'``: they are shrunk, and
-            what was gained beyond is lost. ``'crops'``: SAM's own crop layers, as many as it takes until a crop loses
-            nothing; masks of the whole image and of all crops are merged by SAM's non-maximum suppression, which
-            prefers those of smaller crops.
-        **parameters: Options of :class:`~llie_preproc.InferenceOptions`, the channel order that of images; and the
-            parameters of ``SamAutomaticMaskGenerator``. With ``'crops'`` ``crop_n_layers`` follows from the image,
-            and ``crop_n_points_downscale_factor`` is 2 unless given: the density of points stays what it is.
+        model: SAM, as for :class:`~llie_preproc.segmentation.EnhancedSamPredictor`.
+        enhancer: Enhancer, as for :func:`llie_preproc.build_enhancer`.
+        checkpoint: Weights of the enhancer, as for :func:`llie_preproc.build_enhancer`.
+        oversize: Treatment of enhanced images with a long side above SAM's 1024. ``'resize'`` shrinks them, which loses
+            the detail that was gained. ``'crops'`` uses as many of SAM's crop layers as needed until a crop loses
+            nothing. The masks of the whole image and of all crops are then merged by SAM's non-maximum suppression,
+            which prefers the masks of smaller crops.
+        **parameters: Fields of :class:`~llie_preproc.InferenceOptions` (``channel_order`` is that of the images), and
+            parameters of ``SamAutomaticMaskGenerator``. With ``'crops'``, ``crop_n_layers`` follows from the image, and
+            ``crop_n_points_downscale_factor`` is 2 by default, so that the density of points stays the same.
 
     Raises:
-        ValueError: An unknown ``oversize``; or ``'crops'`` with ``crop_n_layers`` or with ``point_grids``.
+        ValueError: ``oversize`` is unknown, or ``'crops'`` is combined with ``crop_n_layers`` or ``point_grids``.
+
+    Examples:
+        >>> from llie_preproc.segmentation import build_sam
+        >>> generator = EnhancedSamAutomaticMaskGenerator(build_sam("small"), "gamma_correction", points_per_side=2)
+        >>> records = generator.generate(np.zeros((48, 64, 3), np.uint8))
+        >>> all(record["segmentation"].shape == (48, 64) for record in records)
+        True
     """
 
     @shows_options()
@@ -66,17 +73,17 @@ class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
         self.predictor = EnhancedSamPredictor(model, enhancer, checkpoint, **options.keywords())
 
     def generate(self, image: np.ndarray | EnhancedImage) -> list[dict[str, Any]]:
-        """Masks of everything in an image.
+        """Find the masks of everything in an image.
 
         Args:
-            image: ``(H, W, 3)`` uint8 in the channel order of the options, or what the predictor's ``enhance`` made of
-                it.
+            image: Image ``(H, W, 3)`` uint8 in the channel order of the options, or a result of the predictor's
+                ``enhance``.
 
         Returns:
-            Records as ``SamAutomaticMaskGenerator`` describes them.
+            Records, as ``SamAutomaticMaskGenerator`` describes them.
 
         Raises:
-            TypeError, ValueError: As :meth:`EnhancedSamPredictor.enhance`.
+            TypeError, ValueError: The image is one that :meth:`EnhancedSamPredictor.enhance` refuses.
         """
         seen = image if isinstance(image, EnhancedImage) else self.predictor.enhance(image)
         if self.oversize == "crops":
@@ -88,20 +95,20 @@ class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
         self, image: Any, crop_box: list[int], crop_layer_idx: int, orig_size: tuple[int, ...]
     ) -> MaskData:
         x1, y1, x2, y2 = crop_box
-        # SAM's crops of a long and narrow image may lie beside it.
+        # SAM's crops of a long and narrow image may lie outside it.
         if x1 >= x2 or y1 >= y2:
             return MaskData()
         data = super()._process_crop(image, crop_box, crop_layer_idx, orig_size)
-        # SAM's non-maximum suppression of crops indexes the columns, which no masks do not have.
+        # SAM's non-maximum suppression of crops indexes the four columns, which an empty result lacks.
         data["crop_boxes"] = data["crop_boxes"].reshape(-1, 4)
         return data
 
     def _point_grid(self, layer: int) -> np.ndarray:
-        # SAM's own function divides by zero where a deep layer has less than one point a side.
+        # SAM's own function divides by zero if a deep layer has less than one point a side.
         return build_point_grid(max(1, int(self.points_per_side / self.crop_n_points_downscale_factor**layer)))
 
     def _layers(self, seen: EnhancedImage) -> int:
-        """Crop layers until the crops of the last are not shrunk."""
+        """Number of crop layers after which the crops of the last layer are not shrunk."""
         side = self.predictor.model.image_encoder.img_size
         layers, longest = 0, max(seen.shape[:2])
         while longest * seen.scale > side:

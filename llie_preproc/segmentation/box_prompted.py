@@ -33,41 +33,50 @@ MASK_SCORES = ("box", "iou")
 class BoxPromptedSAM(DetectorWrapper):
     """Masks of a frozen SAM for the boxes of any MMDetection 3.x detector, or for the boxes of the labels.
 
-    It takes raw images. SAM sees each as the pipeline made it, without padding and rounded to 8 bits, and its logits
-    are resampled once, to the raw frame (``ori_shape``): on an image that was not resized the masks are those of
+    It needs raw images. SAM sees each image as the pipeline made it, without padding and rounded to 8 bits. Its logits
+    are resampled once, to the raw frame (``ori_shape``), so on an image that was not resized the masks are those of
     ``segment_anything.SamPredictor``. Predictions are ``bboxes``, ``scores``, ``labels`` and ``masks`` ``(n, H, W)``
-    bool, which MMDetection's ``CocoMetric`` writes as COCO's JSON. For an enhancer in front of both, wrap it in
-    :class:`~llie_preproc.detection.EnhancedDetector` or use another door: see
+    bool, which MMDetection's ``CocoMetric`` writes as COCO's JSON. To put an enhancer in front of both, wrap it in
+    :class:`~llie_preproc.detection.EnhancedDetector` or use another door of
     :func:`~llie_preproc.detection.add_enhancer`.
 
-    Trained, its losses are the detector's and those of the masks that SAM finds for ground-truth boxes
-    (:func:`~llie_preproc.segmentation.mask_loss.mask_losses`, as ``loss_mask_bce`` and ``loss_mask_dice``): gradients
-    flow through SAM to what made the image. With a detector, attributes that the segmentor does not have are the
-    detector's, and a checkpoint of the plain detector loads.
+    In training, its losses are those of the detector and those of the masks that SAM finds for ground-truth boxes
+    (:func:`~llie_preproc.segmentation.mask_loss.mask_losses`, as ``loss_mask_bce`` and ``loss_mask_dice``). Gradients
+    flow through SAM to the image and what produced it. Attributes that the segmentor does not have are those of the
+    detector, and a checkpoint of the plain detector loads.
 
     Args:
-        detector: Config of the detector, unchanged. None: boxes and labels are those of ``gt_instances``, so the test
-            pipeline loads annotations too, before whatever resizes the image.
+        detector: Config of the detector, unchanged. With None, boxes and labels are those of ``gt_instances``, so the
+            test pipeline must load annotations before it resizes the image.
         sam: Arguments of :func:`~llie_preproc.segmentation.build_sam`, or a model with the interface of
             segment-anything's ``Sam``.
-        score_thr: Boxes of the detector that score less are dropped.
-        mask_score: With a detector ``scores`` are the detector's. ``'box'``: a mask's are the same. ``'iou'``: they are
-            multiplied by the IoU that SAM predicts, as ``mask_scores``, which the JSON of the masks then has. Without
-            one ``scores`` are the predicted IoU.
-        multimask_output: Let SAM make three masks for a box, and take the one of the highest predicted IoU.
-        boxes_per_batch: Boxes that SAM's decoder takes together, which bounds its memory. Training images with more
-            are trained with this many, drawn at random.
-        channel_order: Of the images: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
-        min_matched: Least share of the detector's tensors that a loaded checkpoint must match.
-        data_preprocessor: What comes before detector and SAM, and so must not normalise; the detector's own belongs
-            into its config. None hands the images on. A ``DetDataPreprocessor`` leaves a place for
-            ``add_enhancer(door='preprocessor')``.
-        init_cfg: MMEngine's initialisation config.
+        score_thr: Smallest score of a detector's box that gets a mask; other boxes are dropped.
+        mask_score: Score of a mask if there is a detector, whose scores ``scores`` always are. With ``'box'`` it is
+            the same score. With ``'iou'`` it is multiplied by the IoU that SAM predicts; the products are
+            ``mask_scores``, and the JSON of the masks has them. Without a detector, ``scores`` are the predicted IoU.
+        multimask_output: Whether SAM makes three masks for a box, of which the one with the highest predicted IoU is
+            taken.
+        boxes_per_batch: Number of boxes that SAM's decoder gets together, which bounds its memory. A training image
+            with more boxes is trained with this many, drawn at random.
+        channel_order: Channel order of the images, ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
+        min_matched: Smallest share of the detector's tensors that a loaded checkpoint must match.
+        data_preprocessor: Config of the data preprocessor in front of both, which must not normalise; the one that the
+            detector needs belongs into the detector's config. None passes the images on. A ``DetDataPreprocessor`` is
+            a place for ``add_enhancer(door='preprocessor')``.
+        init_cfg: Initialisation config of MMEngine.
 
     Raises:
-        ValueError: An option out of its range, or a data preprocessor that normalises.
+        ValueError: An option is outside its range, or the data preprocessor normalises.
         TypeError: ``sam`` is neither a config nor a model.
         MissingExtraError: segment-anything is not installed.
+
+    Examples:
+        >>> segmentor = BoxPromptedSAM(sam=dict(model="small")).eval()
+        >>> sample = DetDataSample(metainfo=dict(img_shape=(48, 64), ori_shape=(48, 64)))
+        >>> sample.gt_instances = InstanceData(bboxes=torch.tensor([[8.0, 8, 40, 30]]), labels=torch.tensor([0]))
+        >>> found = segmentor.predict([torch.zeros(3, 48, 64)], [sample])[0].pred_instances
+        >>> found.masks.shape, len(found.scores)
+        (torch.Size([1, 48, 64]), 1)
     """
 
     sam: Any
@@ -91,8 +100,8 @@ class BoxPromptedSAM(DetectorWrapper):
         super().__init__(data_preprocessor=data_preprocessor or dict(RAW), init_cfg=init_cfg)
         if getattr(self.data_preprocessor, "_enable_normalize", False):
             raise ValueError(
-                "BoxPromptedSAM's data_preprocessor must not normalise, SAM takes levels of 0 to 255: put mean and std "
-                "into the data_preprocessor of the detector's config"
+                "BoxPromptedSAM's data_preprocessor must not normalise, because SAM needs levels of 0 to 255: put mean "
+                "and std into the data_preprocessor of the detector's config"
             )
         self.detector = None if detector is None else MMDET_MODELS.build(detector)
         self.sam = _built(sam).eval().requires_grad_(False)
@@ -109,14 +118,14 @@ class BoxPromptedSAM(DetectorWrapper):
         """``loss_mask_bce`` and ``loss_mask_dice``, averaged over the batch's masks, and the detector's losses.
 
         Args:
-            batch_inputs: ``(3, H, W)`` images of levels 0 to 255.
-            batch_data_samples: With ``gt_instances`` that have ``bboxes`` and ``masks``.
+            batch_inputs: Images ``(3, H, W)`` with levels 0 to 255.
+            batch_data_samples: Samples whose ``gt_instances`` have ``bboxes`` and ``masks``.
 
         Raises:
-            ValueError: A sample without masks.
+            ValueError: A sample has no masks.
         """
         images = _images(batch_inputs, batch_data_samples)
-        # First: a detector's data preprocessor may augment the samples where they are.
+        # This comes first, because the detector's data preprocessor may change the samples in place.
         losses = self._mask_losses(images, batch_data_samples)
         if self.detector is not None:
             data = self.detector.data_preprocessor(
@@ -128,16 +137,15 @@ class BoxPromptedSAM(DetectorWrapper):
     def predict(
         self, batch_inputs: list[Tensor] | Tensor, batch_data_samples: list[DetDataSample], rescale: bool = True
     ) -> list[DetDataSample]:
-        """Boxes and masks as ``pred_instances``, in the raw frame where ``rescale``, else in the images'.
+        """Predict boxes and masks, and write them to ``pred_instances`` of the samples.
 
         Args:
-            batch_inputs: ``(3, H, W)`` images of levels 0 to 255.
-            batch_data_samples: With ``gt_instances`` where there is no detector.
-            rescale: As above.
+            batch_inputs: Images ``(3, H, W)`` with levels 0 to 255.
+            batch_data_samples: Samples, with ``gt_instances`` if there is no detector.
+            rescale: Whether boxes and masks are in the raw frame instead of the frame of the images.
 
         Raises:
-            ValueError: A flipped image, one that is not the raw image resized, or a sample without the labels that it
-                should have.
+            ValueError: An image is flipped or is not the resized raw image, or a sample lacks the labels that it needs.
         """
         images = _images(batch_inputs, batch_data_samples)
         shown = [_shown(image, sample) for image, sample in zip(images, batch_data_samples, strict=True)]
@@ -160,12 +168,12 @@ class BoxPromptedSAM(DetectorWrapper):
         return self.extract_feat(_images(batch_inputs, batch_data_samples))
 
     def _labelled(self, images: list[Tensor], samples: list[DetDataSample]) -> list[InstanceData]:
-        """The labels' boxes, in the raw frame."""
+        """The boxes of the labels, in the raw frame."""
         found = []
         for image, sample in zip(images, samples, strict=True):
             if "gt_instances" not in sample or "bboxes" not in sample.gt_instances:
                 raise ValueError(
-                    f"{_name(sample)}: there are no labels to take boxes from: without a detector the test pipeline "
+                    f"{_name(sample)}: there are no labels to take boxes from; without a detector, the test pipeline "
                     "needs LoadAnnotations"
                 )
             truth = sample.gt_instances
@@ -173,14 +181,14 @@ class BoxPromptedSAM(DetectorWrapper):
             height, width = image.shape[1:]
             if len(boxes) and ((boxes[:, 0] >= width) | (boxes[:, 1] >= height)).any():
                 raise ValueError(
-                    f"{_name(sample)}: a box lies outside of its image of {height}x{width}: LoadAnnotations belongs "
-                    "before what resizes the image"
+                    f"{_name(sample)}: a box lies outside of its image of {height}x{width}; LoadAnnotations belongs "
+                    "before the transform that resizes the image"
                 )
             found.append(InstanceData(bboxes=boxes / _factor(sample, boxes), labels=truth.labels.to(boxes.device)))
         return found
 
     def _detected(self, images: list[Tensor], samples: list[DetDataSample]) -> list[InstanceData]:
-        """The detector's boxes that score enough, in the raw frame."""
+        """The boxes of the detector whose scores are high enough, in the raw frame."""
         data = self.detector.data_preprocessor({"inputs": images, "data_samples": samples}, False)
         found = self.detector.predict(data["inputs"], data["data_samples"], rescale=True)
         kept = [each.pred_instances[each.pred_instances.scores >= self.score_thr] for each in found]
@@ -212,7 +220,7 @@ class BoxPromptedSAM(DetectorWrapper):
             predictor = SamPredictor(self.sam)
             predictor.set_image(_pixels(image), self.channel_order.upper())
             prompts = predictor.transform.apply_boxes(boxes.cpu().numpy(), predictor.original_size)
-            # What the predictor resamples SAM's logits to.
+            # The predictor resamples SAM's logits to this size.
             predictor.original_size = tuple(size)
             for batch in torch.as_tensor(prompts, dtype=torch.float, device=device).split(self.boxes_per_batch):
                 several, scores, _ = predictor.predict_torch(None, None, batch, multimask_output=self.multimask_output)
@@ -222,7 +230,7 @@ class BoxPromptedSAM(DetectorWrapper):
         return torch.cat(masks), torch.cat(ious)
 
     def _mask_losses(self, images: list[Tensor], samples: list[DetDataSample]) -> dict[str, Tensor]:
-        # Where a batch has no masks the losses still have a gradient.
+        # This gives the losses a gradient even if a batch has no masks.
         nothing = 0 * torch.stack([image.float().sum() for image in images]).sum()
         parts = [self._losses_of(image, sample) for image, sample in zip(images, samples, strict=True)]
         number = max(1, sum(count for count, _ in parts))
@@ -232,7 +240,7 @@ class BoxPromptedSAM(DetectorWrapper):
         }
 
     def _losses_of(self, image: Tensor, sample: DetDataSample) -> tuple[int, dict[str, Tensor]]:
-        """How many masks of an image are trained with, and their losses."""
+        """Number of masks of an image that are trained with, and their losses."""
         from .predictor import decode_masks
 
         truth, size = sample.get("gt_instances", {}), image.shape[1:]
@@ -258,11 +266,11 @@ def _built(sam: Any) -> nn.Module:
 
 
 def _images(inputs: Any, samples: list[DetDataSample] | None) -> list[Tensor]:
-    """The images without what a data preprocessor that stacks them has padded."""
+    """The images without the padding of a data preprocessor that stacks them."""
     if not is_image_batch(inputs):
         raise TypeError(
-            "BoxPromptedSAM takes raw colour images, (3, H, W) tensors in a list or stacked; is another data "
-            "preprocessor than its own in front of it?"
+            "BoxPromptedSAM needs raw colour images, (3, H, W) tensors in a list or stacked; check that no data "
+            "preprocessor other than its own is in front of it"
         )
     if samples is None:
         return list(inputs)
@@ -271,33 +279,33 @@ def _images(inputs: Any, samples: list[DetDataSample] | None) -> list[Tensor]:
 
 
 def _shown(image: Tensor, sample: DetDataSample) -> Tensor:
-    """The part of the image that shows the raw one: a pipeline may have padded it."""
+    """The part of the image that shows the raw image, without padding by the pipeline."""
     if sample.get("flip"):
         raise ValueError(f"{_name(sample)}: BoxPromptedSAM does not undo flips: leave them out of the test pipeline")
     shape, raw = tuple(image.shape[1:]), tuple(sample.ori_shape[:2])
     if "scale_factor" not in sample and shape != raw:
         raise ValueError(
-            f"{_name(sample)}: the image is {shape}, not {raw} as stored, and no scale_factor says why: PackDetInputs "
-            "needs it among its meta_keys"
+            f"{_name(sample)}: the image is {shape}, not {raw} as stored, and there is no scale_factor that explains "
+            "it: PackDetInputs needs scale_factor among its meta_keys"
         )
     width_factor, height_factor = _scale(sample)
     height, width = round(raw[0] * height_factor), round(raw[1] * width_factor)
     if height > shape[0] or width > shape[1]:
         raise ValueError(
             f"{_name(sample)}: an image of {shape} is not the stored one of {raw} resized by {height_factor:.4g} and "
-            f"{width_factor:.4g}: nothing may be cropped from it"
+            f"{width_factor:.4g}; the test pipeline must not crop it"
         )
     return image[:, :height, :width]
 
 
 def _scale(sample: DetDataSample) -> tuple[float, float]:
-    """Of width and height."""
+    """Factors of width and height from the raw image to the image."""
     width_factor, height_factor = sample.get("scale_factor", (1.0, 1.0))[:2]
     return float(width_factor), float(height_factor)
 
 
 def _factor(sample: DetDataSample, boxes: Tensor) -> Tensor:
-    """What takes boxes of the raw frame to the image's."""
+    """Factors ``(4,)`` that take boxes from the raw frame to the image's."""
     return torch.tensor(_scale(sample) * 2, dtype=torch.float64, device=boxes.device).to(boxes.dtype)
 
 

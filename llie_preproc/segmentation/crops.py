@@ -1,4 +1,4 @@
-"""Overlapping crops that keep what SAM's resizing would lose, and how their masks become one."""
+"""Overlapping crops that keep the detail that SAM's resizing would lose, and the merging of their masks."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ import torch
 from torch import Tensor
 
 OVERSIZE = ("resize", "crops")
-"""Treatments of what is larger than SAM's input."""
+"""Treatments of images that are larger than SAM's input."""
 
-# Prompts that are decoded together: each takes a copy of the embedding, 4 MiB of the public models'.
+# So many prompts are decoded together; each takes a copy of the embedding, which is 4 MiB in the public models.
 _BATCH = 64
 
-# Logits from the threshold to where a pixel is surely of a mask or surely not: the offset by which segment-anything's
-# stability score moves its threshold.
+# A pixel is surely inside or outside a mask if its logit is so far from the threshold. segment-anything's stability
+# score moves its threshold by the same offset.
 _SURE = 1.0
 
 
 class Prompts(NamedTuple):
-    """SAM's prompts, None for what is not given.
+    """SAM's prompts; each is None if it is not given.
 
-    ``points`` ``(B, N, 2)`` x y with ``point_labels`` ``(B, N)``, ``boxes`` ``(B, 4)`` x1 y1 x2 y2, both in pixels of
-    some frame, and ``mask_input`` ``(B, 1, h, w)``.
+    Attributes:
+        points: Points ``(B, N, 2)``, x y in pixels of some frame.
+        point_labels: Labels ``(B, N)`` of the points.
+        boxes: Boxes ``(B, 4)``, x1 y1 x2 y2 in pixels of the same frame.
+        mask_input: Low-resolution logits ``(B, 1, h, w)``.
     """
 
     points: Tensor | None
@@ -34,7 +37,7 @@ class Prompts(NamedTuple):
     mask_input: Tensor | None = None
 
     def scaled(self, ratio: tuple[float, float]) -> Prompts:
-        """Points and boxes in a frame where x and y are multiplied by ``ratio``."""
+        """The prompts in a frame where x and y are multiplied by ``ratio``."""
         points, boxes = self.points, self.boxes
         if points is not None:
             points = points * points.new_tensor(ratio)
@@ -48,8 +51,8 @@ class Crop:
     """A part of an image.
 
     Attributes:
-        box: x1 y1 x2 y2, pixels.
-        weight: ``(h, w)`` of each of its pixels; of all crops that share a pixel they sum to 1.
+        box: Corners x1 y1 x2 y2 in pixels.
+        weight: Weights ``(h, w)`` of its pixels; the weights of all crops that share a pixel sum to 1.
     """
 
     box: tuple[int, int, int, int]
@@ -57,21 +60,25 @@ class Crop:
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Rows and columns."""
+        """Slices of the rows and of the columns."""
         x1, y1, x2, y2 = self.box
         return slice(y1, y2), slice(x1, x2)
 
     @property
     def size(self) -> tuple[int, int]:
-        """``(h, w)``."""
+        """Height and width."""
         x1, y1, x2, y2 = self.box
         return y2 - y1, x2 - x1
 
 
 def crops_of(size: Sequence[int], side: int, overlap_ratio: float) -> list[Crop]:
-    """The fewest crops of up to ``side`` pixels a side that cover ``(H, W)``; none where one would be the whole.
+    """The fewest crops of up to ``side`` pixels a side that cover ``(H, W)``; none if one would cover all of it.
 
-    Neighbours share at least ``overlap_ratio`` of ``side``, and over that length fade into each other.
+    Neighbours share at least ``overlap_ratio`` of ``side``, and fade into each other over that length.
+
+    Examples:
+        >>> [crop.box for crop in crops_of((60, 100), side=60, overlap_ratio=0.25)]
+        [(0, 0, 60, 60), (40, 0, 100, 60)]
     """
     if max(size) <= side:
         return []
@@ -92,19 +99,21 @@ def refined(
     ask: Callable[[Crop, Prompts, Tensor], tuple[Tensor, Tensor]],
     threshold: float,
 ) -> tuple[Tensor, Tensor]:
-    """Masks of a whole image with those of the crops through which their borders run.
+    """Refine the masks of a whole image by the crops through which their borders run.
 
     Args:
-        logits: ``(B, C, H, W)`` of the whole.
-        iou: ``(B, C)``, predicted for these.
-        prompts: In the image's pixels.
-        crops: Of the image.
-        ask: Gives logits ``(n, h, w)`` and predicted IoU ``(n,)`` of a crop, for prompts and logits in its pixels.
-        threshold: Logits above it are of the mask.
+        logits: Logits ``(B, C, H, W)`` of the whole image.
+        iou: Predicted IoU ``(B, C)`` of these masks.
+        prompts: Prompts in the image's pixels.
+        crops: Crops of the image.
+        ask: Function that returns logits ``(n, h, w)`` and predicted IoU ``(n,)`` of a crop, for prompts and logits in
+            the crop's pixels.
+        threshold: Value above which a logit belongs to the mask.
 
     Returns:
-        The same two: logits are weighted by the crops' weights, IoU by how much of the mask was asked where. Both are
-        continuous in ``logits``: where a border only just shows in a crop, the crop counts as little.
+        Refined logits and IoU. The logits of crops are weighted by the crops' weights, and their IoU by the share of
+        the mask that lies in the crop. Both are continuous in ``logits``: the less of a border shows in a crop, the
+        less the crop counts.
     """
     whole_logits, whole_iou = logits, iou
     logits, iou = logits.clone(), iou.clone()
@@ -112,7 +121,7 @@ def refined(
     area = inside.sum(dim=(2, 3)).clamp(min=1)
     for crop in crops:
         rows, columns = crop.window
-        # A crop counts as far as both sides of a border show in it, so one that rounding adds or drops changes nothing.
+        # A crop counts as much as both sides of a border show in it, so a crop that rounding adds or drops counts zero.
         outside = _sureness(-whole_logits[..., rows, columns], -threshold)
         shown = torch.minimum(inside[..., rows, columns].amax(dim=(2, 3)), outside.amax(dim=(2, 3)))
         asked = (shown > 0).nonzero()
@@ -128,12 +137,12 @@ def refined(
 
 
 def _sureness(logits: Tensor, threshold: float) -> Tensor:
-    """How surely pixels are of the mask: 0 up to the threshold, 1 from :data:`_SURE` above it."""
+    """Certainty that pixels belong to the mask: 0 up to the threshold, 1 from :data:`_SURE` above it."""
     return ((logits - threshold) / _SURE).clamp(0, 1)
 
 
 def _within(prompts: Prompts, crop: Crop, chosen: Tensor, masks: Tensor) -> Prompts:
-    """The prompts ``chosen`` (indices), in a crop's pixels; of ``masks`` ``(n, h, w)`` each has a pixel above 0."""
+    """The prompts of the indices ``chosen`` in a crop's pixels; each of ``masks`` ``(n, h, w)`` has a pixel above 0."""
     points, labels, boxes, _ = prompts
     height, width = crop.size
     around = _boxes_of(masks)
@@ -145,16 +154,16 @@ def _within(prompts: Prompts, crop: Crop, chosen: Tensor, masks: Tensor) -> Prom
     if points is not None and labels is not None:
         points = points[chosen] - corner
         outside = ((points < 0) | (points >= limit)).any(-1)
-        # -1: what SAM itself fills up a prompt with.
+        # SAM itself pads prompts with points of the label -1.
         labels = torch.where(outside, -1, labels[chosen])
     return Prompts(points, labels, around)
 
 
 def _boxes_of(masks: Tensor) -> Tensor:
-    """``(n, 4)`` x1 y1 x2 y2 round masks ``(n, h, w)`` of sureness, 0 to 1: pixel edges.
+    """Boxes ``(n, 4)``, x1 y1 x2 y2 at pixel edges, around masks ``(n, h, w)`` of certainties in 0 to 1.
 
-    A row or column extends the box as far as it is as sure as the surest of its mask, so that the box does not jump to
-    a pixel whose logit rounding lifts above the threshold.
+    A row or column extends the box in proportion to its certainty, compared with the largest one of the mask. So the
+    box does not jump to a pixel whose logit is lifted above the threshold by rounding.
     """
     ends = []
     for across in (1, 2):
@@ -176,7 +185,7 @@ def _spans(length: int, side: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def _weights(spans: Sequence[tuple[int, int]], overlap: int) -> list[Tensor]:
-    """Of each span's pixels: rising from its inner ends over ``overlap`` pixels, and 1 in total."""
+    """Weights of each span's pixels, which rise over ``overlap`` pixels from its inner ends; all spans add up to 1."""
     length = spans[-1][1]
     total = torch.zeros(length)
     weights = []

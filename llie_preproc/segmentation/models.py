@@ -29,8 +29,8 @@ SAM_SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         ),
     }
 )  # fmt: skip
-"""Sizes by name: the public models, and ``small`` (0.9 M parameters, 128 pixels a side), which this project trains on
-rendered scenes to have numbers that can be made again in minutes."""
+"""Sizes by name: those of the public models, and ``small`` (0.9 M parameters, 128 pixels a side), which this project
+trains on rendered scenes for results that can be repeated in minutes."""
 
 _FILES = "https://dl.fbaipublicfiles.com/segment_anything/"
 PUBLIC_CHECKPOINTS: Mapping[str, str] = MappingProxyType(
@@ -43,17 +43,21 @@ PUBLIC_CHECKPOINTS: Mapping[str, str] = MappingProxyType(
         "#sha256=a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
     }
 )
-"""Where the authors' weights lie, with their digests: ``build_sam(name, PUBLIC_CHECKPOINTS[name])`` downloads them."""
+"""URLs of the authors' weights with their digests: ``build_sam(name, PUBLIC_CHECKPOINTS[name])`` downloads them."""
 
 _DECODER = ("decoder_heads", "decoder_mlp_dim")
 
 
 def sam_sizes(model: str, **sizes: Any) -> dict[str, Any]:
-    """The sizes of a model by name, with ``sizes`` over them.
+    """The sizes of a model, in which ``sizes`` replace those of the same name.
 
     Raises:
-        ValueError: No such model.
-        TypeError: A size that models do not have.
+        ValueError: There is no such model.
+        TypeError: One of ``sizes`` is not a size of these models.
+
+    Examples:
+        >>> sam_sizes("vit_b", depth=2)["embed_dim"]
+        768
     """
     if model not in SAM_SIZES:
         raise ValueError(f"model must be one of {', '.join(map(repr, SAM_SIZES))}, got {model!r}")
@@ -64,10 +68,14 @@ def sam_sizes(model: str, **sizes: Any) -> dict[str, Any]:
 
 
 def image_encoder(**sizes: Any) -> nn.Module:
-    """SAM's image encoder of :func:`sam_sizes`; those of the decoder are passed over.
+    """SAM's image encoder with the sizes of :func:`sam_sizes`, of which those of the decoder are ignored.
 
     Raises:
         MissingExtraError: segment-anything is not installed.
+
+    Examples:
+        >>> image_encoder(**sam_sizes("small"))(torch.zeros(1, 3, 128, 128)).shape
+        torch.Size([1, 64, 16, 16])
     """
     require("segment_anything", "the Segment Anything Model")
     from segment_anything.modeling import ImageEncoderViT
@@ -82,20 +90,25 @@ def build_sam(
     device: str | torch.device | None = None,
     **sizes: Any,
 ) -> Sam:
-    """A SAM in evaluation mode, of segment-anything's modules.
+    """Build a SAM from segment-anything's modules, in evaluation mode.
 
     Args:
-        model: One of :data:`SAM_SIZES`.
-        checkpoint: As for :func:`llie_preproc.checkpoints.read_state_dict`: a path, or a URL with its digest
-            (:data:`PUBLIC_CHECKPOINTS`). None: random weights, whose masks mean nothing.
-        device: Where to put it.
-        **sizes: Over the model's own, for small ones.
+        model: Name of the model, a key of :data:`SAM_SIZES`.
+        checkpoint: Path or URL with its digest (:data:`PUBLIC_CHECKPOINTS`), as for
+            :func:`llie_preproc.checkpoints.read_state_dict`. None leaves the weights random, with meaningless masks.
+        device: Device of the result; by default PyTorch's own.
+        **sizes: Sizes that replace those of the model, for smaller networks.
 
     Raises:
-        ValueError: No such model, or an image size that is no multiple of the patch size.
-        TypeError: A size that models do not have.
-        FileNotFoundError, CheckpointError: The checkpoint is not there, unsafe, damaged, or of another model.
+        ValueError: There is no such model, or the image size is not a multiple of the patch size.
+        TypeError: One of ``sizes`` is not a size of these models.
+        FileNotFoundError, CheckpointError: The checkpoint is missing, unsafe, damaged, or of another model.
         MissingExtraError: segment-anything is not installed.
+
+    Examples:
+        >>> sam = build_sam("small")
+        >>> sam.image_encoder.img_size, sam.training
+        (128, False)
     """
     config = sam_sizes(model, **sizes)
     side, width = config["img_size"], config["out_chans"]

@@ -1,8 +1,8 @@
-"""SAM's predictor in front of which an enhancer stands; and the same two steps, encoding and decoding, for training.
+"""SAM's predictor with an enhancer in front of it, and its two steps, encoding and decoding, for training.
 
-Three frames are told apart: the *raw* image's pixels, which callers give and get; the *enhanced* image's, ``scale``
-times as many; and SAM's *input* frame, the image resized to a long side of ``image_encoder.img_size`` (1024). The input
-frame of the raw and of the enlarged image is one and the same, so prompts and masks need no mapping of their own.
+There are three frames: the pixels of the *raw* image, which callers use; those of the *enhanced* image, ``scale`` times
+as large; and SAM's *input* frame, the image resized to a long side of ``image_encoder.img_size`` (1024). The raw and
+the enhanced image have the same input frame, so prompts and masks need no mapping between them.
 """
 
 from __future__ import annotations
@@ -40,12 +40,17 @@ _FORMATS = ("RGB", "BGR")
 
 @dataclass(frozen=True)
 class EnhancedImage:
-    """What SAM is shown of a raw image, whose shape and windows it has.
+    """An enhanced image for SAM, with the shape and the windows of the raw image.
 
     Attributes:
-        pixels: ``(sH, sW, 3)`` RGB uint8.
-        scale: s, times as large as the raw image.
-        levels: ``(3, sH, sW)`` RGB, what ``pixels`` were rounded from, 0 to 255, where gradients are wanted.
+        pixels: Enhanced image ``(sH, sW, 3)`` RGB uint8.
+        scale: Factor s by which it is larger than the raw image.
+        levels: Levels ``(3, sH, sW)`` RGB in 0 to 255 that ``pixels`` were rounded from, if gradients are needed.
+
+    Examples:
+        >>> seen = EnhancedImage(np.zeros((40, 60, 3), np.uint8), scale=2)
+        >>> seen.shape, seen[0:5, 0:10].pixels.shape
+        ((20, 30, 3), (10, 20, 3))
     """
 
     pixels: np.ndarray
@@ -54,7 +59,7 @@ class EnhancedImage:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """``(H, W, 3)`` of the raw image."""
+        """Shape ``(H, W, 3)`` of the raw image."""
         height, width = self.pixels.shape[:2]
         return height // self.scale, width // self.scale, 3
 
@@ -66,37 +71,45 @@ class EnhancedImage:
 
 
 class EnhancedSamPredictor(SamPredictor):
-    """segment-anything's ``SamPredictor``, which sees enhanced images: same methods, same frames, same results' layout.
+    """segment-anything's ``SamPredictor`` on enhanced images, with the same methods, frames and layout of results.
 
-    Points, boxes and masks are those of the raw image, whatever the enhancer's scale. With an enhancer that changes
-    nothing every method returns what ``SamPredictor`` returns, to the last bit.
+    Points, boxes and masks are those of the raw image, whatever the enhancer's scale is. With an enhancer that changes
+    nothing, every method returns bit-identical results to ``SamPredictor``.
 
-    SAM resizes each image to a long side of 1024, so what an enlarging enhancer adds beyond that is lost. With
-    ``oversize='crops'`` an enhanced image with a longer side is looked at twice: as a whole, resized, and then again,
-    where the border of a mask runs, in overlapping crops of up to 1024 enhanced pixels a side. A crop is asked with the
-    prompts within it, the box clipped to it (without one: the box round the mask found so far) and the mask found so
-    far as mask prompt; logits of neighbouring crops fade linearly into each other, and where no crop was asked stay
-    those of the whole. A crop counts in full where pixels on both sides of the border pass the threshold by a logit,
-    and less where they pass it by less: no rounding decides what a mask is made of. Each crop that is asked costs an
-    encoder pass, once for an image. ``low_res_masks`` are of the whole.
+    SAM resizes each image to a long side of 1024, so the detail that an enlarging enhancer adds beyond that is lost.
+    With ``oversize='crops'``, an enhanced image with a longer side is segmented twice: first as a whole, resized, and
+    then, along the border of each mask, in overlapping crops of up to 1024 enhanced pixels a side. The prompts of a
+    crop are the points inside it, the box clipped to it (or the box around the mask found so far), and the mask found
+    so far. The logits of neighbouring crops fade linearly into each other; away from the crops that were used, logits
+    stay those of the whole image. A crop counts in full if pixels on both sides of the border are at least one logit
+    from the threshold, and less if they are closer to it, so that rounding does not decide between crops. Each crop
+    that is used takes one pass of the encoder for an image. ``low_res_masks`` are those of the whole image.
 
     Args:
         sam_model: segment-anything's ``Sam`` of any size (:func:`llie_preproc.segmentation.build_sam`), or a model with
             its interface: ``image_encoder.img_size``, ``preprocess``, ``prompt_encoder``, ``mask_decoder``,
             ``postprocess_masks``, ``mask_threshold``, ``image_format``, ``device``.
-        enhancer: As for :func:`llie_preproc.build_enhancer`; it is moved to where SAM is then.
-        checkpoint: The enhancer's, likewise.
-        oversize: ``'resize'`` or ``'crops'``, as above.
-        crop_overlap_ratio: Of neighbouring crops, as a share of their side; below 0.5.
-        with_grad: Let gradients flow where they are enabled: through SAM's decoder, its encoder and the enhancer,
-            which then runs unclamped and in the mode that it is in. SAM still sees 8-bit pixels; their gradient is
-            that of the unrounded, bilinearly resized image.
-        **options: Those of :class:`~llie_preproc.InferenceOptions`; the channel order is that of arrays whose
-            ``image_format`` is not given.
+        enhancer: Enhancer, as for :func:`llie_preproc.build_enhancer`; it is moved to the device of SAM.
+        checkpoint: Weights of the enhancer, as for :func:`llie_preproc.build_enhancer`.
+        oversize: Treatment of enhanced images that are larger than SAM's input, ``'resize'`` or ``'crops'``.
+        crop_overlap_ratio: Overlap of neighbouring crops as a share of their side, below 0.5.
+        with_grad: Whether gradients flow, where they are enabled, through SAM's decoder, its encoder and the enhancer.
+            The enhancer then runs unclamped and in the mode that it is in. SAM still sees 8-bit pixels, whose gradient
+            is that of the unrounded, bilinearly resized image.
+        **options: Fields of :class:`~llie_preproc.InferenceOptions`; ``channel_order`` is that of arrays without an
+            ``image_format``.
 
     Raises:
-        ValueError: An unknown ``oversize``, an overlap out of its range, an option that the enhancer cannot be run
-            with, or ``with_grad`` with an enhancer through which no gradient flows.
+        ValueError: ``oversize`` is unknown, the overlap is outside its range, the enhancer cannot run with an option,
+            or ``with_grad`` is set for an enhancer through which no gradient flows.
+
+    Examples:
+        >>> from llie_preproc.segmentation import build_sam
+        >>> predictor = EnhancedSamPredictor(build_sam("small"), "gamma_correction")
+        >>> predictor.set_image(np.zeros((48, 64, 3), np.uint8))
+        >>> masks, scores, _ = predictor.predict(box=np.array([8, 8, 40, 30]))
+        >>> masks.shape, scores.shape
+        ((3, 48, 64), (3,))
     """
 
     _seen: EnhancedImage | None
@@ -122,25 +135,25 @@ class EnhancedSamPredictor(SamPredictor):
         super().__init__(sam_model)
         self.frozen = FrozenEnhancer(enhancer, chosen, checkpoint=checkpoint, device=self.device)
         if with_grad and not self.enhancer.capabilities.differentiable:
-            raise ValueError(f"no gradient flows through {type(self.enhancer).__name__}: it cannot be used with_grad")
+            raise ValueError(f"no gradient flows through {type(self.enhancer).__name__}, so with_grad must be False")
         self.oversize, self.crop_overlap_ratio = oversize, crop_overlap_ratio
         self.with_grad = with_grad
 
     @property
     def enhancer(self) -> Enhancer:
-        """The network."""
+        """The network in front of SAM."""
         return self.frozen.enhancer
 
     def enhance(self, image: np.ndarray, image_format: str | None = None) -> EnhancedImage:
         """Enhance an image, for several calls of :meth:`set_image` or to look at.
 
         Args:
-            image: ``(H, W, 3)`` uint8.
-            image_format: ``'RGB'`` or ``'BGR'``, of ``image``; None: the channel order of the options.
+            image: Image ``(H, W, 3)`` uint8.
+            image_format: Channel order of ``image``, ``'RGB'`` or ``'BGR'``; by default that of the options.
 
         Raises:
-            TypeError: No array, or another dtype.
-            ValueError: Another shape or format.
+            TypeError: ``image`` is not a uint8 array.
+            ValueError: The shape or the format is another one.
         """
         image_format = self.frozen.options.channel_order.upper() if image_format is None else image_format
         _check_image(image, image_format)
@@ -157,11 +170,11 @@ class EnhancedSamPredictor(SamPredictor):
         """Enhance an image and compute its embedding.
 
         Args:
-            image: ``(H, W, 3)`` uint8, or what :meth:`enhance` made of it.
-            image_format: ``'RGB'`` or ``'BGR'``, of an array; None: the channel order of the options.
+            image: Image ``(H, W, 3)`` uint8, or a result of :meth:`enhance`.
+            image_format: Channel order of an array, ``'RGB'`` or ``'BGR'``; by default that of the options.
 
         Raises:
-            TypeError, ValueError: As :meth:`enhance`.
+            TypeError, ValueError: The image is one that :meth:`enhance` refuses.
         """
         seen = image if isinstance(image, EnhancedImage) else self.enhance(image, image_format)
         self.reset_image()
@@ -174,19 +187,19 @@ class EnhancedSamPredictor(SamPredictor):
         self.is_image_set = True
 
     def set_torch_image(self, transformed_image: Tensor, original_image_size: tuple[int, int]) -> None:
-        """Enhance an image that is already in SAM's input frame, and compute its embedding; no crops are made of it.
+        """Enhance an image that is already in SAM's input frame, and compute its embedding, without crops.
 
         Args:
-            transformed_image: ``(1, 3, h, w)``, its longer side ``img_size``, channels as the model has them, levels 0
-                to 255. What is enlarged is resized back.
-            original_image_size: ``(H, W)`` of the raw image.
+            transformed_image: Image ``(1, 3, h, w)`` with levels 0 to 255, the model's channel order and a longer side
+                of ``img_size``. If the enhancer enlarges it, it is resized back.
+            original_image_size: Size ``(H, W)`` of the raw image.
 
         Raises:
-            ValueError: Another shape.
+            ValueError: The image has another shape.
         """
         side, shape = self.model.image_encoder.img_size, tuple(transformed_image.shape)
         if len(shape) != 4 or shape[:2] != (1, 3) or max(shape[2:]) != side:
-            raise ValueError(f"set_torch_image takes (1, 3, h, w) with a long side of {side}, got {shape}")
+            raise ValueError(f"transformed_image must be (1, 3, h, w) with a long side of {side}, got {shape}")
         self.reset_image()
         mode = nullcontext() if self._grad_enabled else evaluating(self.enhancer)
         with self._gradients(), mode:
@@ -208,29 +221,29 @@ class EnhancedSamPredictor(SamPredictor):
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Masks for a batch of prompts, as ``SamPredictor.predict_torch``.
+        """Predict masks for a batch of prompts, as ``SamPredictor.predict_torch`` does.
 
         Args:
-            point_coords: ``(B, N, 2)`` x y in SAM's input frame: ``transform.apply_coords_torch(raw, (H, W))`` with the
-                raw image's size.
-            point_labels: ``(B, N)``, 1 foreground, 0 background.
-            boxes: ``(B, 4)`` x1 y1 x2 y2 in the input frame (``transform.apply_boxes_torch``).
-            mask_input: ``(B, 1, h, w)`` low-resolution logits of an earlier call.
-            multimask_output: Three masks for each prompt instead of one.
-            return_logits: Logits instead of masks.
+            point_coords: Points ``(B, N, 2)``, x y in SAM's input frame: ``transform.apply_coords_torch(raw, (H, W))``
+                with the raw image's size.
+            point_labels: Labels ``(B, N)`` of the points, 1 for foreground and 0 for background.
+            boxes: Boxes ``(B, 4)``, x1 y1 x2 y2 in the input frame (``transform.apply_boxes_torch``).
+            mask_input: Low-resolution logits ``(B, 1, h, w)`` of an earlier call.
+            multimask_output: Whether each prompt gets three masks instead of one.
+            return_logits: Whether logits are returned instead of masks.
 
         Returns:
             Masks ``(B, C, H, W)`` in the raw frame, predicted IoU ``(B, C)``, low-resolution logits ``(B, C, h, w)``.
 
         Raises:
             RuntimeError: No image is set.
-            ValueError: Several boxes for a prompt.
+            ValueError: A prompt has several boxes.
         """
         if not self.is_image_set:
             raise RuntimeError("An image must be set with .set_image(...) before mask prediction.")
         if boxes is not None:
             if boxes.numel() != 4 * len(boxes):
-                raise ValueError(f"a prompt has one box at most: boxes must be (B, 4), got {tuple(boxes.shape)}")
+                raise ValueError(f"boxes must be (B, 4), at most one for each prompt, got {tuple(boxes.shape)}")
             # SamPredictor.predict gives one box as (1, 1, 4).
             boxes = boxes.reshape(-1, 4)
         prompts = Prompts(point_coords, point_labels, boxes, mask_input)
@@ -262,9 +275,9 @@ class EnhancedSamPredictor(SamPredictor):
             yield
 
     def _encode(self, seen: EnhancedImage) -> tuple[Tensor, tuple[int, int]]:
-        """The embedding, and the size in the input frame."""
+        """The embedding of an image, and its size in the input frame."""
         size = self.transform.get_preprocess_shape(*seen.shape[:2], self.transform.target_length)
-        # As ResizeLongestSide does, but to the size of the raw image in the input frame, without another rounding.
+        # ResizeLongestSide would round the size of the enhanced image; this is the size of the raw one in that frame.
         pixels = np.array(resize(to_pil_image(seen.pixels), list(size)))
         image = torch.as_tensor(pixels, device=self.device).permute(2, 0, 1).contiguous()[None]
         if seen.levels is not None:
@@ -273,10 +286,10 @@ class EnhancedSamPredictor(SamPredictor):
             return self.model.image_encoder(self.model.preprocess(_in_format(image, self.model))), size
 
     def _ask_crop(self, crop: Crop, prompts: Prompts, found: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``(n, h, w)`` and predicted IoU ``(n,)`` of a crop, for prompts and logits in its raw pixels."""
+        """Predict logits ``(n, h, w)`` and IoU ``(n,)`` of a crop, for prompts and logits in its raw pixels."""
         if self._seen is None:
-            raise RuntimeError("there are no crops of an image that was set in the input frame")
-        # Through what was encoded without gradients none flow later.
+            raise RuntimeError("an image that was set in SAM's input frame has no crops")
+        # An embedding that was computed without gradients cannot be used for gradients later.
         key = crop.box, self._grad_enabled
         if key not in self._crop_embeddings:
             self._crop_embeddings[key] = self._encode(self._seen[crop.window])
@@ -287,18 +300,23 @@ class EnhancedSamPredictor(SamPredictor):
 
 
 def sam_embeddings(sam: Any, images: Tensor | Sequence[Tensor]) -> Tensor:
-    """SAM's image embeddings of images of any sizes; gradients flow where they are enabled.
+    """SAM's embeddings of images of any sizes; gradients flow if they are enabled.
 
     Args:
-        sam: As for :class:`EnhancedSamPredictor`.
-        images: ``(N, 3, H, W)``, or a list of ``(3, H, W)``: RGB, floating, in [0, 1], on SAM's device. They are
-            resized with a low-pass filter, not rounded.
+        sam: SAM, as for :class:`EnhancedSamPredictor`.
+        images: Images ``(N, 3, H, W)``, or a list of ``(3, H, W)``: RGB, floating point, in [0, 1], on SAM's device.
+            They are resized with a low-pass filter and not rounded.
 
     Returns:
-        ``(N, C, h, w)``; what shows the image is at its upper left, the rest is of SAM's padding.
+        Embeddings ``(N, C, h, w)``; the image is at their upper left, and the rest belongs to SAM's padding.
 
     Raises:
-        ValueError: An image of another shape, or not floating.
+        ValueError: An image has another shape, or is not floating point.
+
+    Examples:
+        >>> from llie_preproc.segmentation import build_sam
+        >>> sam_embeddings(build_sam("small"), torch.rand(1, 3, 48, 64)).shape
+        torch.Size([1, 64, 16, 16])
     """
     inputs = []
     for image in images:
@@ -320,20 +338,28 @@ def decode_masks(
     mask_input: Tensor | None = None,
     multimask_output: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Masks of one image for prompts in its pixels; gradients flow where they are enabled.
+    """Predict masks of one image for prompts in its pixels; gradients flow if they are enabled.
 
     Args:
-        sam: As for :class:`EnhancedSamPredictor`.
-        embedding: ``(1, C, h, w)`` of :func:`sam_embeddings`.
-        image_size: ``(H, W)``, of the image or of another resolution of it: the frame of the prompts and masks.
-        points: ``(B, N, 2)`` x y.
-        point_labels: ``(B, N)``, 1 foreground, 0 background.
-        boxes: ``(B, 4)`` x1 y1 x2 y2.
-        mask_input: ``(B, 1, h, w)`` low-resolution logits of an earlier call.
-        multimask_output: Three masks for each prompt instead of one.
+        sam: SAM, as for :class:`EnhancedSamPredictor`.
+        embedding: Embedding ``(1, C, h, w)``, a result of :func:`sam_embeddings`.
+        image_size: Size ``(H, W)`` of the frame of prompts and masks: the image, at any resolution.
+        points: Points ``(B, N, 2)``, x y.
+        point_labels: Labels ``(B, N)`` of the points, 1 for foreground and 0 for background.
+        boxes: Boxes ``(B, 4)``, x1 y1 x2 y2.
+        mask_input: Low-resolution logits ``(B, 1, h, w)`` of an earlier call.
+        multimask_output: Whether each prompt gets three masks instead of one.
 
     Returns:
         Logits ``(B, C, H, W)``, predicted IoU ``(B, C)``, low-resolution logits ``(B, C, h, w)``.
+
+    Examples:
+        >>> from llie_preproc.segmentation import build_sam
+        >>> sam = build_sam("small")
+        >>> embedding = sam_embeddings(sam, torch.rand(1, 3, 48, 64))
+        >>> logits, iou, _ = decode_masks(sam, embedding, (48, 64), boxes=torch.tensor([[8.0, 8, 40, 30]]))
+        >>> logits.shape, iou.shape
+        (torch.Size([1, 1, 48, 64]), torch.Size([1, 1]))
     """
     height, width = image_size
     size = _input_size(sam, (height, width))
@@ -342,7 +368,7 @@ def decode_masks(
 
 
 class _StraightThrough(torch.autograd.Function):
-    """The first tensor, with the gradient of the second."""
+    """Returns the first tensor, and passes the gradient to the second."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
@@ -361,7 +387,7 @@ def _decode(
     prompts: Prompts,
     multimask_output: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits in a frame of ``size``, predicted IoU and low-resolution logits, for prompts in the input frame."""
+    """Predict logits in a frame of ``size``, IoU and low-resolution logits, for prompts in the input frame."""
     points = None if prompts.points is None else (prompts.points, prompts.point_labels)
     sparse, dense = sam.prompt_encoder(points=points, boxes=prompts.boxes, masks=prompts.mask_input)
     low_res, iou = sam.mask_decoder(
@@ -375,11 +401,11 @@ def _decode(
 
 
 def _as_mask_input(logits: Tensor, input_size: Sequence[int], sam: Any) -> Tensor:
-    """Logits ``(n, h, w)`` of an image as its mask prompts ``(n, 1, h', w')``."""
+    """Turn logits ``(n, h, w)`` of an image into mask prompts ``(n, 1, h', w')`` for it."""
     side = sam.image_encoder.img_size
-    # torch's low-pass filter takes no bfloat16 on the CPU.
+    # torch's low-pass filter does not support bfloat16 on the CPU.
     logits = logits[:, None].to(torch.promote_types(logits.dtype, torch.float32))
-    # SAM's padding is not part of anything: each mask's lowest logit.
+    # SAM's padding belongs to no mask, so it gets the lowest logit of each mask.
     lowest = logits.detach().amin(dim=(2, 3), keepdim=True).clamp(max=0)
     resized_logits = F.interpolate(logits - lowest, tuple(input_size), mode="bilinear")
     padded = F.pad(resized_logits, (0, side - input_size[1], 0, side - input_size[0])) + lowest
@@ -391,7 +417,7 @@ def _input_size(sam: Any, size: Sequence[int]) -> tuple[int, int]:
 
 
 def _ratio(target: Sequence[int], source: Sequence[int]) -> tuple[float, float]:
-    """What x and y are multiplied by, from a frame of size ``(H, W)`` to another."""
+    """Factors of x and y from the frame of size ``source`` to that of size ``target``, both ``(H, W)``."""
     return target[1] / source[1], target[0] / source[0]
 
 
@@ -402,7 +428,7 @@ def _resized(levels: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _in_format(image: Tensor, sam: Any) -> Tensor:
-    """``(1, 3, h, w)`` RGB in the model's channel order."""
+    """Bring ``(1, 3, h, w)`` RGB into the model's channel order."""
     return image.flip(1) if sam.image_format == "BGR" else image
 
 

@@ -229,7 +229,7 @@ def test_plain_arrays_of_boxes_go_in():
     [
         (dict(anchors=(16,)), r"anchors.*\(16,\)"),
         (dict(anchors=(32, 16)), "rising"),
-        (dict(anchor_prob=0.7, full_prob=0.4), "0.7, 0.4"),
+        (dict(anchor_prob=0.7, full_prob=0.4), "0.7 and 0.4"),
         (dict(full_prob=-0.1), "full_prob"),
         (dict(min_crop=0.0), "min_crop.*0.0"),
         (dict(attempts=0), "attempts"),
