@@ -1,4 +1,4 @@
-"""Flags that several commands share: one word for one thing, with one meaning and one check."""
+"""Flags that several commands share, so that each has one name, one meaning and one check everywhere."""
 
 from __future__ import annotations
 
@@ -17,16 +17,23 @@ from ..inference_options import InferenceOptions
 from ..work_sharing import LAUNCHERS
 
 ENHANCER = (
-    "a name that 'llie list' shows, in any spelling, or a config file that has an enhancer; @WEIGHTS behind it takes "
-    "other weights than the default ones: the name of shipped ones, a file, or a URL that ends in '#sha256=...'"
+    "a name that 'llie list' shows, in any spelling, or a config file that has an enhancer; @WEIGHTS after it replaces "
+    "the default weights by other ones: the name of shipped weights, a file, or a URL that ends in '#sha256=...'"
 )
 
 
 class Once(argparse.Action):
-    """Stores an option that may be given once: of two, argparse would drop the first without a word."""
+    """Action that stores an option and refuses a second one, of which argparse would keep only the last, silently.
+
+    Examples:
+        >>> parser = argparse.ArgumentParser()
+        >>> _ = parser.add_argument("--enhancer", action=Once)
+        >>> parser.parse_args(["--enhancer", "psenet"]).enhancer
+        'psenet'
+    """
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
-        """Store the values."""
+        """Store the value, or end with an error if the option has one already."""
         given = f"_{self.dest}_was_given"
         if hasattr(namespace, given):
             parser.error(f"{option} is given twice")
@@ -35,14 +42,24 @@ class Once(argparse.Action):
 
 
 def path(text: str) -> Path:
-    """A path, for ``type`` of an argument; an empty one, as of a shell's variable that is not set, is none."""
+    """Convert an argument to a path (for ``type``); an empty text, as from an unset shell variable, is refused.
+
+    Examples:
+        >>> path("results").name
+        'results'
+    """
     if not text:
         raise argparse.ArgumentTypeError("the path is empty")
     return Path(text)
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1, for ``type`` of an argument."""
+    """Convert an argument to a whole number of at least 1 (for ``type``).
+
+    Examples:
+        >>> positive("12")
+        12
+    """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
@@ -52,9 +69,15 @@ def add_enhancer(parser: Any, default: str | None = "psenet", **options: Any) ->
     """Add ``--enhancer NAME[@WEIGHTS]``.
 
     Args:
-        parser: Parser, or group of one.
-        default: Enhancer that is taken unless one is given; None: there is none.
+        parser: Parser, or a group of its arguments.
+        default: Enhancer that is used if the command line names none; None for no default.
         **options: Arguments of ``add_argument``.
+
+    Examples:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_enhancer(parser)
+        >>> parser.parse_args([]).enhancer
+        'psenet'
     """
     shown = f" (default: {default})" if default else ""
     parser.add_argument(
@@ -68,19 +91,24 @@ def add_enhancer(parser: Any, default: str | None = "psenet", **options: Any) ->
 
 
 def trained_enhancer(args: argparse.Namespace) -> Enhancer:
-    """The network of ``--enhancer``; never with random weights."""
+    """Build the network of ``--enhancer``, which never has random weights."""
     return named_enhancer(args.enhancer)
 
 
 def named_enhancer(given: str | Mapping[str, Any], checkpoint: str | None = DEFAULT_WEIGHTS) -> Enhancer:
-    """Build what a command line names.
+    """Build the enhancer that a command line names.
 
     Args:
-        given: Name, config file or config.
+        given: Name, config file or config of the enhancer.
         checkpoint: Weights, as for :func:`llie_preproc.build_enhancer`.
 
     Raises:
-        ValueError: The network does not take its config; and as :func:`llie_preproc.build_enhancer`.
+        ValueError: The network refuses its config, or :func:`llie_preproc.build_enhancer` raises one; other errors of
+            that function pass through.
+
+    Examples:
+        >>> type(named_enhancer("clahe")).__name__
+        'CLAHE'
     """
     with weights_named_by("--enhancer NAME@WEIGHTS"):
         try:
@@ -90,13 +118,19 @@ def named_enhancer(given: str | Mapping[str, Any], checkpoint: str | None = DEFA
 
 
 def add_inference_options(parser: Any, without: Collection[str] = (), unset: str = "") -> None:
-    """Add a flag for each of the options of how a network is run.
+    """Add a flag for each field of :class:`~llie_preproc.InferenceOptions` that has one.
 
     Args:
-        parser: Parser, or group of one.
-        without: Names of options that the command does not take.
-        unset: Words for what an option is that the command line does not give, and that its arguments do not have then;
-            empty: its default.
+        parser: Parser, or a group of its arguments.
+        without: Names of options that the command does not have.
+        unset: Words that stand for the default in the help. The parsed arguments then lack the options that the command
+            line does not give. Empty if options have their usual defaults.
+
+    Examples:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_inference_options(parser)
+        >>> inference_options(parser.parse_args(["--tile", "512"])).tile
+        512
     """
     for option in fields(InferenceOptions):
         described = dict(option.metadata)
@@ -111,14 +145,14 @@ def add_inference_options(parser: Any, without: Collection[str] = (), unset: str
 
 
 def inference_options(args: argparse.Namespace, **others: Any) -> InferenceOptions:
-    """The options that a command line gives.
+    """The options of a command line.
 
     Args:
-        args: Command line, of a parser with :func:`add_inference_options`.
-        **others: Values of options that the command line does not have.
+        args: Arguments of a parser with :func:`add_inference_options`.
+        **others: Values of options that the command does not have.
 
     Raises:
-        ValueError: Options that do not go together.
+        ValueError: The options do not fit together.
     """
     given = {each.name: getattr(args, each.name) for each in fields(InferenceOptions) if hasattr(args, each.name)}
     return InferenceOptions(**{**given, **others})
@@ -128,19 +162,23 @@ def add_device(parser: Any, what: str = "the networks run") -> None:
     """Add ``--device``.
 
     Args:
-        parser: Parser, or group of one.
-        what: Words for what runs there.
+        parser: Parser, or a group of its arguments.
+        what: Words for what runs on the device.
     """
     parser.add_argument(
-        "--device", help=f"device where {what}, for example cpu or cuda:1 (default: cuda where there is one)"
+        "--device", help=f"device where {what}, for example cpu or cuda:1 (default: cuda if there is one, else cpu)"
     )
 
 
 def device_of(args: argparse.Namespace) -> str:
-    """The device of a command line, which is there.
+    """The device of a command line, after a check that it can be used.
 
     Raises:
         ValueError: There is no such device.
+
+    Examples:
+        >>> device_of(argparse.Namespace(device="cpu"))
+        'cpu'
     """
     name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -154,9 +192,9 @@ def add_out(parser: Any, what: str, metavar: str = "DIR", **options: Any) -> Non
     """Add ``--out``, a path.
 
     Args:
-        parser: Parser, or group of one.
-        what: Words for what is written there.
-        metavar: Word for the path, ``DIR`` or a file name.
+        parser: Parser, or a group of its arguments.
+        what: Words for what is written to the path.
+        metavar: Word that stands for the path, such as ``DIR`` or ``FILE``.
         **options: Arguments of ``add_argument``, such as ``required``.
     """
     parser.add_argument("--out", type=path, metavar=metavar, help=what, **options)
@@ -166,15 +204,15 @@ def add_coco_set(parser: Any, flag: str, purpose: str) -> None:
     """Add a flag for a data set in COCO's format.
 
     Args:
-        parser: Parser, or group of one.
-        flag: Flag, such as ``--train``.
-        purpose: Words for what is done with the set.
+        parser: Parser, or a group of its arguments.
+        flag: Name of the flag, such as ``--train``.
+        purpose: Verb for the use of the set, such as ``train on``.
     """
     parser.add_argument(
         flag,
         nargs=2,
         metavar=("ANNOTATIONS", "IMAGES"),
-        help=f"COCO file and folder of pictures to {purpose} (default: the config's)",
+        help=f"COCO file and folder of pictures to {purpose} (default: those of the config)",
     )
 
 
@@ -183,7 +221,7 @@ def add_resume(parser: Any) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="keep what an earlier run of the same command has finished in --out, and do the rest",
+        help="keep what an earlier run of the same command has finished in --out, and do only the rest",
     )
 
 
@@ -191,21 +229,21 @@ def add_launcher(parser: Any) -> None:
     """Add ``--launcher``.
 
     Args:
-        parser: Parser, or group of one.
+        parser: Parser, or a group of its arguments.
     """
     parser.add_argument(
         "--launcher",
         choices=LAUNCHERS,
         default="none",
-        help="program that started the processes, where several share the work (default: one process)",
+        help="program that started the processes, if several share the work (default: none, for one process)",
     )
 
 
 def add_cfg_options(parser: Any) -> None:
-    """Add ``--cfg-options KEY=VALUE ...``, a dict.
+    """Add ``--cfg-options KEY=VALUE ...``, whose value is a dict.
 
     Args:
-        parser: Parser, or group of one.
+        parser: Parser, or a group of its arguments.
     """
     parser.add_argument(
         "--cfg-options",
@@ -218,11 +256,11 @@ def add_cfg_options(parser: Any) -> None:
 
 
 def _keys_and_values() -> Any:
-    """The action of an argument that reads ``KEY=VALUE ...`` as MMEngine does."""
+    """Action of an argument that reads ``KEY=VALUE ...`` as MMEngine does."""
     try:
         from mmengine.config import DictAction
     except ModuleNotFoundError:
-        # A command that has the argument does not run without MMEngine, but shows its help.
+        # A command with this argument needs MMEngine to run, but not to show its help.
         return "store"
 
     class KeysAndValues(DictAction):

@@ -1,6 +1,6 @@
 """Turn a checkpoint into safetensors.
 
-Public weights or a training checkpoint become a safetensors file of the enhancer alone.
+Public weights or a training checkpoint become a safetensors file that holds only the enhancer.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from .written_file import free_target
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("src", metavar="SRC", help="checkpoint: a file, or a URL that ends in '#sha256=...'")
     add_out(parser, "file to write, ending in .safetensors", "FILE", required=True)
     parser.add_argument(
         "--enhancer", required=True, metavar="NAME", help="name or config file of the network whose weights SRC holds"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace --out where it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     target = free_target(args, args.src, ".safetensors")
     config = enhancer_config(args.enhancer)
     if config.get("checkpoint"):
-        raise ValueError(f"--enhancer names weights, {config['checkpoint']!r}, where SRC is what has them")
+        raise ValueError(f"--enhancer must not name weights, because SRC has them, got {config['checkpoint']!r}")
     enhancer = named_enhancer(config, None)
     report = load_checkpoint(enhancer, args.src)
     digest = save_state_dict(enhancer.state_dict(), target, {"enhancer": type(enhancer).__name__})

@@ -1,24 +1,25 @@
 """Enhance a picture, a folder or a video.
 
-A folder is mirrored below OUT, subfolders too; files in it that are no pictures are left out. Videos are left out, too:
-each of them takes a call of its own.
-Pictures keep their depth, grey, alpha channel, EXIF and colour profile as far as the format of the result holds
-them. Inputs are never overwritten. With --resume a result that exists is kept, whichever weights and options made it.
-Files that hold several pictures (animations, stacks of pages) are reported as failed; so are links to folders outside
-of SRC, which are not followed. Unfinished files that a killed run left beside the same results are removed.
+A folder is mirrored below OUT, with its subfolders. Files in it that are not pictures are left out; so are videos, each
+of which needs a call of its own. Pictures keep their depth, grey, alpha channel, EXIF and colour profile as far as the
+format of the result holds them. Inputs are never overwritten. With --resume, results that exist are kept, whichever
+weights and options made them. Files that hold several pictures (animations, stacks of pages) are reported as failed; so
+are links to folders outside of SRC, which are not followed. Unfinished files that a killed run left beside the same
+results are removed.
 
-Frames of a video keep the times at which players show them, and sound and subtitles are copied as they are, where PyAV
-is installed (pip install "llie-preproc[video]"). Without it the frames alone are carried, at one frame rate, and videos
-of uneven frame times are refused. The command says what a result lacks of its video.
+If PyAV is installed (pip install "llie-preproc[video]"), the frames of a video keep the times at which players show
+them, and sound and subtitles are copied as they are. Without it, only the frames are carried, at one frame rate, and
+videos with uneven frame times are refused. The command says what a result lacks in comparison with its video.
 
 Processes that torchrun, SLURM or Open MPI started share the pictures, batch by batch, and write what one process
-writes: 'torchrun --nproc_per_node 4 --no-python llie enhance SRC --out OUT --launcher pytorch', 'srun -n 4 llie
-enhance SRC --out OUT --launcher slurm'. All must see the same files. A video is one file: the first process enhances
-it, and the others wait.
+would write: 'torchrun --nproc_per_node 4 --no-python llie enhance SRC --out OUT --launcher pytorch', 'srun -n 4 llie
+enhance SRC --out OUT --launcher slurm'. All of them must see the same files. A video is one file: the first process
+enhances it, and the others wait.
 
-Exit status: 0 all is done; 1 some pictures or folders failed (they are listed at the end, the others are done); 2 the
-call is wrong, the video failed, the disk of OUT is full or read-only, or another process was lost; 130 interrupted.
-After 2 and 130 what is written is whole, and --resume goes on. Processes that share the work end with one status.
+Exit status: 0, all is done; 1, some pictures or folders failed (they are listed at the end, and all others are done);
+2, the call is wrong, the video failed, the disk of OUT is full or read-only, or another process was lost; 130, the
+command was interrupted. After 2 and 130, the files that were written are whole, and --resume does the rest. Processes
+that share the work end with the same status.
 """
 
 from __future__ import annotations
@@ -57,13 +58,13 @@ from .program import FAILED, resumable, say_failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("src", metavar="SRC", help="picture, folder, or video")
-    # A name that ends in '/' is a folder's, which a path would not tell.
+    # This stays a text, because a path would lose the '/' at the end that marks a folder.
     parser.add_argument(
         "--out",
         required=True,
-        help="file to write, or folder to write into (for a file: a folder that exists, or a name that ends in '/')",
+        help="file to write, or folder to write into (if SRC is a file, the folder must exist or end in '/')",
     )
     add_enhancer(parser)
     add_device(parser, "the network runs")
@@ -72,23 +73,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-pixels",
         type=positive,
         metavar="N",
-        help="limit of a picture's or frame's width times height; larger ones are reported, not read (default: "
-        f"{MAX_WHOLE_PIXELS}; for videos, and with --tile or --map-side, which bound a network's memory, {MAX_PIXELS})",
+        help="limit of a picture's or frame's width times height; larger ones are only reported (default: "
+        f"{MAX_WHOLE_PIXELS}; for videos, and with --tile or --map-side, which bound the memory, {MAX_PIXELS})",
     )
-    parser.add_argument("--format", choices=["bmp", "jpg", "png", "tif", "webp"], help="write pictures of this kind")
+    parser.add_argument(
+        "--format", choices=["bmp", "jpg", "png", "tif", "webp"], help="format of the pictures to write"
+    )
     existing = parser.add_mutually_exclusive_group()
     add_resume(existing)
     existing.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument(
         "--ignore-orientation",
         action="store_true",
-        help="leave pictures as they are stored, whatever orientation their EXIF has",
+        help="leave pictures as they are stored, whatever orientation their EXIF declares",
     )
     add_launcher(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enhance what the command line names; returns the exit status."""
+    """Enhance what the command line names, and return the exit status."""
     with resumable("--resume goes on"), join_ranks(args.launcher) as ranks:
         return _enhance_shared(args, ranks)
 
@@ -111,10 +114,10 @@ def _enhance_shared(args: argparse.Namespace, ranks: Ranks) -> int:
         raise ValueError(f"{args.src} holds no pictures ({plan.ignored} other files)")
     chosen, device = inference_options(args), device_of(args)
     enhancer = trained_enhancer(args).to(device)
-    # Finds out what cannot run before any file is touched.
+    # This finds out whether the network runs before any file is touched.
     FrozenEnhancer(enhancer, chosen)(np.zeros((1, 1, 3), np.uint8))
     plan.remove_leftovers()
-    # Nobody writes before all have planned: results that exist would change the plans.
+    # No process may write before all have planned, because results that exist change the plans.
     ranks.require_same("what they find in SRC and --out", _digest(plan))
     options = dict(chosen.keywords(), ignore_orientation=args.ignore_orientation)
     if args.max_pixels:
@@ -150,13 +153,13 @@ def _enhance_pictures(plan: Plan, enhancer: Enhancer, options: dict[str, Any], r
 
 
 def _show(bar: tqdm, ranks: Ranks) -> None:
-    """The progress of all ranks, on the one that shows it."""
+    """Show the progress of all ranks, on the rank that has the progress bar."""
     if not bar.disable:
         bar.update(ranks.tally("done", 0) + ranks.tally("failed", 0) - bar.n)
 
 
 def _report(plan: Plan, ranks: Ranks, failed: Sequence[str]) -> None:
-    """What all ranks have done, by the first of them."""
+    """Print, on the first rank, what all ranks have done."""
     if not ranks.main:
         return
     done, failures = ranks.tally("done", 0), ranks.tally("failed", 0)
@@ -177,7 +180,7 @@ def _report(plan: Plan, ranks: Ranks, failed: Sequence[str]) -> None:
 def _enhance_videos(plan: Plan, enhancer: Enhancer, options: dict[str, Any], ranks: Ranks) -> int:
     if not ranks.main:
         return 0
-    # FFmpeg's own messages: what matters of them comes as an exception.
+    # FFmpeg's own messages are switched off, because problems that matter are raised as exceptions.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     for job in plan.jobs:
         with tqdm(total=video.declared_frames(job.source), unit="frame", disable=None) as bar:

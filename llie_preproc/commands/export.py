@@ -1,7 +1,7 @@
 """Write an enhancer as an ONNX graph.
 
-The graph takes pictures of any size that the enhancer takes, or of the one size that is given. It is written once ONNX
-Runtime has computed the same with it as PyTorch.
+The graph accepts pictures of any size that the enhancer accepts, or only of the size that is given. It is written after
+ONNX Runtime has computed the same results with it as PyTorch.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from .written_file import free_target
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     add_enhancer(parser, None, required=True)
     add_out(parser, "file to write, ending in .onnx", "FILE", required=True)
     parser.add_argument(
-        "--height", type=positive, help="height of the pictures, if the graph is to take one size alone (with --width)"
+        "--height", type=positive, help="height of the pictures, for a graph of only one size (with --width)"
     )
     parser.add_argument(
-        "--width", type=positive, help="width of the pictures, if the graph is to take one size alone (with --height)"
+        "--width", type=positive, help="width of the pictures, for a graph of only one size (with --height)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace --out where it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
 
 
 def run(args: argparse.Namespace) -> int:
     """Export the enhancer that the command line names."""
     if (args.height is None) != (args.width is None):
-        raise ValueError("--height and --width go together")
+        raise ValueError("--height and --width must be given together")
     config = enhancer_config(args.enhancer)
     target = free_target(args, str(config.pop("checkpoint", DEFAULT_WEIGHTS)), ".onnx")
     size = (args.height, args.width) if args.height else None
-    # Before asking for weights of a network that cannot be exported anyway.
+    # This comes before the weights are needed, because a network that cannot be exported needs none.
     check_exportable(named_enhancer(config, None))
     export_onnx(trained_enhancer(args), target, size=size)
     sizes = f"{size[0]}x{size[1]}" if size else "any size"
-    print(f"wrote {printable(str(target))}, which takes {sizes}; ONNX Runtime agrees")
+    print(f"wrote {printable(str(target))}, which accepts {sizes}; the results of ONNX Runtime agree with PyTorch's")
     return 0

@@ -1,6 +1,6 @@
 """List the enhancers and their weights.
 
-With --macs the multiply-adds of one picture are counted, as docs/enhancers.md says; that takes some seconds.
+With --macs, the multiply-adds for one picture are counted, as docs/enhancers.md describes; that takes some seconds.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _LISTED_SIZE = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("--macs", action="store_true", help="count the multiply-adds of each enhancer too")
     parser.add_argument(
         "--backends",
         action="store_true",
-        help="list the implementations of the selective scan, which SemiLLIE is made of, instead",
+        help="list the implementations of the selective scan (the core of SemiLLIE) instead",
     )
 
 
@@ -49,11 +49,11 @@ def _enhancers(macs: bool) -> list[tuple[str, ...]]:
 
 
 def _rows(name: str, macs: bool) -> list[tuple[str, ...]]:
-    """A line for each set of weights, or one for an enhancer that has or needs none."""
+    """Rows of an enhancer: one for each set of its weights, or a single one if it has or needs no weights."""
     try:
-        # On the meta device it would take longer: PyTorch imports what its kernels there are made of.
+        # The meta device would take longer, because PyTorch imports many modules for it.
         enhancer = build_enhancer(name, None)
-    except Exception as error:  # of anybody's network
+    except Exception as error:  # A network of another package may raise anything.
         return [(name, *["?"] * (3 if macs else 2), one_line(error), "-")]
     counted = [_macs(enhancer)] if macs else []
     parameters = sum(parameter.numel() for parameter in enhancer.parameters())
@@ -71,14 +71,14 @@ def _without_own_weights(enhancer: Enhancer) -> str:
 
 
 def _macs(enhancer: Enhancer) -> str:
-    # Of PyTorch's parts it needs many that nothing else here does.
+    # This module needs many parts of PyTorch, which the other listings do not import.
     from ..complexity import complexity
 
     return _abbreviated(complexity(enhancer, _LISTED_SIZE, _LISTED_SIZE).macs)
 
 
 def _abbreviated(count: int | None) -> str:
-    """With the letter of a power of ten: 1770595434 is ``1.77 G``. None is ``-``."""
+    """Abbreviate a count by the letter of a power of ten (1770595434 is ``1.77 G``); None becomes ``-``."""
     if count is None:
         return "-"
     for unit, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):

@@ -1,10 +1,10 @@
-"""The ``llie`` program: its commands, and how they are found.
+"""The ``llie`` program, which finds the commands of all packages and runs one of them.
 
-A package has a table of its commands: by name, the module, and a line of help. The tables of other packages than this
-one are named by entry points of the group ``llie_preproc.commands``. A command's module has
-``add_arguments(parser)`` and ``run(args)``, which returns the exit status or None; its docstring is the text above the
-arguments in ``llie COMMAND --help``, and its ``NEEDS``, where it has any, are the extras that ``run`` takes. Only the
-module of the command that is asked for is imported.
+A package has a table of its commands, with the module and a line of help by each command's name. Entry points of the
+group ``llie_preproc.commands`` name the tables of other packages than this one. A command's module has
+``add_arguments(parser)`` and ``run(args)``, which returns the exit status or None. Its docstring is the text above the
+arguments in ``llie COMMAND --help``, and its optional ``NEEDS`` holds the extras that ``run`` needs. Only the module of
+the command that is called is imported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from . import COMMANDS
 from .program import Parser, importing, launch, run
 
 GROUP = "llie_preproc.commands"
-"""Entry-point group of the tables of further packages."""
+"""Entry-point group of the command tables of other packages."""
 
 Table = Mapping[str, tuple[str, str]]
 
@@ -33,7 +33,7 @@ class _Parser(Parser):
 
 
 class _Paragraphs(argparse.HelpFormatter):
-    """Wraps each paragraph of a docstring by itself."""
+    """Formatter that wraps each paragraph of a docstring by itself."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n\n".join(super(_Paragraphs, self)._fill_text(each, width, indent) for each in text.split("\n\n"))
@@ -43,37 +43,61 @@ def start(*words: str, renamed: Mapping[str, str] | None = None) -> NoReturn:
     """Run ``llie`` with the arguments of this process, and end the process with its status.
 
     Args:
-        words: Arguments before those of the process, such as a command's name.
-        renamed: Names that an older program had for commands of ``llie``, and those that they have now.
+        words: Arguments that come before those of the process, such as a command's name.
+        renamed: New name of each command of ``llie`` by the name that it had in an older program.
     """
     sys.argv[1:1] = words
     if (name := (renamed or {}).get(old := "".join(sys.argv[1:2]))) is not None:
-        _Parser(prog=f"llie {name}").error(f"{old!r} is {name!r} now")
+        _Parser(prog=f"llie {name}").error(f"the command {old!r} is {name!r} now")
     launch(__name__, "llie")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``llie`` inside this process; returns the exit status."""
+    """Run ``llie`` inside this process, and return the exit status.
+
+    Args:
+        argv: Arguments after the program's name; by default those of the process.
+
+    Examples:
+        >>> status = main(["list"])  # doctest: +ELLIPSIS
+        ENHANCER ...
+        >>> status
+        0
+    """
     return run(partial(_main, sys.argv[1:] if argv is None else list(argv)), "llie")
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments of a command line that begins with a command's name, and ``run``, which takes them."""
+    """Parse a command line that begins with a command's name.
+
+    Returns:
+        The arguments, with the command's ``run``, which needs them.
+
+    Examples:
+        >>> parse_args(["enhance", "night", "--out", "day"]).out
+        'day'
+    """
     parser = _parser(argv[0] if argv else "")
     args, unknown = parser.parse_known_args(argv)
     if unknown:
-        # The command's own help has its flags.
+        # The message shall refer to the help of the command, which has its flags.
         parser.prog = f"llie {argv[0]}"
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return args
 
 
 def find_commands() -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """The commands of all packages, and a sentence for each table that cannot be used."""
+    """The commands of all packages, and a sentence for each table that cannot be used.
+
+    Examples:
+        >>> commands, problems = find_commands()
+        >>> commands["enhance"]
+        ('llie_preproc.commands.enhance', 'enhance a picture, a folder or a video')
+    """
     found, unread = dict(COMMANDS), []
     for entry, table in tables(GROUP):
         if problem := _problem(table, found):
-            unread.append(f"the commands of {entry.name} are not there: {problem}")
+            unread.append(f"the commands of {entry.name} cannot be used: {problem}")
         else:
             found.update(table)
     return found, unread
@@ -90,13 +114,13 @@ def _problem(table: Any, found: Table) -> str | None:
 
 def _main(argv: Sequence[str]) -> int | None:
     command = " ".join(["llie", *argv[:1]])
-    # What a command imports is imported with its parser, or where it needs it.
+    # A missing extra is reported for the command, whether it shows when the parser is made or later.
     with needs(command):
         try:
             with importing():
                 args = parse_args(argv)
         except MissingExtraError as error:
-            # Whichever module found it missing: the user has asked for a command.
+            # The message names the command that the user called, not the module that needed the extra.
             raise MissingExtraError(error.name or "", command, error.extra) from error
         args.needs.check(command)
         try:
@@ -108,7 +132,7 @@ def _main(argv: Sequence[str]) -> int | None:
 def _parser(asked: str) -> argparse.ArgumentParser:
     table, unread = find_commands()
     if unread and asked not in table and not asked.startswith("-"):
-        raise ValueError(f"no command {asked!r} is found; {'; '.join(unread)}")
+        raise ValueError(f"there is no command {asked!r}; {'; '.join(unread)}")
     parser = _Parser(
         prog="llie",
         description="Low-light and extreme-light enhancement.",
@@ -133,5 +157,5 @@ def _add_command(commands: argparse._SubParsersAction, name: str, module: str) -
 
 
 def _literal(text: str) -> str:
-    """For argparse, which formats texts of help."""
+    """Escape a text for argparse, which formats help texts."""
     return text.replace("%", "%%")

@@ -1,16 +1,16 @@
-"""How every program of this project starts and ends: one handler of signals, one list of what is refused.
+"""The start and end of every program: one handler of signals, and one list of the errors that refuse a call.
 
-A program's ``main`` gives its work to :func:`run`, and its module begins with ::
+A program's ``main`` hands its work to :func:`run`, and its module begins with ::
 
     if __name__ == "__main__":
         launch("package.module")
 
-so that a signal which arrives while the module's own imports run, and an import that fails, end in one line too.
+so that a signal during the module's own imports, or an import that fails, ends in one line too.
 
-Exit status: 0, all is done; 1, some of the work failed; 2, the call is wrong or nothing could be begun; 130, a signal
-interrupted the program; 141, whoever read the standard output has gone (``| head``).
+Exit status: 0, all is done; 1, some of the work failed; 2, the call is wrong or nothing could be started; 130, a signal
+interrupted the program; 141, the reader of the standard output has gone (``| head``).
 
-This module imports nothing that takes time: whatever runs before it cannot be interrupted in good order.
+This module imports nothing that takes time, because an interrupt before it has run cannot be handled in good order.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ from ..out_of_memory import is_out_of_memory
 FAILED, USAGE, INTERRUPTED, NO_READER = 1, 2, 130, 141
 
 REFUSED = (OSError, ValueError, KeyError, ImportError)
-"""What a wrong call, file or environment raises: one line and status 2. Anything else is a fault of the program."""
+"""Exceptions of a wrong call, file or environment, which end in one line and status 2; others are faults of ours."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Seconds after which an interrupt that a callback could not pass on is raised again.
+# After so many seconds, an interrupt that a callback could not pass on is raised again.
 _AGAIN = 0.05
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says in one line what is wrong with a call."""
+    """Argument parser that says in one line what is wrong with a call."""
 
     prefix = ""
 
     def error(self, message: str) -> NoReturn:
-        """End with status 2."""
+        """Print the message, and end with status 2."""
         self.exit(USAGE, f"{self.prefix}error: {printable(message)} (see '{self.prog} --help')\n")
 
 
 def launch(module: str, name: str = "") -> NoReturn:
-    """Import a module, run its ``main``, and end the process with what that returns.
+    """Import a module, run its ``main``, and end the process with the status that it returns.
 
     Args:
-        module: Name of the module, which may be the one that is running as ``__main__``.
-        name: Name with which messages begin; empty for none.
+        module: Name of the module, which may be the one that runs as ``__main__``.
+        name: Name that messages begin with; empty for none.
     """
     _interrupts.own_process = True
-    # What is registered first runs last.
+    # This must run last, and the function that is registered first runs last.
     atexit.register(_interrupts.ignore)
 
     def work() -> int | None:
@@ -79,14 +79,18 @@ def launch(module: str, name: str = "") -> NoReturn:
 
 
 def run(work: Callable[[], int | None], name: str = "") -> int:
-    """Do a program's work; returns its exit status.
+    """Do a program's work, and return its exit status.
 
-    Inside, SIGINT and SIGTERM raise ``KeyboardInterrupt``, which removes temporary files on its way. A run inside
+    Meanwhile, SIGINT and SIGTERM raise ``KeyboardInterrupt``, which removes temporary files on its way. A run inside
     another one leaves interrupts to the outer one.
 
     Args:
-        work: Function that does the work; None is status 0.
-        name: Name with which messages begin; empty for none.
+        work: Function that does the work and returns the status; None stands for 0.
+        name: Name that messages begin with; empty for none.
+
+    Examples:
+        >>> run(lambda: None), run(lambda: 1)
+        (0, 1)
     """
     prefix = f"{name}: " if name else ""
     with _interrupts.taken(prefix) as outermost:
@@ -105,7 +109,7 @@ def run(work: Callable[[], int | None], name: str = "") -> int:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            say(f"{prefix}error: the memory does not suffice ({one_line(error) or type(error).__name__})")
+            say(f"{prefix}error: there is not enough memory ({one_line(error) or type(error).__name__})")
             return FAILED
         except REFUSED as error:
             return _refuse(prefix, error)
@@ -113,9 +117,9 @@ def run(work: Callable[[], int | None], name: str = "") -> int:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Inside, nothing is written yet, and a signal ends the process at once.
+    """Mark a block in which nothing is written yet, so that a signal ends the process at once.
 
-    An exception could be lost there: libraries try imports and go on without what does not import.
+    An exception could be lost during imports, because libraries try imports and go on without those that fail.
     """
     _interrupts.importing += 1
     try:
@@ -126,10 +130,10 @@ def importing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def resumable(how: str) -> Iterator[None]:
-    """Inside, an interrupt is reported with a word on how to go on.
+    """Report an interrupt of the block together with advice on how to go on.
 
     Args:
-        how: Continuation of the message, such as ``'--resume goes on'``.
+        how: Advice, such as ``'--resume goes on'``.
     """
     try:
         with _interrupt_counts():
@@ -139,9 +143,9 @@ def resumable(how: str) -> Iterator[None]:
 
 
 def raise_if_interrupted() -> None:
-    """Raise ``KeyboardInterrupt`` where a signal came that the work has not ended for.
+    """Raise ``KeyboardInterrupt`` if a signal has arrived that the work has not ended for.
 
-    For handlers of other exceptions, which the signal may have caused: a worker process that it killed, for one.
+    This is for handlers of other exceptions, because the signal may have caused them, for example by killing a worker.
     """
     if _interrupts.received:
         raise KeyboardInterrupt
@@ -151,14 +155,14 @@ def say_failed(count: str, lines: Sequence[str]) -> None:
     """List on standard error what a command of ``llie`` could not do.
 
     Args:
-        count: Number of what failed, in words: the first line.
-        lines: File and reason of each.
+        count: First line, which says how much failed, such as ``'2 of 7 failed'``.
+        lines: File and reason of each failure.
     """
     say("\n  ".join([f"llie: error: {count}:", *map(printable, lines)]))
 
 
 def say(line: str) -> None:
-    """Write a line to standard error, below what progress bars show: how the work goes, or what is wrong."""
+    """Write a line to standard error, below the progress bars."""
     _close_progress_bars()
     with contextlib.suppress(BrokenPipeError):
         print(line, file=sys.stderr, flush=True)
@@ -170,7 +174,7 @@ def _undisturbed(work: Callable[[], int | None], outermost: bool) -> int:
             status = work() or 0
             _flush_output()
     except SystemExit:
-        # Of the parser after a page of help, or of a benchmark whose child has ended.
+        # The parser raises it after a page of help, and a benchmark after its child has ended.
         raise_if_interrupted()
         _flush_output()
         raise
@@ -179,7 +183,7 @@ def _undisturbed(work: Callable[[], int | None], outermost: bool) -> int:
 
 @contextlib.contextmanager
 def _interrupt_counts() -> Iterator[None]:
-    """An interrupt inside ends the block as one, whatever libraries made of it."""
+    """Let an interrupt end the block as ``KeyboardInterrupt``, whatever exception libraries turned it into."""
     try:
         yield
     except Exception:
@@ -189,7 +193,7 @@ def _interrupt_counts() -> Iterator[None]:
 
 
 class _Interrupts:
-    """What SIGINT and SIGTERM do.
+    """Handling of SIGINT and SIGTERM.
 
     Attributes:
         received: Number of signals that the work has not ended for.
@@ -206,13 +210,13 @@ class _Interrupts:
 
     @contextlib.contextmanager
     def taken(self, prefix: str) -> Iterator[bool]:
-        """Handle the signals until the outermost block ends; yields whether this is that one."""
-        # Python lets no other thread set handlers.
+        """Handle the signals until the outermost block ends, and yield whether this block is the outermost one."""
+        # Python lets only the main thread set handlers.
         if self._depth or threading.current_thread() is not threading.main_thread():
             yield not self._depth
             return
         self._depth, self.received, self._prefix = 1, 0, prefix
-        # What is ignored from outside, as by nohup or for a shell's background job, stays ignored.
+        # A signal that is ignored from outside, by nohup or for a shell's background job, stays ignored.
         before = {n: signal.getsignal(n) for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
         hooks = sys.unraisablehook, sys.excepthook, threading.excepthook
         sys.unraisablehook, sys.excepthook, threading.excepthook = self._unraisable, self._uncaught, self._failed_thread
@@ -230,11 +234,11 @@ class _Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received, self._last = self.received + 1, signal.Signals(number)
         if self._ended is not None:
-            # What there was to do is done: the process ends anyway, and a second signal only hastens it.
+            # The work is done, so the process ends anyway, and a second signal only hastens that.
             if self.received > 1:
                 os._exit(self._ended)
             return
-        # Before the work and right after it.
+        # Before the work and right after it, nothing needs to be cleaned up.
         if self.own_process and (self.importing or not self._depth):
             self._end("interrupted")
         if not _interrupt_under_way():
@@ -244,15 +248,15 @@ class _Interrupts:
         _write(f"{self._prefix}interrupted, and cleaning up; once more ends at once\n")
 
     def work_ended(self, status: object) -> None:
-        """From now on the process ends with a status of its own, whatever signals arrive.
+        """Let the process end with its own status from now on, whatever signals arrive.
 
         Args:
-            status: Argument of ``sys.exit``.
+            status: Status of the process, as an argument of ``sys.exit``.
         """
         self.received, self._ended = 0, status if isinstance(status, int) else FAILED if status else 0
 
     def ignore(self) -> None:
-        """Let no signal kill the process while Python takes itself down and runs no handlers any more."""
+        """Ignore the signals, so that none kills the process while Python shuts down and runs no handlers any more."""
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
@@ -262,19 +266,19 @@ class _Interrupts:
         os._exit(INTERRUPTED)
 
     def _unraisable(self, problem: Any) -> None:
-        """Raise again what was raised where Python cannot pass it on, as in a finalizer."""
+        """Raise an interrupt again that was raised where Python cannot pass it on, such as in a finalizer."""
         if not isinstance(problem.exc_value, KeyboardInterrupt):
             sys.__unraisablehook__(problem)
             return
         self.received -= 1
-        # To the main thread itself: whatever it waits in ends.
+        # The signal goes to the main thread itself, so that whatever it waits for ends.
         timer = threading.Timer(_AGAIN, signal.pthread_kill, [threading.main_thread().ident, self._last])
         timer.daemon = True
         timer.start()
 
     def _uncaught(self, *error: Any) -> None:
-        # Python's threads by which worker processes and their parent pass files to each other report here, in both,
-        # when an interrupt has ended the other side.
+        # The threads by which worker processes and their parent exchange files report here, on both sides, when an
+        # interrupt has ended the other side.
         ended = self.received or self._forked
         if not ended or threading.current_thread() is threading.main_thread():
             sys.__excepthook__(*error)
@@ -284,7 +288,7 @@ class _Interrupts:
             threading.__excepthook__(failure)
 
     def leave_to_parent(self) -> None:
-        """In a forked child: the terminal's Ctrl-C is for the parent, which ends its children."""
+        """Leave Ctrl-C of the terminal to the parent, which ends its children; this is called in a forked child."""
         if self._depth:
             self._forked = True
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -297,7 +301,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _interrupt_under_way() -> bool:
-    """Whether what runs is the clean-up after an earlier interrupt."""
+    """Whether the clean-up after an earlier interrupt is running."""
     error = sys.exc_info()[1]
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
@@ -307,13 +311,13 @@ def _interrupt_under_way() -> bool:
 
 
 def _flush_output() -> None:
-    # There is none where it was closed before Python began.
+    # There is no standard output if it was closed before Python started.
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
 def _drop_output() -> None:
-    """Let nothing more go to a standard output that nobody reads: Python flushes it at its end."""
+    """Redirect a standard output that nobody reads, because Python flushes it when it ends."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -324,13 +328,13 @@ def _refuse(prefix: str, error: BaseException) -> int:
 
 
 def _close_progress_bars() -> None:
-    """Give a message a line of its own: the exception's traceback keeps the bars of its frames open."""
+    """Close the progress bars, which an exception's traceback keeps open, so that a message gets its own line."""
     if (tqdm := sys.modules.get("tqdm")) is not None:
         for bar in list(getattr(tqdm.tqdm, "_instances", ())):
             bar.close()
 
 
 def _write(line: str) -> None:
-    """Without Python's buffers, which a signal may have come upon in use."""
+    """Write to standard error without Python's buffers, which may be in use when a signal arrives."""
     with contextlib.suppress(OSError):
         os.write(2, line.encode())

@@ -1,4 +1,4 @@
-"""The one file that a command writes."""
+"""The check of the file that a command writes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ from ..files import remove_leftovers
 
 
 def free_target(args: argparse.Namespace, source: str, suffix: str) -> Path:
-    """``args.out``, where it may be written."""
+    """Return ``args.out`` after a check that it may be written, and remove what killed processes left of it.
+
+    Args:
+        args: Arguments with ``out`` and ``overwrite``.
+        source: Name of the input, which must not be overwritten.
+        suffix: Suffix that the file must have.
+
+    Raises:
+        ValueError: The file exists and may not be replaced, is the input, or has another suffix.
+    """
     target: Path = args.out
     check_targets([Job(Path(source), target)], [suffix])
     if os.path.lexists(target) and not args.overwrite:
-        raise ValueError(f"{target} exists already: --overwrite replaces it")
+        raise ValueError(f"{target} exists already; --overwrite replaces it")
     remove_leftovers([target])
     return target

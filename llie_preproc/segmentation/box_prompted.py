@@ -293,7 +293,7 @@ def _shown(image: Tensor, sample: DetDataSample) -> Tensor:
     if height > shape[0] or width > shape[1]:
         raise ValueError(
             f"{_name(sample)}: an image of {shape} is not the stored one of {raw} resized by {height_factor:.4g} and "
-            f"{width_factor:.4g}; the test pipeline must not crop it"
+            f"{width_factor:.4g}; it must not be cropped"
         )
     return image[:, :height, :width]
 

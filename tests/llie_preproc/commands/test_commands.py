@@ -198,7 +198,7 @@ def test_a_folder_that_hides_a_package_is_named(bare_programs: Programs, tmp_pat
         searched = {"PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))}
         done = bare_programs.run("-m", "llie_preproc", "train", "config.py", environment=searched, folder=folder)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
-        assert done.stderr.startswith("llie: error: no command 'train' is found; ")
+        assert done.stderr.startswith("llie: error: there is no command 'train'; ")
         assert f"training.commands of llie-preproc is hidden by {hiding}, " in done.stderr
     assert bare_programs.run("-m", "llie_preproc", "list", "--backends", folder=tmp_path).returncode == 0
 
