@@ -1,4 +1,4 @@
-"""How large an enhancer is, and how much it computes."""
+"""The size of an enhancer, and the amount of its computation."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ class Complexity:
 
     Attributes:
         parameters: Number of parameters, trained or frozen.
-        macs: Multiply-adds for one image, half the FLOPs of :class:`torch.utils.flop_counter.FlopCounterMode`:
-            convolutions, matrix products, attention, and operators that declare a formula of their own (the
-            selective scan). Activations, norms, pooling, interpolation, tone curves and other arithmetic by element
-            count as nothing. None: the enhancer computes outside of torch.
+        macs: Multiply-adds for one image, half the FLOPs of :class:`torch.utils.flop_counter.FlopCounterMode`. It
+            counts convolutions, matrix products, attention, and operators with a formula of their own (the selective
+            scan). It does not count activations, norms, pooling, interpolation, tone curves and other element-wise
+            arithmetic. None for an enhancer that computes outside of torch.
+
+    Examples:
+        >>> Complexity(parameters=15251, macs=150_000_000).macs
+        150000000
     """
 
     parameters: int
@@ -28,14 +32,21 @@ class Complexity:
 
 
 def complexity(enhancer: Enhancer, height: int = 256, width: int = 256) -> Complexity:
-    """Count the parameters of an enhancer, and its multiply-adds for one image; nothing is computed.
+    """Count the parameters of an enhancer and its multiply-adds for one image, without computing the image.
 
     Args:
-        enhancer: The network, on any device; it stays as it is.
-        height, width: Size of the input in pixels, padded to what the network needs.
+        enhancer: Network on any device; it is not changed.
+        height, width: Size of the input in pixels, which is padded to the size that the network needs.
 
     Raises:
         ValueError: ``height`` or ``width`` is below 1.
+
+    Examples:
+        >>> from llie_preproc.enhancers import CLAHE, GammaCorrection
+        >>> complexity(GammaCorrection(), 720, 1080)
+        Complexity(parameters=0, macs=0)
+        >>> complexity(CLAHE())
+        Complexity(parameters=0, macs=None)
     """
     if height < 1 or width < 1:
         raise ValueError(f"height and width must be at least 1, got {height} and {width}")
@@ -49,6 +60,6 @@ def _macs(enhancer: Enhancer, height: int, width: int) -> int | None:
         try:
             shapes_only(image)
         except (RuntimeError, TypeError):
-            # It asks for values, to compute on them outside of torch: meta tensors have none.
+            # The network needs values to compute with outside of torch, but meta tensors have none.
             return None
     return counter.get_total_flops() // 2

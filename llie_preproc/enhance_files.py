@@ -1,4 +1,4 @@
-"""Enhancing picture files: which file goes where, and the work itself, in bounded memory."""
+"""Enhancing picture files: the plan of which file is written where, and the work itself, in bounded memory."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 MAX_BATCH_PIXELS = 1 << 24
-"""Input pixels that run together at most: 16.8 million; a larger picture runs alone."""
+"""Largest number of input pixels that run together, 16.8 million; a larger picture runs alone."""
 
 MAX_WHOLE_PIXELS = 1 << 26
-"""Default limit of a picture that a network takes whole: 67 million pixels.
+"""Default limit of a picture that a network enhances whole: 67 million pixels.
 
-A network takes 300 bytes (PSENet) to 4 KB (SemiLLIE) for each: 20 to 270 GB at this limit. Linux may end a process that
-takes more memory than there is, which nothing in it can catch. In tiles, or with a small map, the limit is
-:data:`~llie_preproc.pictures.MAX_PIXELS`.
+A network takes 300 bytes (PSENet) to 4 KB (SemiLLIE) for each pixel, which is 20 to 270 GB at this limit. Linux may
+kill a process that takes more memory than there is, which the process cannot catch. With tiles or a small map, the
+limit is :data:`~llie_preproc.pictures.MAX_PIXELS`.
 """
 
-# Pixels of pictures that are read before it is their turn.
+# So many pixels of the next pictures are read ahead.
 _AHEAD_PIXELS = 4 * MAX_BATCH_PIXELS
-# Decoding and encoding release Python's lock; more threads than this wait for each other or for the disk.
+# Decoding and encoding release Python's lock; with more threads than this, they wait for each other or for the disk.
 _THREADS = min(8, os.cpu_count() or 1)
 
 T = TypeVar("T")
@@ -62,10 +62,14 @@ class Plan:
     """The work of one call.
 
     Attributes:
-        jobs: What is to do.
-        kept: What is done already: results that exist and are kept.
-        ignored: Number of files in the tree that are no pictures.
+        jobs: Jobs that are to be done.
+        kept: Jobs whose results exist already and are kept.
+        ignored: Number of files in the tree that are not pictures.
         problems: Sentence for each folder of the tree that was left out.
+
+    Examples:
+        >>> Plan(jobs=[], kept=[Job(Path("night/a.png"), Path("day/a.png"))]).skipped
+        1
     """
 
     jobs: list[Job]
@@ -79,7 +83,7 @@ class Plan:
         return len(self.kept)
 
     def remove_leftovers(self) -> int:
-        """Remove what killed processes left of these results (:func:`~llie_preproc.files.remove_leftovers`)."""
+        """Remove what killed processes left of these results, by :func:`~llie_preproc.files.remove_leftovers`."""
         return remove_leftovers(job.target for job in (*self.jobs, *self.kept))
 
 
@@ -92,23 +96,32 @@ def plan_jobs(
     overwrite: bool = False,
     suffixes: Collection[str] = SUFFIXES,
 ) -> Plan:
-    """Decide which file becomes which, before anything is written.
+    """Decide which file is written where, before anything is written.
 
     Args:
-        src: A file, or a folder whose tree is mirrored. Hidden files, and ``dst`` where it lies inside, are left out.
+        src: File, or a folder whose tree is mirrored. Hidden files are left out, and so is ``dst`` if it lies inside.
             Links to folders are not followed (:func:`~llie_preproc.picture_tree.scan_tree`).
-        dst: For a file: a file, or a folder (one that exists, or a name that ends in a separator). For a folder: a
-            folder.
-        format: Suffix of the results, without its dot; by default that of each source.
-        resume: Keep results that exist, and do the others.
-        overwrite: Write results that exist anew.
-        suffixes: Of the files to take from a tree, and of results.
+        dst: Folder for the results of a folder. For the result of a file: a file, or a folder that exists or whose name
+            ends in a separator.
+        format: Suffix of the results without its dot; by default that of each source.
+        resume: Whether results that exist are kept, and only the others are made.
+        overwrite: Whether results that exist are replaced.
+        suffixes: Suffixes of the files that are read from a tree, and of results.
 
     Raises:
         FileNotFoundError: ``src`` does not exist.
         PermissionError: ``src`` cannot be listed, or nothing can be written to ``dst``.
-        ValueError: A result would replace an input, two inputs have one result, a result exists (without ``resume``
-            or ``overwrite``), or its suffix is not among ``suffixes``.
+        ValueError: A result would replace an input, two inputs have the same result, a result exists (without
+            ``resume`` or ``overwrite``), or its suffix is not among ``suffixes``.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "night").mkdir()
+        >>> (folder / "night" / "a.jpg").touch()
+        >>> plan = plan_jobs(folder / "night", folder / "day", format="png")
+        >>> [job.target.relative_to(folder).as_posix() for job in plan.jobs]
+        ['day/a.png']
     """
     source = Path(src)
     if not source.exists():
@@ -132,16 +145,16 @@ def plan_jobs(
 
 
 def check_targets(jobs: Sequence[Job], suffixes: Collection[str]) -> None:
-    """Raise ``ValueError`` where a target is an input, is shared, is a folder, or has none of ``suffixes``."""
+    """Raise ``ValueError`` if a target is an input, is shared, is a folder, or has none of ``suffixes``."""
     inputs = {file_key(job.source) for job in jobs} - {None}
     owners: dict[str, Path] = {}
     for job in jobs:
         if job.target.suffix.lower() not in suffixes:
             known = ", ".join(sorted(suffixes))
-            raise ValueError(f"{job.target}: cannot write the suffix {job.target.suffix!r}; one of {known}")
-        # Of os.path, which answers for names that are too long as well: writing says what is wrong with them.
+            raise ValueError(f"{job.target}: cannot write the suffix {job.target.suffix!r}; use one of {known}")
+        # os.path also answers for names that are too long, whose problem is reported when they are written.
         if os.path.isdir(job.target) and not os.path.isdir(job.source):  # noqa: PTH112
-            raise ValueError(f"{job.target} is a folder, where the result of {job.source} would go")
+            raise ValueError(f"{job.target} is a folder, but the result of {job.source} would be written there")
         if file_key(job.target) in inputs:
             raise ValueError(f"{job.target} is an input, and inputs are never overwritten: choose another place")
         _own(owners, os.path.realpath(job.target), job)
@@ -155,7 +168,7 @@ def _own(owners: dict[str, Path], target: str, job: Job) -> None:
 
 
 def _require_distinct_letters(jobs: Sequence[Job]) -> None:
-    """Raise where targets differ in the case or the encoding of letters alone, and their disk does not tell them."""
+    """Raise if targets differ only in the case or encoding of letters, and their disk does not distinguish them."""
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         groups.setdefault(unicodedata.normalize("NFC", os.fspath(job.target)).casefold(), []).append(job)
@@ -167,7 +180,7 @@ def _require_distinct_letters(jobs: Sequence[Job]) -> None:
 
 
 def tells_letters(folder: Path) -> bool:
-    """Whether a folder's disk takes names that differ in case for those of different files; tried with a file."""
+    """Whether names that differ in case stand for different files on a folder's disk, which is tried with a file."""
     with NamedTemporaryFile(prefix=".llie-", dir=folder) as file:
         path = Path(file.name)
         return not path.with_name(path.name.upper()).exists()
@@ -176,14 +189,14 @@ def tells_letters(folder: Path) -> bool:
 def _require_writable(target: Path) -> None:
     for above in target.absolute().parents:
         if os.path.lexists(above) and not above.is_dir():
-            raise NotADirectoryError(f"{above} is no folder, and results would go below it")
+            raise NotADirectoryError(f"{above} is not a folder, but results would be written below it")
     folder = _existing(target)
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise PermissionError(f"{folder}: nothing can be written here: choose another place")
+        raise PermissionError(f"{folder}: nothing can be written here; choose another place")
 
 
 def _existing(path: Path) -> Path:
-    """The folder itself, or the nearest one above that exists."""
+    """The folder itself or, if it does not exist, the nearest one above it that exists."""
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
 
 
@@ -199,28 +212,37 @@ def enhance_files(
 ) -> Iterator[tuple[Job, str | None]]:
     """Enhance picture files; pictures of equal size run together, as many as ``batch_size`` and memory allow.
 
-    Which ones run together depends on the files alone, not on how many share the work: neither do the results. Where
-    memory does not suffice for a batch, its pictures run one at a time, and one that does not fit alone has failed.
+    The batches depend only on the files, not on the number of processes that share the work, and so do the results. If
+    there is not enough memory for a batch, its pictures run one at a time; a picture that does not fit alone fails.
 
-    The results keep depth, greyness, alpha channel (resized where the enhancer enlarges), EXIF and colour profile as
-    far as the format of the target holds them. Each appears whole or not at all.
+    The results keep depth, greyness, alpha channel (resized if the enhancer enlarges), EXIF and colour profile as far
+    as the format of the target holds them. Each result appears whole or not at all.
 
     Args:
-        jobs: What to read and to write, from :func:`plan_jobs`.
-        enhancer: The network, on the device where it shall run.
-        ignore_orientation: As for :func:`llie_preproc.pictures.read_picture`.
-        max_pixels: Limit of a picture's width times height; None: :data:`MAX_WHOLE_PIXELS`, or
+        jobs: Files to read and to write, from :func:`plan_jobs`.
+        enhancer: Network on the device that it is to run on.
+        ignore_orientation: Whether pictures stay as stored, as for :func:`llie_preproc.pictures.read_picture`.
+        max_pixels: Limit of a picture's width times height; by default :data:`MAX_WHOLE_PIXELS`, or
             :data:`~llie_preproc.pictures.MAX_PIXELS` with ``tile`` or ``map_side``.
-        ranks: Who share the jobs, all with the same ones; None: this process alone.
-        **options: Those of :class:`~llie_preproc.InferenceOptions`; pictures are read as RGB, whatever they say.
+        ranks: Processes that share the jobs, each of which has all of them; by default this process does all.
+        **options: Fields of :class:`~llie_preproc.InferenceOptions`; ``channel_order`` has no effect on files.
 
     Returns:
-        An iterator of each job of this rank when it is done or has failed, with None or the reason. It raises
-        ``OSError`` where the disk of the results is full or read-only, after the job that met it: every further
-        picture would be enhanced in vain.
+        An iterator that yields each job of this process when it is done or has failed, with None or the reason. It
+        raises ``OSError`` if the disk of the results is full or read-only, after the job that found this, because every
+        further picture would be enhanced in vain.
 
     Raises:
-        ValueError: An option that is none of its values, or that the enhancer cannot run with.
+        ValueError: An option has an unknown value, or one that the enhancer cannot run with.
+
+    Examples:
+        >>> import tempfile
+        >>> from llie_preproc import build_enhancer
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = cv2.imwrite(str(folder / "a.png"), np.full((8, 8, 3), 20, np.uint8))
+        >>> plan = plan_jobs(folder / "a.png", folder / "b.png")
+        >>> [(job.target.name, reason) for job, reason in enhance_files(plan.jobs, build_enhancer("clahe"))]
+        [('b.png', None)]
     """
     frozen = FrozenEnhancer(enhancer, replace(InferenceOptions.of(options), channel_order="rgb"))
     if max_pixels is None:
@@ -251,19 +273,19 @@ Loaded = tuple[Job, Picture]
 
 @dataclass(frozen=True)
 class _Batch:
-    """Pictures that run together, and how many pixels they have by their headers."""
+    """Pictures that run together, and the number of their pixels by their headers."""
 
     jobs: list[Job]
     pixels: int = 0
 
 
 def _batches(jobs: Iterable[Job], batch_size: int, pool: ThreadPoolExecutor) -> Iterator[_Batch]:
-    """Pictures of one size by their headers, so that all who share the work know all batches."""
+    """Yield batches of one size by the headers of pictures, so that all processes find the same batches."""
     groups: dict[tuple[int, int], list[Job]] = {}
     sizes = partial(_attempt, picture_size)
     for ((job, size),) in _read_ahead((_Batch([job]) for job in jobs), sizes, pool):
         if isinstance(size, Exception):
-            # Reading it says what is wrong.
+            # The problem is reported when the picture is read.
             yield _Batch([job])
             continue
         group = groups.setdefault(size, [])
@@ -277,10 +299,10 @@ def _batches(jobs: Iterable[Job], batch_size: int, pool: ThreadPoolExecutor) -> 
 def _read_ahead(
     batches: Iterable[_Batch], read: Callable[[Path], T | Exception], pool: ThreadPoolExecutor
 ) -> Iterator[list[tuple[Job, T | Exception]]]:
-    """What ``read`` makes of the sources of each batch, while those of the next ones are on their way."""
+    """Yield the results of ``read`` for the sources of each batch, while the next batches are being read."""
     waiting: deque[tuple[_Batch, list[tuple[Job, Future[T | Exception]]]]] = deque()
     for batch in batches:
-        # Before the next one is begun: together they may not fit.
+        # This comes before the next batch is started, because together they may not fit into memory.
         while waiting and _is_enough([*(each for each, _ in waiting), batch]):
             yield [(job, future.result()) for job, future in waiting.popleft()[1]]
         waiting.append((batch, [(job, pool.submit(read, job.source)) for job in batch.jobs]))
@@ -289,7 +311,7 @@ def _read_ahead(
 
 
 def _is_enough(batches: Sequence[_Batch]) -> bool:
-    """Whether the last of the batches shall wait until the first one is done."""
+    """Whether the last of the batches must wait until the first one is done."""
     behind = batches[1:]
     return sum(len(each.jobs) for each in behind) > _THREADS or sum(each.pixels for each in behind) > _AHEAD_PIXELS
 
@@ -298,7 +320,7 @@ def _finish(group: list[Loaded], run: Callable, pool: ThreadPoolExecutor) -> Ite
     results = _enhance_group([picture for _, picture in group], run)
     jobs = [job for job, _ in group]
     full = None
-    # One by one, so that an interrupt leaves out of the count no more than what is being written.
+    # The jobs are yielded one by one, so that an interrupt leaves only those uncounted that are being written.
     for job, result, outcome in zip(jobs, results, pool.map(_write, jobs, results), strict=True):
         error = outcome if isinstance(result, Exception) else _again_alone(partial(_write, job), outcome, result)
         yield job, None if error is None else _reason(job, error)
@@ -309,7 +331,7 @@ def _finish(group: list[Loaded], run: Callable, pool: ThreadPoolExecutor) -> Ite
 
 
 def _enhance_group(pictures: list[Picture], run: Callable) -> list[Picture | Exception]:
-    """Enhance pictures of one size; where that fails, each alone, so that one does not take the others with it."""
+    """Enhance pictures of one size together or, if that fails, each alone, so that only the bad ones fail."""
     if not pictures:
         return []
     enhanced = _attempt(run, [picture.pixels for picture in pictures])
@@ -325,7 +347,7 @@ def _enhance_group(pictures: list[Picture], run: Callable) -> list[Picture | Exc
 def _with_pixels(picture: Picture, pixels: np.ndarray) -> Picture:
     if picture.alpha is None or picture.alpha.shape == pixels.shape[:2]:
         return replace(picture, pixels=pixels)
-    # Linear: a cubic kernel would overshoot at the edge of a mask.
+    # The interpolation is linear, because a cubic one would overshoot at the edge of a mask.
     alpha = cv2.resize(picture.alpha, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return replace(picture, pixels=pixels, alpha=alpha)
 
@@ -337,7 +359,7 @@ def _write(job: Job, picture: Picture | Exception) -> Exception | None:
 
 
 def _attempt(function: Callable, *args: Any, **kwargs: Any) -> Any:
-    """The result, or the exception that says what is wrong with the file."""
+    """Return the result, or the exception that says what is wrong with the file."""
     try:
         return function(*args, **kwargs)
     except (ImageError, OSError) as error:
@@ -346,13 +368,13 @@ def _attempt(function: Callable, *args: Any, **kwargs: Any) -> Any:
         if not is_out_of_memory(error):
             raise
         failure = ImageMemoryError("memory does not suffice for this picture")
-    # What they refer to, the frames of the failed call, would keep alive what filled the memory.
+    # These refer to the frames of the failed call, which would keep alive what filled the memory.
     failure.__cause__ = failure.__context__ = None
     return failure.with_traceback(None)
 
 
 def _again_alone(attempt: Callable[[T], Any], outcome: Any, subject: T) -> Any:
-    """Repeat what failed for lack of memory while others were at work."""
+    """Repeat an attempt that failed for lack of memory while other pictures were being read or written."""
     if not isinstance(outcome, ImageMemoryError):
         return outcome
     free_memory()
@@ -365,15 +387,15 @@ def _reason(job: Job, error: Exception) -> str:
 
 def _advice(error: Exception) -> str:
     if isinstance(error, ImageMemoryError):
-        return "; --tile N takes the memory of a tile, and --max-pixels N leaves such pictures out"
+        return "; --tile N takes only the memory of a tile, and --max-pixels N leaves out such pictures"
     if isinstance(error, ImageSizeError):
-        return f"; --max-pixels N allows more, and --tile N, which takes the memory of a tile, {MAX_PIXELS}"
+        return f"; --max-pixels N allows more pixels, and --tile N, which takes only the memory of a tile, {MAX_PIXELS}"
     return ""
 
 
 def _scan(source: Path, target: Path, suffixes: Collection[str]) -> PictureTree:
     if target.exists() and not target.is_dir():
-        raise ValueError(f"{target} is a file, and {source} a folder: name a folder")
+        raise ValueError(f"{target} is a file, but {source} is a folder: name a folder for the results")
     left_out: set[FileKey | None] = {file_key(target)} - {None}
     if file_key(source) in left_out:
         raise ValueError(f"{target} is {source} itself, and inputs are never overwritten: choose another place")

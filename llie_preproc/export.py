@@ -23,10 +23,10 @@ from .version import __version__
 
 OPSET = 17
 TOLERANCE = 1e-4
-"""Largest difference of a value, in [0, 1], that the check of an exported graph lets pass."""
+"""Largest difference of a value in [0, 1] with which an exported graph passes its check."""
 
-# The exporter that traces is there in every torch that we support, and takes seconds; the newer one needs torch 2.7,
-# takes up to minutes, and fails on some networks.
+# The tracing exporter exists in every supported torch and takes seconds. The newer one needs torch 2.7, takes up to
+# minutes, and fails on some networks.
 _TRACING: dict[str, Any] = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
 
 
@@ -39,22 +39,30 @@ def export_onnx(
 ) -> None:
     """Write an enhancer as an ONNX graph, in evaluation mode, and check it with ONNX Runtime.
 
-    The graph takes ``image``, ``(N, 3, H, W)`` float32 RGB in [0, 1], and gives ``enhanced``, ``(N, 3, s*H, s*W)``,
-    clamped to [0, 1]: what :func:`llie_preproc.enhance` gives for float images. It does not pad: H and W must be
-    multiples of ``size_divisor`` and at least ``min_size``, which its metadata hold beside the enhancer's name, the
-    scale, the channel order and the ranges. N is free.
+    The graph's input is ``image``, ``(N, 3, H, W)`` float32 RGB in [0, 1]. Its output is ``enhanced``,
+    ``(N, 3, s*H, s*W)``, clamped to [0, 1], as :func:`llie_preproc.enhance` returns it for float images. The graph does
+    not pad: H and W must be multiples of ``size_divisor`` and at least ``min_size``. Its metadata hold these two, the
+    enhancer's name, the scale, the channel order and the ranges. N is free.
 
     Args:
-        enhancer: The network with its weights, on any device; it stays as it is.
-        path: The file, which appears whole and checked, or not at all; one that exists is replaced.
-        size: Height and width of the only size that the graph takes; None: any size.
+        enhancer: Network with its weights, on any device; it is not changed.
+        path: File to write, which appears whole and checked, or not at all; an existing file is replaced.
+        size: Height and width of the only size that the graph accepts; None for any size.
         opset: Version of the ONNX operators.
 
     Raises:
         MissingExtraError: ``onnx`` or ``onnxruntime`` is not installed.
-        ExportError: The enhancer cannot be exported, and why; or ONNX Runtime's result differs from PyTorch's by more
-            than 1e-4.
-        ValueError: ``size`` is not one that the network takes.
+        ExportError: The enhancer cannot be exported (the message says why), or the result of ONNX Runtime differs from
+            that of PyTorch by more than 1e-4.
+        ValueError: The network does not accept images of ``size``.
+
+    Examples:
+        >>> import tempfile
+        >>> from llie_preproc.enhancers import GammaCorrection
+        >>> path = Path(tempfile.mkdtemp()) / "gamma.onnx"
+        >>> export_onnx(GammaCorrection(), path)
+        >>> path.exists()
+        True
     """
     check_exportable(enhancer)
     for module in ("onnx", "onnxruntime"):
@@ -72,7 +80,14 @@ def export_onnx(
 
 
 def check_exportable(enhancer: Enhancer) -> None:
-    """Raise :class:`~llie_preproc.errors.ExportError`, with the reason, where a network refuses to be exported."""
+    """Raise :class:`~llie_preproc.errors.ExportError` with the reason if a network cannot be exported.
+
+    Examples:
+        >>> from llie_preproc.enhancers import CLAHE
+        >>> check_exportable(CLAHE())
+        Traceback (most recent call last):
+        llie_preproc.errors.ExportError: CLAHE cannot be exported to ONNX: it computes through OpenCV
+    """
     if enhancer.onnx_refusal is not None:
         raise ExportError(f"{type(enhancer).__name__} cannot be exported to ONNX: {enhancer.onnx_refusal}")
 
@@ -87,7 +102,7 @@ class _Clamped(nn.Module):
 
 
 def _example_shapes(capabilities: Capabilities, size: tuple[int, int] | None) -> list[tuple[int, int, int, int]]:
-    """The shape to export at, and those to check at, with other batch sizes and, unless ``size`` is given, sizes."""
+    """The shape to export with, then those to check with, which have other batch sizes and, without ``size``, sizes."""
     divisor = capabilities.size_divisor
     if size is not None:
         if any(n < capabilities.min_size or n % divisor for n in size):
@@ -108,7 +123,7 @@ def _trace(network: _Clamped, path: Path, example: Tensor, dynamic: bool, opset:
     spatial = {2: "height", 3: "width"} if dynamic else {}
     try:
         with warnings.catch_warnings():
-            # That sizes are taken for constant, among others: the check at other sizes tells where that matters.
+            # Warnings, for example of sizes that become constant, are not shown: the check at other sizes finds those.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network,
@@ -143,11 +158,11 @@ def _metadata(enhancer: Enhancer) -> dict[str, str]:
 
 
 def _check(path: Path, network: _Clamped, shapes: Sequence[tuple[int, int, int, int]]) -> None:
-    """Raise unless ONNX Runtime computes what PyTorch does for random images of ``shapes``."""
+    """Raise unless ONNX Runtime computes the same as PyTorch for random images of ``shapes``."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # Fatal only: what it would print comes as an exception.
+    # Only fatal messages are printed, because all others are raised as exceptions too.
     options.log_severity_level = 4
     with _as_export_error("load the graph"):
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -159,7 +174,7 @@ def _check(path: Path, network: _Clamped, shapes: Sequence[tuple[int, int, int, 
         with torch.no_grad():
             expected = network(image).numpy()
         difference = np.abs(result - expected).max() if result.shape == expected.shape else math.inf
-        # Not the other way round: NaN passes every "greater".
+        # With "difference > TOLERANCE", NaN would pass.
         if not difference <= TOLERANCE:
             raise ExportError(f"ONNX Runtime's result at {shape} differs from PyTorch's by {difference:.2g}")
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, what killed processes left of them, their digests, and files of others."""
+"""Writing files so that they appear whole or not at all, and careful reading of files that others wrote."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ except ImportError:  # Windows, which refuses to remove a file that is open.
     fcntl = None  # type: ignore[assignment]
 
 DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)})
-"""Error numbers that every further write to the same disk would meet: it is full, over its quota, or read-only."""
+"""Error numbers of a disk that is full, over its quota or read-only, so that every further write would fail too."""
 
 _WRITE_FAILED = DISK_IS_FULL | {errno.EFBIG, errno.EIO}
-# A dot, the first characters of the target's name, a digest of the whole name, and a number of its own.
+# The name has a dot, the first characters of the target's name, a digest of that name, and a unique number.
 _TEMPORARY = re.compile(r"\..*\.(?P<target>[0-9a-f]{16})\.[0-9a-f]{32}\.[^/]+", re.DOTALL)
-# Of at most four bytes each: with what follows them the name stays within the 255 bytes of most file systems.
+# Each character has at most four bytes, so that the whole name stays within the 255 bytes of most file systems.
 _SHOWN = 40
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -39,15 +39,25 @@ _KINDS = {
 
 
 class NotRegularError(OSError):
-    """What stands at a path is a folder, a pipe, a socket or a device, and no file to read."""
+    """Raised if a path leads to a folder, a pipe, a socket or a device instead of a regular file."""
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary file that appears at ``path`` whole, when the block ends without an exception, or not at all.
+    """Open a binary file that appears at ``path`` whole when the block ends without an exception, or not at all.
 
     Raises:
-        OSError: The file cannot be written; the error names ``path``, also where the disk is full.
+        OSError: The file cannot be written; the error names ``path``, also if the disk is full.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "result.bin"
+        >>> with atomic_write(path) as file:
+        ...     _ = file.write(b"whole")
+        ...     path.exists()
+        False
+        >>> path.read_bytes()
+        b'whole'
     """
     with _temporary(Path(path), ".tmp") as temporary, temporary.open("r+b") as file:
         yield file
@@ -55,13 +65,21 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str], suffix: str = ".tmp") -> Iterator[Path]:
-    """:func:`atomic_write` for writers that open their file by name.
+    """Do what :func:`atomic_write` does, for writers that open their file by name.
 
     Yields:
-        The path to write to, which ends in ``suffix``. An empty file is there already.
+        Path to write to, which ends in ``suffix``. An empty file exists there already.
 
     Raises:
-        OSError: As for :func:`atomic_write`; or nothing was written.
+        OSError: The file cannot be written, or nothing was written.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "result.txt"
+        >>> with atomic_path(path, ".txt") as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> path.read_text()
+        'whole'
     """
     with _temporary(Path(path), suffix) as temporary:
         yield temporary
@@ -70,16 +88,21 @@ def atomic_path(path: str | os.PathLike[str], suffix: str = ".tmp") -> Iterator[
 
 
 def remove_leftovers(targets: Iterable[str | os.PathLike[str]]) -> int:
-    """Remove the temporary files that killed processes left of these targets.
+    """Remove the temporary files of these targets that killed processes left behind.
 
-    A living process holds a lock on its temporary file, on this machine or on another that shares the disk and its
-    locks: such files stay, and those of other targets do.
+    A living process, on this machine or on another that shares the disk and its locks, holds a lock on its temporary
+    file. Locked files and temporary files of other targets are kept.
 
     Args:
         targets: Paths that :func:`atomic_write` or :func:`atomic_path` wrote, or was about to write.
 
     Returns:
-        Number of files removed.
+        Number of files that were removed.
+
+    Examples:
+        >>> import tempfile
+        >>> remove_leftovers([Path(tempfile.mkdtemp()) / "result.bin"])
+        0
     """
     digests: dict[Path, set[str]] = {}
     for target in map(Path, targets):
@@ -89,21 +112,30 @@ def remove_leftovers(targets: Iterable[str | os.PathLike[str]]) -> int:
 
 @contextlib.contextmanager
 def open_regular(path: str | os.PathLike[str], follow: bool = True) -> Iterator[BufferedReader]:
-    """Open a regular file for reading, and nothing else: a pipe of that name does not hold anything up.
+    """Open a regular file for reading, and refuse anything else, such as a pipe, which could block for ever.
 
     Args:
         path: Path of the file.
         follow: Whether a symbolic link to a regular file is opened.
 
     Raises:
-        NotRegularError: A folder, a pipe, a socket, a device, or with ``follow=False`` a symbolic link stands there.
+        NotRegularError: The path leads to a folder, a pipe, a socket, a device or, with ``follow=False``, a symbolic
+            link.
         OSError: There is no such file, or it cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> with open_regular(folder) as file:
+        ...     file.read()
+        Traceback (most recent call last):
+        llie_preproc.files.NotRegularError: ...: a folder, and not a regular file
     """
     if not follow and Path(path).is_symlink():
-        raise NotRegularError(f"{os.fspath(path)}: a symbolic link, and no regular file")
-    # Opening a device may do something already, so its kind is asked before, and again of what was opened.
+        raise NotRegularError(f"{os.fspath(path)}: a symbolic link, and not a regular file")
+    # Opening a device may have an effect already, so the kind is checked before, and again for what was opened.
     _require_regular(os.stat(path), path)  # noqa: PTH116  a descriptor's status is asked in the same way
-    # Systems that lack a flag also lack what it is against.
+    # A system that lacks one of these flags also lacks the danger that it protects from.
     flags = ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", *(() if follow else ("O_NOFOLLOW",)))
     descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
     with open(descriptor, "rb") as file:  # noqa: PTH123
@@ -112,37 +144,59 @@ def open_regular(path: str | os.PathLike[str], follow: bool = True) -> Iterator[
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The content of a regular file; raises as :func:`open_regular`."""
+    """The content of a regular file; the exceptions are those of :func:`open_regular`.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.bin"
+        >>> _ = path.write_bytes(b"abc")
+        >>> read_bytes(path)
+        b'abc'
+    """
     with open_regular(path) as file:
         return file.read()
 
 
 def require_regular(path: str | os.PathLike[str]) -> None:
-    """Raise as :func:`open_regular` where a library that opens files by their names would find no file to read."""
+    """Raise what :func:`open_regular` raises; this is for libraries that open files by their names."""
     with open_regular(path):
         pass
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The content of a regular file of UTF-8 text, with or without a byte order mark.
+    """The content of a regular file of UTF-8 text, with or without a byte order mark; line ends become ``\\n``.
 
     Raises:
-        ValueError: The file is no UTF-8 text; the message names the file and the line.
-        OSError: As :func:`open_regular`.
+        ValueError: The file is not UTF-8 text; the message names the file and the line.
+        OSError: The file is not a regular one, or cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> _ = path.write_bytes(b"one\\r\\ntwo")
+        >>> read_text(path)
+        'one\\ntwo'
     """
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{os.fspath(path)}:{line}: no UTF-8 text ({error})") from error
+        raise ValueError(f"{os.fspath(path)}:{line}: not UTF-8 text ({error})") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file, which may be larger than memory, as 64 hex digits.
+    """The SHA-256 of a file as 64 hex digits; the file may be larger than the memory.
 
     Raises:
         FileNotFoundError: There is no such file.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.bin"
+        >>> _ = path.write_bytes(b"abc")
+        >>> file_sha256(path)[:16]
+        'ba7816bf8f01cfea'
     """
     digest = hashlib.sha256()
     with open_regular(path) as file:
@@ -152,12 +206,20 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, atomically."""
+    """Write a JSON file that appears whole or not at all.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.json"
+        >>> write_json(path, {"epoch": 3})
+        >>> json.loads(read_text(path))
+        {'epoch': 3}
+    """
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
+    """Write a text file that appears whole or not at all."""
     write_texts({path: text})
 
 
@@ -165,7 +227,7 @@ def write_texts(texts: Mapping[Path, str]) -> None:
     """Write text files, none of which appears before all are on disk.
 
     Raises:
-        OSError: One cannot be written, and none has changed; the message names it.
+        OSError: A file cannot be written; the message names it, and no file has changed.
     """
     with ExitStack() as stack:
         for path, text in texts.items():
@@ -202,31 +264,31 @@ def _digest(target: Path) -> str:
 
 
 def _create(path: Path) -> int | None:
-    """Make an empty file; returns the descriptor whose lock says that its writer lives, None on Windows."""
+    """Make an empty file, and return the descriptor whose lock shows that its writer is alive, or None on Windows."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         if fcntl is None:
             os.close(descriptor)
             return None
-        # Not every network disk has locks; where there are none, nobody's leftovers are removed.
+        # Not every network disk has locks; on one without locks, no leftovers are removed.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _is_at(descriptor, path):
             return descriptor
-        # Taken for a leftover between its creation and its lock.
+        # The file was taken for a leftover between its creation and its lock.
         os.close(descriptor)
 
 
 def _remove_unlocked(path: Path) -> bool:
     try:
-        # For writing: some network disks lock no other way. A link or a FIFO by this name is not ours.
+        # The file is opened for writing, because some network disks need that for a lock. A link or a FIFO is not ours.
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return False
     try:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another may have removed this file, and its writer made a new one of the same name, before the lock.
+            # Before the lock, another process may have removed this file, and its writer may have made it anew.
             if _is_at(descriptor, path):
                 path.unlink()
     except OSError:
@@ -240,7 +302,7 @@ def _remove_unlocked(path: Path) -> bool:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is the one that stands at ``path``."""
+    """Whether the open file is the one at ``path``."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -257,7 +319,7 @@ def _temporaries(folder: Path, digests: set[str]) -> list[Path]:
 
 
 def _about(error: BaseException, target: Path, temporary: Path) -> OSError | None:
-    """The same error with the target's name, where it is about writing the temporary file; else None."""
+    """The error with the name of the target if it is about writing the temporary file, else None."""
     if isinstance(error, OSError) and error.errno is not None:
         nameless = error.filename is None and error.errno in _WRITE_FAILED
         if nameless or (error.filename is not None and Path(os.fsdecode(error.filename)) == temporary):
@@ -267,18 +329,18 @@ def _about(error: BaseException, target: Path, temporary: Path) -> OSError | Non
 
 
 def _is_short(error: BaseException) -> bool:
-    """Whether NumPy or PyTorch says that less was written than it gave, without the system's reason."""
+    """Whether NumPy or PyTorch says, without the system's reason, that less was written than asked for."""
     if type(error) is OSError:
         return re.search(r"requested and \d+ written", str(error)) is not None
     return isinstance(error, RuntimeError) and re.search("PytorchStreamWriter|inline_container", str(error)) is not None
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
-    """The absolute path without links; one of links that lead in a circle stays as it is, and fails when opened."""
+    """The absolute path without links; a circle of links stays as it is, and fails when it is opened."""
     return Path(os.path.realpath(path))
 
 
 def _require_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        raise NotRegularError(f"{os.fspath(path)}: {kind}, and no regular file")
+        raise NotRegularError(f"{os.fspath(path)}: {kind}, and not a regular file")

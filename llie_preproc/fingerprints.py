@@ -1,4 +1,4 @@
-"""Digests of networks: the same where two give the same results, for keys of what is kept on disk."""
+"""Digests of networks, equal only for networks with equal results; they are keys of results that are kept on disk."""
 
 from __future__ import annotations
 
@@ -25,38 +25,45 @@ from torch import Tensor, nn
 
 from .loaded_sources import distributions_by_package, is_installed, require_unedited
 
-# What a module holds by itself: its parameters and buffers are told by content, and the mode is the caller's.
+# These attributes are not settings: parameters and buffers are compared by content, and the caller chooses the mode.
 _OWN_STATE = {"training", *vars(nn.Module())}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis))
 _TORCH_PLAIN = (torch.dtype, torch.device, torch.layout, torch.memory_format)
-# Packages whose code does not count: results of two versions differ by rounding.
+# The code of these packages does not count, because results of two versions differ only by rounding.
 _TORCH = ("torch", "torchvision")
 _GIVEN = {*_TORCH, "builtins", *sys.stdlib_module_names}
-_UNTOLD = "so what it computes cannot be told from what it computed before its code changed"
+_UNTOLD = "so a change of it could not be noticed"
 
 
 def fingerprint(network: nn.Module) -> str:
     """A digest of all that a network's results depend on: code, settings and weights.
 
-    Code is the source of the files that define the classes of the network and of its parts, and of those that these
-    files import, at their top or in a function, as far as they belong to no installed package. Of an installed package
-    the version counts, and the files of the classes. A file that was edited after its import is refused: it is not
-    what runs. Code and versions of torch, torchvision and Python do not count: results of two differ by rounding, as
-    those of two devices do.
+    Code is the source of the files that define the classes of the network and of its parts, and of the files that these
+    import (at their top or in a function), unless they belong to an installed package. Of an installed package, only
+    the version and the files of the classes count. A file that was edited after its import is refused, because it is
+    not the code that runs. Code and versions of torch, torchvision and Python do not count, because results of two
+    versions differ only by rounding, as those of two devices do.
 
-    Settings are the attributes of every part, compared by content: arrays, tensors, containers, functions and objects
-    too. Weights are parameters, buffers and extra state.
+    Settings are the attributes of every part. They are compared by content, which includes arrays, tensors, containers,
+    functions and objects. Weights are parameters, buffers and extra state.
 
     Args:
         network: Network whose results are kept.
 
     Returns:
-        64 hex digits. Two networks have the same if nothing of the above differs.
+        64 hex digits, which are equal for two networks if nothing of the above differs.
 
     Raises:
-        ValueError: A class has no source file (it was made in an interactive session or a notebook, or by ``exec``), a
-            file was edited after its import, or an attribute cannot be compared by content; the message names either.
+        ValueError: A class has no source file (it was made in an interactive session, in a notebook or by ``exec``), a
+            file was edited after its import, or an attribute cannot be compared by content; the message names it.
+
+    Examples:
+        >>> from llie_preproc.enhancers import GammaCorrection
+        >>> fingerprint(GammaCorrection(0.5)) == fingerprint(GammaCorrection(0.5))
+        True
+        >>> fingerprint(GammaCorrection(0.5)) == fingerprint(GammaCorrection(0.6))
+        False
     """
     digest = Digest()
     digest.add(network, type(network).__name__)
@@ -66,35 +73,36 @@ def fingerprint(network: nn.Module) -> str:
 class Digest:
     """SHA-256 of Python values by content.
 
-    >>> def digest(value):
-    ...     digest = Digest()
-    ...     digest.add(value)
-    ...     return digest.hexdigest()
-    >>> digest({"a": np.arange(2000)}) == digest({"a": np.arange(2000)})
-    True
-    >>> digest(1) == digest(1.0)
-    False
+    Examples:
+        >>> def digest(value):
+        ...     digest = Digest()
+        ...     digest.add(value)
+        ...     return digest.hexdigest()
+        >>> digest({"a": np.arange(2000)}) == digest({"a": np.arange(2000)})
+        True
+        >>> digest(1) == digest(1.0)
+        False
     """
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        # Objects that are being added, by identity, for those that hold themselves.
+        # Objects that are being added are known by identity, because an object may contain itself.
         self._open: dict[int, int] = {}
         self._classes: set[type] = set()
 
     def hexdigest(self) -> str:
-        """64 hex digits."""
+        """The digest of all that was added, as 64 hex digits."""
         return self._hash.hexdigest()
 
     def add(self, value: Any, where: str = "a value") -> None:
         """Add a value.
 
         Args:
-            value: Plain value, array, tensor, container, class, function, or object with attributes of such kinds.
-            where: Description of the value for messages.
+            value: Plain value, array, tensor, container, class, function, or an object with attributes of such kinds.
+            where: Description of the value, for messages.
 
         Raises:
-            ValueError: The value's content is not to be seen from Python, or its class has no source file.
+            ValueError: The content of the value cannot be seen from Python, or its class has no source file.
         """
         if type(value) in _PLAIN:
             self._text("plain", type(value).__name__, repr(value))
@@ -108,7 +116,7 @@ class Digest:
                 del self._open[id(value)]
 
     def add_class(self, kind: type) -> None:
-        """Add a class and the source of all that it inherits from.
+        """Add a class with its source and the sources of its base classes.
 
         Raises:
             ValueError: One of them has no source file.
@@ -123,7 +131,7 @@ class Digest:
             self._text("source", *each)
 
     def _text(self, *parts: str) -> None:
-        # Lengths, so that no two lists of texts run into the same bytes.
+        # The lengths keep different lists of texts from giving the same bytes.
         for part in parts:
             data = part.encode("utf-8", "surrogatepass")
             self._hash.update(len(data).to_bytes(8, "little") + data)
@@ -147,7 +155,7 @@ class Digest:
         self._hash.update(values.flatten().view(torch.uint8).numpy().data)
 
     def _container(self, value: Any, where: str) -> None:
-        # A named tuple is made by a call, not by a class statement that has a source.
+        # The class of a named tuple is made by a call and has no source.
         fields = getattr(value, "_fields", None)
         if fields is None:
             self.add_class(type(value))
@@ -181,7 +189,7 @@ class Digest:
         for name, module in value.named_modules():
             self._text("module", name)
             self.add_class(type(module))
-            # Of scripted and traced modules.
+            # Scripted and traced modules have their code as a text.
             self.add(code if isinstance(code := getattr(module, "code", None), str) else None)
             settings = {key: each for key, each in vars(module).items() if key not in _OWN_STATE}
             hooks = {key: list(vars(module).get(key, {}).values()) for key in _HOOKS}
@@ -197,7 +205,7 @@ class Digest:
     def _function(self, value: types.FunctionType, where: str) -> None:
         self._text("function", value.__module__ or "", value.__qualname__)
         self._add_sources(value)
-        # Several of a file may have one name: '<lambda>'.
+        # Several functions of a file may have the same name, such as '<lambda>'.
         if (value.__module__ or "").partition(".")[0] not in _GIVEN:
             self._code(value.__code__)
         self.add(value.__defaults__, where)
@@ -224,7 +232,7 @@ class Digest:
             self.add(part, where)
 
     def _named(self, value: Any, where: str) -> None:
-        # Of C functions those of modules and classes; a bound one has an object that counts.
+        # A C function of a module or class is known by its name; that of a bound one includes the object.
         owner = getattr(value, "__self__", None)
         self._text("built-in", str(getattr(value, "__module__", "")), value.__qualname__)
         if owner is not None and not isinstance(owner, types.ModuleType | type):
@@ -271,7 +279,7 @@ class Digest:
             self.add(getattr(value, name), f"{where}.{name}")
 
 
-# What files import, by their digests: parsing takes longer than reading.
+# The imports of files are kept by the files' digests, because parsing takes longer than reading.
 _IMPORTS: dict[str, tuple[str, ...]] = {}
 
 _BY_KIND: list[tuple[Any, Callable[[Digest, Any, str], None]]] = [
@@ -300,7 +308,7 @@ _BY_KIND: list[tuple[Any, Callable[[Digest, Any, str], None]]] = [
 
 
 def _is_global(value: Any) -> bool:
-    """Whether a module has the object under the object's own name, as it has C functions of all kinds."""
+    """Whether a module has the object under the object's own name, as is the case for C functions of all kinds."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str):
         return False
@@ -308,7 +316,7 @@ def _is_global(value: Any) -> bool:
 
 
 def _attributes(value: Any) -> list[str] | None:
-    """The names of an object's attributes; None where it keeps its content elsewhere, as those made in C do."""
+    """Names of an object's attributes; None if the object keeps its content elsewhere, as objects made in C do."""
     names = set(getattr(value, "__dict__", {}))
     for kind in type(value).__mro__[:-1]:
         if not _is_python(kind):
@@ -322,7 +330,7 @@ def _attributes(value: Any) -> list[str] | None:
 
 @functools.lru_cache(maxsize=4096)
 def _is_python(kind: type) -> bool:
-    """Whether a class is written in Python, so that its objects have no content but their attributes."""
+    """Whether a class is written in Python, so that its objects consist only of their attributes."""
     try:
         return bool(inspect.getsourcelines(kind))
     except (OSError, TypeError):
@@ -330,10 +338,10 @@ def _is_python(kind: type) -> bool:
 
 
 def _sources(thing: Any) -> tuple[tuple[str, str], ...]:
-    """Name and digest of each file, and version of each package, that a class or function is made of."""
+    """Name and digest of each file, and name and version of each package, that a class or function consists of."""
     name = thing.__module__ or "builtins"
     package = name.partition(".")[0]
-    # A class that a call made, not a class statement, may have the name of the metaclass's module.
+    # A class that was made by a call may have the name of its metaclass's module.
     if package in _GIVEN and (package in _TORCH or not isinstance(thing, type) or _is_found(thing)):
         return ()
     return _of_file(name, _source_file(thing, name))
@@ -343,7 +351,7 @@ _HEAP_TYPE = 1 << 9
 
 
 def _is_found(kind: type) -> bool:
-    """Whether a class is Python's own: its module has it, or it is not made at run time."""
+    """Whether a class is Python's own, because its module has it or it was not made at run time."""
     found: Any = sys.modules.get(kind.__module__)
     for name in kind.__qualname__.split("."):
         found = getattr(found, name, None)
@@ -358,7 +366,7 @@ def _of_file(module: str, path: Path) -> tuple[tuple[str, str], ...]:
 
 @functools.lru_cache(maxsize=4096)
 def _source_file(thing: Any, module: str) -> Path:
-    """Where a class or function stands; it must really stand there."""
+    """The file in which a class or function is defined, after a check that it really is."""
     try:
         file = inspect.getsourcefile(inspect.unwrap(thing))
         inspect.getsourcelines(thing)
@@ -368,7 +376,7 @@ def _source_file(thing: Any, module: str) -> Path:
     if file is None or not Path(file).is_file():
         raise ValueError(
             f"{thing.__module__}.{thing.__qualname__} has no source file (it was made in an interactive session, in a "
-            f"notebook, or while a program ran), {_UNTOLD}: define it in a module"
+            f"notebook, or by a running program), {_UNTOLD}: define it in a module"
         )
     return Path(file)
 
@@ -380,7 +388,7 @@ def _versions(package: str) -> tuple[tuple[str, str], ...]:
 
 
 def _with_imports(name: str, path: Path) -> Iterator[tuple[str, str]]:
-    """Name and digest of a module's file and of those that it imports, directly or not, but for installed ones."""
+    """Yield name and digest of a module's file and of all files that it imports, except those of installed packages."""
     waiting, seen = [(name, path)], {name}
     while waiting:
         module, file = waiting.pop()
@@ -404,13 +412,13 @@ def _absolute(name: str, package: str) -> str:
 
 
 def _local_file(module: str) -> Path | None:
-    """The source of a module that is no installed package's and no part of Python; None of others, or of no module."""
+    """Source of a module that belongs neither to an installed package nor to Python; None for any other name."""
     top = module.partition(".")[0]
     if not top or top in _GIVEN:
         return None
     try:
         spec = importlib.util.find_spec(top)
-        # Nothing is imported: what a function imports may be heavy, or absent.
+        # Nothing is imported here, because what a function imports may be slow or missing.
         for name in itertools.accumulate(module.split("."), "{}.{}".format):
             if name != top and spec is not None:
                 spec = importlib.machinery.PathFinder.find_spec(name, spec.submodule_search_locations or [])
@@ -423,7 +431,7 @@ def _local_file(module: str) -> Path | None:
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
-    """SHA-256 of a file, and what it imports anywhere, as it is written there: ``'..ops'``, ``'..ops.tone'``."""
+    """SHA-256 of a file, and the names that it imports anywhere, as written there: ``'..ops'``, ``'..ops.tone'``."""
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if digest not in _IMPORTS:

@@ -1,4 +1,4 @@
-"""Arrays and tensors in, arrays and tensors out: every door into a detector ends in :func:`enhance_batch`."""
+"""Enhancement of arrays and tensors; every door into a detector ends in :func:`enhance_batch`."""
 
 from __future__ import annotations
 
@@ -29,22 +29,24 @@ Images = TypeVar("Images", np.ndarray, Tensor, list)
 
 
 class FrozenEnhancer:
-    """A network and how it is run, where nothing is trained: without gradients, in evaluation mode.
+    """A network and the options that it runs with, in evaluation mode and without gradients.
 
-    Detectors, SAM, files and videos are enhanced through it. The network's own modes and gradients stay as they are.
-
-    >>> brighten = FrozenEnhancer("psenet", InferenceOptions(tile=512))
-    >>> brighten(np.zeros((48, 64, 3), np.uint8)).shape
-    (48, 64, 3)
+    Detectors, SAM, files and videos use it. The network's own mode and gradients are not changed.
 
     Args:
         enhancer: Network, as for :func:`llie_preproc.build_enhancer`.
-        options: How it is run.
+        options: Options that the network runs with.
         checkpoint: Weights, as for :func:`llie_preproc.build_enhancer`.
-        device: Where to run; by default where the enhancer is.
+        device: Device that the network runs on; by default it stays where it is.
 
     Raises:
-        ValueError: An option that the network cannot be run with; and as :func:`llie_preproc.build_enhancer`.
+        ValueError: The network cannot run with an option, or :func:`llie_preproc.build_enhancer` raises one; other
+            errors of that function pass through.
+
+    Examples:
+        >>> brighten = FrozenEnhancer("psenet", InferenceOptions(tile=512))
+        >>> brighten(np.zeros((48, 64, 3), np.uint8)).shape
+        (48, 64, 3)
     """
 
     def __init__(
@@ -63,11 +65,11 @@ class FrozenEnhancer:
 
     @property
     def scale(self) -> int:
-        """Output size over input size."""
+        """Factor from input to output height and width."""
         return self.enhancer.scale
 
     def to(self, device: str | torch.device) -> FrozenEnhancer:
-        """Move the network."""
+        """Move the network to a device, and return this object."""
         self.enhancer.to(device)
         return self
 
@@ -75,7 +77,7 @@ class FrozenEnhancer:
         """Enhance images as :func:`enhance` does."""
         target = _device_of(self.enhancer)
         singles = _to_singles(images)
-        # Equal sizes run together, so sort the work by size and keep the order of the results.
+        # Images of equal size run together, so the work is sorted by size.
         order = sorted(range(len(singles)), key=lambda i: singles[i].shape)
         results: list[Any] = [None] * len(singles)
         channel_order, batch_size = self.options.channel_order, self.options.batch_size
@@ -88,7 +90,7 @@ class FrozenEnhancer:
         return _like(images, results)
 
     def units(self, images: Sequence[Tensor], names: Sequence[str] | None = None) -> list[Tensor]:
-        """Enhance ``(3, H, W)`` RGB images in [0, 1] on the network's device, to ``(3, s*H, s*W)`` in [0, 1].
+        """Enhance images ``(3, H, W)`` RGB in [0, 1] on the network's device to ``(3, s*H, s*W)`` in [0, 1].
 
         Args:
             images: Images of any sizes.
@@ -103,7 +105,7 @@ class FrozenEnhancer:
     def levels(
         self, images: Sequence[Tensor], names: Sequence[str] | None = None, look_alikes: LookAlikes | None = None
     ) -> list[Tensor]:
-        """Enhance images as detectors have them: see :func:`enhance_levels`."""
+        """Enhance images in the form that detectors use; see :func:`enhance_levels`."""
         with torch.no_grad(), evaluating(self.enhancer):
             return enhance_levels(images, self.enhancer, self.options, names=names, look_alikes=look_alikes)
 
@@ -116,29 +118,29 @@ def enhance(
     device: str | torch.device | None = None,
     **options: Unpack[OptionKeywords],
 ) -> Images:
-    """Enhance images; what goes in comes out, same kind, same dtype.
-
-    >>> enhance(np.zeros((2, 48, 64, 3), np.uint8), "psenet", batch_size=1).shape
-    (2, 48, 64, 3)
+    """Enhance images; the results have the type and dtype of the images.
 
     Args:
-        images: A numpy array ``(H, W, 3)`` or ``(N, H, W, 3)``, a tensor ``(3, H, W)`` or ``(N, 3, H, W)``, or a
-            list of unbatched ones of any sizes. uint8, uint16, or floating in [0, 1].
+        images: Images as a numpy array ``(H, W, 3)`` or ``(N, H, W, 3)``, as a tensor ``(3, H, W)`` or
+            ``(N, 3, H, W)``, or as a list of single images of any sizes; uint8, uint16, or floating point in [0, 1].
         enhancer: Network, as for :func:`llie_preproc.build_enhancer`.
-        device: Where to run; by default where the enhancer is. Tensors come back on the device they came on.
-        **options: Those of :class:`~llie_preproc.InferenceOptions`.
+        device: Device that the network runs on; by default it stays where it is. Tensors return to their own device.
+        **options: Fields of :class:`~llie_preproc.InferenceOptions`.
 
     Returns:
-        Images enlarged by ``enhancer.scale``, clamped to the range of the dtype, without gradient.
+        Images enlarged by ``enhancer.scale`` and clamped to the range of the dtype, without a gradient.
 
     Raises:
-        TypeError: Neither arrays nor tensors, another dtype, or an unknown option.
-        ValueError: A wrong shape or channel number, or an option that is none of its values or that the network cannot
-            be run with.
-        ImageError: A float image with values outside [0, 1], or that are not finite; or the enhancer's result is not
-            finite.
+        TypeError: The images are neither arrays nor tensors or have another dtype, or an option is unknown.
+        ValueError: A shape or number of channels is wrong, an option has an unknown value, or the network cannot run
+            with it.
+        ImageError: A float image has values outside [0, 1] or not finite, or the enhancer's result is not finite.
+
+    Examples:
+        >>> enhance(np.zeros((2, 48, 64, 3), np.uint8), "psenet", batch_size=1).shape
+        (2, 48, 64, 3)
     """
-    # Before a network is built.
+    # The options are checked before a network is built.
     chosen = InferenceOptions.of(options)
     return FrozenEnhancer(enhancer, chosen, device=device)(images)
 
@@ -151,24 +153,30 @@ def enhance_batch(
     clamp: bool = True,
     checkpointing: bool = False,
 ) -> list[Tensor]:
-    """Enhance images one by one or, where sizes are equal, together; each result depends on its own image alone.
+    """Enhance images; those of equal size run together, but each result depends only on its own image.
 
-    The one function that all integrations call. Gradients flow where they are enabled.
+    All integrations call this function. Gradients flow if they are enabled.
 
     Args:
-        images: ``(3, H, W)`` RGB, floating, in [0, 1], any sizes.
-        enhancer: The network, on the images' device.
-        options: How it is run. The channel order is RGB, whatever they say.
-        clamp: Clamp the results to [0, 1]; leave out in training.
-        checkpointing: Where gradients are enabled, make the network's activations again in the backward pass (of a
-            tile at a time) rather than keep them.
+        images: Images ``(3, H, W)`` RGB, floating point, in [0, 1], of any sizes.
+        enhancer: Network on the images' device.
+        options: Options that the network runs with; ``channel_order`` has no effect here.
+        clamp: Whether the results are clamped to [0, 1], which training does not need.
+        checkpointing: Whether, with gradients enabled, the network's activations are computed again in the backward
+            pass, tile by tile, instead of being kept.
 
     Returns:
-        ``(3, s*H, s*W)`` each, of the dtype of its input, in the order given.
+        Images ``(3, s*H, s*W)``, each in the dtype of its input, in the given order.
 
     Raises:
-        TypeError: An image that is not floating.
-        ValueError: A wrong shape, or an option that the network cannot be run with.
+        TypeError: An image is not floating point.
+        ValueError: A shape is wrong, or the network cannot run with an option.
+
+    Examples:
+        >>> from llie_preproc.enhancers import Upscale
+        >>> images = [torch.rand(3, 4, 6), torch.rand(3, 8, 8)]
+        >>> [tuple(image.shape) for image in enhance_batch(images, Upscale(scale=2))]
+        [(3, 8, 12), (3, 16, 16)]
     """
     options.check_fits(enhancer)
     results: list[Tensor] = [torch.empty(0)] * len(images)
@@ -203,14 +211,19 @@ def _enhance_by_small_map(batch: Tensor, enhancer: CurveEnhancer, map_side: int)
     height, width = small.shape[-2:]
     padded = pad_to_requirements(small, enhancer.capabilities).contiguous(memory_format=torch.channels_last)
     predicted = enhancer.predict_map(padded)[..., :height, :width]
-    # Float16 has too few steps between neighbours to interpolate in.
+    # Float16 has too few steps for the values in between.
     predicted = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
     map = F.interpolate(predicted, size=batch.shape[-2:], mode="bilinear", align_corners=False)
     return enhancer.apply_map(batch, map)
 
 
 def shrink(image: Tensor, side: int) -> Tensor:
-    """``(N, C, H, W)`` resampled, antialiased, to a longer side of ``side`` pixels; smaller ones as they are."""
+    """Shrink ``(N, C, H, W)`` with antialiasing to a longer side of ``side`` pixels; smaller images stay as they are.
+
+    Examples:
+        >>> shrink(torch.zeros(1, 3, 100, 200), 50).shape
+        torch.Size([1, 3, 25, 50])
+    """
     longer = max(image.shape[-2:])
     if longer <= side:
         return image
@@ -231,26 +244,33 @@ def enhance_levels(
     names: Sequence[str] | None = None,
     look_alikes: LookAlikes | None = None,
 ) -> list[Tensor]:
-    """:func:`enhance_batch` for images as detectors have them: levels of 0 to 255, in the options' channel order.
+    """Enhance images in the form that detectors use: levels of 0 to 255 in the channel order of the options.
 
-    Where the enhancer changes nothing the result is equal to the image to the last bit, also outside 0 to 255
-    (photometric augmentation leaves the range).
+    If the enhancer changes nothing, the result is bit-identical to the image, also outside 0 to 255, which photometric
+    augmentation may leave.
 
     Args:
-        images: ``(3, H, W)``, uint8 or floating.
-        enhancer: The network, on the images' device.
-        options: How it is run.
-        clamp: Clamp the results to [0, 255]; leave out in training, where they are not checked either: a loss that
-            is not finite is the trainer's business.
+        images: Images ``(3, H, W)``, uint8 or floating point.
+        enhancer: Network on the images' device.
+        options: Options that the network runs with.
+        clamp: Whether the results are checked to be finite and clamped to [0, 255]. Training does neither, because the
+            trainer handles losses that are not finite.
         names: Name of each image, for messages.
         look_alikes: Counter of a door, which :func:`llie_preproc.level_checks.check_levels` updates.
 
     Returns:
-        ``(3, s*H, s*W)`` float32, not rounded.
+        Images ``(3, s*H, s*W)`` float32, not rounded.
 
     Raises:
-        ImageError: Images that are no levels (:func:`llie_preproc.level_checks.check_levels`), or a result that is not
+        ImageError: Images do not hold levels (:func:`llie_preproc.level_checks.check_levels`), or a result is not
             finite.
+
+    Examples:
+        >>> from llie_preproc.enhancers import GammaCorrection
+        >>> image = torch.full((3, 4, 4), 64, dtype=torch.uint8)
+        >>> levels = enhance_levels([image], GammaCorrection(gamma=0.5), InferenceOptions(channel_order="bgr"))[0]
+        >>> round(levels.mean().item(), 2)
+        127.75
     """
     units = levels_to_units(images, options.channel_order, names, look_alikes)
     enhanced = enhance_units(units, enhancer, options, clamp=clamp, names=names)
@@ -263,10 +283,10 @@ def levels_to_units(
     names: Sequence[str] | None = None,
     look_alikes: LookAlikes | None = None,
 ) -> list[Tensor]:
-    """Levels of 0 to 255 in ``channel_order`` as an enhancer takes them: RGB float32, clamped to [0, 1].
+    """Convert levels of 0 to 255 in ``channel_order`` to the input of an enhancer: RGB float32, clamped to [0, 1].
 
     Raises:
-        ImageError: Images that are no levels (:func:`llie_preproc.level_checks.check_levels`).
+        ImageError: Images do not hold levels (:func:`llie_preproc.level_checks.check_levels`).
     """
     channels = _channels(channel_order)
     check_levels(images, names, look_alikes)
@@ -282,7 +302,7 @@ def enhance_units(
     checkpointing: bool = False,
     names: Sequence[str] | None = None,
 ) -> list[Tensor]:
-    """:func:`enhance_batch`, whose results are checked before they are clamped; not checked where they are not.
+    """Do what :func:`enhance_batch` does; with ``clamp``, results are checked to be finite before they are clamped.
 
     Raises:
         ImageError: A result is not finite.
@@ -297,7 +317,7 @@ def enhance_units(
 def units_to_levels(
     images: Sequence[Tensor], units: Sequence[Tensor], enhanced: Sequence[Tensor], channel_order: str
 ) -> list[Tensor]:
-    """What an enhancer made of ``units`` as levels, float32: to the last bit ``images`` where it changed nothing."""
+    """Convert the results for ``units`` to float32 levels; they are bit-identical to ``images`` if nothing changed."""
     channels = _channels(channel_order)
     if units and units[0].shape != enhanced[0].shape:
         return [255 * y.flip(channels) for y in enhanced]
@@ -306,14 +326,23 @@ def units_to_levels(
 
 
 def _channels(channel_order: str) -> tuple[int, ...]:
-    """Which dimensions to flip between ``channel_order`` and RGB."""
+    """Dimensions that must be flipped between ``channel_order`` and RGB."""
     one_of("channel_order", channel_order, CHANNEL_ORDERS)
     return (0,) if channel_order == "bgr" else ()
 
 
 @contextlib.contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; every submodule's own mode is restored after it."""
+    """Set a module to evaluation mode for a block, and restore every submodule's own mode after it.
+
+    Examples:
+        >>> module = torch.nn.Dropout()
+        >>> with evaluating(module):
+        ...     module.training
+        False
+        >>> module.training
+        True
+    """
     modes = {m: m.training for m in module.modules()}
     module.eval()
     try:
@@ -324,19 +353,19 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
 
 
 def _groups(images: Sequence[Tensor], options: InferenceOptions, training: bool) -> list[list[int]]:
-    """Indices of images that run together: equal sizes, but one at a time what is larger than a tile."""
+    """Indices of the images that run together: those of equal size, except that images larger than a tile run alone."""
     groups: dict[tuple[torch.Size, int | None], list[int]] = {}
     for index, image in enumerate(images):
         alone = options.tile is not None and max(image.shape[-2:]) > options.tile
         groups.setdefault((image.shape, index if alone else None), []).append(index)
-    # In training mode statistics are of all that run together.
+    # In training mode, all images of a size run together, because batch statistics depend on them.
     most = len(images) if training else options.batch_size
     return [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
 
 
 def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
     if precision == "float32":
-        # Also inside a caller's autocast: float16 would reach networks that are not faithful under it.
+        # A caller's autocast is switched off too, because networks may not be faithful in its precision.
         return torch.autocast(device.type, enabled=False)
     return torch.autocast(device.type, PRECISIONS[precision])
 
@@ -368,7 +397,7 @@ def _to_singles(images: np.ndarray | Tensor | Sequence) -> list[np.ndarray] | li
 
 
 def _to_unit(image: np.ndarray | Tensor, index: int, channel_order: str, device: torch.device | None) -> Tensor:
-    """One image as a float32 RGB ``(3, H, W)`` tensor in [0, 1]."""
+    """Convert an image to a float32 RGB tensor ``(3, H, W)`` in [0, 1]."""
     scale = _scale_of(image)
     if isinstance(image, np.ndarray):
         image = torch.from_numpy(np.ascontiguousarray(image.astype(np.float32))).permute(2, 0, 1)
@@ -401,7 +430,7 @@ def _from_unit(unit: Tensor, like: np.ndarray | Tensor, channel_order: str) -> n
 
 
 def _like(images: Any, results: list) -> Any:
-    """The results in the container that ``images`` came in."""
+    """Put the results into a container like that of ``images``."""
     if isinstance(images, list | tuple):
         return results
     if images.ndim == 3:

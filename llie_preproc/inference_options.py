@@ -1,8 +1,7 @@
-"""How a network is run: the options of everything that runs one, declared, described and checked in this place alone.
+"""The options of inference, declared, described and checked only here.
 
-A new option is a field of :class:`InferenceOptions` and of :class:`OptionKeywords`, and what
-:mod:`llie_preproc.inference` does with it: the doors, the face and SAM consumers, the commands and their flags have it
-then.
+A new option needs a field of :class:`InferenceOptions`, one of :class:`OptionKeywords`, and its implementation in
+:mod:`llie_preproc.inference`. The doors, the face and SAM consumers, the commands and their flags then have it too.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Taker = TypeVar("Taker", bound=Callable)
 
 
 class OptionKeywords(TypedDict, total=False):
-    """The options as keyword arguments: what ``**options`` of a function takes."""
+    """The options as keyword arguments, for ``**options`` of a function."""
 
     channel_order: str
     precision: str
@@ -35,36 +34,39 @@ class OptionKeywords(TypedDict, total=False):
 
 
 def _option(default: Any, help: str, **flag: Any) -> Any:
-    """A field with what commands need to make a flag of it; ``flag=False`` makes none."""
+    """Make a field with what commands need to turn it into a flag; with ``flag=False`` it gets no flag."""
     return field(default=default, metadata={"help": help, **flag})
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceOptions:
-    """How a network is run.
-
-    >>> InferenceOptions(tile=512)
-    InferenceOptions(channel_order='rgb', precision='float32', tile=512, map_side=None, batch_size=8)
-    >>> InferenceOptions(channel_order="BGR")
-    Traceback (most recent call last):
-    ValueError: channel_order must be one of 'rgb', 'bgr', got 'BGR'
+    """The options that a network runs with.
 
     Args:
-        channel_order: Order of the colours of images that are given, and of results: ``'rgb'``, or ``'bgr'`` (OpenCV's,
-            and the default of the doors into MMDetection).
-        precision: ``'float32'``, or ``'bfloat16'`` / ``'float16'`` autocast where the network is faithful under it.
-        tile: Greatest side of tiles, in input pixels and with their overlaps, in which larger images are enhanced one
-            after another: memory for the network's layers is then that of a tile. None: the whole image at once. The
-            result is the same to float rounding where ``enhancer.capabilities.halo`` is a number, else an approximation
-            (:func:`llie_preproc.tiles.enhance_tiles`). With gradients, tiles alone save no memory.
-        map_side: Longer side to which an image is shrunk for a network to predict its map of curves
-            (:class:`~llie_preproc.enhancers.CurveEnhancer`), which is applied at full size. Faster and smaller; an
-            approximation wherever the map is not smooth. Images that are not larger are enhanced as without it.
-        batch_size: Largest number of images of one size that run together. A network that is being trained sees all of
-            them together, as its statistics need.
+        channel_order: Channel order of the images and of the results: ``'rgb'``, or ``'bgr'`` (that of OpenCV, and the
+            default of the doors into MMDetection).
+        precision: Number format: ``'float32'``, or ``'bfloat16'`` or ``'float16'`` by autocast, if the network is
+            faithful in it.
+        tile: Largest side of the tiles, in input pixels with their overlaps, in which larger images are enhanced one
+            after another, so that the layers take only the memory of a tile. None enhances the whole image at once. The
+            result is the same to float rounding if ``enhancer.capabilities.halo`` is a number, and an approximation
+            otherwise (:func:`llie_preproc.tiles.enhance_tiles`). With gradients, tiles alone save no memory.
+        map_side: Longer side of the shrunk image from which a network predicts its map of curves
+            (:class:`~llie_preproc.enhancers.CurveEnhancer`); the map is then applied at full size. This is faster and
+            takes less memory, but is an approximation where the map is not smooth. It does not affect images that are
+            not larger.
+        batch_size: Largest number of images of one size that run together. A network in training mode gets all of them
+            together, because its batch statistics depend on them.
 
     Raises:
-        ValueError: An option that is none of its values, or a ``map_side`` together with a tile.
+        ValueError: An option has an unknown value, or ``map_side`` and ``tile`` are both given.
+
+    Examples:
+        >>> InferenceOptions(tile=512)
+        InferenceOptions(channel_order='rgb', precision='float32', tile=512, map_side=None, batch_size=8)
+        >>> InferenceOptions(channel_order="BGR")
+        Traceback (most recent call last):
+        ValueError: channel_order must be one of 'rgb', 'bgr', got 'BGR'
     """
 
     channel_order: str = _option("rgb", "order of colours", flag=False)
@@ -90,15 +92,19 @@ class InferenceOptions:
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any], **defaults: Any) -> InferenceOptions:
-        """The options that someone gave as keyword arguments.
+        """Make options from keyword arguments.
 
         Args:
-            keywords: Name to value.
-            **defaults: Values of those that are not given, where they differ from this class's.
+            keywords: Values by the names of options.
+            **defaults: Defaults that differ from those of this class.
 
         Raises:
-            TypeError: A name that is no option's.
-            ValueError: As the class.
+            TypeError: There is no option of a name.
+            ValueError: An option has an unknown value, or ``map_side`` and ``tile`` are both given.
+
+        Examples:
+            >>> InferenceOptions.of({"tile": 512}, channel_order="bgr").keywords()
+            {'channel_order': 'bgr', 'tile': 512}
         """
         if unknown := set(keywords) - set(option_names()):
             raise TypeError(f"no option {', '.join(sorted(unknown))}; there are: {', '.join(option_names())}")
@@ -106,57 +112,76 @@ class InferenceOptions:
 
     @classmethod
     def taken_from(cls, keywords: dict[str, Any], **defaults: Any) -> InferenceOptions:
-        """Likewise, of keyword arguments in which others stand too: the options are taken out of them."""
+        """Make options from keyword arguments that include other ones, and remove the options from them.
+
+        Examples:
+            >>> keywords = {"tile": 512, "points_per_side": 16}
+            >>> InferenceOptions.taken_from(keywords).tile, keywords
+            (512, {'points_per_side': 16})
+        """
         own = {name: keywords.pop(name) for name in option_names() if name in keywords}
         return cls.of(own, **defaults)
 
     def keywords(self, **defaults: Any) -> dict[str, Any]:
         """The options that differ from their defaults, as keyword arguments.
 
-        >>> InferenceOptions(tile=512).keywords()
-        {'tile': 512}
+        Examples:
+            >>> InferenceOptions(tile=512).keywords()
+            {'tile': 512}
         """
         usual = {each.name: each.default for each in fields(self)} | defaults
         return {name: value for name, value in asdict(self).items() if value != usual[name]}
 
     def identity(self) -> dict[str, Any]:
-        """The options that results depend on, as :meth:`keywords`: the batch size changes them by rounding at most.
+        """The :meth:`keywords` that results depend on; ``batch_size``, which only affects rounding, is left out.
 
-        >>> InferenceOptions(tile=512, batch_size=2).identity()
-        {'tile': 512}
+        Examples:
+            >>> InferenceOptions(tile=512, batch_size=2).identity()
+            {'tile': 512}
         """
         return replace(self, batch_size=type(self).batch_size).keywords()
 
     def check_fits(self, enhancer: Enhancer) -> None:
-        """Raise ``ValueError`` where a network cannot be run so.
+        """Raise ``ValueError`` if a network cannot run with these options.
 
         Args:
-            enhancer: The network.
+            enhancer: Network that is to run with them.
 
         Raises:
-            ValueError: A precision under which it is not faithful, a tile that is too small for its overlaps, or a
-                ``map_side`` for a network without a map of curves.
+            ValueError: The network is not faithful in the precision, the tile is too small for its overlaps, or the
+                network has no map of curves for ``map_side``.
         """
         name, faithful = type(enhancer).__name__, (torch.float32, *enhancer.capabilities.precisions)
         if PRECISIONS[self.precision] not in faithful:
             others = [each for each, kind in PRECISIONS.items() if kind in faithful]
-            raise ValueError(f"{name} is not faithful under {self.precision}: use {' or '.join(others)}")
+            raise ValueError(f"{name} is not faithful under {self.precision}; use {' or '.join(others)}")
         if self.tile is not None:
             check_tile(self.tile, enhancer.capabilities)
         if self.map_side is not None and not isinstance(enhancer, CurveEnhancer):
-            raise ValueError(f"map_side is for networks that predict a map of curves; {name} has none")
+            raise ValueError(f"map_side is for networks that predict a map of curves, but {name} has none")
 
 
 def option_names() -> tuple[str, ...]:
-    """Names of the options, in their order."""
+    """Names of the options, in their order.
+
+    Examples:
+        >>> option_names()
+        ('channel_order', 'precision', 'tile', 'map_side', 'batch_size')
+    """
     return tuple(each.name for each in fields(InferenceOptions))
 
 
 def shows_options(**defaults: Any) -> Callable[[Taker], Taker]:
-    """Let the signature of a function that takes ``**options`` show which there are.
+    """Make a decorator that shows the options in the signature of a function with ``**options``.
 
     Args:
         **defaults: Defaults that differ from those of :class:`InferenceOptions`.
+
+    Examples:
+        >>> @shows_options(batch_size=1)
+        ... def brighten(image, **options): ...
+        >>> list(inspect.signature(brighten).parameters)
+        ['image', 'channel_order', 'precision', 'tile', 'map_side', 'batch_size']
     """
 
     def decorate(function: Taker) -> Taker:
@@ -172,7 +197,7 @@ def shows_options(**defaults: Any) -> Callable[[Taker], Taker]:
             )
             for each in fields(InferenceOptions)
         ]
-        # Keyword arguments that another class takes stay.
+        # Keyword arguments of another name than "options" belong to another class, and stay.
         kept = [each for each in rest if each.name != "options"]
         function.__signature__ = signature.replace(parameters=[*own, *shown, *kept])  # type: ignore[attr-defined]
         return function

@@ -1,11 +1,11 @@
-"""What the checkpoint of an MMEngine run holds beside tensors: logs, NumPy's numbers and arrays, plain containers.
+"""Safe reading of what the checkpoint of an MMEngine run holds beside tensors: logs, NumPy's values and containers.
 
-A run pickles its message hub, whose ``HistoryBuffer`` brings the four methods of its statistics along through
-``builtins.getattr``, and its numbers through NumPy's own constructors. On the unpickler's allow-list each of these
-would be a tool for whoever wrote the file: ``getattr`` reaches the globals of any function, NumPy's ``dtype`` and
+A run pickles its message hub. Its ``HistoryBuffer`` refers to the four methods of its statistics through
+``builtins.getattr``, and its numbers are made by NumPy's own constructors. On the unpickler's allow-list, each of these
+would be a tool for the author of a hostile file: ``getattr`` reaches the globals of any function, NumPy's ``dtype`` and
 ``_reconstruct`` make object arrays and arrays of any size, and ``HistoryBuffer`` takes methods from the file for all
-buffers of the process. So nothing of MMEngine's or NumPy's is on the list: each name is answered by a stand-in of this
-module that makes one kind of plain value, and :func:`plain` refuses whatever else is in the result.
+buffers of the process. Therefore nothing of MMEngine or NumPy is on the list. For each name there is a stand-in in this
+module that makes one kind of plain value, and :func:`plain` refuses everything else in the result.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ with needs("llie_preproc.message_hub"):
 
 _STATISTICS = ("min", "max", "current", "mean")
 _KEPT = {"max_length", "_log_history", "_count_history"}
-# Added by HistoryBuffer when it is pickled: the methods, which are not read.
+# HistoryBuffer adds its methods under this key when it is pickled; they are not read.
 _METHODS = "statistics_methods"
-# Booleans, numbers and text of fixed size: no objects, no records, no dates.
+# These are booleans, numbers and text of fixed size, but no objects, records or dates.
 _KIND = re.compile(r"b1|[iu][1248]|f(2|4|8|16)|c(8|16|32)|[SU][1-9]\d{0,5}")
 _ORDERS = ("<", ">", "|", "=")
-# The module depends on the NumPy that wrote the file.
+# The name of the module depends on the version of NumPy that wrote the file.
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _PLAIN = (str, bytes, bytearray, bool, int, float, complex, type(None), torch.Size, torch.dtype, torch.device)
 _MAX_DIMENSIONS, _MAX_SIDE = 32, 1 << 31
 
 
 class _Brief(reprlib.Repr):
-    """Short texts of what a file holds, which may be endless: lists of one list, or millions of numbers."""
+    """Short texts of values in a file, whose full texts could be endless."""
 
     maxlevel = 2
 
     def repr_instance(self, x: Any, level: int) -> str:
-        """The kind alone: the text of a storage has all its numbers."""
+        """Only the type's name, because the text of a storage has all its numbers."""
         return f"a {type(x).__name__}"
 
 
@@ -57,11 +57,11 @@ _short = _Brief().repr
 
 
 class PickledDType:
-    """Stands for ``numpy.dtype``: of numbers, booleans or text."""
+    """Stand-in for ``numpy.dtype``, which accepts numbers, booleans and text."""
 
     def __init__(self, kind: str, align: bool = False, copy: bool = False) -> None:
         if not isinstance(kind, str) or not _KIND.fullmatch(kind):
-            raise CheckpointError(f"arrays of the dtype {_short(kind)} are not read")
+            raise CheckpointError(f"arrays of the dtype {_short(kind)} are not allowed in a checkpoint")
         self.dtype = np.dtype(kind)
 
     def __setstate__(self, state: tuple) -> None:
@@ -72,22 +72,22 @@ class PickledDType:
 
 
 class PickledArray:
-    """Stands for ``numpy.ndarray``; ``value`` is the array once its state has been read."""
+    """Stand-in for ``numpy.ndarray``; ``value`` is the array as soon as its state has been read."""
 
     value: np.ndarray | None = None
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, kind, fortran, data = state
         if len(shape) > _MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < _MAX_SIDE for n in shape):
-            raise CheckpointError(f"no array has the shape {_short(shape)}")
+            raise CheckpointError(f"an array cannot have the shape {_short(shape)}")
         self.value = _numbers(kind, data, math.prod(shape)).reshape(shape, order="F" if fortran else "C")
 
 
 class PickledBuffer(HistoryBuffer):
-    """Stands for ``HistoryBuffer``, and becomes one when its state has been read: numbers alone, no methods."""
+    """Stand-in for ``HistoryBuffer``, which becomes one when its state has been read: numbers, but no methods."""
 
     def __init__(self, *args: Any) -> None:
-        raise CheckpointError("a HistoryBuffer is made from its state alone")
+        raise CheckpointError("a HistoryBuffer must be made from its state only")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if not isinstance(state, dict) or state.keys() - {_METHODS} != _KEPT:
@@ -106,14 +106,19 @@ class PickledBuffer(HistoryBuffer):
 def _history(value: Any) -> np.ndarray:
     array = value.value if isinstance(value, PickledArray) else None
     if array is None or array.ndim != 1 or array.dtype.kind not in "biuf":
-        raise CheckpointError("the history of a HistoryBuffer is no row of numbers")
+        raise CheckpointError("the history of a HistoryBuffer is not a row of numbers")
     return array
 
 
 def answers() -> list[Any]:
-    """Stand-ins for PyTorch's list of safe globals, each under the name that it answers."""
+    """Stand-ins for PyTorch's list of safe globals, each under the name that it replaces.
+
+    Examples:
+        >>> "numpy.dtype" in [f"{each.__module__}.{each.__name__}" for each in answers()]
+        True
+    """
     functions: dict[str, Callable[..., Any]] = {"builtins.getattr": _statistics_method, "builtins.bytes": _no_bytes}
-    # PyTorch's own list has it from 2.5 on.
+    # PyTorch's own list has this name from version 2.5 on.
     functions["_codecs.encode"] = _bytes_of
     for module in _MULTIARRAY:
         functions |= {f"{module}._reconstruct": _reconstruct, f"{module}.scalar": _scalar}
@@ -122,28 +127,35 @@ def answers() -> list[Any]:
         "numpy.ndarray": PickledArray,
         f"{HistoryBuffer.__module__}.HistoryBuffer": PickledBuffer,
     }
-    # New ones, since the name is an attribute of what answers.
+    # New objects are made, because the name is an attribute of the stand-in.
     stand_ins: dict[str, Any] = {name: functools.partial(function) for name, function in functions.items()}
     stand_ins |= {name: type(kind.__name__, (kind,), {}) for name, kind in classes.items()}
     return [_named(stand_in, name) for name, stand_in in stand_ins.items()]
 
 
 def plain(value: Any, place: str = "the file") -> Any:
-    """A read pickle's content with arrays for their stand-ins; containers are changed where they are.
+    """Replace the stand-ins in an unpickled value by their arrays; containers are changed in place.
 
     Args:
-        value: What the unpickler returned.
-        place: Where it stands in the file, for the message.
+        value: Value that the unpickler returned.
+        place: Place of the value in the file, for the message.
 
     Raises:
-        CheckpointError: Something in it is neither a tensor nor plain data: a function, a class, an object, a container
-            or tensor with attributes of its own.
+        CheckpointError: Something in it is neither a tensor nor plain data: a function, a class, an object, or a
+            container or tensor with attributes of its own.
+
+    Examples:
+        >>> plain({"epoch": 3, "name": "night"})
+        {'epoch': 3, 'name': 'night'}
+        >>> plain({"hook": print})
+        Traceback (most recent call last):
+        llie_preproc.errors.CheckpointError: the file.hook is a builtin_function_or_method, which is neither a ...
     """
     return _Walk().visit(value, place)
 
 
 class _Walk:
-    """Visits each container once, so that one that holds itself ends."""
+    """Visitor of values that visits each container once, so that it ends even if a container holds itself."""
 
     def __init__(self) -> None:
         self._seen: dict[int, Any] = {}
@@ -164,7 +176,7 @@ class _Walk:
 
     def _mapping(self, value: dict, place: str) -> dict:
         attributes = getattr(value, "__dict__", {})
-        # What nn.Module.state_dict() sets.
+        # nn.Module.state_dict() sets this attribute.
         if attributes.keys() - {"_metadata"}:
             raise CheckpointError(f"{place} has attributes: {', '.join(map(str, attributes))}")
         self.visit(attributes.get("_metadata"), f"{place}._metadata")
@@ -191,16 +203,16 @@ def _check_leaf(value: Any, place: str) -> None:
 
 
 def _numbers(kind: Any, data: Any, count: int) -> np.ndarray:
-    """``count`` numbers in an array that owns its memory."""
+    """Read ``count`` numbers into an array that owns its memory."""
     if not isinstance(kind, PickledDType) or not isinstance(data, bytes) or len(data) != count * kind.dtype.itemsize:
         raise CheckpointError(f"an array of {count} numbers has no dtype, or too few or too many bytes")
     return np.frombuffer(data, kind.dtype).copy()
 
 
 def _reconstruct(kind: Any, shape: Any, dtype: Any) -> PickledArray:
-    """An array without its state yet, as NumPy pickles one; its shape and dtype come with the state."""
+    """Make an array without its state, as NumPy pickles it; its shape and dtype come with the state."""
     if not (isinstance(kind, type) and issubclass(kind, PickledArray)):
-        raise CheckpointError(f"arrays of the class {_short(kind)} are not read")
+        raise CheckpointError(f"arrays of the class {_short(kind)} are not allowed in a checkpoint")
     return kind()
 
 
@@ -209,26 +221,26 @@ def _scalar(kind: Any, data: Any) -> np.generic:
 
 
 def _bytes_of(text: Any, encoding: Any) -> bytes:
-    """What bytes are pickled with."""
+    """Stand-in for the function that bytes are pickled with."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise CheckpointError(f"bytes in the encoding {_short(encoding)} are not read")
+        raise CheckpointError(f"bytes in the encoding {_short(encoding)} are not allowed in a checkpoint")
     return text.encode("latin1")
 
 
 def _no_bytes() -> bytes:
-    """What the data of an array without numbers is pickled with."""
+    """Stand-in for ``bytes``, by which the data of an array without numbers is pickled."""
     return b""
 
 
 def _statistics_method(owner: Any, name: Any) -> str:
-    """``getattr(HistoryBuffer, name)`` for its own four methods: their names, since every buffer has them anyway."""
+    """Stand-in for ``getattr``, which returns the names of ``HistoryBuffer``'s four methods and refuses all else."""
     if not (isinstance(owner, type) and issubclass(owner, PickledBuffer)) or name not in _STATISTICS:
         raise UnpicklingError(f"the file asks for the attribute {_short(name)} of {_short(owner)}")
     return name
 
 
 def _named(stand_in: Any, name: str) -> Any:
-    """Under ``name``, where PyTorch's unpickler looks for it."""
+    """Give a stand-in the name under which PyTorch's unpickler looks for it."""
     stand_in.__module__, _, stand_in.__name__ = name.rpartition(".")
     stand_in.__qualname__ = stand_in.__name__
     return stand_in

@@ -1,9 +1,10 @@
-"""Training data whose random numbers depend on which draw it is, not on which process made the ones before.
+"""Training data whose random numbers depend on the number of the draw, not on the process that made earlier draws.
 
-MMEngine saves no state of random numbers, and its data loaders' workers begin anew where a run is resumed. With
-:func:`seed_draws` each item is made with a seed of its own, from the run's seed, the rank, the epoch and the item's
-place in it, and each iteration of the network with another: a resumed run then goes on as the uninterrupted one, with
-any number of workers. What a pipeline remembers of earlier items (MMDetection's ``CachedMosaic``) is not restored.
+MMEngine does not save the state of random numbers, and the workers of its data loaders start anew when a run is
+resumed. With :func:`seed_draws`, each item is made with a seed of its own, which follows from the run's seed, the rank,
+the epoch and the item's place in it, and each iteration of the network gets another seed. So a resumed run continues
+like an uninterrupted one, with any number of workers. What a pipeline remembers of earlier items (MMDetection's
+``CachedMosaic``) is not restored.
 """
 
 from __future__ import annotations
@@ -23,12 +24,19 @@ with needs("llie_preproc.numbered_draws"):
 from .registry import DATA_SAMPLERS, DATASETS, HOOKS
 from .seeds import derive_seed, seed_everything
 
-# What tells the seeds of data from those of iterations.
+# These keep the seeds of data different from those of iterations.
 _DATA, _STEP = 0, 1
 
 
 def seed_draws(cfg: Config) -> None:
-    """Let a Runner's training config seed each item and each iteration; ``cfg`` is changed."""
+    """Change a Runner's training config so that each item and each iteration is seeded.
+
+    Examples:
+        >>> cfg = Config(dict(train_dataloader=dict(dataset=dict(type="Mine"), sampler=dict(type="DefaultSampler"))))
+        >>> seed_draws(cfg)
+        >>> cfg.train_dataloader.dataset.type, cfg.train_dataloader.sampler.type
+        ('llie_preproc.SeededDraws', 'llie_preproc.NumberedDraws')
+    """
     loader = cfg.train_dataloader
     loader.dataset = dict(type="llie_preproc.SeededDraws", dataset=loader.dataset)
     loader.sampler = dict(type="llie_preproc.NumberedDraws", sampler=loader.sampler)
@@ -36,10 +44,15 @@ def seed_draws(cfg: Config) -> None:
 
 
 class Draw(int):
-    """An index into a dataset that also says which draw of the training it is.
+    """An index into a dataset, with a seed for this draw of the training.
 
-    ``seed`` depends on the run's seed and on the number of the draw only, so augmentation seeded by it is the same in
+    ``seed`` depends only on the run and on the number of the draw, so augmentation that is seeded by it is the same in
     a resumed run, with any number of workers.
+
+    Examples:
+        >>> draw = Draw(3, seed=17)
+        >>> draw + 1, draw.seed, draw.at(5).seed
+        (4, 17, 17)
     """
 
     seed: int
@@ -50,7 +63,7 @@ class Draw(int):
         return draw
 
     def at(self, index: int) -> Draw:
-        """The same draw, of another index: for datasets made of datasets."""
+        """The same draw with another index, for datasets that consist of datasets."""
         return Draw(index, self.seed)
 
 
@@ -59,9 +72,17 @@ class NumberedDraws:
     """A sampler whose indices are :class:`Draw`.
 
     Args:
-        sampler: Config of the sampler that decides on the indices.
-        dataset: The :class:`SeededDraws` to sample.
+        sampler: Config of the sampler that chooses the indices.
+        dataset: :class:`SeededDraws` that is sampled.
         seed: Seed of the run.
+
+    Examples:
+        >>> class TenNumbers:
+        ...     def __len__(self):
+        ...         return 10
+        >>> draws = NumberedDraws(dict(type="DefaultSampler"), SeededDraws(dict(type=TenNumbers)), seed=0)
+        >>> sorted(draws) == list(range(10)), len({draw.seed for draw in draws})
+        (True, 10)
     """
 
     def __init__(self, sampler: dict, dataset: SeededDraws, seed: int | None = None) -> None:
@@ -79,7 +100,7 @@ class NumberedDraws:
         return len(self.sampler)
 
     def __getattr__(self, name: str) -> Any:
-        # MMEngine asks whether a sampler can skip.
+        # MMEngine asks by this name whether a sampler can skip.
         if name == "skip" and hasattr(self.sampler, "skip"):
             return self._skip
         if name.startswith("_") or name in ("sampler", "skip"):
@@ -87,7 +108,7 @@ class NumberedDraws:
         return getattr(self.sampler, name)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell which epoch begins."""
+        """Set the number of the epoch that begins."""
         self.epoch = epoch
         if hasattr(self.sampler, "set_epoch"):
             self.sampler.set_epoch(epoch)
@@ -99,10 +120,19 @@ class NumberedDraws:
 
 @DATASETS.register_module()
 class SeededDraws:
-    """A dataset that makes each item with the seed of its :class:`Draw`; in all else the dataset that it holds.
+    """A dataset that makes each item with the seed of its :class:`Draw`; otherwise it behaves like the one it holds.
 
     Args:
-        dataset: Config of the dataset.
+        dataset: Config of the dataset that it holds.
+
+    Examples:
+        >>> import numpy as np
+        >>> class RandomNumbers:
+        ...     def __getitem__(self, index):
+        ...         return np.random.random()
+        >>> items = SeededDraws(dict(type=RandomNumbers))
+        >>> items[Draw(7, seed=17)] == items[Draw(7, seed=17)]
+        True
     """
 
     def __init__(self, dataset: dict) -> None:
@@ -117,7 +147,7 @@ class SeededDraws:
         return len(self.dataset)
 
     def __getattr__(self, name: str) -> Any:
-        # Pickle asks before there is a dataset.
+        # Pickle asks for attributes before there is a dataset.
         if name == "dataset" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.dataset, name)
@@ -134,7 +164,17 @@ class SeededDraws:
 
 @HOOKS.register_module()
 class StepSeed(Hook):
-    """Seeds what the network draws in an iteration."""
+    """Seeds the random numbers that the network draws in an iteration.
+
+    Examples:
+        >>> import numpy as np
+        >>> from types import SimpleNamespace
+        >>> StepSeed().before_train_iter(SimpleNamespace(seed=0, iter=5), 0)
+        >>> before = np.random.random()
+        >>> StepSeed().before_train_iter(SimpleNamespace(seed=0, iter=5), 0)
+        >>> np.random.random() == before
+        True
+    """
 
     priority = "VERY_HIGH"
 

@@ -1,4 +1,4 @@
-"""How many pictures a file holds: an animation or a stack would come out as its first one."""
+"""The check that a file holds one picture, because of an animation or a stack only the first one would be read."""
 
 from __future__ import annotations
 
@@ -11,28 +11,39 @@ from PIL.ImageFile import ImageFile
 from .errors import ImageError
 
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _SUB_IFDS = 254, 255, 256, 330
-# Bits of NewSubfileType: a reduced version of another page, and a mask of one. SubfileType 2 is the former's old name.
+# These bits of NewSubfileType mark a reduced version of another page, and a mask of one. The old SubfileType has the
+# value 2 for the former.
 _REDUCED, _MASK = 1, 4
 _OLD_REDUCED = 2
-# Pages are counted as far as this; a hostile file may declare millions.
+# So many pages are counted at most, because a hostile file may declare millions.
 _MOST = 1000
-# Samples of a pixel by the first two bytes.
+# The number of samples of a pixel, by the first two bytes of the file.
 _PNM_SAMPLES = {b"P4": 1, b"P5": 1, b"P6": 3}
 
 
 def require_one_frame(file: IO[bytes], image: ImageFile | None, name: str) -> None:
-    """Raise where a file holds several pictures.
+    """Raise if a file holds several pictures.
 
-    What belongs to one picture is none of its own: a TIFF's reduced versions and masks, and what follows the first
-    picture of an MPO, the format of a phone's JPEG with a gain map or preview (of a stereo camera's too).
+    Parts that belong to one picture do not count: reduced versions and masks in a TIFF, and everything after the first
+    picture of an MPO, the format of phones' JPEGs with a gain map or preview (and of stereo cameras).
 
     Args:
-        file: Whole file, open at any place.
-        image: What Pillow makes of it; None for a TIFF that Pillow does not read.
-        name: Name for the message.
+        file: Whole file, open at any position.
+        image: Image that Pillow opened from it; None for a TIFF that Pillow does not read.
+        name: Name of the file, for the message.
 
     Raises:
-        ImageError: There are several pictures; or the first page of a TIFF is a preview of another one.
+        ImageError: There are several pictures, or the first page of a TIFF is a preview or mask of another one.
+
+    Examples:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> pages = [Image.new("L", (2, 2), level) for level in (0, 9)]
+        >>> pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+        >>> require_one_frame(file, Image.open(file), "stack.tif")
+        Traceback (most recent call last):
+        llie_preproc.errors.ImageError: stack.tif: the file holds 2 frames, but must hold one: split it first
     """
     kind = "TIFF" if image is None else image.format
     if kind == "TIFF":
@@ -43,7 +54,7 @@ def require_one_frame(file: IO[bytes], image: ImageFile | None, name: str) -> No
         count = 1 if kind == "MPO" else getattr(image, "n_frames", 1)
     if count > 1:
         number = f"{count} frames or more" if count >= _MOST else f"{count} frames"
-        raise ImageError(f"{name}: the file holds {number}, and only files of one are taken: split it first")
+        raise ImageError(f"{name}: the file holds {number}, but must hold one: split it first")
 
 
 class _Page(NamedTuple):
@@ -51,7 +62,7 @@ class _Page(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is a picture of its own."""
+        """Whether the page is a picture of its own."""
         kind = self.tags.get(_SUBFILE_TYPE, 0)
         return not kind & (_REDUCED | _MASK) and self.tags.get(_OLD_SUBFILE_TYPE) != _OLD_REDUCED
 
@@ -65,7 +76,7 @@ def _pages_of_tiff(file: IO[bytes], name: str) -> int:
 
 
 def _tiff_pages(file: IO[bytes]) -> Iterator[_Page]:
-    """The pages in their order. What the last one points to, in files of careless writers, may be no page."""
+    """Yield the pages in their order; in files of careless writers, the last one may point to something else."""
     # Only the entries are read. Pillow would fetch the values of each page, together as many bytes as the file has.
     file.seek(0)
     header = file.read(16)
@@ -89,16 +100,16 @@ def _tiff_pages(file: IO[bytes]) -> Iterator[_Page]:
 
 
 def _value(order: str, kind: int, stored: bytes) -> int:
-    """A number that stands in its entry: kind 3 has 16 bits, the others used here have 32."""
+    """Read a number that is stored in its entry; kind 3 has 16 bits, and the other kinds used here have 32."""
     return struct.unpack_from(order + ("H" if kind == 3 else "I"), stored)[0]
 
 
 def _pictures_of_pnm(file: IO[bytes], image: ImageFile) -> int:
-    """1, or 2 where another picture follows: the format may hold several, one after another."""
+    """Return 2 if another picture follows the first one, which the format allows, and 1 otherwise."""
     file.seek(0)
     magic = file.read(2)
     if magic not in _PNM_SAMPLES:
-        # Numbers as text, whose end is not known without reading them.
+        # The numbers are written as text, whose end is not known without reading it.
         return 1
     _, _, start, arguments = image.tile[0]
     deep = arguments == "I;16B" or (isinstance(arguments, tuple) and arguments[-1] > 0xFF)

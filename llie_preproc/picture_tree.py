@@ -1,4 +1,4 @@
-"""Which files of a folder tree are pictures."""
+"""The search for pictures in a folder tree."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 FileKey = tuple[int, int] | str
-"""What two names of one file or folder share."""
+"""Identity of a file or folder, which all its names share."""
 
 
 @dataclass
 class PictureTree:
-    """What lies below a folder.
+    """Files below a folder.
 
     Attributes:
-        files: Everything whose name is that of a picture, sorted by path; reading it says whether it is one. Links to
-            files count as what they lead to, wherever that is: a user put each of them there.
-        others: Number of other files, and of links to folders of the tree, whose pictures are found once.
-        problems: Sentence for each folder that was left out: it cannot be listed, or a link to it leaves the tree.
+        files: Paths whose names are those of pictures, sorted; only reading a file shows whether it is one. A link to a
+            file counts as that file, wherever it is, because a user has put the link there.
+        others: Number of other files and of links to folders of the tree, whose pictures are found without the link.
+        problems: Sentence for each folder that was left out because it cannot be listed, or because it is a link that
+            leaves the tree.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -30,24 +31,38 @@ class PictureTree:
 
 
 def is_picture(path: Path, suffixes: Collection[str] = SUFFIXES) -> bool:
-    """Whether a file's name is that of a picture: a known suffix, and no dot in front (macOS leaves ``._a.png``)."""
+    """Whether a file has the name of a picture: a known suffix and no leading dot (macOS leaves ``._a.png``).
+
+    Examples:
+        >>> is_picture(Path("a.PNG")), is_picture(Path("._a.png")), is_picture(Path("a.txt"))
+        (True, False, False)
+    """
     return path.suffix.lower() in suffixes and not path.name.startswith(".")
 
 
 def scan_tree(
     root: Path, suffixes: Collection[str] = SUFFIXES, left_out: Collection[FileKey | None] = ()
 ) -> PictureTree:
-    """Find the pictures below a folder; each real folder is visited once, and none outside of the tree.
+    """Find the pictures below a folder; each folder of the tree is visited once, and none outside of it.
 
-    A folder whose own name is that of a picture counts as a file where no picture lies below it.
+    A folder with the name of a picture counts as a file if no picture lies below it.
 
     Args:
         root: Folder, or a link to one.
         suffixes: Suffixes of pictures, in lower case.
-        left_out: Folders not to visit, by :func:`file_key`.
+        left_out: Folders that are not visited, by :func:`file_key`.
 
     Raises:
         OSError: ``root`` itself cannot be listed.
+
+    Examples:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name in ("b.png", "a.jpg", "notes.txt"):
+        ...     (root / name).touch()
+        >>> tree = scan_tree(root)
+        >>> [file.name for file in tree.files], tree.others
+        (['a.jpg', 'b.png'], 1)
     """
     tree, visited, named = PictureTree(), set(left_out), []
     waiting = [root]
@@ -81,12 +96,12 @@ def scan_tree(
 
 
 def file_key(path: Path) -> FileKey | None:
-    """What is equal for two names of one file or folder; None for what cannot be reached."""
+    """Identity of a file or folder, equal for all its names; None if it cannot be reached."""
     try:
         status = path.stat()
     except OSError:
         return None
-    # Some network disks number nothing.
+    # Some network disks give files no numbers.
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
 
 
@@ -105,7 +120,10 @@ def _add_file(tree: PictureTree, path: Path, suffixes: Collection[str]) -> None:
 
 
 def _add_link(tree: PictureTree, path: Path, root: Path) -> None:
-    """A link to a folder is not followed: below the root its pictures are found anyway, and outside it never ends."""
+    """Count a link to a folder, or report it if it leaves the tree; it is not followed in either case.
+
+    Pictures of the tree are found without the link, and a folder outside of it might never end.
+    """
     target = Path(os.path.realpath(path))
     if path.name.startswith(".") or target.is_relative_to(os.path.realpath(root)):
         tree.others += 1

@@ -1,4 +1,4 @@
-"""Activation checkpointing: less memory in training, for a second forward pass, which leaves no trace in buffers."""
+"""Activation checkpointing: training takes less memory but a second forward pass, which does not change buffers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recomputed(function: Callable[[Tensor], Tensor], network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """``function``, whose activations are thrown away after the forward pass and made again in the backward pass.
+    """Wrap ``function`` so that its activations are not kept, but computed again in the backward pass.
 
-    Both passes compute the same: random numbers are drawn alike, and the second one begins with the buffers that the
-    first one began with (spectral norm's estimates). It leaves no trace in them: running statistics count a batch once.
+    Both passes compute the same: they draw the same random numbers, and the second pass starts with the buffers that
+    the first one started with (such as the estimates of spectral norms). The second pass does not change the buffers,
+    so running statistics count a batch once.
 
     Args:
-        function: Of one tensor; computes by ``network``.
-        network: Whose buffers ``function`` may change.
+        function: Function of one tensor that computes with ``network``.
+        network: Network whose buffers ``function`` may change.
+
+    Examples:
+        >>> import torch
+        >>> network, image = nn.Linear(2, 1), torch.ones(1, 2)
+        >>> recomputed(network, network)(image).sum().backward()
+        >>> network.weight.grad.tolist()
+        [[1.0, 1.0]]
     """
 
     def run(image: Tensor) -> Tensor:
@@ -33,7 +41,16 @@ def recomputed(function: Callable[[Tensor], Tensor], network: nn.Module) -> Call
 
 @contextlib.contextmanager
 def kept_buffers(network: nn.Module) -> Iterator[None]:
-    """What the block does to running statistics, and to other buffers, is undone after it."""
+    """Restore running statistics and other buffers of a network after a block.
+
+    Examples:
+        >>> import torch
+        >>> norm = nn.BatchNorm2d(1)
+        >>> with kept_buffers(norm):
+        ...     _ = norm(torch.rand(2, 1, 4, 4))
+        >>> norm.num_batches_tracked.item()
+        0
+    """
     kept = _values(network)
     try:
         yield
@@ -55,5 +72,6 @@ def _values(network: nn.Module) -> dict[str, Tensor]:
 def _write(network: nn.Module, values: Mapping[str, Tensor]) -> None:
     buffers = dict(network.named_buffers())
     for name, value in values.items():
-        # By its data: autograd would take a normalisation layer's saved buffers for spoilt, which it does not read.
+        # Writing to the data keeps autograd from refusing the buffers of a normalisation layer, which it has saved but
+        # does not read.
         buffers[name].data.copy_(value)

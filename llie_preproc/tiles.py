@@ -1,4 +1,4 @@
-"""Enhancing images tile by tile, where the whole image at once would take too much memory."""
+"""Enhancing images tile by tile, for images that would take too much memory as a whole."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from torch import Tensor
 from .enhancers.base import Capabilities, Enhancer
 
 FADE = 32
-"""Input pixels over which neighbouring tiles fade into each other where the enhancer declares no halo."""
+"""Number of input pixels over which neighbouring tiles fade into each other if the enhancer declares no halo."""
 
 
 def check_tile(tile: int, capabilities: Capabilities) -> None:
-    """Raise ``ValueError`` where ``tile`` is too small a side for an enhancer of these capabilities."""
+    """Raise ``ValueError`` if ``tile`` is too small a side for an enhancer of these capabilities.
+
+    Examples:
+        >>> check_tile(8, Capabilities(halo=7))
+        Traceback (most recent call last):
+        ValueError: tile must be at least 15 here, where tiles overlap by 14 pixels, got 8
+    """
     divisor, overlap = capabilities.size_divisor, _overlap(capabilities)
     shared, smallest = overlap // divisor, math.ceil(capabilities.min_size / divisor)
-    # Without a halo no three tiles shall fade into each other: an image that is just too large for two of them is
-    # done in three, each with two thirds of the others' cores.
+    # Without a halo, three tiles must not fade into each other at one place. An image that is just too large for two
+    # tiles is cut into three, whose cores are two thirds as large.
     core = math.ceil(1.5 * shared) if capabilities.halo is None else 1
-    # One that is just too large for one tile is done in two, which the network must take.
+    # An image that is just too large for one tile is cut into two, which must not be too small for the network.
     least = divisor * max(shared + core, 2 * smallest - 1 - shared)
     if tile < least:
         raise ValueError(f"tile must be at least {least} here, where tiles overlap by {overlap} pixels, got {tile}")
@@ -31,23 +37,29 @@ def check_tile(tile: int, capabilities: Capabilities) -> None:
 def enhance_tiles(
     image: Tensor, enhancer: Enhancer, tile: int, run: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Enhance ``image`` in the fewest tiles, one after another; what is not larger than a tile is done whole.
+    """Enhance ``image`` in the fewest tiles, one after another; an image that fits into one tile is enhanced whole.
 
-    With a halo the parts of neighbouring tiles that each does not see well are cut away, and the result is that of
-    the whole image, to float rounding, in evaluation mode. Without one, tiles fade linearly into each other over
-    :data:`FADE` pixels, and the result is an approximation: what the network gathers over the whole image is then
-    gathered over the tile. At the border of the image tiles end there, as the image does.
+    With a halo, each tile loses the margin in which it lacks context, and in evaluation mode the result is that of the
+    whole image to float rounding. Without a halo, tiles fade linearly into each other over :data:`FADE` pixels, and the
+    result is an approximation, because statistics of the whole image become statistics of a tile. Tiles at the border
+    of the image end there.
 
     Args:
-        image: ``(N, 3, H, W)`` RGB, floating, in [0, 1], of a size that the enhancer takes
+        image: Images ``(N, 3, H, W)`` RGB, floating point, in [0, 1], of a size that the enhancer accepts
             (:func:`~llie_preproc.enhancers.pad_to_requirements`).
-        enhancer: The network, on the image's device.
-        tile: Greatest side of a tile in input pixels, its overlaps included; accepted by :func:`check_tile`. It is
-            rounded up to a multiple of the size divisor, as an image would be.
-        run: Calls the network on a tile in a way of its own; by default ``enhancer`` itself.
+        enhancer: Network on the image's device.
+        tile: Largest side of a tile in input pixels with its overlaps, which :func:`check_tile` accepts. It is rounded
+            up to a multiple of the size divisor, as an image would be.
+        run: Function that calls the network on a tile; by default ``enhancer`` itself.
 
     Returns:
-        ``(N, 3, s*H, s*W)`` of the dtype of ``image``, unclamped. Gradients flow where they are enabled.
+        Images ``(N, 3, s*H, s*W)`` in the dtype of ``image``, not clamped. Gradients flow if they are enabled.
+
+    Examples:
+        >>> from llie_preproc.enhancers import ZeroDCE
+        >>> network, image = ZeroDCE().eval(), torch.rand(1, 3, 40, 50)
+        >>> torch.allclose(enhance_tiles(image, network, tile=32), network(image), atol=1e-5)
+        True
     """
     capabilities = enhancer.capabilities
     rows, columns = (_spans(length, tile, capabilities) for length in image.shape[-2:])
@@ -65,7 +77,7 @@ def enhance_tiles(
 
 
 def _overlap(capabilities: Capabilities) -> int:
-    """Input pixels that neighbouring tiles share: the halo of each, so that between them no pixel lacks context."""
+    """Number of input pixels that neighbouring tiles share: the halo of each, so that every pixel has its context."""
     shared = FADE if capabilities.halo is None else 2 * capabilities.halo
     return _round_up(shared, capabilities.size_divisor)
 
@@ -75,7 +87,7 @@ def _round_up(length: int, divisor: int) -> int:
 
 
 def _spans(length: int, tile: int, capabilities: Capabilities) -> list[slice]:
-    """The fewest tiles along one side: each overlaps the next by the same, and sizes differ by a divisor at most."""
+    """The fewest tiles along one side; all overlaps are equal, and sizes differ by at most one divisor."""
     divisor, overlap = capabilities.size_divisor, _overlap(capabilities)
     side = _round_up(tile, divisor)
     if length <= side:
@@ -87,7 +99,7 @@ def _spans(length: int, tile: int, capabilities: Capabilities) -> list[slice]:
 
 
 def _join(spans: Sequence[slice], enhance: Callable[[slice], Tensor], dim: int, scale: int, fade: bool) -> Tensor:
-    """The results of overlapping spans as one, along ``dim``."""
+    """Join the results of overlapping spans along ``dim``."""
     result = enhance(spans[0])
     if len(spans) == 1:
         return result
@@ -95,7 +107,7 @@ def _join(spans: Sequence[slice], enhance: Callable[[slice], Tensor], dim: int, 
     shape[dim] = scale * spans[-1].stop
     piece, result = result, result.new_empty(shape)
     for span, following in pairwise(spans):
-        # Each value is written once, when it is final: autograd refuses what is overwritten after use.
+        # Each value is written once, when it is final, because autograd refuses values that are overwritten after use.
         done = scale * (following.start - span.start)
         result.narrow(dim, scale * span.start, done).copy_(piece.narrow(dim, 0, done))
         shared = piece.narrow(dim, done, piece.shape[dim] - done)
@@ -105,11 +117,11 @@ def _join(spans: Sequence[slice], enhance: Callable[[slice], Tensor], dim: int, 
 
 
 def _merge(before: Tensor, after: Tensor, dim: int, fade: bool) -> Tensor:
-    """``after``, whose beginning along ``dim`` passes from ``before``, the end of its neighbour."""
+    """Merge the beginning of ``after`` along ``dim`` with ``before``, the end of its neighbour."""
     length = before.shape[dim]
     head, rest = after.split([length, after.shape[dim] - length], dim)
     position = ((torch.arange(length, device=after.device) + 0.5) / max(length, 1)).to(after.dtype)
     position = position if dim == -1 else position[:, None]
-    # lerp returns what both agree on to the last bit; so does where, which also leaves no trace of an infinity.
+    # Where both agree, lerp and where return exactly that value; where also keeps infinities out of the other side.
     merged = torch.lerp(before, head, position) if fade else torch.where(position < 0.5, before, head)
     return torch.cat([merged, rest], dim)

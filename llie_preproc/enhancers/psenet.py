@@ -58,7 +58,8 @@ def _upsample_to(x: Tensor, reference: Tensor) -> Tensor:
 class PSENet(CurveEnhancer):
     """A lightweight U-Net that predicts one gamma for each pixel and channel, and applies it to the inverted image.
 
-    With the default width it has 15,251 parameters and takes 1.804 GMACs at 1080x720, as published (Table 3).
+    With the default width it has 15,251 parameters and takes 1.804 GMACs at 1080x720, as published (Table 3, which
+    counts pooling and interpolation).
 
     Args:
         width: Multiplier of the inner channel numbers (0.5, 1 and 2 are the rows of Table 6).

@@ -166,7 +166,7 @@ def test_an_annotation_that_is_no_text_is_named(made, mark, capsys):
     made.text.write_bytes(mark + before + b"caf\xe9\n")
     assert made.run() == (2, None)
     line = before.count(b"\n") + 1
-    assert capsys.readouterr().err.startswith(f"llie: error: {made.text}:{line}: no UTF-8 text (")
+    assert capsys.readouterr().err.startswith(f"llie: error: {made.text}:{line}: not UTF-8 text (")
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name != "wider-face"])

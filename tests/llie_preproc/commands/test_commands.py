@@ -180,7 +180,7 @@ def test_a_table_that_cannot_be_used_is_named(
     installed(tmp_path, name, table)
     monkeypatch.syspath_prepend(tmp_path)
     assert llie("list", "--backends").code == 0
-    one_line(llie("say"), "no command 'say' is found", name, reason)
+    one_line(llie("say"), "there is no command 'say'", name, reason)
     assert name in llie("--help").out
 
 
@@ -215,5 +215,5 @@ def test_the_aliases_are_llie(programs: Programs) -> None:
 
 def test_a_command_that_has_another_name_now_is_named(programs: Programs) -> None:
     done = programs.run("-m", "detection_eval", "convert", "visdrone", "root", "--out", "a.json")
-    line = "llie: error: 'convert' is 'annotations' now (see 'llie annotations --help')\n"
+    line = "llie: error: the command 'convert' is 'annotations' now (see 'llie annotations --help')\n"
     assert (done.returncode, done.stderr) == (2, line)
