@@ -99,7 +99,7 @@ class InferenceOptions:
             **defaults: Defaults that differ from those of this class.
 
         Raises:
-            TypeError: There is no option of a name.
+            TypeError: A name is not that of an option.
             ValueError: An option has an unknown value, or ``map_side`` and ``tile`` are both given.
 
         Examples:

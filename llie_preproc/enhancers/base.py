@@ -16,7 +16,7 @@ from ..loaded_sources import remember_sources
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What an enhancer needs of its input and guarantees of its output.
+    """Requirements of an enhancer on its input, and guarantees for its output.
 
     Attributes:
         scale: Factor from input to output height and width.

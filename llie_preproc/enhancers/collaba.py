@@ -25,7 +25,7 @@ _WIDTHS = (80, 120, 180)
 _GROUPS = (1, 2, 4, 4)
 
 _conv = partial(nn.Conv2d, bias=False)
-# In place, because the layers in front of it do not need their results for the gradient.
+# This works in place, because the layers in front of it do not need their results for the gradient.
 _activate = partial(F.leaky_relu, negative_slope=0.2, inplace=True)
 _bilinear = partial(F.interpolate, mode="bilinear", align_corners=False)
 _bicubic = partial(F.interpolate, mode="bicubic", align_corners=False)
@@ -367,7 +367,7 @@ class CollaBA(Enhancer):
         """
         check_image_batch(image)
         if self.prior is None:
-            raise ValueError("CollaBA was built with modulation=None: there is no prior to give an attention")
+            raise ValueError("CollaBA was built with modulation=None, so it has no prior that predicts an attention")
         return self.prior(image).sigmoid()
 
     def enhance_with_attention(self, image: Tensor) -> tuple[Tensor, Tensor]:

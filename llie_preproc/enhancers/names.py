@@ -61,7 +61,7 @@ def enhancer_class(kind: object) -> tuple[str, type[Enhancer]]:
         kind: Name in any spelling, or a class, registered or not.
 
     Raises:
-        KeyError: There is no such enhancer; the message has the nearest names, and all.
+        KeyError: There is no such enhancer; the message has the nearest names and the list of all.
         TypeError: ``kind`` is neither a name nor a class of an enhancer.
 
     Examples:
@@ -97,7 +97,7 @@ def enhancer_config(given: str | os.PathLike[str] | Mapping | type[Enhancer]) ->
         A dict whose ``type`` is a registered name or a class, with everything else that was given.
 
     Raises:
-        KeyError: There is no such enhancer; the message has the nearest names, and all.
+        KeyError: There is no such enhancer; the message has the nearest names and the list of all.
         FileNotFoundError: There is no such config file.
         TypeError: A config has no ``type``, or one that is neither a name nor a class.
         ValueError: A config file has no enhancer, weights are named twice, or nothing follows an ``@``.

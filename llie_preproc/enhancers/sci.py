@@ -57,7 +57,7 @@ class SCI(CurveEnhancer):
         self.capabilities = Capabilities(halo=layers + 2)
 
     def predict_map(self, image: Tensor) -> Tensor:
-        """What is added to the image to get its illumination: ``(N, 3, H, W)`` in (0, 1).
+        """Residual ``(N, 3, H, W)`` in (0, 1) that is added to the image to get its illumination.
 
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1].

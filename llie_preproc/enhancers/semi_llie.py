@@ -175,11 +175,10 @@ class SemiLLIE(Enhancer):
             of 4 although illumination is estimated, or ``drop_path`` is outside [0, 1).
 
     Examples:
-        >>> network = SemiLLIE()
-        >>> sum(parameter.numel() for parameter in network.parameters())
-        610548
-        >>> network.illumination(torch.rand(1, 3, 6, 8)).shape
+        >>> SemiLLIE(width=8).illumination(torch.rand(1, 3, 6, 8)).shape
         torch.Size([1, 3, 6, 8])
+        >>> sum(parameter.numel() for parameter in SemiLLIE().parameters())
+        610548
     """
 
     capabilities = Capabilities(halo=None, precisions=(torch.float32, torch.bfloat16))

@@ -28,11 +28,10 @@ class ZeroDCE(CurveEnhancer):
         ValueError: ``channels`` or ``iterations`` is not a whole number of at least 1.
 
     Examples:
-        >>> network = ZeroDCE()
-        >>> sum(parameter.numel() for parameter in network.parameters())
-        79416
-        >>> network.curve_maps(torch.rand(1, 3, 4, 4)).shape
-        torch.Size([1, 24, 4, 4])
+        >>> network = ZeroDCE(channels=8, iterations=2)
+        >>> image = torch.full((1, 3, 1, 1), 0.5)
+        >>> network.apply_curves(image, torch.ones(1, 6, 1, 1)).flatten().tolist()
+        [0.9375, 0.9375, 0.9375]
     """
 
     # Each of the seven convolutions looks one pixel further.
@@ -52,7 +51,7 @@ class ZeroDCE(CurveEnhancer):
         self.conv6 = nn.Conv2d(2 * channels, channels, 3, padding=1)
         self.conv7 = nn.Conv2d(2 * channels, 3 * iterations, 3, padding=1)
         for name, parameter in self.named_parameters():
-            # As in Sec. 4 of the paper; curves that start near zero leave the image almost as it is.
+            # This follows Sec. 4 of the paper: curves that start near zero leave the image almost as it is.
             nn.init.normal_(parameter, std=0.02 if name.endswith("weight") else 0)
 
     def curve_maps(self, image: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ class BoxPromptedSAM(DetectorWrapper):
         return batch_data_samples
 
     def extract_feat(self, batch_inputs: list[Tensor] | Tensor) -> Tensor:
-        """SAM's embeddings of the images, ``(N, C, h, w)``; gradients flow where they are enabled."""
+        """Compute SAM's embeddings ``(N, C, h, w)`` of the images; gradients flow if they are enabled."""
         from .predictor import sam_embeddings
 
         reverse = 0 if self.channel_order == "bgr" else ()
