@@ -173,7 +173,7 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def enhancer_in(config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """Find the enhancer that a config, or a door anywhere in it, holds, with the weights beside it; None if there is none.
+    """Find the enhancer that a config, or a door anywhere in it, holds, with the weights beside it; None: it has none.
 
     Args:
         config: Config that was read from a file, as a plain dict.
