@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -28,7 +27,18 @@ class InterruptedTraining(KeyboardInterrupt):
 
 
 class TrainingRunner(SafeRunner):
-    """A Runner that reads every checkpoint safely, and leaves writing its config to :class:`WriteConfig`."""
+    """A Runner that reads every checkpoint safely, and leaves writing its config to :class:`WriteConfig`.
+
+    Attributes:
+        begun: Log folders of all runs of this process, in their order.
+    """
+
+    begun: ClassVar[list[Path]] = []
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> Any:
+        """Build the logger, and note the log folder of this run."""
+        self.begun.append(real_path(self.log_dir))
+        return super().build_logger(*args, **kwargs)
 
     def dump_config(self) -> None:
         """Nothing: the run may still be refused."""
@@ -68,28 +78,21 @@ def unchanged_when_refused(folder: Path) -> Iterator[None]:
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     there = set(folder.iterdir()) if folder.is_dir() else set()
     kept = {kind: set(kind._instance_dict) for kind in _KEPT}
+    before = len(TrainingRunner.begun)
     try:
         yield
     except InterruptedTraining:
         raise
     except (*REFUSED, KeyboardInterrupt):
-        new = {kind: set(kind._instance_dict) - names for kind, names in kept.items()}
         if is_main_process():
-            for logs in {each for name in new[MMLogger] for each in _log_folders(MMLogger._instance_dict[name])}:
+            for logs in TrainingRunner.begun[before:]:
                 if logs.parent == folder and logs not in there:
                     shutil.rmtree(logs, ignore_errors=True)
             _remove_empty(missing)
-        for kind, names in new.items():
-            for name in names:
+        for kind, names in kept.items():
+            for name in set(kind._instance_dict) - names:
                 del kind._instance_dict[name]
         raise
-
-
-def _log_folders(logger: logging.Logger) -> Iterator[Path]:
-    """The folders that a logger of MMEngine writes into, each named by the time when a run began."""
-    for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler):
-            yield real_path(handler.baseFilename).parent
 
 
 def _remove_empty(folders: list[Path]) -> None:
