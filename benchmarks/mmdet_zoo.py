@@ -403,18 +403,20 @@ def table(result: Mapping[str, Any]) -> str:
     plain, both = [r for r in rows if runs(r["plain"])], [r for r in rows if runs(r["plain"]) and runs(r["enhanced"])]
     wanting = [r for r in rows if r["refused"] and r not in plain]
     passed_over = [r for r in plain if r["refused"]]
-    operators = "llie_preproc's stand-in" if result["stand_in"] else "compiled"
+    operators = "those of llie_preproc's stand-in" if result["stand_in"] else "compiled"
     lines = [
         "# MMDetection's zoo behind an enhancer",
         "",
-        "One config of every family that the installed MMDetection ships, with random weights, on made pictures of "
-        f"{SIZE[0]} x {SIZE[1]} pixels: build, loss, backward and predict, plain and behind `{result['enhancer']}` "
-        '(`add_enhancer(cfg, enhancer, door="detector", trainable=True)`). Enhanced, *runs* says besides that the '
-        "detection losses gave every parameter of the enhancer a finite gradient that is not zero.",
+        "This page says which detectors of MMDetection run behind an enhancer. It has one config of every family that "
+        f"the installed MMDetection ships, with random weights, on made pictures of {SIZE[0]} x {SIZE[1]} pixels. Each "
+        f"config goes through build, loss, backward and predict, plain and behind `{result['enhancer']}` "
+        '(`add_enhancer(cfg, enhancer, door="detector", trainable=True)`). For an enhanced config, *runs* also says '
+        "that the detection losses gave every parameter of the enhancer a finite gradient that is not zero.",
         "",
-        f"MMDetection {result['mmdet']}, mmcv's operators: {operators}; {result['machine']}.",
+        f"The table is of MMDetection {result['mmdet']} on {result['machine']}. mmcv's operators are {operators}. "
+        "These commands measure it and print this page:",
         "",
-        "```",
+        "```sh",
         "python -m benchmarks.mmdet_zoo --out FILE",
         "python -m benchmarks.mmdet_zoo --table FILE",
         "```",
@@ -425,8 +427,8 @@ def table(result: Mapping[str, Any]) -> str:
         f"| run plain | {len(plain)} |",
         f"| of these run enhanced | {len(both)} |",
         "",
-        f"Do not run for want of an mmcv operator: {_list(wanting)}. Run by another config than one that wants an "
-        f"operator: {_list(passed_over)}.",
+        f"Families that do not run because an mmcv operator is missing: {_list(wanting)}. Families of which one config "
+        f"needs a missing operator and another one runs: {_list(passed_over)}.",
         "",
         "| family | config | plain | enhanced | reason |",
         "|---|---|---|---|---|",
