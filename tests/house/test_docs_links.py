@@ -1,0 +1,156 @@
+"""The documentation names only what is there: links, anchors, commands, flags, modules, files and make targets."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+
+from llie_preproc import registry
+from llie_preproc.commands.llie import find_commands, parse_args
+from tests.support.places import ROOT
+
+PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.exists()]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+# A test of its own runs this page as it is printed; its commands and files are the reader's.
+NAMED = [page for page in PAGES if page.name != "extending.md"]
+EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+EVERY_NAMED_PAGE = pytest.mark.parametrize("page", NAMED, ids=lambda page: page.stem)
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+DOTTED = re.compile(r"(?<![\w.])((?:llie_preproc|training|detection_eval|benchmarks)(?:\.\w+)+)")
+PATH = re.compile(r"(?<![\w/.])((?:llie_preproc|training|detection_eval|benchmarks|tests|mm_configs)/[\w./{},*-]*\w)")
+REGISTRIES = [each for each in vars(registry).values() if isinstance(each, registry.Registry)]
+
+
+def prose(page: Path) -> str:
+    """The text of a page without its code blocks."""
+    return BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def code(page: Path) -> list[str]:
+    """The code of a page: its blocks, then what stands in backticks."""
+    blocks = [text for _, text in BLOCK.findall(page.read_text(encoding="utf-8"))]
+    return blocks + [" ".join(text.split()) for text in re.findall(r"`([^`]+)`", prose(page))]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    seen: Counter[str] = Counter()
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", prose(page), re.M):
+        text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        anchor = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        found.add(f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor)
+        seen[anchor] += 1
+    return found
+
+
+@EVERY_PAGE
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    broken = []
+    for link in LINK.findall(prose(page)):
+        if "://" in link:
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        if not target.is_file() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def calls(page: Path) -> Iterator[tuple[list[str], bool]]:
+    """The words behind ``llie`` of each call that a page shows, and whether the call is whole."""
+    for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language in ("sh", "shell"):
+            for line in text.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if "llie" in words:
+                    words = words[words.index("llie") + 1 :]
+                    yield words, not any("..." in word or "$" in word for word in words)
+    for text in re.findall(r"`(llie [^`]+)`", prose(page)):
+        yield re.sub(r"[\[\]]", "", text).split()[1:], False
+
+
+def flags(words: list[str], capsys: pytest.CaptureFixture) -> set[str]:
+    """The flags of the command that a call names, by its help."""
+    first = next(index for index, word in enumerate(words) if word.startswith("--"))
+    with pytest.raises(SystemExit):
+        parse_args([*words[:first], "--help"])
+    return set(re.findall(r"(?<![\w-])--[\w-]+", capsys.readouterr().out))
+
+
+@EVERY_NAMED_PAGE
+def test_commands_take_what_they_are_given(
+    page: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    # A page may show how to add a command, which its table of commands then has.
+    own = {name for text in code(page) for name in re.findall(r'"([\w-]+)": \(', text)}
+    for words, whole in calls(page):
+        given = {word for word in words if word.startswith("--")}
+        if whole:
+            parse_args(words)
+        elif words[0] in find_commands()[0]:
+            assert not given or given <= flags(words, capsys), words
+        else:
+            assert words[0] in own | {"COMMAND", "--help"}, words
+
+
+def is_there(name: str, own: set[str]) -> bool:
+    """Whether a dotted name is a module, something in one, a registered name, or one that the page's example adds."""
+    package, _, last = name.rpartition(".")
+    if package == "llie_preproc" and (last in own or any(each.get(last) for each in REGISTRIES)):
+        return True
+    parts = name.split(".")
+    if parts[0] == "benchmarks":
+        # Importing one would start it.
+        return find_spec(".".join(parts[:2])) is not None
+    module = importlib.import_module(parts[0])
+    for number, part in enumerate(parts[1:], 2):
+        if not hasattr(module, part):
+            try:
+                importlib.import_module(".".join(parts[:number]))
+            except ModuleNotFoundError:
+                return False
+        module = getattr(module, part)
+    return True
+
+
+@EVERY_PAGE
+def test_dotted_names_can_be_imported(page: Path) -> None:
+    own = {name for text in code(page) for name in re.findall(r"^class (\w+)", text, re.M)}
+    names = {name for text in code(page) for name in DOTTED.findall(text)}
+    assert [name for name in sorted(names) if not is_there(name, own)] == []
+
+
+def spelled_out(path: str) -> list[str]:
+    """The paths that one with a choice in braces stands for."""
+    choice = re.search(r"\{([^}]*)\}", path)
+    if choice is None:
+        return [path]
+    return [each for word in choice[1].split(",") for each in spelled_out(path.replace(choice[0], word, 1))]
+
+
+@EVERY_NAMED_PAGE
+def test_paths_of_the_project_are_there(page: Path) -> None:
+    named = {path for text in code(page) for path in PATH.findall(text)}
+    # Words in capitals stand for a name.
+    paths = [re.sub(r"[A-Z]{4,}", "*", each) for path in named for each in spelled_out(path)]
+    assert [path for path in sorted(paths) if not list(ROOT.glob(path))] == []
+
+
+@EVERY_PAGE
+def test_make_has_the_targets(page: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    named = {name for text in code(page) for name in re.findall(r"\bmake ([a-z][\w-]*)", text)}
+    assert named <= targets
