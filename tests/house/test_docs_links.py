@@ -27,7 +27,7 @@ EVERY_NAMED_PAGE = pytest.mark.parametrize("page", NAMED, ids=lambda page: page.
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-DOTTED = re.compile(r"(?<![\w.])((?:llie_preproc|training|detection_eval|benchmarks)(?:\.\w+)+)")
+DOTTED = re.compile(r"(?<![\w.])((?:llie_preproc|training|detection_eval|benchmarks)(?:\.(?!md\b)\w+)+)")
 PATH = re.compile(r"(?<![\w/.])((?:llie_preproc|training|detection_eval|benchmarks|tests|mm_configs)/[\w./{},*-]*\w)")
 REGISTRIES = [each for each in vars(registry).values() if isinstance(each, registry.Registry)]
 
