@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 _FILE = re.compile(r"# ([\w./-]+\.\w+)\n")
 _HEADING = re.compile(r"^#+ (.+)$", re.M)
 _ELLIPSIS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -46,12 +46,12 @@ def blocks(page: Path) -> list[Block]:
     """The blocks of a page in their order; those of ``text`` belong to the ones before them."""
     found: list[Block] = []
     content = page.read_text(encoding="utf-8")
-    for fenced in _FENCE.finditer(content):
+    for fenced in FENCE.finditer(content):
         language, text = fenced.groups()
         if language == "text":
             found[-1].expected = text
         else:
             above = content[: fenced.start()]
-            heading = _HEADING.findall(_FENCE.sub("", above))[-1]
+            heading = _HEADING.findall(FENCE.sub("", above))[-1]
             found.append(Block(language, text, above.count("\n") + 1, heading))
     return found
