@@ -16,19 +16,21 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
 from llie_preproc import registry
 from llie_preproc.commands.llie import find_commands, parse_args
-from tests.support.docs_pages import FENCE
+from tests.support.docs_pages import FENCE, blocks
 from tests.support.places import ROOT
 
 PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.exists()]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
-# A test of its own runs this page as it is printed; its commands and files are the reader's.
-NAMED = [page for page in PAGES if page.name != "extending.md"]
+# A test of its own runs this page as it is printed; its commands are those of the example.
+WITH_COMMANDS = [page for page in PAGES if page.name != "extending.md"]
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-EVERY_NAMED_PAGE = pytest.mark.parametrize("page", NAMED, ids=lambda page: page.stem)
+EVERY_PAGE_WITH_COMMANDS = pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 DOTTED = re.compile(r"(?<![\w.])((?:llie_preproc|training|detection_eval|benchmarks)(?:\.(?!md\b)\w+)+)")
-PATH = re.compile(r"(?<![\w/.])((?:llie_preproc|training|detection_eval|benchmarks|tests|mm_configs)/[\w./{},*-]*\w)")
+PATH = re.compile(
+    r"(?<![\w/.])((?:llie_preproc|training|detection_eval|benchmarks|tests|mm_configs|docs)/[\w./{},*-]*\w)"
+)
 REGISTRIES = [each for each in vars(registry).values() if isinstance(each, registry.Registry)]
 
 
@@ -89,7 +91,7 @@ def flags(words: list[str], capsys: pytest.CaptureFixture) -> set[str]:
     return set(re.findall(r"(?<![\w-])--[\w-]+", capsys.readouterr().out))
 
 
-@EVERY_NAMED_PAGE
+@EVERY_PAGE_WITH_COMMANDS
 def test_commands_take_what_they_are_given(
     page: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,9 +141,10 @@ def spelled_out(path: str) -> list[str]:
     return [each for word in choice[1].split(",") for each in spelled_out(path.replace(choice[0], word, 1))]
 
 
-@EVERY_NAMED_PAGE
+@EVERY_PAGE
 def test_paths_of_the_project_are_there(page: Path) -> None:
-    named = {path for text in code(page) for path in PATH.findall(text)}
+    made = {block.file for block in blocks(page)}
+    named = {path for text in code(page) for path in PATH.findall(text.replace("<name>", "NAME"))} - made
     # Words in capitals stand for a name.
     paths = [re.sub(r"[A-Z]{4,}", "*", each) for path in named for each in spelled_out(path)]
     assert [path for path in sorted(paths) if not list(ROOT.glob(path))] == []

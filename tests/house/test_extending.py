@@ -22,7 +22,6 @@ skimage_data = pytest.importorskip("skimage.data", reason="needs the extra 'metr
 
 PAGE = ROOT / "docs" / "extending.md"
 BLOCKS = blocks(PAGE)
-FOLDERS = (*PACKAGES, "mm_configs", "tests", "docs")
 RUN = [block for block in BLOCKS if block.file is None]
 
 
@@ -124,13 +123,3 @@ def test_the_page_does_what_it_says(block: Block, followed: dict[int, Ended]) ->
     assert done.returncode == 0, done.stdout + done.stderr
     if block.expected is not None:
         assert block.prints(done.stdout), done.stdout
-
-
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/extending.md"])
-def test_the_files_that_a_page_names_are_there(page: str) -> None:
-    # Without those of a file that is to be added.
-    text = re.sub(r"/\w*<name>[\w.]*", "", (ROOT / page).read_text(encoding="utf-8"))
-    named = set(re.findall(rf"(?<![\w/-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w", text))
-    made = {block.file for block in blocks(ROOT / page)}
-    assert len(named) > 5
-    assert [name for name in sorted(named - made) if not (ROOT / name).exists()] == []
