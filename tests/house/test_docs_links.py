@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+pytest.importorskip("segment_anything", reason="needs the extra 'sam'")
 
 from llie_preproc import registry
 from llie_preproc.commands.llie import find_commands, parse_args
@@ -109,7 +110,7 @@ def test_commands_take_what_they_are_given(
 def is_there(name: str, own: set[str]) -> bool:
     """Whether a dotted name is a module, something in one, a registered name, or one that the page's example adds."""
     package, _, last = name.rpartition(".")
-    if package == "llie_preproc" and (last in own or any(each.get(last) for each in REGISTRIES)):
+    if package == "llie_preproc" and (last in own or any(each.get(name) for each in REGISTRIES)):
         return True
     parts = name.split(".")
     if parts[0] == "benchmarks":
