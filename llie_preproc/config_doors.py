@@ -37,12 +37,14 @@ def find_enhancement(config: Any) -> str:
 def refuse_second_door(config: Any, name: str) -> None:
     """Refuse a config in which two doors of different kinds would enhance a picture one after the other.
 
-    Kinds are: transforms, of which several pipelines have one each; the data preprocessor; and the wrapper.
+    Kinds are: transforms, of which several pipelines have one each; the data preprocessor; and the wrapper. The model and
+    the data loaders are looked through, with test-time augmentation; other variables of a config count only where these
+    use them.
 
-    >>> twice = dict(model=dict(type="EnhancedDetector"), test_pipeline=[dict(type="Enhance")])
-    >>> refuse_second_door(twice, "night.py")
+    >>> test = dict(dataset=dict(pipeline=[dict(type="Enhance")]))
+    >>> refuse_second_door(dict(model=dict(type="EnhancedDetector"), test_dataloader=test), "night.py")
     Traceback (most recent call last):
-    ValueError: night.py enhances twice, by EnhancedDetector at model and by Enhance at test_pipeline.0: leave one out
+    ValueError: night.py enhances twice, by EnhancedDetector at model and by Enhance at test_dataloader.dataset...
 
     Args:
         config: An MMEngine config, or a part of one.
@@ -54,10 +56,14 @@ def refuse_second_door(config: Any, name: str) -> None:
     first: dict[str, str] = {}
     for kind, path in _doors(config):
         # A scoped name of a network, as the argument of a door, is part of it.
-        if "enhancer" not in path:
+        if _is_used(path) and "enhancer" not in path:
             first.setdefault(_place(path), _described(kind, path))
     if len(first) > 1:
         raise ValueError(f"{name} enhances twice, by {' and by '.join(first.values())}: leave one out")
+
+
+def _is_used(path: tuple[str, ...]) -> bool:
+    return bool(path) and (path[0] in ("model", "tta_pipeline") or path[0].endswith("_dataloader"))
 
 
 def _place(path: tuple[str, ...]) -> str:

@@ -190,6 +190,15 @@ def test_doors_of_two_kinds_in_one_config_are_refused_with_both_places(plain, fi
             take(str(tmp_path / "night.py"))
 
 
+@pytest.mark.parametrize("door", DOORS)
+def test_variables_of_a_config_that_nothing_uses_are_no_doors(plain, door):
+    """MMEngine's configs keep every variable of their file, such as steps that pipelines are put together from."""
+    cfg = with_doors(plain, door)
+    cfg.enhance, cfg.wrapper = STEPS["scoped"], dict(type="EnhancedDetector", detector={})
+    cfg.old_pipeline, cfg.preprocessor = [LOAD, STEPS["scoped"], PACK], dict(type="EnhancedDetDataPreprocessor")
+    refuse_second_door(cfg, "night.py")
+
+
 def test_the_shipped_configs_have_one_kind_of_door():
     found = [path for path in (ROOT / "mm_configs").rglob("*.py") if path.name != "__init__.py"]
     for path in found:
