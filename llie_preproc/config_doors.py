@@ -37,9 +37,8 @@ def find_enhancement(config: Any) -> str:
 def refuse_second_door(config: Any, name: str) -> None:
     """Refuse a config in which two doors of different kinds would enhance a picture one after the other.
 
-    Kinds are: transforms, of which several pipelines have one each; the data preprocessor; and the wrapper. The model and
-    the data loaders are looked through, with test-time augmentation; other variables of a config count only where these
-    use them.
+    The kinds are transforms, of which several pipelines have one each, the data preprocessor, and the wrapper. Of the
+    variables of a config, the model, the data loaders and test-time augmentation count.
 
     >>> test = dict(dataset=dict(pipeline=[dict(type="Enhance")]))
     >>> refuse_second_door(dict(model=dict(type="EnhancedDetector"), test_dataloader=test), "night.py")
