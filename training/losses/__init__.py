@@ -1,4 +1,4 @@
-"""Loss terms, one file each."""
+"""Loss terms of the training methods, one file for each kind."""
 
 from .adversarial import discriminator_loss, enhancer_loss
 from .contrastive import ContrastiveLoss

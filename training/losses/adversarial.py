@@ -1,4 +1,4 @@
-"""Adversarial losses on logits; both have a loss to minimise, the discriminator's and the enhancer's."""
+"""Adversarial losses on logits: the one that the discriminator minimises and the one that the enhancer minimises."""
 
 from __future__ import annotations
 
@@ -10,16 +10,36 @@ KINDS = ("bce", "lsgan")
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, kind: str = "bce") -> Tensor:
-    """What the discriminator minimises: the mean over real logits plus the mean over fake ones.
+    """The discriminator's loss: the mean over the logits of real pictures plus the mean over those of fake ones.
 
-    ``'bce'``: binary cross entropy on logits (Semi-LLIE Eq. 9, CollaBA Eq. 10); ``'lsgan'``: squared distance from 1
-    and 0 (Mao et al., ICCV 2017).
+    >>> import torch
+    >>> round(discriminator_loss(real=torch.tensor([0.5]), fake=torch.tensor([1.0]), kind="lsgan").item(), 2)
+    1.25
+
+    Args:
+        real: Logits of real pictures, of any shape.
+        fake: Logits of the enhancer's outputs, of any shape.
+        kind: ``'bce'``, binary cross entropy on logits (Semi-LLIE Eq. 9, CollaBA Eq. 10), or ``'lsgan'``, the squared
+            distance from 1 for real and from 0 for fake pictures (Mao et al., ICCV 2017).
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: ``kind`` is unknown.
     """
     return _distance(real, 1.0, kind) + _distance(fake, 0.0, kind)
 
 
 def enhancer_loss(fake: Tensor, kind: str = "bce") -> Tensor:
-    """What the enhancer minimises: the distance of the fake logits from what real pictures get (non-saturating)."""
+    """The enhancer's loss: the distance of the logits of its outputs from the label of real pictures (non-saturating).
+
+    Arguments and errors are those of :func:`discriminator_loss`.
+
+    >>> import torch
+    >>> round(enhancer_loss(torch.tensor([0.0]), kind="bce").item(), 4)
+    0.6931
+    """
     return _distance(fake, 1.0, kind)
 
 

@@ -18,17 +18,24 @@ from ..feature_encoders import FeatureEncoder, build_encoder
 class ContrastiveLoss(nn.Module):
     """Draws the student's output to the teacher's and away from the dark input, in the space of an encoder's vectors.
 
-    ``weight * d(anchor, positive) / (d(anchor, negative) + eps)`` with d the mean absolute difference of the vectors of
-    one picture; then the mean over the batch. Semi-LLIE's Eq. 4 prints d(student, input) / d(teacher, input), which is
-    least where the student returns the dark input; this is the ratio of the published code and of the paper's text.
-    That code also adds the ratio of RAM's tag logits and takes all of it without gradient; here the gradient reaches
-    the anchor, through the encoder.
+    The loss of one picture is ``weight * d(anchor, positive) / (d(anchor, negative) + eps)``, where d is the mean
+    absolute difference of two vectors. The loss of a batch is the mean over its pictures. Semi-LLIE's Eq. 4 prints
+    d(student, input) / d(teacher, input), which is smallest when the student returns the dark input. This class
+    follows the published code and the paper's text instead. That code also adds the ratio of RAM's tag logits and
+    computes the whole loss without gradient. Here the gradient reaches the anchor, through the encoder.
+
+    >>> import torch
+    >>> loss = ContrastiveLoss(dict(type="VGGEncoder", checkpoint=None))
+    >>> dark, bright = torch.full((1, 3, 16, 16), 0.1), torch.full((1, 3, 16, 16), 0.6)
+    >>> loss(anchor=bright, positive=bright, negative=dark).item()
+    0.0
 
     Args:
-        encoder: A feature encoder or its config; equal configs share one
-            (:func:`~training.feature_encoders.build_encoder`). Semi-LLIE: RAM; Table IV: VGG, CLIP, SAM.
-        weight: omega of Eq. 4.
-        eps: Added to the denominator.
+        encoder: Feature encoder or its config; equal configs share one encoder
+            (:func:`~training.feature_encoders.build_encoder`). Semi-LLIE uses RAM, and compares VGG, CLIP and SAM in
+            its Table IV.
+        weight: Factor of the loss, omega of Eq. 4.
+        eps: Number that is added to the denominator.
 
     Raises:
         ValueError: ``weight`` or ``eps`` is not above 0.
@@ -42,19 +49,22 @@ class ContrastiveLoss(nn.Module):
         self.weight, self.eps = float(weight), float(eps)
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        """The loss of N pictures ``(N, 3, H, W)``, RGB in [0, 1]; H and W may differ between the three.
+        """The loss of N pictures ``(N, 3, H, W)``, RGB in [0, 1]; H and W may differ between the arguments.
 
         Args:
-            anchor: The student's output on the strongly augmented input; the only one that gets a gradient.
-            positive: The teacher's output on the weakly augmented input.
-            negative: That input, dark.
+            anchor: Student's output on the strongly augmented input. Only this argument gets a gradient.
+            positive: Teacher's output on the weakly augmented input.
+            negative: The weakly augmented, dark input itself.
+
+        Returns:
+            A scalar.
 
         Raises:
-            ValueError: They differ in number, or the encoder refuses them.
+            ValueError: The arguments hold different numbers of pictures, or the encoder refuses them.
         """
         if not len(anchor) == len(positive) == len(negative):
             counts = f"{len(anchor)}, {len(positive)} and {len(negative)}"
-            raise ValueError(f"anchor, positive and negative must be as many pictures, got {counts}")
+            raise ValueError(f"anchor, positive and negative must hold equally many pictures, got {counts}")
         with torch.no_grad():
             near, far = self.encoder.embed(positive).float(), self.encoder.embed(negative).float()
         student = self.encoder.embed(anchor).float()

@@ -11,8 +11,16 @@ from llie_preproc.registry import MODELS
 
 @MODELS.register_module()
 class GradientLoss(nn.Module):
-    """Mean absolute difference of the gradient maps of two images (Eq. 6); :func:`llie_preproc.ops.gradient_map`."""
+    """Mean absolute difference of the gradient maps of two images (Semi-LLIE, Eq. 6).
+
+    :func:`llie_preproc.ops.gradient_map` defines the maps.
+
+    >>> import torch
+    >>> image = torch.rand(1, 3, 8, 8)
+    >>> GradientLoss()(image, image).item()
+    0.0
+    """
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """A scalar, for ``output`` and ``target`` ``(N, 3, H, W)`` RGB."""
+        """The loss, a scalar, of ``output`` and ``target`` ``(N, 3, H, W)`` RGB."""
         return F.l1_loss(gradient_map(output), gradient_map(target))

@@ -1,4 +1,4 @@
-"""IAML's mirror loss between the feature maps of two decoders, and the variants of its ablation."""
+"""IAML's mirror loss between the feature maps of two decoders, and the variants that its ablation compares."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from llie_preproc.luma import BT601
 
 _EPS = 1e-6
 _RANGE_EPS = 1e-7
-# Luminances of two 8-bit colours that differ at all differ by 0.001 / 255 or more.
+# An image whose luminances span less than this counts as flat. The luminances of two 8-bit colours are either equal or
+# at least 0.001 / 255 apart.
 _FLAT = 1e-6
-# Keeps the gradient of the root finite where a map is constant.
+# This floor keeps the gradient of the square root finite where a map is constant.
 _LEAST_VARIANCE = 1e-24
 
 
 def luminance(image: Tensor) -> Tensor:
-    """``0.299 R + 0.587 G + 0.114 B`` (Eq. 5; BT.601) of ``(N, 3, H, W)`` RGB, as ``(N, 1, H, W)``."""
+    """The luminance ``0.299 R + 0.587 G + 0.114 B`` (Eq. 5; BT.601), ``(N, 1, H, W)``, of ``(N, 3, H, W)`` RGB."""
     red, green, blue = (weight * channel for weight, channel in zip(BT601, image.split(1, dim=1), strict=True))
     return red + green + blue
 
@@ -27,15 +28,21 @@ def luminance(image: Tensor) -> Tensor:
 def illumination_weight(image: Tensor, base_weight: float = 1.0, max_weight: float = 1.6) -> Tensor:
     """The weight of each pixel (Eq. 6): ``max_weight`` for the darkest of its image, ``base_weight`` for the lightest.
 
-    In an image of one luminance no region is darker than another: all of it has ``base_weight``.
+    Between the two the weight is linear in the luminance. An image of a single luminance has no darker region, so
+    each of its pixels gets ``base_weight``.
+
+    >>> import torch
+    >>> image = torch.tensor([0.0, 0.5, 1.0]).expand(1, 3, 1, 3)
+    >>> [round(weight, 2) for weight in illumination_weight(image).flatten().tolist()]
+    [1.6, 1.3, 1.0]
 
     Args:
-        image: The low-light input, ``(N, 3, H, W)`` RGB in [0, 1].
-        base_weight: w_base. The paper's value is lost.
-        max_weight: w_max. The paper's value is lost.
+        image: Low-light input, ``(N, 3, H, W)`` RGB in [0, 1].
+        base_weight: Weight of the lightest pixel, w_base. The paper's text, as we have it, does not hold its value.
+        max_weight: Weight of the darkest pixel, w_max. The paper's text, as we have it, does not hold its value.
 
     Returns:
-        ``(N, 1, H, W)``, linear in the luminance between the two.
+        ``(N, 1, H, W)``.
     """
     light = luminance(image)
     darkest = light.amin(dim=(1, 2, 3), keepdim=True)
@@ -45,7 +52,10 @@ def illumination_weight(image: Tensor, base_weight: float = 1.0, max_weight: flo
 
 
 def standardise(features: Tensor) -> Tensor:
-    """``(F - mean) / (std + 1e-6)`` over each sample's whole map (Eq. 7); ``(N, C, H, W)``, population deviation."""
+    """The features ``(N, C, H, W)`` as ``(F - mean) / (std + 1e-6)`` (Eq. 7).
+
+    Mean and population deviation are those of all values of one sample.
+    """
     centred = features - features.mean(dim=(1, 2, 3), keepdim=True)
     variance = centred.square().mean(dim=(1, 2, 3), keepdim=True)
     return centred / (variance.clamp(min=_LEAST_VARIANCE).sqrt() + _EPS)
@@ -54,17 +64,22 @@ def standardise(features: Tensor) -> Tensor:
 def mirror_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], weight: Tensor | None = None) -> Tensor:
     """Distance of the student's standardised feature maps from the teacher's (Eq. 8), mean over the levels (Eq. 9).
 
+    >>> import torch
+    >>> features = [torch.rand(1, 8, 4, 4), torch.rand(1, 4, 8, 8)]
+    >>> round(mirror_loss(features, [2 * level + 1 for level in features]).item(), 3)
+    0.0
+
     Args:
-        student: Feature maps ``(N, C_i, H_i, W_i)`` of the decoder levels.
-        teacher: Those of the other decoder, of the same shapes; no gradient goes to them.
-        weight: ``(N, 1, H, W)`` of :func:`illumination_weight`, resized bilinearly to each level; None: all 1, the
-            ablation's row 4.
+        student: Feature maps ``(N, C_i, H_i, W_i)``, one for each level of the student's decoder.
+        teacher: Feature maps of the teacher's decoder, of the same shapes. They get no gradient.
+        weight: Weight of each pixel, ``(N, 1, H, W)``, from :func:`illumination_weight`; it is resized bilinearly to
+            each level. None gives every pixel the weight 1 (row 4 of the ablation).
 
     Returns:
         A scalar: the mean absolute difference.
 
     Raises:
-        ValueError: No levels, or their numbers or shapes differ.
+        ValueError: There are no levels, or their numbers or shapes differ.
     """
     _check_levels(student, teacher)
     levels = []
@@ -79,7 +94,12 @@ def mirror_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], weight: Te
 def cosine_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """1 minus the cosine similarity of the flattened feature maps, mean over samples and levels (Table IV, row 3).
 
-    Arguments and errors as of :func:`mirror_loss`.
+    Arguments and errors are those of :func:`mirror_loss`.
+
+    >>> import torch
+    >>> features = [torch.rand(1, 8, 4, 4)]
+    >>> round(cosine_loss(features, [-level for level in features]).item(), 3)
+    2.0
     """
     _check_levels(student, teacher)
     levels = [

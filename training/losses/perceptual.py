@@ -1,4 +1,4 @@
-"""Distance between features of a pretrained network."""
+"""The perceptual loss: the distance between features of a pretrained network."""
 
 from __future__ import annotations
 
@@ -19,24 +19,31 @@ _DISTANCES = {"l1": functional.l1_loss, "l2": functional.mse_loss}
 
 @MODELS.register_module()
 class PerceptualLoss(nn.Module):
-    """Distance between the features of the output and of the reference, over some stages of an encoder.
+    """Distance between the features of the output and those of the reference, over some stages of an encoder.
 
-    Semi-LLIE Eq. 5: RAM, stages s2, s3, s4, ``'l2'``, their mean. CollaBA Eq. 9: VGG-19, conv1_2, 2_2, 3_4, 4_4, 5_4
-    with weights 0.1, 0.1, 1, 1, 1, summed; the paper squares the distance (``'l2'``), the published code does not
-    (``'l1'``). The distance of a stage is the mean over all its values (Eq. 5 as printed does not divide by the
-    channels).
+    Semi-LLIE (Eq. 5) takes the mean of ``'l2'`` over the stages s2, s3 and s4 of RAM. CollaBA (Eq. 9) takes the sum
+    over the stages conv1_2, conv2_2, conv3_4, conv4_4 and conv5_4 of VGG-19 with the weights 0.1, 0.1, 1, 1 and 1; its
+    paper squares the distance (``'l2'``), its published code does not (``'l1'``). The distance of a stage is the mean
+    over all its values. Eq. 5, as printed, does not divide by the number of channels.
 
     Gradients reach the output only, through the encoder.
 
+    >>> import torch
+    >>> loss = PerceptualLoss(dict(type="VGGEncoder", checkpoint=None), stages=["conv1_2"])
+    >>> image = torch.rand(1, 3, 16, 16)
+    >>> loss(image, image).item()
+    0.0
+
     Args:
-        encoder: A feature encoder or its config; equal configs share one
+        encoder: Feature encoder or its config; equal configs share one encoder
             (:func:`~training.feature_encoders.build_encoder`).
-        stages: Names of its feature maps.
-        stage_weights: One each: the loss is the weighted sum. None: it is the mean.
+        stages: Names of the encoder's feature maps.
+        stage_weights: Weights of the stages in the sum. None takes the mean over the stages.
         distance: ``'l1'`` (absolute difference) or ``'l2'`` (squared difference).
 
     Raises:
-        ValueError: An unknown stage or distance, not as many weights as stages, one below 0, or all 0.
+        ValueError: A stage or the distance is unknown, there are not as many weights as stages, a weight is below 0,
+            or all weights are 0.
     """
 
     def __init__(
@@ -59,7 +66,12 @@ class PerceptualLoss(nn.Module):
         self.stages, self.stage_weights, self.distance = tuple(stages), tuple(weights), distance
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of ``(N, 3, H, W)`` RGB in [0, 1], the output not clamped, against a reference of its shape.
+        """The loss of an output against a reference, both ``(N, 3, H, W)`` RGB in [0, 1].
+
+        The output is not clamped.
+
+        Returns:
+            A scalar.
 
         Raises:
             ValueError: The shapes differ, or the encoder refuses them.

@@ -1,4 +1,4 @@
-"""Sharper references, as real-world super-resolution trains with."""
+"""Sharpening of references, as training for real-world super-resolution does it."""
 
 from __future__ import annotations
 
@@ -6,27 +6,34 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 _TAPS = 51
-# OpenCV's rule for a Gaussian of which only the number of taps is given: 8 for 51.
+# OpenCV derives sigma from the number of taps by this rule; 51 taps give 8.
 _SIGMA = 0.3 * ((_TAPS - 1) * 0.5 - 1) + 0.8
 
 
 def unsharp_mask(image: Tensor, weight: float = 0.5, threshold: float = 10 / 255) -> Tensor:
-    """Sharpen where there is detail to sharpen (unsharp masking with a soft mask).
+    """Sharpen an image where it has detail (unsharp masking with a soft mask).
 
-    With B a Gaussian blur of 51 taps and sigma 8 and ``d = image - B(image)``: ``m * clip(image + weight * d) +
-    (1 - m) * image`` where ``m = B(|d| > threshold)``, each channel by itself. CollaBA's public code compares the
-    output with such references in its pixel and perceptual terms, not in the adversarial one.
+    Let B be a Gaussian blur of 51 taps and sigma 8, ``d = image - B(image)`` and ``m = B(|d| > threshold)``. The
+    result is ``m * clip(image + weight * d) + (1 - m) * image``, for each channel by itself. CollaBA's public code
+    compares the output with such references in its pixel and perceptual terms, but not in the adversarial term.
+
+    >>> import torch
+    >>> image = torch.full((1, 3, 32, 32), 0.25)
+    >>> image[..., 16:] = 0.75
+    >>> sharpened = unsharp_mask(image)
+    >>> bool(sharpened.amin() < 0.25), bool(sharpened.amax() > 0.75)
+    (True, True)
 
     Args:
         image: ``(N, 3, H, W)`` in [0, 1], H and W at least 26.
-        weight: Of the detail that is added.
-        threshold: Smallest detail that counts, of full scale.
+        weight: Factor of the detail that is added.
+        threshold: Smallest detail that counts, as a share of full scale.
 
     Returns:
         A tensor of the same shape, in [0, 1].
 
     Raises:
-        ValueError: H or W is below 26, which the reflected border needs.
+        ValueError: H or W is below 26, the least that the reflected border allows.
     """
     smallest = _TAPS // 2 + 1
     if min(image.shape[-2:]) < smallest:
@@ -41,6 +48,6 @@ def unsharp_mask(image: Tensor, weight: float = 0.5, threshold: float = 10 / 255
 
 
 def _blur(image: Tensor) -> Tensor:
-    """Rows, then columns: 102 multiplications a value in place of 2,601."""
+    """Blur rows, then columns: this takes 102 multiplications a value, where one 51x51 kernel takes 2,601."""
     rows = gaussian_blur(image, [_TAPS, 1], [_SIGMA, _SIGMA])
     return gaussian_blur(rows, [1, _TAPS], [_SIGMA, _SIGMA])

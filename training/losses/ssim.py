@@ -14,12 +14,20 @@ _WINDOW = 11
 class SSIMLoss(nn.Module):
     """1 minus the structural similarity (Zhao et al., 2017; IAML, Eq. 10), computed by torchmetrics.
 
-    Wang et al.'s: an 11x11 Gaussian window of standard deviation 1.5, data range 1, each channel on its own; the mean
-    over the windows that lie inside the image, the channels and the samples.
+    The similarity is that of Wang et al.: an 11x11 Gaussian window of standard deviation 1.5, data range 1, and each
+    channel on its own. The loss takes its mean over the samples, the channels and the windows that lie inside the
+    image.
+
+    >>> import torch
+    >>> image = torch.rand(1, 3, 16, 16)
+    >>> round(SSIMLoss()(image, image).item(), 4)
+    0.0
     """
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """A scalar in [0, 2], for ``output`` and ``target`` ``(N, 3, H, W)`` RGB in [0, 1], unclamped.
+        """The loss, a scalar in [0, 2], of ``output`` and ``target`` ``(N, 3, H, W)`` RGB in [0, 1].
+
+        The output is not clamped.
 
         Raises:
             ValueError: H or W is below 11.
@@ -30,5 +38,5 @@ class SSIMLoss(nn.Module):
             output, target, sigma=1.5, kernel_size=_WINDOW, data_range=1.0, return_full_image=True
         )
         margin = _WINDOW // 2
-        # torchmetrics mirrors the image beyond its border.
+        # The margin goes because torchmetrics mirrors the image beyond its border.
         return 1 - similarity[..., margin:-margin, margin:-margin].mean()

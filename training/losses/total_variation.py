@@ -1,4 +1,4 @@
-"""Smoothness of maps that networks predict."""
+"""Total variation: losses that keep the maps that networks predict smooth."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from torch import Tensor
 def log_total_variation(gamma: Tensor, eps: float = 1e-3) -> Tensor:
     """Mean squared difference of ``log(gamma + eps)`` between neighbours, rows plus columns.
 
-    PSENet's total variation term. The paper's text has mean absolute differences of gamma itself (Eq. 9); the
-    published weights 5 (SICE) and 500 (Afifi) belong to this squared logarithmic form, which the released
-    checkpoints were trained with.
+    This is PSENet's total variation term. The paper's text has mean absolute differences of gamma itself (Eq. 9).
+    The released checkpoints were trained with this squared logarithmic form, and the published weights 5 (SICE) and
+    500 (Afifi) belong to it.
+
+    >>> import torch
+    >>> log_total_variation(torch.full((1, 3, 4, 4), 0.5)).item()
+    0.0
 
     Args:
-        gamma: ``(N, C, H, W)``, non-negative, H and W at least 2.
-        eps: Added before the logarithm.
+        gamma: Gamma map, ``(N, C, H, W)``, non-negative, H and W at least 2.
+        eps: Number that is added before the logarithm.
 
     Returns:
         A scalar.
@@ -26,10 +30,14 @@ def log_total_variation(gamma: Tensor, eps: float = 1e-3) -> Tensor:
 def squared_total_variation(attention: Tensor) -> Tensor:
     """Twice the mean squared difference between neighbours, rows plus columns.
 
-    The smoothness term that CollaBA's public code adds on the illumination attention; the paper has none.
+    CollaBA's public code adds this smoothness term on the illumination attention; the paper has no such term.
+
+    >>> import torch
+    >>> squared_total_variation(torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])).item()
+    2.0
 
     Args:
-        attention: ``(N, C, H, W)``, H and W at least 2.
+        attention: Illumination attention, ``(N, C, H, W)``, H and W at least 2.
 
     Returns:
         A scalar.

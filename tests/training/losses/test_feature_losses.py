@@ -232,7 +232,7 @@ def test_inputs_that_they_refuse() -> None:
     perceptual, contrastive = PerceptualLoss(Plain(), ["once"]), ContrastiveLoss(Plain())
     with pytest.raises(ValueError, match=r"one shape, got \(2, 3, 40, 40\) and \(2, 3, 40, 20\)"):
         perceptual(picture(), picture(40, 20))
-    with pytest.raises(ValueError, match="as many pictures, got 2, 2 and 1"):
+    with pytest.raises(ValueError, match="equally many pictures, got 2, 2 and 1"):
         contrastive(picture(), picture(), picture(count=1))
     with pytest.raises(TypeError, match="uint8"):
         perceptual(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
