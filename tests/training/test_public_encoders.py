@@ -192,7 +192,7 @@ def test_ram_at_its_published_size() -> None:
     [
         ({"image_size": 48}, "image_size 48 does not fit: stage s2 would be 6 patches"),
         ({"image_size": 8}, "image_size 8 does not fit: stage s3 would be 0.5 patches"),
-        ({"num_heads": (2, 3)}, "one entry a stage"),
+        ({"num_heads": (2, 3)}, "one entry for each stage"),
         ({"num_heads": (2, 5, 4)}, "24 channels of s2 must be a multiple of its 5 heads"),
     ],
 )

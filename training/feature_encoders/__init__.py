@@ -1,4 +1,4 @@
-"""Frozen pretrained encoders whose features losses compare."""
+"""Frozen pretrained encoders, whose features the losses compare."""
 
 from .base import FeatureEncoder, build_encoder
 from .clip import CLIPEncoder

@@ -1,4 +1,4 @@
-"""What all feature encoders share: frozen weights, checks, loading, and one encoder for all who ask for the same."""
+"""The base of all feature encoders: frozen weights, checks and loading; equal configs share one encoder."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class FeatureEncoder(nn.Module):
-    """A frozen pretrained network that maps pictures to feature maps and to one vector each.
+    """The base class of frozen pretrained networks that map pictures to feature maps and to one vector each.
 
-    The weights take no gradient and dropout stays off, also after ``train()``; gradients reach the picture.
-    Normalisation and, where the network has an input size, resizing are inside. Subclasses build their network and then
-    call :meth:`freeze`.
+    The weights take no gradient, and dropout stays off after ``train()`` too; gradients reach the picture. The encoder
+    normalises pictures itself and resizes them where the network has an input size of its own. Subclasses build their
+    network and then call :meth:`freeze`.
 
     Args:
-        stages: Names of the feature maps that :meth:`forward` can give, from shallow to deep.
-        mean: Of the pictures that the network was trained on, RGB in [0, 1].
-        std: Likewise.
+        stages: Names of the feature maps that :meth:`forward` can return, from shallow to deep.
+        mean: Mean of the pictures that the network was trained on, RGB in [0, 1].
+        std: Standard deviation of these pictures, RGB in [0, 1].
     """
 
     mean: Tensor
@@ -43,14 +43,16 @@ class FeatureEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor, stages: Sequence[str]) -> list[Tensor]:
-        """Feature maps ``(N, C, h, w)`` of the named stages, in that order; nothing deeper is computed.
+        """Feature maps ``(N, C, h, w)`` of the named stages, in the order of the names.
+
+        Layers beyond the deepest of them are not computed.
 
         Args:
-            image: ``(N, 3, H, W)`` RGB in [0, 1], floating point; values beyond are not clamped.
+            image: ``(N, 3, H, W)`` RGB in [0, 1], floating point; values beyond the range are not clamped.
             stages: Names out of :attr:`stages`.
 
         Raises:
-            ValueError: Another shape, an unknown stage, or none.
+            ValueError: The image has another shape, a stage is unknown, or no stage is named.
             TypeError: The image is not a floating point tensor.
         """
         self.check_stages(stages)
@@ -59,7 +61,10 @@ class FeatureEncoder(nn.Module):
         return [maps[name] for name in stages]
 
     def embed(self, image: Tensor) -> Tensor:
-        """One vector each, ``(N, D)``, of ``(N, 3, H, W)`` RGB in [0, 1]; raises as :meth:`forward`."""
+        """One vector for each picture, ``(N, D)``, of ``(N, 3, H, W)`` RGB in [0, 1].
+
+        Errors of the image are those of :meth:`forward`.
+        """
         _check_image(image)
         return self.vector(image)
 
@@ -74,28 +79,28 @@ class FeatureEncoder(nn.Module):
 
     @abstractmethod
     def maps(self, image: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
-        """The feature maps of ``stages``, which are known, distinct and from shallow to deep."""
+        """The feature maps of ``stages`` by name. The stages are known, distinct and go from shallow to deep."""
 
     @abstractmethod
     def vector(self, image: Tensor) -> Tensor:
-        """The vectors ``(N, D)`` of :meth:`embed`."""
+        """The vectors ``(N, D)`` that :meth:`embed` returns."""
 
     def normalised(self, image: Tensor) -> Tensor:
-        """The image in the network's precision, minus the mean, over the standard deviation."""
+        """The image in the network's precision, less the mean and divided by the standard deviation."""
         return (image.to(self.mean.dtype) - self.mean) / self.std
 
     def train(self, mode: bool = True) -> FeatureEncoder:
-        """Evaluation mode, whatever ``mode`` says."""
+        """Keep evaluation mode, whatever ``mode`` says."""
         return super().train(False)
 
     def freeze(self, checkpoint: str | os.PathLike[str] | None) -> None:
-        """Read the weights, if a checkpoint is named, and stop all gradients with respect to them."""
+        """Read the weights if a checkpoint is named, and stop all gradients with respect to the weights."""
         if checkpoint is not None:
             self._load(checkpoint)
         self.requires_grad_(False).eval()
 
     def renamed(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The tensors of the public file by our names; what is not of this network may stay."""
+        """The tensors of the public file under the names of this module; foreign tensors may stay."""
         return state
 
     def _load(self, checkpoint: str | os.PathLike[str]) -> None:
@@ -121,14 +126,21 @@ _built: WeakValueDictionary[str, FeatureEncoder] = WeakValueDictionary()
 
 
 def build_encoder(encoder: Mapping[str, Any] | FeatureEncoder) -> FeatureEncoder:
-    """The encoder of a config; one that already lives and was read from the same file by the same config is reused.
+    """The encoder of a config. An encoder in use that has an equal config with a checkpoint is returned again.
 
-    So a perceptual and a contrastive loss of equal configs hold one RAM, not two. Encoders with random weights, made
-    for tests, are never shared. Reading weights leaves PyTorch's random state alone: what is initialised next does not
-    depend on whether an encoder was there.
+    A perceptual and a contrastive loss with equal configs thus share one RAM. Encoders with random weights, made for
+    tests, are never shared. Reading weights leaves PyTorch's random state alone, so that what is initialised next does
+    not depend on whether the encoder was there already.
+
+    >>> encoder = build_encoder(dict(type="VGGEncoder", checkpoint=None, width=4))
+    >>> encoder.embed(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 32])
+
+    Args:
+        encoder: Config of a registered encoder, or an encoder, which is returned as it is.
 
     Raises:
-        TypeError: The config builds no :class:`FeatureEncoder`.
+        TypeError: The config does not build a :class:`FeatureEncoder`.
     """
     if isinstance(encoder, FeatureEncoder):
         return encoder

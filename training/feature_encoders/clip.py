@@ -18,7 +18,7 @@ from .base import FeatureEncoder
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
-# From OpenAI's and OpenCLIP's names to timm's, in this order.
+# Replacements that turn the names of OpenAI and OpenCLIP into timm's; their order matters.
 _NAMES = (
     (r"^conv1\.", "patch_embed.proj."),
     (r"^class_embedding$", "cls_token"),
@@ -36,24 +36,29 @@ _NAMES = (
 
 @MODELS.register_module()
 class CLIPEncoder(FeatureEncoder):
-    """The vision transformer of CLIP; pictures are resized to its square input (bicubic).
+    """The vision transformer of CLIP. Pictures are resized to its square input (bicubic).
 
-    Stages: ``block0``, ``block1``, ...: the patch tokens after each block, ``(N, width, h, w)``. The vector is the
-    class token after the last norm and the projection into the space that CLIP shares with text.
+    The stages ``block0``, ``block1``, ... are the patch tokens after each block, ``(N, width, h, w)``. The vector is
+    the class token after the last norm, projected into the space that CLIP shares with text.
+
+    >>> import torch
+    >>> encoder = CLIPEncoder(checkpoint=None, embed_dim=16, depth=2, num_heads=2, img_size=32, projection=8)
+    >>> encoder.embed(torch.rand(1, 3, 40, 50)).shape, encoder(torch.rand(1, 3, 40, 50), ["block1"])[0].shape
+    (torch.Size([1, 8]), torch.Size([1, 16, 2, 2]))
 
     Args:
-        checkpoint: Path of a state dict in the layout of OpenAI and OpenCLIP (``visual.conv1.weight``, ...).
-            OpenAI's own ``.pt`` files are TorchScript programs, which are refused: OpenCLIP's files hold the same
-            weights. None: random weights, for tests.
-        model: timm's name of the network. OpenAI's weights were trained with the quick GELU of the default; those
-            of LAION belong to the names without ``quickgelu``. The file does not tell them apart.
+        checkpoint: Path of a state dict in the layout of OpenAI and OpenCLIP (``visual.conv1.weight``, ...). OpenAI's
+            own ``.pt`` files are TorchScript programs and are refused; OpenCLIP's files hold the same weights. None
+            gives random weights, for tests.
+        model: Name of the network in timm. OpenAI's weights were trained with the quick GELU of the default; LAION's
+            weights belong to the names without ``quickgelu``. The file does not tell them apart.
         projection: Length of the vector.
-        **sizes: What else timm's network takes (``embed_dim``, ``depth``, ``num_heads``, ``img_size``, ...), over the
-            model's own.
+        **sizes: Other arguments of timm's network (``embed_dim``, ``depth``, ``num_heads``, ``img_size``, ...), which
+            override those of the model.
 
     Raises:
-        ValueError: No such model, one that is not CLIP's vision transformer, or ``projection`` is below 1.
-        CheckpointError: The checkpoint is of another network or of other sizes.
+        ValueError: timm has no such model, the model is not CLIP's vision transformer, or ``projection`` is below 1.
+        CheckpointError: The checkpoint belongs to another network or has other sizes.
         MissingExtraError: timm is not installed.
     """
 
@@ -110,8 +115,10 @@ def _vision_transformer(model: str, sizes: Mapping[str, Any]) -> Any:
 
     if not (isinstance(model, str) and "_clip_" in model and timm.is_model(model)):
         known = ", ".join(timm.list_models("vit_base*_clip_*"))
-        raise ValueError(f"model must be timm's name of a CLIP vision transformer, like {known}; got {model!r}")
+        raise ValueError(f"model must be timm's name of a CLIP vision transformer, such as {known}; got {model!r}")
     trunk = timm.create_model(model, pretrained=False, num_classes=0, **sizes)
     if getattr(trunk, "num_prefix_tokens", 0) != 1 or not isinstance(trunk.norm_pre, nn.LayerNorm):
-        raise ValueError(f"{model!r} is not CLIP's vision transformer with a class token and a norm before the blocks")
+        raise ValueError(
+            f"model must be CLIP's vision transformer, with a class token and a norm before the blocks, got {model!r}"
+        )
     return trunk

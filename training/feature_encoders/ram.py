@@ -22,28 +22,36 @@ _DOWNSAMPLE = re.compile(r"layers\.(\d+)\.downsample\.")
 
 @MODELS.register_module()
 class RAMEncoder(FeatureEncoder):
-    """RAM's Swin-L and its projection; pictures are resized to 384x384 (bilinear), ImageNet mean and deviation.
+    """RAM's Swin-L and its projection. Pictures are resized to 384x384 (bilinear).
 
-    Stages: ``s1`` to ``s4``, the tokens at the end of each stage, before the next one's merging of patches:
-    ``(N, 192, 96, 96)``, ``(N, 384, 48, 48)``, ``(N, 768, 24, 24)``, ``(N, 1536, 12, 12)``. The vector, 512 values, is
-    RAM's token 0: the mean of the last stage's tokens after the norm, projected into the space of its tags.
+    The stages ``s1`` to ``s4`` are the tokens at the end of each stage, before the next stage merges patches:
+    ``(N, 192, 96, 96)``, ``(N, 384, 48, 48)``, ``(N, 768, 24, 24)`` and ``(N, 1536, 12, 12)``. The vector has 512
+    values. It is RAM's token 0: the mean of the last stage's tokens after the norm, projected into the space of the
+    tags. Pictures are normalised by the mean and deviation of ImageNet.
 
-    The Swin transformer has 195,198,516 parameters, the projection another 786,944.
+    The Swin transformer has 195,198,516 parameters, the projection has another 786,944.
+
+    >>> import torch
+    >>> encoder = RAMEncoder(
+    ...     checkpoint=None, image_size=32, window_size=2, embed_dim=8, depths=(1, 1), num_heads=(2, 4), projection=16
+    ... )
+    >>> [features.shape for features in encoder(torch.rand(1, 3, 40, 50), ["s1", "s2"])]
+    [torch.Size([1, 8, 8, 8]), torch.Size([1, 16, 4, 4])]
 
     Args:
-        checkpoint: Path of ``ram_swin_large_14m.pth``, of which all but the image encoder and ``image_proj`` is left
-            out. None: random weights, for tests.
-        image_size: The network's input; RAM was published for 384 (window 12) and 224 (window 7).
+        checkpoint: Path of ``ram_swin_large_14m.pth``. Only the image encoder and ``image_proj`` are read from it. None
+            gives random weights, for tests.
+        image_size: Side of the network's input; RAM was published for 384 (window 12) and 224 (window 7).
         window_size: Side of an attention window, in patches.
-        embed_dim: Channels of the first stage, doubled in each other.
-        depths: Blocks of each stage.
-        num_heads: Attention heads of each stage.
+        embed_dim: Number of channels of the first stage; each further stage doubles it.
+        depths: Number of blocks of each stage.
+        num_heads: Number of attention heads of each stage.
         projection: Length of the vector.
 
     Raises:
-        ValueError: ``depths`` and ``num_heads`` differ in length, the windows do not tile the stages, or a size is
-            below 1.
-        CheckpointError: The checkpoint is of another network or of other sizes.
+        ValueError: ``depths`` and ``num_heads`` differ in length, the windows do not tile the stages, the heads do not
+            divide the channels, or a size is below 1.
+        CheckpointError: The checkpoint belongs to another network or has other sizes.
         MissingExtraError: timm is not installed.
     """
 
@@ -94,8 +102,8 @@ class RAMEncoder(FeatureEncoder):
     def renamed(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """See the base class.
 
-        The file has Microsoft's names, in which patches are merged at the end of a stage; in timm's, at the beginning
-        of the next.
+        In the file, with Microsoft's names, patches are merged at the end of a stage; in timm they are merged at the
+        beginning of the next one.
         """
         renamed = {}
         for key, value in state.items():
@@ -120,7 +128,9 @@ def _check_sizes(image_size: int, window_size: int, width: int, depths: Sequence
     each("depths", depths, at_least, 1)
     each("num_heads", heads, at_least, 1)
     if not depths or len(depths) != len(heads):
-        raise ValueError(f"depths and num_heads must have one entry a stage, got {tuple(depths)} and {tuple(heads)}")
+        raise ValueError(
+            f"depths and num_heads must have one entry for each stage, got {tuple(depths)} and {tuple(heads)}"
+        )
     for name, size in (("image_size", image_size), ("window_size", window_size), ("embed_dim", width)):
         at_least(name, size, 1)
     for stage, count in enumerate(heads):
@@ -128,7 +138,7 @@ def _check_sizes(image_size: int, window_size: int, width: int, depths: Sequence
         if side < 1 or rest or side % min(side, window_size):
             raise ValueError(
                 f"image_size {image_size} does not fit: stage s{stage + 1} would be {image_size / (_PATCH << stage):g} "
-                f"patches wide, which must be a multiple of window_size, {window_size}, or below it"
+                f"patches wide, but must be a multiple of window_size, {window_size}, or below it"
             )
         if (width << stage) % count:
             raise ValueError(f"the {width << stage} channels of s{stage + 1} must be a multiple of its {count} heads")

@@ -1,4 +1,4 @@
-"""The Segment Anything Model, frozen (Kirillov et al., ICCV 2023): its image encoder, or the whole of it."""
+"""The frozen Segment Anything Model (SAM; Kirillov et al., ICCV 2023): its image encoder, and the whole model."""
 
 from __future__ import annotations
 
@@ -20,24 +20,30 @@ from .base import FeatureEncoder
 
 @MODELS.register_module()
 class SAMEncoder(FeatureEncoder):
-    """SAM's image encoder. As in SAM the longer side is resized to the input size and the shorter one zero-padded.
+    """SAM's image encoder.
 
-    Stages: ``block0``, ``block1``, ...: the patch tokens after each block, ``(N, width, h, w)``, and ``neck``, SAM's
-    image embedding ``(N, 256, h, w)``; of the patches that show the picture, at 1/16 of its resized size. The vector
-    is the mean of the neck over those, 256 values.
+    As in SAM, a picture is resized so that its longer side fits the input, and the rest is padded with zeros. The
+    stages ``block0``, ``block1``, ... are the patch tokens after each block, ``(N, width, h, w)``; the last stage,
+    ``neck``, is SAM's image embedding ``(N, 256, h, w)``. They hold the patches that show the picture, without those of
+    the padding, at 1/16 of the resized picture. The vector is the mean of the neck over them, 256 values.
+
+    >>> sizes = dict(patch_size=8, embed_dim=16, depth=1, num_heads=2, window_size=4, out_chans=16)
+    >>> encoder = SAMEncoder(checkpoint=None, image_size=64, img_size=64, global_attn_indexes=(0,), **sizes)
+    >>> encoder(torch.rand(1, 3, 32, 64), ["neck"])[0].shape
+    torch.Size([1, 16, 4, 8])
 
     Args:
-        checkpoint: Path of ``sam_vit_b_01ec64.pth`` (``sam_vit_l_0b3195.pth``, ``sam_vit_h_4b8939.pth``), of which all
-            but the image encoder is left out. None: random weights, for tests.
+        checkpoint: Path of ``sam_vit_b_01ec64.pth`` (``sam_vit_l_0b3195.pth``, ``sam_vit_h_4b8939.pth``). Only the
+            image encoder is read from it. None gives random weights, for tests.
         model: ``'vit_b'``, ``'vit_l'`` or ``'vit_h'``.
-        image_size: Side of the input; None: the 1024 that the weights were trained at. Smaller ones, which cost a
-            fraction (global attention grows with the fourth power of the side), interpolate the positions.
-        **sizes: Over the model's own, as for :func:`llie_preproc.segmentation.build_sam`.
+        image_size: Side of the input. None takes 1024, the size that the weights were trained at. Smaller sizes
+            interpolate the positions and cost a fraction, as global attention grows with the fourth power of the side.
+        **sizes: Sizes that override those of the model, as in :func:`llie_preproc.segmentation.build_sam`.
 
     Raises:
-        ValueError: No such model, or an ``image_size`` that is no multiple of the patch size.
-        TypeError: A size that models do not have.
-        CheckpointError: The checkpoint is of another network or of other sizes.
+        ValueError: The model is unknown, or ``image_size`` is not a multiple of the patch size.
+        TypeError: A size has a name that models do not have.
+        CheckpointError: The checkpoint belongs to another network or has other sizes.
         MissingExtraError: segment-anything is not installed.
     """
 
@@ -103,12 +109,19 @@ class SAMEncoder(FeatureEncoder):
 class FrozenSAM(nn.Module):
     """A whole SAM whose weights take no gradient; gradients reach the pictures.
 
+    >>> sizes = dict(img_size=64, patch_size=8, embed_dim=16, depth=1, num_heads=2, window_size=4, out_chans=16)
+    >>> sam = FrozenSAM(checkpoint=None, model="small", global_attn_indexes=(0,), decoder_heads=2, **sizes)
+    >>> embedding = sam.embed(torch.rand(1, 3, 32, 64))
+    >>> sam.masks(embedding, (32, 64), boxes=torch.tensor([[8.0, 8.0, 24.0, 24.0]])).shape
+    torch.Size([1, 32, 64])
+
     Args:
-        checkpoint: As for :func:`llie_preproc.segmentation.build_sam`. None: random weights, for tests.
-        **config: ``model`` and sizes, likewise.
+        checkpoint: Path of the weights, as in :func:`llie_preproc.segmentation.build_sam`. None gives random weights,
+            for tests.
+        **config: Other arguments of :func:`llie_preproc.segmentation.build_sam`: ``model`` and sizes.
 
     Raises:
-        ValueError, TypeError, FileNotFoundError, CheckpointError, MissingExtraError: As :func:`build_sam`.
+        ValueError, TypeError, FileNotFoundError, CheckpointError, MissingExtraError: :func:`build_sam` raises them.
     """
 
     def __init__(self, *, checkpoint: str | os.PathLike[str] | None, **config: Any) -> None:
@@ -116,27 +129,32 @@ class FrozenSAM(nn.Module):
         self.model: Any = build_sam(checkpoint=checkpoint, **config).requires_grad_(False)
 
     def train(self, mode: bool = True) -> FrozenSAM:
-        """Evaluation mode, whatever ``mode`` says."""
+        """Keep evaluation mode, whatever ``mode`` says."""
         return super().train(False)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Embeddings ``(N, C, h, w)`` float32, padding included, of ``(N, 3, H, W)`` RGB in [0, 1], not clamped."""
+        """Embeddings ``(N, C, h, w)`` float32, those of the padding included, of ``(N, 3, H, W)`` RGB in [0, 1].
+
+        Values beyond the range are not clamped.
+        """
         from llie_preproc.segmentation.predictor import sam_embeddings
 
         return sam_embeddings(self.model, images).float()
 
     def shown(self, embedding: Tensor, size: Sequence[int]) -> Tensor:
-        """The part of embeddings that shows the pictures, of ``size`` ``(H, W)``: the rest is of padding."""
+        """The part of embeddings that shows pictures of ``size`` ``(H, W)``, without that of the padding."""
         encoder = self.model.image_encoder
         return embedding[_shown(_input_size(size, encoder.img_size), encoder.img_size // embedding.shape[-1])]
 
     def masks(self, embedding: Tensor, size: Sequence[int], boxes: Tensor) -> Tensor:
-        """Logits ``(n, H, W)`` of one mask for each box, without autocast, which would blur where the boxes are.
+        """Logits ``(n, H, W)`` of one mask for each box.
+
+        They are computed without autocast, which would round the places of the boxes.
 
         Args:
-            embedding: ``(1, C, h, w)``, of one picture.
-            size: ``(H, W)`` of the picture, or another resolution of it.
-            boxes: ``(n, 4)`` x1 y1 x2 y2 in pixels of ``size``; at least one.
+            embedding: Embedding ``(1, C, h, w)`` of one picture.
+            size: ``(H, W)`` of the picture, or of another resolution of it.
+            boxes: Boxes ``(n, 4)`` x1 y1 x2 y2 in pixels of ``size``; at least one.
         """
         from llie_preproc.segmentation.predictor import decode_masks
 
@@ -145,11 +163,11 @@ class FrozenSAM(nn.Module):
 
 
 def _input_size(size: Sequence[int], side: int) -> tuple[int, int]:
-    """``(h, w)`` of a picture of ``size`` ``(H, W)`` in SAM's input."""
+    """``(h, w)`` in SAM's input of a picture of ``size`` ``(H, W)``."""
     height, width = (max(1, int(n * (side / max(size)) + 0.5)) for n in size)
     return height, width
 
 
 def _shown(size: Sequence[int], patch: int) -> tuple[Any, ...]:
-    """The index of the patches in ``(..., h, w)`` that show a picture of ``size`` in SAM's input."""
+    """An index into ``(..., h, w)``, of the patches that show a picture whose size in SAM's input is ``size``."""
     return (..., *(slice(-(-n // patch)) for n in size))

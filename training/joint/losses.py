@@ -1,8 +1,8 @@
 """Losses that keep an enhancer an enhancer while a detector trains it.
 
-Each is a module for ``EnhancedDetector(losses=...)``, called picture by picture: ``forward(image, output, enhancer,
-sample)`` with ``image`` ``(1, 3, H, W)`` RGB in [0, 1], ``output`` ``(1, 3, s*H, s*W)``, unclamped, what ``enhancer``
-made of it, and ``sample`` the picture's ``DetDataSample``, which may be None. The result is a scalar.
+Each is a module for ``EnhancedDetector(losses=...)``, which calls ``forward(image, output, enhancer, sample)`` for each
+picture. ``image`` is ``(1, 3, H, W)`` RGB in [0, 1]; ``output`` is what ``enhancer`` made of it, ``(1, 3, s*H, s*W)``,
+not clamped; ``sample`` is the picture's ``DetDataSample``, or None. The result is a scalar.
 """
 
 from __future__ import annotations
@@ -31,17 +31,27 @@ _FORMS: dict[str, Callable[[Tensor], Tensor]] = {"log": log_total_variation, "sq
 
 @MODELS.register_module()
 class FidelityLoss(nn.Module):
-    """Distance of the enhancer's output from what it gave before training.
+    """Distance of the enhancer's output from the output that it gave before training.
 
-    The enhancer as it was is a frozen copy, in evaluation mode, made by :meth:`bind`; it is part of the state dict, so
-    that a resumed run keeps it; ``EnhancedDetector`` leaves it as it is where a checkpoint has none. Where the enhancer
-    has batch or spectral norm the distance is not 0 at the start: those work otherwise in training mode.
+    :meth:`bind` keeps the enhancer as it was before training, as a frozen copy in evaluation mode. The copy is part of
+    the state dict, so that a resumed run keeps it; ``EnhancedDetector`` leaves it as it is when a checkpoint has none.
+    If the enhancer has batch or spectral norm, the distance is not 0 at the start, because these norms work otherwise
+    in training mode.
+
+    >>> from llie_preproc import build_enhancer
+    >>> enhancer, image = build_enhancer("psenet"), torch.rand(1, 3, 16, 16)
+    >>> loss = FidelityLoss()
+    >>> loss.bind(enhancer)
+    >>> round(loss(image, enhancer(image), enhancer).item(), 4)
+    0.0
 
     Args:
-        distance: Config of a loss of (output, reference), as those of :mod:`training.losses`; the mean absolute
+        distance: Config of a loss of (output, reference), such as those of :mod:`training.losses`; the mean absolute
             difference by default.
-        side: Compare on the picture shrunk to this longer side, where both are then computed; None: at full size.
-        map_side: The detector's, if it has one: otherwise the two differ from the start. Not beside ``side``.
+        side: Longer side to which the picture is shrunk before both outputs are computed and compared. None compares
+            at full size.
+        map_side: ``map_side`` of the detector, if it has one; without it the outputs differ from the start. It cannot
+            be combined with ``side``.
 
     Raises:
         ValueError: ``side`` or ``map_side`` is below 1, or both are given.
@@ -54,7 +64,10 @@ class FidelityLoss(nn.Module):
         _check_side("side", side)
         _check_side("map_side", map_side)
         if side is not None and map_side is not None:
-            raise ValueError(f"side ({side}) shrinks the whole picture: map_side ({map_side}) does not go with it")
+            raise ValueError(
+                f"side and map_side cannot be combined, as side shrinks the whole picture; got side={side} and "
+                f"map_side={map_side}"
+            )
         self.distance = _distance(distance)
         self.side, self.map_side = side, map_side
         self.initial: Enhancer | None = None
@@ -74,7 +87,7 @@ class FidelityLoss(nn.Module):
         """The distance.
 
         Raises:
-            ValueError: No enhancer was bound.
+            ValueError: :meth:`bind` was not called before.
         """
         if self.initial is None:
             raise ValueError("FidelityLoss has nothing to compare with: call bind(enhancer) first")
@@ -88,13 +101,17 @@ class FidelityLoss(nn.Module):
 
 @MODELS.register_module()
 class ExposureLoss(nn.Module):
-    """Zero-DCE's exposure control (CVPR 2020, L_exp): mean over regions of ``|Y_k - level|``.
+    """Zero-DCE's exposure control (CVPR 2020, L_exp): the mean over regions of ``|Y_k - level|``.
 
-    Y_k is the mean of all values of a region of 16x16 pixels of the output, regions without overlap. Those that the
-    right and bottom borders cut count as the others, with the mean of what is inside.
+    Y_k is the mean of all values of the output in region k. Regions have 16x16 pixels and do not overlap. A region that
+    the right or bottom border cuts counts like the others, with the mean of the pixels inside.
+
+    >>> image = torch.full((1, 3, 20, 20), 0.5)
+    >>> round(ExposureLoss()(image, image, enhancer=None).item(), 4)
+    0.1
 
     Args:
-        level: E, the intensity that is wanted: 0.6 in the paper.
+        level: Intensity that the output should have, E of the paper, where it is 0.6.
 
     Raises:
         ValueError: ``level`` is not in [0, 1].
@@ -106,7 +123,7 @@ class ExposureLoss(nn.Module):
         self.level = float(level)
 
     def forward(self, image: Tensor, output: Tensor, enhancer: Enhancer, sample: Any = None) -> Tensor:
-        """The loss of ``output`` alone."""
+        """The loss, which depends on ``output`` alone."""
         regions = F.avg_pool2d(output.mean(dim=1, keepdim=True), _REGION, ceil_mode=True)
         return (regions - self.level).abs().mean()
 
@@ -115,15 +132,22 @@ class ExposureLoss(nn.Module):
 class MapSmoothnessLoss(nn.Module):
     """Total variation of the map that a curve network predicts.
 
+    >>> from llie_preproc import build_enhancer
+    >>> enhancer, image = build_enhancer("psenet"), torch.rand(1, 3, 32, 32)
+    >>> loss = MapSmoothnessLoss()(image, enhancer(image), enhancer)
+    >>> loss.shape, bool(loss > 0)
+    (torch.Size([]), True)
+
     Args:
-        form: ``'log'``: of the logarithm, PSENet's term for a gamma (:func:`training.losses.log_total_variation`);
-            ``'squared'``: of the map itself (:func:`training.losses.squared_total_variation`). None: ``'log'`` where
-            the enhancer has a ``gamma_map``, else ``'squared'``.
-        side: Longer side that the picture is shrunk to: 256 is what PSENet, and so its weight of 5, is trained at.
-            None: full size.
+        form: ``'log'`` takes the total variation of the logarithm, PSENet's term for a gamma map
+            (:func:`training.losses.log_total_variation`); ``'squared'`` takes that of the map itself
+            (:func:`training.losses.squared_total_variation`). None means ``'log'`` for an enhancer with a
+            ``gamma_map`` and ``'squared'`` for others.
+        side: Longer side to which the picture is shrunk. PSENet is trained at 256, and its weight of 5 belongs to that
+            size. None keeps the full size.
 
     Raises:
-        ValueError: An unknown form, or ``side`` is below 2.
+        ValueError: ``form`` is unknown, or ``side`` is below 2.
     """
 
     def __init__(self, form: str | None = None, side: int | None = 256) -> None:
@@ -136,7 +160,7 @@ class MapSmoothnessLoss(nn.Module):
         """Check the enhancer.
 
         Raises:
-            ValueError: It predicts no map.
+            ValueError: The enhancer predicts no map.
         """
         _require_curves(enhancer)
 
@@ -147,7 +171,7 @@ class MapSmoothnessLoss(nn.Module):
             ValueError: The enhancer predicts no map.
         """
         _require_curves(enhancer)
-        # A neighbour to each side, however narrow the picture.
+        # Each pixel of the map needs a neighbour, however narrow the picture is.
         image = _shrunk(image, self.side, least=2)
         height, width = image.shape[-2:]
         # Autocast would drown the small differences between neighbours.
@@ -161,17 +185,24 @@ class MapSmoothnessLoss(nn.Module):
 class PairedLoss(nn.Module):
     """Distance of the output from the picture of the same scene in normal light, ``sample.gt_normal_light``.
 
-    That is a ``PixelData`` of ``data`` ``(3, s*H, s*W)`` uint8 RGB and, optionally, ``valid`` ``(1, s*H, s*W)`` bool,
-    False beyond the pair: such pixels count as equal. :class:`llie_preproc.detection.pack_paired.PackPairedDetInputs`
-    provides it. A picture without a pair counts as 0, with a gradient of 0.
+    That field is a ``PixelData`` with ``data`` ``(3, s*H, s*W)`` uint8 RGB and, optionally, ``valid``
+    ``(1, s*H, s*W)`` bool. ``valid`` is False beyond the pair; such pixels count as equal.
+    :class:`llie_preproc.detection.pack_paired.PackPairedDetInputs` provides the field. A picture without a pair has the
+    loss 0, with a gradient of 0.
+
+    >>> from mmengine.structures import BaseDataElement, PixelData
+    >>> pair = PixelData(data=torch.full((3, 4, 6), 255, dtype=torch.uint8))
+    >>> image = torch.full((1, 3, 4, 6), 0.25)
+    >>> PairedLoss()(image, image, enhancer=None, sample=BaseDataElement(gt_normal_light=pair)).item()
+    0.75
 
     Args:
-        distance: Config of a loss of (output, reference), as those of :mod:`training.losses`; the mean absolute
+        distance: Config of a loss of (output, reference), such as those of :mod:`training.losses`; the mean absolute
             difference by default.
-        missing: ``'skip'`` pictures without a pair, or make them an ``'error'``.
+        missing: ``'skip'`` lets pictures without a pair pass; ``'error'`` refuses them.
 
     Raises:
-        ValueError: An unknown ``missing``.
+        ValueError: ``missing`` is unknown.
     """
 
     def __init__(self, distance: Mapping[str, Any] | None = None, missing: str = "skip") -> None:
@@ -183,21 +214,21 @@ class PairedLoss(nn.Module):
         """The distance.
 
         Raises:
-            ValueError: The pair is not of the output's size, or is missing and ``missing='error'``.
+            ValueError: The pair does not have the output's size, or there is no pair and ``missing`` is ``'error'``.
         """
         pair = sample.get("gt_normal_light") if sample is not None else None
         if pair is not None:
             return self._compare(output, pair, sample)
         if self.missing == "error":
             raise ValueError(f"{_name_of(sample)} has no gt_normal_light: does the pipeline pack pairs?")
-        # The sum of nothing: 0 whatever the values are, with the graph that distributed training looks for.
+        # An empty sum is 0 whatever the values are, and has the graph that distributed training looks for.
         return output[..., :0].sum()
 
     def _compare(self, output: Tensor, pair: Any, sample: Any) -> Tensor:
         reference = pair.data[None].to(output) / 255
         if reference.shape != output.shape:
             raise ValueError(
-                f"{_name_of(sample)}: gt_normal_light must be of the output's shape {tuple(output.shape[1:])}, got "
+                f"{_name_of(sample)}: gt_normal_light must have the output's shape {tuple(output.shape[1:])}, got "
                 f"{tuple(reference.shape[1:])}"
             )
         if "valid" in pair:
@@ -209,18 +240,27 @@ class PairedLoss(nn.Module):
 class SelfEnhancementLoss(nn.Module):
     """PSENet's progressive self-enhancement (Section 3) on each picture as it comes.
 
-    The pseudo ground truth takes at each pixel the best of the picture, brighter and darker references of it, and the
-    enhancer's output as it is now; the loss is the mean squared distance of the output from it (Eq. 7, first term).
-    PSENet compares with the output one step earlier, of which a picture has none here.
+    The candidates of the pseudo ground truth are the picture, brighter and darker references made from it, and the
+    enhancer's present output; each pixel comes from the best of them. The loss is the mean squared distance of the
+    output from it (Eq. 7, first term). PSENet itself takes the output of the weights one step earlier, which is not at
+    hand here.
+
+    >>> from llie_preproc import build_enhancer
+    >>> enhancer, image = build_enhancer("psenet"), torch.rand(1, 3, 32, 32)
+    >>> SelfEnhancementLoss()(image, enhancer(image), enhancer).shape
+    torch.Size([])
 
     Args:
-        side: Longer side that the picture is shrunk to: 256 is what PSENet is trained at.
-        num_references, brighter, darker, well_exposed, patch: As for
-            :class:`training.methods.progressive.ProgressiveSelfEnhancement`.
+        side: Longer side to which the picture is shrunk; PSENet is trained at 256.
+        num_references: Number of brighter references of a picture, and of darker ones.
+        brighter: Range of log gamma of the brighter references.
+        darker: Range of log gamma of the darker references.
+        well_exposed: Level of a well exposed pixel.
+        patch: Side of the local window of the score, odd.
 
     Raises:
-        ValueError: ``side`` is below 1, or the others are as
-            :class:`~training.methods.progressive.ProgressiveSelfEnhancement` refuses them.
+        ValueError: ``side`` is below 1, or another argument is refused by
+            :class:`~training.methods.progressive.ProgressiveSelfEnhancement` too.
     """
 
     def __init__(
@@ -242,7 +282,7 @@ class SelfEnhancementLoss(nn.Module):
         """Check the enhancer.
 
         Raises:
-            ValueError: It enlarges, so its output is no candidate beside the picture.
+            ValueError: The enhancer changes the size, so its output cannot be a candidate beside the picture.
         """
         if enhancer.scale != 1:
             raise ValueError(
@@ -250,8 +290,8 @@ class SelfEnhancementLoss(nn.Module):
             )
 
     def forward(self, image: Tensor, output: Tensor, enhancer: Enhancer, sample: Any = None) -> Tensor:
-        """The distance, on the shrunk picture."""
-        # The window is reflected at the borders, so it reaches less far than the picture.
+        """The distance, computed on the shrunk picture."""
+        # The score reflects the picture at its borders, so half a window must be shorter than the picture's sides.
         image = _shrunk(image, self.side, least=self.patch // 2 + 1)
         output = _enhanced(image, enhancer)
         with torch.no_grad():
@@ -266,16 +306,16 @@ def _distance(config: Mapping[str, Any] | None) -> nn.Module:
 
 
 def _enhanced(image: Tensor, enhancer: Enhancer, map_side: int | None = None) -> Tensor:
-    """``(1, 3, H, W)`` to ``(1, 3, s*H, s*W)``, unclamped, as the detector has it.
+    """The output ``(1, 3, s*H, s*W)`` for ``(1, 3, H, W)``, not clamped, computed as in the detector.
 
-    Running statistics are of what the detector sees, and do not count this.
+    Running statistics stay as they are: they should describe only the pictures that the detector sees.
     """
     with kept_buffers(enhancer):
         return enhance_batch([image[0]], enhancer, InferenceOptions(map_side=map_side), clamp=False)[0][None]
 
 
 def _shrunk(image: Tensor, side: int | None, least: int = 1) -> Tensor:
-    """``(1, 3, H, W)`` with the longer side at most ``side``, neither below ``least``."""
+    """The image ``(1, 3, H, W)`` shrunk to a longer side of at most ``side``, with no side below ``least``."""
     image = image if side is None else shrink(image, side)
     size = [max(least, n) for n in image.shape[-2:]]
     return image if size == list(image.shape[-2:]) else F.interpolate(image, size, mode="bilinear")

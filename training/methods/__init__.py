@@ -1,4 +1,4 @@
-"""Training methods, one file a paper; each trains any enhancer whose capabilities allow it."""
+"""Training methods, one file each. A method trains any enhancer whose capabilities allow it."""
 
 from llie_preproc.errors import needs
 

@@ -1,4 +1,4 @@
-"""The discriminator's half of adversarial training."""
+"""The discriminator's part of adversarial training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from .base import backward_and_step
 
 @contextlib.contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """No gradient for the parameters of ``module``, while what goes through it still passes gradients to its input."""
+    """Keep gradients from the parameters of ``module`` while its inputs still get theirs.
+
+    >>> import torch
+    >>> layer, x = nn.Linear(2, 1), torch.ones(1, 2, requires_grad=True)
+    >>> with frozen(layer):
+    ...     layer(x).sum().backward()
+    >>> layer.weight.grad is None, x.grad.shape
+    (True, torch.Size([1, 2]))
+    """
     parameters = [p for p in module.parameters() if p.requires_grad]
     try:
         for p in parameters:
@@ -25,7 +33,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def discriminator_step(discriminator: nn.Module, loss: Callable[[], Tensor], optim_wrapper: OptimWrapper) -> Tensor:
-    """One step of the discriminator's optimiser on ``loss()``; returns the loss, detached, to log."""
+    """Make one step of the discriminator's optimiser on ``loss()``, and return the loss, detached, for the log."""
     with optim_wrapper.optim_context(discriminator):
         value = loss()
     backward_and_step(value, optim_wrapper, discriminator.parameters())

@@ -1,4 +1,4 @@
-"""What all training methods share: MMEngine's interface, paired losses, the optimiser step, averaged weights."""
+"""The base of all training methods: MMEngine's interface, paired losses, the optimiser step and averaged weights."""
 
 from __future__ import annotations
 
@@ -27,16 +27,22 @@ from ..randomness import share_stochastic_depth
 
 @MODELS.register_module()
 class BytesToUnit(BaseDataPreprocessor):
-    """Moves a batch to the device and brings ``inputs`` from bytes to [0, 1]; nothing is padded.
+    """Moves a batch to the device and converts ``inputs`` from bytes to floats in [0, 1]; nothing is padded.
 
-    In training they become one ``(N, 3, H, W)``; else they stay a list of ``(3, H, W)``, of any sizes.
+    In training the inputs become one tensor ``(N, 3, H, W)``. Otherwise they stay a list of ``(3, H, W)`` of any sizes.
 
-    Raises:
-        ValueError: In training, inputs of different sizes.
+    >>> images = [torch.full((3, 4, 6), 255, dtype=torch.uint8) for _ in range(2)]
+    >>> batch = BytesToUnit()(dict(inputs=images), training=True)["inputs"]
+    >>> batch.shape, batch.max().item()
+    (torch.Size([2, 3, 4, 6]), 1.0)
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Convert a batch of the data loader."""
+        """Convert a batch of the data loader.
+
+        Raises:
+            ValueError: The inputs differ in size in training.
+        """
         data = self.cast_data(data)
         if not training:
             return data | {"inputs": [image.float() / 255 for image in data["inputs"]]}
@@ -44,19 +50,22 @@ class BytesToUnit(BaseDataPreprocessor):
 
 
 class TrainingMethod(SafeInit, BaseModel):
-    """A method that trains an enhancer; subclasses say with which loss.
+    """The base class of methods that train an enhancer; subclasses define the loss.
 
     Args:
-        enhancer: Config of a registered enhancer, or its name; ``checkpoint`` in it starts from weights.
-        losses: Name to config of a loss between output and reference (:mod:`training.losses`), each with an optional
-            ``loss_weight`` (1 by default). An entry that is None is left out, so an ablation is one line.
-        ema: Momentum of an exponential moving average of the enhancer, which then is what is validated and exported:
-            ``average = ema * average + (1 - ema) * weights`` after each step. None: no average.
-        data_preprocessor: Brings batches to ``(N, 3, H, W)`` RGB in [0, 1]; by default from bytes.
+        enhancer: Config of a registered enhancer, or its name. With ``checkpoint`` in the config, training starts from
+            those weights; otherwise it starts from random ones.
+        losses: Configs of the losses between output and reference (:mod:`training.losses`) by name, each with an
+            optional ``loss_weight`` (1 by default). An entry that is None is left out, so an ablation takes one line.
+        ema: Momentum of an exponential moving average of the enhancer's weights: after each step,
+            ``average = ema * average + (1 - ema) * weights``. Validation and export then use the average. None keeps
+            no average.
+        data_preprocessor: Config of the module that turns a batch of the data loader into ``(N, 3, H, W)`` RGB in
+            [0, 1]; :class:`BytesToUnit` by default.
 
     Raises:
-        ValueError: The enhancer cannot be trained: it is not differentiable or has no parameters. Or a momentum
-            outside [0, 1), or a ``loss_weight`` below 0.
+        ValueError: The enhancer cannot be trained because it is not differentiable or has no parameters, ``ema`` is
+            outside [0, 1), or a ``loss_weight`` is below 0.
     """
 
     def __init__(
@@ -78,10 +87,10 @@ class TrainingMethod(SafeInit, BaseModel):
         self.losses, self.loss_weights = build_losses(losses or {})
 
     def require_losses(self) -> None:
-        """Check that something is left to minimise between output and reference.
+        """Check that ``losses`` holds a loss that counts.
 
         Raises:
-            ValueError: There is no loss, or each has the weight 0.
+            ValueError: There is no loss, or every loss has the weight 0.
         """
         if not any(self.loss_weights.values()):
             raise ValueError(
@@ -95,11 +104,11 @@ class TrainingMethod(SafeInit, BaseModel):
         return self.enhancer if self.average is None else self.average
 
     def optimised(self) -> dict[str, nn.Module]:
-        """The modules with an optimiser each, by name; the enhancer's is ``enhancer``."""
+        """The modules that have an optimiser of their own, by name; the enhancer's name is ``enhancer``."""
         return {"enhancer": self.enhancer}
 
     def train(self, mode: bool = True) -> TrainingMethod:
-        """Training mode for what is trained; averages, teachers and encoders, all frozen, stay in evaluation."""
+        """Set the mode of the modules that are trained; averages, teachers and encoders, all frozen, keep to eval."""
         super().train(mode)
         for module in self.children():
             if not any(p.requires_grad for p in module.parameters()):
@@ -107,15 +116,17 @@ class TrainingMethod(SafeInit, BaseModel):
         return self
 
     def forward(self, inputs: Any, data_samples: list[BaseDataElement] | None = None, mode: str = "tensor") -> Any:
-        """MMEngine's modes: ``'loss'``, ``'predict'`` (clamped, samples with ``enhanced``) and ``'tensor'``.
+        """Run the method in one of MMEngine's modes.
 
         Args:
-            inputs: ``(N, 3, H, W)`` RGB in [0, 1]; in ``'predict'`` a list of ``(3, H, W)`` of any sizes will do.
-            data_samples: One an image; ``'predict'`` returns them with ``enhanced`` ``(3, sH, sW)`` set.
-            mode: One of these.
+            inputs: Images, ``(N, 3, H, W)`` RGB in [0, 1]. ``'predict'`` also takes a list of ``(3, H, W)`` of any
+                sizes.
+            data_samples: Data samples, one for each image.
+            mode: ``'loss'`` returns the terms of :meth:`loss`. ``'predict'`` returns the samples with ``enhanced``
+                ``(3, sH, sW)``, clamped to [0, 1]. ``'tensor'`` returns the enhancer's output, not clamped.
 
         Raises:
-            ValueError: Another mode.
+            ValueError: ``mode`` is unknown.
         """
         one_of("mode", mode, ("loss", "predict", "tensor"))
         if mode == "loss":
@@ -129,10 +140,10 @@ class TrainingMethod(SafeInit, BaseModel):
 
     @abstractmethod
     def loss(self, image: Tensor, data_samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
-        """The terms of the enhancer's loss; those named ``loss*`` are summed and minimised, the others only logged."""
+        """The terms of the enhancer's loss. Terms named ``loss*`` are summed and minimised; others are only logged."""
 
     def train_step(self, data: dict, optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Tensor]:
-        """One iteration: loss, step, averages."""
+        """Run one iteration: compute the loss, step the optimiser, update the averages; returns what is logged."""
         wrapper = part_wrapper(optim_wrapper, "enhancer")
         with wrapper.optim_context(self):
             data = self.data_preprocessor(data, True)
@@ -148,20 +159,20 @@ class TrainingMethod(SafeInit, BaseModel):
             update_average(self.average, self.enhancer, self.ema)
 
     def paired_losses(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Each of ``losses``, weighted, as ``loss_<name>``."""
+        """The weighted losses between output and reference, by the names ``loss_<name>``."""
         pair = output.float(), target.float()
         return {f"loss_{k}": self.loss_weights[k] * _in_float32(loss, *pair) for k, loss in self.losses.items()}
 
     def training_state(self) -> dict[str, Any]:
-        """What a resumed run needs beside parameters and buffers; kept in checkpoints."""
+        """State that a resumed run needs beside parameters and buffers; checkpoints keep it."""
         return {}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`training_state` gave."""
+        """Restore what :meth:`training_state` returned."""
 
 
 def _in_float32(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:
-    """A loss without autocast, unless it has an encoder, whose features it compares in float32 by itself."""
+    """A loss without autocast. A loss with an encoder keeps autocast, as it compares features in float32 by itself."""
     if hasattr(loss, "encoder"):
         return loss(output, target)
     with torch.autocast(output.device.type, enabled=False):
@@ -169,10 +180,10 @@ def _in_float32(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:
 
 
 def stacked(data_samples: Sequence[BaseDataElement], field: str) -> Tensor:
-    """The pictures ``(3, H, W)`` uint8 of a field of the samples as one batch in [0, 1].
+    """The pictures ``(3, H, W)`` uint8 in a field of the samples, as one batch ``(N, 3, H, W)`` in [0, 1].
 
     Raises:
-        ValueError: A sample has no such field, or their shapes differ.
+        ValueError: A sample lacks the field, or the shapes differ.
     """
     if not data_samples or any(field not in sample for sample in data_samples):
         raise ValueError(f"this method needs a dataset whose samples have {field!r}: see docs/training.md")
@@ -180,14 +191,16 @@ def stacked(data_samples: Sequence[BaseDataElement], field: str) -> Tensor:
 
 
 def to_batch(pictures: Sequence[Tensor]) -> Tensor:
-    """Pictures ``(3, H, W)`` uint8 as one batch in [0, 1].
+    """Pictures ``(3, H, W)`` uint8 as one batch ``(N, 3, H, W)`` in [0, 1].
 
     Raises:
-        ValueError: Their shapes differ.
+        ValueError: The shapes differ.
     """
     if len({p.shape for p in pictures}) > 1:
         shapes = sorted({tuple(p.shape) for p in pictures})
-        raise ValueError(f"pictures of one batch must have one shape, got {shapes}: crop or resize them, or batch 1")
+        raise ValueError(
+            f"pictures of one batch must have one shape, got {shapes}: crop or resize them, or set batch_size=1"
+        )
     return torch.stack(list(pictures)).float() / 255
 
 
@@ -205,19 +218,19 @@ def update_average(average: nn.Module, source: nn.Module, momentum: float) -> No
 
 
 def averaged_log(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Logged scalars, as means over the processes: so a schedule that watches the loss acts alike on all of them."""
+    """Logged scalars as means over the processes, so that a schedule that watches the loss acts alike in all."""
     copies = {name: value.detach().clone() for name, value in values.items()}
     average_tensors(list(copies.values()))
     return copies
 
 
 def part_wrapper(optim_wrapper: OptimWrapper | OptimWrapperDict, part: str) -> OptimWrapper:
-    """The optimiser wrapper of a part of a method."""
+    """The optimiser wrapper of one part of a method."""
     return optim_wrapper[part] if isinstance(optim_wrapper, OptimWrapperDict) else optim_wrapper
 
 
 def backward_and_step(loss: Tensor, optim_wrapper: OptimWrapper, parameters: Iterable[nn.Parameter]) -> bool:
-    """Back-propagate, average the gradients over the processes and step; False while gradients accumulate."""
+    """Back-propagate, average the gradients over the processes and step; returns False while gradients accumulate."""
     optim_wrapper.backward(optim_wrapper.scale_loss(loss))
     if not optim_wrapper.should_update():
         return False

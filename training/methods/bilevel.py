@@ -1,4 +1,4 @@
-"""Bi-level implicit adversarial training: CollaBA's (Gao et al., Pattern Recognition 2024, sections 3.3 and 3.4)."""
+"""Bi-level implicit adversarial training (CollaBA: Gao et al., Pattern Recognition 2024, sections 3.3 and 3.4)."""
 
 from __future__ import annotations
 
@@ -30,29 +30,32 @@ _TERMS = ("illumination", "attention_tv", "adversarial")
 def best_response_ratio(
     grad_adv: Sequence[Tensor], grad_total: Sequence[Tensor], max_ratio: float = math.inf
 ) -> Tensor:
-    """The scalar of CollaBA's Eq. 17: ``<grad_w L_adv, grad_w L_total> / <grad_w L_adv, grad_w L_adv>``.
+    """The ratio of CollaBA's Eq. 17: ``<grad_w L_adv, grad_w L_total> / <grad_w L_adv, grad_w L_adv>``.
 
     ``G_BR = -ratio * grad_s L_adv`` approximates how the enhancer's parameters s act on its loss L_total through the
-    best response of the discriminators' parameters w: the product ``-[d2 L_adv / dw ds]^T [d2 L_adv / dw2]^-1 grad_w
-    L_total`` of the implicit function theorem (Eq. 13 to 15), with outer products of gradients in place of both
-    second derivatives (Eq. 16). The sign of L_adv cancels: whether the discriminators minimise or maximise it makes
-    no difference, and so does any common factor of all the gradients.
+    best response of the discriminators' parameters w. The exact product, ``-[d2 L_adv / dw ds]^T [d2 L_adv / dw2]^-1
+    grad_w L_total``, follows from the implicit function theorem (Eq. 13 to 15); the approximation puts outer products
+    of gradients in place of both second derivatives (Eq. 16). The sign of L_adv cancels in G_BR, so it does not matter
+    whether the discriminators minimise or maximise L_adv. A common factor of all gradients cancels in the ratio.
+
+    >>> best_response_ratio([torch.tensor([1.0, 1.0])], [torch.tensor([3.0, 1.0])]).item()
+    2.0
 
     Args:
-        grad_adv: The gradients of L_adv, one tensor for each parameter of the discriminators.
-        grad_total: Those of L_total, of the same shapes.
-        max_ratio: The result's magnitude is clipped to it. The paper does not clip; towards the discriminators'
-            optimum the denominator vanishes.
+        grad_adv: Gradients of L_adv, one tensor for each parameter of the discriminators.
+        grad_total: Gradients of L_total, of the same shapes.
+        max_ratio: Bound of the result's magnitude. The paper has no bound; near the discriminators' optimum the
+            denominator vanishes.
 
     Returns:
-        A scalar, detached; 0 where it would not be finite, and where grad_adv is 0.
+        A scalar, detached. It is 0 where the ratio is not finite and where grad_adv is 0.
 
     Raises:
-        ValueError: The lists are empty or do not fit.
+        ValueError: The lists are empty or differ in shapes.
     """
     if not grad_adv or [g.shape for g in grad_adv] != [g.shape for g in grad_total]:
         shapes = [[tuple(g.shape) for g in grads] for grads in (grad_adv, grad_total)]
-        raise ValueError(f"the gradients of both losses must be of the same parameters, got the shapes {shapes}")
+        raise ValueError(f"the gradients of both losses must belong to the same parameters, got the shapes {shapes}")
     product, norm = _inner(grad_adv, grad_total), _inner(grad_adv, grad_adv)
     ratio = product / (norm + torch.finfo(norm.dtype).tiny)
     return ratio.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(-max_ratio, max_ratio)
@@ -62,36 +65,50 @@ def best_response_ratio(
 class BilevelAdversarial(TrainingMethod):
     """Trains an enhancer on pairs against discriminators whose best response it takes into account (Algorithm 1).
 
-    Each iteration: one step of the discriminators (the lower level), then one of the enhancer, and of the weights of
-    its loss terms, on Eq. 11's L_total plus the best-response gradient G_BR of Eq. 17 (the upper level). L_adv in
-    G_BR sees the enhancer's output **with** its gradient; where it is detached, as in the public trainer, G_BR is
-    zero.
+    Each iteration first makes one step of the discriminators (the lower level). It then makes one step of the enhancer
+    and of the weights of its loss terms (the upper level), on the gradient of L_total (Eq. 11) plus the best-response
+    gradient G_BR (Eq. 17). L_adv in G_BR sees the enhancer's output **with** its gradient. The public trainer detaches
+    the output there, which makes G_BR zero.
 
-    Samples have ``target``, and with ``illumination_weight`` also ``target_x1``, the normal-light picture at the
-    input's size, unless the enhancer keeps the size. Every weight that is 0 leaves its term out.
+    Samples need ``target``. With ``illumination_weight`` they also need ``target_x1``, the normal-light picture at the
+    input's size, unless the enhancer keeps the size. A weight of 0 leaves its term out.
+
+    >>> from mmengine.structures import BaseDataElement
+    >>> method = BilevelAdversarial(
+    ...     dict(type="IAMLUNet", width=4, depth=1),
+    ...     losses=dict(pixel=dict(type="L1Loss")),
+    ...     discriminators=dict(patch=dict(type="PatchDiscriminator", width=4)),
+    ...     illumination_weight=0,
+    ... )
+    >>> sample = BaseDataElement(target=torch.zeros(3, 32, 32, dtype=torch.uint8))
+    >>> list(method.loss(torch.rand(1, 3, 32, 32), [sample]))
+    ['loss_pixel', 'loss_adversarial', 'loss_regulariser']
 
     Args:
-        enhancer: Config of a registered enhancer, or its name; of any scale.
-        losses: Between output and reference, CollaBA's ``pixel`` (Eq. 8) and ``perceptual`` (Eq. 9).
-        discriminators: Name to config, CollaBA's global ``unet`` and local ``patch`` (Eq. 10); an entry that is None
-            is left out. They stay idle where ``adversarial_weight`` is 0.
-        illumination_weight: Of the illumination prior loss (Eq. 7); the enhancer must have an
-            ``enhance_with_attention`` method.
-        attention_tv_weight: Of the total variation of that attention (the public code's, not the paper's).
-        adversarial_weight: Of the enhancer's adversarial term, the sum over the discriminators.
-        learned_weights: Multiply all these weights by learned ones, Eq. 11's
+        enhancer: Config of a registered enhancer, or its name. Any scale will do.
+        losses: Configs of the losses between output and reference by name; CollaBA has ``pixel`` (Eq. 8) and
+            ``perceptual`` (Eq. 9).
+        discriminators: Configs of the discriminators by name; CollaBA has the global ``unet`` and the local ``patch``
+            (Eq. 10). An entry that is None is left out. They stay idle when ``adversarial_weight`` is 0.
+        illumination_weight: Weight of the illumination prior loss (Eq. 7), for which the enhancer needs a method
+            ``enhance_with_attention``.
+        attention_tv_weight: Weight of the total variation of that attention, a term of the public code that the paper
+            does not have.
+        adversarial_weight: Weight of the enhancer's adversarial term, which is the sum over the discriminators.
+        learned_weights: Whether to multiply all these weights by the learned ones of Eq. 11
             (:class:`~training.losses.weighting.LearnedWeights`).
-        regulariser: The regulariser R of the learned weights.
-        bia: Add the best-response gradient; without it both levels just alternate (Eq. 18).
-        max_ratio: Bound of the factor of G_BR, :func:`best_response_ratio`.
-        enhancer_interval: The enhancer's step comes in one of so many iterations, the discriminators' in all.
-        sharpen_target: ``losses`` compare with the sharpened reference
-            (:func:`~training.losses.sharpening.unsharp_mask`); the discriminators see it unsharpened.
+        regulariser: Whether the learned weights have the regulariser R.
+        bia: Whether to add the best-response gradient. Without it the two levels just alternate (Eq. 18).
+        max_ratio: Bound of the factor of G_BR, as in :func:`best_response_ratio`; infinity sets no bound.
+        enhancer_interval: Number of iterations from one step of the enhancer to the next; the discriminators step in
+            every iteration.
+        sharpen_target: Whether ``losses`` compare with the sharpened reference
+            (:func:`~training.losses.sharpening.unsharp_mask`). The discriminators always see the plain one.
         **options: ``ema`` and ``data_preprocessor`` of :class:`~training.methods.base.TrainingMethod`.
 
     Raises:
-        ValueError: An argument out of range; no loss term at all; the best response, or an interval, of an
-            adversarial term that is left out; an enhancer without attention where a term needs it.
+        ValueError: An argument is out of its range, no loss term is left, ``bia`` or ``enhancer_interval`` is set while
+            the adversarial term is left out, or the enhancer predicts no attention while a term needs it.
     """
 
     def __init__(
@@ -132,12 +149,12 @@ class BilevelAdversarial(TrainingMethod):
     def _check_arguments(self) -> None:
         for name, weight in self.term_weights.items():
             within(f"{name}_weight", weight, 0)
-        # Infinity is no bound, as in the paper.
+        # Infinity sets no bound, as in the paper; within() would refuse it.
         if self.max_ratio != math.inf:
             within("max_ratio", self.max_ratio, above=0)
         at_least("enhancer_interval", self.enhancer_interval, 1)
         if taken := sorted(set(self.losses) & {*_TERMS, "regulariser"}):
-            raise ValueError(f"losses cannot be named {taken}: this method has terms of these names")
+            raise ValueError(f"losses cannot have the names {taken}: this method has terms of these names")
         if not any(self.loss_weights.values()) and not any(self.term_weights.values()):
             raise ValueError("there is no loss term: losses is empty, or every weight is 0")
         adversarial = self.term_weights["adversarial"]
@@ -145,8 +162,8 @@ class BilevelAdversarial(TrainingMethod):
             raise ValueError(f"adversarial_weight is {adversarial}, but there are no discriminators: set it to 0")
         if not adversarial and (self.bia or self.enhancer_interval > 1):
             raise ValueError(
-                f"adversarial_weight is {adversarial}: without the adversarial term there is no best response; set "
-                "bia=False, enhancer_interval=1"
+                f"adversarial_weight is {adversarial}: without the adversarial term there is no best response and no "
+                "step of the discriminators to wait for; set bia=False and enhancer_interval=1"
             )
 
     def _check_attention(self) -> None:
@@ -162,7 +179,7 @@ class BilevelAdversarial(TrainingMethod):
             raise ValueError(f"{error}: {advice}") from error
 
     def optimised(self) -> dict[str, nn.Module]:
-        """The enhancer, with the learned weights, and the discriminators."""
+        """The enhancer together with the learned weights, and the discriminators."""
         parts: dict[str, nn.Module] = {"enhancer": self.enhancer}
         if self.weights is not None:
             parts["enhancer"] = nn.ModuleDict({"enhancer": self.enhancer, "weights": self.weights})
@@ -171,7 +188,7 @@ class BilevelAdversarial(TrainingMethod):
         return parts
 
     def loss(self, image: Tensor, data_samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
-        """The terms of L_total (Eq. 11), without the best response; the discriminators get no gradient."""
+        """The terms of L_total (Eq. 11) without the best response; the discriminators get no gradient."""
         output, attention = self._enhance(image)
         target = self._target(output, data_samples)
         terms = self._terms(image, data_samples, output, attention, target)
@@ -181,10 +198,10 @@ class BilevelAdversarial(TrainingMethod):
         return self._weighted(terms)
 
     def train_step(self, data: dict, optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Tensor]:
-        """One iteration of Algorithm 1.
+        """Run one iteration of Algorithm 1.
 
         Raises:
-            ValueError: An optimiser wrapper accumulates gradients: the factor of Eq. 17 is that of a whole batch.
+            ValueError: An optimiser wrapper accumulates gradients; the factor of Eq. 17 needs a whole batch at once.
         """
         _refuse_accumulation(optim_wrapper)
         wrapper = part_wrapper(optim_wrapper, "enhancer")
@@ -210,11 +227,11 @@ class BilevelAdversarial(TrainingMethod):
         return averaged_log(log)
 
     def training_state(self) -> dict[str, Any]:
-        """How many iterations there were."""
+        """The number of iterations so far."""
         return {"iteration": self._iteration}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Go on after as many iterations."""
+        """Continue after the number of iterations in ``state``."""
         self._iteration = state["iteration"]
 
     def _enhance(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -239,7 +256,7 @@ class BilevelAdversarial(TrainingMethod):
         attention: Tensor | None,
         target: Tensor,
     ) -> dict[str, Tensor]:
-        """Eq. 11's L_u, each with its fixed weight, but the adversarial one."""
+        """The terms L_u of Eq. 11 with their fixed weights, except the adversarial term."""
         reference = unsharp_mask(target) if self.sharpen_target and len(self.losses) else target
         terms = {k.removeprefix("loss_"): v for k, v in self.paired_losses(output, reference).items()}
         if attention is not None:
@@ -263,14 +280,14 @@ class BilevelAdversarial(TrainingMethod):
         return self.term_weights["adversarial"] * torch.stack([enhancer_loss(logits) for logits in fake]).sum()
 
     def _adversarial_loss(self, target: Tensor, fake: list[Tensor]) -> Tensor:
-        """L_adv, Eq. 10, as the discriminators minimise it; ``fake``: their logits of the output."""
+        """L_adv (Eq. 10) as the discriminators minimise it; ``fake`` holds their logits of the output."""
         pairs = zip(self._judged(target), fake, strict=True)
         return torch.stack([discriminator_loss(real, logits) for real, logits in pairs]).sum()
 
     def _enhancer_step(
         self, terms: dict[str, Tensor], output: Tensor, target: Tensor, wrapper: OptimWrapper
     ) -> dict[str, Tensor]:
-        """The upper level: ``terms`` become L_total, which with the best response makes the gradient."""
+        """Step the upper level: the gradient is that of L_total, the sum of ``terms``, plus the best response."""
         adversarial: Tensor | None = None
         with wrapper.optim_context(self):
             if self.term_weights["adversarial"]:
@@ -284,10 +301,10 @@ class BilevelAdversarial(TrainingMethod):
         minimised = total
         if adversarial is not None:
             log["best_response"] = ratio = self._ratio(adversarial, weighted["loss_adversarial"], wrapper)
-            # As Eq. 17: the ratio is a number, and the fake in L_adv is attached.
+            # In Eq. 17 the ratio is a number without a gradient, and the fake picture in L_adv keeps its gradient.
             minimised = total - ratio * adversarial
         parameters = [p for p in self.optimised()["enhancer"].parameters() if p.requires_grad]
-        # Only these: the graph also reaches the discriminators, whose turn it was before.
+        # The inputs are named because the graph also reaches the discriminators, which have made their step already.
         wrapper.backward(minimised, inputs=parameters)
         average_gradients(parameters)
         wrapper.step()
@@ -296,10 +313,13 @@ class BilevelAdversarial(TrainingMethod):
         return log
 
     def _ratio(self, adversarial: Tensor, term: Tensor, wrapper: OptimWrapper) -> Tensor:
-        """Eq. 17's factor over the whole batch of all processes; of L_total only ``term`` has a gradient here."""
+        """The factor of Eq. 17 over the batches of all processes.
+
+        Of L_total only ``term``, the adversarial one, depends on the discriminators.
+        """
         parameters = [p for p in self.discriminators.parameters() if p.requires_grad]
         scaler = getattr(wrapper, "loss_scaler", None)
-        # Scaled against underflow in float16; the factor cancels.
+        # The losses are scaled against underflow in float16; the scale cancels in the ratio.
         values = (adversarial, term) if scaler is None else (scaler.scale(adversarial), scaler.scale(term))
         grad_adv, grad_total = (
             [g.contiguous() for g in torch.autograd.grad(v, parameters, retain_graph=True, materialize_grads=True)]
@@ -319,5 +339,5 @@ def _refuse_accumulation(optim_wrapper: OptimWrapper | OptimWrapperDict) -> None
         if (counts := wrapper._accumulative_counts) != 1:
             raise ValueError(
                 f"BilevelAdversarial takes no accumulated gradients, got accumulative_counts={counts} for {name!r}: "
-                "the best response is that of a whole batch; take a smaller one"
+                "the best response needs a whole batch at once; use a smaller batch instead"
             )

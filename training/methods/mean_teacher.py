@@ -1,4 +1,4 @@
-"""Semi-supervised training with a mean teacher: Semi-LLIE's (Sections III-B and III-D to III-F)."""
+"""Semi-supervised training with a mean teacher (Semi-LLIE, Sections III-B and III-D to III-F)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ from .base import TrainingMethod, averaged_log, part_wrapper, stacked, update_av
 
 
 def ramp_up(time: float, length: float) -> float:
-    """``exp(-5 (1 - time / length)^2)``, and 1 from ``length`` on (Semi-LLIE, Section IV-A): the factor of lambda_1."""
+    """``exp(-5 (1 - time / length)^2)``, and 1 from ``length`` on: the factor of lambda_1 (Semi-LLIE, Section IV-A).
+
+    >>> [round(ramp_up(time, 100), 3) for time in (0, 50, 100, 200)]
+    [0.007, 0.287, 1.0, 1.0]
+    """
     return math.exp(-5 * (1 - min(time / length, 1.0)) ** 2)
 
 
@@ -32,41 +36,52 @@ def ramp_up(time: float, length: float) -> float:
 class SemiSupervisedMeanTeacher(TrainingMethod):
     """Trains an enhancer, the student, on pairs and on dark pictures without reference, with an average of itself.
 
-    Minimised is, Eq. 10, ``losses`` on the pairs (Eq. 7), plus lambda_1 times the unsupervised terms (Eq. 8), plus
-    ``adversarial_weight`` times the adversarial term on the outputs of the pairs (Eq. 9). Unsupervised are the mean
-    absolute difference of the student's output of the strongly augmented picture from the teacher's of the weakly
-    augmented one (Eq. 1), and the contrastive loss with the student's output as anchor, the teacher's as positive, and
-    the weakly augmented dark picture as negative (Eq. 4). The discriminator has an optimiser of its own and steps after
-    the enhancer, on the same outputs.
+    The loss (Eq. 10) is the sum of ``losses`` on the pairs (Eq. 7), lambda_1 times the unsupervised terms (Eq. 8), and
+    ``adversarial_weight`` times the adversarial term on the outputs of the pairs (Eq. 9). There are two unsupervised
+    terms. The consistency term is the mean absolute difference between the student's output of the strongly augmented
+    picture and the teacher's output of the weakly augmented one (Eq. 1). The contrastive loss has the student's output
+    as anchor, the teacher's as positive and the weakly augmented dark picture as negative (Eq. 4). The discriminator
+    has an optimiser of its own and steps after the enhancer, on the same outputs.
 
-    lambda_1 is ``consistency_weight * exp(-5 (1 - t)^2)`` with t the part of the training that is done over ``ramp``.
-    With the paper's 200 epochs and ``ramp=1`` that is its 0.2 exp(-5 (1 - t / 200)^2), t in epochs; the public code
-    has ``ramp=0.5``. How much is done is what MMEngine's Runner tells (``iter`` over ``max_iters``), so loops that
-    count epochs and those that count iterations ramp alike. Outside of a Runner the weight is the whole one.
+    lambda_1 is ``consistency_weight * exp(-5 (1 - t / ramp)^2)``, and ``consistency_weight`` from t = ``ramp`` on; t
+    is the share of the training that is done. The paper's 0.2 exp(-5 (1 - epoch / 200)^2) over 200 epochs is
+    ``ramp=1``; the public code has ``ramp=0.5``. MMEngine's Runner tells t (``iter`` over ``max_iters``), so loops
+    that count epochs and loops that count iterations ramp alike. Outside of a Runner lambda_1 is
+    ``consistency_weight``.
 
-    The teacher follows Eq. 2 after each step, with the momentum min(1 - 1 / (steps before + 1), ``momentum``): first a
-    copy, then the mean of all weights so far, then a moving average. The teacher is what is validated and exported.
+    The teacher follows Eq. 2 after each step, with the momentum min(1 - 1 / (steps before + 1), ``momentum``): it is
+    first a copy, then the mean of all weights so far, then a moving average. Validation and export use the teacher.
 
-    Samples have ``target``, and, unless ``consistency_weight`` is 0, ``unpaired`` and ``strong``: one dark picture,
-    weakly and strongly augmented, pixel on pixel (:class:`~training.datasets.SemiSupervisedSet`).
+    Samples need ``target``. Unless ``consistency_weight`` is 0 they also need ``unpaired`` and ``strong``, a weakly
+    and a strongly augmented version of one dark picture, with the same geometry
+    (:class:`~training.datasets.SemiSupervisedSet`).
+
+    >>> picture = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    >>> sample = BaseDataElement(target=picture, unpaired=picture, strong=picture)
+    >>> network = dict(type="IAMLUNet", width=4, depth=1)
+    >>> method = SemiSupervisedMeanTeacher(network, losses=dict(l1=dict(type="L1Loss")))
+    >>> list(method.loss(torch.rand(1, 3, 16, 16), [sample]))
+    ['loss_l1', 'loss_consistency']
 
     Args:
         enhancer: Config of a registered enhancer, or its name.
-        losses: As for :class:`~training.methods.base.TrainingMethod`; at least one. The paper's: L1, the perceptual
-            loss at 0.1 and the gradient loss at 0.1.
+        losses: Configs of losses on the pairs, as in :class:`~training.methods.base.TrainingMethod`; at least one. The
+            paper has L1, the perceptual loss with weight 0.1 and the gradient loss with weight 0.1.
         contrastive: Config of a loss of ``(anchor, positive, negative)``
-            (:class:`~training.losses.contrastive.ContrastiveLoss`), with an optional ``loss_weight``; None: without.
-        discriminator: Config of a registered discriminator; None: without.
-        consistency_weight: The largest lambda_1.
-        ramp: After which part of the training lambda_1 is the largest, in (0, 1].
-        adversarial_weight: lambda_2.
+            (:class:`~training.losses.contrastive.ContrastiveLoss`), with an optional ``loss_weight``. None leaves the
+            term out.
+        discriminator: Config of a registered discriminator. None leaves the adversarial term out.
+        consistency_weight: Largest value of lambda_1.
+        ramp: Share of the training after which lambda_1 has its largest value, in (0, 1].
+        adversarial_weight: Weight of the adversarial term, lambda_2.
         adversarial: Kind of the adversarial loss, ``'bce'`` or ``'lsgan'``.
-        momentum: beta of Eq. 2. The paper does not say; the public code's.
+        momentum: Momentum of the teacher, beta of Eq. 2. The paper does not give it; the default is the public code's.
         **options: ``data_preprocessor`` of :class:`~training.methods.base.TrainingMethod`.
 
     Raises:
-        ValueError: No loss, another kind of adversarial loss, a weight below 0, a ``momentum`` outside [0, 1), a
-            ``ramp`` outside (0, 1], or a contrastive loss while ``consistency_weight`` is 0.
+        ValueError: There is no loss on the pairs, ``adversarial`` is unknown, a weight is below 0, ``momentum`` is
+            outside [0, 1), ``ramp`` is outside (0, 1], or there is a contrastive loss while ``consistency_weight`` is
+            0.
     """
 
     updates: Tensor
@@ -136,7 +151,7 @@ class SemiSupervisedMeanTeacher(TrainingMethod):
         return losses
 
     def train_step(self, data: dict, optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Tensor]:
-        """One iteration: the enhancer's step, the teacher's, then the discriminator's on the same outputs."""
+        """Run one iteration: step the enhancer, update the teacher, step the discriminator on the same outputs."""
         log = super().train_step(data, optim_wrapper)
         if self.discriminator is None or self._judged is None:
             return log
@@ -146,18 +161,18 @@ class SemiSupervisedMeanTeacher(TrainingMethod):
         return log | averaged_log({"discriminator": value})
 
     def after_step(self) -> None:
-        """The teacher follows the student (Eq. 2)."""
+        """Let the teacher follow the student (Eq. 2)."""
         momentum = min(1 - 1 / (int(self.updates) + 1), self.ema or 0.0)
         update_average(self.teacher, self.enhancer, momentum)
         self.updates += 1
 
     def _unsupervised(self, weak: Tensor, strong: Tensor) -> dict[str, Tensor]:
-        """lambda_1 times the terms of Eq. 8, in float32 whatever the autocast."""
+        """The terms of Eq. 8 times lambda_1, in float32 whatever the autocast."""
         factor = self.consistency_factor()
         with torch.no_grad():
             pseudo = self.teacher(weak)
         student = self.enhancer(strong)
-        # The differences between student and teacher that count are too small for bfloat16, in the encoder too.
+        # The differences between student and teacher are too small for bfloat16, in the encoder as well.
         with torch.autocast(student.device.type, enabled=False):
             student, pseudo = student.float(), pseudo.float()
             losses = {"loss_consistency": factor * F.l1_loss(student, pseudo)}
@@ -167,7 +182,7 @@ class SemiSupervisedMeanTeacher(TrainingMethod):
         return losses
 
     def _discrimination(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What the discriminator minimises (Eq. 9)."""
+        """The discriminator's loss (Eq. 9)."""
         if self.discriminator is None:
             raise ValueError("there is no discriminator")
         return discriminator_loss(self.discriminator(real), self.discriminator(fake), self.adversarial)

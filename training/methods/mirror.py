@@ -1,4 +1,4 @@
-"""Mirror distillation: IAML's training with a teacher that sees the clean image (Sections II-A to II-C)."""
+"""Mirror distillation, IAML's training with a teacher that sees the clean image (Sections II-A to II-C)."""
 
 from __future__ import annotations
 
@@ -21,31 +21,41 @@ _PARTS = ("encode", "decode", "reconstruct", "decoder")
 
 @MODELS.register_module()
 class MirrorDistillation(TrainingMethod):
-    """Trains an auto-encoder whose decoder imitates, level by level, one that decodes the clean image.
+    """Trains an auto-encoder whose decoder imitates, level by level, a decoder of the clean image.
 
-    The student is the enhancer (Eq. 1). The teacher is the student's encoder, applied to the reference without
-    gradient, and a decoder of its own (Eq. 2) that starts as a copy of the student's (Eq. 3) and is its moving average
-    (Eq. 4). Minimised are ``losses`` between output and reference plus ``mirror_weight`` times the mirror loss (Eq.
-    10). Samples have ``target``, of the size of the input; both sides are multiples of the enhancer's size divisor.
+    The student is the enhancer (Eq. 1). The teacher consists of the student's encoder, applied to the reference
+    without gradient, and a decoder of its own (Eq. 2). That decoder starts as a copy of the student's decoder (Eq. 3)
+    and follows it as a moving average (Eq. 4). The loss is the sum of ``losses`` between output and reference plus
+    ``mirror_weight`` times the mirror loss (Eq. 10). Samples need ``target``, of the size of the input; height and
+    width must be multiples of the enhancer's size divisor.
 
-    The teacher's encoder is the student's as it is: a layer with running statistics would take up the clean images.
+    The teacher uses the student's encoder itself, so a layer with running statistics would collect those of the clean
+    images too.
+
+    >>> picture = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    >>> network = dict(type="IAMLUNet", width=4, depth=1)
+    >>> method = MirrorDistillation(network, losses=dict(mse=dict(type="MSELoss")))
+    >>> list(method.loss(torch.rand(1, 3, 16, 16), [BaseDataElement(target=picture)]))
+    ['loss_mse', 'loss_mirror']
 
     Args:
-        enhancer: Config of a registered enhancer that has ``encode``, ``decode``, ``reconstruct`` and ``decoder``, as
-            :class:`~llie_preproc.enhancers.iaml.IAMLUNet`.
-        losses: As for :class:`~training.methods.base.TrainingMethod`; at least one. The paper's: MSE and 1 - SSIM.
-        mirror: How feature maps are compared. ``'illumination'``: standardised and weighted by darkness (Eq. 8; Table
-            IV, row 5); ``'standardised'``: without the weight (row 4); ``'cosine'``: cosine similarity (row 3); None:
-            not at all, and there is no teacher (rows 1 and 2).
-        mirror_weight: Lambda of Eq. 10. This and the next three values are not in the text that we have of the paper.
-        momentum: m of Eq. 4.
-        base_weight: w_base of Eq. 6.
-        max_weight: w_max of Eq. 6.
+        enhancer: Config of a registered enhancer that has ``encode``, ``decode``, ``reconstruct`` and ``decoder``,
+            such as :class:`~llie_preproc.enhancers.iaml.IAMLUNet`.
+        losses: Configs of losses, as in :class:`~training.methods.base.TrainingMethod`; at least one. The paper has MSE
+            and 1 - SSIM.
+        mirror: Comparison of feature maps. ``'illumination'`` compares standardised maps, weighted by darkness (Eq. 8;
+            Table IV, row 5); ``'standardised'`` leaves out the weight (row 4); ``'cosine'`` takes the cosine similarity
+            (row 3). None compares nothing and has no teacher (rows 1 and 2).
+        mirror_weight: Weight of the mirror loss, lambda of Eq. 10. The paper's text, as we have it, holds neither this
+            value nor those of the next three arguments.
+        momentum: Momentum of the teacher's decoder, m of Eq. 4.
+        base_weight: Weight of the lightest pixels, w_base of Eq. 6.
+        max_weight: Weight of the darkest pixels, w_max of Eq. 6.
         **options: ``ema`` and ``data_preprocessor`` of :class:`~training.methods.base.TrainingMethod`.
 
     Raises:
-        ValueError: The enhancer lacks one of these parts; no loss; another ``mirror``; a ``momentum`` outside [0, 1), a
-            negative weight, or a ``max_weight`` below ``base_weight``.
+        ValueError: The enhancer lacks one of these parts, there is no loss, ``mirror`` is unknown, ``momentum`` is
+            outside [0, 1), a weight is negative, or ``max_weight`` is 0 or below ``base_weight``.
     """
 
     def __init__(
@@ -64,7 +74,7 @@ class MirrorDistillation(TrainingMethod):
         if missing:
             raise ValueError(
                 f"{type(self.enhancer).__name__} cannot be trained by mirror distillation: it has no "
-                f"{', '.join(missing)}; an auto-encoder such as IAMLUNet has"
+                f"{', '.join(missing)}; use an auto-encoder such as IAMLUNet"
             )
         self.require_losses()
         _check(mirror, mirror_weight, momentum, base_weight, max_weight)
@@ -76,7 +86,7 @@ class MirrorDistillation(TrainingMethod):
         """The weighted losses (Eq. 10): ``losses``, and ``loss_mirror``.
 
         Raises:
-            ValueError: The samples have no ``target``, or one of another size than the input.
+            ValueError: The samples have no ``target``, or its size is not that of the input.
         """
         target = stacked(data_samples, "target")
         if target.shape != image.shape:
@@ -92,19 +102,19 @@ class MirrorDistillation(TrainingMethod):
         """The teacher's feature maps of the clean image (Eq. 2), without gradient.
 
         Raises:
-            ValueError: ``mirror`` is None: there is no teacher.
+            ValueError: ``mirror`` is None, so there is no teacher.
         """
         if self.teacher_decoder is None:
             raise ValueError("with mirror=None there is no teacher")
         return self.teacher_decoder(self.enhancer.encode(target))
 
     def distance(self, student: Sequence[Tensor], teacher: Sequence[Tensor], image: Tensor) -> Tensor:
-        """The mirror loss, without its weight, in float32 whatever the autocast.
+        """The mirror loss without its weight, in float32 whatever the autocast.
 
         Args:
             student: Feature maps of the student's decoder.
-            teacher: Those of the teacher's.
-            image: The low-light input, ``(N, 3, H, W)`` RGB in [0, 1].
+            teacher: Feature maps of the teacher's decoder.
+            image: Low-light input, ``(N, 3, H, W)`` RGB in [0, 1].
         """
         with torch.autocast(image.device.type, enabled=False):
             if self.mirror == "cosine":
@@ -114,7 +124,7 @@ class MirrorDistillation(TrainingMethod):
             return mirror_loss(student, teacher, weight)
 
     def after_step(self) -> None:
-        """The teacher's decoder follows the student's (Eq. 4)."""
+        """Let the teacher's decoder follow the student's (Eq. 4)."""
         super().after_step()
         if self.teacher_decoder is not None:
             update_average(self.teacher_decoder, self.enhancer.decoder, self.momentum)

@@ -1,4 +1,4 @@
-"""Training through a frozen Segment Anything Model, so that it sees in the dark what it sees by day."""
+"""Training through a frozen Segment Anything Model (SAM), so that SAM sees in the dark what it sees by day."""
 
 from __future__ import annotations
 
@@ -24,45 +24,54 @@ _DISTANCES = {"l1": functional.l1_loss, "l2": functional.mse_loss}
 
 @MODELS.register_module()
 class SamConsistency(TrainingMethod):
-    """Trains an enhancer through a frozen SAM (CollaBA, Section 4.3, shows SAM enhanced pictures, and trains none so).
+    """Trains an enhancer through a frozen SAM.
 
-    The terms, each in float32:
+    CollaBA (Section 4.3) shows enhanced pictures to SAM, but does not train an enhancer through it. The terms, each
+    in float32, are:
 
-    * ``loss_feature``: the mean distance between SAM's embedding of the output and that of the well-lit reference, over
+    * ``loss_feature``: the mean distance between SAM's embeddings of the output and of the well-lit reference, over
       the patches that show the picture.
-    * ``loss_mask_bce`` and ``loss_mask_dice``: of SAM's masks in the output, prompted by boxes
-      (:func:`~llie_preproc.segmentation.mask_loss.mask_losses`), meaned over the masks of a picture, then over the
-      pictures of the batch. Where samples have ``masks`` these are wanted, and the boxes are drawn round them as they
-      are after crops and turns; masks of nothing are dropped. Other samples get ``boxes`` random boxes, and wanted is
-      what SAM itself answers in the reference: the probabilities, so that what it is unsure of by day counts less.
-    * ``losses``, between output and reference, as in the base class: they keep colours what they should be, to which
-      SAM is nearly blind.
+    * ``loss_mask_bce`` and ``loss_mask_dice``: the losses of SAM's masks in the output, prompted by boxes
+      (:func:`~llie_preproc.segmentation.mask_loss.mask_losses`); they are averaged over the masks of a picture, then
+      over the pictures of the batch. If a sample has ``masks``, these are the expected masks, and each box encloses a
+      mask as it is after crops and turns; empty masks are dropped. Any other sample gets ``boxes`` random boxes, and
+      the expected masks are SAM's own answers in the reference. They are probabilities, so that pixels of which SAM is
+      unsure by day count less.
+    * ``losses`` between output and reference, as in the base class. They keep the colours right, to which SAM is
+      nearly blind.
 
-    Each picture goes through SAM's encoder once; the reference without gradient. The output is not clamped. Enhancers
-    of any scale will do, with references as large as their output.
+    Each picture goes through SAM's encoder once, the reference without gradient. The output is not clamped. The
+    enhancer may have any scale; the references must be as large as its output.
 
-    Samples have ``target`` unless only annotated masks are used (``feature_weight=0``, no ``losses``), and may have
+    Samples need ``target`` unless only annotated masks are used (``feature_weight=0`` and no ``losses``). They may have
     ``masks`` ``(n, H, W)``, in the frame of the input or of the output (:class:`~training.datasets.MaskedPairs`).
+
+    >>> sizes = dict(img_size=64, patch_size=8, embed_dim=16, depth=1, num_heads=2, window_size=4, out_chans=16)
+    >>> sam = dict(model="small", checkpoint=None, global_attn_indexes=(0,), decoder_heads=2, **sizes)
+    >>> method = SamConsistency(dict(type="IAMLUNet", width=4, depth=1), sam)
+    >>> sample = BaseDataElement(target=torch.zeros(3, 32, 32, dtype=torch.uint8))
+    >>> list(method.loss(torch.rand(1, 3, 32, 32), [sample]))
+    ['loss_feature', 'loss_mask_bce', 'loss_mask_dice']
 
     Args:
         enhancer: Config of a registered enhancer, or its name.
-        sam: What :func:`llie_preproc.segmentation.build_sam` takes: ``model``, ``checkpoint``, which must be named, and
-            sizes. ``checkpoint=None``, random weights, is for tests: such a SAM teaches nothing.
-        feature_weight: Of ``loss_feature``; 0 leaves it out.
+        sam: Arguments of :func:`llie_preproc.segmentation.build_sam`: ``model``, ``checkpoint`` and sizes.
+            ``checkpoint`` must be given; None, random weights, is for tests: such a SAM teaches nothing.
+        feature_weight: Weight of ``loss_feature``; 0 leaves the term out.
         feature_distance: ``'l1'`` (absolute difference) or ``'l2'`` (squared difference).
-        mask_bce_weight: Of ``loss_mask_bce``; 0 leaves it out.
-        mask_dice_weight: Of ``loss_mask_dice``; 0 leaves it out.
+        mask_bce_weight: Weight of ``loss_mask_bce``; 0 leaves the term out.
+        mask_dice_weight: Weight of ``loss_mask_dice``; 0 leaves the term out.
         boxes: Number of random boxes for a picture without ``masks``.
-        box_share: Their sides are drawn from this range, as shares of the picture's.
-        box_jitter: Each side of a box round a mask is moved by up to this share of the box, in [0, 0.5).
-        max_masks: Of more masks in a picture so many are drawn.
-        losses: As for :class:`~training.methods.base.TrainingMethod`.
-        **options: ``ema`` and ``data_preprocessor``, likewise.
+        box_share: Range from which the sides of random boxes are drawn, as shares of the picture's sides.
+        box_jitter: Largest shift of each side of a box round a mask, as a share of the box, in [0, 0.5).
+        max_masks: Largest number of masks of a picture that are used; of more, as many are drawn.
+        losses: Configs of losses, as in :class:`~training.methods.base.TrainingMethod`.
+        **options: ``ema`` and ``data_preprocessor`` of :class:`~training.methods.base.TrainingMethod`.
 
     Raises:
-        ValueError: ``sam`` names no checkpoint, an unknown distance, a weight, share, jitter or number out of its
-            range, or the weights of all SAM's terms are 0.
-        TypeError, FileNotFoundError, CheckpointError, MissingExtraError: As :func:`build_sam`.
+        ValueError: ``sam`` has no ``checkpoint``, ``feature_distance`` is unknown, a weight, share, jitter or number is
+            out of its range, or the weights of all of SAM's terms are 0.
+        TypeError, FileNotFoundError, CheckpointError, MissingExtraError: :func:`build_sam` raises them.
     """
 
     def __init__(
@@ -81,7 +90,7 @@ class SamConsistency(TrainingMethod):
         **options: Any,
     ) -> None:
         if "checkpoint" not in sam:
-            raise ValueError(f"sam must name the checkpoint of a trained model, got {dict(sam)}")
+            raise ValueError(f"sam must have a 'checkpoint', that of a trained model, got {dict(sam)}")
         one_of("feature_distance", feature_distance, _DISTANCES)
         mask_weights = {"bce": mask_bce_weight, "dice": mask_dice_weight}
         _check_weights({"feature_weight": feature_weight, **{f"mask_{k}_weight": w for k, w in mask_weights.items()}})
@@ -96,7 +105,7 @@ class SamConsistency(TrainingMethod):
         """The weighted terms.
 
         Raises:
-            ValueError: The samples lack what a term needs, or references or masks are of another size.
+            ValueError: The samples lack what a term needs, or references or masks have the wrong size.
         """
         teaches = self._asks_at_random(data_samples) or bool(self.feature_weight)
         target = self._target(data_samples) if teaches or self.losses else None
@@ -119,8 +128,8 @@ class SamConsistency(TrainingMethod):
     def _target(self, samples: Sequence[BaseDataElement]) -> Tensor:
         if any("target" not in sample for sample in samples):
             raise ValueError(
-                "samples without 'target', the well-lit picture, train by their masks alone: give them masks, and set "
-                "feature_weight=0 and losses=None"
+                "samples without 'target', the well-lit picture, can train by their masks alone: give all of them "
+                "'masks', and set feature_weight=0 and losses=None"
             )
         return stacked(samples, "target")
 
@@ -131,7 +140,7 @@ class SamConsistency(TrainingMethod):
         return self.paired_losses(output, target)
 
     def _asks_at_random(self, samples: Sequence[BaseDataElement]) -> bool:
-        """Whether a sample has no masks of its own, so that SAM's in the reference are wanted."""
+        """Whether a sample has no masks of its own, so that SAM's masks in the reference are needed."""
         if not self.mask_weights or all("masks" in sample for sample in samples):
             return False
         if not self.boxes:
@@ -144,14 +153,15 @@ class SamConsistency(TrainingMethod):
     def _questions(
         self, samples: Sequence[BaseDataElement], wanted: Tensor | None, sizes: Sequence[Sequence[int]]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Boxes ``(n, 4)`` and the masks ``(n, H, W)`` that are wanted for them, for each sample.
+        """Boxes ``(n, 4)`` and the masks ``(n, H, W)`` that are expected for them, for each sample.
 
         Args:
-            samples: Of a batch.
+            samples: Samples of a batch.
             wanted: SAM's embeddings of the references.
             sizes: ``(H, W)`` of the input and of the output.
         """
-        # One number a sample from the shared generator, however many boxes it has: so processes need not count alike.
+        # Each sample takes one number from the shared generator, however many boxes it has, so that the processes stay
+        # in step.
         seeds = (2**24 * sample_uniform(len(samples))).long().flatten().tolist()
         questions = []
         for i, (sample, seed) in enumerate(zip(samples, seeds, strict=True)):
@@ -168,8 +178,8 @@ class SamConsistency(TrainingMethod):
         return questions
 
     def _mask_terms(self, found: Tensor, questions: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-        """The losses of the masks in the output, of embeddings ``found``."""
-        # Nothing, with a gradient: a batch may be without a mask.
+        """The losses of the masks in the output, whose embeddings are ``found``."""
+        # The terms start from a zero that has a gradient, because a batch may hold no mask.
         terms = dict.fromkeys(self.mask_weights, found[:0].sum())
         for embedding, (boxes, masks) in zip(found.split(1), questions, strict=True):
             if len(boxes):
@@ -179,7 +189,7 @@ class SamConsistency(TrainingMethod):
 
 
 def some_masks(masks: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """At most ``most`` of masks ``(n, H, W)``, drawn, as bool; those of nothing are left out."""
+    """At most ``most`` of the masks ``(n, H, W)``, drawn at random, as bool; empty masks are left out."""
     inside = masks > 0
     shown = inside[inside.flatten(1).any(1)]
     if len(shown) <= most:
@@ -188,25 +198,25 @@ def some_masks(masks: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 
 def tight_boxes(masks: Tensor) -> Tensor:
-    """``(n, 4)`` x1 y1 x2 y2 round masks ``(n, H, W)`` of at least one pixel each, to the outer edges of pixels."""
+    """Boxes ``(n, 4)`` x1 y1 x2 y2 round masks ``(n, H, W)``, to the outer edges of their pixels; no mask is empty."""
     boxes = masks_to_boxes(masks)
     return boxes + boxes.new_tensor([0, 0, 1, 1])
 
 
 def moved(boxes: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
-    """Boxes ``(n, 4)``, each side moved by up to ``jitter`` times the box's extent across it."""
+    """Boxes ``(n, 4)``, each side moved at random by up to ``jitter`` times the box's extent across that side."""
     draws = 2 * torch.rand(len(boxes), 4, generator=generator).to(boxes) - 1
     return boxes + jitter * draws * (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
 
 
 def random_boxes(number: int, size: Sequence[int], share: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """``(number, 4)`` x1 y1 x2 y2 within a picture of ``size`` ``(H, W)``, sides and places uniform.
+    """Random boxes ``(number, 4)`` x1 y1 x2 y2 within a picture; sides and places are uniform.
 
     Args:
-        number: Of boxes.
-        size: In pixels.
-        share: Range of the sides, as shares of the picture's.
-        generator: On the CPU.
+        number: Number of boxes.
+        size: ``(H, W)`` of the picture in pixels.
+        share: Range of the boxes' sides, as shares of the picture's sides.
+        generator: Generator on the CPU.
     """
     draws = torch.rand(number, 4, generator=generator)
     sides = share[0] + (share[1] - share[0]) * draws[:, :2]
@@ -217,14 +227,14 @@ def random_boxes(number: int, size: Sequence[int], share: tuple[float, float], g
 def _check_masks(masks: Tensor, sizes: Sequence[Sequence[int]]) -> None:
     if masks.ndim != 3 or tuple(masks.shape[-2:]) not in {tuple(size) for size in sizes}:
         frames = " or ".join(str(("n", *size)) for size in dict.fromkeys(map(tuple, sizes)))
-        raise ValueError(f"masks must be {frames}, as the input or the output, got {tuple(masks.shape)}")
+        raise ValueError(f"masks must have the shape {frames}, as the input or the output, got {tuple(masks.shape)}")
 
 
 def _check_weights(weights: Mapping[str, float]) -> None:
     for name, weight in weights.items():
         within(name, weight, 0)
     if not any(weights.values()):
-        raise ValueError(f"{', '.join(weights)} are 0: SAM has no part in this, use SupervisedTraining")
+        raise ValueError(f"{', '.join(weights)} are all 0, so SAM has no part in the training: use SupervisedTraining")
 
 
 def _check_boxes(boxes: int, share: tuple[float, float], jitter: float, most: int) -> None:

@@ -1,4 +1,4 @@
-"""Plain supervised training on pairs."""
+"""Supervised training on pairs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ from .base import TrainingMethod, stacked
 class SupervisedTraining(TrainingMethod):
     """Minimises ``losses`` between the enhanced image and its reference.
 
-    Samples have ``target``. Arguments as for :class:`~training.methods.base.TrainingMethod`; ``losses`` must name at
-    least one.
+    Samples need ``target``. The arguments are those of :class:`~training.methods.base.TrainingMethod`; ``losses`` must
+    hold at least one loss.
+
+    >>> import torch
+    >>> method = SupervisedTraining(dict(type="IAMLUNet", width=4, depth=1), losses=dict(l1=dict(type="L1Loss")))
+    >>> sample = BaseDataElement(target=torch.zeros(3, 16, 16, dtype=torch.uint8))
+    >>> list(method.loss(torch.rand(1, 3, 16, 16), [sample]))
+    ['loss_l1']
 
     Raises:
-        ValueError: No loss of a weight above 0.
+        ValueError: No loss has a weight above 0.
     """
 
     def __init__(self, enhancer: dict | str, losses: dict[str, dict | None], **options: object) -> None:

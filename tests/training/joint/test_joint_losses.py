@@ -253,7 +253,7 @@ def test_self_enhancement_brightens_a_dark_picture():
     [
         ("FidelityLoss", dict(side=0), "side must be a whole number of at least 1"),
         ("FidelityLoss", dict(map_side=-1), "map_side must be a whole number of at least 1"),
-        ("FidelityLoss", dict(side=64, map_side=32), "does not go with it"),
+        ("FidelityLoss", dict(side=64, map_side=32), "side and map_side cannot be combined"),
         ("ExposureLoss", dict(level=1.5), "level must be a number of at least 0 and of at most 1"),
         ("MapSmoothnessLoss", dict(form="cubic"), "'cubic'"),
         ("MapSmoothnessLoss", dict(side=1), "side must be a whole number of at least 2"),

@@ -162,5 +162,5 @@ def test_terms_without_weights_are_named() -> None:
     weights = LearnedWeights(["pixel", "tv"])
     with pytest.raises(ValueError, match=r"\['pixel', 'tv'\].*\['pixel'\]"):
         weights({"pixel": torch.tensor(1.0)})
-    with pytest.raises(ValueError, match="no loss terms"):
+    with pytest.raises(ValueError, match="at least one loss term"):
         LearnedWeights([])

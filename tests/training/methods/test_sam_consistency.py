@@ -212,7 +212,7 @@ def test_samples_that_do_not_fit(method):
     picture = unit(pixels(0))
     with pytest.raises(ValueError, match="without 'masks' need random boxes"):
         method(boxes=0).loss(picture, samples([pixels(0)]))
-    with pytest.raises(ValueError, match=r"masks must be \('n', 64, 64\), .* got \(1, 60, 64\)"):
+    with pytest.raises(ValueError, match=r"masks must have the shape \('n', 64, 64\), .* got \(1, 60, 64\)"):
         method().loss(picture, samples([pixels(0)], [masks_of((0, 0, 2, 2), height=60)]))
     with pytest.raises(ValueError, match=r"one shape, got \(1, 3, 64, 64\) and \(1, 3, 32, 32\)"):
         method().loss(picture, samples([pixels(0, 32, 32)]))
@@ -237,7 +237,7 @@ def test_settings_that_make_no_sense(method, options, message):
 
 
 def test_a_sam_must_be_named(tiny_sam_checkpoint, tmp_path):
-    with pytest.raises(ValueError, match="must name the checkpoint"):
+    with pytest.raises(ValueError, match="must have a 'checkpoint'"):
         SamConsistency(NETWORK, {"model": "small", **TINY})
     with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
         SamConsistency(NETWORK, {"model": "small", "checkpoint": str(tmp_path / "absent.pth")})
