@@ -1,4 +1,4 @@
-"""Training one method in several processes."""
+"""Training of one method in several processes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from llie_preproc.registry import MODEL_WRAPPERS
 class MethodDataParallel(nn.Module):
     """Distributed data parallel for the methods of :mod:`training.methods`.
 
-    All ranks start with the weights of rank 0. The methods average the gradients themselves, in one message before
-    each optimiser step (:func:`average_gradients`): PyTorch's own wrapper can neither follow several optimisers nor
-    the gradients with respect to chosen parameters that CollaBA's best response takes.
+    All processes start with the weights of rank 0. The methods average the gradients themselves, in one message before
+    each optimiser step (:func:`average_gradients`). PyTorch's own wrapper supports neither several optimisers nor the
+    gradients with respect to chosen parameters that CollaBA's best response needs.
+
+    >>> from training.methods import SupervisedTraining
+    >>> method = SupervisedTraining(dict(type="IAMLUNet", width=4, depth=1), losses=dict(l1=dict(type="L1Loss")))
+    >>> MethodDataParallel(method).module is method
+    True
 
     Args:
-        module: A :class:`~training.methods.base.TrainingMethod`, on its device.
+        module: :class:`~training.methods.base.TrainingMethod`, on its device.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -30,19 +35,19 @@ class MethodDataParallel(nn.Module):
             broadcast(tensor, src=0)
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
-        """The method's."""
+        """Call the method's ``train_step``."""
         return self.module.train_step(data, optim_wrapper)
 
     def val_step(self, data: Any) -> list:
-        """The method's."""
+        """Call the method's ``val_step``."""
         return self.module.val_step(data)
 
     def test_step(self, data: Any) -> list:
-        """The method's."""
+        """Call the method's ``test_step``."""
         return self.module.test_step(data)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The method's."""
+        """Call the method."""
         return self.module(*args, **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""Discriminators of the adversarial methods: logits, one for each pixel or patch."""
+"""Discriminators of the adversarial methods. They return one logit for each pixel or patch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from llie_preproc.registry import MODELS
 
 @MODELS.register_module()
 class UNetDiscriminator(SpectralUNet):
-    """CollaBA's global discriminator (section 3.3): a spectrally normalised U-Net, one logit for each pixel."""
+    """CollaBA's global discriminator (section 3.3): a spectrally normalised U-Net with one logit for each pixel.
+
+    >>> UNetDiscriminator()(torch.rand(1, 3, 16, 24)).shape
+    torch.Size([1, 1, 16, 24])
+    """
 
 
-# Below it a stage of the patch discriminator has nothing to convolve.
+# In smaller pictures a stage of the patch discriminator would have nothing to convolve.
 _MIN_SIZE = 24
 _NORMS = ("none", "batch")
 
 
 class _BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes in training; PyTorch's synchronised one has no CPU kernel."""
+    """Batch norm whose statistics in training are those of all processes; PyTorch's SyncBatchNorm has no CPU kernel."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or get_world_size() == 1:
@@ -33,7 +37,7 @@ class _BatchNorm2d(nn.BatchNorm2d):
 
     def _over_all_ranks(self, x: Tensor) -> Tensor:
         count = x.numel() // x.shape[1] * get_world_size()
-        # Twice: the sum of squares alone loses the digits of a variance that is small beside the mean.
+        # Mean and variance take one reduction each: a sum of squares loses a variance that is small beside the mean.
         mean = all_reduce(x.sum(dim=(0, 2, 3))) / count
         centred = x - mean[:, None, None]
         variance = all_reduce(centred.square().sum(dim=(0, 2, 3))) / count
@@ -47,19 +51,21 @@ class _BatchNorm2d(nn.BatchNorm2d):
 
 @MODELS.register_module()
 class PatchDiscriminator(nn.Module):
-    """The 70x70 PatchGAN discriminator (Isola et al., CVPR 2017): one logit for each overlapping patch.
+    """The 70x70 PatchGAN discriminator (Isola et al., CVPR 2017) with one logit for each of the overlapping patches.
 
-    4x4 convolutions to 64, 128, 256 (stride 2), 512 and 1 channels (stride 1), LeakyReLU 0.2 between; weights start
-    from normal(0, 0.02).
+    Its 4x4 convolutions lead to 64, 128 and 256 channels with stride 2, then to 512 and 1 with stride 1; LeakyReLU of
+    slope 0.2 stands between them. The weights start from normal(0, 0.02).
+
+    >>> PatchDiscriminator(width=8)(torch.rand(1, 3, 64, 48)).shape
+    torch.Size([1, 1, 6, 4])
 
     Args:
-        norm: ``'none'``: CollaBA's local discriminator, 2,764,737 parameters; ``'batch'``: batch normalisation in the
-            three middle stages, Semi-LLIE's; over the batches of all processes.
-
-        width: Channels of the first stage; the three after it double them.
+        norm: ``'none'`` is CollaBA's local discriminator, with 2,764,737 parameters. ``'batch'`` is Semi-LLIE's: it has
+            batch normalisation, over the batches of all processes, in the three middle stages.
+        width: Number of channels of the first stage; each of the next three stages doubles it.
 
     Raises:
-        ValueError: Another norm, or a width below 1.
+        ValueError: ``norm`` is unknown, or ``width`` is below 1.
     """
 
     def __init__(self, norm: str = "none", width: int = 64) -> None:

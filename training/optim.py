@@ -1,4 +1,4 @@
-"""Optimisers and wrappers of the training methods."""
+"""Optimisers and optimiser wrappers of the training methods."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _PARTS = {"enhancer", "discriminator"}
 
 @OPTIMIZERS.register_module(name="AdamP")
 def adamp(params: Any, **options: Any) -> torch.optim.Optimizer:
-    """timm's AdamP (Heo et al., ICLR 2021), Semi-LLIE's optimiser.
+    """timm's AdamP (Heo et al., ICLR 2021), the optimiser of Semi-LLIE.
+
+    >>> type(adamp(nn.Linear(2, 2).parameters(), lr=2e-4)).__name__
+    'AdamP'
 
     Raises:
         MissingExtraError: timm is not installed.
@@ -32,47 +35,65 @@ def adamp(params: Any, **options: Any) -> torch.optim.Optimizer:
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """Forward and loss under autocast to ``bfloat16``, on CUDA devices and on the CPU; needs no loss scaling.
+    """Runs the forward pass and the loss under autocast to ``bfloat16``, on CUDA devices and on the CPU.
 
-    Every network of this package is faithful in bfloat16, not every one in float16 (``llie list``). For devices
-    without bfloat16 there is MMEngine's ``AmpOptimWrapper``.
+    No loss scaling is needed. Every network of this package keeps its accuracy in bfloat16, but not every one does in
+    float16 (``llie list`` tells which). Devices without bfloat16 can use MMEngine's ``AmpOptimWrapper``.
+
+    >>> model = nn.Linear(2, 2)
+    >>> wrapper = AutocastOptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    >>> with wrapper.optim_context(model):
+    ...     model(torch.ones(1, 2)).dtype
+    torch.bfloat16
     """
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast on the device of ``model``."""
+        """Enter autocast on the device of ``model``."""
         device = next(model.parameters()).device.type
-        # Without the cache of cast weights: a network may run without gradient first, and would cache them so.
+        # The cache of cast weights is off: a network that runs without gradient first would cache weights without one.
         with super().optim_context(model), torch.autocast(device, torch.bfloat16, cache_enabled=False):
             yield
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MethodOptimWrapperConstructor:
-    """One optimiser for each part of a method that has its own: ``enhancer``, ``discriminator``.
+    """Builds an optimiser wrapper for each part of a method that has an optimiser of its own.
 
-    ``optim_wrapper = dict(constructor='llie_preproc.MethodOptimWrapperConstructor', enhancer=dict(...),
-    discriminator=dict(...))``, each an ordinary ``optim_wrapper`` config. The parts are those of
-    :meth:`~training.methods.base.TrainingMethod.optimised`; a config of a part that the method leaves out is not used,
-    so leaving it out is one line. A method of one part gets one plain wrapper.
+    A config looks like ``optim_wrapper = dict(constructor='llie_preproc.MethodOptimWrapperConstructor',
+    enhancer=dict(...), discriminator=dict(...))``, where each part has an ordinary ``optim_wrapper`` config. The parts
+    are those of :meth:`~training.methods.base.TrainingMethod.optimised`. The config of a discriminator may stay when
+    the method has none. A method with a single part gets a plain wrapper.
+
+    >>> from training.methods import SupervisedTraining
+    >>> method = SupervisedTraining(dict(type="IAMLUNet", width=4, depth=1), losses=dict(l1=dict(type="L1Loss")))
+    >>> adam = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=1e-4))
+    >>> type(MethodOptimWrapperConstructor(dict(enhancer=adam, discriminator=adam))(method)).__name__
+    'OptimWrapper'
+
+    Args:
+        optim_wrapper_cfg: Configs of the optimiser wrappers by part; ``type`` is ignored.
+        paramwise_cfg: Must be None; it belongs inside the config of each part.
 
     Raises:
-        ValueError: A part of the method has no config, or a config is of no part.
+        ValueError: ``paramwise_cfg`` is given. When a method is given, a part of it has no config, or a config names an
+            unknown part.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         self.configs = dict(optim_wrapper_cfg)
         self.configs.pop("type", None)
         if paramwise_cfg is not None:
-            raise ValueError("paramwise_cfg belongs inside the config of each part")
+            raise ValueError(f"paramwise_cfg must stand inside the config of each part, got {paramwise_cfg}")
 
     def __call__(self, model: nn.Module) -> OptimWrapper | OptimWrapperDict:
-        """Build the wrappers for ``model``."""
+        """Build the wrappers for ``model``, a method or its distributed wrapper."""
         method: Any = unwrapped(model)
         parts = method.optimised()
         if set(parts) - set(self.configs) or set(self.configs) - _PARTS:
             raise ValueError(
-                f"{type(method).__name__} trains {sorted(parts)}, the optim_wrapper configures {sorted(self.configs)}"
+                f"optim_wrapper must have a config for each of {sorted(parts)}, which {type(method).__name__} trains, "
+                f"got {sorted(self.configs)}"
             )
         wrappers = {name: build_optim_wrapper(part, self.configs[name]) for name, part in parts.items()}
         return OptimWrapperDict(**wrappers) if len(wrappers) > 1 else next(iter(wrappers.values()))

@@ -1,6 +1,7 @@
-"""Random numbers that depend on the seed and on how far the training is, not on how it came there.
+"""Random numbers that depend on nothing but the seed and the iteration of the training.
 
-So a resumed run draws what the uninterrupted one would have, and several processes together draw what one would have.
+A resumed run thus draws the numbers of the uninterrupted run, and several processes together draw those of a single
+one.
 """
 
 from __future__ import annotations
@@ -13,46 +14,59 @@ from torchvision import ops as torchvision_ops
 from llie_preproc.ops import StochasticDepth
 from llie_preproc.seeds import derive_seed, seed_everything
 
-# The seed of the running iteration, which all ranks have alike; empty outside of one.
+# The seed of the running iteration, equal in all processes. The list is empty outside of an iteration.
 _shared: list[int] = []
 
 
 def begin_iteration(seed: int, iteration: int) -> None:
-    """Seed everything for one training iteration: each rank its own, and one that :func:`sample_uniform` shares."""
+    """Seed everything for one training iteration.
+
+    Each process gets a seed of its own, and :func:`sample_uniform` gets one that all processes share.
+
+    >>> begin_iteration(seed=0, iteration=5)
+    >>> first = sample_uniform(2)
+    >>> begin_iteration(seed=0, iteration=5)
+    >>> torch.equal(sample_uniform(2), first)
+    True
+    >>> end_iteration()
+    """
     seed_everything(derive_seed(seed, iteration, get_rank()))
     _shared[:] = [derive_seed(seed, iteration)]
 
 
 def end_iteration() -> None:
-    """From here on :func:`sample_uniform` draws from PyTorch's own generator."""
+    """End an iteration: :func:`sample_uniform` draws from PyTorch's own generator from now on."""
     _shared.clear()
 
 
 def sample_uniform(number: int, draws: int = 1) -> Tensor:
-    """``draws`` uniform numbers in [0, 1) for each of ``number`` samples of this process, ``(number, draws)``.
+    """Uniform numbers in [0, 1), ``draws`` for each of ``number`` samples of this process, as ``(number, draws)``.
 
-    In distributed training sample i of rank r has what sample ``i * world_size + r`` of the whole batch has in one
-    process: the order in which the samplers of :mod:`training.datasets` deal the samples out.
+    In distributed training, sample i of rank r gets the numbers that sample ``i * world_size + r`` of the whole batch
+    gets in a single process. This is the order in which the samplers of :mod:`training.datasets` deal samples out.
+
+    >>> sample_uniform(4, draws=2).shape
+    torch.Size([4, 2])
     """
     world = get_world_size()
     generator = None
     if _shared:
         generator = torch.Generator().manual_seed(_shared[0])
-        # Another for the next call in this iteration.
+        # The next call in this iteration needs another seed.
         _shared[0] = derive_seed(_shared[0])
     return torch.rand(number * world, draws, generator=generator)[get_rank() :: world]
 
 
 class SharedStochasticDepth(StochasticDepth):
-    """Stochastic depth that draws by :func:`sample_uniform`."""
+    """Stochastic depth that draws from :func:`sample_uniform`."""
 
     def kept(self, x: Tensor) -> Tensor:
-        """Draw which samples of ``(N, ...)`` are kept: ``(N,)`` of 1 and 0."""
+        """Draw the samples of ``(N, ...)`` that are kept: ``(N,)``, 1 for these and 0 for the others."""
         return (sample_uniform(len(x)).flatten() >= self.p).to(x)
 
 
 def share_stochastic_depth(module: nn.Module) -> None:
-    """Let stochastic depth in ``module`` (torchvision's too) draw what one process with the whole batch would."""
+    """Let stochastic depth in ``module``, torchvision's too, draw as a single process with the whole batch would."""
     for name, child in module.named_children():
         if isinstance(child, StochasticDepth | torchvision_ops.StochasticDepth):
             setattr(module, name, SharedStochasticDepth(child.p))

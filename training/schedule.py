@@ -1,4 +1,4 @@
-"""Schedules of a config for another number of epochs."""
+"""The schedules of a config, rewritten for another number of epochs."""
 
 from __future__ import annotations
 
@@ -10,29 +10,35 @@ from mmengine.config import Config
 
 from llie_preproc.config_nodes import type_name
 
-# A scheduler's points in time; MMEngine's default for "never" is beyond any training.
+# These keys of a scheduler hold points in time. MMEngine's default for "never" lies beyond any training.
 _POINTS = ("begin", "end", "step_size", "total_steps")
 _LISTS = ("milestones", "periods")
 _NEVER = 10**9
 
 
 def set_epochs(cfg: Config, epochs: int, batches: int) -> None:
-    """Let a config train for another number of epochs, and its schedules keep their proportions.
+    """Let a config train for another number of epochs, while its schedules keep their proportions.
 
-    In a loop that counts epochs, schedules in epochs are scaled, and so is when hooks switch the pipeline or begin. In
-    one that counts iterations, those in iterations are. A schedule that scaling leaves no time for goes.
+    If the training loop counts epochs, schedules in epochs are scaled, and with them the epochs at which hooks begin or
+    switch the pipeline. If the loop counts iterations, the same happens to what is counted in iterations. A schedule
+    that has no time left after scaling is removed.
+
+    >>> cfg = Config(dict(train_cfg=dict(max_epochs=12), param_scheduler=dict(type="MultiStepLR", milestones=[8, 11])))
+    >>> set_epochs(cfg, epochs=24, batches=100)
+    >>> cfg.train_cfg.max_epochs, cfg.param_scheduler[0].milestones
+    (24, [16, 22])
 
     Args:
-        cfg: Changed in place.
-        epochs: How often the training set is gone through.
-        batches: Iterations in an epoch, all processes stepping together.
+        cfg: Config, which is changed in place.
+        epochs: Number of passes over the training set.
+        batches: Number of iterations in an epoch, where all processes step together.
 
     Raises:
-        ValueError: The loop counts neither.
+        ValueError: The loop counts neither epochs nor iterations.
     """
     key = next((k for k in ("max_epochs", "max_iters") if k in cfg.train_cfg), None)
     if key is None:
-        raise ValueError(f"--epochs wants a training loop with max_epochs or max_iters, got {dict(cfg.train_cfg)}")
+        raise ValueError(f"--epochs needs a training loop with max_epochs or max_iters, got {dict(cfg.train_cfg)}")
     by_epoch = key == "max_epochs"
     before, after = cfg.train_cfg[key], epochs if by_epoch else epochs * batches
     scale = _scaling(before, after)
@@ -50,7 +56,7 @@ def set_epochs(cfg: Config, epochs: int, batches: int) -> None:
 
 
 def shorten_warmup(cfg: Config, batches: int) -> None:
-    """End warm-ups that are counted in iterations by the end of the first epoch; loops that count epochs only."""
+    """End warm-ups that are counted in iterations no later than the first epoch, if the loop counts epochs."""
     if "max_epochs" not in cfg.train_cfg:
         return
     schedulers = schedulers_of(cfg)
@@ -61,19 +67,19 @@ def shorten_warmup(cfg: Config, batches: int) -> None:
 
 
 def schedulers_of(cfg: Config) -> list[Any]:
-    """The configs of the parameter schedulers, of which there may be one, several or none."""
+    """The configs of the parameter schedulers as a list; a config may have one, several or none."""
     found = cfg.get("param_scheduler") or []
     return [found] if isinstance(found, Mapping) else list(found)
 
 
 def counts_iterations(cfg: Config) -> bool:
-    """Whether the number of iterations in an epoch matters to the loop or the schedules."""
+    """Whether the loop or a schedule depends on the number of iterations in an epoch."""
     keys = [(each.get("by_epoch", True), each.get("convert_to_iter_based", False)) for each in schedulers_of(cfg)]
     return "max_iters" in cfg.train_cfg or any(converted or not by_epoch for by_epoch, converted in keys)
 
 
 def _leave_out_short(cfg: Config, schedulers: list[Any], batches: int) -> None:
-    """MMEngine's warm-ups of a single step would stay at what they begin with."""
+    """Remove schedules of a single step: MMEngine's warm-ups would stay at their first value."""
     if schedulers:
         cfg.param_scheduler = [each for each in schedulers if _steps(each, batches) > 1]
 
@@ -87,7 +93,7 @@ def _scaling(before: int, after: int) -> Callable[[int], int]:
     def scale(point: int) -> int:
         if not 0 < point < _NEVER:
             return point
-        # Halves go down: 11 of 12 epochs is 5 of 6, still before the end.
+        # Halves are rounded down: epoch 11 of 12 becomes 5 of 6, which is still before the end.
         return max(1, math.ceil(point * after / before - 0.5))
 
     return scale

@@ -1,4 +1,4 @@
-"""Changes of one picture's colours and sharpness for consistency training."""
+"""The strong augmentation of consistency training: it changes the colours and the sharpness of one picture."""
 
 from __future__ import annotations
 
@@ -15,17 +15,27 @@ _SIGMA = (0.1, 2.0)
 
 @TRANSFORMS.register_module()
 class StrongAugmentation:
-    """The strong view of Semi-LLIE's student (Section III-D; constants of the public code), in this order.
+    """The strong view of Semi-LLIE's student (Section III-D; the constants are those of the public code).
 
-    Brightness, contrast and saturation each times a number from [0.5, 1.5] and the hue turned by [-0.25, 0.25] of a
-    circle, with probability 0.8; grey with 0.2; with 0.5 a Gaussian blur of kernel size 1, 3 or 5 and deviation from
-    [0.1, 2], all uniform. The geometry stays as it is. With all three off (the baseline of Table VI) a picture comes
-    back unchanged.
+    A picture goes through three steps, in this order; all random numbers are uniform and the geometry stays as it is:
+
+    * with probability 0.8, brightness, contrast and saturation are each multiplied by a number from [0.5, 1.5], and the
+      hue is turned by [-0.25, 0.25] of a circle;
+    * with probability 0.2, the picture becomes grey;
+    * with probability 0.5, a Gaussian blurs it, with a kernel size of 1, 3 or 5 and a deviation from [0.1, 2].
+
+    With all three off (the baseline of Table VI) a picture comes back unchanged.
+
+    >>> picture = torch.randint(256, (3, 8, 8), dtype=torch.uint8)
+    >>> StrongAugmentation()(picture).shape
+    torch.Size([3, 8, 8])
+    >>> torch.equal(StrongAugmentation(jitter=False, grayscale=False, blur=False)(picture), picture)
+    True
 
     Args:
-        jitter: Change the colours.
-        grayscale: Turn grey.
-        blur: Blur.
+        jitter: Whether to change the colours.
+        grayscale: Whether to turn pictures grey.
+        blur: Whether to blur.
     """
 
     def __init__(self, jitter: bool = True, grayscale: bool = True, blur: bool = True) -> None:
@@ -40,10 +50,10 @@ class StrongAugmentation:
         ]
 
     def __call__(self, picture: Tensor) -> Tensor:
-        """``(3, H, W)`` uint8 RGB to the same; draws from PyTorch's CPU generator.
+        """Augment a picture ``(3, H, W)`` uint8 RGB; random numbers come from PyTorch's CPU generator.
 
         Raises:
-            TypeError: Something else.
+            TypeError: The argument is no such picture.
         """
         require_picture(picture, self)
         for step in self.steps:
@@ -52,7 +62,7 @@ class StrongAugmentation:
 
 
 def require_picture(picture: object, user: object) -> None:
-    """Raise TypeError unless ``picture`` is ``(3, H, W)`` uint8."""
+    """Raise ``TypeError`` unless ``picture`` is ``(3, H, W)`` uint8; the message names the class of ``user``."""
     if not isinstance(picture, Tensor) or picture.dtype != torch.uint8 or picture.shape[:-2] != (3,):
         got = f"{picture.dtype} {tuple(picture.shape)}" if isinstance(picture, Tensor) else type(picture).__name__
         raise TypeError(f"{type(user).__name__} takes a picture, (3, H, W) uint8, got {got}")

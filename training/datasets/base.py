@@ -1,4 +1,4 @@
-"""What all sets of pictures share: the choice of files, reading, transforms, and the check before training."""
+"""The base of all picture sets: the choice of files, reading, transforms, and the check before training."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ from llie_preproc.registry import TRANSFORMS
 from .samplers import seeded_by
 
 Pictures = dict[str, Tensor]
-"""``image`` and its references (``target``, ``target_x1``): ``(3, H, W)`` uint8 RGB, references a whole number times
-as large as ``image``; and, where objects are outlined, ``masks``: ``(n, H, W)`` uint8, 0 or 1."""
+"""The pictures of one item by field, ``(3, H, W)`` uint8 RGB: ``image`` and its references (``target``, ``target_x1``),
+each a whole number of times as large as ``image``. Where objects are outlined, ``masks`` is ``(n, H, W)`` uint8, 0 or
+1."""
 
 MASKS = "masks"
 
 Sizes = dict[str, dict[tuple[int, int], Path]]
-"""By field (``image``, ``target``), the sizes ``(width, height)`` of pictures after the transforms, each with a file
-that comes out so."""
+"""The sizes ``(width, height)`` of pictures after the transforms by field (``image``, ``target``), each with a file
+that gets this size."""
 
 _SHOWN = 3
 
 
 def alone(path: Path) -> Mapping[str, Path]:
-    """No references: the ``references_of`` of pictures by themselves."""
+    """No references: the value of ``references_of`` for pictures without references."""
     return {}
 
 
 def every(path: Path) -> bool:
-    """True: the ``keep`` of sets that are taken whole."""
+    """True: the value of ``keep`` for sets that are taken whole."""
     return True
 
 
@@ -54,12 +55,12 @@ class Layout:
     """The files of a set.
 
     Attributes:
-        base: Names of pictures are relative to it.
-        inputs: All inputs.
-        references_of: The references of an input by field; they need not exist.
-        references: Those that must be used by some input; one that is not is an error.
-        scales: How many times as large as the input a field is; 1 for those not in it.
-        keep: Which of the inputs are items.
+        base: Folder to which the names of pictures are relative.
+        inputs: Files of all inputs.
+        references_of: Function from an input to its references by field; the files need not exist.
+        references: Files that must each be the reference of some input; an unused one is an error.
+        scales: Number of times that a field is as large as the input; 1 for a field that is not listed.
+        keep: Function that says whether an input becomes an item.
     """
 
     base: Path
@@ -74,26 +75,27 @@ class CheckedSet(Dataset, ABC):
     """A set that knows the sizes of its pictures without decoding them."""
 
     metainfo: ClassVar[dict[str, Any]] = {}
-    """What MMEngine looks for in every set, and these have nothing to say of."""
+    """An empty dict: MMEngine reads this attribute of every set, and these sets have nothing to put there."""
 
     @abstractmethod
     def output_sizes(self) -> Sizes:
-        """The sizes that items can have. A field is absent where a transform does not say what it makes of a size.
+        """The sizes that items can have. A field is absent where a transform does not tell the sizes that it makes.
 
         Raises:
-            ValueError: Pictures that cannot be used, by name.
+            ValueError: Some pictures cannot be used; the message names them.
         """
 
     def check(self, batched: bool = False) -> None:
-        """Read the header of every picture (nothing is decoded) and compare sizes.
+        """Read the header of every picture and compare sizes; nothing is decoded.
 
         Args:
-            batched: Pictures are going to be stacked, so each field must have one size.
+            batched: Whether pictures will be stacked, so that each field must have one size.
 
         Raises:
-            ValueError: A header cannot be read, a reference is not its scale times as large as its input, or a picture
-                is smaller than the crop that it meets: the first few are named with their sizes, and the number of
-                them. With ``batched``, two files and their sizes where sizes differ after the transforms.
+            ValueError: A header cannot be read, a reference does not have its scale times the size of its input, or a
+                picture is smaller than its crop. The message tells how many pictures are concerned, and names the first
+                few with their sizes. With ``batched``, also when sizes differ after the transforms; the message then
+                names two files with their sizes.
         """
         sizes = self.output_sizes()
         if batched:
@@ -103,22 +105,23 @@ class CheckedSet(Dataset, ABC):
 class PictureSet(CheckedSet):
     """The pictures of a layout, with their references.
 
-    An item is ``dict(inputs, data_samples)``: ``inputs`` ``(3, H, W)`` uint8 RGB, ``data_samples.img_path`` and each
-    reference under its field (``target``), ``(3, sH, sW)`` uint8 RGB. Transforms draw from PyTorch's CPU generator,
-    seeded by the draw where the index is a :class:`~training.datasets.Draw`.
+    An item is ``dict(inputs, data_samples)``. ``inputs`` is the picture ``(3, H, W)`` uint8 RGB; ``data_samples`` has
+    ``img_path`` and each reference under its field (``target``), ``(3, sH, sW)`` uint8 RGB. Transforms draw from
+    PyTorch's CPU generator; an index that is a :class:`~training.datasets.Draw` seeds it.
 
     Args:
-        layout: The files.
-        size: An edge or ``(width, height)`` to resize the input to, bilinear (OpenCV), references to that times their
-            scale; None keeps each picture's own.
-        names: The pictures to take: names relative to the layout's base, suffix included, or the path of a text file
-            that lists them, one a line. None: all.
-        transforms: Configs of registered transforms, or callables, from a dict of pictures to another.
+        layout: Files of the set.
+        size: Size to which the input is resized, an edge or ``(width, height)``, bilinear (OpenCV). References get as
+            many times that size as their scale says. None keeps each picture's own size.
+        names: Names of the pictures to take, relative to the layout's base, with their suffixes; or the path of a text
+            file that lists them, one in each line. None takes all pictures.
+        transforms: Configs of registered transforms, or callables, each from a dict of pictures to another.
 
     Raises:
-        FileNotFoundError: A picture without its reference or a reference without a picture, the files named; or a
-            name, or the list of names, that is not there.
-        ValueError: No picture is left, or a size that is not positive.
+        FileNotFoundError: A picture has no reference, a reference has no picture, a name is not that of a picture, or
+            the file with the names is missing. The message names the files.
+        TypeError: A transform is neither a config nor a callable.
+        ValueError: No picture is left, or ``size`` is not positive.
     """
 
     def __init__(
@@ -132,7 +135,7 @@ class PictureSet(CheckedSet):
         self.scales = dict(layout.scales or {})
         self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in transforms]
         if wrong := [t for t in self.transforms if not callable(t)]:
-            raise TypeError(f"transforms are configs (dict(type=...)) or callables, got {wrong[0]!r}")
+            raise TypeError(f"transforms must be configs (dict(type=...)) or callables, got {wrong[0]!r}")
         chosen = layout.inputs if names is None else _named(layout, names)
         entries = [{"image": p, **layout.references_of(p)} for p in chosen]
         _require_references(entries)
@@ -140,7 +143,9 @@ class PictureSet(CheckedSet):
             _require_inputs(layout.references, entries)
         self.entries = [entry for entry in entries if layout.keep(entry["image"])]
         if not self.entries:
-            raise ValueError(f"none of the {len(entries)} pictures below {layout.base} are left by what was chosen")
+            raise ValueError(
+                f"the chosen part of the set holds none of the {len(entries)} pictures below {layout.base}"
+            )
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -151,7 +156,7 @@ class PictureSet(CheckedSet):
         with seeded_by(index):
             for transform in self.transforms:
                 pictures = transform(pictures)
-        # A crop is a view, with which the whole picture would travel between processes.
+        # A crop is a view. Without a copy the whole picture would travel between processes with it.
         pictures = {k: v.clone(memory_format=torch.contiguous_format) for k, v in pictures.items()}
         image = pictures.pop("image")
         return {
@@ -160,7 +165,7 @@ class PictureSet(CheckedSet):
         }
 
     def output_sizes(self) -> Sizes:
-        """The sizes of ``image`` and of the references, by the headers of all files."""
+        """The sizes of ``image`` and of the references, from the headers of all files."""
         size_of = functools.lru_cache(maxsize=None)(picture_size)
         found: Sizes = {}
         problems = []
@@ -183,10 +188,10 @@ class PictureSet(CheckedSet):
     def _output_sizes_of(
         self, entry: Mapping[str, Path], size_of: Callable[[Path], tuple[int, int]]
     ) -> list[tuple[int, int]]:
-        """The sizes that the input can come out with; none where a transform does not say.
+        """The sizes that the input can have after the transforms; none if a transform does not tell its sizes.
 
         Raises:
-            OSError: No such file.
+            OSError: The file is missing.
             ValueError: A header cannot be read, the sizes do not agree, or one is too small for a transform.
         """
         stored = {field: size_of(path) for field, path in entry.items()}
@@ -203,7 +208,7 @@ class PictureSet(CheckedSet):
         return sizes
 
     def _require_scales(self, entry: Mapping[str, Path], sizes: Mapping[str, tuple[int, int]]) -> None:
-        """Raise ValueError unless the sizes ``(width, height)`` of the references are as their scales say."""
+        """Raise ``ValueError`` unless each reference has its scale times the size of the input; (width, height)."""
         width, height = sizes["image"]
         for field, size in sizes.items():
             scale = self.scales.get(field, 1)
@@ -225,13 +230,16 @@ class PictureSet(CheckedSet):
 
 
 def load_tensor(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Tensor:
-    """Read a picture as ``(3, H, W)`` uint8 RGB, resized to ``size`` (width, height) where given."""
+    """Read a picture as ``(3, H, W)`` uint8 RGB, and resize it to ``size`` (width, height) if one is given."""
     picture = torch.from_numpy(np.ascontiguousarray(read_rgb8(path).transpose(2, 0, 1)))
     return picture if size is None else resize(picture, size)
 
 
 def resize(picture: Tensor, size: Sequence[int]) -> Tensor:
-    """``(3, H, W)`` uint8 to ``size`` (width, height), bilinear, not smoothed first (OpenCV's ``INTER_LINEAR``)."""
+    """Resize a picture ``(3, H, W)`` uint8 to ``size`` (width, height): bilinear, without smoothing it first.
+
+    This is OpenCV's ``INTER_LINEAR``.
+    """
     width, height = size
     if picture.shape[1:] == (height, width):
         return picture
@@ -240,16 +248,19 @@ def resize(picture: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def resize_masks(masks: Tensor, size: Sequence[int]) -> Tensor:
-    """``(n, H, W)`` to ``size`` (width, height): each pixel has the value that its centre falls on."""
+    """Resize masks ``(n, H, W)`` to ``size`` (width, height); each pixel gets the value on which its centre falls."""
     width, height = size
     return functional.interpolate(masks[:, None], (height, width), mode="nearest-exact")[:, 0]
 
 
 def edges(size: int | Sequence[int]) -> tuple[int, int]:
-    """``(width, height)`` of a size, which may be one edge.
+    """The ``(width, height)`` of a size, which may be a single edge.
+
+    >>> edges(256), edges((320, 240))
+    ((256, 256), (320, 240))
 
     Raises:
-        ValueError: Not positive whole numbers.
+        ValueError: ``size`` is neither a positive whole number nor a pair of such.
     """
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2 or not all(type(edge) is int and edge > 0 for edge in pair):
@@ -258,7 +269,7 @@ def edges(size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _listed(size: Sequence[Any]) -> list[tuple[int, int]]:
-    """The sizes of an ``output_size``: one ``(width, height)``, or a list of those that may be drawn."""
+    """The sizes that ``output_size`` returned, as a list: one ``(width, height)``, or those that may be drawn."""
     return [tuple(s) for s in (size if isinstance(size[0], Sequence) else [size])]
 
 
@@ -282,10 +293,10 @@ def _named(layout: Layout, names: Sequence[str] | str | os.PathLike[str]) -> lis
     there = {path.relative_to(layout.base).as_posix(): path for path in layout.inputs}
     wanted = [name for name in names if name]
     if not wanted:
-        raise ValueError(f"no names are given {where}")
+        raise ValueError(f"names must hold at least one picture {where}, got none")
     if missing := [name for name in wanted if name not in there]:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(wanted)} names are no pictures {where}: {', '.join(missing[:_SHOWN])}"
+            f"{len(missing)} of {len(wanted)} names belong to no picture {where}: {', '.join(missing[:_SHOWN])}"
             + _other_suffixes(missing, there)
         )
     return [there[name] for name in wanted]
@@ -293,21 +304,23 @@ def _named(layout: Layout, names: Sequence[str] | str | os.PathLike[str]) -> lis
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise FileNotFoundError(f"names must be a list, or a text file with one name a line: there is no file {path}")
+        raise FileNotFoundError(
+            f"names must be a list, or a text file with one name in each line; there is no file {path}"
+        )
     return [line.strip() for line in read_text(path).splitlines()]
 
 
 def _other_suffixes(missing: Iterable[str], there: Iterable[str]) -> str:
-    """A hint at the first names that are there with another suffix."""
+    """A hint at those missing names that exist with another suffix; the first few are given."""
     by_stem = {_stem(name): name for name in there}
-    # A dot need not begin a suffix: 00266-3.0 is a whole name.
+    # The whole name is tried first, because a dot need not begin a suffix: 00266-3.0 has none.
     stems = [next((s for s in (name, _stem(name)) if s in by_stem), None) for name in missing]
     meant = [by_stem[stem] for stem in stems if stem is not None]
     return f"; did you mean {', '.join(meant[:_SHOWN])}?" if meant else ""
 
 
 def _stem(name: str) -> str:
-    """A relative name without its suffix."""
+    """The relative name without its suffix."""
     return name.removesuffix(PurePosixPath(name).suffix)
 
 
@@ -322,4 +335,4 @@ def _require_inputs(references: Iterable[Path], entries: Iterable[Mapping[str, P
     used = {path for entry in entries for path in entry.values()}
     if unused := [path for path in references if path not in used]:
         shown = ", ".join(map(str, unused[:_SHOWN]))
-        raise FileNotFoundError(f"{len(unused)} references have no input: {shown}")
+        raise FileNotFoundError(f"{len(unused)} references have no input, the first: {shown}")

@@ -1,4 +1,4 @@
-"""Sets made of sets. A draw goes on to the parts, so what it gives depends on nothing before it."""
+"""Sets made of other sets. They hand a draw on to their parts, so that an item depends on nothing but its draw."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ from .samplers import Draw, seeded_by
 
 @DATASETS.register_module()
 class ConcatenatedSets(CheckedSet):
-    """Sets one after the other; MMEngine's ``ConcatDataset`` with draws.
+    """Sets one after the other: MMEngine's ``ConcatDataset`` with draws.
+
+    >>> both = ConcatenatedSets([["a", "b"], ["c"]])
+    >>> len(both), both[2]
+    (3, 'c')
 
     Args:
         datasets: Sets or their configs.
 
     Raises:
-        ValueError: None is given.
+        ValueError: There is no set.
     """
 
     def __init__(self, datasets: Sequence[dict | Dataset]) -> None:
@@ -46,7 +50,7 @@ class ConcatenatedSets(CheckedSet):
         return self.datasets[part][index.at(local) if isinstance(index, Draw) else local]
 
     def output_sizes(self) -> Sizes:
-        """Those of all parts together, as a batch may hold pictures of any of them."""
+        """The sizes of all parts together, as a batch may hold pictures of any part."""
         sizes: Sizes = {}
         for dataset in self.datasets:
             for field, found in _sizes_of(dataset).items():
@@ -56,21 +60,33 @@ class ConcatenatedSets(CheckedSet):
 
 @DATASETS.register_module()
 class SemiSupervisedSet(CheckedSet):
-    """A pair and a picture without reference at a time (Semi-LLIE).
+    """A set whose items hold a pair and a picture without reference (Semi-LLIE).
 
-    As long as the unpaired set; item i holds its picture i and a pair drawn uniformly, so pairs come in another order
-    and with another crop each time. Weak augmentation is what the unpaired set does (Semi-LLIE: resizing to 256); the
-    strong view is made of the weak one, pixel on pixel.
+    The set is as long as the unpaired set. Item i holds picture i of that set and a pair that is drawn uniformly, so
+    that pairs come in another order and with another crop each time. The transforms of the unpaired set are the weak
+    augmentation (Semi-LLIE resizes to 256). The strong view is made from the weak one and keeps its geometry.
 
-    An item is ``dict(inputs, data_samples)``: ``inputs`` the pair's input ``(3, H, W)``, ``data_samples.target`` its
-    reference, ``data_samples.unpaired`` and ``data_samples.strong`` the two views ``(3, h, w)``, all uint8 RGB, with
-    ``img_path`` and ``unpaired_path``. Given a draw, all of it is a function of the draw.
+    An item is ``dict(inputs, data_samples)``. ``inputs`` is the pair's input ``(3, H, W)``. ``data_samples`` has the
+    reference ``target``, the weak view ``unpaired`` and the strong view ``strong``, both ``(3, h, w)``, and the paths
+    ``img_path`` and ``unpaired_path``. All pictures are uint8 RGB. If the index is a draw, the item depends on nothing
+    but the draw.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for name in ("low/1.png", "high/1.png", "night/a.png"):
+    ...         write_picture(f"{root}/{name}", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     pairs = dict(type="PairedFolders", low=f"{root}/low", high=f"{root}/high")
+    ...     sets = SemiSupervisedSet(pairs, dict(type="UnpairedFolder", folder=f"{root}/night"))
+    ...     sorted(sets[0]["data_samples"].keys())
+    ['strong', 'target', 'unpaired']
 
     Args:
         paired: Set of pairs, or its config.
         unpaired: Set of pictures without reference, or its config.
-        strong: Config of a registered callable from picture to picture
-            (:class:`~training.datasets.StrongAugmentation`), or one. None: the strong view is the weak one.
+        strong: Callable from picture to picture, or the config of a registered one
+            (:class:`~training.datasets.StrongAugmentation`). None makes the strong view equal to the weak one.
     """
 
     def __init__(
@@ -87,7 +103,7 @@ class SemiSupervisedSet(CheckedSet):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         with seeded_by(index):
-            # Plain indices: the parts go on in the stream of this draw, as seeding each would repeat its numbers.
+            # The parts get plain indices and so continue the random stream of this draw. Draws would seed both alike.
             pair = self.paired[int(torch.randint(len(self.paired), ()))]
             single = self.unpaired[int(index)]
             weak = single["inputs"]
@@ -98,7 +114,7 @@ class SemiSupervisedSet(CheckedSet):
         return {"inputs": pair["inputs"], "data_samples": sample}
 
     def output_sizes(self) -> Sizes:
-        """Those of the pairs, and ``unpaired`` by itself, as its pictures make a batch of their own."""
+        """The sizes of the pairs, and those of ``unpaired`` apart, as its pictures form a batch of their own."""
         return {**_sizes_of(self.paired), "unpaired": _sizes_of(self.unpaired).get("image", {})}
 
 
@@ -107,7 +123,7 @@ def _built(dataset: dict | Dataset) -> Any:
 
 
 def _sizes_of(dataset: Any) -> Sizes:
-    """The sizes of a set that knows them; another's check is made all the same, if it has one."""
+    """The sizes of a set that knows them. Of another set only ``check`` is called, if it has one."""
     if hasattr(dataset, "output_sizes"):
         return dataset.output_sizes()
     if hasattr(dataset, "check"):

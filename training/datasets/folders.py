@@ -1,4 +1,4 @@
-"""Folders of pictures, alone or in pairs of equal names."""
+"""Sets from folders of pictures: single pictures, and pairs that have equal names in two folders."""
 
 from __future__ import annotations
 
@@ -17,13 +17,23 @@ from .base import Layout, Pictures, PictureSet
 class UnpairedFolder(PictureSet):
     """The pictures below a folder.
 
-    An item is ``dict(inputs=(3, H, W) uint8 RGB tensor, data_samples)`` with ``data_samples.img_path``.
+    An item is ``dict(inputs, data_samples)``: ``inputs`` is the picture ``(3, H, W)`` uint8 RGB, and ``data_samples``
+    has its ``img_path``.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     write_picture(f"{root}/night/1.png", Picture(np.zeros((40, 60, 3), np.uint8)))
+    ...     UnpairedFolder(root, size=(30, 20))[0]["inputs"].shape
+    torch.Size([3, 20, 30])
 
     Args:
-        folder: Searched with its subfolders.
-        size: An edge or ``(width, height)`` to resize to, bilinear (OpenCV); None keeps each picture's own.
-        transforms: As for :class:`PairedFolders`.
-        names: As for :class:`PairedFolders`, relative to ``folder``.
+        folder: Folder of the pictures; its subfolders are searched too.
+        size: Size to which pictures are resized, an edge or ``(width, height)``, bilinear (OpenCV). None keeps each
+            picture's own size.
+        transforms: Transforms, as in :class:`PairedFolders`.
+        names: Names of the pictures to take, relative to ``folder``, as in :class:`PairedFolders`.
     """
 
     def __init__(
@@ -38,25 +48,35 @@ class UnpairedFolder(PictureSet):
 
 @DATASETS.register_module()
 class PairedFolders(PictureSet):
-    """Pictures of two folders that pair by relative name. ``high`` may hold more.
+    """Pairs of pictures that have the same relative name in two folders. ``high`` may hold more pictures.
 
-    An item is ``dict(inputs, data_samples)``: ``inputs`` ``(3, H, W)`` uint8 RGB, ``data_samples.img_path`` and
-    ``data_samples.target``, the reference, ``(3, sH, sW)`` with ``s = scale``.
+    An item is ``dict(inputs, data_samples)``. ``inputs`` is the input ``(3, H, W)`` uint8 RGB; ``data_samples`` has its
+    ``img_path`` and the reference ``target``, ``(3, sH, sW)`` uint8 RGB with ``s = scale``.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     write_picture(f"{root}/low/1.png", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     write_picture(f"{root}/high/1.png", Picture(np.full((8, 12, 3), 200, np.uint8)))
+    ...     item = PairedFolders(f"{root}/low", f"{root}/high", scale=2)[0]
+    >>> item["inputs"].shape, item["data_samples"].target.shape
+    (torch.Size([3, 4, 6]), torch.Size([3, 8, 12]))
 
     Args:
         low: Folder of the inputs.
         high: Folder of the references.
-        size: An edge or ``(width, height)`` to resize the input to, bilinear (OpenCV), the reference to ``scale`` times
-            that; None keeps each picture's own.
-        scale: How many times as large as its input a reference is.
-        names: The pairs to take: names relative to ``low``, suffix included, or the path of a text file that lists
-            them, one a line. None: all.
-        transforms: Configs of registered transforms (:mod:`training.datasets.paired_transforms`), or callables, applied
-            in turn to both pictures.
+        size: Size to which the input is resized, an edge or ``(width, height)``, bilinear (OpenCV); the reference gets
+            ``scale`` times that size. None keeps each picture's own size.
+        scale: Number of times that a reference is as large as its input.
+        names: Names of the pairs to take, relative to ``low``, with their suffixes; or the path of a text file that
+            lists them, one in each line. None takes all pairs.
+        transforms: Configs of registered transforms (:mod:`training.datasets.paired_transforms`), or callables. They
+            are applied in turn, to both pictures alike.
 
     Raises:
-        FileNotFoundError: A picture without its pair, both files named; or a name that is not there.
-        ValueError: On reading, a pair whose sizes do not agree.
+        FileNotFoundError: A picture has no pair (the message names both files), or a name is not that of a picture.
+        ValueError: ``scale`` is below 1; when an item is read, the sizes of a pair do not agree.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""The sets that papers train and test on, each by its layout.
+"""The sets on which papers train and test, each found by its layout.
 
-All are :class:`~training.datasets.base.PictureSet`: ``options`` stand for its ``size``, ``names`` and ``transforms``,
-and items have ``data_samples.target``. ``root`` is the folder that holds the layout. A picture without its pair and a
-missing folder raise ``FileNotFoundError`` with the files' names, an unknown choice ``ValueError``.
+Each is a :class:`~training.datasets.base.PictureSet`: ``options`` are its ``size``, ``names`` and ``transforms``, and
+items have ``data_samples.target``. ``root`` is the folder that holds the layout. A picture without its pair or a
+missing folder raises ``FileNotFoundError`` with the names of the files; an unknown choice raises ``ValueError``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,24 @@ from .synthesis import Degraded, itself
 
 @DATASETS.register_module()
 class LOLv1(PictureSet):
-    """LOL: 485 and 15 pairs of 600x400 (Wei et al., BMVC 2018).
+    """LOL: 485 training and 15 test pairs of 600x400 pixels (Wei et al., BMVC 2018).
 
-    Layout: ``{our485,eval15}/{low,high}``, or ``{Train,Test}/{input,target}`` as Retinexformer packs it.
+    The layout is ``{our485,eval15}/{low,high}``, or ``{Train,Test}/{input,target}`` as Retinexformer packs it.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for folder in ("low", "high"):
+    ...         write_picture(f"{root}/our485/{folder}/2.png", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     item = LOLv1(root)[0]
+    >>> item["inputs"].shape, item["data_samples"].target.shape
+    (torch.Size([3, 4, 6]), torch.Size([3, 4, 6]))
 
     Args:
-        root: Of the set.
+        root: Root folder of the set.
         split: ``'train'`` or ``'test'``.
-        **options: Of :class:`~training.datasets.base.PictureSet`; names are relative to the folder of inputs.
+        **options: Arguments of :class:`~training.datasets.base.PictureSet`; names are relative to the folder of inputs.
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str = "train", **options: Any) -> None:
@@ -39,16 +49,25 @@ class LOLv1(PictureSet):
 
 @DATASETS.register_module()
 class LOLv2(PictureSet):
-    """LOL-v2: 689 and 100 real pairs, 900 and 100 synthetic ones (Yang et al., TIP 2021).
+    """LOL-v2: 689 training and 100 test pairs taken by a camera, 900 and 100 synthetic ones (Yang et al., TIP 2021).
 
-    Layout: ``{Real_captured,Synthetic}/{Train,Test}/{Low,Normal}``, files of equal names or, as first released,
-    ``low00001.png`` with ``normal00001.png``.
+    The layout is ``{Real_captured,Synthetic}/{Train,Test}/{Low,Normal}``. The two pictures of a pair have equal names,
+    or, as first released, names like ``low00001.png`` and ``normal00001.png``.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for name in ("Low/low00690.png", "Normal/normal00690.png"):
+    ...         write_picture(f"{root}/Real_captured/Test/{name}", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     len(LOLv2(root, subset="real", split="test"))
+    1
 
     Args:
-        root: Of the set.
+        root: Root folder of the set.
         subset: ``'real'`` or ``'synthetic'``.
         split: ``'train'`` or ``'test'``.
-        **options: Of :class:`~training.datasets.base.PictureSet`; names are relative to the folder of inputs.
+        **options: Arguments of :class:`~training.datasets.base.PictureSet`; names are relative to the folder of inputs.
     """
 
     def __init__(
@@ -59,15 +78,24 @@ class LOLv2(PictureSet):
 
 @DATASETS.register_module()
 class LSRW(PictureSet):
-    """LSRW: 5,600 and 50 pairs of two cameras (Hai et al., R2RNet, 2021).
+    """LSRW: 5,600 training and 50 test pairs of two cameras (Hai et al., R2RNet, 2021).
 
-    Layout: ``{Training data,Eval}/{Huawei,Nikon}/{low,high}``.
+    The layout is ``{Training data,Eval}/{Huawei,Nikon}/{low,high}``.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for folder in ("low", "high"):
+    ...         write_picture(f"{root}/Eval/Huawei/{folder}/1.jpg", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     len(LSRW(root, split="test", camera="huawei"))
+    1
 
     Args:
-        root: Of the set.
+        root: Root folder of the set.
         split: ``'train'`` or ``'test'``.
         camera: ``'both'``, ``'huawei'`` or ``'nikon'``.
-        **options: Of :class:`~training.datasets.base.PictureSet`; names look like ``Huawei/low/1.jpg``.
+        **options: Arguments of :class:`~training.datasets.base.PictureSet`; names look like ``Huawei/low/1.jpg``.
     """
 
     def __init__(
@@ -78,16 +106,25 @@ class LSRW(PictureSet):
 
 @DATASETS.register_module()
 class SICE(PictureSet):
-    """SICE: multi-exposure sequences, 360 and 229, each exposure with its sequence's label (Cai et al., TIP 2018).
+    """SICE: 360 and 229 sequences of exposures; the reference is the sequence's label (Cai et al., TIP 2018).
 
-    Layout: ``Dataset_Part{1,2}/<sequence>/<exposure>.JPG`` and ``Dataset_Part{1,2}/Label/<sequence>.JPG``.
+    The layout is ``Dataset_Part{1,2}/<sequence>/<exposure>.JPG`` and ``Dataset_Part{1,2}/Label/<sequence>.JPG``.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for name in ("1/1.JPG", "1/2.JPG", "1/3.JPG", "Label/1.JPG"):
+    ...         write_picture(f"{root}/Dataset_Part1/{name}", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     len(SICE(root)), len(SICE(root, exposures="under"))
+    (3, 1)
 
     Args:
-        root: Of the set.
-        part: 1 or 2.
-        exposures: ``'all'``, or the darker (``'under'``) or brighter (``'over'``) half of each sequence by number; the
-            middle one of an odd number is in neither.
-        **options: Of :class:`~training.datasets.base.PictureSet`; names look like ``12/3.JPG``.
+        root: Root folder of the set.
+        part: Part of the set, 1 or 2.
+        exposures: ``'all'``, or the darker half (``'under'``) or the brighter half (``'over'``) of each sequence, as
+            the exposures are numbered. The middle exposure of an odd number is in neither half.
+        **options: Arguments of :class:`~training.datasets.base.PictureSet`; names look like ``12/3.JPG``.
     """
 
     def __init__(self, root: str | os.PathLike[str], part: int = 1, exposures: str = "all", **options: Any) -> None:
@@ -96,18 +133,29 @@ class SICE(PictureSet):
 
 @DATASETS.register_module()
 class ExposureErrors(PictureSet):
-    """Exposure errors rendered from MIT-Adobe FiveK: 17,675, 750 and 5,905 pictures (Afifi et al., CVPR 2021).
+    """Exposure errors rendered from MIT-Adobe FiveK (Afifi et al., CVPR 2021).
 
-    Layout: ``{training,validation}/{INPUT_IMAGES,GT_IMAGES}`` and ``testing/{INPUT_IMAGES,expert_{a..e}_testing_set}``
-    (also ``train``, ``val``, ``test``); inputs end in ``_N1.5``, ``_N1``, ``_0``, ``_P1`` or ``_P1.5``.
+    The splits have 17,675, 750 and 5,905 pictures. The layout is ``{training,validation}/{INPUT_IMAGES,GT_IMAGES}`` and
+    ``testing/{INPUT_IMAGES,expert_{a..e}_testing_set}``; the folders may also have the names ``train``, ``val`` and
+    ``test``. The names of inputs end in ``_N1.5``, ``_N1``, ``_0``, ``_P1`` or ``_P1.5``.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for name in ("INPUT_IMAGES/a1_N1.jpg", "INPUT_IMAGES/a1_P1.jpg", "GT_IMAGES/a1.jpg"):
+    ...         write_picture(f"{root}/training/{name}", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     len(ExposureErrors(root)), len(ExposureErrors(root, exposures="under"))
+    (2, 1)
 
     Args:
-        root: Of the set.
+        root: Root folder of the set.
         split: ``'train'``, ``'val'`` or ``'test'``.
-        expert: Whose retouching is the reference of the test split, ``'a'`` to ``'e'``; the others have one only.
-        exposures: ``'all'``, ``'under'`` (N1.5, N1), ``'over'`` (the rest, 0 EV included: PSENet's protocol), or a list
-            of suffixes.
-        **options: Of :class:`~training.datasets.base.PictureSet`; names are relative to ``INPUT_IMAGES``.
+        expert: Expert whose retouched pictures are the references of the test split, ``'a'`` to ``'e'``. The other
+            splits have the references of a single expert.
+        exposures: ``'all'``, ``'under'`` (N1.5 and N1), ``'over'`` (the others, with 0 EV among them, as in PSENet's
+            protocol), or a list of suffixes.
+        **options: Arguments of :class:`~training.datasets.base.PictureSet`; names are relative to ``INPUT_IMAGES``.
     """
 
     def __init__(
@@ -123,20 +171,32 @@ class ExposureErrors(PictureSet):
 
 @DATASETS.register_module()
 class RELLISUR(PictureSet):
-    """RELLISUR: dark low-resolution pictures and normal ones of one, two and four times the size (Aakerberg, 2021).
+    """RELLISUR: dark low-resolution pictures, and normal ones of one, two and four times the size (Aakerberg, 2021).
 
-    3,610, 215 and 425 pairs, inputs of 625x625. Items also have ``data_samples.target_x1``, the reference at the size
-    of the input, of the same crop, which CollaBA's illumination term needs.
+    The splits have 3,610, 215 and 425 pairs; the inputs have 625x625 pixels. Items also have
+    ``data_samples.target_x1``, the same crop of the reference at the size of the input. CollaBA's illumination term
+    needs it.
 
-    Layout: ``{Train,Val,Test}/LLLR``, with ``NLHR-Duplicates/X{1,2,4}`` of the same names (``00266-3.0.png``), or
-    without it ``NLHR/X{1,2,4}`` by the number of the scene (``00266.png``).
+    The layout is ``{Train,Val,Test}/LLLR`` for the inputs. The references lie in ``NLHR-Duplicates/X{1,2,4}`` under the
+    same names (``00266-3.0.png``); without that folder, in ``NLHR/X{1,2,4}`` under the number of the scene
+    (``00266.png``).
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for name, side in (("LLLR/00266-3.0", 4), ("NLHR/X1/00266", 4), ("NLHR/X2/00266", 8)):
+    ...         write_picture(f"{root}/Train/{name}.png", Picture(np.zeros((side, side, 3), np.uint8)))
+    ...     sample = RELLISUR(root, scale=2)[0]["data_samples"]
+    >>> sample.target.shape, sample.target_x1.shape
+    (torch.Size([3, 8, 8]), torch.Size([3, 4, 4]))
 
     Args:
-        root: Of the set.
+        root: Root folder of the set.
         split: ``'train'``, ``'val'`` or ``'test'``.
-        scale: 1, 2 or 4.
-        target_x1: False leaves that field out, and the folder ``X1`` need not be there (unless ``scale`` is 1).
-        **options: Of :class:`~training.datasets.base.PictureSet`; names are relative to ``LLLR``.
+        scale: Number of times that a reference is as large as its input: 1, 2 or 4.
+        target_x1: Whether items have that field. Without it the folder ``X1`` may be missing, unless ``scale`` is 1.
+        **options: Arguments of :class:`~training.datasets.base.PictureSet`; names are relative to ``LLLR``.
     """
 
     def __init__(
@@ -152,19 +212,31 @@ class RELLISUR(PictureSet):
 
 @DATASETS.register_module()
 class NightVisDrone(PictureSet):
-    """Night from VisDrone (Semi-LLIE): real, or synthetic with the day as reference.
+    """Night pictures of VisDrone (Semi-LLIE): real ones, or synthetic ones with the day pictures as references.
 
-    Layout: ``VisDrone2019-DET-<split>/images`` as released (or ``<split>/images``), day and night together; Semi-LLIE's
-    lists are not public, so ``names`` tells them apart. ``dark`` beside ``images`` holds darkened versions of day
-    pictures under the same names, as a day-to-night network made them.
+    The layout is ``VisDrone2019-DET-<split>/images`` as released, or ``<split>/images``. That folder holds day and
+    night pictures together; Semi-LLIE's lists are not public, so ``names`` must choose them. A folder ``dark`` beside
+    ``images`` holds darkened versions of day pictures under the same names, made by a day-to-night network.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for name in ("day.jpg", "night.jpg"):
+    ...         write_picture(f"{root}/VisDrone2019-DET-train/images/{name}", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     night = NightVisDrone(root, "unpaired", names=["night.jpg"])
+    >>> len(night)
+    1
 
     Args:
-        root: Of the set.
-        kind: ``'paired'``: ``dark`` with ``images``; ``'unpaired'``: ``images`` alone, no reference; ``'synthesised'``:
-            inputs made of ``images``, as in :class:`~training.datasets.SynthesisedPairs`.
-        split: ``'train'``, ``'val'``, ``'test-dev'``, or any other that a folder is named after.
-        synthesis: For ``'synthesised'``, as in :class:`~training.datasets.SynthesisedPairs`.
-        **options: Of :class:`~training.datasets.base.PictureSet`; names are relative to ``images`` (paired: ``dark``).
+        root: Root folder of the set.
+        kind: ``'paired'`` has pictures of ``dark`` with references of ``images``; ``'unpaired'`` has pictures of
+            ``images`` without reference; ``'synthesised'`` has inputs that are made from ``images``, as in
+            :class:`~training.datasets.SynthesisedPairs`.
+        split: ``'train'``, ``'val'``, ``'test-dev'``, or any other split that has a folder.
+        synthesis: Synthesis of the inputs of ``'synthesised'``, as in :class:`~training.datasets.SynthesisedPairs`.
+        **options: Arguments of :class:`~training.datasets.base.PictureSet`; names are relative to ``images``, or to
+            ``dark`` for ``'paired'``.
     """
 
     def __init__(
@@ -178,7 +250,7 @@ class NightVisDrone(PictureSet):
         if kind not in ("paired", "unpaired", "synthesised"):
             raise ValueError(f"kind must be 'paired', 'unpaired' or 'synthesised', got {kind!r}")
         if synthesis is not None and kind != "synthesised":
-            raise ValueError(f"synthesis is for kind='synthesised', got kind={kind!r}")
+            raise ValueError(f"synthesis can only be given with kind='synthesised', got kind={kind!r}")
         images = layouts.vis_drone(root, split, "images")
         if kind == "paired":
             dark = layouts.vis_drone(root, split, "dark")

@@ -1,4 +1,4 @@
-"""Where the files of known sets lie: one function a layout."""
+"""The layouts of known sets: one function for each says where the files lie."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lol_v1(root: Folder, split: str) -> Layout:
 
 
 def lol_v2(root: Folder, subset: str, split: str) -> Layout:
-    """``{Real_captured,Synthetic}/{Train,Test}/{Low,Normal}``: equal names, or ``low...`` and ``normal...``."""
+    """``{Real_captured,Synthetic}/{Train,Test}/{Low,Normal}`` with equal names, or ``low...`` and ``normal...``."""
     captured = _one_of("subset", subset, {"real": "Real_captured", "synthetic": "Synthetic"})
     part = f"{captured}/{_one_of('split', split, {'train': 'Train', 'test': 'Test'})}"
     low, high = find_folders(root, [(f"{part}/Low", f"{part}/Normal")])
@@ -56,9 +56,9 @@ def lsrw(root: Folder, split: str, camera: str) -> Layout:
 
 
 def sice(root: Folder, part: int, exposures: str) -> Layout:
-    """``Dataset_Part{1,2}``: a folder of exposures a sequence, 1 the darkest, and ``Label/<sequence>.JPG``."""
+    """``Dataset_Part{1,2}``: a folder of exposures for each sequence, 1 the darkest, and ``Label/<sequence>.JPG``."""
     name = _one_of("part", part, {1: "Dataset_Part1", 2: "Dataset_Part2"})
-    # The middle one of an odd number is neither too dark nor too bright.
+    # The middle exposure of an odd number belongs to neither half.
     halves: dict[Path, str] = {}
     kept: dict[str, Callable[[Path], bool]] = {
         "all": lambda path: True,
@@ -85,7 +85,7 @@ def sice(root: Folder, part: int, exposures: str) -> Layout:
 
 
 def exposure_errors(root: Folder, split: str, expert: str, exposures: str | Sequence[str]) -> Layout:
-    """``{training,validation,testing}/INPUT_IMAGES`` and ``GT_IMAGES``, or ``expert_{a..e}_testing_set`` to test."""
+    """``{training,validation,testing}/INPUT_IMAGES`` and ``GT_IMAGES``; for tests ``expert_{a..e}_testing_set``."""
     names = {"train": ("training", "train"), "val": ("validation", "val"), "test": ("testing", "test")}
     _one_of("expert", expert, dict.fromkeys("abcde"))
     chosen = _chosen_exposures(exposures)
@@ -103,7 +103,7 @@ def exposure_errors(root: Folder, split: str, expert: str, exposures: str | Sequ
 
 
 def rellisur(root: Folder, split: str, scale: int, target_x1: bool) -> Layout:
-    """``{Train,Val,Test}/LLLR`` and ``NLHR-Duplicates/X{1,2,4}`` of equal names, or ``NLHR/X{1,2,4}`` by scene."""
+    """``{Train,Val,Test}/LLLR``, and ``NLHR-Duplicates/X{1,2,4}`` with equal names or ``NLHR/X{1,2,4}`` by scene."""
     part = _one_of("split", split, {"train": "Train", "val": "Val", "test": "Test"})
     _one_of("scale", scale, dict.fromkeys((1, 2, 4)))
     folder_of = {"target_x1": "X1", "target": f"X{scale}"} if target_x1 else {"target": f"X{scale}"}
@@ -132,15 +132,15 @@ def vis_drone(root: Folder, split: str, folder: str) -> Path:
 
 
 def mirrored(low: Path, high: Path) -> Layout:
-    """Two folders of the same names, each picture with its pair."""
+    """The layout of two folders with the same names; each picture has its pair."""
     return Layout(low, picture_files(low), lambda path: {"target": high / path.relative_to(low)}, picture_files(high))
 
 
 def find_folders(root: Folder, candidates: Iterable[Sequence[str]]) -> tuple[Path, ...]:
-    """The first of the candidates whose folders all are there below ``root``.
+    """The first of the candidates whose folders all exist below ``root``.
 
     Raises:
-        FileNotFoundError: There is none; the message names all that were looked for.
+        FileNotFoundError: There is no such candidate; the message names all folders that were looked for.
     """
     base = _root(root)
     options = [tuple(base / name for name in names) for names in candidates]
@@ -148,21 +148,19 @@ def find_folders(root: Folder, candidates: Iterable[Sequence[str]]) -> tuple[Pat
         if all(folder.is_dir() for folder in folders):
             return folders
     wanted = ", or ".join(" and ".join(dict.fromkeys(map(str, folders))) for folders in options)
-    raise FileNotFoundError(f"not the expected layout: looked for the folders {wanted}")
+    raise FileNotFoundError(f"{base} does not have the expected layout: it needs the folders {wanted}")
 
 
 def by_stem(folder: Path) -> Callable[[str], Path]:
-    """Finds the picture of a folder by its name without suffix, whatever the suffix and its case.
+    """A function that finds a picture of a folder by its name without suffix, whatever the suffix and its case.
 
     Raises:
-        ValueError: Two pictures differ in the suffix only.
+        ValueError: The names of two pictures differ in the suffix only.
     """
     found: dict[str, Path] = {}
     for path in sorted(filter(is_picture, folder.iterdir())):
         if path.stem in found:
-            raise ValueError(
-                f"{found[path.stem]} and {path} have the same name but for the suffix: which one is meant?"
-            )
+            raise ValueError(f"{found[path.stem]} and {path} have the same name but for the suffix: remove one of them")
         found[path.stem] = path
     return lambda stem: found.get(stem, folder / f"{stem}.*")
 
@@ -187,10 +185,10 @@ def _chosen_exposures(exposures: str | Sequence[str]) -> Collection[str]:
     if isinstance(exposures, str):
         return _one_of("exposures", exposures, {"all": _UNDER + _OVER, "under": _UNDER, "over": _OVER})
     if unknown := [e for e in exposures if e not in _UNDER + _OVER]:
-        raise ValueError(f"exposures must be of {', '.join(_UNDER + _OVER)}, got {unknown[0]!r}")
+        raise ValueError(f"exposures must be a list of {', '.join(_UNDER + _OVER)}, got {unknown[0]!r}")
     return exposures
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts numbers in names by value."""
+    """A sorting key that orders the numbers in names by value."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]

@@ -1,4 +1,4 @@
-"""Dark pictures with the masks of their objects, and, where there are any, the well-lit pictures."""
+"""Dark pictures with the masks of their objects and, if there are any, their well-lit references."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .base import MASKS, Layout, Pictures, PictureSet, alone, resize_masks
 
 @dataclass
 class _Annotated:
-    """What an annotation file says of a picture."""
+    """The size and the objects of a picture, as the annotation file has them."""
 
     width: int
     height: int
@@ -32,29 +32,42 @@ class _Annotated:
 
 @DATASETS.register_module()
 class MaskedPairs(PictureSet):
-    """The pictures that an annotation file in COCO's format lists, with a mask of each object.
+    """The pictures that an annotation file in COCO's format lists, with a mask for each object.
 
-    An item is ``dict(inputs, data_samples)``: ``inputs`` ``(3, H, W)`` uint8 RGB, ``data_samples.img_path``,
-    ``data_samples.masks`` ``(n, H, W)`` uint8, 0 or 1, in the order of the file, and with ``high``
-    ``data_samples.target`` ``(3, sH, sW)``. A picture without objects has masks ``(0, H, W)``; a crop leaves masks of
-    nothing where it cut an object off.
+    An item is ``dict(inputs, data_samples)``. ``inputs`` is the picture ``(3, H, W)`` uint8 RGB. ``data_samples`` has
+    ``img_path``, ``masks`` ``(n, H, W)`` uint8, 0 or 1, in the order of the file, and with ``high`` the reference
+    ``target`` ``(3, sH, sW)``. A picture without objects has masks ``(0, H, W)``. An object that a crop cuts off has an
+    empty mask.
+
+    >>> import json, tempfile
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> box = dict(id=1, image_id=7, segmentation=[[1, 1, 4, 1, 4, 3, 1, 3]])
+    >>> image = dict(id=7, file_name="1.png", width=6, height=4)
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     write_picture(f"{root}/1.png", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     _ = Path(root, "masks.json").write_text(json.dumps(dict(images=[image], annotations=[box])))
+    ...     item = MaskedPairs(root, f"{root}/masks.json")[0]
+    >>> item["data_samples"].masks.shape, int(item["data_samples"].masks.sum())
+    (torch.Size([1, 4, 6]), 6)
 
     Args:
-        low: Folder of the inputs. Pictures in it that the annotation file does not list are passed over.
-        ann_file: JSON with ``images`` (``id``, ``file_name`` relative to ``low``, ``width``, ``height``) and
-            ``annotations`` (``image_id``, ``segmentation``: polygons, or run lengths, compressed or not), in the frame
-            of the inputs. Regions of crowds (``iscrowd``) are left out: they are no single objects.
-        high: Folder of the references, of the same names; None: there are none.
-        size: An edge or ``(width, height)`` to resize the input to, bilinear (OpenCV), the reference to ``scale`` times
-            that, masks to the nearest pixel; None keeps each picture's own.
-        scale: How many times as large as its input a reference is.
-        names: As for :class:`~training.datasets.PairedFolders`.
-        transforms: Likewise; masks take part in them.
+        low: Folder of the inputs. Pictures in it that the annotation file does not list are left out.
+        ann_file: JSON file with ``images`` (``id``, ``file_name`` relative to ``low``, ``width``, ``height``) and
+            ``annotations`` (``image_id``; ``segmentation``, which is polygons or run lengths, compressed or not). It
+            describes the frame of the inputs. Regions of crowds (``iscrowd``) are left out, as they are no single
+            objects.
+        high: Folder of the references, with the same names. None: there are no references.
+        size: Size to which the input is resized, an edge or ``(width, height)``, bilinear (OpenCV); the reference gets
+            ``scale`` times that size, and masks take the nearest pixel. None keeps each picture's own size.
+        scale: Number of times that a reference is as large as its input.
+        names: Names of the pictures to take, as in :class:`~training.datasets.PairedFolders`.
+        transforms: Transforms, as in :class:`~training.datasets.PairedFolders`; they change the masks too.
 
     Raises:
-        FileNotFoundError: No annotation file, or no file of a listed picture or of its reference.
-        ValueError: The annotation file is of another kind, or a segmentation is none or of another size than its
-            picture: the file and the annotation are named. On reading, a picture of another size than the file says.
+        FileNotFoundError: The annotation file, a picture that it lists, or the reference of one is missing.
+        ValueError: The annotation file has another format, a segmentation is missing, or a segmentation has another
+            size than its picture; the message names the file and the annotation. When an item is read, a picture does
+            not have the size that the file gives.
         MissingExtraError: pycocotools is not installed.
     """
 
@@ -74,7 +87,8 @@ class MaskedPairs(PictureSet):
         annotated = {base / name: entry for name, entry in _read(self.ann_file).items()}
         if missing := [path for path in annotated if not path.is_file()]:
             raise FileNotFoundError(
-                f"{len(missing)} of the {len(annotated)} pictures of {self.ann_file} are not there: {missing[0]}"
+                f"{len(missing)} of the {len(annotated)} pictures that {self.ann_file} lists are missing, the first: "
+                f"{missing[0]}"
             )
         references = None if high is None else Path(high).expanduser()
 
@@ -100,7 +114,7 @@ class MaskedPairs(PictureSet):
         return {**super()._load(entry), MASKS: masks if self.size is None else resize_masks(masks, self.size)}
 
     def _masks(self, annotated: _Annotated) -> Tensor:
-        """``(n, H, W)`` uint8."""
+        """The masks ``(n, H, W)`` uint8 of the picture's objects."""
         masks = torch.empty(len(annotated.objects), annotated.height, annotated.width, dtype=torch.uint8)
         for mask, each in zip(masks, annotated.objects, strict=True):
             try:
@@ -113,7 +127,7 @@ class MaskedPairs(PictureSet):
 
 
 def _decoded(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """``(H, W)`` uint8 of polygons or of run lengths."""
+    """The mask ``(H, W)`` uint8 that polygons or run lengths describe."""
     from pycocotools import mask
 
     if isinstance(segmentation, Mapping) and isinstance(segmentation["counts"], str):
@@ -123,14 +137,14 @@ def _decoded(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 
 def _read(path: Path) -> dict[str, _Annotated]:
-    """What the file says of each picture, by name.
+    """The size and the objects of each picture in the file, by name.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: A file of another kind.
+        FileNotFoundError: The file is missing.
+        ValueError: The file has another format.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"ann_file: no file {path}")
+        raise FileNotFoundError(f"ann_file must be a file, but there is none at {path}")
     content = read_json(path)
     by_id: dict[Any, _Annotated] = {}
     by_name: dict[str, _Annotated] = {}
@@ -138,7 +152,7 @@ def _read(path: Path) -> dict[str, _Annotated]:
         number, name, width, height = (row.get(key, ()) for key in ("id", "file_name", "width", "height"))
         whole = all(is_whole(n) for n in (number, width, height))
         if not isinstance(name, str) or not whole or min(width, height) < 1:
-            raise ValueError(f"{path}: an image has id, file_name, width and height, got {_short(row)}")
+            raise ValueError(f"{path}: an image must have id, file_name, width and height, got {_short(row)}")
         require_inside(name, f"{path}: file_name")
         if number in by_id or name in by_name:
             raise ValueError(f"{path}: image {number} ({name}) is listed a second time")
@@ -148,7 +162,7 @@ def _read(path: Path) -> dict[str, _Annotated]:
     for row, crowd in zip(rows, crowds, strict=True):
         number = row.get("image_id")
         if not is_whole(number) or number not in by_id:
-            raise ValueError(f"{path}: annotation {row.get('id')} is of no listed image, {number!r}")
+            raise ValueError(f"{path}: annotation {row.get('id')} has the image_id {number!r}, which no image has")
         if crowd:
             continue
         annotated = by_id[number]
@@ -165,7 +179,7 @@ def _rows(content: Any, key: str, path: Path) -> list[dict]:
 
 
 def _check(row: dict, annotated: _Annotated, path: Path) -> None:
-    """Raise ValueError unless the segmentation of an annotation is polygons or run lengths of its picture's size."""
+    """Raise ``ValueError`` unless an annotation's segmentation is polygons or run lengths of its picture's size."""
     segmentation, where = row.get("segmentation"), f"{path}: annotation {row.get('id')}"
     if isinstance(segmentation, list) and segmentation and all(map(_is_polygon, segmentation)):
         return
@@ -173,17 +187,17 @@ def _check(row: dict, annotated: _Annotated, path: Path) -> None:
         raise ValueError(f"{where}: segmentation must be polygons or run lengths, got {_short(segmentation)}")
     if segmentation.get("size") != [annotated.height, annotated.width]:
         raise ValueError(
-            f"{where}: the segmentation is of size (height, width) {segmentation.get('size')}, its picture of "
+            f"{where}: the segmentation has the size (height, width) {segmentation.get('size')}, but its picture has "
             f"{[annotated.height, annotated.width]}"
         )
     counts, pixels = segmentation["counts"], annotated.height * annotated.width
-    # pycocotools leaves open what is in pixels that no run reaches.
+    # pycocotools does not define the pixels that no run reaches.
     if isinstance(counts, list) and (not all(is_whole(n) and n >= 0 for n in counts) or sum(counts) != pixels):
         raise ValueError(f"{where}: run lengths must be whole numbers that add up to {pixels}, got {_short(counts)}")
 
 
 def _is_polygon(points: Any) -> bool:
-    """At least three points x1 y1 x2 y2 ...; pycocotools takes four numbers for a box."""
+    """Whether these are at least three points x1 y1 x2 y2 ...; pycocotools would take four numbers for a box."""
     numbers = isinstance(points, list) and all(is_number(n) and math.isfinite(n) for n in points)
     return numbers and len(points) >= 6 and len(points) % 2 == 0
 

@@ -1,8 +1,9 @@
-"""Geometry for pictures and their references: the same for all, references ``s`` times as large as ``image``.
+"""Geometric transforms that change a picture, its references and its masks alike.
 
-Each is a callable from ``dict`` to ``dict`` of ``(3, H, W)`` uint8 pictures, of which ``image`` is one (``masks`` are
-``(n, H, W)``), and draws from PyTorch's CPU generator. ``output_size(width, height)`` says what becomes of an input of
-that size: ``(width, height)``, or a list of such, of which one is drawn.
+Each transform is a callable from ``dict`` to ``dict`` of ``(3, H, W)`` uint8 pictures. ``image`` is one of them; each
+reference is a whole number of times as large; ``masks`` are ``(n, H, W)``. Random numbers come from PyTorch's CPU
+generator. ``output_size(width, height)`` tells what becomes of an input of that size: one ``(width, height)``, or a
+list of sizes of which one is drawn.
 """
 
 from __future__ import annotations
@@ -22,26 +23,32 @@ from .base import MASKS, Pictures, edges, resize_masks
 
 @TRANSFORMS.register_module()
 class PairedResize:
-    """Resize the input, and references to as many times its size as they were.
+    """Resizes the input. References stay as many times as large as they were.
 
-    Bilinear (masks: nearest); by default with the low-pass filter of Pillow (``antialias``), so that shrunk night
-    pictures keep the mean of their noise instead of picking single pixels. Semi-LLIE resizes pairs to 280x280 before
-    its crop of 256.
+    Pictures are sampled bilinearly, masks to the nearest pixel. By default pictures are first smoothed by Pillow's
+    low-pass filter (``antialias``), so that shrunk night pictures average their noise instead of picking single pixels.
+    Semi-LLIE resizes pairs to 280x280 before its crop of 256.
+
+    >>> image, target = (torch.zeros(3, *size, dtype=torch.uint8) for size in ((40, 60), (80, 120)))
+    >>> pictures = dict(image=image, target=target)
+    >>> {field: tuple(picture.shape) for field, picture in PairedResize(factor=0.5)(pictures).items()}
+    {'image': (3, 20, 30), 'target': (3, 40, 60)}
 
     Args:
-        size: New size of the input: an edge, or ``(width, height)``.
-        factor: In place of ``size``: times the input's own size, rounded (PSENet evaluates SICE at 0.25).
-        antialias: False for plain bilinear sampling.
+        size: New size of the input, an edge or ``(width, height)``.
+        factor: Factor of the input's own size, in place of ``size``; the result is rounded. PSENet evaluates SICE at
+            0.25.
+        antialias: Whether to smooth pictures before they are sampled.
 
     Raises:
-        ValueError: Not exactly one of ``size`` and ``factor``, or one that is not positive.
+        ValueError: Both or neither of ``size`` and ``factor`` are given, or the one given is not positive.
     """
 
     def __init__(
         self, size: int | Sequence[int] | None = None, factor: float | None = None, antialias: bool = True
     ) -> None:
         if (size is None) == (factor is None):
-            raise ValueError(f"one of size and factor must be given, got size={size} and factor={factor}")
+            raise ValueError(f"exactly one of size and factor must be given, got size={size} and factor={factor}")
         if factor is not None:
             within("factor", factor, above=0)
         self.size = None if size is None else edges(size)
@@ -65,20 +72,25 @@ class PairedResize:
 
 @TRANSFORMS.register_module()
 class PairedRandomCrop:
-    """One uniformly drawn window of the input, and the same part of the references.
+    """Crops one window, drawn uniformly, out of the input, and the same part out of the references.
+
+    >>> image, target = (torch.zeros(3, *size, dtype=torch.uint8) for size in ((40, 60), (80, 120)))
+    >>> pictures = dict(image=image, target=target)
+    >>> {field: tuple(picture.shape) for field, picture in PairedRandomCrop(32)(pictures).items()}
+    {'image': (3, 32, 32), 'target': (3, 64, 64)}
 
     Args:
-        size: Of the window in pixels of the input: an edge, or ``(width, height)``.
+        size: Size of the window in pixels of the input, an edge or ``(width, height)``.
     """
 
     def __init__(self, size: int | Sequence[int]) -> None:
         self.size = edges(size)
 
     def output_size(self, width: int, height: int) -> tuple[int, int]:
-        """``size``.
+        """The size of the window.
 
         Raises:
-            ValueError: The picture is smaller.
+            ValueError: The picture is smaller than the window.
         """
         if width < self.size[0] or height < self.size[1]:
             raise ValueError(f"{width}x{height} is smaller than the crop of {self.size[0]}x{self.size[1]}")
@@ -94,7 +106,15 @@ class PairedRandomCrop:
 
 @TRANSFORMS.register_module()
 class RandomDihedral:
-    """One of the eight turns and mirrorings of a rectangle, uniformly; four of them exchange width and height."""
+    """Applies one of the eight turns and mirrorings of a rectangle, drawn uniformly.
+
+    Four of them exchange width and height.
+
+    >>> RandomDihedral().output_size(60, 40)
+    [(60, 40), (40, 60)]
+    >>> sorted(RandomDihedral()(dict(image=torch.zeros(3, 40, 60, dtype=torch.uint8)))["image"].shape)
+    [3, 40, 60]
+    """
 
     def output_size(self, width: int, height: int) -> list[tuple[int, int]]:
         return [(width, height), (height, width)]
@@ -106,11 +126,17 @@ class RandomDihedral:
 
 @TRANSFORMS.register_module()
 class RandomFlip:
-    """Mirror with probability 1/2 along each chosen axis, independently (IAML: both; CollaBA: horizontal).
+    """Mirrors along each chosen axis with probability 1/2, independently of the other axis.
+
+    IAML chooses both axes, CollaBA the horizontal one.
+
+    >>> pictures = dict(image=torch.zeros(3, 40, 60, dtype=torch.uint8))
+    >>> RandomFlip(vertical=False)(pictures)["image"].shape
+    torch.Size([3, 40, 60])
 
     Args:
-        horizontal: Exchange left and right.
-        vertical: Exchange top and bottom.
+        horizontal: Whether left and right may be exchanged.
+        vertical: Whether top and bottom may be exchanged.
     """
 
     def __init__(self, horizontal: bool = True, vertical: bool = True) -> None:
@@ -125,7 +151,11 @@ class RandomFlip:
 
 
 def dihedral(picture: Tensor, number: int) -> Tensor:
-    """``(..., H, W)`` turned by ``number % 4`` quarters, counter-clockwise, then mirrored if ``number`` is above 3."""
+    """The picture ``(..., H, W)`` turned counter-clockwise by ``number % 4`` quarters, and mirrored if ``number`` > 3.
+
+    >>> dihedral(torch.tensor([[1, 2], [3, 4]]), 1).tolist()
+    [[2, 4], [1, 3]]
+    """
     turned = torch.rot90(picture, number % 4, (-2, -1))
     return turned.flip(-1) if number > 3 else turned
 
@@ -135,10 +165,10 @@ def _each(
     change: Callable[[Tensor, int], Tensor],
     change_masks: Callable[[Tensor, int], Tensor] | None = None,
 ) -> Pictures:
-    """``change(picture, scale)`` of each, ``change_masks`` of masks where that is another.
+    """The pictures by field after ``change(picture, scale)``; masks go through ``change_masks`` if it is given.
 
     Raises:
-        ValueError: A picture is no whole number of times as large as ``image``.
+        ValueError: A picture is not a whole number of times as large as ``image``.
     """
     width, height = _size(pictures["image"])
     changed = {}

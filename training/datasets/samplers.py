@@ -1,4 +1,4 @@
-"""Samplers whose every draw has a random state of its own."""
+"""Samplers that give each of their draws a random seed of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from llie_preproc.seeds import derive_seed
 
 @contextlib.contextmanager
 def seeded_by(index: int) -> Iterator[None]:
-    """PyTorch's CPU generator seeded by the draw, and put back after; plain indices leave it as it is."""
+    """Seed PyTorch's CPU generator by the draw, and restore it afterwards; a plain index leaves it as it is.
+
+    >>> def number(seed):
+    ...     with seeded_by(Draw(0, seed)):
+    ...         return torch.rand(()).item()
+    >>> number(1) == number(1), number(1) == number(2)
+    (True, False)
+    """
     if not isinstance(index, Draw):
         yield
         return
@@ -35,7 +42,7 @@ class _DrawSampler(Sampler):
         self.seed: int = sync_random_seed() if seed is None else seed
 
     def _epoch_draws(self, epoch: int, length: int) -> list[Draw]:
-        """``length`` draws of an epoch, over all ranks: every index once, then from the start again."""
+        """``length`` draws of an epoch, over all processes: every index once, then from the start again."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
         size = len(self.dataset)
         order = torch.randperm(size, generator=generator).tolist() if self.shuffle else list(range(size))
@@ -44,12 +51,18 @@ class _DrawSampler(Sampler):
 
 @DATA_SAMPLERS.register_module()
 class DrawSampler(_DrawSampler):
-    """MMEngine's ``DefaultSampler`` with draws: every index once an epoch, rounded up to equal shares of the ranks.
+    """MMEngine's ``DefaultSampler`` with draws: it gives every index once in an epoch.
+
+    The number of draws is rounded up so that all processes get equal shares.
+
+    >>> sampler = DrawSampler(["a", "b", "c"], seed=0)
+    >>> len(sampler), sorted(map(int, sampler))
+    (3, [0, 1, 2])
 
     Args:
-        dataset: Its length counts.
-        shuffle: A new order each epoch.
-        seed: Equal on all ranks; by default the one that the ranks agree on.
+        dataset: Set to draw from; only its length counts.
+        shuffle: Whether each epoch has a new order.
+        seed: Seed, the same in all processes. By default the processes agree on one.
     """
 
     epoch = 0
@@ -61,7 +74,7 @@ class DrawSampler(_DrawSampler):
         return -(-len(self.dataset) // self.world_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Runner before each epoch."""
+        """Set the epoch; the Runner calls this before each epoch."""
         self.epoch = epoch
 
 
@@ -69,10 +82,15 @@ class DrawSampler(_DrawSampler):
 class InfiniteDrawSampler(_DrawSampler):
     """MMEngine's ``InfiniteSampler`` with draws: epoch after epoch without end, for loops that count iterations.
 
+    >>> from itertools import islice
+    >>> sampler = InfiniteDrawSampler(["a", "b", "c"], shuffle=False, seed=0)
+    >>> list(map(int, islice(sampler, 5)))
+    [0, 1, 2, 0, 1]
+
     Args:
-        dataset: Its length counts.
-        shuffle: A new order each time round.
-        seed: Equal on all ranks; by default the one that the ranks agree on.
+        dataset: Set to draw from; only its length counts.
+        shuffle: Whether each epoch has a new order.
+        seed: Seed, the same in all processes. By default the processes agree on one.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
@@ -91,8 +109,8 @@ class InfiniteDrawSampler(_DrawSampler):
         return len(self.dataset)
 
     def skip(self, number: int) -> None:
-        """Begin after ``number`` draws of this rank; the Runner calls it on resuming."""
+        """Begin after ``number`` draws of this process; the Runner calls this when it resumes."""
         self.start = number
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing: it counts by itself."""
+        """Do nothing: the sampler counts epochs by itself."""

@@ -153,15 +153,15 @@ def test_which_pictures_are_taken(made):
     assert set(dataset[0]["data_samples"].keys()) == {"masks"}
     assert len(masked(root, names=["sub/2.png"])[0]["data_samples"].masks) == 3
     assert len(ConcatenatedSets([dataset, masked(root)])) == 6
-    with pytest.raises(FileNotFoundError, match=r"names are no pictures .*unlisted\.png"):
+    with pytest.raises(FileNotFoundError, match=r"names belong to no picture .*unlisted\.png"):
         masked(root, names=["unlisted.png"])
     (root / "high" / "sub" / "1.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"low/sub/1\.png has no pair: there is no .*high/sub/1\.png"):
         masked(root)
     (root / "low" / "sub" / "1.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of the 3 pictures of .*annotations\.json .*low/sub/1\.png"):
+    with pytest.raises(FileNotFoundError, match=r"1 of the 3 pictures that .*annotations\.json .*low/sub/1\.png"):
         masked(root, high=None)
-    with pytest.raises(FileNotFoundError, match=r"ann_file: no file .*none\.json"):
+    with pytest.raises(FileNotFoundError, match=r"ann_file must be a file, .*none\.json"):
         masked(root, ann_file=root / "none.json")
     with pytest.raises(ValueError, match="scale must be"):
         masked(root, scale=0)
@@ -189,13 +189,13 @@ def broken(content: dict[str, Any], part: str, **changes: Any) -> dict[str, Any]
 @pytest.mark.parametrize(
     ("part", "changes", "message"),
     [
-        ("images", {"file_name": 3}, "an image has id, file_name, width and height, got {"),
-        ("images", {"width": "12"}, "an image has id"),
-        ("images", {"height": 0}, "an image has id"),
+        ("images", {"file_name": 3}, "an image must have id, file_name, width and height, got {"),
+        ("images", {"width": "12"}, "an image must have id"),
+        ("images", {"height": 0}, "an image must have id"),
         ("images", {"id": 7}, "image 7 (sub/1.png) is listed a second time"),
         ("images", {"file_name": "sub/0.png"}, "image 8 (sub/0.png) is listed a second time"),
-        ("annotations", {"image_id": 99}, "annotation 2 is of no listed image, 99"),
-        ("annotations", {"image_id": [7]}, "annotation 2 is of no listed image, [7]"),
+        ("annotations", {"image_id": 99}, "annotation 2 has the image_id 99, which no image has"),
+        ("annotations", {"image_id": [7]}, "annotation 2 has the image_id [7], which no image has"),
         ("annotations", {"segmentation": None}, "annotation 2: segmentation must be polygons or run lengths, got None"),
         ("annotations", {"segmentation": []}, "annotation 2: segmentation must be"),
         ("annotations", {"segmentation": [[1, 2, 3, 4]]}, "annotation 2: segmentation must be"),
@@ -203,7 +203,7 @@ def broken(content: dict[str, Any], part: str, **changes: Any) -> dict[str, Any]
         (
             "annotations",
             {"segmentation": runs(np.ones((12, 10)))},
-            "annotation 2: the segmentation is of size (height, width) [12, 10], its picture of [10, 12]",
+            "annotation 2: the segmentation has the size (height, width) [12, 10], but its picture has [10, 12]",
         ),
     ],
 )
