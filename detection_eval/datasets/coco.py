@@ -1,4 +1,4 @@
-"""Annotations of any format to COCO's, checked against the pictures."""
+"""Conversion of annotations of any format to COCO's format, with a check against the pictures."""
 
 from __future__ import annotations
 
@@ -18,29 +18,43 @@ from .labels import Box, BoxList, LabelSet, Problems
 BOUNDS = ("clip", "keep", "error")
 EMPTY, OUTSIDE = "boxes of no size left out", "boxes wholly outside the picture left out"
 CLIPPED, KEPT = "boxes clipped to the picture", "boxes that leave the picture kept as they are"
-# Less than any whole pixel: what rounding leaves where coordinates are fractions of the picture's size.
+# Rounding moves coordinates that are fractions of the picture's size by less than a whole pixel.
 _ROUNDING = 0.5
 XYWH = tuple[float, float, float, float]
 
 
 def to_coco(labels: LabelSet, problems: Problems, out_of_bounds: str = "clip") -> dict[str, Any]:
-    """Read pictures' headers and annotations, and check them.
+    """Read the headers of the pictures and their annotations, check them, and convert them to COCO's format.
 
-    The frame is that of MMDetection's ``LoadImageFromFile`` (``cv2``): EXIF orientation applied. A box that leaves the
-    picture by no more than half a pixel left it by rounding: it is clipped (or kept) and counts as inside.
+    Coordinates belong to the picture as MMDetection's ``LoadImageFromFile`` (``cv2``) loads it, with the EXIF
+    orientation applied. A box that leaves the picture by at most half a pixel does so by rounding: it counts as inside,
+    and is clipped (or kept).
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from detection_eval.datasets.formats.yolo import yolo
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     write_picture(f"{root}/1.png", Picture(np.zeros((40, 60, 3), np.uint8)))
+    ...     _ = Path(root, "1.txt").write_text("0 0.5 0.5 0.25 0.5")
+    ...     truth = to_coco(yolo(root, root, classes=["car"]), Problems())
+    >>> [each["bbox"] for each in truth["annotations"]]
+    [(22.5, 10.0, 15.0, 20.0)]
 
     Args:
         labels: Pictures and annotations.
-        problems: Takes what is bad, and counts what is left out or changed.
-        out_of_bounds: Boxes that leave the picture are clipped to it, those wholly outside left out (``'clip'``); all
-            are kept as they are (``'keep'``); or they are bad (``'error'``).
+        problems: Collector of what is bad and of the counts of what is left out or changed.
+        out_of_bounds: Treatment of boxes that leave the picture. ``'clip'`` clips them to the picture, and leaves out
+            those wholly outside; ``'keep'`` keeps all of them as they are; ``'error'`` makes them bad.
 
     Returns:
-        ``info``, ``images``, ``annotations``, ``categories`` of COCO's annotation format. Images are numbered from 1 by
-        name, annotations from 1 in that order; ``bbox`` is left, top, width, height in pixels, a tuple.
+        A dict with ``info``, ``images``, ``annotations`` and ``categories`` of COCO's annotation format. Images are
+        numbered from 1 in the order of their names, annotations from 1 in the order of the images. ``bbox`` is a tuple
+        (left, top, width, height) in pixels.
 
     Raises:
-        ValueError: Something is bad, and is not to be skipped; or no picture is left.
+        ValueError: Something is bad and ``problems`` does not skip it, no picture is left, or ``out_of_bounds`` is
+            unknown.
     """
     if out_of_bounds not in BOUNDS:
         raise ValueError(f"out_of_bounds must be one of {', '.join(BOUNDS)}, got {out_of_bounds!r}")
@@ -71,7 +85,12 @@ def to_coco(labels: LabelSet, problems: Problems, out_of_bounds: str = "clip") -
 
 
 def images_of(truth: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The part of a COCO dict that belongs to the images of these names; all ids stay."""
+    """The part of a COCO dict that belongs to the images with these names; all ids stay as they are.
+
+    >>> truth = dict(images=[dict(id=1, file_name="a.png"), dict(id=2, file_name="b.png")], annotations=[])
+    >>> images_of(truth, ["b.png"])
+    {'images': [{'id': 2, 'file_name': 'b.png'}], 'annotations': []}
+    """
     wanted = set(names)
     images = [image for image in truth["images"] if image["file_name"] in wanted]
     ids = {image["id"] for image in images}
@@ -82,12 +101,12 @@ def images_of(truth: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 def write_coco(path: str | os.PathLike[str], truth: Mapping[str, Any]) -> None:
     """Write a COCO dict, atomically."""
     with atomic_write(path) as file:
-        # Indentation takes the encoder that is written in Python, ten times as slow.
+        # There is no indentation, because it would use the encoder that is written in Python and ten times as slow.
         file.write(json.dumps(truth).encode() + b"\n")
 
 
 def summary(truth: Mapping[str, Any]) -> str:
-    """Images, boxes and crowd boxes, then the boxes of each class, by one line each."""
+    """The numbers of images, boxes and crowd boxes in one line, then the boxes of each class in a line each."""
     names = {each["id"]: each["name"] for each in truth["categories"]}
     boxes = Counter(names[each["category_id"]] for each in truth["annotations"] if not each["iscrowd"])
     crowds = sum(each["iscrowd"] for each in truth["annotations"])
@@ -98,7 +117,7 @@ def summary(truth: Mapping[str, Any]) -> str:
 def _checked(
     boxes: Iterable[Box], size: tuple[int, int], source: Path, problems: Problems, out_of_bounds: str
 ) -> Iterator[tuple[Box, XYWH]]:
-    """The boxes that stay, and their place in the picture."""
+    """The boxes that stay, each with its place in the picture."""
     for box in boxes:
         x, y, width, height = box.xywh
         if width == 0 or height == 0:
@@ -110,7 +129,7 @@ def _checked(
 
 
 def _placed(box: Box, size: tuple[int, int], source: Path, problems: Problems, out_of_bounds: str) -> XYWH | None:
-    """Where a box that leaves the picture is kept, if it is."""
+    """The place that a box which leaves the picture gets, or None if the box is left out."""
     inside = _clip(box.xywh, size)
     leaves = max(abs(new - old) for new, old in zip(_corners(inside), _corners(box.xywh), strict=True)) > _ROUNDING
     if leaves and out_of_bounds == "error":

@@ -1,10 +1,10 @@
-"""FDDB: ellipses of the faces in ten fold files, and detections as its own program takes them.
+"""The formats of FDDB: ellipses of the faces in ten fold files, and detections as FDDB's own program reads them.
 
-``FDDB-fold-XX-ellipseList.txt`` has for each picture its name (without ``.jpg``), the number of faces, and a line
-``major_radius minor_radius angle center_x center_y 1`` for each: radii in pixels, the angle of the major axis in
-radians, positive clockwise on the screen. Detections stand in the same order of lines, ``left top width height score``
-or an ellipse with the score in the last place. Source: V. Jain, E. Learned-Miller, "FDDB: A benchmark for face
-detection in unconstrained settings", UM-CS-2010-009.
+``FDDB-fold-XX-ellipseList.txt`` holds for each picture its name (without ``.jpg``), the number of faces, and a line
+``major_radius minor_radius angle center_x center_y 1`` for each face. Radii are in pixels. The angle is that of the
+major axis in radians, positive clockwise on the screen. Files of detections have the same lines, but each face is
+``left top width height score``, or an ellipse with the score in the last place. Source: V. Jain, E. Learned-Miller,
+"FDDB: A benchmark for face detection in unconstrained settings", UM-CS-2010-009.
 """
 
 from __future__ import annotations
@@ -38,12 +38,18 @@ T = TypeVar("T")
 class FddbTruth:
     """The annotated faces, in the order of the fold files.
 
+    >>> truth = FddbTruth({"a": np.array([[20.0, 15.0, 0.1, 50.0, 60.0]])}, {"a": 1})
+    >>> len(truth), truth.faces
+    (1, 1)
+
     Attributes:
-        ellipses: ``(n, 5)`` float64 by the picture's name: major radius, minor radius, angle in radians, centre x, y.
-        folds: The fold of each picture, 1 to 10.
+        ellipses: Ellipses ``(n, 5)`` float64 by the picture's name: major radius, minor radius, angle in radians,
+            centre x, centre y.
+        folds: Fold of each picture, 1 to 10, by the picture's name.
 
     Raises:
-        ValueError: The two have other names, an array has another shape, a value is not finite, a radius is negative.
+        ValueError: The two do not have the same names, an array has another shape, a value is not finite, or a radius
+            is negative.
     """
 
     ellipses: Mapping[str, np.ndarray]
@@ -51,7 +57,9 @@ class FddbTruth:
 
     def __post_init__(self) -> None:
         if self.ellipses.keys() != self.folds.keys():
-            raise ValueError(f"{_some(self.ellipses.keys() ^ self.folds.keys())}: in one of ellipses and folds alone")
+            raise ValueError(
+                f"{_some(self.ellipses.keys() ^ self.folds.keys())}: each picture must be both in ellipses and in folds"
+            )
         for name, ellipses in self.ellipses.items():
             if ellipses.ndim != 2 or ellipses.shape[1] != len(_ELLIPSE):
                 raise ValueError(f"{name}: ellipses must be (n, 5), got {ellipses.shape}")
@@ -62,32 +70,36 @@ class FddbTruth:
 
     @property
     def faces(self) -> int:
-        """How many are annotated."""
+        """The number of annotated faces."""
         return sum(map(len, self.ellipses.values()))
 
     def only(self, folds: Sequence[int]) -> FddbTruth:
         """The pictures of these folds.
 
         Raises:
-            ValueError: One of them has no picture here.
+            ValueError: A fold has no picture here, or no fold is given.
         """
         absent = sorted(set(folds) - set(self.folds.values()))
         if absent or not folds:
-            raise ValueError(f"no pictures of fold {', '.join(map(str, absent)) or '(none given)'}")
+            raise ValueError(f"there are no pictures of fold {', '.join(map(str, absent)) or '(none given)'}")
         kept = {name: fold for name, fold in self.folds.items() if fold in folds}
         return FddbTruth({name: self.ellipses[name] for name in kept}, kept)
 
 
 @dataclass(frozen=True)
 class FddbDetections:
-    """What a detector found in one picture, in its pixels.
+    """The detections in one picture, in its pixels.
+
+    >>> found = FddbDetections([[30, 45, 40, 30]], [0.9])
+    >>> len(found), found.elliptic
+    (1, False)
 
     Attributes:
-        shapes: ``(n, 4)`` left, top, width, height, or ``(n, 5)`` ellipses as :class:`FddbTruth` has them.
-        scores: ``(n,)``, of any range; the higher the surer.
+        shapes: Rectangles ``(n, 4)`` left, top, width, height, or ellipses ``(n, 5)`` as in :class:`FddbTruth`.
+        scores: Scores ``(n,)`` of any range; a higher score is surer.
 
     Raises:
-        ValueError: Another shape, a value that is not finite, a negative width, height or radius.
+        ValueError: An array has another shape, a value is not finite, or a width, height or radius is negative.
     """
 
     shapes: np.ndarray
@@ -109,20 +121,24 @@ class FddbDetections:
 
     @property
     def elliptic(self) -> bool:
-        """Whether they are ellipses."""
+        """Whether the shapes are ellipses."""
         return self.shapes.shape[1] == len(_ELLIPSE)
 
     @classmethod
     def none(cls) -> FddbDetections:
-        """Nothing was found."""
+        """The detections of a picture in which nothing was found."""
         return cls(np.zeros((0, 4)), np.zeros(0))
 
 
 def from_faces(faces: Faces) -> FddbDetections:
-    """The boxes of any face detector as left, top, width, height.
+    """The boxes of any face detector, converted to left, top, width and height.
+
+    >>> faces = Faces(np.array([[30.0, 45, 70, 75]], np.float32), np.array([0.9], np.float32))
+    >>> from_faces(faces).shapes.tolist()
+    [[30.0, 45.0, 40.0, 30.0]]
 
     Raises:
-        ValueError: A value is not finite, or x2 or y2 is less than x1 or y1.
+        ValueError: A value is not finite, x2 is less than x1, or y2 is less than y1.
     """
     corners = np.asarray(faces.boxes, dtype=np.float64).reshape(-1, 4)
     return FddbDetections(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), faces.scores)
@@ -131,14 +147,22 @@ def from_faces(faces: Faces) -> FddbDetections:
 def read_fddb(folder: str | os.PathLike[str], folds: Sequence[int] | None = None) -> FddbTruth:
     """Read the annotations.
 
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     text = "2002/08/11/big/img_591\\n1\\n123.5 85.5 1.27 269.7 161.8  1\\n"
+    ...     _ = Path(root, "FDDB-fold-01-ellipseList.txt").write_text(text)
+    ...     truth = read_fddb(root, folds=[1])
+    >>> truth.ellipses["2002/08/11/big/img_591"].shape
+    (1, 5)
+
     Args:
-        folder: Holds ``FDDB-fold-01-ellipseList.txt`` to ``FDDB-fold-10-ellipseList.txt``.
-        folds: Those to read, of 1 to 10; by default all ten.
+        folder: Folder with ``FDDB-fold-01-ellipseList.txt`` to ``FDDB-fold-10-ellipseList.txt``.
+        folds: Folds to read, of 1 to 10; by default all ten.
 
     Raises:
-        FileNotFoundError: The file of a fold is not there.
-        ValueError: No such fold; a line is bad, a number of faces is not that of the lines, a picture is listed twice;
-            the message names file and line.
+        FileNotFoundError: The file of a fold is missing.
+        ValueError: A fold is unknown, a line is bad, a number of faces differs from the number of lines, or a picture
+            is listed twice; the message names the file and the line.
     """
     root = Path(folder).expanduser()
     wanted = FOLDS if folds is None else sorted(set(folds))
@@ -159,20 +183,21 @@ def read_detections(path: str | os.PathLike[str]) -> dict[str, FddbDetections]:
     """Read detections in FDDB's layout.
 
     Args:
-        path: One file, or a folder with ``fold-XX-out.txt`` for some or all of the folds.
+        path: Path of one file, or of a folder with ``fold-XX-out.txt`` for some or all of the folds.
 
     Returns:
-        By the picture's name, in the order of the files; one without detections has none of them.
+        The detections by the picture's name, in the order of the files. A picture in which nothing was found has an
+        empty :class:`FddbDetections`.
 
     Raises:
-        FileNotFoundError: No such file, or no such files in the folder.
-        ValueError: A line is bad, a number of detections is not that of the lines, rectangles and ellipses are mixed in
-            one picture, a picture is listed twice; the message names file and line.
+        FileNotFoundError: The file is missing, or the folder holds no such files.
+        ValueError: A line is bad, a number of detections differs from the number of lines, one picture has both
+            rectangles and ellipses, or a picture is listed twice; the message names the file and the line.
     """
     source = Path(path).expanduser()
     files = sorted(source.glob("fold-[0-9][0-9]-out.txt")) if source.is_dir() else [source]
     if not files:
-        raise FileNotFoundError(f"{source} holds no detections: fold-01-out.txt to fold-10-out.txt")
+        raise FileNotFoundError(f"{source} holds no detections, fold-01-out.txt to fold-10-out.txt")
     found: dict[str, FddbDetections] = {}
     places: dict[str, str] = {}
     for file in files:
@@ -182,13 +207,22 @@ def read_detections(path: str | os.PathLike[str]) -> dict[str, FddbDetections]:
 
 
 def write_detections(path: str | os.PathLike[str], detections: Mapping[str, Faces]) -> None:
-    """Write one file in FDDB's layout: for each picture its name, the number, ``left top width height score`` lines.
+    """Write one file in FDDB's layout.
 
-    All digits are kept: :func:`read_detections` gives what :func:`from_faces` gives, and the order is that of the
-    mapping, which for FDDB's own program must be that of the fold files.
+    For each picture it holds the name, the number of faces, and a line ``left top width height score`` for each face.
+    All digits are kept, so that :func:`read_detections` returns what :func:`from_faces` returns. Pictures come in the
+    order of the mapping; FDDB's own program needs the order of the fold files.
+
+    >>> import tempfile
+    >>> faces = Faces(np.array([[30.0, 45, 70, 75]], np.float32), np.array([0.5], np.float32))
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     write_detections(f"{root}/fold-01-out.txt", {"img_591": faces})
+    ...     read_detections(root)["img_591"].shapes.tolist()
+    [[30.0, 45.0, 40.0, 30.0]]
 
     Raises:
-        ValueError: See :func:`from_faces`; also a name with white space in it. The message names the picture.
+        ValueError: :func:`from_faces` refuses the faces, or a name has white space in it. The message names the
+            picture.
     """
     lines: list[str] = []
     for name, faces in detections.items():
@@ -197,7 +231,7 @@ def write_detections(path: str | os.PathLike[str], detections: Mapping[str, Face
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         if len(name.split()) != 1 or name != name.strip():
-            raise ValueError(f"a name in FDDB's files has no white space, got {name!r}")
+            raise ValueError(f"a name in FDDB's files must have no white space, got {name!r}")
         rows = np.concatenate([found.shapes, found.scores[:, None]], axis=1).tolist()
         lines += [name, str(len(rows)), *(" ".join(map(repr, row)) for row in rows)]
     with atomic_write(Path(path).expanduser()) as file:
@@ -211,14 +245,15 @@ def read_sizes(path: str | os.PathLike[str]) -> dict[str, Size]:
         ``(width, height)`` in pixels by the picture's name.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: Another head, a bad line, a size below 1, a picture listed twice; the message names file and line.
+        FileNotFoundError: The file is missing.
+        ValueError: The head is another one, a line is bad, a size is below 1, or a picture is listed twice; the message
+            names the file and the line.
     """
     source = Path(path).expanduser()
     try:
         rows = list(csv.reader(read_lines(source)))
     except csv.Error as error:
-        raise ValueError(f"{source}: no table of sizes ({error})") from error
+        raise ValueError(f"{source} is not a table of sizes ({error})") from error
     if not rows or rows[0] != _COLUMNS:
         raise ValueError(f"{source}:1: expected the head {','.join(_COLUMNS)}, got {','.join(rows[0] if rows else [])}")
     sizes: dict[str, Size] = {}
@@ -235,19 +270,19 @@ def read_sizes(path: str | os.PathLike[str]) -> dict[str, Size]:
 def picture_sizes(
     truth: FddbTruth, images: str | os.PathLike[str] | None = None, table: str | os.PathLike[str] | None = None
 ) -> dict[str, Size]:
-    """What is known of the pictures' sizes: of picture files, and of a table for those that have none.
+    """The known sizes of the pictures, from the picture files and, for pictures without a file, from a table.
 
     Args:
-        truth: The annotations, which name the pictures.
-        images: Folder of the pictures, ``NAME.jpg`` below it; some may be missing.
-        table: What :func:`read_sizes` reads; it may have fewer pictures, or more.
+        truth: Annotations, which name the pictures.
+        images: Folder of the pictures, which are ``NAME.jpg`` below it; some may be missing.
+        table: Path of a table for :func:`read_sizes`; it may list fewer pictures, or more.
 
     Returns:
-        ``(width, height)`` in pixels by name; pictures of unknown size are left out.
+        ``(width, height)`` in pixels by the picture's name; pictures of unknown size are left out.
 
     Raises:
-        FileNotFoundError: No such folder or file, or none of the pictures is in the folder.
-        ValueError: See :func:`read_sizes`; a picture has another size than the table says.
+        FileNotFoundError: A folder or file is missing, or the folder holds none of the pictures.
+        ValueError: :func:`read_sizes` refuses the table, or a picture does not have the size that the table gives.
     """
     listed = {} if table is None else read_sizes(table)
     sizes = {name: listed[name] for name in truth.ellipses if name in listed}
@@ -265,16 +300,16 @@ def picture_sizes(
 
 
 def find_pictures(truth: FddbTruth, images: str | os.PathLike[str]) -> dict[str, Path]:
-    """The picture files that are there, by name.
+    """The picture files that exist, by the picture's name.
 
-    Names are looked up among the pictures below the folder, as those of all other sets are: none leads out of it.
+    Names are looked up among the pictures below the folder, as in all other sets, so that no name leads out of it.
 
     Args:
-        truth: The annotations, which name the pictures.
-        images: Folder of the pictures, ``NAME.jpg`` below it.
+        truth: Annotations, which name the pictures.
+        images: Folder of the pictures, which are ``NAME.jpg`` below it.
 
     Raises:
-        FileNotFoundError: No such folder, or none of the pictures is in it.
+        FileNotFoundError: The folder is missing or holds none of the pictures.
     """
     root = Path(images).expanduser()
     files = {path.relative_to(root).as_posix(): path for path in picture_files(root)}
@@ -292,7 +327,7 @@ class _Block(NamedTuple):
 
 
 def _blocks(path: Path, parse: Callable[[str], list[float]], places: dict[str, str]) -> Iterator[_Block]:
-    """The pictures of a file; ``places`` has where each was listed so far."""
+    """The pictures of a file; ``places`` collects where each picture is listed."""
     lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line]
     position = 0
     while position < len(lines):
@@ -318,8 +353,8 @@ def _at(path: Path, line: int, parse: Callable[[S], T], value: S) -> T:
 def _require_name(name: str, path: Path, number: int) -> None:
     if len(name.split()) != 1:
         raise ValueError(
-            f"{path}:{number}: expected the name of a picture, got {name!r}; if that is a face, the number before the "
-            "faces of the picture above is too small"
+            f"{path}:{number}: expected the name of a picture, got {name!r}; if this is a face, the number of faces of "
+            "the picture above is too small"
         )
 
 
@@ -331,17 +366,17 @@ def _count(lines: Sequence[tuple[int, str]], path: Path, number: int, name: str)
 
 
 def _require_rows(rows: Sequence[tuple[int, str]], count: int, path: Path, number: int, name: str) -> None:
-    # A name is one word; a face has several numbers.
+    # A name is a single word, and a face has several numbers, so a line of one word begins the next picture.
     strange = next((at for at, line in rows if len(line.split()) == 1), None)
     if strange is not None or len(rows) < count:
         where = strange or number + len(rows) + 1
-        raise ValueError(f"{path}:{where}: fewer lines than the {count} faces that {name} has by line {number}")
+        raise ValueError(f"{path}:{where}: {name} has {count} faces by line {number}, but fewer lines follow")
 
 
 def _annotation(line: str) -> list[float]:
     *ellipse, label = reals(line.split(), (*_ELLIPSE, "label"))
     if label != 1:
-        raise ValueError(f"the label at the end of an annotation is 1, got {label:g}")
+        raise ValueError(f"the label at the end of an annotation must be 1, got {label:g}")
     _check_row(ellipse)
     return ellipse
 
@@ -368,7 +403,7 @@ def _found(block: _Block, path: Path) -> FddbDetections:
     if not block.rows:
         return FddbDetections.none()
     if len({len(row) for row in block.rows}) > 1:
-        raise ValueError(f"{path}:{block.line}: {block.name} has rectangles and ellipses; expected one kind")
+        raise ValueError(f"{path}:{block.line}: {block.name} has both rectangles and ellipses, expected one kind")
     values = np.array(block.rows)
     return FddbDetections(values[:, :-1], values[:, -1])
 
@@ -377,8 +412,8 @@ def _check_shapes(shapes: np.ndarray, what: str) -> None:
     sides = shapes[:, :2] if shapes.shape[1] == len(_ELLIPSE) else shapes[:, 2:]
     wrong = np.flatnonzero(~(np.isfinite(shapes).all(axis=1) & (sides >= 0).all(axis=1)))
     if wrong.size:
-        wanted = "finite, its width, height or radii not negative"
-        raise ValueError(f"{what}[{wrong[0]}]: a shape must be {wanted}, got {shapes[wrong[0]].tolist()}")
+        wanted = "be finite and have no negative width, height or radius"
+        raise ValueError(f"{what}[{wrong[0]}]: a shape must {wanted}, got {shapes[wrong[0]].tolist()}")
 
 
 def _sized(fields: Sequence[str]) -> tuple[str, Size]:

@@ -1,4 +1,4 @@
-"""What the parsers of all formats give, and what they share: lines, files by name, and what was wrong with them."""
+"""The common base of the parsers of all formats: what they return, the files and lines they read, and their errors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Size = tuple[int, int]
 
 
 class Box(NamedTuple):
-    """A box as an annotation has it, in pixels of the picture.
+    """A box as the annotation has it, in pixels of the picture.
 
     Attributes:
-        categories: Ids of its classes; more than one where a region counts for several.
-        xywh: Left, top, width, height.
-        line: Of the annotation file, counted from 1.
-        crowd: Neither an object to find nor a false positive where it is found.
-        attributes: What else the format says of it.
+        categories: Ids of its classes; a region that counts for several classes has more than one.
+        xywh: Left, top, width and height.
+        line: Number of its line in the annotation file, counted from 1.
+        crowd: Whether it is a crowd: a region where detections are neither required nor false.
+        attributes: Other values that the format has for it.
     """
 
     categories: tuple[int, ...]
@@ -37,14 +37,14 @@ class Box(NamedTuple):
 
 
 class BoxList(NamedTuple):
-    """The boxes of one picture, and what else its annotation says of it."""
+    """The boxes of one picture, and the other values that its annotation has."""
 
     boxes: Sequence[Box] = ()
     attributes: Mapping[str, Any] = {}
 
 
 class Place(NamedTuple):
-    """Where an annotation is: a file of its own, or from a line on of one for all pictures."""
+    """The place of an annotation: a file of its own, or the first of its lines in a file for all pictures."""
 
     file: Path
     line: int | None = None
@@ -54,10 +54,15 @@ class Place(NamedTuple):
 
 
 class Problems:
-    """What is wrong with a set of annotations, and what is left out of it on purpose.
+    """A collector of what is wrong with a set of annotations, and of counts of what is left out on purpose.
+
+    >>> problems = Problems(skip_bad=True)
+    >>> problems.bad("1.txt:3: a line that cannot be used")
+    >>> problems.skipped
+    ['1.txt:3: a line that cannot be used']
 
     Args:
-        skip_bad: List bad lines and files in ``skipped`` where the default raises at the first.
+        skip_bad: Whether bad lines and files are collected in ``skipped``. By default the first one raises an error.
     """
 
     def __init__(self, skip_bad: bool = False) -> None:
@@ -66,44 +71,48 @@ class Problems:
         self.counts: Counter[str] = Counter()
 
     def bad(self, message: str) -> None:
-        """A line or a file that cannot be used.
+        """Report a line or a file that cannot be used.
 
         Raises:
-            ValueError: Such are not to be skipped.
+            ValueError: Bad ones are not skipped.
         """
         if not self.skip_bad:
             raise ValueError(message)
         self.skipped.append(message)
 
     def all_bad(self, messages: Sequence[str]) -> None:
-        """Several of one kind, of which the first are named where such are not to be skipped."""
+        """Report several lines or files that cannot be used.
+
+        Raises:
+            ValueError: Bad ones are not skipped; the message holds the first few.
+        """
         if messages and not self.skip_bad:
             raise ValueError(_first(messages))
         self.skipped += messages
 
     def in_short(self) -> str:
-        """How many were skipped and the first of them, to end a message with; empty where none was."""
+        """The end of a message: how many were skipped and the first few of them; empty if none was skipped."""
         return f"; {len(self.skipped)} bad lines or files skipped: {_first(self.skipped)}" if self.skipped else ""
 
     def count(self, what: str, number: int = 1) -> None:
-        """So many more of what is left out, or changed, by the rules of the conversion."""
+        """Add to the count of something that the rules of the conversion leave out or change."""
         if number:
             self.counts[what] += number
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Pictures and their annotations, not read yet.
+    """Pictures and their annotations, which are not read yet.
 
     Attributes:
         format: Name of the format.
-        root: Folder that the pictures' names are relative to.
+        root: Folder to which the names of the pictures are relative.
         categories: Names of the classes by id.
-        pictures: Picture files by key: what ties a picture to its annotation.
-        labelled: Where the annotation of each key is.
-        read: Reads the annotation of a key of ``labelled``, given the picture's size (width, height); what it raises
-            makes the whole annotation bad.
-        unlabelled_is_empty: A picture without annotation is one without objects.
+        pictures: Picture files by key; the key ties a picture to its annotation.
+        labelled: Places of the annotations by key.
+        read: Function that reads the annotation of a key of ``labelled``, given the picture's size (width, height). An
+            error that it raises makes the whole annotation bad.
+        unlabelled_is_empty: Whether a picture without annotation is one without objects; otherwise it is bad.
     """
 
     format: str
@@ -119,13 +128,13 @@ class LabelSet:
         return self.pictures[key].relative_to(self.root).as_posix()
 
     def only(self, keys: Collection[str]) -> LabelSet:
-        """The same with these keys alone."""
+        """The part of the set with these keys."""
         wanted = set(keys)
         pictures = {key: path for key, path in self.pictures.items() if key in wanted}
         return replace(self, pictures=pictures, labelled={k: v for k, v in self.labelled.items() if k in wanted})
 
     def complete(self, problems: Problems) -> LabelSet:
-        """The same without pictures that have no annotation and annotations that have no picture, which are bad."""
+        """The part of the set where picture and annotation are both there; what lacks the other is reported as bad."""
         orphans = [
             f"{where}: there is no picture {key!r} below {self.root}"
             for key, where in self.labelled.items()
@@ -145,12 +154,16 @@ def _first(messages: Sequence[str]) -> str:
 
 
 def relative_stem(path: Path, root: Path) -> str:
-    """A key: the path below ``root`` without its suffix, with slashes."""
+    """The path below ``root`` without its suffix, with slashes, to serve as a key."""
     return path.relative_to(root).with_suffix("").as_posix()
 
 
 def plain_stem(name: str) -> str:
-    """A key: the file's name without folders, and without a picture's suffix if it has one."""
+    """The name of a file without folders and without the suffix of a picture, to serve as a key.
+
+    >>> plain_stem("night/2015_00001.png"), plain_stem("2015_00001.v2")
+    ('2015_00001', '2015_00001.v2')
+    """
     path = PurePosixPath(name)
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
@@ -159,8 +172,8 @@ def pictures_by(root: Path, key: Callable[[Path], str]) -> dict[str, Path]:
     """The pictures below ``root`` by their keys.
 
     Raises:
-        FileNotFoundError: No such folder, or no picture in it.
-        ValueError: Two have one key; the message names both.
+        FileNotFoundError: The folder is missing or holds no picture.
+        ValueError: Two pictures have one key; the message names both.
     """
     return by_key(picture_files(root), key)
 
@@ -169,26 +182,26 @@ def texts_by(root: Path, key: Callable[[Path], str]) -> dict[str, Path]:
     """The ``.txt`` files below ``root`` by their keys.
 
     Raises:
-        FileNotFoundError: No such folder.
-        ValueError: Two have one key; the message names both.
+        FileNotFoundError: The folder is missing.
+        ValueError: Two files have one key; the message names both.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}, where the annotation files should be")
+        raise FileNotFoundError(f"there is no folder {root}, which should hold the annotation files")
     texts = (path for path in sorted(root.rglob("*")) if path.suffix.lower() == ".txt" and path.is_file())
     return by_key((path for path in texts if not path.name.startswith(".")), key)
 
 
 def by_key(files: Iterable[Path], key: Callable[[Path], str]) -> dict[str, Path]:
-    """Files by their keys.
+    """The files by their keys.
 
     Raises:
-        ValueError: Two have one key; the message names both.
+        ValueError: Two files have one key; the message names both.
     """
     found: dict[str, Path] = {}
     for path in files:
         other = found.setdefault(key(path), path)
         if other is not path:
-            raise ValueError(f"{other} and {path} have one name, {key(path)!r}: which is meant cannot be told")
+            raise ValueError(f"{other} and {path} have one name, {key(path)!r}: rename or remove one of them")
     return found
 
 
@@ -196,8 +209,8 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a text file, without the white space around them.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: It is no UTF-8 text; the message names the file and the line.
+        FileNotFoundError: The file is missing.
+        ValueError: The file is not UTF-8 text; the message names the file and the line.
     """
     return [line.strip() for line in read_text(path).splitlines()]
 
@@ -205,10 +218,10 @@ def read_lines(path: Path) -> list[str]:
 def parse_rows(
     lines: Iterable[tuple[int, str]], source: Path, parse: Callable[[str], T], problems: Problems
 ) -> list[tuple[int, T]]:
-    """Parse numbered lines; blank ones are passed over, and those that ``parse`` refuses are bad.
+    """Parse numbered lines. Blank lines are left out, and lines that ``parse`` refuses are reported as bad.
 
     Returns:
-        The number of each line, and what it says.
+        The number of each line, and what ``parse`` made of it.
     """
     parsed = []
     for number, line in lines:
@@ -222,10 +235,13 @@ def parse_rows(
 
 
 def integers(fields: Sequence[str], names: Sequence[str]) -> list[int]:
-    """One whole number for each name.
+    """The fields as whole numbers, one for each name.
+
+    >>> integers(["3", "-4"], ["left", "top"])
+    [3, -4]
 
     Raises:
-        ValueError: Another number of fields, or one that is no whole number, or none of 64 bits.
+        ValueError: There are not as many fields as names, or a field is not a whole number of 64 bits.
     """
     _require_count(fields, names)
     try:
@@ -238,10 +254,10 @@ def integers(fields: Sequence[str], names: Sequence[str]) -> list[int]:
 
 
 def reals(fields: Sequence[str], names: Sequence[str]) -> list[float]:
-    """One finite number for each name.
+    """The fields as finite numbers, one for each name.
 
     Raises:
-        ValueError: Another number of fields, or one that is no number.
+        ValueError: There are not as many fields as names, or a field is not a finite number.
     """
     _require_count(fields, names)
     _require_kind(_finite, fields, names, "a number")
@@ -249,7 +265,7 @@ def reals(fields: Sequence[str], names: Sequence[str]) -> list[float]:
 
 
 def require_size(width: float, height: float) -> None:
-    """Raise ValueError where a width or height is negative; zero is another matter."""
+    """Raise ``ValueError`` if a width or height is negative; zero is allowed here."""
     if width < 0 or height < 0:
         raise ValueError(f"width and height must not be negative, got {width} and {height}")
 
@@ -263,7 +279,7 @@ def _require_kind(kind: Callable[[str], object], fields: Sequence[str], names: S
     for name, value in zip(names, fields, strict=True):
         try:
             kind(value)
-            # Python reads 1_000 as a number.
+            # Python reads 1_000 as a number, annotation formats do not.
             sound = "_" not in value
         except ValueError:
             sound = False

@@ -1,9 +1,9 @@
-"""Night or day by brightness, for sets that do not say.
+"""Night or day by brightness, for sets that do not say which pictures were taken at night.
 
-The luma (ITU-R BT.601, 0 to 255, as JPEG stores it) is averaged over blocks of 8x8 pixels. A picture is night when the
-mean over the blocks is below ``max_luma`` **and** at least the share ``min_dark`` of the blocks is darker than 50: the
-second keeps out pictures that are dim all over without dark places (haze, dusk). The defaults were fitted to a few
-pictures and are not validated: docs/detection_datasets.md has the measured values.
+The luma (ITU-R BT.601, 0 to 255, as JPEG stores it) is averaged over blocks of 8x8 pixels. A picture counts as night if
+the mean over the blocks is below ``max_luma`` **and** at least the share ``min_dark`` of the blocks is darker than 50.
+The second condition keeps out pictures that are dim all over without dark places (haze, dusk). The defaults were fitted
+to a few pictures and are not validated; docs/detection_datasets.md has the measured values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from llie_preproc.pictures import convert_depth, decode_picture, read_bytes
 from .labels import Problems
 
 DARK = 50
-"""Luma of a block below which it counts as dark."""
+"""Luma below which a block counts as dark."""
 
 _BLOCK = 8
 _JPEG = b"\xff\xd8"
@@ -34,10 +34,10 @@ _JPEG = b"\xff\xd8"
 
 @dataclass(frozen=True)
 class Light:
-    """How bright a picture is.
+    """The brightness of a picture.
 
     Attributes:
-        luma: Mean over blocks, 0 to 255.
+        luma: Mean luma over the blocks, 0 to 255.
         dark: Share of the blocks that are darker than :data:`DARK`.
     """
 
@@ -47,18 +47,22 @@ class Light:
 
 @dataclass(frozen=True)
 class NightRule:
-    """When a picture is night.
+    """The rule by which a picture counts as night.
+
+    >>> rule = NightRule()
+    >>> rule(Light(luma=35, dark=0.8)), rule(Light(luma=60, dark=0.1))
+    (True, False)
 
     Attributes:
-        max_luma: Its mean luma is less.
-        min_dark: Its share of dark blocks is at least this.
+        max_luma: Bound below which the mean luma of a night picture lies.
+        min_dark: Least share of dark blocks in a night picture.
     """
 
     max_luma: float = 80.0
     min_dark: float = 0.2
 
     def __call__(self, light: Light) -> bool:
-        """Whether a picture of this light is night."""
+        """Whether a picture of this brightness counts as night."""
         return light.luma < self.max_luma and light.dark >= self.min_dark
 
     def __str__(self) -> str:
@@ -66,14 +70,21 @@ class NightRule:
 
 
 def measure(path: str | os.PathLike[str]) -> Light:
-    """Measure a picture file.
+    """Measure the brightness of a picture file.
 
-    A JPEG is decoded at an eighth of its size, which takes the mean of each block as it is stored; others are averaged
+    A JPEG is decoded at an eighth of its size, which reads the stored mean of each block. Other pictures are averaged
     after decoding.
 
+    >>> import tempfile
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     write_picture(f"{root}/1.png", Picture(np.full((16, 16, 3), 30, np.uint8)))
+    ...     measure(f"{root}/1.png")
+    Light(luma=30.0, dark=1.0)
+
     Raises:
-        FileNotFoundError: No such file.
-        ImageError: No picture, damaged, or too large.
+        FileNotFoundError: The file is missing.
+        ImageError: The file is not a picture, or the picture is damaged or too large.
     """
     data = read_bytes(path)
     if data.startswith(_JPEG):
@@ -89,7 +100,7 @@ def measure(path: str | os.PathLike[str]) -> Light:
 
 
 def measure_all(pictures: Mapping[str, Path], problems: Problems) -> dict[str, Light]:
-    """Measure pictures by their names, on all cores; one that cannot be read is bad, and left out."""
+    """Measure pictures on all cores, by their names; a picture that cannot be read is reported as bad and left out."""
 
     def attempt(path: Path) -> Light | Exception:
         try:
@@ -104,7 +115,7 @@ def measure_all(pictures: Mapping[str, Path], problems: Problems) -> dict[str, L
 
 
 def write_lights(path: str | os.PathLike[str], lights: Mapping[str, Light], chosen: Sequence[str]) -> None:
-    """Write a CSV of all pictures: ``name,luma,dark,night``; night is 1 for those ``chosen``."""
+    """Write a CSV file ``name,luma,dark,night`` of all pictures; night is 1 for the ``chosen`` ones, 0 for others."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("name", "luma", "dark", "night"))

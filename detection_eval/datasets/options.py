@@ -1,4 +1,4 @@
-"""What the commands that choose and split pictures have in common."""
+"""Options that the commands which choose and split pictures have in common."""
 
 from __future__ import annotations
 
@@ -11,38 +11,37 @@ from .splits import Split
 
 
 def add_rule(parser: argparse.ArgumentParser) -> None:
-    """Add the thresholds of :class:`NightRule`."""
+    """Add the options of :class:`NightRule`."""
     rule = NightRule()
     parser.add_argument(
         "--max-luma",
         type=float,
         default=rule.max_luma,
         metavar="L",
-        help="night: mean luma, 0 to 255, that a night picture stays below (default: %(default)s)",
+        help="bound, 0 to 255, below which the mean luma of a night picture lies (default: %(default)s)",
     )
     parser.add_argument(
         "--min-dark",
         type=float,
         default=rule.min_dark,
         metavar="S",
-        help=f"night: share of its 8x8 blocks that must be darker than {DARK} in a night picture, at least (default: "
-        "%(default)s)",
+        help=f"least share of the 8x8 blocks of a night picture that are darker than {DARK} (default: %(default)s)",
     )
 
 
 def rule_of(args: argparse.Namespace) -> NightRule:
-    """The rule that was asked for."""
+    """The rule that the options ask for."""
     return NightRule(args.max_luma, args.min_dark)
 
 
 def add_split(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--split`` and ``--seed``; ``what``: words for the parts."""
+    """Add ``--split`` and ``--seed``; ``what`` names the two parts in the help."""
     parser.add_argument(
         "--split",
         nargs="+",
         metavar="SIZE",
-        help=f"sizes of {what}, which are written too: the share of the first, such as 0.8, or two numbers such as "
-        "526 131; the draw depends on the names and --seed alone",
+        help=f"also write {what}: give the share of the first part, such as 0.8, or the numbers of pictures of both, "
+        "such as 526 131; the draw depends on the names and --seed alone",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the draw of --split (default: %(default)s)"
@@ -50,25 +49,25 @@ def add_split(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def split_of(args: argparse.Namespace) -> Split | None:
-    """The split that was asked for, if any.
+    """The split that the options ask for, or None.
 
     Raises:
-        ValueError: Its sizes do not read.
+        ValueError: The sizes are neither a share nor two numbers.
     """
     return None if args.split is None else Split.parse(args.split, args.seed)
 
 
 def add_skip_bad(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--skip-bad``; ``what`` it leaves out."""
+    """Add ``--skip-bad``; ``what`` names in the help what the option leaves out."""
     parser.add_argument(
         "--skip-bad",
         action="store_true",
-        help=f"leave bad {what} out and list them in the end (default: they end the command)",
+        help=f"leave bad {what} out and list them at the end (by default the first one ends the command)",
     )
 
 
 def print_problems(problems: Problems) -> None:
-    """Print what was left out or changed, and what was bad: its number with the summary, each on stderr."""
+    """Print the counts of what was left out or changed and of what was bad, and list the bad ones on stderr."""
     for what, number in sorted(problems.counts.items()):
         print(f"{number} {what}")
     if problems.skipped:

@@ -1,4 +1,4 @@
-"""A set of pictures in too little and too much light."""
+"""Sets of pictures whose gamma is shifted, as if they had been taken in too little or too much light."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llie_preproc.pictures import Picture, convert_depth, picture_files, read_pi
 from .coco import images_of
 
 _SUFFIX = "png"
-# Encoding releases Python's lock.
+# Threads suffice, because encoding releases Python's lock.
 _THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -30,14 +30,29 @@ def shift_set(
 ) -> tuple[int, list[str]]:
     """Write a tree of shifted pictures for each gamma.
 
-    Pictures of more than 8 bits become such of 8; alpha channel, EXIF and colour profile are kept.
+    Pictures of more than 8 bits are reduced to 8 bits; alpha channel, EXIF data and colour profile are kept.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     write_picture(f"{root}/day/1.png", Picture(np.full((4, 6, 3), 128, np.uint8)))
+    ...     _ = shift_set(Path(root, "day"), Path(root, "shifted"), [0.5, 2.0], "power")
+    ...     sorted(path.name for path in Path(root, "shifted").iterdir())
+    ['gamma_0.5', 'gamma_2']
+
+    Args:
+        pictures: Folder of the pictures; its subfolders are searched too.
+        out: Folder of the trees, which gets one subfolder for each gamma (:func:`folder_name`).
+        gammas: Gammas of the shifts.
+        convention: Meaning of gamma, as in :func:`~llie_preproc.gamma_shift.shift_gamma`.
+        resume: Whether to keep shifted pictures that exist already.
+        overwrite: Whether to replace shifted pictures that exist already.
 
     Returns:
-        How many pictures are whole, and a line for each that is not.
+        The number of pictures that were shifted, and a message for each that could not be.
 
     Raises:
-        FileNotFoundError: No such folder, or no picture in it.
-        ValueError: ``out`` is inside ``pictures``, a file exists, two pictures would become one.
+        FileNotFoundError: The folder is missing or holds no picture.
+        ValueError: ``out`` is inside ``pictures``, a file exists already, or two pictures would get one name.
     """
     files = picture_files(pictures)
     _require_apart(pictures, out)
@@ -65,16 +80,20 @@ def shift_set(
 
 
 def folder_name(gamma: float) -> str:
-    """Of the tree of a gamma."""
+    """The name of the folder of a gamma.
+
+    >>> folder_name(0.5)
+    'gamma_0.5'
+    """
     return f"gamma_{gamma:g}"
 
 
 def shifted_truth(truth: Mapping[str, Any], pictures: Iterable[str]) -> dict[str, Any]:
-    """COCO annotations with the names that the shifted pictures have.
+    """COCO annotations in which images have the names of the shifted pictures.
 
     Args:
-        truth: Annotations of the pictures as they were.
-        pictures: Names of those that were shifted; images of others are left out.
+        truth: Annotations of the original pictures.
+        pictures: Names of the pictures that were shifted; other images are left out.
     """
     kept = images_of(truth, pictures)
     renamed = [{**image, "file_name": shifted_name(image["file_name"])} for image in kept["images"]]
@@ -82,7 +101,11 @@ def shifted_truth(truth: Mapping[str, Any], pictures: Iterable[str]) -> dict[str
 
 
 def shifted_name(name: str) -> str:
-    """The file name that a picture has in each of the trees."""
+    """The file name that a picture has in each of the trees.
+
+    >>> shifted_name("night/1.jpg")
+    'night/1.png'
+    """
     return PurePosixPath(name).with_suffix(f".{_SUFFIX}").as_posix()
 
 
@@ -96,5 +119,5 @@ def _require_apart(pictures: Path, out: Path) -> None:
     inside, root = real_path(out), real_path(pictures)
     if inside == root or root in inside.parents:
         raise ValueError(
-            f"{out} is inside {pictures}: another call would take its pictures for inputs; name another --out"
+            f"{out} is inside {pictures}, so the next call would take its pictures for inputs: name another --out"
         )

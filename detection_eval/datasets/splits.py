@@ -1,4 +1,4 @@
-"""Parts of a set by name: lists, and seeded splits."""
+"""Parts of a set by the names of pictures: lists of names, and splits drawn from a seed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ TRAIN, TEST = "train", "test"
 
 @dataclass(frozen=True)
 class Split:
-    """How many pictures go to each part.
+    """The sizes of the two parts of a set, and the seed of the draw.
+
+    >>> train, test = Split((0.75,), seed=1).draw(["a.png", "b.png", "c.png", "d.png"])
+    >>> len(train), len(test)
+    (3, 1)
 
     Attributes:
-        sizes: The share of the first part, between 0 and 1; or the numbers of both.
-        seed: Another one gives another draw.
+        sizes: Share of the first part, between 0 and 1, or the numbers of pictures of both parts.
+        seed: Seed of the draw.
     """
 
     sizes: tuple[float] | tuple[int, int]
@@ -29,10 +33,10 @@ class Split:
 
     @staticmethod
     def parse(values: Sequence[str], seed: int = 0) -> Split:
-        """``['0.8']`` or ``['526', '131']``.
+        """Read a split from words: a share, ``['0.8']``, or two numbers of pictures, ``['526', '131']``.
 
         Raises:
-            ValueError: Something else.
+            ValueError: The words are neither.
         """
         if len(values) == 2 and all(value.isdecimal() and int(value) > 0 for value in values):
             return Split((int(values[0]), int(values[1])), seed)
@@ -41,17 +45,19 @@ class Split:
         except ValueError:
             share = 0.0
         if not 0 < share < 1:
-            raise ValueError(f"a split is a share between 0 and 1, or two numbers of pictures; got {' '.join(values)}")
+            raise ValueError(
+                f"a split must be a share between 0 and 1, or two numbers of pictures, got {' '.join(values)}"
+            )
         return Split((share,), seed)
 
     def draw(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Two parts of ``names``, each sorted; with numbers that are less than all, the rest is in neither.
+        """Draw two parts of ``names``, each sorted. If the numbers are less than all names, the rest is in neither.
 
-        Names are ranked by the SHA-256 digest of seed and name: their order, the machine and Python's version make no
-        difference.
+        Names are ranked by the SHA-256 digest of seed and name, so the order of the names, the machine and the version
+        of Python make no difference.
 
         Raises:
-            ValueError: Too few names, or a part would be empty.
+            ValueError: There are too few names, or a part would be empty.
         """
         ranked = sorted(names, key=self._rank)
         first, second = self._counts(len(ranked))
@@ -64,7 +70,7 @@ class Split:
         if len(self.sizes) == 2:
             first, second = self.sizes
             if first + second > total:
-                raise ValueError(f"a split of {first} and {second} takes {first + second} pictures, there are {total}")
+                raise ValueError(f"a split of {first} and {second} needs {first + second} pictures, got {total}")
             return first, second
         first = int(self.sizes[0] * total + 0.5)
         if not 0 < first < total:
@@ -73,48 +79,52 @@ class Split:
 
 
 def read_names(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The names of a text file, one a line, with the place of each for messages.
+    """The names of a text file with one name in each line; each name comes with its place, for messages.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: A name is there twice, or none is.
+        FileNotFoundError: The file is missing.
+        ValueError: The file holds a name twice, or no name.
     """
     found: dict[str, str] = {}
     for number, line in enumerate(read_lines(Path(path).expanduser()), start=1):
         if line in found:
-            raise ValueError(f"{path}:{number}: {line} is there a second time, after {found[line]}")
+            raise ValueError(f"{path}:{number}: {line} is listed a second time, after {found[line]}")
         if line:
             found[line] = f"{path}:{number}"
     if not found:
-        raise ValueError(f"{path}: there is no name in it")
+        raise ValueError(f"{path} holds no name")
     return found
 
 
 def write_names(path: str | os.PathLike[str], names: Iterable[str]) -> None:
-    """Write names, one a line, as :func:`read_names` and the ``names`` of the training sets take them."""
+    """Write one name in each line, as :func:`read_names` and the ``names`` of the training sets read them."""
     with atomic_write(path) as file:
         file.write("".join(f"{name}\n" for name in names).encode())
 
 
 def part_path(path: Path, part: str) -> Path:
-    """``night.json`` to ``night_train.json``."""
+    """The path of a part of the file ``path``.
+
+    >>> part_path(Path("night.json"), TRAIN).name
+    'night_train.json'
+    """
     return path.with_name(f"{path.stem}_{part}{path.suffix}")
 
 
 def select(path: str | os.PathLike[str], pictures: Mapping[str, str], problems: Problems) -> list[str]:
-    """The pictures that a list names: by path or by file name alone, suffixes being of no account.
+    """The pictures that a list names, by their path or by their file name alone; suffixes need not be given.
 
     Args:
-        path: The list.
-        pictures: What to choose from: relative names, with slashes, by key.
-        problems: Takes names that stand for no picture, for several, or for one that was named before.
+        path: Path of the list.
+        pictures: Relative names of the pictures to choose from, with slashes, by key.
+        problems: Collector of names that belong to no picture, to several, or to one that was named before.
 
     Returns:
-        Keys, in the order of the list.
+        The keys of the named pictures, in the order of the list.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: A name is bad; the message names file and line.
+        FileNotFoundError: The list is missing.
+        ValueError: A name is bad; the message names the file and the line.
     """
     index: dict[str, set[str]] = {}
     for key, name in pictures.items():
@@ -125,9 +135,9 @@ def select(path: str | os.PathLike[str], pictures: Mapping[str, str], problems: 
     for name, where in read_names(path).items():
         keys = index.get(name) or index.get(_without_suffix(name)) or set()
         if len(keys) != 1:
-            wrong.append(f"{where}: {name} is {'several' if keys else 'none'} of the {len(pictures)} pictures")
+            wrong.append(f"{where}: {name} names {'several' if keys else 'none'} of the {len(pictures)} pictures")
         elif (other := chosen.setdefault(next(iter(keys)), where)) != where:
-            wrong.append(f"{where}: {name} is the picture of {other}")
+            wrong.append(f"{where}: {name} names the same picture as {other}")
     problems.all_bad(wrong)
     return list(chosen)
 

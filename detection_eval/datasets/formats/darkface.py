@@ -1,8 +1,9 @@
-"""DARK FACE: ``N.png`` and ``N.txt``, a line with the number of faces, then ``x1 y1 x2 y2`` a line.
+"""The format of DARK FACE.
 
-The corners are pixels of the face, both included, as the benchmark's own tool counts them: its areas are
-``(x2 - x1 + 1) (y2 - y1 + 1)``. Boxes therefore have the width ``x2 - x1 + 1`` and the height ``y2 - y1 + 1``, and
-their areas and overlaps are the tool's.
+Beside the picture ``N.png`` lies ``N.txt``: a line with the number of faces, then a line ``x1 y1 x2 y2`` for each face.
+Both corners are pixels that belong to the face. The benchmark's own tool counts them so: its areas are
+``(x2 - x1 + 1) (y2 - y1 + 1)``. Boxes therefore get the width ``x2 - x1 + 1`` and the height ``y2 - y1 + 1``, and have
+the same areas and overlaps as in the tool.
 """
 
 from __future__ import annotations
@@ -35,14 +36,26 @@ _PSEUDO = ("x", "y", "width", "height", "label")
 def darkface(images: str | os.PathLike[str], annotations: str | os.PathLike[str]) -> LabelSet:
     """DARK FACE with its annotations, or with pseudo-labels as HLA-Face lists them.
 
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     write_picture(f"{root}/1.png", Picture(np.zeros((40, 60, 3), np.uint8)))
+    ...     _ = Path(root, "1.txt").write_text("1\\n10 20 19 29\\n")
+    ...     labels = darkface(root, root)
+    ...     boxes = labels.read("1", (60, 40), Problems()).boxes
+    >>> boxes[0].xywh
+    (10, 20, 10, 10)
+
     Args:
         images: Folder of the pictures.
-        annotations: Folder of the texts; or a list with a line for each picture: its path, of which the name alone
-            counts, the number of faces, and for each ``x y width height 1``. Those boxes are marked ``pseudo_label``.
+        annotations: Folder of the texts, or a list of pseudo-labels with a line for each picture: the path of the
+            picture, of which only the name counts, the number of faces, and ``x y width height 1`` for each face. Boxes
+            of such a list are marked ``pseudo_label``.
 
     Raises:
-        FileNotFoundError: No such folder or file.
-        ValueError: Two files of one name, a picture listed twice.
+        FileNotFoundError: A folder or file is missing.
+        ValueError: Two files have one name, or a picture is listed twice.
     """
     root, source = Path(images).expanduser(), Path(annotations).expanduser()
     pictures = pictures_by(root, lambda path: plain_stem(path.name))
@@ -70,7 +83,8 @@ def read_darkface(path: Path, problems: Problems) -> BoxList:
     """Read one annotation file.
 
     Raises:
-        ValueError: The number of faces is not that of the lines, or a line is bad; the message names file and line.
+        ValueError: The number of faces differs from the number of lines, or a line is bad; the message names the file
+            and the line.
     """
     lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line]
     first = lines[0] if lines else (1, "")
@@ -79,19 +93,22 @@ def read_darkface(path: Path, problems: Problems) -> BoxList:
     except ValueError as error:
         raise ValueError(f"{path}:{first[0]}: {error}") from None
     if count != len(lines) - 1:
-        raise ValueError(f"{path}:{first[0]}: says {count} faces, but {len(lines) - 1} lines follow")
+        raise ValueError(f"{path}:{first[0]}: the number of faces is {count}, but {len(lines) - 1} lines follow")
     return BoxList([Box((1,), xywh, number) for number, xywh in parse_rows(lines[1:], path, _parse, problems)])
 
 
 def read_pseudo_labels(path: Path, number: int, values: list[str], problems: Problems) -> BoxList:
-    """Read a picture's part of line ``number`` of a list: the count, and five values for each face.
+    """Read the faces of line ``number`` of a list from its ``values``: the number of faces, then five values for each.
 
     Raises:
-        ValueError: The number of faces is not that of the values, or a value is bad; the message names file and line.
+        ValueError: The number of faces does not fit the values, or a value is bad; the message names the file and the
+            line.
     """
     groups = [" ".join(values[i : i + len(_PSEUDO)]) for i in range(1, len(values), len(_PSEUDO))]
     if values[:1] != [str(len(groups))]:
-        raise ValueError(f"{path}:{number}: says {' '.join(values[:1]) or 'no number of'} faces, has {len(groups)}")
+        raise ValueError(
+            f"{path}:{number}: the number of faces is {' '.join(values[:1]) or 'missing'}, but {len(groups)} follow"
+        )
     rows = parse_rows([(number, group) for group in groups], path, _parse_pseudo, problems)
     return BoxList([Box((1,), xywh, line, attributes={"pseudo_label": True}) for line, xywh in rows])
 

@@ -1,7 +1,7 @@
-"""ExDark: photographs and one ``bbGt`` text for each, and the list of classes, light and parts.
+"""The format of ExDark: a ``bbGt`` text for each photograph, and a list of classes, light and parts.
 
-A text begins with ``% bbGt version=3``; a line is ``Class left top width height`` and seven more numbers of Piotr
-Dollar's toolbox: occluded, visible left, top, width, height, ignore, angle.
+A text begins with ``% bbGt version=3``. Each further line is ``Class left top width height``, followed by seven more
+numbers of Piotr Dollar's toolbox: occluded; left, top, width and height of the visible part; ignore; angle.
 """
 
 from __future__ import annotations
@@ -48,25 +48,40 @@ def exdark(
     class_list: str | os.PathLike[str] | None = None,
     part: str = "all",
 ) -> LabelSet:
-    """ExDark, flat or in a folder for each class; annotations are ``2015_00001.png.txt`` or ``2015_00001.txt``.
+    """ExDark, with all pictures in one folder or in a folder for each class.
 
-    Boxes whose ``ignore`` is set are crowds. With ``class_list``, images have ``light`` (:data:`LIGHTS`), ``place``
-    (:data:`PLACES`) and ``part`` (:data:`PARTS`).
+    Annotations have names like ``2015_00001.png.txt`` or ``2015_00001.txt``. Boxes whose ``ignore`` is set become
+    crowds. With ``class_list``, images have ``light`` (:data:`LIGHTS`), ``place`` (:data:`PLACES`) and ``part``
+    (:data:`PARTS`).
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     write_picture(f"{root}/2015_00001.png", Picture(np.zeros((40, 60, 3), np.uint8)))
+    ...     text = "% bbGt version=3\\nBicycle 10 20 30 15 0 0 0 0 0 0 0\\n"
+    ...     _ = Path(root, "2015_00001.png.txt").write_text(text)
+    ...     labels = exdark(root, root)
+    ...     boxes = labels.read("2015_00001", (60, 40), Problems()).boxes
+    >>> labels.categories[boxes[0].categories[0]], boxes[0].xywh
+    ('Bicycle', (10, 20, 30, 15))
 
     Args:
         images: Folder of the pictures.
         annotations: Folder of the texts.
-        class_list: ``imageclasslist.txt``; its names are matched without suffix. A picture that it lacks is bad.
-        part: One of :data:`PARTS` by ``class_list``, or ``'all'``.
+        class_list: Path of ``imageclasslist.txt``. Its names are matched without suffix; a picture that it does not
+            list is bad.
+        part: Part of the set by ``class_list``, one of :data:`PARTS`, or ``'all'``.
 
     Raises:
-        FileNotFoundError: No such folder or file.
-        ValueError: Two files of one name; a bad line of ``class_list``; a part without the list, or an unknown one.
+        FileNotFoundError: A folder or file is missing.
+        ValueError: Two files have one name, a line of ``class_list`` is bad, ``part`` is unknown, or ``part`` is given
+            without ``class_list``.
     """
     if part not in (*PARTS, "all"):
         raise ValueError(f"part must be one of {', '.join(PARTS)}, all; got {part!r}")
     if part != "all" and class_list is None:
-        raise ValueError(f"part {part!r} takes the list of the parts, imageclasslist.txt")
+        raise ValueError(f"part {part!r} needs the list of the parts, imageclasslist.txt, as class_list")
     root = Path(images).expanduser()
     pictures = pictures_by(root, lambda path: plain_stem(path.name))
     texts = texts_by(Path(annotations).expanduser(), lambda path: plain_stem(path.stem))
@@ -74,7 +89,7 @@ def exdark(
 
     def read(key: str, size: Size, problems: Problems) -> BoxList:
         if listed is not None and key not in listed:
-            raise ValueError(f"{pictures[key]}: not listed in {class_list}")
+            raise ValueError(f"{pictures[key]}: the picture is not listed in {class_list}")
         return BoxList(read_exdark(texts[key], problems), listed[key] if listed else {})
 
     found = LabelSet("ExDark", root, CATEGORIES, pictures, {key: Place(path) for key, path in texts.items()}, read)
@@ -101,7 +116,7 @@ def read_exdark(path: Path, problems: Problems) -> list[Box]:
     """Read one ``bbGt`` text.
 
     Raises:
-        ValueError: No header, or a line is bad; the message names the file and the line.
+        ValueError: The header is missing or a line is bad; the message names the file and the line.
     """
     lines = read_lines(path)
     if not lines or lines[0] != _HEADER:
@@ -111,10 +126,10 @@ def read_exdark(path: Path, problems: Problems) -> list[Box]:
 
 
 def read_class_list(path: Path) -> dict[str, Mapping[str, str]]:
-    """``light``, ``place`` and ``part`` by the picture's name without suffix.
+    """Read ``light``, ``place`` and ``part`` of each picture, by its name without suffix.
 
     Raises:
-        FileNotFoundError: No such file.
+        FileNotFoundError: The file is missing.
         ValueError: A line is bad, or a picture is listed twice; the message names the file and the line.
     """
     found: dict[str, Mapping[str, str]] = {}

@@ -1,7 +1,7 @@
-"""VisDrone-DET: ``images/*.jpg`` with ``annotations/*.txt`` beside it.
+"""The format of VisDrone-DET: a folder ``images`` with pictures, and beside it ``annotations`` with a text for each.
 
-A line is ``left,top,width,height,score,category,truncation,occlusion``, whole numbers in pixels; it may end in a comma.
-Category 0 is a region to ignore, 11 is "others"; score 0 marks an object that the toolkit does not evaluate.
+A line is ``left,top,width,height,score,category,truncation,occlusion``, in whole numbers; it may end in a comma.
+Category 0 is a region to ignore, and 11 is "others". Score 0 marks an object that the toolkit does not evaluate.
 """
 
 from __future__ import annotations
@@ -51,18 +51,30 @@ _FIELDS = ("left", "top", "width", "height", "score", "category", "truncation", 
 def visdrone(root: str | os.PathLike[str], ignored_regions: str = "crowd") -> LabelSet:
     """VisDrone-DET, one split or several.
 
-    Every image keeps its rows as they are in ``visdrone_rows``, for the toolkit's metric. Boxes of score 0 are crowds;
-    "others" are left out; boxes keep ``truncation`` and ``occlusion``.
+    Boxes of score 0 become crowds, and "others" are left out. Boxes keep ``truncation`` and ``occlusion``. Every image
+    also keeps its original rows in ``visdrone_rows``, for the toolkit's metric.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     write_picture(f"{root}/images/1.jpg", Picture(np.zeros((40, 60, 3), np.uint8)))
+    ...     Path(root, "annotations").mkdir()
+    ...     _ = Path(root, "annotations", "1.txt").write_text("10,20,30,15,1,4,0,0\\n")
+    ...     labels = visdrone(root)
+    ...     boxes = labels.read("1", (60, 40), Problems()).boxes
+    >>> labels.categories[boxes[0].categories[0]], boxes[0].xywh
+    ('car', (10, 20, 30, 15))
 
     Args:
-        root: A split, with ``images`` and ``annotations``; or a folder of such splits, and the names of pictures are
-            relative to it then, to ``images`` otherwise.
-        ignored_regions: Each is a crowd of every class, marked ``ignored_region``, (``'crowd'``) or is left out
-            (``'drop'``).
+        root: Folder of a split, with ``images`` and ``annotations``, or a folder of such splits. The names of pictures
+            are relative to ``images`` in the first case and to ``root`` in the second.
+        ignored_regions: ``'crowd'`` makes each ignored region a crowd of every class, marked ``ignored_region``;
+            ``'drop'`` leaves ignored regions out.
 
     Raises:
-        FileNotFoundError: No split is there.
-        ValueError: Two pictures, or two annotations, of one name; an unknown value of ``ignored_regions``.
+        FileNotFoundError: There is no split.
+        ValueError: Two pictures or two annotations have one name, or ``ignored_regions`` is unknown.
     """
     one_of("ignored_regions", ignored_regions, IGNORED_REGIONS)
     base = Path(root).expanduser()
@@ -93,7 +105,7 @@ def read_visdrone(path: Path, problems: Problems, ignored_regions: str = "crowd"
     """Read one annotation file; an empty one has no boxes.
 
     Raises:
-        ValueError: A line is bad; the message names the file and the line. An unknown value of ``ignored_regions``.
+        ValueError: A line is bad (the message names the file and the line), or ``ignored_regions`` is unknown.
     """
     one_of("ignored_regions", ignored_regions, IGNORED_REGIONS)
     rows = parse_rows(enumerate(read_lines(path), start=1), path, _parse, problems)
@@ -105,7 +117,7 @@ def _splits(root: Path) -> list[Path]:
         return [root]
     found = sorted(path.parent for path in root.glob("*/images") if (path.parent / "annotations").is_dir())
     if not found:
-        raise FileNotFoundError(f"{root} holds neither 'images' and 'annotations' nor folders that do")
+        raise FileNotFoundError(f"{root} must hold 'images' and 'annotations', or folders that hold them")
     return found
 
 
@@ -130,7 +142,7 @@ def _parse(line: str) -> tuple[int, ...]:
         raise ValueError(f"score must be 0 or 1 in an annotation, got {row[4]}")
     if not _IGNORED <= row[5] <= _OTHERS:
         raise ValueError(f"unknown category {row[5]}, expected {_IGNORED} to {_OTHERS}")
-    # The garbage collector passes over tuples of numbers: half of the time of a large set.
+    # The garbage collector skips tuples of numbers, which saves half of the time of a large set.
     return tuple(row)
 
 

@@ -1,7 +1,7 @@
-"""WIDER FACE: ``wider_face_{train,val}_bbx_gt.txt`` for all pictures of a part.
+"""The format of WIDER FACE: a list ``wider_face_{train,val}_bbx_gt.txt`` for all pictures of a part.
 
-For each picture: its name, the number of faces, and a line ``x y width height blur expression illumination invalid
-occlusion pose`` for each. After a number of 0 follows one line of zeros all the same.
+For each picture it holds the name, the number of faces, and a line ``x y width height blur expression illumination
+invalid occlusion pose`` for each face. If the number is 0, one line of zeros follows nevertheless.
 """
 
 from __future__ import annotations
@@ -35,17 +35,28 @@ Numbered = list[tuple[int, str]]
 
 
 def wider_face(images: str | os.PathLike[str], annotations: str | os.PathLike[str]) -> LabelSet:
-    """WIDER FACE. Faces that are marked invalid are crowds; boxes keep the six attributes.
+    """WIDER FACE. Faces that are marked invalid become crowds; boxes keep the six attributes.
 
-    Width and height are taken as they are (the benchmark's own tool adds a pixel when it computes overlaps).
+    Width and height stay as they are. (The benchmark's own tool adds a pixel when it computes overlaps.)
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     write_picture(f"{root}/0--Parade/1.jpg", Picture(np.zeros((40, 60, 3), np.uint8)))
+    ...     _ = Path(root, "list.txt").write_text("0--Parade/1.jpg\\n1\\n10 20 9 12 0 0 0 0 0 0\\n")
+    ...     labels = wider_face(root, f"{root}/list.txt")
+    ...     boxes = labels.read("0--Parade/1.jpg", (60, 40), Problems()).boxes
+    >>> boxes[0].xywh
+    (10, 20, 9, 12)
 
     Args:
         images: Folder of the pictures, ``WIDER_train/images`` or ``WIDER_val/images``.
-        annotations: The list.
+        annotations: Path of the list.
 
     Raises:
-        FileNotFoundError: No such folder or file.
-        ValueError: The list has no order of names, numbers and faces, or names a picture twice.
+        FileNotFoundError: The folder or the list is missing.
+        ValueError: The list is not made of names, numbers and faces, or it names a picture twice.
     """
     root, source = Path(images).expanduser(), Path(annotations).expanduser()
     pictures = by_key(picture_files(root), lambda path: path.relative_to(root).as_posix())
@@ -65,7 +76,7 @@ def _arguments(parser: argparse.ArgumentParser) -> Reader:
 
 
 def _blocks(path: Path) -> Iterator[tuple[int, str, Numbered]]:
-    """The line of each name, the name, and the lines of its faces."""
+    """The pictures of the list: the number of the name's line, the name, and the lines of the faces."""
     lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line]
     seen: dict[str, int] = {}
     position = 0
@@ -91,11 +102,11 @@ def _count(lines: Sequence[tuple[int, str]], path: Path, number: int, name: str)
 
 
 def _require_rows(rows: Numbered, count: int, path: Path, number: int, name: str) -> None:
-    # A name has a slash; a face has none.
+    # A name has a slash and a face has none, so a line with a slash begins the next picture.
     strange = next((each for each, line in rows if "/" in line), None)
     if strange is not None or len(rows) < count:
         where = strange if strange is not None else number + len(rows) + 2
-        raise ValueError(f"{path}:{where}: fewer lines than the {count} faces that {name} has by line {number + 1}")
+        raise ValueError(f"{path}:{where}: {name} has {count} faces by line {number + 1}, but fewer lines follow")
 
 
 def _is_zero(lines: Numbered) -> bool:

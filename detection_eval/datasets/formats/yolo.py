@@ -1,4 +1,7 @@
-"""YOLO text: for each picture a text with ``class cx cy width height`` a line, in fractions of the picture's size."""
+"""The YOLO text format: a text for each picture with lines ``class cx cy width height``.
+
+Coordinates are fractions of the picture's size.
+"""
 
 from __future__ import annotations
 
@@ -34,21 +37,32 @@ _FIELDS = ("cx", "cy", "width", "height")
 _CLASS_FILE = "classes.txt"
 _LISTS, _YAML = (".txt", ".names"), (".yaml", ".yml")
 _LONGEST_NAME = 200
-# What computing in 32 bits adds to 1.
+# Programs that compute in 32 bits exceed 1 by less than this.
 _ROUNDING = 1e-6
 
 
 def yolo(images: str | os.PathLike[str], annotations: str | os.PathLike[str], classes: Sequence[str]) -> LabelSet:
-    """YOLO text. A picture without a text has no objects, as is the custom of the format.
+    """The YOLO text format. A picture without a text has no objects, as the format has it.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     write_picture(f"{root}/1.png", Picture(np.zeros((40, 60, 3), np.uint8)))
+    ...     _ = Path(root, "1.txt").write_text("0 0.5 0.5 0.25 0.5")
+    ...     labels = yolo(root, root, classes=["car"])
+    ...     boxes = labels.read("1", (60, 40), Problems()).boxes
+    >>> boxes[0].xywh
+    (22.5, 10.0, 15.0, 20.0)
 
     Args:
         images: Folder of the pictures.
-        annotations: Folder of the texts, with the same subfolders; ``classes.txt`` in it is no annotation.
-        classes: The names by number. They get the ids 1, 2, ...
+        annotations: Folder of the texts, with the same subfolders. ``classes.txt`` in it does not count as annotation.
+        classes: Names of the classes by number. They get the ids 1, 2, ...
 
     Raises:
-        FileNotFoundError: No such folder, or no text in it.
-        ValueError: Two pictures, or classes, of one name; no class.
+        FileNotFoundError: A folder is missing, or there is no text.
+        ValueError: Two pictures or two classes have one name, or there is no class.
     """
     require_classes(classes, "classes")
     root, folder = Path(images).expanduser(), Path(annotations).expanduser()
@@ -57,8 +71,8 @@ def yolo(images: str | os.PathLike[str], annotations: str | os.PathLike[str], cl
     if _CLASS_FILE.removesuffix(".txt") not in pictures:
         texts.pop(_CLASS_FILE.removesuffix(".txt"), None)
     if not texts:
-        # The wrong folder would else be a set without objects.
-        raise FileNotFoundError(f"no annotation, NAME.txt, below {folder}")
+        # Without this check a wrong folder would become a set without objects.
+        raise FileNotFoundError(f"there is no annotation, NAME.txt, below {folder}")
 
     def read(key: str, size: Size, problems: Problems) -> BoxList:
         return BoxList(read_yolo(texts[key], size, classes, problems))
@@ -82,7 +96,7 @@ def _arguments(parser: argparse.ArgumentParser) -> Reader:
 
 
 def read_yolo(path: Path, size: tuple[int, int], classes: Sequence[str], problems: Problems) -> list[Box]:
-    """Read one annotation file of a picture of ``size`` (width, height).
+    """Read the annotation file of a picture of ``size`` (width, height).
 
     Raises:
         ValueError: A line is bad; the message names the file and the line.
@@ -99,32 +113,43 @@ def read_yolo(path: Path, size: tuple[int, int], classes: Sequence[str], problem
 
 
 def class_names(given: Sequence[str]) -> list[str]:
-    """The names themselves; or those of one file: YAML (``names``, a list or a mapping by number), or one a line.
+    """The names of classes that are given themselves, or that a file holds.
+
+    A single name that looks like a file is taken for one. A YAML file holds ``names``, a list or a mapping from number
+    to name; a text file holds one name in each line.
+
+    >>> class_names(["car", "bus"])
+    ['car', 'bus']
 
     Raises:
-        FileNotFoundError: One name that is a path or ends as a file's does, and there is no such file.
-        ValueError: The file is of another suffix, has no names, or one twice.
-        MissingExtraError: A YAML file, and no PyYAML.
+        FileNotFoundError: A single name has folders or the suffix of a file, and there is no such file.
+        ValueError: The file has another suffix, holds no names, or holds one twice.
+        MissingExtraError: The file is YAML, and PyYAML is not installed.
     """
     path = Path(given[0]).expanduser()
     if len(given) > 1 or not (path.suffix in {*_LISTS, *_YAML} or path.exists() or path.name != given[0]):
         return list(given)
     if not path.exists():
-        raise FileNotFoundError(f"no file {path}, which should have the names of the classes")
+        raise FileNotFoundError(f"there is no file {path}, which should hold the names of the classes")
     if path.suffix not in {*_LISTS, *_YAML}:
-        raise ValueError(f"{path}: names of classes are read from {', '.join([*_LISTS, *_YAML])}")
+        raise ValueError(f"{path}: a file with names of classes must end in one of {', '.join([*_LISTS, *_YAML])}")
     names = _yaml_names(path) if path.suffix in _YAML else [line for line in read_lines(path) if line]
     require_classes(names, str(path))
     return names
 
 
 def require_classes(names: Sequence[str], source: str) -> None:
-    """Raise ValueError where there are no names, or one is there twice."""
+    """Raise ``ValueError`` if there are no names, a name is given twice, or one is too long or not printable."""
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice or not names:
-        raise ValueError(f"{source}: {f'class {twice[0]!r} is there twice' if twice else 'no names of classes'}")
+        raise ValueError(
+            f"{source}: {f'class {twice[0]!r} is given twice' if twice else 'there are no names of classes'}"
+        )
     if odd := next((name for name in names if not name.isprintable() or len(name) > _LONGEST_NAME), None):
-        raise ValueError(f"{source}: {odd[:40]!r} is no name of a class")
+        raise ValueError(
+            f"{source}: the name of a class must be printable and have at most {_LONGEST_NAME} characters, got "
+            f"{odd[:40]!r}"
+        )
 
 
 def _yaml_names(path: Path) -> list[str]:
@@ -132,14 +157,14 @@ def _yaml_names(path: Path) -> list[str]:
     yaml = import_module("yaml")
     try:
         content: Any = yaml.safe_load(read_text(path))
-    # Values that no type holds, such as a 13th month, and lists in thousands of lists.
+    # Some errors come from values that no type holds, such as a 13th month, and from lists nested thousands deep.
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise ValueError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     names = content.get("names") if isinstance(content, Mapping) else None
     if isinstance(names, Mapping) and all(is_whole(n) for n in names) and sorted(names) == list(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        # The value itself may be endless: aliases of YAML multiply.
+        # The message does not show the value, which YAML's aliases can make endless.
         raise ValueError(
             f"{path}: 'names' must be a list of names, or a mapping from 0, 1, ... to them, got {kind_of(names)}"
         )

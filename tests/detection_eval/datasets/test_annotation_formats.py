@@ -163,7 +163,7 @@ def test_several_splits_of_visdrone(tmp_path, capsys):
     assert [image["file_name"] for image in truth["images"]] == names
     assert all((tmp_path / name).is_file() for name in names)
     assert annotations("visdrone", tmp_path / "absent", "--out", tmp_path / "x.json") == 2
-    assert "holds neither" in capsys.readouterr().err
+    assert "must hold 'images' and 'annotations'" in capsys.readouterr().err
 
 
 def test_light_place_and_part_of_exdark(tmp_path, capsys):
@@ -186,7 +186,7 @@ def test_light_place_and_part_of_exdark(tmp_path, capsys):
     assert [image["file_name"] for image in run("--part", "train")["images"]] == ["2015_0.png", "2015_2.png"]
     assert [image["file_name"] for image in run("--part", "test")["images"]] == ["2015_1.png"]
     assert annotations(*command[:-2], "--part", "val") == 2
-    assert "takes the list of the parts" in capsys.readouterr().err
+    assert "needs the list of the parts" in capsys.readouterr().err
     for line, message in (
         ("2015_3.png 6 11 1 1", "6: Light must be from 1 to 10, got 11"),
         ("2015_3.png 6 1 1", "6: expected 4 values"),
@@ -199,7 +199,7 @@ def test_light_place_and_part_of_exdark(tmp_path, capsys):
         write_text(names, listed)
     write_text(names, head + "2015_0.png 6 1 1 1\n")
     assert annotations(*command) == 2
-    assert f"2015_1.png: not listed in {names}" in capsys.readouterr().err
+    assert f"2015_1.png: the picture is not listed in {names}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "Cat 1 1 4 4 0 0 0 0 0 0 0\n"])
@@ -214,8 +214,8 @@ def test_a_text_of_exdark_has_its_header(tmp_path, text):
     ("text", "message"),
     [
         ("", "1: expected 1 values"),
-        ("2\n1 1 4 4\n", "1: says 2 faces, but 1 lines follow"),
-        ("1\n1 1 4 4\n1 1 4 4\n", "1: says 1 faces, but 2 lines follow"),
+        ("2\n1 1 4 4\n", "1: the number of faces is 2, but 1 lines follow"),
+        ("1\n1 1 4 4\n1 1 4 4\n", "1: the number of faces is 1, but 2 lines follow"),
         ("1 1 4 4\n", "1: expected 1 values"),
     ],
 )
@@ -235,8 +235,8 @@ def test_the_number_of_dark_faces_is_checked(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("./a/1.png 2 1 1 4 4 1\n", "1: says 2 faces, has 1"),
-        ("./a/1.png\n", "1: says no number of faces, has 0"),
+        ("./a/1.png 2 1 1 4 4 1\n", "1: the number of faces is 2, but 1 follow"),
+        ("./a/1.png\n", "1: the number of faces is missing, but 0 follow"),
         ("./a/1.png 1 1 1 4 4\n", "1: expected 5 values"),
         ("./a/1.png 1 1 1 x 4 1\n", "1: width must be a whole number"),
         ("./a/1.png 0\n./b/1.png 0\n", "2: ./b/1.png is listed a second time, after line 1"),
@@ -254,8 +254,8 @@ def test_pseudo_labels_are_checked(tmp_path, text, message):
     [
         ("a.jpg\n", "2: expected the number of faces of a.jpg, got the end of the file"),
         ("a.jpg\nb\n", "2: expected the number of faces of a.jpg, got 'b'"),
-        ("0/a.jpg\n2\n1 1 4 4 0 0 0 0 0 0\n", "4: fewer lines than the 2 faces"),
-        ("0/a.jpg\n2\n1 1 4 4 0 0 0 0 0 0\n0/b.jpg\n0\n", "4: fewer lines than the 2 faces"),
+        ("0/a.jpg\n2\n1 1 4 4 0 0 0 0 0 0\n", "4: 0/a.jpg has 2 faces by line 2, but fewer lines follow"),
+        ("0/a.jpg\n2\n1 1 4 4 0 0 0 0 0 0\n0/b.jpg\n0\n", "4: 0/a.jpg has 2 faces by line 2, but fewer lines follow"),
         ("a.jpg\n0\na.jpg\n0\n", "3: a.jpg is listed a second time, after line 1"),
         ("a.jpg\n1\n1 1 4 4 0 0 0 0 0 0\n1 1 4 4 0 0 0 0 0 0\n", "5: expected the number of faces of 1 1 4 4"),
     ],
@@ -278,8 +278,8 @@ def test_names_of_classes(tmp_path):
         ("names: 3\n", "must be a list"),
         ("names: {0: a, 2: b}\n", "must be a list"),
         ("path: x\n", "got nothing"),
-        ("names: " + "[" * 5000, "no YAML"),
-        ("names: [2024-13-45]\n", "no YAML"),
+        ("names: " + "[" * 5000, "is not YAML"),
+        ("names: [2024-13-45]\n", "is not YAML"),
         # A list of 10^9 names, in a file of a few lines.
         (
             "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
@@ -290,9 +290,9 @@ def test_names_of_classes(tmp_path):
             + "names: *i\n",
             "must be a list of names",
         ),
-        ("names: [", "no YAML"),
-        ("names: !!python/object/apply:os.getcwd []\n", "no YAML"),
-        ("names: [a, a]\n", "class 'a' is there twice"),
+        ("names: [", "is not YAML"),
+        ("names: !!python/object/apply:os.getcwd []\n", "is not YAML"),
+        ("names: [a, a]\n", "class 'a' is given twice"),
         ("names: []\n", "no names"),
     ):
         write_text(tmp_path / "data.yaml", text)
@@ -301,7 +301,7 @@ def test_names_of_classes(tmp_path):
         assert "data.yaml" in str(error.value)
     with pytest.raises(FileNotFoundError, match=r"absent\.txt"):
         class_names(["absent.txt"])
-    with pytest.raises(ValueError, match="'a' is there twice"):
+    with pytest.raises(ValueError, match="'a' is given twice"):
         yolo(tmp_path, tmp_path, ["a", "a"])
 
 

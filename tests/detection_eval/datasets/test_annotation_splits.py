@@ -67,7 +67,7 @@ def test_a_split_keeps_the_annotations_with_their_pictures(many, capsys):
         (["5", "0"], "a share between 0 and 1"),
         (["1", "2", "3"], "a share between 0 and 1"),
         (["x"], "a share between 0 and 1"),
-        (["526", "131"], "takes 657 pictures, there are 20"),
+        (["526", "131"], "needs 657 pictures, got 20"),
         (["0.01"], "leaves one part empty"),
     ],
 )
@@ -111,17 +111,17 @@ def test_a_list_of_names(many, capsys):
     assert [image["file_name"] for image in truth["images"]] == ["03.jpg", "05.jpg", "07.jpg"]
     capsys.readouterr()
     for text, message in (
-        ("03.jpg\nabsent.jpg\n", "names.txt:2: absent.jpg is none of the 20 pictures"),
-        ("03.jpg\n03.png\n", f"names.txt:2: 03.png is the picture of {many / 'names.txt'}:1"),
-        ("03.jpg\n03.jpg\n", "names.txt:2: 03.jpg is there a second time"),
-        ("\n", "there is no name in it"),
+        ("03.jpg\nabsent.jpg\n", "names.txt:2: absent.jpg names none of the 20 pictures"),
+        ("03.jpg\n03.png\n", f"names.txt:2: 03.png names the same picture as {many / 'names.txt'}:1"),
+        ("03.jpg\n03.jpg\n", "names.txt:2: 03.jpg is listed a second time"),
+        ("\n", "holds no name"),
     ):
         write_text(many / "names.txt", text)
         assert annotations(*command) == 2
         assert message in capsys.readouterr().err
     write_text(many / "names.txt", "03.jpg\nabsent.jpg\n")
     assert annotations(*command, "--skip-bad") == 0
-    assert "absent.jpg is none of" in capsys.readouterr().err
+    assert "absent.jpg names none of" in capsys.readouterr().err
     assert annotations(*command[:-1], many / "no.txt") == 2
     assert "no.txt" in capsys.readouterr().err
 
@@ -134,7 +134,7 @@ def test_names_that_several_pictures_have(tmp_path, capsys):
     command = ["yolo", tmp_path / "images", tmp_path / "labels", "--classes", "car"]
     command += ["--out", tmp_path / "out.json", "--names", tmp_path / "names.txt"]
     assert annotations(*command) == 2
-    assert "a.jpg is several of the 2 pictures" in capsys.readouterr().err
+    assert "a.jpg names several of the 2 pictures" in capsys.readouterr().err
     write_text(tmp_path / "names.txt", "y/a.png\n")
     assert annotations(*command) == 0
     assert json.loads((tmp_path / "out.json").read_text())["images"][0]["file_name"] == "y/a.jpg"

@@ -69,8 +69,8 @@ BAD_LAYOUT = [
     ("{n}\n", "2: expected the number of faces of {n}, got 'the end of the file'"),
     ("{n}\ntwo\n", "2: expected the number of faces of {n}, got 'two'"),
     ("{n}\n-1\n", "2: expected the number of faces of {n}, got '-1'"),
-    ("{n}\n2\n{row}\n", "4: fewer lines than the 2 faces that {n} has by line 2"),
-    ("{n}\n2\n{row}\n{m}\n0\n", "4: fewer lines than the 2 faces that {n} has by line 2"),
+    ("{n}\n2\n{row}\n", "4: {n} has 2 faces by line 2, but fewer lines follow"),
+    ("{n}\n2\n{row}\n{m}\n0\n", "4: {n} has 2 faces by line 2, but fewer lines follow"),
     ("{n}\n1\n{row}\n{row}\n", "4: expected the name of a picture, got"),
     ("{n}\n0\n{n}\n0\n", "3: {n} is listed a second time, after"),
     ("{n}\n\n1\n\n{row} 7 8\n", "5: expected"),
@@ -95,7 +95,7 @@ def test_bad_layouts_name_file_and_line(tmp_path, text, message, kind):
         ("8 nan 0.5 20 15 1", "minor_radius must be a number, got 'nan'"),
         ("8 6 inf 20 15 1", "angle must be a number, got 'inf'"),
         ("8 -6 0.5 20 15 1", "radii must not be negative, got 8.0 and -6.0"),
-        ("8 6 0.5 20 15 0.93", "label at the end of an annotation is 1, got 0.93"),
+        ("8 6 0.5 20 15 0.93", "label at the end of an annotation must be 1, got 0.93"),
         ("8 6 0.5 2_0 15 1", "center_x must be a number, got '2_0'"),
     ],
 )
@@ -148,7 +148,7 @@ def test_detections_of_files_and_kinds(tmp_path):
     mixed.write_text("a\n0\nb\n2\n8 6 0.5 20 15 0.25\n1 2 3 4 0.5\n")
     with pytest.raises(ValueError) as error:
         read_detections(mixed)
-    assert str(error.value).startswith(f"{mixed}:3: b has rectangles and ellipses")
+    assert str(error.value).startswith(f"{mixed}:3: b has both rectangles and ellipses")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no detections"):
         read_detections(tmp_path / "empty")
@@ -201,7 +201,7 @@ def test_detections_that_are_none(shapes, scores, message):
 
 
 def test_truth_that_is_none():
-    with pytest.raises(ValueError, match="b: in one of"):
+    with pytest.raises(ValueError, match="b: each picture must be"):
         FddbTruth({"a": np.zeros((0, 5))}, {"a": 1, "b": 2})
     with pytest.raises(ValueError, match=r"a: ellipses must be \(n, 5\), got \(1, 4\)"):
         FddbTruth({"a": np.zeros((1, 4))}, {"a": 1})

@@ -134,7 +134,7 @@ def test_a_list_wins_over_the_rule(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--split", "5", "2"], "takes 7 pictures, there are 6"),
+        (["--split", "5", "2"], "needs 7 pictures, got 6"),
         (["--max-luma", "5"], "none of the 10 pictures"),
         (["--names", "absent.txt"], "absent.txt"),
     ],

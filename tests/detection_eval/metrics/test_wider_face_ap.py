@@ -272,10 +272,10 @@ def test_what_is_no_difficulty_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"wider_easy_val\.mat"):
         read_difficulties(tmp_path)
     (tmp_path / "x.mat").write_bytes(b"no MATLAB file")
-    with pytest.raises(ValueError, match=r"x\.mat is no MATLAB file"):
+    with pytest.raises(ValueError, match=r"x\.mat is not a MATLAB file"):
         read_difficulty(tmp_path / "x.mat")
     scipy_io.savemat(tmp_path / "y.mat", {"event_list": 1, "file_list": 2, "ignore_list": 3})
-    with pytest.raises(ValueError, match=r"y\.mat has no field 'gt_list', but event_list, file_list, ignore_list"):
+    with pytest.raises(ValueError, match=r"y\.mat must have the field 'gt_list', got event_list, file_list, ignore_list"):
         read_difficulty(tmp_path / "y.mat")
     write_mat(tmp_path / "z.mat", {"e": {"one": [0, 1]}})
     with pytest.raises(ValueError, match=r"z\.mat: gt_list of one must hold whole numbers from 1, got 0"):
@@ -309,8 +309,8 @@ def test_prediction_files_of_both_tools_are_read_as_they_were_written(tmp_path, 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a\n2\n1 2 3 4 0.5\n", r"a\.txt:2: says 2 faces, but 1 lines follow"),
-        ("b\n0\n", r"a\.txt:1: is of the picture 'b', expected 'a'"),
+        ("a\n2\n1 2 3 4 0.5\n", r"a\.txt:2: the number of faces is 2, but 1 lines follow"),
+        ("b\n0\n", r"a\.txt:1: the picture must be 'a', .* got 'b'"),
         ("a\n1\n1 2 -3 4 0.5\n", r"a\.txt:3: width and height must not be negative"),
         ("a\n1\n1 2 3 4\n", r"a\.txt:3: expected 5 values"),
         ("a\n", r"a\.txt: expected the picture's name"),
