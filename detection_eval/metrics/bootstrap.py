@@ -1,4 +1,4 @@
-"""Bootstrap over images: intervals of scores and of the difference between two runs."""
+"""The bootstrap over images: intervals of scores, and of the difference between two runs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ import numpy as np
 
 
 class Scores(Protocol):
-    """What is resampled: :class:`CocoScores`, :class:`VisDroneScores`, or any with these."""
+    """The interface of scores that can be resampled, such as :class:`CocoScores` and :class:`VisDroneScores`."""
 
     image_ids: list[Any]
 
     def values(self, weights: np.ndarray | None = None) -> dict[str, Any]:
-        """Scores by name: floats, or for weights ``(B, n_images)`` arrays ``(B,)``; nan where undefined."""
+        """The scores by name: floats, or arrays ``(B,)`` for weights ``(B, n_images)``; nan where undefined."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A score or a difference, and its percentile interval; nan where undefined."""
+    """A score or a difference, and its percentile interval; nan where undefined.
+
+    >>> Interval(value=0.31, low=0.28, high=0.35).high
+    0.35
+    """
 
     value: float
     low: float
@@ -29,13 +33,17 @@ class Interval:
 
 
 def resample(n_images: int, resamples: int = 1000, seed: int = 0) -> np.ndarray:
-    """How often each image is drawn, ``n_images`` draws with replacement.
+    """Draw ``n_images`` images with replacement, and count how often each image is drawn.
+
+    >>> counts = resample(4, resamples=3)
+    >>> counts.shape, counts.sum(axis=1).tolist()
+    ((3, 4), [4, 4, 4])
 
     Returns:
-        ``(resamples, n_images)`` uint16, the same for the same arguments; each row sums to ``n_images``.
+        The counts, ``(resamples, n_images)`` uint16; each row sums to ``n_images``. Equal arguments give equal counts.
 
     Raises:
-        ValueError: There is no image, or less than one resample is asked for.
+        ValueError: There is no image, or ``resamples`` is below 1.
     """
     if n_images < 1 or resamples < 1:
         raise ValueError(f"{n_images} images resampled {resamples} times: both must be at least 1")
@@ -46,20 +54,27 @@ def resample(n_images: int, resamples: int = 1000, seed: int = 0) -> np.ndarray:
 def intervals(
     scores: Sequence[Scores], resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> dict[str, Interval]:
-    """Each score's mean over ``scores``, with the percentile interval of a bootstrap over images.
+    """The mean of each score over ``scores``, with the percentile interval of a bootstrap over images.
 
-    A resample draws the same images for all of ``scores``: training seeds are averaged within it, and the interval is
-    that of other images, not of other trainings. Resamples in which a score is undefined are left out; where they are
-    more than half the bounds are nan.
+    A resample draws the same images for all of ``scores``, and averages over them (the training seeds). The interval
+    therefore tells how the mean varies with other images, not with other trainings. Resamples in which a score is
+    undefined are left out; if they are more than half, the bounds are nan.
+
+    >>> from detection_eval.metrics.masks import ItemScores
+    >>> scores = ItemScores({name: {"iou": np.array([iou])} for name, iou in (("a", 0.5), ("b", 0.7), ("c", 0.9))})
+    >>> interval = intervals([scores])["iou"]
+    >>> round(interval.value, 3), interval.low < 0.7 < interval.high
+    (0.7, True)
 
     Args:
-        scores: One for each training seed, of the same images.
-        resamples: Number of resamples; 0: bounds are nan.
-        seed: Of the resampling.
-        level: The interval's share of the resamples.
+        scores: Scores of the same images, one for each training seed.
+        resamples: Number of resamples; with 0 the bounds are nan.
+        seed: Seed of the resampling.
+        level: Share of the resamples that lie in the interval.
 
     Raises:
-        ValueError: ``scores`` is empty or of different images, ``level`` is not in (0, 1), ``resamples`` is negative.
+        ValueError: ``scores`` is empty or belongs to different images, ``level`` is not in (0, 1), or ``resamples`` is
+            negative.
     """
     drawn = _drawn(scores, resamples, seed, level)
     return {name: _interval(*each, level) for name, each in drawn.items()}
@@ -72,17 +87,25 @@ def differences(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """``b`` minus ``a`` for each score, each the mean over its sequence, both resampled with the same images.
+    """The mean of ``b`` minus the mean of ``a`` for each score, with its interval; both draw the same images.
+
+    >>> from detection_eval.metrics.masks import ItemScores
+    >>> raw = ItemScores({"a": {"iou": np.array([0.5])}, "b": {"iou": np.array([0.7])}})
+    >>> enhanced = ItemScores({"a": {"iou": np.array([0.6])}, "b": {"iou": np.array([0.8])}})
+    >>> gain = differences([raw], [enhanced])["iou"]
+    >>> round(gain.value, 3), round(gain.low, 3), round(gain.high, 3)
+    (0.1, 0.1, 0.1)
 
     Args:
-        a: One for each training seed.
-        b: Of the same images as ``a``.
-        resamples: See :func:`intervals`.
-        seed: See :func:`intervals`.
-        level: See :func:`intervals`.
+        a: Scores to subtract, one for each training seed.
+        b: Scores of the same images, one for each training seed.
+        resamples: Number of resamples; with 0 the bounds are nan.
+        seed: Seed of the resampling.
+        level: Share of the resamples that lie in the interval.
 
     Raises:
-        ValueError: See :func:`intervals`; ``a`` and ``b`` are of different images or have different scores.
+        ValueError: :func:`intervals` refuses the arguments, or ``a`` and ``b`` belong to different images or have
+            different scores.
     """
     _same_images([*a, *b])
     before, after = _drawn(a, resamples, seed, level), _drawn(b, resamples, seed, level)
@@ -94,7 +117,7 @@ def differences(
 
 
 def _drawn(scores: Sequence[Scores], resamples: int, seed: int, level: float) -> dict[str, tuple[float, np.ndarray]]:
-    """By name the mean over ``scores``, and ``(resamples,)`` of it in each resample."""
+    """The mean over ``scores`` by name, and the means ``(resamples,)`` in the resamples."""
     if not scores:
         raise ValueError("there are no scores to resample")
     if not 0 < level < 1 or resamples < 0:
@@ -111,7 +134,7 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
-# A raw run is compared with several: what it scores in a resample is computed once.
+# Several runs are compared with one raw run, whose scores in the resamples are thus computed only once.
 _KEPT: WeakKeyDictionary[Any, dict[tuple[int, int], Mapping[str, np.ndarray]]] = WeakKeyDictionary()
 
 

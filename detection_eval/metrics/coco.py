@@ -1,4 +1,4 @@
-"""COCO's box AP, as MMDetection's ``CocoMetric`` has it, for any weighting of the images."""
+"""COCO's box AP, as in MMDetection's ``CocoMetric``, for any weighting of the images."""
 
 from __future__ import annotations
 
@@ -14,18 +14,25 @@ from .detection_table import detection_metric
 from .detections import category_ids, detection_boxes, image_ids, truth_boxes
 from .matches import IOUS, RECALLS, ImageScores, Ranking, at_recalls, match, rank
 
-# All, small, medium and large, in pixels of the annotations' ``area``; both ends belong to a range.
+# These are the ranges of the annotations' ``area``: all, small, medium and large. Both ends belong to a range.
 _AREAS = np.array([[0, 1e5], [0, 32], [32, 96], [96, 1e5]]) ** 2
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)
-# Of an image and class: for AP, and for the others, in which CocoMetric takes its last proposal number.
+# AP counts the best 100 detections of an image and class. For the other scores CocoMetric takes its last proposal
+# number.
 _FEW, _MANY = 100, 1000
 _EVERY = tuple(range(len(IOUS)))
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """What scores look at: a range of areas, the most detections of an image and class, thresholds: one for each of
-    the names, or all for a single name."""
+    """The part of the detections and objects that scores look at.
+
+    Attributes:
+        names: Names of the scores.
+        area: Index of the range of areas.
+        limit: Largest number of detections of an image and class.
+        thresholds: Indices of the IoU thresholds, one for each name, or all of them for a single name.
+    """
 
     names: tuple[str, ...]
     area: int
@@ -44,18 +51,25 @@ _CUTS = (
 
 @detection_metric("coco", "COCO")
 class CocoScores(ImageScores):
-    """Box AP of COCO: ``AP`` over IoU 0.5 to 0.95, ``AP50``, ``AP75``, and ``APs``, ``APm``, ``APl`` by area.
+    """Box AP of COCO: ``AP`` over IoU 0.5 to 0.95, ``AP50``, ``AP75``, and ``APs``, ``APm`` and ``APl`` by area.
 
-    The values are those of pycocotools with ``maxDets`` 100, 300, 1000, in MMDetection's ``CocoMetric``, to the last
-    digit: AP is of the 100 best detections of an image and class, the others of the 1000 best. An annotation whose id
-    is 0 counts like any other, where pycocotools takes what is matched to it for a false positive.
+    The values are, to the last digit, those of pycocotools with ``maxDets`` 100, 300, 1000 in MMDetection's
+    ``CocoMetric``: AP counts the 100 best detections of an image and class, the other scores count the 1000 best.
+    There is one exception: an annotation with the id 0 counts like any other, while pycocotools counts a detection that
+    is matched to it as a false positive.
+
+    >>> box = dict(image_id=1, category_id=1, bbox=[10, 20, 40, 50])
+    >>> truth = dict(images=[dict(id=1)], categories=[dict(id=1, name="car")])
+    >>> truth["annotations"] = [dict(box, id=1, area=2000, iscrowd=0)]
+    >>> round(CocoScores(truth, [dict(box, score=0.9)]).values()["AP"], 4)
+    1.0
 
     Args:
         truth: COCO annotations (:func:`~detection_eval.metrics.detections.read_truth`).
-        detections: COCO results of its images.
+        detections: COCO results of the images of ``truth``.
 
     Raises:
-        ValueError: An entry's field is missing or wrong.
+        ValueError: A field of an entry is missing or wrong.
     """
 
     names = tuple(name for cut in _CUTS for name in cut.names)
@@ -90,18 +104,20 @@ class CocoScores(ImageScores):
             ]
 
     def by_class(self) -> dict[str, float]:
-        """``AP`` of each class by its name, nan where it has no ground truth; their mean is ``AP``."""
+        """``AP`` of each class by its name, nan for a class without ground truth; their mean is ``AP``."""
         table = self._precision(_CUTS[0], np.ones((1, len(self.image_ids)), dtype=np.int64))[0]
         return {name: float(table[:, :, k].mean()) for k, name in enumerate(self.class_names)}
 
     def precision_recall(self, iou: float = 0.5) -> dict[str, np.ndarray]:
-        """Interpolated precision at recall 0, 0.01 ... 1 of each class, all areas, at most 1000 detections.
+        """The interpolated precision of each class at the recalls 0, 0.01 ... 1.
+
+        It counts objects of all areas and the best 1000 detections of an image and class.
 
         Returns:
-            ``(101,)`` by the class's name; nan where it has no ground truth.
+            Precisions ``(101,)`` by the name of the class; nan for a class without ground truth.
 
         Raises:
-            ValueError: ``iou`` is none of 0.5, 0.55 ... 0.95.
+            ValueError: ``iou`` is not one of 0.5, 0.55 ... 0.95.
         """
         near = np.flatnonzero(np.isclose(IOUS, iou))
         if not near.size:
@@ -118,7 +134,7 @@ class CocoScores(ImageScores):
         return np.stack(means)
 
     def _precision(self, cut: _Cut, weights: np.ndarray) -> np.ndarray:
-        """``(B, T, 101, classes)`` precision at recalls, nan where a class has no object."""
+        """The precision at recalls, ``(B, T, 101, classes)``; nan for a class without an object."""
         rankings = self._rankings[cut.area, cut.limit]
         table = np.empty((len(weights), len(cut.thresholds), len(RECALLS), len(rankings)))
         for k, (ranking, counts) in enumerate(zip(rankings, self._objects[cut.area], strict=True)):
@@ -129,11 +145,11 @@ class CocoScores(ImageScores):
 
 
 def _within(area: np.ndarray) -> np.ndarray:
-    """``(A, N)`` whether each of ``N`` areas lies in each range."""
+    """Whether each of ``N`` areas lies in each of ``A`` ranges, ``(A, N)``."""
     return (area >= _AREAS[:, :1]) & (area <= _AREAS[:, 1:])
 
 
 def _mean(table: np.ndarray) -> np.ndarray:
-    """``(B,)`` mean over all axes but the first of what is defined, summed in pycocotools' order; else nan."""
+    """The mean ``(B,)`` of the defined values over all axes but the first, in pycocotools' order; nan without any."""
     rows = table.reshape(len(table), -1)
     return np.array([defined.mean() if (defined := row[~np.isnan(row)]).size else np.nan for row in rows])

@@ -1,6 +1,6 @@
-"""EME: the measure of enhancement by contrast within blocks.
+"""EME, which measures enhancement by the contrast within blocks.
 
-Agaian, Panetta, Grigoryan: Transform-Based Image Enhancement Algorithms with Performance Measure, 2001.
+Source: Agaian, Panetta, Grigoryan: Transform-Based Image Enhancement Algorithms with Performance Measure, 2001.
 """
 
 from __future__ import annotations
@@ -20,15 +20,23 @@ _LOGS = {"ln": np.log, "log10": np.log10}
 def eme(image: Tensor, block: int = 8, log: str = "ln") -> float:
     """Mean over blocks of ``20 log(max / min)`` of the grey levels.
 
-    A block whose minimum is 0 adds 0 and is counted. Rows and columns beyond the last whole block are left out.
+    A block whose minimum is 0 has the value 0 and is counted. Rows and columns beyond the last whole block are left
+    out.
+
+    >>> import torch
+    >>> image = torch.full((3, 8, 8), 50, dtype=torch.uint8)
+    >>> image[:, 0, 0] = 100
+    >>> round(eme(image, log="log10"), 2)
+    6.02
 
     Args:
-        image: ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; taken as 8-bit, grey by MATLAB's weights, rounded.
+        image: Picture ``(3, H, W)`` RGB, uint8 or floating in [0, 1]. It is converted to 8-bit levels and to grey by
+            MATLAB's weights, rounded.
         block: Side of a block; public programs have 5, 8 and 11.
-        log: ``'ln'`` as public programs, or ``'log10'``.
+        log: ``'ln'``, as in public programs, or ``'log10'``.
 
     Raises:
-        ValueError: Another ``log``, or a block that is smaller than a pixel or larger than the picture.
+        ValueError: ``log`` is unknown, or the block is smaller than a pixel or larger than the picture.
     """
     grey = to_grey(image)
     check_eme(block, log)
@@ -42,7 +50,7 @@ def eme(image: Tensor, block: int = 8, log: str = "ln") -> float:
 
 
 def check_eme(block: int, log: str) -> None:
-    """Raise ``ValueError`` for what :func:`eme` takes for no picture."""
+    """Raise ``ValueError`` for arguments that :func:`eme` refuses whatever the picture."""
     if log not in _LOGS:
         raise ValueError(f"EME's log must be one of {sorted(_LOGS)}, got {log!r}")
     if block < 1:

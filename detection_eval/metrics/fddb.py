@@ -1,14 +1,14 @@
-"""FDDB's discrete and continuous ROC, pixel for pixel as its own program has them.
+"""FDDB's discrete and continuous ROC curves, which agree with FDDB's own program to the pixel.
 
-1. Faces and detections are filled on masks of the picture's size: what leaves the frame does not count. Corners of
-   rectangles are rounded (halves to even) and both included; centres of ellipses are rounded, radii truncated, the
-   angle is in whole degrees, and OpenCV fills.
+1. Faces and detections are filled on masks of the picture's size, so that parts beyond the frame do not count. Corners
+   of rectangles are rounded (halves to even), and both belong to the rectangle. For ellipses, centres are rounded,
+   radii are truncated, the angle is in whole degrees, and OpenCV fills the shape.
 2. Overlap is intersection over union in pixels.
-3. For each distinct score of a picture, the detections of that score or more are matched one to one with the faces, so
-   that the sum of the overlaps is the largest there is; pairs that do not overlap are no pairs.
-4. A pair with an overlap above 0.5 is a true positive of the discrete score, and adds 1; each pair adds its overlap to
-   the continuous one. Detections that are no such true positive are the false positives of both.
-5. The pictures are added up at each score of any of them; rates are per annotated face.
+3. For each distinct score of a picture, the detections of that score or more are matched one to one with the faces so
+   that the sum of the overlaps is as large as possible; shapes that do not overlap are not matched.
+4. A pair with an overlap above 0.5 is a true positive and adds 1 to the discrete score. Each pair adds its overlap to
+   the continuous score. Detections that are not true positives are the false positives of both scores.
+5. The pictures are added up at each score that any of them has. Rates are per annotated face.
 
 Source: V. Jain, E. Learned-Miller, "FDDB: A benchmark for face detection in unconstrained settings", UM-CS-2010-009,
 Section 6, and the program that comes with the benchmark.
@@ -35,7 +35,7 @@ from ..datasets.labels import Size
 from .hints import fddb_hints
 from .matches import ImageScores
 
-# MMDetection needs it too.
+# The extra of MMDetection brings SciPy.
 with needs("FDDB's matching"):
     from scipy.optimize import linear_sum_assignment
 
@@ -44,32 +44,32 @@ __all__ = ["KINDS", "FddbRoc", "FddbScores", "fddb_roc", "from_faces", "mean_cur
 
 KINDS = ("discrete", "continuous")
 _FOUND = 0.5
-# No FDDB picture has a longer side.
+# No picture of FDDB has a longer side.
 _LONGEST = 450
-# The program's threshold where a picture has no detection: the largest double.
+# The program's threshold for a picture without detection is the largest double.
 _NEVER = np.finfo(np.float64).max
 # OpenCV's filled ellipses are a little larger than the ellipse.
 _MARGIN = 3
-# OpenCV draws with 16 fractional bits in 64: far from overflowing up to here.
+# OpenCV draws in 64-bit numbers with 16 fractional bits, which are far from overflowing up to this value.
 _LARGEST = 1 << 20
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class FddbRoc:
-    """Both curves: a point for each distinct score, by rising threshold.
+    """Both curves, with a point for each distinct score, by rising threshold.
 
-    Where a picture has no detection, the last point is the program's: nothing is found, at the largest double.
+    If a picture has no detection, the last point is the program's: nothing is found at the largest double.
 
     Attributes:
-        thresholds: ``(k,)`` scores; a point counts the detections of this score or more.
-        true_positives: ``(k,)`` faces found with an overlap above 0.5, int64.
-        overlap: ``(k,)`` sums of the overlaps of all matched pairs.
-        false_positives: ``(k,)`` detections that are no true positives, int64.
-        faces: How many are annotated.
-        pictures: How many there are.
-        without_size: How many of them were clipped at 450 pixels both ways because their size was not given.
-        hints: What looks wrong with the annotations or the detections, in sentences for people to read.
+        thresholds: Scores, ``(k,)``; a point counts the detections of this score or more.
+        true_positives: Numbers of faces that are found with an overlap above 0.5, ``(k,)`` int64.
+        overlap: Sums of the overlaps of all matched pairs, ``(k,)``.
+        false_positives: Numbers of detections that are not true positives, ``(k,)`` int64.
+        faces: Number of annotated faces.
+        pictures: Number of pictures.
+        without_size: Number of pictures that were clipped at 450x450 because their size was not given.
+        hints: Sentences on what looks wrong with the annotations or the detections.
     """
 
     thresholds: np.ndarray
@@ -83,26 +83,26 @@ class FddbRoc:
 
     @property
     def discrete(self) -> np.ndarray:
-        """``(k,)`` true positive rates, a face counting 1 where its overlap is above 0.5."""
+        """The true positive rates ``(k,)`` in which a face counts 1 if its overlap is above 0.5."""
         return self.true_positives / self.faces
 
     @property
     def continuous(self) -> np.ndarray:
-        """``(k,)`` true positive rates, a face counting its overlap."""
+        """The true positive rates ``(k,)`` in which a face counts its overlap."""
         return self.overlap / self.faces
 
     @property
     def clipped_to(self) -> str:
-        """``'frames'``, ``'450'``, or ``'frames and 450'``: what cut the faces and detections off."""
+        """The frames at which faces and detections were clipped: ``'frames'``, ``'450'``, or ``'frames and 450'``."""
         if self.without_size in (0, self.pictures):
             return "450" if self.without_size else "frames"
         return "frames and 450"
 
     @property
     def caution(self) -> str:
-        """How far the numbers may be off for want of sizes, for people to read; empty where all were known.
+        """A sentence on the error of the numbers because sizes are missing; empty if all sizes were known.
 
-        The figures are of MTCNN's published boxes, of which 1 in 100 leaves its frame, on all of FDDB.
+        The figures in it come from MTCNN's published boxes on all of FDDB, of which 1 in 100 leaves its frame.
         """
         if not self.without_size:
             return ""
@@ -114,36 +114,39 @@ class FddbRoc:
         )
 
     def rate_at(self, false_positives: int, kind: str = "discrete") -> float:
-        """The largest true positive rate with at most so many false positives; 0 where no point has so few.
+        """The largest true positive rate with at most ``false_positives``; 0 if every point has more of them.
 
         Raises:
-            ValueError: An unknown kind, a negative number.
+            ValueError: ``kind`` is unknown, or ``false_positives`` is negative.
         """
         return float(self.rates_at([false_positives], kind)[0])
 
     def rates_at(self, false_positives: Sequence[int] | np.ndarray, kind: str = "discrete") -> np.ndarray:
-        """:meth:`rate_at` of ``(m,)`` numbers of false positives."""
+        """The rates of :meth:`rate_at` for ``(m,)`` numbers of false positives."""
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         at = np.asarray(false_positives)
         if (at < 0).any():
             raise ValueError(f"false_positives must not be negative, got {at.min()}")
-        # Fewer detections can find more: the overlaps' sum is what the matching is after.
+        # The rates may fall when detections are added, because the matching maximises the sum of the overlaps.
         order = np.argsort(self.false_positives, kind="stable")
         rates = self.discrete if kind == "discrete" else self.continuous
         best = np.append(0.0, np.maximum.accumulate(rates[order]))
         return best[np.searchsorted(self.false_positives[order], at, side="right")]
 
     def write(self, discrete: str | os.PathLike[str], continuous: str | os.PathLike[str]) -> None:
-        """Write the program's two files, both or none: ``rate false_positives threshold``, ``rate false_positives``.
+        """Write the program's two files, both or none.
+
+        Lines of the discrete curve are ``rate false_positives threshold``, those of the continuous curve are ``rate
+        false_positives``.
 
         Raises:
-            OSError: One cannot be written; the message names it.
+            OSError: A file cannot be written; the message names it.
         """
         write_texts(self.texts(discrete, continuous))
 
     def texts(self, discrete: str | os.PathLike[str], continuous: str | os.PathLike[str]) -> dict[Path, str]:
-        """What :meth:`write` writes, by path."""
+        """The texts that :meth:`write` writes, by path."""
         rows = list(zip(self.discrete, self.continuous, self.false_positives, self.thresholds, strict=True))
         return {
             Path(discrete).expanduser(): "".join(f"{rate:g} {false} {least:g}\n" for rate, _, false, least in rows),
@@ -158,19 +161,26 @@ def fddb_roc(
     folds: Sequence[int] | None = None,
     progress: bool = False,
 ) -> FddbRoc:
-    """Both ROC curves over all pictures, or over those of some folds.
+    """Both ROC curves over all pictures, or over the pictures of some folds.
+
+    >>> truth = FddbTruth({"a": np.array([[30.0, 20.0, 1.57, 60.0, 50.0]])}, {"a": 1})
+    >>> found = {"a": FddbDetections([[42, 24, 36, 52]], [0.9])}
+    >>> roc = fddb_roc(truth, found, sizes={"a": (120, 100)})
+    >>> roc.rate_at(false_positives=0), bool(0.5 < roc.rate_at(0, "continuous") < 1)
+    (1.0, True)
 
     Args:
-        truth: The annotated faces.
-        detections: Of every picture that is evaluated, by name; a picture without any has an empty entry. Those of
-            other folds are passed over.
-        sizes: ``(width, height)`` by name; a picture that is not there is clipped at 450x450, which ``caution`` tells.
-        folds: Those to evaluate, of the truth's; by default all.
-        progress: Show a bar.
+        truth: Annotated faces.
+        detections: Detections of every evaluated picture, by name; a picture in which nothing was found has an empty
+            entry. Detections of other folds are left out.
+        sizes: ``(width, height)`` of the pictures by name. A picture that is missing is clipped at 450x450, which
+            ``caution`` tells.
+        folds: Folds of the truth to evaluate; by default all.
+        progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: A picture has no entry, an entry no picture; no face is annotated; a size is below 1; a face has no
-            pixel in its frame, so the sizes are of other pictures; a detection is larger than can be drawn.
+        ValueError: A picture has no entry, an entry has no picture, no face is annotated, a size is below 1, a face has
+            no pixel in its frame (the sizes then belong to other pictures), or a detection is too large to be drawn.
     """
     chosen = truth if folds is None else truth.only(folds)
     _check_names(truth, chosen, detections)
@@ -180,15 +190,22 @@ def fddb_roc(
 class FddbScores(ImageScores):
     """True positive rates at given numbers of false positives, for any weighting of the pictures.
 
-    Attributes:
-        roc: Of each picture once.
+    >>> truth = FddbTruth({"a": np.array([[30.0, 20.0, 1.57, 60.0, 50.0]])}, {"a": 1})
+    >>> found = {"a": FddbDetections([[42, 24, 36, 52]], [0.9])}
+    >>> FddbScores(truth, found, {"a": (120, 100)}, {"discrete at 10": ("discrete", 10)}).values()
+    {'discrete at 10': 1.0}
 
     Args:
-        truth, detections, sizes: See :func:`fddb_roc`.
-        points: By the score's name the kind, and the number of false positives: :meth:`FddbRoc.rate_at`.
+        truth: Annotated faces.
+        detections: Detections of every picture, as in :func:`fddb_roc`.
+        sizes: ``(width, height)`` of the pictures, as in :func:`fddb_roc`.
+        points: Kind and number of false positives of each score, by its name (:meth:`FddbRoc.rate_at`).
+
+    Attributes:
+        roc: Curves in which each picture counts once.
 
     Raises:
-        ValueError: See :func:`fddb_roc` and :meth:`FddbRoc.rate_at`.
+        ValueError: :func:`fddb_roc` or :meth:`FddbRoc.rate_at` refuses the arguments.
     """
 
     def __init__(
@@ -210,7 +227,7 @@ class FddbScores(ImageScores):
         events, picture = _joined(list(itertools.chain(*of_pictures))), _picture_of(of_pictures)
         order = np.argsort(-events.threshold, kind="stable")
         self._events, self._picture = _Events(*(each[order] for each in events)), picture[order]
-        # A point stands after all events of its score.
+        # A point comes after all events of its score.
         self._ends = np.flatnonzero(np.diff(self._events.threshold, append=-np.inf))
 
     def _weighted(self, weights: np.ndarray) -> np.ndarray:
@@ -234,16 +251,19 @@ def ten_fold(
     sizes: Mapping[str, Size] | None = None,
     folds: Sequence[int] | None = None,
 ) -> list[FddbRoc]:
-    """The curves of each fold alone, by rising fold: the benchmark's ten-fold experiment; see :func:`fddb_roc`."""
+    """The curves of each fold alone, by rising fold, as in the benchmark's ten-fold experiment.
+
+    Arguments and errors are those of :func:`fddb_roc`.
+    """
     chosen = sorted(set(truth.folds.values()) if folds is None else set(folds))
     return [fddb_roc(truth, detections, sizes, [fold]) for fold in chosen]
 
 
 def mean_rate_at(rocs: Sequence[FddbRoc], false_positives: int, kind: str = "discrete") -> float:
-    """The mean of the folds' rates, each with at most so many false positives of its own.
+    """The mean of the folds' rates, where each fold has at most ``false_positives`` of its own.
 
     Raises:
-        ValueError: No curve; see :meth:`FddbRoc.rate_at`.
+        ValueError: There is no curve, or :meth:`FddbRoc.rate_at` refuses the arguments.
     """
     return float(mean_curve(rocs, kind, [false_positives])[1][0])
 
@@ -251,18 +271,18 @@ def mean_rate_at(rocs: Sequence[FddbRoc], false_positives: int, kind: str = "dis
 def mean_curve(
     rocs: Sequence[FddbRoc], kind: str = "discrete", false_positives: Sequence[int] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The average of the folds' curves over equal numbers of false positives in each fold.
+    """The average of the folds' curves, at equal numbers of false positives in each fold.
 
     Args:
-        rocs: Of the folds.
+        rocs: Curves of the folds.
         kind: One of :data:`KINDS`.
-        false_positives: Where to average; by default at each number that any of the curves has.
+        false_positives: Numbers of false positives at which to average; by default those that any curve has.
 
     Returns:
-        ``(m,)`` numbers of false positives a fold, rising by default, and ``(m,)`` mean rates.
+        The numbers of false positives of a fold, ``(m,)``, rising by default, and the mean rates, ``(m,)``.
 
     Raises:
-        ValueError: No curve; see :meth:`FddbRoc.rate_at`.
+        ValueError: There is no curve, or :meth:`FddbRoc.rate_at` refuses the arguments.
     """
     if not rocs:
         raise ValueError("no curves to average")
@@ -273,7 +293,7 @@ def mean_curve(
 
 
 class _Events(NamedTuple):
-    """What changes where the threshold falls to each of ``(m,)`` scores; at one score they add up."""
+    """The changes that come with each of ``(m,)`` scores when the threshold falls to it; those of one score add up."""
 
     threshold: np.ndarray
     valid: np.ndarray
@@ -285,7 +305,7 @@ _NOTHING = _Events(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), np
 
 
 class _Region(NamedTuple):
-    """The pixels of a shape: a window of the frame, left, top, right, bottom, and the mask in it."""
+    """The pixels of a shape: a window of the frame (left, top, right, bottom), the mask in it, and its area."""
 
     window: tuple[int, int, int, int]
     mask: np.ndarray
@@ -295,7 +315,7 @@ class _Region(NamedTuple):
 def _events(
     truth: FddbTruth, detections: Mapping[str, FddbDetections], sizes: Mapping[str, Size], progress: bool
 ) -> list[list[_Events]]:
-    """Of each picture."""
+    """The events of each picture."""
     bar = tqdm(truth.ellipses.items(), desc="FDDB", unit="picture", disable=not progress)
     return [list(_picture_events(name, ellipses, detections[name], sizes.get(name))) for name, ellipses in bar]
 
@@ -322,7 +342,7 @@ def _joined(events: Sequence[_Events]) -> _Events:
 
 
 def _picture_of(of_pictures: Sequence[Sequence[_Events]]) -> np.ndarray:
-    """``(m,)`` the picture of each of the joined events."""
+    """The index of the picture of each of the joined events, ``(m,)``."""
     counts = [sum(len(each.threshold) for each in events) for events in of_pictures]
     return np.repeat(np.arange(len(of_pictures)), counts)
 
@@ -373,7 +393,7 @@ def _frame(size: Size | None) -> Size:
 
 
 def _ellipse(ellipse: np.ndarray, frame: Size) -> _Region:
-    """The region of major radius, minor radius, angle, centre, drawn in its own part of the frame alone."""
+    """The region of an ellipse (major radius, minor radius, angle, centre), drawn only in its own part of the frame."""
     if np.abs(ellipse).max() > _LARGEST:
         raise ValueError(f"ellipse {ellipse.tolist()}: values must be within +-{_LARGEST}")
     axes = int(ellipse[0]), int(ellipse[1])
@@ -389,7 +409,7 @@ def _ellipse(ellipse: np.ndarray, frame: Size) -> _Region:
 
 
 def _rectangular_overlaps(faces: Sequence[_Region], shapes: np.ndarray, frame: Size) -> np.ndarray:
-    """``(faces, detections)`` overlaps with left, top, width, height, from running sums over each face's mask."""
+    """The overlaps ``(faces, detections)`` with rectangles, from running sums over the mask of each face."""
     corners = np.rint(np.concatenate([shapes[:, :2], shapes[:, :2] + shapes[:, 2:]], axis=1))
     corners[:, 2:] += 1
     corners = corners.clip(0, [*frame, *frame]).astype(np.int64)
@@ -406,7 +426,7 @@ def _rectangular_overlaps(faces: Sequence[_Region], shapes: np.ndarray, frame: S
 
 
 def _elliptic_overlaps(faces: Sequence[_Region], shapes: np.ndarray, frame: Size) -> np.ndarray:
-    """``(faces, detections)`` overlaps with ellipses."""
+    """The overlaps ``(faces, detections)`` with ellipses."""
     iou = np.zeros((len(faces), len(shapes)))
     for column, shape in enumerate(shapes):
         found = _ellipse(shape, frame)
@@ -429,7 +449,10 @@ def _common(one: _Region, other: _Region) -> int:
 
 
 def _matched(iou: np.ndarray, scores: np.ndarray) -> Iterator[_Events]:
-    """How the best matching changes from score to score; what does not overlap, even by way of others, is apart."""
+    """The changes of the best matching from score to score.
+
+    Faces that no detections link, directly or by way of other faces, are matched apart from each other.
+    """
     touching = iou > 0
     group_of = _groups(touching)
     for group in np.unique(group_of):
@@ -440,7 +463,10 @@ def _matched(iou: np.ndarray, scores: np.ndarray) -> Iterator[_Events]:
 
 
 def _groups(touching: np.ndarray) -> np.ndarray:
-    """``(faces,)`` the first face of those that detections link, by ``(faces, detections)`` whether they overlap."""
+    """The first face of the group of each face, ``(faces,)``; detections link the faces of a group.
+
+    ``touching`` says which faces and detections overlap, ``(faces, detections)``.
+    """
     linked = (touching @ touching.T) | np.eye(len(touching), dtype=bool)
     while not np.array_equal(further := linked @ linked, linked):
         linked = further
@@ -448,7 +474,7 @@ def _groups(touching: np.ndarray) -> np.ndarray:
 
 
 def _only_face(iou: np.ndarray, scores: np.ndarray) -> Iterator[_Events]:
-    """The best of the detections so far is the one face's."""
+    """The changes for a single face, which is matched to the best of the detections so far."""
     if len(iou):
         order = np.argsort(-scores, kind="stable")
         best = np.maximum.accumulate(iou[order])
@@ -456,7 +482,7 @@ def _only_face(iou: np.ndarray, scores: np.ndarray) -> Iterator[_Events]:
 
 
 def _several_faces(iou: np.ndarray, scores: np.ndarray) -> Iterator[_Events]:
-    """An assignment for each distinct score."""
+    """The changes for several faces, from an assignment for each distinct score."""
     if not len(scores):
         return
     thresholds = np.unique(scores)[::-1]
@@ -466,7 +492,7 @@ def _several_faces(iou: np.ndarray, scores: np.ndarray) -> Iterator[_Events]:
 
 
 def _assigned(iou: np.ndarray) -> np.ndarray:
-    """The overlaps of the pairs whose sum is the largest."""
+    """The overlaps of the pairs of the assignment with the largest sum."""
     if iou.shape[1] == 1:
         return iou.max(axis=0)
     return iou[linear_sum_assignment(iou, maximize=True)]
@@ -484,7 +510,7 @@ def _steps(totals: np.ndarray) -> np.ndarray:
 
 
 def _added_up(events: _Events, some_without: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Thresholds, true positives, overlaps and false positives of all pictures, by rising threshold."""
+    """The thresholds, true positives, overlaps and false positives of all pictures, by rising threshold."""
     scores, *changes = events
     thresholds, at = np.unique(scores, return_inverse=True)
     totals = []

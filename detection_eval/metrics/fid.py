@@ -1,7 +1,7 @@
-"""FID: distance of the feature distributions of two sets of pictures.
+"""FID, the distance of the feature distributions of two sets of pictures.
 
-Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter: GANs Trained by a Two Time-Scale Update Rule Converge to a Local
-Nash Equilibrium, 2017.
+Source: Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter: GANs Trained by a Two Time-Scale Update Rule Converge to a
+Local Nash Equilibrium, 2017.
 """
 
 from __future__ import annotations
@@ -31,17 +31,20 @@ TRUNK = "pt_inception-2015-12-05-6726825d.pth of pytorch-fid and torch-fidelity"
 
 
 def read_inception(trunk: str | os.PathLike[str]) -> nn.Module:
-    """torch-fidelity's Inception-v3 with the weights that the original FID was defined on.
+    """Read torch-fidelity's Inception-v3 with the weights that define the original FID.
+
+    Args:
+        trunk: Path of ``pt_inception-2015-12-05-6726825d.pth``, which pytorch-fid and torch-fidelity publish.
 
     Raises:
-        FileNotFoundError: No such file.
-        CheckpointError: Unsafe, damaged, or the weights of another network.
+        FileNotFoundError: The file is missing.
+        CheckpointError: The file is unsafe or damaged, or holds the weights of another network.
         MissingExtraError: torch-fidelity is not installed.
     """
     require("torch_fidelity", "the metric 'fid'")
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    # The library would load the file as a pickle that may run code: it gets what was read safely.
+    # The library would load the file as a pickle that may run code, so it gets a copy of what was read safely.
     buffer = io.BytesIO()
     state = read_state_dict(trunk)
     torch.save(state, buffer)
@@ -57,11 +60,18 @@ def read_inception(trunk: str | os.PathLike[str]) -> nn.Module:
 
 @torch.no_grad()
 def inception_features(image: Tensor, network: nn.Module) -> np.ndarray:
-    """``(2048,)`` float32: the last pooling's features of one picture.
+    """The features ``(2048,)`` float32 of one picture, from the last pooling.
+
+    >>> class Mean(nn.Module):  # stands for the network of read_inception
+    ...     def forward(self, levels):
+    ...         return (levels.float().mean(dim=(2, 3)),)
+    >>> inception_features(torch.full((3, 8, 8), 0.2), Mean()).tolist()
+    [51.0, 51.0, 51.0]
 
     Args:
-        image: ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; taken as 8-bit, resized to 299x299 as TensorFlow 1 did.
-        network: From :func:`read_inception`; moved to the device of ``image``.
+        image: Picture ``(3, H, W)`` RGB, uint8 or floating in [0, 1]. It is converted to 8-bit levels; the network
+            resizes it to 299x299 as TensorFlow 1 did.
+        network: Network from :func:`read_inception`; it is moved to the device of ``image``.
     """
     levels = torch.from_numpy(to_bytes(image)).permute(2, 0, 1)[None].to(image.device)
     return network.to(image.device)(levels)[0][0].cpu().numpy()
@@ -89,17 +99,21 @@ def folder_features(files: Sequence[Path], network: nn.Module) -> np.ndarray:
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Squared Fréchet distance of the Gaussians fitted to two sets of features (sample covariances, ``ddof`` 1).
+    """Squared Fréchet distance of the Gaussians that fit two sets of features (sample covariances, ``ddof`` 1).
 
-    The trace of the root of the product of the covariances is the sum of the singular values of the product of the
-    centred features: no root of an ill-conditioned matrix is taken, and few pictures are fast.
+    The trace of the root of the product of the covariances is computed as the sum of the singular values of the product
+    of the centred features. This takes no root of an ill-conditioned matrix, and is fast for few pictures.
+
+    >>> features = np.random.default_rng(0).normal(size=(8, 4))
+    >>> round(frechet_distance(features, features + 1), 6)
+    4.0
 
     Args:
-        first: ``(N, D)``.
-        second: ``(M, D)``.
+        first: Features ``(N, D)`` of the first set.
+        second: Features ``(M, D)`` of the second set.
 
     Raises:
-        ValueError: Fewer than two rows in either, or different ``D``.
+        ValueError: A set has fewer than two rows, or the sets differ in ``D``.
     """
     if min(len(first), len(second)) < 2 or first.shape[1:] != second.shape[1:] or first.ndim != 2:
         raise ValueError(f"FID takes two sets of 2 pictures or more each, got features {first.shape}, {second.shape}")
@@ -109,7 +123,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean, and a matrix ``R`` of at most ``D`` rows whose ``R^T R`` is the covariance."""
+    """The mean, and a matrix ``R`` of at most ``D`` rows such that ``R^T R`` is the covariance."""
     mean = features.mean(axis=0)
     root = (features - mean) / np.sqrt(len(features) - 1)
     if len(root) > root.shape[1]:

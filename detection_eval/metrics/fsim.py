@@ -1,7 +1,7 @@
-"""FSIM: similarity of phase congruency and gradients.
+"""FSIM, the similarity of phase congruency and gradients.
 
-Zhang, Zhang, Mou, Zhang: FSIM: A Feature Similarity Index for Image Quality Assessment, 2011. Phase congruency: Kovesi:
-Image Features from Phase Congruency, 1999.
+Sources: Zhang, Zhang, Mou, Zhang: FSIM: A Feature Similarity Index for Image Quality Assessment, 2011; for phase
+congruency, Kovesi: Image Features from Phase Congruency, 1999.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llie_preproc.errors import require
 from .arrays import to_bytes, unit_pair
 from .meters import meter
 
-# The shortest wavelength.
+# A picture must hold the shortest wavelength.
 _MIN_SIDE = 6
 _SCALES, _ORIENTATIONS, _MIN_WAVELENGTH, _MULTIPLIER, _SIGMA_ON_F = 4, 6, 6, 2, 0.5978
 _NOISE_DEVIATIONS, _SPREAD_CUTOFF, _SPREAD_GAIN = 2.0, 0.5, 10.0
@@ -35,11 +35,18 @@ _EPSILON = 1e-4
     library="piq",
 )
 def fsimc(enhanced: Tensor, target: Tensor) -> float:
-    """FSIMc, the paper's index for colour, by piq: YIQ, down-sampled by ``round(min(H, W) / 256)``, 1 for equal ones.
+    """FSIMc, the paper's index for colour pictures, computed by piq; 1 for equal pictures.
+
+    It compares in YIQ, after down-sampling by ``round(min(H, W) / 256)``.
+
+    >>> import torch
+    >>> image = torch.rand(3, 16, 16)
+    >>> round(fsimc(image, image), 4)
+    1.0
 
     Args:
-        enhanced: ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; clamped, not rounded.
-        target: The same shape.
+        enhanced: Enhanced picture, ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; it is clamped, not rounded.
+        target: Reference picture of the same shape.
 
     Raises:
         ValueError: The shapes differ, or a side is shorter than 6.
@@ -59,16 +66,23 @@ def fsimc(enhanced: Tensor, target: Tensor) -> float:
     beside="target",
 )
 def fsim_bands(enhanced: Tensor, target: Tensor) -> float:
-    """The package image-similarity-measures' FSIM: each band by itself, then their mean; no down-sampling.
+    """FSIM as the package image-similarity-measures computes it, and as CollaBA's tables have it.
 
-    4 scales from wavelength 6, factor 2, sigma on f 0.5978, 6 orientations with raised-cosine spread, their phase
-    congruencies added; T1 0.85, T2 160 on an unscaled Scharr gradient. That gradient is taken as the package takes it,
-    in unsigned 16 bits: negative derivatives are 0 and squares wrap at 65,536. CollaBA's tables have it. NaN for two
-    flat pictures.
+    Each band is compared by itself, without down-sampling; the result is the mean over the bands. There are 4 scales
+    from wavelength 6 with factor 2 and sigma on f 0.5978, and 6 orientations with raised-cosine spread, whose phase
+    congruencies are added. T1 is 0.85; T2 is 160, on an unscaled Scharr gradient. Like the package, this function
+    computes the gradient in unsigned 16 bits: negative derivatives become 0 and squares wrap at 65,536. The result is
+    NaN for two flat pictures.
+
+    >>> import torch
+    >>> image = torch.zeros(3, 16, 16)
+    >>> image[..., 8:] = 1
+    >>> round(fsim_bands(image, image), 4)
+    1.0
 
     Args:
-        enhanced: ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; taken as 8-bit.
-        target: The same shape.
+        enhanced: Enhanced picture, ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; it is converted to 8-bit levels.
+        target: Reference picture of the same shape.
 
     Raises:
         ValueError: The shapes differ, or a side is shorter than 6.
@@ -97,13 +111,16 @@ def _gradient(band: np.ndarray) -> np.ndarray:
 
 
 def _phase_congruency(band: np.ndarray, filters: list[np.ndarray]) -> np.ndarray:
-    """Sum over orientations, ``(H, W)``, of Kovesi's measure with noise compensation and frequency spread weight."""
+    """The sum over orientations, ``(H, W)``, of Kovesi's measure with noise compensation and frequency spread."""
     spectrum = np.fft.fft2(band.astype(np.float64))
     return np.sum([_oriented_congruency(np.fft.ifft2(spectrum * bank)) for bank in filters], axis=0)
 
 
 def _oriented_congruency(responses: np.ndarray) -> np.ndarray:
-    """One orientation, from its ``(scales, H, W)`` complex responses: even part real, odd part imaginary."""
+    """The congruency of one orientation, from its complex responses ``(scales, H, W)``.
+
+    Their even parts are real and their odd parts imaginary.
+    """
     amplitude = np.abs(responses)
     total = responses.sum(axis=0)
     direction = total / (np.abs(total) + _EPSILON)
@@ -117,19 +134,19 @@ def _oriented_congruency(responses: np.ndarray) -> np.ndarray:
 
 
 def _noise_threshold(finest: np.ndarray) -> float:
-    """Mean and two deviations of the energy of noise, Rayleigh distributed, from the finest scale's median."""
+    """The mean plus two deviations of the energy of Rayleigh distributed noise, from the median of the finest scale."""
     tau = np.median(finest) / math.sqrt(math.log(4))
     tau *= (1 - (1 / _MULTIPLIER) ** _SCALES) / (1 - 1 / _MULTIPLIER)
     return max(tau * (math.sqrt(math.pi / 2) + _NOISE_DEVIATIONS * math.sqrt((4 - math.pi) / 2)), _EPSILON)
 
 
 def _log_gabor(size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """``(scales, H, W)`` transfer functions for each orientation, zero frequency first."""
+    """The transfer functions ``(scales, H, W)`` of each orientation, with the zero frequency first."""
     down, across = (_frequencies(n) for n in size)
     radius = np.hypot(down[:, None], across)
     lowpass = 1 / (1 + (radius / _LOWPASS_CUTOFF) ** (2 * _LOWPASS_ORDER))
     angle = np.arctan2(-down[:, None], across)
-    # The zero frequency is taken out below.
+    # This avoids the logarithm of 0; the filter is set to 0 at the zero frequency below.
     radius[0, 0] = 1
     wavelengths = _MIN_WAVELENGTH * _MULTIPLIER ** np.arange(_SCALES)
     radial = np.exp(-(np.log(radius * wavelengths[:, None, None]) ** 2) / (2 * math.log(_SIGMA_ON_F) ** 2)) * lowpass
@@ -140,6 +157,6 @@ def _log_gabor(size: tuple[int, int]) -> Iterator[np.ndarray]:
 
 
 def _frequencies(length: int) -> np.ndarray:
-    """-0.5 to 0.5 in Kovesi's grid, which for odd lengths has both ends; zero frequency first."""
+    """Kovesi's grid of frequencies from -0.5 to 0.5, with both ends for odd lengths; the zero frequency comes first."""
     steps = np.arange(length) - length // 2
     return np.fft.ifftshift(steps / (length - length % 2))

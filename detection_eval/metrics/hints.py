@@ -1,6 +1,6 @@
-"""What looks wrong with annotations and detections though every number is valid: units and frames.
+"""Hints at wrong units and frames of annotations and detections whose numbers are all valid.
 
-A hint is given where the numbers leave no other explanation: nothing is changed, and nothing refused, by it.
+A hint is given only where the numbers leave no other explanation. It changes nothing and refuses nothing.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from llie_preproc.coco_json import is_whole
 from ..datasets.fddb import FddbDetections, FddbTruth
 from ..datasets.labels import Size
 
-# Of the boxes: so many must look wrong, all as they are, none as they are meant.
+# Boxes look like corners if more than this share of them leaves the pictures, and none of them would as corners.
 _SHARE = 0.5
+# Fewer boxes than this tell nothing. Boxes in pixels reach beyond this value, boxes in fractions never do.
 _FEW = 5
-# An angle that is a little beyond a whole turn was rounded.
+# Rounding may bring an angle a little beyond a whole turn.
 _TURN = 2 * math.pi + 0.01
 
 
 def print_hints(found: Sequence[str]) -> None:
-    """Print hints to the stream of errors, a line each."""
+    """Print hints to stderr, each in a line of its own."""
     for each in found:
         print(f"warning: {each}", file=sys.stderr)
 
 
 def fddb_hints(truth: FddbTruth, detections: Mapping[str, FddbDetections], sizes: Mapping[str, Size]) -> list[str]:
-    """What looks wrong with FDDB's annotations or with detections of its pictures, in sentences."""
+    """Sentences on what looks wrong with FDDB's annotations, or with detections in its pictures."""
     elliptic = {name: each.shapes for name, each in detections.items() if each.elliptic and name in truth.ellipses}
     flat = [(name, each.shapes) for name, each in detections.items() if not each.elliptic and name in truth.ellipses]
     boxes = np.concatenate([np.zeros((0, 4)), *(shapes for _, shapes in flat)])
@@ -46,7 +47,7 @@ def fddb_hints(truth: FddbTruth, detections: Mapping[str, FddbDetections], sizes
 
 
 def coco_hints(truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What looks wrong with COCO annotations or results of their images, both checked already, in sentences."""
+    """Sentences on what looks wrong with COCO annotations, or with results of their images; both are valid."""
     sizes = {image["id"]: (image.get("width"), image.get("height")) for image in truth["images"]}
     known = {number: size for number, size in sizes.items() if all(map(is_whole, size))}
     frames = [known.get(each["image_id"], (np.nan, np.nan)) for each in detections]
@@ -58,12 +59,15 @@ def coco_hints(truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]
 
 
 def box_hints(boxes: np.ndarray, frames: np.ndarray, truth: np.ndarray) -> list[str]:
-    """What looks wrong with detected boxes, in sentences.
+    """Sentences on what looks wrong with detected boxes.
+
+    >>> box_hints(np.array([[0.1, 0.2, 0.3, 0.4]]), np.array([[60.0, 40.0]]), np.array([[10.0, 20, 30, 15]]))
+    ['every detected box lies within [0, 1]: boxes are in pixels, and these look like fractions of the picture']
 
     Args:
-        boxes: ``(N, 4)`` detections, left, top, width, height.
-        frames: ``(N, 2)`` width and height of the picture of each, nan where it is not known.
-        truth: ``(G, 4)`` annotated boxes, whatever their pictures.
+        boxes: Detected boxes ``(N, 4)``, left, top, width, height.
+        frames: Width and height of the picture of each box, ``(N, 2)``; nan where they are not known.
+        truth: Annotated boxes ``(G, 4)`` of all pictures.
     """
     return [*_fractions(boxes, truth), *_corners(boxes, frames)]
 
@@ -82,7 +86,7 @@ def _degrees(ellipses: Mapping[str, np.ndarray], what: str) -> Iterator[str]:
 def _fractions(boxes: np.ndarray, truth: np.ndarray) -> Iterator[str]:
     if not len(boxes) or not len(truth):
         return
-    # A pixel is the least that anybody annotates, and the whole picture the most that a fraction is.
+    # Nobody annotates less than a pixel, and no fraction is more than the whole picture.
     found, there = (float(np.abs(each).max()) for each in (boxes, truth))
     looks = "lies within [0, 1]: boxes are in pixels, and these look like fractions of the picture"
     if found <= 1 < _FEW < there:

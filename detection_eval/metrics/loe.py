@@ -1,6 +1,6 @@
-"""LOE: the lightness order error between an input and its enhanced version.
+"""LOE, the lightness order error between an input and its enhanced version.
 
-Wang, Zheng, Hu, Li: Naturalness Preserved Enhancement Algorithm for Non-Uniform Illumination Images, 2013.
+Source: Wang, Zheng, Hu, Li: Naturalness Preserved Enhancement Algorithm for Non-Uniform Illumination Images, 2013.
 """
 
 from __future__ import annotations
@@ -24,20 +24,26 @@ _GRID = 100
     beside="image",
 )
 def lightness_order_error(enhanced: Tensor, image: Tensor, variant: str = "A") -> float:
-    """``(1 / m)`` times the number of ordered pairs of samples whose order of lightness the enhancement changes.
+    """The number of ordered pairs of samples whose order of lightness the enhancement changes, over that of samples.
 
-    Lightness is the largest of R, G, B of the 8-bit pictures. With ``m`` samples, LOE is ``1/m sum_p sum_q
-    [(L_p >= L_q) xor (L'_p >= L'_q)]``: 0 for equal pictures, at most about ``m``, so that variants cannot be compared.
+    Lightness is the largest of R, G and B of the 8-bit pictures. With ``m`` samples, LOE is ``1/m sum_p sum_q
+    [(L_p >= L_q) xor (L'_p >= L'_q)]``. It is 0 for equal pictures and at most about ``m``, so values of different
+    variants cannot be compared.
+
+    >>> import torch
+    >>> ramp = torch.arange(200, dtype=torch.uint8).expand(3, 150, 200)
+    >>> lightness_order_error(ramp.clamp(max=100), ramp) > 0, lightness_order_error(ramp, ramp)
+    (True, 0.0)
 
     Args:
-        enhanced: ``(3, s H, s W)`` RGB, uint8 or floating in [0, 1]; ``s`` a whole number.
-        image: ``(3, H, W)``: the input, not a reference.
-        variant: ``'A'`` (public MATLAB files of NPE): the input's short side resized to 50, bicubic with
-            antialiasing, rounded to 8 bits. ``'B'`` (BIMEF): 100 rows and 100 columns picked at
-            ``round(linspace(1, n, 100))``, no filter.
+        enhanced: Enhanced picture, ``(3, s H, s W)`` RGB, uint8 or floating in [0, 1]; ``s`` is a whole number.
+        image: Input picture, ``(3, H, W)``; not a reference.
+        variant: Way to take samples. ``'A'``, as the public MATLAB files of NPE, resizes pictures so that the input's
+            short side becomes 50, bicubic with antialiasing, rounded to 8 bits. ``'B'``, as BIMEF, picks 100 rows and
+            100 columns at ``round(linspace(1, n, 100))`` without a filter.
 
     Raises:
-        ValueError: An unknown variant, or sizes that are no whole multiple.
+        ValueError: ``variant`` is unknown, or the enhanced size is not a whole multiple of the input's.
     """
     size, large = ((x.shape[-2], x.shape[-1]) for x in (image, enhanced))
     scale = large[0] // size[0]
@@ -69,9 +75,9 @@ _SAMPLERS = {"A": _resized, "B": _picked}
 
 
 def _order_errors(before: np.ndarray, after: np.ndarray) -> int:
-    """Ordered pairs that differ, counted in the joint histogram of the 256 levels instead of pair by pair."""
+    """The number of ordered pairs that differ, from the joint histogram of the 256 levels instead of pair by pair."""
     joint = np.bincount(before * 256 + after, minlength=256 * 256).reshape(256, 256)
     both = joint.cumsum(axis=0).cumsum(axis=1)
-    # For a sample of levels (a, b): how many q have L_q <= a, how many L'_q <= b, less twice those with both.
+    # A sample of levels (a, b) differs from the samples q with either L_q <= a or L'_q <= b, but not both.
     either = both[:, -1:] + both[-1:, :] - 2 * both
     return int((joint * either).sum())

@@ -1,18 +1,18 @@
-"""Scores of masks: against those of a reference picture, against annotated ones, and of box prompts without any truth.
+"""Scores of masks: against the masks of a reference picture, against annotated masks, and of box prompts without truth.
 
 A mask is a bool array ``(H, W)`` or a compressed COCO RLE (``{"size": [H, W], "counts": ...}``); all masks of a picture
-have one frame. The scores are means over all reference masks, or over all prompts, of all pictures together: a picture
-with more of them counts more, one without any counts nothing.
+have one frame. The scores are means over all reference masks, or over all prompts, of all pictures together. A picture
+with more of them counts more, and one without any does not count.
 
-**With a reference picture**: its masks and those found are matched one to one, so that the sum of the IoUs is the
-largest there is; pairs that do not overlap are no pairs. ``mean_iou`` is the mean over the reference masks of the IoU
-with their partner, 0 for those without one; ``recall50`` and ``recall75`` are the shares of the reference masks whose
-IoU is at least 0.5 and 0.75. Where nothing is found each reference mask counts 0. Masks that are found beside the
-partners cost nothing, so the numbers of masks belong beside the scores.
+**With a reference picture**, its masks and the found masks are matched one to one so that the sum of the IoUs is as
+large as possible; masks that do not overlap are not matched. ``mean_iou`` is the mean over the reference masks of the
+IoU with their partner, which is 0 for a mask without partner. ``recall50`` and ``recall75`` are the shares of the
+reference masks whose IoU is at least 0.5 and 0.75. If nothing is found, each reference mask counts 0. Found masks
+without partner cost nothing, so the scores should be shown together with the numbers of masks.
 
-**With box prompts**: ``predicted_iou`` is the model's own guess, ``stability_score`` the IoU of the mask cut at a
-higher and at a lower threshold (segment-anything's), ``box_agreement`` the IoU of the prompt and the tightest box
-around the mask, ``iou`` that with the annotated mask where there is one.
+**With box prompts**, ``predicted_iou`` is the model's own estimate, ``stability_score`` is segment-anything's IoU of
+the mask cut at a higher and at a lower threshold, ``box_agreement`` is the IoU of the prompt and the tightest box
+around the mask, and ``iou`` is that with the annotated mask, if there is one.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _RECALLS = {"recall50": 0.5, "recall75": 0.75}
 
 
 class Matches(NamedTuple):
-    """Masks matched one to one, ``n`` pairs.
+    """Masks that are matched one to one, ``n`` pairs.
 
     Attributes:
-        found: ``(n,)`` index of the mask that was found.
-        reference: ``(n,)`` index of its partner, rising.
-        iou: ``(n,)`` above 0.
+        found: Indices of the found masks, ``(n,)``.
+        reference: Indices of their partners, ``(n,)``, rising.
+        iou: IoU of the pairs, ``(n,)``, above 0.
     """
 
     found: np.ndarray
@@ -57,8 +57,12 @@ class Matches(NamedTuple):
 class ItemScores(ImageScores):
     """Means over items, such as reference masks or prompts, of all pictures together.
 
+    >>> scores = ItemScores({"a": {"iou": np.array([0.5, 0.7])}, "b": {"iou": np.array([0.9])}})
+    >>> {name: round(value, 4) for name, value in scores.values().items()}
+    {'iou': 0.7}
+
     Args:
-        items: By picture and score a value for each item, ``(n,)``; nan where the item does not count for that score.
+        items: Values ``(n,)`` of the items, by picture and by score; nan for an item that does not count for a score.
             All pictures have the same scores.
 
     Raises:
@@ -84,14 +88,19 @@ class ItemScores(ImageScores):
 
 
 class MaskScores(ItemScores):
-    """``mean_iou``, ``recall50`` and ``recall75`` of a set of pictures against those of their reference pictures.
+    """``mean_iou``, ``recall50`` and ``recall75`` of the masks of pictures against those of their reference pictures.
+
+    >>> mask = np.zeros((4, 6), bool)
+    >>> mask[1:3, 1:4] = True
+    >>> MaskScores({"a": [mask]}, {"a": [mask]}).values()
+    {'mean_iou': 1.0, 'recall50': 1.0, 'recall75': 1.0}
 
     Args:
-        found: Masks of each picture by its name.
-        reference: Masks of the reference of the same pictures, in the same frame.
+        found: Found masks of each picture by its name.
+        reference: Masks of the references of the same pictures, in the same frames.
 
     Raises:
-        ValueError: The pictures are others, there are none, or two frames differ.
+        ValueError: The two do not have the same pictures, there is no picture, or two frames differ.
     """
 
     def __init__(self, found: Mapping[Any, Masks], reference: Mapping[Any, Masks]) -> None:
@@ -101,10 +110,10 @@ class MaskScores(ItemScores):
 
 
 def match_scores(found: Masks, reference: Masks) -> dict[str, np.ndarray]:
-    """``mean_iou``, ``recall50`` and ``recall75``: of each a value for each reference mask, ``(n,)`` in [0, 1].
+    """``mean_iou``, ``recall50`` and ``recall75`` of one picture: each has a value for every reference mask, ``(n,)``.
 
     Raises:
-        ValueError: See :func:`mask_iou`.
+        ValueError: :func:`mask_iou` refuses the masks.
     """
     matched = match_masks(found, reference)
     iou = np.zeros(len(reference))
@@ -113,13 +122,13 @@ def match_scores(found: Masks, reference: Masks) -> dict[str, np.ndarray]:
 
 
 def match_masks(found: Masks, reference: Masks) -> Matches:
-    """Match masks one to one, so that the sum of the IoUs is the largest there is.
+    """Match masks one to one so that the sum of the IoUs is as large as possible.
 
     Raises:
-        ValueError: See :func:`mask_iou`.
+        ValueError: :func:`mask_iou` refuses the masks.
     """
     table = mask_iou(reference, found)
-    # Masks that overlap nothing must not decide between equal sums.
+    # Masks that overlap nothing are left out, because they must not decide between equal sums.
     near = np.flatnonzero(table.any(axis=0))
     rows, columns = linear_sum_assignment(table[:, near], maximize=True)
     partners = near[columns]
@@ -131,12 +140,17 @@ def match_masks(found: Masks, reference: Masks) -> Matches:
 def mask_iou(a: Masks, b: Masks) -> np.ndarray:
     """Intersection over union in pixels; 0 where both masks are empty.
 
+    >>> left, whole = np.zeros((4, 6), bool), np.ones((4, 6), bool)
+    >>> left[:, :3] = True
+    >>> mask_iou([left], [whole, left]).tolist()
+    [[0.5, 1.0]]
+
     Args:
         a: ``A`` masks.
         b: ``B`` masks of the same frame.
 
     Returns:
-        ``(A, B)`` float64 in [0, 1].
+        The IoU of each pair, ``(A, B)`` float64 in [0, 1].
 
     Raises:
         ValueError: The frames differ, or a mask is neither an array ``(H, W)`` nor an RLE.
@@ -151,7 +165,10 @@ def mask_iou(a: Masks, b: Masks) -> np.ndarray:
 
 
 def encode_masks(masks: Masks) -> list[dict[str, Any]]:
-    """Masks as compressed RLEs whose ``counts`` are text, as JSON holds it.
+    """Masks as compressed RLEs whose ``counts`` are text, so that JSON can hold them.
+
+    >>> encode_masks([np.array([[False, True, True]])])
+    [{'size': [1, 3], 'counts': '12'}]
 
     Raises:
         ValueError: A mask is neither an array ``(H, W)`` nor an RLE.
@@ -179,10 +196,11 @@ def check_rle(mask: Rle) -> None:
 
 
 def _runs(counts: bytes) -> list[int]:
-    """The lengths that COCO's text of an RLE stands for.
+    """The lengths of the runs that COCO's text of an RLE stands for.
 
-    A character holds five bits, the lowest first, and a sixth that says that more follow; the last of a number holds
-    its sign. From the fourth number on each is the difference from the one two before.
+    Each character holds five bits of a number, the lowest first, and a sixth bit that tells whether more characters of
+    the number follow; the highest of the bits is the sign. From the fourth number on, each is the difference from the
+    number two places before.
     """
     runs: list[int] = []
     value = shift = 0
@@ -202,7 +220,11 @@ def _runs(counts: bytes) -> list[int]:
 
 
 def decode_masks(masks: Sequence[Rle], size: tuple[int, int]) -> np.ndarray:
-    """``(N, H, W)`` bool; ``size`` is ``(H, W)``, which no mask says where there is none."""
+    """The masks as ``(N, H, W)`` bool; ``size`` is their ``(H, W)``, which is needed if there is no mask.
+
+    >>> decode_masks([{"size": [1, 3], "counts": "12"}], (1, 3)).tolist()
+    [[[False, True, True]]]
+    """
     if not masks:
         return np.zeros((0, *size), bool)
     return np.stack([coco_masks.decode(rle) for rle in masks]).astype(bool)
@@ -211,7 +233,8 @@ def decode_masks(masks: Sequence[Rle], size: tuple[int, int]) -> np.ndarray:
 def mask_boxes(masks: Masks) -> np.ndarray:
     """The tightest boxes around masks, ``(N, 4)`` left, top, width, height in pixels, float64.
 
-    A mask of the one pixel in column 3 and row 5 has the box ``[3, 5, 1, 1]``; an empty one all zeros.
+    A mask of the single pixel in column 3 and row 5 has the box ``[3, 5, 1, 1]``; the box of an empty mask is all
+    zeros.
     """
     rles = encode_masks(masks)
     return np.asarray(coco_masks.toBbox(rles), np.float64).reshape(-1, 4) if rles else np.zeros((0, 4))
@@ -222,11 +245,11 @@ def box_agreement(masks: Masks, boxes: np.ndarray) -> np.ndarray:
 
     Args:
         masks: ``N`` masks.
-        boxes: ``(N, 4)`` left, top, width, height, the edges of pixels: a box of the one pixel in column 3 and row 5 is
-            ``[3, 5, 1, 1]``. What reaches beyond the picture counts.
+        boxes: Prompts ``(N, 4)``, left, top, width, height, measured at the edges of pixels: a box of the single pixel
+            in column 3 and row 5 is ``[3, 5, 1, 1]``. The part of a box beyond the picture counts too.
 
     Raises:
-        ValueError: Not one box for each mask.
+        ValueError: There are not as many boxes as masks.
     """
     tight = mask_boxes(masks)
     given = np.asarray(boxes, np.float64)
@@ -238,16 +261,19 @@ def box_agreement(masks: Masks, boxes: np.ndarray) -> np.ndarray:
 def stability_scores(logits: np.ndarray, threshold: float = 0.0, offset: float = 1.0) -> np.ndarray:
     """IoU of masks cut at ``threshold + offset`` and at ``threshold - offset``.
 
-    segment-anything's ``calculate_stability_score``; where it divides 0 by 0, because nothing is above the lower
-    threshold, this is 0.
+    This is segment-anything's ``calculate_stability_score``, except that it is 0 where that function divides 0 by 0,
+    because nothing is above the lower threshold.
+
+    >>> stability_scores(np.array([[[-2.0, 0.5, 3.0]]])).tolist()
+    [0.5]
 
     Args:
-        logits: ``(N, H, W)``.
-        threshold: Where masks are cut, SAM's ``mask_threshold``.
-        offset: Not negative.
+        logits: Logits of the masks, ``(N, H, W)``.
+        threshold: Logit at which masks are cut, SAM's ``mask_threshold``.
+        offset: Distance of the two cuts from the threshold, not negative.
 
     Returns:
-        ``(N,)`` float64 in [0, 1].
+        The scores, ``(N,)`` float64 in [0, 1].
     """
     inner = (logits > threshold + offset).sum(axis=(-2, -1))
     outer = (logits > threshold - offset).sum(axis=(-2, -1))
@@ -261,17 +287,17 @@ def prompt_scores(
     stability_score: np.ndarray,
     truth: Sequence[Rle | np.ndarray | None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The scores of box prompts: of each a value for each prompt, ``(n,)``.
+    """The scores of box prompts; each has a value for every prompt, ``(n,)``.
 
     Args:
         masks: ``n`` masks, one for each prompt.
-        boxes: As for :func:`box_agreement`.
-        predicted_iou: ``(n,)`` of the model.
-        stability_score: ``(n,)`` of :func:`stability_scores`.
-        truth: Annotated masks, None for a prompt without one; None: no ``iou``.
+        boxes: Prompts ``(n, 4)``, as in :func:`box_agreement`.
+        predicted_iou: Estimates of the model, ``(n,)``.
+        stability_score: Scores of :func:`stability_scores`, ``(n,)``.
+        truth: Annotated masks, with None for a prompt without one. If it is None, there is no score ``iou``.
 
     Raises:
-        ValueError: Not one of each for each mask, or the frames differ.
+        ValueError: There is not one of each for every mask, or the frames differ.
     """
     others = dict(predicted_iou=predicted_iou, stability_score=stability_score, truth=truth)
     for name, each in others.items():

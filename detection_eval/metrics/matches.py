@@ -1,7 +1,7 @@
-"""Detections matched to ground truth once, and precision and recall of any weighting of the images after that.
+"""Matching of detections to ground truth, and precision and recall for any weighting of the images.
 
-A weight says how often an image counts; the copies of an image are adjacent in the order of images, which decides
-between equal scores.
+Matching is done once, whatever the weights. A weight says how often an image counts. The copies of an image are
+adjacent in the order of images, which decides between equal scores.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import numpy as np
 from .detections import Boxes
 
 IOUS = np.linspace(0.5, 0.95, 10)
-"""Thresholds of COCO and VisDrone."""
+"""IoU thresholds of COCO and VisDrone."""
 RECALLS = np.linspace(0.0, 1.0, 101)
 """Recalls at which COCO reads the precision."""
 UNMATCHED, TRUE, ABSORBED = 0, 1, 2
-"""What a detection is at a threshold: free, on an object that counts, or on one that is ignored."""
+"""Outcomes of a detection at a threshold: not matched, matched to an object that counts, matched to an ignored one."""
 
-# So many resamples at once keep the running sums in the processor's cache.
+# With this number of resamples at once the running sums stay in the processor's cache.
 _CHUNK = 32
 
 
 class ImageScores(ABC):
-    """Scores of a set of images, of which any may be left out or counted several times.
+    """The base class of scores of a set of images, each of which may be left out or counted several times.
 
     Attributes:
-        image_ids: Ids of the images, in the order of weights.
+        image_ids: Ids of the images, in the order of the weights.
         names: Names of the scores.
     """
 
@@ -41,20 +41,20 @@ class ImageScores(ABC):
 
     @abstractmethod
     def _weighted(self, weights: np.ndarray) -> np.ndarray:
-        """``(B, n_images)`` int64 to ``(len(names), B)``, nan where a score is undefined."""
+        """The scores ``(len(names), B)`` for weights ``(B, n_images)`` int64; nan where a score is undefined."""
 
     def values(self, weights: np.ndarray | None = None) -> dict[str, Any]:
-        """The scores in [0, 1] by name, nan where there is no ground truth to define one.
+        """The scores in [0, 1] by name; nan where no ground truth defines a score.
 
         Args:
-            weights: How often each image counts, whole numbers: None for each once, ``(n_images,)``, or ``(B,
-                n_images)`` for ``B`` weightings at once.
+            weights: Number of times that each image counts, ``(n_images,)``, or ``(B, n_images)`` for ``B`` weightings
+                at once. None counts each image once.
 
         Returns:
-            Floats; arrays ``(B,)`` for ``B`` weightings.
+            Floats, or arrays ``(B,)`` for ``B`` weightings.
 
         Raises:
-            ValueError: The shape is another, or a weight is negative or no whole number.
+            ValueError: The weights have another shape, or a weight is negative or not a whole number.
         """
         count = len(self.image_ids)
         given = np.ones(count, dtype=np.int64) if weights is None else np.asarray(weights)
@@ -75,14 +75,22 @@ def _first_bad(rows: np.ndarray) -> str:
 
 
 def rank(boxes: Boxes) -> tuple[np.ndarray, np.ndarray]:
-    """The order of detections by image, class and falling score (equal scores: as they stand), and in that order
-    how many of the same image and class stand before each."""
+    """Rank the detections of each image and class by falling score; equal scores keep their order.
+
+    Returns:
+        The order of the detections by image, class and falling score, and for each detection, in that order, the
+        number of detections of the same image and class before it.
+    """
     order = np.lexsort((-boxes.score, boxes.category, boxes.image))
     return order, position(boxes.image[order], boxes.category[order])
 
 
 def position(*keys: np.ndarray) -> np.ndarray:
-    """``(N,)`` how many entries stand before each in its run of equal ``keys``, each ``(N,)``."""
+    """The number of entries before each entry in its run of equal ``keys``, ``(N,)``; each key is ``(N,)``.
+
+    >>> position(np.array([7, 7, 7, 8, 8])).tolist()
+    [0, 1, 2, 0, 1]
+    """
     count = len(keys[0])
     starts = np.ones(count, dtype=bool)
     starts[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
@@ -91,19 +99,20 @@ def position(*keys: np.ndarray) -> np.ndarray:
 
 
 def match(detections: Boxes, truth: Boxes, absorbing: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-    """Give each detection the ground truth of its image and class that it overlaps most, best score first.
+    """Match each detection, best score first, to the object of its image and class that it overlaps most.
 
-    An object is taken once. Those that count go before those that are ignored; of equal overlaps the later object
-    is taken. An absorbing object takes any number of detections, by the share of the detection inside it.
+    An object is matched once. Objects that count come before ignored objects; of equal overlaps the later object wins.
+    An absorbing object takes any number of detections; its overlap is the share of the detection inside it.
 
     Args:
-        detections: ``D`` of them in the order of :func:`rank`.
+        detections: ``D`` detections in the order of :func:`rank`.
         truth: ``G`` objects.
-        absorbing: ``(G,)`` bool.
-        ignored: ``(A, G)`` bool, in ``A`` ways to choose what counts. Absorbing ones must be among them.
+        absorbing: Whether each object is absorbing, ``(G,)`` bool.
+        ignored: Whether each object is ignored, ``(A, G)`` bool, for ``A`` ways to choose the objects that count. An
+            absorbing object must be ignored in all of them.
 
     Returns:
-        ``(A, len(IOUS), D)`` int8: :data:`UNMATCHED`, :data:`TRUE` or :data:`ABSORBED`.
+        The outcomes, ``(A, len(IOUS), D)`` int8: :data:`UNMATCHED`, :data:`TRUE` or :data:`ABSORBED`.
     """
     outcome = np.zeros((len(detections), len(ignored), len(IOUS)), dtype=np.int8)
     pairs = _overlapping(detections, truth, absorbing)
@@ -128,12 +137,14 @@ def match(detections: Boxes, truth: Boxes, absorbing: np.ndarray, ignored: np.nd
 
 @dataclass(frozen=True)
 class _Overlaps:
-    """Objects that a detection may be matched to: rows by falling overlap, of equal ones the later object first.
+    """The objects to which each detection may be matched.
+
+    In each row they come by falling overlap; of equal overlaps the later object comes first.
 
     Attributes:
-        detection: ``(P,)`` index of the detection, rising.
-        objects: ``(P, C)`` index of the object; the number of objects where there is none.
-        iou: ``(P, C)``.
+        detection: Indices of the detections, ``(P,)``, rising.
+        objects: Indices of the objects, ``(P, C)``; the number of all objects stands where there is none.
+        iou: Overlaps, ``(P, C)``.
     """
 
     detection: np.ndarray
@@ -141,8 +152,10 @@ class _Overlaps:
     iou: np.ndarray
 
     def rounds(self, detections: Boxes) -> Iterator[np.ndarray]:
-        """Rows in the order of matching: each array has at most one of an image and class, which cannot disturb each
-        other."""
+        """The rows in the order of matching.
+
+        Each array holds at most one row of an image and class, so its rows can be matched at once.
+        """
         turn = position(detections.image[self.detection], detections.category[self.detection])
         order = np.argsort(turn, kind="stable")
         yield from np.split(order, np.flatnonzero(np.diff(turn[order])) + 1) if len(order) else []
@@ -162,7 +175,7 @@ def _overlapping(detections: Boxes, truth: Boxes, absorbing: np.ndarray) -> _Ove
 
 
 def _pairs(detections: Boxes, truth: Boxes, absorbing: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Detections and objects of one image and class that overlap by the least threshold or more, and by how much."""
+    """The detections and objects of one image and class that overlap by the least threshold or more; overlaps last."""
     by_image = np.argsort(truth.image, kind="stable")
     images, starts = np.unique(detections.image, return_index=True)
     ends = np.searchsorted(detections.image, images, side="right")
@@ -182,17 +195,21 @@ def _pairs(detections: Boxes, truth: Boxes, absorbing: np.ndarray) -> tuple[np.n
 
 
 def overlaps(detections: np.ndarray, objects: np.ndarray, absorbing: np.ndarray) -> np.ndarray:
-    """Intersection over union, and for an absorbing object intersection over the detection's area.
+    """Intersection over union; for an absorbing object, intersection over the area of the detection.
 
-    Sizes are width times height, without the pixel that some tools add.
+    Areas are width times height, without the pixel that some tools add.
+
+    >>> detections, objects = np.array([[0.0, 0, 4, 4]]), np.array([[2.0, 0, 4, 4]])
+    >>> overlaps(detections, objects, np.array([True])).tolist()
+    [[0.5]]
 
     Args:
-        detections: ``(D, 4)`` left, top, width, height.
-        objects: ``(G, 4)``.
-        absorbing: ``(G,)`` bool.
+        detections: Boxes ``(D, 4)``, left, top, width, height.
+        objects: Boxes ``(G, 4)``, likewise.
+        absorbing: Whether each object is absorbing, ``(G,)`` bool.
 
     Returns:
-        ``(D, G)`` in [0, 1].
+        The overlaps, ``(D, G)`` in [0, 1].
     """
     found, there = detections[:, None], objects[None]
     sides = np.minimum(found[..., :2] + found[..., 2:], there[..., :2] + there[..., 2:])
@@ -205,17 +222,17 @@ def overlaps(detections: np.ndarray, objects: np.ndarray, absorbing: np.ndarray)
 
 
 class Ranking:
-    """Detections of one class by falling score, and what each is at every threshold.
+    """The detections of one class by falling score, and their outcomes at every threshold.
 
     Args:
-        image: ``(N,)`` index of the image.
-        counted: ``(N,)`` bool: whether a detection that is not matched is a false positive.
-        outcome: ``(T, N)`` of :func:`match`.
+        image: Indices of the images, ``(N,)``.
+        counted: Whether each detection is a false positive if it is not matched, ``(N,)`` bool.
+        outcome: Outcomes of :func:`match`, ``(T, N)``.
     """
 
     def __init__(self, image: np.ndarray, counted: np.ndarray, outcome: np.ndarray) -> None:
         self._plain = image[counted]
-        # Only what is matched differs between thresholds.
+        # Only matched detections differ between thresholds.
         rows = np.flatnonzero((outcome != UNMATCHED).any(axis=0))
         outcome, plain = outcome[:, rows], counted[rows]
         self._before = np.cumsum(counted)[rows]
@@ -227,14 +244,14 @@ class Ranking:
         self._change = [each[rows] for each, rows in zip(changes, self._changed, strict=True)]
 
     def curves(self, weights: np.ndarray, thresholds: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """True positives, and all detections that count, up to each true positive.
+        """The numbers of true positives, and of all detections that count, up to each true positive.
 
         Args:
-            weights: ``(B, n_images)`` int64.
+            weights: Weights of the images, ``(B, n_images)`` int64.
             thresholds: Indices into :data:`IOUS`.
 
         Yields:
-            For each threshold two arrays ``(B, n_true)`` int64.
+            Two arrays ``(B, n_true)`` int64 for each threshold.
         """
         plain = _running(weights.take(self._plain, axis=1))
         for t in thresholds:
@@ -248,31 +265,31 @@ class Ranking:
 
 
 def _running(columns: np.ndarray) -> np.ndarray:
-    """``(B, n + 1)``: sums of the first 0, 1 ... n columns."""
+    """The sums of the first 0, 1 ... n columns, ``(B, n + 1)``."""
     sums = np.zeros((len(columns), columns.shape[1] + 1), dtype=columns.dtype)
     np.cumsum(columns, axis=1, out=sums[:, 1:])
     return sums
 
 
 def at_recalls(reached: np.ndarray, counted: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """Largest precision at each of :data:`RECALLS` or beyond it, 0 where the recall is not reached.
+    """The largest precision at each of :data:`RECALLS` or beyond it; 0 where the recall is not reached.
 
     Args:
-        reached: ``(B, n)`` of :meth:`Ranking.curves`.
-        counted: ``(B, n)`` of the same.
-        objects: ``(B,)`` number of objects.
+        reached: Numbers of true positives of :meth:`Ranking.curves`, ``(B, n)``.
+        counted: Numbers of detections that count of :meth:`Ranking.curves`, ``(B, n)``.
+        objects: Numbers of objects, ``(B,)``.
 
     Returns:
-        ``(B, 101)``; nan where there is no object.
+        The precisions, ``(B, 101)``; nan where there is no object.
     """
     rows, columns = reached.shape
     needed = np.maximum(_least_found(objects), 1)
-    # One search for all rows: each is lifted above those before it.
+    # One search serves all rows, because each row is lifted above those before it.
     step = reached[:, -1:].max(initial=0) + 2
     lift = np.arange(rows)[:, None] * step
     at = np.searchsorted((reached + lift).ravel(), np.minimum(needed, step - 1) + lift)
     at -= np.arange(rows)[:, None] * columns
-    # What pycocotools adds against 0 / 0 shows where a single detection counts.
+    # pycocotools adds this against 0 / 0, and it shows in the result if a single detection counts.
     padded = np.concatenate([_envelope(reached / (counted + np.spacing(1))), np.zeros((rows, 1))], axis=1)
     result = np.take_along_axis(padded, at, axis=1)
     result[objects == 0] = np.nan
@@ -280,7 +297,7 @@ def at_recalls(reached: np.ndarray, counted: np.ndarray, objects: np.ndarray) ->
 
 
 def _least_found(objects: np.ndarray) -> np.ndarray:
-    """``(B, 101)``: the least number found out of ``objects`` whose share, in floating point, is each recall."""
+    """The least number found whose share of ``objects``, in floating point, reaches each recall, ``(B, 101)``."""
     count = np.maximum(objects, 1)[:, None]
     needed = np.ceil(RECALLS * count)
     needed -= (needed - 1) / count >= RECALLS
@@ -289,12 +306,15 @@ def _least_found(objects: np.ndarray) -> np.ndarray:
 
 
 def _envelope(precision: np.ndarray) -> np.ndarray:
-    """The largest value from each column on."""
+    """The largest value in each column and those after it."""
     return np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
 
 
 def area_under(reached: np.ndarray, counted: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """``(B,)`` area under that envelope between all points; nan where there is no object. See :func:`at_recalls`."""
+    """The area ``(B,)`` under the envelope of the precision at all points; nan where there is no object.
+
+    The arguments are those of :func:`at_recalls`.
+    """
     gained = np.diff(reached, axis=1, prepend=0)
     area = (gained * _envelope(reached / np.maximum(counted, 1))).sum(axis=1)
     return np.divide(area, objects, out=np.full(len(objects), np.nan), where=objects > 0)

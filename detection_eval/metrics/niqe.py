@@ -1,6 +1,6 @@
-"""NIQE: distance of a picture's natural scene statistics from those of pristine pictures.
+"""NIQE, the distance of a picture's natural scene statistics from those of pristine pictures.
 
-Mittal, Soundararajan, Bovik: Making a "Completely Blind" Image Quality Analyzer, 2013.
+Source: Mittal, Soundararajan, Bovik: Making a "Completely Blind" Image Quality Analyzer, 2013.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .meters import Meter, meter_builder
 _BLOCK = 96
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 _SHAPES = {"mu_pris_param": (1, 36), "cov_pris_param": (36, 36), "gaussian_window": (7, 7)}
-# A residual below it is rounding of the local mean in a flat area: its sign depends on the order of summation.
+# A smaller residual is a rounding error of the local mean in a flat area; its sign depends on the order of summation.
 _FLAT = 1e-9
 _ALPHAS = np.arange(200, 10001) / 1000
 _GAMMA_1, _GAMMA_2, _GAMMA_3 = (np.array([math.gamma(i / a) for a in _ALPHAS]) for i in (1, 2, 3))
@@ -34,7 +34,17 @@ _RATIOS = _GAMMA_2**2 / (_GAMMA_1 * _GAMMA_3)
 
 @dataclass(frozen=True)
 class NiqeModel:
-    """Statistics of pristine pictures: ``mean`` ``(36,)``, ``covariance`` ``(36, 36)``, and the 7x7 ``window``."""
+    """The statistics of pristine pictures.
+
+    >>> model = NiqeModel(np.zeros(36), np.eye(36), np.full((7, 7), 1 / 49))
+    >>> model.mean.shape
+    (36,)
+
+    Attributes:
+        mean: Mean of the features, ``(36,)``.
+        covariance: Covariance of the features, ``(36, 36)``.
+        window: Window of the local mean and deviation, ``(7, 7)``.
+    """
 
     mean: np.ndarray
     covariance: np.ndarray
@@ -44,8 +54,15 @@ class NiqeModel:
 def read_niqe_model(path: str | os.PathLike[str]) -> NiqeModel:
     """Read the authors' model as BasicSR publishes it, ``niqe_pris_params.npz``.
 
+    >>> import tempfile
+    >>> arrays = dict(mu_pris_param=np.zeros((1, 36)), cov_pris_param=np.eye(36), gaussian_window=np.ones((7, 7)) / 49)
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     np.savez(f"{root}/model.npz", **arrays)
+    ...     read_niqe_model(f"{root}/model.npz").covariance.shape
+    (36, 36)
+
     Raises:
-        FileNotFoundError: No such file.
+        FileNotFoundError: The file is missing.
         CheckpointError: The file is damaged, or lacks an array of the expected name and shape.
     """
     try:
@@ -62,12 +79,18 @@ def read_niqe_model(path: str | os.PathLike[str]) -> NiqeModel:
 def niqe(image: Tensor, model: NiqeModel) -> float:
     """NIQE of one picture; lower is better.
 
-    As the authors' MATLAB code on ``rgb2gray``: 8-bit grey levels, cropped to whole blocks of 96x96 from the top left,
-    two scales, 36 features a block. NaN where fewer than two blocks have texture.
+    Like the authors' MATLAB code on ``rgb2gray``, it takes 8-bit grey levels, crops them to whole blocks of 96x96 from
+    the top left, and computes 36 features of each block at two scales. It is NaN if fewer than two blocks have texture.
+
+    >>> import torch
+    >>> picture = torch.randint(256, (3, 96, 192), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    >>> score = niqe(picture, NiqeModel(np.zeros(36), np.eye(36), np.full((7, 7), 1 / 49)))
+    >>> 0 < score < 100
+    True
 
     Args:
-        image: ``(3, H, W)`` RGB, uint8 or floating in [0, 1].
-        model: From :func:`read_niqe_model`.
+        image: Picture ``(3, H, W)`` RGB, uint8 or floating in [0, 1].
+        model: Model from :func:`read_niqe_model`.
 
     Raises:
         ValueError: The picture holds fewer than two blocks.
@@ -99,7 +122,7 @@ def _meter(niqe_model: str | os.PathLike[str]) -> Meter:
 
 
 def _features(grey: np.ndarray, block: int, window: np.ndarray) -> np.ndarray:
-    """``(blocks, 18)``: the normalised coefficients' shape and scale, then four numbers for each neighbour product."""
+    """Features ``(blocks, 18)``: shape and scale of the coefficients, then four numbers for each neighbour product."""
     rows, columns = (n // block for n in grey.shape)
     blocks = _normalised(grey, window).reshape(rows, block, columns, block).swapaxes(1, 2).reshape(-1, block, block)
     return np.stack(list(_columns(blocks)), axis=1)
@@ -114,7 +137,7 @@ def _columns(blocks: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _normalised(grey: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """``(I - mu) / (sigma + 1)`` with the window's local mean and deviation."""
+    """The coefficients ``(I - mu) / (sigma + 1)``, with the local mean and deviation in the window."""
     mean, square = (cv2.filter2D(x, cv2.CV_64F, window, borderType=cv2.BORDER_REPLICATE) for x in (grey, grey**2))
     residual = grey - mean
     residual[np.abs(residual) < _FLAT] = 0
@@ -122,7 +145,11 @@ def _normalised(grey: np.ndarray, window: np.ndarray) -> np.ndarray:
 
 
 def _asymmetric_gaussian(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Moment fit of an asymmetric generalised Gaussian: index of the shape, left and right scale of each block."""
+    """Fit an asymmetric generalised Gaussian to the moments of each block.
+
+    Returns:
+        For each block, the index of the shape in ``_ALPHAS``, the left scale and the right scale.
+    """
     values = blocks.reshape(len(blocks), -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         left, right = (np.sqrt((values**2).sum(1, where=side) / side.sum(1)) for side in (values < 0, values > 0))

@@ -14,9 +14,13 @@ from .meters import meter
 def psnr(enhanced: Tensor, target: Tensor) -> float:
     """``10 log10(1 / MSE)`` in dB over all pixels and channels of RGB in [0, 1]; infinite for equal pictures.
 
+    >>> import torch
+    >>> round(psnr(torch.full((3, 4, 4), 0.6), torch.full((3, 4, 4), 0.5)), 2)
+    20.0
+
     Args:
-        enhanced: ``(3, H, W)``, uint8 or floating in [0, 1]; clamped, not rounded.
-        target: The same shape.
+        enhanced: Enhanced picture, ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; it is clamped, not rounded.
+        target: Reference picture of the same shape.
 
     Raises:
         ValueError: The shapes differ.

@@ -17,12 +17,17 @@ from .meters import meter
 def sre(enhanced: Tensor, target: Tensor) -> float:
     """``10 log10`` of the mean over channels of ``mean(b)^2 / (||a - b|| / (H W))``, in dB.
 
-    ``b`` is the target and levels are in [0, 255]. The norm is not squared: the value depends on the scale of the
-    levels and rises by 3 dB for each doubling of the picture's sides. Infinite for equal pictures.
+    ``a`` is the enhanced picture and ``b`` the target, with levels in [0, 255]. The norm is not squared, so the value
+    depends on the scale of the levels, and rises by 3 dB for each doubling of the picture's sides. It is infinite for
+    equal pictures.
+
+    >>> import torch
+    >>> round(sre(torch.full((3, 4, 4), 0.6), torch.full((3, 4, 4), 0.5)), 2)
+    34.07
 
     Args:
-        enhanced: ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; clamped, not rounded.
-        target: The same shape.
+        enhanced: Enhanced picture, ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; it is clamped, not rounded.
+        target: Reference picture of the same shape.
 
     Raises:
         ValueError: The shapes differ.

@@ -1,6 +1,6 @@
-"""Structural similarity, in the three variants that the literature's tables mix.
+"""Structural similarity, in the three variants that the tables of papers mix.
 
-Wang, Bovik, Sheikh, Simoncelli: Image Quality Assessment: From Error Visibility to Structural Similarity, 2004.
+Source: Wang, Bovik, Sheikh, Simoncelli: Image Quality Assessment: From Error Visibility to Structural Similarity, 2004.
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ _UNIFORM = 7
     beside="target",
 )
 def ssim(enhanced: Tensor, target: Tensor) -> float:
-    """The original's: Gaussian 11x11 window of sigma 1.5, over the pixels that it fits around, no down-sampling.
+    """The original similarity: a Gaussian window of 11x11 and sigma 1.5, K1 = 0.01, K2 = 0.03, no down-sampling.
 
-    Mean over the three channels; K1 = 0.01, K2 = 0.03. On a grey picture, repeated to three channels, this is Wang et
-    al.'s MATLAB code without its down-sampling.
+    It is the mean over the three channels and over the windows that lie inside the picture. On a grey picture that is
+    repeated to three channels, this is Wang et al.'s MATLAB code without its down-sampling.
+
+    >>> import torch
+    >>> image = torch.rand(3, 16, 16)
+    >>> round(ssim(image, image), 4)
+    1.0
 
     Args:
-        enhanced: ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; clamped, not rounded.
-        target: The same shape.
+        enhanced: Enhanced picture, ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; it is clamped, not rounded.
+        target: Reference picture of the same shape.
 
     Raises:
         ValueError: The shapes differ, or a side is shorter than the window.
@@ -38,7 +43,7 @@ def ssim(enhanced: Tensor, target: Tensor) -> float:
     with needs("the metric 'ssim'"):
         from torchmetrics.functional.image import structural_similarity_index_measure
     first, second = unit_pair(enhanced, target, _WINDOW)
-    # torchmetrics' own mean includes a border of reflected pixels.
+    # The border goes because torchmetrics reflects the picture there, and its own mean includes these pixels.
     full = structural_similarity_index_measure(first[None], second[None], data_range=1.0, return_full_image=True)[1]
     border = _WINDOW // 2
     return full[..., border:-border, border:-border].mean().item()
@@ -52,9 +57,14 @@ def ssim(enhanced: Tensor, target: Tensor) -> float:
     library="skimage",
 )
 def ssim_skimage(enhanced: Tensor, target: Tensor) -> float:
-    """scikit-image's default: uniform 7x7 window, sample covariance, 8-bit, mean over the channels.
+    """scikit-image's default: a uniform window of 7x7, sample covariance, 8-bit pictures, the mean over the channels.
 
-    Arguments and errors as of :func:`ssim`.
+    Arguments and errors are those of :func:`ssim`, with a window of 7x7.
+
+    >>> import torch
+    >>> image = torch.rand(3, 16, 16)
+    >>> round(ssim_skimage(image, image), 4)
+    1.0
 
     Raises:
         MissingExtraError: scikit-image is not installed.
@@ -74,9 +84,14 @@ def ssim_skimage(enhanced: Tensor, target: Tensor) -> float:
     library="piq",
 )
 def ssim_piq(enhanced: Tensor, target: Tensor) -> float:
-    """piq's default: as :func:`ssim`, after average pooling by ``round(min(H, W) / 256)`` (PSENet's tables).
+    """piq's default: :func:`ssim` after average pooling by ``round(min(H, W) / 256)``, as in PSENet's tables.
 
-    Arguments and errors as of :func:`ssim`.
+    Arguments and errors are those of :func:`ssim`.
+
+    >>> import torch
+    >>> image = torch.rand(3, 16, 16)
+    >>> round(ssim_piq(image, image), 4)
+    1.0
 
     Raises:
         MissingExtraError: piq is not installed.

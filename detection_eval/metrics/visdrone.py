@@ -1,15 +1,15 @@
-"""The official VisDrone-DET scores, step by step as its toolkit, for any weighting of the images.
+"""The official scores of VisDrone-DET, computed in the steps of its toolkit, for any weighting of the images.
 
-The steps, of which most are unlike COCO's:
+Most of the steps differ from COCO's:
 
-1. Rows of category 0 are ignored regions: painted on a mask, both ends of a box included.
-2. In an image that has one, ground truth and detections that are covered by half or more are dropped.
-3. Ground truth of score 0 is ignored: it absorbs any number of detections, by the share of the detection inside it.
+1. Rows of category 0 are ignored regions. They are painted on a mask, with both ends of a box included.
+2. In an image with such regions, ground truth and detections are dropped if the regions cover half of them or more.
+3. Ground truth of score 0 is ignored. It absorbs any number of detections, by the share of the detection inside it.
 4. Classes 1 to 10 are scored. "Others" (11) are objects of no class: a car found on one is a false positive.
-5. Of an image the first 1, 10, 100 or 500 detections count, of all classes together, as they stand in the file.
-6. Matching is COCO's, at IoU 0.5, 0.55 ... 0.95.
-7. Recall is out of all ground truth, the ignored included. AP is the area under the envelope between all points.
-8. A class counts in the mean as often as there are images with it.
+5. The first 1, 10, 100 or 500 detections of an image count, in the order of the file, of all classes together.
+6. Detections are matched as in COCO, at IoU 0.5, 0.55 ... 0.95.
+7. Recall is the share of all ground truth, also of the ignored one. AP is the area under the envelope of all points.
+8. In the mean over the classes, a class is weighted by the number of images that show it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from .matches import IOUS, RECALLS, TRUE, ImageScores, Ranking, area_under, at_r
 
 MODES = ("toolkit", "coco")
 _REGION, _CLASSES, _CATEGORIES = 0, tuple(range(1, 11)), tuple(range(12))
-# The toolkit's files have all of them, converted annotations those of CLASSES.
+# The toolkit's files have all of these names, converted annotations have those of CLASSES.
 _NUMBERS = dict(zip(("ignored regions", *CLASSES, "others"), _CATEGORIES, strict=True))
 _LIMITS = (1, 10, 100, 500)
 _AT_50, _AT_75 = 0, 5
-# left, top, width, height, score, category; the toolkit reads no further.
+# The toolkit reads left, top, width, height, score and category, and no further.
 _READ = 6
 
 
@@ -47,20 +47,28 @@ _READ = 6
 class VisDroneScores(ImageScores):
     """``AP``, ``AP50``, ``AP75`` and ``AR1``, ``AR10``, ``AR100``, ``AR500`` of VisDrone-DET.
 
-    ``mode='toolkit'`` is the official program, whose steps are above; the detections of an image must stand by falling
-    score then, as the toolkit wants its files: they are not sorted here. ``mode='coco'`` has the toolkit's boxes and
-    matches (steps 1 to 4 and 6) and COCO's summary: the limits take the best detections of an image, all classes
-    together, instead of the first; recall is out of the ground truth that is not ignored; precision is read at 101
-    recalls; and the mean over the classes that have such ground truth is a plain one.
+    ``mode='toolkit'`` follows the official program, whose steps are listed above. The detections of an image must then
+    come by falling score, as the toolkit needs them in its files; they are not sorted here.
+
+    ``mode='coco'`` has the toolkit's boxes and matches (steps 1 to 4 and 6) with COCO's summary: the limits take the
+    best detections of an image, of all classes together, instead of the first; recall is the share of the ground truth
+    that is not ignored; precision is read at 101 recalls; and the mean over the classes with such ground truth is not
+    weighted.
+
+    >>> image = dict(id=1, width=100, height=80, visdrone_rows=[[10, 20, 40, 50, 1, 4, 0, 0]])
+    >>> truth = dict(images=[image], categories=[dict(id=4, name="car")], annotations=[])
+    >>> found = [dict(image_id=1, category_id=4, bbox=[10, 20, 40, 50], score=0.9)]
+    >>> VisDroneScores(truth, found).values()["AP50"]
+    1.0
 
     Args:
-        truth: COCO annotations whose images have ``width``, ``height`` and ``visdrone_rows``: what ``llie
-            annotations visdrone`` writes. Categories are told by their names, whatever their ids.
-        detections: COCO results of its images.
+        truth: COCO annotations whose images have ``width``, ``height`` and ``visdrone_rows``, as ``llie annotations
+            visdrone`` writes them. Categories are recognised by their names, whatever their ids.
+        detections: COCO results of the images of ``truth``.
         mode: One of :data:`MODES`.
 
     Raises:
-        ValueError: An entry's field is missing or wrong; classes other than VisDrone's; an unknown mode.
+        ValueError: A field of an entry is missing or wrong, a class is not VisDrone's, or ``mode`` is unknown.
     """
 
     names = ("AP", "AP50", "AP75", *(f"AR{limit}" for limit in _LIMITS))
@@ -98,7 +106,7 @@ class VisDroneScores(ImageScores):
             outcome = match(chosen, objects, ignored, ignored[None])[0]
             for t, each in enumerate(outcome):
                 recalled[:, t] = _counts(chosen[each == TRUE], len(self.image_ids))
-        # The last limit is AP's.
+        # AP counts the detections up to the last limit.
         self._rankings = _rankings(chosen, outcome)
 
     @classmethod
@@ -112,18 +120,19 @@ class VisDroneScores(ImageScores):
         """The scores of the toolkit's own files.
 
         Args:
-            annotations: Folder of ``NAME.txt``, lines of ``left,top,width,height,score,category,truncation,occlusion``.
-            detections: Folder of ``NAME.txt`` for each of them, which may be empty; lines of
+            annotations: Folder of files ``NAME.txt`` with lines
+                ``left,top,width,height,score,category,truncation,occlusion``.
+            detections: Folder with a file ``NAME.txt`` for each of them, which may be empty, with lines
                 ``left,top,width,height,score,category,-1,-1``.
-            images: Folder of the pictures, of which the sizes are read; or ``(width, height)`` by name, in pixels.
-            mode: See :class:`VisDroneScores`.
+            images: Folder of the pictures, whose sizes are read, or ``(width, height)`` in pixels by name.
+            mode: One of :data:`MODES`.
 
         Returns:
             Scores whose ``image_ids`` are the names.
 
         Raises:
-            FileNotFoundError: There are no annotations; a file of detections or a picture is missing.
-            ValueError: A line is bad; the message names file and line.
+            FileNotFoundError: There are no annotations, or a file of detections or a picture is missing.
+            ValueError: A line is bad; the message names the file and the line.
         """
         texts = {path.stem: path for path in sorted(Path(annotations).glob("*.txt"))}
         if not texts:
@@ -166,12 +175,12 @@ detection_metric("visdrone-coco", "VisDrone's regions, COCO's averaging")(partia
 
 
 def read_text(path: str | os.PathLike[str]) -> list[list[float]]:
-    """The first six values of each line of a file of the toolkit's; empty lines and trailing commas are passed over.
+    """The first six values of each line of a file of the toolkit. Empty lines and trailing commas are ignored.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A line has fewer values, or one that is no finite number or, for a size, negative, or a category
-            that is none of 0 to 11; the message names file and line.
+        FileNotFoundError: The file is missing.
+        ValueError: A line has fewer values, a value is not a finite number, a size is negative, or a category is not
+            one of 0 to 11; the message names the file and the line.
     """
     rows = []
     for number, line in enumerate(files.read_text(path).splitlines(), start=1):
@@ -186,16 +195,17 @@ def read_text(path: str | os.PathLike[str]) -> list[list[float]]:
 def covered_share(boxes: np.ndarray, regions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The share of each box that lies in ignored regions, as the toolkit counts it.
 
-    Values are rounded, halves up, and at least 1, also widths and heights. The pixels counted are those from one row
-    and column after a box's first to its end or the image's; the area that they are divided by is not cut at the image.
+    All values, also widths and heights, are rounded, halves up, and are at least 1. The pixels of a box are counted
+    from one row and one column after its first, up to its end or that of the image. The count is divided by the whole
+    area of the box, also of what lies beyond the image.
 
     Args:
-        boxes: ``(N, 4)`` left, top, width, height in pixels.
-        regions: ``(R, 4)``.
+        boxes: Boxes ``(N, 4)``, left, top, width, height in pixels.
+        regions: Ignored regions ``(R, 4)``, likewise.
         size: Width and height of the image.
 
     Returns:
-        ``(N,)``.
+        The shares, ``(N,)``.
     """
     width, height = size
     mask = np.zeros((height, width), dtype=np.uint8)
@@ -210,12 +220,12 @@ def covered_share(boxes: np.ndarray, regions: np.ndarray, size: tuple[int, int])
 
 
 def _whole(boxes: np.ndarray) -> np.ndarray:
-    # The clip keeps boxes of absurd size within whole numbers.
+    # The clip keeps boxes of absurd size within the range of whole numbers.
     return np.floor(np.clip(boxes, 1, 1e6) + 0.5).astype(np.int64)
 
 
 def _covered(boxes: Boxes, regions: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Step 2: ``(N,)`` bool."""
+    """Whether each box is dropped by step 2, ``(N,)`` bool."""
     covered = np.zeros(len(boxes), dtype=bool)
     by_image = np.argsort(boxes.image, kind="stable")
     ends = np.searchsorted(boxes.image[by_image], np.arange(len(regions) + 1))
@@ -237,7 +247,7 @@ def _objects(rows: Sequence[np.ndarray]) -> tuple[Boxes, np.ndarray]:
 
 
 def _counts(boxes: Boxes, images: int) -> np.ndarray:
-    """``(10, images)`` int64: boxes of each class."""
+    """The number of boxes of each class in each image, ``(10, images)`` int64."""
     counts = np.zeros((len(_CLASSES), images), dtype=np.int64)
     np.add.at(counts, (boxes.category - _CLASSES[0], boxes.image), 1)
     return counts
@@ -250,7 +260,7 @@ def _rankings(found: Boxes, outcome: np.ndarray) -> list[Ranking]:
 
 
 def _mean(table: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """``(B,)`` mean of ``(B, classes)`` weighted by ``share``; nan where no class has any."""
+    """The mean ``(B,)`` of ``(B, classes)`` weighted by ``share``; nan where no class has a share."""
     total = share.sum(axis=1)
     weighted = np.where(share > 0, table * share, 0).sum(axis=1)
     return np.divide(weighted, total, out=np.full(len(total), np.nan), where=total > 0)

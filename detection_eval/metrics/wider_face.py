@@ -1,9 +1,9 @@
-"""Average precision of the DARK FACE tool and of WIDER FACE's, which COCO's is not.
+"""The average precision of DARK FACE's tool and of WIDER FACE's tool, which differs from COCO's.
 
-Both tools count pixels: a box from x1 to x2 is ``x2 - x1 + 1`` wide. Scores are brought to [0, 1] by the least and the
-largest of the whole data set, and precision and recall are taken at 1,000 fixed scores, 0.999 down to 0. A detection
-belongs to the face that it overlaps most; where that is another detection's already, it is a false one, and no other
-face is tried. A picture without faces is passed over, with whatever was found in it.
+Both tools count pixels: a box from x1 to x2 is ``x2 - x1 + 1`` wide. Scores are scaled to [0, 1] by the least and the
+largest score of the whole set, and precision and recall are taken at 1,000 fixed scores from 0.999 down to 0. A
+detection belongs to the face that it overlaps most. If another detection has that face already, the detection is false;
+it is not matched to another face. A picture without faces is left out, with all that was found in it.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from llie_preproc.faces import Faces
 
 from .matches import ImageScores
 
-# MMDetection needs it too.
+# The extra of MMDetection brings SciPy.
 with needs("the AP of DARK FACE and WIDER FACE"):
     from scipy.sparse import csr_array
 
 
 MIN_IOU = 0.5
-"""An overlap of this much or more is a match."""
+"""Least overlap that is a match."""
 
 THRESHOLDS = 1 - np.arange(1, 1001) / 1000
-"""``(1000,)`` normalised scores at which precision and recall are taken, falling."""
+"""Normalised scores at which precision and recall are taken, ``(1000,)``, falling."""
 
-# Overlaps that are held at once.
+# No more than this number of overlaps is held in memory at once.
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class FacePR:
-    """Precision and recall at the 1,000 scores, and their area.
+    """Precision and recall at the 1,000 scores, and the area under their curve.
 
     Attributes:
-        ap: Area under the curve, in [0, 1]; nan where there is no face to find.
-        precision: ``(1000,)``, at :data:`THRESHOLDS`; nan where no detection counts.
-        recall: ``(1000,)``; nan where there is no face to find.
+        ap: Area under the curve, in [0, 1]; nan if there is no face to find.
+        precision: Precision at :data:`THRESHOLDS`, ``(1000,)``; nan where no detection counts.
+        recall: Recall at :data:`THRESHOLDS`, ``(1000,)``; nan if there is no face to find.
         faces: Number of faces to find.
-        found: Number of them that are found at the least score.
-        proposals: Number of detections that count, at the least score.
+        found: Number of faces that are found at the least score.
+        proposals: Number of detections that count at the least score.
     """
 
     ap: float
@@ -55,17 +55,18 @@ class FacePR:
 
 
 class FaceScores(ImageScores):
-    """``AP`` of either tool for any weighting of the pictures: :func:`darkface_scores`, :func:`wider_scores`.
+    """``AP`` of either tool for any weighting of the pictures.
 
-    Scores are brought to [0, 1] once, by the range over all pictures, whatever these weigh.
+    :func:`darkface_scores` and :func:`wider_scores` build it. Scores are scaled to [0, 1] once, by the range over all
+    pictures, whatever their weights.
 
     Args:
         truth: Faces of every picture by its name, ``(n, 4)`` x1 y1 x2 y2, both corners included.
         found: Detections by the same names; a picture that is missing has none.
-        wanted: By the same names ``(n,)`` bool: the faces to find.
+        wanted: Whether each face is to be found, ``(n,)`` bool, by the same names.
 
     Raises:
-        ValueError: See :func:`darkface_ap`.
+        ValueError: :func:`darkface_ap` refuses the arguments too.
     """
 
     names = ("AP",)
@@ -88,7 +89,7 @@ class FaceScores(ImageScores):
         self._faces = np.array([int(wanted[name].sum()) for name in truth], dtype=np.int64)
 
     def curve(self) -> FacePR:
-        """Precision and recall, each picture once."""
+        """Precision and recall with each picture counted once."""
         counted, found, faces, precision, recall = self._curves(np.ones((1, len(self.image_ids)), dtype=np.int64))
         area = float(_areas(precision, recall)[0])
         return FacePR(area, precision[0], recall[0], int(faces[0]), int(found[0, -1]), int(counted[0, -1]))
@@ -98,14 +99,14 @@ class FaceScores(ImageScores):
         return _areas(precision, recall)[None]
 
     def _curves(self, weights: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Proposals and faces found, ``(B, 1000)``, faces to find ``(B,)``, precision and recall."""
+        """Proposals and found faces, ``(B, 1000)``, faces to find, ``(B,)``, precision and recall, ``(B, 1000)``."""
         counted, found = ((each @ weights.T).cumsum(axis=0).T for each in (self._proposals, self._hits))
         faces = weights @ self._faces
         with np.errstate(invalid="ignore", divide="ignore"):
             return counted, found, faces, found / counted, found / faces[:, None]
 
     def _reached(self, scores: Mapping[int, np.ndarray]) -> csr_array:
-        """``(1000, pictures)``: how many of a picture's scores reach each threshold as their first."""
+        """The number of scores of each picture for which a threshold is the first they reach, ``(1000, pictures)``."""
         pictures = np.repeat(np.array(list(scores), dtype=np.int64), [len(each) for each in scores.values()])
         first = _first_reached(np.concatenate([np.zeros(0), *scores.values()]))
         shape = (len(THRESHOLDS), len(self.image_ids))
@@ -113,40 +114,49 @@ class FaceScores(ImageScores):
 
 
 def darkface_ap(truth: Mapping[str, np.ndarray], found: Mapping[str, Faces]) -> FacePR:
-    """AP of the DARK FACE tool.
+    """AP of DARK FACE's tool.
+
+    >>> boxes = np.array([[10.0, 20, 49, 69]])
+    >>> result = darkface_ap({"1": boxes}, {"1": Faces(boxes.astype(np.float32), np.array([0.9], np.float32))})
+    >>> result.ap, result.found
+    (1.0, 1)
 
     Args:
         truth: Faces of every picture by its name, ``(n, 4)`` x1 y1 x2 y2 in pixels, both corners included.
-        found: Detections by the same names, corners likewise; a picture that is missing has none.
+        found: Detections by the same names, with the same corners; a picture that is missing has none.
 
     Raises:
-        ValueError: Detections of a picture that is not in ``truth``, boxes that are not ``(n, 4)``, or numbers that are
+        ValueError: There are detections of a picture that is not in ``truth``, boxes are not ``(n, 4)``, or a number is
             not finite; the message names the picture.
     """
     return darkface_scores(truth, found).curve()
 
 
 def darkface_scores(truth: Mapping[str, np.ndarray], found: Mapping[str, Faces]) -> FaceScores:
-    """What :func:`darkface_ap` takes, for any weighting of the pictures."""
+    """The scores of :func:`darkface_ap` for any weighting of the pictures; the arguments are the same."""
     return FaceScores(truth, found, _masks(truth, None))
 
 
 def wider_ap(
     truth: Mapping[str, np.ndarray], found: Mapping[str, Faces], kept: Mapping[str, np.ndarray] | None = None
 ) -> FacePR:
-    """AP of WIDER FACE's tool, of one difficulty.
+    """AP of WIDER FACE's tool for one difficulty.
 
-    A detection whose best face is not of that difficulty counts neither for nor against.
+    A detection whose best face does not belong to that difficulty counts neither as right nor as false.
+
+    >>> faces = Faces(np.array([[10.0, 20, 50, 70]], np.float32), np.array([0.9], np.float32))
+    >>> wider_ap({"0--Parade/1": np.array([[10.0, 20, 40, 50]])}, {"0--Parade/1": faces}).ap
+    1.0
 
     Args:
-        truth: All faces of every picture by its name, ``(n, 4)`` left, top, width, height as the annotations have them;
-            the tool's right edge is ``left + width``, itself included.
+        truth: All faces of every picture by its name, ``(n, 4)`` left, top, width, height as the annotations have them.
+            The tool's right edge is ``left + width``, itself included.
         found: Detections by the same names, x1 y1 x2 y2; a picture that is missing has none.
-        kept: By the same names the indices, from 0, of the faces of that difficulty
-            (:func:`detection_eval.datasets.wider_difficulty.read_difficulty`); None: all faces.
+        kept: Indices, from 0, of the faces of that difficulty, by the same names
+            (:func:`detection_eval.datasets.wider_difficulty.read_difficulty`). None takes all faces.
 
     Raises:
-        ValueError: As :func:`darkface_ap`; also a picture that ``kept`` lacks, or an index that no face has.
+        ValueError: :func:`darkface_ap` refuses the faces too, ``kept`` lacks a picture, or an index belongs to no face.
     """
     return wider_scores(truth, found, kept).curve()
 
@@ -154,7 +164,7 @@ def wider_ap(
 def wider_scores(
     truth: Mapping[str, np.ndarray], found: Mapping[str, Faces], kept: Mapping[str, np.ndarray] | None = None
 ) -> FaceScores:
-    """What :func:`wider_ap` takes, for any weighting of the pictures."""
+    """The scores of :func:`wider_ap` for any weighting of the pictures; the arguments are the same."""
     corners = {}
     for name, boxes in truth.items():
         xywh = _boxes(boxes, name)
@@ -163,20 +173,23 @@ def wider_scores(
 
 
 def area_under(precision: np.ndarray, recall: np.ndarray) -> float:
-    """PASCAL VOC's area under all points of a curve: precision becomes the largest at this recall or a higher one.
+    """PASCAL VOC's area under a curve: each precision is replaced by the largest one at its recall or a higher one.
+
+    >>> area_under(np.array([1.0, 0.5]), np.array([0.5, 1.0]))
+    0.75
 
     Args:
-        precision: ``(k,)``; nan where undefined, which is passed over.
-        recall: ``(k,)``, never falling.
+        precision: Precision, ``(k,)``; nan where undefined, which is left out.
+        recall: Recall, ``(k,)``, which never falls.
 
     Returns:
-        The area, in [0, 1]; nan where a recall is.
+        The area, in [0, 1]; nan if a recall is nan.
     """
     return float(_areas(np.asarray(precision)[None], np.asarray(recall)[None])[0])
 
 
 def _areas(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
-    """``(B,)`` :func:`area_under` of ``(B, k)``."""
+    """The areas ``(B,)`` of :func:`area_under` for curves ``(B, k)``."""
     ends = np.zeros((len(recall), 1))
     steps = np.diff(np.concatenate([ends, recall, ends + 1], axis=1), axis=1)
     envelope = np.fmax.accumulate(np.concatenate([precision, ends], axis=1)[:, ::-1], axis=1)[:, ::-1]
@@ -186,7 +199,7 @@ def _areas(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
 def _matched(
     faces: np.ndarray, wanted: np.ndarray, boxes: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of the detections that count, and of the faces to find that are found: each the best of its detections."""
+    """The scores of the detections that count, and of the found faces; a face has the score of its best detection."""
     best, overlap = _best_faces(faces, boxes)
     matches = overlap >= MIN_IOU
     counts = ~(matches & ~wanted[best])
@@ -196,7 +209,7 @@ def _matched(
 
 
 def _best_faces(faces: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``(m,)`` for each of ``m`` boxes: the face that it overlaps most (of equal ones the first), and the IoU."""
+    """The face that each of ``m`` boxes overlaps most (the first of equal ones), ``(m,)``, and the IoU with it."""
     best, overlap = [], []
     for part in np.array_split(boxes, max(1, -(-len(boxes) * len(faces) // _CHUNK))):
         iou = _inclusive_iou(part, faces)
@@ -206,7 +219,7 @@ def _best_faces(faces: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _inclusive_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``(m, n)`` IoU of ``(m, 4)`` and ``(n, 4)`` x1 y1 x2 y2 whose corners are pixels of the box."""
+    """The IoU ``(m, n)`` of boxes ``(m, 4)`` and ``(n, 4)`` x1 y1 x2 y2 whose corners are pixels of the box."""
     sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2]) + 1
     inter = sides.clip(0).prod(axis=2)
     area_a, area_b = ((box[:, 2:] - box[:, :2] + 1).prod(axis=1) for box in (a, b))
@@ -215,7 +228,7 @@ def _inclusive_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _first_reached(scores: np.ndarray) -> np.ndarray:
-    """``(n,)`` which of the falling thresholds is the first that each score reaches."""
+    """The index of the first of the falling thresholds that each score reaches, ``(n,)``."""
     return len(THRESHOLDS) - np.searchsorted(THRESHOLDS[::-1], scores, side="right")
 
 
