@@ -1,4 +1,4 @@
-"""Seconds to convert VisDrone-DET annotation files: made texts, and made JPEGs of which the header alone is read.
+"""Seconds that the conversion of VisDrone-DET annotations takes, on made texts and JPEGs; only their headers are read.
 
 ``python -m benchmarks.convert_annotations [--files 10000] [--boxes 50] [--json FILE]``
 """
@@ -32,7 +32,7 @@ _WIDTH, _HEIGHT = 1360, 765
 
 
 def make(root: Path, files: int, boxes: int) -> None:
-    """Write a set of VisDrone's layout; its pictures have their usual size, and nothing in them."""
+    """Write a set in VisDrone's layout; its pictures are black and have the usual size."""
     draw = random.Random(0)
     picture = root / "images" / "0000000.jpg"
     picture.parent.mkdir(parents=True)
@@ -51,10 +51,10 @@ def make(root: Path, files: int, boxes: int) -> None:
 
 
 def main() -> None:
-    """Make the set, convert it, print, and write JSON where asked."""
+    """Make the set, convert it, print the seconds, and write them as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--boxes", type=int, default=50, help="a file; VisDrone's training part has 53")
+    parser.add_argument("--boxes", type=int, default=50, help="boxes in each file; VisDrone's training part has 53")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     taken: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Detection scores: what ours, the VisDrone toolkit's and their intervals add to pycocotools' time, in one run.
+"""The time that this package's detection scores and intervals add to pycocotools' time, measured in one run.
 
 ``python -m benchmarks.detection_scores [--images 548] [--boxes 500] [--objects 70] [--resamples 1000] [--json FILE]``
 """
@@ -28,15 +28,17 @@ from detection_eval.metrics.visdrone import VisDroneScores
 
 from .timing import machine, report, timed
 
-# Shares of VisDrone's ten classes in its annotations, roughly.
+# These are roughly the shares of VisDrone's ten classes in its annotations.
 _SHARES = np.array([0.23, 0.08, 0.03, 0.42, 0.07, 0.04, 0.014, 0.009, 0.017, 0.09])
 _SIZE = np.array([1360, 765])
 _FOUND = 0.3
 
 
 def scene(images: int, objects: int, boxes: int, seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Annotations with ``visdrone_rows``, and ``boxes`` detections of each image by falling score: three in ten lie
-    near an object, and have the better scores."""
+    """Annotations with ``visdrone_rows``, and ``boxes`` detections of each image by falling score.
+
+    Three in ten detections lie near an object; these have the better scores.
+    """
     rng = np.random.default_rng(seed)
     shares = _SHARES / _SHARES.sum()
     truth: dict[str, Any] = {
@@ -74,7 +76,7 @@ def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def peer(truth: dict[str, Any], detections: list[dict[str, Any]]) -> tuple[np.ndarray, dict[str, float]]:
-    """pycocotools' first six numbers as MMDetection asks for them, and seconds of its steps."""
+    """The first six numbers of pycocotools with MMDetection's settings, and the seconds of its steps."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = pycocotools.coco.COCO()
         coco.dataset = truth
@@ -86,7 +88,7 @@ def peer(truth: dict[str, Any], detections: list[dict[str, Any]]) -> tuple[np.nd
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print the result, and write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=548)
     parser.add_argument("--boxes", type=int, default=500)

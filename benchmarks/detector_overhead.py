@@ -1,12 +1,12 @@
-"""What an enhancer in front of a detector costs: Faster R-CNN R50-FPN, plain and enhanced, one picture at a time.
+"""The cost of an enhancer in front of a detector: Faster R-CNN R50-FPN, plain and enhanced, one picture at a time.
 
 ``python -m benchmarks.detector_overhead [--size 1333x800] [--device cpu] [--threads N] [--repeats N] [--json FILE]``
 
-The detector is MMDetection's own, its weights at random: the RPN hands its 1,000 proposals on, as a trained one does,
-and next to no detection passes the threshold, so the detector is at its cheapest. A picture is uint8, as a data loader
-gives it, and goes through ``test_step``: data preprocessor, enhancer, network, post-processing. Runs of all variants
-alternate. The overhead is the median over rounds of the time against the plain detector's in the same round, with its
-quartiles; and that of the fastest run against the plain detector's fastest, which other work disturbs less.
+The detector is MMDetection's own with random weights. Its RPN hands on 1,000 proposals, as that of a trained detector
+does, but almost no detection passes the threshold, so the detector is as cheap as it can be. A picture is uint8, as it
+comes from a data loader, and goes through ``test_step``: data preprocessor, enhancer, network, post-processing. The
+variants run in turn. The overhead is the median over the rounds, with quartiles, of the time against that of the plain
+detector in the same round. A second overhead compares the fastest runs, which other work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from mmengine.config import Config
 from skimage import data, transform
 from torch import Tensor, nn
 
-import llie_preproc  # noqa: F401  before mmdet, which takes mmcv's operators from it where none are compiled
+# This comes before mmdet, which takes mmcv's operators from it if none are compiled.
+import llie_preproc  # noqa: F401
 from llie_preproc.config_files import read_config_file
 from llie_preproc.detection import add_enhancer
 
@@ -42,14 +43,14 @@ VARIANTS: dict[str, dict[str, Any] | None] = {
 
 
 def night_picture(height: int, width: int) -> Tensor:
-    """A photograph at night, BGR uint8 ``(3, H, W)``."""
+    """A photograph that is darkened to a night picture, BGR uint8 ``(3, H, W)``."""
     photograph = transform.resize(data.coffee() / 255, (height, width), anti_aliasing=True)
     night = (255 * 0.25 * photograph**1.5).round().astype("uint8")
     return torch.from_numpy(night[..., ::-1].copy()).permute(2, 0, 1)
 
 
 def build(cfg: Config, device: torch.device) -> nn.Module:
-    """A config's model with weights at random, the same for every variant."""
+    """The model of a config with random weights, which are the same in every variant."""
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
 
@@ -59,7 +60,7 @@ def build(cfg: Config, device: torch.device) -> nn.Module:
 
 
 def batch(image: Tensor) -> dict[str, Any]:
-    """What a data loader gives of one picture."""
+    """The batch of one picture, as a data loader gives it."""
     from mmdet.structures import DetDataSample
 
     shape = tuple(image.shape[-2:])
@@ -68,7 +69,7 @@ def batch(image: Tensor) -> dict[str, Any]:
 
 
 def measure(image: Tensor, device: torch.device, repeats: int) -> dict[str, Any]:
-    """Milliseconds of each variant, and its overhead over the plain detector in per cent."""
+    """The milliseconds of each variant, and its overhead over the plain detector in per cent."""
     plain = read_config_file(CONFIG)
     plain.model.backbone.init_cfg = None
     models = {}
@@ -108,7 +109,7 @@ def _time(model: nn.Module, image: Tensor, device: torch.device) -> float:
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print the result, and write it as JSON if asked to."""
     args = picture_options(__doc__, "1333x800", 7)
     device = torch.device(args.device)
     result = {

@@ -1,9 +1,9 @@
-"""DSFD on one image: the paper's form on VGG-16 and the public release's on ResNet-152, weights at random.
+"""The time of DSFD on one image: the paper's form on VGG-16 and the public release's on ResNet-152, random weights.
 
 ``python -m benchmarks.dsfd_forward [--size 640x640] [--device cpu] [--threads N] [--json FILE]``
 
-*forward*: backbone, neck and the predicting heads. *predict*: also softmax, the best 5,000, decoding and NMS, without
-a threshold, which is the worst case.
+*forward* runs the backbone, the neck and the predicting heads. *predict* adds softmax, the choice of the best 5,000,
+decoding and NMS; there is no threshold, which is the worst case.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-import llie_preproc  # noqa: F401  before mmdet, which takes mmcv's operators from it where none are compiled
+# This comes before mmdet, which takes mmcv's operators from it if none are compiled.
+import llie_preproc  # noqa: F401
 
 from .timing import machine, picture_options, report, seconds
 
@@ -43,7 +44,7 @@ def build(name: str, device: torch.device) -> nn.Module:
 
 
 def runs(detector: nn.Module, image: Tensor) -> dict[str, Callable[[], Any]]:
-    """What is timed, by name."""
+    """The functions that are timed, by name."""
     from mmdet.structures import DetDataSample
 
     height, width = image.shape[-2:]
@@ -66,7 +67,7 @@ def runs(detector: nn.Module, image: Tensor) -> dict[str, Callable[[], Any]]:
 
 
 def measure(name: str, image: Tensor, repeats: int) -> dict[str, Any]:
-    """Medians in milliseconds, of blocks that alternate."""
+    """The medians in milliseconds of runs in alternating blocks."""
     detector = build(name, image.device)
     measured: dict[str, list[float]] = {}
     with torch.no_grad():
@@ -79,10 +80,10 @@ def measure(name: str, image: Tensor, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print the result, and write it as JSON if asked to."""
     args = picture_options(__doc__, "640x640", 5)
     device = torch.device(args.device)
-    # Pixels after the means are taken off.
+    # These are pixels from which the means are subtracted.
     noise = torch.rand(1, 3, args.height, args.width, generator=torch.Generator().manual_seed(0))
     image = (noise * 255 - 115).to(device)
     result = {

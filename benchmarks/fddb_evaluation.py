@@ -1,9 +1,9 @@
-"""FDDB's ROC over all of its pictures, and against the plain definition with masks of whole pictures, in one run.
+"""The time of FDDB's ROC on as many pictures as FDDB has, against the plain definition with masks of whole pictures.
 
 ``python -m benchmarks.fddb_evaluation [--fddb DIR] [--boxes 2 50 200] [--plain 50] [--json FILE]``
 
-Pictures, faces and detections are made, in FDDB's numbers; ``--fddb`` takes the annotations (``FDDB-folds`` and
-``image_sizes.csv`` below DIR) and, where ``--detections`` names them, saved detections as one more row.
+Pictures, faces and detections are made, in FDDB's numbers. ``--fddb`` uses the real annotations instead (``FDDB-folds``
+and ``image_sizes.csv`` below DIR), and ``--detections`` adds a row for saved detections.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Sizes = Mapping[str, tuple[int, int]]
 
 
 def scene(seed: int = 0) -> tuple[FddbTruth, Sizes]:
-    """Ellipses of FDDB's number, sizes and crowding in as many pictures."""
+    """Made faces and pictures: the numbers, sizes and crowding are those of FDDB."""
     rng = np.random.default_rng(seed)
     of_picture = np.append(np.arange(_PICTURES), rng.integers(_PICTURES, size=_FACES - _PICTURES))
     names = [f"made/img_{at}" for at in range(_PICTURES)]
@@ -48,7 +48,7 @@ def scene(seed: int = 0) -> tuple[FddbTruth, Sizes]:
 
 
 def found_in(truth: FddbTruth, boxes: int, seed: int = 1) -> dict[str, FddbDetections]:
-    """So many rectangles in each picture, half of them near a face, all with scores of their own."""
+    """``boxes`` rectangles in each picture with distinct scores; half of them lie near a face."""
     rng = np.random.default_rng(seed)
     return {name: _around(rng, faces, boxes) for name, faces in truth.ellipses.items()}
 
@@ -62,7 +62,7 @@ def _around(rng: np.random.Generator, faces: np.ndarray, boxes: int) -> FddbDete
 
 
 def plain(truth: FddbTruth, found: Mapping[str, FddbDetections], sizes: Sizes) -> float:
-    """The sum of all overlaps by the definition: every mask as large as its picture, an assignment at every score."""
+    """The sum of all overlaps by the definition: masks are as large as pictures, each score has its own assignment."""
     total = 0.0
     for name, faces in truth.ellipses.items():
         one, other = _masks(faces, sizes[name])[:, None], _masks(found[name].shapes, sizes[name])[None]
@@ -87,12 +87,16 @@ def _masks(shapes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print the result, and write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fddb", type=Path, metavar="DIR", help="real annotations")
-    parser.add_argument("--detections", type=Path, metavar="PATH", help="saved detections of --fddb")
-    parser.add_argument("--boxes", type=int, nargs="+", default=[2, 50, 200], help="made detections of a picture")
-    parser.add_argument("--plain", type=int, default=50, metavar="N", help="pictures for the plain definition")
+    parser.add_argument("--fddb", type=Path, metavar="DIR", help="folder of the real annotations")
+    parser.add_argument("--detections", type=Path, metavar="PATH", help="saved detections in the pictures of --fddb")
+    parser.add_argument(
+        "--boxes", type=int, nargs="+", default=[2, 50, 200], help="numbers of made detections in a picture"
+    )
+    parser.add_argument(
+        "--plain", type=int, default=50, metavar="N", help="number of pictures for the plain definition"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     cv2.setNumThreads(1)

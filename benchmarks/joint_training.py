@@ -1,18 +1,22 @@
-"""Does training the enhancer with the detector help? Raw, frozen and joint with equal budgets, from a detector by day.
+"""Does it help to train the enhancer with the detector? Raw, frozen and joint training are compared.
+
+All have equal budgets and start from the same detector.
 
 ``python -m benchmarks.joint_training night --out DIR [--seeds 3]``: a small Faster R-CNN learns rendered scenes by
-day (:mod:`detection_eval.demo.night_scenes`), and from there a few of other scenes by night.
+day (:mod:`detection_eval.demo.night_scenes`). From there it learns a few other scenes by night.
 
-``python -m benchmarks.joint_training exdark IMAGES BBGT --out DIR [--folds 4] [--seeds 1]``: from the same detector,
-the few pictures of ExDark at hand, its classes as one (``object``: so few pictures do not tell twelve apart), in
-folds: each picture is tested once, by a detector that did not see it, and the table is of all of them.
+``python -m benchmarks.joint_training exdark IMAGES BBGT --out DIR [--folds 4] [--seeds 1]``: the same detector learns
+the few pictures of ExDark that are at hand. All classes become one, ``object``, because so few pictures do not tell
+twelve classes apart. The pictures are cut into folds: each is tested once, by a detector that did not see it, and the
+table shows all of them together.
 
-``python -m benchmarks.joint_training visdrone IMAGES LABELS --out DIR``: pictures of VisDrone, darkened as the demo's
-scenes are (:func:`detection_eval.demo.exposure.photograph`), in folds; LABELS is a folder of YOLO's text files with
-car, van, truck, bus and motor as classes 0 to 4. Faster R-CNN R50-FPN from scratch: for a GPU.
+``python -m benchmarks.joint_training visdrone IMAGES LABELS --out DIR``: Faster R-CNN R50-FPN learns from scratch on
+pictures of VisDrone, in folds; it needs a GPU. The pictures are darkened as the demo's scenes are
+(:func:`detection_eval.demo.exposure.photograph`). LABELS is a folder of YOLO's text files with car, van, truck, bus
+and motor as classes 0 to 4.
 
-Every training is a cell of ``llie compare``: *frozen* is its mode ``retrained``. Equal budgets, the
-same start, the last checkpoint counts. DIR keeps the comparisons; called again, finished cells are not run again.
+Every training is a cell of ``llie compare``, where *frozen* is the mode ``retrained``. The last checkpoint of each
+counts. DIR keeps the comparisons; a second call does not run finished cells again.
 """
 
 from __future__ import annotations
@@ -53,11 +57,11 @@ _DAY_SEED, _NIGHT_SEED, _TEST_SEED = 10, 11, 12
 _STOPS = (-5.0, -3.0)
 
 CocoFiles = tuple[Path, Path]
-"""Annotations, and the folder of their pictures."""
+"""The annotations, and the folder of their pictures."""
 
 
 def day_detector(folder: Path) -> Path:
-    """The checkpoint of the small detector that learnt scenes by day."""
+    """The checkpoint of the small detector that has learnt scenes by day."""
     day = _scenes(folder / "day", _DAY_SEED, DAY_SCENES, by_day=True)
     test = _scenes(folder / "day_test", _TEST_SEED, TEST_SCENES, by_day=True)
     _compare(NIGHT, day, test, folder / "by_day", ["--modes", "raw"], enhancers=())
@@ -75,7 +79,7 @@ def night(args: argparse.Namespace) -> Comparison:
 
 
 def exdark(args: argparse.Namespace) -> Comparison:
-    """The comparison on the pictures of ExDark at hand."""
+    """The comparison on the pictures of ExDark that are at hand."""
     start = day_detector(args.day or args.out)
     converted = args.out / "exdark.json"
     llie(["annotations", "exdark", str(args.images), str(args.annotations), "--out", str(converted)])
@@ -85,7 +89,7 @@ def exdark(args: argparse.Namespace) -> Comparison:
 
 
 def visdrone(args: argparse.Namespace) -> Comparison:
-    """The comparison on pictures of VisDrone that night was made to fall on."""
+    """The comparison on darkened pictures of VisDrone."""
     converted = _from_yolo(args.images, args.annotations, VEHICLES, args.out / "visdrone.json")
     dark = _darkened(converted, args.images, args.out / "darkened")
     epochs = args.iterations or 40
@@ -101,7 +105,7 @@ def _modes(args: argparse.Namespace) -> list[str]:
 
 
 def _schedule(iterations: int) -> list[str]:
-    """Options over the small configs: a shorter schedule of the same shape."""
+    """The options that give the small configs a shorter schedule of the same shape."""
     warm = min(20, iterations // 4)
     return [
         f"train_cfg.max_iters={iterations}",
@@ -131,11 +135,11 @@ def _compare(
     given = ["--detector", str(config), "--enhancer", "none", *enhancers, *sets, "--out", str(out), "--resume"]
     status = llie(["compare", *given, *options])
     if status:
-        raise RuntimeError(f"the comparison in {out} did not come to its end: see above")
+        raise RuntimeError(f"the comparison in {out} failed; its messages above say why")
 
 
 def _in_folds(config: Path, files: CocoFiles, args: argparse.Namespace, options: Sequence[str]) -> Comparison:
-    """Compare in folds, and put the detections of all into one comparison."""
+    """Compare in folds, and put the detections of all folds into one comparison."""
     truth = json.loads(files[0].read_text(encoding="utf-8"))
     order = np.random.default_rng(0).permutation([image["id"] for image in truth["images"]])
     parts = []
@@ -162,7 +166,7 @@ def _part(truth: dict[str, Any], chosen: set[int], path: Path) -> Path:
 
 
 def _pooled(parts: Sequence[Comparison], truth: dict[str, Any], folder: Path) -> Comparison:
-    """One comparison of the detections of several, each of which tested other pictures of ``truth``."""
+    """One comparison from the detections of several, each of which tested other pictures of ``truth``."""
     shutil.rmtree(folder, ignore_errors=True)
     first = parts[0]
     pooled = Comparison.begin(folder, dict(first.plan, config=f"{first.plan['config']}, {len(parts)} folds"), truth)
@@ -189,7 +193,11 @@ def _as_one_class(source: Path, target: Path) -> Path:
 
 
 def _from_yolo(images: Path, labels: Path, names: Sequence[str], target: Path) -> Path:
-    """YOLO's labels as COCO: a text file a picture, ``class x y width height`` a line, centres and shares of sides."""
+    """Convert YOLO's labels to COCO.
+
+    Each picture has a text file with lines ``class x y width height``: the centre and the sides of a box, as shares of
+    the picture's sides.
+    """
     entries: list[dict] = []
     annotations: list[dict] = []
     for number, file in enumerate(sorted(labels.glob("*.txt")), 1):
@@ -208,7 +216,7 @@ def _from_yolo(images: Path, labels: Path, names: Sequence[str], target: Path) -
 
 
 def _darkened(annotations: Path, images: Path, folder: Path) -> Path:
-    """The pictures of a COCO file as the demo's sensor has them at night, noise and all."""
+    """Write the pictures of a COCO file as the demo's sensor would take them at night, with its noise."""
     for entry in json.loads(annotations.read_text(encoding="utf-8"))["images"]:
         rng = np.random.default_rng([0, entry["id"]])
         picture = read_picture(images / entry["file_name"])
@@ -218,27 +226,27 @@ def _darkened(annotations: Path, images: Path, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Run the comparison of the command line, print its table, and write JSON where asked."""
+    """Run the comparison that the command line names, print its table, and write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["night", "exdark", "visdrone"])
     parser.add_argument("images", nargs="?", type=Path)
     parser.add_argument("annotations", nargs="?", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--day", type=Path, help="--out of another call, whose detector by day is taken")
+    parser.add_argument("--day", type=Path, help="folder --out of another call, whose detector by day is used")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--folds", type=int, default=4)
-    parser.add_argument("--iterations", type=int, help="of each training; visdrone: epochs")
+    parser.add_argument("--iterations", type=int, help="iterations of each training; epochs for visdrone")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.what != "night" and not (args.images and args.annotations):
-        parser.error(f"{args.what} wants IMAGES and ANNOTATIONS")
+        parser.error(f"{args.what} needs IMAGES and ANNOTATIONS")
     args.out.mkdir(parents=True, exist_ok=True)
     comparison = {"night": night, "exdark": exdark, "visdrone": visdrone}[args.what](args)
     print((comparison.folder / "table.md").read_text(encoding="utf-8"))
     if args.json:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         plan = {k: v for k, v in comparison.plan.items() if k not in ("command", "image_root")}
-        # Without this machine's folders.
+        # The result does not show the folders of this machine.
         plan["config"] = Path(plan["config"]).name
         plan["budget"] = {k: v for k, v in plan["budget"].items() if k != "train_set"}
         command = f"python -m benchmarks.joint_training {args.what} --seeds {args.seeds}"

@@ -1,7 +1,7 @@
-"""Whole large images through the heavy networks: seconds and peak memory.
+"""Seconds and peak memory of the heavy networks on whole large images.
 
-``python -m benchmarks.large_images [--device cpu] [--tile N] [--json FILE]``: PSENet on 4000x3000, CollaBA x2 on
-1080x720, Semi-LLIE on 1920x1080. Each runs in a process of its own, so that the peak is its own.
+``python -m benchmarks.large_images [--device cpu] [--tile N] [--json FILE]`` runs PSENet on 4000x3000, CollaBA x2 on
+1080x720 and Semi-LLIE on 1920x1080. Each runs in a process of its own, so that the peaks are separate.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CASES = {
 
 
 def run(case: str, device: torch.device, tile: int | None) -> dict[str, Any]:
-    """Enhance one random 8-bit image; memory in MiB."""
+    """Enhance one random 8-bit image, and measure seconds and memory in MiB."""
     name, height, width = CASES[case]
     network = build_enhancer(name, checkpoint=None, device=device)
     image = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8).numpy()
@@ -56,7 +56,7 @@ def run(case: str, device: torch.device, tile: int | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print the result, and write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tile", type=int)

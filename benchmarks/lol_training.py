@@ -1,8 +1,9 @@
-"""Each training method on a few pairs within one budget: ``python -m benchmarks.lol_training DATA``.
+"""Each training method on a few pairs with equal budgets: ``python -m benchmarks.lol_training DATA``.
 
-DATA has ``lol_v1/our485/{low,high}`` and ``unpaired/``. Runs every config of ``mm_configs/enhancers/lol40`` (or those
-named by ``--only``), then scores the exported enhancers on the 8 pairs that none was trained on: RGB, full size, 8-bit
-results, mean over pairs, beside the raw input. On a GPU: ``--crop 256 --iterations N``.
+DATA holds ``lol_v1/our485/{low,high}`` and ``unpaired/``. The benchmark runs every config of
+``mm_configs/enhancers/lol40``, or those that ``--only`` names. It then scores the exported enhancers, and the raw
+input, on the 8 pairs on which none was trained: in RGB, at full size, on 8-bit results, as means over the pairs. A GPU
+can afford ``--crop 256`` and more ``--iterations``.
 """
 
 from __future__ import annotations
@@ -36,15 +37,17 @@ CONFIGS = Path(__file__).parents[1] / "mm_configs" / "enhancers" / "lol40"
 
 
 def main() -> None:
-    """Train, score, print and write the table."""
+    """Train and score every config, print the table, and write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--only", nargs="+", metavar="CONFIG", help="names of configs, without suffix")
-    parser.add_argument("--iterations", type=int, help="in place of the config's")
-    parser.add_argument("--crop", type=int, help="in place of the config's 128")
+    parser.add_argument("--only", nargs="+", metavar="CONFIG", help="names of the configs to run, without suffix")
+    parser.add_argument("--iterations", type=int, help="number of iterations in place of the config's")
+    parser.add_argument("--crop", type=int, help="side of the crops in place of the config's 128")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/lol40"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU, for each run")
-    parser.add_argument("--out", type=Path, help="write the result as JSON")
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="number of CPU threads of each run"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file to write the result to")
     args = parser.parse_args()
     os.environ |= {"LOLV1_ROOT": str(args.data / "lol_v1"), "UNPAIRED_ROOT": str(args.data / "unpaired")}
     names = args.only or sorted(p.stem for p in CONFIGS.glob("[a-z]*.py"))
@@ -57,7 +60,7 @@ def main() -> None:
 
 
 def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Train one config, in a process of its own, and score what it exports."""
+    """Train one config in a process of its own, and score the enhancer that it exports."""
     work = args.work_dir / name
     cfg = Config.fromfile(CONFIGS / f"{name}.py")
     if args.iterations:
@@ -79,7 +82,7 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def score(name: str, enhancer: Any, checkpoint: Path | None, data: Path) -> dict[str, Any]:
-    """PSNR and SSIM of an enhancer on the validation pairs."""
+    """The PSNR and SSIM of an enhancer on the validation pairs."""
     network = build_enhancer(enhancer, checkpoint)
     folder = data / "lol_v1" / "our485"
     scores = []
@@ -92,7 +95,7 @@ def score(name: str, enhancer: Any, checkpoint: Path | None, data: Path) -> dict
 
 
 def stretch(config: Config, iterations: int) -> None:
-    """Another number of iterations: the warm-up is an eighth of them, and the schedule ends with them."""
+    """Set another number of iterations; the warm-up takes an eighth of them, and the schedule ends with them."""
     config.train_cfg.update(max_iters=iterations, val_interval=iterations)
     warm_up, cosine = config.param_scheduler
     warm_up.end = cosine.begin = max(1, iterations // 8)
@@ -100,7 +103,7 @@ def stretch(config: Config, iterations: int) -> None:
 
 
 def enlarge(dataset: Any, crop: int) -> None:
-    """Another size of the training pictures: of crops, and of pictures resized to a size."""
+    """Set another size of the training pictures, whether they are crops or resized to a size."""
     for part in ("paired", "unpaired"):
         if part in dataset:
             enlarge(dataset[part], crop)

@@ -1,15 +1,16 @@
-"""Every model family of the installed MMDetection, plain and behind an enhancer: build, loss, backward, predict.
+"""A check that every model family of the installed MMDetection runs behind an enhancer as it runs plain.
 
 ``python -m benchmarks.mmdet_zoo [--families F ...] [--enhancer psenet] [--out FILE] [--jobs N] [--timeout S]``
 ``python -m benchmarks.mmdet_zoo --table FILE``
 
-A family is a folder of configs that MMDetection ships. The lightest config of each that runs is taken, with random
-weights, fewer proposals and queries and a made batch of 128 x 160 pixels in the form that it takes: boxes, masks,
-segmentation maps, clips, or the branches of semi-supervised training. Behind a trainable enhancer the detection
-losses must give every parameter of the enhancer a finite gradient that is not zero.
+A family is a folder of configs that MMDetection ships. The check takes the lightest config of each family that runs,
+with random weights and fewer proposals and queries. It goes through build, loss, backward and predict on a made batch
+of 128 x 160 pixels, in the form that the model needs: boxes, masks, segmentation maps, clips, or the branches of
+semi-supervised training. Behind a trainable enhancer the detection losses must give every parameter of the enhancer a
+finite gradient that is not zero.
 
-Each family runs in a process of its own. ``--out`` is written after each; the rows of other families in it are kept.
-``--table`` prints the page of such a file.
+Each family runs in a process of its own. ``--out`` is written after each family; the rows of other families in it are
+kept. ``--table`` prints the page of such a file.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
-import llie_preproc  # noqa: F401  before mmdet's models, which take mmcv's operators from it where none are compiled
+# This comes before mmdet's models, which take mmcv's operators from it if none are compiled.
+import llie_preproc  # noqa: F401
 from llie_preproc.config_nodes import nodes
 from llie_preproc.enhancers.names import enhancer_config
 from llie_preproc.files import write_text
@@ -55,7 +57,7 @@ CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 SIZE = (128, 160)
 STAGES = ("build", "loss", "backward", "predict")
 _OK = "ok"
-# Configs of a family that are tried, and different faults after which no other is.
+# At most this number of configs of a family is tried, and none after this number of different faults.
 _TRIES, _FAULTS = 6, 3
 _REFUSED = re.compile(r"mmcv's operator '(\w+)' is not compiled")
 _HEAVY = re.compile(r"101|152|200|x50|swin|convnext|[-_](l|x|b|m|h\d\d)[-_]|(large|huge|giant)")
@@ -63,12 +65,12 @@ _LIGHT = re.compile(r"r18|r34|tiny|nano|mobilenet|[-_](s|t)[-_]|pvt-t|400MF|w18"
 
 
 def families() -> list[str]:
-    """The folders of configs."""
+    """The names of the folders of configs."""
     return sorted(folder.name for folder in CONFIGS.iterdir() if folder.is_dir())
 
 
 def candidates(family: str) -> list[Path]:
-    """A family's configs: those named after it first, of these what is light by its name."""
+    """The configs of a family: those named after it come first, and among them those with the name of a light model."""
     folder = CONFIGS / family / ("models" if family == "_base_" else "")
     found = [*folder.glob("*.py")] or [*folder.rglob("*.py")]
     return sorted(found, key=lambda p: (_plain(family) not in _plain(p.name), _weight(p.name), len(p.name), p.name))
@@ -83,7 +85,7 @@ def _weight(name: str) -> int:
 
 
 def shrunk(model: Mapping) -> dict:
-    """A config's model without weights to download, cheap to run, that keeps what it finds."""
+    """The model of a config, changed so that it downloads nothing, runs cheaply, and keeps all that it finds."""
     model = copy.deepcopy(model)
     for node in nodes(model):
         for key in ("pretrained", "init_cfg", "teacher_ckpt"):
@@ -109,7 +111,7 @@ def shrunk(model: Mapping) -> dict:
 
 
 def _make_shallower(backbone: dict, neck: Any) -> None:
-    """ResNet-18 for ResNet-50 where the pyramid alone sees the backbone, and its blocks may be basic ones."""
+    """Replace ResNet-50 by ResNet-18 if only the pyramid uses the backbone and the blocks may be basic ones."""
     first = neck[0] if isinstance(neck, list) else neck
     plain = backbone["type"] == "ResNet" and backbone.get("depth") == 50 and first["type"] == "FPN"
     if plain and first["in_channels"] == [256, 512, 1024, 2048] and not ({"dcn", "plugins"} & set(backbone)):
@@ -121,7 +123,7 @@ def _downloads(init: Any) -> bool:
 
 
 def made_batch(model: Mapping, training: bool) -> dict[str, Any]:
-    """Raw inputs and samples in the structure that the model's data preprocessor takes, as a pipeline packs them."""
+    """Raw inputs and samples, as a pipeline packs them for the model's data preprocessor."""
     preprocessor = model.get("data_preprocessor") or {}
     kind = preprocessor.get("type", "")
     if kind == "MultiBranchDataPreprocessor" and training:
@@ -157,7 +159,7 @@ def _picture(model: Mapping, seed: int) -> tuple[Tensor, Any]:
         masks=BitmapMasks(masks, height, width),
     )
     sample.ignored_instances = InstanceData(bboxes=HorizontalBoxes(torch.zeros(0, 4)), labels=torch.zeros(0).long())
-    # Hybrid task cascade is given its segmentation at its features' stride.
+    # Hybrid task cascade needs the segmentation at the stride of its features.
     stride = 8 if any(n.get("type") == "FusedSemanticHead" for n in nodes(model)) else 1
     sample.gt_sem_seg = PixelData(sem_seg=torch.from_numpy(masks[:1, ::stride, ::stride].copy()))
     if model["type"] == "FastRCNN":
@@ -169,7 +171,7 @@ def _picture(model: Mapping, seed: int) -> tuple[Tensor, Any]:
 
 
 def _branches(model: Mapping) -> dict[str, Any]:
-    """Of semi-supervised training: one labelled picture, and two that a teacher and a student see."""
+    """A batch of semi-supervised training: one labelled picture, and two that a teacher and a student see."""
     (labelled, truth), *others = (_picture(model, seed) for seed in range(3))
     for _, sample in others:
         sample.gt_instances = sample.gt_instances[:0]
@@ -187,14 +189,14 @@ def _branches(model: Mapping) -> dict[str, Any]:
 
 
 def _clip(model: Mapping) -> dict[str, Any]:
-    """Of tracking: a key frame and one to refer to, with the same two objects."""
+    """A batch of tracking: a key frame and a reference frame with the same two objects."""
     from mmdet.structures import TrackDataSample
 
     frames = [_picture(model, seed) for seed in range(2)]
     for i, (_, sample) in enumerate(frames):
         sample.set_metainfo(dict(frame_id=i, video_id=0, video_length=2, ori_video_length=2))
         sample.gt_instances.instances_ids = torch.tensor([0, 1])
-        # Pipelines of clips pack plain tensors.
+        # Pipelines for clips pack plain tensors.
         sample.gt_instances.bboxes = sample.gt_instances.bboxes.tensor
         sample.ignored_instances.bboxes = sample.ignored_instances.bboxes.tensor
     track = TrackDataSample(metainfo=dict(key_frames_inds=[0], ref_frames_inds=[1]))
@@ -203,7 +205,7 @@ def _clip(model: Mapping) -> dict[str, Any]:
 
 
 def _identities() -> dict[str, Any]:
-    """Of re-identification: crops, each with the label of its person."""
+    """A batch of re-identification: crops, each with the label of its person."""
     from mmdet.structures import ReIDDataSample
 
     crops = torch.randint(0, 90, (4, 3, 64, 32), dtype=torch.uint8)
@@ -217,15 +219,15 @@ def attempt(model: Mapping, batches: Mapping[str, dict]) -> dict[str, str]:
     """Run the stages.
 
     Args:
-        model: A detector's config.
-        batches: ``'train'`` and ``'test'``: what their data loaders give.
+        model: Config of a detector.
+        batches: Batches of the data loaders ``'train'`` and ``'test'``.
 
     Returns:
-        For each of :data:`STAGES` that was reached ``'ok'``, or in one line what went wrong.
+        ``'ok'``, or the error in one line, for each of :data:`STAGES` that was reached.
     """
     outcome: dict[str, str] = {}
     state: dict[str, Any] = {}
-    # Some heads and augmentations ask the runner how far it is.
+    # Some heads and augmentations ask the runner for the iteration or the epoch.
     for name in ("iter", "epoch"):
         MessageHub.get_current_instance().update_info(name, 1)
 
@@ -247,14 +249,14 @@ def attempt(model: Mapping, batches: Mapping[str, dict]) -> dict[str, str]:
             detector.init_weights()
         with torch.no_grad():
             for name, parameter in detector.named_parameters():
-                # Six stages of random steps end outside the picture, where masks cannot be pasted (QueryInst).
+                # In QueryInst six stages of random steps would end outside the picture, where no mask can be pasted.
                 if "fc_reg" in name:
                     parameter.mul_(0.01)
         state["detector"] = detector
 
     def loss() -> None:
         detector = state["detector"]
-        # Some detectors' train gives None.
+        # This is a statement of its own, because the train() of some detectors returns None.
         detector.train()
         data = detector.data_preprocessor(copy.deepcopy(batches["train"]), True)
         state["loss"], _ = detector.parse_losses(detector(**data, mode="loss"))
@@ -282,10 +284,10 @@ def attempt(model: Mapping, batches: Mapping[str, dict]) -> dict[str, str]:
 
 
 def check_gradients(module: nn.Module) -> None:
-    """Whether the last backward pass reached every parameter.
+    """Check that the last backward pass reached every parameter.
 
     Raises:
-        ValueError: Some gradient is missing, zero or not finite; its parameter is named.
+        ValueError: A gradient is missing, zero or not finite; the message names its parameter.
     """
     for name, parameter in module.named_parameters():
         gradient = parameter.grad
@@ -296,7 +298,7 @@ def check_gradients(module: nn.Module) -> None:
 
 
 def examine(family: str, enhancer: str) -> dict[str, Any]:
-    """A family's row: its config that gets furthest when plain, and how that runs plain and enhanced."""
+    """The row of a family: the config that gets furthest when plain, and its outcomes plain and enhanced."""
     best: tuple[int, Path, Config, dict[str, str]] | None = None
     reasons: list[str] = []
     for path in candidates(family)[:_TRIES]:
@@ -327,7 +329,7 @@ def examine(family: str, enhancer: str) -> dict[str, Any]:
 
 
 def load(path: Path) -> Config:
-    """A config with its model :func:`shrunk`, the data preprocessor in it."""
+    """Read a config whose model is :func:`shrunk` and holds its data preprocessor."""
     cfg = Config.fromfile(path)
     if "model" in cfg:
         if "data_preprocessor" in cfg:
@@ -348,10 +350,10 @@ def _batches(model: Mapping) -> dict[str, dict]:
 
 
 def _line(error: BaseException) -> str:
-    """What went wrong, in one line and without this machine's folders."""
+    """The error in one line, without the folders of this machine."""
     said = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
     text = " ".join(f"{type(error).__name__}: {said}".split())
-    # It goes on with the folders that Python searches.
+    # The folders that Python searches follow this phrase.
     text = text.partition(", the current sys.path is")[0]
     for folder, name in ((CONFIGS.parents[1], "mmdet"), (Path.cwd(), "."), (Path.home(), "~")):
         text = text.replace(str(folder), name)
@@ -370,7 +372,7 @@ def _child(sender: Connection, family: str, enhancer: str) -> None:
 
 
 def run_family(family: str, enhancer: str = "psenet", timeout: float = 180.0) -> dict[str, Any]:
-    """A family's row, from a process of its own: what kills that is a row with its reason."""
+    """The row of a family, from a process of its own; if the process dies, the row holds the reason."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["llie_preproc.detection", "mmdet.models", "mmdet.datasets"])
     receiver, sender = context.Pipe(duplex=False)
@@ -382,7 +384,7 @@ def run_family(family: str, enhancer: str = "psenet", timeout: float = 180.0) ->
         if receiver.poll(timeout):
             return receiver.recv()
     except EOFError:
-        # The terminal's Ctrl-C ends the child too.
+        # Ctrl-C in a terminal ends the child as well.
         raise_if_interrupted()
         process.join(timeout)
         reason = f"the process ended with status {process.exitcode}"
@@ -393,12 +395,12 @@ def run_family(family: str, enhancer: str = "psenet", timeout: float = 180.0) ->
 
 
 def runs(outcome: Mapping[str, str]) -> bool:
-    """Whether every stage went well."""
+    """Whether every stage is ``'ok'``."""
     return all(outcome.get(stage) == _OK for stage in STAGES)
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The page of a result: counts, then a row a family."""
+    """The page of a result: the counts, then a row for each family."""
     rows = result["rows"]
     plain, both = [r for r in rows if runs(r["plain"])], [r for r in rows if runs(r["plain"]) and runs(r["enhanced"])]
     wanting = [r for r in rows if r["refused"] and r not in plain]
@@ -454,11 +456,11 @@ def _verdict(outcome: Mapping[str, str]) -> str:
 def main() -> None:
     """Run the families, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", nargs="+", metavar="F", help="all")
+    parser.add_argument("--families", nargs="+", metavar="F", help="families to run; by default all")
     parser.add_argument("--enhancer", default="psenet")
-    parser.add_argument("--out", type=Path, help="JSON file")
-    parser.add_argument("--jobs", type=int, default=1, help="families at a time")
-    parser.add_argument("--timeout", type=float, default=180.0, help="seconds for a family")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--jobs", type=int, default=1, help="number of families that run at a time")
+    parser.add_argument("--timeout", type=float, default=180.0, help="seconds that a family may take")
     parser.add_argument("--table", type=Path, metavar="FILE", help="print the page of this JSON file")
     args = parser.parse_args()
     if args.table:
@@ -466,7 +468,7 @@ def main() -> None:
         return
     known = families()
     if unknown := set(args.families or ()) - set(known):
-        parser.error(f"no such family: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        parser.error(f"unknown families {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     done = json.loads(args.out.read_text())["rows"] if args.out and args.out.exists() else []
     rows = {row["family"]: row for row in done}
     about = dict(
@@ -487,7 +489,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _without_the_rest(pool: ThreadPoolExecutor) -> Iterator[None]:
-    """An interrupt does not wait for the families that have not begun."""
+    """Let an interrupt end without the families that have not begun."""
     try:
         yield
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""PSENet inference: this package's path against a plain NCHW eager evaluation of the same network, in one run.
+"""The time of PSENet's inference in this package against a plain eager evaluation in NCHW, measured in one run.
 
 ``python -m benchmarks.psenet_inference [--size 1080x720] [--device cpu] [--threads N] [--json FILE]``
 """
@@ -23,26 +23,26 @@ from .timing import machine, picture_options, report, seconds
 
 
 def plain(network: PSENet, image: Tensor) -> Tensor:
-    """The network as written, on a contiguous NCHW image."""
+    """The output of the network as it is written, on a contiguous NCHW image."""
     with torch.no_grad():
         return network(image).clamp(0, 1)
 
 
 def ours(network: PSENet, image: Tensor) -> Tensor:
-    """What ``llie_preproc.enhance`` and every door run."""
+    """The output of the function that ``llie_preproc.enhance`` and every door run."""
     with torch.no_grad():
         return enhance_batch([image[0]], network)[0][None]
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print the result, and write it as JSON if asked to."""
     args = picture_options(__doc__, "1080x720", 7)
     device = torch.device(args.device)
     network = build_enhancer("PSENet", device=device)
     image = torch.rand(1, 3, args.height, args.width, generator=torch.Generator().manual_seed(0)).to(device)
 
     difference = float((plain(network, image) - ours(network, image)).abs().max())
-    # Alternating blocks: a machine whose speed drifts treats both alike.
+    # The blocks alternate, so that a machine whose speed drifts treats both alike.
     measured: dict[str, list[float]] = {"plain": [], "ours": []}
     for _ in range(3):
         measured["plain"] += seconds(lambda: plain(network, image), args.repeats, device)

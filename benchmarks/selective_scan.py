@@ -1,10 +1,11 @@
-"""The selective scan's backends against the sequential definition, and Semi-LLIE on top of them, in one run.
+"""The time of the selective scan's backends against the sequential definition, and of Semi-LLIE with them, in one run.
 
 ``python -m benchmarks.selective_scan [--device cpu] [--length 16384] [--channels 128] [--states 16] [--json FILE]``
 
-The definition is written in torch as it usually is: the decays of all positions at once, then a loop over them. On a
-GPU it is left out (minutes); the backends are compared with mamba-ssm's kernel where its extension loads, else with
-the chunked one, and with the time that a copy of the bytes takes that a scan has to move.
+The definition is written in torch as usual: it computes the decays of all positions at once, then loops over the
+positions. On a GPU it would take minutes and is left out. There the backends are compared with mamba-ssm's kernel, or
+with the chunked backend if its extension does not load. The four-direction scan is also compared with the time of a
+copy of as many bytes as a scan has to move.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from .timing import machine, report, seconds
 
 
 def sequential(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    """``(batch, D, L)``, position by position in float32."""
+    """The scan ``(batch, D, L)``, computed position by position in float32."""
     step = torch.nn.functional.softplus(delta)
     decay = torch.exp(torch.einsum("bdl,dn->bdln", step, A))
     update = torch.einsum("bdl,bnl,bdl->bdln", step, B, u)
     state, outputs = A.new_zeros(u.shape[0], *A.shape), []
-    # Not indexed: the gradient of each index would be a tensor of the whole sequence's size.
+    # The positions are unbound, because the gradient of each index would be as large as the whole sequence.
     for a, x, c in zip(decay.unbind(2), update.unbind(2), C.unbind(2), strict=True):
         state = a * state + x
         outputs.append(torch.einsum("bdn,bn->bd", state, c))
@@ -44,7 +45,7 @@ def sequential(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Ten
 
 
 def with_gradient(scan: Callable[..., Tensor], inputs: dict[str, Tensor]) -> Callable[[], Any]:
-    """The scan and the gradients of all its inputs."""
+    """A function that runs the scan and computes the gradients of all its inputs."""
 
     def run() -> Any:
         leaves = {k: v.detach().requires_grad_() for k, v in inputs.items()}
@@ -54,7 +55,7 @@ def with_gradient(scan: Callable[..., Tensor], inputs: dict[str, Tensor]) -> Cal
 
 
 def one_dimensional(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Every backend that runs on the device, forward and with gradients."""
+    """The times of every backend that runs on the device, forward and with gradients."""
     generator = torch.Generator().manual_seed(0)
     shapes = dict.fromkeys(("u", "delta"), (1, args.channels, args.length))
     shapes |= dict.fromkeys(("B", "C"), (1, args.states, args.length))
@@ -83,7 +84,7 @@ def one_dimensional(args: argparse.Namespace, device: torch.device) -> dict[str,
 
 
 def measure(scan: Callable[..., Tensor], inputs: dict[str, Tensor], device: torch.device, repeats: int) -> dict:
-    """Medians in milliseconds."""
+    """The medians in milliseconds."""
     with torch.no_grad():
         forward = statistics.median(seconds(lambda: scan(**inputs), repeats, device))
     both = statistics.median(seconds(with_gradient(scan, inputs), repeats, device))
@@ -91,7 +92,7 @@ def measure(scan: Callable[..., Tensor], inputs: dict[str, Tensor], device: torc
 
 
 def add_ratios(result: dict[str, Any], baseline: str) -> None:
-    """How many times faster than the baseline."""
+    """Add to each backend how many times faster than the baseline it is."""
     for name, values in result.items():
         for what in ("forward", "forward_backward"):
             if name != baseline:
@@ -100,7 +101,7 @@ def add_ratios(result: dict[str, Any], baseline: str) -> None:
 
 
 def two_dimensional(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """The four-direction scan of one 256x256 image, and the time of a copy that moves as many bytes as it has to."""
+    """The times of the four-direction scan of one 256x256 image, and of a copy of as many bytes as it has to move."""
     side, rank = 256, 4
     pixels = (1, side, side)
     inputs = {
@@ -115,7 +116,7 @@ def two_dimensional(args: argparse.Namespace, device: torch.device) -> dict[str,
     result = measure(lambda **x: selective_scan_2d(**x), inputs, device, args.repeats)
     once = sum(x.numel() for x in inputs.values()) + inputs["u"].numel()
     result["least_bytes_forward"] = 4 * once
-    # A copy reads and writes: half as many elements move as many bytes.
+    # A copy both reads and writes, so half as many elements move as many bytes.
     source = torch.empty(once // 2, device=device)
     target = torch.empty_like(source)
     copy = statistics.median(seconds(lambda: target.copy_(source), args.repeats, device))
@@ -125,7 +126,7 @@ def two_dimensional(args: argparse.Namespace, device: torch.device) -> dict[str,
 
 
 def semi_llie(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Seconds of one forward pass, and nanoseconds for each pixel, over sizes."""
+    """The seconds of one forward pass, and the nanoseconds for each pixel, by size."""
     network = build_enhancer("SemiLLIE", checkpoint=None, device=device)
     result = {}
     for side in args.sides:
@@ -141,7 +142,7 @@ def semi_llie(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print the result, and write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--length", type=int, default=16_384)

@@ -1,10 +1,10 @@
-"""Curves predicted on a small picture and applied at full size: what that saves, and how far the result is off.
+"""The time saved, and the error made, by curves that are predicted on a small picture and applied at full size.
 
 ``python -m benchmarks.small_maps --images DIR [--size 1333x800] [--device cpu] [--threads N] [--json FILE]``
 
-Each picture below DIR is scaled to fit into the size, and enhanced with the map predicted on it as it is and shrunk.
-PSNR is of the one result against the other, both clamped to [0, 1]; ZeroDCE and SCI take part where their weights are
-given (``--weights ZeroDCE=FILE``).
+Each picture below DIR is scaled to fit into the size, and is enhanced twice: with the map predicted on the picture
+itself, and with the map predicted on the shrunk picture. PSNR compares the two results, both clamped to [0, 1]. ZeroDCE
+and SCI take part if their weights are given (``--weights ZeroDCE=FILE``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SIDES = (512, 256, 128)
 
 
 def pictures(folder: Path, width: int, height: int) -> list[np.ndarray]:
-    """The pictures of a folder tree within ``width`` x ``height``, RGB in [0, 1]."""
+    """The pictures of a folder tree, scaled to fit into ``width`` x ``height``, RGB in [0, 1]."""
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise ValueError(f"{folder} holds no pictures")
@@ -52,7 +52,7 @@ def _fitted(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def compare(network: Enhancer, images: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Milliseconds a picture, and PSNR of each small map against the full one."""
+    """The milliseconds of a picture, and the PSNR of the results with small maps against those with full ones."""
     enhance(images[0], network)
     full = [timed(lambda image=image: enhance(image, network)) for image in images]
     result: dict[str, Any] = {"full_ms": _milliseconds([t for _, t in full])}
@@ -77,7 +77,7 @@ def _milliseconds(seconds: Sequence[float]) -> float:
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print the result, and write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--weights", nargs="+", default=[], metavar="ENHANCER=FILE")

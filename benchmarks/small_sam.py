@@ -1,9 +1,9 @@
-"""A small SAM that the project trains itself, and what darkness does to its masks, raw against enhanced.
+"""The training of a small SAM, and the effect of darkness on its masks, in raw and in enhanced pictures.
 
 ``python -m benchmarks.small_sam train --out DIR`` trains ``build_sam("small")`` from random weights on rendered scenes
-by day (:mod:`detection_eval.demo.mask_scenes`); ``python -m benchmarks.small_sam measure --weights FILE --out DIR``
-measures the IoU of its masks on other scenes, by day and in the dark, of the pictures as they are and enhanced, and
-what cropping keeps of larger pictures. Scores are means over all masks, with 95 % bootstrap intervals over scenes.
+by day (:mod:`detection_eval.demo.mask_scenes`). ``python -m benchmarks.small_sam measure --weights FILE --out DIR``
+measures the IoU of its masks on other scenes, by day and in the dark, raw and enhanced; it also measures the masks in
+larger pictures, resized against cropped. Scores are means over all masks, with 95 % bootstrap intervals over scenes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .timing import machine, report, timed
 
 WEIGHTS = "small_sam.safetensors"
 HELD_OUT = 1_000_000
-"""Seed of the scenes to measure on."""
+"""Seed of the scenes on which masks are measured."""
 
 STOPS = (0, -2, -3, -4, -5, -6)
 ENHANCERS: Mapping[str, str] = {
@@ -60,9 +60,10 @@ _VIEWS = ("Identity, resize", "Identity, crops", "Upscale x2, resize", "Upscale 
 
 
 def prompt_iou(predictor: EnhancedSamPredictor, picture: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
-    """The IoU of what is found with each mask ``(n, H, W)``: asked with its box, and with its innermost pixel.
+    """The IoU of SAM's answers with the masks ``(n, H, W)``; prompts are the box and the innermost pixel of each mask.
 
-    For a box SAM's single mask is taken, for a point that of the three with the highest predicted IoU.
+    The answer to a box is SAM's single mask; the answer to a point is that of the three masks with the highest
+    predicted IoU.
     """
     truth = torch.from_numpy(masks).to(predictor.device)
     predictor.set_image(picture)
@@ -77,14 +78,14 @@ def prompt_iou(predictor: EnhancedSamPredictor, picture: np.ndarray, masks: np.n
 
 
 def innermost_pixels(masks: np.ndarray) -> np.ndarray:
-    """The pixel of each mask that is farthest from what is outside, ``(n, 2)`` x y."""
+    """The pixel of each mask that is farthest from its outside, ``(n, 2)`` x y."""
     padded = np.pad(masks, [(0, 0), (1, 1), (1, 1)]).astype(np.uint8)
     depths = [cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1] for mask in padded]
     return np.array([np.unravel_index(depth.argmax(), depth.shape)[::-1] for depth in depths])
 
 
 def inscribed_ellipses(masks: np.ndarray) -> np.ndarray:
-    """The ellipse in the box of each mask: what a box alone gives away, ``(n, H, W)`` bool."""
+    """The ellipse in the box of each mask, ``(n, H, W)`` bool; it shows how much a box alone tells of a mask."""
     y, x = np.mgrid[: masks.shape[1], : masks.shape[2]] + 0.5
     left, top, right, bottom = boxes_of(masks).T[..., None, None]
     across, down = (2 * x - left - right) / (right - left), (2 * y - top - bottom) / (bottom - top)
@@ -96,7 +97,7 @@ def _numbers(values: Tensor) -> np.ndarray:
 
 
 def in_the_dark(sam: Any, scenes: Sequence[MaskScene], reference_weights: Path | None) -> list[dict[str, Any]]:
-    """A row for each input and exposure: IoU, and the difference to raw at the same exposure."""
+    """A row for each input and exposure, with the IoU and the difference to raw pictures at the same exposure."""
     networks = {name: build_enhancer(kind) for name, kind in ENHANCERS.items()}
     if reference_weights is not None:
         known = REFERENCE_WEIGHTS.items()
@@ -118,7 +119,7 @@ def in_the_dark(sam: Any, scenes: Sequence[MaskScene], reference_weights: Path |
 
 
 def in_large_scenes(sam: Any, count: int) -> list[dict[str, Any]]:
-    """By day, in larger scenes with objects as large as in training: a row for each size, scale and choice."""
+    """A row for each size, scale and treatment of larger scenes by day, with objects as large as in training."""
     rows = []
     for size in _LARGE:
         scenes = [
@@ -153,7 +154,7 @@ def _count(scenes: Sequence[MaskScene]) -> int:
 
 
 def dark_table(rows: Sequence[Mapping[str, Any]], prompt: str) -> str:
-    """Mean IoU of raw pictures, and the difference of enhanced ones with its interval, by exposure."""
+    """A table of the mean IoU of raw pictures, and of the differences of enhanced ones with intervals, by exposure."""
     inputs = list(dict.fromkeys(row["input"] for row in rows))
     cells = {(row["input"], row["stops"]): row for row in rows}
     lines = [[prompt, *("day" if stops == 0 else f"{stops} EV" for stops in STOPS)]]
@@ -163,7 +164,7 @@ def dark_table(rows: Sequence[Mapping[str, Any]], prompt: str) -> str:
 
 
 def crop_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Mean IoU resized, and the difference of crops to it with its interval, by size."""
+    """A table of the mean IoU of resized pictures, and of the differences of crops with intervals, by size."""
     lines = [["side", "enhancer", "oversize", "box", "point"]]
     for row in rows:
         lines.append([str(row["size"]), row["enhancer"], row["oversize"], _cell(row, "box"), _cell(row, "point")])
@@ -180,7 +181,7 @@ def _cell(row: Mapping[str, Any], prompt: str) -> str:
 
 
 def train_command(args: argparse.Namespace) -> None:
-    """Train, and write the weights and the curve."""
+    """Train the small SAM, and write its weights and the curve."""
     recipe = Recipe(seed=args.seed, iterations=args.iterations)
     torch.manual_seed(recipe.seed)
     sam = build_sam("small", device=args.device)
@@ -204,7 +205,7 @@ def train_command(args: argparse.Namespace) -> None:
 
 
 def measure_command(args: argparse.Namespace) -> None:
-    """Measure, and write the results and the tables."""
+    """Measure the masks, and write the results and the tables."""
     sam = build_sam("small", args.weights, args.device)
     scenes = [mask_scene(HELD_OUT, index) for index in range(args.scenes)]
     ellipse = np.concatenate([_ellipse_iou(scene.masks) for scene in scenes])
@@ -231,7 +232,7 @@ def _about(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def scenes_command(args: argparse.Namespace) -> None:
-    """Write scenes."""
+    """Write scenes with their masks."""
     print(write_mask_set(args.out, args.seed, args.scenes, args.stops))
 
 
@@ -247,10 +248,13 @@ def main() -> None:
     measuring.add_argument("--weights", type=Path, required=True, metavar="FILE")
     measuring.add_argument("--scenes", type=int, default=100)
     measuring.add_argument(
-        "--reference-weights", type=Path, metavar="DIR", help="of Zero-DCE and SCI, which are left out without"
+        "--reference-weights",
+        type=Path,
+        metavar="DIR",
+        help="folder of the weights of Zero-DCE and SCI (default: none)",
     )
     measuring.set_defaults(run=measure_command)
-    writing = commands.add_parser("scenes", help="write scenes with their masks, to train or measure other things with")
+    writing = commands.add_parser("scenes", help="write scenes with their masks for other trainings and measurements")
     writing.add_argument("--seed", type=int, default=0)
     writing.add_argument("--scenes", type=int, default=100)
     writing.add_argument("--stops", type=float, nargs="+", default=[-2.0, -4.0, -6.0], metavar="EV")
@@ -258,7 +262,7 @@ def main() -> None:
     for command in (training, measuring, writing):
         command.add_argument("--out", type=Path, required=True, metavar="DIR")
         command.add_argument("--device", default="cpu")
-        command.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
+        command.add_argument("--threads", type=int, default=torch.get_num_threads(), help="number of CPU threads")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)

@@ -1,10 +1,11 @@
-"""How the small SAM of :mod:`benchmarks.small_sam` is trained: as SAM was (Kirillov et al., ICCV 2023), in small.
+"""The training of the small SAM of :mod:`benchmarks.small_sam`: as SAM was trained (Kirillov et al., ICCV 2023).
 
-Prompts are boxes, their sides moved by about a tenth, and single points. Of the three masks that answer an ambiguous
-prompt the one with the least loss counts, 20 x focal + dice; the fourth, for prompts without ambiguity, is trained on
-all prompts; the IoU head learns the IoU of every mask. In every second step of the last two thirds the mask that the
-model takes for the best is given back as a prompt, with a point where it is wrong. AdamW, warm-up and cosine, clipped
-gradients. There is no augmentation: no scene is seen twice.
+Prompts are boxes, whose sides are moved by about a tenth, and single points. The loss of a mask is 20 x focal + dice.
+Of the three masks that answer an ambiguous prompt, only the one with the least loss counts; the fourth mask, for
+prompts without ambiguity, is trained on all prompts. The IoU head learns the IoU of every mask. In every second step
+of the last two thirds, the mask with the highest predicted IoU is given back as a prompt, with a point where it is
+wrong. The optimiser is AdamW with a warm-up, a cosine and clipped gradients. There is no augmentation, because no
+scene is seen twice.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from llie_preproc.checkpoints import save_state_dict
 _FOCAL, _DICE = 20.0, 1.0
 _BOX_NOISE = 0.1
 _PROMPTS = 2
-"""Boxes, and as many points, of a picture in a step."""
+"""Number of boxes, and of points, for a picture in a step."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the small SAM is trained; the defaults are those of the committed weights."""
+    """The settings of the training; the defaults are those of the committed weights."""
 
     seed: int = 0
     iterations: int = 2200
@@ -50,11 +51,11 @@ class Batch:
     """Pictures with prompts: ``n`` boxes, then ``n`` points.
 
     Attributes:
-        pictures: ``(B, 3, H, W)`` RGB float in [0, 255].
-        boxes: ``(n, 4)`` x1 y1 x2 y2, pixels.
-        points: ``(n, 1, 2)`` x y, pixels.
-        of_picture: ``(2n,)`` the picture of each prompt.
-        targets: ``(2n, H, W)`` float, 0 or 1.
+        pictures: Pictures ``(B, 3, H, W)`` RGB float in [0, 255].
+        boxes: Boxes ``(n, 4)`` x1 y1 x2 y2 in pixels.
+        points: Points ``(n, 1, 2)`` x y in pixels.
+        of_picture: Index of the picture of each prompt, ``(2n,)``.
+        targets: Masks of the prompts, ``(2n, H, W)`` float, 0 or 1.
     """
 
     pictures: Tensor
@@ -83,7 +84,7 @@ def prompted(scenes: list[MaskScene], rng: np.random.Generator) -> Batch:
 
 
 def boxes_of(masks: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """The tightest boxes, ``(n, 4)`` x1 y1 x2 y2, edges of pixels."""
+    """The tightest boxes of masks, ``(n, 4)`` x1 y1 x2 y2, measured at the edges of pixels."""
     boxes = mask_boxes(masks)
     return np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
 
@@ -95,7 +96,7 @@ def _moved(boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Correction:
-    """What follows a prompt: a mask ``(P, 1, h, w)``, logits, and a point ``(P, 1, 2)`` with its label ``(P, 1)``."""
+    """A correction of each prompt: logits of a mask ``(P, 1, h, w)``, and a point ``(P, 1, 2)`` with its label."""
 
     masks: Tensor
     points: Tensor
@@ -103,12 +104,13 @@ class Correction:
 
 
 def batch_loss(sam: Any, batch: Batch, refine: bool) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a step, and the IoU of the masks that the model takes for the best, of boxes and of points.
+    """The loss of a step, and the IoU of the masks with the highest predicted IoU, for boxes and for points.
 
     Args:
-        sam: Built by :func:`~llie_preproc.segmentation.build_sam`, in training mode.
-        batch: Of pictures as large as the model's input.
-        refine: Give each best mask back, with a point where it is wrong, and add the loss of what becomes of it.
+        sam: SAM of :func:`~llie_preproc.segmentation.build_sam`, in training mode.
+        batch: Batch of pictures as large as the model's input.
+        refine: Whether to give each best mask back as a prompt, with a point where it is wrong, and to add the loss of
+            the answer.
     """
     embeddings = sam.image_encoder(sam.preprocess(batch.pictures))
     logits, predicted = decode(sam, embeddings, batch)
@@ -123,7 +125,7 @@ def batch_loss(sam: Any, batch: Batch, refine: bool) -> tuple[Tensor, dict[str, 
 
 
 def decode(sam: Any, embeddings: Tensor, batch: Batch, correction: Correction | None = None) -> tuple[Tensor, Tensor]:
-    """All four masks of each prompt ``(P, 4, h, w)``, and their predicted IoU ``(P, 4)``."""
+    """The four masks of each prompt ``(P, 4, h, w)``, and their predicted IoU ``(P, 4)``."""
     count = len(batch.boxes)
     click = batch.points, torch.ones_like(batch.points[..., 0])
     prompts: list[dict[str, Any]] = [
@@ -138,8 +140,8 @@ def decode(sam: Any, embeddings: Tensor, batch: Batch, correction: Correction | 
             {"points": clicks, "boxes": None, "masks": masks[count:]},
         ]
     sparse, dense = (torch.cat(parts) for parts in zip(*(sam.prompt_encoder(**each) for each in prompts), strict=True))
-    # The decoder adds one picture's embedding to the dense prompts of all: with each prompt's own in there already and
-    # zero for it, one call decodes the prompts of many pictures.
+    # The decoder adds the embedding of one picture to all dense prompts. Here each dense prompt holds the embedding of
+    # its own picture already and the decoder adds zero, so that one call decodes the prompts of many pictures.
     return sam.mask_decoder.predict_masks(
         torch.zeros_like(embeddings[:1]),
         sam.prompt_encoder.get_dense_pe(),
@@ -149,7 +151,7 @@ def decode(sam: Any, embeddings: Tensor, batch: Batch, correction: Correction | 
 
 
 def _mask_loss(logits: Tensor, predicted: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss of four masks a prompt, at the decoder's resolution, and the IoU of each, ``(P, 4)``."""
+    """The loss of the four masks of each prompt, at the decoder's resolution, and their IoU, ``(P, 4)``."""
     wanted = interpolate(targets[:, None], logits.shape[2:], mode="area").expand_as(logits)
     focal = sigmoid_focal_loss(logits, wanted, alpha=-1).mean(dim=(2, 3))
     chance = logits.sigmoid()
@@ -164,7 +166,7 @@ def mask_iou(masks: Tensor, targets: Tensor) -> Tensor:
 
 
 def _correct(given: Tensor, targets: Tensor) -> Correction:
-    """A random pixel of those where a mask is wrong, or any where none is; labelled with what is right there."""
+    """Draw a pixel where a mask is wrong, or any pixel if none is wrong, and label it with the right answer."""
     masks = interpolate(given, targets.shape[1:], mode="bilinear", align_corners=False)[:, 0] > 0
     wrong = (masks != (targets > 0.5)).flatten(1).float() + 1e-6
     at = torch.multinomial(wrong, 1)
@@ -173,7 +175,7 @@ def _correct(given: Tensor, targets: Tensor) -> Correction:
 
 
 def training_batches(recipe: Recipe, size: int) -> Iterator[Batch]:
-    """Batches of scenes that never come again."""
+    """Batches of scenes; no scene comes twice."""
     rng = np.random.default_rng(recipe.seed)
     for start in range(0, recipe.iterations * recipe.batch_size, recipe.batch_size):
         yield prompted([mask_scene(recipe.seed, start + i, size) for i in range(recipe.batch_size)], rng)
@@ -182,16 +184,17 @@ def training_batches(recipe: Recipe, size: int) -> Iterator[Batch]:
 def train(
     sam: Any, recipe: Recipe, batches: Iterator[Batch], keep: Callable[[dict[str, float]], None] | None = None
 ) -> list[dict[str, float]]:
-    """Train in place.
+    """Train a SAM in place.
 
     Args:
-        sam: Built by :func:`~llie_preproc.segmentation.build_sam`.
-        recipe: Its seed also sets PyTorch's.
-        batches: One for each iteration.
-        keep: Called with each row of the curve.
+        sam: SAM of :func:`~llie_preproc.segmentation.build_sam`.
+        recipe: Settings of the training; its seed is also PyTorch's.
+        batches: Batches, one for each iteration.
+        keep: Function that is called with each row of the curve.
 
     Returns:
-        The curve: over every 50 iterations the mean loss and IoU of scenes that were new, and seconds since the start.
+        The curve: the mean loss and IoU over every 50 iterations, on scenes that were new, and the seconds since the
+        start.
     """
     torch.manual_seed(recipe.seed)
     sam.train()
@@ -225,5 +228,5 @@ def _factor(at: int, recipe: Recipe) -> float:
 
 
 def save_half(sam: Any, path: str | os.PathLike[str], metadata: Mapping[str, str]) -> str:
-    """Write the weights as float16, and return the file's sha256."""
+    """Write the weights as float16, and return the SHA-256 of the file."""
     return save_state_dict({name: value.half() for name, value in sam.state_dict().items()}, path, metadata)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing, and how a result is named and written."""
+"""Functions that the benchmarks share: timing, the command line, the name of the machine, and the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llie_preproc.files import write_text
 
 
 def seconds(run: Callable[[], Any], repeats: int, device: torch.device) -> list[float]:
-    """Wall-clock seconds of each of ``repeats`` runs, after one to warm up."""
+    """Wall-clock seconds of each of ``repeats`` runs, after one run to warm up."""
     run()
     times = []
     for _ in range(repeats):
@@ -29,14 +29,14 @@ def seconds(run: Callable[[], Any], repeats: int, device: torch.device) -> list[
 
 
 def timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    """What ``run`` gives, and its wall-clock seconds."""
+    """The result of ``run``, and its wall-clock seconds."""
     start = time.perf_counter()
     result = run()
     return result, time.perf_counter() - start
 
 
 def picture_options(description: str | None, size: str, repeats: int) -> argparse.Namespace:
-    """The command line of a benchmark on one picture, with ``width`` and ``height`` of it; sets PyTorch's threads."""
+    """Parse the command line of a benchmark on one picture of ``width`` x ``height``, and set PyTorch's threads."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--size", default=size, help="width x height")
     parser.add_argument("--device", default="cpu")
@@ -50,13 +50,13 @@ def picture_options(description: str | None, size: str, repeats: int) -> argpars
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for a GPU's work."""
+    """Wait until a GPU has done its work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def machine(device: torch.device) -> str:
-    """What the numbers were measured on."""
+    """The name of the processor or GPU on which the numbers are measured."""
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     described = Path("/proc/cpuinfo")
@@ -66,7 +66,7 @@ def machine(device: torch.device) -> str:
 
 
 def report(result: dict[str, Any], path: Path | None) -> None:
-    """Print as JSON, and write it where asked."""
+    """Print a result as JSON, and write it to ``path`` if there is one."""
     text = json.dumps(result, indent=2)
     print(text)
     if path:
