@@ -1,4 +1,4 @@
-"""The enhancer that ``ENHANCER`` names, as a transform on the pictures as stored; the cache keeps what it makes."""
+"""The enhancer that ``ENHANCER`` names, as a transform of the stored pictures; the cache keeps its results."""
 
 _base_ = "enhancers/{{$ENHANCER:psenet}}.py"
 

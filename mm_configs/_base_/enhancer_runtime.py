@@ -1,6 +1,6 @@
-"""What every training of an enhancer shares: logging, checkpoints, seeds. Written for loops that count epochs.
+"""The settings that all trainings of enhancers share: logging, checkpoints and seeds, for loops that count epochs.
 
-For ``IterBasedTrainLoop`` override ``default_hooks.checkpoint`` with ``by_epoch=False`` and an interval in iterations,
+With ``IterBasedTrainLoop`` override ``default_hooks.checkpoint`` with ``by_epoch=False`` and an interval in iterations,
 ``default_hooks.logger`` with ``log_metric_by_epoch=False``, and ``log_processor`` with ``by_epoch=False``.
 """
 

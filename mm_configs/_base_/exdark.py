@@ -1,7 +1,7 @@
 """ExDark: 3,000 pictures to train on, 1,800 to validate on and 2,563 to test on, 12 classes, COCO-style AP.
 
-The environment variable ``EXDARK_ROOT`` names the folder (``data/ExDark``), which holds ``images`` and what these write, for
-each PART of train, val and test::
+The environment variable ``EXDARK_ROOT`` names the folder (by default ``data/ExDark``). It holds ``images`` and what
+this command writes for each PART of train, val and test::
 
     llie annotations exdark IMAGES BBGT --list imageclasslist.txt --part PART \\
         --out annotations/exdark_PART.json

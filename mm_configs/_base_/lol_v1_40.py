@@ -1,8 +1,9 @@
-"""40 pairs of LOL-v1's training split to train on, the 8 of the highest numbers to validate: a small set for comparisons.
+"""A small set for comparisons: 40 pairs of LOL-v1's training split to train on, and 8 to validate on.
 
-Neighbouring numbers often show one scene, so the 8 are a block of their own. An even shorter schedule than the papers':
-iterations of eight 128x128 crops. The environment variable ``LOLV1_ROOT`` names the folder that holds
-``our485``. ``python -m benchmarks.lol_training`` runs the configs built on it.
+Neighbouring numbers often show one scene, so the 8 validation pairs are a block, those with the highest numbers. The
+schedule is much shorter than those of the papers, with iterations of eight 128x128 crops. The environment variable
+``LOLV1_ROOT`` names the folder that holds ``our485``. ``python -m benchmarks.lol_training`` runs the configs that build
+on this one.
 """
 
 _base_ = "enhancer_runtime.py"

@@ -1,12 +1,12 @@
 """Night VisDrone: 526 pictures to train on and 131 to test on, 10 classes, COCO-style and official AP.
 
-The environment variable ``VISDRONE_ROOT`` names the folder (``data/VisDrone2019-DET``), which holds ``images`` and what
-this writes, ``night_train.json`` and ``night_test.json``::
+The environment variable ``VISDRONE_ROOT`` names the folder (by default ``data/VisDrone2019-DET``). It holds ``images``
+and the files ``night_train.json`` and ``night_test.json`` that this command writes::
 
     llie annotations visdrone FOLDER --night --split 526 131 --out annotations/night.json
 
-``max_per_img`` is the official metric's limit on detections. There is no validation part: the test part stands in for it,
-as in the paper, so nothing should be chosen by it.
+``max_per_img`` is the official metric's limit on detections. There is no validation part; the test part stands in for
+it, as in the paper. Its validation scores should therefore not decide anything.
 """
 
 custom_imports = dict(imports=["llie_preproc"], allow_failed_imports=False)

@@ -1,6 +1,6 @@
-"""Pictures within 1333x800, in pieces between which an enhancer fits, and the loaders that they go through.
+"""Pipelines with pictures within 1333x800, and their data loaders; an enhancer fits between the pieces.
 
-``RestoreScaleFactor`` does nothing unless an enhancer that enlarges stands before the resize.
+``RestoreScaleFactor`` does nothing unless an enhancer that enlarges comes before the resize.
 """
 
 load_image = [dict(type="LoadImageFromFile")]

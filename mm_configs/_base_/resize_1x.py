@@ -1,6 +1,6 @@
-"""MMDetection's 1x schedule (12 epochs), pictures within 1333x800, in pieces between which an enhancer fits.
+"""MMDetection's 1x schedule (12 epochs) with pictures within 1333x800; an enhancer fits between the pieces.
 
-The learning rate is that of 16 pictures a step, scaled to what is used.
+The learning rate is that for 16 pictures a step, scaled to the actual number.
 """
 
 _base_ = ["resize.py", "mmdet::_base_/schedules/schedule_1x.py", "mmdet::_base_/default_runtime.py"]

@@ -1,7 +1,7 @@
-"""MMDetection's YOLOX-s by its own schedule (300 epochs, mosaic and mixup), in pieces between which an enhancer fits.
+"""MMDetection's YOLOX-s with its own schedule (300 epochs, mosaic and mixup); an enhancer fits between the pieces.
 
-The learning rate is that of 64 pictures a step, scaled to what is used. The pieces that load are those of the dataset
-inside the mixing one: each picture of a mosaic is enhanced by itself.
+The learning rate is that for 64 pictures a step, scaled to the actual number. Pictures are loaded by the dataset inside
+the mixing one, so each picture of a mosaic is enhanced by itself.
 """
 
 _base_ = "mmdet::yolox/yolox_s_8xb8-300e_coco.py"
@@ -13,7 +13,7 @@ test_transforms = [
     dict(type="llie_preproc.RestoreScaleFactor"),
     _base_.test_pipeline[-1],
 ]
-# Of MMDetection's own test-time augmentation: a step is a list of alternatives, and the last one packs.
+# These are the views of MMDetection's own test-time augmentation. A step is a list of alternatives; the last one packs.
 test_time_views = [
     dict(
         _base_.tta_pipeline[-1],

@@ -1,8 +1,8 @@
 """A small Faster R-CNN that learns a night-time set in a minute or two on two CPU cores.
 
-ResNet-18 of half width, without pretrained weights, a feature pyramid of 64 channels on strides 8 to 32, and pictures of
-160x160. The environment variable ``NIGHT_SCENES_ROOT`` names the folder, which holds
-``train/`` and ``val/``, each with pictures and ``annotations.json`` (COCO).
+It has a ResNet-18 of half width without pretrained weights and a feature pyramid of 64 channels on strides 8 to 32, and
+takes pictures of 160x160. The environment variable ``NIGHT_SCENES_ROOT`` names the folder, which holds ``train/`` and
+``val/``, each with pictures and ``annotations.json`` (COCO).
 """
 
 default_scope = "mmdet"

@@ -1,6 +1,7 @@
-"""A small Faster R-CNN on ExDark, or on a few of its pictures, in minutes on two CPU cores: to try a comparison.
+"""A small Faster R-CNN on ExDark, or on a few of its pictures, to try a comparison in minutes on two CPU cores.
 
-The demo's half-width ResNet-18 without pretrained weights, pictures within 320x320. Its AP says nothing of ExDark.
+It has the demo's half-width ResNet-18 without pretrained weights, and pictures within 320x320. Its AP says nothing
+about ExDark.
 """
 
 _base_ = ["../demo/faster_rcnn_r18_night.py", "../_base_/exdark.py"]

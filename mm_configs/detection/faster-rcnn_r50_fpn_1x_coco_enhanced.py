@@ -1,6 +1,6 @@
 """MMDetection's Faster R-CNN behind a frozen enhancer, which ``ENHANCER`` names (PSENet).
 
-Any config takes such lines. COCO weights of the plain detector load into it (``load_from``, or the checkpoint of
+These lines fit any config. COCO weights of the plain detector load into this one (``load_from``, or the checkpoint of
 ``init_detector``).
 """
 

@@ -6,5 +6,5 @@ model = dict(
     bbox_head=dict(num_classes=_base_.num_classes),
     test_cfg=dict(max_per_img=_base_.max_per_img),
 )
-# As MMDetection's own RetinaNet: half of the schedule's.
+# MMDetection's own RetinaNet has half of the schedule's learning rate too.
 optim_wrapper = dict(optimizer=dict(lr=0.01))

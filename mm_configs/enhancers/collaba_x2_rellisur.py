@@ -1,10 +1,10 @@
 """CollaBA x2 on RELLISUR by the paper's schedule (section 4.1): 100,000 iterations of batch 16, references of 160x160.
 
-Adam 2e-4, halved after 70,000 and 75,000 iterations: the paper's 2e-3 is taken for a misprint (its code has 1e-4 and
-2e-4). Losses are section 3.3's, with what the paper leaves open from the public code: VGG-19's layers and their weights,
-the weights before the learned ones, the moving average. Not in the paper, and off here: the sharpened references and the
-total variation of the attention (``collaba_x2_rellisur_code.py`` has them). The rows of Table 5 and the steps of Fig. 14
-are in docs/ablations.md.
+The optimiser is Adam with a rate of 2e-4, halved after 70,000 and 75,000 iterations. The paper's rate of 2e-3 seems to
+be a misprint, as its code has 1e-4 and 2e-4. The losses are those of section 3.3. What the paper leaves open comes from
+the public code: the layers of VGG-19 and their weights, the weights before the learned ones, and the moving average.
+The sharpened references and the total variation of the attention are not in the paper and are off here;
+``collaba_x2_rellisur_code.py`` has them. The rows of Table 5 and the steps of Fig. 14 are in docs/ablations.md.
 
 The environment variable ``RELLISUR_ROOT`` names the folder. Set ``model.losses.perceptual.encoder.checkpoint`` to
 torchvision's ``vgg19-dcbb9e9d.pth``, here or with ``--cfg-options``.

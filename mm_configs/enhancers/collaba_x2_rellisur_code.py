@@ -1,8 +1,9 @@
-"""CollaBA x2 on RELLISUR by the public code's options, where they differ from the paper: batch 8, references of 256x256.
+"""CollaBA x2 on RELLISUR with the options of the public code where they differ from the paper.
 
-Sharpened references, total variation of the attention, the global discriminator alone, the perceptual distance not
-squared, Adam 1e-4 halved every 20,000 iterations. The network stays the paper's: ``model.enhancer.upscaler=nearest``
-for the code's up-scaler.
+The batch size is 8, and references are 256x256. References are sharpened, the total variation of the attention is
+added, there is only the global discriminator, and the perceptual distance is not squared. Adam's rate of 1e-4 is halved
+every 20,000 iterations. The network stays that of the paper; ``model.enhancer.upscaler=nearest`` sets the code's
+up-scaler.
 """
 
 _base_ = "collaba_x2_rellisur.py"

@@ -1,4 +1,7 @@
-"""CollaBA x4 on RELLISUR by the public code's options: no best response, the enhancer steps every third iteration."""
+"""CollaBA x4 on RELLISUR with the options of the public code.
+
+There is no best response, and the enhancer makes a step in every third iteration.
+"""
 
 _base_ = "collaba_x2_rellisur_code.py"
 

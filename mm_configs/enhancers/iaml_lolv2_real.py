@@ -1,4 +1,4 @@
-"""IAML on LOL-v2, real (689 pairs taken, 100 to validate); all else as on LOL-v1.
+"""IAML on the real part of LOL-v2 (689 pairs to train on, 100 to validate on); all else is as on LOL-v1.
 
 The environment variable ``LOLV2_ROOT`` names the folder, which holds ``Real_captured``.
 """

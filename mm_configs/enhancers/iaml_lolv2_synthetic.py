@@ -1,4 +1,4 @@
-"""IAML on LOL-v2, synthetic (900 pairs synthesised, 100 to validate); all else as on LOL-v1.
+"""IAML on the synthetic part of LOL-v2 (900 pairs to train on, 100 to validate on); all else is as on LOL-v1.
 
 The environment variable ``LOLV2_ROOT`` names the folder, which holds ``Synthetic``.
 """

@@ -1,7 +1,7 @@
-"""PSENet on the exposure errors set of Afifi et al.: 30 epochs, alpha 500; inputs alone, no references.
+"""PSENet on the exposure errors set of Afifi et al.: 30 epochs with alpha 500, on inputs without references.
 
-The environment variable ``EXPOSURE_ERRORS_ROOT`` names the folder, of the layout in docs/datasets.md. Validation
-is against expert C's pictures of the validation part.
+The environment variable ``EXPOSURE_ERRORS_ROOT`` names the folder, whose layout is in docs/datasets.md. Validation
+compares with expert C's pictures of the validation part.
 """
 
 _base_ = "psenet_sice.py"

@@ -1,8 +1,8 @@
-"""PSENet on the 2,002 pictures of SICE part 1: the schedule of the paper (supplement, 7.1).
+"""PSENet on the 2,002 pictures of SICE part 1, with the schedule of the paper (supplement, 7.1).
 
-The environment variable ``SICE_PART1_ROOT`` names the folder that is searched for pictures, ``LOLV1_ROOT`` that of the
-pairs in ``eval15``. On the command line those are ``train_dataloader.dataset.folder``, ``val_dataloader.dataset.low``
-and ``.high``.
+The environment variable ``SICE_PART1_ROOT`` names the folder that is searched for pictures; ``LOLV1_ROOT`` names the
+folder of the validation pairs in ``eval15``. On the command line these are ``train_dataloader.dataset.folder``,
+``val_dataloader.dataset.low`` and ``.high``.
 """
 
 _base_ = "../_base_/enhancer_runtime.py"

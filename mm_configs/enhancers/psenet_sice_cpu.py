@@ -1,6 +1,6 @@
 """PSENet on SICE part 1 in about an hour on two CPU cores: 10 epochs of batch 8 instead of 140 of batch 64.
 
-Twice the paper's learning rate, falling by a cosine to 1e-5, in place of the plateau rule, which needs many epochs.
+The learning rate is twice the paper's and falls by a cosine to 1e-5; the paper's plateau rule needs many epochs.
 """
 
 _base_ = "psenet_sice.py"

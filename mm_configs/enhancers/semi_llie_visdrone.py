@@ -1,12 +1,12 @@
-"""Semi-LLIE on VisDrone's day pictures, darkened, and its night pictures; all else as on LSRW.
+"""Semi-LLIE on darkened day pictures of VisDrone and on its night pictures; all else is as on LSRW.
 
-The paper's 5,213 + 533 day and 1,258 night pictures are not listed anywhere: ``lists`` holds yours, one file name a
-line. The environment variable ``VISDRONE_ROOT`` names the folder, which holds ``VisDrone2019-DET-train``,
-``VisDrone2019-DET-val`` and ``lists``.
+The paper's 5,213 + 533 day and 1,258 night pictures are not listed anywhere, so ``lists`` must hold your own
+lists, with one file name in each line. The environment variable ``VISDRONE_ROOT`` names the folder, which holds
+``VisDrone2019-DET-train``, ``VisDrone2019-DET-val`` and ``lists``.
 
-How the paper darkens day pictures is not said (its code suggests a CycleGAN); here it is the documented synthesis.
-With your own dark versions, in ``dark`` beside ``images``, set ``kind='paired'`` of the paired set and of validation.
-Validation resizes to 256x256, as the public code does.
+The paper does not say how it darkens day pictures; its code suggests a CycleGAN. This config uses the synthesis of
+``LowLightSynthesis``. If you have dark versions of your own, in ``dark`` beside ``images``, set ``kind='paired'`` in
+the paired set and in validation. Validation resizes to 256x256, as the public code does.
 """
 
 _base_ = "semi_llie_lsrw.py"
@@ -30,7 +30,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    # The noise of the synthesis is the same in every run.
+    # With this seed the noise of the synthesis is the same in every run.
     sampler=dict(seed=0),
     dataset=dict(
         _delete_=True,

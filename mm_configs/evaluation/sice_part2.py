@@ -1,7 +1,7 @@
-"""SICE part 2 as PSENet evaluates on it: every exposure of 229 sequences with its label, both at a quarter of the size.
+"""SICE part 2, as PSENet is evaluated on it: every exposure of 229 sequences with its label, at a quarter of the size.
 
-``llie quality --config mm_configs/evaluation/sice_part2.py --metrics psnr ssim_piq``; the environment
-variable ``SICE_ROOT`` names the folder, of the layout in docs/datasets.md.
+``llie quality --config mm_configs/evaluation/sice_part2.py --metrics psnr ssim_piq`` evaluates it. The environment
+variable ``SICE_ROOT`` names the folder, whose layout is in docs/datasets.md.
 """
 
 data_root = "{{$SICE_ROOT:data/sice}}"

@@ -1,10 +1,11 @@
 """The network of DSFD's public release, for its checkpoint: 120,058,406 parameters, one set of deep max-in/out heads.
 
-Test it with the checkpoint as it is (``mim test mmdet dsfd_r152_release.py --checkpoint FILE``, or ``load_from``).
-Scores above 0.01, the best 5,000, NMS at 0.3, no limit after that; the release's views and vote are
-``llie_preproc.faces.VotedFaceDetector(MMDetFaceDetector(this, FILE), "wider")``. Trained from here it starts from
-torchvision's ImageNet weights, whose colour order and scale are others (the release says nothing of its own training);
-``dsfd_r152_wider-face.py`` is meant for training.
+Test it with the release's checkpoint as it is (``mim test mmdet dsfd_r152_release.py --checkpoint FILE``, or
+``load_from``). It keeps the best 5,000 scores above 0.01, applies NMS at 0.3, and has no limit after that.
+``llie_preproc.faces.VotedFaceDetector(MMDetFaceDetector(this, FILE), "wider")`` adds the release's views and vote.
+
+To train, use ``dsfd_r152_wider-face.py``. This config would start from torchvision's ImageNet weights, which expect
+another colour order and scale; the release says nothing about its own training.
 """
 
 _base_ = "dsfd_vgg16_wider-face.py"

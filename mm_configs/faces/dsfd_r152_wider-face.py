@@ -1,4 +1,4 @@
-"""DSFD (the paper's form) on ResNet-152, trained on WIDER FACE; as the one on ResNet-50 otherwise."""
+"""DSFD (the paper's form) on ResNet-152, trained on WIDER FACE; all else is as on ResNet-50."""
 
 _base_ = "dsfd_r50_wider-face.py"
 

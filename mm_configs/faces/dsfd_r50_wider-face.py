@@ -1,7 +1,7 @@
 """DSFD (the paper's form) on ResNet-50, trained on WIDER FACE.
 
-Ours: torchvision's ImageNet weights with the colour order and scale that they were trained with, and the backbone's
-batch normalisation kept at its statistics.
+This project chose torchvision's ImageNet weights, with the colour order and scale with which they were trained, and
+keeps the statistics of the backbone's batch normalisation.
 """
 
 _base_ = "dsfd_vgg16_wider-face.py"

@@ -1,4 +1,4 @@
-"""The DSFD of ``dsfd_vgg16_wider-face.py``, tested on DARK FACE as it is."""
+"""The DSFD of ``dsfd_vgg16_wider-face.py``, tested on DARK FACE without further training."""
 
 _base_ = ["dsfd_vgg16_wider-face.py", "_base_/darkface.py"]
 

@@ -1,6 +1,6 @@
-"""The DSFD of ``dsfd_vgg16_wider-face.py`` behind a frozen enhancer, which ``ENHANCER`` names (PSENet), zero-shot.
+"""The DSFD of ``dsfd_vgg16_wider-face.py`` behind a frozen enhancer, which ``ENHANCER`` names (PSENet).
 
-A checkpoint of the plain detector loads into it.
+A checkpoint of the plain detector loads into it and needs no further training.
 """
 
 _base_ = ["dsfd_vgg16_wider-face.py", "../_base_/enhancers/{{$ENHANCER:psenet}}.py"]

@@ -1,7 +1,7 @@
 """DSFD (the paper's form) on VGG-16 and the enhancer that ``ENHANCER`` names (PSENet), trained together on DARK FACE.
 
-DSFD starts from WIDER FACE. ``weights/dsfd_vgg16_wider-face.pth`` is yours to provide: what
-``mm_configs/faces/dsfd_vgg16_wider-face.py`` trains.
+DSFD starts from WIDER FACE. You must provide ``weights/dsfd_vgg16_wider-face.pth``;
+``mm_configs/faces/dsfd_vgg16_wider-face.py`` trains it.
 """
 
 _base_ = [
@@ -13,7 +13,7 @@ _base_ = [
 ]
 
 work_dir = "work_dirs/dsfd_vgg16_darkface_joint_{{$ENHANCER:psenet}}"
-# Of the plain detector, before the wrapper takes it: its weights come with the checkpoint.
+# The plain detector downloads nothing, because its weights come with the checkpoint.
 _base_.model.backbone.init_cfg = None
 model = dict(
     _delete_=True,

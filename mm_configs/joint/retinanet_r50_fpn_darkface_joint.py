@@ -1,7 +1,7 @@
 """RetinaNet R50-FPN from COCO and the enhancer that ``ENHANCER`` names (PSENet), trained together on DARK FACE.
 
-``load_from`` is yours to provide, or to name by the environment variable ``COCO_CHECKPOINT``: MMDetection's model zoo
-has it. The layers that tell the classes apart begin anew.
+You must provide the checkpoint, from MMDetection's model zoo, as ``load_from`` or by the environment variable
+``COCO_CHECKPOINT``. The layers that tell the classes apart begin anew.
 """
 
 _base_ = [
@@ -13,7 +13,7 @@ _base_ = [
 ]
 
 work_dir = "work_dirs/retinanet_r50_fpn_darkface_joint_{{$ENHANCER:psenet}}"
-# Of the plain detector, before the wrapper takes it: its weights come with the checkpoint.
+# The plain detector downloads nothing, because its weights come with the checkpoint.
 _base_.model.backbone.init_cfg = None
 _base_.model.bbox_head.num_classes = _base_.num_classes
 _base_.model.test_cfg.max_per_img = _base_.max_per_img

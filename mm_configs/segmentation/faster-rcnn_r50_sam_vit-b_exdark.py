@@ -1,6 +1,6 @@
-"""Masks of SAM vit_b for what Faster R-CNN finds on ExDark, pictures as they are.
+"""Masks of SAM vit_b for the objects that Faster R-CNN finds on ExDark; pictures as they are.
 
-Test it with a checkpoint of ``mm_configs/detection/faster-rcnn_r50_fpn_1x_exdark.py`` as it is. The AP is that of the
+Test it with an unchanged checkpoint of ``mm_configs/detection/faster-rcnn_r50_fpn_1x_exdark.py``. The AP is that of the
 boxes, as ExDark has no masks; the masks go to ``work_dirs/segmentation/exdark.segm.json``.
 """
 
@@ -11,9 +11,9 @@ model = dict(
     type="llie_preproc.BoxPromptedSAM",
     detector={{_base_.model}},
     sam={{_base_.sam}},
-    # Lower ones are many, and each takes a mask.
+    # Boxes with lower scores are many, and each would need a mask.
     score_thr=0.05,
-    # A place for add_enhancer(door="preprocessor").
+    # add_enhancer(door="preprocessor") puts the enhancer here.
     data_preprocessor=dict(type="DetDataPreprocessor"),
 )
 test_evaluator = [dict(_base_.test_evaluators[0], outfile_prefix="work_dirs/segmentation/exdark")]

@@ -1,12 +1,12 @@
-"""PSENet, from its shipped weights, finetuned so that SAM sees the well-lit picture's objects in the dark one: LOL-v1.
+"""PSENet, finetuned from its shipped weights so that SAM sees in dark pictures of LOL-v1 what it sees in well-lit ones.
 
-The 40 pairs of ``lol_v1_40.py`` without annotated masks: SAM's embedding of the enhanced picture is drawn to that of
-the well-lit one, and its masks for random boxes to those by day; L1 keeps the colours. Crops are nearly as large as the
-pictures, since SAM looks at scenes, and are not turned.
+It trains on the 40 pairs of ``lol_v1_40.py``, which have no annotated masks. SAM's embedding of the enhanced picture is
+drawn to that of the well-lit picture, and its masks for random boxes are drawn to those in the well-lit picture; L1
+keeps the colours. Crops are nearly as large as the pictures and are not turned, since SAM looks at whole scenes.
 
-Set ``model.sam.checkpoint`` to the public ``sam_vit_b_01ec64.pth``, a path or the URL with its digest
+Set ``model.sam.checkpoint`` to the public ``sam_vit_b_01ec64.pth``, as a path or as the URL with its digest
 (``llie_preproc.segmentation.PUBLIC_CHECKPOINTS``). SAM's encoder runs at 1024 pixels and keeps its activations for the
-gradient, 10 GiB for one picture in float32: wants a GPU, and ``--amp``.
+gradient, 10 GiB for one picture in float32. This needs a GPU and ``--amp``.
 """
 
 _base_ = "../_base_/lol_v1_40.py"

@@ -1,4 +1,4 @@
-"""PSENet, from its shipped weights, finetuned through the small SAM on rendered night scenes: minutes on a CPU.
+"""PSENet, finetuned from its shipped weights through the small SAM on rendered night scenes, in minutes on a CPU.
 
 The environment variable ``MASK_SCENES_ROOT`` names the folder. Its ``train`` and ``val`` hold ``day/``, ``ev-4/`` and
 ``annotations.json``, as ``python -m benchmarks.small_sam scenes`` writes them (docs/training.md).
@@ -14,7 +14,7 @@ model = dict(
     type="llie_preproc.SamConsistency",
     enhancer=dict(type="llie_preproc.PSENet", checkpoint="psenet_sice"),
     sam=dict(model="small", checkpoint="benchmarks/results/small_sam_cpu_2_cores/small_sam.safetensors"),
-    # The dice leads: embeddings and cross-entropy can come nearer while thresholded masks get worse.
+    # The dice loss has the largest weight, because embeddings and cross-entropy can improve while masks get worse.
     feature_weight=0.2,
     mask_bce_weight=0.2,
     mask_dice_weight=5.0,

@@ -1,6 +1,6 @@
-"""Masks of SAM vit_b for the labelled faces of DARK FACE, pictures as they are.
+"""Masks of SAM vit_b for the labelled faces of DARK FACE; pictures as they are.
 
-There is nothing to train and no checkpoint to pass: scores are the IoU that SAM predicts.
+There is nothing to train and no checkpoint to pass. The scores are the IoU that SAM predicts.
 """
 
 _base_ = ["_base_/darkface_labels.py", "_base_/sam_vit-b.py"]
@@ -9,6 +9,6 @@ model = dict(
     type="llie_preproc.BoxPromptedSAM",
     detector=None,
     sam=_base_.sam,
-    # A place for add_enhancer(door="preprocessor").
+    # add_enhancer(door="preprocessor") puts the enhancer here.
     data_preprocessor=dict(type="DetDataPreprocessor"),
 )

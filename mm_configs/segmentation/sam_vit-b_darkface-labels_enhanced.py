@@ -1,6 +1,6 @@
-"""Masks of SAM vit_b for the labelled faces of DARK FACE, pictures enhanced by what ``ENHANCER`` names (PSENet).
+"""Masks of SAM vit_b for the labelled faces of DARK FACE, in pictures enhanced by ``ENHANCER`` (PSENet).
 
-Masks come out in the stored pictures' frame, also behind an enhancer that enlarges.
+Masks have the frame of the stored pictures, also behind an enhancer that enlarges.
 """
 
 _base_ = ["sam_vit-b_darkface-labels.py", "../_base_/enhancers/{{$ENHANCER:psenet}}.py"]

@@ -1,3 +1,3 @@
-"""A gamma for each region by how it is exposed."""
+"""Adaptive gamma correction, with a gamma for each region that depends on its exposure."""
 
 enhancer = dict(type="AdaptiveGamma")

@@ -1,8 +1,8 @@
 """IAML.
 
-``weights/iaml.safetensors`` is yours to provide: what ``mm_configs/enhancers/iaml_lolv1.py`` trains.
+You must provide ``weights/iaml.safetensors``; ``mm_configs/enhancers/iaml_lolv1.py`` trains it.
 
-In joint training its activations are made again in the backward pass, which saves their memory.
+Joint training computes the enhancer's activations again in the backward pass, which saves their memory.
 """
 
 enhancer = dict(type="IAMLUNet", checkpoint="weights/iaml.safetensors")

@@ -1,6 +1,6 @@
 """SCI.
 
-``weights/sci.safetensors`` is yours to provide.
+You must provide ``weights/sci.safetensors``.
 """
 
 enhancer = dict(type="SCI", checkpoint="weights/sci.safetensors")

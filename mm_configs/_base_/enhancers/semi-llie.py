@@ -1,8 +1,8 @@
 """Semi-LLIE.
 
-``weights/semi_llie.safetensors`` is yours to provide: what ``mm_configs/enhancers/semi_llie_visdrone.py`` trains.
+You must provide ``weights/semi_llie.safetensors``; ``mm_configs/enhancers/semi_llie_visdrone.py`` trains it.
 
-In joint training its activations are made again in the backward pass, which saves their memory.
+Joint training computes the enhancer's activations again in the backward pass, which saves their memory.
 """
 
 enhancer = dict(type="SemiLLIE", checkpoint="weights/semi_llie.safetensors")

@@ -1,6 +1,6 @@
 """Zero-DCE.
 
-``weights/zero_dce.safetensors`` is yours to provide.
+You must provide ``weights/zero_dce.safetensors``.
 """
 
 enhancer = dict(type="ZeroDCE", checkpoint="weights/zero_dce.safetensors")

@@ -1,3 +1,3 @@
-"""The enhancer is trained for the detector, which stays as it is."""
+"""Training of the enhancer for the detector, which stays as it is."""
 
 model = dict(trainable=True, train_detector=False)

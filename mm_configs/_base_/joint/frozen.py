@@ -1,3 +1,3 @@
-"""The detector is trained behind the enhancer, which stays as it is."""
+"""Training of the detector behind the enhancer, which stays as it is."""
 
 model = dict(trainable=False, train_detector=True)

@@ -1,8 +1,8 @@
-"""``schedule.py`` as a run of its own, with MMDetection's runtime."""
+"""The settings of ``schedule.py`` as a run of their own, with MMDetection's runtime."""
 
 _base_ = "schedule.py"
 
-# There is nothing below for these to replace.
+# These come without _delete_, because there is no detector's config for them to replace.
 optim_wrapper = dict(type="OptimWrapper", optimizer=_base_.optim_wrapper.optimizer)
 train_cfg = _base_.train_cfg
 train_dataloader = dict(sampler=_base_.train_dataloader.sampler)

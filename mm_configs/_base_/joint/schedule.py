@@ -1,11 +1,12 @@
-"""How enhancer and detector train together: one optimiser, in which the enhancer learns at a tenth of the rate.
+"""The schedule of joint training: enhancer and detector share an optimiser; the enhancer has a tenth of the rate.
 
-SGD with 1e-3 at 8 pictures a step (scaled to what is used), 25 epochs, the rate divided by 10 after 18 and 23, from a
-detector that knows COCO: IAT's joint recipe (BMVC 2022). Ours are the enhancer's share of the rate and no weight decay
-on it, since it is trained already; the detector's momentum and weight decay; the warm-up, the clipping, and the moving
-average, which is what is validated and written as the model.
+The recipe follows IAT's joint training (BMVC 2022): SGD with a rate of 1e-3 at 8 pictures a step (scaled to the actual
+number), 25 epochs, the rate divided by 10 after 18 and 23 epochs, and a detector that starts from COCO. This project
+added the enhancer's share of the rate, with no weight decay, since it is trained already; the detector's momentum and
+weight decay; the warm-up; the clipping; and the moving average, which is validated and written as the model.
 
-It merges over any detector's config that trains: what that says of the optimiser, the loop and the sampler goes.
+It can be merged over the config of any detector that trains. It replaces the optimiser, the loop and the sampler of
+that config.
 """
 
 optim_wrapper = dict(
@@ -14,7 +15,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=35, norm_type=2),
 )
 train_cfg = dict(_delete_=True, type="EpochBasedTrainLoop", max_epochs=25, val_interval=1)
-# An endless sampler's epochs have no end.
+# This replaces samplers without end, whose epochs would never end.
 train_dataloader = dict(sampler=dict(_delete_=True, type="DefaultSampler", shuffle=True))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=500),
@@ -23,7 +24,8 @@ param_scheduler = [
 auto_scale_lr = dict(enable=True, base_batch_size=8)
 default_hooks = dict(
     checkpoint=dict(type="llie_preproc.AtomicCheckpointHook", by_epoch=True, interval=1, max_keep_ckpts=2),
-    # Its share grows with the run, so a short one has an average too; what is frozen stays as it is to the last bit.
+    # The momentum of this average grows with the run, so that short runs have an average too. Frozen parameters stay
+    # as they are to the last bit.
     ema=dict(type="EMAHook", ema_type="MomentumAnnealingEMA", momentum=0.0002),
 )
 log_processor = dict(by_epoch=True)

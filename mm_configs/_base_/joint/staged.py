@@ -1,9 +1,9 @@
-"""The detector is trained alone for the first 5 epochs, then both.
+"""Training of the detector alone for the first 5 epochs, then of detector and enhancer.
 
-A detector that has just begun with its classes sends the enhancer gradients that mean little.
+A detector whose classes are still new gives the enhancer gradients that mean little.
 """
 
 model = dict(trainable=True, train_detector=True)
 default_hooks = dict(staged=dict(type="llie_preproc.StagedTraining", begin=5))
-# In the first stage the enhancer's parameters take no part.
+# The enhancer's parameters get no gradient in the first stage.
 find_unused_parameters = True

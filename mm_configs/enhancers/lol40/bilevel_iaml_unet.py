@@ -1,6 +1,6 @@
 """CollaBA's bi-level adversarial training on the 40 pairs, without the terms that need VGG's weights or a prior.
 
-Of the two discriminators the patch one, at a quarter of its width: a CPU cannot afford the other.
+Only the patch discriminator is used, at a quarter of its width; a CPU cannot afford the other discriminator.
 """
 
 _base_ = "../../_base_/lol_v1_40.py"

@@ -1,7 +1,7 @@
 """Semi-LLIE's mean teacher on the 40 pairs and an unpaired folder, without the terms that need RAM's weights.
 
-The environment variable ``UNPAIRED_ROOT`` names that folder. Left: fidelity, gradient, consistency and adversarial
-terms, the last at a tenth of the paper's weight and with a narrow discriminator, which a CPU can afford.
+The environment variable ``UNPAIRED_ROOT`` names that folder. The fidelity, gradient, consistency and adversarial terms
+are left. The adversarial term has a tenth of the paper's weight and a narrow discriminator, which a CPU can afford.
 """
 
 _base_ = "../../_base_/lol_v1_40.py"

@@ -1,14 +1,14 @@
-"""DSFD's pipelines: crops of 640x640 that bring faces to the anchors' sizes, and pictures at their own size to test on.
+"""DSFD's pipelines: crops of 640x640 that bring faces to the sizes of anchors; tests take pictures at their own size.
 
-Faces below two pixels a side are left out of training, as in DSFD's release. The pieces leave a place for an enhancer
-between loading and the rest.
+Faces of less than two pixels a side are left out of training, as in DSFD's release. An enhancer fits between the pieces
+that load and the others.
 """
 
 load_image = [dict(type="LoadImageFromFile")]
 load = [*load_image, dict(type="LoadAnnotations", with_bbox=True)]
 # The release distorts before it crops. The distortion works pixel by pixel, so the result is the same.
 train_transforms = [
-    # Whole pixels: more than one is two at least.
+    # Sides are whole pixels, so more than one is at least two.
     dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1)),
     dict(type="llie_preproc.DataAnchorSampling", size=640),
     dict(type="PhotoMetricDistortion"),
@@ -17,7 +17,7 @@ train_transforms = [
     dict(type="llie_preproc.RestoreScaleFactor"),
     dict(type="PackDetInputs"),
 ]
-# At its own size; heads ask for the scale factor that a resize leaves.
+# Pictures keep their size; the resize is here because the heads need the scale factor that it sets.
 test_transforms = [
     dict(type="Resize", scale_factor=1.0, keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True),

@@ -1,7 +1,7 @@
 """DARK FACE to test on: every picture of a folder with its annotations, one class, COCO-style AP.
 
-The environment variable ``DARKFACE_ROOT`` names the folder (``data/DarkFace``), which holds ``image``, ``label`` and
-what this writes::
+The environment variable ``DARKFACE_ROOT`` names the folder (by default ``data/DarkFace``). It holds ``image``,
+``label`` and the file that this command writes::
 
     llie annotations darkface image label --out annotations/darkface.json
 

@@ -1,13 +1,13 @@
 """DARK FACE to train and to test on: 5,400 and 600 of its 6,000 pictures, one class, COCO-style AP.
 
-The environment variable ``DARKFACE_ROOT`` names the folder (``data/DarkFace``), which holds ``image``, ``label`` and
-what this writes, ``darkface_train.json`` and ``darkface_test.json``::
+The environment variable ``DARKFACE_ROOT`` names the folder (by default ``data/DarkFace``). It holds ``image``,
+``label`` and the files ``darkface_train.json`` and ``darkface_test.json`` that this command writes::
 
     llie annotations darkface image label --split 0.9 --out annotations/darkface.json
 
-The set has no published split; users take as many for each part, drawn by themselves. There is no validation part: the
-test part stands in for it, so nothing should be chosen by it. The benchmark's own AP comes from ``llie faces``; it has
-no limit on the faces of a picture, ``max_per_img`` is DSFD's.
+The set has no published split; other users also draw parts of these sizes. There is no validation part; the test part
+stands in for it, so its validation scores should not decide anything. The benchmark's own AP comes from ``llie faces``.
+It has no limit on the faces of a picture; ``max_per_img`` is that of DSFD.
 """
 
 custom_imports = dict(imports=["llie_preproc"], allow_failed_imports=False)

@@ -1,7 +1,7 @@
 """DSFD's schedule: 60,000 steps of 16 pictures, SGD, the learning rate divided by 10 at 40,000 and 50,000.
 
-The warm-up and the clipping of gradients are ours: plain SSD training on faces is known to diverge now and then. The
-learning rate is that of 16 pictures a step; another batch size scales it.
+This project added the warm-up and the clipping of gradients, because plain SSD training on faces is known to diverge
+now and then. The learning rate is that for 16 pictures a step; another batch size scales it.
 """
 
 _base_ = "mmdet::_base_/default_runtime.py"

@@ -1,13 +1,13 @@
 """WIDER FACE: 12,880 pictures to train on, 3,226 to validate on, one class, COCO-style AP.
 
-The environment variable ``WIDER_FACE_ROOT`` names the folder (``data/WIDER_FACE``), which holds ``WIDER_train``,
-``WIDER_val``, ``wider_face_split`` and what these write, for each PART of train and val::
+The environment variable ``WIDER_FACE_ROOT`` names the folder (by default ``data/WIDER_FACE``). It holds
+``WIDER_train``, ``WIDER_val``, ``wider_face_split`` and the files that this command writes for each PART of train and val::
 
     llie annotations wider-face WIDER_PART/images wider_face_split/wider_face_PART_bbx_gt.txt \\
         --out annotations/wider_PART.json
 
-The benchmark's own easy, medium and hard AP come from ``llie faces``. What the annotations mark as
-invalid is ignored (ours).
+The benchmark's own easy, medium and hard AP come from ``llie faces``. Faces that the annotations mark as invalid are
+ignored; this is the project's own choice.
 """
 
 _base_ = "anchor_sampling_640.py"

@@ -1,8 +1,8 @@
-"""DARK FACE with its labels, for models that take boxes from them, and what they find as COCO JSON; pictures as stored.
+"""DARK FACE with its labels, for models that need boxes; the masks that they find are written as COCO JSON.
 
-``mm_configs/faces/_base_/darkface.py`` says where the set lies. There are no masks to score against: the JSON goes to
-``work_dirs/segmentation/darkface.segm.json``. Annotations are loaded before whatever resizes the picture, so that the
-boxes are in its frame.
+``mm_configs/faces/_base_/darkface.py`` says where the set lies. Pictures stay as stored. There are no masks to score
+against; the found ones go to ``work_dirs/segmentation/darkface.segm.json``. Annotations are loaded before any transform
+that resizes the picture, so that their boxes are resized with it.
 """
 
 _base_ = ["mmdet::_base_/default_runtime.py", "../../faces/_base_/darkface.py"]

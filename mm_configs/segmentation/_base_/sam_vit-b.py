@@ -1,4 +1,4 @@
-"""SAM vit_b, frozen, with its authors' weights: 375 MB, downloaded on first use and checked against their digest."""
+"""Frozen SAM vit_b with its authors' weights: 375 MB, downloaded on first use and checked against their digest."""
 
 sam = dict(
     model="vit_b",

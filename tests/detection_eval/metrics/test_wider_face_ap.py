@@ -275,7 +275,7 @@ def test_what_is_no_difficulty_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"x\.mat is not a MATLAB file"):
         read_difficulty(tmp_path / "x.mat")
     scipy_io.savemat(tmp_path / "y.mat", {"event_list": 1, "file_list": 2, "ignore_list": 3})
-    with pytest.raises(ValueError, match=r"y\.mat must have the field 'gt_list', got event_list, file_list, ignore_list"):
+    with pytest.raises(ValueError, match=r"y\.mat must have the field 'gt_list', got event_list, file_list"):
         read_difficulty(tmp_path / "y.mat")
     write_mat(tmp_path / "z.mat", {"e": {"one": [0, 1]}})
     with pytest.raises(ValueError, match=r"z\.mat: gt_list of one must hold whole numbers from 1, got 0"):
