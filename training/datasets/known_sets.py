@@ -3,6 +3,8 @@
 Each is a :class:`~training.datasets.base.PictureSet`: ``options`` are its ``size``, ``names`` and ``transforms``, and
 items have ``data_samples.target``. ``root`` is the folder that holds the layout. A picture without its pair or a
 missing folder raises ``FileNotFoundError`` with the names of the files; an unknown choice raises ``ValueError``.
+
+The examples write empty files in place of pictures, because a set opens a picture only when it is asked for an item.
 """
 
 from __future__ import annotations
@@ -28,14 +30,11 @@ class LOLv1(PictureSet):
     The layout is ``{our485,eval15}/{low,high}``, or ``{Train,Test}/{input,target}`` as Retinexformer packs it.
 
     >>> import tempfile
-    >>> import numpy as np
-    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> from llie_preproc.files import write_texts
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     for folder in ("low", "high"):
-    ...         write_picture(f"{root}/our485/{folder}/2.png", Picture(np.zeros((4, 6, 3), np.uint8)))
-    ...     item = LOLv1(root)[0]
-    >>> item["inputs"].shape, item["data_samples"].target.shape
-    (torch.Size([3, 4, 6]), torch.Size([3, 4, 6]))
+    ...     write_texts({f"{root}/our485/{folder}/2.png": "" for folder in ("low", "high")})
+    ...     len(LOLv1(root))
+    1
 
     Args:
         root: Root folder of the set.
@@ -55,11 +54,10 @@ class LOLv2(PictureSet):
     or, as first released, names like ``low00001.png`` and ``normal00001.png``.
 
     >>> import tempfile
-    >>> import numpy as np
-    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> from llie_preproc.files import write_texts
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     for name in ("Low/low00690.png", "Normal/normal00690.png"):
-    ...         write_picture(f"{root}/Real_captured/Test/{name}", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     folder = f"{root}/Real_captured/Test"
+    ...     write_texts({f"{folder}/Low/low00690.png": "", f"{folder}/Normal/normal00690.png": ""})
     ...     len(LOLv2(root, subset="real", split="test"))
     1
 
@@ -83,11 +81,9 @@ class LSRW(PictureSet):
     The layout is ``{Training data,Eval}/{Huawei,Nikon}/{low,high}``.
 
     >>> import tempfile
-    >>> import numpy as np
-    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> from llie_preproc.files import write_texts
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     for folder in ("low", "high"):
-    ...         write_picture(f"{root}/Eval/Huawei/{folder}/1.jpg", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     write_texts({f"{root}/Eval/Huawei/{folder}/1.jpg": "" for folder in ("low", "high")})
     ...     len(LSRW(root, split="test", camera="huawei"))
     1
 
@@ -111,11 +107,10 @@ class SICE(PictureSet):
     The layout is ``Dataset_Part{1,2}/<sequence>/<exposure>.JPG`` and ``Dataset_Part{1,2}/Label/<sequence>.JPG``.
 
     >>> import tempfile
-    >>> import numpy as np
-    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> from llie_preproc.files import write_texts
+    >>> files = "1/1.JPG", "1/2.JPG", "1/3.JPG", "Label/1.JPG"
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     for name in ("1/1.JPG", "1/2.JPG", "1/3.JPG", "Label/1.JPG"):
-    ...         write_picture(f"{root}/Dataset_Part1/{name}", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     write_texts({f"{root}/Dataset_Part1/{file}": "" for file in files})
     ...     len(SICE(root)), len(SICE(root, exposures="under"))
     (3, 1)
 
@@ -140,11 +135,10 @@ class ExposureErrors(PictureSet):
     ``test``. The names of inputs end in ``_N1.5``, ``_N1``, ``_0``, ``_P1`` or ``_P1.5``.
 
     >>> import tempfile
-    >>> import numpy as np
-    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> from llie_preproc.files import write_texts
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     for name in ("INPUT_IMAGES/a1_N1.jpg", "INPUT_IMAGES/a1_P1.jpg", "GT_IMAGES/a1.jpg"):
-    ...         write_picture(f"{root}/training/{name}", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     write_texts({f"{root}/training/INPUT_IMAGES/a1_{ev}.jpg": "" for ev in ("N1", "P1")})
+    ...     write_texts({f"{root}/training/GT_IMAGES/a1.jpg": ""})
     ...     len(ExposureErrors(root)), len(ExposureErrors(root, exposures="under"))
     (2, 1)
 
@@ -182,14 +176,12 @@ class RELLISUR(PictureSet):
     (``00266.png``).
 
     >>> import tempfile
-    >>> import numpy as np
-    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> from llie_preproc.files import write_texts
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     for name, side in (("LLLR/00266-3.0", 4), ("NLHR/X1/00266", 4), ("NLHR/X2/00266", 8)):
-    ...         write_picture(f"{root}/Train/{name}.png", Picture(np.zeros((side, side, 3), np.uint8)))
-    ...     sample = RELLISUR(root, scale=2)[0]["data_samples"]
-    >>> sample.target.shape, sample.target_x1.shape
-    (torch.Size([3, 8, 8]), torch.Size([3, 4, 4]))
+    ...     write_texts({f"{root}/Train/NLHR/X{scale}/00266.png": "" for scale in (1, 2)})
+    ...     write_texts({f"{root}/Train/LLLR/00266-3.0.png": ""})
+    ...     sorted(RELLISUR(root, scale=2).entries[0])
+    ['image', 'target', 'target_x1']
 
     Args:
         root: Root folder of the set.
@@ -219,11 +211,9 @@ class NightVisDrone(PictureSet):
     ``images`` holds darkened versions of day pictures under the same names, made by a day-to-night network.
 
     >>> import tempfile
-    >>> import numpy as np
-    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> from llie_preproc.files import write_texts
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     for name in ("day.jpg", "night.jpg"):
-    ...         write_picture(f"{root}/VisDrone2019-DET-train/images/{name}", Picture(np.zeros((4, 6, 3), np.uint8)))
+    ...     write_texts({f"{root}/VisDrone2019-DET-train/images/{light}.jpg": "" for light in ("day", "night")})
     ...     night = NightVisDrone(root, "unpaired", names=["night.jpg"])
     >>> len(night)
     1

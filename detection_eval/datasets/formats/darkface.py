@@ -37,13 +37,10 @@ def darkface(images: str | os.PathLike[str], annotations: str | os.PathLike[str]
     """DARK FACE with its annotations, or with pseudo-labels as HLA-Face lists them.
 
     >>> import tempfile
-    >>> import numpy as np
-    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> from llie_preproc.files import write_texts
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     write_picture(f"{root}/1.png", Picture(np.zeros((40, 60, 3), np.uint8)))
-    ...     _ = Path(root, "1.txt").write_text("1\\n10 20 19 29\\n")
-    ...     labels = darkface(root, root)
-    ...     boxes = labels.read("1", (60, 40), Problems()).boxes
+    ...     write_texts({f"{root}/1.png": "", f"{root}/1.txt": "1\\n10 20 19 29\\n"})
+    ...     boxes = darkface(root, root).read("1", (60, 40), Problems()).boxes
     >>> boxes[0].xywh
     (10, 20, 10, 10)
 

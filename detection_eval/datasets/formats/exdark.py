@@ -55,12 +55,10 @@ def exdark(
     (:data:`PARTS`).
 
     >>> import tempfile
-    >>> import numpy as np
-    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> from llie_preproc.files import write_texts
+    >>> text = "% bbGt version=3\\nBicycle 10 20 30 15 0 0 0 0 0 0 0\\n"
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     write_picture(f"{root}/2015_00001.png", Picture(np.zeros((40, 60, 3), np.uint8)))
-    ...     text = "% bbGt version=3\\nBicycle 10 20 30 15 0 0 0 0 0 0 0\\n"
-    ...     _ = Path(root, "2015_00001.png.txt").write_text(text)
+    ...     write_texts({f"{root}/2015_00001.png": "", f"{root}/2015_00001.png.txt": text})
     ...     labels = exdark(root, root)
     ...     boxes = labels.read("2015_00001", (60, 40), Problems()).boxes
     >>> labels.categories[boxes[0].categories[0]], boxes[0].xywh

@@ -55,12 +55,9 @@ def visdrone(root: str | os.PathLike[str], ignored_regions: str = "crowd") -> La
     also keeps its original rows in ``visdrone_rows``, for the toolkit's metric.
 
     >>> import tempfile
-    >>> import numpy as np
-    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> from llie_preproc.files import write_texts
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     write_picture(f"{root}/images/1.jpg", Picture(np.zeros((40, 60, 3), np.uint8)))
-    ...     Path(root, "annotations").mkdir()
-    ...     _ = Path(root, "annotations", "1.txt").write_text("10,20,30,15,1,4,0,0\\n")
+    ...     write_texts({f"{root}/images/1.jpg": "", f"{root}/annotations/1.txt": "10,20,30,15,1,4,0,0\\n"})
     ...     labels = visdrone(root)
     ...     boxes = labels.read("1", (60, 40), Problems()).boxes
     >>> labels.categories[boxes[0].categories[0]], boxes[0].xywh

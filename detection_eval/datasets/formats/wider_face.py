@@ -40,14 +40,12 @@ def wider_face(images: str | os.PathLike[str], annotations: str | os.PathLike[st
     Width and height stay as they are. (The benchmark's own tool adds a pixel when it computes overlaps.)
 
     >>> import tempfile
-    >>> import numpy as np
-    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> from llie_preproc.files import write_texts
+    >>> text = "0--Parade/1.jpg\\n1\\n10 20 9 12 0 0 0 0 0 0\\n"
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     write_picture(f"{root}/0--Parade/1.jpg", Picture(np.zeros((40, 60, 3), np.uint8)))
-    ...     _ = Path(root, "list.txt").write_text("0--Parade/1.jpg\\n1\\n10 20 9 12 0 0 0 0 0 0\\n")
+    ...     write_texts({f"{root}/0--Parade/1.jpg": "", f"{root}/list.txt": text})
     ...     labels = wider_face(root, f"{root}/list.txt")
-    ...     boxes = labels.read("0--Parade/1.jpg", (60, 40), Problems()).boxes
-    >>> boxes[0].xywh
+    >>> labels.read("0--Parade/1.jpg", (60, 40), Problems()).boxes[0].xywh
     (10, 20, 9, 12)
 
     Args:

@@ -45,14 +45,10 @@ def yolo(images: str | os.PathLike[str], annotations: str | os.PathLike[str], cl
     """The YOLO text format. A picture without a text has no objects, as the format has it.
 
     >>> import tempfile
-    >>> import numpy as np
-    >>> from llie_preproc.pictures import Picture, write_picture
+    >>> from llie_preproc.files import write_texts
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     write_picture(f"{root}/1.png", Picture(np.zeros((40, 60, 3), np.uint8)))
-    ...     _ = Path(root, "1.txt").write_text("0 0.5 0.5 0.25 0.5")
-    ...     labels = yolo(root, root, classes=["car"])
-    ...     boxes = labels.read("1", (60, 40), Problems()).boxes
-    >>> boxes[0].xywh
+    ...     write_texts({f"{root}/1.png": "", f"{root}/1.txt": "0 0.5 0.5 0.25 0.5"})
+    ...     yolo(root, root, classes=["car"]).read("1", (60, 40), Problems()).boxes[0].xywh
     (22.5, 10.0, 15.0, 20.0)
 
     Args:
