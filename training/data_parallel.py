@@ -20,7 +20,8 @@ class MethodDataParallel(nn.Module):
     gradients with respect to chosen parameters that CollaBA's best response needs.
 
     >>> from training.methods import SupervisedTraining
-    >>> method = SupervisedTraining(dict(type="IAMLUNet", width=4, depth=1), losses=dict(l1=dict(type="L1Loss")))
+    >>> network = dict(type="IAMLUNet", width=4, depth=1)
+    >>> method = SupervisedTraining(network, losses=dict(l1=dict(type="llie_preproc.L1Loss")))
     >>> MethodDataParallel(method).module is method
     True
 

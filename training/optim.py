@@ -66,7 +66,8 @@ class MethodOptimWrapperConstructor:
     the method has none. A method with a single part gets a plain wrapper.
 
     >>> from training.methods import SupervisedTraining
-    >>> method = SupervisedTraining(dict(type="IAMLUNet", width=4, depth=1), losses=dict(l1=dict(type="L1Loss")))
+    >>> network = dict(type="IAMLUNet", width=4, depth=1)
+    >>> method = SupervisedTraining(network, losses=dict(l1=dict(type="llie_preproc.L1Loss")))
     >>> adam = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=1e-4))
     >>> type(MethodOptimWrapperConstructor(dict(enhancer=adam, discriminator=adam))(method)).__name__
     'OptimWrapper'

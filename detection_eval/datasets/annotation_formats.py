@@ -1,6 +1,6 @@
-"""The formats of annotations by name, as ``llie annotations`` has them: each registers itself beside its reader.
+"""The annotation formats of ``llie annotations`` by name. Each format registers itself in the module of its reader.
 
-::
+For example::
 
     @annotation_format("darkface", "DARK FACE")
     def _arguments(parser):
@@ -27,7 +27,7 @@ class AnnotationFormat:
     """A format of annotations.
 
     Attributes:
-        title: Name of the format for people.
+        title: Name of the format that people read.
         add_arguments: Function that adds the format's arguments to a parser, and returns the function that reads a set
             by their values.
     """
@@ -42,14 +42,14 @@ FORMATS: SelfRegistered[AnnotationFormat] = SelfRegistered(
 
 
 def annotation_format(name: str, title: str) -> Callable[[AddArguments], AddArguments]:
-    """Register a format by the function below, which adds its arguments.
+    """A decorator that registers a format by the function which adds its arguments.
 
     Args:
         name: Name of the format on the command line.
-        title: Name of the format for people.
+        title: Name of the format that people read.
 
     Raises:
-        ValueError: There is a format of that name.
+        ValueError: A format with that name exists already.
     """
     return FORMATS.decorator(name, partial(AnnotationFormat, title))
 

@@ -79,14 +79,16 @@ def inception_features(image: Tensor, network: nn.Module) -> np.ndarray:
 
 @torch.no_grad()
 def folder_features(files: Sequence[Path], network: nn.Module) -> np.ndarray:
-    """``(N, 2048)`` float32: :func:`inception_features` of picture files, those of a size together, sorted by size.
+    """The features ``(N, 2048)`` float32 of picture files, as :func:`inception_features` computes them.
+
+    Pictures of one size go through the network together, so the features are sorted by the size of the pictures.
 
     Args:
-        files: Pictures.
-        network: From :func:`read_inception`; it stays on its device.
+        files: Picture files.
+        network: Network from :func:`read_inception`; it stays on its device.
 
     Raises:
-        ImageError: A file is no picture, or damaged.
+        ImageError: A file is not a picture, or is damaged.
     """
     device = next(network.parameters()).device
     found = [np.empty((0, 2048), np.float32)]
@@ -154,7 +156,7 @@ def _fid_of_pairs(added: Sequence[np.ndarray]) -> float:
 
 
 class _FidAgainstFolder:
-    """FID against a folder, whose features are computed once, when first needed, by each process for its share."""
+    """FID against a folder. Its features are computed when first needed, once, each process computing its share."""
 
     def __init__(self, folder: str | os.PathLike[str], network: nn.Module) -> None:
         self._files, self._network = picture_files(folder), network
@@ -167,7 +169,7 @@ class _FidAgainstFolder:
                 from mmengine.dist import all_gather_object, get_dist_info
             rank, processes = get_dist_info()
             shares = all_gather_object(self._share(self._files[rank::processes]))
-            # Raised only now, and by all: a process that stops alone leaves the others waiting.
+            # All processes raise the error here together, because one that stops alone would leave the others waiting.
             if failed := [share for share in shares if isinstance(share, str)]:
                 raise ValueError(f"fid_reference: {'; '.join(failed)}")
             self._reference = np.concatenate(shares)

@@ -77,8 +77,8 @@ class SemiSupervisedSet(CheckedSet):
     >>> with tempfile.TemporaryDirectory() as root:
     ...     for name in ("low/1.png", "high/1.png", "night/a.png"):
     ...         write_picture(f"{root}/{name}", Picture(np.zeros((4, 6, 3), np.uint8)))
-    ...     pairs = dict(type="PairedFolders", low=f"{root}/low", high=f"{root}/high")
-    ...     sets = SemiSupervisedSet(pairs, dict(type="UnpairedFolder", folder=f"{root}/night"))
+    ...     pairs = dict(type="llie_preproc.PairedFolders", low=f"{root}/low", high=f"{root}/high")
+    ...     sets = SemiSupervisedSet(pairs, dict(type="llie_preproc.UnpairedFolder", folder=f"{root}/night"))
     ...     sorted(sets[0]["data_samples"].keys())
     ['strong', 'target', 'unpaired']
 

@@ -132,7 +132,7 @@ def build_encoder(encoder: Mapping[str, Any] | FeatureEncoder) -> FeatureEncoder
     tests, are never shared. Reading weights leaves PyTorch's random state alone, so that what is initialised next does
     not depend on whether the encoder was there already.
 
-    >>> encoder = build_encoder(dict(type="VGGEncoder", checkpoint=None, width=4))
+    >>> encoder = build_encoder(dict(type="llie_preproc.VGGEncoder", checkpoint=None, width=4))
     >>> encoder.embed(torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32])
 

@@ -25,7 +25,7 @@ class ContrastiveLoss(nn.Module):
     computes the whole loss without gradient. Here the gradient reaches the anchor, through the encoder.
 
     >>> import torch
-    >>> loss = ContrastiveLoss(dict(type="VGGEncoder", checkpoint=None, width=4))
+    >>> loss = ContrastiveLoss(dict(type="llie_preproc.VGGEncoder", checkpoint=None, width=4))
     >>> dark, bright = torch.full((1, 3, 16, 16), 0.1), torch.full((1, 3, 16, 16), 0.6)
     >>> loss(anchor=bright, positive=bright, negative=dark).item()
     0.0

@@ -29,7 +29,7 @@ class PerceptualLoss(nn.Module):
     Gradients reach the output only, through the encoder.
 
     >>> import torch
-    >>> loss = PerceptualLoss(dict(type="VGGEncoder", checkpoint=None, width=4), stages=["conv1_2"])
+    >>> loss = PerceptualLoss(dict(type="llie_preproc.VGGEncoder", checkpoint=None, width=4), stages=["conv1_2"])
     >>> image = torch.rand(1, 3, 16, 16)
     >>> loss(image, image).item()
     0.0

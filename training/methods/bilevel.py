@@ -76,8 +76,8 @@ class BilevelAdversarial(TrainingMethod):
     >>> from mmengine.structures import BaseDataElement
     >>> method = BilevelAdversarial(
     ...     dict(type="IAMLUNet", width=4, depth=1),
-    ...     losses=dict(pixel=dict(type="L1Loss")),
-    ...     discriminators=dict(patch=dict(type="PatchDiscriminator", width=4)),
+    ...     losses=dict(pixel=dict(type="llie_preproc.L1Loss")),
+    ...     discriminators=dict(patch=dict(type="llie_preproc.PatchDiscriminator", width=4)),
     ...     illumination_weight=0,
     ... )
     >>> sample = BaseDataElement(target=torch.zeros(3, 32, 32, dtype=torch.uint8))

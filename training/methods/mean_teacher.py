@@ -59,7 +59,7 @@ class SemiSupervisedMeanTeacher(TrainingMethod):
     >>> picture = torch.zeros(3, 16, 16, dtype=torch.uint8)
     >>> sample = BaseDataElement(target=picture, unpaired=picture, strong=picture)
     >>> network = dict(type="IAMLUNet", width=4, depth=1)
-    >>> method = SemiSupervisedMeanTeacher(network, losses=dict(l1=dict(type="L1Loss")))
+    >>> method = SemiSupervisedMeanTeacher(network, losses=dict(l1=dict(type="llie_preproc.L1Loss")))
     >>> list(method.loss(torch.rand(1, 3, 16, 16), [sample]))
     ['loss_l1', 'loss_consistency']
 

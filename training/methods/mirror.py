@@ -34,7 +34,7 @@ class MirrorDistillation(TrainingMethod):
 
     >>> picture = torch.zeros(3, 16, 16, dtype=torch.uint8)
     >>> network = dict(type="IAMLUNet", width=4, depth=1)
-    >>> method = MirrorDistillation(network, losses=dict(mse=dict(type="MSELoss")))
+    >>> method = MirrorDistillation(network, losses=dict(mse=dict(type="llie_preproc.MSELoss")))
     >>> list(method.loss(torch.rand(1, 3, 16, 16), [BaseDataElement(target=picture)]))
     ['loss_mse', 'loss_mirror']
 

@@ -20,7 +20,8 @@ class SupervisedTraining(TrainingMethod):
     hold at least one loss.
 
     >>> import torch
-    >>> method = SupervisedTraining(dict(type="IAMLUNet", width=4, depth=1), losses=dict(l1=dict(type="L1Loss")))
+    >>> network = dict(type="IAMLUNet", width=4, depth=1)
+    >>> method = SupervisedTraining(network, losses=dict(l1=dict(type="llie_preproc.L1Loss")))
     >>> sample = BaseDataElement(target=torch.zeros(3, 16, 16, dtype=torch.uint8))
     >>> list(method.loss(torch.rand(1, 3, 16, 16), [sample]))
     ['loss_l1']

@@ -1,1 +1,1 @@
-"""The formats of annotations that are read, a module each, which registers itself."""
+"""The annotation formats that can be read, one in each module; a module registers its format itself."""
