@@ -37,8 +37,9 @@ def adamp(params: Any, **options: Any) -> torch.optim.Optimizer:
 class AutocastOptimWrapper(OptimWrapper):
     """Runs the forward pass and the loss under autocast to ``bfloat16``, on CUDA devices and on the CPU.
 
-    No loss scaling is needed. Every network of this package keeps its accuracy in bfloat16, but not every one does in
-    float16 (``llie list`` tells which). Devices without bfloat16 can use MMEngine's ``AmpOptimWrapper``.
+    No loss scaling is needed. Every network of this package that has parameters keeps its accuracy in bfloat16; those
+    that do so in float16 say it in their ``capabilities.precisions``. Devices without bfloat16 can use MMEngine's
+    ``AmpOptimWrapper``.
 
     >>> model = nn.Linear(2, 2)
     >>> wrapper = AutocastOptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
