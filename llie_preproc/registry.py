@@ -19,9 +19,10 @@ Without MMEngine the enhancers are still registered by name, in a registry of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 from .entry_points import tables
@@ -139,6 +140,17 @@ class Registry(_Base):
             reason = f"{location} does not import: {type(error).__name__}: {one_line(error)}"
             self._absent[location] = ImportError(reason, name=location)
         self._done.add(location)
+
+
+def import_modules(package: str, folders: Iterable[str]) -> None:
+    """Import every module of a package, so that a new file registers what it has without being named elsewhere.
+
+    Args:
+        package: Name of the package.
+        folders: Its ``__path__``.
+    """
+    for found in iter_modules(folders):
+        import_module(f"{package}.{found.name}")
 
 
 @lru_cache(maxsize=1)

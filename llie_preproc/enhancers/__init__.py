@@ -3,9 +3,7 @@
 Every file of this folder is imported, so a new file that registers its network is found without being named elsewhere.
 """
 
-from importlib import import_module
-from pkgutil import iter_modules
-
+from ..registry import import_modules
 from .adaptive_gamma import AdaptiveGamma
 from .base import Capabilities, CurveEnhancer, Enhancer, pad_to_requirements
 from .cascade import Cascade
@@ -36,5 +34,4 @@ __all__ = [
     "pad_to_requirements",
 ]
 
-for _found in iter_modules(__path__):
-    import_module(f"{__name__}.{_found.name}")
+import_modules(__name__, __path__)

@@ -1,4 +1,9 @@
-"""Frozen pretrained encoders, whose features the losses compare."""
+"""Frozen pretrained encoders, whose features the losses compare.
+
+Every file of this folder is imported, so a new file that registers something is found without being named elsewhere.
+"""
+
+from llie_preproc.registry import import_modules
 
 from .base import FeatureEncoder, build_encoder
 from .clip import CLIPEncoder
@@ -7,3 +12,5 @@ from .sam import FrozenSAM, SAMEncoder
 from .vgg import VGGEncoder
 
 __all__ = ["CLIPEncoder", "FeatureEncoder", "FrozenSAM", "RAMEncoder", "SAMEncoder", "VGGEncoder", "build_encoder"]
+
+import_modules(__name__, __path__)

@@ -1,4 +1,9 @@
-"""Hooks of the trainings, one a file; importing this package registers them."""
+"""Hooks of the trainings, one a file.
+
+Every file of this folder is imported, so a new file that registers something is found without being named elsewhere.
+"""
+
+from llie_preproc.registry import import_modules
 
 from .average_statistics import AverageStatistics
 from .enhanced_samples import EnhancedSamples
@@ -15,3 +20,5 @@ __all__ = [
     "IterationSeed",
     "MethodCheckpointHook",
 ]
+
+import_modules(__name__, __path__)

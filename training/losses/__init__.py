@@ -1,4 +1,9 @@
-"""Loss terms of the training methods, one file for each kind."""
+"""Loss terms of the training methods, one file for each kind.
+
+Every file of this folder is imported, so a new file that registers something is found without being named elsewhere.
+"""
+
+from llie_preproc.registry import import_modules
 
 from .adversarial import discriminator_loss, enhancer_loss
 from .contrastive import ContrastiveLoss
@@ -30,3 +35,5 @@ __all__ = [
     "squared_total_variation",
     "unsharp_mask",
 ]
+
+import_modules(__name__, __path__)

@@ -1,4 +1,4 @@
-"""A metric, a set of annotations and a set of faces are added in one file each, and every command has them."""
+"""A metric, a set of annotations, a set of faces and a training method are added in one file each."""
 
 from __future__ import annotations
 
@@ -125,6 +125,18 @@ NEW = {
             def notes(self):
                 return ["hits: share of the pictures whose half is found."]
     ''',
+    "training/methods/brightest.py": '''
+        """A method that nothing names."""
+
+        from llie_preproc.registry import MODELS
+
+        from .supervised import SupervisedTraining
+
+
+        @MODELS.register_module()
+        class Brightest(SupervisedTraining):
+            pass
+    ''',
 }
 COMMANDS = """
     import sys
@@ -154,11 +166,13 @@ COMMANDS = """
         [*faces, str(folder / "none"), "--dataset", "folder", "--side", "left"],
     ]):
         print("RESULT", number, main(command), flush=True)
+    from llie_preproc.registry import MODELS
+    print("METHOD", MODELS.get("Brightest").__module__)
 """
 
 
 @pytest.mark.slow
-def test_a_file_each_adds_a_metric_a_format_and_a_set_of_faces(tmp_path: Path) -> None:
+def test_a_file_each_adds_a_metric_a_format_a_set_of_faces_and_a_method(tmp_path: Path) -> None:
     copy_packages(tmp_path)
     for file, text in NEW.items():
         (tmp_path / file).write_text(textwrap.dedent(text).lstrip())
@@ -177,6 +191,8 @@ def test_a_file_each_adds_a_metric_a_format_and_a_set_of_faces(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     status = [line.split()[2] for line in done.stdout.splitlines() if line.startswith("RESULT")]
     assert status == ["0", "2", "0", "0", "0", "0", "2", "2"], done.stderr
+
+    assert "METHOD training.methods.brightest" in done.stdout
 
     level = np.mean([np.sort(picture.ravel())[: picture.size // 2].mean() for picture in pictures])
     assert f"DARK {level:.2f}  raw input" in done.stdout
