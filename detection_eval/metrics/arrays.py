@@ -1,4 +1,4 @@
-"""Pictures as the metrics take them, and the conversions that their variants name."""
+"""Conversions of pictures to the ranges, types and sizes that metrics compute with."""
 
 from __future__ import annotations
 
@@ -10,23 +10,33 @@ from torch import Tensor
 
 from llie_preproc.pictures import read_rgb8
 
-# MATLAB's rgb2gray, to the digits that it computes with.
+# Weights of MATLAB's rgb2gray, to the digits that MATLAB computes with.
 _RGB2GRAY = np.array([0.298936, 0.587043, 0.114021])
-# A network overshoots by less; levels of 0 to 255, even of a dark picture, and normalised inputs by more.
+# A network overshoots [0, 1] by less. Levels of 0 to 255, even of a dark picture, and normalised inputs exceed it.
 _OVERSHOOT = 0.5
 
 
 def read_levels(path: str | os.PathLike[str]) -> Tensor:
-    """``(3, H, W)`` uint8 RGB of a picture file; raises what ``read_picture`` raises."""
+    """Read a picture file as ``(3, H, W)`` uint8 RGB.
+
+    Raises:
+        OSError, ImageError: The file cannot be read.
+    """
     return torch.from_numpy(np.ascontiguousarray(read_rgb8(path).transpose(2, 0, 1)))
 
 
 def to_unit(image: Tensor) -> Tensor:
-    """Float32 RGB in [0, 1], clamped, of a ``(3, H, W)`` picture that is uint8 or floating in [0, 1].
+    """Convert a picture ``(3, H, W)``, uint8 or floating in [0, 1], to float32 in [0, 1].
+
+    A floating picture is clamped.
 
     Raises:
-        ValueError: Another shape or dtype, values that are not finite, or that leave [0, 1] by more than 0.5: those
-            are of another range, and no overshoot.
+        ValueError: The shape or dtype is another one, or values are not finite or leave [0, 1] by more than 0.5, which
+            is another range and no overshoot.
+
+    Examples:
+        >>> to_unit(torch.tensor([0.0, 0.5, 1.2]).reshape(3, 1, 1)).flatten()
+        tensor([0.0000, 0.5000, 1.0000])
     """
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
         raise ValueError(f"a picture must be (3, H, W), got {tuple(image.shape)}")
@@ -46,44 +56,55 @@ def _check_range(unit: Tensor) -> None:
     if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
         raise ValueError(
             f"a floating picture must be in [0, 1] (an overshoot of {_OVERSHOOT} is clamped), got [{low:.4g}, "
-            f"{high:.4g}]: divide levels by 255, and clamp what a network overshoots further"
+            f"{high:.4g}]: divide levels by 255, and clamp a result that overshoots further"
         )
 
 
 def to_bytes(image: Tensor) -> np.ndarray:
-    """``(H, W, 3)`` uint8, rounded to the nearest level, of what :func:`to_unit` takes."""
+    """Convert a picture that :func:`to_unit` takes to ``(H, W, 3)`` uint8, rounded to the nearest level."""
     levels = (to_unit(image) * 255).round().to(torch.uint8)
     return levels.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def to_grey(image: Tensor) -> np.ndarray:
-    """``(H, W)`` float64 grey levels 0 to 255 of the 8-bit picture, by MATLAB's weights, rounded to integers."""
+    """Convert the 8-bit picture to grey levels ``(H, W)`` by MATLAB's weights, float64, rounded to integers."""
     return np.floor(to_bytes(image) @ _RGB2GRAY + 0.5)
 
 
 def unit_pair(enhanced: Tensor, target: Tensor, min_side: int = 1) -> tuple[Tensor, Tensor]:
-    """Both as :func:`to_unit`, on the device of ``enhanced``.
+    """Convert two pictures by :func:`to_unit`, and move ``target`` to the device of ``enhanced``.
+
+    Args:
+        enhanced: Result ``(3, H, W)``.
+        target: Reference of the same shape.
+        min_side: Smallest height and width.
 
     Raises:
-        ValueError: The shapes differ, or a side is shorter than ``min_side``.
+        ValueError: The shapes differ, a side is shorter than ``min_side``, or :func:`to_unit` refuses a picture.
     """
     if enhanced.shape != target.shape or min(enhanced.shape[-2:]) < min_side:
         raise ValueError(
-            f"two images of one shape, at least {min_side} pixels a side, can be compared; "
+            f"the two pictures must have one shape and at least {min_side} pixels a side, "
             f"got {tuple(enhanced.shape)} and {tuple(target.shape)}"
         )
     return to_unit(enhanced), to_unit(target).to(enhanced.device)
 
 
 def matlab_resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize as MATLAB's ``imresize``: Keys' cubic (a = -0.5), widened where it shrinks, symmetric border.
+    """Resize as MATLAB's ``imresize`` does.
+
+    The kernel is Keys' cubic (a = -0.5), which is widened to shrink a picture; the border is symmetric.
 
     Args:
-        image: ``(H, W)`` float64.
+        image: Picture of one channel, ``(H, W)`` float64.
         size: Rows and columns of the result.
 
     Returns:
-        float64, not rounded.
+        Picture of that size, float64, not rounded.
+
+    Examples:
+        >>> matlab_resize(np.array([[0.0, 100.0]]), (1, 4)).round(1)
+        array([[ -9.4,  20.3,  79.7, 109.4]])
     """
     for axis, length in enumerate(size):
         image = np.moveaxis(_resize_rows(np.moveaxis(image, axis, 0), length), 0, axis)

@@ -1,4 +1,4 @@
-"""Box AP with intervals and the official VisDrone scores in MMEngine's evaluation."""
+"""MMEngine metrics: box AP with bootstrap intervals, and the official scores of VisDrone-DET."""
 
 from __future__ import annotations
 
@@ -33,31 +33,37 @@ _NAMES = {
 
 @METRICS.register_module()
 class CocoIntervalMetric(NameMatchedCocoMetric):
-    """MMDetection's ``CocoMetric`` of boxes, and for each of its APs the interval of a bootstrap over images.
+    """MMDetection's ``CocoMetric`` for boxes, with the interval of a bootstrap over images for each of its APs.
 
-    What ``CocoMetric`` gives stays as it is; ``bbox_mAP_low`` and ``bbox_mAP_high`` stand beside ``bbox_mAP``, and so
-    on, nan where there is no ground truth of that size.
+    The scores of ``CocoMetric`` do not change. ``bbox_mAP_low`` and ``bbox_mAP_high`` are added to ``bbox_mAP``, and so
+    on for each AP; they are NaN if there is no ground truth of that size.
 
     Args:
         resamples: Number of resamples.
-        resample_seed: Of the resampling.
-        level: The interval's share of the resamples.
-        options: As ``CocoMetric`` has them, but ``metric``, ``iou_thrs`` and ``proposal_nums``, which are the default.
+        resample_seed: Seed of the resampling.
+        level: Share of the resamples that lies inside the interval.
+        options: Arguments of ``CocoMetric``. ``metric``, ``iou_thrs`` and ``proposal_nums`` can only have their
+            defaults: ``'bbox'``, None and ``(100, 300, 1000)``.
 
     Raises:
-        ValueError: One of those three is given another value.
+        ValueError: One of those three has another value.
+
+    Examples:
+        >>> metric = METRICS.build(dict(type="CocoIntervalMetric", resamples=200))
+        >>> metric.resampling
+        {'resamples': 200, 'seed': 0, 'level': 0.95}
     """
 
     def __init__(self, resamples: int = 1000, resample_seed: int = 0, level: float = 0.95, **options: Any) -> None:
         for name, only in (("metric", "bbox"), ("iou_thrs", None), ("proposal_nums", (100, 300, 1000))):
             if name in options and options[name] != only:
-                raise ValueError(f"CocoIntervalMetric has {name}={only!r} only, got {options[name]!r}")
+                raise ValueError(f"CocoIntervalMetric: {name} must be {only!r}, got {options[name]!r}")
         super().__init__(**options)
         self.outfile_prefix: str | None = options.get("outfile_prefix")
         self.resampling: dict[str, Any] = {"resamples": resamples, "seed": resample_seed, "level": level}
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """As ``CocoMetric``; no interval where nothing was detected at all."""
+        """Compute the scores of ``CocoMetric``, with intervals unless nothing at all was detected."""
         given = self.outfile_prefix
         with TemporaryDirectory() as folder:
             self.outfile_prefix = given or str(Path(folder) / "results")
@@ -80,20 +86,20 @@ class CocoIntervalMetric(NameMatchedCocoMetric):
 class VisDroneMetric(NameMatchedCocoMetric):
     """The official scores of VisDrone-DET (:class:`~detection_eval.metrics.visdrone.VisDroneScores`).
 
-    The keys are ``toolkit_AP`` and so on; with resamples ``toolkit_AP_low`` and ``toolkit_AP_high`` beside it. The
-    detections of an image are put in order by falling score, as the toolkit wants its files.
+    The keys are ``toolkit_AP`` and so on; resamples add ``toolkit_AP_low`` and ``toolkit_AP_high``. The detections of
+    an image are sorted by falling score, because the toolkit needs this order in its files.
 
     Args:
-        ann_file: COCO annotations that ``llie annotations visdrone`` wrote.
-        mode: One or several of :data:`~detection_eval.metrics.visdrone.MODES`.
-        outfile_prefix: The detections are written to this path and ``.bbox.json``.
-        resamples: Of a bootstrap over images; 0: none.
-        resample_seed: Of the resampling.
-        level: The interval's share of the resamples.
-        options: ``collect_device``, ``prefix``, ``backend_args`` as ``CocoMetric`` has them.
+        ann_file: File of COCO annotations that ``llie annotations visdrone`` wrote.
+        mode: Name, or names, out of :data:`~detection_eval.metrics.visdrone.MODES`.
+        outfile_prefix: Path, without ``.bbox.json``, that the detections are written to; None if they are not kept.
+        resamples: Number of resamples of a bootstrap over images; 0 for no intervals.
+        resample_seed: Seed of the resampling.
+        level: Share of the resamples that lies inside the interval.
+        options: Arguments ``collect_device``, ``prefix`` and ``backend_args`` of ``CocoMetric``.
 
     Raises:
-        ValueError: An unknown mode.
+        ValueError: A mode is unknown.
     """
 
     default_prefix = "visdrone"
@@ -111,11 +117,11 @@ class VisDroneMetric(NameMatchedCocoMetric):
         super().__init__(ann_file=ann_file, outfile_prefix=outfile_prefix, **options)
         self.modes = (mode,) if isinstance(mode, str) else tuple(mode)
         if unknown := [each for each in self.modes if each not in MODES]:
-            raise ValueError(f"mode must be of {', '.join(MODES)}, got {unknown[0]!r}")
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {unknown[0]!r}")
         self.resampling: dict[str, Any] = {"resamples": resamples, "seed": resample_seed, "level": level}
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """The scores of each mode, nan where undefined."""
+        """Compute the scores of each mode; an undefined score is NaN."""
         truth, results = self._coco_api.dataset, self.matched(results)
         with TemporaryDirectory() as folder:
             prefix = self.outfile_prefix or str(Path(folder) / "results")
@@ -136,13 +142,13 @@ class VisDroneMetric(NameMatchedCocoMetric):
 
 
 def _by_score(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Detections of an image by falling score; equal ones as they stand."""
+    """Sort the detections of an image by falling score; equal scores keep their order."""
     order = np.argsort(-found["scores"], kind="stable")
     return {"img_id": found["img_id"], **{key: found[key][order] for key in ("bboxes", "scores", "labels")}}
 
 
 def _of_classes(truth: Mapping[str, Any], ids: Sequence[int]) -> dict[str, Any]:
-    """The annotations of some classes."""
+    """Select the annotations of some classes."""
     kept = set(ids)
     return {
         "images": truth["images"],

@@ -1,4 +1,4 @@
-"""The metrics of saved detections by name, as tables have them: each registers itself beside its class."""
+"""The metrics of saved detections by name. Each metric registers itself in the module of its class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..self_registration import SelfRegistered
 from .matches import ImageScores
 
 Scores = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], ImageScores]
-"""What makes scores of COCO annotations and COCO results of their images."""
+"""Function that scores COCO results by the COCO annotations of their images: ``(truth, detections) -> scores``."""
 Class = TypeVar("Class", bound=Scores)
 
 
@@ -21,8 +21,8 @@ class DetectionMetric:
     """A metric of saved detections.
 
     Attributes:
-        title: Name in reports.
-        scores: Function of COCO annotations and results that gives the scores, ``AP`` among them.
+        title: Name of the metric in reports.
+        scores: Function of COCO annotations and results that returns the scores; ``AP`` is one of them.
     """
 
     title: str
@@ -30,29 +30,34 @@ class DetectionMetric:
 
     @property
     def has_classes(self) -> bool:
-        """Whether the scores have ``by_class()``, the AP of each class."""
+        """Whether the scores have a method ``by_class()``, which returns the AP of each class."""
         return hasattr(self.scores, "by_class")
 
 
-# What MMEngine's registries find by name registers nothing here, and may take seconds to import.
+# The modules that MMEngine's registries find by name register nothing here, and may take seconds to import.
 DETECTION_METRICS: SelfRegistered[DetectionMetric] = SelfRegistered(
     "detection_eval.metrics", "metric of detections", "detection_metric", skip=LOCATIONS["metric"]
 )
 
 
 def detection_metric(name: str, title: str) -> Callable[[Class], Class]:
-    """Register the class or function below as a metric of saved detections; it stays as it is.
+    """Register the decorated class or function as a metric of saved detections, and return it unchanged.
 
     Args:
         name: Name of the metric in commands and files.
         title: Name of the metric in reports.
 
     Raises:
-        ValueError: There is a metric of that name.
+        ValueError: The name is taken.
     """
     return DETECTION_METRICS.decorator(name, partial(DetectionMetric, title))
 
 
 def metric_title(name: str) -> str:
-    """The name of a metric in reports; the name itself of one that another version had."""
+    """Return the name of a metric in reports; an unknown metric, as of another version, keeps its own name.
+
+    Examples:
+        >>> metric_title("coco"), metric_title("removed")
+        ('COCO', 'removed')
+    """
     return DETECTION_METRICS[name].title if name in DETECTION_METRICS else name

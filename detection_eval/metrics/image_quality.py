@@ -1,4 +1,4 @@
-"""The metrics of enhanced images in MMEngine's evaluation."""
+"""The metrics of enhanced images as a metric of MMEngine."""
 
 from __future__ import annotations
 
@@ -19,28 +19,38 @@ from .suite import QualitySuite
 
 @METRICS.register_module()
 class ImageQuality(BaseMetric):
-    """Metrics of enhanced images over a set, by default mean PSNR (dB) and SSIM of a paired one.
+    """MMEngine metric of enhanced images, by default the mean PSNR (dB) and SSIM of a set of pairs.
 
-    Those are on RGB in [0, 1], full size, the output clamped, no border crop, no adjustment of the mean brightness.
-    SSIM has the Gaussian 11x11 window of sigma 1.5, without down-sampling, averaged over channels and over the pixels
-    that the window fits around, as in Wang et al.'s original. What the others are stands in ``docs/metrics.md``, and
-    :meth:`describe` says it of those chosen; it is logged at the first evaluation.
+    PSNR and SSIM are computed on RGB in [0, 1] at full size. The output is clamped, its border is not cropped and its
+    mean brightness is not adjusted. SSIM has the Gaussian 11x11 window of sigma 1.5, without down-sampling; it is
+    averaged over channels and over the pixels that the window fits around, as in the original by Wang et al.
+    ``docs/metrics.md`` describes the other metrics. :meth:`describe` describes the chosen ones, and the log has this
+    text at the first evaluation.
 
-    Each sample, as a dict, has ``enhanced`` (``(3, s H, s W)`` float in [0, 1]) and, unless no metric compares with it,
-    ``target`` (of the same shape, uint8). ``loe`` and ``loe_bimef`` compare with the ``inputs`` of the data batch
-    (``(3, H, W)`` RGB, uint8 or floating in [0, 1]). The sets that FID compares are gathered from all processes.
+    Each sample is a dict with ``enhanced`` (``(3, s H, s W)`` float in [0, 1]) and ``target`` (of the same shape,
+    uint8), which can be left out if no metric compares with it. ``loe`` and ``loe_bimef`` compare with the ``inputs``
+    of the data batch (``(3, H, W)`` RGB, uint8 or floating in [0, 1]). FID gathers its features from all processes.
 
     Args:
-        metrics: A name or names out of :func:`detection_eval.metrics.metric_names`.
-        collect_device: As ``BaseMetric`` has it.
-        prefix: As ``BaseMetric`` has it.
-        settings: ``gt_mean`` and the metrics' settings, as :class:`detection_eval.metrics.QualitySuite` has them: the
-            files that metrics need, FID's reference, EME's block.
+        metrics: Name, or names, out of :func:`detection_eval.metrics.metric_names`.
+        collect_device: Argument of ``BaseMetric``.
+        prefix: Argument of ``BaseMetric``.
+        settings: Values of ``gt_mean`` and of the metrics' settings, as for
+            :class:`detection_eval.metrics.QualitySuite`, such as the files that metrics need or FID's reference.
 
     Raises:
-        ValueError: An unknown or repeated name, or one whose file is not given.
-        CheckpointError: A file holds something else.
+        ValueError: A name is unknown or repeated, or the file that a metric needs is not given.
+        CheckpointError: A file holds something else than the metric needs.
         MissingExtraError: A metric's library is not installed.
+
+    Examples:
+        >>> import torch
+        >>> metric = ImageQuality("psnr")
+        >>> enhanced, target = torch.full((3, 16, 16), 0.5), torch.zeros(3, 16, 16, dtype=torch.uint8)
+        >>> metric.process({}, [dict(enhanced=enhanced, target=target, img_path="1.png")])
+        >>> name, scores = metric.results[0]  # evaluate(1) of a Runner's loop averages them
+        >>> name, round(scores["psnr"], 3)
+        ('1.png', 6.021)
     """
 
     default_prefix = "iqa"
@@ -57,14 +67,19 @@ class ImageQuality(BaseMetric):
         self._described = False
 
     def describe(self) -> dict[str, str]:
-        """The variant of each metric, by its key."""
+        """Describe the exact variant of each metric, by its key."""
         return self._suite.describe()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Score a batch.
 
+        Args:
+            data_batch: Batch with ``inputs``, which only metrics that compare with the input need.
+            data_samples: Samples of the batch.
+
         Raises:
-            ValueError: A picture is absent, too small, of another shape, or not in [0, 1]; it is named by ``img_path``.
+            ValueError: A picture is absent, too small, of another shape, or not in [0, 1]; the message has its
+                ``img_path``.
         """
         inputs = data_batch["inputs"] if self._suite.needed("image") else [None] * len(data_samples)
         for image, sample in zip(inputs, data_samples, strict=True):
@@ -76,12 +91,12 @@ class ImageQuality(BaseMetric):
             self.results.append((name, added))
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """As ``BaseMetric`` has it. FID's reference folder is read at the first evaluation, each process a share."""
+        """Evaluate as ``BaseMetric`` does. Processes share the reading of FID's reference at the first evaluation."""
         self._suite.prepare()
         return super().evaluate(size)
 
     def compute_metrics(self, results: list[tuple[str, dict[str, Any]]]) -> dict[str, float]:
-        """Mean over images, of those that a metric is defined for; FID over the set."""
+        """Average each metric over the images that it is defined for; FID is a value of the whole set."""
         names, added = [name for name, _ in results], [each for _, each in results]
         if not self._described:
             variants = "\n".join(f"  {name}: {text}" for name, text in self.describe().items())
@@ -93,15 +108,22 @@ class ImageQuality(BaseMetric):
 
 
 def image_quality(enhanced: Tensor, target: Tensor) -> dict[str, float]:
-    """``psnr`` (dB) and ``ssim`` of one image.
+    """Compute ``psnr`` (dB) and ``ssim`` of one image.
 
     Args:
-        enhanced: ``(3, H, W)`` floating in [0, 1].
-        target: ``(3, H, W)`` uint8, or floating in [0, 1].
+        enhanced: Result ``(3, H, W)`` RGB, uint8 or floating in [0, 1].
+        target: Reference ``(3, H, W)`` RGB, uint8 or floating in [0, 1].
 
     Raises:
-        ValueError: The shapes differ, or a side is shorter than SSIM's window of 11.
+        ValueError: The shapes differ, a side is shorter than SSIM's window of 11, or a value is outside [0, 1] by more
+            than 0.5.
+
+    Examples:
+        >>> import torch
+        >>> scores = image_quality(torch.full((3, 16, 16), 0.6), torch.full((3, 16, 16), 0.5))
+        >>> {name: round(score, 3) for name, score in scores.items()}
+        {'psnr': 20.0, 'ssim': 0.984}
     """
-    # SSIM first: it has the larger least size, so that its message stands.
+    # SSIM comes first because it needs the larger pictures, so that its message names the size that is enough for both.
     similarity = ssim(enhanced, target)
     return {"psnr": psnr(enhanced, target), "ssim": similarity}

@@ -1,12 +1,12 @@
-"""The metrics of pictures by name: each registers itself beside its function.
+"""The metrics of pictures by name. Each metric registers itself in the module of its function.
 
 A metric that needs nothing beyond the pictures is registered by decorating its function ::
 
     @meter("psnr", "PSNR {:6.3f} dB", "RGB in [0, 1], full size", beside="target")
     def psnr(enhanced, target): ...
 
-and one with files or numbers of its own by decorating a function that takes those, as :class:`Setting` declares them,
-and returns a :class:`Meter` ::
+A metric with files or numbers of its own is registered by decorating a function that takes them, as :class:`Setting`
+declares them, and returns a :class:`Meter` ::
 
     @meter_builder("niqe", Setting("niqe_model", "file niqe_pris_params.npz", needed=True, metavar="FILE"))
     def _meter(niqe_model): ...
@@ -33,10 +33,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def defined_mean(scores: Sequence[float]) -> float:
-    """The mean of the scores that are defined; NaN where none is.
+    """Average the scores that are defined; NaN if none is.
 
-    >>> defined_mean([1.0, math.nan, 3.0])
-    2.0
+    Examples:
+        >>> defined_mean([1.0, math.nan, 3.0])
+        2.0
     """
     defined = [x for x in scores if not math.isnan(x)]
     return float(np.mean(defined)) if defined else math.nan
@@ -44,17 +45,27 @@ def defined_mean(scores: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Meter:
-    """A metric at work.
+    """A metric that is ready to score pictures.
 
     Attributes:
-        description: The variant, in a line.
+        description: Exact variant of the metric, in one line.
         layout: Format of a value, with the metric's name and unit.
-        score: Function that gives what one picture adds, of ``enhanced`` alone or of ``enhanced`` and the picture that
-            ``beside`` names.
-        beside: ``'target'``, ``'image'`` (the input), or empty.
-        summary: Function that makes one value of all that was added; by default the mean of those that are defined.
-        of_pictures: Whether each picture has a value; False: only the whole set has one.
-        prepare: Function that does ahead what takes all processes; where there are several, each calls it.
+        score: Function that scores one picture. It takes ``enhanced``, and the picture that ``beside`` names if there
+            is one, and returns what :attr:`summary` needs of it, usually a number.
+        beside: Picture that ``enhanced`` is compared with: ``'target'``, ``'image'`` (the input), or empty for none.
+        summary: Function that turns the results of all pictures into one value; by default the mean of the defined
+            ones.
+        of_pictures: Whether each picture has a value; False if only the whole set has one.
+        prepare: Function that does the work in which all processes take part. Every process calls it before
+            ``summary`` is called.
+
+    Raises:
+        ValueError: ``beside`` has another value.
+
+    Examples:
+        >>> meter = Meter("mean of all levels", "level {:.2f}", lambda enhanced: float(enhanced.mean()))
+        >>> meter.layout.format(meter.summary([meter.score(np.zeros(4)), meter.score(np.ones(4))]))
+        'level 0.50'
     """
 
     description: str
@@ -71,13 +82,13 @@ class Meter:
 
 @dataclass(frozen=True)
 class RegisteredMeter:
-    """What a metric registers: its settings, and the function that takes them by name and returns its meter."""
+    """Entry of a metric: its settings, and the function that takes them by name and returns its meter."""
 
     settings: tuple[Setting, ...]
     build: Callable[..., Meter]
 
 
-# What MMEngine's registries find by name registers no meter, and may take seconds to import.
+# The modules that MMEngine's registries find by name register no meter, and may take seconds to import.
 METERS: SelfRegistered[RegisteredMeter] = SelfRegistered(
     "detection_eval.metrics", "metric of pictures", "meter", skip=LOCATIONS["metric"]
 )
@@ -86,15 +97,15 @@ METERS: SelfRegistered[RegisteredMeter] = SelfRegistered(
 def meter(
     name: str, layout: str, description: str, beside: str = "", library: str | None = None
 ) -> Callable[[Function], Function]:
-    """Register the function below as a metric; it stays as it is.
+    """Register the decorated function as a metric, and return the function unchanged.
 
     Args:
         name: Name of the metric.
-        layout, description, beside: As :class:`Meter` has them.
-        library: Module that the function imports when it is called, from the extra ``metrics``.
+        layout, description, beside: Attributes of its :class:`Meter`.
+        library: Module of the extra ``metrics`` that the function imports when it is called.
 
     Raises:
-        ValueError: There is a metric of that name, or another ``beside``.
+        ValueError: The name is taken, or ``beside`` is unknown.
     """
     one_of("beside", beside, _BESIDE)
 
@@ -107,13 +118,13 @@ def meter(
 
 
 def meter_builder(name: str, *settings: Setting) -> Callable[[Function], Function]:
-    """Register a metric by the function below, which takes its settings by name and returns its :class:`Meter`.
+    """Register a metric by the decorated function, which takes its settings by name and returns its :class:`Meter`.
 
     Args:
         name: Name of the metric.
         settings: Settings of the metric.
 
     Raises:
-        ValueError: There is a metric of that name.
+        ValueError: The name is taken.
     """
     return METERS.decorator(name, partial(RegisteredMeter, settings))

@@ -1,4 +1,4 @@
-"""A set of picture metrics by name, which scores pictures one by one and sums up over all."""
+"""A set of picture metrics, chosen by name, that scores pictures one by one and summarises all of them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,34 @@ from ..self_registration import Setting, lacking, misplaced, names_of, values_of
 from .gt_mean import match_mean
 from .meters import METERS, Meter
 
-# Names of pictures that are printed.
+# A message names at most so many pictures.
 _SHOWN = 5
 
 
 class QualitySuite:
-    """Named metrics with their files loaded.
+    """Several metrics with their files loaded.
 
     Args:
-        metrics: A name or names out of :func:`metric_names`.
-        gt_mean: Give the result the target's mean brightness before it is compared with the target (not for ``fid``);
-            those keys then end in ``_gt_mean``.
-        settings: Values of the metrics' settings (:func:`metric_settings`), such as ``niqe_model``; None: not given.
+        metrics: Name, or names, out of :func:`metric_names`.
+        gt_mean: Whether a result gets the target's mean brightness before it is compared with the target. The keys of
+            these metrics then end in ``_gt_mean``; ``fid`` stays as it is.
+        settings: Values of the metrics' settings (:func:`metric_settings`), such as ``niqe_model``; None stands for a
+            value that is not given.
 
     Raises:
-        ValueError: No metric, an unknown or a repeated name, one whose file is not given, or a setting of a metric
-            that is not named.
+        ValueError: No metric is named, a name is unknown or repeated, the file that a metric needs is not given, or a
+            setting belongs to a metric that is not named.
         TypeError: No metric has a setting of that name.
-        CheckpointError: A file holds something else.
+        CheckpointError: A file holds something else than the metric needs.
         MissingExtraError: A metric's library is not installed.
+
+    Examples:
+        >>> import torch
+        >>> suite = QualitySuite(["psnr", "rmse"])
+        >>> enhanced, target = torch.zeros(3, 32, 32), torch.full((3, 32, 32), 0.5)
+        >>> added = [suite.score(enhanced, target), suite.score(target, target + 0.1)]
+        >>> {name: round(value, 3) for name, value in suite.summarise(added).items()}
+        {'psnr': 13.01, 'rmse': 0.3}
     """
 
     def __init__(self, metrics: Iterable[str] = ("psnr", "ssim"), *, gt_mean: bool = False, **settings: Any) -> None:
@@ -47,20 +56,20 @@ class QualitySuite:
             self.meters[f"{name}_gt_mean" if matched else name] = _with_gt_mean(meter) if matched else meter
 
     def needed(self, beside: str) -> list[str]:
-        """The metrics that need ``'target'``, or ``'image'``."""
+        """List the metrics that compare with a picture: ``'target'``, or ``'image'`` (the input)."""
         return [name for name, meter in self.meters.items() if meter.beside == beside]
 
     def describe(self) -> dict[str, str]:
-        """The variant of each metric, by its key."""
+        """Describe the exact variant of each metric, by its key."""
         return {name: meter.description for name, meter in self.meters.items()}
 
     def score(self, enhanced: Tensor, target: Tensor | None = None, image: Tensor | None = None) -> dict[str, Any]:
-        """What one picture adds to each metric: a number, or for ``fid`` its features.
+        """Score one picture by each metric: a number, or for ``fid`` the features of the picture.
 
         Args:
-            enhanced: ``(3, s H, s W)`` RGB, uint8 or floating in [0, 1].
-            target: The reference, of the same shape, for those that need one.
-            image: ``(3, H, W)``, the input, for those that need it.
+            enhanced: Result ``(3, s H, s W)`` RGB, uint8 or floating in [0, 1].
+            target: Reference of the same shape, for the metrics that need one.
+            image: Input ``(3, H, W)``, for the metrics that need it.
 
         Raises:
             ValueError: A picture that a metric needs is absent, too small, or of another shape.
@@ -75,21 +84,24 @@ class QualitySuite:
         return added
 
     def prepare(self) -> None:
-        """What takes all processes: where there are several, each calls it before one calls :meth:`summarise`.
+        """Do the work in which all processes take part; each process calls this before one calls :meth:`summarise`.
 
         Raises:
-            ValueError: A picture of ``fid_reference`` cannot be read, in any process.
+            ValueError: A process cannot read a picture of ``fid_reference``.
         """
         for meter in self.meters.values():
             if meter.prepare is not None:
                 meter.prepare()
 
     def undefined(self, added: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, str]:
-        """Which pictures a metric is not defined for (NaN), in words, by its key; those that are for all are left out.
+        """Say for which pictures a metric is undefined (NaN).
 
         Args:
-            added: What :meth:`score` gave for all pictures.
-            names: Their names.
+            added: Results of :meth:`score` for all pictures.
+            names: Names of the pictures.
+
+        Returns:
+            Sentence for each metric that is undefined for a picture, by the key of the metric.
         """
         found = {}
         for metric in self.meters:
@@ -103,21 +115,31 @@ class QualitySuite:
         return found
 
     def summarise(self, added: Sequence[dict[str, Any]]) -> dict[str, float]:
-        """One value a metric of what :meth:`score` gave for all pictures, without those it is not defined for."""
+        """Compute one value for each metric from the results of :meth:`score`; undefined results do not count."""
         return {name: meter.summary([each[name] for each in added]) for name, meter in self.meters.items()}
 
     def line(self, values: dict[str, float]) -> str:
-        """The values of :meth:`summarise` with their names and units."""
+        """Write the values of :meth:`summarise` with their names and units in one line."""
         return "  ".join(meter.layout.format(values[name]) for name, meter in self.meters.items())
 
 
 def metric_names() -> list[str]:
-    """Names that ``metrics`` may hold."""
+    """List the names of all metrics.
+
+    Examples:
+        >>> {"psnr", "ssim", "niqe", "fid"} <= set(metric_names())
+        True
+    """
     return list(METERS)
 
 
 def metric_settings() -> dict[str, tuple[Setting, ...]]:
-    """The settings of each metric."""
+    """List the settings of each metric, by the metric's name.
+
+    Examples:
+        >>> [setting.name for setting in metric_settings()["niqe"]]
+        ['niqe_model']
+    """
     return {name: each.settings for name, each in METERS.items()}
 
 
@@ -125,7 +147,7 @@ def _check_settings(names: Sequence[str], given: Mapping[str, Any]) -> None:
     declared = metric_settings()
     known = names_of(declared)
     if unknown := [name for name in given if name not in known]:
-        raise TypeError(f"no metric has the setting {unknown[0]!r}: there are {', '.join(known)}")
+        raise TypeError(f"no metric has the setting {unknown[0]!r}; the settings are {', '.join(known)}")
     if unused := misplaced(declared, names, given):
         raise ValueError(f"{unused[0]} is for the metric {', '.join(unused[1])}, which is not asked for")
     for name in names:
