@@ -1,6 +1,6 @@
-"""``python -m detection_eval COMMAND``: the same as ``llie COMMAND``, but for ``convert``.
+"""``python -m detection_eval COMMAND`` does what ``llie COMMAND`` does, except for ``convert``.
 
-That was a command for annotations here, before ``llie convert`` was one for checkpoints.
+Here ``convert`` stands for ``llie annotations``, whose name it was before ``llie convert`` converted checkpoints.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Tables that the modules of a package fill themselves, and the settings that their entries declare.
 
-An entry is added by a module alone: the module registers it, and the table finds the module by walking its package.
-Other packages name their modules under the table's name in ``llie_preproc.registry`` (:mod:`llie_preproc.registry`).
+A new entry needs only its own module: the module registers the entry, and the table imports all modules of its package.
+Other packages list their modules under the table's name in the entry-point group ``llie_preproc.registry``
+(:mod:`llie_preproc.registry`).
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ Thing = TypeVar("Thing")
 
 
 class SelfRegistered(Mapping[str, T]):
-    """Entries by name, in the order of the names, that the modules of a package, and of those that join, register.
+    """Mapping from names, in alphabetical order, to entries that modules of this and of other packages register.
 
-    The modules are imported when the entries are first asked for. A module whose extra is not installed is passed over;
-    one of another package that does not import is left out with a warning.
-
-    >>> colours = SelfRegistered("json", "colour", "colour")
-    >>> colours.register("red", "#f00")
-    >>> list(colours), colours["red"]
-    (['red'], '#f00')
+    The modules are imported when the entries are first read. A module whose extra is not installed is skipped; a module
+    of another package that cannot be imported is skipped with a warning.
 
     Args:
         package: Name of the package whose modules register entries.
         kind: Noun for an entry in messages.
         joins: Name under which other packages list their modules.
         skip: Names of modules that are not imported.
+
+    Examples:
+        >>> colours = SelfRegistered("json", "colour", "colour")
+        >>> colours.register("red", "#f00")
+        >>> list(colours), colours["red"]
+        (['red'], '#f00')
     """
 
     def __init__(self, package: str, kind: str, joins: str, skip: Collection[str] = ()) -> None:
@@ -54,11 +56,11 @@ class SelfRegistered(Mapping[str, T]):
         self._entries[name] = entry
 
     def decorator(self, name: str, entry: Callable[[Any], T]) -> Callable[[Thing], Thing]:
-        """A decorator that registers a class or function, which stays as it is.
+        """Return a decorator that registers a class or function, and leaves it unchanged.
 
         Args:
             name: Name of the entry.
-            entry: Function that makes the entry of what is decorated.
+            entry: Function that makes the entry from the decorated class or function.
 
         Raises:
             ValueError: The name is taken.
@@ -87,7 +89,7 @@ class SelfRegistered(Mapping[str, T]):
             for name in joined_locations(self._joins):
                 try:
                     _import(name)
-                except Exception as error:  # of a package that one knows nothing of
+                except Exception as error:  # A module of another package may raise anything.
                     warnings.warn(f"no {self._kind} of {name}: {one_line(error)}", stacklevel=4)
             self._complete = True
         return self._entries
@@ -108,13 +110,17 @@ class Setting:
 
     Attributes:
         name: Name of the argument. The flag has dashes in place of underscores.
-        help: Words for the value, which begin with a noun.
-        default: Value where none is given.
-        needed: Whether the entry needs a value.
+        help: Description of the value that begins with a noun.
+        default: Value if none is given.
+        needed: Whether a value must be given.
         type: Function that reads a value on the command line.
-        nargs: Number of values on the command line, as ``argparse`` has it.
-        choices: Values that are allowed; empty: any.
+        nargs: Number of values on the command line, as for ``argparse``.
+        choices: Allowed values; empty if any value is allowed.
         metavar: Word for the value in the help.
+
+    Examples:
+        >>> Setting("niqe_model", "file of NIQE's model", needed=True, metavar="FILE").flag
+        '--niqe-model'
     """
 
     name: str
@@ -128,30 +134,30 @@ class Setting:
 
     @property
     def flag(self) -> str:
-        """The name on the command line."""
+        """Name of the setting on the command line."""
         return f"--{self.name.replace('_', '-')}"
 
 
 Declared = Mapping[str, Sequence[Setting]]
-"""The settings of each entry of a table."""
+"""Settings of each entry of a table, by the entry's name."""
 
 
 def add_settings(parser: Any, declared: Declared) -> None:
-    """Add a flag for each setting, whose help says for which entries it is; what is not given is None.
+    """Add a flag for each setting; its help names the entries that have the setting, and its default is None.
 
     Args:
-        parser: Parser, or group of one.
+        parser: Parser, or a group of its arguments.
         declared: Settings by entry.
 
     Raises:
-        ValueError: Two entries declare values of different kinds by one name.
+        ValueError: Two entries declare settings of one name that differ in more than the help and ``needed``.
     """
     for name in names_of(declared):
         owners = _owners(declared, name)
         first = next(iter(owners.values()))
         for owner, other in owners.items():
             if replace(other, help="", needed=False) != replace(first, help="", needed=False):
-                raise ValueError(f"{owner} declares the setting {name} otherwise than {next(iter(owners))}")
+                raise ValueError(f"{owner} declares the setting {name} differently from {next(iter(owners))}")
         words = dict.fromkeys(each.help for each in owners.values())
         texts = [f"{', '.join(o for o, each in owners.items() if each.help == text)}: {text}" for text in words]
         parser.add_argument(
@@ -165,21 +171,25 @@ def add_settings(parser: Any, declared: Declared) -> None:
 
 
 def names_of(declared: Declared) -> list[str]:
-    """The names of all settings."""
+    """List the names of all settings, each once."""
     return list(dict.fromkeys(each.name for settings in declared.values() for each in settings))
 
 
 def misplaced(declared: Declared, chosen: Collection[str], given: Mapping[str, Any]) -> tuple[str, list[str]] | None:
-    """The first setting with a value that no chosen entry has, and the entries that have it; None where all are used.
-
-    >>> declared = {"box": [Setting("side", "length of a side")], "disc": [Setting("radius", "length of the radius")]}
-    >>> misplaced(declared, ["box"], {"radius": 3})
-    ('radius', ['disc'])
+    """Find a setting that has a value although no chosen entry has that setting.
 
     Args:
         declared: Settings by entry.
         chosen: Names of the entries that are used.
-        given: Values by the setting's name; None: not given.
+        given: Values by the setting's name; None stands for a value that is not given.
+
+    Returns:
+        Name of the first such setting and the names of the entries that have it; None if there is no such setting.
+
+    Examples:
+        >>> declared = {"box": [Setting("side", "length")], "disc": [Setting("radius", "length")]}
+        >>> misplaced(declared, ["box"], {"radius": 3})
+        ('radius', ['disc'])
     """
     for name, value in given.items():
         owners = list(_owners(declared, name))
@@ -189,13 +199,13 @@ def misplaced(declared: Declared, chosen: Collection[str], given: Mapping[str, A
 
 
 def values_of(settings: Sequence[Setting], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of each setting of an entry, given or its default."""
+    """Return the value of each setting of an entry: the given value, or else the default."""
     known = {each.name: given.get(each.name) for each in settings}
     return {each.name: each.default if known[each.name] is None else known[each.name] for each in settings}
 
 
 def lacking(settings: Sequence[Setting], given: Mapping[str, Any]) -> Setting | None:
-    """The first setting that needs a value and has none."""
+    """Return the first setting that needs a value and has none, or None."""
     return next((each for each in settings if each.needed and given.get(each.name) is None), None)
 
 

@@ -48,7 +48,7 @@ class ImageQuality(BaseMetric):
         >>> metric = ImageQuality("psnr")
         >>> enhanced, target = torch.full((3, 16, 16), 0.5), torch.zeros(3, 16, 16, dtype=torch.uint8)
         >>> metric.process({}, [dict(enhanced=enhanced, target=target, img_path="1.png")])
-        >>> name, scores = metric.results[0]  # evaluate(1) of a Runner's loop averages them
+        >>> name, scores = metric.results[0]  # evaluate(), which a Runner calls, averages these
         >>> name, round(scores["psnr"], 3)
         ('1.png', 6.021)
     """

@@ -1,1 +1,1 @@
-"""What several commands that measure share."""
+"""Parts that several of the measuring commands share."""

@@ -1,4 +1,4 @@
-"""Flags of the bootstrap, which more than one command has."""
+"""The flags of the bootstrap, which several commands have."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ def add_bootstrap(parser: Any, without: str = "") -> None:
     """Add ``--resamples`` and ``--bootstrap-seed``.
 
     Args:
-        parser: Parser, or group of one.
-        without: Words for what a command does without any resample.
+        parser: Parser, or a group of its arguments.
+        without: Words in the help for what the command does without resamples.
     """
     parser.add_argument(
         "--resamples",

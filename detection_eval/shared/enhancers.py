@@ -1,4 +1,4 @@
-"""The enhancers that a command compares: from ``--enhancer`` to specs, and from a spec to a network."""
+"""The enhancers that a command compares: conversion of ``--enhancer`` to specs, and of specs to networks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from llie_preproc.enhancers.names import enhancer_config
 from llie_preproc.fingerprints import fingerprint
 
 NONE, RAW = "none", "raw"
-"""The label of pictures that no enhancer changes: on the command line, and in tables."""
+"""Labels of pictures that no enhancer changes, on the command line and in tables."""
 
 Spec = Mapping[str, Any]
-"""A config for :func:`llie_preproc.build_enhancer`, with ``checkpoint``; the ``fingerprint`` of the network with its
-weights; and ``options``, those of :class:`llie_preproc.InferenceOptions` that its results depend on."""
+"""Description of an enhancer: a config for :func:`llie_preproc.build_enhancer` with ``checkpoint``; the ``fingerprint``
+of the network with its weights; and ``options``, the fields of :class:`llie_preproc.InferenceOptions` that change the
+results."""
 
 _LABEL = r"\w[\w.+-]*"
 _NOT_CONFIG = ("fingerprint", "options")
@@ -26,13 +27,13 @@ _NOT_CONFIG = ("fingerprint", "options")
 def add_enhancers(
     parser: Any, default: Sequence[str] | None = (NONE,), shown: str | None = None, required: bool = False
 ) -> None:
-    """Add ``--enhancer``, which takes several.
+    """Add ``--enhancer``, which takes one or more enhancers.
 
     Args:
-        parser: Parser, or group of one.
-        default: Enhancers that are taken unless some are given.
-        shown: Words for the default, where the command finds it out.
-        required: Whether some must be given.
+        parser: Parser, or a group of its arguments.
+        default: Enhancers that are used if the command line names none.
+        shown: Words for the default in the help, if the command determines it later.
+        required: Whether the command line must name an enhancer.
     """
     usual = "" if required else f" (default: {shown or ' '.join(default or ())})"
     parser.add_argument(
@@ -42,29 +43,33 @@ def add_enhancers(
         required=required,
         default=None if required else default,
         metavar="[LABEL=]NAME[@WEIGHTS]",
-        help=f"enhancers, each a row of the table: {ENHANCER}; {NONE} stands for the raw pictures, LABEL= before a "
+        help=f"enhancers, each a row of the table: {ENHANCER}; {NONE} stands for the raw pictures; LABEL= before a "
         f"name labels its row{usual}",
     )
 
 
 def labelled(given: Sequence[str]) -> dict[str, str]:
-    """What ``--enhancer`` names, by label, in the given order.
-
-    >>> labelled(["none", "psenet", "other=psenet@other.pth"])
-    {'none': 'none', 'psenet': 'psenet', 'other': 'psenet@other.pth'}
+    """Divide the values of ``--enhancer`` into labels and enhancers, in the given order.
 
     Args:
-        given: ``none``, or ``[LABEL=]NAME[@WEIGHTS]`` each; without a label that is ``NAME``.
+        given: Values, each ``none`` or ``[LABEL=]NAME[@WEIGHTS]``. The default label is ``NAME``.
+
+    Returns:
+        Enhancer ``NAME[@WEIGHTS]`` by label.
 
     Raises:
         ValueError: A label stands twice, or cannot be the name of a folder.
+
+    Examples:
+        >>> labelled(["none", "psenet", "other=psenet@other.pth"])
+        {'none': 'none', 'psenet': 'psenet', 'other': 'psenet@other.pth'}
     """
     named: dict[str, str] = {}
     for each in given:
         label, name = _divided(each)
         if not re.fullmatch(_LABEL, label) or label == RAW or (label == NONE and name != NONE):
             raise ValueError(
-                f"--enhancer {each}: {label!r} is no label, which has letters, digits and _ . + -, and is neither "
+                f"--enhancer {each}: {label!r} is no label: a label has letters, digits and _ . + -, and is neither "
                 f"{NONE!r} nor {RAW!r}; put LABEL= before the name"
             )
         if label in named:
@@ -78,58 +83,64 @@ def enhancer_specs(
     given: Sequence[str],
     options: InferenceOptions = InferenceOptions(),  # noqa: B008  (it is frozen)
 ) -> dict[str, dict[str, Any]]:
-    """What ``--enhancer`` names, without ``none``: :func:`described` of what :func:`labelled` gives."""
+    """Describe the enhancers of ``--enhancer`` (:func:`labelled`) without ``none``, as :func:`described` does.
+
+    Examples:
+        >>> spec = enhancer_specs(["none", "mine=clahe"])["mine"]
+        >>> sorted(spec)
+        ['checkpoint', 'fingerprint', 'options', 'type']
+    """
     return described(labelled(given), options)
 
 
 def described(named: Mapping[str, str | Mapping[str, Any]], options: InferenceOptions) -> dict[str, dict[str, Any]]:
-    """The specs of enhancers, which are built for it.
+    """Describe enhancers; each is built once, for its fingerprint and to check the options.
 
     Args:
-        named: Name or config, as for :func:`llie_preproc.enhancers.names.enhancer_config`, by label; ``none`` is left
-            out.
-        options: How the networks are run.
+        named: Name or config of each enhancer (:func:`llie_preproc.enhancers.names.enhancer_config`), by label;
+            ``none`` is left out.
+        options: Options that the networks run with.
 
     Returns:
-        A :data:`Spec` by label.
+        Description of each enhancer, a :data:`Spec`, by label.
 
     Raises:
-        KeyError: No such network.
-        FileNotFoundError: No such config file, or no such weights.
-        ValueError: A network that cannot be run with the options.
-        CheckpointError: A network without weights, or weights that do not fit.
+        KeyError: There is no such network.
+        FileNotFoundError: There is no such config file, or there are no such weights.
+        ValueError: A network cannot run with the options.
+        CheckpointError: A network has no weights, or they do not fit.
     """
     return {label: _described(name, options) for label, name in named.items() if label != NONE}
 
 
 def network_config(spec: Spec) -> dict[str, Any]:
-    """The part of a spec that ``build_enhancer`` takes."""
+    """Return the part of a spec that ``build_enhancer`` takes."""
     return {key: value for key, value in spec.items() if key not in _NOT_CONFIG}
 
 
 def identity_of(spec: Spec | None) -> dict[str, Any]:
-    """All of an enhancer that results depend on: what kept results are compared by; None: raw."""
+    """Return all of an enhancer that its results depend on, to compare with kept results; None stands for raw."""
     return {"enhancer": None} if spec is None else {"enhancer": spec["fingerprint"], **spec["options"]}
 
 
 def frozen_enhancers(specs: Mapping[str, Spec], options: InferenceOptions, device: str) -> dict[str, FrozenEnhancer]:
-    """The networks of specs, by label.
+    """Build the networks of specs, by label.
 
     Args:
         specs: Specs by label.
-        options: How the networks are run.
-        device: Device where they run.
+        options: Options that the networks run with.
+        device: Device that the networks run on.
     """
     return {label: FrozenEnhancer(network_config(spec), options, device=device) for label, spec in specs.items()}
 
 
 def label_of(enhancer: str) -> str:
-    """The name of an enhancer's row: ``none`` is raw."""
+    """Return the label of an enhancer's row in tables, which is ``raw`` for ``none``."""
     return RAW if enhancer == NONE else enhancer
 
 
 def _divided(given: str) -> tuple[str, str]:
-    """Label and name. A ``=`` behind an ``@`` is part of the weights' address."""
+    """Divide a value into label and name; a ``=`` after an ``@`` belongs to the address of the weights."""
     label, equals, name = given.partition("=")
     if equals and re.fullmatch(_LABEL, label):
         return label, name

@@ -1,4 +1,4 @@
-"""Enhanced pictures on disk, made on one device before any detector runs."""
+"""Filling of a cache: all pictures of a config are enhanced on one device before a detector is trained or tested."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from llie_preproc.errors import why_failed
 from llie_preproc.work_sharing import Ranks, alone
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
-# What gives the same picture each time: after anything else, a random transform above all, entries are not met again.
+# Transforms that give the same picture each time. After any other, such as a random one, an entry is never found again.
 _FIXED = ("Resize", "FixScaleResize", "Pad", "RestoreScaleFactor")
 
 
 @dataclass
 class CacheReport:
-    """What :func:`fill_cache` did.
+    """Result of :func:`fill_cache`.
 
     Attributes:
-        found: Pictures whose entry was there.
-        made: Pictures that were enhanced.
-        seconds: Wall clock, reading included.
-        failed: A line for each picture that could not be read or enhanced.
+        found: Number of pictures that the cache had already.
+        made: Number of pictures that were enhanced.
+        seconds: Wall-clock time, which includes reading.
+        failed: Message for each picture that could not be read or enhanced.
     """
 
     found: int = 0
@@ -50,20 +50,21 @@ class CacheReport:
 
 
 def fill_cache(cfg: Config, device: str = "cpu", ranks: Ranks | None = None, progress: bool = True) -> CacheReport:
-    """Fill the caches of a config's ``Enhance`` transforms, as its data loaders would.
+    """Fill the caches of a config's ``Enhance`` transforms with the entries that its data loaders will look for.
 
     Datasets inside others (``MultiImageMixDataset``, ``ConcatDataset``, ``RepeatDataset``) are found too.
 
     Args:
-        cfg: An MMDetection config; it is not changed.
-        device: Where to enhance. An entry is found by the picture and the network, whatever device made it; two
-            devices' results may differ by rounding.
-        ranks: Who share the pictures; None: this process alone. The report is of this one's part.
-        progress: Show a bar.
+        cfg: MMDetection config; it is not changed.
+        device: Device that the networks run on. It is no part of an entry's key, so that workers on the CPU find what a
+            GPU made; results of two devices may differ by rounding.
+        ranks: Processes that share the pictures; None for this process alone. The report is about the share of this
+            process.
+        progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: No ``Enhance`` with ``cache_dir``, or one behind a transform that does not give the same picture
-            each time; or another door beside it.
+        ValueError: No ``Enhance`` has a ``cache_dir``, one stands after a transform that does not give the same picture
+            each time, or the config enhances by another door too.
         FileNotFoundError: An annotation file is missing.
     """
     register_all_modules(init_default_scope=False)
@@ -83,13 +84,13 @@ def fill_cache(cfg: Config, device: str = "cpu", ranks: Ranks | None = None, pro
 
 
 def _cached_datasets(dataset: Mapping[str, Any] | None) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """Each dataset that loads pictures and enhances them with a cache, and where in its pipeline."""
+    """Yield each dataset that enhances with a cache, and the place of that ``Enhance`` in its pipeline."""
     for node in nodes(dataset):
         pipeline = node.get("pipeline") or ()
         for position in (number for number, transform in enumerate(pipeline) if _caches(transform)):
             if "dataset" in node or "datasets" in node:
                 raise ValueError(
-                    f"{type_name(node)}: an Enhance with cache_dir belongs into the pipeline of the dataset inside"
+                    f"{type_name(node)}: an Enhance with cache_dir must stand in the pipeline of the dataset inside"
                 )
             for before in pipeline[:position]:
                 _require_fixed(before)
@@ -106,12 +107,13 @@ def _require_fixed(transform: Any) -> None:
     name = type_name(transform)
     if not (name.startswith("Load") or name in _FIXED or _caches(transform)):
         raise ValueError(
-            f"{name} stands before an Enhance with cache_dir, so no picture comes twice: it belongs right after loading"
+            f"{name} stands before an Enhance with cache_dir, so that no cached picture is found again: place the "
+            "Enhance right after loading"
         )
 
 
 def _unique(work: Iterator[tuple[Mapping[str, Any], int]]) -> list[tuple[Mapping[str, Any], int]]:
-    """Without repetitions: testing is often on the validation set."""
+    """Drop repetitions, because tests often use the validation set."""
     found: list[tuple[Mapping[str, Any], int]] = []
     for each in work:
         if each not in found:
@@ -131,7 +133,7 @@ def _fill(
         entry = dataset.get_data_info(index)
         try:
             made = enhance.fill(load(entry))
-        # MMCV's loader asserts that a file decodes.
+        # MMCV's loader raises AssertionError for a file that does not decode.
         except (OSError, ValueError, TypeError, AssertionError, cv2.error) as error:
             name = entry.get("img_path", index)
             report.failed.append(f"{name}: {why_failed(name, error)}")

@@ -1,4 +1,4 @@
-"""What it takes to make a result again: the command, versions, weights."""
+"""Records of how a result was made: the command, versions and weights that are needed to make it again."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .enhancers import Spec, network_config
 
 
 def command_line() -> str:
-    """The command that runs, as a shell takes it."""
+    """Return the running command as a line for a shell."""
     return shlex.join(["llie", *sys.argv[1:]])
 
 
 def record(settings: Mapping[str, str], modules: Sequence[str], device: str) -> dict[str, str]:
-    """The command that runs, its settings, the versions, and the machine that it runs on, in this order.
+    """Record the running command, its settings, the versions and the machine, in this order.
 
     Args:
-        settings: What the result depends on besides, in words.
+        settings: Other things that the result depends on, in words, by their names.
         modules: Modules whose versions matter.
-        device: Device where the networks run.
+        device: Device that the networks run on.
     """
     found = ", ".join(f"{name} {number}" for name, number in versions(modules).items())
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, device {device}"
@@ -35,9 +35,13 @@ def record(settings: Mapping[str, str], modules: Sequence[str], device: str) -> 
 
 
 def versions(modules: Sequence[str]) -> dict[str, str]:
-    """Versions of this project, of Python, and of what is installed of ``modules``, named as they are imported.
+    """Return the versions of this project, of Python and of the installed ones of ``modules``.
 
-    OpenMMLab's forks bring the same modules under other names.
+    The keys are the names by which modules are imported, because OpenMMLab's forks install them under other names.
+
+    Examples:
+        >>> list(versions(["numpy", "no_such_module"]))
+        ['llie_preproc', 'Python', 'numpy']
     """
     brought_by = distributions_by_package()
     installed = {name: version(brought_by[name][0]) for name in modules if name in brought_by}
@@ -45,7 +49,7 @@ def versions(modules: Sequence[str]) -> dict[str, str]:
 
 
 def enhancers(specs: Mapping[str, Spec]) -> str:
-    """The networks of :func:`detection_eval.shared.enhancers.enhancer_specs`, with settings, weights and options."""
+    """Describe networks in a line: the settings, weights and options of each spec, by label."""
     return "; ".join(_described(label, spec) for label, spec in specs.items()) or "none"
 
 

@@ -1,4 +1,4 @@
-"""Metrics of what enhancers make of pictures, beside those of the pictures as they are."""
+"""Scoring of several enhancers, and of the unchanged pictures, by the metrics of pictures."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ from ..metrics import QualitySuite
 from ..metrics.arrays import matlab_resize
 
 Pictures = tuple[torch.Tensor, torch.Tensor | None]
-"""The input, ``(3, H, W)`` uint8, and its reference."""
+"""Input ``(3, H, W)`` uint8, and its reference if there is one."""
 Candidate = Callable[[np.ndarray], np.ndarray]
-"""What makes of ``(H, W, 3)`` uint8 a result that is scored, ``(s H, s W, 3)``."""
+"""Function from an input ``(H, W, 3)`` uint8 to the result ``(s H, s W, 3)`` that is scored."""
 
 
 @dataclass
 class Scores:
-    """What all pictures added, by row, in the order of ``names``; and what was wrong with the others."""
+    """Scores of a set of pictures.
+
+    Attributes:
+        rows: Scores of each picture (:meth:`detection_eval.metrics.QualitySuite.score`), by row, in the order of names.
+        names: Names of the scored pictures.
+        failed: Message for each picture that could not be scored.
+    """
 
     rows: dict[str, list[dict[str, Any]]]
     names: list[str] = field(default_factory=list)
@@ -31,7 +37,19 @@ class Scores:
 
 
 def enlarged(pixels: np.ndarray, scale: int) -> np.ndarray:
-    """As super-resolution's tables have their baseline: MATLAB's bicubic interpolation, rounded to 8 bits."""
+    """Enlarge a picture by the usual baseline of super-resolution, MATLAB's bicubic interpolation.
+
+    Args:
+        pixels: Picture ``(H, W, 3)`` uint8.
+        scale: Whole factor of height and width.
+
+    Returns:
+        Picture ``(s H, s W, 3)``, rounded to uint8.
+
+    Examples:
+        >>> enlarged(np.full((2, 3, 3), 7, np.uint8), 2).shape
+        (4, 6, 3)
+    """
     if scale == 1:
         return pixels
     size = (scale * pixels.shape[0], scale * pixels.shape[1])
@@ -45,16 +63,16 @@ def score_pictures(
     suite: QualitySuite,
     device: str,
 ) -> Scores:
-    """Score what each candidate makes of each picture.
+    """Score the results of each candidate for each picture.
 
     Args:
         items: Name of each picture, and the function that reads it.
-        candidates: Rows of the table.
-        suite: Metrics.
-        device: Device that computes them.
+        candidates: Functions that make the results, by row of the table.
+        suite: Metrics that score the results.
+        device: Device that computes the metrics.
 
     Returns:
-        The scores; a picture that cannot be scored is in none of the rows.
+        Scores of all rows. No row has a picture that cannot be scored for one of them.
     """
     scores = Scores({row: [] for row in candidates})
     for name, read in tqdm(items, unit="picture", disable=None):
@@ -78,14 +96,14 @@ def _rows(
     suite: QualitySuite,
     device: str,
 ) -> Iterator[dict[str, Any]]:
-    """What the picture adds to each row."""
+    """Score the picture for each row."""
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     target = None if target is None else target.to(device)
     for candidate in candidates.values():
         result = torch.from_numpy(candidate(pixels)).permute(2, 0, 1).to(device)
         if target is not None and result.shape != target.shape:
             raise ValueError(
-                f"the result and its reference differ in shape: {tuple(result.shape)}, {tuple(target.shape)} (the "
-                f"input: {tuple(image.shape)})"
+                f"the result has the shape {tuple(result.shape)} and its reference {tuple(target.shape)}; expected one "
+                f"shape (the input has {tuple(image.shape)})"
             )
         yield suite.score(result, target, image.to(device))

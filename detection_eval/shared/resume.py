@@ -1,4 +1,4 @@
-"""What is made of pictures once and kept on disk: whether it is still what is asked for, and what could not be made."""
+"""Checks for commands that keep intermediate results on disk and go on with them in a later run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ Content = TypeVar("Content")
 
 
 def digests_of(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str]]:
-    """SHA-256 of files by name, and the reasons of those that cannot be read."""
+    """Compute the SHA-256 of files.
+
+    Args:
+        files: Paths by name.
+
+    Returns:
+        Digests by name, and the reasons by name for the files that cannot be read.
+    """
     found, failed = {}, {}
     for name, path in tqdm(files.items(), desc="pictures", unit="file", delay=2):
         try:
@@ -29,55 +36,55 @@ def digests_of(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str
 
 
 def require_resume(out: Path, earlier: bool, resume: bool) -> None:
-    """Refuse to write beside what an earlier run has left, unless this run goes on with it.
+    """Refuse to write into a folder with results of an earlier run, unless this run continues that one.
 
     Args:
         out: Folder that ``--out`` names.
-        earlier: Whether an earlier run has left something there.
-        resume: Whether to go on.
+        earlier: Whether the folder has results of an earlier run.
+        resume: Whether this run continues the earlier one.
 
     Raises:
-        ValueError: There is something, and this run does not go on.
+        ValueError: There are earlier results, and this run does not continue them.
     """
     if earlier and not resume:
         raise ValueError(f"{out} holds results of an earlier run: --resume goes on with it; or choose another --out")
 
 
 def holds_files(folder: Path) -> bool:
-    """Whether something other than folders lies in a folder or below; there may be no such folder."""
+    """Say whether a folder, which may be missing, or one of its subfolders holds anything but folders."""
     return any(not path.is_dir() for path in folder.rglob("*"))
 
 
 def read_kept(path: Path, read: Callable[[Path], Content]) -> Content | None:
-    """What an earlier run has kept in a file; None where there is no file.
+    """Read a file that an earlier run has kept; None if there is no file.
 
     Args:
-        path: The file.
+        path: File to read.
         read: Function that reads it.
 
     Raises:
-        ValueError: The file is damaged, or is no file that can be read.
+        ValueError: The file is damaged or cannot be read.
     """
-    # A link that leads nowhere is something, which would be written over.
+    # A link that leads nowhere counts as a file, because it must not be overwritten without a word.
     if not os.path.lexists(path):
         return None
     try:
         return read(path)
     except (OSError, *DAMAGE) as error:
         why = f"{type(error).__name__}: {one_line(error)}"
-        raise ValueError(f"{path} is damaged ({why}): remove it, and it is made anew") from error
+        raise ValueError(f"{path} is damaged ({why}): remove it, and it is made again") from error
 
 
 def require_same(path: Path, old: Any, new: Mapping[str, Any]) -> None:
-    """Refuse a file that was made with something else.
+    """Refuse a file that was made with other settings.
 
     Args:
-        path: The file.
-        old: What it was made with, read from it.
-        new: What is wanted, plain values.
+        path: File, for the message.
+        old: Settings that the file was made with, as read from it.
+        new: Settings of this run, plain values.
 
     Raises:
-        ValueError: They differ; the message says in what.
+        ValueError: The settings differ; the message says in what.
     """
     if old != as_read(new):
         what = ", ".join(differing(old, new)) if isinstance(old, Mapping) else "program"
@@ -85,30 +92,36 @@ def require_same(path: Path, old: Any, new: Mapping[str, Any]) -> None:
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In what two sets of plain values differ, in words.
-
-    >>> differing({"tile": None, "amp": False}, {"tile": 64, "amp": False})
-    ['tile (None, now 64)']
+    """Say in which plain values two mappings differ.
 
     Args:
-        old: Values as JSON has them.
-        new: Values that are wanted.
+        old: Earlier values, as read from JSON.
+        new: Values of this run.
+
+    Examples:
+        >>> differing({"tile": None, "amp": False}, {"tile": 64, "amp": False})
+        ['tile (None, now 64)']
     """
     return list(_differing(old, as_read(new)))
 
 
 def as_read(value: Any) -> Any:
-    """Plain values as they come back from JSON: tuples are lists, classes their names."""
+    """Convert plain values to what JSON gives back: tuples become lists, and classes their names.
+
+    Examples:
+        >>> as_read({"size": (2, 3), "kind": int})
+        {'size': [2, 3], 'kind': 'int'}
+    """
     return json.loads(json.dumps(value, default=lambda each: getattr(each, "__name__", str(each))))
 
 
 def require_some(names: Collection[str], total: int, failed: Mapping[str, str]) -> None:
-    """Refuse to measure where no picture is left.
+    """Refuse to measure if no picture is left.
 
     Args:
-        names: Names of the pictures that all rows got through.
-        total: Number of pictures that there were.
-        failed: Why each of the others failed, by name.
+        names: Names of the pictures that are processed for all rows.
+        total: Number of pictures at the start.
+        failed: Reason why each other picture failed, by name.
 
     Raises:
         ValueError: There are no names; the message has the first reason.
@@ -119,7 +132,7 @@ def require_some(names: Collection[str], total: int, failed: Mapping[str, str]) 
 
 
 def reason(path: Path, error: Exception) -> str:
-    """A line that says why a picture failed."""
+    """Say in one line why a picture failed."""
     return f"{path}: {why_failed(path, error)}"
 
 

@@ -1,4 +1,4 @@
-"""Tables of scores: rows with intervals and differences to raw, as JSON, CSV and Markdown; and what they leave out."""
+"""Tables of scores with intervals and differences to raw, as JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -14,33 +14,40 @@ from llie_preproc.commands.program import say_failed
 from ..metrics.bootstrap import Interval
 
 GOES_ON = "--resume goes on"
-"""What is said when a command is interrupted that keeps what it has finished in ``--out``."""
+"""Message of an interrupted command that keeps its finished parts in ``--out``."""
 
 ABSENT = "–"
-"""What stands for a number that is not defined."""
+"""Text in place of an undefined number."""
 RESAMPLING = dict(resamples=1000, seed=0)
 Row = Mapping[str, Any]
-"""``enhancer``; ``scores[name]`` with ``value``, ``low`` and ``high``; ``difference[name]`` to the raw row likewise, or
-None; and what else the command says of it. What is undefined is None."""
+"""Row of a table: ``enhancer``; ``scores[name]`` with ``value``, ``low`` and ``high``; ``difference[name]`` to the raw
+row with the same keys, or ``difference`` None; and other keys of the command. An undefined number is None."""
 
 LISTED = 20
 BOUNDS = ("value", "low", "high")
-"""Names of a score's numbers: the value, and the ends of its interval."""
+"""Keys of a score: its value, and the ends of its interval."""
 
 
 def say_left_out(failed: Sequence[str]) -> None:
-    """Name on stderr the first of what was left out."""
+    """Name the first pictures that were left out, on the stream of errors."""
     if failed:
         more = [f"and {len(failed) - LISTED} more"] if len(failed) > LISTED else []
         say_failed(f"{len(failed)} left out", [*failed[:LISTED], *more])
 
 
 def most_changed(gain: Mapping[str, float], what: str) -> dict[str, str]:
-    """The pictures in which most was gained over raw and most was lost, where anything was, each with why it is shown.
+    """Choose the picture that gained most over raw, and the one that lost most, if there are such.
 
     Args:
-        gain: Gain of each picture.
+        gain: Gain of each picture over raw.
         what: Noun for what is gained.
+
+    Returns:
+        Reason for the choice, by the picture's name.
+
+    Examples:
+        >>> most_changed({"a": 2, "b": 1, "c": 0}, "faces")
+        {'a': 'most faces gained over raw'}
     """
     changed: dict[str, str] = {}
     if gain:
@@ -53,37 +60,39 @@ def most_changed(gain: Mapping[str, float], what: str) -> dict[str, str]:
 
 
 def plain(interval: Interval) -> dict[str, float | None]:
-    """An interval as JSON has it.
+    """Convert an interval to values for JSON.
 
-    >>> plain(Interval(0.5, math.nan, math.nan))
-    {'value': 0.5, 'low': None, 'high': None}
+    Examples:
+        >>> plain(Interval(0.5, math.nan, math.nan))
+        {'value': 0.5, 'low': None, 'high': None}
     """
     return {name: plain_number(value) for name, value in asdict(interval).items()}
 
 
 def plain_scores(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
-    """Intervals by name as JSON has them."""
+    """Convert intervals to values for JSON, by name."""
     return {name: plain(each) for name, each in scores.items()}
 
 
 def plain_number(value: float) -> float | None:
-    """A number as JSON has it: None where it is not defined."""
+    """Convert a number to a value for JSON, which is None for NaN."""
     return None if math.isnan(value) else float(value)
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """How a table writes its numbers.
-
-    >>> Numbers(1, factor=100).text(0.1234)
-    '12.3'
-    >>> Numbers(2, sign="+").with_interval({"value": 0.5, "low": -0.001, "high": 1}, between=" ")
-    '+0.50 [+0.00, +1.00]'
+    """Format of the numbers of a table.
 
     Attributes:
         digits: Number of digits after the point.
         factor: Factor of the numbers; 100 for percent.
-        sign: Sign as a format specification has it; empty: only negative numbers have one.
+        sign: Sign option of a format specification; if empty, only negative numbers have a sign.
+
+    Examples:
+        >>> Numbers(1, factor=100).text(0.1234)
+        '12.3'
+        >>> Numbers(2, sign="+").with_interval({"value": 0.5, "low": -0.001, "high": 1}, between=" ")
+        '+0.50 [+0.00, +1.00]'
     """
 
     digits: int
@@ -91,18 +100,18 @@ class Numbers:
     sign: str = ""
 
     def text(self, value: float | None) -> str:
-        """A number; :data:`ABSENT` where it is not defined."""
+        """Write a number, or :data:`ABSENT` if it is not defined."""
         if value is None or math.isnan(value):
             return ABSENT
         # Adding 0 turns -0.0 into 0.0.
         return f"{round(self.factor * value, self.digits) + 0.0:{self.sign}.{self.digits}f}"
 
     def with_interval(self, score: Mapping[str, float | None], between: str = "\n") -> str:
-        """A number with its interval; after ``±`` its deviation over training seeds, where it has one.
+        """Write a number with its interval, and with ``±`` its deviation over training seeds if it has one.
 
         Args:
-            score: ``value``, ``low``, ``high``, and ``seed_sd`` where there are training seeds.
-            between: Text before the interval; :func:`markdown_table` puts a line break right.
+            score: Score with ``value``, ``low``, ``high``, and ``seed_sd`` if there are several training seeds.
+            between: Text before the interval; :func:`markdown_table` replaces a line break by a space.
         """
         value, low, high, spread = (score.get(name) for name in (*BOUNDS, "seed_sd"))
         if value is None:
@@ -121,15 +130,15 @@ def score_lines(
     lead: Callable[[Row], Sequence[str]],
     end: Callable[[Row], Sequence[str]] = lambda row: (),
 ) -> list[list[str]]:
-    """A line of a table for each row that has the part: its scores with their intervals.
+    """Write a line of a table, with scores and intervals, for each row that has the part.
 
     Args:
-        rows: The rows.
-        part: ``'scores'`` or ``'difference'``.
+        rows: Rows to write.
+        part: Part of each row, ``'scores'`` or ``'difference'``.
         names: Names of the scores.
-        numbers: How they are written.
-        lead: Function that gives the texts before the scores.
-        end: Function that gives the texts behind them.
+        numbers: Format of the scores.
+        lead: Function from a row to the texts before the scores.
+        end: Function from a row to the texts after the scores.
     """
     return [
         [*lead(row), *(numbers.with_interval(row[part][name]) for name in names), *end(row)]
@@ -139,12 +148,13 @@ def score_lines(
 
 
 def markdown_table(table: Sequence[Sequence[str]]) -> str:
-    """A head and lines as a table of Markdown.
+    """Write a head and lines as a table of Markdown.
 
-    >>> print(markdown_table([["row", "AP"], ["raw", "0.5\\n[0.4, 0.6]"]]), end="")
-    | row | AP |
-    | --- | --- |
-    | raw | 0.5 [0.4, 0.6] |
+    Examples:
+        >>> print(markdown_table([["row", "AP"], ["raw", "0.5\\n[0.4, 0.6]"]]), end="")
+        | row | AP |
+        | --- | --- |
+        | raw | 0.5 [0.4, 0.6] |
     """
     lines = [table[0], ["---"] * len(table[0]), *table[1:]]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines).replace("\n[", " [")
@@ -158,15 +168,15 @@ def csv_text(
     end_head: Sequence[str] = (),
     end: Callable[[Row], Sequence[Any]] = lambda row: (),
 ) -> str:
-    """A line for each row and score: plain numbers, empty where undefined.
+    """Write a CSV line for each row and score, with plain numbers; an undefined number is empty.
 
     Args:
-        rows: The rows.
+        rows: Rows to write.
         head: Names of the first columns.
-        lead: Function that gives what stands in them.
-        own: Columns of a score.
+        lead: Function from a row to the values of the first columns.
+        own: Keys of a score that get a column.
         end_head: Names of the last columns.
-        end: Function that gives what stands in them.
+        end: Function from a row to the values of the last columns.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

@@ -116,7 +116,7 @@ def test_settings_are_flags_whose_help_says_whose_they_are() -> None:
 
 def test_one_name_is_of_one_kind() -> None:
     other = {**DECLARED, "line": [Setting("side_of_box", "words")]}
-    with pytest.raises(ValueError, match="line declares the setting side_of_box otherwise than box"):
+    with pytest.raises(ValueError, match="line declares the setting side_of_box differently from box"):
         add_settings(argparse.ArgumentParser(), other)
 
 

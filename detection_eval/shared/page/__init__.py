@@ -1,1 +1,1 @@
-"""A report that people look at: one HTML file that needs no network, no JavaScript and no other file."""
+"""Reports for people: each is one HTML file that needs no network, no JavaScript and no other file."""

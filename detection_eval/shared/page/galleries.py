@@ -1,4 +1,4 @@
-"""Pictures of a page side by side."""
+"""Galleries of a page: pictures side by side."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Panel:
     """A picture of a gallery.
 
     Attributes:
-        image: ``(H, W, 3)`` RGB; uint8, uint16, or float in [0, 1].
-        caption: Text below it.
-        alt: What it shows, for who cannot see it.
-        overlays: Boxes drawn on it.
+        image: Pixels ``(H, W, 3)`` RGB, uint8, uint16, or float in [0, 1].
+        caption: Text below the picture.
+        alt: Description of the picture for people who cannot see it.
+        overlays: Boxes that are drawn on the picture.
     """
 
     image: np.ndarray
@@ -36,13 +36,13 @@ class Panel:
 
 
 def gallery(panels: Sequence[Panel], columns: int | None = None, max_side: int = 480, quality: int = 82) -> Html:
-    """Pictures in rows of ``columns``; narrow screens get fewer.
+    """Lay pictures out in rows.
 
     Args:
-        panels: The pictures.
-        columns: Number of those that stand side by side where there is room; None: all, or half of them where that
-            leaves them too small.
-        max_side: Height and width in pixels to which larger pictures are shrunk.
+        panels: Pictures of the gallery.
+        columns: Number of pictures in a row, of which a narrow screen shows fewer. None for one row of up to four
+            pictures; more pictures get two rows or more.
+        max_side: Largest height and width in pixels; larger pictures are shrunk.
         quality: Quality of the JPEG encoding.
     """
     if columns is None:
@@ -51,16 +51,20 @@ def gallery(panels: Sequence[Panel], columns: int | None = None, max_side: int =
 
 
 def chosen_pictures(count: Mapping[str, int], counted: str, gain: Mapping[str, float], gained: str) -> dict[str, str]:
-    """The pictures to show, each with why: the one with most, and those that gained and lost most against raw.
-
-    >>> chosen_pictures({"a": 2, "b": 1}, "faces", {"a": 0, "b": -1}, "faces")
-    {'a': 'most faces', 'b': 'most faces lost against raw'}
+    """Choose the picture with most objects, and the pictures that gained and lost most against raw.
 
     Args:
-        count: Number of what is looked for in each picture.
-        counted: Name of what is looked for.
-        gain: What each picture gained over raw; empty where there is nothing to compare.
-        gained: Name of what is gained.
+        count: Number of objects in each picture.
+        counted: Noun for the objects.
+        gain: Gain of each picture over raw; empty if there is nothing to compare.
+        gained: Noun for what is gained.
+
+    Returns:
+        Reason for the choice, by the picture's name.
+
+    Examples:
+        >>> chosen_pictures({"a": 2, "b": 1}, "faces", {"a": 0, "b": -1}, "faces")
+        {'a': 'most faces', 'b': 'most faces lost against raw'}
     """
     return {max(count, key=lambda name: count[name]): f"most {counted}"} | most_changed(gain, gained)
 
@@ -68,12 +72,12 @@ def chosen_pictures(count: Mapping[str, int], counted: str, gain: Mapping[str, f
 def pictures_section(
     legend: str, chosen: Mapping[str, str], rows: Callable[[str], Iterable[Sequence[Panel]]], max_side: int
 ) -> Html:
-    """The section of the chosen pictures, each with galleries of its own.
+    """Write the section of the chosen pictures, each with its own galleries.
 
     Args:
-        legend: What is drawn on the pictures.
-        chosen: Names of the pictures, and why each is shown.
-        rows: Makes the galleries of a picture out of its name.
+        legend: Explanation of what is drawn on the pictures.
+        chosen: Reason for showing each picture, by its name.
+        rows: Function from a picture's name to its galleries.
         max_side: Largest height and width of a picture, in pixels.
     """
     blocks = [paragraph(legend)]

@@ -1,7 +1,7 @@
-"""The blocks of a page and the page itself, which the templates beside this module lay out.
+"""The blocks of a page, and the page itself; the folder ``templates`` has their layout.
 
-Every function takes plain text, which the templates escape, and returns :data:`Html`; :func:`write_report` puts the
-blocks on a page.
+Every function takes plain text, which the templates escape, and returns :data:`Html`. :func:`write_report` writes the
+blocks as a page.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ with needs("a report"):
     from markupsafe import Markup
 
 Html = Markup
-"""Text that is HTML already, which no template escapes again."""
+"""Text that is HTML already, so that templates do not escape it."""
 
 _TEMPLATES = Environment(
     loader=PackageLoader("detection_eval.shared.page"),
@@ -32,35 +32,36 @@ _TEMPLATES = Environment(
 )
 
 BLOCKS: Any = _TEMPLATES.get_template("blocks.html").module
-"""The macros of ``blocks.html``; each returns :data:`Html`."""
+"""Macros of ``blocks.html``; each returns :data:`Html`."""
 
 
 def paragraph(text: str) -> Html:
-    """A paragraph.
+    """Write a paragraph.
 
-    >>> paragraph("1 < 2")
-    Markup('<p>1 &lt; 2</p>')
+    Examples:
+        >>> paragraph("1 < 2")
+        Markup('<p>1 &lt; 2</p>')
     """
     return BLOCKS.paragraph(text)
 
 
 def section(title: str, *blocks: Html) -> Html:
-    """A heading and what stands below it."""
+    """Write a section: a heading and the blocks below it."""
     return BLOCKS.section(title, blocks)
 
 
 def heading(text: str) -> Html:
-    """A heading within a section."""
+    """Write a heading within a section."""
     return BLOCKS.heading(text)
 
 
 def bullets(items: Sequence[str]) -> Html:
-    """A list of sentences."""
+    """Write a list of sentences."""
     return BLOCKS.bullets(items)
 
 
 def left_out(reasons: Sequence[str]) -> list[Html]:
-    """A heading, and a line for each of the first pictures that are in no row; nothing where there is none."""
+    """Write a heading and the first reasons why pictures are in no row; an empty list if there are none."""
     if not reasons:
         return []
     told = f"{len(reasons)} pictures are in no row of the tables, or their annotations are not used:"
@@ -68,21 +69,24 @@ def left_out(reasons: Sequence[str]) -> list[Html]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> Html:
-    """A table; the first column names the rows. Units belong into the header or the caption.
+    """Write a table; a line break within a cell is kept.
 
-    A line break within a cell is kept.
+    Args:
+        header: Heads of the columns.
+        rows: Cells of each row; the first cell names the row.
+        caption: Text above the table. Units stand here or in the header.
 
     Raises:
         ValueError: A row is not as long as the header.
     """
     for row in rows:
         if len(row) != len(header):
-            raise ValueError(f"a row has {len(row)} cells where the header has {len(header)}: {row}")
+            raise ValueError(f"a row has {len(row)} cells, expected {len(header)} as in the header: {row}")
     return BLOCKS.table(header, rows, caption)
 
 
 def captioned(lines: Sequence[Sequence[str]], caption: str) -> Html:
-    """A table of a head and lines whose corner names the table, which the caption does instead."""
+    """Write a table from a head and lines; the caption replaces the head's first cell, which names the table."""
     head, *rows = lines
     return table(["", *head[1:]], rows, caption)
 
@@ -93,11 +97,12 @@ def write_report(
     """Write the page, atomically.
 
     Args:
-        path: The HTML file.
+        path: HTML file to write.
         title: Heading of the page.
-        lead: What the page is about, in a few sentences.
+        lead: Introduction of a few sentences.
         sections: Results of :func:`section`.
-        provenance: Command, versions, seed: what it takes to make the page again; stands at the end.
+        provenance: Facts that are needed to make the page again, such as command, versions and seed, by their names.
+            The page ends with them.
     """
     page = _TEMPLATES.get_template("report.html")
     write_text(Path(path), page.render(title=title, lead=lead, sections=sections, provenance=provenance))

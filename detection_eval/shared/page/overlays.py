@@ -1,8 +1,8 @@
 """Boxes and masks drawn on pictures.
 
-They are drawn here and not by torchvision's ``draw_bounding_boxes`` and ``draw_segmentation_masks``. Those have no
-dashes, which tell kinds of boxes apart without colour, give all boxes lines of one width, write labels into small boxes
-and past the border of the picture, paint black where masks overlap, and have no outlines.
+This module does not use torchvision's ``draw_bounding_boxes`` and ``draw_segmentation_masks``. They cannot draw dashes,
+which distinguish kinds of boxes without colour; they give all boxes lines of one width; they write labels into small
+boxes and past the border of the picture; they paint overlaps of masks black; and they cannot draw outlines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from llie_preproc.pictures import convert_depth
 
 from .palette import COLOURS
 
-# Sides of fewer pixels have thin lines, which would else hide what is within.
+# Boxes with a shorter side get thin lines, because thick ones would hide their content.
 _SMALL_BOX = 20
 
 
@@ -29,10 +29,10 @@ class Overlay:
     """Boxes to draw on a picture.
 
     Attributes:
-        boxes: ``(n, 4)`` x1 y1 x2 y2 in pixels of the picture.
-        labels: A word or two for each box, ASCII; empty for none.
-        colour: ``'#rrggbb'``.
-        dash: Length of the dashes and of the gaps between them in pixels of the result; 0 for a solid line.
+        boxes: Corners x1 y1 x2 y2 in pixels of the picture, ``(n, 4)``.
+        labels: Short ASCII text for each box; empty for no labels.
+        colour: Colour ``'#rrggbb'``.
+        dash: Length of the dashes and of the gaps between them, in pixels of the result; 0 for a solid line.
     """
 
     boxes: np.ndarray
@@ -42,15 +42,31 @@ class Overlay:
 
 
 def enlarged(image: np.ndarray, times: int) -> np.ndarray:
-    """A picture ``(H, W, 3)`` with each pixel repeated, ``(times * H, times * W, 3)``: lines would hide a small one."""
+    """Repeat each pixel of a small picture, so that the lines drawn on it do not hide it.
+
+    Args:
+        image: Picture ``(H, W, 3)``.
+        times: Number of repetitions in each direction.
+
+    Returns:
+        Picture ``(times * H, times * W, 3)``.
+    """
     return image.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def shrink(image: np.ndarray, max_side: int) -> np.ndarray:
-    """A copy of a picture as :func:`draw` takes it, ``(h, w, 3)`` uint8 with sides of at most ``max_side``.
+    """Copy a picture as uint8, shrunk if a side is longer than ``max_side``.
 
-    >>> shrink(np.zeros((300, 600, 3), np.uint8), 100).shape
-    (50, 100, 3)
+    Args:
+        image: Picture ``(H, W, 3)``, uint8, uint16, or float in [0, 1].
+        max_side: Largest height and width of the result.
+
+    Returns:
+        Picture ``(h, w, 3)`` uint8.
+
+    Examples:
+        >>> shrink(np.zeros((300, 600, 3), np.uint8), 100).shape
+        (50, 100, 3)
     """
     scale = min(1.0, max_side / max(image.shape[:2]))
     canvas = convert_depth(image, np.uint8).copy()
@@ -61,18 +77,23 @@ def shrink(image: np.ndarray, max_side: int) -> np.ndarray:
 
 
 def draw(image: np.ndarray, overlays: Sequence[Overlay], max_side: int) -> np.ndarray:
-    """Shrink a picture to ``max_side`` where it is larger, then draw boxes on it.
+    """Shrink a picture as :func:`shrink` does, and draw boxes on it.
 
     Args:
-        image: ``(H, W, 3)`` RGB; uint8, uint16, or float in [0, 1].
+        image: Picture ``(H, W, 3)`` RGB, uint8, uint16, or float in [0, 1]; it is not changed.
         overlays: Boxes in pixels of ``image``.
         max_side: Largest height and width of the result.
 
     Returns:
-        ``(h, w, 3)`` RGB uint8.
+        Picture ``(h, w, 3)`` RGB uint8.
 
     Raises:
-        ValueError: The number of labels is not that of the boxes.
+        ValueError: There are labels, but not one for each box.
+
+    Examples:
+        >>> box = Overlay(np.array([[0, 0, 3, 3]]), colour="#ff0000")
+        >>> draw(np.zeros((8, 8, 3), np.uint8), [box], max_side=8)[0, :, 0].tolist()
+        [255, 255, 255, 255, 0, 0, 0, 0]
     """
     canvas = shrink(image, max_side)
     scale = min(1.0, max_side / max(image.shape[:2]))
@@ -89,24 +110,25 @@ def draw(image: np.ndarray, overlays: Sequence[Overlay], max_side: int) -> np.nd
 def paint_masks(
     image: np.ndarray, masks: np.ndarray, colours: Sequence[str], alpha: float = 0.45, outline: int = 1
 ) -> np.ndarray:
-    """Lay masks over a picture, large ones first, so that none hides a smaller one, each with its outline.
+    """Paint masks with their outlines on a picture, large masks first, so that they do not hide small ones.
 
     Args:
-        image: ``(H, W, 3)`` RGB uint8; it is not changed.
-        masks: ``(N, H, W)`` bool.
-        colours: ``'#rrggbb'`` of each mask.
-        alpha: Share of a mask's colour in what covers the picture, in [0, 1].
-        outline: Width of the outlines in pixels, which lie within the masks and are not transparent; 0 for none.
+        image: Picture ``(H, W, 3)`` RGB uint8; it is not changed.
+        masks: Masks ``(N, H, W)`` bool.
+        colours: Colour ``'#rrggbb'`` of each mask.
+        alpha: Opacity of the masks, in [0, 1].
+        outline: Width in pixels of the opaque outlines, which lie within the masks; 0 for none.
 
     Returns:
-        ``(H, W, 3)`` RGB uint8.
+        Picture ``(H, W, 3)`` RGB uint8.
 
     Raises:
-        ValueError: The masks have another shape than the picture, or the number of colours is not theirs.
+        ValueError: The masks have another shape than the picture, or there is not one colour for each mask.
     """
     if masks.shape[1:] != image.shape[:2] or len(masks) != len(colours):
         raise ValueError(
-            f"masks of shape {masks.shape} with {len(colours)} colours for a picture of shape {image.shape}"
+            f"masks of shape {masks.shape} with {len(colours)} colours do not fit a picture of shape {image.shape}; "
+            "expected (N, H, W) with N colours for (H, W, 3)"
         )
     canvas = image.copy()
     for number in np.argsort(-masks.sum(axis=(1, 2)), kind="stable"):
@@ -118,7 +140,7 @@ def paint_masks(
 
 
 def _inside(mask: np.ndarray, depth: int) -> np.ndarray:
-    """Pixels of a mask that have no other than its own around them, as far as ``depth``."""
+    """Return the pixels of a mask whose neighbours, up to a distance of ``depth``, all belong to the mask."""
     kernel = np.ones((3, 3), np.uint8)
     eroded = cv2.erode(mask.astype(np.uint8), kernel, iterations=depth, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return eroded.astype(bool)

@@ -1,4 +1,4 @@
-"""Colours of what is drawn: a few that are told apart by everyone, and as many more as are needed."""
+"""Colours for drawings: a few that everyone can tell apart, and any number of others."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ COLOURS = (
     "#c396c3",
     "#5a69ff",
 )
-"""One for each series or kind of box, in order; told apart on a light and a dark page, and by the colour-blind."""
+"""Colours of series or kinds of boxes, in order; they differ on light and dark pages, and for the colour-blind."""
 
-# Steps of the golden ratio round a circle stay apart however many there are.
+# Steps of the golden ratio around a circle stay apart, whatever their number.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def hues(count: int) -> list[str]:
-    """Colours of many things that :data:`COLOURS` are too few for; the first ``n`` are the same for any count.
+    """Return any number of colours, for things that are more than :data:`COLOURS`.
 
-    >>> hues(2)
-    ['#f04242', '#4275f0']
+    A larger count only adds colours; the first ones do not change.
+
+    Examples:
+        >>> hues(2)
+        ['#f04242', '#4275f0']
     """
     steps = (number * _GOLDEN for number in range(count))
     levels = [colorsys.hls_to_rgb(step % 1, 0.6 if step % 2 < 1 else 0.45, 0.85) for step in steps]

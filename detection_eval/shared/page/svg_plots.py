@@ -1,4 +1,4 @@
-"""Plots of a page, as SVG within it, which take the page's font and text colour."""
+"""Plots of a page as embedded SVG, which take the font and the text colour of the page."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ with needs("a report"):
 _MARKERS = "os^Dv"
 _DASHES = ("-", "--", "-.", ":")
 
-# More lines than this hide behind a legend within the axes.
+# A legend within the axes would hide lines if there are more than these.
 _LEGEND_WITHIN = 3
 
-# matplotlib writes this colour for text and axes; the page's own text colour replaces it, light or dark.
+# matplotlib draws text and axes in this colour, which the text colour of the light or dark page then replaces.
 _INK = "#010203"
 _GRID: Any = dict(alpha=0.25, color="#888888")
 _STYLE: Any = {
@@ -46,18 +46,18 @@ def line_plot(
     y_range: tuple[float, float] | None = None,
     marks: int | None = None,
 ) -> Html:
-    """Lines through points, one for each named series of x to y.
+    """Plot lines through points, one line for each named series.
 
     Args:
-        series: Points of each line.
+        series: Points of each line, y by x.
         title: Text above the plot.
         x_label: Name of the horizontal axis, with its unit.
         y_label: Name of the vertical axis, with its unit.
-        log_x: Logarithmic horizontal axis, marked at the points alone.
-        y_range: Ends of the vertical axis.
-        marks: Number of points of a line that are marked, about; None: all.
+        log_x: Whether the horizontal axis is logarithmic; it is then labelled only at the points.
+        y_range: Ends of the vertical axis; None to fit the data.
+        marks: Approximate number of points of a line that get a marker; None for all of them.
     """
-    # A legend of many lines stands below the axes, which keep their height.
+    # The legend of many lines stands below the axes, and the figure grows, so that the axes keep their height.
     below = len(series) > _LEGEND_WITHIN
     figure = Figure(figsize=(6.4, 3.4 + below * 0.25 * math.ceil(len(series) / 2)), layout="constrained")
     with matplotlib.rc_context(_STYLE):
@@ -69,7 +69,7 @@ def line_plot(
                 list(points.values()),
                 color=COLOURS[number % len(COLOURS)],
                 marker=_MARKERS[number % len(_MARKERS)],
-                # Lines that lie upon each other are marked at different places.
+                # Lines that coincide get their markers at different places.
                 markevery=(number * step // len(series), step),
                 linestyle=_DASHES[number % len(_DASHES)] if marks else "-",
                 label=name,
@@ -94,15 +94,15 @@ def bar_panels(
     ranges: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
     columns: int = 2,
 ) -> Html:
-    """A small plot for each group, ``values[series][group]``, in which every series is a named horizontal bar.
+    """Plot bars: a small plot for each group, with a named horizontal bar for each series.
 
-    All share one axis from 0; a value that is NaN is a dash.
+    All plots share one axis from 0; a dash stands for a value that is NaN.
 
     Args:
-        values: Values by series and group, 0 or more.
+        values: Values of at least 0, by series and group.
         x_label: Name of the axis, with its unit.
         ranges: Intervals of some values, drawn as whiskers.
-        columns: Number of plots that stand side by side where there is room.
+        columns: Number of plots side by side if the page is wide enough.
     """
     groups = dict.fromkeys(group for series in values.values() for group in series)
     ends = [x for row in values.values() for x in row.values()]
@@ -122,7 +122,7 @@ def bar_panels(
 
 
 def standalone_svg(plot: Html) -> str:
-    """The drawing of a plot as an SVG file of its own: black on white, with its title as the file's."""
+    """Convert a plot to the text of a separate SVG file, black on white, with the title of the plot."""
     title, drawing = plot.removeprefix('<figure class="plot"><figcaption>').split("</figcaption><svg ", 1)
     start, rest = drawing.removesuffix("</figure>").split(">", 1)
     return f'<svg style="background:#fff;color:#1b1f24" {start}><title>{title}</title>{rest}'
@@ -142,7 +142,7 @@ def _bar_panel(
             end = max(x for x in (0.0, value, high) if not math.isnan(x))
             axes.text(end + 0.015 * top, place, Numbers(1).text(value), va="center", fontsize=7)
         axes.set_yticks(range(len(bars)), list(bars))
-        # Room for the value beside the longest bar.
+        # The value beside the longest bar needs room.
         axes.set(xlabel=x_label, xlim=(0, 1.14 * top), ylim=(len(bars) - 0.5, -0.5))
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", **_GRID)
@@ -151,7 +151,7 @@ def _bar_panel(
 
 
 def _svg(figure: Figure, title: str) -> Html:
-    """The figure on the page; matplotlib escapes the texts that are drawn."""
+    """Convert a figure to HTML; matplotlib has escaped the drawn texts."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawing = buffer.getvalue().partition("<svg ")[2].replace(_INK, "currentColor")

@@ -180,7 +180,7 @@ def test_enhancers_that_enlarge_are_compared_with_larger_references(enlarging, c
     assert float(lines[1].split()[1]) == pytest.approx(peak_signal_noise_ratio(reference, bicubic), abs=0.05)
     assert lines[2].endswith("  CollaBA")
     assert main(["quality", small, large, "--enhancer", "Identity"]) == 1
-    assert "differ in shape: (3, 24, 32), (3, 48, 64)" in capsys.readouterr().err
+    assert "the shape (3, 24, 32) and its reference (3, 48, 64)" in capsys.readouterr().err
 
 
 def test_the_raw_input_is_enlarged_by_matlabs_cubic():

@@ -178,7 +178,7 @@ def test_coco_metric_without_detections_and_with_classes_left_out(files):
 
 @pytest.mark.parametrize("option", [{"metric": "segm"}, {"iou_thrs": [0.5]}, {"proposal_nums": (1, 10, 100)}])
 def test_coco_metric_refuses_what_has_no_interval(option):
-    with pytest.raises(ValueError, match=f"has {next(iter(option))}="):
+    with pytest.raises(ValueError, match=f"{next(iter(option))} must be "):
         METRICS.build(dict(type="llie_preproc.CocoIntervalMetric", **option))
 
 

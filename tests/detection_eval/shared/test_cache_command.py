@@ -148,7 +148,7 @@ def test_a_network_by_its_own_name_is_one_too(cfg, tmp_path):
 def test_after_a_mosaic_no_picture_comes_twice(cfg):
     mixed = cfg.train_dataloader.dataset
     mixed.pipeline.insert(1, dict(mixed.dataset.datasets[0].pipeline[2]))
-    with pytest.raises(ValueError, match=r"MultiImageMixDataset: .* belongs into the pipeline of the dataset inside"):
+    with pytest.raises(ValueError, match=r"MultiImageMixDataset: .* must stand in the pipeline of the dataset inside"):
         fill_cache(cfg, "cpu")
 
 

@@ -78,7 +78,7 @@ def test_masks_at_the_border_and_without_outline():
 
 
 def test_masks_that_do_not_fit_the_picture_are_refused():
-    with pytest.raises(ValueError, match=r"\(1, 4, 4\) with 1 colours for a picture of shape \(5, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"\(1, 4, 4\) with 1 colours do not fit a picture of shape \(5, 4, 3\)"):
         paint_masks(np.zeros((5, 4, 3), np.uint8), np.ones((1, 4, 4), bool), ["#ffffff"])
     with pytest.raises(ValueError, match="with 2 colours"):
         paint_masks(np.zeros((4, 4, 3), np.uint8), np.ones((1, 4, 4), bool), ["#ffffff"] * 2)
