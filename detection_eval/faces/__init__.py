@@ -1,1 +1,1 @@
-"""Faces under a gamma sweep: raw pictures against enhanced ones, on annotated sets and on a folder without labels."""
+"""Face detection under a gamma sweep, raw and behind enhancers, on annotated sets or on pictures without labels."""

@@ -22,14 +22,19 @@ PASSES = ("base", "fddb", "wider")
 
 @dataclass(frozen=True)
 class DetectorChoice:
-    """What the command line says of the detector.
+    """Face detector that the command line names.
 
     Attributes:
-        name: ``'mtcnn'``, or a config of MMDetection.
-        checkpoint: Of a config, and only of one.
-        passes: One of :data:`PASSES`: the picture as it is, or the views of a test protocol with their vote.
-        score_thr: Detections with less confidence are dropped; of a config, or of a vote. MTCNN has its own thresholds.
-        device: Where it runs.
+        name: Name ``'mtcnn'``, or a config of MMDetection.
+        checkpoint: Weights of a config; MTCNN brings its own.
+        passes: Views of a picture that the detector sees, one of :data:`PASSES`: the picture alone, or the views of a
+            test protocol with a vote over their detections.
+        score_thr: Least confidence of a detection, for a config or a vote; MTCNN has its own thresholds.
+        device: Device that the detector runs on.
+
+    Examples:
+        >>> DetectorChoice("mtcnn").has_threshold, DetectorChoice("mtcnn", passes="wider").has_threshold
+        (False, True)
     """
 
     name: str
@@ -39,19 +44,19 @@ class DetectorChoice:
     device: str = "cpu"
 
     def made_with(self) -> dict[str, Any]:
-        """All that detections depend on.
+        """Return everything that the detections depend on, besides the pictures.
 
         Raises:
             MissingExtraError: The package of MTCNN, or one that it needs, is not installed.
-            FileNotFoundError: No such config or checkpoint.
-            ValueError: A checkpoint with ``mtcnn``, or a config without, or one that enhances.
+            FileNotFoundError: There is no such config or checkpoint.
+            ValueError: ``mtcnn`` has a checkpoint, a config has none, or the config enhances.
         """
         if self.name == MTCNN_NAME:
-            # It is imported, because it does not import without a package of its own either.
+            # The import shows whether the packages that facenet_pytorch itself needs are installed.
             with needs("--detector mtcnn"):
                 import_module("facenet_pytorch")
             if self.checkpoint:
-                raise ValueError("--detector-checkpoint is for a CONFIG: mtcnn brings its weights")
+                raise ValueError("--detector-checkpoint is for a CONFIG: mtcnn brings its own weights")
             made_with = dict(facenet_pytorch=version("facenet-pytorch"))
         else:
             made_with = self._config_made_with()
@@ -60,15 +65,15 @@ class DetectorChoice:
 
     @property
     def has_threshold(self) -> bool:
-        """Whether ``score_thr`` is of any effect."""
+        """Whether ``score_thr`` has an effect."""
         return self.name != MTCNN_NAME or self.passes != PASSES[0]
 
     def build(self) -> FaceDetector:
-        """The detector.
+        """Build the detector.
 
         Raises:
-            MissingExtraError: Its package is not installed.
-            FileNotFoundError, ValueError, CheckpointError: As the detector has it.
+            MissingExtraError: The package of the detector is not installed.
+            FileNotFoundError, ValueError, CheckpointError: The detector refuses its config or checkpoint.
         """
         if self.passes == PASSES[0]:
             return self._build_base()
@@ -82,7 +87,7 @@ class DetectorChoice:
         config = read_config_file(self.name)
         if found := find_enhancement(config):
             raise ValueError(
-                f"--detector {self.name} enhances already ({found}): faces takes the plain config and --enhancer"
+                f"--detector {self.name} enhances already ({found}): name the plain config, and use --enhancer"
             )
         if not self.checkpoint:
             raise ValueError(f"--detector {self.name} needs a --detector-checkpoint: without it the weights are random")
@@ -105,13 +110,13 @@ class DetectorChoice:
 
 
 def behind(detector: FaceDetector, spec: Spec | None, device: str, options: InferenceOptions) -> FaceDetector:
-    """The detector behind an enhancer, which each picture passes once, before any views of it are made.
+    """Put a detector behind an enhancer, which enhances each picture once, before its views are made.
 
     Args:
-        detector: The detector.
-        spec: Enhancer's spec; None: raw.
-        device: Device where the enhancer runs.
-        options: How the enhancer is run.
+        detector: Detector of faces.
+        spec: Description of the enhancer; None for raw.
+        device: Device that the enhancer runs on.
+        options: Options that the enhancer runs with.
     """
     if spec is None:
         return detector

@@ -1,4 +1,4 @@
-"""The page of a sweep: table, plot as the paper's Fig. 11, pictures with boxes as its Fig. 12."""
+"""The page of a sweep: tables, a plot like Fig. 11 of the PSENet paper, and pictures with boxes like its Fig. 12."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MAX_SIDE = 480
 
 
 def score_plot(protocol: Protocol, rows: Sequence[Row], convention: str) -> Html:
-    """The headline score against gamma, a line for each enhancer."""
+    """Plot the headline score against gamma, with a line for each enhancer."""
     lines = series(rows, protocol.headline)
     top = max((value for line in lines.values() for value in line.values() if value == value), default=1.0)
     label = gamma_label(convention)
@@ -42,13 +42,13 @@ def score_plot(protocol: Protocol, rows: Sequence[Row], convention: str) -> Html
 
 
 def write_page(request: Request, result: Sweep, rows: Sequence[Row], provenance: Mapping[str, str]) -> Path:
-    """Write ``report.html``."""
+    """Write ``report.html``, and return its path."""
     protocol = request.protocol
     faces = sum(len(protocol.faces(name)) for name in result.names)
     lead = (
         f"{request.detector.name} on {len(result.names)} pictures with {faces} {protocol.reference_kind} "
-        f"({protocol.title}), shifted to too little and too much light and rounded to 8 bits, raw and behind "
-        "enhancers: the same detector, the same pictures, the same boxes."
+        f"({protocol.title}). The pictures are shifted to too little and too much light and rounded to 8 bits. Raw and "
+        "enhanced rows have the same detector, the same pictures and the same boxes."
     )
     sections = [_scores_section(request, result, rows)]
     rocs = {cell: each.roc for cell, each in result.evaluations.items() if each.roc is not None}
@@ -61,9 +61,12 @@ def write_page(request: Request, result: Sweep, rows: Sequence[Row], provenance:
 
 
 def choose_pictures(protocol: Protocol, result: Sweep) -> dict[str, str]:
-    """The pictures to show, and why: most faces, and at the extreme gammas most gained and most lost against raw.
+    """Choose the picture with most faces, and those that gained and lost most faces at the extreme gammas.
 
-    Gained and lost is over all enhancers together, so that each is shown where others win and lose too.
+    Gains are sums over all enhancers, so that one choice of pictures shows all of them.
+
+    Returns:
+        Reason for the choice, by the picture's name.
     """
     count = {name: len(protocol.faces(name)) for name in result.names}
     return chosen_pictures(count, "faces", _gains(protocol, result), "faces")
@@ -113,13 +116,13 @@ def _roc_section(request: Request, rocs: Mapping[Cell, FddbRoc]) -> Html:
         blocks.append(line_plot(lines, title, "false positives", "true positive rate", marks=6))
     return section(
         "ROC",
-        paragraph(f"Up to {limit} false positives; the whole curves are in the folder roc, in the official layout."),
+        paragraph(f"Up to {limit} false positives. The folder roc has the whole curves in the official layout."),
         *blocks,
     )
 
 
 def _points(roc: FddbRoc, limit: int) -> dict[float, float]:
-    """Rates by false positives, rising; of points with equal false positives the highest."""
+    """Return the rates by rising false positives; of points with equal false positives, the highest counts."""
     points: dict[float, float] = {}
     for false, rate in zip(roc.false_positives.tolist(), roc.discrete.tolist(), strict=True):
         if false <= limit:
@@ -132,8 +135,8 @@ def _pictures_section(request: Request, result: Sweep) -> Html:
     enhancers = frozen_enhancers(request.specs, request.options, request.detector.device)
     legend = (
         f"Blue: detections with a confidence above {protocol.shown_score:g}. Orange, dashed: the "
-        f"{protocol.reference_kind}. Below each picture: how many of those are found by what is drawn, with IoU "
-        "above 0.5, and how many detections are none of them."
+        f"{protocol.reference_kind}. Below each picture: the number of these faces that a drawn detection finds with "
+        "an IoU above 0.5, and the number of drawn detections that find none of them."
     )
 
     def rows(name: str) -> list[list[Panel]]:

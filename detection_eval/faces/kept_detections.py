@@ -1,4 +1,4 @@
-"""Detecting faces once for each enhancer and gamma, and keeping what was found on disk."""
+"""Detections of faces for an enhancer and a gamma, which are made once and kept in a file."""
 
 from __future__ import annotations
 
@@ -20,24 +20,27 @@ from llie_preproc.pictures import read_rgb8
 
 from ..shared.resume import read_kept, reason, require_same
 
-# Pixels that go to the detector together at most, and seconds of work that an interruption may cost.
+# Largest number of pixels in a batch for the detector, and seconds of work that an interruption may cost.
 _MAX_PIXELS = 1 << 23
 _SAVE_EVERY = 60.0
-# Kind of dtype and number of dimensions of what a file of detections holds.
+# Kind of dtype and number of dimensions of each array in a file of detections.
 _FIELDS = dict(made_with=("U", 0), names=("U", 1), digests=("U", 1), counts=("i", 1), boxes=("f", 2), scores=("f", 1))
 
 
 @dataclass
 class Kept:
-    """The detections of one enhancer at one gamma, in a file.
+    """Detections of one enhancer at one gamma, with their file.
+
+    The file is an ``.npz`` with ``made_with`` (JSON), ``names``, ``digests`` (SHA-256 of the picture files),
+    ``counts``, ``boxes`` ``(N, 4)`` x1 y1 x2 y2 and ``scores`` ``(N,)`` float32; the boxes of all pictures follow each
+    other.
 
     Args:
-        path: An ``.npz``: ``made_with`` (JSON), ``names``, ``digests`` (SHA-256 of the picture files), ``counts``,
-            ``boxes`` ``(N, 4)`` x1 y1 x2 y2 and ``scores`` ``(N,)`` float32, all pictures one after the other.
-        made_with: All that the detections depend on but the pictures.
+        path: File of the detections, which need not exist yet.
+        made_with: Everything that the detections depend on, besides the pictures.
 
     Raises:
-        ValueError: The file was made with something else, or is damaged.
+        ValueError: The file was made with other settings, or is damaged.
     """
 
     path: Path
@@ -52,7 +55,11 @@ class Kept:
             require_same(self.path, made_with, self.made_with)
 
     def lacking(self, digests: Mapping[str, str]) -> list[str]:
-        """The pictures that are not here, or have changed since."""
+        """List the pictures that have no detections yet, or have changed since.
+
+        Args:
+            digests: SHA-256 of each picture file, by name.
+        """
         return [name for name, digest in digests.items() if self.digests.get(name) != digest]
 
     def save(self) -> None:
@@ -71,14 +78,16 @@ class Kept:
 
 
 def _read(path: Path) -> tuple[Any, dict[str, Faces], dict[str, str]]:
-    """What the detections were made with; faces and digests by the picture's name."""
+    """Read the settings of a file, and its faces and digests by the picture's name."""
     content = read_archive(path, _FIELDS)
     names, counts, boxes, scores = (content[key] for key in ("names", "counts", "boxes", "scores"))
     if boxes.shape[1] != 4 or len(scores) != len(boxes) or not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise ValueError(f"boxes of shape {boxes.shape} and {len(scores)} scores, expected (N, 4) and N finite numbers")
-    # One by one: large counts overflow a sum of 64 bits.
+        raise ValueError(
+            f"boxes have the shape {boxes.shape} and {len(scores)} scores, expected (N, 4) and N finite numbers"
+        )
+    # Python adds the counts, because a sum of 64 bits overflows if a damaged file has large ones.
     if (counts < 0).any() or sum(counts.tolist()) != len(boxes):
-        raise ValueError(f"{len(counts)} pictures whose numbers of faces do not add up to {len(boxes)} boxes")
+        raise ValueError(f"the numbers of faces of {len(counts)} pictures do not add up to {len(boxes)} boxes")
     starts = np.cumsum(counts) - counts
     faces = {
         name: Faces(boxes[start : start + count], scores[start : start + count])
@@ -98,19 +107,19 @@ def detect(
     batch_size: int,
     title: str,
 ) -> dict[str, str]:
-    """Find the faces of what ``kept`` lacks, and save them, now and then too.
+    """Detect the faces that ``kept`` lacks, and save them at the end and about every minute.
 
     Args:
-        kept: Takes them.
-        files: Pictures by name.
-        digests: Of the files; those of other names are not looked at.
-        detector: Sees each picture shifted, as 8-bit RGB.
-        gamma, convention: As for :func:`llie_preproc.gamma_shift.shift_gamma`.
-        batch_size: Pictures that go to the detector together.
-        title: Of the progress bar.
+        kept: Detections that are completed.
+        files: Picture files by name.
+        digests: SHA-256 by name of the files that are processed.
+        detector: Detector, which gets each shifted picture as 8-bit RGB.
+        gamma, convention: Arguments of :func:`llie_preproc.gamma_shift.shift_gamma`.
+        batch_size: Largest number of pictures that the detector gets at once.
+        title: Title of the progress bar.
 
     Returns:
-        By name, why a picture failed.
+        Reason for each picture that failed, by name.
     """
     lacking = kept.lacking(digests)
     failed: dict[str, str] = {}
@@ -141,7 +150,7 @@ def _batches(
     batch_size: int,
     failed: dict[str, str],
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The shifted pictures, as many at once as ``batch_size`` and memory allow."""
+    """Yield the shifted pictures in batches that ``batch_size`` and the limit of pixels allow."""
     batch: dict[str, np.ndarray] = {}
     pixels = 0
     for name in names:
@@ -161,10 +170,10 @@ def _batches(
 
 
 def shifted_picture(path: Path, gamma: float, convention: str) -> np.ndarray:
-    """A picture file as 8-bit RGB ``(H, W, 3)``, its levels shifted.
+    """Read a picture file as 8-bit RGB ``(H, W, 3)``, and shift its levels.
 
     Raises:
-        OSError, ImageError: It cannot be read.
+        OSError, ImageError: The file cannot be read.
     """
     return shift_gamma(read_rgb8(path), gamma, convention)
 
@@ -172,10 +181,10 @@ def shifted_picture(path: Path, gamma: float, convention: str) -> np.ndarray:
 def _detect_batch(
     batch: Mapping[str, np.ndarray], files: Mapping[str, Path], detector: FaceDetector, failed: dict[str, str]
 ) -> list[tuple[str, Faces]]:
-    """The faces of a batch; where that fails, of each picture alone, so that one does not take the others with it."""
+    """Detect the faces of a batch; if that fails, of each picture alone, so that only the bad one is lost."""
     try:
         return list(zip(batch, detector.detect(list(batch.values())), strict=True))
-    # What networks raise on pictures that are too large, or too small, for them or the memory.
+    # Networks raise these for pictures that are too small, or too large for them or for the memory.
     except (ValueError, RuntimeError) as error:
         if len(batch) > 1:
             return [pair for n, image in batch.items() for pair in _detect_batch({n: image}, files, detector, failed)]

@@ -1,11 +1,11 @@
-"""Retention: how many faces a detector still finds when its pictures are shifted, without any annotation.
+"""Retention: the share of faces that a detector still finds in shifted pictures, without any annotation.
 
-The reference is what the detector itself finds in the unchanged, raw pictures with a confidence above 0.9: no human
-annotated it. A reference face is found again when a detection overlaps it with IoU above 0.5: any that the detector
-gives (by the first rule), or one above 0.9 again (by the second). The matching is not one to one: a second detection
-of a face is no mistake, and one detection may stand for two reference faces that it overlaps that much. So that nobody
-wins by finding everything, detections above 0.9 that overlap no reference face with IoU above 0.5 are counted too; some
-of them may be real faces that the detector missed in the unchanged picture.
+The reference faces are those that the detector itself finds in the unchanged, raw pictures with a confidence above 0.9;
+no human annotated them. A reference face is found again if a detection overlaps it with an IoU above 0.5. The first
+rule accepts every detection, the second rule only those with a confidence above 0.9. The matching is not one to one: a
+second detection of a face is no mistake, and one detection may find two reference faces. Detections above 0.9 that
+overlap no reference face with an IoU above 0.5 are counted too, so that a detector does not win by finding everything.
+Some of them may be real faces that the detector missed in the unchanged picture.
 """
 
 from __future__ import annotations
@@ -25,25 +25,31 @@ MIN_IOU = 0.5
 
 
 class RetentionScores(ImageScores):
-    """``found``, ``found sure`` and ``unmatched`` of a set of pictures.
+    """Scores ``found``, ``found sure`` and ``unmatched`` of a set of pictures.
 
-    ``found`` and ``found sure`` are shares of all reference faces, in [0, 1], by the two rules; ``unmatched`` is the
-    number of detections above 0.9 that are not in the reference, as a share of the number of reference faces. All are
-    nan where there is no reference face.
+    ``found`` and ``found sure`` are the shares of reference faces, in [0, 1], that are found by the first and by the
+    second rule. ``unmatched`` is the number of detections above 0.9 that match no reference face, divided by the number
+    of reference faces. All are NaN if there is no reference face.
 
     Args:
-        reference: Faces of each picture by its name.
-        found: Detections of the same pictures.
+        reference: Reference faces of each picture, by its name.
+        found: Detections in the same pictures.
 
     Raises:
-        ValueError: The pictures are others.
+        ValueError: The two have different pictures.
+
+    Examples:
+        >>> faces = Faces(np.float32([[0, 0, 10, 10], [20, 0, 30, 10]]), np.float32([0.99, 0.95]))
+        >>> lost = Faces(faces.boxes[:1], np.float32([0.8]))
+        >>> {name: float(value) for name, value in RetentionScores({"a.png": faces}, {"a.png": lost}).values().items()}
+        {'found': 0.5, 'found sure': 0.0, 'unmatched': 0.0}
     """
 
     names = ("found", "found sure", "unmatched")
 
     def __init__(self, reference: Mapping[str, Faces], found: Mapping[str, Faces]) -> None:
         if reference.keys() != found.keys():
-            raise ValueError(f"reference and detections are of different pictures: {len(reference)} and {len(found)}")
+            raise ValueError(f"reference and detections have different pictures: {len(reference)} and {len(found)}")
         super().__init__(sorted(reference))
         pairs = [(reference[name], found[name], found[name].above(REFERENCE_SCORE)) for name in self.image_ids]
         self.counts = np.array(
@@ -58,12 +64,12 @@ class RetentionScores(ImageScores):
 
 
 def count_found(reference: Faces, found: Faces) -> int:
-    """Number of reference faces that a found face overlaps with IoU above 0.5."""
+    """Count the reference faces that a found face overlaps with an IoU above 0.5."""
     return _matched(reference, found)
 
 
 def count_unmatched(reference: Faces, found: Faces) -> int:
-    """Number of found faces that overlap no reference face with IoU above 0.5."""
+    """Count the found faces that overlap no reference face with an IoU above 0.5."""
     return len(found) - _matched(found, reference)
 
 

@@ -1,4 +1,4 @@
-"""A sweep: enhancers times gammas, detected once, measured on the pictures that all of them got through."""
+"""A sweep over enhancers and gammas, which is measured on the pictures that succeed for all of them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from .kept_detections import Kept, detect
 from .protocols import Evaluation, Protocol
 
 Cell = tuple[str, float]
-"""An enhancer's label, ``'none'`` for raw, and a gamma."""
+"""Label of an enhancer (``'none'`` for raw), and a gamma."""
 _REFERENCE: Cell = (NONE, 1.0)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be swept.
+    """Settings of a sweep.
 
     Attributes:
-        protocol: The data set with its measure.
-        detector: The detector.
+        protocol: Data set with its measure.
+        detector: Face detector.
         enhancers: Labels in the order of the rows, ``'none'`` for raw.
-        specs: Specs of the others (:func:`detection_eval.shared.enhancers.enhancer_specs`).
-        gammas: Rising.
-        convention: As for :func:`llie_preproc.gamma_shift.shift_gamma`.
-        folder: Folder where everything goes.
-        options: How the enhancers are run; as many pictures as its batch size go to the detector together.
-        resume: Keep the detections of an earlier run in the folder, and make the others.
+        specs: Descriptions of the other enhancers (:func:`detection_eval.shared.enhancers.enhancer_specs`), by label.
+        gammas: Gammas in rising order.
+        convention: Meaning of gamma, as for :func:`llie_preproc.gamma_shift.shift_gamma`.
+        folder: Folder for all results.
+        options: Options that the enhancers run with. The batch size is that of the detector too.
+        resume: Whether to keep the detections of an earlier run in the folder, and to make only the others.
     """
 
     protocol: Protocol
@@ -51,19 +51,19 @@ class Request:
 
     @property
     def cells(self) -> list[Cell]:
-        """The rows."""
+        """Enhancers and gammas of all rows, in their order."""
         return [(enhancer, gamma) for enhancer in self.enhancers for gamma in self.gammas]
 
     @property
     def detections(self) -> Path:
-        """The folder of what is kept."""
+        """Folder of the kept detections."""
         return self.folder / "detections"
 
     def kept(self, cell: Cell) -> Kept:
-        """What is on disk of a cell.
+        """Read the kept detections of a cell.
 
         Raises:
-            ValueError: It was made with something else, or is damaged.
+            ValueError: They were made with other settings, or their file is damaged.
         """
         enhancer, gamma = cell
         own = identity_of(self.specs.get(enhancer))
@@ -73,13 +73,13 @@ class Request:
 
 @dataclass
 class Sweep:
-    """What came out.
+    """Result of a sweep.
 
     Attributes:
-        names: Pictures on which everything was measured.
-        found: Detections of these, by cell.
+        names: Names of the pictures that were measured, the same for all cells.
+        found: Detections in these pictures, by cell and name.
         evaluations: Scores, by cell.
-        failed: A line for each picture that is left out.
+        failed: Message for each picture that is left out.
     """
 
     names: list[str]
@@ -89,11 +89,11 @@ class Sweep:
 
 
 def sweep(request: Request) -> Sweep:
-    """Detect what is not on disk yet, and measure.
+    """Detect the faces that are not on disk yet, and measure.
 
     Raises:
-        ValueError: What is on disk is not to be gone on with, or was made with something else; or no picture could
-            be read and worked through.
+        ValueError: The folder has detections of an earlier run without ``resume``, kept detections were made with other
+            settings or are damaged, or no picture could be processed.
         OSError: The folder cannot be written to.
         MissingExtraError, CheckpointError, FileNotFoundError: The detector cannot be built.
     """
@@ -102,7 +102,7 @@ def sweep(request: Request) -> Sweep:
     cells = list(dict.fromkeys([*([_REFERENCE] if protocol.refers_to_raw else []), *request.cells]))
     kept = {cell: request.kept(cell) for cell in cells}
     detector = request.detector.build()
-    # What cannot be written is not worth hours of work first.
+    # A folder that cannot be written to must fail now, not after hours of work.
     request.detections.mkdir(parents=True, exist_ok=True)
     digests, failed = digests_of(protocol.files)
     for cell in cells:

@@ -17,9 +17,12 @@ from .protocols import Evaluation
 
 
 def rows_of(evaluations: Mapping[tuple[str, float], Evaluation]) -> list[dict[str, Any]]:
-    """The rows, with 95 % intervals of a bootstrap over pictures where the measure has them.
+    """Make the rows of a table, with 95 % intervals of a bootstrap over pictures if the measure has them.
 
-    Each has its ``gamma`` too; ``difference`` is to the raw row of the same gamma.
+    Each row also has its ``gamma``; its ``difference`` is to the raw row of the same gamma.
+
+    Args:
+        evaluations: Scores by label of the enhancer and gamma.
     """
     return [
         dict(
@@ -33,7 +36,7 @@ def rows_of(evaluations: Mapping[tuple[str, float], Evaluation]) -> list[dict[st
 
 
 def series(rows: Sequence[Row], score: str) -> dict[str, dict[float, float]]:
-    """A score by label and gamma; nan where undefined."""
+    """Collect a score by label and gamma; an undefined value is NaN."""
     found: dict[str, dict[float, float]] = {}
     for row in rows:
         value = row["scores"][score]["value"]
@@ -42,12 +45,12 @@ def series(rows: Sequence[Row], score: str) -> dict[str, dict[float, float]]:
 
 
 def score_table(rows: Sequence[Row], score: str, digits: int) -> list[list[str]]:
-    """A head and a line for each enhancer: the score at each gamma."""
+    """Write a head, and a line for each enhancer with the score at each gamma."""
     return _by_gamma(rows, _gammas(rows), score, lambda row: Numbers(digits).text(row["scores"][score]["value"]))
 
 
 def difference_table(rows: Sequence[Row], score: str, digits: int) -> list[list[str]]:
-    """The same for what each enhancer adds to raw, with the interval; only the head where there is none."""
+    """Write a head, and a line for each enhancer with its differences to raw and their intervals."""
     numbers = Numbers(digits, sign="+")
     changed = [row for row in rows if row["difference"] is not None]
     gammas = _gammas(rows)
@@ -69,7 +72,12 @@ def _gammas(rows: Sequence[Row]) -> list[float]:
 
 
 def gamma_label(convention: str) -> str:
-    """What gamma does, by one of :data:`llie_preproc.gamma_shift.CONVENTIONS`."""
+    """Say what gamma does by a convention, one of :data:`llie_preproc.gamma_shift.CONVENTIONS`.
+
+    Examples:
+        >>> gamma_label("power")
+        'gamma g of I^g: below 1 brightens, above 1 darkens'
+    """
     one_of("convention", convention, CONVENTIONS)
     if convention == "power":
         return "gamma g of I^g: below 1 brightens, above 1 darkens"
@@ -77,13 +85,13 @@ def gamma_label(convention: str) -> str:
 
 
 def markdown(rows: Sequence[Row], digits: int, convention: str) -> str:
-    """A table for each score, and below them what gamma means."""
+    """Write a Markdown table for each score, and below them what gamma means."""
     tables = [score_table(rows, score, digits) for score in rows[0]["scores"]]
     return "\n".join([*(markdown_table(table) for table in tables), f"{gamma_label(convention)}\n"])
 
 
 def csv_text(rows: Sequence[Row], convention: str) -> str:
-    """A line for each row and score: plain numbers, empty where undefined."""
+    """Write a CSV line for each row and score, with plain numbers; an undefined number is empty."""
     return csv_of_rows(
         rows, ["enhancer", "gamma", "convention"], lambda row: [row["enhancer"], f"{row['gamma']:g}", convention]
     )
@@ -105,5 +113,5 @@ def _difference(raw: Evaluation | None, own: Evaluation) -> dict[str, dict[str, 
 
 
 def _all_plain(values: Mapping[str, float], known: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
-    """Values with the intervals that are known."""
+    """Add the known intervals to values."""
     return plain_scores({name: known.get(name, Interval(value, math.nan, math.nan)) for name, value in values.items()})

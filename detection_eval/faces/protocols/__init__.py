@@ -1,4 +1,4 @@
-"""The data sets of faces with their measures, a module each, which registers itself."""
+"""Data sets of faces with their measures. Each has a module, in which it registers itself."""
 
 from .base import FACE_SETS, Evaluation, Found, Protocol, face_set
 

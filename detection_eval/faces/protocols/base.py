@@ -1,4 +1,4 @@
-"""What is measured on a data set of faces: its pictures, its faces, and the scores of detections.
+"""The interface of a data set of faces with its measure: its pictures, its faces, and the scores of detections.
 
 A set registers its class by name ::
 
@@ -32,12 +32,13 @@ Found = Mapping[str, Faces]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What detections score.
+    """Scores of detections.
 
     Attributes:
-        scores: By name; nan where undefined.
-        per_picture: The same, or some of them, for any weighting of the pictures: for intervals.
-        roc: FDDB's curves.
+        scores: Scores by name; an undefined score is NaN.
+        per_picture: The same scores, or some of them, for any weighting of the pictures, from which intervals are made;
+            None if there are no intervals.
+        roc: Curves of FDDB; None for other sets.
     """
 
     scores: Mapping[str, float]
@@ -47,56 +48,68 @@ class Evaluation:
 
 @dataclass
 class Protocol(ABC):
-    """A data set with its measure.
+    """Data set with its measure.
 
     Attributes:
-        files: Pictures by name.
-        problems: A line for each picture that is listed but not there, or there but not annotated.
+        files: Picture files by name.
+        problems: Message for each picture that is annotated but missing, or present but not annotated.
     """
 
     files: Mapping[str, Path]
     problems: list[str] = field(default_factory=list)
 
     settings: ClassVar[tuple[Setting, ...]] = ()
-    """Arguments of the class beside the folder of the pictures, and flags of ``llie faces``."""
+    """Arguments of the class after the folder of the pictures; they are also flags of ``llie faces``."""
     title = ""
+    """Name of the set for people."""
     headline = ""
     """Name of the score that is plotted."""
     digits = 3
+    """Number of digits after the point in tables."""
     least_score = 0.0
-    """Least confidence of a detection where none is asked for."""
+    """Default of the least confidence of a detection."""
     shown_score = 0.5
-    """Detections with more confidence are drawn."""
+    """Confidence above which detections are drawn."""
     reference_kind = "annotated faces"
+    """Noun for the faces to find."""
     refers_to_raw = False
     """Whether the faces to find are those that the raw detector finds in the unchanged pictures."""
 
     @abstractmethod
     def evaluate(self, names: Collection[str], found: Found) -> Evaluation:
-        """Score the detections of these pictures."""
+        """Score detections.
+
+        Args:
+            names: Names of the pictures to measure.
+            found: Detections by the picture's name.
+        """
 
     @abstractmethod
     def faces(self, name: str) -> np.ndarray:
-        """``(n, 4)`` x1 y1 x2 y2 of the faces to find in a picture, as they are drawn."""
+        """Return the faces to find in a picture, as they are drawn: ``(n, 4)`` x1 y1 x2 y2."""
 
     @abstractmethod
     def notes(self) -> list[str]:
-        """What the scores are, in sentences."""
+        """Explain the scores, in sentences."""
 
     def refer_to(self, found: Found) -> None:
-        """Take what the raw detector finds in the unchanged pictures as reference, where :attr:`refers_to_raw`."""
+        """Set the faces to find to those of the raw detector in the unchanged pictures, if :attr:`refers_to_raw`."""
         raise NotImplementedError
 
     @classmethod
     def has_tool(cls) -> bool:
-        """Whether the data set has a tool of its own, for which detections can be written."""
+        """Say whether the data set has its own tool, whose format detections can be written in."""
         return cls.write_official is not Protocol.write_official
 
     def write_official(self, folder: Path, found: Found) -> None:
-        """Write detections as the data set's own tool takes them.
+        """Write detections in the format of the data set's own tool.
+
+        Args:
+            folder: Folder to write into.
+            found: Detections by the picture's name.
 
         Raises:
-            ValueError: It has none.
+            ValueError: The data set has no tool.
         """
         raise ValueError(f"{self.title} have no tool of their own")
 
@@ -106,12 +119,16 @@ Class = TypeVar("Class", bound=type[Protocol])
 
 
 def face_set(name: str) -> Callable[[Class], Class]:
-    """Register the class below, whose arguments are the folder of the pictures and its ``settings`` by name.
+    """Register the decorated class, whose arguments are the folder of the pictures and its ``settings`` by name.
 
     Args:
         name: Name of the set on the command line.
 
     Raises:
-        ValueError: There is a set of that name.
+        ValueError: The name is taken.
+
+    Examples:
+        >>> {"darkface", "fddb", "folder", "wider"} <= set(FACE_SETS)
+        True
     """
     return FACE_SETS.decorator(name, lambda protocol: protocol)

@@ -1,4 +1,4 @@
-"""What the sets with boxes of faces share: pictures and boxes of a label set, and COCO's AP beside that of a tool."""
+"""The base of sets with boxes of faces: pictures and boxes of a label set, and COCO's AP besides that of a tool."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from .base import Evaluation, Found, Protocol
 
 FACES_OF_COCO = ("AP", "AP50")
 COCO_NOTE = (
-    "COCO AP and AP50: the same detections by COCO's rules, which count those in pictures without faces, and give a "
-    "detection the next best face where its best is taken; faces marked invalid or of no size are no objects. AP is of "
-    "the 100 surest detections of a picture, AP50 of the 1,000 surest: a picture with more faces cannot reach 1."
+    "COCO AP and AP50: the same detections by COCO's rules. These rules also count detections in pictures without "
+    "faces, and match a detection to the next best face if its best face is taken; faces that are marked invalid or "
+    "have no size are no objects. AP uses the 100 surest detections of a picture, AP50 the 1,000 surest, so that a "
+    "picture with more faces cannot reach 1."
 )
 
 
 class BoxedFaces(Protocol):
-    """A set with boxes; ``boxes`` has all of each picture as the annotations list them.
+    """Data set with boxes of faces. Its ``boxes`` are those of the annotations, by the picture's name.
 
     Args:
         labels: Pictures and their annotations.
 
     Raises:
-        ValueError: A bad annotation; none is of a picture that is there.
+        ValueError: An annotation is damaged, or no annotated picture is present.
     """
 
     def __init__(self, labels: LabelSet) -> None:
@@ -42,17 +43,17 @@ class BoxedFaces(Protocol):
         keys = sorted(set(labels.pictures) & set(labels.labelled), key=labels.name)
         if not keys:
             raise ValueError(
-                f"none of the annotations is of a picture below {labels.root}, such as {[*missing, *bare][0]}"
+                f"no annotation belongs to a picture below {labels.root}; for example: {[*missing, *bare][0]}"
             )
         super().__init__({labels.name(key): labels.pictures[key] for key in keys}, missing + bare)
         self.boxes: dict[str, Sequence[Box]] = {
-            # No format that is read here asks for the picture's size.
+            # The formats that are read here do not use the size of the picture.
             labels.name(key): labels.read(key, (0, 0), Problems()).boxes
             for key in keys
         }
 
     def xywh(self, name: str) -> np.ndarray:
-        """``(n, 4)`` left, top, width, height."""
+        """Return the boxes of a picture: ``(n, 4)`` left, top, width, height."""
         return np.array([box.xywh for box in self.boxes[name]], dtype=np.float64).reshape(-1, 4)
 
     def faces(self, name: str) -> np.ndarray:
@@ -60,13 +61,13 @@ class BoxedFaces(Protocol):
         return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
     def coco(self, names: Collection[str], found: Found) -> dict[str, float]:
-        """COCO's AP of the same detections."""
+        """Score the detections of these pictures by COCO's AP and AP50."""
         values = coco_scores({name: self.boxes[name] for name in names}, found).values()
         return {f"COCO {name}": values[name] for name in FACES_OF_COCO}
 
 
 class _Together(ImageScores):
-    """The APs of several measures of the same pictures, by other names."""
+    """APs of several measures of the same pictures, each under its own name."""
 
     def __init__(self, parts: Mapping[str, ImageScores]) -> None:
         super().__init__(next(iter(parts.values())).image_ids)
@@ -78,13 +79,13 @@ class _Together(ImageScores):
 
 
 def with_coco(of_tool: Mapping[str, ImageScores], coco: Mapping[str, float]) -> Evaluation:
-    """The APs of a set's own tool, by name, and COCO's beside them."""
+    """Join the APs of a set's own tool, by name, with the scores of COCO."""
     scores = _Together(of_tool)
     return Evaluation({**scores.values(), **coco}, scores)
 
 
 def coco_scores(boxes: Mapping[str, Sequence[Box]], found: Found) -> CocoScores:
-    """COCO's scores of faces by picture; crowds stay crowds, boxes without size are left out."""
+    """Score faces by COCO's rules; crowds stay crowds, and boxes without size are left out."""
     ids = {name: number for number, name in enumerate(boxes, 1)}
     annotations: list[dict[str, Any]] = []
     for name, of_picture in boxes.items():
@@ -109,12 +110,21 @@ def coco_scores(boxes: Mapping[str, Sequence[Box]], found: Found) -> CocoScores:
 
 
 def stem_of(name: str) -> str:
-    """The name without its suffix, as the official tools' files have it."""
+    """Return a picture's name without its suffix, as in the files of the official tools.
+
+    Examples:
+        >>> stem_of("0--Parade/1.jpg")
+        '0--Parade/1'
+    """
     return os.fspath(PurePosixPath(name).with_suffix(""))
 
 
 def by_stem(found: Mapping[str, Faces]) -> dict[str, Faces]:
-    """Faces by the names that the official tools' files have."""
+    """Rename faces as in the files of the official tools.
+
+    Raises:
+        ValueError: Two names differ only in their suffixes.
+    """
     names: dict[str, str] = {}
     for name in found:
         if (other := names.setdefault(stem_of(name), name)) != name:

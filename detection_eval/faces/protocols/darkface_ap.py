@@ -1,4 +1,4 @@
-"""DARK FACE's average precision."""
+"""Average precision by the rules of DARK FACE's tool."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ with _NEEDS:
 
 @face_set("darkface")
 class DarkFace(BoxedFaces):
-    """DARK FACE: its tool's AP, beside COCO's.
+    """DARK FACE, measured by the AP of its tool and by COCO's.
 
     Args:
         images: Folder of the pictures.
-        annotations: Folder of the texts, or HLA-Face's list of pseudo-labels.
+        annotations: Folder of the annotation texts, or HLA-Face's list of pseudo-labels.
 
     Raises:
-        FileNotFoundError: No such folder or file.
-        ValueError: A bad annotation; none is of a picture that is there.
+        FileNotFoundError: There is no such folder or file.
+        ValueError: An annotation is damaged, or no annotated picture is present.
     """
 
     settings = (
         Setting(
             "annotations",
-            "folder of the texts, or HLA-Face's list of pseudo-labels",
+            "folder of the annotation texts, or HLA-Face's list of pseudo-labels",
             needed=True,
             type=Path,
             metavar="PATH",
@@ -50,7 +50,7 @@ class DarkFace(BoxedFaces):
         super().__init__(labels)
 
     def evaluate(self, names: Collection[str], found: Found) -> Evaluation:
-        # The tool's corners are pixels of the face.
+        # The tool's far corner is the last pixel of the face, not the edge after it.
         truth = {name: self.faces(name) - [0, 0, 1, 1] for name in names}
         scores = darkface_scores(truth, {name: found[name] for name in names})
         return with_coco({self.headline: scores}, self.coco(names, found))
@@ -60,9 +60,9 @@ class DarkFace(BoxedFaces):
         warned = ["The annotations are pseudo-labels of another detector, not ground truth."] if pseudo else []
         return [
             *warned,
-            "AP, DARK FACE tool: IoU of at least 0.5 with both corners counted, precision and recall at 1,000 scores "
-            "after these were brought to [0, 1] over the whole set, area under all points; a picture without faces is "
-            "passed over. The detector's corners go in as they are.",
+            "AP, DARK FACE tool: an IoU of at least 0.5, where the pixels of both corners count; precision and recall "
+            "at 1,000 scores, after scores are scaled to [0, 1] over the whole set; area under all points. A picture "
+            "without faces is skipped. The detector's corners are used as they are.",
             COCO_NOTE,
         ]
 

@@ -1,4 +1,4 @@
-"""FDDB's true positive rates."""
+"""True positive rates by FDDB's evaluation."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ with _NEEDS:
 
 @face_set("fddb")
 class Fddb(Protocol):
-    """FDDB: true positive rates at given numbers of false positives.
+    """FDDB, measured by true positive rates at given numbers of false positives.
 
     Args:
         images: Folder of the pictures.
         folds: Folder of the fold files.
-        sizes: Table of picture sizes; None: they are read from the pictures.
-        fp: Numbers of false positives at which the curves are read; the first is plotted.
+        sizes: Table of picture sizes; None to read them from the pictures.
+        fp: Numbers of false positives at which the rates are taken; the first is plotted.
 
     Raises:
-        FileNotFoundError: No fold files, no pictures.
-        ValueError: A bad file, a negative number of false positives.
+        FileNotFoundError: There are no fold files, or no pictures.
+        ValueError: A file is damaged, or a number of false positives is negative.
     """
 
     settings = (
@@ -60,14 +60,14 @@ class Fddb(Protocol):
             raise ValueError(f"--fp must not be negative, got {wrong[0]}")
         there = find_pictures(self.truth, images)
         missing = [
-            f"{images}/{name}.jpg: no such picture, of the fold files"
+            f"{images}/{name}.jpg: the fold files list this picture, but there is none"
             for name in self.truth.ellipses
             if name not in there
         ]
         unreadable = {name: reason for name, path in there.items() if (reason := _unreadable(path))}
         files = {name: path for name, path in there.items() if name not in unreadable}
         super().__init__(files, [*missing, *unreadable.values()])
-        # Where no picture is left, this says so.
+        # This raises an error if no picture is left.
         self.sizes = picture_sizes(self._truth_of(files) if files else self.truth, images, sizes)
         self.headline = self._name("discrete", fp[0])
         self._caution = ""
@@ -89,11 +89,11 @@ class Fddb(Protocol):
     def notes(self) -> list[str]:
         caution = [f"{self._caution}."] if self._caution else []
         return [
-            "TPR: true positive rate of FDDB's evaluation, over all folds at once, at the largest point of the curve "
-            "with at most the number of false positives named. Discrete: a face counts where a detection is matched "
-            "to it with an overlap above 0.5. Continuous: it counts the overlap; rectangles cannot reach 1, because "
-            "faces are ellipses.",
-            "Drawn are the boxes around the annotated ellipses.",
+            "TPR: true positive rate of FDDB's evaluation, over all folds at once, at the last point of the curve that "
+            "has at most the named number of false positives. Discrete: a face counts as 1 if a detection is matched "
+            "to it with an overlap above 0.5. Continuous: a face counts as much as the overlap; rectangles cannot "
+            "reach 1, because faces are ellipses.",
+            "The pictures show the boxes around the annotated ellipses.",
             *caution,
         ]
 
@@ -112,7 +112,7 @@ class Fddb(Protocol):
 
 
 def _unreadable(path: Path) -> str | None:
-    """Why the size of a picture of the fold files cannot be known."""
+    """Say why the size of a picture cannot be read, or return None."""
     try:
         picture_size(path)
     except ImageError as error:

@@ -1,4 +1,4 @@
-"""How many of a detector's own faces it finds again in pictures without labels."""
+"""Retention of a detector's own faces, for pictures without labels."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .base import Evaluation, Found, Protocol, face_set
 
 @face_set("folder")
 class Folder(Protocol):
-    """Pictures without labels: retention of what the raw detector finds at gamma 1.
+    """Pictures without labels, measured by the retention of the faces that the raw detector finds at gamma 1.
 
     Args:
         images: Folder of the pictures.
 
     Raises:
-        FileNotFoundError: No such folder, or no picture in it.
+        FileNotFoundError: There is no such folder, or no picture in it.
     """
 
     title = "pictures without labels"
     headline = "found"
-    # Every detection above the threshold counts as found: nobody would take less for a face.
+    # Every detection above this confidence can find a face, so it must not be lower than what users accept as a face.
     least_score = 0.5
     shown_score = REFERENCE_SCORE
     reference_kind = "reference faces (the detector's own)"
@@ -53,11 +53,11 @@ class Folder(Protocol):
         return [
             f"No human annotated these pictures. The reference is the detector's own output: the {total} faces that it "
             f"finds in the unchanged, raw pictures (gamma 1) with a confidence above {REFERENCE_SCORE:g}. Retention "
-            "says how steady a detector is, not how right.",
-            f"found: share of the reference faces that any detection overlaps with IoU above {MIN_IOU:g}. found sure: "
-            f"the same by detections above {REFERENCE_SCORE:g} alone. Not one to one: several detections of a face are "
-            "no mistake, and one detection may stand for two reference faces that it overlaps that much.",
-            f"unmatched: detections above {REFERENCE_SCORE:g} that overlap no reference face with IoU above "
-            f"{MIN_IOU:g}, over the number of reference faces; lower is better, though some may be real faces that the "
-            "detector missed in the unchanged picture.",
+            "measures how stable a detector is, not how correct.",
+            f"found: share of the reference faces that any detection overlaps with an IoU above {MIN_IOU:g}. found "
+            f"sure: the same share for detections above {REFERENCE_SCORE:g}. The matching is not one to one: several "
+            "detections of a face are no mistake, and one detection may find two reference faces.",
+            f"unmatched: number of detections above {REFERENCE_SCORE:g} that overlap no reference face with an IoU "
+            f"above {MIN_IOU:g}, divided by the number of reference faces; lower is better, though some may be real "
+            "faces that the detector missed in the unchanged picture.",
         ]

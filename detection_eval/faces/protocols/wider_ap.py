@@ -1,4 +1,4 @@
-"""WIDER FACE's average precision by difficulty."""
+"""Average precision by the rules of WIDER FACE's tool, for each difficulty."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ with _NEEDS:
 
 @face_set("wider")
 class Wider(BoxedFaces):
-    """WIDER FACE: its tool's AP by difficulty, beside COCO's.
+    """WIDER FACE, measured by the AP of its tool for each difficulty and by COCO's.
 
     Args:
-        images: Folder of the pictures, a folder for each event.
-        annotations: ``wider_face_val_bbx_gt.txt``.
-        difficulty: Folder of the lists of easy, medium and hard faces; None: AP of all faces.
+        images: Folder of the pictures, with a subfolder for each event.
+        annotations: File ``wider_face_val_bbx_gt.txt``.
+        difficulty: Folder of the lists of easy, medium and hard faces; None for the AP of all faces.
 
     Raises:
-        FileNotFoundError: No such folder or file.
-        ValueError: A bad annotation; none is of a picture that is there; a list lacks a picture, or has a face too
-            many.
+        FileNotFoundError: There is no such folder or file.
+        ValueError: An annotation is damaged, no annotated picture is present, or a list lacks a picture or names a face
+            that the annotations lack.
     """
 
     settings = (
@@ -51,7 +51,7 @@ class Wider(BoxedFaces):
             for level, faces in lists.items()
         } or {"all": None}
         self.headline = f"AP {list(self.kept)[-1]}"
-        # Says now what a list lacks, and which pictures its tool cannot tell apart.
+        # These calls raise an error now if a list lacks something, or if the tool cannot tell two pictures apart.
         self._of_tool(list(self.files), {})
         by_stem(dict.fromkeys(self.files, Faces.none()))
 
@@ -60,12 +60,15 @@ class Wider(BoxedFaces):
 
     def notes(self) -> list[str]:
         which = (
-            "AP all: WIDER FACE's tool with every annotated face kept; easy, medium and hard need --difficulty."
+            "AP all: WIDER FACE's tool with all annotated faces; easy, medium and hard need --difficulty."
             if None in self.kept.values()
-            else "AP easy, medium, hard: WIDER FACE's tool with the benchmark's lists; a detection whose best face is "
-            "not in the list counts neither for nor against."
+            else "AP easy, medium, hard: WIDER FACE's tool with the benchmark's lists; a detection is ignored if its "
+            "best face is not in the list."
         )
-        return [f"{which} IoU of at least 0.5, precision and recall at 1,000 scores.", COCO_NOTE]
+        return [
+            f"{which} A match needs an IoU of at least 0.5; precision and recall are taken at 1,000 scores.",
+            COCO_NOTE,
+        ]
 
     def write_official(self, folder: Path, found: Found) -> None:
         write_wider_predictions(folder, by_stem(found))

@@ -482,7 +482,7 @@ def test_an_fddb_picture_that_is_missing_is_left_out(detector, faces, tmp_path):
     (root / "big" / "b.jpg").unlink()
     code, _, err = faces("fddb", root, tmp_path / "out", "--folds", folds, "--gammas", 1)
     assert code == 1
-    assert "b.jpg: no such picture, of the fold files" in err
+    assert "b.jpg: the fold files list this picture, but there is none" in err
     assert json.loads((tmp_path / "out" / "results.json").read_text())["faces"] == 2
 
 
@@ -531,7 +531,7 @@ def test_an_fddb_picture_that_is_damaged_is_left_out(detector, faces, tmp_path):
         ("folder --images {pictures} --detector {tmp}/no.py --detector-checkpoint x", "no config file"),
         ("folder --images {pictures} --detector mmdet::ssd/ssd300_coco.py", "needs a --detector-checkpoint"),
         ("folder --images {pictures} --detector mmdet::ssd/ssd300_coco.py --detector-checkpoint {tmp}/n", "no file"),
-        ("folder --images {pictures} --detector-checkpoint x", "mtcnn brings its weights"),
+        ("folder --images {pictures} --detector-checkpoint x", "mtcnn brings its own weights"),
         ("folder --images {pictures} --device cuda:77", "--device cuda:77"),
         ("folder --images {pictures} --detector mtcn", "no config file mtcn"),
         ("folder --images {pictures} --score-thr 0.3", "mtcnn has its own thresholds"),
