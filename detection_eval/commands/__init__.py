@@ -1,4 +1,4 @@
-"""The commands that measure, and those that make what is measured on."""
+"""The commands that measure, and the commands that prepare the data for measuring."""
 
 COMMANDS = {
     "demo": (
@@ -17,10 +17,10 @@ COMMANDS = {
     "sam": ("detection_eval.commands.sam", "Segment Anything on dark pictures, raw and behind enhancers"),
     "annotations": (
         "detection_eval.commands.annotations",
-        "annotations of sets such as VisDrone, ExDark or WIDER FACE to COCO's format",
+        "convert annotations of sets such as VisDrone, ExDark or WIDER FACE to COCO's format",
     ),
     "night": ("detection_eval.commands.night", "list the night pictures of a folder"),
-    "gamma-shift": ("detection_eval.commands.gamma_shift", "a set of pictures in too little and too much light"),
+    "gamma-shift": ("detection_eval.commands.gamma_shift", "make a set of pictures in too little and too much light"),
     "cache": ("detection_eval.commands.cache", "enhance the pictures of a detector's config ahead of its training"),
 }
-"""By name: the command's module, and the first line of its help."""
+"""Module and first line of the help of each command, by its name."""

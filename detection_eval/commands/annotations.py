@@ -1,9 +1,8 @@
-"""Annotations of sets such as VisDrone, ExDark or WIDER FACE to COCO's format.
+"""Convert annotations of sets such as VisDrone, ExDark or WIDER FACE to COCO's format.
 
-Check annotations against their pictures and write them in COCO's format: one file that MMDetection's CocoDataset reads.
-A malformed line, an unknown class, a picture without an annotation or an annotation without a picture is an error that
-names file and line.
-'llie annotations FORMAT --help' has the arguments of a format, docs/detection_datasets.md describes them.
+Check annotations against their pictures, and write them to one file that MMDetection's CocoDataset reads. A malformed
+line, an unknown class, a picture without an annotation or an annotation without a picture is an error that names file
+and line. 'llie annotations FORMAT --help' shows the arguments of a format; docs/detection_datasets.md describes them.
 """
 
 from __future__ import annotations
@@ -21,19 +20,21 @@ from ..datasets.splits import TEST, TRAIN, part_path, select
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     formats = parser.add_subparsers(required=True, metavar="FORMAT")
     for name, known in FORMATS.items():
-        each = formats.add_parser(name, help=known.title, description=f"Annotations of {known.title} to COCO's format.")
+        each = formats.add_parser(
+            name, help=known.title, description=f"Convert annotations of {known.title} to COCO's format."
+        )
         each.set_defaults(label_set=known.add_arguments(each))
         _add_options(each)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "COCO file to write", "FILE.json", required=True)
-    parser.add_argument("--names", metavar="FILE", help="list of the pictures to take, one name a line")
+    parser.add_argument("--names", metavar="FILE", help="list of the pictures to use, one name a line")
     parser.add_argument(
-        "--night", action="store_true", help="take night pictures alone, told by brightness, unless --names lists them"
+        "--night", action="store_true", help="use only night pictures, chosen by brightness unless --names lists them"
     )
     add_rule(parser)
     add_split(parser, "the parts FILE_train.json and FILE_test.json")
@@ -41,8 +42,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--out-of-bounds",
         choices=BOUNDS,
         default="clip",
-        help="treatment of boxes that leave the picture: cut at its border, and left out where wholly outside (clip, "
-        "default); kept; or an error",
+        help="treatment of boxes that leave the picture: clip cuts them at its border and leaves out those that are "
+        "wholly outside (default), keep keeps them, and error ends with an error",
     )
     add_skip_bad(parser, "lines and files")
 
@@ -72,11 +73,11 @@ def run(args: argparse.Namespace) -> int:
 def _chosen(labels: LabelSet, args: argparse.Namespace, problems: Problems) -> LabelSet:
     if args.names is not None:
         if args.night:
-            print(f"night: by the list {args.names}, not by brightness")
+            print(f"night: chosen by the list {args.names}, not by brightness")
         return labels.only(select(args.names, {key: labels.name(key) for key in labels.pictures}, problems))
     if not args.night:
         return labels
-    # A picture that is missing might be night.
+    # Missing pictures are reported first, because they might be night pictures.
     labels = labels.complete(problems)
     rule = rule_of(args)
     lights = measure_all(labels.pictures, problems)

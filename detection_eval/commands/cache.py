@@ -1,8 +1,8 @@
 """Enhance the pictures of a detector's config ahead of its training.
 
-Enhance each picture of the datasets of CONFIG once, where an Enhance transform has a cache_dir, and keep the results
-where the data loaders' workers will look for them. What is there already is not made again. A picture that cannot be
-read is named at the end and makes the exit status 1.
+Enhance each picture of the datasets of CONFIG that an Enhance transform with a cache_dir enhances, and keep the results
+where the data loaders' workers look for them. Results that exist already are not made again. Pictures that cannot be
+read are listed at the end, and the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ with NEEDS:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("config", metavar="CONFIG", help="MMDetection config with the datasets")
     add_cfg_options(parser)
     add_device(parser, "the enhancer runs")
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sum(reports: Sequence[Mapping[str, Any]]) -> CacheReport:
-    """Of all ranks; they worked at the same time."""
+    """Sum the reports of all ranks, which worked at the same time."""
     return CacheReport(
         found=sum(each["found"] for each in reports),
         made=sum(each["made"] for each in reports),

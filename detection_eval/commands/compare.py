@@ -1,10 +1,10 @@
 """AP of a detector behind enhancers: raw, zero-shot, retrained and joint.
 
-Train and test the detector with equal budgets in each mode: trained and tested on raw pictures (raw); trained on raw
-and tested on enhanced ones (zero-shot); trained and tested on enhanced ones (retrained); trained together with its
-enhancer (joint). With --resume the finished cells (a mode of an enhancer with a seed) of an earlier run stay, and the
-rest is done: after an interruption, or with more enhancers, modes or seeds. Prints the table; 'llie report DIR' makes a
-page of it.
+Train and test the detector with equal budgets in each mode: raw (trained and tested on raw pictures), zero-shot
+(trained on raw pictures, tested on enhanced ones), retrained (trained and tested on enhanced pictures), and joint
+(trained together with its enhancer). A cell is one mode of one enhancer with one seed. --resume keeps the finished
+cells of an earlier run and does the others, after an interruption or with more enhancers, modes or seeds. The command
+prints the table; 'llie report DIR' makes a page from it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _PATIENCE = 7200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "--detector",
         required=True,
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector-checkpoint",
         metavar="FILE",
-        help="weights of a detector that is not trained here, but tested as it is, in the modes raw and zero-shot",
+        help="weights of a trained detector, which is only tested, in the modes raw and zero-shot",
     )
     add_enhancers(parser, required=True)
     add_inference_options(parser)
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--modes",
         nargs="+",
         choices=MODES,
-        help="modes, as above (default: raw zero-shot; where --enhancer is none: raw)",
+        help="modes (default: raw zero-shot, or raw if --enhancer is none)",
     )
     parser.add_argument(
         "--seeds",
@@ -111,8 +111,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--share",
         choices=[CELLS, BATCHES],
         default=CELLS,
-        help="work that the processes of --launcher share: the cells, with the results of one process (default), or "
-        "the batches of each cell, which makes the batches of its training larger",
+        help="work that the processes of --launcher share: the cells (default; results are those of one process), or "
+        "the batches of each cell (the batches of its training are then larger)",
     )
     add_cfg_options(parser)
 
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     with resumable(GOES_ON), join_ranks(args.launcher) as ranks:
         if args.share == BATCHES:
-            # By the variables that joining the ranks has set.
+            # join_ranks has set the variables that MMEngine's processes join by.
             join_processes("pytorch" if ranks.size > 1 else "none", timeout=_PATIENCE)
         comparison, failed = compare(_request(args, ranks))
         if ranks.main:
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
 def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
     device, options, plain = device_of(args), inference_options(args), _plain(args)
     if plain.get("load_from"):
-        # Refused here rather than in every cell: no such file, or a URL without its digest.
+        # A missing file, or a URL without its digest, is refused here rather than in every cell.
         local_file(plain.load_from)
     return Request(
         config=args.detector,
@@ -159,11 +159,11 @@ def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
 
 
 def _plain(args: argparse.Namespace) -> Config:
-    """The config with the sets of the command line, whose classes are matched to the detector's by name."""
+    """Put the sets of the command line into the config; their classes are matched with the detector's by name."""
     cfg, train, test = read_config(args.detector, args.cfg_options), CocoSet.given(args.train), CocoSet.given(args.test)
     if not args.detector_checkpoint:
         return use_sets(cfg, train, test, starting_classes(cfg, train))
-    # Nothing is trained: only where the checkpoint does not say its classes may the training set.
+    # Nothing is trained. The training set only tells the classes if the checkpoint does not.
     classes = checkpoint_classes(read_checkpoint(args.detector_checkpoint))
     return use_sets(cfg, None, test, classes or (set_classes(train) if train else None), trains=False)
 
@@ -172,7 +172,9 @@ def _check(args: argparse.Namespace) -> None:
     if args.modes is None:
         args.modes = [RAW] if set(args.enhancer) == {NONE} else [RAW, ZERO_SHOT]
     if args.seeds < 1 or args.resamples < 2:
-        raise ValueError(f"--seeds must be at least 1 and --resamples 2, got {args.seeds} and {args.resamples}")
+        raise ValueError(
+            f"--seeds must be at least 1 and --resamples at least 2, got {args.seeds} and {args.resamples}"
+        )
     if args.bootstrap_seed < 0 or not 0 <= args.enhancer_lr_mult < math.inf:
         raise ValueError(
             f"--bootstrap-seed and --enhancer-lr-mult must be at least 0, got {args.bootstrap_seed} and "
@@ -180,14 +182,14 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.detector_checkpoint and (trained := sorted(set(args.modes) - {RAW, ZERO_SHOT})):
         raise ValueError(
-            f"--detector-checkpoint is evaluated as it is, with a budget of its own: {', '.join(trained)} cannot be "
-            "compared with it. To start every training from it, give --cfg-options load_from=FILE instead"
+            f"--detector-checkpoint has been trained with a budget of its own, so that {', '.join(trained)} cannot be "
+            "compared with it. To start every training from it, use --cfg-options load_from=FILE instead"
         )
     if args.detector_checkpoint and args.seeds != 1:
-        raise ValueError("--detector-checkpoint has been trained: there are no --seeds of it")
+        raise ValueError(f"--detector-checkpoint is not trained here: --seeds must be 1, got {args.seeds}")
     if set(args.enhancer) == {NONE} and set(args.modes) != {RAW}:
-        raise ValueError(f"--modes {' '.join(args.modes)} need an enhancer; --enhancer names only 'none'")
+        raise ValueError(f"--modes {' '.join(args.modes)}: --enhancer must name an enhancer, got only 'none'")
     if args.amp and not torch.cuda.is_available():
-        raise ValueError("--amp needs a CUDA device: MMEngine's mixed precision has no other")
+        raise ValueError("--amp needs a CUDA device, the only one that MMEngine's mixed precision supports")
     if args.train and not args.test:
-        raise ValueError("--train needs --test, whose classes must be the same")
+        raise ValueError("--train needs --test, a test set with the same classes")

@@ -1,7 +1,7 @@
 """Enhance photographs, find faces and train a small detector, in one report.
 
-It runs offline, in minutes on two CPU cores, and writes report.html, results.json and before_after.jpg. Each run begins
-anew, and replaces what an earlier one has written. It needs the extra 'demo'.
+The demo runs offline, in minutes on two CPU cores, and writes report.html, results.json and before_after.jpg. Each run
+starts again and replaces the results of an earlier run. The demo needs the extra 'demo'.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ with NEEDS:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     add_out(parser, "folder to write into (default: %(default)s)", default=Path("demo_output"))
     add_enhancer(parser)
     add_inference_options(parser)
@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--real",
         type=Path,
         metavar="DATA_DIR",
-        help="folder of real photographs of nights and crowds, in place of made ones; no detector is trained then",
+        help="folder of real photographs of nights and crowds, which replace the simulated ones; no detector is "
+        "trained",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of noise, scenes and training (default: %(default)s)"

@@ -1,10 +1,10 @@
 """Face detection in extreme light, raw and behind enhancers.
 
 Darken or brighten the pictures of a data set by each gamma, find faces in them, raw and behind each enhancer, and score
-what is found by the rules of the data set: FDDB's true positive rate; the AP of DARK FACE's or WIDER FACE's own tool,
-and COCO's; for a folder without labels, how many of the faces that are found raw at gamma 1 are found again. With
---resume the detections of an earlier run stay, and the rest is done: after an interruption, or with more enhancers or
-gammas. Writes results.json, table.md, table.csv, plot.svg and report.html, and prints the table.
+the detections by the rules of the data set: FDDB's true positive rate; the AP of DARK FACE's or WIDER FACE's own tool,
+and COCO's; for a folder without labels, the share of the faces found raw at gamma 1 that are found again. --resume
+keeps the detections of an earlier run and makes the others, after an interruption or with more enhancers or gammas. The
+command writes results.json, table.md, table.csv, plot.svg and report.html, and prints the table.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _MODULES = ("torch", "torchvision", "numpy", "mmengine", "mmdet", "facenet_pytor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "--dataset",
         required=True,
         choices=list(FACE_SETS),
-        help="data set, by whose rules is scored: "
+        help="data set, whose rules score the detections: "
         + ", ".join(f"{name} ({each.title})" for name, each in FACE_SETS.items()),
     )
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")
@@ -61,20 +61,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CONFIG",
         help=f"MMDetection config of a face detector, or {MTCNN_NAME} (default)",
     )
-    parser.add_argument("--detector-checkpoint", metavar="FILE", help="weights of the detector, where it is a CONFIG")
+    parser.add_argument("--detector-checkpoint", metavar="FILE", help="weights of the detector, if it is a CONFIG")
     parser.add_argument(
         "--passes",
         choices=PASSES,
         default="base",
-        help="views of each picture that the detector sees: the picture alone (base, default), or the mirrored and "
-        "resized ones by which DSFD's authors test on FDDB or WIDER FACE, with a vote over their detections",
+        help="views of each picture that the detector sees: the picture alone (base, default), or mirrored and "
+        "resized views with a vote over their detections, as in the tests of DSFD's authors on FDDB or WIDER FACE",
     )
     parser.add_argument(
         "--score-thr",
         type=float,
         metavar="S",
-        help="least confidence of a detection, where --detector is a CONFIG or --passes is not base (default: "
-        f"{_least_scores()}else 0)",
+        help="least confidence of a detection, if --detector is a CONFIG or --passes is not base (default: "
+        f"{_least_scores()}others 0)",
     )
     add_enhancers(parser)
     add_gammas(parser)
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--official-files",
         action="store_true",
-        help="write the detections in the format of the data set's own tool, too",
+        help="also write the detections in the format of the data set's own tool",
     )
     add_out(parser, "folder to write into", required=True)
     add_resume(parser)
@@ -108,11 +108,11 @@ def _check(args: argparse.Namespace) -> None:
     if absent := lacking(chosen.settings, vars(args)):
         raise ValueError(f"--dataset {args.dataset} needs {absent.flag}")
     if unused := misplaced(_settings(), [args.dataset], _given(args)):
-        raise ValueError(f"--{unused[0]} is not of --dataset {args.dataset}, but of {', '.join(unused[1])}")
+        raise ValueError(f"--{unused[0]} does not belong to --dataset {args.dataset}, but to {', '.join(unused[1])}")
     if args.score_thr is not None and not 0 <= args.score_thr < 1:
         raise ValueError(f"--score-thr must be in [0, 1), got {args.score_thr}")
     if args.score_thr is not None and not _detector(args).has_threshold:
-        raise ValueError("--score-thr is of a CONFIG, or of --passes: mtcnn has its own thresholds")
+        raise ValueError("--score-thr needs a CONFIG as --detector, or --passes: mtcnn has its own thresholds")
     if args.official_files and not chosen.has_tool():
         raise ValueError(f"--official-files: {chosen.title} have no tool of their own")
     args.device = device_of(args)
@@ -139,12 +139,12 @@ def _request(args: argparse.Namespace) -> Request:
 
 
 def _settings() -> dict[str, tuple[Setting, ...]]:
-    """The settings of each data set."""
+    """Return the settings of each data set."""
     return {name: each.settings for name, each in FACE_SETS.items()}
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
-    """The values of all settings."""
+    """Return the values of all settings."""
     return {name: getattr(args, name) for name in names_of(_settings())}
 
 

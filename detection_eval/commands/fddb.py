@@ -1,8 +1,8 @@
 """FDDB's discrete and continuous ROC of saved detections.
 
-Score detections on FDDB as its own program does: rectangles or ellipses against the annotated ellipses, one ROC over
-all folds. Boxes are cut off at the border of their picture, so exact numbers need the sizes of the pictures: --images
-or --sizes.
+Score detections on FDDB as its own program does: rectangles or ellipses against the annotated ellipses, with one ROC
+over all folds. Boxes are clipped at the border of their picture, so exact numbers need the sizes of the pictures, from
+--images or --sizes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ NEEDS = Extras("mm")
 with NEEDS:
     from ..metrics.fddb import KINDS, FddbRoc, fddb_roc, mean_curve, mean_rate_at, ten_fold
 
-# The number in PSENet's comparison.
+# PSENet's comparison has this number.
 _FALSE_POSITIVES = 500
-# Of the kinds, in their order.
+# Files of the kinds of curves, in the order of KINDS.
 _FILES = ("DiscROC.txt", "ContROC.txt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("annotations", type=Path, metavar="FOLDS", help="folder of FDDB-fold-XX-ellipseList.txt")
     parser.add_argument(
         "detections", type=Path, metavar="DETECTIONS", help="folder of fold-XX-out.txt, or one file in that layout"
@@ -64,14 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the rates that the command line asks for, and write the ROC where it says so."""
+    """Print the rates that the command line asks for, and write the ROC if ``--out`` is given."""
     truth = read_fddb(args.annotations)
     found = read_detections(args.detections)
     sizes = picture_sizes(truth, args.images, args.sizes)
     try:
         roc = fddb_roc(truth, found, sizes, args.folds)
     except ValueError as error:
-        raise ValueError(f"{args.detections}, by {args.annotations}: {error}") from None
+        raise ValueError(f"{args.detections}, scored by {args.annotations}: {error}") from None
     _print_roc(roc, args.fp)
     rocs = {}
     if args.ten_fold:

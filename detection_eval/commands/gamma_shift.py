@@ -1,8 +1,8 @@
-"""A set of pictures in too little and too much light.
+"""Make a set of pictures in too little and too much light.
 
-Darken or brighten every picture below PICTURES by each gamma, a power of its levels that is rounded to 8 bits, and
-write a tree of PNG files for each: DIR/gamma_0.1/... A picture that cannot be read is named at the end and makes the
-exit status 1.
+Darken or brighten every picture below PICTURES by each gamma: a power of its levels, rounded to 8 bits. Each gamma gets
+a tree of PNG files, such as DIR/gamma_0.1/. Pictures that cannot be read are listed at the end, and the exit status is
+then 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .gammas import add_gammas, check_gammas
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("pictures", metavar="PICTURES", type=Path, help="folder of the pictures, with its subfolders")
     add_out(parser, "folder to write into, not inside PICTURES", required=True)
     add_gammas(parser)
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--annotations",
         type=Path,
         metavar="COCO.json",
-        help="annotations of the pictures, with names relative to PICTURES: DIR/gamma_0.1.json, ... with the new names "
-        "are written too",
+        help="annotations of the pictures, with names relative to PICTURES, which are also written with the new names, "
+        "such as DIR/gamma_0.1.json",
     )
     existing = parser.add_mutually_exclusive_group()
     add_resume(existing)
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _truth(path: Path, root: Path) -> dict[str, Any]:
-    # Needs an extra, which the pictures alone do not.
+    # This import needs an extra that the pictures alone do not need.
     from ..metrics.detections import read_truth
 
     truth = read_truth(path)

@@ -1,4 +1,4 @@
-"""The gammas of a command that shifts pictures."""
+"""The flags and checks of the gammas of commands that shift pictures."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ def add_gammas(parser: argparse.ArgumentParser) -> None:
         "--convention",
         choices=CONVENTIONS,
         default="power",
-        help="meaning of G; power: I^g, above 1 darkens (default); inverse: I^(1/g), above 1 brightens",
+        help="meaning of G: power is I^g, which darkens above 1 (default); inverse is I^(1/g), which brightens above 1",
     )
 
 
 def check_gammas(gammas: Sequence[float], convention: str) -> list[float]:
-    """The values, rising.
+    """Check gammas, and sort them in rising order.
 
     Raises:
-        ValueError: One is not positive and finite, or two are called alike.
+        ValueError: A gamma is not positive and finite, or two have the same name.
+
+    Examples:
+        >>> check_gammas([2.5, 0.4], "power")
+        [0.4, 2.5]
     """
     for gamma in gammas:
         try:

@@ -1,9 +1,9 @@
 """List the night pictures of a folder.
 
-Write the names of the night pictures below IMAGES, one a line, relative to IMAGES, and beside this list a CSV of the
-brightness of all pictures. --names of 'llie annotations' and the training sets take such a list. A picture counts as
-one of the night by its brightness, by a rule that was fitted to a few pictures (docs/detection_datasets.md): look
-through the pictures that it takes. --names takes a list of your own in its place.
+Write the names of the night pictures below IMAGES, one a line, relative to IMAGES, and a CSV file of the brightness of
+all pictures. 'llie annotations --names' and the training sets read such a list. The brightness of a picture decides by
+a rule that was fitted to a few pictures (docs/detection_datasets.md), so check the pictures that it chooses. --names
+replaces the rule by your own list.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..datasets.splits import TEST, TRAIN, part_path, select, write_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of the pictures, with its subfolders")
     add_out(parser, "list to write; the brightness goes to FILE.csv", "FILE.txt", required=True)
     parser.add_argument(
-        "--names", metavar="FILE", help="list of the night pictures, one name a line, in place of the rule"
+        "--names", metavar="FILE", help="list of the night pictures, one name a line, which replaces the rule"
     )
     add_rule(parser)
     add_split(parser, "the parts FILE_train.txt and FILE_test.txt")

@@ -1,11 +1,11 @@
 """PSNR, SSIM and other metrics of enhanced pictures.
 
-Enhance the pictures of LOW and compare each with the one of the same name in HIGH: RGB, full size, 8-bit results. The
-table has a line for the raw input and one for each enhancer, with means over the pictures. HIGH may be left out where
+Enhance the pictures of LOW and compare each with the picture of the same name in HIGH: RGB, full size, 8-bit results.
+The table has a line for the raw input and one for each enhancer, with means over the pictures. HIGH can be left out if
 no metric needs it. An enhancer that enlarges s times needs pictures in HIGH that are s times as wide and high as those
-in LOW; the raw input is enlarged by bicubic interpolation then. With --metrics, the exact definition of each metric
-stands below the table. A picture that cannot be scored is left out of all lines, named at the end, and makes the exit
-status 1.
+in LOW; the raw input is then enlarged by bicubic interpolation. With --metrics, the exact definition of each metric
+follows the table. Pictures that cannot be scored are left out of all lines and listed at the end, and the exit status
+is then 1.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ with NEEDS:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("low", metavar="LOW", nargs="?", help="folder of the pictures to enhance")
     parser.add_argument("high", metavar="HIGH", nargs="?", help="folder of their references, of the same names")
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="config file whose val_dataloader.dataset has the pictures, in place of LOW and HIGH (SICE, exposure "
-        "errors and others: mm_configs/evaluation)",
+        help="config file whose val_dataloader.dataset has the pictures, which replaces LOW and HIGH "
+        "(mm_configs/evaluation has SICE, exposure errors and others)",
     )
     add_cfg_options(parser)
     add_enhancers(parser, default=None, shown="psenet, or the enhancer of --config")
@@ -58,13 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics",
         nargs="+",
         metavar="NAME",
-        help=f"metrics out of {' '.join(metric_names())} (default: psnr ssim)",
+        help=f"names of metrics: {' '.join(metric_names())} (default: psnr ssim)",
     )
     add_settings(parser, metric_settings())
     parser.add_argument(
         "--gt-mean",
         action="store_true",
-        help="give results the mean brightness of HIGH's pictures before they are compared; the table says so",
+        help="give each result the mean brightness of its picture in HIGH before they are compared; the table says so",
     )
 
 
@@ -88,20 +88,20 @@ def run(args: argparse.Namespace) -> int:
 
 def _config(args: argparse.Namespace) -> Config | None:
     if (args.low is None) == (args.config is None):
-        raise ValueError("either LOW, a folder of pictures, or --config must be given")
+        raise ValueError("give either LOW, a folder of pictures, or --config")
     if args.config is None:
         if args.cfg_options:
-            raise ValueError("--cfg-options are options over --config, which is not given")
+            raise ValueError("--cfg-options change a config, but no --config is given")
         return None
     return read_config_file(args.config, args.cfg_options)
 
 
 def _folder_items(args: argparse.Namespace, suite: QualitySuite) -> list[tuple[str, Callable[[], Pictures]]]:
-    """The name of each picture, and what reads it."""
+    """List the name of each picture, and the function that reads it."""
     if args.high is not None:
         pairs: Sequence[tuple] = paired_files(args.low, args.high)
     elif paired := suite.needed("target"):
-        raise ValueError(f"HIGH, the folder of references, must be given for {', '.join(paired)}")
+        raise ValueError(f"{', '.join(paired)}: this needs HIGH, the folder of references")
     else:
         pairs = [(path, None) for path in picture_files(args.low)]
 
@@ -133,7 +133,7 @@ def _set_items(config: Config, name: str) -> list[tuple[str, Callable[[], Pictur
 
 
 def _named(args: argparse.Namespace, config: Config | None) -> Mapping[str, str | Mapping[str, Any]]:
-    """The enhancers by label."""
+    """Return the enhancers by label."""
     if args.enhancer:
         return labelled(args.enhancer)
     own = None if config is None else enhancer_in(config.to_dict(), args.config)
@@ -141,13 +141,13 @@ def _named(args: argparse.Namespace, config: Config | None) -> Mapping[str, str 
 
 
 def _candidates(args: argparse.Namespace, config: Config | None, device: str) -> dict[str, Candidate]:
-    """The rows of the table."""
+    """Build the functions that make the rows of the table."""
     options = inference_options(args)
     enhancers = frozen_enhancers(described(_named(args, config), options), options, device)
     scales = {label: enhancer.scale for label, enhancer in enhancers.items()}
     if len(set(scales.values())) > 1:
         factors = ", ".join(f"{label} by {scale}" for label, scale in scales.items())
-        raise ValueError(f"--enhancer: one call is of one size of results, but these enlarge differently: {factors}")
+        raise ValueError(f"--enhancer: all enhancers of a call must enlarge by one factor, got {factors}")
     scale = next(iter(scales.values()), 1)
     raw = "raw input" if scale == 1 else f"raw input, bicubic x{scale}"
     return {raw: lambda pixels: enlarged(pixels, scale), **enhancers}

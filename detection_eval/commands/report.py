@@ -1,8 +1,8 @@
 """Write one HTML page of a comparison.
 
-Write what 'compare' measured as one HTML file that needs no network and no other file: the table and whether it helps
-in words, AP by class, object size and brightness, precision and recall, the pictures whose detections changed most, and
-image-quality scores. Rows whose cells are not all finished are named and left out.
+Write the results of 'compare' as one HTML file that needs no network and no other file. The page says in words and in
+a table whether enhancement helps, and shows AP by class, object size and brightness, precision and recall, the pictures
+whose detections changed most, and image-quality scores. Rows with unfinished cells are named and left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ with NEEDS:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="folder of the comparison: the --out of 'compare'")
     add_out(parser, "page to write (default: FOLDER/report.html)", "FILE")
     parser.add_argument(
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=8,
         metavar="N",
-        help="number of pictures that are shown of those whose detections improved most, and of those whose detections "
+        help="number of pictures shown whose detections improved most, and number of pictures shown whose detections "
         "worsened most (default: %(default)s)",
     )
     parser.add_argument(
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=50,
         metavar="N",
-        help="number of test pictures whose image quality is scored, at most; 0 leaves these scores out (default: "
+        help="largest number of test pictures whose image quality is scored; 0 leaves these scores out (default: "
         "%(default)s)",
     )
     parser.add_argument(
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="seed by which the pictures of --quality-images are chosen (default: %(default)s)",
+        help="seed of the choice of pictures for --quality-images (default: %(default)s)",
     )
     parser.add_argument(
         "--brightness-edges",
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="borders between the bins of brightness, 0 to 255 (default: three bins of equally many test pictures)",
     )
     parser.add_argument(
-        "--niqe-model", metavar="FILE", help="file niqe_pris_params.npz, NIQE's model; without it NIQE is left out"
+        "--niqe-model", metavar="FILE", help="file niqe_pris_params.npz of NIQE's model; without it NIQE is left out"
     )
     add_device(parser, "pictures are enhanced")
 

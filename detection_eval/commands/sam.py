@@ -1,9 +1,9 @@
 """Segment Anything on dark pictures, raw and behind enhancers.
 
-Let SAM segment pictures, raw and behind each enhancer, and score its masks. With --reference, automatic masks are
+Segment pictures with SAM, raw and behind each enhancer, and score the masks. With --reference, automatic masks are
 compared with those of the same pictures in good light. With --boxes, the masks of box prompts are scored by SAM's own
-estimate, by their stability, by their agreement with the box, and against annotated masks where there are any. With
---resume the masks of an earlier run stay, and the rest is done: after an interruption, or with more enhancers. Writes
+estimate, by their stability, by their agreement with the box, and by annotated masks if there are any. --resume keeps
+the masks of an earlier run and makes the others, after an interruption or with more enhancers. The command writes
 results.json, table.md, table.csv, report.html and COCO mask files, and prints the table.
 """
 
@@ -45,13 +45,13 @@ _MODULES = ("torch", "torchvision", "numpy", "segment_anything", "pycocotools", 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")
     parser.add_argument(
         "--reference",
         type=Path,
         metavar="DIR",
-        help="folder of the same pictures in good light, by the same names, of their size or a whole multiple of it",
+        help="folder of the same pictures in good light, with the same names, of their size or a whole multiple of it",
     )
     parser.add_argument(
         "--boxes",
@@ -68,8 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sam-checkpoint",
         metavar="FILE",
-        help=f"weights of SAM: a file, or {PUBLIC}, which downloads the authors'; without any they are random, and the "
-        "scores mean nothing",
+        help=f"weights of SAM: a file, or {PUBLIC}, which downloads the weights of the authors; by default the weights "
+        "are random, and the scores mean nothing",
     )
     add_enhancers(parser)
     add_inference_options(parser)
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--oversize",
         choices=OVERSIZE,
         default=OVERSIZE[0],
-        help="treatment of pictures larger than SAM's input: resized (default), or seen in overlapping crops too",
+        help="treatment of pictures larger than SAM's input: resize them (default), or add overlapping crops",
     )
     parser.add_argument(
         "--generator",
@@ -91,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit",
         type=positive,
         metavar="N",
-        help="number of pictures that are taken, the first by name (default: all)",
+        help="number of pictures to use, the first by name (default: all)",
     )
     add_device(parser, "enhancers and SAM run")
     add_out(parser, "folder to write into", required=True)
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     request = _request(args)
     if not request.sam.trained:
-        # Before hours of work, and first.
+        # The warning must come before hours of work.
         print(UNTRAINED, flush=True)
     with resumable(GOES_ON):
         result = measure(request)
@@ -120,7 +120,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.reference is None and args.boxes is None:
         raise ValueError("sam needs --reference (well-lit pictures to compare automatic masks with), --boxes, or both")
     if args.generator and args.reference is None:
-        raise ValueError("--generator is of the automatic masks that --reference asks for")
+        raise ValueError("--generator sets parameters of automatic masks, which need --reference")
     args.device = device_of(args)
 
 

@@ -1,6 +1,6 @@
 """AP of saved detections, with intervals.
 
-Score a COCO results file, in percent, with the 95 % interval of a bootstrap over images.
+Score a COCO results file in percent, with 95 % intervals of a bootstrap over images.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _PERCENT = Numbers(2, factor=100)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("annotations", type=Path, metavar="ANNOTATIONS", help="COCO annotations of the images")
     parser.add_argument("detections", type=Path, metavar="DETECTIONS", help="COCO results of those images")
     parser.add_argument(
         "--against",
         type=Path,
         metavar="OTHER",
-        help="other COCO results: show DETECTIONS minus OTHER too, paired by image",
+        help="other COCO results, for which the table also shows DETECTIONS minus OTHER, paired by image",
     )
     parser.add_argument(
         "--metrics",
@@ -38,14 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["coco"],
         help="metrics of the table (default: coco)",
     )
-    add_bootstrap(parser, "; 0: no intervals")
-    parser.add_argument("--by-class", action="store_true", help=f"show the AP of each class too, by {_with_classes()}")
+    add_bootstrap(parser, ", 0 for no intervals")
+    parser.add_argument(
+        "--by-class", action="store_true", help=f"also show the AP of each class, for the metric {_with_classes()}"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores that the command line asks for."""
     if args.by_class and not any(DETECTION_METRICS[metric].has_classes for metric in args.metrics):
-        raise ValueError(f"--by-class is of the metric {_with_classes()}, which --metrics leaves out")
+        raise ValueError(f"--by-class needs the metric {_with_classes()}, which --metrics leaves out")
     truth = read_truth(args.annotations)
     found = read_detections(args.detections, truth)
     other = None if args.against is None else read_detections(args.against, truth)
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _with_classes() -> str:
-    """The metrics that have the AP of each class."""
+    """Name the metrics that have the AP of each class."""
     return ", ".join(name for name, each in DETECTION_METRICS.items() if each.has_classes)
 
 
@@ -69,7 +71,7 @@ def _scores(metric: str, truth: dict[str, Any], found: list[dict[str, Any]], pat
     try:
         return DETECTION_METRICS[metric].scores(truth, found)
     except ValueError as error:
-        # What a metric needs of the annotations besides what reading them has checked.
+        # A metric may need more of the annotations than their reading has checked.
         raise ValueError(f"{path}: {error}") from None
 
 
@@ -91,7 +93,7 @@ def _print_classes(own: Mapping[str, float], before: Mapping[str, float] | None)
 
 
 def _print_table(heads: Sequence[str], columns: Sequence[Mapping[str, Mapping[str, float | None]]]) -> None:
-    """A line for each score; the third column is a difference."""
+    """Print a line for each score; the third column is a difference."""
     styles = [_PERCENT, _PERCENT, replace(_PERCENT, sign="+")]
     rows = [
         [name, *(style.with_interval(each[name], between=" ") for style, each in zip(styles, columns, strict=False))]

@@ -209,4 +209,4 @@ def test_a_file_each_adds_a_metric_a_format_a_set_of_faces_and_a_method(tmp_path
         results = json.loads((tmp_path / side / "results.json").read_text())
         assert [row["scores"]["hits"]["value"] for row in results["rows"]] == [share]
     assert "--dataset halves needs --side" in done.stderr
-    assert "--side is not of --dataset folder, but of halves" in done.stderr
+    assert "--side does not belong to --dataset folder, but to halves" in done.stderr

@@ -510,10 +510,10 @@ def test_an_fddb_picture_that_is_damaged_is_left_out(detector, faces, tmp_path):
     [
         ("folder --images {tmp}/none", "no folder"),
         ("folder --images {tmp}", "no pictures below"),
-        ("folder --images {pictures} --folds {tmp}", "--folds is not of --dataset folder"),
+        ("folder --images {pictures} --folds {tmp}", "--folds does not belong to --dataset folder"),
         ("folder --images {pictures} --official-files", "--official-files"),
         ("fddb --images {pictures}", "--dataset fddb needs --folds"),
-        ("darkface --images {pictures} --annotations {tmp} --fp 3", "--fp is not of --dataset darkface"),
+        ("darkface --images {pictures} --annotations {tmp} --fp 3", "--fp does not belong to --dataset darkface"),
         ("darkface --images {pictures} --annotations {tmp}/none", "no folder"),
         ("wider --images {pictures}", "--dataset wider needs --annotations"),
         ("folder --images {pictures} --gammas 0", "--gammas: gamma must be positive"),

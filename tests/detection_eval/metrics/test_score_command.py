@@ -115,7 +115,7 @@ def test_without_intervals(files, capsys):
         (["truth.json", "absent.json"], "absent.json"),
         (["found.json", "found.json"], "found.json holds a list, expected COCO annotations"),
         (["truth.json", "truth.json"], "expected COCO results: a list"),
-        (["truth.json", "found.json", "--metrics", "visdrone", "--by-class"], "--by-class is of the metric coco"),
+        (["truth.json", "found.json", "--metrics", "visdrone", "--by-class"], "--by-class needs the metric coco"),
         (["truth.json", "found.json", "--resamples", "-2"], "resamples -2"),
         (["plain.json", "found.json", "--metrics", "visdrone"], "llie annotations visdrone"),
     ],

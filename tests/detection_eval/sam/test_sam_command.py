@@ -439,7 +439,7 @@ def test_pictures_without_any_mask_score_nothing_and_are_made_once(sam, pictures
     ("arguments", "message"),
     [
         ([], "sam needs --reference"),
-        (["--boxes", "TEXTS", "--generator", "points_per_side=2"], "--generator is of the automatic masks"),
+        (["--boxes", "TEXTS", "--generator", "points_per_side=2"], "--generator sets parameters of automatic masks"),
         (["--reference", "IMAGES", "--generator", "points=2"], "KEY=VALUE with one of points_per_side, "),
         (["--reference", "IMAGES", "--generator", "points_per_side=0"], "expected a whole number from 1"),
         (["--reference", "IMAGES", "--generator", "points_per_side"], "points_per_side=: expected a whole number"),

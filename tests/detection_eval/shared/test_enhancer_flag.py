@@ -58,7 +58,7 @@ def test_a_label_stands_before_the_first_equals_sign(given: str, label: str, nam
         (["none", "none"], "names none twice"),
         (["none=psenet"], "'none' is no label"),
         (["none@w.pth"], "'none' is no label"),
-        (["configs/a.py"], "'configs/a.py' is no label, .* put LABEL= before the name"),
+        (["configs/a.py"], "'configs/a.py' is no label: .* put LABEL= before the name"),
         (["../a=psenet"], "'../a=psenet' is no label"),
         (["=psenet"], "'=psenet' is no label"),
         (["@w.pth"], "'' is no label"),
