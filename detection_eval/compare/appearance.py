@@ -1,4 +1,4 @@
-"""How the pictures of a comparison look: their brightness, and image-quality scores of raw and enhanced ones."""
+"""The appearance of a comparison's pictures: brightness, and image-quality scores of raw and enhanced ones."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _TERTILES = ("darkest third", "middle third", "brightest third")
 
 @dataclass(frozen=True)
 class BrightnessBin:
-    """Pictures of about one brightness.
+    """Pictures of similar brightness.
 
     Attributes:
-        label: Its name, and the mean luma of its pictures.
-        weights: ``(n,)`` uint16: 1 for a picture that belongs to it, 0 for another.
+        label: Name of the bin, with its range of mean luma.
+        weights: Weight of each picture, ``(n,)`` uint16: 1 if it belongs to the bin, 0 otherwise.
     """
 
     label: str
@@ -33,30 +33,43 @@ class BrightnessBin:
 
     @property
     def size(self) -> int:
-        """How many pictures belong to it."""
+        """Number of pictures in the bin."""
         return int(self.weights.sum())
 
 
 def mean_luma(pixels: np.ndarray) -> float:
-    """Mean of BT.601's luma, 0 to 255, of ``(H, W, 3)`` uint8 RGB."""
+    """Average BT.601's luma, 0 to 255, over a picture ``(H, W, 3)`` uint8 RGB.
+
+    Examples:
+        >>> round(mean_luma(np.full((2, 2, 3), [255, 0, 0], np.uint8)), 3)
+        76.245
+    """
     return float(pixels.reshape(-1, 3).mean(axis=0, dtype=np.float64) @ np.array(BT601))
 
 
 def brightness_bins(luma: Sequence[float], edges: Sequence[float] | None = None) -> list[BrightnessBin]:
-    """Share pictures out by brightness: each is in exactly one bin.
+    """Divide pictures into bins of brightness, so that each picture is in exactly one bin.
 
     Args:
-        luma: Of every picture, 0 to 255.
-        edges: Where one bin ends and the next, which the edge belongs to, begins; by default the tertiles of ``luma``.
+        luma: Mean luma of each picture, 0 to 255.
+        edges: Levels between the bins, each of which belongs to the brighter bin; None for the tertiles of ``luma``.
+
+    Returns:
+        Bins in the order of their brightness.
 
     Raises:
-        ValueError: No picture, or edges that do not ascend from 0 to 255.
+        ValueError: There is no picture, or the edges do not ascend between 0 and 255.
+
+    Examples:
+        >>> [(each.label, each.size) for each in brightness_bins([10, 20, 200], edges=[100])]
+        [('luma 0 to 100.0', 2), ('luma 100.0 to 255', 1)]
     """
     values = np.asarray(luma, dtype=float)
-    # Whatever is compared with NaN is false.
+    # The condition is written so that NaN, which makes every comparison false, is refused.
     if not len(values) or (edges is not None and not (np.diff([0, *edges, 255]) > 0).all()):
         raise ValueError(
-            f"brightness takes a picture or more and ascending edges between 0 and 255, got {len(values)} and {edges}"
+            f"brightness bins need a picture and ascending edges between 0 and 255, got {len(values)} pictures and the "
+            f"edges {edges}"
         )
     cuts = np.quantile(values, (1 / 3, 2 / 3)) if edges is None else np.asarray(edges, dtype=float)
     places = np.searchsorted(cuts, values, side="right")
@@ -77,11 +90,16 @@ class Looks:
     """Image-quality scores that need no reference: mean luma, EME, LOE against the raw picture, and NIQE.
 
     Args:
-        niqe_model: ``niqe_pris_params.npz``; without it there is no NIQE.
+        niqe_model: File ``niqe_pris_params.npz``; None to leave NIQE out.
 
     Raises:
-        FileNotFoundError: No such file.
-        CheckpointError: It holds something else.
+        FileNotFoundError: There is no such file.
+        CheckpointError: The file is no model of NIQE.
+
+    Examples:
+        >>> grey = np.full((32, 32, 3), 128, np.uint8)
+        >>> Looks().score(grey, grey)
+        {'mean luma': 128.0, 'eme': 0.0, 'loe': 0.0}
     """
 
     def __init__(self, niqe_model: str | os.PathLike[str] | None = None) -> None:
@@ -89,15 +107,15 @@ class Looks:
         self._suite = QualitySuite(names, niqe_model=niqe_model)
 
     def describe(self) -> dict[str, str]:
-        """The variant of each score, by its name."""
+        """Describe the exact variant of each score, by its name."""
         return {LUMA: "BT.601 luma of the 8-bit picture, 0 to 255", **self._suite.describe()}
 
     def score(self, picture: np.ndarray, raw: np.ndarray) -> dict[str, float]:
-        """The scores of one picture, by name.
+        """Score one picture by each score, by name.
 
         Args:
-            picture: ``(s H, s W, 3)`` uint8 RGB.
-            raw: ``(H, W, 3)``, what it was made of; itself for a raw picture.
+            picture: Picture to score, ``(s H, s W, 3)`` uint8 RGB.
+            raw: Raw picture ``(H, W, 3)`` that it was made from; a raw picture is compared with itself.
         """
         shown, image = (torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))) for x in (picture, raw))
         return {LUMA: mean_luma(picture), **self._suite.score(shown, image=image)}
@@ -106,13 +124,16 @@ class Looks:
 def score_looks(
     looks: Looks, raw: np.ndarray, enhancers: Mapping[str, FrozenEnhancer], enhanced: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, float]]:
-    """Scores of one raw picture and of what each enhancer makes of it, by label, ``'raw'`` first.
+    """Score a raw picture and the results of enhancers for it.
 
     Args:
-        looks: What is scored.
-        raw: ``(H, W, 3)`` uint8 RGB.
-        enhancers: By label.
-        enhanced: Results that are known already, by label.
+        looks: Scores to compute.
+        raw: Raw picture ``(H, W, 3)`` uint8 RGB.
+        enhancers: Enhancers by label.
+        enhanced: Results that exist already, by label.
+
+    Returns:
+        Scores by label, ``'raw'`` first, and by name.
     """
     scores = {"raw": looks.score(raw, raw)}
     for label, enhancer in enhancers.items():
@@ -122,7 +143,7 @@ def score_looks(
 
 
 def mean_scores(scores: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Means over pictures of what :func:`score_looks` gave, without those that a score is not defined for."""
+    """Average results of :func:`score_looks` over pictures; undefined scores do not count."""
     first = scores[0]
     return {
         label: {name: defined_mean([each[label][name] for each in scores]) for name in first[label]} for label in first

@@ -1,4 +1,4 @@
-"""From the plain config of a request to those of its cells."""
+"""The configs that train and test the cells of a comparison, made from its plain config."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _TESTING = ("test_dataloader", "test_cfg", "test_evaluator")
 
 
 def training_config(request: Request, cell: Cell, work_dir: Path) -> Config:
-    """The config that trains a cell's detector: the plain one's budget, whatever the mode.
+    """Make the config that trains a cell's detector, with the budget of the plain config in every mode.
 
-    No validation runs while it trains: the last checkpoint counts, none is chosen by its score.
+    No validation runs during the training: the last checkpoint counts, and none is chosen by its score.
     """
     cfg = _enhanced(request, cell)
     for key in (*_VALIDATION, *_TESTING):
@@ -32,15 +32,15 @@ def training_config(request: Request, cell: Cell, work_dir: Path) -> Config:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
     if cell.mode == JOINT:
         set_enhancer_lr(cfg, request.enhancer_lr_mult)
-    # Nothing is validated, so none is the best.
+    # Without validation no checkpoint is the best.
     set_checkpoints(cfg, max_keep_ckpts=1, save_best=None)
-    # Starting weights may come from elsewhere; what has been done of a budget may not.
+    # A config may start from other weights, but it must not resume a training, which would shorten the budget.
     cfg.resume = False
     return _run(cfg, request, cell, work_dir)
 
 
 def testing_config(request: Request, cell: Cell, work_dir: Path, truth: Path, checkpoint: Path) -> Config:
-    """The config that evaluates a checkpoint as a cell, by MMDetection's ``CocoMetric``, and keeps the detections."""
+    """Make the config that tests a checkpoint as a cell, by MMDetection's ``CocoMetric``, and keeps the detections."""
     cfg = _enhanced(request, cell)
     for key in (*_TRAINING, *_VALIDATION):
         cfg[key] = None
@@ -55,9 +55,9 @@ def _enhanced(request: Request, cell: Cell) -> Config:
         return copy.deepcopy(request.plain)
     spec, options = network_config(request.specs[cell.enhancer]), request.options.keywords()
     if cell.mode == JOINT:
-        # As a plain detector does, from what fits of its checkpoint; how much must fit is checked for all modes alike.
+        # Like a plain detector it starts from a checkpoint that fits in part; how much must fit is checked later.
         return add_enhancer(request.plain, spec, door="detector", trainable=True, strict=False, **options)
-    # The enhancer is frozen and pictures come round many times: each is enhanced once, as it is stored, and kept.
+    # The enhancer is frozen and the training repeats pictures, so each stored picture is enhanced once and cached.
     return add_enhancer(
         request.plain, spec, door="transform", position="after_load", cache_dir=str(request.folder / "cache"), **options
     )
@@ -66,7 +66,7 @@ def _enhanced(request: Request, cell: Cell) -> Config:
 def _run(cfg: Config, request: Request, cell: Cell, work_dir: Path) -> Config:
     cfg.work_dir = str(work_dir)
     cfg.randomness = dict(cfg.get("randomness") or {}, seed=cell.seed)
-    # They have joined by what every launcher's environment was turned into.
+    # Every launcher's environment has been turned into the variables of PyTorch's, by which the processes have joined.
     cfg.launcher = "pytorch" if request.distributed else "none"
     cfg.setdefault("default_scope", "mmdet")
     set_name(cfg, cell.name)

@@ -1,4 +1,4 @@
-"""The enhancers of a comparison, out of its plan and its finished cells."""
+"""The enhancers of a comparison, which are read from its plan and its finished cells."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from .comparison_store import JOINT, Cell, Comparison
 
 
 def comparison_enhancer(comparison: Comparison, cell: Cell, device: str = "cpu") -> FrozenEnhancer | None:
-    """The network that a cell's detector sees through, and how it was run when the cell was evaluated; None for raw.
+    """Build the enhancer of a cell, with the options that the cell was evaluated with; None for raw.
+
+    Args:
+        comparison: Comparison that has the cell.
+        cell: Finished cell.
+        device: Device that the enhancer runs on.
 
     Raises:
         CheckpointError: The weights do not fit, or the cell's checkpoint is damaged.
-        FileNotFoundError: A joint cell without its checkpoint.
-        ValueError: The plan names options that there are not.
+        FileNotFoundError: A joint cell lacks its checkpoint.
+        ValueError: The plan has unknown options.
     """
     if cell.enhancer == NONE:
         return None

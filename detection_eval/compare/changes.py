@@ -1,4 +1,4 @@
-"""Which pictures a detector's results change on: annotated objects found and missed, picture by picture."""
+"""Changes between two detectors, picture by picture: annotated objects that are found or missed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ MIN_IOU = 0.5
 
 @dataclass(frozen=True)
 class Matches:
-    """What the detections of one picture meet, at every score threshold at once.
+    """Matches of one picture's detections with its annotated objects, for all score thresholds at once.
 
-    A detection takes its object before those with lower scores choose, so that a higher threshold changes nothing of
-    what remains.
+    A detection takes its object before detections with lower scores choose. A higher threshold therefore does not
+    change the matches of the detections that remain.
 
     Attributes:
-        boxes: ``(n, 4)`` annotated objects, x1 y1 x2 y2 in pixels; regions that are marked as crowd are left out.
-        classes: ``(n,)`` their category ids.
-        found_at: ``(n,)`` the score that each was detected with; minus infinity where no detection took it.
-        false_boxes: ``(m, 4)`` detections that took no object and lie in no crowd.
-        false_classes: ``(m,)`` their category ids.
-        false_scores: ``(m,)`` their scores.
+        boxes: Annotated objects, ``(n, 4)`` x1 y1 x2 y2 in pixels, without crowd regions.
+        classes: Category ids of the objects, ``(n,)``.
+        found_at: Score of the detection that took each object, ``(n,)``; minus infinity if none took it.
+        false_boxes: Detections that took no object and lie in no crowd region, ``(m, 4)``.
+        false_classes: Category ids of these detections, ``(m,)``.
+        false_scores: Scores of these detections, ``(m,)``.
     """
 
     boxes: np.ndarray
@@ -38,22 +38,22 @@ class Matches:
     false_scores: np.ndarray
 
     def found(self, threshold: float) -> np.ndarray:
-        """``(n,)`` bool: objects taken by a detection whose score is the threshold or more."""
+        """Mark the objects, ``(n,)`` bool, that a detection with at least the threshold's score took."""
         return self.found_at >= threshold
 
     def false(self, threshold: float) -> np.ndarray:
-        """``(m,)`` bool: false detections whose score is the threshold or more."""
+        """Mark the false detections, ``(m,)`` bool, that have at least the threshold's score."""
         return self.false_scores >= threshold
 
 
 @dataclass(frozen=True)
 class Change:
-    """What another detector makes of one picture.
+    """Change between two detectors in one picture.
 
     Attributes:
-        image_id: Of the picture.
-        found: How many annotated objects more it finds; negative: fewer.
-        fewer_false: How many false detections fewer it has; negative: more.
+        image_id: Id of the picture.
+        found: Number of annotated objects that the second detector finds more; negative if it finds fewer.
+        fewer_false: Number of false detections that the second detector has less; negative if it has more.
     """
 
     image_id: int
@@ -62,7 +62,7 @@ class Change:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Larger is better: objects found, and where equal, false detections."""
+        """Key by which larger is better: found objects first, then false detections."""
         return self.found, self.fewer_false
 
 
@@ -71,17 +71,23 @@ def match(
 ) -> dict[int, Matches]:
     """Match detections with annotated objects, by picture and class, as COCO's evaluation does.
 
-    In descending order of scores each detection takes the free object that it overlaps most, with an IoU of
-    ``min_iou`` or more; one that takes none and overlaps a crowd region (intersection over its own area) is left out.
-    The number of detections of a picture is not limited.
+    In descending order of scores each detection takes the free object that it overlaps most, with an IoU of at least
+    ``min_iou``. A detection that takes none is left out if it overlaps a crowd region as much, measured as intersection
+    over its own area. The number of detections of a picture is not limited.
 
     Args:
         truth: COCO annotations.
-        detections: COCO results, of images in ``truth``.
-        min_iou: Overlap that counts.
+        detections: COCO results of images in ``truth``.
+        min_iou: Least overlap of a match.
 
     Returns:
-        By image id, in the order of ``truth['images']``.
+        Matches by image id, in the order of ``truth['images']``.
+
+    Examples:
+        >>> car = dict(image_id=1, category_id=1, bbox=[0, 0, 10, 10])
+        >>> truth = dict(images=[dict(id=1)], annotations=[car])
+        >>> match(truth, [dict(car, score=0.8)])[1].found(threshold=0.5)
+        array([ True])
     """
     objects, found = _grouped(truth["annotations"]), _grouped(detections)
     return {
@@ -91,9 +97,10 @@ def match(
 
 
 def best_threshold(matches: Iterable[Matches]) -> float:
-    """The score threshold with the highest F1 over all pictures, the highest of several; 0 without any detection.
+    """Find the score threshold with the highest F1 over all pictures.
 
-    ``F1 = 2 TP / (detections at or above the threshold + annotated objects)``.
+    ``F1 = 2 TP / (detections at or above the threshold + annotated objects)``. The highest of several such thresholds
+    is returned, and 0 if there are no detections.
     """
     every = list(matches)
     found = np.concatenate([np.empty(0), *(m.found_at for m in every)])
@@ -104,7 +111,7 @@ def best_threshold(matches: Iterable[Matches]) -> float:
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(order < len(true_scores))
     f1 = 2 * hits / (np.arange(1, len(scores) + 1) + len(found))
-    # Detections of one score pass together: the last of them has their F1.
+    # Detections of equal score pass a threshold together, so the F1 of the last of them counts.
     ordered = scores[order]
     last = np.append(ordered[1:] != ordered[:-1], True)
     return float(ordered[last][np.argmax(f1[last])])
@@ -113,24 +120,28 @@ def best_threshold(matches: Iterable[Matches]) -> float:
 def changes(
     before: Mapping[int, Matches], after: Mapping[int, Matches], thresholds: tuple[float, float]
 ) -> list[Change]:
-    """What changes from one detector to another, picture by picture.
+    """Rank pictures by the change from one detector to another.
 
     Args:
-        before: Of :func:`match`.
-        after: The same pictures.
-        thresholds: Scores that count in ``before`` and ``after``.
+        before: Matches of the first detector (:func:`match`).
+        after: Matches of the second detector in the same pictures.
+        thresholds: Least scores that count in ``before`` and in ``after``.
 
     Returns:
-        The most improved first; pictures of equal :attr:`Change.rank` in their given order.
+        Changes, the most improved picture first; equal ones keep the order of ``before``.
     """
     found = [_change(i, before[i], after[i], thresholds) for i in before]
     return sorted(found, key=lambda change: change.rank, reverse=True)
 
 
 def extremes(ranked: Sequence[Change], count: int) -> tuple[list[Change], list[Change]]:
-    """The ``count`` most improved and the ``count`` most worsened pictures, the largest change first in both.
+    """Choose the most improved and the most worsened pictures, each at most ``count``, the largest change first.
 
-    Fewer where fewer changed; pictures without a change are in neither.
+    Pictures without a change are in neither list.
+
+    Args:
+        ranked: Result of :func:`changes`.
+        count: Largest length of each list.
     """
     improved = [change for change in ranked if change.rank > (0, 0)]
     worsened = [change for change in reversed(ranked) if change.rank < (0, 0)]
@@ -145,7 +156,7 @@ def _change(image_id: int, before: Matches, after: Matches, thresholds: tuple[fl
 
 
 def _grouped(entries: Iterable[Mapping[str, Any]]) -> dict[int, dict[int, list[Mapping[str, Any]]]]:
-    """By image, then by category."""
+    """Group entries by image, then by category."""
     groups: dict[int, dict[int, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
         groups[entry["image_id"]][entry["category_id"]].append(entry)
@@ -199,13 +210,13 @@ def _best_free(overlaps: np.ndarray, found_at: np.ndarray, min_iou: float) -> in
     if not len(overlaps):
         return None
     open_overlaps = np.where(np.isneginf(found_at), overlaps, -1)
-    # The last of equal ones, as in COCO's evaluation.
+    # COCO's evaluation also takes the last of equal overlaps.
     best = len(overlaps) - 1 - int(np.argmax(open_overlaps[::-1]))
     return best if open_overlaps[best] >= min_iou else None
 
 
 def _boxes(entries: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """``(n, 4)`` x y w h."""
+    """Collect boxes, ``(n, 4)`` x y w h."""
     return np.array([entry["bbox"] for entry in entries], dtype=float).reshape(-1, 4)
 
 

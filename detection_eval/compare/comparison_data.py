@@ -1,4 +1,4 @@
-"""What the page of a comparison is made of, read out of the comparison's folder."""
+"""The data of a comparison's page, which are read from the comparison's folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _PLAN_KEYS = ("cells", "enhancers", "image_root", "resamples", "bootstrap_seed")
 
 
 class ComparisonData:
-    """A comparison with its ground truth and detections, read.
+    """Comparison with its ground truth and detections.
+
+    Args:
+        comparison: Folder of the comparison.
 
     Raises:
         FileNotFoundError: The comparison has no table, or a file of it is missing.
@@ -40,7 +43,7 @@ class ComparisonData:
 
     @cached_property
     def lines(self) -> list[Line]:
-        """Every measured row with its scores."""
+        """Measured rows with their scores."""
         with tqdm(self.rows, desc="scoring", unit="row") as rows:
             return [
                 Line(row, [CocoScores(self.truth, self.detections(cell)) for cell in self.cells(row)]) for row in rows
@@ -48,7 +51,7 @@ class ComparisonData:
 
     @cached_property
     def luma(self) -> list[float]:
-        """Brightness of the raw test pictures, in the order of the scores."""
+        """Mean luma of the raw test pictures, in the order of the scores' images."""
         images = {image["id"]: image for image in self.truth["images"]}
         with tqdm(self.lines[0].scores[0].image_ids, desc="brightness", unit="picture") as ids:
             return [mean_luma(self.picture(images[i])) for i in ids]
@@ -67,17 +70,17 @@ class ComparisonData:
 
     @property
     def lead(self) -> str:
-        """What was compared, in a sentence."""
+        """Introduction of the page."""
         plan = self.comparison.plan
         trained = ", and the same training budget" if plan.get("budget") else ""
         return (
-            f"{Path(str(plan.get('config', 'A detector'))).name} on {len(self.truth['images'])} test pictures: the "
-            f"same pictures and boxes{trained}, raw against enhanced. The numbers are whatever came out."
+            f"{Path(str(plan.get('config', 'A detector'))).name} on {len(self.truth['images'])} test pictures. Raw and "
+            f"enhanced rows have the same pictures and boxes{trained}. The numbers are shown as measured."
         )
 
     @property
     def recompute(self) -> dict[str, str]:
-        """For every cell the command that scores its saved detections."""
+        """Command that scores the saved detections of each cell, by the cell's name."""
         prefix = ["llie", "score", str(self.comparison.truth_path)]
         return {
             cell.name: shlex.join([*prefix, str(self.comparison.detections_path(cell))])
@@ -86,15 +89,15 @@ class ComparisonData:
         }
 
     def cells(self, row: Mapping[str, Any]) -> list[Cell]:
-        """Cells of a measured row, one for each seed."""
+        """Return the cells of a measured row, one for each seed."""
         return [Cell(row["enhancer"], row["mode"], seed) for seed in row["seeds"]]
 
     def detections(self, cell: Cell) -> list[dict[str, Any]]:
-        """Detections of one cell."""
+        """Read the detections of a cell."""
         return read_detections(self.comparison.detections_path(cell), self.truth)
 
     def picture(self, image: Mapping[str, Any]) -> np.ndarray:
-        """A raw picture, ``(H, W, 3)`` uint8 RGB."""
+        """Read a raw picture, ``(H, W, 3)`` uint8 RGB."""
         return read_rgb8(self.comparison.picture(image))
 
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: what its sections show, out of its folder."""
+"""The page of a comparison, which is made from the comparison's folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .side_by_side import Pair, View
 from .verdict_sections import headline, scores_section
 
 _Side = tuple[str, FrozenEnhancer | None, Mapping[int, Matches], float]
-"""Label of raw or of a row, what enhances its pictures, matches by picture, and the threshold of its scores."""
+"""Label of raw or of a row, its enhancer, its matches by image id, and its least score that counts."""
 
 
 def write_comparison_report(
@@ -44,13 +44,13 @@ def write_comparison_report(
     Args:
         folder: Folder of the comparison.
         out: File to write.
-        command: Command that made the page, for the record.
-        changed: Number of the most improved and of the most worsened pictures that are shown.
-        quality_images: Number of test pictures whose image-quality scores are averaged; 0 for none.
+        command: Command that makes the page, which the page shows.
+        changed: Largest number of most improved pictures, and of most worsened pictures, that are shown.
+        quality_images: Largest number of test pictures whose image-quality scores are averaged; 0 for none.
         seed: Seed of the choice of those pictures.
-        brightness_edges: Levels at which the brightness bins meet; None: the tertiles of the test pictures.
-        niqe_model: File of NIQE's parameters; None: no NIQE.
-        device: Device that enhances the pictures.
+        brightness_edges: Levels between the bins of brightness; None for the tertiles of the test pictures.
+        niqe_model: File of NIQE's model; None to leave NIQE out.
+        device: Device that the enhancers run on.
 
     Raises:
         FileNotFoundError: The comparison has no table, or a file of it is missing.
@@ -74,23 +74,23 @@ def write_comparison_report(
 
 
 class _Pictures:
-    """Enhanced pictures; the networks are built once."""
+    """Networks of the rows, each of which is built once."""
 
     def __init__(self, data: ComparisonData, device: str) -> None:
         self._data, self._device = data, device
         self._built: dict[str, FrozenEnhancer] = {}
 
     def networks(self) -> dict[str, FrozenEnhancer]:
-        """Every network that differs, by label: a frozen one sees for several rows."""
+        """Return the different networks by label; several rows can share a frozen one."""
         return {self.label(row): self.network(row) for row in self._data.rows if row["enhancer"] != NONE}
 
     def label(self, row: Mapping[str, Any]) -> str:
-        """Label of the row's network: each joint training has one of its own."""
+        """Return the label of a row's network; each joint training has a network of its own."""
         several = f" (seed {row['seeds'][0]})" if len(row["seeds"]) > 1 else ""
         return f"{row['label']}{several}" if row["mode"] == JOINT else row["enhancer"]
 
     def network(self, row: Mapping[str, Any]) -> FrozenEnhancer:
-        """The network of the row's first seed."""
+        """Return the network of a row's first seed."""
         label = self.label(row)
         if label not in self._built:
             built = comparison_enhancer(self._data.comparison, self._data.cells(row)[0], self._device)
@@ -101,7 +101,7 @@ class _Pictures:
 
 
 def _changed(data: ComparisonData, pictures: _Pictures, count: int) -> Changed | None:
-    """What changes between raw and the enhanced row with the highest AP; None without one of the two."""
+    """Compare raw with the enhanced row of the highest AP; None if there is no such row or no raw one."""
     raw = next((row for row in data.rows if (row["enhancer"], row["mode"]) == (NONE, RAW)), None)
     enhanced = [row for row in data.rows if row["enhancer"] != NONE and _ap(row) is not None]
     if raw is None or not enhanced:
@@ -117,7 +117,7 @@ def _changed(data: ComparisonData, pictures: _Pictures, count: int) -> Changed |
 
 
 def _pair(data: ComparisonData, change: Change, sides: Sequence[_Side]) -> Pair:
-    """The picture of a change as each side sees it."""
+    """Collect the picture of a change, raw and enhanced."""
     image = next(image for image in data.truth["images"] if image["id"] == change.image_id)
     raw = data.picture(image)
     views = (
@@ -152,12 +152,12 @@ def _looks_section(
 
 
 def _provenance(plan: Mapping[str, Any], recompute: Mapping[str, str], command: str) -> dict[str, str]:
-    """What it takes to make the comparison and the page again, and to compute each number from saved detections.
+    """Collect the facts that are needed to repeat the comparison and the page, or to score saved detections again.
 
     Args:
         plan: Plan of the comparison.
-        recompute: Commands by what they recompute.
-        command: Command that wrote the page.
+        recompute: Commands that score detections again, by the cell's name.
+        command: Command that makes the page.
     """
     planned = {
         f"comparison: {key}": _words(value) for key, value in plan.items() if key != "cells" and value is not None

@@ -1,12 +1,12 @@
-"""What a comparison leaves in its folder, and how it is read again.
+"""The folder of a comparison: its files, and how they are written and read.
 
 ::
 
-    OUT/comparison.json          what is compared: config, classes, enhancers, modes, seeds, budget, versions
+    OUT/comparison.json          plan: config, classes, enhancers, modes, seeds, budget, versions
     OUT/truth.json               ground truth of the test set, COCO
-    OUT/cells/<name>/            one detector: logs, checkpoint, detections.bbox.json, and result.json when finished
-    OUT/results.json, table.md, table.csv      the table
-    OUT/report.html              what ``llie report OUT`` makes of it
+    OUT/cells/<name>/            a cell: logs, checkpoint, detections.bbox.json, and result.json when it is finished
+    OUT/results.json, table.md, table.csv      table
+    OUT/report.html              page, which ``llie report OUT`` writes
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ..shared.resume import read_kept
 
 RAW, ZERO_SHOT, RETRAINED, JOINT = "raw", "zero-shot", "retrained", "joint"
 MODES = (RAW, ZERO_SHOT, RETRAINED, JOINT)
-"""The detector's training and test pictures: raw and raw; raw and enhanced; enhanced and enhanced; enhanced by a
-network that is trained with the detector."""
+"""Modes. The detector is trained and tested on raw pictures; trained on raw and tested on enhanced ones; trained and
+tested on enhanced ones; or trained together with the network that enhances its pictures."""
 
 CELLS, BATCHES = "cells", "batches"
-"""What processes may share."""
+"""Kinds of work that processes can share."""
 
 _PLAN, _TRUTH, _TABLE, _RESULT = "comparison.json", "truth.json", "results.json", "result.json"
 DETECTIONS = "detections"
@@ -38,12 +38,16 @@ DETECTIONS = "detections"
 
 @dataclass(frozen=True)
 class Cell:
-    """One detector evaluated once.
+    """One evaluation of one detector.
 
     Attributes:
-        enhancer: Its label in the plan; ``'none'`` for raw pictures.
-        mode: One of :data:`MODES`.
-        seed: Of the training.
+        enhancer: Label of the enhancer in the plan; ``'none'`` for raw pictures.
+        mode: Mode, one of :data:`MODES`.
+        seed: Seed of the training.
+
+    Examples:
+        >>> Cell("psenet", "zero-shot", 0).name
+        'psenet-zero-shot-seed0'
     """
 
     enhancer: str
@@ -52,14 +56,14 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its folder below ``cells``."""
+        """Name of the cell's folder below ``cells``."""
         kind = self.mode if self.enhancer == NONE else f"{self.enhancer}-{self.mode}"
         return f"{kind}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
 class CellRow:
-    """Cells that differ in nothing but their seed: a line of the table."""
+    """Row of the table: cells that differ only in their seed."""
 
     enhancer: str
     mode: str
@@ -67,19 +71,19 @@ class CellRow:
 
     @property
     def label(self) -> str:
-        """``'raw'``, ``'psenet, zero-shot'``."""
+        """Name of the row, such as ``'raw'`` or ``'psenet, zero-shot'``."""
         return self.mode if self.enhancer == NONE else f"{self.enhancer}, {self.mode}"
 
 
 class Comparison:
-    """The folder of a comparison, finished or not.
+    """Folder of a comparison, which need not be finished.
 
     Args:
-        folder: What ``compare --out`` named.
+        folder: Folder that ``compare --out`` named.
 
     Raises:
-        FileNotFoundError: There is no comparison.
-        ValueError: Its plan does not read.
+        FileNotFoundError: The folder holds no comparison.
+        ValueError: The plan is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -91,26 +95,26 @@ class Comparison:
 
     @staticmethod
     def earlier(folder: str | os.PathLike[str]) -> Comparison | None:
-        """The comparison that an earlier run has left in a folder, if any."""
+        """Return the comparison of an earlier run in a folder, or None."""
         return Comparison(folder) if (Path(folder) / _PLAN).is_file() else None
 
     @staticmethod
     def begin(folder: str | os.PathLike[str], plan: Mapping[str, Any], truth: Mapping[str, Any]) -> Comparison:
-        """Write the plan and the ground truth."""
+        """Write the plan and the ground truth into a folder, and return the comparison."""
         root = Path(folder)
-        # As compact as it comes: it may be large.
+        # Without indents, because the ground truth may be large.
         write_text(root / _TRUTH, json.dumps(truth))
         write_json(root / _PLAN, plan)
         return Comparison(root)
 
     @property
     def cells(self) -> list[Cell]:
-        """Every cell of the plan, those first that others start from."""
+        """Cells of the plan; cells that others start from come first."""
         return [Cell(*each) for each in self.plan["cells"]]
 
     @property
     def rows(self) -> list[CellRow]:
-        """The lines of the table: the cells by enhancer and mode."""
+        """Rows of the table: the cells, grouped by enhancer and mode."""
         grouped: dict[tuple[str, str], list[Cell]] = {}
         for cell in self.cells:
             grouped.setdefault((cell.enhancer, cell.mode), []).append(cell)
@@ -118,22 +122,22 @@ class Comparison:
 
     @property
     def truth_path(self) -> Path:
-        """The ground truth of the test set, a COCO annotation file."""
+        """File of the ground truth of the test set, in COCO's annotation format."""
         return self.folder / _TRUTH
 
     def cell_folder(self, cell: Cell) -> Path:
-        """Logs, checkpoint and detections of a cell."""
+        """Return the folder of a cell's logs, checkpoint and detections."""
         return self.folder / "cells" / cell.name
 
     def detections_path(self, cell: Cell) -> Path:
-        """The detections of a cell in the raw frame, a COCO results file."""
+        """Return the file of a cell's detections in the raw frame, in COCO's results format."""
         return self.cell_folder(cell) / f"{DETECTIONS}.bbox.json"
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
-        """What a finished cell measured; None where it is not finished.
+        """Read the result of a cell; None if the cell is not finished.
 
-        ``timing`` has ``enhancer_ms`` and ``detector_ms`` for an image, ``train_seconds``; ``checkpoint`` is the
-        detector's file, or None.
+        ``timing`` has ``enhancer_ms`` and ``detector_ms`` of an image, and ``train_seconds``; ``checkpoint`` is the
+        file of the detector.
 
         Raises:
             ValueError: The file is damaged.
@@ -141,15 +145,15 @@ class Comparison:
         return read_kept(self.cell_folder(cell) / _RESULT, read_json)
 
     def finish(self, cell: Cell, result: Mapping[str, Any]) -> None:
-        """Mark a cell as finished; nothing of it is written after this."""
+        """Write the result of a cell, which marks it as finished, after all other files of the cell."""
         write_json(self.cell_folder(cell) / _RESULT, result)
 
     def unfinished(self) -> list[Cell]:
-        """Cells of the plan that have no result yet."""
+        """Return the cells of the plan that have no result yet."""
         return [cell for cell in self.cells if self.result(cell) is None]
 
     def picture(self, image: Mapping[str, Any]) -> Path:
-        """The file of an entry of the ground truth's ``images``.
+        """Return the picture file of an entry of the ground truth's ``images``.
 
         Raises:
             ValueError: The name leads out of the folder of the pictures.
@@ -158,16 +162,16 @@ class Comparison:
         return Path(self.plan["image_root"]) / image["file_name"]
 
     def table(self) -> list[dict[str, Any]]:
-        """The rows that were measured (:func:`detection_eval.compare.tables.measure`).
+        """Read the measured rows (:func:`detection_eval.compare.tables.measure`).
 
         Raises:
-            FileNotFoundError: No table was written yet.
+            FileNotFoundError: The table has not been written yet.
         """
         path = self.folder / _TABLE
         if not path.is_file():
-            raise FileNotFoundError(f"{self.folder} has no {_TABLE} yet: its comparison did not come to its end")
+            raise FileNotFoundError(f"{self.folder} has no {_TABLE} yet: its comparison has not ended")
         return read_json(path)["rows"]
 
     def save_table(self, rows: list[dict[str, Any]]) -> None:
-        """Keep the measured rows."""
+        """Write the measured rows."""
         write_json(self.folder / _TABLE, {"plan": self.plan, "rows": rows})

@@ -1,4 +1,4 @@
-"""The sections of a comparison's page that score parts of the test set: its classes, sizes and scenes."""
+"""The sections of a comparison's page that score parts of the test set: classes, object sizes and scenes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .verdict_sections import COCO, Row
 
 _SIZES = {"APs": "small: below 32 x 32 pixels", "APm": "medium: to 96 x 96", "APl": "large: above 96 x 96"}
 _AREAS = (32**2, 96**2)
-_MEAN_OVER_SEEDS = "Where there are several training seeds, values are means over them."
+_MEAN_OVER_SEEDS = "Values are means over the training seeds if there are several."
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the table with what its detections score.
+    """Row of the table with the scores of its detections.
 
     Attributes:
-        row: The row of ``results.json``.
+        row: Row of ``results.json``.
         scores: COCO scores of each training seed.
     """
 
@@ -41,7 +41,7 @@ class Line:
 
 
 def classes_section(lines: Sequence[Line], truth: Mapping[str, Any]) -> Html:
-    """AP of each class that has annotated objects, a small plot each."""
+    """Plot the AP of each class that has annotated objects."""
     names = {category["id"]: category["name"] for category in truth["categories"]}
     objects = Counter(names[a["category_id"]] for a in truth["annotations"] if not a.get("iscrowd", 0))
     values = {
@@ -53,19 +53,19 @@ def classes_section(lines: Sequence[Line], truth: Mapping[str, Any]) -> Html:
         for line in lines
         for by_seed in [[scores.by_class() for scores in line.scores]]
     }
-    blocks = [paragraph(f"{_MEAN_OVER_SEEDS} A class with few objects moves much by chance.")]
+    blocks = [paragraph(f"{_MEAN_OVER_SEEDS} The AP of a class with few objects varies much by chance.")]
     if objects:
         blocks.append(bar_panels(values, "AP in %"))
     if absent := [name for name in names.values() if not objects[name]]:
-        blocks.append(paragraph(f"Without an annotated object in the test set: {', '.join(absent)}."))
+        blocks.append(paragraph(f"Classes without an annotated object in the test set: {', '.join(absent)}."))
     return section("Average precision by class", *blocks)
 
 
 def curves_section(lines: Sequence[Line]) -> Html:
-    """Precision over recall at IoU 0.5, mean over classes and seeds."""
+    """Plot precision over recall at IoU 0.5, averaged over classes and seeds."""
     text = (
-        f"At IoU {MIN_IOU:g}: COCO's interpolated precision at 101 recalls, mean over the classes that have annotated "
-        f"objects. {_MEAN_OVER_SEEDS} The area below a curve is its AP50."
+        f"COCO's interpolated precision at IoU {MIN_IOU:g} and 101 recalls, averaged over the classes that have "
+        f"annotated objects. {_MEAN_OVER_SEEDS} The area below a curve is its AP50."
     )
     curves = {line.label: _curve(line) for line in lines}
     plot = line_plot(curves, "Precision over recall", "recall", "precision", y_range=(0, 1.02), marks=8)
@@ -73,12 +73,12 @@ def curves_section(lines: Sequence[Line]) -> Html:
 
 
 def conditions_section(lines: Sequence[Line], truth: Mapping[str, Any], bins: Sequence[BrightnessBin]) -> Html:
-    """AP by the size of objects and by the brightness of scenes.
+    """Plot AP by the size of objects and by the brightness of scenes.
 
     Args:
-        lines: The rows.
+        lines: Rows with their scores.
         truth: COCO annotations of the test set.
-        bins: Weights in the order of the scores' images.
+        bins: Bins of brightness, whose weights are in the order of the scores' images.
     """
     weights = np.stack([each.weights for each in bins])
     names = [f"{each.label} ({each.size} pictures)" for each in bins]
@@ -90,8 +90,9 @@ def conditions_section(lines: Sequence[Line], truth: Mapping[str, Any], bins: Se
         *_size_blocks(lines, truth),
         heading("Brightness of the raw picture"),
         paragraph(
-            f"AP of the pictures of each bin alone, by the mean luma (0 to 255) of the raw picture. {_MEAN_OVER_SEEDS} "
-            "No intervals: fewer pictures than above, so that these move more by chance."
+            f"AP for the pictures of each bin, which is chosen by the mean luma (0 to 255) of the raw picture. "
+            f"{_MEAN_OVER_SEEDS} There are no intervals. A bin has fewer pictures than the test set, so that its AP "
+            "varies more by chance."
         ),
         bar_panels(bright, "AP in %"),
     )
@@ -124,7 +125,7 @@ def _size_blocks(lines: Sequence[Line], truth: Mapping[str, Any]) -> list[Html]:
         }
     return [
         heading("Object size"),
-        paragraph("By the annotated area. Whiskers: 95 % intervals."),
+        paragraph("AP by the annotated area of objects. Whiskers are 95 % intervals."),
         bar_panels(values, "AP in %", ranges),
     ]
 

@@ -1,4 +1,4 @@
-"""The sections of a comparison's page that show pictures and score how they look."""
+"""The sections of a comparison's page that show pictures and their image-quality scores."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from .side_by_side import LEGEND, Pair, panels
 _CHANGES = "Pictures whose detections changed most"
 _PANEL_SIDE, _PANEL_QUALITY = 540, 75
 _LOOKS = {
-    LUMA: "mean luma: how bright the picture is",
-    "eme": "EME: contrast within small blocks, higher is more, of noise too",
-    "loe": "LOE: how much the order of lightness changed from raw, 0 for raw itself, lower is more natural",
+    LUMA: "mean luma: brightness of the picture",
+    "eme": "EME: contrast within small blocks; noise raises it too",
+    "loe": "LOE: change of the order of lightness from raw; 0 for raw itself, lower is more natural",
     "niqe": "NIQE: distance from the statistics of pristine pictures, lower is better",
 }
 
 
 @dataclass(frozen=True)
 class Changed:
-    """What changes between raw and one enhanced row.
+    """Changes between raw and one enhanced row.
 
     Attributes:
         label: Label of the row.
         network: Label of the row's network.
         seed: Training seed of the two detectors whose detections are compared.
-        thresholds: Scores above which a detection counts, of raw and of the row.
-        ranked: Changes of every picture.
-        improved: Pictures to show that gained most.
-        worsened: Pictures to show that lost most.
+        thresholds: Least scores of detections that count, of raw and of the row.
+        ranked: Changes of all pictures.
+        improved: Most improved pictures, which are shown.
+        worsened: Most worsened pictures, which are shown.
     """
 
     label: str
@@ -47,25 +47,27 @@ class Changed:
 
 
 def changes_section(changed: Changed | None, classes: Mapping[int, str]) -> Html:
-    """The pictures that gained and lost most, raw and enhanced side by side.
+    """Show the most improved and the most worsened pictures, raw and enhanced side by side.
 
     Args:
-        changed: What the row that is shown changes; None where raw or every enhanced row is not finished.
+        changed: Changes of the enhanced row; None if raw or every enhanced row is not finished.
         classes: Names of the classes by category id.
     """
     if changed is None:
-        return section(_CHANGES, paragraph("This takes a row of raw pictures and an enhanced one, both finished."))
+        return section(
+            _CHANGES, paragraph("This section needs a finished row of raw pictures and a finished enhanced row.")
+        )
     better = sum(change.rank > (0, 0) for change in changed.ranked)
     worse = sum(change.rank < (0, 0) for change in changed.ranked)
     same = len(changed.ranked) - better - worse
     before, after = changed.thresholds
     blocks = [
         paragraph(
-            f"Raw against the enhanced row with the highest AP, {changed.label}; the detectors of seed {changed.seed}. "
-            f"Of {len(changed.ranked)} pictures {better} improve, {worse} worsen and {same} stay as they are. A "
-            f"picture improves when more of its annotated objects are found at IoU {MIN_IOU:g}, or as many with fewer "
-            "false detections. Each detector counts from the score at which its F1 over all test pictures is highest: "
-            f"raw from {before:.3f}, {changed.label} from {after:.3f}."
+            f"This section compares raw with the enhanced row of the highest AP, {changed.label}, for the detectors of "
+            f"seed {changed.seed}. Of {len(changed.ranked)} pictures {better} improve, {worse} worsen and {same} do "
+            f"not change. A picture improves if more of its annotated objects are found at IoU {MIN_IOU:g}, or as many "
+            "with fewer false detections. A detection counts from the score at which the detector's F1 over all test "
+            f"pictures is highest: {before:.3f} for raw, {after:.3f} for {changed.label}."
         ),
         paragraph(LEGEND),
     ]
@@ -86,22 +88,18 @@ def looks_section(
     changed: Mapping[str, Mapping[str, Mapping[str, float]]],
     describe: Mapping[str, str],
 ) -> Html:
-    """Image-quality scores: means over a sample of the test pictures, and of the pictures shown above.
+    """Show image-quality scores: means over a sample of the test pictures, and scores of the pictures shown above.
 
     Args:
-        sample: Means by network and score; ``'raw'`` first.
+        sample: Means over the sample, by network and score, ``'raw'`` first.
         count: Number of pictures in the sample.
         total: Number of test pictures.
         seed: Seed of the choice.
-        changed: Scores of the pictures above by file, then by ``'raw'`` and the network, then by score.
-        describe: Meaning of each score.
+        changed: Scores of the pictures shown above, by file, by ``'raw'`` or network, and by score.
+        describe: Exact variant of each score.
     """
     scores = list(describe)
-    which = (
-        f"{count} of {total} test pictures, chosen by chance with seed {seed}"
-        if count < total
-        else f"{count} test pictures"
-    )
+    which = f"{count} of {total} test pictures, drawn with seed {seed}" if count < total else f"{count} test pictures"
     rows = [[label, *(Numbers(2).text(values[name]) for name in scores)] for label, values in sample.items()]
     blocks = [
         bullets([f"{_LOOKS[name]} ({text})" for name, text in describe.items()]),
@@ -110,7 +108,7 @@ def looks_section(
     if changed:
         blocks.append(_changed_looks(changed, scores))
     blocks.append(
-        paragraph("These scores judge the picture for an eye, not for a detector; neither follows from the other.")
+        paragraph("These scores judge pictures for the eye, not for a detector; good ones do not imply a higher AP.")
     )
     return section("Image quality of the same pictures", *blocks)
 

@@ -1,4 +1,4 @@
-"""The plan of a comparison: its cells, what they share, and whether a folder may be gone on with."""
+"""The plan of a comparison: its cells, their common settings, and the check whether a folder can be continued."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ from .truth import ground_truth
 
 _PACKAGES = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy")
 _SHOWN = 5
-# What may differ when a comparison is gone on with.
+# Keys of a plan that can differ when a comparison is continued.
 _OF_THE_CALL = {"command", "versions", "device", "cells", "enhancers", "resamples", "bootstrap_seed", "metrics"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be compared.
+    """Settings of a comparison.
 
     Attributes:
-        config: Name of the detector's config, for the record.
-        plain: That config (:func:`detection_eval.compare.cell_configs.read_config`), without any enhancer.
-        specs: The enhancers by label (:func:`detection_eval.shared.enhancers.enhancer_specs`).
-        modes: Out of :data:`detection_eval.compare.comparison_store.MODES`; ``zero-shot`` brings ``raw`` with it.
-        seeds: Of the trainings.
-        folder: Folder where everything goes.
-        options: How the enhancers are run.
-        resume: Keep the finished cells of an earlier run in the folder, and do the others.
-        detector: Checkpoint of a trained detector to evaluate as it is; None: cells train.
+        config: Name of the detector's config, for the plan.
+        plain: Config of the detector (:func:`llie_preproc.detection.coco_sets.read_config`), without any enhancer.
+        specs: Descriptions of the enhancers by label (:func:`detection_eval.shared.enhancers.enhancer_specs`).
+        modes: Modes out of :data:`detection_eval.compare.comparison_store.MODES`; ``zero-shot`` adds ``raw``.
+        seeds: Seeds of the trainings.
+        folder: Folder for all results.
+        options: Options that the enhancers run with.
+        resume: Whether to keep the finished cells of an earlier run in the folder, and to run only the others.
+        detector: Checkpoint of a trained detector, which is only evaluated; None to train the detectors.
         metrics: Names out of :data:`detection_eval.metrics.detection_table.DETECTION_METRICS`.
-        resamples, bootstrap_seed: Of the bootstrap over images.
-        enhancer_lr_mult: Joint mode: the enhancer's learning rate, as a multiple of the detector's.
-        amp: Train in mixed precision.
-        device: Where enhancers run ahead of the data loaders.
-        ranks: The processes that share the work, which have met already.
-        share: What they share: ``'cells'``, each trained and evaluated by one process as if it were alone, or the
-            ``'batches'`` of each cell, whose trainings are then distributed ones; for those MMEngine's processes have
+        resamples, bootstrap_seed: Number of resamples, and seed, of the bootstrap over images.
+        enhancer_lr_mult: Learning rate of the enhancer in mode joint, as a multiple of the detector's.
+        amp: Whether to train in mixed precision.
+        device: Device on which pictures are enhanced before the data loaders read them.
+        ranks: Processes that share the work, which have joined already.
+        share: Work that the processes share. With ``'cells'`` one process trains and evaluates a cell as if it were
+            alone. With ``'batches'`` all processes train each cell together, for which MMEngine's processes must have
             joined already.
+        command: Command line, for the plan.
     """
 
     config: str
@@ -78,12 +79,12 @@ class Request:
 
     @property
     def over_cells(self) -> Ranks:
-        """The processes that have cells of their own."""
+        """Processes that divide the cells among them."""
         return self.ranks if self.share == CELLS else alone()
 
     @property
     def in_cell(self) -> Ranks:
-        """The processes that work on one cell together."""
+        """Processes that work on one cell together."""
         return alone() if self.share == CELLS else self.ranks
 
     @property
@@ -93,13 +94,13 @@ class Request:
 
 
 def begin(request: Request) -> Comparison:
-    """The comparison in the request's folder: the cells that are asked for, and the finished ones of earlier calls.
+    """Write the plan of a comparison: the requested cells, and the finished cells of earlier runs in its folder.
 
     Raises:
         FileNotFoundError: Annotations or pictures of the test set are missing.
-        ValueError: The folder holds a comparison that is not to be gone on with, or that differs in more than its
-            cells; a metric needs annotations that the test set does not have; the config's schedule cannot be kept to;
-            or processes find other files.
+        ValueError: The folder has a comparison without ``resume``, or one that differs in more than its cells; a metric
+            needs annotations that the test set lacks; the schedule of the config does not suit a comparison; or the
+            processes find different files.
     """
     plain, specs, folder = request.plain, request.specs, request.folder
     earlier = Comparison.earlier(folder)
@@ -109,7 +110,7 @@ def begin(request: Request) -> Comparison:
     truth, image_root = ground_truth(plain)
     _say_left_out(request, [category["name"] for category in truth["categories"]])
     for metric in request.metrics:
-        # Says now what the metric misses in the annotations.
+        # The metric raises an error now if it needs more of the annotations.
         DETECTION_METRICS[metric].scores(truth, [])
     cells = _cells(request)
     if earlier:
@@ -139,7 +140,7 @@ def begin(request: Request) -> Comparison:
     plan = as_read(plan)
     if earlier:
         _check_same(earlier, plan)
-    # Nobody writes before all have read what is there.
+    # The main process writes only after all processes have read the folder.
     request.ranks.require_same("the plan of the comparison", _digest(json.dumps(plan)))
     if request.ranks.main:
         Comparison.begin(folder, plan, truth)
@@ -158,14 +159,14 @@ def _say_left_out(request: Request, scored: Sequence[str]) -> None:
 
 
 def _cells(request: Request) -> list[Cell]:
-    """What is to be evaluated.
+    """List the cells to evaluate.
 
     Raises:
-        ValueError: Nothing is, because no enhancer can be trained in the modes asked for.
+        ValueError: There is none, because no enhancer can be trained in the requested modes.
     """
     cells = []
     for seed in request.seeds:
-        # Zero-shot evaluates the detector of raw pictures.
+        # Zero-shot evaluates the detector that is trained on raw pictures.
         if {RAW, ZERO_SHOT} & set(request.modes):
             cells.append(Cell(NONE, RAW, seed))
         for label in request.specs:
@@ -188,21 +189,21 @@ def _order(cells: Sequence[Cell]) -> Callable[[Cell], tuple]:
 
 
 def _check_schedule(plain: Config, modes: Sequence[str]) -> None:
-    """Refuse what would give another budget than the config's, or not the same one in every mode."""
+    """Refuse a schedule that would change the budget, or make it differ between modes."""
     schedulers = plain.get("param_scheduler") or []
     for each in [schedulers] if isinstance(schedulers, Mapping) else schedulers:
         if "ReduceOnPlateau" in type_name(each):
-            raise ValueError(f"{type_name(each)} follows the validation, and nothing is validated while a cell trains")
+            raise ValueError(f"{type_name(each)} needs validation scores, but nothing is validated while a cell trains")
     constructor = plain.optim_wrapper.get("constructor") or "DefaultOptimWrapperConstructor"
     if JOINT in modes and type_name({"type": constructor}) != "DefaultOptimWrapperConstructor":
         raise ValueError(
-            f"mode joint: {type_name({'type': constructor})} goes by the detector's own parameter names, and has no "
-            "learning rate for the enhancer; leave joint out, or the constructor"
+            f"mode joint: {type_name({'type': constructor})} chooses learning rates by the detector's parameter names, "
+            "and has none for the enhancer: leave out joint or the constructor"
         )
 
 
 def _train_files(plain: Config) -> list[Path]:
-    """Where the annotations of the training sets are; not every format has a file."""
+    """Return the paths of the training sets' annotations, which may be missing for formats without a file."""
     sets = inner_datasets(plain.train_dataloader.dataset)
     return [Path(each.get("data_root") or "", each.get("ann_file") or "") for each in sets]
 
@@ -223,14 +224,14 @@ def _budget(plain: Config) -> dict[str, Any]:
 
 
 def _images(files: Sequence[Path]) -> int | None:
-    """How many pictures COCO files have; None where one is of another format."""
+    """Count the pictures of COCO files; None if a file has another format."""
     if any(path.suffix != ".json" for path in files):
         return None
     return sum(len(read_truth(path)["images"]) for path in files)
 
 
 def _check_same(earlier: Comparison, plan: Mapping[str, Any]) -> None:
-    # An earlier version's plan may lack a key.
+    # The plan of an earlier version may lack a key.
     keys = [key for key in plan if key not in _OF_THE_CALL and key in earlier.plan]
     both = [label for label in plan["enhancers"] if label in earlier.plan["enhancers"]]
     old, new = (

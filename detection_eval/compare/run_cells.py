@@ -1,4 +1,4 @@
-"""Running the cells of a comparison: train where the mode trains, evaluate, measure the time."""
+"""The run of a comparison's cells: train if the mode trains, evaluate, and measure the time."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ from .plan import Request, begin
 from .tables import measure, write_tables
 from .timing import measure_times
 
-# A plain detector's checkpoint of another number of classes lacks little but its last layers.
+# Least share of matching weights: a checkpoint for another number of classes only lacks the last layers.
 _LEAST_MATCHED = 0.5
 _ERROR = "error.txt"
 
 
 class SameStart(Hook):
-    """Seeds again before weights are initialised: building an enhancer has drawn random numbers, in some modes."""
+    """Hook that seeds again before weights are initialised, because building an enhancer may draw random numbers."""
 
     def before_run(self, runner: Runner) -> None:
-        """Begin anew with the run's seed."""
+        """Set the seed of the run again."""
         runner.set_randomness(**runner._randomness_cfg)
 
 
 def compare(request: Request) -> tuple[Comparison, list[str]]:
-    """Run what is not finished of a request, score all that is, and write the tables.
+    """Run the unfinished cells of a request, score the finished ones, and write the tables.
 
     Returns:
-        The comparison, and a line for each cell that failed; its traceback is in ``error.txt`` of its folder.
+        Comparison, and a message for each cell that failed. ``error.txt`` in the cell's folder has the traceback.
 
     Raises:
-        FileNotFoundError, ValueError: As :func:`detection_eval.compare.plan.begin` has it.
+        FileNotFoundError, ValueError: :func:`detection_eval.compare.plan.begin` refuses the request.
         CheckpointError: The detector's checkpoint is unsafe or damaged.
     """
     comparison = begin(request)
@@ -76,7 +76,7 @@ def compare(request: Request) -> tuple[Comparison, list[str]]:
         _say(request, f"[{number + 1}/{len(names)}] {cell.name}")
         failed += _attempt(comparison, request, cell, detector)
         ranks.announce(cell.name)
-        # Runners refer to themselves: their models would stay on the device.
+        # Runners refer to themselves, so that without this their models would stay on the device.
         gc.collect()
     failed = sorted(itertools.chain.from_iterable(ranks.gather(failed)))
     if request.ranks.main:
@@ -85,7 +85,7 @@ def compare(request: Request) -> tuple[Comparison, list[str]]:
 
 
 def _by_length(cells: Sequence[Cell]) -> list[Cell]:
-    """The long ones first, and those first that others start from: whoever is free then takes what is left."""
+    """Sort cells: those that others start from come first, then long ones, so that processes end at similar times."""
     return sorted(cells, key=lambda cell: (RAW, JOINT, RETRAINED, ZERO_SHOT).index(cell.mode))
 
 
@@ -97,15 +97,15 @@ def _say(request: Request, line: str) -> None:
 
 
 def _attempt(comparison: Comparison, request: Request, cell: Cell, detector: Path | None) -> list[str]:
-    """Run a cell; returns what went wrong with it, none or one line."""
+    """Run a cell, and return a list with a message if it failed."""
     try:
-        # What ran before in this process changes nothing.
+        # The result must not depend on what ran before in this process.
         with own_random_state(cell.seed):
             run_cell(comparison, request, cell, detector)
     except Exception as error:
-        # A worker that a signal killed is no failure of the cell.
+        # An interruption kills workers, which is no failure of the cell.
         raise_if_interrupted()
-        # The other processes of the cell would wait for one that goes on without them.
+        # The other processes of the cell would wait forever if this one went on to the next cell.
         if request.distributed:
             raise
         write_text(comparison.cell_folder(cell) / _ERROR, traceback.format_exc())
@@ -114,16 +114,16 @@ def _attempt(comparison: Comparison, request: Request, cell: Cell, detector: Pat
 
 
 def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Path | None = None) -> None:
-    """Bring one cell to its result, from where an earlier attempt stopped.
+    """Run one cell to its result, from where an earlier attempt stopped.
 
     Args:
-        comparison: Where it goes.
-        request: What all cells share.
-        cell: The cell; a zero-shot one wants its seed's raw one finished.
-        detector: Checkpoint of a trained detector that is evaluated as it is; None: cells train.
+        comparison: Comparison that gets the result.
+        request: Settings of all cells.
+        cell: Cell to run; a zero-shot cell needs the finished raw cell of its seed.
+        detector: Checkpoint of a trained detector, which is only evaluated; None to train the detector.
 
     Raises:
-        CheckpointError: The checkpoint to start from is not of this detector.
+        CheckpointError: The checkpoint to start from belongs to another detector.
         ValueError: A picture cannot be enhanced, the raw cell is not finished, or detections are not finite.
     """
     folder = comparison.cell_folder(cell)
@@ -138,7 +138,7 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
     test = testing_config(request, cell, folder, comparison.truth_path, checkpoint)
     metrics, times = _evaluate(test, cell, request, exact=detector is not None)
     if request.in_cell.main:
-        # A training that diverged is this cell's failure, not the table's.
+        # Reading the detections here makes a diverged training a failure of this cell, not of the table.
         _sort(comparison.detections_path(cell), read_truth(comparison.truth_path))
         (folder / _ERROR).unlink(missing_ok=True)
         result = dict(
@@ -152,13 +152,13 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
 
 
 def _sort(path: Path, truth: dict[str, Any]) -> None:
-    """Put detections by falling score, which VisDrone's official program takes for granted; COCO's does not mind."""
+    """Sort saved detections by falling score, which VisDrone's official program relies on and COCO's ignores."""
     detections = read_detections(path, truth)
     write_text(path, json.dumps(sorted(detections, key=lambda each: -each["score"])))
 
 
 def _safe_copy(path: Path, comparison: Comparison, ranks: Ranks) -> Path:
-    """A trained detector's weights, read by the restricted unpickler and written again for MMEngine to load."""
+    """Read a trained detector's weights by the restricted unpickler, and write them again for MMEngine to load."""
     checkpoint = read_checkpoint(path)
     target = comparison.folder / "detector.pth"
     if ranks.main:
@@ -176,7 +176,7 @@ def _raw_checkpoint(comparison: Comparison, seed: int) -> Path:
 
 
 def _train(cfg: Config, cell: Cell, request: Request) -> tuple[float | None, int]:
-    """Train; returns the seconds it took, None where it went on from a checkpoint, and the iterations."""
+    """Train; return the seconds, or None if an earlier training was resumed, and the number of iterations."""
     _fill(cfg, cell, request)
     saved = saved_checkpoints(cfg.work_dir)
     if saved:
@@ -189,7 +189,7 @@ def _train(cfg: Config, cell: Cell, request: Request) -> tuple[float | None, int
     start = time.perf_counter()
     with quiet():
         runner.train()
-    # The first process writes the last checkpoint, which all read.
+    # All processes read the last checkpoint, which the first process writes.
     request.in_cell.barrier()
     return None if saved else round(time.perf_counter() - start, 1), runner.iter
 
@@ -216,7 +216,7 @@ def _runner(cfg: Config, cell: Cell, request: Request) -> Runner:
 
 
 def _fill(cfg: Config, cell: Cell, request: Request) -> None:
-    """Enhance on ``device`` what the data loaders' workers would else enhance on the CPU."""
+    """Enhance the pictures on ``device``, because the data loaders' workers would enhance them on the CPU."""
     if cell.mode in (RAW, JOINT):
         return
     with quiet():

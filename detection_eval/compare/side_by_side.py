@@ -1,4 +1,4 @@
-"""A picture raw and enhanced, side by side, with what the detector found, missed and made up."""
+"""Pictures, raw and enhanced side by side, with the objects that the detector found and missed, and its false ones."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .changes import Change, Matches
 FOUND, MISSED, FALSE = COLOURS[0], COLOURS[1], COLOURS[5]
 LEGEND = (
     "Blue, solid line: an annotated object that is found. Orange, long dashes, 'missed': an annotated object that is "
-    "not found. Red, short dashes, 'false': a detection where no object of its class is annotated. Labels are left out "
-    "where there are many."
+    "not found. Red, short dashes, 'false': a detection that matches no annotated object of its class. A box has no "
+    "label if there are many of its kind."
 )
 _LONG, _SHORT = 10, 4
-# More labels than this hide the picture.
+# More labels than this would hide the picture.
 _LABELLED = 5
-# Of the part that is shown of a large picture: its least side in raw pixels, and its side in sides of typical boxes.
+# Least longer side of the shown part of a large picture, in raw pixels and in sides of a typical box.
 _LEAST_WINDOW, _WINDOW_BOXES = 640, 8
-# Pictures that are smaller are repeated pixel by pixel: lines and labels would hide them.
+# Pixels of smaller pictures are repeated, because lines and labels would hide them.
 _LEAST_SIDE = 400
-# A part that is hardly smaller than the picture does not pay.
+# A part that would be larger than this share of the picture is not cut out.
 _WHOLE = 0.75
 
 
@@ -35,10 +35,10 @@ class View:
     """One picture as one detector sees it.
 
     Attributes:
-        title: ``'raw'``, or the label of a row.
-        pixels: ``(s H, s W, 3)`` RGB.
-        matches: In raw pixels.
-        threshold: Of the scores that count.
+        title: Title ``'raw'``, or the label of a row.
+        pixels: Picture ``(s H, s W, 3)`` RGB.
+        matches: Matches of the detections, in raw pixels.
+        threshold: Least score of a detection that counts.
     """
 
     title: str
@@ -49,13 +49,13 @@ class View:
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture whose detections changed.
+    """Picture whose detections changed.
 
     Attributes:
-        name: ``file_name`` of the annotations.
-        change: From raw to enhanced.
-        raw: Before.
-        enhanced: After.
+        name: Name of the picture, ``file_name`` of the annotations.
+        change: Change from raw to enhanced.
+        raw: View of the raw picture.
+        enhanced: View of the enhanced picture.
     """
 
     name: str
@@ -65,11 +65,11 @@ class Pair:
 
 
 def panels(pair: Pair, classes: Mapping[int, str]) -> list[Panel]:
-    """The raw and the enhanced picture with their boxes; of a large one with small changes the part where most are.
+    """Draw the boxes on the raw and on the enhanced picture; a large picture is cut to the part with most changes.
 
     Args:
-        pair: The picture.
-        classes: Names by category id.
+        pair: Picture with its views.
+        classes: Names of the classes by category id.
     """
     height, width = pair.raw.pixels.shape[:2]
     window = _window(_changed_boxes(pair), width, height)
@@ -113,7 +113,7 @@ def _ascii(name: str) -> str:
 
 
 def _changed_boxes(pair: Pair) -> np.ndarray:
-    """``(k, 4)``: objects that one of the two finds; where there are none, the false detections of both."""
+    """Return the objects, ``(k, 4)``, that only one view finds, or else the false detections of both views."""
     first, second = (view.matches.found(view.threshold) for view in (pair.raw, pair.enhanced))
     if (first != second).any():
         return pair.raw.matches.boxes[first != second]
@@ -122,7 +122,7 @@ def _changed_boxes(pair: Pair) -> np.ndarray:
 
 
 def _window(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
-    """x1 y1 x2 y2 of the part to show: where most of the boxes lie, of the picture's proportions."""
+    """Choose the part with most of the boxes, in the picture's proportions; returns x1 y1 x2 y2."""
     typical = np.sqrt(np.median((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))) if len(boxes) else np.inf
     share = max(_LEAST_WINDOW, _WINDOW_BOXES * typical) / max(width, height)
     if share > _WHOLE:

@@ -1,4 +1,4 @@
-"""The table of a comparison: scores with intervals, differences to raw, times."""
+"""The table of a comparison: scores with intervals, differences to raw, and times."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _PERCENT, _POINTS = Numbers(1, factor=100), Numbers(1, factor=100, sign="+")
 
 
 def measure(comparison: Comparison) -> list[dict[str, Any]]:
-    """Score the rows whose cells are all finished, from their saved detections.
+    """Score the saved detections of the rows whose cells are all finished.
 
     Returns:
-        For each row ``enhancer``, ``mode``, ``label``, ``seeds``; ``scores[metric][name]`` with ``value`` (mean over
+        Rows with ``enhancer``, ``mode``, ``label`` and ``seeds``; ``scores[metric][name]`` with ``value`` (mean over
         seeds), ``low`` and ``high`` (of the bootstrap over images) and ``seed_sd``; ``difference[metric][name]`` to the
-        raw row, paired by image and seed, None where there is none; ``timing``, means over seeds. Scores are in [0, 1];
-        what is undefined is None.
+        raw row, paired by image and seed, or ``difference`` None if there is no raw row; and ``timing``, means over
+        seeds. Scores are in [0, 1]; an undefined number is None.
     """
     finished = [row for row in comparison.rows if all(comparison.result(cell) is not None for cell in row.cells)]
     raw = next((row for row in finished if (row.enhancer, row.mode) == (NONE, RAW)), None)
@@ -81,13 +81,13 @@ def _score(
 
 
 def _shared(raw: CellRow, row: CellRow) -> list[int]:
-    """Seeds that both rows have."""
+    """Return the seeds that both rows have."""
     of_raw = {cell.seed for cell in raw.cells}
     return [cell.seed for cell in row.cells if cell.seed in of_raw]
 
 
 def _seed_sd(scores: Sequence[Any]) -> dict[str, float | None]:
-    """Standard deviation over training seeds; None for one."""
+    """Compute the standard deviation over training seeds; None for one seed."""
     values = [each.values() for each in scores]
     columns = {name: [each[name] for each in values] for name in values[0]}
     return {name: plain_number(float(np.std(c, ddof=1))) if len(c) > 1 else None for name, c in columns.items()}
@@ -109,7 +109,7 @@ def write_tables(comparison: Comparison, rows: list[dict[str, Any]]) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The rows as Markdown tables, scores in percent: one for each metric, one for each metric's differences."""
+    """Write Markdown tables in percent: for each metric one of the scores and one of the differences to raw."""
     if not rows:
         return "no row is finished\n"
     parts = []
@@ -124,12 +124,17 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def percent(score: Mapping[str, float | None], signed: bool = False) -> str:
-    """``12.3 [10.1, 14.6]``, with ``± 0.4`` for the standard deviation over seeds where there are several."""
+    """Write a score in percent, with its interval and with ``±`` the deviation over seeds if there are several.
+
+    Examples:
+        >>> percent({"value": 0.1234, "low": 0.1, "high": 0.15, "seed_sd": 0.004})
+        '12.3 ± 0.4 [10.0, 15.0]'
+    """
     return (_POINTS if signed else _PERCENT).with_interval(score, between=" ")
 
 
 def _of_metric(rows: Sequence[Row], metric: str) -> list[Row]:
-    """The rows with the scores of one metric."""
+    """Select the scores of one metric in all rows."""
     return [
         dict(row, metric=metric, scores=row["scores"][metric], difference=(row["difference"] or {}).get(metric))
         for row in rows
@@ -145,7 +150,7 @@ def _milliseconds(row: Row) -> list[str]:
 
 
 def _csv(rows: Sequence[Row]) -> str:
-    """One line for each row, metric and score: plain numbers, empty where undefined."""
+    """Write a CSV line for each row, metric and score, with plain numbers; an undefined number is empty."""
     return csv_text(
         [each for row in rows for metric in row["scores"] for each in _of_metric([row], metric)],
         ["enhancer", "mode", "seeds", "metric"],

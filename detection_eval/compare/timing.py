@@ -1,4 +1,4 @@
-"""Time for an image, of the enhancer and of the detector apart."""
+"""Times of an image, measured separately for the enhancer and the detector."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ from torch import nn
 from llie_preproc.detection import Enhance, EnhancedDetector
 
 IMAGES = 10
-"""How many pictures are timed, after one that is not."""
+"""Number of pictures that are timed, after one that warms up."""
 
 
 def measure_times(model: Any, dataset: Any, device: str) -> dict[str, float | None]:
-    """Medians over the first pictures of a test set, one at a time, in milliseconds.
+    """Measure median times over the first pictures of a test set, one at a time, in milliseconds.
+
+    Args:
+        model: Detector, which may wrap an enhancer.
+        dataset: Test set, whose pipeline may enhance.
+        device: Device that an enhancer of the pipeline runs on.
 
     Returns:
-        ``detector_ms``: data preprocessor, network and post-processing, from a loaded picture on. ``enhancer_ms``:
-        the enhancer alone, of the stored picture where it is part of the pipeline (on ``device``), of what the
-        detector is given where it wraps the detector; None without one.
+        ``detector_ms``, the time of data preprocessor, network and post-processing, without loading; and
+        ``enhancer_ms``, the time of the enhancer, or None if there is none. An enhancer of the pipeline is timed on the
+        stored picture, an enhancer around the detector on the detector's input.
     """
     chosen = range(min(len(dataset), IMAGES + 1))
     items = [pseudo_collate([dataset[i]]) for i in chosen]
@@ -59,7 +64,7 @@ def _enhancing(enhance: Enhance, picture: np.ndarray, device: str) -> Callable[[
 
 
 def _transform(dataset: Any) -> tuple[Enhance | None, Compose]:
-    """The enhancing transform of a dataset's pipeline, and those before it."""
+    """Return the enhancing transform of a dataset's pipeline, or None, and the transforms before it."""
     steps = dataset.pipeline.transforms
     for place, step in enumerate(steps):
         if isinstance(step, Enhance):
@@ -77,7 +82,7 @@ def _on(network: nn.Module, device: str) -> Iterator[None]:
 
 
 def _median(calls: list[Callable[[], Any]]) -> float:
-    """Milliseconds of a call; the first one warms up."""
+    """Time calls, of which the first warms up, and return the median in milliseconds."""
     seconds = []
     with torch.no_grad():
         for call in calls:

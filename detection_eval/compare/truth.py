@@ -23,18 +23,25 @@ _OF_COCO = ("CocoMetric", "NameMatchedCocoMetric", "CocoIntervalMetric")
 
 
 def ground_truth(cfg: Config) -> tuple[dict[str, Any], Path]:
-    """The annotations that the test set of ``cfg`` is scored by, and the folder of its pictures.
+    """Read the annotations of a config's test set, and find the folder of its pictures.
 
-    Where ``cfg`` evaluates by MMDetection's ``CocoMetric`` they are those of its file, of the dataset's classes. Any
-    other dataset of MMDetection is read once, and what it calls ignored is a crowd.
+    If the config evaluates by MMDetection's ``CocoMetric``, the annotations are those of the metric's file for the
+    classes of the dataset. Any other dataset of MMDetection is read once, and its ignored boxes become crowds.
+
+    Args:
+        cfg: Config with a test set.
 
     Raises:
-        FileNotFoundError: No annotation file, or a picture is missing; the message names the first and their number.
-        ValueError: Damaged annotations, none of the dataset's classes, or several sets in one.
+        FileNotFoundError: The annotation file or pictures are missing; the message has the number of missing pictures
+            and the first one.
+        ValueError: The annotations are damaged or have none of the dataset's classes, or the config tests on several
+            sets.
     """
     dataset, *more = inner_datasets(cfg.test_dataloader.dataset)
     if more:
-        raise ValueError(f"the config tests on {len(more) + 1} sets at once: name one with --test, or in the config")
+        raise ValueError(
+            f"the config tests on {len(more) + 1} sets, expected one: name it with --test or in the config"
+        )
     file = _coco_file(cfg)
     if file is None:
         truth, root = _of_dataset(dataset)
@@ -59,7 +66,7 @@ def _coco_file(cfg: Config) -> Path | None:
 
 
 def _of_classes(truth: dict[str, Any], classes: Sequence[str], file: Path) -> dict[str, Any]:
-    """The classes that the file and the dataset share, by name, in the order of the detector's labels."""
+    """Select the classes that the file and the dataset share, by name, in the order of the detector's labels."""
     ids = category_ids(truth, classes or [each["name"] for each in truth["categories"]], str(file))
     if not ids:
         raise ValueError(f"{file} has none of the dataset's classes: {', '.join(classes)}")
@@ -70,7 +77,7 @@ def _of_classes(truth: dict[str, Any], classes: Sequence[str], file: Path) -> di
 
 
 def _of_dataset(config: Any) -> tuple[dict[str, Any], Path]:
-    """The annotations, and the folder that the names of their pictures are relative to."""
+    """Read the annotations of a dataset, and find the folder that the names of their pictures are relative to."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         dataset = DATASETS.build(dict(config, pipeline=[], test_mode=True))
     images: list[dict] = []

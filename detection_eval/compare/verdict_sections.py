@@ -13,7 +13,7 @@ from .tables import percent
 
 COCO = "coco"
 Row = Mapping[str, Any]
-"""A row of ``results.json``."""
+"""Row of ``results.json``."""
 
 _MODES = {
     RAW: "raw: trained and tested on raw pictures.",
@@ -25,20 +25,20 @@ _GIVEN = {
     RAW: "raw: the given detector, as it is, on raw pictures.",
     ZERO_SHOT: "zero-shot: the given detector, as it is, on enhanced pictures.",
 }
-# Percentiles of a bootstrap over fewer test pictures cover less than they say.
+# A bootstrap over fewer test pictures gives intervals that are too narrow.
 _MANY = 30
 
 
 def scores_section(
     rows: Sequence[Row], truth: Mapping[str, Any], plan: Mapping[str, Any], missing: Sequence[str]
 ) -> Html:
-    """The verdicts in words, the tables of scores and of paired differences, and what the intervals cover.
+    """Write the verdicts in words, the tables of scores and of paired differences, and the meaning of the intervals.
 
     Args:
         rows: Rows of ``results.json``.
         truth: COCO annotations of the test set.
         plan: Plan of the comparison.
-        missing: Rows of the plan that are not measured, in words.
+        missing: Names of the rows that are not measured.
     """
     blocks = [bullets([verdict(row) for row in rows if row["mode"] != RAW])]
     if missing:
@@ -46,7 +46,7 @@ def scores_section(
     for metric in rows[0]["scores"]:
         blocks += [_scores_table(rows, metric), _differences_table(rows, metric)]
     modes = {row["mode"] for row in rows}
-    # Without a budget nothing was trained.
+    # A plan without a budget trained nothing.
     meanings = _MODES if plan.get("budget") else _MODES | _GIVEN
     blocks.append(bullets([text for mode, text in meanings.items() if mode in modes]))
     blocks.append(bullets(_caveats(rows, truth, plan)))
@@ -54,12 +54,18 @@ def scores_section(
 
 
 def headline(scores: Mapping[str, Any]) -> str:
-    """The metric of which verdicts speak: COCO's, or the first where that is not measured."""
+    """Choose the metric of the verdicts: COCO's, or the first one if COCO's is not measured."""
     return COCO if COCO in scores else next(iter(scores))
 
 
 def verdict(row: Row) -> str:
-    """Whether a row helps, in a sentence: its AP against raw."""
+    """Say in a sentence whether a row helps, by its AP against raw.
+
+    Examples:
+        >>> row = dict(label="psenet, zero-shot", mode="zero-shot", seeds=[0])
+        >>> verdict(row | dict(difference={"coco": {"AP": dict(value=0.02, low=0.01, high=0.03)}}))
+        'psenet, zero-shot helps: AP is 2.0 points above raw (95 % interval +1.0 to +3.0).'
+    """
     label, difference = row["label"], row["difference"]
     if difference is None:
         return f"{label}: there is no row of raw pictures to compare with."
@@ -83,9 +89,9 @@ def _signed(value: float) -> str:
 
 
 def _once(row: Row) -> str:
-    """What a verdict lacks where the detector of raw pictures and the row's are two single trainings."""
+    """Add a caution if the row and raw are single trainings."""
     if row["mode"] in (RETRAINED, JOINT) and len(row["seeds"]) == 1:
-        return " It rests on one training each: another seed may say otherwise."
+        return " It is based on one training each: another seed may give another result."
     return ""
 
 
@@ -109,7 +115,7 @@ def _scores_table(rows: Sequence[Row], metric: str) -> Html:
 def _differences_table(rows: Sequence[Row], metric: str) -> Html:
     compared = [row for row in rows if row["difference"] is not None]
     if not compared:
-        return paragraph("There is no row of raw pictures, and so no difference to it.")
+        return paragraph("There is no row of raw pictures to compare with.")
     names = list(compared[0]["difference"][metric])
     body = [[row["label"], *(_difference(row["difference"][metric][name]) for name in names)] for row in compared]
     caption = "minus raw, in points of %, paired by picture, with 95 % intervals and whether these exclude 0"
@@ -120,25 +126,25 @@ def _caveats(rows: Sequence[Row], truth: Mapping[str, Any], plan: Mapping[str, A
     objects = sum(not a.get("iscrowd", 0) for a in truth["annotations"])
     seeds = max((row["seeds"] for row in rows), key=len)
     training = (
-        "The values are means over the seeds; what another training would move is not in the interval but in the "
-        "standard deviation beside it."
+        "The values are means over the seeds. The interval does not include the effect of another training; the "
+        "standard deviation beside it does."
         if len(seeds) > 1
-        else "With one seed, nothing on this page shows how much another training would move the values."
+        else "With one seed, nothing on this page shows how much another training would change the values."
     )
     scores = [each for row in rows for scores in (row["difference"] or {}).values() for each in scores.values()]
     compared = sum(each["low"] is not None for each in scores)
     few = (
-        f" With fewer than {_MANY} pictures such intervals are too narrow: take them as a rough guide."
+        f" With fewer than {_MANY} pictures such intervals are too narrow and only a rough guide."
         if len(truth["images"]) < _MANY
         else ""
     )
     return [
-        f"The data: {len(truth['images'])} test pictures with {objects} annotated objects; training seeds "
+        f"The data are {len(truth['images'])} test pictures with {objects} annotated objects; training seeds "
         f"{', '.join(map(str, seeds))}.",
-        f"An interval covers the choice of the test pictures alone: {plan['resamples']} bootstrap resamples of them, "
+        f"An interval only covers the choice of the test pictures: {plan['resamples']} bootstrap resamples of them, "
         f"seed {plan['bootstrap_seed']}.{few} {training}",
-        f"There are {compared} differences above; of those that are truly 0, about one in 20 lies outside its interval "
-        "by chance.",
+        f"The tables have {compared} differences. If the true difference is 0, the interval excludes 0 by chance in "
+        "about one of 20 cases.",
     ]
 
 

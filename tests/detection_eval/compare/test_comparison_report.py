@@ -154,7 +154,7 @@ def test_the_verdicts_and_the_caveat_stand_first(made, shown):
         each for row in _rows(made)[1:] for each in row["difference"]["coco"].values() if each["low"] is not None
     ]
     assert 0 < len(defined) < 18
-    assert f"There are {len(defined)} differences above" in summary
+    assert f"The tables have {len(defined)} differences." in summary
 
 
 def test_sections_stand_in_their_order(shown):
@@ -213,7 +213,7 @@ def test_pictures_say_what_they_show(made, shown):
 
 
 def test_the_sample_of_image_quality_is_stated_and_scored(made, shown):
-    assert "4 of 20 test pictures, chosen by chance with seed 0" in "".join(shown.tables)
+    assert "4 of 20 test pictures, drawn with seed 0" in "".join(shown.tables)
     table = shown.table("Mean over 4 of 20")
     assert list(table) == ["raw", "gamma", "upscale"]
     assert table["raw"]["LOE"] == "0.00"
