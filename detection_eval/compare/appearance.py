@@ -98,7 +98,7 @@ class Looks:
 
     Examples:
         >>> grey = np.full((32, 32, 3), 128, np.uint8)
-        >>> Looks().score(grey, grey)
+        >>> {name: round(score, 3) for name, score in Looks().score(grey, grey).items()}
         {'mean luma': 128.0, 'eme': 0.0, 'loe': 0.0}
     """
 

@@ -1,1 +1,1 @@
-"""The demo: the package's main job on data that it carries or makes, and one report of it."""
+"""The demo: enhancement before detectors on shipped or simulated pictures, with one report."""

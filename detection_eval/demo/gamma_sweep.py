@@ -1,7 +1,7 @@
-"""How many faces a detector still finds when pictures are washed out or darkened by ``I^gamma``.
+"""The share of faces that a detector still finds when pictures are washed out or darkened by ``I^gamma``.
 
-What counts as found is :mod:`detection_eval.faces.retention`'s. Shifted pictures are rounded to 8 bits before anything
-sees them.
+:mod:`detection_eval.faces.retention` defines what counts as found. Shifted pictures are rounded to 8 bits before they
+are enhanced or searched for faces.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Sweep:
     """The result of a sweep.
 
     Attributes:
-        reference: Faces of each picture, unchanged, by the picture's name.
-        found: What each detector, by name, finds at each gamma in each picture.
+        reference: Reference faces of each unchanged picture, by its name.
+        found: Detections by the detector's name, gamma and the picture's name.
     """
 
     reference: Mapping[str, Faces]
@@ -38,9 +38,10 @@ class Sweep:
         return sum(len(faces) for faces in self.reference.values())
 
     def rows(self) -> dict[str, dict[float, float]]:
-        """Share of the reference faces found again, in [0, 1], for each gamma.
+        """Compute the share of the reference faces that are found again, in [0, 1], for each gamma.
 
-        By detector, then by detector with the stricter rule; NaN where there is no reference face.
+        The rows are those of each detector by the first rule, then those of each detector by the stricter rule. A share
+        is NaN if there is no reference face.
         """
         scores = {
             name: {gamma: RetentionScores(self.reference, pictures).values() for gamma, pictures in of_detector.items()}
@@ -61,10 +62,10 @@ def sweep(
     """Run detectors over a gamma sweep.
 
     Args:
-        pictures: ``(H, W, 3)`` RGB uint8, by name.
-        raw: Gives the reference.
-        detectors: Those compared, by name.
-        gammas: Exponents.
+        pictures: Pictures ``(H, W, 3)`` RGB uint8, by name.
+        raw: Detector that finds the reference faces.
+        detectors: Detectors to compare, by name.
+        gammas: Exponents of the shifts.
     """
     reference: dict[str, Faces] = {}
     found: dict[str, dict[float, dict[str, Faces]]] = {d: {g: {} for g in gammas} for d in detectors}

@@ -1,4 +1,4 @@
-"""Part one: photographs in too little and too much light, and what an enhancer makes of them."""
+"""First part of the demo: photographs in too little and too much light, raw and enhanced."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Relit:
     """A photograph in another exposure.
 
     Attributes:
-        captured: ``(H, W, 3)`` RGB uint8.
-        enhanced: The same, enhanced.
-        quality: PSNR (dB) and SSIM of each against the photograph as it was.
+        captured: Photograph in the other exposure, ``(H, W, 3)`` RGB uint8.
+        enhanced: Result of the enhancer for it.
+        quality: PSNR (dB) and SSIM against the original photograph, by ``'raw'`` and ``'enhanced'``.
     """
 
     captured: np.ndarray
@@ -37,7 +37,16 @@ class Relit:
 
 
 def relight(photographs: Mapping[str, np.ndarray], enhancer: FrozenEnhancer, seed: int) -> dict[str, dict[str, Relit]]:
-    """Photograph each again with :data:`SENSOR` in both exposures, and enhance; by photograph, then exposure."""
+    """Photograph pictures again with :data:`SENSOR` in both exposures, and enhance the results.
+
+    Args:
+        photographs: Pictures ``(H, W, 3)`` RGB uint8, by name.
+        enhancer: Enhancer of scale 1.
+        seed: Seed of the sensor's noise.
+
+    Returns:
+        Results by the photograph's name and by exposure.
+    """
     return {
         name: {
             exposure: _relight(image, stops, enhancer, np.random.default_rng([seed, number]))
@@ -48,7 +57,7 @@ def relight(photographs: Mapping[str, np.ndarray], enhancer: FrozenEnhancer, see
 
 
 def before_after(relit: Mapping[str, Relit], height: int = 256) -> np.ndarray:
-    """Under-exposed, enhanced, over-exposed, enhanced: side by side, ``(height, W, 3)`` RGB uint8."""
+    """Join both exposures and their enhanced results side by side, ``(height, W, 3)`` RGB uint8."""
     parts = [image for exposure in (UNDER, OVER) for image in (relit[exposure].captured, relit[exposure].enhanced)]
     width = round(parts[0].shape[1] * height / parts[0].shape[0])
     return np.hstack([cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA) for part in parts])

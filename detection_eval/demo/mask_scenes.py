@@ -1,9 +1,10 @@
 """Scenes with a mask of every object, made of real photographs, by day and at night.
 
-Blobs, ellipses, polygons and the cut-outs of :mod:`~detection_eval.demo.night_scenes` are filled with pieces of
-scikit-image's photographs and pasted over each other on photographed textures; a mask is the visible part of an object.
-Outlines are random and objects hide parts of each other, so that a box does not give a mask away. At night the light is
-that of :func:`~detection_eval.demo.night_scenes.lamps`. A seed and an index fix a scene.
+Blobs, ellipses and polygons are filled with pieces of scikit-image's photographs. They and the cut-outs of
+:mod:`~detection_eval.demo.night_scenes` are pasted over each other on photographed textures. A mask is the visible part
+of an object. Outlines are random and objects hide parts of each other, so that the box of an object does not determine
+its mask. At night the light is that of :func:`~detection_eval.demo.night_scenes.lamps`. A seed and an index determine a
+scene.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ _FINE = 4
 
 @dataclass(frozen=True)
 class Material:
-    """What surfaces are made of.
+    """Material of surfaces.
 
     Attributes:
-        photographs: Names of :func:`~detection_eval.demo.photographs.sample`.
-        gain: Range of a factor on all channels.
-        least_tint: Each channel is also multiplied by something from here to 1.
+        photographs: Names of photographs (:func:`~detection_eval.demo.photographs.sample`) that pieces are cut from.
+        gain: Range of a random factor of all channels.
+        least_tint: Least random factor of each single channel; the largest is 1.
     """
 
     photographs: tuple[str, ...]
@@ -57,7 +58,7 @@ class Material:
 
 
 _BACKGROUND = Material(("brick", "camera", "grass", "gravel", "immunohistochemistry", "moon"), (0.7, 1.3), 0.8)
-# Of stronger colours than what lies behind, as most things that people name are.
+# Objects have stronger colours than the background, as most real objects do.
 _FILLING = Material(
     (
         "astronaut", "brick", "chelsea", "coffee", "coins", "grass", "gravel", "immunohistochemistry", "motorcycle",
@@ -69,11 +70,11 @@ _FILLING = Material(
 
 @dataclass(frozen=True)
 class MaskScene:
-    """A scene by day.
+    """Scene by day.
 
     Attributes:
-        day: ``(H, W, 3)`` RGB uint8.
-        masks: ``(n, H, W)`` bool, disjoint, from the hindmost object to the foremost.
+        day: Picture ``(H, W, 3)`` RGB uint8.
+        masks: Disjoint masks ``(n, H, W)`` bool of the objects, from the hindmost to the foremost.
     """
 
     day: np.ndarray
@@ -88,18 +89,23 @@ def mask_scene(
     objects: tuple[int, int] = (2, 4),
     longer_side: tuple[float, float] | None = None,
 ) -> MaskScene:
-    """Scene ``index`` of the set ``seed``.
+    """Make a scene of a set.
 
     Args:
-        seed: Of the set.
-        index: Of the scene in the set.
+        seed: Seed of the set.
+        index: Index of the scene in the set.
         size: Height and width in pixels.
-        objects: Least and largest number of objects. An object for which there is no room is left out: each keeps at
-            least half of itself and 40 pixels visible.
+        objects: Least and largest number of objects. Half of each object, and at least 40 of its pixels, stay visible;
+            an object that would hide more of others is left out.
         longer_side: Range of the longer side of an object, in pixels; by default 0.3 to 0.65 of ``size``.
 
     Raises:
-        ValueError: An object would be of less than 8 pixels or of more than 3/4 of the scene, or a range is empty.
+        ValueError: A range is empty, or the longer side could be below 8 pixels or above 3/4 of the scene.
+
+    Examples:
+        >>> scene = mask_scene(seed=0, index=0, size=64)
+        >>> scene.day.shape, scene.masks.shape[1:]
+        ((64, 64, 3), (64, 64))
     """
     shortest, longest = longer_side or (size * _LONGER_SIDE[0], size * _LONGER_SIDE[1])
     if not 8 <= shortest <= longest <= size * _LARGEST:
@@ -119,13 +125,16 @@ def mask_scene(
 
 
 def at_night(scene: MaskScene, stops: float, seed: int, index: int) -> np.ndarray:
-    """The scene photographed by lamps, ``(H, W, 3)`` RGB uint8; the lamps of a scene are the same at all exposures.
+    """Photograph a scene by the light of lamps, which are the same at all exposures of the scene.
 
     Args:
-        scene: The scene by day.
+        scene: Scene by day.
         stops: Exposure in EV.
-        seed: Of the set.
-        index: Of the scene in the set.
+        seed: Seed of the set.
+        index: Index of the scene in the set.
+
+    Returns:
+        Picture ``(H, W, 3)`` RGB uint8.
     """
     rng = np.random.default_rng([seed, index, 1])
     return photograph(scene.day, stops, SENSOR, rng, lamps(rng, len(scene.day)))
@@ -134,15 +143,22 @@ def at_night(scene: MaskScene, stops: float, seed: int, index: int) -> np.ndarra
 def write_mask_set(
     folder: Path, seed: int, count: int, stops: Sequence[float] = (-2.0, -4.0, -6.0), size: int = SIZE
 ) -> Path:
-    """Write scenes 0 to ``count - 1`` of the set ``seed``: PNG by day and at each exposure, and masks in COCO's format.
+    """Write a set of scenes: PNG files by day and at each exposure, and masks in COCO's format.
 
-    The pictures lie in ``day`` and in a folder for each exposure (``ev-2``), under the same names.
+    The pictures are written to ``day`` and to a folder for each exposure, such as ``ev-2``, with the same names.
+
+    Args:
+        folder: Folder to write into.
+        seed: Seed of the set.
+        count: Number of scenes.
+        stops: Exposures in EV, all below 0.
+        size: Height and width of a scene in pixels.
 
     Returns:
-        The path of ``annotations.json``; its masks are compressed run lengths.
+        Path of ``annotations.json``, whose masks are compressed run lengths.
 
     Raises:
-        ValueError: There is no scene, or an exposure adds light.
+        ValueError: ``count`` is below 1, or an exposure is not below 0.
         MissingExtraError: pycocotools is not installed.
     """
     if count < 1:
@@ -182,7 +198,7 @@ def _coco_annotation(number: int, image: int, mask: np.ndarray) -> dict[str, Any
 
 
 def _object(rng: np.random.Generator, longer_side: tuple[float, float]) -> CutOut:
-    """An object, its longer side in the range (a cut-out is tilted after that: up to 1.2 times as long)."""
+    """Make an object with a longer side in the range; the tilt of a cut-out can lengthen it up to 1.2 times."""
     if rng.random() < _CUT_OUTS:
         known = _cut_outs()
         return vary(known[rng.integers(len(known))], rng, longer_side)
@@ -196,7 +212,7 @@ def _cut_outs() -> list[CutOut]:
 
 
 def _shape(rng: np.random.Generator, side: float) -> np.ndarray:
-    """A random outline, filled: ``(h, w)`` float32 in [0, 1], with ``max(h, w)`` of ``side``."""
+    """Fill a random outline: ``(h, w)`` float32 in [0, 1] with ``max(h, w)`` equal to ``side``, rounded."""
     turn = rng.uniform(0, 2 * np.pi)
     turned = _outline(rng) @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     corner, extent = turned.min(axis=0), np.ptp(turned, axis=0)
@@ -208,7 +224,7 @@ def _shape(rng: np.random.Generator, side: float) -> np.ndarray:
 
 
 def _outline(rng: np.random.Generator) -> np.ndarray:
-    """The points of a blob, an ellipse or a polygon round the origin, ``(n, 2)``; blobs and polygons may be concave."""
+    """Draw the points, ``(n, 2)``, of a blob, an ellipse or a polygon around the origin, which may be concave."""
     kind = rng.choice(["blob", "ellipse", "polygon"], p=[0.4, 0.15, 0.45])
     angles = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     radii = np.ones_like(angles)
@@ -225,12 +241,12 @@ def _outline(rng: np.random.Generator) -> np.ndarray:
 
 
 def _texture(material: Material, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """A random piece of one of the photographs, mirrored and tinted: ``(*shape, 3)`` uint8."""
+    """Cut a random piece from one of the photographs, and mirror and tint it: ``(*shape, 3)`` uint8."""
     image = sample(str(rng.choice(material.photographs)))
     zoom = rng.uniform(*_ZOOM)
     height, width = (math.ceil(side * zoom) for side in shape)
     lacking = max(height - image.shape[0], 0), max(width - image.shape[1], 0)
-    # Beyond its edge a photograph goes on as its mirror image: the grain does not depend on the size of the scene.
+    # A small photograph is continued by its mirror image, so that the grain does not depend on the scene's size.
     image = np.pad(image, [(0, lacking[0]), (0, lacking[1]), (0, 0)], mode="symmetric") if any(lacking) else image
     top = int(rng.integers(0, image.shape[0] - height, endpoint=True))
     left = int(rng.integers(0, image.shape[1] - width, endpoint=True))
@@ -241,7 +257,7 @@ def _texture(material: Material, shape: tuple[int, ...], rng: np.random.Generato
 
 
 def _paste(day: np.ndarray, owner: np.ndarray, areas: list[int], cut: CutOut, rng: np.random.Generator) -> None:
-    """Blend an object over ``day``, in place, where enough of the earlier ones stays visible."""
+    """Blend an object into ``day``, in place, where enough of the earlier objects stays visible."""
     inside = cut.alpha > 0.5
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
     cropped = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

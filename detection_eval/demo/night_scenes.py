@@ -6,7 +6,7 @@ scene is then photographed at night: every pixel's linear light is multiplied by
     E(x) = ambient + sum_i c_i / (1 + |x - p_i|^2 / r_i^2),
 
 the exposure is set in stops, shot and read noise are drawn, and the result is encoded as sRGB in 8 bits
-(:func:`detection_eval.demo.exposure.photograph`). A seed and an index fix a scene.
+(:func:`detection_eval.demo.exposure.photograph`). A seed and an index determine a scene.
 """
 
 from __future__ import annotations
@@ -42,7 +42,12 @@ _TRIES = 20
 
 @dataclass(frozen=True)
 class CutOut:
-    """An object: ``rgb`` ``(H, W, 3)`` uint8 and ``alpha`` ``(H, W)`` float32 in [0, 1], cropped to the object."""
+    """Object that is cut out of a photograph.
+
+    Attributes:
+        rgb: Pixels ``(H, W, 3)`` RGB uint8, cropped to the object.
+        alpha: Opacity ``(H, W)`` float32 in [0, 1].
+    """
 
     rgb: np.ndarray
     alpha: np.ndarray
@@ -50,13 +55,13 @@ class CutOut:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene before and after night fell.
+    """Scene by day and at night.
 
     Attributes:
-        day: ``(H, W, 3)`` RGB uint8.
-        night: The same, photographed at night.
-        boxes: ``(n, 4)`` x1 y1 x2 y2, pixels.
-        labels: Index into :data:`CLASSES` of each box.
+        day: Picture by day, ``(H, W, 3)`` RGB uint8.
+        night: Picture of the same scene at night, of the same shape.
+        boxes: Boxes of the objects, ``(n, 4)`` x1 y1 x2 y2 in pixels.
+        labels: Class of each box, an index into :data:`CLASSES`.
     """
 
     day: np.ndarray
@@ -65,7 +70,7 @@ class Scene:
     labels: tuple[int, ...]
 
 
-# Outlines in pixels of the photograph: ellipses (centre x, y, half axes) or a polygon.
+# Outlines in pixels of the photograph, which are ellipses (centre x, y, half axes) or a polygon.
 _OUTLINES: dict[str, tuple[str, list]] = {
     "face": ("astronaut", [(226, 101, 72, 88)]),
     "cup": ("coffee", [(278, 228, 200, 154), (293, 100, 122, 84)]),
@@ -88,12 +93,23 @@ _OUTLINES: dict[str, tuple[str, list]] = {
 
 
 def cut_outs() -> list[CutOut]:
-    """The objects, in the order of :data:`CLASSES`."""
+    """Cut out the objects, in the order of :data:`CLASSES`."""
     return [_cut_out(*_OUTLINES[name]) for name in CLASSES]
 
 
 def night_scene(seed: int, index: int, objects: Sequence[CutOut]) -> Scene:
-    """Scene ``index`` of the set ``seed``."""
+    """Make a scene of a set.
+
+    Args:
+        seed: Seed of the set.
+        index: Index of the scene in the set.
+        objects: Objects of :func:`cut_outs`.
+
+    Examples:
+        >>> scene = night_scene(seed=0, index=0, objects=cut_outs())
+        >>> scene.night.shape, len(scene.boxes) == len(scene.labels)
+        ((160, 160, 3), True)
+    """
     rng = np.random.default_rng([seed, index])
     day = _background(rng).astype(np.float32)
     boxes: list[np.ndarray] = []
@@ -109,16 +125,16 @@ def night_scene(seed: int, index: int, objects: Sequence[CutOut]) -> Scene:
 
 
 def write_night_set(folder: Path, seed: int, count: int, by_day: bool = False) -> Path:
-    """Write scenes 0 to ``count - 1`` of the set ``seed`` as PNG, and ``annotations.json`` in COCO's format.
+    """Write a set of scenes as PNG files, with ``annotations.json`` in COCO's format.
 
     Args:
-        folder: Created where it is missing.
-        seed: Of the set.
-        count: How many.
-        by_day: Write them as they were before night fell.
+        folder: Folder to write into, which is created if it is missing.
+        seed: Seed of the set.
+        count: Number of scenes.
+        by_day: Whether to write the pictures by day instead of those at night.
 
     Returns:
-        The path of the annotations.
+        Path of the annotations.
     """
     objects = cut_outs()
     images: list[dict] = []
@@ -159,7 +175,7 @@ def _cut_out(photograph_name: str, outlines: list) -> CutOut:
 
 
 def vary(cut: CutOut, rng: np.random.Generator, longer_side: tuple[float, float] = _LONGER_SIDE) -> CutOut:
-    """Scale an object to a longer side in the range, in pixels; tilt and mirror it."""
+    """Scale an object to a random longer side in the range, in pixels, and tilt and mirror it at random."""
     scale = rng.uniform(*longer_side) / max(cut.alpha.shape)
     rgb, alpha = (cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for x in (cut.rgb, cut.alpha))
     height, width = alpha.shape
@@ -174,7 +190,7 @@ def vary(cut: CutOut, rng: np.random.Generator, longer_side: tuple[float, float]
 def _paste(
     canvas: np.ndarray, cut: CutOut, others: Sequence[np.ndarray], rng: np.random.Generator
 ) -> np.ndarray | None:
-    """Blend an object into ``canvas``, in place, where it covers little of the others; its box, or None."""
+    """Blend an object into ``canvas``, in place, where it hides little of others; return its box, or None."""
     visible = cut.alpha > 0.5
     rows, columns = (np.flatnonzero(visible.any(axis=axis)) for axis in (1, 0))
     extent = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
@@ -192,13 +208,13 @@ def _paste(
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Common area over the smaller area."""
+    """Divide the common area by the smaller area."""
     common = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0).prod()
     return float(common / min((a[2:] - a[:2]).prod(), (b[2:] - b[:2]).prod()))
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
-    """A random piece of a photographed texture, tinted, ``(SIZE, SIZE, 3)`` uint8."""
+    """Cut a random piece from a photographed texture, and tint it: ``(SIZE, SIZE, 3)`` uint8."""
     name = str(rng.choice(_BACKGROUNDS))
     image = sample(name)[_TEXTURE_ONLY.get(name, ...)]
     side = int(rng.integers(min(image.shape[:2]) // 2, min(image.shape[:2]), endpoint=True))
@@ -208,7 +224,7 @@ def _background(rng: np.random.Generator) -> np.ndarray:
 
 
 def lamps(rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
-    """The illumination ``E``, ``(size, size, 3)``, with its largest value 1."""
+    """Draw an illumination ``E``, ``(size, size, 3)``, with 1 as its largest value."""
     y, x = np.mgrid[:size, :size] / size
     light = np.full((size, size, 3), rng.uniform(0.1, 0.4))
     for _ in range(rng.integers(1, 4)):

@@ -1,4 +1,4 @@
-"""The photographs of the demo: scikit-image's, which lie in its wheel, or those of a data folder."""
+"""The photographs of the demo, which scikit-image's wheel or a data folder contains."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from llie_preproc.pictures import is_picture, read_rgb8
 
 LICENCES = "scikit-image's sample pictures (public domain or CC0; motorcycle: Middlebury stereo benchmark)"
 
-# Side of scikit-image's LFW faces, and how they are laid out for a detector whose smallest face is 20 pixels.
+# Number, enlargement and columns of scikit-image's LFW faces, for a detector whose smallest face has 20 pixels.
 _LFW_COUNT, _LFW_ENLARGE, _LFW_COLUMNS = 100, 3, 5
 
 
 @lru_cache
 def sample(name: str) -> np.ndarray:
-    """A photograph by the name of its ``skimage.data`` function, ``(H, W, 3)`` RGB uint8, read-only.
+    """Return a photograph by the name of its ``skimage.data`` function.
 
-    Grey ones are repeated to three equal channels.
+    Returns:
+        Read-only picture ``(H, W, 3)`` RGB uint8; a grey one has three equal channels.
+
+    Examples:
+        >>> sample("camera").shape
+        (512, 512, 3)
     """
     image = data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)()
     image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
@@ -31,9 +36,9 @@ def sample(name: str) -> np.ndarray:
 
 
 def face_sheets() -> dict[str, np.ndarray]:
-    """Pictures with real faces: the astronaut, and contact sheets of the 100 faces of ``skimage.data.lfw_subset``.
+    """Return pictures with real faces: the astronaut, and sheets of the 100 faces of ``skimage.data.lfw_subset``.
 
-    Those are grey and of 25x25 pixels; they are enlarged three times, by cubic interpolation.
+    The faces of the sheets are grey and have 25x25 pixels; cubic interpolation enlarges them three times.
     """
     faces = (data.lfw_subset()[:_LFW_COUNT] * 255).round().astype(np.uint8)
     size = faces.shape[1] * _LFW_ENLARGE
@@ -46,13 +51,17 @@ def face_sheets() -> dict[str, np.ndarray]:
 
 
 def folder_photographs(folder: Path, limit: int | None = None) -> dict[str, np.ndarray]:
-    """The first ``limit`` pictures of a folder, by file name, as 8-bit RGB.
+    """Read the pictures of a folder as 8-bit RGB, by file name.
+
+    Args:
+        folder: Folder of the pictures.
+        limit: Number of pictures to read, the first by name; None for all.
 
     Raises:
-        FileNotFoundError: No such folder, or no picture in it.
+        FileNotFoundError: There is no such folder, or no picture in it.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}: --real takes the folder that holds it")
+        raise FileNotFoundError(f"there is no folder {folder}: --real must name the data folder that has it")
     paths = sorted(filter(is_picture, folder.iterdir()))[:limit]
     if not paths:
         raise FileNotFoundError(f"no pictures in {folder}")

@@ -27,12 +27,12 @@ ENHANCED = "enhanced"
 _TRUTH_COLOUR, _FOUND_COLOUR = COLOURS[1], COLOURS[0]
 _SHOWN_GAMMAS = (0.1, 0.2, 5.0, 8.0)
 _SHOWN_SCORE = 0.5
-# Night scenes are small; boxes and labels drawn on them would hide them.
+# Night scenes are enlarged, because boxes and labels would hide such small pictures.
 _ZOOM = 3
 
 
 def summary_section(results: Mapping[str, Any]) -> Html:
-    """The main numbers in one table, of what :class:`detection_eval.demo.run_demo` measured."""
+    """Write the main results of :mod:`detection_eval.demo.run_demo` in one table."""
     rows = []
     if quality := results.get("psnr_ssim"):
         for exposure in (UNDER, OVER):
@@ -53,7 +53,7 @@ def summary_section(results: Mapping[str, Any]) -> Html:
 def light_section(
     photographs: Mapping[str, np.ndarray], relit: Mapping[str, Mapping[str, Relit]], sensor: str, source: str
 ) -> Html:
-    """Photographs as they were, in both exposures, and enhanced."""
+    """Show photographs: the originals, both exposures, and the enhanced results."""
     panels = []
     for name, exposures in relit.items():
         panels.append(Panel(photographs[name], f"{name}: original", f"the photograph {name}"))
@@ -68,8 +68,8 @@ def light_section(
     return section(
         "Too little and too much light",
         paragraph(
-            f"{source}. Each is photographed again by a simulated camera: linear light times 2^EV, {sensor}, clipped, "
-            "encoded as sRGB in 8 bits. The enhancer sees only that."
+            f"{source}. A simulated camera photographs each again: linear light times 2^EV, {sensor}, clipped, and "
+            "encoded as sRGB in 8 bits. The enhancer sees only the result."
         ),
         gallery(panels, columns=5, max_side=300),
         table(header, rows, "PSNR against the original, in dB (RGB, full size)"),
@@ -77,7 +77,7 @@ def light_section(
 
 
 def faces_section(pictures: Mapping[str, np.ndarray], sweep: Sweep, enhancer: FrozenEnhancer, source: str) -> Html:
-    """Retention over a gamma sweep: plot, table, and the first picture and the one with most faces."""
+    """Show retention over a gamma sweep: a plot, a table, the first picture and the picture with most faces."""
     rows = sweep.rows()
     plotted = {name: rows[name] for name in (RAW, ENHANCED)}
     names = list(pictures)
@@ -90,9 +90,10 @@ def faces_section(pictures: Mapping[str, np.ndarray], sweep: Sweep, enhancer: Fr
             f"MTCNN with its trained weights (facenet-pytorch) on {source}. The pictures are shifted by I^g (below 1 "
             "washes out, above 1 darkens), rounded to 8 bits, and given to the detector raw and enhanced. The "
             f"reference is the {sweep.total} faces that the detector itself finds in the unchanged, raw pictures "
-            f"(g = 1) with a confidence above {REFERENCE_SCORE}: no human annotated them. A face is found again when a "
-            f"detection overlaps it with IoU above {MIN_IOU}: any of the detector's (its own threshold is 0.7), as "
-            f"drawn and plotted, or, in the lower rows of the table, one above {REFERENCE_SCORE} again."
+            f"(g = 1) with a confidence above {REFERENCE_SCORE}; no human annotated them. A face is found again if a "
+            f"detection overlaps it with an IoU above {MIN_IOU}. The plot, the pictures and the upper rows of the "
+            "table count all detections (the detector's own threshold is 0.7); the lower rows of the table count only "
+            f"detections above {REFERENCE_SCORE}."
         ),
         line_plot(plotted, "Share of the reference faces found again", "gamma g of I^g", "share", True, (0, 1.05)),
         table(
@@ -105,7 +106,7 @@ def faces_section(pictures: Mapping[str, np.ndarray], sweep: Sweep, enhancer: Fr
 
 
 def detector_section(comparison: Comparison, enhancer: FrozenEnhancer, description: str) -> Html:
-    """Average precision by protocol, and validation pictures with boxes."""
+    """Show the average precision of each protocol, and validation pictures with boxes."""
     rows = [[name, *(f"{100 * v:.1f}" for v in scores.values())] for name, scores in comparison.scores.items()]
     header = ["protocol", *next(iter(comparison.scores.values()))]
     by_metric = {name: {k: 100 * v for k, v in scores.items()} for name, scores in comparison.scores.items()}
@@ -117,8 +118,8 @@ def detector_section(comparison: Comparison, enhancer: FrozenEnhancer, descripti
         bar_panels(by_metric, "AP in %"),
         table(header, rows, f"COCO average precision in %, {len(comparison.truth)} validation pictures, one seed"),
         paragraph(
-            f"Validation pictures. Orange: annotated boxes; blue: detections with a score above {_SHOWN_SCORE}, of the "
-            "detector trained on what it is shown here."
+            "Validation pictures, each with the detector that was trained on such pictures. Orange: annotated boxes; "
+            f"blue: detections with a score above {_SHOWN_SCORE}."
         ),
         gallery(panels, columns=4),
     )
@@ -127,7 +128,7 @@ def detector_section(comparison: Comparison, enhancer: FrozenEnhancer, descripti
 def gallery_section(
     title: str, text: str, pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], faces: Mapping[str, tuple[Faces, Faces]]
 ) -> Html:
-    """Raw and enhanced pictures side by side; ``faces`` found in either are drawn where there are any."""
+    """Show raw and enhanced pictures side by side, with the faces that were found in them."""
     panels = []
     for name, images in pairs.items():
         found = faces.get(name, (Faces.none(), Faces.none()))

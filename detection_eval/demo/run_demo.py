@@ -1,4 +1,4 @@
-"""The demo from start to end."""
+"""The whole demo, which runs its parts and writes the report."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ _GALLERY_SIZE = 6
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the command line says.
+    """Options of the demo.
 
     Attributes:
         out: Folder to write into.
-        enhancer: Name, or config file, with ``@`` and weights or without.
-        device: Device where the enhancer and the face detector run; MMEngine chooses for the detector.
-        real: Folder of real data, or None.
+        enhancer: Name or config file of the enhancer; ``@`` and weights may follow.
+        device: Device that the enhancer and the face detector run on; MMEngine chooses that of the small detector.
+        real: Folder of real data; None for the embedded photographs.
         seed: Seed of noise, scenes and training.
-        options: How the enhancer is run.
-        budget: Budget of the detector.
+        options: Options that the enhancer runs with.
+        budget: Budget of the small detector.
     """
 
     out: Path
@@ -72,7 +72,7 @@ class DemoOptions:
 
 @dataclass
 class _Progress:
-    """What has been measured and written so far."""
+    """Results, times and sections of the parts that have run."""
 
     results: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -86,20 +86,21 @@ class _Progress:
 
 
 def run_demo(options: DemoOptions) -> Path:
-    """Run the demo and return the path of the report.
+    """Run the demo, and return the path of the report.
 
-    Beside it stand ``results.json`` and, on the embedded photographs, ``before_after.jpg``.
+    The folder of the report also gets ``results.json`` and, with the embedded photographs, ``before_after.jpg``.
 
     Raises:
         MissingExtraError: The extra ``demo`` is not installed.
         ValueError: The enhancer changes the size of pictures.
-        FileNotFoundError: No checkpoint, or no pictures where ``real`` points.
+        FileNotFoundError: There are no such weights, or no pictures in the folder ``real``.
     """
     with weights_named_by("--enhancer NAME@WEIGHTS"):
         enhancer = FrozenEnhancer(options.enhancer, options.options, device=options.device)
     if enhancer.scale != 1:
         raise ValueError(
-            f"the demo compares pixel by pixel: {type(enhancer.enhancer).__name__} enlarges by {enhancer.scale}"
+            f"the demo compares pixel by pixel and needs an enhancer of scale 1; {type(enhancer.enhancer).__name__} "
+            f"enlarges by {enhancer.scale}"
         )
     progress = _Progress()
     (_embedded if options.real is None else _real)(options, enhancer, progress)
@@ -119,8 +120,8 @@ def _embedded(options: DemoOptions, enhancer: FrozenEnhancer, progress: _Progres
         write_picture(options.out / "before_after.jpg", picture, quality=88)
     with progress.timed("faces"):
         source = (
-            "the faces that scikit-image carries: the astronaut, and 100 faces of LFW, grey, enlarged three times "
-            "from 25x25 pixels and laid out on sheets of 25"
+            "the faces in scikit-image: the astronaut, and 100 grey faces of LFW, enlarged three times from 25x25 "
+            "pixels and laid out on sheets of 25"
         )
         _faces(photographs.face_sheets(), source, options, enhancer, progress)
     with progress.timed("detector"):
@@ -170,13 +171,14 @@ def _detector(options: DemoOptions, enhancer: FrozenEnhancer, progress: _Progres
     comparison = compare_protocols(options.out, options.enhancer, options.options, options.device, options.seed, budget)
     iterations = budget.iterations or detector_config().max_iters
     text = (
-        f"Faster R-CNN (half-width ResNet-18, from scratch, {iterations} batches of 8) on scenes made of real cut-outs "
-        f"and textures and photographed at night by the simulated camera: {budget.train_scenes} to train on, "
-        f"{budget.val_scenes} to evaluate, {night_scenes.SIZE} pixels a side, {len(night_scenes.CLASSES)} classes. "
-        "Raw: trained and evaluated on the night pictures. Zero-shot: that detector on enhanced pictures. Retrained: "
-        "trained on enhanced pictures, same budget and seed. The raw detector has learned from dark pictures alone and "
-        "has never seen a bright one, which the zero-shot row shows; a detector from daylight is another case. So "
-        "short a training of so small a detector shows the protocol; it does not rank enhancers."
+        f"Faster R-CNN (half-width ResNet-18, from scratch, {iterations} batches of 8) on scenes that are made of real "
+        f"cut-outs and textures and photographed at night by the simulated camera: {budget.train_scenes} scenes for "
+        f"training, {budget.val_scenes} for evaluation, {night_scenes.SIZE} pixels a side, {len(night_scenes.CLASSES)} "
+        "classes. Raw: trained and evaluated on the night pictures. Zero-shot: that detector, evaluated on enhanced "
+        "pictures. Retrained: trained and evaluated on enhanced pictures, with the same budget and seed. The raw "
+        "detector has only seen dark pictures in its training, as the zero-shot row shows; a detector that was trained "
+        "by daylight is another case. This short training of a small detector shows the protocol; it does not rank "
+        "enhancers."
     )
     progress.sections.append(detector_section(comparison, enhancer, text))
     progress.results["detector_ap"] = comparison.scores
@@ -197,8 +199,8 @@ def _write(options: DemoOptions, progress: _Progress) -> Path:
     made = provenance.record(settings, _VERSIONS, options.device)
     made["seconds"] = ", ".join(f"{part} {seconds:g}" for part, seconds in progress.seconds.items())
     lead = (
-        f"{_name(options)} in front of detectors that were not made for the dark: the same pictures and the same "
-        "boxes, raw against enhanced. The numbers are whatever came out."
+        f"{_name(options)} before detectors that were not made for the dark. Raw and enhanced rows have the same "
+        "pictures and boxes. The numbers are shown as measured."
     )
     path = options.out / "report.html"
     sections = [summary_section(progress.results), *progress.sections]
@@ -215,7 +217,7 @@ def _write(options: DemoOptions, progress: _Progress) -> Path:
 
 
 def _described(options: DemoOptions) -> str:
-    """The enhancer, its weights and how it was run."""
+    """Describe the enhancer, its weights and its options."""
     name, weights = _name(options), enhancer_config(options.enhancer).get("checkpoint") or DEFAULT_WEIGHTS
     if weights == DEFAULT_WEIGHTS:
         shipped = default_weights(name)

@@ -1,4 +1,4 @@
-"""A small detector on night scenes: raw, behind an enhancer without retraining, and retrained behind it."""
+"""A small detector on night scenes: raw, behind an enhancer without retraining, and retrained behind the enhancer."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _CONFIG = files("mm_configs") / "demo" / "faster_rcnn_r18_night.py"
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is made and trained; both trainings get the same.
+    """Numbers of scenes and iterations, which are the same for both trainings.
 
     Attributes:
-        train_scenes: Pictures to train on.
-        val_scenes: Pictures to evaluate on, of another seed.
-        iterations: Batches of a training; None: as many as the config says.
+        train_scenes: Number of pictures for training.
+        val_scenes: Number of pictures for evaluation, which have another seed.
+        iterations: Number of batches of a training; None for that of the config.
     """
 
     train_scenes: int = 320
@@ -43,7 +43,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes of one picture: ``boxes`` ``(n, 4)`` x1 y1 x2 y2 in pixels, ``labels`` and ``scores`` of length n."""
+    """Boxes of one picture.
+
+    Attributes:
+        boxes: Corners ``(n, 4)`` x1 y1 x2 y2 in pixels.
+        labels: Name of the class of each box.
+        scores: Score of each box; 1 for an annotated one.
+    """
 
     boxes: np.ndarray
     labels: list[str]
@@ -52,13 +58,13 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the three protocols gave.
+    """Results of the three protocols.
 
     Attributes:
         scores: AP, AP50 and AP75 in [0, 1], by protocol.
-        detections: Detections of each validation picture by file name, by protocol.
-        truth: Annotated boxes of each validation picture, by file name.
-        val_folder: Where these pictures are.
+        detections: Detections in the validation pictures, by protocol and file name.
+        truth: Annotated boxes of the validation pictures, by file name.
+        val_folder: Folder of the validation pictures.
     """
 
     scores: dict[str, dict[str, float]]
@@ -70,21 +76,21 @@ class Comparison:
 def compare_protocols(
     folder: Path, enhancer: str, options: InferenceOptions, device: str, seed: int, budget: Budget
 ) -> Comparison:
-    """Make the night scenes, train the detector on raw and on enhanced pictures, and evaluate it thrice.
+    """Make the night scenes, train the detector on raw and on enhanced pictures, and evaluate the three protocols.
 
     Args:
         folder: Folder for scenes, logs, checkpoints and detections.
-        enhancer: Name, or config file, with ``@`` and weights or without.
-        options: How the enhancer is run.
-        device: Device where the enhancer runs.
+        enhancer: Name or config file of the enhancer; ``@`` and weights may follow.
+        options: Options that the enhancer runs with.
+        device: Device that the enhancer runs on.
         seed: Seed of the scenes and of both trainings.
         budget: Numbers of scenes and iterations.
     """
     scenes = folder / "night_scenes"
-    # Sets of different seeds share no scene; validation takes one that no --seed near this one trains on.
+    # Sets of different seeds share no scene. The offset keeps validation scenes out of the training of nearby seeds.
     write_night_set(scenes / "train", seed, budget.train_scenes)
     annotations = write_night_set(scenes / "val", seed + 1_000_000, budget.val_scenes)
-    # A demo begins anew.
+    # Each run of the demo starts again.
     shutil.rmtree(folder / "comparison", ignore_errors=True)
     request = Request(
         config=str(_CONFIG),
@@ -113,7 +119,7 @@ def compare_protocols(
 
 
 def detector_config() -> Config:
-    """``mm_configs/demo/faster_rcnn_r18_night.py``."""
+    """Read ``mm_configs/demo/faster_rcnn_r18_night.py``."""
     return Config.fromfile(str(_CONFIG))
 
 
@@ -132,7 +138,7 @@ def _scores(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _by_picture(entries: list[dict], names: dict[int, str]) -> dict[str, Boxes]:
-    """COCO annotations or results, collected by file name."""
+    """Collect COCO annotations or results by file name."""
     collected: dict[str, list[dict]] = {name: [] for name in names.values()}
     for entry in entries:
         collected[names[entry["image_id"]]].append(entry)

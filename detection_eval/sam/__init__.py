@@ -1,1 +1,1 @@
-"""Segment Anything on raw pictures against enhanced ones: masks against a reference picture's, and of box prompts."""
+"""Segment Anything on raw and on enhanced pictures: automatic masks against a reference, and masks of box prompts."""

@@ -1,4 +1,4 @@
-"""The masks of a measurement as COCO has them: ``COCO(f"{task}.json").loadRes(f"{task}/{label}.json")``."""
+"""The masks of a measurement in COCO's formats: ``COCO(f"{task}.json").loadRes(f"{task}/{label}.json")``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ CATEGORIES = [dict(id=1, name="object")]
 
 
 def write_coco(request: Request, result: Result) -> None:
-    """Write ``masks/TASK.json``, annotations of what was asked for, and ``masks/TASK/LABEL.json``, what each row found.
+    """Write ``masks/TASK.json``, the annotations of a task, and ``masks/TASK/LABEL.json``, the masks of each row.
 
-    The annotations of automatic masks are those of the reference pictures, of box prompts the prompts with their
-    annotated masks; all in the raw frame, one category. Results have SAM's predicted IoU as their score.
+    For automatic masks the annotations are the masks of the reference pictures; for box prompts they are the prompts
+    with their annotated masks. All are in the raw frame and have one category. The score of a mask is SAM's predicted
+    IoU.
     """
     ids = {name: number for number, name in enumerate(result.names, 1)}
     images = [_image(request, name, number) for name, number in ids.items()]

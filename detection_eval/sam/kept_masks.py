@@ -1,4 +1,4 @@
-"""The masks of a picture, and how they are kept on disk."""
+"""The masks of a picture, and the files that keep them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FIELDS = ("segmentation", "predicted_iou", "stability_score")
 
 
 class Found(NamedTuple):
-    """The masks of a picture, in its raw frame.
+    """Masks of a picture, in its raw frame.
 
     Attributes:
-        masks: ``n`` compressed RLEs.
-        predicted_iou: ``(n,)`` float64.
-        stability_score: ``(n,)`` float64.
+        masks: Masks as ``n`` compressed RLEs.
+        predicted_iou: SAM's estimate of each mask's IoU, ``(n,)`` float64.
+        stability_score: Stability of each mask, ``(n,)`` float64.
     """
 
     masks: Sequence[Rle]
@@ -36,7 +36,7 @@ class Found(NamedTuple):
         return len(self.masks)
 
     def coco(self, image_id: int) -> list[dict[str, Any]]:
-        """As entries of COCO's results format; the score is the predicted IoU."""
+        """Convert the masks to entries of COCO's results format, with the predicted IoU as score."""
         columns = dict(
             segmentation=[dict(mask) for mask in self.masks],
             bbox=mask_boxes(self.masks).tolist(),
@@ -49,25 +49,25 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Kept:
-    """Masks in a folder, a JSON file for each picture: ``made_with``, ``made_of`` and ``masks``.
+    """Folder of masks, with a JSON file for each picture that has ``made_with``, ``made_of`` and ``masks``.
 
     Args:
-        folder: Created when first written to.
-        made_with: All that the masks depend on but what is of the picture: plain values.
+        folder: Folder, which is created when the first file is written.
+        made_with: Everything that the masks depend on besides the picture and its prompts, as plain values.
     """
 
     folder: Path
     made_with: Mapping[str, Any]
 
     def read(self, name: str, made_of: Mapping[str, Any]) -> Found | None:
-        """The masks of a picture; None where they are not here, or are of another picture or other prompts.
+        """Read the masks of a picture; None if there are none, or if the picture or its prompts have changed.
 
         Args:
-            name: Of the picture, its path below its folder.
-            made_of: Digests of the picture's files and its prompts, plain values.
+            name: Name of the picture, its path below its folder.
+            made_of: Digests of the picture's files, and its prompts, as plain values.
 
         Raises:
-            ValueError: The file was made with something else, or is damaged.
+            ValueError: The file was made with other settings, or is damaged.
         """
         path = self._path(name)
         kept = read_kept(path, _read)
@@ -77,7 +77,7 @@ class Kept:
         return kept.found if kept.made_of == as_read(made_of) else None
 
     def write(self, name: str, made_of: Mapping[str, Any], found: Found) -> None:
-        """Keep the masks of a picture, atomically."""
+        """Write the masks of a picture, atomically."""
         columns = (found.masks, found.predicted_iou.tolist(), found.stability_score.tolist())
         masks = [dict(zip(_FIELDS, row, strict=True)) for row in zip(*columns, strict=True)]
         content = dict(made_with=self.made_with, made_of=made_of, masks=masks)
@@ -88,7 +88,7 @@ class Kept:
 
 
 class _Content(NamedTuple):
-    """What a file holds."""
+    """Content of a file."""
 
     made_with: Any
     made_of: Any
@@ -108,7 +108,7 @@ def _read(path: Path) -> _Content:
 
 
 def _check(found: Found) -> None:
-    """Raise ``ValueError`` where pycocotools, which trusts its callers, would run beyond the mask."""
+    """Raise ``ValueError`` for masks that pycocotools, which does not check them, would read past their end."""
     for mask in found.masks:
         check_rle(mask)
     if not (np.isfinite(found.predicted_iou).all() and np.isfinite(found.stability_score).all()):

@@ -19,7 +19,7 @@ _NAMES = {AUTOMATIC: MATCH_NAMES, BOXES: PROMPT_NAMES}
 
 
 def rows_of(request: Request, result: Result) -> list[dict[str, Any]]:
-    """The rows, with 95 % intervals of a bootstrap over pictures; ``masks`` has how many were found, by task."""
+    """Make the rows, with 95 % intervals of a bootstrap over pictures; ``masks`` has the number of masks by task."""
     raw = result.scores.get(NONE)
     return [
         dict(
@@ -35,7 +35,7 @@ def rows_of(request: Request, result: Result) -> list[dict[str, Any]]:
 
 
 def asked_of(request: Request, result: Result) -> dict[str, int]:
-    """How many reference masks and prompts there are, by task."""
+    """Count the reference masks and the prompts, by task."""
     counts = {}
     if request.pictures.references is not None:
         counts[AUTOMATIC] = _count(result, Stage(REFERENCE, NONE))
@@ -45,7 +45,7 @@ def asked_of(request: Request, result: Result) -> dict[str, int]:
 
 
 def score_tables(request: Request, rows: Sequence[Row]) -> dict[str, list[list[str]]]:
-    """By task a head and a line for each row: the number of masks, the scores with their intervals."""
+    """Write for each task a head, and a line for each row: the number of masks, and the scores with intervals."""
     tables = {}
     for task in request.tasks:
         names, lead = _names(task, rows), partial(_counted, task)
@@ -55,7 +55,7 @@ def score_tables(request: Request, rows: Sequence[Row]) -> dict[str, list[list[s
 
 
 def difference_tables(request: Request, rows: Sequence[Row]) -> dict[str, list[list[str]]]:
-    """The same for what each enhancer adds to raw; none where there is nothing to compare."""
+    """Write for each task a head, and a line for each row with its differences to raw; no table without differences."""
     tables = {}
     for task in request.tasks:
         names = _names(task, rows)
@@ -65,7 +65,7 @@ def difference_tables(request: Request, rows: Sequence[Row]) -> dict[str, list[l
 
 
 def settings(request: Request, result: Result) -> list[str]:
-    """All that the scores were made with, a line each."""
+    """List the settings that the scores were made with, a line each."""
     generator = ", ".join(f"{key} {_short(value)}" for key, value in request.generator.items())
     asked = asked_of(request, result)
     lines = [f"SAM: {result.sam}, oversize {request.oversize}", f"pictures: {len(result.names)}"]
@@ -78,7 +78,7 @@ def settings(request: Request, result: Result) -> list[str]:
 
 
 def markdown(request: Request, result: Result, rows: Sequence[Row]) -> str:
-    """The tables with what they were made with; where SAM is not trained, that comes first."""
+    """Write the tables and the settings as Markdown, after a warning if SAM is not trained."""
     warning = [] if request.sam.trained else [f"{UNTRAINED}\n"]
     tables = [*score_tables(request, rows).values(), *difference_tables(request, rows).values()]
     lines = "".join(f"- {line}\n" for line in settings(request, result))
@@ -86,26 +86,26 @@ def markdown(request: Request, result: Result, rows: Sequence[Row]) -> str:
 
 
 def notes(request: Request) -> list[str]:
-    """What the scores are, in sentences."""
+    """Explain the scores, in sentences."""
     told = []
     if AUTOMATIC in request.tasks:
         told.append(
             "Automatic masks of each row's pictures are matched one to one with those of the reference pictures, so "
-            "that the sum of the IoUs is the largest there is. mean_iou: mean over the reference masks, 0 for those "
+            "that the sum of the IoUs is largest. mean_iou: mean IoU over the reference masks, with 0 for masks "
             "without a partner. recall50, recall75: shares of the reference masks whose partner has an IoU of at least "
-            "0.5 and 0.75. Masks beside these cost nothing: see their number. A picture whose reference has no mask "
-            "counts nothing. The masks of a larger reference are made at its own resolution and compared in the raw "
-            "frame."
+            "0.5 and 0.75. Additional masks do not lower these scores, so compare the numbers of masks too. A picture "
+            "whose reference has no mask does not count. The masks of a larger reference are made at its own "
+            "resolution and compared in the raw frame."
         )
     if BOXES in request.tasks:
         told.append(
-            "Box prompts, of which each gives one mask. predicted_iou: SAM's own guess. stability_score: IoU of the "
-            "mask cut at logits 1 and -1. box_agreement: IoU of the prompt and the tightest box around the mask, both "
-            "in edges of pixels; 0 for an empty mask. None of them knows a truth."
+            "Each box prompt gives one mask. predicted_iou: SAM's own estimate of the IoU. stability_score: IoU of the "
+            "masks at thresholds of the logits of 1 and -1. box_agreement: IoU of the prompt and the tightest box "
+            "around the mask, both in edges of pixels; 0 for an empty mask. None of these scores uses annotated masks."
         )
     if request.pictures.annotated:
-        told.append("iou: IoU with the annotated mask of the prompt, where it has one.")
-    return [*told, "In brackets: 95 % intervals of a bootstrap over pictures."]
+        told.append("iou: IoU with the annotated mask of the prompt, if it has one.")
+    return [*told, "The brackets have 95 % intervals of a bootstrap over pictures."]
 
 
 def _names(task: str, rows: Sequence[Row]) -> list[str]:

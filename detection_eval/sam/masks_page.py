@@ -28,13 +28,13 @@ _PARTNER_IOU = 0.5
 
 
 def write_page(request: Request, result: Result, rows: Sequence[Row], provenance: Mapping[str, str]) -> Path:
-    """Write ``report.html``."""
+    """Write ``report.html``, and return its path."""
     asked = asked_of(request, result)
     what = {AUTOMATIC: "masks of their reference pictures", BOXES: "box prompts"}
     counted = " and ".join(f"{number} {what[task]}" for task, number in asked.items())
     lead = (
-        f"Segment Anything on {len(result.names)} pictures with {counted}, raw and behind enhancers: the same model, "
-        "the same pictures, the same prompts, masks in the raw frame."
+        f"Segment Anything on {len(result.names)} pictures with {counted}, raw and behind enhancers. All rows have the "
+        "same model, pictures and prompts, and masks in the raw frame."
     )
     warning = [] if request.sam.trained else [section("Not trained", paragraph(UNTRAINED))]
     path = request.folder / "report.html"
@@ -44,7 +44,7 @@ def write_page(request: Request, result: Result, rows: Sequence[Row], provenance
 
 
 def choose_pictures(request: Request, result: Result) -> dict[str, str]:
-    """The pictures to show, and why: the most to find, the most gained and the most lost against raw."""
+    """Choose the picture with most masks to find, and those that gained and lost most against raw, with reasons."""
     task = request.tasks[0]
     headline = "mean_iou" if task == AUTOMATIC else "iou" if request.pictures.annotated else "box_agreement"
     first = result.items[request.enhancers[0]]
@@ -54,7 +54,7 @@ def choose_pictures(request: Request, result: Result) -> dict[str, str]:
 
 
 def _gains(result: Result, score: str) -> dict[str, float]:
-    """Of each picture what all enhancers together add to raw."""
+    """Sum for each picture the differences of all enhancers to raw."""
     if NONE not in result.items:
         return {}
     return {
@@ -64,7 +64,7 @@ def _gains(result: Result, score: str) -> dict[str, float]:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Of those that are defined; 0 where there is none."""
+    """Average the defined values; 0 if there is none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else 0.0
 
@@ -82,14 +82,14 @@ def _scores_section(request: Request, result: Result, rows: Sequence[Row]) -> Ht
 
 @dataclass(frozen=True)
 class _View:
-    """What SAM saw of a picture: RGB uint8, small enough to show, and the masks in the raw frame."""
+    """Picture as SAM saw it, RGB uint8 and small enough to show, with the size and the masks of the raw frame."""
 
     image: np.ndarray
     size: tuple[int, int]
     masks: Sequence[Rle]
 
     def panel(self, colours: Sequence[str], caption: str, boxes: np.ndarray | None = None) -> Panel:
-        """The picture under its masks; ``boxes`` ``(n, 4)`` left, top, width, height have the colours of the masks."""
+        """Paint the masks on the picture, and in their colours the boxes ``(n, 4)`` left, top, width, height."""
         height, width = self.image.shape[:2]
         shown = [
             cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0
@@ -105,14 +105,14 @@ class _View:
 
 
 class _Pictures:
-    """Makes the panels of pictures; each enhancer is built once."""
+    """Maker of the panels of pictures, which builds each enhancer once."""
 
     def __init__(self, request: Request, result: Result) -> None:
         self.request, self.result = request, result
         self.enhancers = frozen_enhancers(request.specs, request.options, request.sam.device)
 
     def rows(self, name: str) -> list[list[Panel]]:
-        """The panels of a picture, a row for each task."""
+        """Make the panels of a picture, a row for each task."""
         raw = read_rgb8(self.request.pictures.files[name])
         size = raw.shape[0], raw.shape[1]
         seen = {
@@ -156,9 +156,9 @@ class _Pictures:
 
 def _pictures_section(request: Request, result: Result) -> Html:
     legends = {
-        AUTOMATIC: "Automatic masks lie over the picture as SAM saw it. Masks of one colour are partners with an IoU "
-        f"of at least {_PARTNER_IOU:g}; grey ones have none in the reference.",
-        BOXES: "Box prompts and their masks have one colour.",
+        AUTOMATIC: "Automatic masks are painted on the picture as SAM saw it. A mask and its partner in the reference "
+        f"have one colour if their IoU is at least {_PARTNER_IOU:g}; a grey mask has no such partner.",
+        BOXES: "A box prompt and its mask have one colour.",
     }
     legend = " ".join(legends[task] for task in request.tasks)
     return pictures_section(legend, choose_pictures(request, result), _Pictures(request, result).rows, _MAX_SIDE)

@@ -1,4 +1,4 @@
-"""Masks of every row, made once, and measured on the pictures that all rows got through."""
+"""The masks of all rows, which are made once and measured on the pictures that succeed for all rows."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from .sam_choice import SamChoice
 AUTOMATIC, BOXES = "automatic", "boxes"
 REFERENCE = "reference"
 
-# Masks in the picture's frame that are decoded at once: each takes four bytes a pixel.
+# Number of masks that are decoded at once, because each needs four bytes for each pixel of the picture.
 _PROMPTS = 16
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be measured.
+    """Settings of a measurement.
 
     Attributes:
-        pictures: The set.
-        sam: The model.
+        pictures: Pictures with their references and prompts.
+        sam: Model.
         generator: Parameters of automatic masks (:func:`detection_eval.sam.sam_choice.generator_parameters`).
-        oversize: What becomes of what is larger than SAM's input (:mod:`llie_preproc.segmentation`).
+        oversize: Treatment of pictures that are larger than SAM's input (:mod:`llie_preproc.segmentation`).
         enhancers: Labels in the order of the rows, ``'none'`` for raw.
-        specs: Specs of the others (:func:`detection_eval.shared.enhancers.enhancer_specs`).
-        folder: Folder where everything goes.
-        options: How the enhancers are run.
-        resume: Keep the masks of an earlier run in the folder, and make the others.
+        specs: Descriptions of the other enhancers (:func:`detection_eval.shared.enhancers.enhancer_specs`), by label.
+        folder: Folder for all results.
+        options: Options that the enhancers run with.
+        resume: Whether to keep the masks of an earlier run in the folder, and to make only the others.
     """
 
     pictures: PictureSet
@@ -57,23 +57,23 @@ class Request:
 
     @property
     def tasks(self) -> list[str]:
-        """What is asked of each row."""
+        """Tasks of each row: automatic masks, box prompts, or both."""
         asked = {AUTOMATIC: self.pictures.references, BOXES: self.pictures.prompts}
         return [task for task, given in asked.items() if given is not None]
 
     @property
     def looks(self) -> list[list[Stage]]:
-        """What is made with one enhancer: the references' masks, then those of each row."""
+        """Stages that have one enhancer: the masks of the references, then the masks of each row."""
         references = [[Stage(REFERENCE, NONE)]] if self.pictures.references is not None else []
         return references + [[Stage(task, label) for task in self.tasks] for label in self.enhancers]
 
     @property
     def masks(self) -> Path:
-        """The folder of what is kept."""
+        """Folder of the kept masks."""
         return self.folder / "kept"
 
     def kept(self, stage: Stage, sam_made_with: Mapping[str, Any]) -> Kept:
-        """What is on disk of a stage."""
+        """Return the folder of kept masks of a stage."""
         own = identity_of(None if stage.enhancer == NONE else self.specs[stage.enhancer])
         made_with = dict(sam_made_with, oversize=self.oversize, **own)
         if stage.task != BOXES:
@@ -83,7 +83,7 @@ class Request:
 
 
 class Stage(NamedTuple):
-    """Masks that are kept together: what SAM is asked, and of which row."""
+    """Masks that are kept together: those of one task and one enhancer."""
 
     task: str
     enhancer: str
@@ -91,15 +91,15 @@ class Stage(NamedTuple):
 
 @dataclass
 class Result:
-    """What came out.
+    """Result of a measurement.
 
     Attributes:
-        names: Pictures on which everything was measured.
-        found: Masks of these by stage, in the raw frame.
-        items: By enhancer, picture and score a value for each reference mask or prompt.
-        scores: By enhancer.
-        sam: Which SAM it was, for people.
-        failed: A line for each picture that is left out.
+        names: Names of the pictures that were measured, the same for all rows.
+        found: Masks in the raw frame, by stage and name.
+        items: Values for each reference mask or prompt, by enhancer, picture and score.
+        scores: Scores by enhancer.
+        sam: Description of the SAM, for people.
+        failed: Message for each picture that is left out.
     """
 
     names: list[str]
@@ -114,9 +114,9 @@ class Looker:
     """SAM behind an enhancer.
 
     Args:
-        sam: The model.
-        spec: Enhancer's spec; None: raw.
-        request: What is measured.
+        sam: Model of segment-anything.
+        spec: Description of the enhancer; None for raw.
+        request: Settings of the measurement.
     """
 
     def __init__(self, sam: Any, spec: Spec | None, request: Request) -> None:
@@ -128,15 +128,15 @@ class Looker:
         )
 
     def everything(self, seen: EnhancedImage) -> Found:
-        """Automatic masks."""
-        # Without a threshold of stability SAM also gives masks of nothing, which match not even themselves.
+        """Make automatic masks."""
+        # SAM gives empty masks too if its threshold of stability is 0; they do not even match themselves.
         records = [each for each in self._generator.generate(seen) if each["area"]]
         scores = np.array([[each["predicted_iou"], each["stability_score"]] for each in records]).reshape(-1, 2)
         return Found(encode_masks([each["segmentation"] for each in records]), *scores.T)
 
     @torch.no_grad()
     def prompted(self, seen: EnhancedImage, boxes: np.ndarray) -> Found:
-        """A mask for each box ``(n, 4)``, left, top, width, height in the raw frame."""
+        """Make a mask for each box ``(n, 4)`` left, top, width, height in the raw frame."""
         if not len(boxes):
             return Found([], np.zeros(0), np.zeros(0))
         self.predictor.set_image(seen)
@@ -160,18 +160,18 @@ class Looker:
 
 
 def measure(request: Request) -> Result:
-    """Make the masks that are not on disk yet, and measure them.
+    """Make the masks that are not on disk yet, and measure all masks.
 
     Raises:
-        ValueError: What is on disk is not to be gone on with, or was made with something else; or no picture could be
-            read and worked through.
+        ValueError: The folder has masks of an earlier run without ``resume``, kept masks were made with other settings
+            or are damaged, or no picture could be processed.
         OSError: The folder cannot be written to.
         CheckpointError, FileNotFoundError: SAM cannot be built.
     """
     require_resume(request.folder, holds_files(request.masks), request.resume)
     sam = request.sam.build()
     work = _Work(request, sam)
-    # What cannot be written is not worth hours of work first.
+    # A folder that cannot be written to must fail now, not after hours of work.
     request.masks.mkdir(parents=True, exist_ok=True)
     for stages in request.looks:
         work.look(stages)
@@ -185,14 +185,14 @@ def measure(request: Request) -> Result:
 
 
 class _Work:
-    """Masks as they are made.
+    """Masks that exist so far.
 
     Attributes:
-        found: By stage and picture.
-        failed: Why a picture failed; it is left out of all that follows.
+        found: Masks by stage and picture.
+        failed: Reason why a picture failed, by name. A failed picture is left out of all later stages.
 
     Raises:
-        ValueError: What is on disk was made with something else, or is damaged.
+        ValueError: Kept masks were made with other settings, or are damaged.
     """
 
     def __init__(self, request: Request, sam: Any) -> None:
@@ -207,7 +207,7 @@ class _Work:
         self.found = {stage: self._found(stage) for stage in self.kept}
 
     def look(self, stages: Sequence[Stage]) -> None:
-        """Make and keep what is lacking of stages with one enhancer."""
+        """Make and keep the missing masks of stages that have one enhancer."""
         lacking = {name: [s for s in stages if name not in self.found[s]] for name in self._open()}
         lacking = {name: each for name, each in lacking.items() if each}
         if not lacking:
@@ -218,7 +218,7 @@ class _Work:
         for name, missing in tqdm(lacking.items(), desc=title, unit="picture"):
             try:
                 made = self._made(looker, name, missing)
-            # What networks raise on pictures that are too large, or too small, for them or the memory.
+            # Networks raise these for pictures that are too small, or too large for them or for the memory.
             except (OSError, ValueError, RuntimeError) as error:
                 self.failed[name] = reason(self.pictures.files[name], error)
                 continue
@@ -227,7 +227,7 @@ class _Work:
                 self.kept[stage].write(name, self._made_of(stage, name), masks)
 
     def _require_frames(self) -> None:
-        """Whatever is on disk: annotations may have changed since."""
+        """Check the frames of prompts, whose annotations may have changed since masks were kept."""
         prompts = self.pictures.prompts or {}
         for name in self._open() if prompts else ():
             path = self.pictures.files[name]
@@ -238,7 +238,7 @@ class _Work:
                 self.failed[name] = reason(path, error)
 
     def _found(self, stage: Stage) -> dict[str, Found]:
-        """What is on disk of a stage."""
+        """Read the kept masks of a stage."""
         masks = {name: self.kept[stage].read(name, self._made_of(stage, name)) for name in self._open()}
         return {name: each for name, each in masks.items() if each is not None}
 
@@ -269,23 +269,23 @@ class _Work:
 
 
 def read_reference(path: Path, size: tuple[int, int]) -> EnhancedImage:
-    """A reference picture, whose masks are wanted in the frame of its picture.
+    """Read a reference picture, whose masks are later given in the frame of the raw picture.
 
     Args:
-        path: The reference.
-        size: ``(width, height)`` of the picture; the reference is a whole number of times as large.
+        path: File of the reference.
+        size: Width and height of the raw picture, of which those of the reference are a whole multiple.
 
     Raises:
-        OSError, ImageError: It cannot be read.
-        ValueError: It has another size.
+        OSError, ImageError: The file cannot be read.
+        ValueError: The reference has another size.
     """
     pixels = read_rgb8(path)
     height, width = pixels.shape[:2]
     scale = width // size[0]
     if scale < 1 or (width, height) != (scale * size[0], scale * size[1]):
         raise ValueError(
-            f"the reference {path} has {width}x{height} pixels, the picture {size[0]}x{size[1]}: expected as many, or "
-            "a whole number of times as many a side"
+            f"the reference {path} has {width}x{height} pixels, expected {size[0]}x{size[1]} as the picture or a whole "
+            "multiple of both sides"
         )
     return EnhancedImage(pixels, scale)
 
@@ -293,7 +293,7 @@ def read_reference(path: Path, size: tuple[int, int]) -> EnhancedImage:
 def _items(
     request: Request, found: Mapping[Stage, Mapping[str, Found]], label: str, name: str
 ) -> dict[str, np.ndarray]:
-    """By score a value for each reference mask or prompt of a picture."""
+    """Score each reference mask or prompt of a picture, by the names of the scores."""
     items: dict[str, np.ndarray] = {}
     if request.pictures.references is not None:
         items |= match_scores(found[Stage(AUTOMATIC, label)][name].masks, found[Stage(REFERENCE, NONE)][name].masks)

@@ -1,4 +1,4 @@
-"""The pictures of a measurement, with the references and the box prompts that belong to them."""
+"""The pictures of a measurement, with their reference pictures and box prompts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ..metrics.masks import Rle, check_rle, encode_masks
 
 
 class Prompts(NamedTuple):
-    """The box prompts of a picture.
+    """Box prompts of a picture.
 
     Attributes:
-        boxes: ``(n, 4)`` left, top, width, height, edges of pixels.
-        masks: The annotated mask of each, None where there is none; None: the annotations have no masks.
-        size: ``(H, W)`` that the annotations say the picture has; None: they do not.
+        boxes: Boxes ``(n, 4)`` left, top, width, height, in edges of pixels.
+        masks: Annotated mask of each box, or None for a box without one; None if the annotations have no masks.
+        size: Height and width of the picture by the annotations; None if they do not have them.
     """
 
     boxes: np.ndarray
@@ -36,23 +36,23 @@ class Prompts(NamedTuple):
         return len(self.boxes)
 
     def require_frame(self, size: tuple[int, int]) -> None:
-        """Raise ``ValueError`` where the annotations, or a mask, are not of a picture of ``size`` ``(H, W)``."""
+        """Raise ``ValueError`` if the annotations or a mask belong to a picture of another size than ``(H, W)``."""
         masks = [tuple(mask["size"]) for mask in self.masks or () if mask is not None]
         for said in [*([] if self.size is None else [self.size]), *masks]:
             if said != size:
-                raise ValueError(f"the picture has {size} pixels (height, width), its annotations are of {said}")
+                raise ValueError(f"the picture has {size} pixels (height, width), but its annotations say {said}")
 
 
 @dataclass
 class PictureSet:
-    """Pictures by name, their path below the folder.
+    """Set of pictures. The name of a picture is its path below the folder.
 
     Attributes:
-        files: Those that have all that is asked for.
-        references: Of each its reference picture; None: not asked for.
-        prompts: Of each its box prompts; None: not asked for.
-        problems: A line for each picture without a reference or an annotation, and each annotation without a picture.
-        box_source: What the boxes are.
+        files: Files of the pictures that have all that is requested, by name.
+        references: Files of the reference pictures, by name; None if they are not requested.
+        prompts: Box prompts of the pictures, by name; None if they are not requested.
+        problems: Message for each picture without a reference or annotation, and for each annotation without a picture.
+        box_source: Description of the boxes.
     """
 
     files: dict[str, Path]
@@ -68,17 +68,18 @@ class PictureSet:
 
 
 def read_pictures(images: Path, reference: Path | None, boxes: Path | None, limit: int | None = None) -> PictureSet:
-    """List the pictures of a folder with what belongs to them.
+    """List the pictures of a folder with their references and prompts.
 
     Args:
         images: Folder of the pictures.
-        reference: Folder of the references, which have the same path below it.
-        boxes: DARK FACE's folder of texts, a list of pseudo-labels, or COCO annotations (``.json``).
-        limit: Take the first so many by name.
+        reference: Folder of the references, which have the names of the pictures; None for no references.
+        boxes: DARK FACE's folder of texts, a list of pseudo-labels, or COCO annotations (``.json``); None for no
+            prompts.
+        limit: Number of pictures to use, the first by name; None for all.
 
     Raises:
-        FileNotFoundError: No such folder or file.
-        ValueError: Bad annotations; or no picture has all that is asked for.
+        FileNotFoundError: There is no such folder or file.
+        ValueError: The annotations are damaged, or no picture has all that is requested.
     """
     root = images.expanduser()
     found = PictureSet({path.relative_to(root).as_posix(): path for path in picture_files(root)})
@@ -87,14 +88,14 @@ def read_pictures(images: Path, reference: Path | None, boxes: Path | None, limi
     if reference is not None:
         _add_references(found, reference.expanduser())
     if not found.files:
-        raise ValueError(f"no picture below {root} has what is asked for, such as: {found.problems[0]}")
+        raise ValueError(f"no picture below {root} has all that is requested; for example: {found.problems[0]}")
     found.files = dict(sorted(found.files.items())[:limit])
     return found
 
 
 def _add_references(found: PictureSet, root: Path) -> None:
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}, where the references should be")
+        raise FileNotFoundError(f"there is no folder {root} of references")
     there = {name: root / name for name in found.files if (root / name).is_file()}
     found.problems += [f"{path}: there is no reference {root / name}" for name, path in found.files.items()
                        if name not in there]  # fmt: skip
@@ -114,14 +115,14 @@ def _darkface_prompts(found: PictureSet, root: Path, source: Path) -> dict[str, 
     found.problems += orphans.skipped
     found.box_source = labels.format
     return {
-        # DARK FACE's texts do not ask for the picture's size.
+        # The reader of DARK FACE's texts does not use the size of the picture.
         labels.name(key): Prompts(_sized([box.xywh for box in labels.read(key, (0, 0), Problems()).boxes]))
         for key in labels.pictures
     }
 
 
 def _sized(boxes: list[Any]) -> np.ndarray:
-    """Boxes ``(n, 4)`` without those of no size, which show nothing."""
+    """Convert boxes to ``(n, 4)``, without those of no size, which show nothing."""
     table = np.array(boxes, np.float64).reshape(-1, 4)
     return table[(table[:, 2:] > 0).all(axis=1)]
 
@@ -138,7 +139,7 @@ def _coco_prompts(found: PictureSet, source: Path) -> dict[str, Prompts]:
     found.box_source = f"boxes of {source.name}"
     objects: dict[str, list[Mapping[str, Any]]] = {name: [] for name in names & found.files.keys()}
     for each in truth["annotations"]:
-        # A crowd is a region of many, and what has no size shows nothing: neither is a prompt.
+        # A crowd region has many objects, and a box without size shows nothing, so neither is a prompt.
         if (
             (name := images[each["image_id"]]["file_name"]) in objects
             and not each.get("iscrowd")
@@ -164,12 +165,12 @@ def _annotated_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], sou
     try:
         if isinstance(given, Mapping) and isinstance(given["counts"], str):
             (mask,) = encode_masks([given])
-            # pycocotools would run beyond the frame with it.
+            # pycocotools does not check a mask, and would read past its end.
             check_rle(mask)
             return mask
         rles = coco_masks.frPyObjects(given, image["height"], image["width"])
         return encode_masks([coco_masks.merge(rles) if isinstance(rles, list) else rles])[0]
-    # pycocotools raises whatever comes.
+    # pycocotools raises errors of any class.
     except Exception as error:
         raise ValueError(
             f"{source}: the segmentation of annotation {annotation['id']!r} is no COCO mask ({error!r})"

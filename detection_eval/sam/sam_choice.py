@@ -19,7 +19,7 @@ from llie_preproc.segmentation.crops import OVERSIZE
 
 PUBLIC = "public"
 UNTRAINED = (
-    "SAM has random weights here (no --sam-checkpoint): these scores mean nothing, they only show that everything runs."
+    "SAM has random weights here (no --sam-checkpoint): these scores mean nothing and only show that everything runs."
 )
 GENERATOR: Mapping[str, Any] = MappingProxyType(
     dict(
@@ -36,7 +36,7 @@ GENERATOR: Mapping[str, Any] = MappingProxyType(
         min_mask_region_area=0,
     )
 )
-"""All that SAM's automatic masks depend on beside model and picture, at segment-anything's defaults."""
+"""Parameters that SAM's automatic masks depend on besides model and picture, with segment-anything's defaults."""
 
 _SEED = 0
 _AT_LEAST_ONE = ("points_per_side", "points_per_batch", "crop_n_points_downscale_factor")
@@ -44,13 +44,13 @@ _AT_LEAST_ONE = ("points_per_side", "points_per_batch", "crop_n_points_downscale
 
 @dataclass(frozen=True)
 class SamChoice:
-    """What the command line says of SAM.
+    """Segment Anything model that the command line names.
 
     Attributes:
-        model: One of :data:`llie_preproc.segmentation.SAM_SIZES`.
-        checkpoint: As for :func:`llie_preproc.segmentation.build_sam`, or ``'public'``; None: random weights, the same
-            each time.
-        device: Where it runs.
+        model: Size of the model, one of :data:`llie_preproc.segmentation.SAM_SIZES`.
+        checkpoint: Weights, as for :func:`llie_preproc.segmentation.build_sam`, or ``'public'``; None for random
+            weights, which are the same each time.
+        device: Device that the model runs on.
     """
 
     model: str = "vit_b"
@@ -59,30 +59,32 @@ class SamChoice:
 
     @property
     def trained(self) -> bool:
-        """Whether it has weights of its own."""
+        """Whether the model has trained weights."""
         return self.checkpoint is not None
 
     def build(self) -> Any:
-        """segment-anything's ``Sam``.
+        """Build segment-anything's ``Sam``.
 
         Raises:
-            ValueError: ``'public'`` for a model without public weights.
-            FileNotFoundError, CheckpointError: As ``build_sam`` has it.
+            ValueError: The checkpoint is ``'public'``, but the model has no public weights.
+            FileNotFoundError, CheckpointError: ``build_sam`` refuses the checkpoint.
         """
         if self.checkpoint == PUBLIC and self.model not in PUBLIC_CHECKPOINTS:
             known = ", ".join(PUBLIC_CHECKPOINTS)
-            raise ValueError(f"--sam-checkpoint {PUBLIC}: --sam {self.model} has none, but {known}")
+            raise ValueError(
+                f"--sam-checkpoint {PUBLIC}: there are no public weights for --sam {self.model}, only for {known}"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
             sam = build_sam(self.model, self._source())
         return sam.to(self.device)
 
     def made_with(self, sam: Any) -> dict[str, str]:
-        """What masks of the built model depend on."""
+        """Return everything that the masks of the built model depend on."""
         return dict(sam_model=self.model, sam_weights=fingerprint(sam))
 
     def described(self, sam: Any) -> str:
-        """For people."""
+        """Describe the built model for people."""
         weights = os.fspath(self.checkpoint) if self.checkpoint else f"random weights, seed {_SEED}"
         return f"{self.model}, {weights} ({fingerprint(sam)[:12]})"
 
@@ -91,15 +93,19 @@ class SamChoice:
 
 
 def generator_parameters(given: Sequence[str], oversize: str = "resize") -> dict[str, Any]:
-    """:data:`GENERATOR` with ``KEY=VALUE`` over it.
+    """Change :data:`GENERATOR` by ``KEY=VALUE`` of the command line.
 
     Args:
-        given: Of ``--generator``.
-        oversize: With ``'crops'`` the number of crop layers follows from the picture, and points are spread over the
-            crops of a layer (``crop_n_points_downscale_factor`` 2).
+        given: Values of ``--generator``.
+        oversize: Treatment of pictures that are larger than SAM's input. With ``'crops'`` the picture determines the
+            number of crop layers, and each crop of a layer has fewer points (``crop_n_points_downscale_factor`` 2).
 
     Raises:
-        ValueError: An unknown key, or a value that it cannot have.
+        ValueError: A key is unknown, or cannot have the value.
+
+    Examples:
+        >>> generator_parameters(["points_per_side=16"])["points_per_side"]
+        16
     """
     one_of("oversize", oversize, OVERSIZE)
     parameters = dict(GENERATOR)
@@ -128,7 +134,7 @@ def _check_grids(parameters: Mapping[str, Any]) -> None:
 def _number(key: str, value: str) -> int | float:
     kind = type(GENERATOR[key])
     least = 1 if key in _AT_LEAST_ONE else 0
-    # Of more, crops would have sides below 0.
+    # A larger overlap would give crops with negative sides.
     most = 1 if key == "crop_overlap_ratio" else sys.float_info.max
     try:
         number = kind(value)

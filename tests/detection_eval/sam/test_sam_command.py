@@ -377,7 +377,7 @@ def test_a_reference_of_another_size_and_a_missing_one_are_named(sam, pictures, 
     code, printed, err = sam(pictures, tmp_path / "out", "--reference", references, *_FAST)
     assert code == 1
     assert "2 left out" in err
-    assert "has 100x48 pixels, the picture 64x48" in err
+    assert "has 100x48 pixels, expected 64x48" in err
     assert "sub/c.png: there is no reference" in err
     assert "- pictures: 1\n" in printed
     assert "b.png" in (tmp_path / "out" / "report.html").read_text()
@@ -409,7 +409,7 @@ def test_annotations_of_other_sizes_are_refused_whatever_is_on_disk(sam, picture
         annotated.write_text(json.dumps(truth))
         code, _, err = sam(*command)
         assert code == expected
-    assert "a.png: the picture has (48, 64) pixels (height, width), its annotations are of (96, 128)" in err
+    assert "a.png: the picture has (48, 64) pixels (height, width), but its annotations say (96, 128)" in err
     assert _results(tmp_path / "out")[0]["pictures"] == 2
 
 
@@ -456,7 +456,7 @@ def test_pictures_without_any_mask_score_nothing_and_are_made_once(sam, pictures
         (["--reference", "IMAGES", "--device", "nowhere"], "--device nowhere"),
         (["--reference", "IMAGES", "--sam-checkpoint", "public"], "--sam small has none"),
         (["--reference", "IMAGES", "--sam-checkpoint", "missing.pth"], "missing.pth"),
-        (["--reference", "nowhere"], "no folder nowhere, where the references should be"),
+        (["--reference", "nowhere"], "there is no folder nowhere of references"),
         (["--boxes", "nowhere"], "no folder nowhere"),
         (["--boxes", "nowhere.json"], "nowhere.json"),
         (["--boxes", "TEXTS", "--sam", "huge"], "argument --sam"),
