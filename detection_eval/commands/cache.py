@@ -1,8 +1,8 @@
 """Enhance the pictures of a detector's config ahead of its training.
 
-Enhance each picture of the datasets of CONFIG that an Enhance transform with a cache_dir enhances, and keep the results
-where the data loaders' workers look for them. Results that exist already are not made again. Pictures that cannot be
-read are listed at the end, and the exit status is then 1.
+Enhance the pictures of each dataset of CONFIG whose pipeline has an Enhance transform with a cache_dir, and keep the
+results where the data loaders' workers look for them. Results that exist already are not made again. Pictures that
+cannot be read are listed at the end, and the exit status is then 1.
 """
 
 from __future__ import annotations

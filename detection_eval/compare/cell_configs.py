@@ -34,7 +34,7 @@ def training_config(request: Request, cell: Cell, work_dir: Path) -> Config:
         set_enhancer_lr(cfg, request.enhancer_lr_mult)
     # Without validation no checkpoint is the best.
     set_checkpoints(cfg, max_keep_ckpts=1, save_best=None)
-    # A config may start from other weights, but it must not resume a training, which would shorten the budget.
+    # A config may start from other weights, but it must not resume a training, whose budget is used up in part.
     cfg.resume = False
     return _run(cfg, request, cell, work_dir)
 

@@ -119,4 +119,4 @@ def _check_keys(entry: Any, keys: Sequence[str], path: Path) -> None:
     if not isinstance(entry, Mapping):
         raise ValueError(f"{path} is damaged: expected an object with {', '.join(keys)}, got {str(entry)[:60]!r}")
     if absent := [key for key in keys if key not in entry]:
-        raise ValueError(f"{path} is damaged: {', '.join(absent)} missing beside {', '.join(map(str, entry))}")
+        raise ValueError(f"{path} is damaged: an object with {', '.join(map(str, entry))} lacks {', '.join(absent)}")

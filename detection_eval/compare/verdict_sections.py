@@ -127,7 +127,7 @@ def _caveats(rows: Sequence[Row], truth: Mapping[str, Any], plan: Mapping[str, A
     seeds = max((row["seeds"] for row in rows), key=len)
     training = (
         "The values are means over the seeds. The interval does not include the effect of another training; the "
-        "standard deviation beside it does."
+        "standard deviation next to it does."
         if len(seeds) > 1
         else "With one seed, nothing on this page shows how much another training would change the values."
     )

@@ -49,7 +49,7 @@ class CocoIntervalMetric(NameMatchedCocoMetric):
         ValueError: One of those three has another value.
 
     Examples:
-        >>> metric = METRICS.build(dict(type="CocoIntervalMetric", resamples=200))
+        >>> metric = METRICS.build(dict(type="llie_preproc.CocoIntervalMetric", resamples=200))
         >>> metric.resampling
         {'resamples': 200, 'seed': 0, 'level': 0.95}
     """

@@ -47,7 +47,7 @@ def require_resume(out: Path, earlier: bool, resume: bool) -> None:
         ValueError: There are earlier results, and this run does not continue them.
     """
     if earlier and not resume:
-        raise ValueError(f"{out} holds results of an earlier run: --resume goes on with it; or choose another --out")
+        raise ValueError(f"{out} holds results of an earlier run: use --resume to continue it, or choose another --out")
 
 
 def holds_files(folder: Path) -> bool:

@@ -142,7 +142,7 @@ def _bar_panel(
             end = max(x for x in (0.0, value, high) if not math.isnan(x))
             axes.text(end + 0.015 * top, place, Numbers(1).text(value), va="center", fontsize=7)
         axes.set_yticks(range(len(bars)), list(bars))
-        # The value beside the longest bar needs room.
+        # The value next to the longest bar needs room.
         axes.set(xlabel=x_label, xlim=(0, 1.14 * top), ylim=(len(bars) - 0.5, -0.5))
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", **_GRID)

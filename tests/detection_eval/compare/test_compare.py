@@ -123,7 +123,7 @@ def test_finished_cells_are_not_run_again_and_more_can_be_added(finished, capsys
     command, comparison = finished
     before, table = _state(comparison), comparison.table()
     assert main(command) == 2
-    assert capsys.readouterr().err.endswith(": --resume goes on with it; or choose another --out\n")
+    assert capsys.readouterr().err.endswith(": use --resume to continue it, or choose another --out\n")
     assert main([*command, "--resume"]) == 0
     assert _state(comparison) == before
     assert [{**row, "timing": None} for row in comparison.table()] == [{**row, "timing": None} for row in table]

@@ -128,7 +128,7 @@ def test_the_verdict_follows_the_interval(difference, says):
 @pytest.mark.parametrize("mode", ["zero-shot", "retrained", "joint"])
 def test_a_verdict_on_two_single_trainings_says_so(mode):
     said = verdict(_difference(0.031, 0.012, 0.05, mode, seeds=(0,)))
-    assert ("rests on one training each" in said) == (mode != "zero-shot")
+    assert ("based on one training each" in said) == (mode != "zero-shot")
 
 
 @pytest.mark.further
@@ -194,8 +194,8 @@ def test_pictures_say_what_they_show(made, shown):
     alts = [attributes["alt"] for attributes in shown.all("img")]
     assert 4 <= len(alts) <= 12
     assert len(alts) % 2 == 0
-    label, seed = re.search(r"highest AP, (.*); the detectors of seed (\d)\.", section).groups()
-    thresholds = map(float, re.search(rf"raw from ([\d.]+), {label} from ([\d.]+)\.", section).groups())
+    label, seed = re.search(r"highest AP, (.*), for the detectors of seed (\d)\.", section).groups()
+    thresholds = map(float, re.search(rf"highest: ([\d.]+) for raw, ([\d.]+) for {label}\.", section).groups())
     truth = json.loads((made / "truth.json").read_text())
     ids = {image["file_name"]: image["id"] for image in truth["images"]}
     cells = {row.label: row.cells[int(seed)] for row in Comparison(made).rows}
@@ -299,7 +299,7 @@ def test_a_missing_table_detections_or_picture_is_named(made, tmp_path, capsys):
     [
         (lambda table: table.pop("rows"), "'rows'"),
         (lambda table: table["rows"].clear(), "no row"),
-        (lambda table: table["rows"][1].pop("scores"), "scores missing"),
+        (lambda table: table["rows"][1].pop("scores"), "lacks scores"),
         (lambda table: table["rows"].append("raw"), "expected an object"),
     ],
 )

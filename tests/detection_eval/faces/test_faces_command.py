@@ -151,7 +151,7 @@ def test_detections_are_made_once(detector, pictures, undo, faces, tmp_path):
     first = (out / "results.json").read_bytes()
     code, _, err = faces(*command)
     assert code == 2
-    told = "holds results of an earlier run: --resume goes on with it; or choose another --out"
+    told = "holds results of an earlier run: use --resume to continue it, or choose another --out"
     assert err == f"llie: error: {out} {told}\n"
     command = (*command[:3], "--resume", *command[3:])
     assert faces(*command)[0] == 0

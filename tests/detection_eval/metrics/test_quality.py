@@ -308,7 +308,7 @@ def test_what_cannot_be_begun_is_one_line(pairs, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("llie: error: --device cuda: ")
     assert main(["quality", *pairs, "--cfg-options", "a=1"]) == 2
-    assert "--config, which is not given" in capsys.readouterr().err
+    assert "no --config is given" in capsys.readouterr().err
     assert main(["quality"]) == 2
     assert "give either LOW" in capsys.readouterr().err
 

@@ -262,7 +262,7 @@ def test_masks_are_made_once(sam, pictures, texts, brighter, encoded, tmp_path):
     first = _results(out)
     code, _, err = sam(*command)
     assert code == 2
-    told = "holds results of an earlier run: --resume goes on with it; or choose another --out"
+    told = "holds results of an earlier run: use --resume to continue it, or choose another --out"
     assert err == f"llie: error: {out} {told}\n"
     command = (*command[:2], "--resume", *command[2:])
     assert sam(*command)[0] == 0
@@ -454,7 +454,7 @@ def test_pictures_without_any_mask_score_nothing_and_are_made_once(sam, pictures
         (["--reference", "IMAGES", "--enhancer", "none", "none"], "--enhancer names none twice"),
         (["--reference", "IMAGES", "--enhancer", "nothing"], "no enhancer 'nothing'"),
         (["--reference", "IMAGES", "--device", "nowhere"], "--device nowhere"),
-        (["--reference", "IMAGES", "--sam-checkpoint", "public"], "--sam small has none"),
+        (["--reference", "IMAGES", "--sam-checkpoint", "public"], "no public weights for --sam small"),
         (["--reference", "IMAGES", "--sam-checkpoint", "missing.pth"], "missing.pth"),
         (["--reference", "nowhere"], "there is no folder nowhere of references"),
         (["--boxes", "nowhere"], "no folder nowhere"),
