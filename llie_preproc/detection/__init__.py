@@ -1,4 +1,4 @@
-"""Enhancement inside MMDetection 3.x: three doors, one function."""
+"""Enhancement inside MMDetection 3.x, by one of three doors that all end in the same function."""
 
 from ..errors import needs
 

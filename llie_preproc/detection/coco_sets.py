@@ -1,4 +1,4 @@
-"""The detector's config, and the sets that it trains and tests on."""
+"""Reading a detector's config, and exchanging the sets that it trains and tests on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..registry import DATASETS as OURS
 DATASET, METRIC = "llie_preproc.NameMatchedCocoDataset", "llie_preproc.NameMatchedCocoMetric"
 _BY_NAME = ("CocoDataset", "NameMatchedCocoDataset")
 
-# What a dataset's config may keep when another set takes its place; the rest belongs to its data.
+# A dataset's config keeps these keys when another set takes its place; all other keys belong to its data.
 _OF_ANY_SET = {"type", "_scope_", "pipeline", "filter_cfg", "test_mode", "backend_args", "max_refetch"}
 
 
@@ -35,7 +35,11 @@ class CocoSet:
 
     Attributes:
         annotations: COCO annotation file.
-        images: Folder that its file names are relative to.
+        images: Folder that the file names in ``annotations`` are relative to.
+
+    Examples:
+        >>> CocoSet(Path("night/val.json"), Path("night/images")).images.name
+        'images'
     """
 
     annotations: Path
@@ -43,20 +47,26 @@ class CocoSet:
 
     @classmethod
     def given(cls, pair: Sequence[str] | None) -> CocoSet | None:
-        """The set of a command line's ``ANNOTATIONS IMAGES``, if any."""
+        """Make the set of a command line's pair ``ANNOTATIONS IMAGES``; None stays None.
+
+        Examples:
+            >>> CocoSet.given(["val.json", "images"]).annotations.name
+            'val.json'
+        """
         return None if pair is None else cls(*map(Path, pair))
 
 
 def read_config(name: str, options: Mapping[str, Any]) -> Config:
-    """Read a detector's config that has no enhancer.
+    """Read the config of a detector without an enhancer.
 
     Args:
-        name: A file, or one of MMDetection's own, ``mmdet::retinanet/retinanet_r18_fpn_1x_coco.py``.
-        options: Keys and values over it.
+        name: Path of a file, or name of one of MMDetection's own configs, such as
+            ``mmdet::retinanet/retinanet_r18_fpn_1x_coco.py``.
+        options: Keys and values that replace those of the config.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: It does not read, has no detector or no test set, or has an enhancer already.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file cannot be read as a config, or it lacks the detector or a set, or it has an enhancer.
     """
     cfg = read_config_file(name, options)
     check_detector_config(name, cfg, ("train_dataloader", "train_cfg", "optim_wrapper", "test_dataloader", "test_cfg"))
@@ -66,7 +76,13 @@ def read_config(name: str, options: Mapping[str, Any]) -> Config:
 
 
 def check_detector_config(name: str, cfg: Config, needed: Sequence[str]) -> None:
-    """Raise ``ValueError`` where a config lacks its detector, one of the keys in ``needed``, or a loader's dataset."""
+    """Raise ``ValueError`` if a config lacks its detector, one of the keys in ``needed``, or a loader's dataset.
+
+    Examples:
+        >>> check_detector_config("plain.py", Config(dict(model=dict(type="RetinaNet"))), ["test_cfg"])
+        Traceback (most recent call last):
+        ValueError: plain.py has no test_cfg: it must be the config of an MMDetection detector
+    """
     for key in ("model", *needed):
         if not isinstance(cfg.get(key), Mapping):
             raise ValueError(f"{name} has no {key}: it must be the config of an MMDetection detector")
@@ -82,22 +98,23 @@ def use_sets(
     classes: Sequence[str] | None = None,
     trains: bool = True,
 ) -> Config:
-    """A copy of ``cfg`` that trains and tests on other sets: data, classes and the detector's ``num_classes``.
+    """Copy ``cfg`` with other sets to train and test on: their data, their classes and the detector's ``num_classes``.
 
-    Annotated classes are matched to the detector's by name, in the sets of ``cfg`` too; the order in the files is of no
-    account. A test set may have fewer classes than the detector. Where the config joins several sets, the pipeline of
-    the first one stays.
+    Annotated classes are matched to the detector's by name, in the sets of ``cfg`` too; their order in the files does
+    not matter. A test set may have fewer classes than the detector. If the config joins several sets, the new set uses
+    the pipeline of the first one.
 
     Args:
-        cfg: Config of the detector.
-        train: Set to train on; None: that of ``cfg``.
-        test: Set to test and validate on; None: those of ``cfg``.
-        classes: Names of the detector's classes in the order of its labels; None: those of the training set.
-        trains: Whether the config is going to be trained; otherwise its training set may be of other classes.
+        cfg: Config of the detector; it is not changed.
+        train: Set to train on; None keeps that of ``cfg``.
+        test: Set to test and validate on; None keeps those of ``cfg``.
+        classes: Names of the detector's classes in the order of its labels; None takes those of the training set.
+        trains: Whether the config will be used to train; if not, its own training set may have other classes.
 
     Raises:
-        FileNotFoundError: No such annotation file or folder.
-        ValueError: Damaged annotations; a set has classes that the detector does not know; the message has the names.
+        FileNotFoundError: An annotation file or a folder does not exist.
+        ValueError: Annotations are damaged, or a set has classes that the detector does not know; the message names
+            them.
     """
     cfg = copy.deepcopy(cfg)
     before = dataset_classes(inner_datasets(cfg.train_dataloader.dataset)[0])
@@ -120,7 +137,7 @@ def use_sets(
         for metric in given if isinstance(given, list | tuple) else [given]:
             if type_name(metric) == "CocoMetric":
                 metric.update(type=METRIC)
-    # Heads that told the old classes apart tell the new ones.
+    # Every head that had as many outputs as there were classes gets as many as there are now.
     for node in nodes(cfg.model):
         if node.get("num_classes") == len(before):
             node["num_classes"] = len(classes)
@@ -131,8 +148,8 @@ def set_classes(chosen: CocoSet) -> tuple[str, ...]:
     """Names of the classes of a set, in the order of its file, after a check of the whole file.
 
     Raises:
-        FileNotFoundError: No such file or folder.
-        ValueError: Damaged annotations (:mod:`llie_preproc.coco_json`).
+        FileNotFoundError: The file or the folder does not exist.
+        ValueError: The annotations are damaged (:mod:`llie_preproc.coco_json`).
     """
     if not chosen.images.is_dir():
         raise FileNotFoundError(f"no folder {chosen.images}")
@@ -140,21 +157,21 @@ def set_classes(chosen: CocoSet) -> tuple[str, ...]:
 
 
 def _checked_classes(path: Path) -> tuple[str, ...]:
-    """Names of the classes of an annotation file that MMDetection is going to read, in the order of the file."""
+    """Names of the classes of an annotation file that MMDetection will read, in the order of the file."""
     stat = path.stat()
     return _read_classes(path, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=16)
 def _read_classes(path: Path, changed: int, size: int) -> tuple[str, ...]:
-    # The time and the size of the file are arguments so that one that was changed is read again.
+    # The time and the size of the file are arguments so that a file that has changed is read again.
     truth = read_annotations(path)
     require_pictures(truth, str(path))
     return tuple(category["name"] for category in truth["categories"])
 
 
 def _match_by_name(dataset: Any, before: tuple[str, ...], classes: tuple[str, ...], source: str) -> None:
-    """Let one of the config's own sets take the detector's labels by name, and check its file."""
+    """Let one of the config's own sets find the detector's labels by name, and check its annotation file."""
     own, kind = dataset_classes(dataset), type_name(dataset)
     if own and classes != before:
         match_classes(classes, own, source, whole=True)
@@ -170,13 +187,13 @@ def _match_by_name(dataset: Any, before: tuple[str, ...], classes: tuple[str, ..
     shared = match_classes(own, annotated, str(file)) if own else annotated
     if kind not in _BY_NAME and own and list(own) != [name for name in annotated if name in set(shared)]:
         raise ValueError(
-            f"{file}: {kind} numbers classes in the order of this file, which is not that of the config: put them in "
-            f"that order, or name the set a CocoDataset"
+            f"{file}: {kind} numbers classes in the order of this file, which is not that of the config: reorder them, "
+            f"or change the type of the set to CocoDataset"
         )
 
 
 def check_set(dataset: Mapping[str, Any]) -> None:
-    """Check the annotation file of a ``CocoDataset``'s config, which pycocotools would take as it is.
+    """Check the annotation file of a ``CocoDataset``'s config, because pycocotools does not.
 
     Raises:
         OSError: The file cannot be read.
@@ -187,14 +204,14 @@ def check_set(dataset: Mapping[str, Any]) -> None:
 
 
 def _coco_file(dataset: Any) -> Path | None:
-    """The local annotation file of a set in COCO's format; None for other sets, and where there is no file."""
+    """The local annotation file of a set in COCO's format; None for other sets, and if there is no such file."""
     file = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
     named = dataset.get("ann_file") and not dataset.get("backend_args")
     return file if named and file.exists() and _reads_coco(dataset) else None
 
 
 def _reads_coco(dataset: Any) -> bool:
-    """Whether a set is MMDetection's ``CocoDataset`` or made from it, and reads its annotation format."""
+    """Whether a set is MMDetection's ``CocoDataset`` or a subclass of it that reads the same annotation format."""
     kind = dataset["type"]
     kind = (DATASETS.get(kind) or OURS.get(kind)) if isinstance(kind, str) else kind
     made_from = isinstance(kind, type) and issubclass(kind, CocoDataset)
@@ -202,7 +219,12 @@ def _reads_coco(dataset: Any) -> bool:
 
 
 def checkpoint_classes(checkpoint: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the classes of a detector by its checkpoint, in the order of its labels; empty where it does not say."""
+    """Names of the classes that a checkpoint records for its detector, in the order of its labels; empty if none.
+
+    Examples:
+        >>> checkpoint_classes({"meta": {"dataset_meta": {"classes": ("car", "bus")}}})
+        ('car', 'bus')
+    """
     meta = checkpoint.get("meta")
     meta = meta if isinstance(meta, Mapping) else {}
     named = meta.get("dataset_meta")
@@ -213,31 +235,46 @@ def checkpoint_classes(checkpoint: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def starting_classes(cfg: Config, train: CocoSet | None) -> tuple[str, ...] | None:
-    """Names of the classes of a training that starts from the checkpoint ``cfg.load_from``; None: the set's alone tell.
+    """Names of the classes of a training that starts from the checkpoint ``cfg.load_from``, if any.
 
-    Of the same classes in another order the checkpoint's order stays, in which its last layers tell them apart.
+    They are the classes of the training set. If the checkpoint has the same classes in another order, its order is
+    kept, because its last layers number them so.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: Damaged annotations.
+        FileNotFoundError: The annotations, the pictures or the checkpoint do not exist.
+        ValueError: The annotations are damaged.
         CheckpointError: The checkpoint is damaged or unsafe.
     """
     names = dataset_classes(inner_datasets(cfg.train_dataloader.dataset)[0]) if train is None else set_classes(train)
     source = str(cfg.get("load_from") or "")
-    # A URL without a digest is refused where it would be loaded.
+    # A URL without a digest is not read here; loading it refuses it later.
     readable = source and ("://" not in source or "#sha256=" in source)
     start = checkpoint_classes(read_checkpoint(local_file(source))) if readable else ()
     return start if sorted(start) == sorted(names) else names
 
 
 def inner_datasets(dataset: Any) -> list[Any]:
-    """The datasets inside wrappers such as ``MultiImageMixDataset`` and ``ConcatDataset``; a plain one itself."""
+    """List the datasets inside wrappers such as ``MultiImageMixDataset`` and ``ConcatDataset``.
+
+    Examples:
+        >>> inner_datasets(dict(type="ConcatDataset", datasets=[dict(type="CocoDataset")]))
+        [{'type': 'CocoDataset'}]
+        >>> inner_datasets(dict(type="CocoDataset"))
+        [{'type': 'CocoDataset'}]
+    """
     inside = [dataset["dataset"]] if "dataset" in dataset else dataset.get("datasets", ())
     return [found for each in inside for found in inner_datasets(each)] or [dataset]
 
 
 def dataset_classes(dataset: Mapping) -> tuple[str, ...]:
-    """The classes of a dataset's config, or its type's own."""
+    """Names of the classes of a dataset's config, or else of its type.
+
+    Examples:
+        >>> dataset_classes(dict(type="CocoDataset", metainfo=dict(classes=("car", "bus"))))
+        ('car', 'bus')
+        >>> len(dataset_classes(dict(type="CocoDataset")))
+        80
+    """
     given = (dataset.get("metainfo") or {}).get("classes")
     if given is None:
         kind = DATASETS.get(dataset["type"]) if isinstance(dataset["type"], str) else dataset["type"]
@@ -246,7 +283,7 @@ def dataset_classes(dataset: Mapping) -> tuple[str, ...]:
 
 
 def _only_first(node: Any) -> Any:
-    """Put the first of joined sets into their place, below wrappers too; returns it."""
+    """Replace joined sets by the first of them, inside wrappers too, and return it."""
     while "dataset" in node:
         while "datasets" in node["dataset"]:
             node["dataset"] = node["dataset"]["datasets"][0]

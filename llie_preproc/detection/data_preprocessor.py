@@ -23,20 +23,28 @@ from .geometry import image_names, is_image_batch, refuse_enhanced, scale_data_s
 
 @MODELS.register_module()
 class EnhancedDetDataPreprocessor(DetDataPreprocessor):
-    """MMDetection's ``DetDataPreprocessor`` that enhances each image before it normalises and pads.
+    """MMDetection's ``DetDataPreprocessor``, extended to enhance each image before it normalises and pads it.
 
-    The enhancer is frozen: evaluation mode, no gradients. Its weights are part of the detector's checkpoints; a
-    plain detector's checkpoint leaves the enhancer as it was built, one with another enhancer's is refused with
-    :class:`~llie_preproc.errors.CheckpointError`. Checkpoints of an ``EnhancedDetector`` load too.
+    The enhancer is frozen: it is in evaluation mode and takes no gradients. Its weights are part of the detector's
+    checkpoints. The checkpoint of a plain detector leaves the enhancer as it was built, and one with the weights of
+    another enhancer is refused with :class:`~llie_preproc.errors.CheckpointError`. Checkpoints of an
+    ``EnhancedDetector`` load too.
 
     Args:
-        enhancer: Name, config or instance.
-        checkpoint: As for :func:`llie_preproc.build_enhancer`.
-        **kwargs: Options of :class:`~llie_preproc.InferenceOptions`, the channel order ``'bgr'`` (MMDetection's
-            loading) unless given; and the arguments of ``DetDataPreprocessor``.
+        enhancer: Name, config or instance of the enhancer.
+        checkpoint: Weights of the enhancer, as for :func:`llie_preproc.build_enhancer`.
+        **kwargs: Options of :class:`~llie_preproc.InferenceOptions`, whose channel order is ``'bgr'`` by default, as
+            MMDetection loads images; and the arguments of ``DetDataPreprocessor``.
 
     Raises:
-        ValueError: An option that is none of its values, or that the enhancer cannot run with.
+        ValueError: An option has an unknown value, or the enhancer cannot run with it.
+
+    Examples:
+        >>> preprocessor = EnhancedDetDataPreprocessor(dict(type="GammaCorrection", gamma=0.5), pad_size_divisor=32)
+        >>> image = torch.full((3, 20, 40), 51, dtype=torch.uint8)
+        >>> inputs = preprocessor({"inputs": [image]})["inputs"]
+        >>> inputs.shape, round(inputs.max().item(), 2)
+        (torch.Size([1, 3, 32, 64]), 114.04)
     """
 
     @shows_options(channel_order="bgr")
@@ -48,14 +56,14 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
     ) -> None:
         options = InferenceOptions.taken_from(kwargs, channel_order="bgr")
         super().__init__(**kwargs)
-        # Its weights are part of the detector's.
+        # The network itself is the submodule, so that its weights are part of the detector's.
         self.enhancer = FrozenEnhancer(enhancer, options, checkpoint=checkpoint).enhancer.eval().requires_grad_(False)
         self.options = options
         self.look_alikes = LookAlikes()
 
     @property
     def frozen(self) -> FrozenEnhancer:
-        """The network, and how it is run."""
+        """The network with the options it runs with."""
         return FrozenEnhancer(self.enhancer, self.options)
 
     def train(self, mode: bool = True) -> EnhancedDetDataPreprocessor:
@@ -67,29 +75,34 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
     def enhance_images(
         self, images: list[Tensor], names: Sequence[str] | None = None, training: bool = False
     ) -> list[Tensor]:
-        """Images as the pipeline gives them, enhanced: ``(3, sH, sW)`` float32, levels in the same channel order.
+        """Enhance images as the pipeline yields them.
 
         Args:
-            images: ``(3, H, W)`` levels of 0 to 255.
-            names: Name of each, for messages.
-            training: Whether the images may be augmented: some that look normalised are taken then.
+            images: Images ``(3, H, W)`` with levels of 0 to 255.
+            names: Name of each image, for messages.
+            training: Whether the images may be augmented, so that a few that look normalised are accepted.
+
+        Returns:
+            Images ``(3, sH, sW)`` float32, with levels of 0 to 255 in the same channel order.
 
         Raises:
-            ImageError: Images that are no levels (:func:`llie_preproc.level_checks.check_levels`), or a result that is
-                not finite.
+            ImageError: The values of an image are not levels (:func:`llie_preproc.level_checks.check_levels`), or a
+                result is not finite.
         """
         return self.frozen.levels(images, names, self.look_alikes if training else None)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Enhance, then do what ``DetDataPreprocessor`` does.
+        """Enhance the images, then do what ``DetDataPreprocessor`` does.
 
         Args:
-            data: ``inputs``, ``(3, H, W)`` tensors of levels 0 to 255 (a list, or stacked), and ``data_samples``.
-            training: Apply the batch augmentations, and take images as augmented ones.
+            data: Batch with ``inputs``, ``(3, H, W)`` tensors of levels 0 to 255 (in a list or stacked), and
+                ``data_samples``.
+            training: Whether batch augmentations are applied and the images may be augmented.
 
         Raises:
             TypeError: ``inputs`` are anything else.
-            ImageError: As :meth:`enhance_images`.
+            ImageError: :meth:`enhance_images` refuses an image.
+            ValueError: A picture was enhanced before, in the pipeline.
         """
         data = self.cast_data(data)
         inputs, samples = data["inputs"], data.get("data_samples")
@@ -108,21 +121,28 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
 
 
 def keep_weights(part: nn.Module, state_dict: dict, prefix: str) -> None:
-    """Let a checkpoint without a part's weights leave them as they are, without a word about missing keys."""
+    """Let a checkpoint without the weights of ``part`` leave them as they are, without a report of missing keys.
+
+    Examples:
+        >>> state = {}
+        >>> keep_weights(nn.Linear(2, 1), state, "enhancer.")
+        >>> sorted(state)
+        ['enhancer.bias', 'enhancer.weight']
+    """
     if not any(key.startswith(prefix) for key in state_dict):
         state_dict.update({prefix + key: value for key, value in part.state_dict().items()})
 
 
 def check_enhancer(enhancer: Enhancer, state: Mapping[str, Tensor], cure: str = "") -> None:
-    """Raise for the weights of another enhancer.
+    """Refuse the weights of another enhancer.
 
     Args:
-        enhancer: Enhancer that is to be loaded.
-        state: Name to tensor, in its names.
-        cure: Sentence that ends the message.
+        enhancer: Enhancer that the weights are for.
+        state: Tensors by the names that they have in the enhancer.
+        cure: Sentence at the end of the message.
 
     Raises:
-        CheckpointError: Names or shapes differ, or numbers are not what weights can be.
+        CheckpointError: Names or shapes differ, or numbers are not possible in weights.
     """
     check_weights(state, enhancer)
     match_report(enhancer, state).check(f"the checkpoint's enhancer is not this {type(enhancer).__name__}", cure=cure)

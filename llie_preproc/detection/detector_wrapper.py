@@ -1,4 +1,4 @@
-"""What is common to detectors that have another detector inside."""
+"""The common base of detectors that have another detector inside."""
 
 from __future__ import annotations
 
@@ -20,13 +20,26 @@ RAW = {"type": "mmengine.BaseDataPreprocessor"}
 
 
 class DetectorWrapper(SafeInit, BaseDetector):
-    """A wrapper round a detector: it lends the detector's attributes, and a checkpoint of the plain detector loads.
+    """A wrapper of a detector that has the detector's attributes and loads checkpoints of the plain detector.
 
     Attributes:
-        detector: What is wrapped; None where there is none.
-        min_matched: Least share of the detector's tensors that a loaded checkpoint must match.
-        strict: A loaded checkpoint must name the detector's tensors, all and no others. Shapes may differ (another
-            number of classes) as far as ``min_matched`` allows.
+        detector: Detector that is wrapped, or None.
+        min_matched: Smallest share of the detector's tensors that a loaded checkpoint must match.
+        strict: Whether a loaded checkpoint must name all tensors of the detector and no others. Shapes may differ
+            (with another number of classes) as far as ``min_matched`` allows.
+
+    Examples:
+        >>> class Wrapper(DetectorWrapper):
+        ...     def __init__(self, detector):
+        ...         super().__init__()
+        ...         self.detector, self.min_matched = detector, 0.5
+        ...
+        ...     loss = predict = _forward = extract_feat = None
+        >>> plain = nn.Sequential(nn.Linear(2, 1))
+        >>> wrapper = Wrapper(nn.Sequential(nn.Linear(2, 1)))
+        >>> _ = wrapper.load_state_dict(plain.state_dict())
+        >>> wrapper.detector[0].bias.equal(plain[0].bias)
+        True
     """
 
     detector: Any
@@ -43,13 +56,13 @@ class DetectorWrapper(SafeInit, BaseDetector):
             return getattr(detector, name)
 
     def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A checkpoint's tensors, the wrapper's or the plain detector's, in the wrapper's names.
+        """Rename a checkpoint's tensors, of the wrapper or of the plain detector, to the names of the wrapper.
 
         Parts beside the detector that the checkpoint does not have keep their weights.
 
         Raises:
-            CheckpointError: Too little of the detector matches, or the names differ (``strict``); or, without a
-                detector, nothing is of the wrapper.
+            CheckpointError: Too little of the detector matches; or, with ``strict``, the names differ; or, without a
+                detector, the checkpoint has no tensor of the wrapper.
         """
         parts = [name for name, _ in self.named_children()]
         if self.detector is not None:
@@ -64,7 +77,7 @@ class DetectorWrapper(SafeInit, BaseDetector):
         return state
 
     def _beside_detector(self) -> Iterator[tuple[str, nn.Module]]:
-        """The other parts, each of which a checkpoint may have or not have."""
+        """The parts beside the detector, which a checkpoint may lack."""
         for name, part in self.named_children():
             if isinstance(part, nn.ModuleDict):
                 yield from ((f"{name}.{key}", each) for key, each in part.items())
@@ -74,11 +87,12 @@ class DetectorWrapper(SafeInit, BaseDetector):
     def _with_inner(self, state: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
         if self._is_plain(state, detector):
             own = self.state_dict()
-            # An enhancer in the wrapper's own data preprocessor is in its place already.
+            # Tensors of the wrapper's own data preprocessor (an enhancer) have their final names already.
             kept = {name for name in state if name.startswith("data_preprocessor.") and name in own}
             state = {name if name in kept else WRAPPED + name: tensor for name, tensor in state.items()}
         inner = {name.removeprefix(WRAPPED): tensor for name, tensor in state.items() if name.startswith(WRAPPED)}
-        # What it makes of names itself: public ones (DSFD), a plain detector's (another wrapper, SemiBaseDetector).
+        # The detector may rename tensors itself: public names (DSFD), or those of a plain detector (another wrapper,
+        # SemiBaseDetector).
         detector._load_from_state_dict(inner, "", {}, False, [], [], [])
         report = match_report(detector, inner)
         cure = f"At least {self.min_matched:.0%} must match (min_matched)."
@@ -90,8 +104,8 @@ class DetectorWrapper(SafeInit, BaseDetector):
         return others | {WRAPPED + name: tensor for name, tensor in inner.items()}
 
     def _is_plain(self, state: dict[str, Tensor], detector: nn.Module) -> bool:
-        """Whether a checkpoint is of the detector alone; another wrapper, or a tracker, has a ``detector`` too."""
-        # A data preprocessor of this name is in plain checkpoints too.
+        """Whether a checkpoint is that of the detector alone, which may itself have a part ``detector``."""
+        # Plain checkpoints have a data preprocessor of the same name too, so it tells nothing.
         own, inner = ({name for name, _ in m.named_children()} - {"data_preprocessor"} for m in (self, detector))
         roots = {name.split(".")[0] for name in state}
         if roots & (own - inner):
@@ -104,7 +118,8 @@ class DetectorWrapper(SafeInit, BaseDetector):
         if self.strict and (report.missing or report.unexpected):
             raise CheckpointError(
                 f"the checkpoint names other tensors than {type(self.detector).__name__}: it lacks "
-                f"{_listed(report.missing)}; it has besides {_listed(report.unexpected)}. strict=False takes what fits."
+                f"{_listed(report.missing)}; it also has {_listed(report.unexpected)}. strict=False loads what "
+                "fits."
             )
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
@@ -116,7 +131,7 @@ class DetectorWrapper(SafeInit, BaseDetector):
 
 
 def _need_not_fit(name: str) -> bool:
-    """Old checkpoints do not have the counters, and a data preprocessor's buffers are its config's."""
+    """Whether a tensor may be missing: old checkpoints have no counters, and configs set a data preprocessor's."""
     return is_counter(name) or name.startswith("data_preprocessor.")
 
 

@@ -1,4 +1,4 @@
-"""``add_enhancer``: a plain MMDetection config in, an enhanced one out."""
+"""``add_enhancer``, which turns a plain MMDetection config into an enhanced one."""
 
 from __future__ import annotations
 
@@ -38,32 +38,43 @@ def add_enhancer(
     """Put an enhancer into an MMDetection config.
 
     Args:
-        cfg: A detector's config; it is not changed.
-        enhancer: Network, as for :func:`llie_preproc.enhancers.names.enhancer_config`: a name in any spelling, with
-            ``@`` and weights or without, a config, or a config file, whose enhancer is written into the result.
-        door: ``'transform'``: in every pipeline, on CPU workers; in a ``TestTimeAug`` it enhances every view.
-            ``'preprocessor'``: frozen, on the detector's device. ``'detector'``: a wrapper round the detector, which
-            may be trained.
-        checkpoint: The enhancer's, as for :func:`llie_preproc.build_enhancer`.
-        trainable: Train the enhancer too; ``'detector'`` only.
-        position: ``'transform'`` only: ``'before_pack'`` enhances what the detector sees, unrounded, and agrees with
-            the other doors; ``'after_load'`` enhances the whole picture as stored, right after what loads it and its
-            annotations.
-        cache_dir: ``'transform'`` only: keep enhanced pictures in this folder.
-        **others: Options of :class:`~llie_preproc.InferenceOptions`, the channel order that of the images where the
-            enhancer stands, ``'bgr'`` (MMDetection's loading) unless given; and, for ``'detector'`` only, the other
-            arguments of :class:`~llie_preproc.detection.EnhancedDetector`, such as ``train_detector``,
-            ``detector_input``, ``losses``, ``checkpointing``.
+        cfg: Config of a detector; it is not changed.
+        enhancer: Network, as for :func:`llie_preproc.enhancers.names.enhancer_config`: a name in any spelling, which
+            may be followed by ``@`` and weights, a config, or a config file, whose enhancer is written into the result.
+        door: Place of the enhancer: ``'transform'`` puts it into every pipeline, where it runs on CPU workers and, in
+            a ``TestTimeAug``, enhances every view. ``'preprocessor'`` puts it, frozen, into the data preprocessor,
+            where it runs on the detector's device. ``'detector'`` puts a wrapper around the detector, in which the
+            enhancer can be trained.
+        checkpoint: Weights of the enhancer, as for :func:`llie_preproc.build_enhancer`.
+        trainable: Whether the enhancer is trained too; only for ``'detector'``.
+        position: Place in the pipeline; only for ``'transform'``. ``'before_pack'`` enhances the images that the
+            detector sees, without rounding, and agrees with the other doors. ``'after_load'`` enhances the whole
+            pictures as they are stored, right after the transforms that load them and their annotations.
+        cache_dir: Folder in which enhanced pictures are kept; only for ``'transform'``.
+        **others: Options of :class:`~llie_preproc.InferenceOptions`, whose channel order is that of the images at the
+            enhancer's place, by default ``'bgr'``, as MMDetection loads images. For ``'detector'`` only, also the
+            other arguments of :class:`~llie_preproc.detection.EnhancedDetector`, such as ``train_detector``,
+            ``detector_input``, ``losses`` and ``checkpointing``.
 
     Returns:
-        A new config. ``custom_imports`` names this package, so that a dumped config runs by itself.
+        A new config. Its ``custom_imports`` name this package, so that a dumped config runs by itself.
 
     Raises:
-        ValueError: An option that is none of its values, or that the door does not have; a config that has an
-            enhancer already, that normalises pictures before the enhancer would see them, or that has no pipeline or
-            data preprocessor to put it into. What the network cannot run with is refused where it is built.
-        KeyError: No such enhancer; the message has the nearest names.
-        TypeError: An option that no door has.
+        ValueError: An option has an unknown value or does not belong to the door. Or the config has an enhancer
+            already, normalises pictures before the enhancer would see them, or has no pipeline or data preprocessor
+            for the enhancer. Options that the network cannot run with are refused when the network is built.
+        KeyError: There is no such enhancer; the message has the nearest names.
+        TypeError: An option belongs to no door.
+
+    Examples:
+        >>> pipeline = [dict(type="LoadImageFromFile"), dict(type="Resize"), dict(type="PackDetInputs")]
+        >>> plain = Config(dict(model=dict(type="RetinaNet"), test_pipeline=pipeline))
+        >>> enhanced = add_enhancer(plain, "psenet", trainable=True)
+        >>> enhanced.model.type, enhanced.model.detector.type, enhanced.model.enhancer
+        ('llie_preproc.EnhancedDetector', 'RetinaNet', 'PSENet')
+        >>> enhanced = add_enhancer(plain, "gamma-correction", door="transform")
+        >>> [step["type"] for step in enhanced.test_pipeline]
+        ['LoadImageFromFile', 'Resize', 'llie_preproc.Enhance', 'PackDetInputs']
     """
     one_of("door", door, DOORS)
     one_of("position", position, POSITIONS)
@@ -76,7 +87,7 @@ def add_enhancer(
     if unknown := set(others) - _wrapper_options():
         raise TypeError(f"add_enhancer has no {', '.join(sorted(unknown))}")
     if others and door != "detector":
-        raise ValueError(f"{', '.join(sorted(others))}: of door='detector' only, not of {door!r}")
+        raise ValueError(f"{', '.join(sorted(others))} belong to door='detector', not to {door!r}")
     if found := find_enhancement(cfg):
         raise ValueError(f"this config has an enhancer already: {found}")
     if position != "after_load":
@@ -101,17 +112,17 @@ def _wrapper_options() -> set[str]:
 
 
 def _refuse_normalised(cfg: Config) -> None:
-    """Refuse pipelines that normalise: what follows them takes levels of 0 to 255."""
+    """Refuse pipelines that normalise, because an enhancer needs levels of 0 to 255."""
     for pipeline, _ in _pipelines(_without_model(cfg)):
         if "Normalize" in _kinds(pipeline):
             raise ValueError(
-                "a pipeline of this config normalises its pictures (Normalize) before the enhancer, which takes levels "
-                "of 0 to 255: leave that to the data preprocessor (mean and std)"
+                "a pipeline of this config normalises its pictures (Normalize) before the enhancer, which needs levels "
+                "of 0 to 255: let the data preprocessor normalise instead (mean and std)"
             )
 
 
 def _into_wrapper(cfg: Config, options: dict[str, Any]) -> None:
-    # Named here, so that MMEngine's Runner does not pass a top-level data_preprocessor on.
+    # MMEngine's Runner passes a top-level data_preprocessor on to a model that does not name its own.
     raw = dict(type="mmengine.BaseDataPreprocessor")
     plain = cfg.model
     if "data_preprocessor" in cfg:
@@ -131,7 +142,7 @@ def _into_preprocessor(cfg: Config, options: dict[str, Any]) -> None:
 
 
 def _into_pipelines(cfg: Config, options: dict[str, Any], position: str) -> None:
-    # After loading the image is as stored, and rounding keeps a cache small; before packing no precision is lost.
+    # Rounding after loading keeps the stored dtype, and so a small cache; before packing, no precision may be lost.
     transform = dict(type="llie_preproc.Enhance", keep_dtype=position == "after_load", **options)
     changed = 0
     for pipeline, step in _pipelines(_without_model(cfg)):
@@ -164,12 +175,12 @@ def _only_alternative(transform: dict[str, Any]) -> Any:
 
 
 def _pipelines(node: Any) -> list[tuple[list, Callable[[dict], Any]]]:
-    """Every list of steps in a config, however deep, each once, with what makes a step of a transform.
+    """List every pipeline at any depth of a config once, with a function that turns a transform into a step of it.
 
-    A step is a transform; within ``TestTimeAug`` it is a list of transforms, of which each view has one.
+    A step is a transform; within ``TestTimeAug`` it is a list of transforms, one of which is used for each view.
     """
     found: dict[int, tuple[list, Callable[[dict], Any]]] = {}
-    # The alternatives of a step are no pipeline; what they hold may be one.
+    # A list of alternatives is not a pipeline, but may hold pipelines.
     alternatives: set[int] = set()
     for _, value in walk(node):
         if type_name(value) == "TestTimeAug":
@@ -181,13 +192,16 @@ def _pipelines(node: Any) -> list[tuple[list, Callable[[dict], Any]]]:
 
 
 def _loaded(pipeline: list, load: int) -> int:
-    """Where loading ends. Annotations that follow the image are in its frame, and an enlarging enhancer scales both."""
+    """Index of the first step after loading.
+
+    Annotations must be loaded before the enhancer, because an enlarging enhancer scales them with the image.
+    """
     rest = enumerate(pipeline[load + 1 :], load + 1)
     return next((i for i, step in rest if not all(kind.startswith("Load") for kind in _kinds([step]))), len(pipeline))
 
 
 def _kinds(steps: list) -> list[str]:
-    """The types of steps; of one that is a list of alternatives each."""
+    """Types of the steps, and of all alternatives where a step is a list of them."""
     return [type_name(each) for step in steps for each in (step if isinstance(step, list) else [step])]
 
 

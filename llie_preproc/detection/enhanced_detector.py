@@ -1,4 +1,4 @@
-"""The third door: a wrapper round any MMDetection detector, for trainable and enlarging enhancers."""
+"""The third door: a wrapper of any MMDetection detector, for trainable and enlarging enhancers."""
 
 from __future__ import annotations
 
@@ -42,61 +42,80 @@ from .nested_inputs import ImageBatch, flatten
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-# Layers that keep statistics, or drop at random, in training mode.
+# In training mode, these layers collect statistics or drop values at random.
 _OF_MODE = (_NormBase, _DropoutNd, DropPath, DropBlock, nn.MultiheadAttention)
 INPUTS = ("raw", "enhanced", "both")
 
 
 @MODELS.register_module()
 class EnhancedDetector(DetectorWrapper):
-    """Any MMDetection 3.x detector behind an enhancer.
+    """A wrapper that puts an enhancer in front of any MMDetection 3.x detector.
 
-    The wrapper takes raw images. Each is enhanced alone, and the detector's own data preprocessor then normalises,
-    pads and augments: all inside ``forward``, so that distributed training sees the enhancer's parameters. With an
-    enhancer of scale s the detector works on the enlarged image, and boxes and masks come out in the raw frame.
+    The wrapper takes raw images. It enhances each image alone, and the detector's own data preprocessor then
+    normalises, pads and augments. All of this happens inside ``forward``, so that distributed training includes the
+    enhancer's parameters. With an enhancer of scale s, the detector works on the enlarged image, and its boxes and
+    masks are returned in the raw frame.
 
-    Attributes that the wrapper does not have are the detector's, so hooks that reach for ``model.bbox_head`` work.
-    A checkpoint of the plain detector loads through the wrapper.
+    Attributes that the wrapper does not have are looked up in the detector, so hooks that use ``model.bbox_head``
+    work. A checkpoint of the plain detector loads through the wrapper.
 
-    Images must be levels of 0 to 255 (:func:`llie_preproc.level_checks.check_levels`), and what a frozen enhancer makes
-    of them, or any in evaluation mode, must be finite, or ``ImageError`` names the picture. While it trains its results
-    are not checked: a loss that is not finite is the trainer's business.
+    Images must be levels of 0 to 255 (:func:`llie_preproc.level_checks.check_levels`). The results of a frozen
+    enhancer, and those of any enhancer in evaluation mode, must be finite; otherwise ``ImageError`` names the picture.
+    Results of an enhancer in training are not checked: the trainer sees a loss that is not finite.
 
-    What trains: ``trainable`` and ``train_detector`` together make the presets of joint training, ``joint`` (both),
-    ``frozen`` (the detector alone) and ``enhancer-only``. A frozen part takes no gradient and keeps its buffers,
-    running statistics among them.
+    ``trainable`` and ``train_detector`` together make the presets of joint training: ``joint`` (both are true),
+    ``frozen`` (only the detector is trained) and ``enhancer-only``. A frozen part takes no gradient and keeps its
+    buffers, which include running statistics.
 
     Args:
-        detector: Config of the detector, unchanged.
-        enhancer: Name, config or instance.
-        checkpoint: The enhancer's, as for :func:`llie_preproc.build_enhancer`.
-        trainable: Train the enhancer with the detector's losses; frozen otherwise. A trained enhancer is not clamped
-            in training mode.
-        train_detector: Train the detector. Otherwise its normalisation and dropout stay in evaluation mode.
-        detector_input: ``'enhanced'`` images, the ``'raw'`` ones, or ``'both'``. With ``'raw'`` a trainable enhancer
-            learns from ``losses`` alone.
-        fusion: How ``'both'`` reach the detector: as one ``'image'``, a learned blend; or as ``'features'``, a learned
-            blend of what ``extract_feat`` gives for each, at twice the cost. An enlarging enhancer's raw image is
-            resampled to its size.
-        losses: Auxiliary losses of the enhancer, added to the detector's while the enhancer trains: name to config,
-            each with an optional ``loss_weight`` (1 by default); None leaves an entry out. They are modules of
-            ``forward(image, output, enhancer, sample)``, one call a picture: ``image`` ``(1, 3, H, W)`` RGB in [0, 1],
-            ``output`` what the enhancer made of it, unclamped, ``sample`` its data sample; a module that has ``bind``
-            is given the enhancer once. See ``training.joint.losses``.
-        checkpointing: Make the enhancer's activations again in the backward pass rather than keep them.
-        min_matched: Least share of the detector's tensors that a loaded checkpoint must match.
-        strict: Refuse a checkpoint that names other tensors of the detector (shapes may differ), or has another
-            enhancer's.
-        data_preprocessor: The detector's, where its config has none. (MMEngine's Runner passes a config file's
-            top-level ``data_preprocessor`` here.)
-        init_cfg: MMEngine's initialisation config.
-        **options: Those of :class:`~llie_preproc.InferenceOptions`; the channel order is ``'bgr'`` (MMDetection's
-            loading) unless given.
+        detector: Config of the plain detector.
+        enhancer: Name, config or instance of the enhancer.
+        checkpoint: Weights of the enhancer, as for :func:`llie_preproc.build_enhancer`.
+        trainable: Whether the enhancer is trained with the detector's losses; otherwise it is frozen. The output of a
+            trainable enhancer is not clamped in training mode.
+        train_detector: Whether the detector is trained. If not, its normalisation and dropout layers stay in
+            evaluation mode.
+        detector_input: Images that the detector sees: ``'enhanced'``, ``'raw'`` or ``'both'``. With ``'raw'``, a
+            trainable enhancer learns from ``losses`` alone.
+        fusion: Way in which ``'both'`` reach the detector: ``'image'`` is a learned blend of the two images,
+            ``'features'`` a learned blend of the results of ``extract_feat`` for each, at twice the cost. If the
+            enhancer enlarges, the raw image is resampled to the size of the enhanced one.
+        losses: Configs of auxiliary losses by name, which are added to the detector's while the enhancer trains. Each
+            may have a ``loss_weight`` (1 by default); an entry that is None is left out. A loss is a module that is
+            called as ``loss(image, output, enhancer, sample)`` once for each picture: ``image`` is ``(1, 3, H, W)``
+            RGB in [0, 1], ``output`` its unclamped enhancement, ``sample`` its data sample. If the module has a
+            method ``bind``, it is called once with the enhancer. See ``training.joint.losses``.
+        checkpointing: Whether the enhancer's activations are computed again in the backward pass instead of kept.
+        min_matched: Smallest share of the detector's tensors that a loaded checkpoint must match.
+        strict: Whether a checkpoint is refused if it names other tensors of the detector (shapes may differ) or has
+            the weights of another enhancer.
+        data_preprocessor: Config of the detector's data preprocessor, if the detector's config has none. (MMEngine's
+            Runner passes the top-level ``data_preprocessor`` of a config file here.)
+        init_cfg: Initialisation config of MMEngine.
+        **options: Options of :class:`~llie_preproc.InferenceOptions`, whose channel order is ``'bgr'`` by default, as
+            MMDetection loads images.
 
     Raises:
-        ValueError: An option that is none of its values or that the enhancer cannot run with, nothing to train, an
-            enhancer that is to be trained and through which no gradient flows or that none reaches, a detector that
-            enhances already, two data preprocessors that differ, or a ``loss_weight`` below 0.
+        ValueError: An option has an unknown value, or the enhancer cannot run with it; nothing is to be trained; a
+            trainable enhancer passes no gradient or gets none; the detector enhances already; two data preprocessors
+            differ; or a ``loss_weight`` is below 0.
+
+    Examples:
+        >>> from mmdet.utils import register_all_modules
+        >>> register_all_modules()
+        >>> plain = dict(
+        ...     type="RetinaNet",
+        ...     data_preprocessor=dict(type="DetDataPreprocessor"),
+        ...     backbone=dict(type="ResNet", depth=18, base_channels=4, stem_channels=4),
+        ...     neck=dict(type="FPN", in_channels=[4, 8, 16, 32], out_channels=8, num_outs=5),
+        ...     bbox_head=dict(type="RetinaHead", num_classes=1, in_channels=8, feat_channels=8),
+        ... )
+        >>> detector = EnhancedDetector(plain, dict(type="GammaCorrection", gamma=0.5))
+        >>> image = torch.full((3, 20, 40), 51, dtype=torch.uint8)
+        >>> seen = detector.enhance_images([image])[0]
+        >>> seen.shape, round(seen.max().item(), 2)
+        (torch.Size([3, 20, 40]), 114.04)
+        >>> _ = detector.load_state_dict(MMDET_MODELS.build(plain).state_dict())
     """
 
     @shows_options(channel_order="bgr")
@@ -120,7 +139,6 @@ class EnhancedDetector(DetectorWrapper):
         super().__init__(data_preprocessor=dict(RAW), init_cfg=init_cfg)
         one_of("detector_input", detector_input, INPUTS)
         one_of("fusion", fusion, FUSIONS)
-        # Before anything is built.
         self.options = InferenceOptions.of(options, channel_order="bgr")
         self.detector = MMDET_MODELS.build(_with_preprocessor(detector, data_preprocessor))
         _refuse_second(self.detector)
@@ -142,46 +160,46 @@ class EnhancedDetector(DetectorWrapper):
             self.detector.requires_grad_(False)
 
     def train(self, mode: bool = True) -> EnhancedDetector:
-        """Set the mode; what is frozen keeps its statistics."""
+        """Set the mode; frozen parts keep their statistics."""
         super().train(mode)
         if not self.trainable:
             self.enhancer.eval()
         if not self.train_detector:
-            # Not the whole of it: several detectors make their training targets in training mode only.
+            # Several detectors compute training targets in training mode only, so only these layers leave it.
             for module in self.detector.modules():
                 if isinstance(module, _OF_MODE):
                     module.eval()
         return self
 
     def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A checkpoint's tensors, the wrapper's or the plain detector's, in the wrapper's names.
+        """Rename a checkpoint's tensors, of the wrapper or of the plain detector, to the names of the wrapper.
 
         Raises:
-            CheckpointError: Too little of the detector matches, or with ``strict`` the names differ, or the enhancer
-                is another.
+            CheckpointError: Too little of the detector matches; or, with ``strict``, the names or the enhancers
+                differ.
         """
         state = super().convert_state(state)
         if self.strict:
-            check_enhancer(self.enhancer, own_names(state, "enhancer."), "strict=False takes what fits.")
+            check_enhancer(self.enhancer, own_names(state, "enhancer."), "strict=False loads what fits.")
         return state
 
     def loss(self, batch_inputs: Any, batch_data_samples: Any) -> dict:
-        """The detector's losses on what it sees, and the enhancer's own (``loss_<name>``)."""
+        """Compute the detector's losses on the images that it sees, and the enhancer's (``loss_<name>``)."""
         batch = _raw_images(batch_inputs, batch_data_samples)
         units, outputs = self._enhance(batch.images, batch.samples)
-        # Some losses count what they see (Seesaw's, GHM's), in buffers.
+        # Some losses (Seesaw, GHM) count in buffers what they were given.
         with contextlib.nullcontext() if self.train_detector else kept_buffers(self.detector):
             losses = self._through_detector(batch, units, outputs, self.detector.loss)
         if not self._trains:
             return losses
         own = self._enhancement_losses(units, outputs, batch.samples)
         if taken := set(own) & set(losses):
-            raise ValueError(f"the detector has a {', '.join(sorted(taken))} already: give the enhancer's another name")
+            raise ValueError(f"the detector has a {', '.join(sorted(taken))} already: rename the enhancer's loss")
         return {**losses, **own}
 
     def predict(self, batch_inputs: Any, batch_data_samples: Any, rescale: bool = True) -> Any:
-        """The detector's predictions, in the raw frame where ``rescale``."""
-        # A semi-supervised detector's predict has no such argument: it always rescales.
+        """Compute the detector's predictions, in the raw frame if ``rescale`` is true."""
+        # A semi-supervised detector's predict always rescales and has no such argument.
         options = {} if rescale else {"rescale": False}
         return self._see(batch_inputs, batch_data_samples, partial(self.detector.predict, **options))
 
@@ -189,13 +207,13 @@ class EnhancedDetector(DetectorWrapper):
         return self._see(batch_inputs, batch_data_samples, self.detector._forward)
 
     def extract_feat(self, batch_inputs: Any) -> Any:
-        """The detector's features of what it sees."""
+        """Compute the detector's features of the images that it sees."""
         return self._see(batch_inputs, None, lambda inputs, samples: self.detector.extract_feat(inputs))
 
     def enhance_images(self, images: list[Tensor]) -> list[Tensor]:
-        """Images as the pipeline gives them, as the detector sees them: float32 levels in the same channel order.
+        """Turn images of the pipeline into those that the detector sees: float32 levels in the same channel order.
 
-        Where the detector blends features that is the enhanced image.
+        If the detector blends features, the result is the enhanced image.
         """
         return self._seen(images, *self._enhance(images))
 
@@ -206,7 +224,7 @@ class EnhancedDetector(DetectorWrapper):
     def _enhance(
         self, images: list[Tensor], samples: list[DetDataSample] | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The images in [0, 1], and what the enhancer makes of them; nothing where nobody looks at it."""
+        """The images in [0, 1], and their enhancements, or none if these are not used."""
         refuse_enhanced(samples)
         names = image_names(samples, len(images))
         look_alikes = self.look_alikes if self.training else None
@@ -253,18 +271,18 @@ class EnhancedDetector(DetectorWrapper):
         inputs, data_samples = batch.rebuild(seen, samples)
         if self.detector_input == "both" and isinstance(self.fusion, FeatureFusion):
             if not is_image_batch(inputs):
-                raise ValueError("fusion='features' takes single images, no clips and no branches")
+                raise ValueError("fusion='features' needs single images, not clips or branches")
             return self._with_both_features(seen, self._enlarged(batch.images), samples, function)
         data = self.detector.data_preprocessor({"inputs": inputs, "data_samples": data_samples}, self.training)
         return function(data["inputs"], data["data_samples"])
 
     def _with_both_features(self, seen: list[Tensor], raw: list[Tensor], samples: Any, function: Callable) -> Any:
-        # One batch, so that padding and random augmentation are the same for both.
+        # They are one batch, so that padding and random augmentation are the same for both.
         both = samples and [*samples, *(sample.clone() for sample in samples)]
         data = self.detector.data_preprocessor({"inputs": [*seen, *raw], "data_samples": both}, self.training)
         if not isinstance(data["inputs"], Tensor):
             raise ValueError(
-                f"fusion='features' is not for {type(self.detector).__name__}: its inputs are no one batch"
+                f"fusion='features' does not work with {type(self.detector).__name__}: its inputs are not one tensor"
             )
         enhanced_inputs, raw_inputs = data["inputs"].chunk(2)
         with self._fused_features(raw_inputs):
@@ -272,7 +290,7 @@ class EnhancedDetector(DetectorWrapper):
 
     @contextlib.contextmanager
     def _fused_features(self, raw_inputs: Tensor) -> Iterator[None]:
-        """Inside, the detector's ``extract_feat`` blends the features of its input with those of ``raw_inputs``."""
+        """Let the detector's ``extract_feat`` blend the features of its input with those of ``raw_inputs``."""
         extract, used = self.detector.extract_feat, False
 
         def fused(batch_inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -286,7 +304,9 @@ class EnhancedDetector(DetectorWrapper):
         finally:
             del self.detector.extract_feat
         if not used:
-            raise ValueError(f"fusion='features' is not for {type(self.detector).__name__}: it calls no extract_feat")
+            raise ValueError(
+                f"fusion='features' does not work with {type(self.detector).__name__}: it does not call extract_feat"
+            )
 
     def _enhancement_losses(
         self, units: list[Tensor], outputs: list[Tensor], samples: list[DetDataSample] | None
@@ -306,14 +326,17 @@ class EnhancedDetector(DetectorWrapper):
         if refusal := self.enhancer.training_refusal:
             raise ValueError(f"{refusal}: it cannot be trainable")
         if self.detector_input == "raw" and not self.losses:
-            raise ValueError("with detector_input='raw' only losses train an enhancer: name some, or trainable=False")
+            raise ValueError(
+                "with detector_input='raw' only losses train an enhancer: give losses, or set trainable=False"
+            )
 
 
 def _refuse_second(detector: nn.Module) -> None:
     for module in detector.modules():
         if isinstance(module, EnhancedDetector | EnhancedDetDataPreprocessor):
             raise ValueError(
-                f"the detector inside enhances its pictures already, by {type(module).__name__}: give the plain one"
+                f"the detector enhances its pictures already, by {type(module).__name__}: give the config of the plain "
+                "detector"
             )
 
 
@@ -322,19 +345,19 @@ def _raw_images(inputs: Any, samples: Any) -> ImageBatch:
         return flatten(inputs, samples)
     except TypeError as error:
         raise TypeError(
-            f"EnhancedDetector takes raw colour images: {error}. Is another data preprocessor than the wrapper's own "
-            "in front of it?"
+            f"EnhancedDetector needs raw colour images: {error}. Does a data preprocessor other than the wrapper's own "
+            "run before it?"
         ) from error
 
 
 def _with_preprocessor(detector: dict, outer: dict | None) -> dict:
-    """The detector's config, with the data preprocessor that came from outside where it has none."""
+    """The detector's config, with the outer data preprocessor if the detector has none of its own."""
     detector = copy.deepcopy(detector)
     if outer is None or outer.get("type") in ("BaseDataPreprocessor", RAW["type"]):
         return detector
     if detector.setdefault("data_preprocessor", outer) != outer:
         raise ValueError(
-            "EnhancedDetector was given a data_preprocessor beside the one in its detector's config, and they differ: "
-            "keep the detector's"
+            "EnhancedDetector was given a data_preprocessor that differs from the one in its detector's config: keep "
+            "only the detector's"
         )
     return detector

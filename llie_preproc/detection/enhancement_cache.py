@@ -1,4 +1,4 @@
-"""Enhanced images on disk, keyed by what they were made of."""
+"""Enhanced images on disk, keyed by everything that they depend on."""
 
 from __future__ import annotations
 
@@ -18,20 +18,32 @@ from ..version import __version__
 
 
 class EnhancedCache:
-    """Arrays in a folder, one ``.npy`` each.
+    """A folder of enhanced images, each an array in a ``.npy`` file.
 
-    The key covers the image's pixels, shape and dtype, the network's code, settings and weights
-    (:func:`llie_preproc.fingerprints.fingerprint`), and the parameters given here: another picture, checkpoint, setting
-    or line of code is another entry, and nothing goes stale. Entries appear whole (several workers may share the
-    folder); one that is not an array of the shape and dtype that are asked for is made anew.
+    The key of an entry covers the image's pixels, shape and dtype, the network's code, settings and weights
+    (:func:`llie_preproc.fingerprints.fingerprint`), and ``parameters``. A change of any of these leads to another
+    entry, so no entry becomes stale. Entries are written whole, so several workers may share the folder. An entry that
+    is not an array of the requested shape and dtype is computed again.
 
     Args:
-        folder: Folder of the entries, created when first written to.
-        enhancer: Network that makes them. Its fingerprint is taken now.
-        parameters: Values of what else the result depends on, in a fixed order.
+        folder: Folder of the entries, which is created at the first write.
+        enhancer: Network that computes the entries. Its fingerprint is taken now.
+        parameters: Other values that the result depends on, in a fixed order.
 
     Raises:
-        ValueError: The network has a class without a source file, or a setting whose content cannot be seen.
+        ValueError: The network has a class without a source file, or a setting whose content cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> from llie_preproc.enhancers import GammaCorrection
+        >>> cache = EnhancedCache(tempfile.mkdtemp(), GammaCorrection())
+        >>> image = np.zeros((2, 3, 3), np.uint8)
+        >>> path = cache.path(image)
+        >>> cache.read(path, image.shape, image.dtype) is None
+        True
+        >>> cache.write(path, image)
+        >>> cache.read(path, image.shape, image.dtype).shape
+        (2, 3, 3)
     """
 
     def __init__(self, folder: str | os.PathLike[str], enhancer: Enhancer, *parameters: object) -> None:
@@ -42,7 +54,7 @@ class EnhancedCache:
         self._made_of = made_of.hexdigest().encode()
 
     def path(self, image: np.ndarray) -> Path:
-        """Where the result for ``image`` lies, or would."""
+        """Path of the result for ``image``, whether it exists or not."""
         digest = hashlib.sha256(self._made_of)
         digest.update(f"{image.shape} {image.dtype}".encode())
         digest.update(np.ascontiguousarray(image).data)
@@ -50,15 +62,15 @@ class EnhancedCache:
         return self.folder / key[:2] / f"{key}.npy"
 
     def read(self, path: Path, shape: Sequence[int], dtype: np.dtype) -> np.ndarray | None:
-        """The entry at ``path``, or None where there is no array of ``shape`` and ``dtype`` with finite values."""
+        """Read the entry at ``path``; None if it is not an array of ``shape`` and ``dtype`` with finite values."""
         found = read_array(path, shape, dtype)
         return None if found is None or (found.dtype.kind == "f" and not np.isfinite(found).all()) else found
 
     def write(self, path: Path, result: np.ndarray) -> None:
-        """Keep ``result`` at ``path``.
+        """Write ``result`` to ``path``.
 
         Raises:
-            OSError: The file cannot be written; a folder has its name, for one.
+            OSError: The file cannot be written, for example because a folder has its name.
         """
         if path.is_dir() and not path.is_symlink():
             message = "a folder has the name of the cache's entry; remove it"
@@ -71,4 +83,4 @@ def _fingerprint(enhancer: Enhancer) -> str:
     try:
         return fingerprint(enhancer)
     except ValueError as error:
-        raise ValueError(f"no cache for {type(enhancer).__name__}: {error}; or leave cache_dir out") from error
+        raise ValueError(f"no cache for {type(enhancer).__name__}: {error}; or do not give cache_dir") from error

@@ -1,4 +1,4 @@
-"""Too little and too much light as a pipeline transform."""
+"""A pipeline transform that simulates too little or too much light."""
 
 from __future__ import annotations
 
@@ -14,24 +14,31 @@ from ..registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class GammaShift(BaseTransform):
-    """Shifts the levels of ``results['img']`` by a power, as :func:`llie_preproc.gamma_shift.shift_gamma`.
+    """Shift the levels of ``results['img']`` by a power, with :func:`llie_preproc.gamma_shift.shift_gamma`.
 
-    To test a detector in extreme light, or, with several values, to train it there. The channel order does not matter.
+    It tests a detector in extreme light or, with several values, trains it for such light. The channel order does not
+    matter.
 
-    Required keys: ``img``, uint8. Modified keys: ``img``. Added keys: ``gamma``, the value that was taken.
+    Required keys: ``img``, uint8. Modified keys: ``img``. Added keys: ``gamma``, the value that was used.
 
     Args:
-        gamma: Positive; of several, each picture gets one, drawn with equal chances.
-        convention: ``'power'``: ``I^g``, above 1 darkens. ``'inverse'``: ``I^(1/g)``, above 1 brightens.
+        gamma: Positive exponent, or several, one of which is drawn for each picture with equal chances.
+        convention: Meaning of ``gamma``: ``'power'`` is ``I^g``, which darkens for values above 1; ``'inverse'`` is
+            ``I^(1/g)``, which brightens for values above 1.
 
     Raises:
-        ValueError: A value that is not positive and finite, none at all, or an unknown convention.
+        ValueError: There is no value, a value is not positive and finite, or the convention is unknown.
+
+    Examples:
+        >>> results = GammaShift(2.0)(dict(img=np.full((1, 1, 3), 128, np.uint8)))
+        >>> results["img"].tolist(), results["gamma"]
+        ([[[64, 64, 64]]], 2.0)
     """
 
     def __init__(self, gamma: float | Sequence[float], convention: str = "power") -> None:
         self.gammas = tuple(gamma) if isinstance(gamma, Sequence) else (gamma,)
         if not self.gammas:
-            raise ValueError("gamma holds no value to draw from")
+            raise ValueError("gamma must have at least one value, got none")
         for each in self.gammas:
             exponent(each, convention)
         self.convention = convention

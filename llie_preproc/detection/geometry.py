@@ -1,6 +1,6 @@
-"""What changes around an image that is enlarged: MMDetection's boxes, masks and metadata.
+"""Scaling MMDetection's boxes, masks and metadata with an image that is enlarged.
 
-``ori_shape`` never changes: predictions are divided by ``scale_factor`` and so come out in the raw frame.
+``ori_shape`` never changes. MMDetection divides predictions by ``scale_factor``, which returns them to the raw frame.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ from torch.nn import functional as F
 
 
 def scale_results(results: dict[str, Any], scale: int) -> None:
-    """Scale what a pipeline's ``results`` say of an image that was enlarged ``scale`` times.
+    """Scale the annotations and metadata in a pipeline's ``results`` for an image that was enlarged ``scale`` times.
 
-    Rewrites ``img_shape``, ``pad_shape``, ``scale_factor`` (set where absent), ``homography_matrix``, ``gt_bboxes``,
-    ``gt_masks``, ``gt_seg_map``, ``gt_keypoints`` and ``proposals``; arrays and boxes are copied, not written into.
+    It replaces ``img_shape``, ``pad_shape``, ``scale_factor`` (which it sets if absent), ``homography_matrix``,
+    ``gt_bboxes``, ``gt_masks``, ``gt_seg_map``, ``gt_keypoints`` and ``proposals``. Arrays and boxes are copied and not
+    changed in place.
+
+    Examples:
+        >>> results = dict(img_shape=(10, 20), gt_bboxes=np.array([[1, 2, 3, 4]]))
+        >>> scale_results(results, 2)
+        >>> results["img_shape"], results["scale_factor"], results["gt_bboxes"].tolist()
+        ((20, 40), (2.0, 2.0), [[2, 4, 6, 8]])
     """
     if scale == 1:
         return
@@ -42,7 +49,14 @@ def scale_results(results: dict[str, Any], scale: int) -> None:
 
 
 def scale_data_sample(sample: DetDataSample, scale: int) -> DetDataSample:
-    """A copy of ``sample`` for its image enlarged ``scale`` times; ``sample`` itself where ``scale`` is 1."""
+    """Copy ``sample`` for its image enlarged ``scale`` times; with a scale of 1, return ``sample`` itself.
+
+    Examples:
+        >>> sample = DetDataSample(metainfo=dict(img_shape=(10, 20), ori_shape=(10, 20)))
+        >>> scaled = scale_data_sample(sample, 2)
+        >>> scaled.img_shape, scaled.ori_shape, scaled.scale_factor
+        ((20, 40), (10, 20), (2.0, 2.0))
+    """
     if scale == 1:
         return sample
     scaled = sample.clone()
@@ -57,7 +71,15 @@ def scale_data_sample(sample: DetDataSample, scale: int) -> DetDataSample:
 
 
 def scale_boxes(boxes: Any, scale: int) -> Any:
-    """Multiply boxes (MMDetection's box types, a tensor or an array, ``(n, 4)`` corners) on a copy."""
+    """Multiply a copy of boxes: ``(n, 4)`` corners in one of MMDetection's box types, a tensor or an array.
+
+    Raises:
+        TypeError: ``boxes`` are anything else.
+
+    Examples:
+        >>> scale_boxes(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), 2).tolist()
+        [[2.0, 4.0, 6.0, 8.0]]
+    """
     if isinstance(boxes, BaseBoxes):
         scaled = boxes.clone()
         scaled.rescale_((scale, scale))
@@ -77,7 +99,7 @@ def _scale_instances(instances: InstanceData, scale: int) -> InstanceData:
 
 
 def _scale_pixels(pixels: PixelData, scale: int) -> PixelData:
-    # What is not stored beside the maps (the ignored index) is in the metadata.
+    # The metadata hold what is not a map (the ignored index).
     scaled = PixelData(metainfo=pixels.metainfo)
     for name, labels in pixels.items():
         resized = F.interpolate(labels[None].float(), scale_factor=scale, mode="nearest")[0]
@@ -109,7 +131,7 @@ def _scaled_meta(meta: dict[str, Any], scale: int) -> dict[str, Any]:
 
 
 class EnhancedShape(tuple):
-    """An ``ori_shape`` that says that its picture was enhanced: what ``PackDetInputs`` always packs.
+    """An ``ori_shape``, which ``PackDetInputs`` always packs, that also tells that its picture was enhanced.
 
     Attributes:
         enhanced_by: Name of the network.
@@ -119,7 +141,15 @@ class EnhancedShape(tuple):
 
 
 def mark_enhanced(results: dict[str, Any], enhanced_by: str) -> None:
-    """Mark a pipeline's results, and the data sample that is packed from them, as enhanced."""
+    """Mark a pipeline's results, and so the data sample that is packed from them, as enhanced.
+
+    Examples:
+        >>> results = dict(ori_shape=(10, 20))
+        >>> mark_enhanced(results, "PSENet")
+        >>> refuse_enhanced([DetDataSample(metainfo=dict(results, img_path="a.png"))])
+        Traceback (most recent call last):
+        ValueError: a.png was enhanced before, by PSENet in the pipeline: use a Cascade to join enhancers
+    """
     results["enhanced_by"] = enhanced_by
     if "ori_shape" in results:
         results["ori_shape"] = EnhancedShape(results["ori_shape"])
@@ -127,21 +157,33 @@ def mark_enhanced(results: dict[str, Any], enhanced_by: str) -> None:
 
 
 def refuse_enhanced(samples: Sequence[Any] | None) -> None:
-    """Raise ``ValueError`` for data samples whose pictures an ``Enhance`` transform has enhanced already."""
+    """Raise ``ValueError`` if an ``Enhance`` transform has enhanced the picture of a data sample already."""
     for sample in samples or ():
         if (shape := sample.get("ori_shape")) is not None and (before := getattr(shape, "enhanced_by", None)):
             name = sample.get("img_path") or "a picture"
-            raise ValueError(f"{name} was enhanced before, by {before} in the pipeline: a Cascade joins enhancers")
+            raise ValueError(
+                f"{name} was enhanced before, by {before} in the pipeline: use a Cascade to join enhancers"
+            )
 
 
 def image_names(samples: Sequence[Any] | None, count: int) -> list[str]:
-    """The names of a batch's images for messages: their paths, where their samples have them."""
+    """Names of a batch's images for messages: their paths if their samples have them, or else their numbers.
+
+    Examples:
+        >>> image_names(None, 2)
+        ['image 0', 'image 1']
+    """
     paths = [sample.get("img_path") for sample in samples] if samples is not None else [None] * count
     return [str(path) if path else f"image {index}" for index, path in enumerate(paths)]
 
 
 def is_image_batch(inputs: Any) -> bool:
-    """Whether ``inputs`` are ``(3, H, W)`` tensors: a list of them, or stacked."""
+    """Whether ``inputs`` are ``(3, H, W)`` tensors, in a list or stacked.
+
+    Examples:
+        >>> is_image_batch([torch.zeros(3, 8, 8)]), is_image_batch(torch.zeros(1, 1, 8, 8))
+        (True, False)
+    """
     singles = [inputs[0]] if isinstance(inputs, Tensor) and inputs.ndim == 4 and len(inputs) else inputs
     if not isinstance(singles, list | tuple) or not singles:
         return False

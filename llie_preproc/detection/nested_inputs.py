@@ -1,7 +1,7 @@
-"""The structures in which MMDetection's pipelines hand over images: flattened, and put together again.
+"""Flattening and rebuilding the structures in which MMDetection's pipelines pass images.
 
-Besides a list of images there are branches (semi-supervised training: a mapping of branch names to lists, with None
-where a sample does not have that branch) and clips (tracking: ``(T, 3, H, W)`` tensors with a ``TrackDataSample``).
+Beside lists of images there are branches (in semi-supervised training: a mapping of branch names to lists, with None
+for a sample without that branch) and clips (in tracking: ``(T, 3, H, W)`` tensors with a ``TrackDataSample``).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .geometry import is_image_batch
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """The images of a batch and what is known of each, in one order.
+    """The images of a batch and their samples, in the same order.
 
     Attributes:
-        images: ``(3, H, W)`` each.
-        samples: One an image; None where the batch came without.
+        images: Images ``(3, H, W)``.
+        samples: Sample of each image; None if the batch had no samples.
     """
 
     images: list[Tensor]
@@ -33,39 +33,47 @@ class ImageBatch:
     _data_samples: Any = field(repr=False)
 
     def rebuild(self, images: list[Tensor], samples: list[DetDataSample] | None) -> tuple[Any, Any]:
-        """Other images and samples in the structure that came.
+        """Put other images and samples into the structure that the batch had.
 
         Args:
-            images: As many as came. Those that were stacked (a clip's frames) must be of one size.
-            samples: As many, or None.
+            images: Images, as many as the batch had. Those that were stacked (a clip's frames) must have one size.
+            samples: Samples, as many as the batch had, or None.
 
         Returns:
-            ``inputs`` and ``data_samples`` as an MMDetection data preprocessor takes them; nothing that came is
-            written into.
+            ``inputs`` and ``data_samples`` as an MMDetection data preprocessor accepts them; the original structures
+            are not changed.
 
         Raises:
-            ValueError: There are more or fewer than came.
+            ValueError: There are more or fewer of them than the batch had.
         """
         if len(images) != len(self.images):
-            raise ValueError(f"images must be {len(self.images)}, as many as came, got {len(images)}")
+            raise ValueError(f"images must be {len(self.images)}, as many as the batch has, got {len(images)}")
         if samples is not None and (self.samples is None or len(samples) != len(self.samples)):
             came = 0 if self.samples is None else len(self.samples)
-            raise ValueError(f"samples must be {came}, as many as came, got {len(samples)}")
+            raise ValueError(f"samples must be {came}, as many as the batch has, got {len(samples)}")
         data_samples = None if samples is None else _refill(self._data_samples, iter(samples))
         return _refill(self._inputs, iter(images)), data_samples
 
 
 def flatten(inputs: Any, data_samples: Any = None) -> ImageBatch:
-    """Take a batch apart.
+    """List the images and the samples of a batch.
 
     Args:
         inputs: Raw images: ``(3, H, W)`` tensors in a list, stacked to ``(N, 3, H, W)``, clips of ``(T, 3, H, W)`` in a
-            list, or a mapping of branches to any of these; None entries are skipped.
-        data_samples: Their samples in the same structure (a ``TrackDataSample`` a clip), or None.
+            list, or a mapping of branches to any of these; entries that are None are skipped.
+        data_samples: Samples of the images in the same structure (a ``TrackDataSample`` for each clip), or None.
 
     Raises:
-        TypeError: ``inputs`` hold anything but images of three channels, or none.
+        TypeError: ``inputs`` hold anything other than images of three channels, or no image.
         ValueError: There is not one sample for each image.
+
+    Examples:
+        >>> batch = flatten(dict(student=[torch.zeros(3, 8, 8)], teacher=[torch.zeros(3, 4, 4)]))
+        >>> [tuple(image.shape) for image in batch.images]
+        [(3, 8, 8), (3, 4, 4)]
+        >>> inputs, samples = batch.rebuild([torch.ones(3, 16, 16), torch.ones(3, 8, 8)], None)
+        >>> inputs["teacher"][0].shape
+        torch.Size([3, 8, 8])
     """
     images = list(_leaves(inputs))
     if not is_image_batch(images):
@@ -82,7 +90,7 @@ def flatten(inputs: Any, data_samples: Any = None) -> ImageBatch:
 
 
 def _children(node: Any) -> Any:
-    """What a node of the structure holds in order; None for an image or a sample."""
+    """The children of a node of the structure, in order; None for an image or a sample."""
     if isinstance(node, Mapping):
         # Inputs and samples may name their branches in different orders.
         return [node[key] for key in sorted(node)]
@@ -108,7 +116,7 @@ def _refill(node: Any, leaves: Iterator[Any]) -> Any:
     filled = [_refill(child, leaves) for child in children]
     if isinstance(node, Mapping):
         found = dict(zip(sorted(node), filled, strict=True))
-        # In the order that came, in which random augmentation takes its numbers.
+        # Random augmentation draws numbers in the order of the mapping, so this order is kept.
         return {key: found[key] for key in node}
     if isinstance(node, Tensor):
         return torch.stack(filled)

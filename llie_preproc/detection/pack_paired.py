@@ -1,4 +1,4 @@
-"""Detection pipelines on pictures of which another in normal light exists."""
+"""Packing the inputs of a detector together with pictures of the same scenes in normal light."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from mmengine.structures import PixelData
 from ..pictures import picture_files, read_rgb8
 from ..registry import TRANSFORMS
 
-# Matrices are recorded in float32: of a few thousand pixels.
+# MMDetection records matrices in float32, which leaves errors of this size, in pixels, in pictures of thousands of
+# pixels.
 _TOLERANCE = 0.02
-# A random crop that begins at the picture's corner so often in a row was none.
+# If so many crops in a row begin at the picture's corner, they were not random crops.
 _CORNERS = 5
 
 
@@ -27,27 +28,40 @@ _CORNERS = 5
 class PackPairedDetInputs(PackDetInputs):
     """MMDetection's ``PackDetInputs`` that adds the same scene in normal light, in the frame of the input.
 
-    The pair goes through what the pipeline did to the input, by the ``homography_matrix`` that MMDetection's transforms
-    record: resizes (bilinear, as MMCV's default), flips, crops, and the geometric transforms of AutoAugment; a pad too.
-    Result: ``gt_normal_light`` of the data sample, a ``PixelData`` of ``data`` ``(3, scale*H, scale*W)`` uint8 RGB and,
-    where the input reaches beyond the pair, ``valid`` ``(1, scale*H, scale*W)`` bool.
+    The transforms of the pipeline are applied to the pair too. MMDetection's transforms record them in
+    ``homography_matrix``: resizes (bilinear, as by default in MMCV), flips, crops, and the geometric transforms of
+    AutoAugment. Padding is followed too. The result is ``gt_normal_light`` of the data sample: a ``PixelData`` with
+    ``data``, ``(3, scale*H, scale*W)`` uint8 RGB, and, if the input reaches beyond the pair, ``valid``,
+    ``(1, scale*H, scale*W)`` bool.
 
-    Transforms that move pixels and record nothing cannot be followed: ``Mosaic``, ``MixUp``, ``RandomAffine``,
-    ``Expand``, ``MinIoURandomCrop``, ``RandomShift``, DSFD's ``DataAnchorSampling``. They are refused where the sizes
-    tell.
+    Transforms that move pixels without recording it cannot be followed: ``Mosaic``, ``MixUp``, ``RandomAffine``,
+    ``Expand``, ``MinIoURandomCrop``, ``RandomShift`` and DSFD's ``DataAnchorSampling``. An input is refused if its size
+    shows such a transform.
 
     Args:
-        folder: The pictures in normal light, named as the inputs are but for the suffix; folders inside it are of no
-            account.
-        scale: The enhancer's: a pair is that many times as large as its input as stored.
-        missing: ``'skip'``: an input without a pair is packed without; ``'error'``: it is refused.
-        **kwargs: ``PackDetInputs``' own.
+        folder: Folder of the pictures in normal light, which have the names of the inputs with any suffix; folders
+            inside it are not searched.
+        scale: Scale of the enhancer, which is the size of a pair relative to its input as stored.
+        missing: Treatment of an input without a pair: ``'skip'`` packs it alone, ``'error'`` refuses it.
+        **kwargs: Arguments of ``PackDetInputs``.
 
     Raises:
-        FileNotFoundError: No such folder, or no picture in it; later, no pair and ``missing='error'``.
-        ValueError: ``scale`` is below 1, an unknown ``missing``, or two pictures of one name. Later: two inputs of one
-            name, a pair of another size, or an input that the recorded transforms do not explain.
-        ImageError: A pair does not read.
+        FileNotFoundError: The folder does not exist or has no picture; or, while packing with ``missing='error'``,
+            there is no pair.
+        ValueError: ``scale`` is below 1, ``missing`` is unknown, or two pictures have the same name. While packing:
+            two inputs have the same name, a pair has another size, or the recorded transforms do not explain the size
+            of an input.
+        ImageError: A pair cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> cv2.imwrite(str(folder / "a.png"), np.full((4, 6, 3), 200, np.uint8))
+        True
+        >>> pack = PackPairedDetInputs(folder, meta_keys=())
+        >>> results = dict(img=np.zeros((4, 6, 3), np.uint8), img_path="night/a.jpg", ori_shape=(4, 6))
+        >>> pack(results)["data_samples"].gt_normal_light.data.shape
+        torch.Size([3, 4, 6])
     """
 
     def __init__(self, folder: str | os.PathLike[str], scale: int = 1, missing: str = "skip", **kwargs: Any) -> None:
@@ -58,13 +72,13 @@ class PackPairedDetInputs(PackDetInputs):
             raise ValueError(f"missing must be 'skip' or 'error', got {missing!r}")
         self.folder, self.scale, self.missing = Path(folder).expanduser(), scale, missing
         self.pairs = _by_stem(self.folder)
-        # The input of each pair that was met, by its path.
+        # Path of the input of each pair that was used.
         self._inputs: dict[Path, str] = {}
-        # Crops at the corner since the first; below any number after one elsewhere.
+        # Number of crops at the corner; minus infinity once there was a crop elsewhere.
         self._cornered: float = 0
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Pack the input, and its pair."""
+        """Pack the input and its pair."""
         name = results["img_path"]
         path = self.pairs.get(Path(name).stem)
         if path is None and self.missing == "error":
@@ -91,7 +105,7 @@ class PackPairedDetInputs(PackDetInputs):
         return pair
 
     def _moved(self, pixels: np.ndarray, results: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """The pair in the frame of the input, and where it is of the pair."""
+        """The pair in the frame of the input, and a mask of the pixels that come from the pair."""
         recorded = results.get("homography_matrix")
         matrix = np.eye(3) if recorded is None else np.asarray(recorded, np.float64)
         frame, stored = results["img"].shape[:2], results["ori_shape"][:2]
@@ -113,18 +127,18 @@ class PackPairedDetInputs(PackDetInputs):
         offset: Sequence[int],
         frame: Sequence[int],
     ) -> None:
-        """Raise where the sizes tell of a transform that was not recorded."""
+        """Raise if the sizes show a transform that was not recorded."""
         spans = list(zip(size, flipped, offset, frame, strict=True))
         cut = [(o, n - f if flip else 0) for n, flip, o, f in spans if f < n]
         if cut:
-            # A crop that nothing but the size tells of seems to begin at the stored picture's first pixel, always.
+            # A crop that was not recorded always seems to begin at the stored picture's first pixel.
             elsewhere = any(o != corner for o, corner in cut)
             self._cornered = -math.inf if elsewhere else self._cornered + 1
         recorded = not cut or (results.get("homography_matrix") is not None and self._cornered < _CORNERS)
         if not recorded or (max(f - n for n, _, _, f in spans) > 0 and "pad_shape" not in results):
             raise ValueError(
                 f"{results['img_path']}: the input is (height, width) {tuple(frame)}, but by the recorded transforms a "
-                f"picture of {tuple(results['ori_shape'][:2])} becomes {tuple(size)}: one that records no "
+                f"picture of {tuple(results['ori_shape'][:2])} becomes {tuple(size)}: a transform that records no "
                 "homography_matrix cannot be followed"
             )
 
@@ -133,21 +147,21 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in picture_files(folder):
         if (other := found.setdefault(path.stem, path)) != path:
-            raise ValueError(f"{path} and {other} have one name: which is the pair?")
+            raise ValueError(f"{path} and {other} have the same name: only one of them can be the pair")
     return found
 
 
 def _upright(matrix: np.ndarray, stored: Sequence[int]) -> tuple[list[int], list[bool], list[int]] | None:
-    """What a matrix does that resizes to whole pixels, flips, and then crops at whole pixels: size, flips, offset.
+    """Size, flips and offset, each (vertical, horizontal), of a matrix that resizes, flips and then crops.
 
-    Each is of height and width. None: it does something else.
+    None for any other matrix, and if the size or the offset is not in whole pixels.
     """
     aligned = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 1]], bool)
     if np.abs(matrix[~aligned]).max() > 1e-6 or abs(matrix[2, 2] - 1) > 1e-6:
         return None
     factors, shifts = np.diag(matrix)[[1, 0]], matrix[[1, 0], 2]
     sizes = np.abs(factors) * np.asarray(stored)
-    # Flipped, x goes to size - x before the crop.
+    # A flip maps x to size - x before the crop.
     offsets = np.where(factors < 0, sizes - shifts, -shifts)
     whole = np.concatenate([sizes, offsets])
     if np.abs(whole - whole.round()).max() > _TOLERANCE or sizes.min() < 0.5:
@@ -156,7 +170,7 @@ def _upright(matrix: np.ndarray, stored: Sequence[int]) -> tuple[list[int], list
 
 
 def _window(pixels: np.ndarray, offset: Sequence[int], frame: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """``frame`` of an image from ``offset`` on, black beyond it, and where it is of the image."""
+    """The part of size ``frame`` from ``offset`` on, black beyond the image, and a mask of the image's pixels."""
     top, left = offset
     height, width = frame
     source = pixels[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
@@ -167,9 +181,9 @@ def _window(pixels: np.ndarray, offset: Sequence[int], frame: Sequence[int]) -> 
 
 
 def _warped(pixels: np.ndarray, matrix: np.ndarray, frame: Sequence[int], scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image of ``scale`` times the matrix's frames, moved by it."""
+    """Warp an image by a matrix between frames that are ``scale`` times smaller than the image and the result."""
     enlarge = np.diag([scale, scale, 1.0])
-    # The matrix counts from the corner of the first pixel, OpenCV from its centre.
+    # The origin of the matrix is the corner of the first pixel, that of OpenCV its centre.
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     centred = np.linalg.inv(half) @ enlarge @ matrix @ np.linalg.inv(enlarge) @ half
     size = (scale * frame[1], scale * frame[0])

@@ -29,31 +29,39 @@ if TYPE_CHECKING:
 
 @TRANSFORMS.register_module()
 class Enhance(BaseTransform):
-    """Enhances ``results['img']``.
+    """Enhance ``results['img']``.
 
-    Placed last before packing it sees what the detector would have seen, and agrees with the other two doors.
-    Placed right after loading it sees the whole picture, which is what a cache wants. An enlarging enhancer placed
-    before a resizing transform needs :class:`RestoreScaleFactor` after it, because MMCV's ``Resize`` overwrites
-    ``scale_factor``; :func:`~llie_preproc.detection.add_enhancer` puts it there.
+    As the last transform before packing, it enhances the images that the detector sees, and agrees with the other two
+    doors. Right after loading, it enhances the whole pictures, which a cache needs. If an enlarging enhancer stands
+    before a resizing transform, it needs :class:`RestoreScaleFactor` after it, because MMCV's ``Resize`` overwrites
+    ``scale_factor``; :func:`~llie_preproc.detection.add_enhancer` inserts both.
 
-    Required keys: ``img``, ``(H, W, 3)`` uint8, or float32 of levels 0 to 255.
+    Required keys: ``img``, ``(H, W, 3)`` uint8, or float32 with levels of 0 to 255.
     Added keys: ``enhanced_by``; a second ``Enhance`` refuses a picture that has it.
-    Modified keys: ``img``; with an enlarging enhancer ``img_shape``, ``scale_factor``, ``gt_bboxes``, ``gt_masks``,
-    ``gt_seg_map``, ``proposals``, ``homography_matrix`` too.
+    Modified keys: ``img``; with an enlarging enhancer also ``img_shape``, ``pad_shape``, ``scale_factor``,
+    ``gt_bboxes``, ``gt_masks``, ``gt_seg_map``, ``gt_keypoints``, ``proposals`` and ``homography_matrix``.
 
     Args:
-        enhancer: Name, config or instance. It runs on the CPU: workers have no CUDA; see :meth:`to`.
-        checkpoint: As for :func:`llie_preproc.build_enhancer`.
-        keep_dtype: Round to the image's dtype, as a stored picture would be. Otherwise the result is float32, not
-            rounded, as in the other doors.
-        cache_dir: Keep results in this folder and use them again: an epoch's pictures are enhanced once. Only of
-            use where the images repeat, so before random transforms.
-        **options: Those of :class:`~llie_preproc.InferenceOptions`; the channel order is ``'bgr'`` (MMDetection's
-            loading) unless given.
+        enhancer: Name, config or instance of the enhancer. It runs on the CPU, because workers have no CUDA (see
+            :meth:`to`).
+        checkpoint: Weights of the enhancer, as for :func:`llie_preproc.build_enhancer`.
+        keep_dtype: Whether the result is rounded to the image's dtype, as a stored picture would be. Otherwise it is
+            float32 and not rounded, as in the other doors.
+        cache_dir: Folder in which results are kept and found again, so that a picture is enhanced only once. This helps
+            only if images repeat, which means before random transforms.
+        **options: Options of :class:`~llie_preproc.InferenceOptions`, whose channel order is ``'bgr'`` by default, as
+            MMDetection loads images.
 
     Raises:
-        ValueError: An option that is none of its values or that the network cannot be run with, or a ``cache_dir`` for
-            a network whose code or settings cannot be told from other ones (a class made in a notebook, say).
+        ValueError: An option has an unknown value, or the network cannot run with it; or ``cache_dir`` is given for a
+            network whose code or settings cannot be distinguished from others (for example, a class made in a
+            notebook).
+
+    Examples:
+        >>> enhance = Enhance(dict(type="GammaCorrection", gamma=0.5))
+        >>> results = enhance(dict(img=np.full((1, 1, 3), 51, np.uint8)))
+        >>> results["img"].tolist(), results["enhanced_by"]
+        ([[[114, 114, 114]]], 'GammaCorrection')
     """
 
     @shows_options(channel_order="bgr")
@@ -71,7 +79,7 @@ class Enhance(BaseTransform):
         self.keep_dtype = keep_dtype
         self.cache = EnhancedCache(cache_dir, self.enhancer, keep_dtype, chosen.identity()) if cache_dir else None
         self.device = torch.device("cpu")
-        # A pipeline does not say whether its pictures are augmented.
+        # Transforms do not know whether the pictures were augmented, so this counts always.
         self.look_alikes = LookAlikes()
 
     @property
@@ -81,11 +89,11 @@ class Enhance(BaseTransform):
 
     @property
     def options(self) -> InferenceOptions:
-        """How the network is run."""
+        """The options that the network runs with."""
         return self.frozen.options
 
     def to(self, device: str | torch.device) -> Enhance:
-        """Run on ``device`` from now on: to fill a cache ahead of the workers that read it."""
+        """Run on ``device`` from now on, for example to fill a cache before the workers read it."""
         self.device = torch.device(device)
         self.frozen.to(self.device)
         return self
@@ -94,12 +102,12 @@ class Enhance(BaseTransform):
         """Enhance the image and scale its annotations.
 
         Raises:
-            ImageError: ``img`` is not ``(H, W, 3)``, was normalised (``img_norm_cfg``), holds no levels of 0 to 255
-                (:func:`llie_preproc.level_checks.check_levels`), or its enhancement is not finite.
+            ImageError: ``img`` is not ``(H, W, 3)``, was normalised (``img_norm_cfg``), or does not hold levels of 0 to
+                255 (:func:`llie_preproc.level_checks.check_levels`); or its enhancement is not finite.
             ValueError: The picture was enhanced before.
         """
         if before := results.get("enhanced_by"):
-            raise ValueError(f"{_name_of(results)} was enhanced before, by {before}: a Cascade joins enhancers")
+            raise ValueError(f"{_name_of(results)} was enhanced before, by {before}: use a Cascade to join enhancers")
         image, name = _image_of(results), _name_of(results)
         results["img"] = self._cached(image, self.cache, name)[0] if self.cache else self._enhance(image, name)
         mark_enhanced(results, type(self.enhancer).__name__)
@@ -109,17 +117,21 @@ class Enhance(BaseTransform):
         return results
 
     def fill(self, results: dict[str, Any]) -> bool:
-        """Keep the image's enhancement in the cache; returns whether it had to be made. ``results`` are not changed.
+        """Write the image's enhancement to the cache if it is missing there; ``results`` are not changed.
+
+        Returns:
+            Whether the enhancement had to be computed.
 
         Raises:
-            ImageError, ValueError: As :meth:`transform`; ValueError too without ``cache_dir``.
+            ImageError: :meth:`transform` refuses the image.
+            ValueError: The transform has no ``cache_dir``.
         """
         if self.cache is None:
             raise ValueError(f"{self} has no cache_dir")
         return self._cached(_image_of(results), self.cache, _name_of(results))[1]
 
     def _cached(self, image: np.ndarray, cache: EnhancedCache, name: str) -> tuple[np.ndarray, bool]:
-        """The enhanced image, and whether it had to be made."""
+        """The enhanced image, and whether it had to be computed."""
         path = cache.path(image)
         dtype = image.dtype if self.keep_dtype else np.dtype(np.float32)
         height, width = (self.enhancer.scale * side for side in image.shape[:2])
@@ -148,17 +160,17 @@ def _image_of(results: dict[str, Any]) -> np.ndarray:
     image = results["img"]
     if image.ndim != 3 or image.shape[2] != 3:
         shape = f"{_name_of(results)} has the shape {image.shape}"
-        raise ImageError(f"{shape}: colour images (H, W, 3) are needed: load with color_type='color'")
+        raise ImageError(f"{shape}, but colour images (H, W, 3) are needed: load with color_type='color'")
     if _is_normalised(results.get("img_norm_cfg") or {}):
         raise ImageError(
-            f"{_name_of(results)} was normalised before: levels of 0 to 255 are needed: remove Normalize, or put it "
-            "behind the enhancer"
+            f"{_name_of(results)} was normalised before, but levels of 0 to 255 are needed: remove Normalize, or put "
+            "it after the enhancer"
         )
     return image
 
 
 def _is_normalised(config: Mapping[str, Any]) -> bool:
-    """Whether what MMCV's ``Normalize`` wrote down changes levels."""
+    """Whether the mean and std that MMCV's ``Normalize`` recorded change levels."""
     return bool(np.any(np.asarray(config.get("mean", 0)) != 0) or np.any(np.asarray(config.get("std", 1)) != 1))
 
 
@@ -168,10 +180,15 @@ def _name_of(results: dict[str, Any]) -> str:
 
 @TRANSFORMS.register_module()
 class RestoreScaleFactor(BaseTransform):
-    """Multiplies the enlargement back into a ``scale_factor`` that a later transform has overwritten.
+    """Multiply a ``scale_factor`` that a later transform has overwritten by the factor before it.
 
-    Belongs right before packing, in a pipeline where an enlarging :class:`Enhance` stands before a resize. Where
-    nothing was overwritten it does nothing.
+    This transform belongs right before packing, in a pipeline with an enlarging :class:`Enhance` before a resize. If
+    nothing was overwritten, it does nothing.
+
+    Examples:
+        >>> resized = dict(enhanced_scale_factor=(2.0, 2.0), scale_factor=(0.5, 0.25))
+        >>> RestoreScaleFactor()(resized)["scale_factor"]
+        (1.0, 0.5)
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -183,9 +200,15 @@ class RestoreScaleFactor(BaseTransform):
 
 
 def enhance_by_name(name: str) -> Callable[..., Enhance] | None:
-    """What ``dict(type='llie_preproc.<network>', ...)`` in a pipeline builds: :class:`Enhance` with that network.
+    """Return what builds ``dict(type='llie_preproc.<network>', ...)`` in a pipeline as :class:`Enhance`.
 
-    Keys that ``Enhance`` has are its own; the rest are the network's. None: there is no such network.
+    Keys that are arguments of ``Enhance`` go to it; all others go to the network. None if there is no such network.
+
+    Examples:
+        >>> enhance_by_name("GammaCorrection")(gamma=0.5, keep_dtype=False)
+        Enhance(enhancer=GammaCorrection, keep_dtype=False)
+        >>> enhance_by_name("Resize") is None
+        True
     """
     try:
         name = enhancer_class(name)[0]

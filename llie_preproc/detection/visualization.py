@@ -1,4 +1,4 @@
-"""Predictions drawn on the picture that the detector saw."""
+"""Drawing predictions on the picture that the detector saw."""
 
 from __future__ import annotations
 
@@ -31,30 +31,37 @@ from .geometry import is_image_batch
 
 @HOOKS.register_module()
 class EnhancedVisualizationHook(Hook):
-    """Draws predictions on the enhanced picture; MMDetection's own hook draws them on the file.
+    """Draw predictions on the enhanced picture, while MMDetection's own hook draws them on the stored one.
 
-    The picture is the detector's input before normalisation, at the input's size and without padding: what the
-    pipeline gave, or, where the model enhances, its enhancement made once more for the pictures that are drawn alone.
-    Predictions go from the raw frame into the picture's by ``scale_factor``. Every enhancement door is covered, and a
-    plain detector. Where there are several processes, the first one draws of its share.
+    The picture is the detector's input before normalisation, at the input's size and without padding. It is the image
+    from the pipeline or, if the model enhances, its enhancement, which is computed again for the pictures that are
+    drawn. Predictions are moved from the raw frame to the picture's by ``scale_factor``. The hook works with every
+    enhancement door and with a plain detector. With several processes, only the first one draws, from its own share.
 
     Args:
-        draw: Draw at all.
-        interval: Draw every so many pictures, the first included, in validation and in testing.
-        score_thr: Least score of a prediction that is drawn.
-        show: Also show in a window.
-        wait_time: Seconds that the window waits; 0: for a key.
-        test_out_dir: In testing, write the drawings into this folder below ``<work_dir>/<timestamp>``, under the paths
-            that the pictures have below the folder of their set (:class:`DrawingNames`), instead of handing them to
-            the visualizer's backends.
-        backend_args: Of the storage that ``side_by_side`` reads the raw pictures from.
-        ground_truth: Draw the annotated boxes too, on a copy of the picture to the left.
-        side_by_side: Put the raw picture, resized, with the same boxes to the left of the enhanced one.
-        channel_order: Of the images that come from the pipeline: ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
+        draw: Whether anything is drawn.
+        interval: Interval of the pictures that are drawn in validation and in testing, beginning with the first one.
+        score_thr: Smallest score of a prediction that is drawn.
+        show: Whether drawings are also shown in a window.
+        wait_time: Seconds that the window stays; 0 waits for a key.
+        test_out_dir: Folder below ``<work_dir>/<timestamp>`` that drawings are written to in testing, instead of being
+            passed to the visualizer's backends. They have the paths that their pictures have below the folder of their
+            set (:class:`DrawingNames`).
+        backend_args: Arguments of the storage from which ``side_by_side`` reads the raw pictures.
+        ground_truth: Whether the annotated boxes are drawn too, on a copy of the picture to the left.
+        side_by_side: Whether the raw picture, resized and with the same boxes, stands to the left of the enhanced one.
+        channel_order: Channel order of the images from the pipeline: ``'bgr'``, as MMDetection loads them, or
+            ``'rgb'``. A model that enhances has its own.
 
     Raises:
-        ValueError: ``interval`` is below 1, or an unknown ``channel_order``. While drawing: a flipped picture or
-            test-time augmentation, whose predictions are not in the picture's frame.
+        ValueError: ``interval`` is below 1, or ``channel_order`` is unknown. While drawing: a picture is flipped or
+            augmented at test time, so that its predictions are not in the picture's frame.
+
+    Examples:
+        >>> config = dict(type="llie_preproc.EnhancedVisualizationHook", draw=True, side_by_side=True)
+        >>> hook = HOOKS.build(config)
+        >>> hook.interval, hook.channel_order
+        (50, 'bgr')
     """
 
     def __init__(
@@ -81,24 +88,24 @@ class EnhancedVisualizationHook(Hook):
         self._names = DrawingNames()
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Begin to count pictures."""
+        """Start to count pictures."""
         self._begin(runner.val_dataloader.dataset)
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Begin to count pictures."""
+        """Start to count pictures."""
         self._begin(runner.test_dataloader.dataset)
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[DetDataSample] | None = None
     ) -> None:
-        """Draw what is due of a batch."""
+        """Draw the pictures of a batch whose turn it is."""
         for index, sample, image in self._due(data_batch, outputs):
             self._add(runner, image, sample, name="val_img", step=runner.iter + index)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[DetDataSample] | None = None
     ) -> None:
-        """Draw what is due of a batch."""
+        """Draw the pictures of a batch whose turn it is."""
         for index, sample, image in self._due(data_batch, outputs):
             target = None
             if self.test_out_dir is not None:
@@ -159,7 +166,7 @@ class EnhancedVisualizationHook(Hook):
         return np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy())
 
     def _annotated(self, image_id: Any) -> InstanceData:
-        """The annotated boxes of a picture in the raw frame, from the dataset: a pipeline may leave them in any."""
+        """The annotated boxes of a picture in the raw frame; they come from the dataset, as pipelines may move them."""
         if not self._positions:
             self._positions = {self._dataset.get_data_info(i)["img_id"]: i for i in range(len(self._dataset))}
         instances = self._dataset.get_data_info(self._positions[image_id])["instances"]
@@ -171,29 +178,29 @@ class EnhancedVisualizationHook(Hook):
 
 
 class DrawingNames:
-    """The files of drawings: for each picture another one, and none outside of the folder that they are put into.
+    """Names for the files of drawings, which differ for different pictures and never lead outside their folder.
 
-    A drawing has the path that its picture has below the folder of its set; where the pictures come from several
-    folders, below the innermost folder that holds them all. A picture from elsewhere has its whole path below
-    ``elsewhere``.
+    A drawing has the path that its picture has below the folder of its set or, with several folders, below the
+    innermost folder that holds them all. A picture from elsewhere has its whole path below ``elsewhere``.
 
     Args:
-        folders: Folders of the pictures, :func:`picture_folders`.
+        folders: Folders of the pictures, as from :func:`picture_folders`.
 
-    >>> names = DrawingNames(["/data/set"])
-    >>> [names.of(path).as_posix() for path in ("/data/set/cam1/1.png", "/data/set/cam2/1.png", "/data/set/../1.png")]
-    ['cam1/1.png', 'cam2/1.png', 'elsewhere/data/1.png']
+    Examples:
+        >>> names = DrawingNames(["/data/set"])
+        >>> [names.of(path).as_posix() for path in ("/data/set/cam1/1.png", "/data/set/../1.png")]
+        ['cam1/1.png', 'elsewhere/data/1.png']
     """
 
     def __init__(self, folders: Sequence[str | os.PathLike[str]] = ()) -> None:
         self._root: str | None = None
-        # No folders at all, or folders on several drives, have none in common.
+        # Without folders, or with folders on several drives, there is no common one.
         with contextlib.suppress(ValueError):
             self._root = os.path.commonpath([_absolute(folder) for folder in folders])
         self._owners: dict[Path, str] = {}
 
     def of(self, picture: str | os.PathLike[str]) -> Path:
-        """The relative path of the drawing of ``picture``; the same for the same picture."""
+        """The relative path of the drawing of ``picture``, which is always the same for the same picture."""
         source = _absolute(picture)
         if self._root is not None and source.is_relative_to(self._root) and source != Path(self._root):
             name = source.relative_to(self._root)
@@ -206,12 +213,12 @@ class DrawingNames:
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
-    # Links are not followed: what a link in the set points to may lie anywhere.
+    # Links are not followed, because their targets may be anywhere.
     return Path(os.path.normpath(Path.cwd() / path))
 
 
 def picture_folders(dataset: Any) -> list[str]:
-    """The folders of a set's pictures as its ``data_prefix`` names them; of a joined set those of all."""
+    """Folders of a set's pictures, which its ``data_prefix`` names; for a joined set, those of all its parts."""
     inner = [dataset.dataset] if hasattr(dataset, "dataset") else getattr(dataset, "datasets", ())
     prefixes = getattr(dataset, "data_prefix", None) or {}
     own = [prefixes[key] for key in ("img", "img_path") if prefixes.get(key)]
@@ -219,14 +226,14 @@ def picture_folders(dataset: Any) -> list[str]:
 
 
 def _valid_size(sample: DetDataSample) -> tuple[int, int]:
-    """Height and width of the picture in the detector's input, which padding may exceed."""
+    """Height and width of the picture in the detector's input, without padding."""
     width_factor, height_factor = sample.get("scale_factor", (1.0, 1.0))
     height, width = sample.ori_shape[:2]
     return round(height * height_factor), round(width * width_factor)
 
 
 def _into_frame(instances: InstanceData, sample: DetDataSample, size: Sequence[int]) -> InstanceData:
-    """Boxes and masks of the raw frame in that of the detector's input, which is ``size`` (height, width)."""
+    """Move boxes and masks from the raw frame to that of the detector's input, whose (height, width) is ``size``."""
     moved = instances.clone().cpu()
     factor = torch.tensor(sample.get("scale_factor", (1.0, 1.0)), dtype=torch.float32).repeat(2)
     moved.bboxes = moved.bboxes * factor
@@ -238,7 +245,7 @@ def _into_frame(instances: InstanceData, sample: DetDataSample, size: Sequence[i
 
 
 def _on_both(instances: InstanceData, width: int) -> InstanceData:
-    """The instances on both halves of a picture of ``width`` each."""
+    """Repeat the instances on both halves of a picture, each of which is ``width`` pixels wide."""
     right = instances.clone()
     right.bboxes = right.bboxes + torch.tensor([width, 0.0, width, 0.0])
     if "masks" in right:

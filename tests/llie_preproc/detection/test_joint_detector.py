@@ -215,7 +215,7 @@ def test_features_that_a_detector_does_not_take_are_refused():
 
     cfg = add_enhancer(mmdet_config("retinanet"), "Identity", detector_input="both", fusion="features")
     cfg.model.detector.type = "OwnWay"
-    with pytest.raises(ValueError, match="not for OwnWay: it calls no extract_feat"):
+    with pytest.raises(ValueError, match="not work with OwnWay: it does not call extract_feat"):
         predictions(build(cfg.model))
 
 
@@ -265,7 +265,7 @@ def test_what_cannot_be_is_refused(options, message):
 
 def test_options_belong_to_the_detectors_door():
     cfg = mmdet_config("retinanet")
-    with pytest.raises(ValueError, match="losses: of door='detector' only"):
+    with pytest.raises(ValueError, match="losses belong to door='detector'"):
         add_enhancer(cfg, "PSENet", door="preprocessor", losses={})
     with pytest.raises(TypeError, match="no colour_order"):
         add_enhancer(cfg, "PSENet", colour_order="rgb")
@@ -277,7 +277,7 @@ def test_a_renamed_tensor_of_a_plain_checkpoint_is_an_error_that_names_it():
     assert all(torch.equal(v, state[k]) for k, v in wrapper.detector.state_dict().items())
     state["bbox_head.retina_class.weight"] = state.pop("bbox_head.retina_cls.weight")
     with pytest.raises(
-        CheckpointError, match=r"lacks bbox_head\.retina_cls\.weight; it has besides bbox_head\.retina_class\.weight"
+        CheckpointError, match=r"lacks bbox_head\.retina_cls\.weight; it also has bbox_head\.retina_class\.weight"
     ):
         wrapper.load_state_dict(state, strict=False)
     model(strict=False).load_state_dict(state, strict=False)
