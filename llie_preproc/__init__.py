@@ -19,9 +19,9 @@ def _watch_models() -> None:
     watch_models()
 
 
-# Before anything imports mmdet: its models do not import where mmcv lacks its operators.
+# This must precede any import of mmdet, whose models cannot be imported if mmcv lacks its operators.
 finder.install()
-# Whether a program imports MMEngine before this package or after it.
+# A program may import MMEngine before this package or after it.
 after_import("mmengine.config", lend_backbone)
 after_import("mmengine.model", _watch_models)
 after_import("mmengine.logging", chatter.silence)
@@ -37,7 +37,13 @@ __all__ = ["FrozenEnhancer", "InferenceOptions", "__version__", "build_enhancer"
 
 
 def __getattr__(name: str) -> Any:
-    """The public functions, when first asked for: PyTorch takes seconds to import, in which Ctrl-C must be heard."""
+    """Import a public name when it is first used: PyTorch takes seconds to import, during which Ctrl-C must work.
+
+    Examples:
+        >>> import llie_preproc
+        >>> llie_preproc.build_enhancer("identity")
+        Identity()
+    """
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""Acting when a module of another package has been imported: before this package, after it, or never."""
+"""Calling a function once a module of another package has been imported, whether before this package or after it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ _waiting: dict[str, list[Callable[[], None]]] = {}
 
 
 def after_import(name: str, action: Callable[[], None]) -> None:
-    """Call ``action`` once a module has been imported: now, where it has been already.
+    """Call ``action`` once a module has been imported, which is now if it has been imported already.
 
     Args:
-        name: Full name of the module; it is not imported by this.
-        action: Function that may import the module.
+        name: Full name of the module, which is not imported by this call.
+        action: Function to call, which may import the module.
+
+    Examples:
+        >>> import json
+        >>> after_import("json", lambda: print("json is there"))
+        json is there
     """
     module = sys.modules.get(name)
     if module is not None and not getattr(module.__spec__, "_initializing", False):
@@ -29,7 +34,7 @@ def after_import(name: str, action: Callable[[], None]) -> None:
 
 
 class _Watcher(importlib.abc.MetaPathFinder):
-    """Finds what the other finders find, with a loader that acts afterwards."""
+    """A finder that finds what the other finders find, with a loader that calls the actions after the import."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -54,7 +59,7 @@ class _ActingLoader(importlib.abc.Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        # Whoever asks the module for its source finds the loader that it has without us.
+        # The module keeps its original loader, so that its source can be read from it.
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader

@@ -1,4 +1,4 @@
-"""Arrays on disk, read without trusting the file: it may be damaged, of something else, or made to do harm."""
+"""Arrays on disk, read without trusting the file, which may be damaged, hold something else, or be made to do harm."""
 
 from __future__ import annotations
 
@@ -18,24 +18,35 @@ from .files import open_regular
 
 # Magic number, version and length of the header, in version 1.0 of the format.
 _START = 10
-# What NumPy writes of a plain dtype. Its own reader evaluates the text, and raises whatever comes.
+# This is the header that NumPy writes for a plain dtype. NumPy's own reader evaluates the text as Python.
 _HEADER = re.compile(
     rb"\{'descr': '(?P<dtype>[<>|=][biufcU]\d{1,9})', 'fortran_order': (?P<fortran>True|False), "
     rb"'shape': \((?P<shape>(\d{1,18}, ?)*(\d{1,18})?)\), \} *\n"
 )
-# What zipfile and zlib raise, beside ValueError, of files that are damaged or made to be.
+# zipfile and zlib raise these, beside ValueError, for files that are damaged or made to do harm.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ArithmeticError, MemoryError, KeyError, OSError)
 
 
 def write_array(file: BinaryIO, array: np.ndarray) -> None:
-    """Write the one ``.npy`` that :func:`read_array` takes: in version 1.0 of the format and in C order.
+    """Write a ``.npy`` in the one form that :func:`read_array` accepts: version 1.0 of the format, in C order.
 
     Args:
-        file: File open for writing.
+        file: File that is open for writing.
         array: Array of a plain dtype.
 
     Raises:
         ValueError: The dtype holds objects.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> path = Path(tempfile.mkdtemp()) / "a.npy"
+        >>> with path.open("wb") as file:
+        ...     write_array(file, np.arange(3))
+        >>> read_array(path, (3,), np.dtype(int)).tolist()
+        [0, 1, 2]
+        >>> read_array(path, (2,), np.dtype(int)) is None
+        True
     """
     if array.dtype.hasobject:
         raise ValueError(f"an array of {array.dtype} holds objects, which are not written to files")
@@ -46,8 +57,8 @@ def write_array(file: BinaryIO, array: np.ndarray) -> None:
 def read_array(path: str | os.PathLike[str], shape: Sequence[int], dtype: np.dtype) -> np.ndarray | None:
     """Read a ``.npy`` of :func:`write_array` whose shape and dtype are known beforehand.
 
-    Nothing in the file is parsed: it must begin with the header of such an array, byte by byte, and be as long as the
-    array asks for. Nothing is allocated for a file that does not.
+    Nothing in the file is parsed: it must begin with the header of such an array, byte for byte, and have its exact
+    length. No memory is allocated for any other file.
 
     Args:
         path: Path of the file.
@@ -55,7 +66,8 @@ def read_array(path: str | os.PathLike[str], shape: Sequence[int], dtype: np.dty
         dtype: Plain dtype that the array must have.
 
     Returns:
-        The array, or None where there is no file, or something else: a folder, a symbolic link, a pipe, another file.
+        The array, or None if the path leads to no file or to something else: a folder, a symbolic link, a pipe, or a
+        file with other content.
     """
     header, values = _header(tuple(shape), np.dtype(dtype)), math.prod(shape) * np.dtype(dtype).itemsize
     try:
@@ -73,16 +85,25 @@ def read_archive(
 ) -> dict[str, np.ndarray]:
     """Read arrays of an ``.npz``.
 
+    Memory for an array is allocated only after the file has been seen to hold as many bytes as its header declares.
+
     Args:
         path: Path of the file.
-        fields: Kind of the dtype (``'f'``, ``'i'``, ``'U'``; several letters: any of them) and number of dimensions,
-            by the name of each array that is needed. Others in the file are not looked at.
-        follow: Whether a symbolic link to the file will do.
+        fields: Kind of the dtype (``'f'``, ``'i'``, ``'U'``, or several letters of which one must fit) and number of
+            dimensions, by the name of each array that is needed. Other arrays in the file are not read.
+        follow: Whether a symbolic link to the file is accepted.
 
     Raises:
-        OSError: The file cannot be opened, or is no regular file.
-        ValueError: The file is no archive of such arrays; the message says why, without the path. Of what a header
-            declares nothing is allocated before the file has shown that it holds as much.
+        OSError: The file cannot be opened, or is not a regular file.
+        ValueError: The file is not an archive of such arrays; the message says why, without the path.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> path = Path(tempfile.mkdtemp()) / "a.npz"
+        >>> np.savez(path, scores=np.array([0.5, 0.25]))
+        >>> read_archive(path, {"scores": ("f", 1)})["scores"].tolist()
+        [0.5, 0.25]
     """
     with open_regular(path, follow) as file:
         try:
@@ -90,7 +111,7 @@ def read_archive(
                 return {name: _member(archive, name, *kind) for name, kind in fields.items()}
         except (ValueError, *_DAMAGE) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"no archive of the arrays {', '.join(fields)}: {reason}") from error
+            raise ValueError(f"not an archive of the arrays {', '.join(fields)}: {reason}") from error
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
@@ -105,21 +126,21 @@ def _member(archive: zipfile.ZipFile, name: str, kinds: str, dimensions: int) ->
     with archive.open(entry) as file:
         start = file.read(_START)
         if len(start) < _START or start[:8] != npy.magic(1, 0):
-            raise ValueError(f"{name} is no array")
-        # Two bytes: at most 64 KiB.
+            raise ValueError(f"{name} is not an array")
+        # The length has two bytes, so the header has at most 64 KiB.
         rest = file.read(int.from_bytes(start[8:], "little"))
         found = _HEADER.fullmatch(rest)
         if found is None:
-            raise ValueError(f"{name} is not of numbers or text")
+            raise ValueError(f"{name} does not hold plain numbers or text")
         dtype, fortran = np.dtype(found["dtype"].decode()), found["fortran"] == b"True"
         shape = tuple(int(length) for length in found["shape"].split(b",") if length.strip())
         if dtype.kind not in kinds or len(shape) != dimensions:
-            raise ValueError(f"{name} is of {dtype} and shape {shape}")
+            raise ValueError(f"{name} has dtype {dtype} and shape {shape}")
         size = math.prod(shape) * dtype.itemsize
         if _START + len(rest) + size != entry.file_size:
             raise ValueError(f"{name} has {entry.file_size} bytes, its header declares {_START + len(rest) + size}")
         values = file.read(size)
     if len(values) != size:
         raise ValueError(f"{name} ends after {len(values)} of {size} bytes")
-    # Of a bytearray, because an array of bytes cannot be written to.
+    # A copy as a bytearray makes the array writable, which one of bytes is not.
     return np.frombuffer(bytearray(values), dtype).reshape(shape, order="F" if fortran else "C")

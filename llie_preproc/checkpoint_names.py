@@ -1,19 +1,19 @@
-"""Checkpoints of one door in the config of another: the same detector and enhancer, under other names.
+"""Loading checkpoints of one door with the config of another, which has the same tensors under other names.
 
 =====================  =======================  ==================================
-door                   the detector's tensors   the enhancer's
+door                   the detector's tensors   the enhancer's tensors
 =====================  =======================  ==================================
-none, or the pipeline  ``backbone...``          none: its own file
+none, or the pipeline  ``backbone...``          in a file of their own
 data preprocessor      ``backbone...``          ``data_preprocessor.enhancer...``
 ``EnhancedDetector``   ``detector.backbone...`` ``enhancer...``
 =====================  =======================  ==================================
 
-MMEngine, which loads what names fit and logs the rest, would leave a detector at its random weights, or an enhancer's
-weights out. So names are converted where there is a place for both, and refused where there is none. A module cannot do
-that for its parent, which is why :func:`llie_preproc.watched_models.watch_models` adds the conversion to MMEngine's
-``BaseModel``, where each model of MMDetection begins to load, by ``load_state_dict`` and by MMEngine's own function
-alike. It changes nothing for a checkpoint in whose names there is neither an enhancer nor a wrapped detector, and
-leaves no trace in models or files.
+MMEngine loads the tensors whose names fit and logs the rest, which would leave a detector with random weights, or drop
+the weights of an enhancer. So names are converted if the model has a place for both, and the checkpoint is refused if
+it has not. A module cannot do that for its parent. Therefore :func:`llie_preproc.watched_models.watch_models` adds the
+conversion to MMEngine's ``BaseModel``, where the loading of each model of MMDetection begins, both by
+``load_state_dict`` and by MMEngine's own function. The conversion changes nothing for a checkpoint whose names have
+neither an enhancer nor a wrapped detector, and leaves no trace in models or files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from .errors import CheckpointError
 WRAPPED = "detector."
 _WRAPPERS_ENHANCER = "enhancer."
 _NAMED = re.compile(r"(^|\.)(enhancer|detector)\.")
-# Where the doors have it, also inside models that hold detectors; others may call parts of their own an enhancer.
+# The doors have their enhancer at these places, also inside models that hold detectors. Other models may use the word
+# "enhancer" for a part at another place.
 _ENHANCER = re.compile(r"((detector|student|teacher|module)\.)*(data_preprocessor\.)*enhancer\.")
 _PREPROCESSORS = re.compile(r"^(data_preprocessor\.)+enhancer\.")
 _PLACE = re.compile(r"(data_preprocessor\.)*enhancer\.")
@@ -38,15 +39,23 @@ _APART = "'llie split CHECKPOINT --out DIR' writes detector and enhancer apart"
 
 
 def fit_names(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A checkpoint's tensors, of whichever door, in the names of ``model``.
+    """Rename the tensors of a checkpoint of any door to the names of ``model``.
 
     Args:
-        model: A detector, plain or with an enhancer.
-        state: Name to tensor; not changed.
+        model: Detector, plain or with an enhancer.
+        state: Tensors by name; it is not changed.
 
     Raises:
-        CheckpointError: The checkpoint has an enhancer, and the model has no place for its weights; or a learned
-            fusion, which only an ``EnhancedDetector`` has; or tensors of a wrong kind in a model with an enhancer.
+        CheckpointError: The checkpoint has an enhancer, and the model has no place for its weights; or it has a learned
+            fusion, which only an ``EnhancedDetector`` has; or the model has an enhancer, and the checkpoint has tensors
+            of a wrong kind.
+
+    Examples:
+        >>> from torch import ones
+        >>> from llie_preproc.enhancers import Identity
+        >>> model = nn.ModuleDict(dict(enhancer=Identity(), detector=nn.Linear(1, 1)))
+        >>> list(fit_names(model, {"weight": ones(1, 1), "data_preprocessor.enhancer.gamma": ones(1)}))
+        ['detector.weight', 'enhancer.gamma']
     """
     places = [f"{name}." for name, module in model.named_modules() if isinstance(module, Enhancer)]
     if any(_NAMED.search(name) for name in state):
@@ -57,12 +66,24 @@ def fit_names(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def own_names(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors below a prefix, without it."""
+    """Select the tensors whose names begin with a prefix, and remove the prefix.
+
+    Examples:
+        >>> own_names({"enhancer.weight": 1, "detector.weight": 2}, "enhancer.")
+        {'weight': 1}
+    """
     return {name.removeprefix(prefix): state_dict[name] for name in state_dict if name.startswith(prefix)}
 
 
 def replace_own(state_dict: dict[str, Tensor], prefix: str, own: Mapping[str, Tensor]) -> None:
-    """Put the tensors of :func:`own_names`, changed, in place of those that are there."""
+    """Replace all tensors whose names begin with a prefix by others, whose names are without it.
+
+    Examples:
+        >>> state = {"enhancer.weight": 1, "detector.weight": 2}
+        >>> replace_own(state, "enhancer.", {"bias": 3})
+        >>> state
+        {'detector.weight': 2, 'enhancer.bias': 3}
+    """
     for name in [name for name in state_dict if name.startswith(prefix)]:
         del state_dict[name]
     state_dict.update({prefix + name: tensor for name, tensor in own.items()})
@@ -76,27 +97,26 @@ def _converted(model: nn.Module, state: dict[str, Tensor], places: Collection[st
     if _is_wrapped(state, own):
         if not places:
             raise CheckpointError(
-                f"the checkpoint is of a model round a detector (an EnhancedDetector, a tracker), and this {kind} is "
-                "plain. "
-                f"{_APART}; the plain config loads 'detector.pth'."
+                "the checkpoint is that of a model with a detector inside (an EnhancedDetector, a tracker), and this "
+                f"{kind} is a plain detector. {_APART}; the plain config loads 'detector.pth'."
             )
         state = _unwrapped(state, place) if place else state
     elif place:
         state = {_PREPROCESSORS.sub(place, name): tensor for name, tensor in state.items()}
     known = own if place is None else {*own, *(name for name in state if name.startswith(place))}
     lost = [name for name in state if _ENHANCER.match(name) and name not in known]
-    # Enhancers at other places belong to wrappers inside, which convert names themselves.
+    # Enhancers at other places belong to inner wrappers, which convert names themselves.
     if lost and (place or not places):
         raise CheckpointError(
             f"the checkpoint has an enhancer's weights ({lost[0]}), and this {kind} has no place for them: they would "
-            f"be left out. {_APART}; the plain config loads 'detector.pth', and an 'Enhance' transform takes "
+            f"be left out. {_APART}; the plain config loads 'detector.pth', and an 'Enhance' transform loads "
             "'enhancer.safetensors' as its checkpoint."
         )
     return state
 
 
 def _is_wrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint is of a wrapper round this model, which another wrapper, or a tracker, may be itself."""
+    """Whether a checkpoint is that of a wrapper of this model, which may itself be another wrapper or a tracker."""
     if any(name.startswith(_WRAPPERS_ENHANCER) for name in own):
         return False
     roots = {name.split(".")[0] for name in state}
@@ -105,7 +125,7 @@ def _is_wrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
 
 
 def _for_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The names of an ``EnhancedDetector`` for a checkpoint with its enhancer in the data preprocessor."""
+    """Rename a checkpoint with its enhancer in the data preprocessor to the names of an ``EnhancedDetector``."""
     if not any(_PREPROCESSORS.match(name) for name in state):
         return state
     return {
@@ -115,7 +135,7 @@ def _for_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _unwrapped(state: dict[str, Tensor], place: str) -> dict[str, Tensor]:
-    """The names of an ``EnhancedDetector``'s checkpoint where the enhancer is in the data preprocessor."""
+    """Rename the checkpoint of an ``EnhancedDetector`` for a model with the enhancer in its data preprocessor."""
     converted = {}
     for name, tensor in state.items():
         root = name.split(".")[0]
@@ -124,7 +144,7 @@ def _unwrapped(state: dict[str, Tensor], place: str) -> dict[str, Tensor]:
                 f"the checkpoint joins the raw and the enhanced picture by a learned fusion ({name}), which only an "
                 "EnhancedDetector has"
             )
-        # Losses are of training alone.
+        # Losses are needed only in training, so their tensors are dropped.
         if root == "enhancer":
             converted[place + name.removeprefix(_WRAPPERS_ENHANCER)] = tensor
         elif root != "losses":

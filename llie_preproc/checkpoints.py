@@ -1,7 +1,7 @@
-"""The one place that reads and writes weights.
+"""The only module that reads and writes weights.
 
-Reading: safetensors, or ``torch.load(weights_only=True)``; a pickle that holds anything but tensors and plain
-containers is refused, never run. Writing: a temporary file in the same folder, fsync, ``os.replace``.
+It reads safetensors, and other files by ``torch.load(weights_only=True)``; a pickle that holds anything other than
+tensors and plain containers is refused and never run. It writes atomically, with :mod:`llie_preproc.files`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from .files import atomic_write, file_sha256, open_regular, read_bytes
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 
-# Where trainers keep the weights inside a checkpoint, and what they put before the names.
+# Trainers keep the weights inside a checkpoint under these keys, and put these prefixes before the names.
 _CONTAINERS = ("state_dict", "params_ema", "params", "model")
 _PREFIXES = ("module.", "model.", "enhancer.")
-# What torch.load raises on damaged bytes and on files of other kinds.
+# torch.load raises these for damaged bytes and for files of other kinds.
 DAMAGE = (
     RuntimeError,
     EOFError,
@@ -60,14 +60,14 @@ class ShippedWeights:
     """An entry of ``llie_preproc/weights/index.json``.
 
     Attributes:
-        name: What ``checkpoint=`` takes.
-        enhancer: The registered network that the weights belong to.
-        file: File name beside the index.
+        name: Name for the argument ``checkpoint``.
+        enhancer: Name of the registered network that the weights belong to.
+        file: Name of the file beside the index.
         sha256: Digest of the file.
-        default: Used when no checkpoint is named.
+        default: Whether these weights are loaded if no checkpoint is named.
         licence: Licence of the weights (the training data may restrict it further than the code's).
-        recipe: How they were trained.
-        data: What they were trained on.
+        recipe: Description of the training.
+        data: Description of the training data.
         scores: Measured values, by name.
     """
 
@@ -88,14 +88,21 @@ class ShippedWeights:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What of a module's tensors a state dict has, by names and shapes, and whether that is enough.
+    """A comparison of a state dict with a module by the names and shapes of their tensors.
 
     Attributes:
         matched: Number of the module's tensors that the state dict has in the same shape.
         total: Number of the module's tensors.
-        missing: Names of the module's tensors that the state dict does not have.
-        unexpected: Names in the state dict that the module does not have.
-        mismatched: Names in both, of another shape.
+        missing: Names of the module's tensors that the state dict lacks.
+        unexpected: Names in the state dict that the module lacks.
+        mismatched: Names of tensors with different shapes in the two.
+
+    Examples:
+        >>> report = match_report(nn.Linear(2, 1), {"weight": torch.zeros(1, 2), "scale": torch.zeros(1)})
+        >>> print(report)
+        1 of 2 tensors matched; 1 missing (bias); 1 unexpected (scale)
+        >>> report.whole
+        False
     """
 
     matched: int
@@ -114,48 +121,65 @@ class LoadReport:
 
     @property
     def whole(self) -> bool:
-        """Whether names and shapes are all the same."""
+        """Whether all names and shapes are the same."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def without(self, left_out: Callable[[str], bool]) -> LoadReport:
-        """The report without the differences that do not count.
+        """Remove differences that do not count from the report.
 
         Args:
-            left_out: Whether the tensor of a name need not fit, such as :func:`is_counter`.
+            left_out: Function that tells whether the tensor with a name need not fit, such as :func:`is_counter`.
         """
         kinds = (self.missing, self.unexpected, self.mismatched)
         missing, unexpected, mismatched = (tuple(k for k in names if not left_out(k)) for names in kinds)
         return LoadReport(self.matched, self.matched + len(missing) + len(mismatched), missing, unexpected, mismatched)
 
     def check(self, refusal: str, least: float | None = None, cure: str = "") -> None:
-        """Raise where a checkpoint does not fit: whoever loads one asks here.
+        """Refuse a checkpoint that does not fit.
 
         Args:
             refusal: Beginning of the message, such as ``'a.pth is not a checkpoint of PSENet'``.
-            least: Least share of the module's tensors that must match, in [0, 1]; None: all must, and there must be no
-                others.
-            cure: Sentence that ends the message.
+            least: Smallest share of the module's tensors that must match, in [0, 1]; None if all must match and there
+                must be no others.
+            cure: Sentence at the end of the message.
 
         Raises:
-            CheckpointError: Too little matches; the message says how much does.
+            CheckpointError: Too few tensors match; the message says how many do.
         """
         if not (self.whole if least is None else self.matched >= least * self.total):
             raise CheckpointError(f"{refusal}: {self}. {cure}".removesuffix(". "))
 
 
 def is_counter(name: str) -> bool:
-    """Whether the tensor of a name counts batch norm's batches, which old checkpoints do not have."""
+    """Whether the tensor with a name counts the batches of a batch norm, which old checkpoints lack.
+
+    Examples:
+        >>> is_counter("backbone.bn1.num_batches_tracked")
+        True
+    """
     return name.endswith("num_batches_tracked")
 
 
 def shipped_weights() -> list[ShippedWeights]:
-    """Every set of weights that the package carries."""
+    """List all weights that are shipped with the package.
+
+    Examples:
+        >>> [weights.name for weights in shipped_weights()]
+        ['psenet_sice']
+    """
     entries = json.loads((WEIGHTS_DIR / "index.json").read_text(encoding="utf-8"))
     return [ShippedWeights(name=name, **entry) for name, entry in entries.items()]
 
 
 def default_weights(enhancer: str) -> ShippedWeights | None:
-    """The shipped weights that ``build_enhancer(enhancer)`` loads, or None where there are none."""
+    """The shipped weights that ``build_enhancer(enhancer)`` loads, or None if there are none.
+
+    Examples:
+        >>> default_weights("PSENet").file
+        'psenet_sice.safetensors'
+        >>> default_weights("CollaBA") is None
+        True
+    """
     return next((w for w in shipped_weights() if w.enhancer == enhancer and w.default), None)
 
 
@@ -163,27 +187,41 @@ def read_state_dict(source: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint.
 
     Args:
-        source: The name of shipped weights, a path, or a URL. A URL ends in ``#sha256=<64 hex digits>``, a path or
-            name may; the file's digest is compared with it. A downloaded file is kept in torch.hub's checkpoint
+        source: Name of shipped weights, a path, or a URL. A URL must end in ``#sha256=<64 hex digits>``, and a path or
+            name may; the digest of the file is compared with it. A downloaded file is kept in torch.hub's checkpoint
             folder, under its digest.
 
     Returns:
-        Name to tensor, on the CPU, with the containers and prefixes that trainers add taken off.
+        Tensors by name, on the CPU, without the containers and prefixes that trainers add.
 
     Raises:
-        FileNotFoundError: No such file.
-        CheckpointError: Unsafe, damaged, empty, of a wrong digest, or a URL without a digest.
+        FileNotFoundError: The file does not exist.
+        CheckpointError: The file is unsafe, damaged or empty, or has another digest; or a URL has no digest.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.pth"
+        >>> torch.save(dict(state_dict={"module.weight": torch.ones(2)}), path)
+        >>> read_state_dict(path)
+        {'weight': tensor([1., 1.])}
     """
     path = local_file(source)
     return _strip(_decode(path), path)
 
 
 def local_file(source: str | os.PathLike[str]) -> Path:
-    """Where a checkpoint lies on this machine: what :func:`read_state_dict` takes, downloaded where it is a URL.
+    """Path of a checkpoint on this machine; a URL is downloaded.
+
+    Args:
+        source: Checkpoint, as for :func:`read_state_dict`.
 
     Raises:
-        FileNotFoundError: No such file.
-        CheckpointError: Of a wrong digest, or a URL without a digest.
+        FileNotFoundError: The file does not exist.
+        CheckpointError: The file has another digest, or a URL has no digest.
+
+    Examples:
+        >>> local_file("psenet_sice").name
+        'psenet_sice.safetensors'
     """
     location, _, digest = str(source).partition("#sha256=")
     shipped = next((w for w in shipped_weights() if w.name == location), None)
@@ -203,24 +241,32 @@ def local_file(source: str | os.PathLike[str]) -> Path:
 def load_checkpoint(module: nn.Module, source: str | os.PathLike[str], min_matched: float = 1.0) -> LoadReport:
     """Load a checkpoint into ``module``.
 
-    Subnormal numbers become zero: weight decay leaves them behind, they add nothing, and CPUs compute with them up to a
-    hundred times slower (the public Zero-DCE weights hold 19,266 of them).
+    Subnormal numbers become zero. Weight decay leaves them behind, they contribute nothing, and CPUs compute up to a
+    hundred times slower with them (the public Zero-DCE weights hold 19,266 of them).
 
     Args:
-        module: Its parameters and buffers are overwritten where names and shapes match.
-        source: As for :func:`read_state_dict`.
-        min_matched: Least share of the module's tensors that must match, in (0, 1].
+        module: Module whose parameters and buffers are overwritten if their names and shapes match.
+        source: Checkpoint, as for :func:`read_state_dict`.
+        min_matched: Smallest share of the module's tensors that must match, in (0, 1].
 
     Raises:
-        CheckpointError: Too few tensors matched, or one is of a wrong kind or not finite; nothing is loaded then. And
-            what :func:`read_state_dict` raises.
+        CheckpointError: Too few tensors match, or one has a wrong kind or is not finite, so that nothing is loaded; or
+            :func:`read_state_dict` refuses the file.
+        FileNotFoundError: The file does not exist.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.safetensors"
+        >>> _ = save_state_dict(nn.Linear(2, 1).state_dict(), path)
+        >>> print(load_checkpoint(nn.Linear(2, 1), path))
+        2 of 2 tensors matched
     """
     state = rename_public_keys(read_state_dict(source), module)
     check_weights(state, module, source)
     report = match_report(module, state)
     if not report.total:
         raise CheckpointError(f"{type(module).__name__} has no weights: {source} cannot be loaded into it")
-    cure = "Public weights of the same network convert with 'llie convert'; of another network, name that one."
+    cure = "'llie convert' converts public weights of the same network; for weights of another network, name that one."
     report.check(f"{source} is not a checkpoint of {type(module).__name__}", min_matched, cure)
     own = module.state_dict()
     fitting = {k: _without_subnormals(v) for k, v in state.items() if k in own and v.shape == own[k].shape}
@@ -229,7 +275,12 @@ def load_checkpoint(module: nn.Module, source: str | os.PathLike[str], min_match
 
 
 def match_report(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
-    """Compare names and shapes of ``state`` with those of ``module``, loading nothing."""
+    """Compare the names and shapes in ``state`` with those of ``module``, without loading anything.
+
+    Examples:
+        >>> match_report(nn.Linear(2, 1), {}).missing
+        ('weight', 'bias')
+    """
     own = module.state_dict()
     shared = [k for k in own if k in state]
     mismatched = tuple(k for k in shared if own[k].shape != state[k].shape)
@@ -245,7 +296,13 @@ def match_report(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
 def rename_public_keys(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
     """Rename the keys of a network's public release to ours, by the pairs in ``module.public_keys``.
 
-    Keys that already are ours pass unchanged.
+    Keys that the module has already are not changed.
+
+    Examples:
+        >>> module = nn.Linear(2, 1)
+        >>> module.public_keys = [(r"^fc\\.", "")]
+        >>> list(rename_public_keys({"fc.weight": torch.zeros(1, 2), "bias": torch.zeros(1)}, module))
+        ['weight', 'bias']
     """
     own = module.state_dict()
     rules: Sequence[tuple[str, str]] = getattr(module, "public_keys", ())
@@ -255,7 +312,13 @@ def rename_public_keys(state: Mapping[str, Tensor], module: nn.Module) -> dict[s
 def save_state_dict(
     state: Mapping[str, Tensor], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
 ) -> str:
-    """Write ``state`` as safetensors, atomically, and return the file's sha256."""
+    """Write ``state`` as safetensors, atomically, and return the file's sha256.
+
+    Examples:
+        >>> import tempfile
+        >>> len(save_state_dict({"weight": torch.ones(2)}, Path(tempfile.mkdtemp()) / "a.safetensors"))
+        64
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     data = save_safetensors(tensors, dict(metadata or {}))
     with atomic_write(path) as file:
@@ -282,10 +345,9 @@ def _download(url: str, digest: str) -> Path:
 
 
 def published_file(url: str) -> Path:
-    """The file of a URL that OpenMMLab or PyTorch publishes weights at, in the folder where they keep it too.
+    """Fetch a URL at which OpenMMLab or PyTorch publishes weights, into the folder that they use too.
 
-    The file is compared with the digits of its SHA-256 that such names end in (``resnet50-0676ba61.pth``), where they
-    do.
+    If the name of the file ends in digits of its SHA-256 (``resnet50-0676ba61.pth``), the file is compared with them.
 
     Raises:
         CheckpointError: The URL cannot be fetched, or the digits differ.
@@ -311,19 +373,26 @@ def _fetch(url: str, name: str, digest: str) -> Path:
 
 
 def read_pickle(path: Path, answers: Sequence[Any] = ()) -> Any:
-    """The content of a file that PyTorch wrote, by its restricted unpickler: the one call of ``torch.load`` here.
+    """Read a file that PyTorch wrote with its restricted unpickler; this is the only call of ``torch.load`` here.
 
     Args:
         path: File to read.
-        answers: Functions and classes that answer for names of a pickle beside PyTorch's own tensors and containers;
-            ``__module__`` and ``__qualname__`` are the name. They stand alone on the list: what others have put on
-            PyTorch's list for the process does not count here.
+        answers: Functions and classes to which names in the pickle may refer, beside PyTorch's own tensors and
+            containers; their names are ``__module__`` and ``__qualname__``. No others are allowed, even if they are on
+            the list that PyTorch keeps for the process.
 
     Raises:
-        CheckpointError: An archive that could hold more than the file, or one of PyTorch's tar format, whose reader
-            ran code up to PyTorch 2.5.
-        pickle.UnpicklingError: Other names in the pickle.
+        CheckpointError: The file is an archive that could hold more than its size, or has PyTorch's tar format, whose
+            reader ran code up to PyTorch 2.5.
+        pickle.UnpicklingError: The pickle has other names.
         Exception: One of :data:`DAMAGE`.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.pth"
+        >>> torch.save(dict(epoch=1), path)
+        >>> read_pickle(path)
+        {'epoch': 1}
     """
     _check_archive(path)
     with _only_safe_globals(answers):
@@ -351,23 +420,24 @@ def _check_archive(path: Path) -> None:
     if zipped:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-        # Programs of TorchScript are compressed; torch.load refuses them by this entry.
+        # Programs of TorchScript have this entry and may be compressed; torch.load refuses them.
         program = any(entry.filename.endswith("/constants.pkl") for entry in entries)
         if not program and any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise CheckpointError("it is compressed, which PyTorch's own files are not")
         if len({entry.header_offset for entry in entries}) < len(entries) or (
             not program and sum(entry.file_size for entry in entries) > path.stat().st_size
         ):
-            raise CheckpointError("its records share bytes, so that it would hold more than the file")
+            raise CheckpointError("its records share bytes, so that they hold more than the size of the file")
 
 
 def tensor_fault(tensor: Tensor) -> str:
-    """What is wrong with a tensor that was read from a file, as the end of a sentence; nothing: empty.
+    """Describe a fault of a tensor that was read from a file, as the end of a sentence; empty without a fault.
 
-    >>> tensor_fault(torch.zeros(2, 3))
-    ''
-    >>> tensor_fault(torch.zeros(1).expand(1000))
-    'claims 1000 numbers, but 1 was stored'
+    Examples:
+        >>> tensor_fault(torch.zeros(2, 3))
+        ''
+        >>> tensor_fault(torch.zeros(1).expand(1000))
+        'claims 1000 numbers, but 1 was stored'
     """
     if type(tensor) not in (Tensor, nn.Parameter):
         return f"is a {type(tensor).__name__}"
@@ -384,19 +454,24 @@ def tensor_fault(tensor: Tensor) -> str:
 def check_weights(
     state: Mapping[str, Any], module: nn.Module, source: str | os.PathLike[str] = "the checkpoint"
 ) -> None:
-    """Raise for tensors that ``module`` must not be given, whatever their shapes.
+    """Refuse tensors that must not be loaded into ``module``, whatever their shapes.
 
-    A floating tensor of the module takes float16, bfloat16, float32 and float64, others take their own kind of number;
-    nothing takes sparse, quantised or meta tensors. Numbers must be finite, but where a buffer of the module holds the
-    same infinity (a mask). Names that the module does not have are passed over.
+    A floating point tensor of the module accepts float16, bfloat16, float32 and float64; other tensors accept their own
+    kind of number. Sparse, quantised and meta tensors are refused. Numbers must be finite, unless a buffer of the
+    module (a mask) has the same infinity at the same place. Names that the module does not have are ignored.
 
     Args:
-        state: Name to tensor, in the module's names.
-        module: Module that is to be loaded.
+        state: Tensors by the module's names.
+        module: Module that the tensors are for.
         source: Name of the file, for the message.
 
     Raises:
-        CheckpointError: There is such a tensor; the message names it.
+        CheckpointError: A tensor is refused; the message names it.
+
+    Examples:
+        >>> check_weights({"weight": torch.tensor([[float("nan"), 0]])}, nn.Linear(2, 1), "a.pth")
+        Traceback (most recent call last):
+        llie_preproc.errors.CheckpointError: a.pth: the tensor weight is not finite: 1 of 2 numbers are NaN or infinite
     """
     own, buffers = module.state_dict(), {name for name, _ in module.named_buffers()}
     for name in own.keys() & state.keys():
@@ -410,7 +485,7 @@ def _misfit(tensor: Any, own: Tensor, is_buffer: bool) -> str:
     if kind := _unusable(tensor):
         return f"is {kind}"
     if tensor.dtype != own.dtype and _number(tensor) != _number(own):
-        return f"is of {tensor.dtype}, which no {own.dtype} can be read from"
+        return f"has dtype {tensor.dtype}, which cannot be converted to {own.dtype}"
     finite = torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor)
     if finite.all():
         return ""
@@ -420,7 +495,7 @@ def _misfit(tensor: Any, own: Tensor, is_buffer: bool) -> str:
 
 
 def _unusable(tensor: Tensor) -> str:
-    """The kind of a tensor that has no numbers of its own in order; others: empty."""
+    """The kind of a tensor that does not hold its numbers in order; empty for other tensors."""
     if tensor.is_meta:
         return "on the meta device, without numbers"
     if tensor.is_quantized:
@@ -431,7 +506,7 @@ def _unusable(tensor: Tensor) -> str:
 
 
 def _number(tensor: Tensor) -> object:
-    """What dtypes have in common that may be read from each other; one that is alone is itself."""
+    """The kind of number of a tensor: dtypes of the same kind may be converted into each other."""
     if tensor.dtype in _FLOATS:
         return "floating"
     whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
@@ -439,7 +514,12 @@ def _number(tensor: Tensor) -> object:
 
 
 def reason_of(error: Exception) -> str:
-    """What PyTorch's unpickler found, in one line without its advice to read the file by other means."""
+    """The reason that PyTorch's unpickler gives, in one line and without its advice to read the file by other means.
+
+    Examples:
+        >>> reason_of(pickle.UnpicklingError("WeightsUnpickler error: Unsupported operand 149\\nTry another way."))
+        'Unsupported operand 149'
+    """
     told = str(error).split("WeightsUnpickler error:")[-1].strip() or type(error).__name__
     return told.splitlines()[0].split(" was not an allowed global")[0]
 
@@ -449,20 +529,20 @@ def _decode(path: Path) -> Any:
         try:
             return load_safetensors(read_bytes(path))
         except SafetensorError as error:
-            raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
+            raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     try:
         return read_pickle(path)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"the object {found.group(1)}" if found else "more than tensors"
         raise CheckpointError(
-            f"{path} is refused: it holds {what}, and loading it could run code. Of a training run, load "
-            "'enhancer.safetensors', which lies beside it; of another file that you trust, save the state dict alone "
+            f"{path} is refused: it holds {what}, and loading it could run code. If it is from a training run, load "
+            "'enhancer.safetensors' beside it. If it is another file that you trust, save only its state dict "
             "(torch.save(checkpoint['state_dict'], path)) and load that."
         ) from error
     except DAMAGE as error:
         raise CheckpointError(
-            f"{path} is damaged, or no checkpoint that PyTorch wrote ({type(error).__name__}: {reason_of(error)})"
+            f"{path} is damaged, or not a checkpoint that PyTorch wrote ({type(error).__name__}: {reason_of(error)})"
         ) from error
 
 
@@ -477,7 +557,9 @@ def _strip(checkpoint: Any, path: Path) -> dict[str, Tensor]:
         else {}
     )
     if not tensors:
-        raise CheckpointError(f"{path} holds no tensors by name, but {type(checkpoint).__name__}")
+        raise CheckpointError(
+            f"{path} must hold tensors by name, but has none (it holds a {type(checkpoint).__name__})"
+        )
     for prefix in _PREFIXES:
         if any(k.startswith(prefix) for k in tensors):
             tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

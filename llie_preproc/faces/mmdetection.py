@@ -1,4 +1,4 @@
-"""Any MMDetection detector that knows a class of faces, as a face detector."""
+"""Face detection by any MMDetection detector that has a class of faces."""
 
 from __future__ import annotations
 
@@ -32,32 +32,48 @@ from ..detection.coco_sets import checkpoint_classes, dataset_classes, inner_dat
 from ..mm.runner_parts import read_checkpoint
 from ..safe_loading import safe_loading
 
-# Least share of the detector's tensors that a checkpoint must bring.
+# A checkpoint must have at least this share of the detector's tensors.
 _MIN_MATCHED = 0.9
 
 
 class MMDetFaceDetector:
-    """A detector of MMDetection 3.x, by the test pipeline and the test settings of its config.
+    """A face detector that runs a detector of MMDetection 3.x with the test pipeline and settings of its config.
 
-    An enhanced config (:func:`llie_preproc.detection.add_enhancer`) works as any other, super-resolution included.
+    An enhanced config (:func:`llie_preproc.detection.add_enhancer`) works like any other, also with super-resolution.
 
     Args:
-        config: A config file, one of a package (``mmdet::...``), or a config; it is not changed.
-        checkpoint: A file as MMEngine writes it, or a state dict; or a URL of one that ends in ``#sha256=<digest>``.
-            Read without running code of the file. None: the weights are as the config builds them.
-        device: Where to run.
+        config: Config of the detector: the path of a file, the name of a package's config (``mmdet::...``), or a
+            config, which is not changed.
+        checkpoint: File that MMEngine wrote or that holds a state dict, or a URL of one that ends in
+            ``#sha256=<digest>``. No code of the file is run. None keeps the weights that the config builds.
+        device: Device that the detector runs on.
         classes: Names of the classes that are faces.
-        score_thr: Least confidence; the config's own threshold (``test_cfg.score_thr``) acts before it.
-        cfg_options: Keys and values over the config's.
-        batch_size: Images that run together, if they are of one size after the pipeline; others are never padded to
-            one size, so that what is found in an image does not depend on others.
+        score_thr: Smallest confidence of a face; the config's own threshold (``test_cfg.score_thr``) is applied first.
+        cfg_options: Keys and values that replace those of the config.
+        batch_size: Number of images that run together if they have the same size after the pipeline. Images are never
+            padded to a common size, so that the faces of an image do not depend on other images.
 
     Raises:
-        FileNotFoundError: No such config or checkpoint.
-        TypeError: A config of another kind.
-        ValueError: A config that does not read, or none of a detector; a class that the detector does not have; an
-            option out of its range.
+        FileNotFoundError: The config or the checkpoint does not exist.
+        TypeError: ``config`` has another type.
+        ValueError: The config cannot be read or is not that of a detector, the detector lacks a class, or an option is
+            out of its range.
         CheckpointError: The checkpoint is damaged or unsafe, or does not fit.
+
+    Examples:
+        >>> model = dict(
+        ...     type="RetinaNet",
+        ...     data_preprocessor=dict(type="DetDataPreprocessor"),
+        ...     backbone=dict(type="ResNet", depth=18, base_channels=4, stem_channels=4),
+        ...     neck=dict(type="FPN", in_channels=[4, 8, 16, 32], out_channels=8, num_outs=5),
+        ...     bbox_head=dict(type="RetinaHead", num_classes=1, in_channels=8, feat_channels=8),
+        ...     test_cfg=dict(nms_pre=9, score_thr=0.9, nms=dict(type="nms", iou_threshold=0.5), max_per_img=9),
+        ... )
+        >>> pipeline = [dict(type="LoadImageFromFile"), dict(type="PackDetInputs")]
+        >>> dataset = dict(type="CocoDataset", metainfo=dict(classes=("face",)), pipeline=pipeline)
+        >>> detector = MMDetFaceDetector(Config(dict(model=model, test_dataloader=dict(dataset=dataset))))
+        >>> detector.detect([np.zeros((64, 64, 3), np.uint8)])[0].boxes.shape
+        (0, 4)
     """
 
     def __init__(
@@ -76,7 +92,7 @@ class MMDetFaceDetector:
             classes = (classes,)
         self.score_thr, self.batch_size = score_thr, batch_size
         cfg = _read(config, cfg_options)
-        # Types of MMDetection's that were imported before the operators' stand-in are made whole.
+        # Modules of MMDetection that were imported before the stand-in for its operators hold placeholders.
         finder.repair_mmdet()
         register_all_modules(init_default_scope=False)
         with safe_loading(), DefaultScope.overwrite_default_scope(cfg.get("default_scope") or "mmdet"):
@@ -87,11 +103,11 @@ class MMDetFaceDetector:
         self.model = model.to(device).eval()
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Faces]:
-        """Find the faces of images ``(H, W, 3)`` RGB uint8, of any sizes.
+        """Find the faces in images ``(H, W, 3)`` RGB uint8 of any sizes.
 
         Raises:
-            TypeError: Not an array, or not uint8.
-            ValueError: Another shape.
+            TypeError: An image is not an array, or not uint8.
+            ValueError: An image has another shape.
         """
         check_images(images)
         results = [Faces.none() for _ in images]
@@ -108,7 +124,7 @@ class MMDetFaceDetector:
         return results
 
     def _pack(self, image: np.ndarray, index: int) -> dict:
-        # MMDetection loads pictures as BGR. Heads divide by the scale factor, which a pipeline without resize lacks.
+        # MMDetection loads pictures as BGR. Heads need the scale factor, which a pipeline without resize does not set.
         bgr = np.ascontiguousarray(image[..., ::-1])
         return self._pipeline(dict(img=bgr, img_id=index, scale_factor=(1.0, 1.0)))
 
@@ -128,7 +144,7 @@ class MMDetFaceDetector:
 
 
 def _read(config: str | os.PathLike[str] | Config, options: Mapping[str, Any] | None) -> Config:
-    """The config, a copy of it."""
+    """Read the config, or copy it."""
     if isinstance(config, Config):
         cfg = copy.deepcopy(config)
     elif not isinstance(config, str | os.PathLike):
@@ -138,7 +154,7 @@ def _read(config: str | os.PathLike[str] | Config, options: Mapping[str, Any] | 
     if options:
         cfg.merge_from_dict(dict(options))
     if not isinstance(cfg.get("model"), Mapping) or "test_dataloader" not in cfg:
-        raise ValueError(f"{_name(cfg)} is no detector's config: it needs 'model' and 'test_dataloader'")
+        raise ValueError(f"{_name(cfg)} is not the config of a detector: it needs 'model' and 'test_dataloader'")
     refuse_second_door(cfg, _name(cfg))
     return cfg
 
@@ -148,7 +164,7 @@ def _name(cfg: Config) -> str:
 
 
 def _for_arrays(cfg: Config) -> list[dict]:
-    """The test pipeline, which is given an array instead of a file, and no annotations."""
+    """The test pipeline, changed to start from an array instead of a file, and without annotations."""
     steps = [step for step in get_test_pipeline_cfg(cfg) if "Annotations" not in type_name(step)]
     loaders = [index for index, step in enumerate(steps) if type_name(step) == "LoadImageFromFile"]
     if len(loaders) != 1:
@@ -160,11 +176,11 @@ def _for_arrays(cfg: Config) -> list[dict]:
 
 
 def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str] | None) -> tuple[str, ...]:
-    """Load the checkpoint; returns the names of the classes, none where it does not have them."""
+    """Load the checkpoint and return the names of its classes, or none if it does not name them."""
     if checkpoint is None:
         return ()
     content = read_checkpoint(checkpoint)
-    # As MMEngine's own loading: the prefix is distributed training's.
+    # Distributed training adds the prefix, which MMEngine's own loading removes too.
     state = {name.removeprefix("module."): value for name, value in content.get("state_dict", content).items()}
     check_weights(state, model, checkpoint)
     try:
@@ -183,5 +199,5 @@ def _labels(names: tuple[str, ...], classes: Sequence[str]) -> torch.Tensor:
     if missing := [name for name in classes if name not in names]:
         raise ValueError(f"the detector has no class {', '.join(missing)}; it has: {', '.join(names) or 'no names'}")
     if not classes:
-        raise ValueError(f"classes names none; the detector has: {', '.join(names)}")
+        raise ValueError(f"classes must name at least one class; the detector has: {', '.join(names)}")
     return torch.tensor([names.index(name) for name in classes])

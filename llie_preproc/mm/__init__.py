@@ -1,1 +1,1 @@
-"""What this package does to MMEngine, MMCV and MMDetection: a stand-in for operators that are not compiled."""
+"""Additions to MMEngine, MMCV and MMDetection: operators, console output, and the parts that all runs share."""

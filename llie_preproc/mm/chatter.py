@@ -1,6 +1,6 @@
-"""What MMEngine and MMDetection's fork say at each import, and nobody can act upon.
+"""Silencing messages that MMEngine and MMDetection's fork print at each import and that nobody can act upon.
 
-Apart from the rest, because this runs while MMEngine is being imported, and imports nothing itself.
+This module stands alone and imports nothing else of this package, because it runs while MMEngine is being imported.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ from typing import Any
 
 
 def silence() -> None:
-    """Let ``print_log`` without a logger heed the level, and MMDetection not warn that optional packages lack.
+    """Let ``print_log`` without a logger respect the level, and suppress a warning about an optional package.
 
-    Without a logger MMEngine prints every message to standard output. So MMDetection's fork reports, as something for
-    debugging, that it comes without a package of its makers. From now on such messages are left out, and warnings go to
-    standard error.
+    Without a logger, MMEngine prints messages of every level to standard output, such as a debug message of
+    MMDetection's fork about a package that is not installed. After this call, debug messages are not printed, and
+    warnings go to standard error.
+
+    Examples:
+        >>> import logging
+        >>> from mmengine.logging import print_log
+        >>> silence()
+        >>> print_log("a detail", level=logging.DEBUG)
     """
     from mmengine import logging as mmengine_logging
 

@@ -1,6 +1,6 @@
-"""What MMEngine, MMDetection and pycocotools say goes to the log of the work folder, and warnings to standard error.
+"""Moving the output of MMEngine, MMDetection and pycocotools to the log of the work folder.
 
-Standard output is left to the results of a command.
+Their warnings go to standard error. Standard output is left to the results of a command.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ from ..errors import needs
 with needs("llie_preproc.mm.console"):
     from mmengine.logging import MMLogger
 
-# What MMEngine says of its own hooks' calls: nobody else can call another function there.
+# MMEngine warns of calls that its own hooks make, which users cannot change.
 _TO_ITSELF = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, what libraries print goes to the log of the Runner that was built last, and loggers only warn."""
-    # MMEngine makes a logger when it first needs one, with a handler of its own.
+    """Within the block, send what libraries print to the log of the last Runner, and let loggers show only warnings.
+
+    Examples:
+        >>> with quiet():
+        ...     print("a library's message")
+    """
+    # MMEngine creates a logger, with a handler for the console, only when it first needs one.
     MMLogger.get_current_instance()
     for logger in MMLogger._instance_dict.values():
         only_warn(logger)
@@ -34,16 +39,22 @@ def quiet() -> Iterator[None]:
 
 
 def only_warn(logger: MMLogger) -> MMLogger:
-    """Let a logger, which is returned, write warnings alone to the console; its file keeps everything."""
+    """Let a logger write only warnings to the console, and everything to its file; return the logger.
+
+    Examples:
+        >>> logger = only_warn(MMLogger.get_current_instance())
+        >>> logger.info("for the file alone")
+    """
     logger.handlers[:] = [_Warnings(h) if type(h) is logging.StreamHandler else h for h in logger.handlers]
     return logger
 
 
 class _Warnings(logging.Handler):
-    """Writes warnings to standard error, on lines of their own beside progress bars.
+    """A handler that writes warnings to standard error, on separate lines that do not break progress bars.
 
     Args:
-        console: Handler that it replaces, with its filters; on processes other than the first it lets only errors pass.
+        console: Handler to replace, whose level and filters are kept; on processes other than the first, MMEngine's
+            lets only errors pass.
     """
 
     def __init__(self, console: logging.Handler) -> None:
@@ -63,7 +74,7 @@ class _Log(io.TextIOBase):
         self._begun = ""
 
     def write(self, text: str) -> int:
-        """Log the lines that are complete."""
+        """Log the complete lines."""
         *lines, self._begun = (self._begun + text).split("\n")
         for line in filter(str.strip, lines):
             MMLogger.get_current_instance().info(line)

@@ -1,7 +1,7 @@
-"""Where ``import mmcv._ext`` finds :mod:`llie_preproc.mm.operators` when mmcv's own operators are not compiled.
+"""Letting ``import mmcv._ext`` find :mod:`llie_preproc.mm.operators` if mmcv's own operators are not compiled.
 
-The operators themselves are imported when the stand-in is: they take torchvision, which ``import llie_preproc`` does
-not need.
+The operators are imported together with the stand-in and not before, because they import torchvision, which
+``import llie_preproc`` does not need.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 _NAME = "mmcv._ext"
-# What MMDetection defines in place of an operator that it could not import says this.
+# MMDetection defines placeholders, which say this, for operators that it could not import.
 _PLACEHOLDER = "requires mmcv to be compiled with ops"
 
 
@@ -38,13 +38,18 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def install() -> None:
-    """Let ``import mmcv._ext`` find the stand-in where it finds nothing else; once."""
+    """Let ``import mmcv._ext`` find the stand-in if it finds nothing else; a second call does nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
 
 
 def is_stand_in() -> bool:
-    """Whether mmcv's operators come from this package. False where mmcv is compiled, or not installed."""
+    """Whether mmcv's operators come from this package; False if mmcv has compiled ones or is not installed.
+
+    Examples:
+        >>> isinstance(is_stand_in(), bool)
+        True
+    """
     try:
         return isinstance(import_module(_NAME).__loader__, _Finder)
     except ModuleNotFoundError:
@@ -52,7 +57,7 @@ def is_stand_in() -> bool:
 
 
 def repair_mmdet() -> None:
-    """Put working operators where MMDetection, imported before the stand-in was there, put placeholders."""
+    """Replace the placeholders in modules of MMDetection that were imported before the stand-in was installed."""
     loaded = [m for name, m in sys.modules.items() if name.startswith("mmdet.")]
     broken = [(m, k, v) for m in loaded for k, v in vars(m).items() if _is_placeholder(v, m.__name__)]
     if not broken or not is_stand_in():

@@ -1,11 +1,11 @@
-"""A stand-in for mmcv's compiled operators, on torchvision's.
+"""A stand-in for mmcv's compiled operators, built on those of torchvision.
 
-``pip install`` of mmcv often brings no ``mmcv._ext`` (there is no wheel for the torch that is installed), and then
-``mmcv.ops`` does not import. :func:`llie_preproc.mm.finder.install` appends a finder to ``sys.meta_path`` that
-answers for ``mmcv._ext`` when nobody else does: a compiled extension always wins. The stand-in carries NMS, soft NMS,
-RoIAlign, deformable convolution of both versions and CARAFE (forward and backward), and masked convolution, which is
-what most of MMDetection's zoo takes; any other operator raises and says how to get the compiled ones. bfloat16 and
-float16, as automatic mixed precision hands them over, are computed in float32.
+``pip install`` of mmcv often brings no ``mmcv._ext``, because there is no wheel for the installed torch, and then
+``mmcv.ops`` cannot be imported. :func:`llie_preproc.mm.finder.install` appends a finder for ``mmcv._ext`` to the end of
+``sys.meta_path``, so that a compiled extension always has priority. The stand-in has NMS, soft NMS, RoIAlign, both
+versions of deformable convolution and CARAFE (the last four with their backward passes), and masked convolution. Few of
+MMDetection's models need others. Any other operator raises, and the message says how to get the compiled ones. bfloat16
+and float16 tensors, as from automatic mixed precision, are computed in float32.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BUILD = "'make mmcv-ops' in the source tree of llie_preproc, or 'Compiled opera
 
 
 class StandIn(ModuleType):
-    """The module that ``import mmcv._ext`` gives where the compiled one is missing."""
+    """The module that ``import mmcv._ext`` imports if the compiled one is missing."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -41,12 +41,20 @@ class StandIn(ModuleType):
 
 
 def _wide(*tensors: Tensor) -> list[Tensor]:
-    """Half precision in float32: torchvision's operators take no bfloat16 on a CPU, nor operands of two types."""
+    """Widen half precision to float32: torchvision's operators refuse bfloat16 on a CPU, and two types at once."""
     return [t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in tensors]
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """``mmcv._ext.nms``: indices kept, by falling score. With ``offset`` 1 boxes include their last pixel."""
+    """``mmcv._ext.nms``: indices of the boxes that are kept, by falling score.
+
+    With ``offset`` 1, boxes include their last pixel.
+
+    Examples:
+        >>> boxes = torch.tensor([[0.0, 0, 10, 10], [1.0, 0, 10, 10], [20.0, 0, 30, 10]])
+        >>> nms(boxes, torch.tensor([0.5, 0.9, 0.7]), iou_threshold=0.5, offset=0).tolist()
+        [1, 2]
+    """
     boxes, scores = _wide(boxes, scores)
     if offset:
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
@@ -63,11 +71,11 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """``mmcv._ext.softnms`` (Bodla et al., 2017): indices kept, by falling score as it is when they are taken.
+    """``mmcv._ext.softnms`` (Bodla et al., 2017): indices of the boxes that are kept, in the order of selection.
 
-    The first rows of ``dets`` are filled with these boxes and scores. Of what is left a box's score falls with its
-    overlap with the one taken: ``method`` 0 to zero from ``iou_threshold`` on, 1 linearly from there on, 2 as a
-    Gaussian of ``sigma``; below ``min_score`` it is dropped.
+    The box with the highest current score is selected next. It and its score fill the next row of ``dets``. The scores
+    of the remaining boxes then fall with their overlap with it: with ``method`` 0 to zero and with 1 linearly, both
+    from ``iou_threshold`` on, and with 2 by a Gaussian of ``sigma``. Boxes with scores below ``min_score`` are dropped.
     """
     boxes, scores = (t.clone() for t in _wide(boxes, scores))
     corners = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
@@ -100,7 +108,9 @@ def roi_align_forward(
 ) -> None:
     """``mmcv._ext.roi_align_forward``: fills ``output``. Average pooling (``pool_mode`` 1) only."""
     if pool_mode != 1:
-        raise RuntimeError(f"the stand-in for mmcv's roi_align averages only, not 'max'; compile mmcv's own: {_BUILD}")
+        raise RuntimeError(
+            f"the stand-in for mmcv's roi_align supports 'avg' only, not 'max'; compile mmcv's own: {_BUILD}"
+        )
     size = (aligned_height, aligned_width)
     features, rois = _wide(input, rois)
     output.copy_(torchvision.ops.roi_align(features, rois, size, spatial_scale, sampling_ratio, aligned))
@@ -206,7 +216,7 @@ def modulated_deform_conv_backward(
     with_bias: bool,
     **geometry: int,
 ) -> None:
-    """``mmcv._ext.modulated_deform_conv_backward``: fills the ``grad_`` tensors but ``grad_output``."""
+    """``mmcv._ext.modulated_deform_conv_backward``: fills the ``grad_`` tensors except ``grad_output``."""
     offset, mask = (_in_layout_of(grad_output, t) for t in (offset, mask))
     gradients = _deform_conv_backward(grad_output, input, weight, offset, mask, [geometry[key] for key in _V2])
     for tensor, gradient in ((grad_offset, gradients[2]), (grad_mask, gradients[3])):
@@ -219,15 +229,15 @@ def modulated_deform_conv_backward(
 
 
 def _in_layout_of(output: Tensor, per_pixel: Tensor) -> Tensor:
-    """Offsets or masks as mmcv reads them: from the beginning of each sample's memory, in the size of the output.
+    """Read offsets or masks as mmcv does: from the beginning of each sample's memory, in the size of the output.
 
-    DyHead hands over those of a larger feature map, and its weights are trained with what mmcv makes of them.
+    DyHead passes those of a larger feature map, and its weights are trained with the way in which mmcv reads them.
     """
     size = (per_pixel.shape[1], *output.shape[2:])
     return per_pixel.flatten(1)[:, : math.prod(size)].reshape(len(per_pixel), *size)
 
 
-# In torchvision's order: stride, padding and dilation, each down and across, groups, groups of offsets.
+# The order is torchvision's: stride, padding and dilation (each vertical, horizontal), groups, groups of offsets.
 _V1 = ("dH", "dW", "padH", "padW", "dilationH", "dilationW", "group", "deformable_group")
 _V2 = ("stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w", "group", "deformable_group")
 
@@ -253,7 +263,7 @@ def _deform_conv_backward(
 
 
 def _filled(input: Tensor, weight: Tensor, mask: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """torchvision takes tensors where mmcv has none."""
+    """The mask and the bias, or tensors for them where mmcv has none, because torchvision needs them."""
     mask = input.new_zeros((len(input), 1)) if mask is None else mask
     return mask, weight.new_zeros(len(weight)) if bias is None else bias
 
@@ -268,7 +278,7 @@ def masked_im2col_forward(
     pad_h: int,
     pad_w: int,
 ) -> None:
-    """``mmcv._ext.masked_im2col_forward``: fills ``data_col`` with what a kernel reads at the pixels of the mask."""
+    """``mmcv._ext.masked_im2col_forward``: fills ``data_col`` with the kernel's inputs at the pixels of the mask."""
     columns = unfold(features, (kernel_h, kernel_w), padding=(pad_h, pad_w))[0]
     width = features.shape[3] + 2 * pad_w - kernel_w + 1
     data_col.copy_(columns[:, mask_h_idx * width + mask_w_idx])
@@ -277,7 +287,7 @@ def masked_im2col_forward(
 def masked_col2im_forward(
     col: Tensor, mask_h_idx: Tensor, mask_w_idx: Tensor, im: Tensor, height: int, width: int, channels: int
 ) -> None:
-    """``mmcv._ext.masked_col2im_forward``: writes columns to the pixels of the mask, of an image alone in its batch."""
+    """``mmcv._ext.masked_col2im_forward``: writes columns to the pixels of the mask, in a batch of one image."""
     im[0, :, mask_h_idx, mask_w_idx] = col.to(im.dtype)
 
 
@@ -292,7 +302,7 @@ def carafe_forward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """``mmcv._ext.carafe_forward``: fills ``output``, and ``rfeatures`` with what the backward pass is given."""
+    """``mmcv._ext.carafe_forward``: fills ``output``, and ``rfeatures`` with the features for the backward pass."""
     rfeatures.copy_(features)
     output.copy_(_carafe(features, masks, kernel_size, group_size, scale_factor))
 
@@ -321,7 +331,7 @@ def carafe_backward(
 
 
 def _carafe(features: Tensor, masks: Tensor, kernel_size: int, groups: int, scale: int) -> Tensor:
-    """Each pixel of the enlarged map is its own weighted sum of a neighbourhood (Wang et al., 2019, equation 2)."""
+    """Compute each pixel of the enlarged map as a weighted sum of a neighbourhood (Wang et al., 2019, equation 2)."""
     n, channels, height, width = features.shape
     weights = masks.view(n, groups, 1, kernel_size**2, height * scale, width * scale)
     read = unfold(features, kernel_size, padding=kernel_size // 2)

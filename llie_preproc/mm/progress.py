@@ -1,4 +1,4 @@
-"""A progress bar for MMEngine's loops, whose own output goes to the log of the work folder."""
+"""A progress bar for MMEngine's loops, because their own output goes to the log of the work folder."""
 
 from __future__ import annotations
 
@@ -19,30 +19,35 @@ _INTERVAL = 10
 
 
 class ProgressBar(Hook):
-    """A bar over the iterations of a training or test on standard error, with the losses beside it.
+    """A bar on standard error over the iterations of a training or test, followed by the losses.
 
-    Where standard error is no terminal, it is a line for each interval of MMEngine's ``LoggerHook``. Results of
-    validations stand on lines of their own.
+    If standard error is not a terminal, a line is printed for each interval of MMEngine's ``LoggerHook`` instead.
+    Results of validations are printed on separate lines.
 
     Args:
-        name: Name of what is trained or tested; empty where there is but one.
-        shown: Whether this process shows it; only the first of a distributed run does.
+        name: Name of what is trained or tested; it may be empty if there is only one.
+        shown: Whether this process shows the bar; in a distributed run only the first process does.
+
+    Examples:
+        >>> hook = ProgressBar("enhanced", shown=False)
+        >>> hook.name, hook.shown
+        ('enhanced', False)
     """
 
     def __init__(self, name: str = "", shown: bool = True) -> None:
         self.name, self.shown = name, shown
 
     def before_train(self, runner: Runner) -> None:
-        """Open the bar, where a resumed run goes on."""
+        """Open the bar at the iteration from which the run starts or resumes."""
         self._open(runner, "training", runner.max_iters, runner.iter)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Advance, and show the mean losses of each interval."""
+        """Advance the bar, and show the mean losses of each interval."""
         at_interval = (runner.iter + 1) % self._interval == 0 or runner.iter + 1 == runner.max_iters
         self._advance(_losses(runner, self._interval) if at_interval else None)
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
-        """Write the results on a line of their own."""
+        """Print the results on a separate line."""
         if self.shown and runner.rank == 0 and metrics:
             results = ", ".join(f"{name} {_short(value)}" for name, value in metrics.items())
             tqdm.write(f"validation after iteration {runner.iter}: {results}", file=sys.stderr)
@@ -56,7 +61,7 @@ class ProgressBar(Hook):
         self._open(runner, "evaluation", len(runner.test_dataloader))
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Advance."""
+        """Advance the bar."""
         self._advance("" if (batch_idx + 1) % self._interval == 0 else None)
 
     def after_test(self, runner: Runner) -> None:
@@ -72,7 +77,7 @@ class ProgressBar(Hook):
         self._bar = tqdm(total=total, initial=done, desc=self._name, unit="batch", disable=off)
 
     def _advance(self, beside: str | None) -> None:
-        """Count an iteration; what is to stand beside the count says, unless it is None, that an interval ends."""
+        """Count an iteration; ``beside`` is the text after the count at the end of an interval, and otherwise None."""
         self._done += 1
         if beside and not self._bar.disable:
             self._bar.set_postfix_str(beside, refresh=False)
@@ -86,7 +91,7 @@ class ProgressBar(Hook):
 
 
 def _losses(runner: Runner, window: int) -> str:
-    """The means of the losses over the last iterations, as MMEngine logs them."""
+    """Means of the losses over the last ``window`` iterations, as MMEngine logs them."""
     scalars = {name.removeprefix("train/"): buffer for name, buffer in runner.message_hub.log_scalars.items()}
     means = {name: buffer.mean(window) for name, buffer in scalars.items() if "loss" in name}
     return ", ".join(f"{name}={_short(value)}" for name, value in means.items())

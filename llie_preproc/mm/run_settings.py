@@ -1,4 +1,4 @@
-"""Settings of a run that every command of this project makes in a config before a Runner is built of it."""
+"""Settings that every command of this project makes in a config before it builds a Runner."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ with needs("llie_preproc.mm.run_settings"):
     from mmengine.config import Config
     from mmengine.device import get_device
 
-# Arguments of a checkpoint hook by which an interrupted run could not go on, or would not be found.
+# With these arguments of a checkpoint hook, an interrupted run could not resume or would not find its checkpoints.
 _NOT_RESUMABLE = ("out_dir", "filename_tmpl", "save_optimizer", "save_param_scheduler", "save_last")
 
 
 def set_name(cfg: Config, name: str) -> None:
-    """Give a run a name of its own: MMEngine keeps message hubs and visualizers by name for the whole process.
+    """Give a run a unique name, because MMEngine keeps message hubs and visualizers by name for the whole process.
 
     Args:
-        cfg: Config that is changed.
+        cfg: Config, which is changed.
         name: Words that the name begins with.
+
+    Examples:
+        >>> cfg = Config(dict())
+        >>> set_name(cfg, "compare")
+        >>> cfg.experiment_name.startswith("compare-")
+        True
     """
     cfg.experiment_name = f"{name}-{uuid.uuid4().hex[:8]}"
     if cfg.get("visualizer"):
@@ -28,10 +34,16 @@ def set_name(cfg: Config, name: str) -> None:
 
 
 def set_wrapper(cfg: Config) -> None:
-    """Let MMEngine wrap the model of a distributed run on the CPU too, where it would name a CUDA device.
+    """Let MMEngine wrap the model of a distributed run on the CPU too, for which it would name a CUDA device.
 
     Args:
-        cfg: Config that is changed; its ``launcher`` says whether the run is distributed.
+        cfg: Config, which is changed; its ``launcher`` tells whether the run is distributed.
+
+    Examples:
+        >>> cfg = Config(dict(launcher="none"))
+        >>> set_wrapper(cfg)
+        >>> "model_wrapper_cfg" in cfg
+        False
     """
     if cfg.get("launcher", "none") == "none" or get_device() != "cpu":
         return
@@ -41,19 +53,20 @@ def set_wrapper(cfg: Config) -> None:
 
 
 def set_checkpoints(cfg: Config, **others: Any) -> None:
-    """Let a training save all that it goes on from after an interruption, where that is looked for.
+    """Let a training save everything that it needs to resume after an interruption, where it will look for it.
 
-    How often is what the config says.
-
-    >>> hooks = dict(checkpoint=dict(interval=5, save_last=False))
-    >>> cfg = Config(dict(train_cfg=dict(max_epochs=2), default_hooks=hooks))
-    >>> set_checkpoints(cfg, max_keep_ckpts=1)
-    >>> cfg.default_hooks.checkpoint
-    {'interval': 5, 'max_keep_ckpts': 1, 'type': 'llie_preproc.AtomicCheckpointHook'}
+    The interval of the config is kept.
 
     Args:
-        cfg: Config that is changed.
+        cfg: Config, which is changed.
         **others: Arguments of :class:`~llie_preproc.mm.runner_parts.AtomicCheckpointHook` that replace the config's.
+
+    Examples:
+        >>> hooks = dict(checkpoint=dict(interval=5, save_last=False))
+        >>> cfg = Config(dict(train_cfg=dict(max_epochs=2), default_hooks=hooks))
+        >>> set_checkpoints(cfg, max_keep_ckpts=1)
+        >>> cfg.default_hooks.checkpoint
+        {'interval': 5, 'max_keep_ckpts': 1, 'type': 'llie_preproc.AtomicCheckpointHook'}
     """
     hooks = dict(cfg.get("default_hooks") or {})
     given = hooks.get("checkpoint") or {}
@@ -67,8 +80,14 @@ def set_enhancer_lr(cfg: Config, lr_mult: float) -> None:
     """Set the learning rate of the enhancer of an ``EnhancedDetector``.
 
     Args:
-        cfg: Config that is changed.
-        lr_mult: Learning rate, as a multiple of the detector's.
+        cfg: Config, which is changed.
+        lr_mult: Factor from the detector's learning rate to the enhancer's.
+
+    Examples:
+        >>> cfg = Config(dict(optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01))))
+        >>> set_enhancer_lr(cfg, 0.1)
+        >>> cfg.optim_wrapper.paramwise_cfg
+        {'custom_keys': {'enhancer.': {'lr_mult': 0.1}}}
     """
     paramwise = dict(cfg.optim_wrapper.get("paramwise_cfg") or {})
     keys = dict(paramwise.get("custom_keys") or {})

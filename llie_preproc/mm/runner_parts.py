@@ -1,4 +1,4 @@
-"""What every MMEngine run of this project shares: checkpoints that survive a kill, and how processes join."""
+"""Parts that every MMEngine run of this project shares: checkpoints that survive a kill, and joining processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,15 @@ from ..work_sharing import read_launch
 
 
 class AtomicLocalBackend(LocalBackend):
-    """Local files that appear whole or not at all."""
+    """MMEngine's backend for local files, which here appear whole or not at all.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.bin"
+        >>> AtomicLocalBackend().put(b"whole", path)
+        >>> path.read_bytes()
+        b'whole'
+    """
 
     def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
         """Write ``obj`` to ``filepath``."""
@@ -42,12 +50,19 @@ register_backend("AtomicLocalBackend", AtomicLocalBackend, force=True)
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """MMEngine's checkpoint hook with atomic writes; an old checkpoint goes only after the new one is on disk.
+    """MMEngine's checkpoint hook with atomic writes, which removes an old checkpoint after the new one is on disk.
 
-    Arguments are those of MMEngine's ``CheckpointHook``.
+    The arguments are those of MMEngine's ``CheckpointHook``.
 
     Raises:
-        TypeError: Another argument, which MMEngine would find only when it saves.
+        TypeError: There is no such argument, which MMEngine would find only when it saves.
+
+    Examples:
+        >>> AtomicCheckpointHook(interval=5, max_keep_ckpts=1).interval
+        5
+        >>> AtomicCheckpointHook(intervall=5)
+        Traceback (most recent call last):
+        TypeError: AtomicCheckpointHook has no 'intervall'
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -55,7 +70,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if unknown := set(kwargs) - known:
             raise TypeError(f"{type(self).__name__} has no {', '.join(map(repr, sorted(unknown)))}")
         kwargs.setdefault("backend_args", {"backend": "AtomicLocalBackend"})
-        # Kept from MMEngine, which would remove before it saves.
+        # MMEngine is not given this number, because it would remove a checkpoint before it saves the next one.
         self._keep: int = kwargs.pop("max_keep_ckpts", -1)
         super().__init__(*args, **kwargs)
 
@@ -67,49 +82,76 @@ class AtomicCheckpointHook(CheckpointHook):
 
 
 def saved_checkpoints(folder: str | Path) -> list[Path]:
-    """Checkpoints of a work folder, ``epoch_N.pth`` or ``iter_N.pth``, by N."""
+    """Checkpoints of a work folder, ``epoch_N.pth`` or ``iter_N.pth``, sorted by N.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("iter_10.pth", "iter_9.pth", "best.pth"):
+        ...     (folder / name).touch()
+        >>> [path.name for path in saved_checkpoints(folder)]
+        ['iter_9.pth', 'iter_10.pth']
+    """
     found = [p for p in Path(folder).glob("*.pth") if re.fullmatch(r"(epoch|iter)_\d+", p.stem)]
     return sorted(found, key=lambda p: int(p.stem.split("_")[1]))
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the checkpoint of a run by PyTorch's restricted unpickler, which runs no code of the file.
+    """Read the checkpoint of a run with PyTorch's restricted unpickler, which runs no code of the file.
 
     Args:
-        path: A file, or a URL that ends in ``#sha256=<64 hex digits>``.
+        path: Path of a file, or a URL that ends in ``#sha256=<64 hex digits>``.
 
     Returns:
-        Tensors, plain data and :class:`mmengine.logging.HistoryBuffer` with nothing but their numbers: there is no
-        function or class in it, nor an object with attributes of the file's.
+        Tensors, plain data, and :class:`mmengine.logging.HistoryBuffer` objects that hold only their numbers. There are
+        no functions or classes in it, and no objects with attributes from the file.
 
     Raises:
-        FileNotFoundError: No such file.
-        CheckpointError: Damaged, of another kind, or with anything else in it; a URL without its digest.
+        FileNotFoundError: The file does not exist.
+        CheckpointError: The file is damaged, is not a checkpoint of a run, or holds anything else; or a URL has no
+            digest.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "epoch_1.pth"
+        >>> torch.save(dict(meta=dict(epoch=1), state_dict=dict(weight=torch.ones(2))), path)
+        >>> read_checkpoint(path)["meta"]
+        {'epoch': 1}
     """
     path = local_file(path)
     try:
         checkpoint = plain(read_pickle(path, answers()))
     except (pickle.UnpicklingError, *DAMAGE) as error:
-        raise CheckpointError(f"{path} is damaged, unsafe or no checkpoint of a run ({reason_of(error)})") from error
+        raise CheckpointError(f"{path} is damaged, unsafe or not a checkpoint of a run ({reason_of(error)})") from error
     if not isinstance(checkpoint, dict):
-        raise CheckpointError(f"{path} is no checkpoint of a run: it holds a {type(checkpoint).__name__}")
+        raise CheckpointError(f"{path} is not a checkpoint of a run: it holds a {type(checkpoint).__name__}")
     return checkpoint
 
 
 def unwrapped(model: Any) -> Any:
-    """The model itself, out of the wrapper that a distributed run puts round it."""
+    """The model without the wrapper that a distributed run puts around it.
+
+    Examples:
+        >>> unwrapped(torch.nn.Identity())
+        Identity()
+    """
     return model.module if is_model_wrapper(model) else model
 
 
 def join_processes(launcher: str, **options: Any) -> None:
-    """Bring the processes of a launcher together for MMEngine's distributed training, once.
+    """Connect the processes of a launcher for MMEngine's distributed training, if they are not connected yet.
 
     Args:
-        launcher: ``'none'``, or one of MMEngine's: ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
-        **options: Options of MMEngine's ``init_dist``, such as ``timeout``; not used on the CPU.
+        launcher: ``'none'``, or one of MMEngine's launchers: ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        **options: Options of MMEngine's ``init_dist``, such as ``timeout``; they are not used on the CPU.
 
     Raises:
-        ValueError: As :func:`llie_preproc.work_sharing.read_launch` has it.
+        ValueError: :func:`llie_preproc.work_sharing.read_launch` refuses the environment.
+
+    Examples:
+        >>> join_processes("none")
+        >>> is_distributed()
+        False
     """
     if launcher == "none" or is_distributed():
         return
@@ -120,13 +162,13 @@ def join_processes(launcher: str, **options: Any) -> None:
 
 
 def join_without_gpu(launcher: str = "pytorch") -> None:
-    """MMEngine's own start of distributed training asks for CUDA; without it the processes talk through gloo.
+    """Connect the processes of a launcher through gloo if there is no CUDA, which MMEngine's own start needs.
 
     Args:
-        launcher: Out of MMEngine's: ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        launcher: One of MMEngine's launchers: ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Raises:
-        ValueError: As :func:`llie_preproc.work_sharing.read_launch` has it.
+        ValueError: :func:`llie_preproc.work_sharing.read_launch` refuses the environment.
     """
     if not torch.cuda.is_available() and not torch.distributed.is_initialized():
         read_launch(launcher).export()

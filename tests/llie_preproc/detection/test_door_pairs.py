@@ -167,7 +167,7 @@ def test_a_wrapper_round_an_enhancer_without_weights(cfg):
     """In the plain config it would leave the detector at random weights."""
     state = model_of(cfg, "detector", seed=1, enhancer="CLAHE").state_dict()
     for way in (by_torch, by_torch_leniently):
-        with pytest.raises(CheckpointError, match="of a model round a detector"):
+        with pytest.raises(CheckpointError, match="that of a model with a detector inside"):
             way(model_of(cfg, "plain", seed=9), state, None)
     model = model_of(cfg, "preprocessor", seed=9, enhancer="CLAHE")
     model.load_state_dict(state)

@@ -286,7 +286,7 @@ def test_a_class_that_is_not_there_is_named_with_those_that_are():
     del cfg.test_dataloader.dataset["metainfo"]
     with pytest.raises(ValueError, match=r"no class face; it has: person, bicycle, car, .*toothbrush"):
         MMDetFaceDetector(cfg)
-    with pytest.raises(ValueError, match="classes names none"):
+    with pytest.raises(ValueError, match="classes must name at least one"):
         MMDetFaceDetector(cfg, classes=())
 
 

@@ -97,7 +97,7 @@ def test_roi_align_forward_and_backward_through_mmcv():
     gradients = [torch.autograd.grad((y * weight).sum(), features, retain_graph=True)[0] for y in (ours, theirs)]
     assert torch.allclose(*gradients)
     assert gradients[0].abs().sum() > 0
-    with pytest.raises(RuntimeError, match="averages only"):
+    with pytest.raises(RuntimeError, match="supports 'avg' only"):
         roi_align(features, rois, (3, 4), 0.5, 2, "max", True)
 
 
