@@ -1,4 +1,4 @@
-"""Checks of arguments, each in one place: a wrong one is refused where it is given, never read as a default."""
+"""Checks of arguments, which refuse a wrong value where it is given instead of replacing it by a default."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import TypeGuard
 
-# Controls (an escape sequence can rewrite a terminal), halves of characters, and breaks of lines and paragraphs.
+# Control characters (an escape sequence can rewrite a terminal), lone surrogates, line and paragraph separators.
 _NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}
 _DIRECTIONS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -18,33 +18,35 @@ def one_of(name: str, value: object, choices: Collection[object]) -> None:
 
     Args:
         name: Name of the argument, for the message.
-        value: Value given.
-        choices: Values allowed.
+        value: Given value.
+        choices: Allowed values.
 
-    >>> one_of("channel_order", "bgr", ("rgb", "bgr"))
-    >>> one_of("channel_order", "BGR", ("rgb", "bgr"))
-    Traceback (most recent call last):
-    ValueError: channel_order must be one of 'rgb', 'bgr', got 'BGR'
+    Examples:
+        >>> one_of("channel_order", "bgr", ("rgb", "bgr"))
+        >>> one_of("channel_order", "BGR", ("rgb", "bgr"))
+        Traceback (most recent call last):
+        ValueError: channel_order must be one of 'rgb', 'bgr', got 'BGR'
     """
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def at_least(name: str, value: float, least: float) -> None:
-    """Raise ``ValueError`` unless ``value`` is a number of at least ``least``; a whole one where ``least`` is.
+    """Raise ``ValueError`` unless ``value`` is a number of at least ``least``.
 
     Args:
         name: Name of the argument, for the message.
-        value: Value given.
-        least: Smallest value allowed; an ``int`` allows whole numbers alone.
+        value: Given value.
+        least: Smallest allowed value; if it is an ``int``, only whole numbers are allowed.
 
-    >>> at_least("batch_size", 1, 1)
-    >>> at_least("batch_size", 0, 1)
-    Traceback (most recent call last):
-    ValueError: batch_size must be a whole number of at least 1, got 0
+    Examples:
+        >>> at_least("batch_size", 1, 1)
+        >>> at_least("batch_size", 0, 1)
+        Traceback (most recent call last):
+        ValueError: batch_size must be a whole number of at least 1, got 0
     """
     whole = isinstance(least, int)
-    # NumPy's numbers are of these kinds too.
+    # These classes include NumPy's numbers.
     kind = Integral if whole else Real
     if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value) or value < least:
         raise ValueError(f"{name} must be a {'whole ' if whole else ''}number of at least {least}, got {value!r}")
@@ -59,20 +61,21 @@ def within(
     above: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Raise ``ValueError`` unless ``value`` is a finite number between bounds, of which any may be left out.
+    """Raise ``ValueError`` unless ``value`` is a finite number within the given bounds.
 
     Args:
         name: Name of the argument, for the message.
-        value: Value given.
-        least: Smallest value allowed.
-        most: Largest value allowed.
+        value: Given value.
+        least: Smallest allowed value.
+        most: Largest allowed value.
         above: Number that the value must be above.
         below: Number that the value must be below.
 
-    >>> within("momentum", 0.9, 0, below=1)
-    >>> within("momentum", float("nan"), 0, below=1)
-    Traceback (most recent call last):
-    ValueError: momentum must be a number of at least 0 and below 1, got nan
+    Examples:
+        >>> within("momentum", 0.9, 0, below=1)
+        >>> within("momentum", float("nan"), 0, below=1)
+        Traceback (most recent call last):
+        ValueError: momentum must be a number of at least 0 and below 1, got nan
     """
     bounds = {"of at least": least, "above": above, "of at most": most, "below": below}
     given = [f"{words} {bound:g}" for words, bound in bounds.items() if bound is not None]
@@ -92,15 +95,16 @@ def rising(
 
     Args:
         name: Name of the argument, for the message.
-        value: Value given.
-        least: Smallest number allowed in it; not beside ``above``.
-        most: Largest number allowed in it.
+        value: Given value.
+        least: Smallest number allowed in the range; not to be given together with ``above``.
+        most: Largest number allowed in the range.
         above: Number that both must be above.
 
-    >>> rising("exposure", (0.01, 0.2), above=0)
-    >>> rising("exposure", (0.2, 0.01), above=0)
-    Traceback (most recent call last):
-    ValueError: exposure must be a range (low, high), 0 < low <= high, got (0.2, 0.01)
+    Examples:
+        >>> rising("exposure", (0.01, 0.2), above=0)
+        >>> rising("exposure", (0.2, 0.01), above=0)
+        Traceback (most recent call last):
+        ValueError: exposure must be a range (low, high), 0 < low <= high, got (0.2, 0.01)
     """
     pair = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
     good = len(pair) == 2 and all(_is_within(each, least, most, above, None) for each in pair)
@@ -115,14 +119,15 @@ def each(name: str, values: object, check: Callable[..., None], *bounds: float) 
 
     Args:
         name: Name of the argument, for the message.
-        values: Values given.
-        check: Check of one of them, such as :func:`at_least`.
-        *bounds: What the check takes behind name and value.
+        values: Given values.
+        check: Check of one value, such as :func:`at_least`.
+        *bounds: Arguments of the check after name and value.
 
-    >>> each("depths", (2, 2), at_least, 1)
-    >>> each("depths", (2, 0), at_least, 1)
-    Traceback (most recent call last):
-    ValueError: each of depths must be a whole number of at least 1, got 0
+    Examples:
+        >>> each("depths", (2, 2), at_least, 1)
+        >>> each("depths", (2, 0), at_least, 1)
+        Traceback (most recent call last):
+        ValueError: each of depths must be a whole number of at least 1, got 0
     """
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise ValueError(f"{name} must be a sequence of numbers, got {values!r}")
@@ -135,12 +140,13 @@ def odd(name: str, value: int) -> None:
 
     Args:
         name: Name of the argument, for the message.
-        value: Value given.
+        value: Given value.
 
-    >>> odd("patch", 25)
-    >>> odd("patch", 24)
-    Traceback (most recent call last):
-    ValueError: patch must be an odd whole number of at least 1, got 24
+    Examples:
+        >>> odd("patch", 25)
+        >>> odd("patch", 24)
+        Traceback (most recent call last):
+        ValueError: patch must be an odd whole number of at least 1, got 24
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value % 2 == 0:
         raise ValueError(f"{name} must be an odd whole number of at least 1, got {value!r}")
@@ -162,10 +168,11 @@ def _is_within(
 
 
 def same_value(given: object, expected: object) -> bool:
-    """Whether two arguments mean the same: numbers by their value, lists and tuples alike, whatever they hold.
+    """Whether two arguments mean the same; numbers are compared by value, and lists and tuples item by item.
 
-    >>> same_value(16, 16.0), same_value([1, "a"], (1.0, "a")), same_value(True, 1)
-    (True, True, False)
+    Examples:
+        >>> same_value(16, 16.0), same_value([1, "a"], (1.0, "a")), same_value(True, 1)
+        (True, True, False)
     """
     if isinstance(given, bool) or isinstance(expected, bool):
         return given is expected
@@ -177,16 +184,17 @@ def same_value(given: object, expected: object) -> bool:
 
 
 def printable(text: str, kept: str = "") -> str:
-    """Text with what cannot be printed safely written as escapes: controls, and bytes of names that are not UTF-8.
+    """Replace by escapes what cannot be printed safely: control characters, and bytes of names that are not UTF-8.
 
     Args:
         text: Text, such as a message with the name of a file.
-        kept: Characters to leave as they are.
+        kept: Characters that are not replaced.
 
-    >>> printable("caf\\u00e9\\n.png")
-    'café\\\\n.png'
-    >>> printable(b"caf\\xe9.png".decode(errors="surrogateescape"))
-    'caf\\\\xe9.png'
+    Examples:
+        >>> printable("caf\\u00e9\\n.png")
+        'café\\\\n.png'
+        >>> printable(b"caf\\xe9.png".decode(errors="surrogateescape"))
+        'caf\\\\xe9.png'
     """
     return "".join(char if char in kept else _shown(char) for char in text)
 
@@ -195,7 +203,7 @@ def _shown(char: str) -> str:
     if unicodedata.category(char) not in _NOT_SHOWN and char not in _DIRECTIONS:
         return char
     if 0xDC80 <= ord(char) <= 0xDCFF:
-        # As Python decodes a byte of a file's name that is not UTF-8.
+        # Python decodes a byte of a file's name that is not UTF-8 to such a character.
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape").decode()
 

@@ -1,9 +1,8 @@
-"""COCO's annotation and result files, read by one rule for every command and data set.
+"""Reading COCO's annotation and result files, by the same rule for every command and data set.
 
-The rule: a value is what JSON says it is, and nothing else. A coordinate, an area or a score is a finite number, no
-text and no ``true``; an id is a whole number or a text; ``iscrowd`` and ``ignore`` are 0, 1, ``false`` or ``true``.
-What breaks the rule is refused, and the message names the file, the entry and the field: ``set.json: annotations[3]:
-...``.
+The rule is that values have the types of JSON. A coordinate, an area or a score is a finite number, not a text and not
+``true``. An id is a whole number or a text. ``iscrowd`` and ``ignore`` are 0, 1, ``false`` or ``true``. A file that
+breaks the rule is refused, and the message names the file, the entry and the field: ``set.json: annotations[3]: ...``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .files import read_bytes
 
 _SHOWN = 80
 _NAMED = 5
-# Ids go through 64-bit integers in pycocotools and PyTorch.
+# pycocotools and PyTorch keep ids as 64-bit integers.
 _LARGEST_ID = 1 << 63
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _FLAGS = (0, 1, False, True)
@@ -35,8 +34,16 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: The file is damaged, names a key of an object twice, has half a surrogate pair as text, a number of
-            thousands of digits, or values that are nested too deeply; the message names the file.
+        ValueError: The file is damaged, or it has a key twice in an object, half of a surrogate pair in a text, a
+            number of thousands of digits, or values that are nested too deeply; the message names the file.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> path = Path(tempfile.mkdtemp()) / "a.json"
+        >>> _ = path.write_text('{"images": []}')
+        >>> read_json(path)
+        {'images': []}
     """
     data = read_bytes(path)
     try:
@@ -45,9 +52,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except (RecursionError, MemoryError):
-        raise ValueError(f"{path} is no JSON that can be read: its values are nested too deeply") from None
+        raise ValueError(f"{path} cannot be read as JSON: its values are nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is not JSON: {' '.join(str(error).split())}") from error
     return value
 
 
@@ -59,7 +66,7 @@ def read_annotations(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: See :func:`read_json` and :func:`check_annotations`.
+        ValueError: :func:`read_json` or :func:`check_annotations` refuses the file.
     """
     truth = read_json(path)
     check_annotations(truth, str(path))
@@ -69,16 +76,22 @@ def read_annotations(path: str | os.PathLike[str]) -> dict[str, Any]:
 def check_annotations(truth: Any, source: str = "annotations") -> None:
     """Check ``images`` (``id``), ``categories`` (``id``, ``name``) and ``annotations``.
 
-    Of an annotation ``id``, ``image_id``, ``category_id``, ``bbox`` and ``area`` are needed, ``iscrowd`` and ``ignore``
-    may be left out.
+    An annotation needs ``id``, ``image_id``, ``category_id``, ``bbox`` and ``area``; ``iscrowd`` and ``ignore`` are
+    optional.
 
     Args:
         truth: COCO annotations.
         source: Name of the annotations in messages.
 
     Raises:
-        ValueError: A field is missing or breaks the rule of this module, an id or the name of a category stands twice,
-            an id belongs to nothing, or a size is negative.
+        ValueError: A field is missing or breaks the rule of this module, an id or the name of a category occurs twice,
+            an annotation has the id of no image or category, or a size is negative.
+
+    Examples:
+        >>> check_annotations(dict(images=[], categories=[dict(id=1, name="car")], annotations=[]))
+        >>> check_annotations(dict(images=[dict(id=1.5)], categories=[], annotations=[]), "set.json")
+        Traceback (most recent call last):
+        ValueError: set.json: images[0]: id 1.5 is neither a whole number nor a name
     """
     if not isinstance(truth, Mapping):
         raise ValueError(f"{source} holds {kind_of(truth)}, expected COCO annotations: an object with 'images'")
@@ -89,7 +102,7 @@ def check_annotations(truth: Any, source: str = "annotations") -> None:
     names = column(truth["categories"], "name", f"{source}: categories")
     for at, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"{source}: categories[{at}]: name {_short(name)} is no name")
+            raise ValueError(f"{source}: categories[{at}]: name {_short(name)} must be a text that is not empty")
     _require_distinct(names, "name", f"{source}: categories")
     entries, where = truth["annotations"], f"{source}: annotations"
     indices(entries, "image_id", [image["id"] for image in truth["images"]], where)
@@ -101,7 +114,7 @@ def check_annotations(truth: Any, source: str = "annotations") -> None:
 
 
 def require_pictures(truth: Mapping[str, Any], source: str, sizes: bool = True) -> None:
-    """Check what it takes to find the pictures of checked annotations: ``file_name``, ``width`` and ``height``.
+    """Check the fields that locate the pictures of checked annotations: ``file_name``, ``width`` and ``height``.
 
     Args:
         truth: COCO annotations.
@@ -109,16 +122,19 @@ def require_pictures(truth: Mapping[str, Any], source: str, sizes: bool = True) 
         sizes: Whether ``width`` and ``height`` are needed.
 
     Raises:
-        ValueError: A field is missing or no such value; a name leads out of the folder of the pictures, or stands
+        ValueError: A field is missing or has a wrong value, or a name leads out of the folder of the pictures or occurs
             twice.
+
+    Examples:
+        >>> require_pictures(dict(images=[dict(file_name="a.png", width=64, height=48)]), "set.json")
     """
     where = f"{source}: images"
     names = column(truth["images"], "file_name", where)
     for at, name in enumerate(names):
         if not isinstance(name, str):
-            raise ValueError(f"{where}[{at}]: file_name {_short(name)} is no name")
+            raise ValueError(f"{where}[{at}]: file_name {_short(name)} is not a text")
         require_inside(name, f"{where}[{at}]: file_name")
-    # The objects of one picture would be looked for in two, of which each lacks some.
+    # With the same file under two ids, each of them would lack some of the picture's objects.
     _require_distinct(names, "file_name", where)
     for field in ("width", "height") if sizes else ():
         for at, value in enumerate(column(truth["images"], field, where)):
@@ -127,31 +143,32 @@ def require_pictures(truth: Mapping[str, Any], source: str, sizes: bool = True) 
 
 
 def require_inside(name: str, what: str) -> None:
-    """Raise ``ValueError`` where a name out of a file does not name a file below the folder that it is joined with.
+    """Raise ``ValueError`` if a name in a file does not lead to a file below the folder that it is joined with.
 
     Args:
-        name: Name as a file has it, with slashes.
-        what: Name of the place in messages.
+        name: Name from a file, with slashes.
+        what: Description of the name's place in messages.
 
-    >>> require_inside("val/0001.jpg", "file_name")
-    >>> require_inside("../0001.jpg", "file_name")
-    Traceback (most recent call last):
-    ValueError: file_name '../0001.jpg' leads out of the folder of the pictures
+    Examples:
+        >>> require_inside("val/0001.jpg", "file_name")
+        >>> require_inside("../0001.jpg", "file_name")
+        Traceback (most recent call last):
+        ValueError: file_name '../0001.jpg' leads out of the folder of the pictures
     """
-    # A backslash separates folders on Windows, and is a letter elsewhere.
+    # A backslash separates folders on Windows, and is a part of a name elsewhere.
     windows, posix = PureWindowsPath(name), PurePosixPath(name)
     anchored = windows.drive or windows.root or posix.root
     if anchored or ".." in (*windows.parts, *posix.parts):
         raise ValueError(f"{what} {_short(name)} leads out of the folder of the pictures")
     if not posix.name or "\0" in name:
-        raise ValueError(f"{what} {_short(name)} is no name of a file")
+        raise ValueError(f"{what} {_short(name)} is not the name of a file")
 
 
 def match_classes(detector: Sequence[str], annotated: Sequence[str], source: str, whole: bool = False) -> list[str]:
     """The classes that a detector and annotations share, matched by name, in the detector's order.
 
-    Names are matched letter by letter. One of the two may have more classes than the other, never both: the classes
-    that only one of them has are left out of what is measured.
+    Names must be equal letter by letter. Either side may have classes that the other lacks, which are left out of the
+    measurement, but not both sides.
 
     Args:
         detector: Names of the detector's classes in the order of its labels.
@@ -160,14 +177,15 @@ def match_classes(detector: Sequence[str], annotated: Sequence[str], source: str
         whole: Whether the detector must know every annotated class.
 
     Raises:
-        ValueError: Classes are annotated that the detector does not know, and the detector knows others (or
-            ``whole``); the message has the names that each side lacks.
+        ValueError: The detector lacks annotated classes, and the annotations lack classes of the detector (or ``whole``
+            is true); the message has the names that each side lacks.
 
-    >>> match_classes(["person", "car", "dog"], ["car", "person"], "set.json")
-    ['person', 'car']
-    >>> match_classes(["person", "car"], ["person", "Car"], "set.json")
-    Traceback (most recent call last):
-    ValueError: set.json: its classes are not the detector's: the detector has no Car, the set has no car; spelled \
+    Examples:
+        >>> match_classes(["person", "car", "dog"], ["car", "person"], "set.json")
+        ['person', 'car']
+        >>> match_classes(["person", "car"], ["person", "Car"], "set.json")
+        Traceback (most recent call last):
+        ValueError: set.json: its classes are not the detector's: the detector has no Car, the set has no car; spelled \
 differently: 'Car' and 'car'
     """
     known, there = set(detector), set(annotated)
@@ -182,10 +200,14 @@ differently: 'Car' and 'car'
 
 
 def column(entries: Sequence[Any], field: str, source: str) -> list[Any]:
-    """One field of all entries.
+    """The values of a field in all entries.
 
     Raises:
-        ValueError: An entry is no object, or has no such field.
+        ValueError: An entry is not an object, or has no such field.
+
+    Examples:
+        >>> column([dict(id=1), dict(id=2)], "id", "set.json: images")
+        [1, 2]
     """
     try:
         if all(isinstance(entry, Mapping) for entry in entries):
@@ -197,25 +219,33 @@ def column(entries: Sequence[Any], field: str, source: str) -> list[Any]:
 
 
 def indices(entries: Sequence[Any], field: str, known: Sequence[Any], source: str) -> np.ndarray:
-    """``(N,)`` the place of each entry's id in ``known``, int64.
+    """Positions ``(N,)``, int64, of the entries' ids in ``known``.
 
     Raises:
-        ValueError: An id is missing, is no id, or none of ``known``.
+        ValueError: An id is missing, has a wrong type, or is not in ``known``.
+
+    Examples:
+        >>> indices([dict(image_id=7), dict(image_id=5)], "image_id", [5, 7], "set.json: annotations").tolist()
+        [1, 0]
     """
     index = {each: at for at, each in enumerate(known)}
     values = column(entries, field, source)
     for at, value in enumerate(values):
-        # 1.0 and True would be found where 1 is.
+        # Without a check of the type, 1.0 and True would be found as 1.
         if not is_id(value) or value not in index:
             raise ValueError(f"{source}[{at}]: {field} {_short(value)} is none of the annotation file's")
     return np.array([index[value] for value in values], dtype=np.int64)
 
 
 def boxes(entries: Sequence[Any], source: str) -> np.ndarray:
-    """``(N, 4)`` left, top, width, height of the entries' ``bbox``, float64.
+    """Left, top, width and height ``(N, 4)``, float64, of the entries' ``bbox``.
 
     Raises:
-        ValueError: A box is missing, has another length, a value that is no finite number, or a negative size.
+        ValueError: A box is missing, or it has another length, a value that is not a finite number, or a negative size.
+
+    Examples:
+        >>> boxes([dict(bbox=[8, 8, 16, 4])], "set.json: annotations").tolist()
+        [[8.0, 8.0, 16.0, 4.0]]
     """
     given = column(entries, "bbox", source)
     for at, each in enumerate(given):
@@ -233,10 +263,14 @@ def boxes(entries: Sequence[Any], source: str) -> np.ndarray:
 
 
 def finite(values: Sequence[Any], source: str, field: str, least: float = -math.inf) -> np.ndarray:
-    """``(N,)`` finite numbers of at least ``least``, float64.
+    """Convert values to finite numbers ``(N,)``, float64, of at least ``least``.
 
     Raises:
-        ValueError: A value is no number, not finite, or less.
+        ValueError: A value is not a number, not finite, or less than ``least``.
+
+    Examples:
+        >>> finite([1, 0.5], "set.json: annotations", "area", least=0).tolist()
+        [1.0, 0.5]
     """
     table = _converted(values)
     if table is None:
@@ -248,10 +282,14 @@ def finite(values: Sequence[Any], source: str, field: str, least: float = -math.
 
 
 def flags(entries: Sequence[Any], field: str, source: str) -> np.ndarray:
-    """``(N,)`` bool: a field of all entries that is 0, 1, ``false`` or ``true``; where it is missing it is 0.
+    """The values ``(N,)``, bool, of a field that is 0, 1, ``false`` or ``true``, or 0 if it is missing.
 
     Raises:
-        ValueError: Another value.
+        ValueError: An entry has another value.
+
+    Examples:
+        >>> flags([dict(iscrowd=1), dict()], "iscrowd", "set.json: annotations").tolist()
+        [True, False]
     """
     values = [entry.get(field, 0) for entry in entries]
     for at, value in enumerate(values):
@@ -261,7 +299,12 @@ def flags(entries: Sequence[Any], field: str, source: str) -> np.ndarray:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number that a 64-bit float holds (also nan and infinity): no text, and no bool."""
+    """Whether a value is a number (not a text or a bool) that a 64-bit float can hold, including nan and infinity.
+
+    Examples:
+        >>> is_number(0.5), is_number(True), is_number("1")
+        (True, False, False)
+    """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         return False
     try:
@@ -272,17 +315,32 @@ def is_number(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number of 64 bits: no text, no bool, and no float."""
+    """Whether a value is a whole number of 64 bits, and not a text, a bool or a float.
+
+    Examples:
+        >>> is_whole(1), is_whole(1.0), is_whole(True)
+        (True, False, False)
+    """
     return isinstance(value, Integral) and not isinstance(value, bool) and -_LARGEST_ID <= int(value) < _LARGEST_ID
 
 
 def is_id(value: Any) -> bool:
-    """Whether a value may be an id: a whole number of 64 bits, or a text."""
+    """Whether a value can be an id: a whole number of 64 bits, or a text.
+
+    Examples:
+        >>> is_id(7), is_id("a7"), is_id(0.5)
+        (True, True, False)
+    """
     return isinstance(value, str) or is_whole(value)
 
 
 def kind_of(value: Any) -> str:
-    """The kind of a value, for messages."""
+    """The type of a value, for messages.
+
+    Examples:
+        >>> kind_of([]), kind_of(None)
+        ('a list', 'nothing')
+    """
     return "nothing" if value is None else f"a {type(value).__name__}"
 
 
@@ -295,7 +353,7 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _converted(values: Sequence[Any]) -> np.ndarray | None:
-    """The values as float64; None where one is no number. NumPy alone would take texts and bools for numbers."""
+    """The values as float64, or None if one is not a number; NumPy alone would convert texts and bools too."""
     if not all(issubclass(kind, Real) and kind is not bool for kind in set(map(type, values))):
         return None
     try:
@@ -326,7 +384,7 @@ def _short(value: Any) -> str:
     try:
         text = repr(value)
     except (ValueError, RecursionError):
-        # Python writes no whole number of more than 4300 digits.
+        # Python refuses to print whole numbers of more than 4300 digits.
         text = f"a {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
@@ -337,7 +395,7 @@ def _listed(names: Collection[str]) -> str:
 
 
 def _spelled(unknown: Sequence[str], unseen: Sequence[str]) -> str:
-    """A hint at names that differ in case, spaces, hyphens and underscores alone."""
+    """A hint at names that differ only in case, spaces, hyphens and underscores."""
     by_letters = {_letters(name): name for name in unseen}
     alike = [f"{name!r} and {by_letters[_letters(name)]!r}" for name in unknown if _letters(name) in by_letters]
     return f"; spelled differently: {', '.join(alike[:_NAMED])}" if alike else ""

@@ -1,4 +1,4 @@
-"""The doors in MMEngine's configs: the parts that enhance pictures, by whatever spelling, and where they stand."""
+"""Finding the parts of MMEngine's configs that enhance pictures, in any spelling and at any place."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ _DOORS = ("Enhance", "EnhancedDetector", "EnhancedDetDataPreprocessor")
 
 
 def find_enhancement(config: Any) -> str:
-    """The first part of a config that enhances pictures, and where it stands; empty where there is none.
+    """Describe the first part of a config that enhances pictures, with its place; empty if there is none.
 
-    A part is an ``Enhance`` transform, an enhancer as a transform, an ``EnhancedDetector`` or an
-    ``EnhancedDetDataPreprocessor``: by its name with or without the scope, by its path, as a class, as one derived from
-    it that is registered, or as an object; in pipelines of every kind (test-time augmentation, mixed and repeated
+    Such a part is an ``Enhance`` transform, an enhancer as a transform, an ``EnhancedDetector`` or an
+    ``EnhancedDetDataPreprocessor``. It is found by its name with or without the scope, by its import path, as a class,
+    as a registered subclass, or as an object; in pipelines of every kind (test-time augmentation, mixed and repeated
     sets, branches), in models, and in models inside others.
 
-    >>> find_enhancement(dict(test_pipeline=[dict(type="LoadImageFromFile"), dict(type="llie_preproc.PSENet")]))
-    'llie_preproc.PSENet at test_pipeline.1'
-    >>> find_enhancement(dict(model=dict(type="RetinaNet")))
-    ''
-
     Args:
-        config: An MMEngine config, or a part of one.
+        config: MMEngine config, or a part of one.
+
+    Examples:
+        >>> find_enhancement(dict(test_pipeline=[dict(type="LoadImageFromFile"), dict(type="llie_preproc.PSENet")]))
+        'llie_preproc.PSENet at test_pipeline.1'
+        >>> find_enhancement(dict(model=dict(type="RetinaNet")))
+        ''
     """
     return next((_described(*door) for door in _doors(config)), "")
 
@@ -46,11 +47,17 @@ def refuse_second_door(config: Any, name: str) -> None:
     ValueError: night.py enhances twice, by EnhancedDetector at model and by Enhance at test_dataloader.dataset...
 
     Args:
-        config: An MMEngine config, or a part of one.
+        config: MMEngine config, or a part of one.
         name: Name of the config, for the message.
 
     Raises:
-        ValueError: There are two; the message names both, and where they stand.
+        ValueError: There are two; the message names both, with their places.
+
+    Examples:
+        >>> twice = dict(model=dict(type="EnhancedDetector"), test_pipeline=[dict(type="Enhance")])
+        >>> refuse_second_door(twice, "night.py")
+        Traceback (most recent call last):
+        ValueError: night.py enhances twice, by EnhancedDetector at model and by Enhance at test_pipeline.0: remove one
     """
     first: dict[str, str] = {}
     for kind, path in _doors(config):
@@ -58,7 +65,7 @@ def refuse_second_door(config: Any, name: str) -> None:
         if _is_used(path) and "enhancer" not in path:
             first.setdefault(_place(path), _described(kind, path))
     if len(first) > 1:
-        raise ValueError(f"{name} enhances twice, by {' and by '.join(first.values())}: leave one out")
+        raise ValueError(f"{name} enhances twice, by {' and by '.join(first.values())}: remove one")
 
 
 def _is_used(path: tuple[str, ...]) -> bool:
@@ -77,7 +84,7 @@ def _described(kind: Any, path: tuple[str, ...]) -> str:
 
 
 def _doors(config: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    """The types that enhance, each with the keys that lead to it."""
+    """Yield each type that enhances with the keys that lead to it."""
     for path, node in walk(config):
         kind = node.get("type") if isinstance(node, Mapping) else type(node)
         if kind is not None and _enhances(kind, path):
@@ -91,14 +98,14 @@ def _enhances(kind: Any, path: tuple[str, ...]) -> bool:
     if scope.split(".")[0] not in ("", _SCOPE):
         named_by_path = getattr(sys.modules.get(scope), name, None)
         return any(_is_ours(each) for each in (*_registered(scope, name), named_by_path) if each is not None)
-    # Models have layers of such names (Identity); in a pipeline they are ours.
+    # Models have layers with the names of our networks (Identity); in a pipeline, such a name is ours.
     a_transform = bool(path) and path[-1].isdecimal() and "model" not in path
     named = name in _DOORS or (name in enhancer_classes() and (bool(scope) or a_transform))
     return named or any(_is_ours(registered) for registered in _registered(scope, name) if not _is_network(registered))
 
 
 def _registered(scope: str, name: str) -> Iterator[Any]:
-    """What is registered by a name, here or in MMDetection, where that is loaded."""
+    """Yield what is registered under a name here and, if it is loaded, in MMDetection."""
     mmdet = sys.modules.get("mmdet.registry")
     ours = (MODELS, TRANSFORMS) if scope in ("", _SCOPE) else ()
     theirs = (mmdet.MODELS, mmdet.TRANSFORMS) if mmdet is not None and scope in ("", "mmdet") else ()
@@ -112,9 +119,9 @@ def _is_network(kind: Any) -> bool:
 
 
 def _is_ours(kind: Any) -> bool:
-    """Whether a class is one of the doors, an enhancer, or derived from one, or a function that builds a door."""
+    """Whether ``kind`` is a door or an enhancer, a subclass of one, or a function that builds a door."""
     if not isinstance(kind, type):
-        # What the transforms' registry has for the name of an enhancer.
+        # The registry of transforms has such functions for the names of enhancers.
         module, name = getattr(kind, "__module__", None) or "", getattr(kind, "__name__", None)
         return module.startswith(f"{_SCOPE}.detection") and name in enhancer_classes()
     if _is_network(kind):

@@ -1,8 +1,8 @@
 """Reading MMEngine's config files.
 
-A config is a program, in whatever format: MMEngine runs a ``.py``, imports what ``custom_imports`` names, and calls
-what a ``type`` names. Configs are for people whom one trusts. The tags of a YAML, by which MMEngine's reader would call
-any function while it reads, are refused all the same.
+A config is a program, whatever its format: MMEngine runs a ``.py`` file, imports what ``custom_imports`` names, and
+calls what a ``type`` names. So read configs only from people whom you trust. Tags in a YAML file, by which MMEngine's
+reader would call any function already while it reads, are refused nevertheless.
 """
 
 from __future__ import annotations
@@ -28,20 +28,32 @@ from .files import real_path, require_regular
 
 _YAML = ("yaml", "yml")
 _SUFFIXES = (".py", ".json", *(f".{kind}" for kind in _YAML))
-# MMEngine's functions that read a file, and by themselves its bases.
+# These functions of MMEngine read a file, and call themselves to read its bases.
 _READING = ("_file2dict", "_parse_lazy_import")
-# MMEngine has one table of readers for the process.
+# MMEngine has a single table of readers for the whole process.
 _READERS = threading.RLock()
 
 
 def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Config:
-    """Read a config file, or a package's own (``mmdet::...``), with keys and values over it.
+    """Read a config file, or the config of a package (``mmdet::...``).
+
+    Args:
+        name: Path of the file, or name of a package's config.
+        options: Keys and values that replace those of the config; dots separate the keys of nested dicts.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file cannot be read, is no regular file, or a YAML in it or below it names Python objects; the
-            message names the file.
-        ImportError: The config imports what is not installed.
+        NotRegularError: The path leads to something else than a regular file.
+        ValueError: The file cannot be read, or it or one of its bases is a YAML that names Python objects; the message
+            names the file.
+        ImportError: The config imports a package that is not installed.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "plain.py"
+        >>> _ = path.write_text("model = dict(type='RetinaNet', depth=18)")
+        >>> read_config_file(str(path), {"model.depth": 50}).model.depth
+        50
     """
     packaged = "::" in name
     if not packaged:
@@ -49,7 +61,7 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
             raise FileNotFoundError(f"no config file {name}")
         require_regular(name)
     try:
-        # MMEngine's own reader of packages' configs would install what is missing.
+        # MMEngine's function for packages' configs would install missing packages.
         with _plain_yaml(), _untold_substitutions():
             cfg = Config.fromstring(f"_base_ = {name!r}", ".py") if packaged else Config.fromfile(name)
         cfg.merge_from_dict(dict(options or {}))
@@ -57,7 +69,7 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
         raise
     except RecursionError as error:
         raise ValueError(f"{name}: {_circle(error) or _reason(name, error)}") from None
-    except Exception as error:  # a config is a program, or of a format with errors of its own
+    except Exception as error:  # a config is a program, and formats have their own exceptions
         raise ValueError(f"{name}: {_reason(name, error)}") from error
     return cfg
 
@@ -71,8 +83,8 @@ def _reason(file: str, error: Exception) -> str:
 
 
 def _circle(error: RecursionError) -> str:
-    """Which files are each other's base, where that made the recursion; else empty."""
-    # A function that raises an error again has two places in its trace.
+    """Describe the files that are each other's base, if these caused the recursion; otherwise empty."""
+    # A function that raises an error again occurs twice in the trace, so frames are made unique.
     frames = dict.fromkeys(frame for frame, _ in traceback.walk_tb(error.__traceback__))
     read: list[Path] = []
     for path in (real_path(f.f_locals["filename"]) for f in frames if f.f_code.co_name in _READING):
@@ -85,24 +97,24 @@ def _circle(error: RecursionError) -> str:
 
 
 def _absent(base: Path) -> str:
-    """Which base is not there, and which are: its name may come from an environment variable, such as an enhancer's."""
+    """Describe a missing base, and list the files beside it, as its name may come from an environment variable."""
     others = sorted(each.name for each in base.parent.glob(f"[!_.]*{base.suffix}"))
     return printable(f"there is no {base}" + (f"; its folder has {', '.join(others)}" if others else ""))
 
 
 def _unimported(file: str, unknown: str) -> str:
-    """What the use of an unknown name lacks; a dump writes a class as ``package.Class``, and no import beside it."""
+    """Describe the use of an unknown name; dumped configs write a class as ``package.Class`` but do not import it."""
     source = "" if "::" in file else Path(file).read_text(encoding="utf-8", errors="replace")
     found = re.search(rf"\b{re.escape(unknown)}(\.\w+)*", source)
     name = found.group() if found else unknown
     return (
-        f"there is no import of {name}: name a registered class by a text, '{name.rpartition('.')[2]}', or import what "
-        "the file names"
+        f"there is no import of {name}: write the name of a registered class as a text, "
+        f"'{name.rpartition('.')[2]}', or import what the file names"
     )
 
 
 class _PlainYamlHandler(YamlHandler):
-    """MMEngine's reader of YAML, of plain values alone: after its substitutions, and in every base."""
+    """MMEngine's reader of YAML, restricted to plain values, which MMEngine uses for every base too."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
         return yaml.safe_load(file)
@@ -121,7 +133,7 @@ def _plain_yaml() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _untold_substitutions() -> Iterator[None]:
-    """MMEngine tells of each variable in each file, on standard output, which is for results."""
+    """Silence MMEngine's message about each variable in each file, because standard output is for results."""
     logger = MMLogger.get_current_instance()
     logger.addFilter(_tells_more)
     try:

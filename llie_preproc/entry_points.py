@@ -1,4 +1,4 @@
-"""What other packages bring: tables that they name in an entry-point group of their distribution."""
+"""Loading what other packages name in an entry-point group of their distribution."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from .errors import one_line
 from .files import real_path
 
 _OWN = "llie-preproc"
-# Not of the file: an installer may have linked files into a folder.
+# Links are resolved for the folder and not for the file, because an installer may link single files into a folder.
 _ROOT = real_path(Path(__file__).parent).parent
 
 
 def entries(group: str) -> list[EntryPoint]:
-    """The entry points of a group, this project's own first, then sorted by name; nothing is imported."""
+    """List the entry points of a group, this project's own first, then sorted by name; nothing is imported.
+
+    Examples:
+        >>> entries("a group that no package has")
+        []
+    """
     return list(_entries(group, tuple(sys.path)))
 
 
 def tables(group: str) -> Iterator[tuple[EntryPoint, Any]]:
-    """Each entry point of a group with what it names, or with the ``ImportError`` that says why that does not import.
+    """Yield each entry point of a group with what it names, or with the ``ImportError`` of importing it.
 
-    A package that does not import must not take others with it: whoever looks for something of its raises the error.
+    The error is yielded and not raised, so that a package that cannot be imported does not affect others. A caller that
+    needs something of that package raises it.
     """
     for entry in entries(group):
         try:
@@ -38,7 +44,7 @@ def tables(group: str) -> Iterator[tuple[EntryPoint, Any]]:
 
 @functools.cache
 def _entries(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Those on Python's path as it is now: their files are read once, which takes as long as a whole short command."""
+    """The entry points for this state of Python's path, read once because that takes as long as a short command."""
     return tuple(sorted(entry_points(group=group), key=lambda entry: (_distribution(entry) != _OWN, entry.name)))
 
 
@@ -46,7 +52,11 @@ def load(entry: EntryPoint) -> Any:
     """Import what an entry point names.
 
     Raises:
-        ImportError: It does not import; the message says so where another package of its name hides it.
+        ImportError: The import fails; the message says if another package with the same name hides the module.
+
+    Examples:
+        >>> load(EntryPoint("dumps", "json:dumps", "examples"))([1])
+        '[1]'
     """
     top, *inner = entry.module.split(".")
     try:
@@ -54,7 +64,7 @@ def load(entry: EntryPoint) -> Any:
     except ValueError as error:
         raise _hidden(entry, f"a module of that name without a file ({error})") from error
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    # Before anything of a package runs that only has the name.
+    # This check comes first, so that no code runs of another package that only has the same name.
     if spec is not None and (_elsewhere(entry, folders) or not _has(folders, inner)):
         raise _hidden(entry, folders[0] if folders else spec.origin)
     try:
@@ -68,7 +78,7 @@ def load(entry: EntryPoint) -> Any:
 
 
 def _elsewhere(entry: EntryPoint, folders: list[str]) -> bool:
-    """Whether a package is none of this project's, all of which lie side by side, though it has the name of one."""
+    """Whether a package has the name of one of this project's but lies elsewhere; these all lie side by side."""
     return _distribution(entry) == _OWN and _ROOT not in (real_path(each).parent for each in folders)
 
 

@@ -1,4 +1,4 @@
-"""Exceptions that callers may want to catch apart from ``ValueError``."""
+"""Exceptions that callers can catch separately from other ``ValueError``, and the texts of messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from .checks import printable
 
 _PROJECT = "llie-preproc"
-# Packages that are installed under another name than they are imported under. PyYAML comes with MMEngine.
+# These packages are installed under other names than they are imported under. PyYAML comes with MMEngine.
 _DISTRIBUTIONS = {
     "mmengine": "onedl-mmengine",
     "mmcv": "onedl-mmcv",
@@ -28,37 +28,49 @@ class ImageError(ValueError):
 
 
 class ImageSizeError(ImageError):
-    """A picture declares more pixels than are allowed, or its file holds more bytes than its pixels can take."""
+    """A picture declares more pixels than are allowed, or its file holds more bytes than its pixels need."""
 
 
 class ImageMemoryError(ImageError):
-    """Memory does not suffice to read, enhance or write a picture."""
+    """There is not enough memory to read, enhance or write a picture."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is unsafe, damaged, or not of the network that it is loaded into."""
+    """A checkpoint is unsafe, damaged, or that of another network."""
 
 
 class MissingWeightsError(CheckpointError):
-    """No weights are shipped for a network that has parameters, and random ones were not asked for.
+    """A network with parameters has no shipped weights, and the caller did not ask for random ones.
 
     Args:
-        network: Name of the network, with its arguments where weights are shipped for others.
-        option: Option of a command that names weights; None: the argument ``checkpoint``, which may be None.
+        network: Name of the network, with its arguments if weights are shipped for other arguments.
+        option: Option of a command that names weights; None for the argument ``checkpoint``, which may be None.
+
+    Examples:
+        >>> raise MissingWeightsError("CollaBA", "--weights")
+        Traceback (most recent call last):
+        llie_preproc.errors.MissingWeightsError: CollaBA has no shipped weights: name some with --weights. ...
     """
 
     def __init__(self, network: str, option: str | None = None) -> None:
         self.network = network
         random = "" if option else ", or start with random ones by checkpoint=None"
         super().__init__(
-            f"{network} has no shipped weights: name some with {option or 'checkpoint'}{random}. 'llie convert' makes "
-            "a file of public ones, 'llie train' trains some: see docs/enhancers.md and docs/training.md"
+            f"{network} has no shipped weights: name some with {option or 'checkpoint'}{random}. 'llie convert' "
+            "converts public weights, and 'llie train' trains new ones: see docs/enhancers.md and docs/training.md"
         )
 
 
 @contextlib.contextmanager
 def weights_named_by(option: str) -> Iterator[None]:
-    """Inside, what is raised where weights are missing names the ``option`` of a command that names some."""
+    """Within the block, let errors about missing weights name the ``option`` of a command that takes weights.
+
+    Examples:
+        >>> with weights_named_by("--weights"):
+        ...     raise MissingWeightsError("CollaBA")
+        Traceback (most recent call last):
+        llie_preproc.errors.MissingWeightsError: CollaBA has no shipped weights: name some with --weights. ...
+    """
     try:
         yield
     except MissingWeightsError as error:
@@ -66,13 +78,18 @@ def weights_named_by(option: str) -> Iterator[None]:
 
 
 class ExportError(ValueError):
-    """An enhancer cannot be exported, or what was exported does not compute the same."""
+    """An enhancer cannot be exported, or its exported graph does not compute the same."""
 
 
 class MissingExtraError(ImportError):
-    """An optional package is absent; the message gives the ``pip install`` line that brings it.
+    """An optional package is not installed; the message has the ``pip install`` line that installs it.
 
-    Where this project runs without being installed, that line names the package itself: there are no extras then.
+    If this project runs without being installed, that line names the package itself, because there are no extras then.
+
+    Args:
+        module: Name of the module that was to be imported.
+        purpose: Name of what needs the package.
+        extra: Name of the extra, if several contain the package; None for the first one in ``pyproject.toml``.
     """
 
     def __init__(self, module: str, purpose: str, extra: str | None = None) -> None:
@@ -85,9 +102,10 @@ class MissingExtraError(ImportError):
 
 @functools.cache
 def _extras() -> Mapping[str, str]:
-    """The first extra that brings a distribution, by the distribution's name; of what is always there, ``''``.
+    """The first extra that contains a distribution, by the distribution's name; ``''`` for what is always installed.
 
-    They are the requirements of the installed project, which come from its ``pyproject.toml``; none without them.
+    They are read from the requirements of the installed project, which come from its ``pyproject.toml``. The result is
+    empty if the project is not installed.
     """
     found = {_PROJECT: ""}
     try:
@@ -95,7 +113,7 @@ def _extras() -> Mapping[str, str]:
     except PackageNotFoundError:
         return {}
     for requirement in requirements:
-        # Such as 'onnx<2,>=1.16; extra == "onnx"'.
+        # A requirement looks like 'onnx<2,>=1.16; extra == "onnx"'.
         if match := re.match(r"""([\w.-]+)[^;]*(?:;.*\bextra == ["']([\w-]+)["'])?""", requirement):
             found.setdefault(match[1], match[2] or "")
     return found
@@ -107,31 +125,41 @@ def _distribution(top: str) -> str:
 
 
 def _is_optional(top: str) -> bool:
-    """Whether an extra brings a module; where nothing is known of the extras, whether it is a package of others."""
+    """Whether a module belongs to an extra or, if the extras are not known, whether it is missing."""
     return bool(_extras().get(_distribution(top))) if _extras() else bool(top) and find_spec(top) is None
 
 
 def require(module: str, purpose: str, extra: str | None = None) -> None:
-    """Raise :class:`MissingExtraError` unless the top-level ``module`` is installed; ``extra``: of several the one."""
+    """Raise :class:`MissingExtraError` unless the top-level ``module`` is installed.
+
+    Args:
+        module: Name of the module.
+        purpose: Name of what needs it.
+        extra: Name of the extra, if several contain the package; None for the first one in ``pyproject.toml``.
+
+    Examples:
+        >>> require("json", "this example")
+    """
     if find_spec(module) is None:
         raise MissingExtraError(module, purpose, extra)
 
 
 @contextlib.contextmanager
 def needs(purpose: str, extra: str | None = None) -> Iterator[None]:
-    """Inside, an optional package that cannot be found is reported with the ``pip install`` line that brings it.
-
-    >>> with needs("this example", "mm"):
-    ...     raise ModuleNotFoundError("No module named 'mmdet'", name="mmdet")
-    Traceback (most recent call last):
-    llie_preproc.errors.MissingExtraError: this example needs the package 'mmdet', which is not installed: ...
+    """Within the block, report a missing optional package with the ``pip install`` line that installs it.
 
     Args:
         purpose: Name of what imports the package.
-        extra: Name of the extra, of several that bring the package; None: the first one of ``pyproject.toml``.
+        extra: Name of the extra, if several contain the package; None for the first one in ``pyproject.toml``.
 
     Raises:
-        MissingExtraError: An optional package is not installed. Other modules that are missing are left as they are.
+        MissingExtraError: An optional package is not installed. The errors of other missing modules are not changed.
+
+    Examples:
+        >>> with needs("this example", "mm"):
+        ...     raise ModuleNotFoundError("No module named 'mmdet'", name="mmdet")
+        Traceback (most recent call last):
+        llie_preproc.errors.MissingExtraError: this example needs the package 'mmdet', which is not installed: ...
     """
     try:
         yield
@@ -143,13 +171,21 @@ def needs(purpose: str, extra: str | None = None) -> Iterator[None]:
 
 
 class Extras:
-    """The extras that a command needs to run; its help is shown without them.
+    """The extras that a command needs to run, but not to show its help.
 
-    A command's module imports inside ``with NEEDS:`` what they bring. Where a package is missing there, the module goes
-    on without the names, and ``run``, which would need them, is not called.
+    The module of a command imports packages of the extras inside ``with NEEDS:``. If a package is missing, the import
+    of the module continues without those names, and ``run``, which would use them, is not called.
 
     Args:
-        names: Names of the extras, with commas between them.
+        names: Names of the extras, separated by commas.
+
+    Examples:
+        >>> NEEDS = Extras("mm")
+        >>> with NEEDS:
+        ...     raise ModuleNotFoundError("No module named 'mmdet'", name="mmdet")
+        >>> NEEDS.check("llie compare")
+        Traceback (most recent call last):
+        llie_preproc.errors.MissingExtraError: llie compare needs the package 'mmdet', which is not installed: ...
     """
 
     def __init__(self, names: str) -> None:
@@ -157,7 +193,7 @@ class Extras:
         self._missing: str | None = None
 
     def __enter__(self) -> None:
-        """Begin to import."""
+        """Start to import."""
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: object) -> bool:
         """Remember a package that cannot be found."""
@@ -168,39 +204,41 @@ class Extras:
         return True
 
     def all_with(self, extra: str | None) -> str:
-        """The names, and one more that is needed besides."""
+        """The names and another one that is needed too, separated by commas."""
         return ",".join(dict.fromkeys(name for name in (*self._names.split(","), extra) if name))
 
     def check(self, purpose: str) -> None:
-        """Raise :class:`MissingExtraError`, which names all the extras, where a package was missing.
+        """Raise :class:`MissingExtraError`, which names all the extras, if a package was missing.
 
         Args:
-            purpose: Name of what needs it.
+            purpose: Name of what needs the package.
         """
         if self._missing:
             raise MissingExtraError(self._missing, purpose, self._names)
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error in one line, with escapes for what else a name out of a file may do to a terminal.
+    """The message of an error in one line, with escapes for characters that could affect a terminal.
 
-    >>> one_line(ValueError("no picture 'a\\nb'"))
-    "no picture 'a b'"
-    >>> one_line(FileNotFoundError(2, "No such file or directory", "a.json"))
-    'a.json: no such file or folder'
+    Examples:
+        >>> one_line(ValueError("no picture 'a\\nb'"))
+        "no picture 'a b'"
+        >>> one_line(FileNotFoundError(2, "No such file or directory", "a.json"))
+        'a.json: no such file or folder'
     """
     line = " ".join(part.strip() for part in _message(error).splitlines() if part.strip())
     return printable(line)
 
 
 def why_failed(name: object, error: BaseException) -> str:
-    """Why one of several files failed: the first line of the message, which does not begin with the file's name again.
+    """The reason why one of several files failed: the first line of the message, without the file's name.
 
-    >>> why_failed("a.png", FileNotFoundError(2, "No such file or directory", "a.png"))
-    'no such file or folder'
+    Examples:
+        >>> why_failed("a.png", FileNotFoundError(2, "No such file or directory", "a.png"))
+        'no such file or folder'
     """
     text = _message(error).removeprefix(f"{name}: ")
-    # Of the system's errors the file's name may have lines.
+    # An error of the system is one line, even if a file's name in it has line breaks.
     lines = [text] if isinstance(error, OSError) else [line for line in text.splitlines() if line.strip()]
     return printable(lines[0]) if lines else type(error).__name__
 
@@ -208,12 +246,12 @@ def why_failed(name: object, error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return _of_system(error, str(error.strerror))
-    # The text of a KeyError is the repr of its message.
+    # str() of a KeyError is the repr of its message.
     return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
 def _of_system(error: OSError, said: str) -> str:
-    """What the system says of a file, in the words of this project's own messages."""
+    """The system's message about a file, in the words of this project's own messages."""
     given = [name for name in (error.filename, error.filename2) if name is not None]
     texts = [os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else str(name) for name in given]
     names = [text for text in texts if text.strip()]

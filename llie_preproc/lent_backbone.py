@@ -1,6 +1,6 @@
-"""Configs of models round a detector lend its backbone: MMDetection's own functions take them for a detector's.
+"""Letting the configs of wrapped detectors show the backbone, because functions of MMDetection look for it there.
 
-This runs while MMEngine is being imported, and imports nothing that takes time.
+This module runs while MMEngine is being imported, and imports nothing that takes time.
 """
 
 from __future__ import annotations
@@ -16,13 +16,19 @@ _WRAPPERS = ("EnhancedDetector", "BoxPromptedSAM")
 
 
 def lend_backbone() -> None:
-    """Let the config of a wrapper lend the ``backbone`` of the detector inside, as the wrapper itself does.
+    """Let the config of a wrapper have the ``backbone`` of the detector inside as an attribute, as the wrapper has.
 
-    ``mmdet.apis.init_detector`` reads ``config.model.backbone`` to leave out pretrained weights, and would end in an
-    ``AttributeError`` for a model that is an ``EnhancedDetector``. ``import llie_preproc``, which the config's
-    ``custom_imports`` does in time, adds this to MMEngine's ``ConfigDict``: where a config of one of our wrappers has
-    no ``backbone`` of its own, the attribute is that of its ``detector``. Keys, dumps and every other config stay what
-    they are.
+    ``mmdet.apis.init_detector`` reads ``config.model.backbone`` to remove pretrained weights, and would raise an
+    ``AttributeError`` for the config of an ``EnhancedDetector``. ``import llie_preproc``, which the config's
+    ``custom_imports`` does in time, changes MMEngine's ``ConfigDict``: if the config of one of our wrappers has no
+    ``backbone``, the attribute is that of its ``detector``. Keys, dumps and all other configs are not affected.
+
+    Examples:
+        >>> from mmengine.config import Config
+        >>> lend_backbone()
+        >>> detector = dict(type="RetinaNet", backbone=dict(depth=18))
+        >>> Config(dict(model=dict(type="EnhancedDetector", detector=detector))).model.backbone.depth
+        18
     """
     from mmengine.config import ConfigDict
 
@@ -38,7 +44,7 @@ def lend_backbone() -> None:
             if name != "backbone" or not _is_wrapper(self):
                 raise
             detector = self.get("detector")
-            # A SAM that is asked with the boxes of labels has no detector, and nothing to leave out.
+            # A SAM that is prompted with labelled boxes has no detector, and so no weights to remove.
             return ConfigDict() if detector is None else getattr(detector, name)
 
     lending.lends_backbone = True  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Images as detectors have them, levels of 0 to 255: what is taken for such, and what is refused."""
+"""Checks that images have levels of 0 to 255, as detectors use them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torch import Tensor
 
 from .errors import ImageError
 
-# MMDetection's PhotoMetricDistortion adds up to 32 and multiplies by up to 1.5, which ends at 430.5; its saturation
-# keeps the largest of a pixel's channels, and its hue keeps all between the smallest and the largest. Noise that
-# Lanczos's kernel resampled ends at 436.
+# MMDetection's PhotoMetricDistortion adds up to 32 and multiplies by up to 1.5, which gives at most 430.5. Its change
+# of saturation keeps the largest channel of a pixel, and its change of hue keeps all channels between the smallest and
+# the largest. Noise that is resampled with Lanczos's kernel reaches 436.
 _FARTHEST = 440.0
-# That kernel takes noise to less than a third of the range below 0, others less far; rounding to levels hides a half.
+# With that kernel, noise goes below 0 by less than a third of the range, and with other kernels by less; half a level
+# is the error of rounding.
 _OVERSHOOT, _ROUNDED = 1 / 3, 0.5
-# A black picture that was made lighter has few values that are no whole numbers: those of the colours of noise.
+# A black picture that was made lighter has few different values that are not whole: those of its noise.
 _FEW = 24
-# Augmentation makes a quarter of black pictures look normalised, so that many in a row are no chance (4 ** -16).
+# Augmentation makes a quarter of black pictures look normalised, so that so many in a row are not chance (4 ** -16).
 _IN_A_ROW = 16
 
 
@@ -26,10 +27,11 @@ _IN_A_ROW = 16
 class LookAlikes:
     """Number of pictures in a row that look normalised or in [0, 1], at a door whose pictures may be augmented.
 
-    >>> door = LookAlikes()
-    >>> check_levels([torch.linspace(-30, -20, 48).view(3, 4, 4)], look_alikes=door)
-    >>> door.in_a_row
-    1
+    Examples:
+        >>> door = LookAlikes()
+        >>> check_levels([torch.linspace(-30, -20, 48).view(3, 4, 4)], look_alikes=door)
+        >>> door.in_a_row
+        1
     """
 
     in_a_row: int = 0
@@ -38,34 +40,37 @@ class LookAlikes:
 def check_levels(
     images: Sequence[Tensor], names: Sequence[str] | None = None, look_alikes: LookAlikes | None = None
 ) -> None:
-    """Refuse images whose values are no levels of 0 to 255, and say what they look like.
+    """Refuse images whose values are not levels of 0 to 255, and say what they look like.
 
-    uint8 is always taken, and no other whole numbers are. Floating values must be finite. They are refused
+    Images of uint8 are always accepted, and those of other whole numbers never. Floating point values must be finite.
+    A floating point image is refused if
 
-    - beyond 440 on either side (levels of more than 8 bits),
-    - with values below 0 by more than half a level and more than a third of the image's range (normalised),
-    - where none exceeds 1 and more than 24 different ones are no whole numbers (in [0, 1], or normalised).
+    - a value is beyond 440 on either side (levels of more than 8 bits),
+    - a value is below 0 by more than half a level and more than a third of the image's range (normalised), or
+    - no value exceeds 1, and more than 24 different values are not whole numbers (in [0, 1], or normalised).
 
-    A border that a ``Pad`` has added is left out of that: all pixels of the colour of the last corner are.
+    Pixels of the colour of the last corner are not examined, because they may be a border that a ``Pad`` has added.
 
-    Augmentation may make a black picture look normalised or in [0, 1]. With ``look_alikes`` such an image is therefore
-    refused from the 16th in a row on, and before only where its values are 255ths of [0, 1].
+    Augmentation may make a black picture look normalised or in [0, 1]. With ``look_alikes``, such an image is therefore
+    refused only from the 16th in a row on, or if its values are 255ths of [0, 1].
 
-    On a GPU that costs one synchronisation for a batch of floating images, and none for uint8; images that look like
-    values in [0, 1] cost more.
-
-    >>> check_levels([torch.zeros(3, 4, 4), torch.full((3, 4, 4), 255, dtype=torch.uint8)])
-    >>> check_levels([torch.linspace(0, 1, 48).view(3, 4, 4)])
-    Traceback (most recent call last):
-    llie_preproc.errors.ImageError: image 0 looks like values in [0, 1]: levels of 0 to 255 are needed
+    On a GPU, the check costs one synchronisation for a batch of floating point images, and none for uint8. Images that
+    look like values in [0, 1] cost more.
 
     Args:
-        images: ``(3, H, W)``, any dtype.
+        images: Images ``(3, H, W)`` of any dtype.
         names: Name of each image for the message; by default its number.
-        look_alikes: Counter of a door whose images may be augmented, which this call updates; None where they are not.
+        look_alikes: Counter of a door whose images may be augmented, which this call updates; None if they are not
+            augmented.
 
     Raises:
-        ImageError: An image is no colour image of three channels, or its values are no levels.
+        ImageError: An image does not have three channels, or its values are not levels.
+
+    Examples:
+        >>> check_levels([torch.zeros(3, 4, 4), torch.full((3, 4, 4), 255, dtype=torch.uint8)])
+        >>> check_levels([torch.linspace(0, 1, 48).view(3, 4, 4)])
+        Traceback (most recent call last):
+        llie_preproc.errors.ImageError: image 0 looks like values in [0, 1]: levels of 0 to 255 are needed
     """
     names = names or [f"image {index}" for index in range(len(images))]
     for image, name in zip(images, names, strict=True):
@@ -73,8 +78,8 @@ def check_levels(
             raise ImageError(f"{name} has the shape {tuple(image.shape)}: colour images (3, H, W) are needed")
         if not image.is_floating_point() and image.dtype != torch.uint8:
             kind = str(image.dtype).removeprefix("torch.")
-            looks = "looks like 16-bit levels" if kind in ("uint16", "int16") else "is of no kind of levels"
-            raise ImageError(f"{name} {looks}, {kind}: levels of 0 to 255 are needed, uint8 or floating")
+            looks = "looks like 16-bit levels" if kind in ("uint16", "int16") else "does not hold levels"
+            raise ImageError(f"{name} {looks}, {kind}: levels of 0 to 255 are needed, in uint8 or floating point")
     for image, name, ends in zip(images, names, _ends(images), strict=True):
         looks, certain = _looks_like(image.detach(), *ends, look_alikes is not None) if ends else ("", False)
         if look_alikes is not None and not certain:
@@ -87,7 +92,7 @@ def check_levels(
 
 
 def _ends(images: Sequence[Tensor]) -> list[tuple[float, float] | None]:
-    """The least and the largest value of each floating image, None for another; one synchronisation for all."""
+    """The smallest and the largest value of each floating point image (None for others), with one synchronisation."""
     ends = [_ends_of(image.detach().float()) for image in images if image.is_floating_point()]
     found = iter([(low, high) for low, high in torch.stack(ends).tolist()] if ends else [])
     return [next(found) if image.is_floating_point() else None for image in images]
@@ -100,24 +105,30 @@ def _ends_of(image: Tensor) -> Tensor:
 
 
 def _is_own(image: Tensor) -> Tensor:
-    """``(H, W)``: where pixels are no border that a ``Pad`` has added, which has the colour of the last corner."""
+    """Mask ``(H, W)`` of the pixels that are not a border, which has the colour of the last corner."""
     return (image != image[:, -1:, -1:]).any(0)
 
 
 def check_finite(images: Sequence[Tensor], made_by: str, names: Sequence[str] | None = None) -> None:
-    """Refuse what an enhancer made where it is not finite; one synchronisation for a batch.
+    """Refuse results of an enhancer that are not finite, with one synchronisation for a batch.
 
     Args:
-        images: ``(3, H, W)`` floating, on one device, unclamped: a clamp would turn an infinity into a level.
-        made_by: What made them, for the message.
+        images: Images ``(3, H, W)`` in floating point, on one device and not clamped, because a clamp would turn an
+            infinity into a level.
+        made_by: Name of the enhancer, for the message.
         names: Name of each image for the message; by default its number.
 
     Raises:
         ImageError: A value is NaN or infinite.
+
+    Examples:
+        >>> check_finite([torch.full((3, 1, 1), float("nan"))], "PSENet", ["a.png"])
+        Traceback (most recent call last):
+        llie_preproc.errors.ImageError: a.png: the result of PSENet is not finite (NaN or infinity)
     """
     if not images:
         return
-    # The extremes are NaN where any value is, and come ten times as fast as a test of each value.
+    # The extremes are NaN if any value is, and are ten times as fast as a test of each value.
     ends = torch.stack([torch.stack(torch.aminmax(image.detach())).float() for image in images])
     finite = ends.isfinite().all(dim=1).tolist()
     if not all(finite):
@@ -127,7 +138,7 @@ def check_finite(images: Sequence[Tensor], made_by: str, names: Sequence[str] | 
 
 
 def _looks_like(image: Tensor, low: float, high: float, augmented: bool) -> tuple[str, bool]:
-    """What the values of a floating image look like, empty for levels; and whether one image is enough to tell."""
+    """What the values of a floating point image look like (empty for levels), and whether one image is enough proof."""
     if not (low - high) <= 0 or max(-low, high) == float("inf"):
         return "holds values that are not finite (NaN or infinity)", True
     values = f"(values from {low:.4g} to {high:.4g})"
@@ -146,6 +157,6 @@ def _looks_like(image: Tensor, low: float, high: float, augmented: bool) -> tupl
 
 
 def _are_255ths(values: Tensor) -> bool:
-    """Whether all are levels that were divided by 255, with float16's rounding."""
+    """Whether all values are levels that were divided by 255, up to the rounding of float16."""
     levels = 255 * values
     return bool(((levels - levels.round()).abs() < 0.1).all())

@@ -1,4 +1,4 @@
-"""Whether the files of modules are still those that were imported: what runs is what stood there then."""
+"""Checks that the files of modules have not been edited since their import, so that they are the code that runs."""
 
 from __future__ import annotations
 
@@ -16,28 +16,38 @@ from typing import Any
 
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
-# Of each module that was seen: what stays the same until it is imported anew, and its file's content; None where the
-# module belongs to an installed package or has no source.
+# For each module that was seen: an object that stays the same until the module is imported again, and the content of
+# its file, or None if the module belongs to an installed package or has no source.
 _seen: dict[str, tuple[object, bytes | None]] = {}
 
 
 def is_installed(path: str | Path) -> bool:
-    """Whether a file belongs to an installed package or to Python."""
-    # By texts: a process has more than a thousand modules, which an import should not wait for.
+    """Whether a file belongs to an installed package or to Python.
+
+    Examples:
+        >>> is_installed(ast.__file__)
+        True
+    """
+    # Comparing texts is fast, which matters for the more than a thousand modules of a process.
     return _lies_installed(str(path)) or _lies_installed(os.path.realpath(path))
 
 
 @functools.cache
 def distributions_by_package() -> dict[str, list[str]]:
-    """The installed distributions that bring each top-level package; read once, since that takes half a second."""
+    """The installed distributions of each top-level package, read only once because that takes half a second.
+
+    Examples:
+        >>> distributions_by_package()["numpy"]
+        ['numpy']
+    """
     return dict(packages_distributions())
 
 
 def remember_sources() -> None:
-    """Keep the text of every module that has been imported since the last call, installed packages left out.
+    """Keep the source of every module that has been imported since the last call, except installed packages.
 
-    For a moment at which modules have only just been imported, so that their files are still what was imported: the
-    class statement of a network.
+    It must be called soon after modules have been imported, while their files are still what was imported. The class
+    statement of a network does so.
     """
     for name, module in list(sys.modules.items()):
         identity = _identity(module)
@@ -46,14 +56,17 @@ def remember_sources() -> None:
 
 
 def require_unedited(name: str, path: Path) -> None:
-    """Raise ``ValueError`` where a module has been imported and its file is another one now.
+    """Raise ``ValueError`` if a module has been imported and its file has been edited since.
 
-    Other comments and another layout are no edit. A module that :func:`remember_sources` has not met is compared by
-    the code of its functions.
+    Changes of comments and of the layout do not count. If :func:`remember_sources` has not seen the module, the code of
+    its functions is compared.
 
     Args:
         name: Full name of the module, which need not have been imported.
         path: Source file of the module.
+
+    Examples:
+        >>> require_unedited("ast", Path(ast.__file__))
     """
     module = sys.modules.get(name)
     if module is None or not _is_of(module, path):
@@ -66,8 +79,8 @@ def require_unedited(name: str, path: Path) -> None:
         _seen.update({name: (_identity(module), path.read_bytes())} if same else {})
     if not same:
         raise ValueError(
-            f"{path} was edited after its import: what runs is not what the file says, so the results cannot be told "
-            f"from those of the edited file; restart the process, or reload {name}"
+            f"{path} was edited after its import: the code that runs is not that of the file, so its results would be "
+            f"confused with those of the edited file; restart the process, or reload {name}"
         )
 
 
@@ -81,7 +94,7 @@ def _library() -> str:
 
 
 def _identity(module: Any) -> object:
-    # A reload keeps the module and makes another spec; a script has none.
+    # A reload keeps the module but creates another spec. A script has no spec.
     return getattr(module, "__spec__", None) or module
 
 
@@ -110,9 +123,9 @@ def _same_program(then: bytes, now: bytes) -> bool:
 
 
 def _holds_functions(path: Path, module: types.ModuleType) -> bool:
-    """Whether a file holds the code of the functions that a module has from it."""
+    """Whether a file holds the code of all functions of the module that was imported from it."""
     loader = getattr(module, "__loader__", None)
-    # Other loaders change the code, as that of a test runner does with assertions.
+    # Other loaders may change the code, as a test runner's does with assertions, so it cannot be compared.
     if type(loader) is not SourceFileLoader:
         return True
     try:
@@ -125,7 +138,7 @@ def _holds_functions(path: Path, module: types.ModuleType) -> bool:
 
 
 def _functions(module: types.ModuleType) -> Iterator[types.FunctionType]:
-    """Functions of a module and of its classes, also behind properties, static methods and class methods."""
+    """Yield the functions of a module and of its classes, with those of properties, static and class methods."""
     values = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
     for value in values:
         for each in (value, *(vars(value).values() if isinstance(value, type) else ())):
@@ -142,6 +155,6 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _signature(code: types.CodeType) -> tuple[Any, ...]:
-    """What a code object does, wherever it stands."""
+    """The parts of a code object that do not depend on its place in the file."""
     constants = (_signature(each) if isinstance(each, types.CodeType) else repr(each) for each in code.co_consts)
     return code.co_name, code.co_code, code.co_names, code.co_varnames, code.co_freevars, tuple(constants)

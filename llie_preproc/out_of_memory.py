@@ -1,11 +1,11 @@
-"""Telling that memory ran out, and giving back what is free."""
+"""Recognising that memory ran out, and releasing what is no longer used."""
 
 from __future__ import annotations
 
 import gc
 import sys
 
-# PyTorch's allocators on Linux, macOS and GPUs, GPU libraries, C++, and oneDNN's word for a layer that does not fit.
+# Texts of PyTorch's allocators on Linux, macOS and GPUs, of GPU libraries and C++, and of oneDNN for too large layers.
 _SIGNS = (
     "can't allocate memory",
     "cannot allocate memory",
@@ -21,16 +21,17 @@ _SIGNS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory did not suffice: Python's, NumPy's, OpenCV's or PyTorch's, on any device.
+    """Whether an exception of Python, NumPy, OpenCV or PyTorch says that memory ran out, on any device.
 
-    >>> is_out_of_memory(MemoryError())
-    True
-    >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"))
-    True
-    >>> is_out_of_memory(RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"))
-    False
+    Examples:
+        >>> is_out_of_memory(MemoryError())
+        True
+        >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"))
+        True
+        >>> is_out_of_memory(RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"))
+        False
     """
-    # By names: importing PyTorch or OpenCV takes seconds, which a program that ends early has not spent.
+    # Classes are compared by name, because importing PyTorch or OpenCV only for this would take seconds.
     kind = type(error)
     if isinstance(error, MemoryError) or kind.__name__ == "OutOfMemoryError":
         return True
@@ -39,7 +40,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give back what nothing refers to any more: cycles of Python objects, and the GPU allocator's reserve."""
+    """Release memory that nothing uses any more: cycles of Python objects, and the reserve of the GPU allocator."""
     gc.collect()
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,8 +1,8 @@
-"""Child registries of MMEngine's, scope ``llie_preproc``.
+"""Child registries of MMEngine's registries, with the scope ``llie_preproc``.
 
-``type='llie_preproc.PSENet'`` resolves from any MMEngine config without ``custom_imports``: on meeting an unknown
-scope MMEngine imports ``<scope>.registry``, and a registry imports the modules that register into it when it is asked
-for what it does not have yet: those of this package one by one, then those of other packages.
+``type='llie_preproc.PSENet'`` works in any MMEngine config without ``custom_imports``. When MMEngine meets an unknown
+scope, it imports ``<scope>.registry``. When a registry is asked for a name that it does not have yet, it imports the
+modules that register into it, those of this package one by one and then those of other packages.
 
 Another package joins by an entry point of the group ``llie_preproc.registry`` that names a table of its modules ::
 
@@ -11,10 +11,10 @@ Another package joins by an entry point of the group ``llie_preproc.registry`` t
 
     LOCATIONS = {"enhancer": ["my_package.networks"], "model": ["my_package.losses"], "hook": ["my_package.hooks"]}
 
-with the name of a registry; or ``enhancer`` for networks, which also are found without MMEngine and by every command;
-or the name of another table that a package joins by :func:`joined_locations`.
+A key is the name of a registry; or ``enhancer`` for networks, which are also found without MMEngine and by every
+command; or the name of another table whose locations are read by :func:`joined_locations`.
 
-Without MMEngine the enhancers are still registered by name, in a registry of the same interface.
+Without MMEngine, the enhancers are still registered by name, in a registry with the same interface.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .entry_points import tables
 from .errors import MissingExtraError, needs, one_line
 
 GROUP = "llie_preproc.registry"
-"""Entry-point group of tables: name of a registry, or ``enhancer``, to the modules that register into it."""
+"""Entry-point group of tables, which list modules by the name of the registry (or ``enhancer``) that they add to."""
 
 try:
     from mmengine import registry as mmengine_registry
@@ -40,7 +40,7 @@ except ModuleNotFoundError as error:
     mmengine_registry = None
 
     class _Base:  # type: ignore[no-redef]
-        """The part of ``mmengine.registry.Registry`` that registering and looking up enhancers takes."""
+        """The part of ``mmengine.registry.Registry`` that is needed to register and look up enhancers."""
 
         def __init__(self, name: str, parent: Any, scope: str, locations: list[str]) -> None:
             self.name, self.scope, self._locations = name, scope, locations
@@ -64,13 +64,19 @@ except ModuleNotFoundError as error:
 
 
 class Registry(_Base):
-    """A registry that imports what registers into it when that is asked for.
+    """A registry that imports the modules that register into it when a name is asked for.
 
-    A module whose extra is not installed is left out, and named on demand.
+    A module whose extra is not installed is skipped, and named if a name is not found.
 
     Attributes:
-        fallback: Function that makes what is asked for of a name that nothing in this package registers; it returns
-            None for a name that it does not know.
+        fallback: Function that returns an object for a name that nothing in this package registers, or None for a name
+            that it does not know.
+
+    Examples:
+        >>> MODELS.get("PSENet").__name__
+        'PSENet'
+        >>> MODELS.get("llie_preproc.PSENet") is MODELS.get("PSENet")
+        True
     """
 
     def __init__(self, name: str, locations: list[str]) -> None:
@@ -78,7 +84,7 @@ class Registry(_Base):
         super().__init__(name, parent=parent, scope="llie_preproc", locations=locations)
         self.fallback: Callable[[str], Any] | None = None
         self._own = list(locations)
-        # What was imported, or cannot be. Another thread may be at it: Python's own locks wait for that.
+        # Modules that were imported or cannot be. Python's own locks wait for an import in another thread.
         self._done: set[str] = set()
         self._absent: dict[str, ImportError] = {}
 
@@ -90,11 +96,11 @@ class Registry(_Base):
             self._import(location, own=False)
 
     def get(self, key: str) -> Any:
-        """The object registered as ``key``, or None.
+        """The object that is registered as ``key``, or None.
 
         Raises:
-            ImportError: There is none, and a module that would register more cannot be imported: an extra is missing
-                (:class:`~llie_preproc.errors.MissingExtraError`), or another package of its name hides it.
+            ImportError: There is none, and a module that would register more cannot be imported, because an extra is
+                missing (:class:`~llie_preproc.errors.MissingExtraError`) or another package with its name hides it.
         """
         scope, _, name = key.rpartition(".") if isinstance(key, str) else ("", "", key)
         found = self._found(name) if scope in ("", self.scope) else None
@@ -105,7 +111,7 @@ class Registry(_Base):
         return found
 
     def _found(self, name: str) -> Any:
-        """What is registered by a name, once as many modules are imported as that takes."""
+        """The object that is registered under a name, after the import of as many modules as are needed to find it."""
         for location in self._own:
             if name in self._module_dict:
                 break
@@ -118,7 +124,7 @@ class Registry(_Base):
         return self._module_dict.get(name)
 
     def _joined(self) -> Iterator[str]:
-        """The modules of other packages that register here."""
+        """Yield the modules of other packages that register here."""
         for number, table in enumerate(joined_tables()):
             if isinstance(table, ImportError):
                 self._absent[f"table {number}"] = table
@@ -126,7 +132,7 @@ class Registry(_Base):
         yield from joined_locations(self.name)
 
     def _import(self, location: str, own: bool = True) -> None:
-        """Import a module; one that cannot be imported is told of where something is not found."""
+        """Import a module, or remember the error for the case that a name is not found."""
         if location in self._done:
             return
         try:
@@ -134,7 +140,7 @@ class Registry(_Base):
                 import_module(location)
         except MissingExtraError as error:
             self._absent[location] = error
-        except (Exception, SystemExit) as error:  # of a package that one knows nothing of
+        except (Exception, SystemExit) as error:  # a module of another package may raise anything
             if own:
                 raise
             reason = f"{location} does not import: {type(error).__name__}: {one_line(error)}"
@@ -155,7 +161,7 @@ def import_modules(package: str, folders: Iterable[str]) -> None:
 
 @lru_cache(maxsize=1)
 def joined_tables() -> tuple[Any, ...]:
-    """What other packages register where: a table each, or the ``ImportError`` of one that cannot be used."""
+    """The tables of other packages, with an ``ImportError`` in place of a table that cannot be used."""
     found = []
     for entry, table in tables(GROUP):
         usable = isinstance(table, Mapping) and not any(isinstance(each, str) for each in table.values())
@@ -166,7 +172,12 @@ def joined_tables() -> tuple[Any, ...]:
 
 
 def joined_locations(kind: str) -> Iterator[str]:
-    """The modules that other packages name for a registry, or for ``enhancer``."""
+    """Yield the modules that other packages name for a registry, or for ``enhancer``.
+
+    Examples:
+        >>> list(joined_locations("a registry that no package names"))
+        []
+    """
     for table in joined_tables():
         if not isinstance(table, ImportError):
             yield from table.get(kind, ())

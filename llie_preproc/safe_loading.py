@@ -1,10 +1,10 @@
-"""MMEngine's loading of checkpoints, through this package's readers.
+"""Letting MMEngine load checkpoints with this package's safe readers.
 
-MMEngine reads a file that PyTorch's restricted unpickler refuses by the unrestricted one, which runs what is in it, and
-URLs by that one alone. Inside :func:`safe_loading` all that it loads, ``load_from`` and ``init_cfg`` alike, is read by
-:func:`llie_preproc.mm.runner_parts.read_checkpoint`. The commands of this project run inside it, and so do the
-``init_weights`` of its classes, with all that is inside of them. Importing this package changes nothing of MMEngine's
-loading elsewhere.
+If PyTorch's restricted unpickler refuses a file, MMEngine reads it with the unrestricted one, which runs code of the
+file, and it reads URLs only with that one. Inside :func:`safe_loading`, all that MMEngine loads, by ``load_from`` or
+``init_cfg``, is read by :func:`llie_preproc.mm.runner_parts.read_checkpoint`. The commands of this project run inside
+it, and so do the ``init_weights`` of its classes with all their parts. Importing this package does not change how
+MMEngine loads elsewhere.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from torch import Tensor
 from .mm.console import only_warn
 from .mm.runner_parts import read_checkpoint, unwrapped
 
-# Where the names of MMEngine's and torchvision's tables lie, and what configs of MMDetection name by its URL.
+# The tables of MMEngine and torchvision, and the configs of MMDetection, name files at these addresses.
 PUBLISHERS = (
     "https://download.openmmlab.com/",
     "https://mmassets.onedl.ai/",
@@ -51,13 +51,19 @@ _BACKBONE = "backbone."
 
 @contextlib.contextmanager
 def safe_loading() -> Iterator[None]:
-    """Inside, MMEngine reads no checkpoint but by PyTorch's restricted unpickler, whatever it is named by.
+    """Within the block, let MMEngine read all checkpoints with PyTorch's restricted unpickler.
 
     It reads files, and URLs that end in ``#sha256=<64 hex digits>``. Names of tables (``torchvision://resnet50``) and
-    URLs of :data:`PUBLISHERS` need no digest, because MMDetection's configs name backbones so: such a file is compared
-    with the digits in its name, and read by the same reader. Every other scheme is refused.
+    URLs of :data:`PUBLISHERS` need no digest, because MMDetection's configs name backbones in this way; such a file is
+    compared with the digits in its name, and read by the same reader. All other schemes are refused.
 
-    The loaders are MMEngine's for the whole process: threads that load something else meanwhile do so safely too.
+    MMEngine's loaders are changed for the whole process, so that other threads load safely too in the meantime.
+
+    Examples:
+        >>> with safe_loading():
+        ...     CheckpointLoader.load_checkpoint("s3://bucket/a.pth", logger=None)
+        Traceback (most recent call last):
+        llie_preproc.errors.CheckpointError: s3://bucket/a.pth: checkpoints of this kind of address are not read; ...
     """
     before = dict(CheckpointLoader._schemes)
     CheckpointLoader.register_scheme(list(before), load_from_restricted, force=True)
@@ -68,15 +74,15 @@ def safe_loading() -> Iterator[None]:
 
 
 def load_from_restricted(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """MMEngine's loader of every scheme inside :func:`safe_loading`; tensors are on the CPU.
+    """Load a checkpoint onto the CPU; this is MMEngine's loader for every scheme inside :func:`safe_loading`.
 
     Raises:
-        FileNotFoundError: No such file.
-        CheckpointError: Unsafe or damaged, a URL without its digest, a name or scheme that is not known.
+        FileNotFoundError: The file does not exist.
+        CheckpointError: The file is unsafe or damaged, a URL has no digest, or a name or scheme is unknown.
     """
     checkpoint = read_checkpoint(_file_of(filename))
     if all(isinstance(value, Tensor) for value in checkpoint.values()):
-        # Hooks of MMEngine's look for it.
+        # Hooks of MMEngine need this key.
         checkpoint = {"state_dict": checkpoint}
     if filename.startswith("mmcls://"):
         state = checkpoint["state_dict"]
@@ -100,34 +106,34 @@ def _file_of_table(name: str, scheme: str) -> Path:
     key = get_deprecated_model_names().get(key, key) if "mmlab" in scheme else key
     if key not in table:
         raise CheckpointError(f"{name}: MMEngine knows no weights of this name")
-    # A table of the user's own may have files.
+    # A user's own table may name files.
     return published_file(table[key]) if "://" in table[key] else local_file(table[key])
 
 
 class SafeInit:
-    """Mixin, before a class of MMEngine's: weights that ``init_cfg`` names, at any depth, are read safely."""
+    """A mixin, placed before a class of MMEngine, that safely reads weights that ``init_cfg`` names at any depth."""
 
     def init_weights(self) -> None:
-        """Initialise, as MMEngine does.
+        """Initialise the weights as MMEngine does.
 
         Raises:
-            FileNotFoundError: No file of an ``init_cfg`` of the type ``'Pretrained'``.
-            CheckpointError: The file is unsafe or damaged, or a URL without its digest.
+            FileNotFoundError: The file of an ``init_cfg`` of the type ``'Pretrained'`` does not exist.
+            CheckpointError: The file is unsafe or damaged, or a URL has no digest.
         """
         with safe_loading():
             super().init_weights()  # type: ignore[misc]
 
 
 class CheckLoadedWeights(Hook):
-    """Refuses weights that are not finite, or of a wrong kind of number, whatever model loads them."""
+    """A hook that refuses weights that are not finite or have a wrong kind of number, for any model."""
 
     priority = "HIGHEST"
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Check the weights, and their moving averages.
+        """Check the weights and their moving averages.
 
         Raises:
-            CheckpointError: There are such; the message names a tensor.
+            CheckpointError: A tensor is refused; the message names it.
         """
         model = unwrapped(runner.model)
         for key in ("state_dict", "ema_state_dict"):
@@ -137,10 +143,10 @@ class CheckLoadedWeights(Hook):
 
 @contextlib.contextmanager
 def _ended_workers(runner: Runner) -> Iterator[None]:
-    """End the workers of data loaders at the end.
+    """End the workers of data loaders when the block ends.
 
-    A loader keeps them for the next epoch, and a Runner is part of a reference cycle. Where the garbage collector comes
-    upon the loader, the queues to the workers are gone, and PyTorch waits for each worker in vain, for five seconds.
+    A loader keeps its workers for the next epoch, and a Runner is part of a reference cycle. When the garbage collector
+    destroys the loader, the queues to the workers are gone already, and PyTorch waits five seconds for each worker.
     """
     try:
         yield
@@ -152,7 +158,7 @@ def _ended_workers(runner: Runner) -> Iterator[None]:
 
 
 class SafeRunner(Runner):
-    """MMEngine's Runner, inside :func:`safe_loading` for whatever it loads, and with a console for warnings alone.
+    """MMEngine's Runner, but it loads everything inside :func:`safe_loading` and writes only warnings to the console.
 
     The processes that load its data end with each training, validation and test.
     """
@@ -163,21 +169,21 @@ class SafeRunner(Runner):
         self.register_hook(CheckLoadedWeights())
 
     def build_logger(self, *args: Any, **kwargs: Any) -> Any:
-        """Build MMEngine's logger, which writes all to its file and warnings alone to the console."""
+        """Build MMEngine's logger, which writes everything to its file and only warnings to the console."""
         return only_warn(super().build_logger(*args, **kwargs))
 
     def train(self) -> Any:
-        """Train, as MMEngine does."""
+        """Train as MMEngine does."""
         with safe_loading(), _ended_workers(self):
             return super().train()
 
     def val(self) -> dict:
-        """Validate, as MMEngine does."""
+        """Validate as MMEngine does."""
         with safe_loading(), _ended_workers(self):
             return super().val()
 
     def test(self) -> dict:
-        """Test, as MMEngine does."""
+        """Test as MMEngine does."""
         with safe_loading(), _ended_workers(self):
             return super().test()
 
@@ -192,16 +198,17 @@ class SafeRunner(Runner):
 
         Args:
             filename: Checkpoint of this run, of another, or of the plain detector.
-            map_location: Not used: tensors are read on the CPU, and copied to where the parameters are.
-            strict: Refuse names that are missing or unknown in any part; the ``EnhancedDetector`` has a stricter
-                setting of its own for the detector's.
-            revise_keys: Regular expressions of names, and what replaces them.
+            map_location: Ignored: tensors are read on the CPU and copied to the device of the parameters.
+            strict: Whether missing or unknown names in any part are refused; the ``EnhancedDetector`` has a stricter
+                setting for the names of its detector.
+            revise_keys: Regular expressions for names, and their replacements.
 
         Raises:
-            FileNotFoundError: No such file.
-            CheckpointError: Damaged, unsafe, not finite, or of another model; the message names the file.
+            FileNotFoundError: The file does not exist.
+            CheckpointError: The file is damaged, unsafe or that of another model, or numbers are not finite; the
+                message names the file.
         """
-        # The published files that need no digest are of configs, not of runs.
+        # Only configs, and not runs, may name published files without a digest.
         path = local_file(filename)
         try:
             with safe_loading():

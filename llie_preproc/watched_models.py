@@ -1,6 +1,7 @@
-"""MMEngine's models convert the names of a checkpoint before they load it (:mod:`llie_preproc.checkpoint_names`).
+"""Letting MMEngine's models convert the names of a checkpoint before they load it.
 
-Apart from the conversion, because this runs while MMEngine is being imported, and imports nothing else of this package.
+The conversion is in :mod:`llie_preproc.checkpoint_names`. This module is separate from it, because it runs while
+MMEngine is being imported and must import nothing else of this package.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 
 def watch_models() -> None:
-    """Let every model of MMEngine's convert names before it loads, once for the process."""
+    """Let every model of MMEngine convert names before it loads; a second call does nothing."""
     from mmengine.model import BaseModel
 
     if "_load_from_state_dict" not in vars(BaseModel):

@@ -1,4 +1,4 @@
-"""Losses by name, each with a weight, as configs give them."""
+"""Building named losses with weights from their configs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from .registry import MODELS
 
 
 def build_losses(configs: Mapping[str, Mapping[str, Any] | None]) -> tuple[nn.ModuleDict, dict[str, float]]:
-    """The losses of configs and their weights, by name; entries that are None are left out.
-
-    >>> modules, weights = build_losses(dict(own=dict(type="llie_preproc.Identity", loss_weight=0.5), other=None))
-    >>> list(modules), weights
-    (['own'], {'own': 0.5})
+    """Build losses from their configs, and return them with their weights, by name.
 
     Args:
-        configs: Config of a registered module each, with an optional ``loss_weight`` (1 by default).
+        configs: Configs of registered modules by name, each with an optional ``loss_weight`` (1 by default); entries
+            that are None are left out.
 
     Raises:
-        ValueError: A ``loss_weight`` is no number of at least 0.
+        ValueError: A ``loss_weight`` is not a number of at least 0.
+
+    Examples:
+        >>> modules, weights = build_losses(dict(own=dict(type="llie_preproc.Identity", loss_weight=0.5), other=None))
+        >>> list(modules), weights
+        (['own'], {'own': 0.5})
     """
     chosen = {name: dict(config) for name, config in configs.items() if config is not None}
     weights = {name: config.pop("loss_weight", 1.0) for name, config in chosen.items()}

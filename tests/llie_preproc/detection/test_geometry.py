@@ -148,7 +148,7 @@ def test_every_network_is_a_transform_by_its_own_name():
     [
         (np.zeros((4, 4), np.uint8), ImageError, r"a\.jpg.*\(H, W, 3\)"),
         (np.zeros((4, 4, 4), np.uint8), ImageError, r"a\.jpg.*\(H, W, 3\)"),
-        (np.zeros((4, 4, 3), np.int64), ImageError, r"a\.jpg.*uint8 or floating"),
+        (np.zeros((4, 4, 3), np.int64), ImageError, r"a\.jpg.*in uint8 or floating point"),
     ],
 )
 def test_wrong_images_are_named(image, error, match):

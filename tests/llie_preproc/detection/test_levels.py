@@ -100,7 +100,7 @@ def doors_of(enhancer):
 
 REFUSED = {
     "uint16": ((DARK.astype(np.uint16) * 257), "looks like 16-bit levels, uint16"),
-    "int64": (DARK.astype(np.int64), "is of no kind of levels, int64"),
+    "int64": (DARK.astype(np.int64), "does not hold levels, int64"),
     "float 16-bit": (DARK.astype(np.float32) * 257, "looks like levels of more than 8 bits"),
     "10-bit": (DAY.astype(np.float32) * 4, "looks like levels of more than 8 bits"),
     "unit": (DARK.astype(np.float32) / 255, r"looks like values in \[0, 1\]"),

@@ -220,7 +220,7 @@ def test_files_that_are_wrong(made, part, changes, message):
 def test_files_of_another_kind(made, text):
     root, _ = made
     (root / "annotations.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(ValueError, match=r"annotations\.json (is no JSON|is not in COCO's format)"):
+    with pytest.raises(ValueError, match=r"annotations\.json (is not JSON|is not in COCO's format)"):
         masked(root)
 
 
