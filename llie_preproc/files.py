@@ -212,8 +212,8 @@ def write_json(path: Path, value: Any) -> None:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "a.json"
         >>> write_json(path, {"epoch": 3})
-        >>> json.loads(read_text(path))
-        {'epoch': 3}
+        >>> read_text(path)
+        '{\\n "epoch": 3\\n}\\n'
     """
     write_text(path, json.dumps(value, indent=1) + "\n")
 

@@ -1,4 +1,4 @@
-"""One reader and one writer of picture files, for every command and dataset."""
+"""The reader and the writer of picture files that every command and dataset uses."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ _DESCRIPTIVE_TAGS = {270, 271, 272, _ORIENTATION, 282, 283, 296, 305, 306, 315, 
 _DEEP_TIFF_DEPTHS = {(1, 16), (3, 32), (3, 64)}
 # PhotometricInterpretation (1: black is zero, 2: RGB), samples of a pixel, PlanarConfiguration (1: interleaved).
 _DEEP_TIFF_LAYOUTS = {(1, 1, 1), (2, 3, 1), (2, 4, 1)}
-# Others of Pillow's decoders run programs (EPS) or are rarely tried on damaged files.
+# Pillow's other decoders run programs (EPS) or are rarely tested on damaged files.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# What Pillow and OpenCV raise on damaged bytes, and on pixels that a format cannot hold.
+# Pillow and OpenCV raise these for damaged bytes, and for pixels that a format cannot hold.
 _DAMAGE = (OSError, SyntaxError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, cv2.error)
 _PILLOW_LIMIT = threading.Lock()
 _TIFF_SUFFIXES = {".tif", ".tiff"}
 _DEEP_SUFFIXES = {"u2": {".png", *_TIFF_SUFFIXES}, "f4": _TIFF_SUFFIXES, "f8": _TIFF_SUFFIXES}
 # OpenCV's default for float colour is LogLuv, which loses precision.
 _DEEP_OPTIONS = [cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_LZW]
-# The signature of a PNG and its header chunk.
+# Length of the signature of a PNG together with its header chunk.
 _PNG_START = 33
-# Four channels of 64 bits; and what a file may hold beside its pixels: profiles, previews, a phone's film.
+# A pixel has at most four channels of 64 bits. Beside pixels, a file may hold profiles, previews and a phone's film.
 _BYTES_A_PIXEL, _BYTES_BESIDE = 32, 1 << 28
 # Float pictures that were resampled or decoded overshoot the range by rounding.
 _RANGE_SLACK = 1e-3
-# How many problems of a folder a message lists.
+# Largest number of problems of a folder that a message lists.
 _LISTED = 3
 
 
@@ -61,11 +61,15 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        pixels: ``(H, W, 3)`` RGB; uint8, uint16, or float32 nominally in [0, 1].
-        alpha: ``(H, W)`` of the same dtype, or None.
-        grey: The file had one channel; ``pixels`` repeats it three times.
-        exif: EXIF block to write back, its orientation reset; empty where there was none.
-        icc_profile: Colour profile to write back; empty where there was none.
+        pixels: Pixels ``(H, W, 3)`` in RGB order, as uint8, uint16, or float nominally in [0, 1].
+        alpha: Alpha channel ``(H, W)`` of the same dtype, or None.
+        grey: Whether the file had one channel, which ``pixels`` repeats three times.
+        exif: EXIF block to write back, with the orientation reset; empty if there was none.
+        icc_profile: Colour profile to write back; empty if there was none.
+
+    Examples:
+        >>> Picture(np.zeros((1, 2, 3), np.uint8)).alpha is None
+        True
     """
 
     pixels: np.ndarray
@@ -80,37 +84,46 @@ def read_picture(
 ) -> Picture:
     """Read a picture file.
 
-    8-bit, 16-bit and float files keep their depth; palette and CMYK pictures are converted to RGB, one-channel
-    pictures are repeated to three equal channels.
+    8-bit, 16-bit and float files keep their depth. Palette and CMYK pictures are converted to RGB, and pictures with
+    one channel get three equal channels.
 
     Args:
-        path: A regular file, or a link to one.
-        ignore_orientation: Keep the stored frame (for labels made in it) where the default applies the EXIF
-            orientation.
-        max_pixels: A larger declared width times height is refused before decoding.
+        path: Path of a regular file or of a link to one.
+        ignore_orientation: Whether the EXIF orientation is not applied, so that the frame is the stored one, in which
+            labels may have been made.
+        max_pixels: Largest declared width times height that is decoded.
 
     Raises:
-        FileNotFoundError: No such file.
-        ImageSizeError: It declares more than ``max_pixels``, or holds more bytes than its pixels can take.
-        ImageMemoryError: Memory does not suffice to decode it.
-        ImageError: Neither a file nor a link to one (a folder, a FIFO, a device), empty, no picture, truncated, of a
-            kind that is not supported, of several frames or pages
-            (:func:`~llie_preproc.picture_frames.require_one_frame`), or of floats that are not finite or not in
-            [0, 1].
+        FileNotFoundError: The file does not exist.
+        ImageSizeError: The file declares more than ``max_pixels``, or holds more bytes than its pixels need.
+        ImageMemoryError: There is not enough memory to decode it.
+        ImageError: The path leads to something else than a file (a folder, a FIFO, a device); or the file is empty, not
+            a picture, truncated, or of a kind that is not supported; or it has several frames or pages
+            (:func:`~llie_preproc.picture_frames.require_one_frame`), or floats that are not finite or not in [0, 1].
+
+    Examples:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "deep.png")
+        >>> write_picture(file, Picture(np.full((1, 2, 3), 32896, np.uint16)))
+        >>> read_picture(file).pixels.dtype
+        dtype('uint16')
     """
     with _opened(path) as (file, length):
         return _read(file, length, str(path), ignore_orientation, max_pixels)
 
 
 def read_rgb8(path: str | os.PathLike[str]) -> np.ndarray:
-    """The pixels of a picture file, ``(H, W, 3)`` uint8 RGB, without alpha; raises what :func:`read_picture` raises.
+    """Read the pixels of a picture file as ``(H, W, 3)`` uint8 RGB, without alpha.
 
-    >>> import tempfile
-    >>> file = Path(tempfile.mkdtemp(), "deep.png")
-    >>> write_picture(file, Picture(np.full((1, 2, 3), 32896, np.uint16)))
-    >>> read_rgb8(file)
-    array([[[128, 128, 128],
-            [128, 128, 128]]], dtype=uint8)
+    The exceptions are those of :func:`read_picture`.
+
+    Examples:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "deep.png")
+        >>> write_picture(file, Picture(np.full((1, 2, 3), 32896, np.uint16)))
+        >>> read_rgb8(file)
+        array([[[128, 128, 128],
+                [128, 128, 128]]], dtype=uint8)
     """
     return convert_depth(read_picture(path).pixels, np.uint8)
 
@@ -118,32 +131,56 @@ def read_rgb8(path: str | os.PathLike[str]) -> np.ndarray:
 def decode_picture(
     data: bytes, name: str = "picture", ignore_orientation: bool = False, max_pixels: int = MAX_PIXELS
 ) -> Picture:
-    """:func:`read_picture` for bytes; ``name`` stands in messages."""
+    """Do what :func:`read_picture` does, for the bytes of a file; ``name`` is its name in messages."""
     return _read(io.BytesIO(data), len(data), name, ignore_orientation, max_pixels)
 
 
 def read_bytes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> bytes:
-    """The bytes of a picture file, for decoders of one's own, after the checks of :func:`read_picture` that need no
-    decoding; raises what it raises."""
+    """Read the bytes of a picture file for another decoder, after the checks of :func:`read_picture` before decoding.
+
+    The exceptions are those of :func:`read_picture`.
+
+    Examples:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "a.png")
+        >>> write_picture(file, Picture(np.zeros((1, 2, 3), np.uint8)))
+        >>> read_bytes(file)[1:4]
+        b'PNG'
+    """
     with _opened(path) as (file, length), _faults_of(str(path), "the picture is truncated or damaged"):
         _check_header(file, length, str(path), max_pixels)
         return file.read(length)
 
 
 def write_picture(path: str | os.PathLike[str], picture: Picture, quality: int = 95) -> None:
-    """Write a picture file, atomically; the suffix of ``path`` chooses the format.
+    """Write a picture file atomically, in the format of the suffix of ``path``.
 
-    The depth is kept where the format has it (16-bit: PNG, TIFF; float: TIFF) and reduced to 8 bits where not; JPEG
-    drops the alpha channel. The orientation is never written: the pixels are upright already.
+    The depth is kept if the format supports it (16 bits in PNG and TIFF, floats in TIFF), and otherwise reduced to 8
+    bits. The alpha channel is dropped in JPEG, BMP, PPM and PGM files. The orientation is never applied, because the
+    pixels are upright already.
+
+    Args:
+        path: Path of the file, with one of the suffixes in :data:`SUFFIXES`.
+        picture: Picture to write.
+        quality: Quality of JPEG and WebP, from 1 to 100.
 
     Raises:
-        ImageMemoryError: Memory does not suffice to encode it.
-        ImageError: An unknown suffix, pixels that are not ``(H, W, 3)``, or floats that :func:`read_picture` refuses.
+        ImageMemoryError: There is not enough memory to encode it.
+        ImageError: The suffix is unknown, pixels are not ``(H, W, 3)``, or :func:`read_picture` refuses such floats.
         OSError: The file cannot be written; the error names ``path``.
+
+    Examples:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "a.png")
+        >>> write_picture(file, Picture(np.zeros((1, 2, 3), np.uint8)))
+        >>> picture_size(file)
+        (2, 1)
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise ImageError(f"{path}: cannot write {suffix or 'a file without suffix'}; one of {sorted(SUFFIXES)} can be")
+        raise ImageError(
+            f"{path}: cannot write {suffix or 'a file without suffix'}; the suffix must be one of {sorted(SUFFIXES)}"
+        )
     if picture.pixels.ndim != 3 or picture.pixels.shape[2] != 3:
         raise ImageError(f"{path}: pixels must be (H, W, 3), got {picture.pixels.shape}")
     pixels = _to_grey(picture.pixels)[..., None] if picture.grey else picture.pixels
@@ -160,11 +197,12 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, quality: int =
 
 
 def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """``(width, height)`` of what :func:`read_picture` would give, EXIF orientation applied, without decoding.
+    """``(width, height)`` that :func:`read_picture` would return, with the EXIF orientation applied, without decoding.
 
     Raises:
-        FileNotFoundError: No such file.
-        ImageError: No regular file, empty, no picture, of several frames or pages, or a damaged header.
+        FileNotFoundError: The file does not exist.
+        ImageError: The path does not lead to a regular file; or the file is empty, not a picture, has several frames or
+            pages, or has a damaged header.
     """
     with _opened(path) as (file, length), _faults_of(str(path), "the picture's header is damaged"):
         _require_content(length, str(path))
@@ -174,14 +212,23 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Picture files below ``folder``, sorted by path, by :func:`is_picture`.
+    """List the picture files (:func:`is_picture`) below ``folder``, sorted by path.
 
-    A FIFO, a broken link and the like by such a name are listed too: reading them says what is wrong.
+    A FIFO, a broken link and the like with the name of a picture are listed too, so that reading them reports the
+    problem.
 
     Raises:
-        FileNotFoundError: No such folder, or no picture in it.
-        ImageError: A folder below it cannot be listed, or a link leads to a folder outside of it: a part of the set
-            would be missing.
+        FileNotFoundError: The folder does not exist, or has no picture in it.
+        ImageError: A folder below it cannot be listed, or a link leads to a folder outside it, so that a part of the
+            set would be missing.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "b.png").touch(), (folder / "a.jpg").touch(), (folder / "notes.txt").touch()
+        (None, None, None)
+        >>> [path.name for path in picture_files(folder)]
+        ['a.jpg', 'b.png']
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
@@ -196,10 +243,10 @@ def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def paired_files(low: str | os.PathLike[str], high: str | os.PathLike[str]) -> list[tuple[Path, Path]]:
-    """Pairs of picture files that have the same path below ``low`` and ``high``, sorted.
+    """List the pairs of picture files that have the same path below ``low`` and ``high``, sorted.
 
     Raises:
-        FileNotFoundError: No picture below ``low``, or one without its pair; the message names both files.
+        FileNotFoundError: There is no picture below ``low``, or one has no pair; the message names both files.
     """
     low_root, high_root = Path(low).expanduser(), Path(high).expanduser()
     pairs = [(path, high_root / path.relative_to(low_root)) for path in picture_files(low)]
@@ -210,7 +257,12 @@ def paired_files(low: str | os.PathLike[str], high: str | os.PathLike[str]) -> l
 
 
 def convert_depth(pixels: np.ndarray, dtype: type | np.dtype) -> np.ndarray:
-    """Convert between uint8, uint16 and float in [0, 1], clipping and rounding to the nearest level."""
+    """Convert between uint8, uint16 and float in [0, 1], with clipping and rounding to the nearest level.
+
+    Examples:
+        >>> convert_depth(np.array([0, 128, 255], np.uint8), np.uint16).tolist()
+        [0, 32896, 65535]
+    """
     target = np.dtype(dtype)
     if pixels.dtype == target:
         return pixels
@@ -221,10 +273,14 @@ def convert_depth(pixels: np.ndarray, dtype: type | np.dtype) -> np.ndarray:
 
 
 def full_scale(dtype: np.dtype) -> float:
-    """The value that stands for 1.0: 255, 65535, or 1 for floats.
+    """The value that stands for 1.0: 255 for uint8, 65535 for uint16, and 1 for floats.
 
     Raises:
-        TypeError: Another dtype.
+        TypeError: ``dtype`` is another one.
+
+    Examples:
+        >>> full_scale(np.dtype(np.uint8))
+        255.0
     """
     scales = {"u1": 255.0, "u2": 65535.0}
     if dtype.kind == "f":
@@ -235,16 +291,17 @@ def full_scale(dtype: np.dtype) -> float:
 
 
 def require_unit_range(low: float, high: float, name: str) -> None:
-    """Raise :class:`~llie_preproc.errors.ImageError` unless floats from ``low`` to ``high`` are a picture's.
+    """Raise :class:`~llie_preproc.errors.ImageError` unless a picture may have floats from ``low`` to ``high``.
 
     Args:
-        low, high: Extremes; NaN where any value is.
+        low, high: Extremes of the values, which are NaN if any value is.
         name: Name of the picture, for the message.
 
-    >>> require_unit_range(0.0, 1.0, "night.tif")
-    >>> require_unit_range(0.0, 255.0, "night.tif")
-    Traceback (most recent call last):
-    llie_preproc.errors.ImageError: night.tif: float images must be in [0, 1], got [0, 255]; divide by 255 or pass uint8
+    Examples:
+        >>> require_unit_range(0.0, 1.0, "night.tif")
+        >>> require_unit_range(0.0, 255.0, "a.tif")
+        Traceback (most recent call last):
+        llie_preproc.errors.ImageError: a.tif: float images must be in [0, 1], got [0, 255]; divide by 255 or pass uint8
     """
     if not np.isfinite([low, high]).all():
         raise ImageError(f"{name}: the values are not finite (NaN or infinity)")
@@ -262,7 +319,7 @@ def _check_floats(picture: Picture, name: str) -> None:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], int]]:
-    """A regular file and its length; others are refused without waiting, as opening a FIFO would."""
+    """Open a regular file, with its length; anything else is refused without blocking, as opening a FIFO could."""
     try:
         with open_regular(path) as file:
             yield file, os.fstat(file.fileno()).st_size
@@ -277,7 +334,7 @@ def _require_content(length: int, name: str) -> None:
 
 @contextlib.contextmanager
 def _faults_of(name: str, fault: str) -> Iterator[None]:
-    """What decoders and encoders raise, as errors that name the picture."""
+    """Turn what decoders and encoders raise into errors that name the picture."""
     try:
         yield
     except ImageError:
@@ -305,23 +362,23 @@ def _read(file: IO[bytes], length: int, name: str, ignore_orientation: bool, max
 
 
 def _check_header(file: IO[bytes], length: int, name: str, max_pixels: int) -> None:
-    """Everything that can be said before the file is read whole, which is what ``file`` is ready for afterwards."""
+    """Check everything that can be checked before ``file`` is read, and return to its beginning."""
     _require_content(length, name)
     _check_length(length, max_pixels, name)
     (width, height), _, _ = _declared(file, name)
     if width * height > max_pixels:
-        raise ImageSizeError(f"{name}: declares {width}x{height} pixels, over the limit of {max_pixels} in all")
+        raise ImageSizeError(f"{name}: declares {width}x{height} pixels, over the limit of {max_pixels} in total")
     _check_length(length, width * height, name)
     file.seek(0)
 
 
 def _check_length(length: int, pixels: int, name: str) -> None:
     if length > _BYTES_A_PIXEL * pixels + _BYTES_BESIDE:
-        raise ImageSizeError(f"{name}: the file holds {length} bytes, more than {pixels} pixels can take")
+        raise ImageSizeError(f"{name}: the file holds {length} bytes, more than {pixels} pixels need")
 
 
 def _open(data: bytes | IO[bytes]) -> ImageFile:
-    # Pillow's own limit is lower than ours and a global: it is lifted while the header is read, by one thread a time.
+    # Pillow's own limit is lower than ours and global, so one thread at a time lifts it to read a header.
     with _PILLOW_LIMIT:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -331,10 +388,10 @@ def _open(data: bytes | IO[bytes]) -> ImageFile:
 
 
 def _declared(file: IO[bytes], name: str) -> tuple[tuple[int, int], Mapping[int, Any], ImageFile | None]:
-    """By a picture's header: the stored size ``(width, height)``, the tags of a TIFF, and Pillow's view of others.
+    """Read from a header the stored ``(width, height)``, the tags of a TIFF, and Pillow's image of any other file.
 
     Raises:
-        ImageError: The file holds several pictures.
+        ImageError: The file is not a picture, or holds several.
     """
     tags = _tiff_tags_of(file)
     try:
@@ -342,8 +399,8 @@ def _declared(file: IO[bytes], name: str) -> tuple[tuple[int, int], Mapping[int,
     except UnidentifiedImageError as error:
         file.seek(0)
         start = file.read(8)
-        raise ImageError(f"{name}: not a picture in a format that is known (its first bytes: {start!r})") from error
-    # Pillow gives the size of TIFFs as it is after turning them.
+        raise ImageError(f"{name}: not a picture in a known format (its first bytes: {start!r})") from error
+    # Pillow returns the size of a TIFF after its orientation is applied.
     size = (int(tags[_WIDTH]), int(tags[_HEIGHT])) if tags or image is None else image.size
     require_one_frame(file, image, name)
     return size, tags, image
@@ -359,7 +416,7 @@ def _declared_orientation(file: IO[bytes], tags: Mapping[int, Any], image: Image
 
 
 def _description_of_png(file: IO[bytes]) -> io.BytesIO:
-    """One pixel with the text and EXIF of a PNG: they may follow its pixels, which Pillow would decode to find them."""
+    """A PNG of one pixel with the text and EXIF of another, where they may follow pixels that Pillow would decode."""
     pixel = io.BytesIO()
     Image.new("L", (1, 1)).save(pixel, format="PNG")
     start, rest = pixel.getvalue()[:_PNG_START], pixel.getvalue()[_PNG_START:]
@@ -378,7 +435,7 @@ def _from_pillow(image: ImageFile, data: bytes, name: str, ignore_orientation: b
     exif = image.getexif()
     declared = exif.get(_ORIENTATION, 1)
     image.load()
-    # Pillow turns TIFFs upright by itself, and takes the tag off.
+    # Pillow applies the orientation of TIFFs by itself, and removes the tag.
     upright = exif.get(_ORIENTATION, 1) != declared
     channels = _deep_channels(image, data, name) if _is_deep(image, data) else _shallow_channels(image)
     channels = _orient(channels, _turn(declared, upright, ignore_orientation))
@@ -389,7 +446,7 @@ def _from_pillow(image: ImageFile, data: bytes, name: str, ignore_orientation: b
 
 
 def _is_deep_tiff(tags: Mapping[int, Any]) -> bool:
-    """More than 8 bits a channel: Pillow reduces or refuses such colour pictures, so OpenCV decodes them."""
+    """Whether a TIFF has more than 8 bits in a channel; OpenCV decodes these, which Pillow reduces or refuses."""
     return max(tags.get(_BITS, (8,))) > 8
 
 
@@ -402,13 +459,13 @@ def _from_deep_tiff(data: bytes, tags: Mapping[int, Any], name: str, ignore_orie
             f"PhotometricInterpretation, SamplesPerPixel and PlanarConfiguration {layout}; supported beyond 8 bits are "
             "16-bit unsigned and 32- or 64-bit float, grey, RGB or RGBA, interleaved"
         )
-    # OpenCV turns TIFFs upright by itself.
+    # OpenCV applies the orientation of TIFFs by itself.
     turn = _turn(tags.get(_ORIENTATION, 1), True, ignore_orientation)
     return _to_picture(_orient(_opencv_channels(data, name), turn), b"", tags.get(_ICC_PROFILE, b""))
 
 
 def _to_picture(channels: np.ndarray, exif: bytes, icc_profile: bytes) -> Picture:
-    """Split ``(H, W, 1 to 4)`` into colour and alpha, in memory of their own."""
+    """Split ``(H, W, 1 to 4)`` into copies of colour and alpha."""
     colours = 1 if channels.shape[2] < 3 else 3
     alpha = channels[..., -1].copy() if channels.shape[2] > colours else None
     pixels = np.repeat(channels[..., :colours], 3 // colours, axis=2)
@@ -416,12 +473,12 @@ def _to_picture(channels: np.ndarray, exif: bytes, icc_profile: bytes) -> Pictur
 
 
 def _tiff_tags(data: bytes) -> Mapping[int, Any]:
-    """The tags of a TIFF's first page; none for other files."""
+    """The tags of the first page of a TIFF; none for other files."""
     return _tiff_tags_of(io.BytesIO(data))
 
 
 def _tiff_tags_of(file: IO[bytes]) -> Mapping[int, Any]:
-    # By Pillow, which is there in any case: tifffile would need imagecodecs besides, for LZW among others.
+    # Pillow is installed in any case, while tifffile would also need imagecodecs, for LZW among others.
     header = file.read(16)
     file.seek(0)
     if header[:4] not in TiffImagePlugin.PREFIXES:
@@ -434,9 +491,9 @@ def _tiff_tags_of(file: IO[bytes]) -> Mapping[int, Any]:
 
 
 def _exif_block(exif: Image.Exif, file_format: str | None) -> bytes:
-    """What to write back. A damaged block is dropped: the picture is worth more than its description."""
+    """The EXIF block to write back; a damaged block is dropped, so that the picture can be written."""
     if file_format == "TIFF":
-        # The others describe how this file stores its pixels.
+        # The other tags describe how this file stores its pixels.
         for tag in set(exif) - _DESCRIPTIVE_TAGS:
             del exif[tag]
     try:
@@ -453,15 +510,15 @@ def _turn(declared: int, upright: bool, ignore_orientation: bool) -> int:
 
 
 def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """More than 8 bits a channel."""
+    """Whether a picture has more than 8 bits in a channel."""
     return image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
 
 
 def _deep_channels(image: Image.Image, data: bytes, name: str) -> np.ndarray:
     if image.format != "PNG":
-        # A grey PGM, which Pillow scales to 16 bits.
+        # This is a grey PGM, which Pillow scales to 16 bits.
         return np.asarray(image).astype(np.uint16)[..., None]
-    # Pillow reduces colour to 8 bits.
+    # OpenCV decodes these PNGs, because Pillow reduces colour to 8 bits.
     channels = _opencv_channels(data, name)
     grey_with_alpha = data[25] == 4
     return channels[..., [0, 3]] if grey_with_alpha else channels
@@ -485,7 +542,7 @@ def _shallow_channels(image: ImageFile) -> np.ndarray:
 
 
 def _orient(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Bring stored pixels upright; EXIF 2.32, tag 0x0112."""
+    """Turn stored pixels upright, by tag 0x0112 of EXIF 2.32."""
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)
     flips = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
@@ -501,7 +558,7 @@ def _encode_deep(pixels: np.ndarray, suffix: str) -> bytes:
     order = {1: [0], 2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels.shape[2]]
     done, encoded = cv2.imencode(suffix, np.ascontiguousarray(pixels[..., order]), _DEEP_OPTIONS)
     if not done:
-        raise ValueError("OpenCV refused them")
+        raise ValueError("OpenCV refused the pixels")
     return encoded.tobytes()
 
 

@@ -110,7 +110,7 @@ def test_what_is_no_archive_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     for content in (b"", b"text", as_bytes(BOXES)):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="no archive"):
+        with pytest.raises(ValueError, match="not an archive"):
             read_archive(path, FIELDS)
     archive(path, names=as_bytes(NAMES))
     with pytest.raises(ValueError, match="boxes"):

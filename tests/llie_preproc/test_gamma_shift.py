@@ -79,7 +79,7 @@ def test_the_transform_draws_every_value_and_repeats_with_the_seed(build):
     [
         (dict(gamma=0), "positive"),
         (dict(gamma=[1.0, -2.0]), "-2"),
-        (dict(gamma=[]), "no value"),
+        (dict(gamma=[]), "at least one value"),
         (dict(gamma=2, convention="up"), "'up'"),
     ],
 )

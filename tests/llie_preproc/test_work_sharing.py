@@ -91,12 +91,12 @@ def test_the_environment_of_each_launcher(
 @pytest.mark.parametrize(
     ("launcher", "variables", "message"),
     [
-        ("pytorch", {}, "RANK is not set: start it with torchrun, or leave --launcher out"),
+        ("pytorch", {}, "RANK is not set: start the command with torchrun, or without --launcher"),
         ("pytorch", {**TORCHRUN, "MASTER_PORT": "x"}, "MASTER_PORT must be a whole number, got 'x'"),
         ("pytorch", {**TORCHRUN, "RANK": "4"}, "rank must be from 0 to 3, got 4"),
-        ("slurm", {}, "SLURM_PROCID is not set: start it with srun"),
+        ("slurm", {}, "SLURM_PROCID is not set: start the command with srun"),
         ("slurm", {**SLURM, "SLURM_NODELIST": "other"}, "'scontrol show hostnames other' names no machine"),
-        ("mpi", {}, "OMPI_COMM_WORLD_RANK is not set: start it with Open MPI's mpirun"),
+        ("mpi", {}, "OMPI_COMM_WORLD_RANK is not set: start the command with Open MPI's mpirun"),
         ("mpi", {**OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, "MASTER_ADDR is not set"),
         ("horovod", {}, "pytorch, slurm, mpi, got 'horovod'"),
     ],
@@ -255,7 +255,7 @@ def test_one_that_stops_tells_the_others(several: Several) -> None:
 def test_one_that_does_not_come_is_named(several: Several) -> None:
     first, second = several.run(Ranks.barrier, Ranks.barrier, size=3, patience=1)
     assert isinstance(first, LostRankError)
-    assert "rank 2 did not come, or died" in str(first)
+    assert "rank 2 did not arrive, or died" in str(first)
     assert isinstance(second, LostRankError)
     assert "rank 2" in str(second)
 
@@ -276,7 +276,7 @@ def test_a_lost_meeting_point_is_said(several: Several) -> None:
 
     for outcome in several.run(Ranks.barrier, losing):
         assert isinstance(outcome, LostRankError)
-        assert "meet at is gone" in str(outcome)
+        assert "with the store, which is rank 0 or the launcher, is gone" in str(outcome)
 
 
 @pytest.mark.slow
