@@ -1,4 +1,4 @@
-"""A finetuned detector back in its two parts."""
+"""Splitting the checkpoint of a finetuned detector into detector and enhancer."""
 
 from __future__ import annotations
 
@@ -16,34 +16,40 @@ from llie_preproc.mm.runner_parts import read_checkpoint
 
 from .finetune_words import DETECTOR, ENHANCER
 
-# Parts of an EnhancedDetector that neither file needs.
+# Neither file needs these parts of an EnhancedDetector.
 _LEFT_OUT = {"losses", "data_preprocessor"}
 _PREPROCESSORS = "data_preprocessor.enhancer."
 _META = ("dataset_meta", "epoch", "iter", "mmengine_version")
 
 
 def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False) -> list[Path]:
-    """Write the detector and the enhancer of a finetuned ``EnhancedDetector`` as files of their own.
+    """Write the detector and the enhancer of a finetuned ``EnhancedDetector`` to two files.
 
-    Or those of a detector whose data preprocessor has the enhancer.
-
-    Where the weights were averaged (``EMAHook``), the averaged ones are what MMEngine saves as ``state_dict``, and are
-    written.
+    The checkpoint may also be that of a detector with the enhancer in its data preprocessor. If the weights were
+    averaged (``EMAHook``), the averaged weights are written, which MMEngine saves as ``state_dict``.
 
     Args:
         path: Checkpoint of the run.
         out: Folder for ``detector.pth``, which the plain detector's config loads, and ``enhancer.safetensors``, which
             ``build_enhancer(..., checkpoint=)`` loads.
-        overwrite: Replace files that are there.
+        overwrite: Whether existing files are replaced.
 
     Returns:
-        What was written. An enhancer without weights (CLAHE, a fixed gamma) has no file.
+        Files that were written. An enhancer without weights (CLAHE, a fixed gamma) has no file.
 
     Raises:
-        FileNotFoundError: No such checkpoint.
+        FileNotFoundError: The checkpoint does not exist.
         FileExistsError: One of the files exists, and ``overwrite`` is False.
-        CheckpointError: The checkpoint has no enhancer, is damaged or unsafe, or of a detector whose
-            two inputs a learned fusion joins, which no two files can say.
+        CheckpointError: The checkpoint has no enhancer, or is damaged or unsafe, or its detector joins two inputs by a
+            learned fusion, which has no place in the two files.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> state = {"detector.backbone.weight": torch.ones(1), "enhancer.gamma": torch.ones(1)}
+        >>> torch.save(dict(state_dict=state), folder / "epoch_1.pth")
+        >>> [file.name for file in split_checkpoint(folder / "epoch_1.pth", folder)]
+        ['detector.pth', 'enhancer.safetensors']
     """
     checkpoint = read_checkpoint(path)
     parts = _parts(checkpoint.get("state_dict"), path)
@@ -52,7 +58,7 @@ def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False)
         del targets[ENHANCER]
     existing = [target for target in targets.values() if target.exists()]
     if existing and not overwrite:
-        raise FileExistsError(f"{existing[0]} exists already: choose another folder, or --overwrite")
+        raise FileExistsError(f"{existing[0]} exists already: choose another folder, or use --overwrite")
     meta = checkpoint.get("meta")
     meta = meta if isinstance(meta, Mapping) else {}
     with atomic_path(targets[DETECTOR]) as temporary:
@@ -63,9 +69,9 @@ def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False)
 
 
 def _parts(state: Any, path: str | Path) -> dict[str, dict[str, Tensor]]:
-    """The tensors of detector and enhancer, in their own names."""
+    """The tensors of detector and enhancer, by the names that they have there."""
     if not isinstance(state, Mapping):
-        raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: it has no state_dict")
+        raise CheckpointError(f"{path} is not a checkpoint of an EnhancedDetector: it has no state_dict")
     parts: dict[str, dict[str, Tensor]] = {"detector": {}, "enhancer": {}}
     if any(name.startswith(_PREPROCESSORS) for name in state):
         for name, tensor in state.items():
@@ -75,17 +81,17 @@ def _parts(state: Any, path: str | Path) -> dict[str, dict[str, Tensor]]:
         return parts
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: {name!r} is no tensor")
+            raise CheckpointError(f"{path} is not a checkpoint of an EnhancedDetector: {name!r} is not a tensor")
         root, _, rest = name.partition(".")
         if root == "fusion":
             raise CheckpointError(
-                f"{path} joins the raw and the enhanced picture by a learned fusion ({name}): a plain detector and an "
-                "enhancer cannot say how. Keep the EnhancedDetector"
+                f"{path} joins the raw and the enhanced picture by a learned fusion ({name}), which has no place in a "
+                "plain detector or an enhancer. Keep the EnhancedDetector"
             )
         if root not in {*parts, *_LEFT_OUT}:
-            raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: it has {name}")
+            raise CheckpointError(f"{path} is not a checkpoint of an EnhancedDetector: it has {name}")
         if root in parts:
             parts[root][rest] = tensor
     if not parts["detector"]:
-        raise CheckpointError(f"{path} is no checkpoint of an EnhancedDetector: nothing in it begins with 'detector.'")
+        raise CheckpointError(f"{path} is not a checkpoint of an EnhancedDetector: no name begins with 'detector.'")
     return parts

@@ -1,4 +1,4 @@
-"""What is wrong with the config of a run before anything of it is built."""
+"""Checks of the config of a run, before anything is built."""
 
 from __future__ import annotations
 
@@ -27,58 +27,97 @@ _ENV_KEYS = {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"}
 
 
 def list_evaluators(cfg: Config) -> None:
-    """Put single metrics into lists: with a key ``metrics`` MMEngine would take one for a whole evaluator."""
+    """Put single metrics into lists, because MMEngine takes a single metric with a key ``metrics`` for an evaluator.
+
+    Examples:
+        >>> cfg = Config(dict(val_evaluator=dict(type="PictureScores", metrics=["psnr"])))
+        >>> list_evaluators(cfg)
+        >>> len(cfg.val_evaluator)
+        1
+    """
     for evaluator in ("val_evaluator", "test_evaluator"):
         if isinstance(cfg.get(evaluator), dict):
             cfg[evaluator] = [cfg[evaluator]]
 
 
 def check_options(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Raise for options over a config that would change nothing.
+    """Refuse options for a config that would change nothing.
+
+    Args:
+        cfg: Config that the options are for.
+        options: Values by key; dots separate the keys of nested dicts.
 
     Raises:
-        ValueError: A name that only the config file itself uses, or None for an entry that is not there.
+        ValueError: An option has a name that only the config file itself uses, or removes (by None) a key that does not
+            exist.
+
+    Examples:
+        >>> cfg = Config(dict(model=dict(width=32)))
+        >>> check_options(cfg, {"model.width": 16})
+        >>> check_options(cfg, {"model.depth": None})
+        Traceback (most recent call last):
+        ValueError: model.depth=None removes nothing: the keys are 'width'
     """
     for path, value in options.items():
         *parents, leaf = path.split(".")
         if not parents and leaf not in _RUNNER_KEYS:
-            raise ValueError(f"{leaf!r} is read by nothing once the config is loaded: set the keys that it went into")
+            raise ValueError(f"{leaf!r} is not used after the config is loaded: set the keys that use its value")
         parent = cfg
         for name in parents:
             parent = parent.get(name) if isinstance(parent, Mapping | Config) else None
         if value is None and isinstance(parent, Mapping) and leaf not in parent:
-            raise ValueError(f"{path}=None leaves nothing out: there are {', '.join(map(repr, parent))}")
+            raise ValueError(f"{path}=None removes nothing: the keys are {', '.join(map(repr, parent))}")
 
 
 def check_names(cfg: Config) -> None:
-    """Raise for a name that looks like a misspelt one of the Runner's: it would be ignored.
+    """Refuse a config with a key that looks like a misspelt key of the Runner, which would ignore it.
 
     Raises:
-        ValueError: There is one; the message has the likely name.
+        ValueError: There is such a key (the message has the likely one), or an unknown key in ``env_cfg``, or
+            ``randomness.diff_rank_seed`` is true.
+        KeyError: An optimiser is not registered.
+
+    Examples:
+        >>> check_names(Config(dict(train_dataloder=dict())))
+        Traceback (most recent call last):
+        ValueError: the config has 'train_dataloder', which is not used; is 'train_dataloader' meant?
     """
     for name in set(cfg) - _RUNNER_KEYS:
         likely = difflib.get_close_matches(name, _RUNNER_KEYS, n=1, cutoff=0.85)
         if likely:
-            raise ValueError(f"the config has {name!r}, which nothing reads; is {likely[0]!r} meant?")
+            raise ValueError(f"the config has {name!r}, which is not used; is {likely[0]!r} meant?")
     if unknown := set(cfg.get("env_cfg", {})) - _ENV_KEYS:
-        raise ValueError(f"env_cfg has {sorted(unknown)}, which nothing reads; it takes {sorted(_ENV_KEYS)}")
+        raise ValueError(f"env_cfg has {sorted(unknown)}, which are not used; its keys are {sorted(_ENV_KEYS)}")
     if cfg.get("randomness", {}).get("diff_rank_seed"):
-        raise ValueError("randomness.diff_rank_seed is of no use: each iteration seeds each rank differently")
+        raise ValueError("randomness.diff_rank_seed must not be set: each iteration seeds each rank differently")
     check_optimizers(cfg.get("optim_wrapper", {}))
 
 
 def check_enhancer(cfg: Config, name: str) -> None:
-    """Raise for an enhancer of the model that is not registered.
+    """Refuse a model whose enhancer is not registered.
+
+    Args:
+        cfg: Config of the run.
+        name: Name of the config file, for the message.
 
     Raises:
-        ValueError: It is not; the message names the file and the nearest enhancers.
+        ValueError: The enhancer is not registered; the message names the file and the nearest enhancers.
+
+    Examples:
+        >>> check_enhancer(Config(dict(model=dict(enhancer=dict(type="PSENet")))), "psenet.py")
     """
     if isinstance(cfg.model, Mapping):
         enhancer_in({"model": dict(cfg.model)}, name)
 
 
 def check_optimizers(optim_wrapper: Mapping) -> None:
-    """Raise ``KeyError`` for an optimiser that is not registered; MMEngine's own message does not name it."""
+    """Raise ``KeyError`` for an optimiser that is not registered; unlike MMEngine's message, this one names it.
+
+    Examples:
+        >>> check_optimizers(dict(optimizer=dict(type="Adamm")))
+        Traceback (most recent call last):
+        KeyError: "no optimizer 'Adamm' is registered"
+    """
     for node in nodes(optim_wrapper):
         kind = (node.get("optimizer") or {}).get("type")
         if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:

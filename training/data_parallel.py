@@ -53,12 +53,20 @@ class MethodDataParallel(nn.Module):
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over all processes; a parameter without one on this rank is left out."""
+    """Replace each gradient by its mean over all processes; parameters without a gradient are skipped."""
     if get_world_size() > 1:
         average_tensors([p.grad for p in parameters if p.grad is not None])
 
 
 def average_tensors(tensors: list[Tensor]) -> None:
-    """Replace each tensor by its mean over all processes, in place."""
+    """Replace each tensor in place by its mean over all processes.
+
+    Examples:
+        >>> import torch
+        >>> tensor = torch.ones(2)
+        >>> average_tensors([tensor])
+        >>> tensor
+        tensor([1., 1.])
+    """
     if get_world_size() > 1 and tensors:
         all_reduce_params(tensors, op="mean")

@@ -1,4 +1,4 @@
-"""The config of a finetuning run, from a detector's and what the command line says over it."""
+"""Making the config of a finetuning run from that of a detector and the options of the command line."""
 
 from __future__ import annotations
 
@@ -48,21 +48,22 @@ _HOOKS = ("llie_preproc.EpochSeed", "llie_preproc.AverageStatistics")
 _STAGED = "llie_preproc.StagedTraining"
 _CONSTRUCTOR = "DefaultOptimWrapperConstructor"
 _EMA = "EMAHook"
-# What a preset sets, and the next one may not find.
+# A preset sets these, and another preset may not know them, so they are removed before.
 _OF_PRESETS = ("trainable", "train_detector")
-# MMEngine's own weights for mixed precision, which bfloat16 does without.
+# Other wrappers for mixed precision have these options, which bfloat16 does not need.
 _OF_OTHER_WRAPPERS = ("loss_scale", "dtype", "use_fsdp")
 
 
 def finetuning_config(args: argparse.Namespace) -> Config:
-    """The whole config of a run, but for where it goes and what it resumes.
+    """Make the whole config of a run, except for its folder and the checkpoint that it resumes.
 
-    Given the result as ``args.detector`` and no options, the result is the same again.
+    If the result is given as ``args.detector`` without options, it does not change.
 
     Raises:
-        FileNotFoundError: No such config, annotation file or folder.
-        KeyError: No such enhancer.
-        ValueError: The config is of no detector, has another enhancer than options say, or an option is wrong.
+        FileNotFoundError: The config, an annotation file or a folder does not exist.
+        KeyError: The enhancer or the optimiser is not registered.
+        ValueError: The config is not that of a detector, has another enhancer than the options name, or an option is
+            wrong.
     """
     cfg = read_config_file(args.detector)
     check_detector_config(args.detector, cfg, ("train_dataloader", "train_cfg", "optim_wrapper"))
@@ -73,7 +74,7 @@ def finetuning_config(args: argparse.Namespace) -> Config:
     _set_optimiser(cfg, args)
     _set_hooks(cfg, args)
     check_options(cfg, args.cfg_options)
-    # Of the options alone: configs of MMDetection have all kinds of names of their own.
+    # Only the options are checked, because configs of MMDetection have all kinds of names.
     check_names(Config({path.split(".")[0]: {} for path in args.cfg_options}))
     cfg.merge_from_dict(args.cfg_options)
     _check_optimiser(cfg)
@@ -83,7 +84,7 @@ def finetuning_config(args: argparse.Namespace) -> Config:
 
 
 def _with_enhancer(cfg: Config, args: argparse.Namespace) -> Config:
-    """The config with an ``EnhancedDetector``: its own, or one that trains as the preset says."""
+    """The config with its own ``EnhancedDetector``, or with a new one that trains as the preset says."""
     preset = args.preset
     if type_name(cfg.model) == _WRAPPER:
         check_enhancer(cfg, args.detector)
@@ -91,7 +92,7 @@ def _with_enhancer(cfg: Config, args: argparse.Namespace) -> Config:
             _replace_weights(cfg.model, args)
         refuse_second_door(cfg, args.detector)
     elif found := find_enhancement(cfg):
-        raise ValueError(f"{args.detector} enhances by {found}, which nothing trains: give the plain config")
+        raise ValueError(f"{args.detector} enhances by {found}, which cannot be trained: give the plain config")
     elif not args.enhancer:
         raise ValueError(f"{args.detector} has no enhancer: name one with --enhancer")
     else:
@@ -115,13 +116,13 @@ def _with_enhancer(cfg: Config, args: argparse.Namespace) -> Config:
 
 
 def _replace_weights(model: Any, args: argparse.Namespace) -> None:
-    """Let the enhancer that a config has start from the weights of ``--enhancer NAME@WEIGHTS``."""
+    """Let the enhancer of a config start from the weights of ``--enhancer NAME@WEIGHTS``."""
     own, given = enhancer_config(model.enhancer), enhancer_config(args.enhancer)
     weights = given.pop("checkpoint", None)
     if weights is None or given != {"type": own["type"]}:
         raise ValueError(
-            f"{args.detector} has an enhancer already: leave --enhancer out, give the plain config, or name other "
-            f"weights for it with --enhancer {own['type']}@WEIGHTS"
+            f"{args.detector} has an enhancer already: remove --enhancer, give the plain config, or name other weights "
+            f"for it with --enhancer {own['type']}@WEIGHTS"
         )
     if isinstance(model.enhancer, dict):
         model.enhancer.pop("checkpoint", None)
@@ -129,7 +130,7 @@ def _replace_weights(model: Any, args: argparse.Namespace) -> None:
 
 
 def _leave_out_pretrained(detector: Any) -> None:
-    """Weights that would be fetched, and then replaced by the checkpoint's, which has them all."""
+    """Remove pretrained weights from a config, because the checkpoint replaces all of them."""
     for node in nodes(detector):
         if type_name(node.get("init_cfg")) == "Pretrained":
             node["init_cfg"] = None
@@ -138,7 +139,7 @@ def _leave_out_pretrained(detector: Any) -> None:
 def _replace_schedule(cfg: Config) -> None:
     schedule = _fragment("schedule")
     if "max_epochs" in cfg.train_cfg:
-        # Hooks that switch the pipeline keep their place in the training.
+        # Hooks that switch the pipeline keep their relative place in the training.
         set_epochs(cfg, schedule["train_cfg"]["max_epochs"], batches=1)
     _leave_out_averages(cfg)
     if type_name(cfg.optim_wrapper.get("optimizer") or {}) != "SGD":
@@ -147,7 +148,7 @@ def _replace_schedule(cfg: Config) -> None:
 
 
 def _keep_own_optimiser(cfg: Config, schedule: dict[str, Any]) -> None:
-    """A detector that is trained by AdamW, as those with transformers are, would not learn by SGD."""
+    """Keep a detector's own optimiser: one that is trained by AdamW, as for transformers, would not learn by SGD."""
     del schedule["optim_wrapper"]["optimizer"], schedule["auto_scale_lr"]
     if cfg.optim_wrapper.get("clip_grad"):
         del schedule["optim_wrapper"]["clip_grad"]
@@ -171,7 +172,7 @@ def _set_preset(cfg: Config, preset: str) -> None:
 
 def _merge(cfg: Config, fragment: dict[str, Any]) -> None:
     cfg.merge_from_dict(fragment)
-    # MMEngine leaves the mark where there was nothing to delete.
+    # MMEngine keeps this key where there was nothing to delete.
     for node in nodes(cfg):
         node.pop("_delete_", None)
 
@@ -187,16 +188,16 @@ def _with_sets(cfg: Config, args: argparse.Namespace) -> Config:
     evaluators = [each for key in ("val_evaluator", "test_evaluator") for each in cfg.get(key) or []]
     classes = starting_classes(cfg, train)
     if not cfg.model.get("train_detector", True):
-        # What tells the classes apart stays as it is: the checkpoint's classes are the detector's.
+        # The layers of a frozen detector that tell classes apart do not change, so its checkpoint names the classes.
         classes = checkpoint_classes(read_checkpoint(local_file(cfg.load_from))) if cfg.get("load_from") else ()
     cfg = use_sets(cfg, train, val, classes or None)
     if val is None:
         return cfg
     if not cfg.get("val_dataloader"):
         if not cfg.get("test_dataloader"):
-            raise ValueError(f"--val: {args.detector} has neither val_dataloader nor test_dataloader to put it into")
+            raise ValueError(f"--val: {args.detector} has neither a val_dataloader nor a test_dataloader for it")
         cfg.val_dataloader, cfg.val_cfg = copy.deepcopy(cfg.test_dataloader), dict(type="ValLoop")
-    # Instance masks are scored where the config scored them.
+    # Instance masks are scored if the config scored them.
     scored = [each["metric"] for each in evaluators if "metric" in each]
     cfg.test_evaluator.metric = scored[0] if scored else "bbox"
     cfg.val_evaluator = copy.deepcopy(cfg.test_evaluator)
@@ -208,13 +209,13 @@ def _set_model(cfg: Config, args: argparse.Namespace) -> None:
         if (value := getattr(args, key, None)) is not None:
             cfg.model[key] = value
     if args.fusion and cfg.model.get("detector_input") != "both":
-        raise ValueError(f"--fusion {args.fusion} joins two inputs: it belongs to --detector-input both")
+        raise ValueError(f"--fusion {args.fusion} joins two inputs: it needs --detector-input both")
     if (args.losses or args.pairs) and not cfg.model.get("trainable"):
-        raise ValueError("--losses and --pairs are for an enhancer that trains, which it does not with --preset frozen")
+        raise ValueError("--losses and --pairs need an enhancer that is trained, which --preset frozen does not do")
     losses = dict(cfg.model.get("losses") or {}) | _losses(args.losses, cfg.model.get("map_side"))
     if args.pairs:
         if not Path(args.pairs).is_dir():
-            raise FileNotFoundError(f"--pairs: no folder {args.pairs}")
+            raise FileNotFoundError(f"--pairs: there is no folder {args.pairs}")
         losses["paired"] = dict(type="llie_preproc.PairedLoss")
         pack = dict(type=_PACK_PAIRS, folder=str(real_path(args.pairs)), scale=_scale(cfg.model.enhancer))
         packing = [each for each in nodes([cfg.train_dataloader, cfg.get("custom_hooks")]) if type_name(each) in _PACKS]
@@ -227,17 +228,17 @@ def _set_model(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def _losses(given: Sequence[str], map_side: int | None) -> dict[str, dict[str, Any]]:
-    """The configs of ``NAME[=WEIGHT]``."""
+    """The configs of losses that are given as ``NAME[=WEIGHT]``."""
     configs = {}
     for each in given:
         name, _, weight = each.partition("=")
         if name not in LOSSES:
-            raise ValueError(f"--losses: no {name!r}; there are: {', '.join(LOSSES)}")
+            raise ValueError(f"--losses: {name!r} must be one of {', '.join(LOSSES)}")
         config: dict[str, Any] = dict(type=LOSSES[name])
         if weight:
             config["loss_weight"] = _weight(each, weight)
         if name == "fidelity" and map_side:
-            # Otherwise it would differ from what it is compared with before the first step.
+            # The enhancement and its reference must be made in the same way, to be equal before the first step.
             config["map_side"] = map_side
         configs[name.replace("-", "_")] = config
     return configs
@@ -249,7 +250,7 @@ def _weight(given: str, text: str) -> float:
     except ValueError:
         weight = math.nan
     if not 0 <= weight < math.inf:
-        raise ValueError(f"--losses {given}: {text!r} is no weight, a number of at least 0")
+        raise ValueError(f"--losses {given}: the weight must be a number of at least 0, got {text!r}")
     return weight
 
 
@@ -293,20 +294,20 @@ def _set_hooks(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def _check_optimiser(cfg: Config) -> None:
-    """Refuse a constructor of the optimiser that the wrapper's names and multipliers mean nothing to."""
+    """Refuse a constructor of the optimiser that does not support the wrapper's names and multipliers."""
     wrapper, scope = cfg.optim_wrapper, cfg.default_scope
     _registered(OPTIMIZERS, wrapper.get("optimizer", {}).get("type"), scope)
     kind = _registered(OPTIM_WRAPPER_CONSTRUCTORS, wrapper.get("constructor", _CONSTRUCTOR), scope)
     methods = ("__call__", "add_params")
     if any(getattr(kind, method, None) is not getattr(DefaultOptimWrapperConstructor, method) for method in methods):
         raise ValueError(
-            f"{kind.__name__} goes by the detector's own parameter names, and has no learning rate for 'enhancer.': "
-            "--cfg-options optim_wrapper.constructor=DefaultOptimWrapperConstructor does without"
+            f"{kind.__name__} depends on the detector's own parameter names, and has no learning rate for 'enhancer.': "
+            "use --cfg-options optim_wrapper.constructor=DefaultOptimWrapperConstructor instead"
         )
 
 
 def _registered(registry: Registry, name: Any, scope: str) -> Any:
-    """The class of a name, or what is given; MMEngine's own message does not have the name."""
+    """The class with a name; if there is none, the error, unlike MMEngine's, has the name."""
     if not isinstance(name, str):
         return name
     with registry.switch_scope_and_registry(scope) as own:
@@ -317,7 +318,7 @@ def _registered(registry: Registry, name: Any, scope: str) -> Any:
 
 
 def _set_schedule(cfg: Config, args: argparse.Namespace) -> None:
-    """Fit the schedules to the epochs and the batches that options name."""
+    """Fit the schedules to the number of epochs and the batch size of the options."""
     if args.epochs is None and args.train is None and args.train_batch_size is None and args.enhancer is None:
         return
     batches = _batches(cfg) if counts_iterations(cfg) else 1
@@ -327,13 +328,13 @@ def _set_schedule(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def _batches(cfg: Config) -> int:
-    """Iterations in an epoch."""
+    """Number of iterations in an epoch."""
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         pictures = len(DATASETS.build(cfg.train_dataloader.dataset))
     return max(1, math.ceil(pictures / ((cfg.train_dataloader.get("batch_size") or 1) * get_world_size())))
 
 
 def _absolute(checkpoint: str) -> str:
-    """A file's whole path, so that the written config runs from anywhere; names and URLs as they are."""
+    """The whole path of a file, so that the written config runs from any folder; names and URLs are not changed."""
     path, mark, digest = str(checkpoint).partition("#")
     return f"{real_path(path)}{mark}{digest}" if Path(path).is_file() else str(checkpoint)

@@ -19,12 +19,13 @@ from .work_folder import TrainingRunner, WriteConfig
 
 
 def build_runner(args: argparse.Namespace) -> TrainingRunner:
-    """The Runner of a command line; what can be wrong before the first step is built and checked.
+    """Build the Runner of a command line, with everything that can fail before the first step.
 
     Raises:
-        FileNotFoundError: No such config, data or checkpoint.
-        KeyError: No such enhancer, or another type that is not registered.
-        ValueError: Options or a config that do not go together, a work folder of an earlier run, no data.
+        FileNotFoundError: The config, the data or a checkpoint does not exist.
+        KeyError: The enhancer or another type is not registered.
+        ValueError: Options or the config do not fit together, the work folder is that of an earlier run, or there are
+            no data.
     """
     _check_numbers(args)
     join_processes(args.launcher)
@@ -32,7 +33,7 @@ def build_runner(args: argparse.Namespace) -> TrainingRunner:
     last = last_checkpoint(work_dir, args.resume)
     cfg = finetuning_config(args)
     if cfg.get("load_from"):
-        # Refused before anything is written.
+        # A bad checkpoint is refused here, before anything is written.
         read_checkpoint(cfg.load_from)
     written = cfg.pretty_text
     _place(cfg, args, work_dir, last)
@@ -42,7 +43,7 @@ def build_runner(args: argparse.Namespace) -> TrainingRunner:
     if runner.val_loop is not None:
         _check_data(runner.val_loop.dataloader.dataset, "the validation set")
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    # Once: it would be scaled again where training starts.
+    # The learning rate is scaled only here; otherwise it would be scaled again at the start of the training.
     runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
     runner.auto_scale_lr = None
     if runner.param_schedulers is not None:
@@ -51,7 +52,12 @@ def build_runner(args: argparse.Namespace) -> TrainingRunner:
 
 
 def work_folder(args: argparse.Namespace) -> Path:
-    """The folder that a run writes into."""
+    """The folder that a run writes into.
+
+    Examples:
+        >>> work_folder(argparse.Namespace(out=None, detector="configs/night.py")).as_posix()
+        'work_dirs/finetune_night'
+    """
     return Path(args.out or Path("work_dirs") / f"finetune_{Path(args.detector).stem}")
 
 
@@ -64,12 +70,12 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 
 def _place(cfg: Config, args: argparse.Namespace, work_dir: Path, last: Path | None) -> None:
-    """Say where a run goes, how its processes are started and what it resumes: nothing that it is written with."""
+    """Set the folder, the launcher and the checkpoint of a run, which are not part of the config that it writes."""
     cfg.work_dir, cfg.launcher = str(work_dir), args.launcher
     seed_draws(cfg)
     if last is not None:
         cfg.load_from, cfg.resume = str(last), True
-        # The seed orders the samplers, which are not built yet.
+        # The seed determines the order of the samplers, which are built later.
         cfg.randomness.seed = read_checkpoint(last)["meta"]["seed"]
     set_wrapper(cfg)
     set_name(cfg, work_dir.name)
@@ -78,8 +84,8 @@ def _place(cfg: Config, args: argparse.Namespace, work_dir: Path, last: Path | N
 def _check_data(dataset: Any, name: str) -> None:
     if not len(dataset):
         raise ValueError(f"{name} has no picture with an annotation of its classes")
-    # Sets that mix others, or hold clips, tell of no one picture.
+    # Sets that mix others, or that hold clips, have no information about a single picture.
     info = dataset.get_data_info(0) if hasattr(dataset, "get_data_info") else None
     first = str(info.get("img_path", "")) if isinstance(info, dict) else ""
     if first and "://" not in first and not getattr(dataset, "backend_args", None) and not Path(first).is_file():
-        raise FileNotFoundError(f"{name}: no picture {first}")
+        raise FileNotFoundError(f"{name}: there is no picture {first}")

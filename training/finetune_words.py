@@ -1,4 +1,4 @@
-"""Words of the command lines that finetune and split, which their help shows without MMDetection."""
+"""Words for the help of the commands that finetune and split, which must work without MMDetection."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ LOSSES = {
 }
 
 DETECTOR, ENHANCER = "detector.pth", "enhancer.safetensors"
-"""The parts of a finetuned checkpoint."""
+"""Names of the files of the two parts of a finetuned checkpoint."""

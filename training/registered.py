@@ -1,4 +1,4 @@
-"""The modules of this package that register into llie_preproc's registries: see :mod:`llie_preproc.registry`."""
+"""The modules of this package that register into the registries of :mod:`llie_preproc.registry`."""
 
 LOCATIONS = {
     "model": [

@@ -1,4 +1,4 @@
-"""A training as MMEngine runs it: from a command line to a Runner, and to its end."""
+"""Running a training with MMEngine, from the command line to its end."""
 
 from __future__ import annotations
 
@@ -25,18 +25,25 @@ from .work_folder import InterruptedTraining, TrainingRunner, WriteConfig
 
 _AMP = "llie_preproc.AutocastOptimWrapper"
 _CONSTRUCTOR = "llie_preproc.MethodOptimWrapperConstructor"
-# What a wrong config raises while the run is built, beside what every program refuses.
+# A wrong config may raise these while the run is built, beside the errors that every program refuses.
 _OF_CONFIGS = (TypeError, AttributeError, SyntaxError, NameError)
 
 
 def going_on() -> contextlib.AbstractContextManager[None]:
-    """Inside, an interrupt is reported with a word on how a training goes on."""
+    """Within the block, report an interrupt with a hint at how to continue the training."""
     return resumable("the same command with --resume goes on from the last checkpoint")
 
 
 @contextlib.contextmanager
 def building() -> Iterator[None]:
-    """Inside, whatever a wrong config raises is refused."""
+    """Within the block, turn the exceptions of a wrong config into ``ValueError``.
+
+    Examples:
+        >>> with building():
+        ...     raise TypeError("PSENet has no argument 'widht'")
+        Traceback (most recent call last):
+        ValueError: PSENet has no argument 'widht'
+    """
     try:
         with quiet():
             yield
@@ -45,12 +52,13 @@ def building() -> Iterator[None]:
 
 
 def train(runner: Runner) -> None:
-    """Run a training; what is wrong before the first step is done is refused.
+    """Run a training.
 
     Raises:
-        OSError, ValueError: The checkpoint does not fit, or the method refuses its first batch.
+        OSError: A file cannot be read before the first step is done.
+        ValueError: The checkpoint does not fit, or the method refuses its first batch.
         RuntimeError: A later step failed.
-        InterruptedTraining: It was interrupted in a later step.
+        InterruptedTraining: The training was interrupted in a later step.
     """
     runner.register_hook(ProgressBar())
     try:
@@ -61,17 +69,17 @@ def train(runner: Runner) -> None:
             raise
         raise InterruptedTraining(*interrupt.args) from None
     except REFUSED as error:
-        # Checkpoints are loaded just before the first step.
+        # Checkpoints are loaded just before the first step, so these errors may come from a wrong checkpoint.
         if not runner.iter and isinstance(error, (OSError, ValueError)):
             raise
         raise RuntimeError(f"the training failed in iteration {runner.iter + 1}: {one_line(error)}") from error
 
 
 def training_config(args: argparse.Namespace) -> Config:
-    """The config of a command line, with the folder that the run writes into."""
+    """Read the config of a command line, and set the folder that the run writes into."""
     cfg = read_config_file(args.config)
     if missing := [name for name in ("model", "train_dataloader", "optim_wrapper") if name not in cfg]:
-        raise ValueError(f"{args.config} is no config of a training: it has no {', '.join(missing)}")
+        raise ValueError(f"{args.config} is not the config of a training: it has no {', '.join(missing)}")
     check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
     check_names(cfg)
@@ -81,10 +89,10 @@ def training_config(args: argparse.Namespace) -> Config:
 
 
 def build_runner(cfg: Config, args: argparse.Namespace) -> TrainingRunner:
-    """The Runner of a command line, with everything that can be wrong before the first step built and checked.
+    """Build the Runner of a command line, with everything that can fail before the first step.
 
     Args:
-        cfg: Config of :func:`training_config`.
+        cfg: Config from :func:`training_config`.
         args: Command line.
     """
     checkpoint = _starting_point(cfg, args.resume)
@@ -99,7 +107,9 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> TrainingRunner:
     runner.register_hook(WriteConfig(Path(cfg.filename).name, runner.cfg.pretty_text))
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     if cfg.get("resume") and (names := optimizer_names(runner.optim_wrapper)) != checkpoint.get("optimizers"):
-        raise CheckpointError(f"{cfg.load_from} is of optimizers {checkpoint.get('optimizers')}, this run has {names}")
+        raise CheckpointError(
+            f"{cfg.load_from} has the optimizers {checkpoint.get('optimizers')}, but this run has {names}"
+        )
     if runner.param_schedulers is not None and not cfg.get("auto_scale_lr"):
         runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
     _check_data(runner)
@@ -107,7 +117,7 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> TrainingRunner:
 
 
 def _starting_point(cfg: Config, resume: bool) -> dict[str, Any]:
-    """The checkpoint that the run starts from, which ``cfg`` then names; none: empty."""
+    """Read the checkpoint that the run starts from, and name it in ``cfg``; empty if there is none."""
     last = last_checkpoint(cfg.work_dir, resume or cfg.get("resume", False))
     if resume and last:
         cfg.load_from, cfg.resume = str(last), True
@@ -115,22 +125,27 @@ def _starting_point(cfg: Config, resume: bool) -> dict[str, Any]:
         return {}
     checkpoint = read_run(cfg.load_from)
     if cfg.get("resume"):
-        # The seed orders the samplers, which are not built yet.
+        # The seed determines the order of the samplers, which are built later.
         cfg.setdefault("randomness", {})["seed"] = checkpoint["meta"]["seed"]
     return checkpoint
 
 
 def last_checkpoint(work_dir: str | Path, resume: bool) -> Path | None:
-    """The last checkpoint of a work folder; None where there is none.
+    """The last checkpoint of a work folder, or None if there is none.
 
     Raises:
-        ValueError: There is one, and the run does not go on from it.
+        ValueError: There is one, and the run is not to resume from it.
+
+    Examples:
+        >>> import tempfile
+        >>> last_checkpoint(tempfile.mkdtemp(), resume=True) is None
+        True
     """
     saved = saved_checkpoints(work_dir)
     if saved and not resume:
         raise ValueError(
-            f"{work_dir} has checkpoints of an earlier run, {saved[-1].name} the last: go on with --resume, or "
-            "choose another --out"
+            f"{work_dir} has checkpoints of an earlier run, the last of which is {saved[-1].name}: continue with "
+            "--resume, or choose another --out"
         )
     return saved[-1] if saved else None
 
@@ -139,10 +154,10 @@ def _check_data(runner: SafeRunner) -> None:
     loader = runner.train_loop.dataloader
     if not len(loader):
         raise ValueError(
-            f"the training set of {len(loader.dataset)} gives no batch of {loader.batch_size} for each process: take a "
-            "smaller batch, or drop_last=False"
+            f"the training set of {len(loader.dataset)} is too small for a batch of {loader.batch_size} in each "
+            "process: use a smaller batch, or drop_last=False"
         )
-    # None where a batch sampler of one's own decides.
+    # The batch size is None if a batch sampler decides.
     _check_set(loader.dataset, batched=loader.batch_size != 1)
     if runner.val_loop is not None:
         _check_set(runner.val_loop.dataloader.dataset)
@@ -154,7 +169,7 @@ def _check_set(dataset: Any, **options: bool) -> None:
 
 
 def _autocast(optim_wrapper: Any) -> None:
-    """Mixed precision for the one optimiser, or for each of several."""
+    """Set mixed precision for the single optimiser, or for each of several."""
     several = optim_wrapper.get("constructor") == _CONSTRUCTOR
     parts = [v for v in optim_wrapper.values() if isinstance(v, dict)] if several else [optim_wrapper]
     for part in parts:

@@ -10,10 +10,16 @@ from llie_preproc.registry import PARAM_SCHEDULERS
 
 @PARAM_SCHEDULERS.register_module()
 class TrainLossPlateauLR(ReduceOnPlateauLR):
-    """Reduces the learning rate when the mean training loss of an epoch no longer falls.
+    """A scheduler that reduces the learning rate when the mean training loss of an epoch no longer falls.
 
-    MMEngine's own class watches a validation metric; PSENet's schedule has none. The mean is of what the message hub
-    logged as ``train/loss`` since the epoch before, so it resumes with the run.
+    MMEngine's own class watches a validation metric, but PSENet's schedule has no validation. The mean is that of the
+    values that the message hub logged as ``train/loss`` in the epoch, so it is restored with a resumed run.
+
+    Examples:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), lr=0.1)
+        >>> TrainLossPlateauLR(optimizer, patience=5).get_last_value()
+        [0.1]
     """
 
     need_val_args = False
@@ -22,10 +28,10 @@ class TrainLossPlateauLR(ReduceOnPlateauLR):
         super().__init__(optimizer, "loss", *args, **kwargs)
 
     def step(self, metrics: dict | None = None) -> None:
-        """Called once when constructed, then after each epoch."""
+        """Update the learning rate; this is called once when constructed, and then after each epoch."""
         hub = MessageHub.get_current_instance()
         if "train/loss" not in hub.log_scalars:
             return super().step()
-        # As MMEngine's own hook, which each Runner has, tells.
+        # MMEngine's hook for runtime information, which each Runner has, provides these numbers.
         iterations = hub.get_info("max_iters") // hub.get_info("max_epochs")
         return super().step({"loss": float(hub.get_scalar("train/loss").mean(iterations))})

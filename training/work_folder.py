@@ -1,4 +1,4 @@
-"""The folder that a run writes into, which a run that is refused leaves as it was."""
+"""The folder that a run writes into, which a refused run leaves unchanged."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from llie_preproc.commands.program import REFUSED
 from llie_preproc.files import real_path, write_text
 from llie_preproc.safe_loading import SafeRunner
 
-# What MMEngine keeps by name for the whole process: another run of that name would write to what was removed.
+# MMEngine keeps objects of these classes by name for the whole process. Another run with the same name would use
+# them, and write to files that were removed.
 _KEPT = (MessageHub, MMLogger, Visualizer)
 
 
 class InterruptedTraining(KeyboardInterrupt):
-    """An interrupt of a training that has done a step: what it wrote stays."""
+    """An interrupt of a training after its first step, which keeps what it wrote."""
 
 
 class TrainingRunner(SafeRunner):
@@ -41,11 +42,11 @@ class TrainingRunner(SafeRunner):
         return super().build_logger(*args, **kwargs)
 
     def dump_config(self) -> None:
-        """Nothing: the run may still be refused."""
+        """Write nothing, because the run may still be refused."""
 
 
 class WriteConfig(Hook):
-    """Writes the config of a run into its work folder once the first step is done.
+    """A hook that writes the config of a run into its work folder after the first step.
 
     Args:
         name: Name of the file.
@@ -59,7 +60,7 @@ class WriteConfig(Hook):
         self._written = False
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Write the file, once."""
+        """Write the file after the first step."""
         if not self._written and is_main_process():
             write_text(Path(runner.work_dir, self._name), self._text)
         self._written = True
@@ -67,12 +68,23 @@ class WriteConfig(Hook):
 
 @contextlib.contextmanager
 def unchanged_when_refused(folder: Path) -> Iterator[None]:
-    """Inside, whatever is refused or interrupted leaves the work folder as it was: no new folder, no log of this run.
+    """Restore the work folder if the block is refused or interrupted: no new folder and no log of this run remain.
 
     A training that was interrupted after its first step (:class:`InterruptedTraining`) keeps what it wrote.
 
     Args:
-        folder: Work folder, which need not exist. Others may write into it at the same time.
+        folder: Work folder, which need not exist. Other processes may write into it at the same time.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "run"
+        >>> with unchanged_when_refused(folder):
+        ...     folder.mkdir()
+        ...     raise ValueError("a wrong option")
+        Traceback (most recent call last):
+        ValueError: a wrong option
+        >>> folder.exists()
+        False
     """
     folder = real_path(folder)
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
@@ -96,7 +108,7 @@ def unchanged_when_refused(folder: Path) -> Iterator[None]:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Remove folders, the inner ones first, up to one that holds something."""
+    """Remove folders, the inner ones first, until one is not empty."""
     with contextlib.suppress(OSError):
         for each in folders:
             each.rmdir()

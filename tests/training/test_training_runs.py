@@ -147,7 +147,7 @@ def test_mixed_precision_learns_the_same(training_pictures, tmp_path, method):
         (["train_dataloader.dataset.folder={empty}"], "no pictures below {empty}"),
         (["model.enhancer.checkpoint={zero_dce}"], "is not a checkpoint of PSENet"),
         (["load_from={zero_dce}"], "no checkpoint of a run"),
-        (["load_from={other}"], "is not of this run's enhancer"),
+        (["load_from={other}"], "is not that of this run's enhancer"),
         (["load_from={listed}"], "no checkpoint of a run"),
         (["load_from={code}"], "unsafe"),
         (["load_from=/nowhere.pth"], "no file /nowhere.pth"),
@@ -155,9 +155,9 @@ def test_mixed_precision_learns_the_same(training_pictures, tmp_path, method):
         (["param_scheduler.0.type=CosineAnealingLR"], "CosineAnealingLR"),
         (["default_hooks.checkpoint.intervall=1"], "'intervall'"),
         (["env_cfg.cudnn_benchmrk=True"], "cudnn_benchmrk"),
-        (["data_root=/nowhere"], "'data_root' is read by nothing"),
-        (["model.losses.l1=None", "model.no=None"], "model.no=None leaves nothing out"),
-        (["train_dataloader.batch_size=32", "train_dataloader.drop_last=True"], "gives no batch of 32"),
+        (["data_root=/nowhere"], "'data_root' is not used"),
+        (["model.losses.l1=None", "model.no=None"], "model.no=None removes nothing"),
+        (["train_dataloader.batch_size=32", "train_dataloader.drop_last=True"], "too small for a batch of 32"),
         (["typo"], "--cfg-options: expected KEY=VALUE, got 'typo'"),
         (["train_dataloader.dataset.transforms=[llie_preproc.PairedRandomCrop]"], "PairedRandomCrop"),
     ],
@@ -199,7 +199,7 @@ def test_a_used_work_folder_wants_resume(training_pictures, tmp_path, capsys):
     train(config, tmp_path)
     before = contents(tmp_path)
     assert main(["train", str(config), "--out", str(tmp_path)]) == 2
-    assert "epoch_3.pth the last: go on with --resume" in capsys.readouterr().err
+    assert "the last of which is epoch_3.pth: continue with --resume" in capsys.readouterr().err
     adam = {"optim_wrapper.enhancer.optimizer": {"_delete_": True, "type": "Adam", "lr": 1e-3}}
     changed = write_config(training_pictures, "supervised", **adam).replace(config)
     assert main(["train", str(changed), "--out", str(tmp_path), "--resume"]) == 2

@@ -5,4 +5,4 @@ COMMANDS = {
     "finetune": ("training.commands.finetune", "finetune a detector, an enhancer, or both together"),
     "split": ("training.commands.split", "write the detector and the enhancer of a finetuned checkpoint as two files"),
 }
-"""By name: the command's module, and the first line of its help."""
+"""The module of each command and the first line of its help, by the command's name."""

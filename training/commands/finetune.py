@@ -1,17 +1,17 @@
 """Finetune a detector, an enhancer, or both together.
 
---detector names a config of one of two kinds. To a plain one of MMDetection, --enhancer adds the enhancer, and
-mm_configs/_base_/joint/schedule.py the schedule (an optimiser other than SGD stays). One that has an EnhancedDetector
-already, such as those of mm_configs/joint, runs as it is, but for the options that are given.
+--detector names a config of one of two kinds. A plain config of MMDetection gets the enhancer of --enhancer and the
+schedule of mm_configs/_base_/joint/schedule.py (an optimiser other than SGD is kept). A config that already has an
+EnhancedDetector, such as those in mm_configs/joint, runs unchanged except for the given options.
 
-The whole config is written to finetune.py in --out once the first step is done, and can be run again by itself. In the
-end detector.pth and enhancer.safetensors, the two parts of the last checkpoint, lie beside it.
+The whole config is written to finetune.py in --out after the first step, and can be run again by itself. At the end,
+the two parts of the last checkpoint, detector.pth and enhancer.safetensors, are written beside it.
 
-Where the config has auto_scale_lr, its learning rate is scaled to the batch of all processes and accumulated
-iterations; --lr is taken as it is. With --epochs the schedules keep their proportions, and a warm-up that is counted in
-iterations ends with the first epoch at the latest. Without --val the config's own set is validated on; --cfg-options
-val_dataloader=None val_cfg=None val_evaluator=None leaves that out. A run that is interrupted and resumed ends with the
-weights of an uninterrupted one, provided that the device computes the same each time and no transform remembers earlier
+If the config has auto_scale_lr, its learning rate is scaled to the batch of all processes and accumulated iterations;
+--lr is not scaled. With --epochs, the schedules keep their proportions, and a warm-up in iterations ends with the first
+epoch at the latest. Without --val, the run validates on the config's own set; --cfg-options val_dataloader=None
+val_cfg=None val_evaluator=None disables validation. A run that is interrupted and resumed ends with the same weights as
+an uninterrupted one, provided that the device always computes the same results and no transform remembers earlier
 pictures.
 """
 
@@ -48,7 +48,7 @@ with NEEDS:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     _add_what(parser.add_argument_group("what is trained"))
     _add_how(parser.add_argument_group("how"))
     _add_run(parser.add_argument_group("the run"))
@@ -72,8 +72,8 @@ def _add_what(group: Any) -> None:
     group.add_argument(
         "--preset",
         choices=PRESETS,
-        help="parts that are trained: the detector (frozen: the enhancer is not), both (joint), first the detector and "
-        "then both (staged), or the enhancer alone (default: joint, or what the config's EnhancedDetector says)",
+        help="parts that are trained: the detector alone (frozen), both (joint), first the detector and then both "
+        "(staged), or the enhancer alone (enhancer-only) (default: joint, or what the config's EnhancedDetector says)",
     )
     group.add_argument(
         "--losses",
@@ -85,7 +85,7 @@ def _add_what(group: Any) -> None:
     group.add_argument(
         "--pairs",
         metavar="DIR",
-        help="folder of the same pictures in normal light, by the same names: adds a paired loss",
+        help="folder of the same pictures in normal light, with the same names, for a paired loss",
     )
     group.add_argument(
         "--detector-input",
@@ -101,14 +101,12 @@ def _add_what(group: Any) -> None:
 
 
 def _add_how(group: Any) -> None:
-    group.add_argument(
-        "--epochs", type=int, metavar="N", help="number of epochs (default: as many as the schedule has)"
-    )
+    group.add_argument("--epochs", type=int, metavar="N", help="number of epochs (default: that of the schedule)")
     group.add_argument(
         "--train-batch-size",
         type=int,
         metavar="N",
-        help="number of pictures in an iteration of each process (default: the config's)",
+        help="number of pictures in an iteration of each process (default: the config's number)",
     )
     group.add_argument("--lr", type=float, metavar="X", help="learning rate of the detector (default: the config's)")
     group.add_argument(
@@ -122,16 +120,19 @@ def _add_how(group: Any) -> None:
         "--ema",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="keep a moving average of the weights, too (default: as the config)",
+        help="also keep a moving average of the weights (default: as in the config)",
     )
     group.add_argument(
-        "--checkpointing", action="store_true", default=None, help="recompute the enhancer's activations: less memory"
+        "--checkpointing",
+        action="store_true",
+        default=None,
+        help="recompute the enhancer's activations in the backward pass to save memory",
     )
     group.add_argument("--seed", type=int, metavar="N", help="seed of the training (default: the config's, or 0)")
 
 
 def _add_run(group: Any) -> None:
-    add_out(group, "folder of logs and checkpoints (default: work_dirs/finetune_<config name>)")
+    add_out(group, "folder for logs and checkpoints (default: work_dirs/finetune_<config name>)")
     add_resume(group)
     group.add_argument("--amp", action="store_true", help="train in mixed precision: autocast to bfloat16")
     add_cfg_options(group)
@@ -150,7 +151,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _report(runner: Runner) -> None:
-    """Split the last checkpoint, and print what was written and measured."""
+    """Split the last checkpoint, and print the written files and the scores."""
     last = saved_checkpoints(runner.work_dir)[-1]
     print(last)
     try:

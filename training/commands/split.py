@@ -15,15 +15,15 @@ with NEEDS:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
         help="checkpoint of an EnhancedDetector, or of a detector with the enhancer in its data preprocessor, such as "
         "work_dirs/.../epoch_12.pth",
     )
-    add_out(parser, f"folder to write {DETECTOR} and {ENHANCER} into", required=True)
-    parser.add_argument("--overwrite", action="store_true", help="replace them where they exist")
+    add_out(parser, f"folder for {DETECTOR} and {ENHANCER}", required=True)
+    parser.add_argument("--overwrite", action="store_true", help="replace these files if they exist")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """Train an enhancer.
 
-CONFIG is one of mm_configs/enhancers or one of your own. Logs, checkpoints and the trained enhancer go to --out.
+CONFIG is a file of mm_configs/enhancers or your own. Logs, checkpoints and the trained enhancer are written to --out.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ with NEEDS:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("config", metavar="CONFIG", help="config file, such as mm_configs/enhancers/psenet_sice.py")
-    add_out(parser, "folder of logs and checkpoints (default: that of the config, or work_dirs/<config name>)")
+    add_out(parser, "folder for logs and checkpoints (default: that of the config, or work_dirs/<config name>)")
     add_resume(parser)
     parser.add_argument("--amp", action="store_true", help="train in mixed precision: autocast to bfloat16")
     add_cfg_options(parser)

@@ -1,4 +1,4 @@
-"""Hooks of the trainings, one a file.
+"""Hooks of the trainings, one in each file.
 
 Every file of this folder is imported, so a new file that registers something is found without being named elsewhere.
 """

@@ -1,4 +1,4 @@
-"""Batch norm's running statistics, the same in all processes."""
+"""Averaging the running statistics of batch norm over all processes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from ..data_parallel import average_tensors
 
 @HOOKS.register_module()
 class AverageStatistics(Hook):
-    """Averages batch norm's running statistics over the processes after each iteration; one process has none to.
+    """A hook that averages the running statistics of batch norm over all processes after each iteration.
 
-    Otherwise each process validates with its own, and those of the first are saved. Layers in evaluation mode, as
-    frozen ones are, keep theirs to the last bit, which the mean of equal numbers may not.
+    Without it, each process would validate with its own statistics, and those of the first process would be saved.
+    Layers in evaluation mode, such as frozen ones, are skipped, because the mean of equal numbers may differ from them
+    in the last bit.
+
+    Examples:
+        >>> hook = HOOKS.build(dict(type="AverageStatistics"))
+        >>> type(hook).__name__
+        'AverageStatistics'
     """
 
-    # Before the moving average copies them.
+    # It must run before the moving average of the weights copies the statistics.
     priority = "HIGH"
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Average."""
+        """Average the statistics."""
         layers = [m for m in runner.model.modules() if isinstance(m, _NormBase) and m.training]
-        # Not how many batches there were, which is the same in all.
+        # The number of batches is not averaged, because it is the same in all processes.
         average_tensors([b for layer in layers for b in layer.buffers(recurse=False) if b.is_floating_point()])

@@ -1,4 +1,4 @@
-"""Enhanced pictures of the validation in the log."""
+"""Logging enhanced pictures of the validation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from llie_preproc.registry import HOOKS
 
 @HOOKS.register_module()
 class EnhancedSamples(Hook):
-    """Shows the first validation pictures in the log, TensorBoard's among them: input, enhanced, reference.
+    """A hook that adds the first validation pictures to the visualizer: input, enhanced picture and reference.
 
     Args:
-        number: How many pictures.
-        max_side: They are shrunk to at most this many pixels a side.
+        number: Number of pictures.
+        max_side: Largest side in pixels, to which larger pictures are shrunk.
 
     Raises:
         ValueError: ``number`` or ``max_side`` is below 1.
+
+    Examples:
+        >>> EnhancedSamples(number=2).max_side
+        400
     """
 
     def __init__(self, number: int = 4, max_side: int = 400) -> None:
@@ -34,13 +38,13 @@ class EnhancedSamples(Hook):
         self._shown = 0
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Begin with the first again."""
+        """Start again with the first picture."""
         self._shown = 0
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Add the pictures of a batch while there are too few."""
+        """Add the pictures of a batch until there are enough."""
         for image, sample in zip((data_batch or {})["inputs"], outputs or [], strict=True):
             if self._shown == self.number or runner.rank:
                 return
@@ -51,7 +55,7 @@ class EnhancedSamples(Hook):
             self._shown += 1
 
     def _column(self, image: Tensor, size: Sequence[int]) -> Tensor:
-        """One picture at the common size, shrunk where that is too large."""
+        """A picture at the common size, which is shrunk if it is too large."""
         shrink = max(1.0, max(size) / self.max_side)
         height, width = (max(1, round(n / shrink)) for n in size)
         unit = image.detach().cpu().float()[None]

@@ -1,4 +1,4 @@
-"""A seed for each epoch of a training, beside that of each iteration."""
+"""Seeding each epoch of a training, in addition to each iteration."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from llie_preproc.seeds import derive_seed, seed_everything
 
 from .iteration_seed import IterationSeed
 
-# What tells the seed of an epoch's data from that of an iteration.
+# This number makes the seed of an epoch's data different from that of an iteration.
 _DATA = 1
 
 
 @HOOKS.register_module()
 class EpochSeed(IterationSeed):
-    """Seeds each epoch too, for data that draw their random numbers from the process, as MMDetection's do.
+    """A hook that seeds each epoch too, for data sets that draw from the process's generators, as MMDetection's do.
 
-    A run that resumes at an epoch's end then goes on as the uninterrupted one. Where workers persist over epochs, what
-    they draw is theirs, and begins anew.
+    A run that resumes after an epoch then continues like an uninterrupted one. Workers that persist over epochs are not
+    covered: they have their own generators, which start again in a resumed run.
+
+    Examples:
+        >>> HOOKS.build(dict(type="EpochSeed")).priority
+        'VERY_HIGH'
     """
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Seed what the data loader and its transforms draw before the first iteration."""
+        """Seed the generators from which the data loader and its transforms draw before the first iteration."""
         seed_everything(derive_seed(runner.seed, runner.iter, get_rank(), _DATA))

@@ -1,4 +1,4 @@
-"""The enhancer of a training alone, as a file beside each checkpoint."""
+"""Writing the enhancer of a training to a file of its own with each checkpoint."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from llie_preproc.registry import HOOKS
 
 @HOOKS.register_module()
 class ExportEnhancer(Hook):
-    """Writes the enhancer alone, ``enhancer.safetensors`` in the work folder, with each checkpoint.
+    """A hook that writes the enhancer alone to ``enhancer.safetensors`` in the work folder with each checkpoint.
 
-    That is the network which validation scores: the averaged one, or the teacher, where the method has one; what the
-    optimiser trains is then written too, ``student.safetensors``. Both load with ``build_enhancer(...,
-    checkpoint=path)``, and are replaced atomically.
+    This is the network that validation scores, which is the averaged one or the teacher if the method has one. In that
+    case, the network that the optimiser trains is written to ``student.safetensors`` too. Both files load with
+    ``build_enhancer(..., checkpoint=path)``, and are replaced atomically.
+
+    Examples:
+        >>> HOOKS.build(dict(type="ExportEnhancer")).priority
+        'VERY_LOW'
     """
 
     priority = "VERY_LOW"
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Export the current weights; called on rank 0."""
+        """Write the current weights; MMEngine calls this on rank 0."""
         method = unwrapped(runner.model)
         metadata = {"enhancer": type(method.enhancer).__name__, "iterations": str(checkpoint["meta"]["iter"])}
         networks = {"enhancer": method.evaluated}
@@ -35,5 +39,11 @@ class ExportEnhancer(Hook):
 
 
 def exported_networks(work_dir: Path) -> list[Path]:
-    """Files that :class:`ExportEnhancer` has written into a work folder."""
+    """List the files that :class:`ExportEnhancer` has written into a work folder.
+
+    Examples:
+        >>> import tempfile
+        >>> exported_networks(Path(tempfile.mkdtemp()))
+        []
+    """
     return [path for name in ("enhancer", "student") if (path := work_dir / f"{name}.safetensors").is_file()]

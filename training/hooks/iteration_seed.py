@@ -1,4 +1,4 @@
-"""A seed for each iteration of a training."""
+"""Seeding each iteration of a training."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from ..randomness import begin_iteration, end_iteration
 
 @HOOKS.register_module()
 class IterationSeed(Hook):
-    """Seeds each iteration by the run's seed and its number, so that a resumed run draws the same random numbers."""
+    """A hook that seeds each iteration by its number and the run's seed, so that a resumed run draws the same numbers.
+
+    Examples:
+        >>> HOOKS.build(dict(type="IterationSeed")).priority
+        'VERY_HIGH'
+    """
 
     priority = "VERY_HIGH"
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Seed PyTorch, NumPy, ``random`` and what the ranks share."""
+        """Seed PyTorch, NumPy, ``random`` and the draws that all ranks share."""
         begin_iteration(runner.seed, runner.iter)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """What is drawn between iterations comes from PyTorch's own generator."""
+        """Let draws between iterations come from PyTorch's own generator."""
         end_iteration()

@@ -1,4 +1,4 @@
-"""The checkpoints of the training methods."""
+"""Writing and checking the checkpoints of the training methods."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from ..run_checkpoints import WEIGHTS_ALONE, optimizer_names
 class MethodCheckpointHook(AtomicCheckpointHook):
     """The checkpoint hook of the training methods.
 
-    Frozen encoders and SAMs, which may be hundreds of times larger than the enhancer and never change, are left out;
-    what a method needs beside its weights is put in. On loading, a checkpoint of another network or method is refused.
+    Frozen encoders and SAMs are not saved, because they may be hundreds of times larger than the enhancer and never
+    change. The state that a method needs beside its weights is saved too. When a checkpoint is loaded, one of another
+    network or method is refused.
+
+    Examples:
+        >>> MethodCheckpointHook(interval=5, by_epoch=False).interval
+        5
     """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Leave the encoders out, put the method's state in."""
+        """Remove the encoders, and add the state of the method."""
         method = unwrapped(runner.model)
         encoders = encoder_prefixes(method)
         state = checkpoint["state_dict"]
@@ -31,10 +36,10 @@ class MethodCheckpointHook(AtomicCheckpointHook):
         checkpoint["optimizers"] = optimizer_names(runner.optim_wrapper)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check the names and shapes, add this run's encoders, give the method its state.
+        """Check the names and shapes, add this run's encoders, and restore the state of the method.
 
         Raises:
-            CheckpointError: The checkpoint is not of this enhancer and method.
+            CheckpointError: The checkpoint is not that of this enhancer and method.
         """
         method = unwrapped(runner.model)
         encoders = encoder_prefixes(method)
@@ -42,7 +47,7 @@ class MethodCheckpointHook(AtomicCheckpointHook):
         state = checkpoint.get("state_dict", {})
         kinds = f"{type(method.enhancer).__name__}, {type(method).__name__}"
         match_report(method, state).without(lambda name: name in own and name.startswith(encoders)).check(
-            f"the checkpoint is not of this run's enhancer and method ({kinds})", cure=WEIGHTS_ALONE
+            f"the checkpoint is not that of this run's enhancer and method ({kinds})", cure=WEIGHTS_ALONE
         )
         state.update({k: v for k, v in own.items() if k.startswith(encoders)})
         if runner.cfg.get("resume"):
@@ -50,7 +55,12 @@ class MethodCheckpointHook(AtomicCheckpointHook):
 
 
 def encoder_prefixes(method: nn.Module) -> tuple[str, ...]:
-    """What the names of the tensors of frozen encoders and SAMs begin with."""
-    # Losses may share an encoder, which then has several names.
+    """Prefixes of the names of the tensors in frozen encoders and SAMs.
+
+    Examples:
+        >>> encoder_prefixes(nn.Sequential(nn.Linear(1, 1)))
+        ()
+    """
+    # Several losses may share an encoder, which then has several names.
     modules = method.named_modules(remove_duplicate=False)
     return tuple(f"{name}." for name, module in modules if isinstance(module, (FeatureEncoder, FrozenSAM)))

@@ -1,1 +1,1 @@
-"""Training an enhancer and a detector together: auxiliary losses of the enhancer, and stages."""
+"""Training an enhancer and a detector together, with auxiliary losses of the enhancer and in stages."""

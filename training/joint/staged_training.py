@@ -14,21 +14,25 @@ from llie_preproc.registry import HOOKS
 
 @HOOKS.register_module()
 class StagedTraining(Hook):
-    """Trains the detector of an ``EnhancedDetector`` first, then detector and enhancer.
+    """A hook that first trains the detector of an ``EnhancedDetector`` alone, and then detector and enhancer.
 
-    Before ``begin`` the enhancer is frozen: evaluation mode, no gradient, and so no step, weight decay or momentum; its
-    auxiliary losses are left out. Its parameters are in the optimiser all along, so the model is to be built with
-    ``trainable=True``, and distributed training needs ``find_unused_parameters=True``. A resumed run goes on in its
-    stage.
+    Before ``begin``, the enhancer is frozen: it is in evaluation mode and gets no gradient, and so no step, weight
+    decay or momentum, and its auxiliary losses are not computed. The optimiser has its parameters from the start, so
+    the model must be built with ``trainable=True``, and distributed training needs ``find_unused_parameters=True``. A
+    resumed run continues in its stage.
 
     Args:
-        begin: How many epochs or iterations the detector trains alone.
-        by_epoch: Count epochs.
+        begin: Number of epochs or iterations in which the detector is trained alone.
+        by_epoch: Whether ``begin`` counts epochs instead of iterations.
 
     Raises:
-        TypeError: ``begin`` is no integer.
-        ValueError: ``begin`` is below 1. When training starts: it is not before the schedule's end, or it counts
-            epochs in a loop of iterations; the model is no ``EnhancedDetector`` that trains both.
+        TypeError: ``begin`` is not an integer.
+        ValueError: ``begin`` is below 1. When training starts: ``begin`` is not before the end of the schedule, or
+            counts epochs in a loop of iterations; or the model is not an ``EnhancedDetector`` that trains both parts.
+
+    Examples:
+        >>> StagedTraining(begin=4).by_epoch
+        True
     """
 
     def __init__(self, begin: int, by_epoch: bool = True) -> None:
@@ -39,7 +43,7 @@ class StagedTraining(Hook):
         self.begin, self.by_epoch = begin, by_epoch
 
     def before_train(self, runner: Runner) -> None:
-        """Check model and schedule, and set the stage that the run, perhaps a resumed one, is in."""
+        """Check the model and the schedule, and set the stage of the run, which may be a resumed one."""
         self._check_schedule(runner)
         _check_model(unwrapped(runner.model))
         self._set_stage(runner)
@@ -62,19 +66,19 @@ class StagedTraining(Hook):
             f"{'Epoch' if self.by_epoch else 'Iteration'} {done}: the enhancer "
             + ("trains with the detector" if trainable else f"is frozen until {self.begin}")
         )
-        # The enhancer's mode follows.
+        # This sets the mode of the enhancer too.
         runner.model.train()
 
     def _check_schedule(self, runner: Runner) -> None:
         end, unit = (runner.max_epochs, "epochs") if self.by_epoch else (runner.max_iters, "iterations")
         if self.begin >= end:
-            hint = "; this loop counts iterations: by_epoch=False" if self.by_epoch and end == 1 else ""
-            raise ValueError(f"StagedTraining begins after {self.begin} {unit}, training ends after {end}{hint}")
+            hint = "; this loop counts iterations: set by_epoch=False" if self.by_epoch and end == 1 else ""
+            raise ValueError(f"StagedTraining begins after {self.begin} {unit}, but training ends after {end}{hint}")
 
 
 def _check_model(model: Any) -> None:
     if not isinstance(model, EnhancedDetector):
-        raise ValueError(f"StagedTraining is for an EnhancedDetector, the model is a {type(model).__name__}")
+        raise ValueError(f"StagedTraining needs an EnhancedDetector, but the model is a {type(model).__name__}")
     if refusal := model.enhancer.training_refusal:
         raise ValueError(f"StagedTraining trains the enhancer, but {refusal}: build the model with trainable=True")
     if not model.train_detector:

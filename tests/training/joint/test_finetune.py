@@ -265,7 +265,7 @@ def test_an_enhanced_config_runs_as_it_is_with_the_options_over_it(tiny, tmp_pat
 
 def test_a_used_work_folder_wants_resume(tiny, tmp_path, capsys):
     (tmp_path / "epoch_3.pth").write_bytes(b"mine")
-    assert "epoch_3.pth the last: go on with --resume" in refused(capsys, tiny.arguments(tmp_path))
+    assert "the last of which is epoch_3.pth: continue with --resume" in refused(capsys, tiny.arguments(tmp_path))
     assert "epoch_3.pth is damaged" in refused(capsys, tiny.arguments(tmp_path, "--resume"))
     assert (tmp_path / "epoch_3.pth").read_bytes() == b"mine"
 
@@ -294,8 +294,8 @@ class Code:
         (["--train", "{train}", "/nowhere"], "no folder /nowhere"),
         (["--train", "{train}", "{folder}"], "no picture {folder}"),
         (["--pairs", "/nowhere"], "no folder /nowhere"),
-        (["--losses", "beauty"], "no 'beauty'; there are: fidelity"),
-        (["--losses", "fidelity=much"], "'much' is no weight"),
+        (["--losses", "beauty"], "'beauty' must be one of fidelity"),
+        (["--losses", "fidelity=much"], "a number of at least 0, got 'much'"),
         (["--losses", "fidelity", "--preset", "frozen"], "an enhancer that trains"),
         (["--fusion", "image"], "--detector-input both"),
         (["--epochs", "0"], "--epochs must be at least 1"),
@@ -306,7 +306,7 @@ class Code:
         (["--cfg-options", "optim_wrapper.optimizer.type=Adamm"], "Adamm"),
         (["--cfg-options", "param_scheduler.1.type=MultiStepLRR"], "MultiStepLRR"),
         (["--cfg-options", "optim_wraper.optimizer.lr=1"], "is 'optim_wrapper' meant"),
-        (["--cfg-options", "max_epochs=3"], "'max_epochs' is read by nothing"),
+        (["--cfg-options", "max_epochs=3"], "'max_epochs' is not used"),
         (["--cfg-options", "optim_wrapper.constructor=LearningRateDecayOptimizerConstructor"], "'enhancer.'"),
         (["--cfg-options", "optim_wrapper.constructor=Nonesuch"], "'Nonesuch'"),
     ],

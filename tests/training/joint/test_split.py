@@ -102,8 +102,8 @@ def test_an_enhancer_without_weights_has_no_file(tmp_path):
 @pytest.mark.parametrize(
     ("checkpoint", "message"),
     [
-        ({"state_dict": {"backbone.weight": torch.ones(1)}}, "is no checkpoint of an EnhancedDetector"),
-        ({"state_dict": {"enhancer.weight": torch.ones(1)}}, "nothing in it begins with 'detector.'"),
+        ({"state_dict": {"backbone.weight": torch.ones(1)}}, "is not a checkpoint of an EnhancedDetector"),
+        ({"state_dict": {"enhancer.weight": torch.ones(1)}}, "no name begins with 'detector.'"),
         ({"detector.weight": torch.ones(1)}, "it has no state_dict"),
         ({"state_dict": {"detector.a": torch.ones(1), "fusion.gate": torch.ones(1)}}, "(fusion.gate)"),
         ({"state_dict": {"a": print}}, "unsafe"),

@@ -144,8 +144,8 @@ def test_a_resumed_run_goes_on_in_its_stage(after, stages, run, tmp_path):
 @pytest.mark.parametrize(
     ("hook", "changes", "match"),
     [
-        (dict(begin=3), {}, "begins after 3 epochs, training ends after 3"),
-        (dict(begin=9, by_epoch=False), {}, "begins after 9 iterations, training ends after 6"),
+        (dict(begin=3), {}, "begins after 3 epochs, but training ends after 3"),
+        (dict(begin=9, by_epoch=False), {}, "begins after 9 iterations, but training ends after 6"),
         (dict(begin=2), dict(train_cfg=dict(type="IterBasedTrainLoop", max_iters=6)), "by_epoch=False"),
         (dict(begin=2), {"model.trainable": False}, "trainable=True"),
         (dict(begin=2), {"model.train_detector": False}, "train_detector=True"),
