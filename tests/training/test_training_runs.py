@@ -146,9 +146,9 @@ def test_mixed_precision_learns_the_same(training_pictures, tmp_path, method):
         (["train_dataloader.dataset.folder=/nowhere"], "/nowhere"),
         (["train_dataloader.dataset.folder={empty}"], "no pictures below {empty}"),
         (["model.enhancer.checkpoint={zero_dce}"], "is not a checkpoint of PSENet"),
-        (["load_from={zero_dce}"], "no checkpoint of a run"),
+        (["load_from={zero_dce}"], "not a checkpoint of a run"),
         (["load_from={other}"], "is not that of this run's enhancer"),
-        (["load_from={listed}"], "no checkpoint of a run"),
+        (["load_from={listed}"], "not a checkpoint of a run"),
         (["load_from={code}"], "unsafe"),
         (["load_from=/nowhere.pth"], "no file /nowhere.pth"),
         (["param_scheduler.0.T_maxx=1"], "T_maxx"),
@@ -271,5 +271,5 @@ def test_a_work_folder_of_another_network_is_not_resumed(training_pictures, tmp_
     train(write_config(training_pictures, "supervised"), tmp_path)
     before = {p: p.read_bytes() for p in saved_checkpoints(tmp_path)}
     assert main(["train", str(write_config(training_pictures, "progressive")), "--out", str(tmp_path), "--resume"]) == 2
-    assert "not of this run's enhancer and method (PSENet, ProgressiveSelf" in capsys.readouterr().err
+    assert "not that of this run's enhancer and method (PSENet, ProgressiveSelf" in capsys.readouterr().err
     assert {p: p.read_bytes() for p in saved_checkpoints(tmp_path)} == before

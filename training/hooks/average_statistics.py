@@ -22,7 +22,7 @@ class AverageStatistics(Hook):
     in the last bit.
 
     Examples:
-        >>> hook = HOOKS.build(dict(type="AverageStatistics"))
+        >>> hook = HOOKS.build(dict(type="llie_preproc.AverageStatistics"))
         >>> type(hook).__name__
         'AverageStatistics'
     """

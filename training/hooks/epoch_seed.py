@@ -22,7 +22,7 @@ class EpochSeed(IterationSeed):
     covered: they have their own generators, which start again in a resumed run.
 
     Examples:
-        >>> HOOKS.build(dict(type="EpochSeed")).priority
+        >>> HOOKS.build(dict(type="llie_preproc.EpochSeed")).priority
         'VERY_HIGH'
     """
 

@@ -21,7 +21,7 @@ class ExportEnhancer(Hook):
     ``build_enhancer(..., checkpoint=path)``, and are replaced atomically.
 
     Examples:
-        >>> HOOKS.build(dict(type="ExportEnhancer")).priority
+        >>> HOOKS.build(dict(type="llie_preproc.ExportEnhancer")).priority
         'VERY_LOW'
     """
 

@@ -17,7 +17,7 @@ class IterationSeed(Hook):
     """A hook that seeds each iteration by its number and the run's seed, so that a resumed run draws the same numbers.
 
     Examples:
-        >>> HOOKS.build(dict(type="IterationSeed")).priority
+        >>> HOOKS.build(dict(type="llie_preproc.IterationSeed")).priority
         'VERY_HIGH'
     """
 

@@ -158,7 +158,7 @@ def test_what_cannot_be_staged_is_refused(hook, changes, match, run):
 
 def test_a_plain_detector_is_refused():
     runner = SimpleNamespace(model=build(mmdet_config("retinanet").model), epoch=0, max_epochs=3)
-    with pytest.raises(ValueError, match="EnhancedDetector, the model is a RetinaNet"):
+    with pytest.raises(ValueError, match="EnhancedDetector, but the model is a RetinaNet"):
         StagedTraining(2).before_train(runner)
 
 
