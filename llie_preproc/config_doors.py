@@ -38,30 +38,25 @@ def find_enhancement(config: Any) -> str:
 def refuse_second_door(config: Any, name: str) -> None:
     """Refuse a config in which two doors of different kinds would enhance a picture one after the other.
 
-    The kinds are transforms, of which several pipelines have one each, the data preprocessor, and the wrapper. Of the
-    variables of a config, the model, the data loaders and test-time augmentation count.
-
-    >>> test = dict(dataset=dict(pipeline=[dict(type="Enhance")]))
-    >>> refuse_second_door(dict(model=dict(type="EnhancedDetector"), test_dataloader=test), "night.py")
-    Traceback (most recent call last):
-    ValueError: night.py enhances twice, by EnhancedDetector at model and by Enhance at test_dataloader.dataset...
+    The kinds are transforms (several pipelines may have one each), the data preprocessor, and the wrapper. Only the
+    model, the data loaders and the pipeline of test-time augmentation are examined; a run does not use other variables.
 
     Args:
-        config: MMEngine config, or a part of one.
+        config: MMEngine config.
         name: Name of the config, for the message.
 
     Raises:
         ValueError: There are two; the message names both, with their places.
 
     Examples:
-        >>> twice = dict(model=dict(type="EnhancedDetector"), test_pipeline=[dict(type="Enhance")])
-        >>> refuse_second_door(twice, "night.py")
+        >>> test = dict(dataset=dict(pipeline=[dict(type="Enhance")]))
+        >>> refuse_second_door(dict(model=dict(type="EnhancedDetector"), test_dataloader=test), "night.py")
         Traceback (most recent call last):
-        ValueError: night.py enhances twice, by EnhancedDetector at model and by Enhance at test_pipeline.0: remove one
+        ValueError: night.py enhances twice, by EnhancedDetector at model and by Enhance at test_dataloader.dataset...
     """
     first: dict[str, str] = {}
     for kind, path in _doors(config):
-        # A scoped name of a network, as the argument of a door, is part of it.
+        # The name of a network with its scope may be the argument of a door, and is then part of that door.
         if _is_used(path) and "enhancer" not in path:
             first.setdefault(_place(path), _described(kind, path))
     if len(first) > 1:
@@ -69,6 +64,7 @@ def refuse_second_door(config: Any, name: str) -> None:
 
 
 def _is_used(path: tuple[str, ...]) -> bool:
+    """Whether a path is in a part of a config that runs read."""
     return bool(path) and (path[0] in ("model", "tta_pipeline") or path[0].endswith("_dataloader"))
 
 

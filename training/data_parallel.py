@@ -53,20 +53,12 @@ class MethodDataParallel(nn.Module):
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over all processes; parameters without a gradient are skipped."""
+    """Replace each gradient by its mean over all processes; a parameter without one on this rank is left out."""
     if get_world_size() > 1:
         average_tensors([p.grad for p in parameters if p.grad is not None])
 
 
 def average_tensors(tensors: list[Tensor]) -> None:
-    """Replace each tensor in place by its mean over all processes.
-
-    Examples:
-        >>> import torch
-        >>> tensor = torch.ones(2)
-        >>> average_tensors([tensor])
-        >>> tensor
-        tensor([1., 1.])
-    """
+    """Replace each tensor by its mean over all processes, in place."""
     if get_world_size() > 1 and tensors:
         all_reduce_params(tensors, op="mean")

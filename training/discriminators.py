@@ -83,7 +83,7 @@ class PatchDiscriminator(nn.Module):
         self.layers.apply(_initialise)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Compute logits ``(N, 1, H // 8 - 2, W // 8 - 2)`` for ``(N, 3, H, W)`` RGB in [0, 1].
+        """Logits ``(N, 1, H // 8 - 2, W // 8 - 2)`` of ``(N, 3, H, W)`` RGB in [0, 1].
 
         Raises:
             ValueError: H or W is below 24.

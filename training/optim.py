@@ -26,10 +26,6 @@ def adamp(params: Any, **options: Any) -> torch.optim.Optimizer:
 
     Raises:
         MissingExtraError: timm is not installed.
-
-    Examples:
-        >>> type(adamp(nn.Linear(1, 1).parameters(), lr=0.001)).__name__
-        'AdamP'
     """
     require("timm", "AdamP")
     from timm.optim import AdamP

@@ -28,10 +28,10 @@ class InterruptedTraining(KeyboardInterrupt):
 
 
 class TrainingRunner(SafeRunner):
-    """A Runner that reads every checkpoint safely, and leaves writing its config to :class:`WriteConfig`.
+    """A Runner that reads every checkpoint safely, and lets :class:`WriteConfig` write its config.
 
     Attributes:
-        begun: Log folders of all runs of this process, in their order.
+        begun: Log folders of all runs of this process, in the order of their start.
     """
 
     begun: ClassVar[list[Path]] = []
