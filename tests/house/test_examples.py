@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,22 @@ def test_the_examples_print_what_they_say(name: str, tmp_path: Path, monkeypatch
     except doctest.DocTestFailure as failure:
         pytest.fail(f"{failure.test}: {failure.example.source}expected {failure.example.want}got {failure.got}")
     assert done.attempted > 0
+
+
+# Abstract, or of no use without a file of some hundred megabytes or an annotation file.
+WITHOUT = {"FeatureEncoder", "Protocol", "VisDroneMetric", "read_inception", "read_lpips"}
+
+
+def public_packages() -> list[str]:
+    """The packages that list what people use of them."""
+    return [module_name(path) for path in FILES if path.name == "__init__.py" and "__all__" in path.read_text()]
+
+
+@pytest.mark.parametrize("package", public_packages())
+def test_what_people_use_has_an_example(package: str) -> None:
+    module = importlib.import_module(package)
+    names = [
+        name for name in module.__all__ if inspect.isclass(each := getattr(module, name)) or inspect.isroutine(each)
+    ]
+    lacking = [name for name in names if ">>> " not in (getattr(module, name).__doc__ or "")]
+    assert set(lacking) <= WITHOUT

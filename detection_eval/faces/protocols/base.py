@@ -39,6 +39,10 @@ class Evaluation:
         per_picture: The same scores, or some of them, for any weighting of the pictures, from which intervals are made;
             None if there are no intervals.
         roc: Curves of FDDB; None for other sets.
+
+    Examples:
+        >>> Evaluation({"faces": 12.0}).per_picture is None
+        True
     """
 
     scores: Mapping[str, float]
