@@ -32,9 +32,8 @@ from llie_preproc.errors import Extras
 from llie_preproc.work_sharing import Ranks, join_ranks
 
 from ..compare.comparison_store import BATCHES, CELLS, MODES, RAW, ZERO_SHOT
-from ..metrics.detection_table import DETECTION_METRICS
-from ..shared.bootstrap_flags import add_bootstrap
 from ..shared.enhancers import NONE, add_enhancers, enhancer_specs
+from ..shared.score_flags import add_bootstrap, add_metrics
 from ..shared.score_table import GOES_ON
 
 NEEDS = Extras("compare")
@@ -89,13 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_coco_set(parser, "--test", "test on")
     add_out(parser, "folder to write into (default: work_dirs/compare_<config name>)")
     add_resume(parser)
-    parser.add_argument(
-        "--metrics",
-        nargs="+",
-        choices=list(DETECTION_METRICS),
-        default=["coco"],
-        help="metrics of the table (default: coco)",
-    )
+    add_metrics(parser)
     add_bootstrap(parser)
     parser.add_argument(
         "--enhancer-lr-mult",

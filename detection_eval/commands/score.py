@@ -15,7 +15,7 @@ from ..metrics.bootstrap import differences, intervals
 from ..metrics.detection_table import DETECTION_METRICS
 from ..metrics.detections import read_detections, read_truth
 from ..metrics.hints import coco_hints, print_hints
-from ..shared.bootstrap_flags import add_bootstrap
+from ..shared.score_flags import add_bootstrap, add_metrics
 from ..shared.score_table import Numbers, plain_number, plain_scores
 
 _PERCENT = Numbers(2, factor=100)
@@ -31,13 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OTHER",
         help="other COCO results, for which the table also shows DETECTIONS minus OTHER, paired by image",
     )
-    parser.add_argument(
-        "--metrics",
-        nargs="+",
-        choices=list(DETECTION_METRICS),
-        default=["coco"],
-        help="metrics of the table (default: coco)",
-    )
+    add_metrics(parser)
     add_bootstrap(parser, ", 0 for no intervals")
     parser.add_argument(
         "--by-class", action="store_true", help=f"also show the AP of each class, for the metric {_with_classes()}"

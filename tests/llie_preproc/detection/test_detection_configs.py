@@ -14,6 +14,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 
+from detection_eval.datasets.formats import exdark, visdrone
 from llie_preproc.config_nodes import nodes
 from tests.support.configs import read_config, write_named_weights
 from tests.support.made_sets import bright_box, write_set
@@ -68,6 +69,8 @@ def test_classes_schedule_and_evaluation(name):
     cfg, count = parsed(name), classes_of(name)
     classes = {tuple(inner(cfg[loader].dataset).metainfo.classes) for loader in LOADERS}
     assert [len(each) for each in classes] == [count]
+    written = {"night-visdrone": visdrone.CLASSES, "exdark": exdark.CLASSES}
+    assert all({of_set} == classes for each, of_set in written.items() if each in name)
     assert {node["num_classes"] for node in nodes(cfg.model) if "num_classes" in node} == {count}
     kinds = [each["type"] for each in cfg.test_evaluator]
     assert kinds == ["llie_preproc.NameMatchedCocoMetric"] + ["llie_preproc.VisDroneMetric"] * ("visdrone" in name)

@@ -1,8 +1,25 @@
-"""The flags of the bootstrap, which several commands have."""
+"""Flags about scores, which several commands have."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from ..metrics.detection_table import DETECTION_METRICS
+
+
+def add_metrics(parser: Any) -> None:
+    """Add ``--metrics``, the metrics of detections in a table.
+
+    Args:
+        parser: Parser, or a group of its arguments.
+    """
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        choices=list(DETECTION_METRICS),
+        default=["coco"],
+        help="metrics of the table (default: coco)",
+    )
 
 
 def add_bootstrap(parser: Any, without: str = "") -> None:
