@@ -1,4 +1,4 @@
-"""The time that this package's detection scores and intervals add to pycocotools' time, measured in one run.
+"""The time of this package's detection scores and intervals, beside that of pycocotools on the same data in one run.
 
 ``python -m benchmarks.detection_scores [--images 548] [--boxes 500] [--objects 70] [--resamples 1000] [--json FILE]``
 """

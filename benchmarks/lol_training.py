@@ -103,7 +103,7 @@ def stretch(config: Config, iterations: int) -> None:
 
 
 def enlarge(dataset: Any, crop: int) -> None:
-    """Set another size of the training pictures, whether they are crops or resized to a size."""
+    """Set the size of the training pictures, whether they are cropped or resized to it."""
     for part in ("paired", "unpaired"):
         if part in dataset:
             enlarge(dataset[part], crop)

@@ -1,6 +1,6 @@
 """``python -m detection_eval COMMAND`` does what ``llie COMMAND`` does, except for ``convert``.
 
-Here ``convert`` stands for ``llie annotations``, whose name it was before ``llie convert`` converted checkpoints.
+Here ``convert`` runs ``llie annotations``, which had that name before ``llie convert`` was given to checkpoints.
 """
 
 from __future__ import annotations

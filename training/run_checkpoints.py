@@ -1,4 +1,4 @@
-"""Reading the checkpoints of an enhancer's training, from which a run may start."""
+"""Reading a checkpoint of an enhancer's training, to resume or to start a run from it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_run(path: str | Path) -> dict[str, Any]:
 
 
 def optimizer_names(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, str]:
-    """Names of the classes of the optimisers, by the parts that they are for.
+    """Class name of the optimiser of each part that is trained.
 
     Examples:
         >>> import torch

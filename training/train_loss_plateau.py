@@ -1,4 +1,4 @@
-"""A learning rate that follows the training loss."""
+"""A schedule that lowers the learning rate when the training loss stops falling."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from llie_preproc.registry import PARAM_SCHEDULERS
 class TrainLossPlateauLR(ReduceOnPlateauLR):
     """A scheduler that reduces the learning rate when the mean training loss of an epoch no longer falls.
 
-    MMEngine's own class watches a validation metric, but PSENet's schedule has no validation. The mean is that of the
-    values that the message hub logged as ``train/loss`` in the epoch, so it is restored with a resumed run.
+    MMEngine's own class watches a validation metric, but PSENet's schedule has no validation. The mean is over the
+    values of ``train/loss`` that the message hub logged in the epoch. A resumed run restores them.
 
     Examples:
         >>> import torch
@@ -28,10 +28,10 @@ class TrainLossPlateauLR(ReduceOnPlateauLR):
         super().__init__(optimizer, "loss", *args, **kwargs)
 
     def step(self, metrics: dict | None = None) -> None:
-        """Update the learning rate; this is called once when constructed, and then after each epoch."""
+        """Update the learning rate. MMEngine calls this at construction and after each epoch."""
         hub = MessageHub.get_current_instance()
         if "train/loss" not in hub.log_scalars:
             return super().step()
-        # MMEngine's hook for runtime information, which each Runner has, provides these numbers.
+        # MMEngine's ``RuntimeInfoHook``, which every Runner has, writes these numbers.
         iterations = hub.get_info("max_iters") // hub.get_info("max_epochs")
         return super().step({"loss": float(hub.get_scalar("train/loss").mean(iterations))})

@@ -1,9 +1,9 @@
 """List the night pictures of a folder.
 
-Write the names of the night pictures below IMAGES, one a line, relative to IMAGES, and a CSV file of the brightness of
-all pictures. 'llie annotations --names' and the training sets read such a list. The brightness of a picture decides by
-a rule that was fitted to a few pictures (docs/detection_datasets.md), so check the pictures that it chooses. --names
-replaces the rule by your own list.
+Write a list of the night pictures below IMAGES: one name a line, relative to IMAGES. Also write a CSV file with the
+brightness of every picture. 'llie annotations --names' and the training sets read such a list. The brightness of a
+picture decides by a rule that was fitted to a few pictures (docs/detection_datasets.md), so check the pictures that it
+chooses. --names replaces the rule by your own list.
 """
 
 from __future__ import annotations

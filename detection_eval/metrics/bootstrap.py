@@ -46,7 +46,7 @@ def resample(n_images: int, resamples: int = 1000, seed: int = 0) -> np.ndarray:
         ValueError: There is no image, or ``resamples`` is below 1.
     """
     if n_images < 1 or resamples < 1:
-        raise ValueError(f"{n_images} images resampled {resamples} times: both must be at least 1")
+        raise ValueError(f"n_images and resamples must be at least 1, got {n_images} and {resamples}")
     drawn = np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=resamples)
     return drawn.astype(np.uint16)
 
@@ -56,9 +56,9 @@ def intervals(
 ) -> dict[str, Interval]:
     """The mean of each score over ``scores``, with the percentile interval of a bootstrap over images.
 
-    A resample draws the same images for all of ``scores``, and averages over them (the training seeds). The interval
-    therefore tells how the mean varies with other images, not with other trainings. Resamples in which a score is
-    undefined are left out; if they are more than half, the bounds are nan.
+    Each resample draws one set of images, computes every element of ``scores`` (one for each training seed) on it, and
+    averages them. The interval therefore says how the mean varies with the images, not with the training. Resamples in
+    which a score is undefined are left out; if they are more than half, the bounds are nan.
 
     >>> from detection_eval.metrics.masks import ItemScores
     >>> scores = ItemScores({name: {"iou": np.array([iou])} for name, iou in (("a", 0.5), ("b", 0.7), ("c", 0.9))})
@@ -87,7 +87,8 @@ def differences(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """The mean of ``b`` minus the mean of ``a`` for each score, with its interval; both draw the same images.
+    """The mean of ``b`` minus the mean of ``a`` for each score, with its interval. A resample draws the same images for
+    ``a`` and ``b``.
 
     >>> from detection_eval.metrics.masks import ItemScores
     >>> raw = ItemScores({"a": {"iou": np.array([0.5])}, "b": {"iou": np.array([0.7])}})
@@ -110,7 +111,7 @@ def differences(
     _same_images([*a, *b])
     before, after = _drawn(a, resamples, seed, level), _drawn(b, resamples, seed, level)
     if list(before) != list(after):
-        raise ValueError(f"scores differ: {', '.join(before)} and {', '.join(after)}")
+        raise ValueError(f"a and b have different scores: {', '.join(before)} and {', '.join(after)}")
     return {
         name: _interval(after[name][0] - before[name][0], after[name][1] - before[name][1], level) for name in before
     }
@@ -134,7 +135,8 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
-# Several runs are compared with one raw run, whose scores in the resamples are thus computed only once.
+# Several runs are compared with the same raw run. This table keeps its resampled scores, so that they are computed
+# once.
 _KEPT: WeakKeyDictionary[Any, dict[tuple[int, int], Mapping[str, np.ndarray]]] = WeakKeyDictionary()
 
 
@@ -149,10 +151,11 @@ def _resampled(scores: Scores, resamples: int, seed: int) -> Mapping[str, np.nda
 
 def _same_images(scores: Sequence[Scores]) -> None:
     for each in scores[1:]:
-        if list(each.image_ids) != list(scores[0].image_ids):
-            raise ValueError(
-                f"scores are of different images: {len(scores[0].image_ids)} and {len(each.image_ids)} of them"
-            )
+        ids = list(scores[0].image_ids), list(each.image_ids)
+        if ids[0] != ids[1]:
+            differing = next((f": {a} and {b}" for a, b in zip(*ids, strict=False) if a != b), "")
+            counts = f"{len(ids[0])} and {len(ids[1])} images"
+            raise ValueError(f"the scores must belong to the same images in the same order, got {counts}{differing}")
 
 
 def _interval(value: float, drawn: np.ndarray, level: float) -> Interval:

@@ -17,8 +17,8 @@ from .matches import IOUS, RECALLS, ImageScores, Ranking, at_recalls, match, ran
 # These are the ranges of the annotations' ``area``: all, small, medium and large. Both ends belong to a range.
 _AREAS = np.array([[0, 1e5], [0, 32], [32, 96], [96, 1e5]]) ** 2
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)
-# AP counts the best 100 detections of an image and class. For the other scores CocoMetric takes its last proposal
-# number.
+# AP counts the best 100 detections of an image and class. For the other scores CocoMetric uses the last of its
+# ``proposal_nums``, 1000.
 _FEW, _MANY = 100, 1000
 _EVERY = tuple(range(len(IOUS)))
 
@@ -31,7 +31,8 @@ class _Cut:
         names: Names of the scores.
         area: Index of the range of areas.
         limit: Largest number of detections of an image and class.
-        thresholds: Indices of the IoU thresholds, one for each name, or all of them for a single name.
+        thresholds: Indices of the IoU thresholds. With several names there is one for each; a single name averages over
+            all.
     """
 
     names: tuple[str, ...]

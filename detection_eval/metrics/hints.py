@@ -1,4 +1,4 @@
-"""Hints at wrong units and frames of annotations and detections whose numbers are all valid.
+"""Warnings about annotations and detections that are valid, but seem to be in the wrong unit or box format.
 
 A hint is given only where the numbers leave no other explanation. It changes nothing and refuses nothing.
 """
@@ -17,10 +17,12 @@ from llie_preproc.coco_json import is_whole
 from ..datasets.fddb import FddbDetections, FddbTruth
 from ..datasets.labels import Size
 
-# Boxes look like corners if more than this share of them leaves the pictures, and none of them would as corners.
+# Boxes are taken for corners if more than this share reaches outside the pictures, and none would as corners.
 _SHARE = 0.5
-# Fewer boxes than this tell nothing. Boxes in pixels reach beyond this value, boxes in fractions never do.
-_FEW = 5
+# Fewer boxes prove nothing.
+_FEWEST_BOXES = 5
+# Boxes in pixels exceed this value; fractions never do.
+_LEAST_PIXELS = 5
 # Rounding may bring an angle a little beyond a whole turn.
 _TURN = 2 * math.pi + 0.01
 
@@ -47,7 +49,7 @@ def fddb_hints(truth: FddbTruth, detections: Mapping[str, FddbDetections], sizes
 
 
 def coco_hints(truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Sentences on what looks wrong with COCO annotations, or with results of their images; both are valid."""
+    """Sentences on what looks wrong with valid COCO annotations, or with valid results for their images."""
     sizes = {image["id"]: (image.get("width"), image.get("height")) for image in truth["images"]}
     known = {number: size for number, size in sizes.items() if all(map(is_whole, size))}
     frames = [known.get(each["image_id"], (np.nan, np.nan)) for each in detections]
@@ -62,7 +64,7 @@ def box_hints(boxes: np.ndarray, frames: np.ndarray, truth: np.ndarray) -> list[
     """Sentences on what looks wrong with detected boxes.
 
     >>> box_hints(np.array([[0.1, 0.2, 0.3, 0.4]]), np.array([[60.0, 40.0]]), np.array([[10.0, 20, 30, 15]]))
-    ['every detected box lies within [0, 1]: boxes are in pixels, and these look like fractions of the picture']
+    ['every detected box lies within [0, 1]: boxes must be in pixels, but these look like fractions of the picture']
 
     Args:
         boxes: Detected boxes ``(N, 4)``, left, top, width, height.
@@ -78,8 +80,8 @@ def _degrees(ellipses: Mapping[str, np.ndarray], what: str) -> Iterator[str]:
     if beyond:
         largest, name = max(beyond)
         yield (
-            f"{len(beyond)} of {len(angles)} {what} have an angle beyond 2 pi, up to {largest:g} in {name}: angles are "
-            "in radians, and these look like degrees"
+            f"{len(beyond)} of {len(angles)} {what} have an angle beyond 2 pi, up to {largest:g} in {name}: angles "
+            "must be in radians, but these look like degrees"
         )
 
 
@@ -88,22 +90,22 @@ def _fractions(boxes: np.ndarray, truth: np.ndarray) -> Iterator[str]:
         return
     # Nobody annotates less than a pixel, and no fraction is more than the whole picture.
     found, there = (float(np.abs(each).max()) for each in (boxes, truth))
-    looks = "lies within [0, 1]: boxes are in pixels, and these look like fractions of the picture"
-    if found <= 1 < _FEW < there:
+    looks = "lies within [0, 1]: boxes must be in pixels, but these look like fractions of the picture"
+    if found <= 1 < _LEAST_PIXELS < there:
         yield f"every detected box {looks}"
-    if there <= 1 < _FEW < found:
+    if there <= 1 < _LEAST_PIXELS < found:
         yield f"every annotated box {looks}"
 
 
 def _corners(boxes: np.ndarray, frames: np.ndarray) -> Iterator[str]:
     known = np.isfinite(frames).all(axis=1)
     boxes, frames = boxes[known], frames[known]
-    if len(boxes) < _FEW:
+    if len(boxes) < _FEWEST_BOXES:
         return
     leaving = (boxes[:, :2] + boxes[:, 2:] > frames + 1).any(axis=1)
     as_corners = ((boxes[:, 2:] >= boxes[:, :2]) & (boxes[:, 2:] <= frames + 1)).all()
     if as_corners and leaving.mean() > _SHARE:
         yield (
             f"{int(leaving.sum())} of {len(boxes)} detected boxes leave their pictures, and none would if they were "
-            "corners: boxes are left, top, width, height, and these look like x1, y1, x2, y2"
+            "corners: boxes must be left, top, width, height, but these look like x1, y1, x2, y2"
         )

@@ -2,13 +2,17 @@
 
 Most of the steps differ from COCO's:
 
-1. Rows of category 0 are ignored regions. They are painted on a mask, with both ends of a box included.
-2. In an image with such regions, ground truth and detections are dropped if the regions cover half of them or more.
-3. Ground truth of score 0 is ignored. It absorbs any number of detections, by the share of the detection inside it.
+1. Rows of category 0 are ignored regions. They are painted on a mask, including the first and the last row and column
+   of each box.
+2. In an image with such regions, a box of the ground truth or of a detection is dropped if the regions cover half of
+   its area or more.
+3. Ground truth of score 0 is ignored. It can absorb any number of detections; the overlap is the share of the detection
+   that lies inside it.
 4. Classes 1 to 10 are scored. "Others" (11) are objects of no class: a car found on one is a false positive.
-5. The first 1, 10, 100 or 500 detections of an image count, in the order of the file, of all classes together.
+5. The first 1, 10, 100 or 500 detections of an image count, in the order of the file and over all classes together.
 6. Detections are matched as in COCO, at IoU 0.5, 0.55 ... 0.95.
-7. Recall is the share of all ground truth, also of the ignored one. AP is the area under the envelope of all points.
+7. Recall is measured over all ground truth, including the ignored. AP is the area under the envelope of all points of
+   the curve.
 8. In the mean over the classes, a class is weighted by the number of images that show it.
 """
 
@@ -48,7 +52,7 @@ class VisDroneScores(ImageScores):
     """``AP``, ``AP50``, ``AP75`` and ``AR1``, ``AR10``, ``AR100``, ``AR500`` of VisDrone-DET.
 
     ``mode='toolkit'`` follows the official program, whose steps are listed above. The detections of an image must then
-    come by falling score, as the toolkit needs them in its files; they are not sorted here.
+    be in order of falling score, as in the toolkit's files. They are not sorted here.
 
     ``mode='coco'`` has the toolkit's boxes and matches (steps 1 to 4 and 6) with COCO's summary: the limits take the
     best detections of an image, of all classes together, instead of the first; recall is the share of the ground truth
@@ -296,21 +300,22 @@ def _rows(image: Mapping[str, Any]) -> np.ndarray:
 
 def _parse(fields: Sequence[Any]) -> list[float]:
     if len(fields) < _READ:
-        raise ValueError(f"{len(fields)} values, expected left,top,width,height,score,category and two more")
+        raise ValueError(f"expected at least 6 values (left,top,width,height,score,category), got {len(fields)}")
     row = [float(each) for each in fields[:_READ]]
     if not np.isfinite(row).all():
         raise ValueError("values must be finite")
     if min(row[2:4]) < 0:
         raise ValueError("width and height must not be negative")
     if row[5] not in _CATEGORIES:
-        raise ValueError(f"category {row[5]:g} is none of 0 to 11")
+        raise ValueError(f"category must be from 0 to 11, got {row[5]:g}")
     return row
 
 
 def _size(image: Mapping[str, Any]) -> tuple[int, int]:
     size = image.get("width", 0), image.get("height", 0)
     if not all(is_whole(each) and each > 0 for each in size):
-        raise ValueError(f"image {image.get('file_name', image['id'])}: width and height are {size}, expected pixels")
+        name = image.get("file_name", image["id"])
+        raise ValueError(f"image {name}: width and height must be whole numbers of pixels above 0, got {size}")
     return size
 
 
@@ -318,5 +323,7 @@ def _sizes(folder: Path, names: Mapping[str, Path]) -> dict[str, tuple[int, int]
     pictures: dict[str, Path] = {}
     for path in picture_files(folder):
         if path.stem in names and (other := pictures.setdefault(path.stem, path)) != path:
-            raise ValueError(f"{other} and {path} have one name: which is meant by {names[path.stem]} cannot be told")
+            raise ValueError(
+                f"{other} and {path} have the same name: rename one, because {names[path.stem]} could belong to either"
+            )
     return {name: picture_size(path) for name, path in pictures.items()}

@@ -15,7 +15,7 @@ _SIGMA = (0.1, 2.0)
 
 @TRANSFORMS.register_module()
 class StrongAugmentation:
-    """The strong view of Semi-LLIE's student (Section III-D; the constants are those of the public code).
+    """The strong augmentation for the student of Semi-LLIE (Section III-D; the constants are those of the public code).
 
     A picture goes through three steps, in this order; all random numbers are uniform and the geometry stays as it is:
 
@@ -53,7 +53,7 @@ class StrongAugmentation:
         """Augment a picture ``(3, H, W)`` uint8 RGB; random numbers come from PyTorch's CPU generator.
 
         Raises:
-            TypeError: The argument is no such picture.
+            TypeError: ``picture`` has another type or shape.
         """
         require_picture(picture, self)
         for step in self.steps:

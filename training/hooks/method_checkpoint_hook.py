@@ -18,8 +18,8 @@ class MethodCheckpointHook(AtomicCheckpointHook):
     """The checkpoint hook of the training methods.
 
     Frozen encoders and SAMs are not saved, because they may be hundreds of times larger than the enhancer and never
-    change. The state that a method needs beside its weights is saved too. When a checkpoint is loaded, one of another
-    network or method is refused.
+    change. The state that a method needs besides its weights is saved too. Loading refuses a checkpoint of another
+    network or method.
 
     Examples:
         >>> MethodCheckpointHook(interval=5, by_epoch=False).interval

@@ -108,7 +108,7 @@ class TrainingMethod(SafeInit, BaseModel):
         return {"enhancer": self.enhancer}
 
     def train(self, mode: bool = True) -> TrainingMethod:
-        """Set the mode of the modules that are trained; averages, teachers and encoders, all frozen, keep to eval."""
+        """Set the mode of the trained modules; frozen ones (averages, teachers, encoders) stay in evaluation mode."""
         super().train(mode)
         for module in self.children():
             if not any(p.requires_grad for p in module.parameters()):
@@ -164,7 +164,7 @@ class TrainingMethod(SafeInit, BaseModel):
         return {f"loss_{k}": self.loss_weights[k] * _in_float32(loss, *pair) for k, loss in self.losses.items()}
 
     def training_state(self) -> dict[str, Any]:
-        """State that a resumed run needs beside parameters and buffers; checkpoints keep it."""
+        """State that a resumed run needs besides parameters and buffers. Checkpoints contain it."""
         return {}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
@@ -172,7 +172,9 @@ class TrainingMethod(SafeInit, BaseModel):
 
 
 def _in_float32(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:
-    """A loss without autocast. A loss with an encoder keeps autocast, as it compares features in float32 by itself."""
+    """Compute a loss with autocast off. A loss with an encoder runs under autocast, because it converts its features to
+    float32 itself.
+    """
     if hasattr(loss, "encoder"):
         return loss(output, target)
     with torch.autocast(output.device.type, enabled=False):

@@ -46,9 +46,9 @@ def darkface(images: str | os.PathLike[str], annotations: str | os.PathLike[str]
 
     Args:
         images: Folder of the pictures.
-        annotations: Folder of the texts, or a list of pseudo-labels with a line for each picture: the path of the
-            picture, of which only the name counts, the number of faces, and ``x y width height 1`` for each face. Boxes
-            of such a list are marked ``pseudo_label``.
+        annotations: Folder of the texts, or a file of pseudo-labels. Each line has the picture's path (only its file
+            name counts), the number of faces, and ``x y width height 1`` for each face. Boxes of such a list are marked
+            ``pseudo_label``.
 
     Raises:
         FileNotFoundError: A folder or file is missing.
@@ -95,7 +95,7 @@ def read_darkface(path: Path, problems: Problems) -> BoxList:
 
 
 def read_pseudo_labels(path: Path, number: int, values: list[str], problems: Problems) -> BoxList:
-    """Read the faces of line ``number`` of a list from its ``values``: the number of faces, then five values for each.
+    """Read the faces from the ``values`` of line ``number``: the number of faces, then five values for each face.
 
     Raises:
         ValueError: The number of faces does not fit the values, or a value is bad; the message names the file and the

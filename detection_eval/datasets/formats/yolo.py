@@ -1,4 +1,4 @@
-"""The YOLO text format: a text for each picture with lines ``class cx cy width height``.
+"""The YOLO text format: each picture has a text file with a line ``class cx cy width height`` for each object.
 
 Coordinates are fractions of the picture's size.
 """
@@ -37,12 +37,12 @@ _FIELDS = ("cx", "cy", "width", "height")
 _CLASS_FILE = "classes.txt"
 _LISTS, _YAML = (".txt", ".names"), (".yaml", ".yml")
 _LONGEST_NAME = 200
-# Programs that compute in 32 bits exceed 1 by less than this.
+# Fractions from programs that compute in 32 bits leave [0, 1] by less than this.
 _ROUNDING = 1e-6
 
 
 def yolo(images: str | os.PathLike[str], annotations: str | os.PathLike[str], classes: Sequence[str]) -> LabelSet:
-    """The YOLO text format. A picture without a text has no objects, as the format has it.
+    """The YOLO text format. A picture without a text file has no objects, as the format defines.
 
     >>> import tempfile
     >>> from llie_preproc.files import write_texts
@@ -109,7 +109,7 @@ def read_yolo(path: Path, size: tuple[int, int], classes: Sequence[str], problem
 
 
 def class_names(given: Sequence[str]) -> list[str]:
-    """The names of classes that are given themselves, or that a file holds.
+    """The names of the classes, from ``given`` itself or from the file that it names.
 
     A single name that looks like a file is taken for one. A YAML file holds ``names``, a list or a mapping from number
     to name; a text file holds one name in each line.
@@ -153,7 +153,8 @@ def _yaml_names(path: Path) -> list[str]:
     yaml = import_module("yaml")
     try:
         content: Any = yaml.safe_load(read_text(path))
-    # Some errors come from values that no type holds, such as a 13th month, and from lists nested thousands deep.
+    # PyYAML also raises errors of other types: for impossible values, such as a 13th month, and for deeply nested
+    # lists.
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     names = content.get("names") if isinstance(content, Mapping) else None

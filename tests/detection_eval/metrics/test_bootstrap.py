@@ -141,8 +141,8 @@ def test_bad_input():
         (lambda: intervals([]), "no scores"),
         (lambda: intervals(runs, level=1.0), "level 1.0"),
         (lambda: intervals(runs, resamples=-1), "resamples -1"),
-        (lambda: intervals([*runs, Means([1.0])]), "different images"),
-        (lambda: differences(runs, [Means([1.0, 2.0, 3.0])]), "different images"),
+        (lambda: intervals([*runs, Means([1.0])]), "same images in the same order"),
+        (lambda: differences(runs, [Means([1.0, 2.0, 3.0])]), "same images in the same order"),
         (lambda: resample(0), "0 images"),
         (lambda: resample(3, 0), "0 times"),
     ):

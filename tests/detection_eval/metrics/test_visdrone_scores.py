@@ -257,7 +257,7 @@ def test_two_pictures_of_one_name_are_refused(texts):
     (texts / "images" / "more").mkdir()
     picture = next(path for path in (texts / "images").iterdir() if path.stem == "a")
     shutil.copy(picture, texts / "images" / "more" / picture.name)
-    with pytest.raises(ValueError, match=r"have one name: which is meant by .*a\.txt"):
+    with pytest.raises(ValueError, match=r"have the same name: rename one, because .*a\.txt"):
         VisDroneScores.from_text(texts / "annotations", texts / "detections", texts / "images")
 
 
