@@ -143,8 +143,8 @@ def test_bad_input():
         (lambda: intervals(runs, resamples=-1), "resamples -1"),
         (lambda: intervals([*runs, Means([1.0])]), "same images in the same order"),
         (lambda: differences(runs, [Means([1.0, 2.0, 3.0])]), "same images in the same order"),
-        (lambda: resample(0), "0 images"),
-        (lambda: resample(3, 0), "0 times"),
+        (lambda: resample(0), "at least 1, got 0 and 1000"),
+        (lambda: resample(3, 0), "at least 1, got 3 and 0"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

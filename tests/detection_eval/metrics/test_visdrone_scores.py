@@ -240,11 +240,11 @@ def test_the_toolkits_own_files(texts):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("annotations/a.txt", "1,2,3,4,1,1,0,0\n1,2,3,4,1", r"a\.txt:2: 5 values"),
+        ("annotations/a.txt", "1,2,3,4,1,1,0,0\n1,2,3,4,1", r"a\.txt:2: expected at least 6 values .* got 5"),
         ("annotations/b.txt", "\n1,2,-3,4,1,1,0,0", r"b\.txt:2: width and height must not be negative"),
         ("detections/a.txt", "1,2,3,x,1,1,-1,-1", r"a\.txt:1: could not convert"),
         ("detections/a.txt", "1,2,3,nan,1,1,-1,-1", r"a\.txt:1: values must be finite"),
-        ("detections/b.txt", "1,2,3,4,1,12,-1,-1", r"b\.txt:1: category 12 is none"),
+        ("detections/b.txt", "1,2,3,4,1,12,-1,-1", r"b\.txt:1: category must be from 0 to 11, got 12"),
     ],
 )
 def test_a_bad_line_is_named(texts, file, text, message):
@@ -279,9 +279,9 @@ def test_bad_input():
         VisDroneScores(truth | {"categories": [*truth["categories"], {"id": 11, "name": "cars"}]}, [])
     with pytest.raises(ValueError, match=r"detections\[0\]: category_id 12 is none"):
         VisDroneScores(truth, [found(0, (1, 1, 5, 5), 12)])
-    with pytest.raises(ValueError, match=r"visdrone_rows\[0\]: 2 values"):
+    with pytest.raises(ValueError, match=r"visdrone_rows\[0\]: expected at least 6 values .* got 2"):
         VisDroneScores({**truth, "images": [truth["images"][0] | {"visdrone_rows": [[1, 2]]}]}, [])
-    with pytest.raises(ValueError, match="width and height are"):
+    with pytest.raises(ValueError, match="width and height must be whole numbers"):
         VisDroneScores({**truth, "images": [truth["images"][0] | {"width": None}]}, [])
     del truth["images"][0]["visdrone_rows"]
     with pytest.raises(ValueError, match="llie annotations visdrone"):
