@@ -12,7 +12,7 @@ table shows all of them together.
 
 ``python -m benchmarks.joint_training visdrone IMAGES LABELS --out DIR``: Faster R-CNN R50-FPN learns from scratch on
 pictures of VisDrone, in folds; it needs a GPU. The pictures are darkened as the demo's scenes are
-(:func:`detection_eval.demo.exposure.photograph`). LABELS is a folder of YOLO's text files with car, van, truck, bus
+(:func:`llie_preproc.ops.sensor.photograph`). LABELS is a folder of YOLO's text files with car, van, truck, bus
 and motor as classes 0 to 4.
 
 Every training is a cell of ``llie compare``, where *frozen* is the mode ``retrained``. The last checkpoint of each
@@ -38,11 +38,11 @@ import torch
 
 from detection_eval.compare.comparison_store import Comparison
 from detection_eval.compare.tables import measure, write_tables
-from detection_eval.demo.exposure import photograph
 from detection_eval.demo.night_scenes import SENSOR, write_night_set
 from llie_preproc.commands.llie import main as llie
 from llie_preproc.files import write_json, write_text
 from llie_preproc.mm.runner_parts import saved_checkpoints
+from llie_preproc.ops.sensor import photograph
 from llie_preproc.pictures import Picture, picture_size, read_picture, write_picture
 
 from .timing import machine

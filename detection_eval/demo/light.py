@@ -11,9 +11,9 @@ import torch
 from tqdm import tqdm
 
 from llie_preproc import FrozenEnhancer
+from llie_preproc.ops.sensor import Sensor, photograph
 
 from ..metrics.image_quality import image_quality
-from .exposure import Sensor, photograph
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "motorcycle")
 SENSOR = Sensor(full_well=3000.0, read_noise=3.0)

@@ -22,9 +22,9 @@ import numpy as np
 from tqdm import tqdm
 
 from llie_preproc.files import atomic_write
+from llie_preproc.ops.sensor import photograph
 from llie_preproc.pictures import Picture, write_picture
 
-from .exposure import photograph
 from .night_scenes import SENSOR, CutOut, cut_outs, lamps, vary
 from .photographs import sample
 

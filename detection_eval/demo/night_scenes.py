@@ -6,7 +6,7 @@ scene is then photographed at night: every pixel's linear light is multiplied by
     E(x) = ambient + sum_i c_i / (1 + |x - p_i|^2 / r_i^2),
 
 the exposure is set in stops, shot and read noise are drawn, and the result is encoded as sRGB in 8 bits
-(:func:`detection_eval.demo.exposure.photograph`). A seed and an index determine a scene.
+(:func:`llie_preproc.ops.sensor.photograph`). A seed and an index determine a scene.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy as np
 from tqdm import tqdm
 
 from llie_preproc.files import atomic_write
+from llie_preproc.ops.sensor import Sensor, photograph
 from llie_preproc.pictures import Picture, write_picture
 
-from .exposure import Sensor, photograph
 from .photographs import sample
 
 CLASSES = ("face", "cup", "cat", "shuttle", "motorcycle")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from llie_preproc.checks import rising
+from llie_preproc.ops.sensor import Sensor, linear_to_srgb, sense, srgb_to_linear
 from llie_preproc.pictures import picture_files
 from llie_preproc.registry import DATASETS, TRANSFORMS
 
@@ -73,7 +74,7 @@ class LowLightSynthesis:
         exposure, gamma = _log_uniform(self.exposure), _uniform(self.gamma)
         signal = exposure * srgb_to_linear(picture / 255) ** gamma
         if self.electrons is not None:
-            signal = sensor_noise(signal, _log_uniform(self.electrons), _uniform(self.read_noise))
+            signal = sense(signal, Sensor(_log_uniform(self.electrons), _uniform(self.read_noise)))
         return (255 * linear_to_srgb(signal.clamp(0, 1))).round().to(torch.uint8)
 
 
@@ -138,29 +139,6 @@ class Degraded:
 def itself(path: Path) -> dict[str, Path]:
     """The references of a picture that is its own reference."""
     return {"target": path}
-
-
-def sensor_noise(signal: Tensor, electrons: float, read_noise: float) -> Tensor:
-    """Linear light with shot and read noise, not clipped.
-
-    The mean is ``signal``; the variance is ``signal / electrons + (read_noise / electrons) ** 2``.
-
-    Args:
-        signal: Linear light of any shape, not negative; 1 is the light that fills a pixel with ``electrons``.
-        electrons: Number of electrons of a full pixel.
-        read_noise: Standard deviation of the read noise in electrons.
-    """
-    return (torch.poisson(electrons * signal) + read_noise * torch.randn(signal.shape)) / electrons
-
-
-def srgb_to_linear(picture: Tensor) -> Tensor:
-    """Linear light of sRGB values in [0, 1] (IEC 61966-2-1)."""
-    return torch.where(picture <= 0.04045, picture / 12.92, ((picture + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(light: Tensor) -> Tensor:
-    """sRGB values of linear light in [0, 1], the inverse of :func:`srgb_to_linear`."""
-    return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clamp(min=1e-6) ** (1 / 2.4) - 0.055)
 
 
 def _range(name: str, value: Sequence[float], zero: bool = False) -> tuple[float, float]:

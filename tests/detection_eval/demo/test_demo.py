@@ -1,11 +1,9 @@
-"""The demo's camera and scenes have their closed forms, and its sweep and command write what they find."""
+"""The demo's scenes have their closed forms, and its sweep and command write what they find."""
 
 import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 pytest.importorskip("skimage", reason="needs the extra 'demo'")
 pytest.importorskip("matplotlib", reason="needs the extra 'demo'")
@@ -13,56 +11,12 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("facenet_pytorch", reason="needs the extra 'face'")
 
 from detection_eval.demo import gamma_sweep, light, night_scenes, photographs
-from detection_eval.demo.exposure import Sensor, linear_to_srgb, photograph, sense, srgb_to_linear
 from detection_eval.demo.run_demo import DemoOptions, run_demo
 from detection_eval.demo.small_detector import RAW, RETRAINED, ZERO_SHOT, Budget, detector_config
 from detection_eval.faces.retention import count_found, count_unmatched
 from llie_preproc.commands.llie import parse_args
 from llie_preproc.faces import Faces
 from llie_preproc.pictures import Picture, read_picture, write_picture
-
-LEVELS = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
-
-
-def _rng():
-    return np.random.default_rng(5)
-
-
-@settings(deadline=None)
-@given(st.floats(0, 1))
-def test_srgb_there_and_back(value):
-    assert linear_to_srgb(srgb_to_linear(np.float64(value))) == pytest.approx(value, abs=1e-6)
-
-
-def test_srgb_at_published_values():
-    # Middle grey: 18 % of the light is the level 117.6 of 255; half the light is 187.5.
-    np.testing.assert_allclose(linear_to_srgb(np.array([0.0, 0.18, 0.5, 1.0])) * 255, [0, 117.6, 187.5, 255], atol=0.1)
-
-
-def test_no_noise_and_no_stops_is_the_same_picture():
-    np.testing.assert_array_equal(photograph(LEVELS, 0.0, Sensor(), _rng()), LEVELS)
-
-
-@pytest.mark.parametrize("stops", [-3.0, -1.0, 0.5])
-def test_a_stop_is_a_factor_of_two_in_light(stops):
-    taken = photograph(LEVELS, stops, Sensor(), _rng())
-    expected = np.minimum(srgb_to_linear(LEVELS / 255) * 2.0**stops, 1)
-    # Half an 8-bit step of sRGB is at most 0.0045 of the light.
-    np.testing.assert_allclose(srgb_to_linear(taken / 255), expected, atol=0.0046)
-
-
-def test_illumination_multiplies_the_light():
-    halved = photograph(LEVELS, 0.0, Sensor(), _rng(), np.full((16, 16, 1), 0.5))
-    np.testing.assert_array_equal(halved, photograph(LEVELS, -1.0, Sensor(), _rng()))
-
-
-@pytest.mark.parametrize("light_level", [0.002, 0.05, 0.8])
-def test_sensor_noise_has_the_mean_and_variance_of_its_formula(light_level):
-    sensor = Sensor(full_well=900.0, read_noise=4.0)
-    reading = sense(np.full(400_000, light_level), sensor, _rng())
-    variance = light_level / 900 + (4 / 900) ** 2
-    assert reading.mean() == pytest.approx(light_level, abs=5 * (variance / 400_000) ** 0.5)
-    assert reading.var() == pytest.approx(variance, rel=0.02)
 
 
 def test_photographs_come_without_a_network(monkeypatch):

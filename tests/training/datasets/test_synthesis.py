@@ -15,7 +15,6 @@ from scipy import stats
 from llie_preproc.registry import TRANSFORMS
 from tests.support.made_trees import pixels_of, save
 from training.datasets import Draw, LOLv1, LowLightSynthesis, PairedRandomCrop, SynthesisedPairs
-from training.datasets.synthesis import linear_to_srgb, sensor_noise, srgb_to_linear
 
 ALL_BYTES = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16).expand(3, 16, 16)
 
@@ -34,43 +33,12 @@ def test_full_light_without_noise_is_the_identity():
     assert torch.equal(fixed()(ALL_BYTES), ALL_BYTES)
 
 
-def test_the_transfer_function_is_that_of_the_standard():
-    values = np.arange(256) / 255
-    expected = [srgb_decoded(v) for v in values]
-    light = srgb_to_linear(torch.tensor(values))
-    assert np.allclose(light, expected, rtol=0, atol=1e-9)
-    assert np.allclose(linear_to_srgb(light), values, rtol=0, atol=1e-6)
-
-
 @settings(max_examples=30, deadline=None)
 @given(exposure=st.floats(0.01, 1.0), gamma=st.floats(0.5, 3.0), value=st.integers(0, 255))
 def test_without_noise_it_is_exposure_times_a_power(exposure, gamma, value):
     made = fixed(exposure, gamma)(torch.full((3, 1, 1), value, dtype=torch.uint8))
     light = exposure * srgb_decoded(value / 255) ** gamma
     assert srgb_decoded((int(made[0, 0, 0]) - 0.51) / 255) <= light <= srgb_decoded((int(made[0, 0, 0]) + 0.51) / 255)
-
-
-@pytest.mark.parametrize(
-    ("signal", "electrons", "read_noise"), [(0.2, 500.0, 4.0), (0.002, 1000.0, 3.0), (0.5, 50.0, 0.0)]
-)
-def test_mean_and_variance_of_a_grey_patch(signal, electrons, read_noise):
-    torch.manual_seed(0)
-    number = 400_000
-    noisy = sensor_noise(torch.full((number,), signal, dtype=torch.float64), electrons, read_noise).numpy()
-    variance = signal / electrons + (read_noise / electrons) ** 2
-    assert abs(noisy.mean() - signal) < 5 * math.sqrt(variance / number)
-    # Of a sample variance, by the fourth moment: Poisson's is 3 l^2 + l.
-    fourth = 3 * variance**2 + signal / electrons**3
-    assert abs(noisy.var() - variance) < 5 * math.sqrt((fourth - variance**2) / number)
-
-
-def test_shot_noise_is_poisson():
-    torch.manual_seed(0)
-    counts = (sensor_noise(torch.full((20_000,), 0.004), 1000.0, 0.0) * 1000).round().numpy()
-    edges = np.arange(12)
-    observed = np.array([*(np.sum(counts == k) for k in edges), np.sum(counts > edges[-1])])
-    expected = 20_000 * np.array([*stats.poisson.pmf(edges, 4), stats.poisson.sf(edges[-1], 4)])
-    assert stats.chisquare(observed, expected).pvalue > 1e-4
 
 
 def test_a_grey_patch_through_the_whole_of_it():
