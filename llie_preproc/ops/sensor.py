@@ -81,7 +81,7 @@ def sense(light: Light, sensor: Sensor, rng: np.random.Generator | torch.Generat
 
     Examples:
         >>> read = sense(np.full(10_000, 0.5), Sensor(full_well=100.0), np.random.default_rng(0))
-        >>> round(read.mean(), 2), round(read.std(), 2)
+        >>> round(float(read.mean()), 2), round(float(read.std()), 2)
         (0.5, 0.07)
     """
     if not sensor.noisy:
