@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -91,14 +88,6 @@ def last_state(work_dir: Path) -> dict[str, torch.Tensor]:
 def part(state: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
     """The tensors of one part of an ``EnhancedDetector``, in its own names."""
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-
-
-@contextlib.contextmanager
-def runs_on_the_cpu() -> Iterator[None]:
-    """Inside, runs are on the CPU."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmengine.device.utils.DEVICE", "cpu")
-        yield
 
 
 if __name__ == "__main__":

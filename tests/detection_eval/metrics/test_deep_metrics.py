@@ -19,10 +19,9 @@ from torchvision.models import alexnet
 
 from detection_eval.metrics import frechet_distance, inception_features, lpips, read_inception, read_lpips
 from llie_preproc.errors import CheckpointError, MissingExtraError
+from tests.support.random_pictures import planes
 
-
-def picture(seed, size=(64, 72)):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (3, *size), dtype=np.uint8))
+SIZE = (64, 72)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def network(features, tmp_path_factory):
 
 def test_lpips_is_the_librarys_on_the_same_trunk(network, features, monkeypatch):
     monkeypatch.setattr(library_lpips, "_get_tv_model_features", lambda net, pretrained: features)
-    first, second = picture(0), picture(1)
+    first, second = planes(0, SIZE), planes(1, SIZE)
     signed = [x[None] / 127.5 - 1 for x in (first, second)]
     expected = library_lpips.learned_perceptual_image_patch_similarity(*signed, net_type="alex").item()
     assert expected > 0.01
@@ -50,7 +49,7 @@ def test_lpips_is_the_librarys_on_the_same_trunk(network, features, monkeypatch)
 
 def test_lpips_is_the_papers_formula(network, features):
     """Eq. 1: heads over squared differences of unit features after each of the five rectifiers, averaged over space."""
-    first, second = picture(0), picture(1)
+    first, second = planes(0, SIZE), planes(1, SIZE)
     with resources.as_file(resources.files("torchmetrics") / "functional/image/lpips_models/alex.pth") as path:
         heads = torch.load(path, map_location="cpu", weights_only=True)
     shift, scale = (torch.tensor(x)[:, None, None] for x in ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)))
@@ -64,15 +63,15 @@ def test_lpips_is_the_papers_formula(network, features):
 
 
 def test_lpips_of_equal_pictures_is_zero_and_it_is_symmetric(network):
-    first, second = picture(0), picture(1)
+    first, second = planes(0, SIZE), planes(1, SIZE)
     assert lpips(first, first, network) == 0
     assert lpips(first, second, network) == pytest.approx(lpips(second, first, network), rel=1e-6)
 
 
 def test_the_smallest_picture_for_lpips(network):
-    assert lpips(picture(0, (31, 31)), picture(1, (31, 31)), network) > 0
+    assert lpips(planes(0, (31, 31)), planes(1, (31, 31)), network) > 0
     with pytest.raises(ValueError, match="at least 31"):
-        lpips(picture(0, (30, 60)), picture(1, (30, 60)), network)
+        lpips(planes(0, (30, 60)), planes(1, (30, 60)), network)
 
 
 def test_no_trunk_is_downloaded(features, tmp_path, monkeypatch):
@@ -143,7 +142,7 @@ def test_sets_that_have_no_distance_are_named():
 def test_inception_runs_with_weights_from_a_file(inception_trunk):
     """What the library's own extractor gives, on 8-bit pictures."""
     network = read_inception(inception_trunk)
-    image = picture(0)
+    image = planes(0, SIZE)
     found = inception_features(image / 255, network)
     assert found.shape == (2048,)
     assert found.std() > 0

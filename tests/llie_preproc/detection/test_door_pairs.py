@@ -24,12 +24,6 @@ PLACES = {"preprocessor": "data_preprocessor.enhancer.", "detector": "enhancer."
 SIZES = [(64, 80)]
 
 
-@pytest.fixture(scope="module")
-def cfg():
-    """A narrow RetinaNet."""
-    return mmdet_config("retinanet")
-
-
 def model_of(cfg, door, seed, enhancer="PSENet", checkpoint="default"):
     """The model of a door's config, as built: the detector at random weights, PSENet's as shipped."""
     if door != "plain":
@@ -94,9 +88,9 @@ WAYS = [by_mmengine, by_mmengine_in_a_wrapper, by_torch, by_torch_leniently, ins
 
 
 @pytest.fixture(scope="module")
-def saved(cfg):
+def saved(plain_config):
     """By door: the weights, and what a detector with them finds without an enhancer and behind which enhancer."""
-    return {door: trained(cfg, door) for door in DOORS}
+    return {door: trained(plain_config, door) for door in DOORS}
 
 
 def outcome(cfg, saved, saver, loader, way, folder):
@@ -113,8 +107,8 @@ def outcome(cfg, saved, saver, loader, way, folder):
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("loader", DOORS)
 @pytest.mark.parametrize("saver", DOORS)
-def test_every_pair_predicts_the_same_or_is_refused(cfg, saved, saver, loader, way, tmp_path):
-    found = outcome(cfg, saved, saver, loader, way, tmp_path)
+def test_every_pair_predicts_the_same_or_is_refused(plain_config, saved, saver, loader, way, tmp_path):
+    found = outcome(plain_config, saved, saver, loader, way, tmp_path)
     if saver in CARRY and loader not in CARRY:
         # There is no place for the enhancer's weights.
         assert found is None
@@ -126,12 +120,12 @@ def test_every_pair_predicts_the_same_or_is_refused(cfg, saved, saver, loader, w
         assert same(found, predictions(saved["transform"], "plain" if loader == "plain" else "transform"))
 
 
-def test_the_pairs_can_differ(cfg, saved):
+def test_the_pairs_can_differ(plain_config, saved):
     """Otherwise the test above could not fail."""
     seen = {door: predictions(saved[door], door) for door in DOORS}
     assert not same(seen["plain"], seen["transform"])
     assert not same(seen["transform"], seen["detector"])
-    assert not same(seen["detector"], predictions(model_of(cfg, "detector", seed=9), "detector"))
+    assert not same(seen["detector"], predictions(model_of(plain_config, "detector", seed=9), "detector"))
     shipped = build_enhancer("PSENet").state_dict()
     for door, place in PLACES.items():
         own = saved[door].state_dict()
@@ -142,51 +136,51 @@ def test_the_pairs_can_differ(cfg, saved):
 @pytest.mark.parametrize("way", [by_mmengine, by_torch_leniently], ids=lambda way: way.__name__)
 @pytest.mark.parametrize("loader", DOORS)
 @pytest.mark.parametrize("saver", CARRY)
-def test_another_enhancers_weights_are_refused_at_every_door(cfg, saved, saver, loader, way, tmp_path):
+def test_another_enhancers_weights_are_refused_at_every_door(plain_config, saved, saver, loader, way, tmp_path):
     for other in ("IAMLUNet", {"type": "PSENet", "width": 8}, "CLAHE"):
-        model = model_of(cfg, loader, seed=9, enhancer=other, checkpoint=None)
+        model = model_of(plain_config, loader, seed=9, enhancer=other, checkpoint=None)
         with pytest.raises(CheckpointError):
             way(model, saved[saver].state_dict(), tmp_path)
 
 
 @pytest.mark.parametrize("saver", CARRY)
-def test_the_refusal_says_what_to_do_and_that_works(cfg, saved, saver, tmp_path):
+def test_the_refusal_says_what_to_do_and_that_works(plain_config, saved, saver, tmp_path):
     save_checkpoint({"state_dict": saved[saver].state_dict(), "meta": {}}, str(tmp_path / "a.pth"))
-    plain = model_of(cfg, "plain", seed=9)
+    plain = model_of(plain_config, "plain", seed=9)
     with pytest.raises(CheckpointError, match=r"RetinaNet.*llie split CHECKPOINT --out DIR"):
         load_checkpoint(plain, str(tmp_path / "a.pth"), map_location="cpu")
     detector, enhancer = split_checkpoint(tmp_path / "a.pth", tmp_path / "parts")
     load_checkpoint(plain, str(detector), map_location="cpu")
     assert same(predictions(plain, "plain"), predictions(saved["plain"], "plain"))
-    both = model_of(cfg, "detector", seed=9, checkpoint=str(enhancer))
+    both = model_of(plain_config, "detector", seed=9, checkpoint=str(enhancer))
     load_checkpoint(both, str(detector), map_location="cpu")
     assert same(predictions(both, "detector"), predictions(saved[saver], saver))
 
 
-def test_a_wrapper_round_an_enhancer_without_weights(cfg):
+def test_a_wrapper_round_an_enhancer_without_weights(plain_config):
     """In the plain config it would leave the detector at random weights."""
-    state = model_of(cfg, "detector", seed=1, enhancer="CLAHE").state_dict()
+    state = model_of(plain_config, "detector", seed=1, enhancer="CLAHE").state_dict()
     for way in (by_torch, by_torch_leniently):
         with pytest.raises(CheckpointError, match="that of a model with a detector inside"):
-            way(model_of(cfg, "plain", seed=9), state, None)
-    model = model_of(cfg, "preprocessor", seed=9, enhancer="CLAHE")
+            way(model_of(plain_config, "plain", seed=9), state, None)
+    model = model_of(plain_config, "preprocessor", seed=9, enhancer="CLAHE")
     model.load_state_dict(state)
     assert holds(model, {k.removeprefix("detector."): v for k, v in state.items()})
 
 
-def test_a_learned_fusion_is_refused_where_there_is_none(cfg):
-    fused = build(add_enhancer(cfg, "PSENet", detector_input="both").model)
+def test_a_learned_fusion_is_refused_where_there_is_none(plain_config):
+    fused = build(add_enhancer(plain_config, "PSENet", detector_input="both").model)
     with pytest.raises(CheckpointError, match=r"learned fusion \(fusion\.logit\)"):
-        model_of(cfg, "preprocessor", seed=9).load_state_dict(fused.state_dict())
+        model_of(plain_config, "preprocessor", seed=9).load_state_dict(fused.state_dict())
 
 
-def test_what_the_wrapper_may_take_by_strict_false_it_still_takes(cfg, saved):
+def test_what_the_wrapper_may_take_by_strict_false_it_still_takes(plain_config, saved):
     state = saved["preprocessor"].state_dict()
     state["backbone.extra"] = torch.zeros(1)
-    strict = build(add_enhancer(cfg, "SCI", checkpoint=None).model)
+    strict = build(add_enhancer(plain_config, "SCI", checkpoint=None).model)
     with pytest.raises(CheckpointError, match=r"backbone\.extra"):
         strict.load_state_dict(state, strict=False)
-    lenient = build(add_enhancer(cfg, "SCI", checkpoint=None, strict=False).model)
+    lenient = build(add_enhancer(plain_config, "SCI", checkpoint=None, strict=False).model)
     lenient.load_state_dict(state, strict=False)
     assert torch.equal(lenient.detector.backbone.conv1.weight, state["backbone.conv1.weight"])
 
@@ -195,24 +189,26 @@ def semi(inner):
     return dict(type="mmdet.SemiBaseDetector", detector=inner, semi_train_cfg=dict(freeze_teacher=True))
 
 
-def test_an_enhanced_detector_starts_a_semi_supervised_one_or_is_refused(cfg, saved):
-    enhanced = add_enhancer(cfg, "PSENet").model
+def test_an_enhanced_detector_starts_a_semi_supervised_one_or_is_refused(plain_config, saved):
+    enhanced = add_enhancer(plain_config, "PSENet").model
     state = saved["detector"].state_dict()
     model = build(semi(enhanced), seed=9)
     model.load_state_dict(state)
     for part in (model.student, model.teacher):
         assert holds(part, state)
     with pytest.raises(CheckpointError, match="no place"):
-        build(semi(cfg.model), seed=9).load_state_dict(state, strict=False)
-    whole = build(dict(type="llie_preproc.EnhancedDetector", detector=semi(cfg.model), enhancer="PSENet"), seed=9)
+        build(semi(plain_config.model), seed=9).load_state_dict(state, strict=False)
+    whole = build(
+        dict(type="llie_preproc.EnhancedDetector", detector=semi(plain_config.model), enhancer="PSENet"), seed=9
+    )
     whole.load_state_dict(saved["preprocessor"].state_dict())
     enhancer = saved["preprocessor"].data_preprocessor.enhancer.state_dict()
     assert holds(whole.enhancer, enhancer)
     assert torch.equal(whole.detector.teacher.backbone.conv1.weight, state["detector.backbone.conv1.weight"])
 
 
-def test_trackers_keep_their_own_names(cfg, saved):
-    tracker = dict(type="mmdet.ByteTrack", detector=cfg.model, data_preprocessor=None)
+def test_trackers_keep_their_own_names(plain_config, saved):
+    tracker = dict(type="mmdet.ByteTrack", detector=plain_config.model, data_preprocessor=None)
     state = build(tracker, seed=1).state_dict()
     assert all(name.startswith("detector.") for name in state)
     other = build(tracker, seed=9)
@@ -222,11 +218,11 @@ def test_trackers_keep_their_own_names(cfg, saved):
         build(tracker, seed=9).load_state_dict(saved["detector"].state_dict(), strict=False)
 
 
-def test_the_segmentor_in_front_of_both(cfg, saved):
+def test_the_segmentor_in_front_of_both(plain_config, saved):
     """BoxPromptedSAM is a wrapper itself, and may have the enhancer in its own data preprocessor."""
     pytest.importorskip("segment_anything", reason="needs the extra 'sam'")
     sam = dict(model="small", img_size=64, patch_size=16, out_chans=16, embed_dim=16, depth=1, num_heads=2)
-    plain = dict(type="llie_preproc.BoxPromptedSAM", detector=cfg.model, sam=sam)
+    plain = dict(type="llie_preproc.BoxPromptedSAM", detector=plain_config.model, sam=sam)
     raw = dict(type="llie_preproc.EnhancedDetDataPreprocessor", enhancer="PSENet", mean=None, std=None)
     inside = dict(plain, data_preprocessor=raw)
     outside = dict(type="llie_preproc.EnhancedDetector", detector=plain, enhancer="PSENet")
@@ -256,14 +252,14 @@ def test_the_segmentor_in_front_of_both(cfg, saved):
 @pytest.mark.examples(2)
 @pytest.mark.parametrize("door", CARRY)
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_weights_that_are_not_finite_are_refused_by_every_part(cfg, saved, door, value, tmp_path):
+def test_weights_that_are_not_finite_are_refused_by_every_part(plain_config, saved, door, value, tmp_path):
     state = saved[door].state_dict()
     for name in (next(k for k in state if "enhancer." in k), next(k for k in state if "bbox_head" in k)):
         bad = {**state, name: torch.full_like(state[name], value)}
         for loader in CARRY:
             for way in (by_mmengine, by_torch):
                 with pytest.raises(CheckpointError, match="not finite"):
-                    way(model_of(cfg, loader, seed=9), bad, tmp_path)
+                    way(model_of(plain_config, loader, seed=9), bad, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["retinanet", "faster_rcnn", "detr", "yolox", "cascade_mask_rcnn"])

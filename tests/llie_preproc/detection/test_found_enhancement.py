@@ -25,7 +25,7 @@ from llie_preproc.enhancers import PSENet
 from llie_preproc.enhancers.names import enhancer_classes, enhancer_config, enhancer_in
 from llie_preproc.faces import MMDetFaceDetector
 from llie_preproc.registry import TRANSFORMS
-from tests.support.mmdet_models import build, mmdet_config
+from tests.support.mmdet_models import build
 from tests.support.places import ROOT
 from training.finetune_config import finetuning_config
 
@@ -73,13 +73,8 @@ PLACES = {
 }
 
 
-@pytest.fixture(scope="module")
-def plain():
-    return mmdet_config("retinanet")
-
-
-def test_plain_configs_have_none(plain):
-    assert find_enhancement(plain) == ""
+def test_plain_configs_have_none(plain_config):
+    assert find_enhancement(plain_config) == ""
     # A layer that has the name of an enhancer, and what is about enhancement but does none.
     assert find_enhancement(dict(model=dict(layers=[dict(type="Identity")], act_cfg=dict(type="Identity")))) == ""
     others = [dict(type="llie_preproc.RestoreScaleFactor"), dict(type="llie_preproc.GammaShift", gamma=2)]
@@ -89,8 +84,8 @@ def test_plain_configs_have_none(plain):
 @pytest.mark.examples(40)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("step", STEPS)
-def test_a_transform_is_found_by_every_spelling_in_every_place(plain, step, place):
-    cfg = copy.deepcopy(plain)
+def test_a_transform_is_found_by_every_spelling_in_every_place(plain_config, step, place):
+    cfg = copy.deepcopy(plain_config)
     PLACES[place](cfg, STEPS[step])
     assert find_enhancement(cfg)
     for door in ("transform", "detector"):
@@ -111,8 +106,8 @@ def test_a_transform_is_found_by_every_spelling_in_every_place(plain, step, plac
     ],
 )
 @pytest.mark.parametrize("around", [None, "SoftTeacher", "llie_preproc.BoxPromptedSAM"])
-def test_a_wrapper_is_found_also_inside_another(plain, kind, around):
-    cfg = copy.deepcopy(plain)
+def test_a_wrapper_is_found_also_inside_another(plain_config, kind, around):
+    cfg = copy.deepcopy(plain_config)
     cfg.model = dict(type=kind, detector=cfg.model, enhancer="Identity")
     if around:
         cfg.model = dict(type=around, detector=cfg.model)
@@ -120,17 +115,17 @@ def test_a_wrapper_is_found_also_inside_another(plain, kind, around):
 
 
 @pytest.mark.parametrize("kind", ["llie_preproc.EnhancedDetDataPreprocessor", EnhancedDetDataPreprocessor])
-def test_a_preprocessor_is_found(plain, kind):
+def test_a_preprocessor_is_found(plain_config, kind):
     for place in ("model", None):
-        cfg = copy.deepcopy(plain)
+        cfg = copy.deepcopy(plain_config)
         (cfg.model if place else cfg).data_preprocessor = dict(type=kind, enhancer="Identity")
         assert "data_preprocessor" in find_enhancement(cfg)
 
 
 @pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
-def test_the_commands_refuse_a_config_that_enhances(plain, door, tmp_path):
+def test_the_commands_refuse_a_config_that_enhances(plain_config, door, tmp_path):
     enhanced = str(tmp_path / "enhanced.py")
-    add_enhancer(plain, "Identity", door=door).dump(enhanced)
+    add_enhancer(plain_config, "Identity", door=door).dump(enhanced)
     torch.save({}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="enhances already"):
         read_config(enhanced, {})
@@ -140,8 +135,8 @@ def test_the_commands_refuse_a_config_that_enhances(plain, door, tmp_path):
         finetuning_config(parse_args(["finetune", "--detector", enhanced, "--enhancer", "psenet"]))
 
 
-def test_finetuning_refuses_a_wrapper_behind_a_transform(plain, tmp_path):
-    cfg = add_enhancer(plain, "PSENet", trainable=True)
+def test_finetuning_refuses_a_wrapper_behind_a_transform(plain_config, tmp_path):
+    cfg = add_enhancer(plain_config, "PSENet", trainable=True)
     cfg.train_dataloader.dataset.pipeline.insert(1, STEPS["scoped"])
     cfg.dump(tmp_path / "twice.py")
     with pytest.raises(
@@ -169,14 +164,14 @@ def with_doors(cfg, *doors):
 
 @pytest.mark.parametrize("first", DOORS)
 @pytest.mark.parametrize("second", DOORS)
-def test_doors_of_two_kinds_in_one_config_are_refused_with_both_places(plain, first, second, tmp_path):
+def test_doors_of_two_kinds_in_one_config_are_refused_with_both_places(plain_config, first, second, tmp_path):
     places = dict(
         transform=r"llie_preproc\.Enhance at (train|val|test)_dataloader\.dataset\.pipeline\.\d",
         preprocessor=r"llie_preproc\.EnhancedDetDataPreprocessor at model(\.detector)?\.data_preprocessor",
         detector=r"llie_preproc\.EnhancedDetector at model",
     )
     doors = sorted({first, second}, reverse=True)
-    cfg = with_doors(plain, *doors)
+    cfg = with_doors(plain_config, *doors)
     if first == second:
         refuse_second_door(cfg, "night.py")
         return
@@ -191,9 +186,9 @@ def test_doors_of_two_kinds_in_one_config_are_refused_with_both_places(plain, fi
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_variables_of_a_config_that_nothing_uses_are_no_doors(plain, door):
+def test_variables_of_a_config_that_nothing_uses_are_no_doors(plain_config, door):
     """MMEngine's configs keep every variable of their file, such as steps that pipelines are put together from."""
-    cfg = with_doors(plain, door)
+    cfg = with_doors(plain_config, door)
     cfg.enhance, cfg.wrapper = STEPS["scoped"], dict(type="EnhancedDetector", detector={})
     cfg.old_pipeline, cfg.preprocessor = [LOAD, STEPS["scoped"], PACK], dict(type="EnhancedDetDataPreprocessor")
     refuse_second_door(cfg, "night.py")
@@ -208,12 +203,12 @@ def test_the_shipped_configs_have_one_kind_of_door():
 
 @pytest.mark.parametrize("around", ["SoftTeacher", "mmdet.MeanTeacherBox", "llie_preproc.BoxPromptedSAM"])
 @pytest.mark.parametrize("door", ["preprocessor", "detector"])
-def test_the_enhancer_of_a_door_below_another_model_is_found(plain, around, door, tmp_path):
-    inner = add_enhancer(plain, dict(type="CLAHE", clip_limit=3.0), door=door)
+def test_the_enhancer_of_a_door_below_another_model_is_found(plain_config, around, door, tmp_path):
+    inner = add_enhancer(plain_config, dict(type="CLAHE", clip_limit=3.0), door=door)
     inner.model = dict(type=around, detector=inner.model, data_preprocessor=dict(type="MultiBranchDataPreprocessor"))
     inner.dump(tmp_path / "around.py")
     assert enhancer_config(tmp_path / "around.py") == dict(type="CLAHE", clip_limit=3.0)
-    assert enhancer_in(plain.to_dict(), "plain") is None
+    assert enhancer_in(plain_config.to_dict(), "plain") is None
 
 
 def test_a_picture_is_not_enhanced_twice_where_configs_do_not_tell():
@@ -225,8 +220,8 @@ def test_a_picture_is_not_enhanced_twice_where_configs_do_not_tell():
 
 
 @pytest.mark.parametrize("door", ["preprocessor", "detector"])
-def test_a_picture_of_the_transform_is_refused_by_the_other_doors(plain, door):
-    model = build(add_enhancer(plain, "Identity", door=door).model).eval()
+def test_a_picture_of_the_transform_is_refused_by_the_other_doors(plain_config, door):
+    model = build(add_enhancer(plain_config, "Identity", door=door).model).eval()
     picture = np.full((64, 64, 3), 20, np.uint8)
     shapes = dict(ori_shape=(64, 64), img_shape=(64, 64), scale_factor=(1.0, 1.0))
     results = dict(shapes, img=picture, img_path="night/7.png", img_id=1)
@@ -248,8 +243,8 @@ def test_a_class_named_by_its_path_is_found(kind):
     assert find_enhancement(dict(test_pipeline=[dict(type="LoadImageFromFile"), dict(type=kind)])).startswith(kind)
 
 
-def test_a_wrapper_refuses_a_detector_that_enhances(plain):
+def test_a_wrapper_refuses_a_detector_that_enhances(plain_config):
     for door in ("preprocessor", "detector"):
-        inner = add_enhancer(plain, "Identity", door=door).model
+        inner = add_enhancer(plain_config, "Identity", door=door).model
         with pytest.raises(ValueError, match="enhances its pictures already, by Enhanced"):
             build(dict(type="llie_preproc.EnhancedDetector", detector=inner, enhancer="Identity"))

@@ -10,37 +10,19 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
 import cv2
-import mmdet
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import PARAM_SCHEDULERS
 from safetensors.torch import load_file
 
 from llie_preproc import build_enhancer
 from llie_preproc.commands.llie import main, parse_args
 from llie_preproc.detection import add_enhancer
 from llie_preproc.mm.runner_parts import read_checkpoint, saved_checkpoints
-from llie_preproc.registry import HOOKS
-from tests.support.finetune_runs import BATCHES, last_state, make, part, runs_on_the_cpu, same
-from training.finetune_config import finetuning_config
+from tests.support.finetune_runs import BATCHES, last_state, part, same
+from tests.support.interrupted_runs import Interrupted
 from training.finetune_runner import build_runner
-from training.schedule import set_epochs, shorten_warmup
 
-RETINANET = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
-DETR = "mmdet::detr/detr_r50_8xb2-150e_coco.py"
-MMDET_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
-YOLOX = "mmdet::yolox/yolox_tiny_8xb8-300e_coco.py"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick():
-    with runs_on_the_cpu():
-        yield
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("tiny"))
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 @pytest.fixture(scope="module")
@@ -116,28 +98,6 @@ def test_staged_training_leaves_the_enhancer_for_its_first_stage(tiny, tmp_path)
     assert moved(first, second)
 
 
-def rates(runner):
-    """Learning rate, after the warm-up, and weight decay by the parameter's name."""
-    names = {id(p): name for name, p in runner.model.named_parameters()}
-    groups = runner.optim_wrapper.optimizer.param_groups
-    return {names[id(p)]: (group["initial_lr"], group["weight_decay"]) for group in groups for p in group["params"]}
-
-
-def test_the_enhancer_has_its_own_learning_rate(tiny, tmp_path):
-    options = ("--lr", "0.02", "--enhancer-lr-mult", "0.5")
-    found = rates(build_runner(parse_args(tiny.arguments(tmp_path, *options))))
-    assert {rate for name, (rate, _) in found.items() if name.startswith("detector.")} == {0.02}
-    assert {rate for name, (rate, _) in found.items() if name.startswith("enhancer.")} == {0.01}
-
-
-def test_the_learning_rate_is_scaled_to_the_batch(tiny, tmp_path):
-    first = build_runner(parse_args(tiny.arguments(tmp_path / "a", "--accumulate", "2")))
-    second = build_runner(parse_args(tiny.arguments(tmp_path / "b", "--train-batch-size", "4")))
-    assert rates(first) == rates(second)
-    # The schedule is for 8 pictures.
-    assert max(rate for rate, _ in rates(first).values()) == pytest.approx(1e-3 * 4 / 8)
-
-
 def test_every_tensor_of_the_plain_checkpoint_is_loaded(tiny, start, tmp_path):
     runner = build_runner(parse_args(tiny.arguments(tmp_path, "--no-ema")))
     runner.load_or_resume()
@@ -181,19 +141,6 @@ def test_accumulation_steps_less_often(tiny, tmp_path):
     assert counter.taken == 2 * BATCHES // 3
 
 
-class Interrupted(Exception):
-    pass
-
-
-@HOOKS.register_module()
-class InterruptFinetuning(Hook):
-    priority = "LOWEST"
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter == BATCHES:
-            raise Interrupted
-
-
 @pytest.mark.slow
 def test_what_was_written_runs_again_and_goes_on_after_an_interruption(tiny, tmp_path):
     threads = torch.get_num_threads()
@@ -205,7 +152,7 @@ def test_what_was_written_runs_again_and_goes_on_after_an_interruption(tiny, tmp
     assert same(whole, last_state(again))
     assert (again / "finetune.py").read_text() == written.read_text()
     cut = Config.fromfile(written)
-    cut.custom_hooks.append(dict(type="llie_preproc.InterruptFinetuning"))
+    cut.custom_hooks.append(dict(type="llie_preproc.InterruptAt", iteration=BATCHES))
     cut.dump(tmp_path / "cut.py")
     with pytest.raises(Interrupted):
         main(["finetune", "--detector", str(tmp_path / "cut.py"), "--out", str(tmp_path / "resumed")])
@@ -296,7 +243,7 @@ class Code:
         (["--pairs", "/nowhere"], "no folder /nowhere"),
         (["--losses", "beauty"], "'beauty' must be one of fidelity"),
         (["--losses", "fidelity=much"], "a number of at least 0, got 'much'"),
-        (["--losses", "fidelity", "--preset", "frozen"], "an enhancer that trains"),
+        (["--losses", "fidelity", "--preset", "frozen"], "an enhancer that is trained"),
         (["--fusion", "image"], "--detector-input both"),
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--lr", "nan"], "--lr must be"),
@@ -340,79 +287,3 @@ def test_unknown_presets_and_configs_without_an_enhancer(tiny, tmp_path, capsys,
         capsys, ["finetune", "--detector", str(tmp_path / "none.py"), "--enhancer", "psenet"]
     )
     assert "no config file" in refused(capsys, ["finetune", "--detector", "/nowhere.py"])
-
-
-def test_a_detector_that_trains_by_another_optimiser_than_sgd_keeps_it(tiny, tmp_path):
-    plain = Config.fromfile(MMDET_CONFIGS / "detr/detr_r50_8xb2-150e_coco.py").optim_wrapper
-    cfg = finetuning_config(parse_args(["finetune", "--detector", DETR, *tiny.arguments(tmp_path)[3:]]))
-    assert cfg.optim_wrapper.optimizer == plain.optimizer
-    assert cfg.optim_wrapper.clip_grad == plain.clip_grad
-    keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
-    assert {**plain.paramwise_cfg.custom_keys, "enhancer.": {"lr_mult": 0.1, "decay_mult": 0.0}} == keys
-    assert cfg.auto_scale_lr.base_batch_size == 16
-    assert cfg.train_cfg.max_epochs == 25
-
-
-@pytest.mark.parametrize("config", [RETINANET, YOLOX])
-def test_configs_of_mmdetection_get_the_joint_schedule(tiny, tmp_path, config):
-    arguments = ["finetune", "--detector", config, *tiny.arguments(tmp_path)[3:]]
-    cfg = finetuning_config(parse_args(arguments))
-    assert (cfg.train_cfg.max_epochs, cfg.optim_wrapper.optimizer.type) == (25, "SGD")
-    assert cfg.optim_wrapper.paramwise_cfg.custom_keys["enhancer."].lr_mult == 0.1
-    warmups = [each.end for each in cfg.param_scheduler if not each.by_epoch]
-    # An epoch of RetinaNet's has three batches, one of YOLOX's a single one, too few to warm up.
-    assert warmups == ([3] if config == RETINANET else [])
-    hooks = [*cfg.custom_hooks, *(hook for hook in cfg.default_hooks.values() if hook)]
-    assert sum("EMAHook" in hook["type"] for hook in hooks) == 1
-    assert cfg.val_evaluator[0].ann_file == tiny.val[0]
-    # What would be fetched is in the checkpoint.
-    assert not cfg.model.detector.backbone.get("init_cfg") or cfg.model.detector.backbone.init_cfg.type != "Pretrained"
-    if config == YOLOX:
-        # Its last 15 of 300 epochs are without mosaic: here the last one.
-        assert [hook["num_last_epochs"] for hook in hooks if hook["type"] == "YOLOXModeSwitchHook"] == [1]
-
-
-def test_a_schedule_keeps_its_proportions():
-    cfg = Config.fromstring(f"_base_ = {RETINANET!r}", ".py")
-    set_epochs(cfg, 6, batches=100)
-    shorten_warmup(cfg, 100)
-    assert cfg.train_cfg.max_epochs == 6
-    warmup, steps = cfg.param_scheduler
-    assert (warmup.begin, warmup.end) == (0, 100)
-    assert (steps.begin, steps.end, steps.milestones) == (0, 6, [4, 5])
-    set_epochs(cfg, 24, batches=100)
-    assert cfg.param_scheduler[1].milestones == [16, 20]
-    # Six epochs are the last 1 of 15 of 300; a constant rate would have no epoch of its own.
-    cfg = Config.fromstring(f"_base_ = {YOLOX!r}", ".py")
-    cfg.train_cfg.dynamic_intervals = [(285, 1)]
-    set_epochs(cfg, 6, batches=100)
-    warmup, cosine = cfg.param_scheduler
-    assert (warmup.begin, warmup.end) == (0, 1)
-    assert (cosine.begin, cosine.end, cosine.T_max) == (1, 6, 6)
-    assert cfg.train_cfg.dynamic_intervals == [(6, 1)]
-
-
-@pytest.mark.parametrize("batches", [1, 2, 5])
-def test_a_shortened_warmup_ends_at_the_whole_rate(batches):
-    cfg = Config.fromstring(f"_base_ = {RETINANET!r}", ".py")
-    set_epochs(cfg, 8, batches)
-    shorten_warmup(cfg, batches)
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    schedulers = [PARAM_SCHEDULERS.build(dict(each, optimizer=optimizer)) for each in cfg.param_scheduler]
-    for _ in range(batches):
-        for scheduler in schedulers:
-            if not scheduler.by_epoch:
-                scheduler.step()
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
-
-
-def test_a_schedule_in_iterations_keeps_its_proportions(tiny):
-    cfg = Config.fromfile(tiny.config.with_name("tiny.py"))
-    cfg.train_cfg.max_iters = 260
-    set_epochs(cfg, 13, batches=40)
-    assert cfg.train_cfg.max_iters == 520
-    warmup, cosine = cfg.param_scheduler
-    assert (warmup.begin, warmup.end) == (0, 60)
-    assert (cosine.begin, cosine.end, cosine.T_max) == (60, 520, 460)
-    with pytest.raises(ValueError, match="max_epochs or max_iters"):
-        set_epochs(Config(dict(train_cfg=dict(type="Loop"))), 1, 1)

@@ -1,0 +1,60 @@
+"""A schedule that is stretched or shortened keeps its proportions."""
+
+import pytest
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
+
+from tests.support.mmdet_models import CONFIGS
+from training.schedule import set_epochs, shorten_warmup
+
+RETINANET, YOLOX = (f"mmdet::{CONFIGS[name]}" for name in ("retinanet", "yolox"))
+
+
+def test_a_schedule_keeps_its_proportions():
+    cfg = Config.fromstring(f"_base_ = {RETINANET!r}", ".py")
+    set_epochs(cfg, 6, batches=100)
+    shorten_warmup(cfg, 100)
+    assert cfg.train_cfg.max_epochs == 6
+    warmup, steps = cfg.param_scheduler
+    assert (warmup.begin, warmup.end) == (0, 100)
+    assert (steps.begin, steps.end, steps.milestones) == (0, 6, [4, 5])
+    set_epochs(cfg, 24, batches=100)
+    assert cfg.param_scheduler[1].milestones == [16, 20]
+    # Six epochs are the last 1 of 15 of 300; a constant rate would have no epoch of its own.
+    cfg = Config.fromstring(f"_base_ = {YOLOX!r}", ".py")
+    cfg.train_cfg.dynamic_intervals = [(285, 1)]
+    set_epochs(cfg, 6, batches=100)
+    warmup, cosine = cfg.param_scheduler
+    assert (warmup.begin, warmup.end) == (0, 1)
+    assert (cosine.begin, cosine.end, cosine.T_max) == (1, 6, 6)
+    assert cfg.train_cfg.dynamic_intervals == [(6, 1)]
+
+
+@pytest.mark.parametrize("batches", [1, 2, 5])
+def test_a_shortened_warmup_ends_at_the_whole_rate(batches):
+    cfg = Config.fromstring(f"_base_ = {RETINANET!r}", ".py")
+    set_epochs(cfg, 8, batches)
+    shorten_warmup(cfg, batches)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedulers = [PARAM_SCHEDULERS.build(dict(each, optimizer=optimizer)) for each in cfg.param_scheduler]
+    for _ in range(batches):
+        for scheduler in schedulers:
+            if not scheduler.by_epoch:
+                scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
+
+
+def test_a_schedule_in_iterations_keeps_its_proportions(tiny):
+    cfg = Config.fromfile(tiny.config.with_name("tiny.py"))
+    cfg.train_cfg.max_iters = 260
+    set_epochs(cfg, 13, batches=40)
+    assert cfg.train_cfg.max_iters == 520
+    warmup, cosine = cfg.param_scheduler
+    assert (warmup.begin, warmup.end) == (0, 60)
+    assert (cosine.begin, cosine.end, cosine.T_max) == (60, 520, 460)
+    with pytest.raises(ValueError, match="max_epochs or max_iters"):
+        set_epochs(Config(dict(train_cfg=dict(type="Loop"))), 1, 1)
