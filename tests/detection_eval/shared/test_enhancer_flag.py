@@ -19,7 +19,7 @@ from torch import nn
 
 from detection_eval.faces import detectors
 from detection_eval.shared.enhancers import enhancer_specs, labelled
-from llie_preproc import InferenceOptions
+from llie_preproc import InferenceOptions, build_enhancer
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.commands.llie import main
 from llie_preproc.enhancers import Enhancer
@@ -77,6 +77,16 @@ def test_options_are_part_of_what_a_result_is_made_with() -> None:
     assert whole == batched
     assert (whole["options"], tiled["options"]) == ({}, {"tile": TILE})
     assert whole["fingerprint"] == tiled["fingerprint"]
+
+
+def test_one_network_with_two_weights(tmp_path: Path) -> None:
+    network = build_enhancer("PSENet", checkpoint=None)
+    save_state_dict(network.state_dict(), tmp_path / "other.safetensors")
+    specs = enhancer_specs(["psenet", f"other=psenet@{tmp_path / 'other.safetensors'}", "third=PSENet"])
+    assert list(specs) == ["psenet", "other", "third"]
+    assert {spec["type"] for spec in specs.values()} == {"PSENet"}
+    assert specs["psenet"]["fingerprint"] == specs["third"]["fingerprint"] != specs["other"]["fingerprint"]
+    assert specs["other"]["checkpoint"] == str(tmp_path / "other.safetensors")
 
 
 class SideRecorder(Enhancer):
