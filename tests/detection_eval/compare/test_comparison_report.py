@@ -1,14 +1,11 @@
 """The page of a comparison: parsed back, and compared with the files that it is made of."""
 
 import json
-import math
 import re
 import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.support import made_comparison
 from tests.support.pages import Page
@@ -16,13 +13,10 @@ from tests.support.pages import Page
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("matplotlib", reason="needs the extra 'demo'")
 
-from detection_eval.compare.appearance import Looks, brightness_bins, mean_luma, mean_scores, score_looks
-from detection_eval.compare.changes import Change, Matches, match
+from detection_eval.compare.changes import match
 from detection_eval.compare.comparison_store import Comparison
-from detection_eval.compare.side_by_side import FALSE, FOUND, MISSED, Pair, View, panels
 from detection_eval.compare.tables import measure
 from detection_eval.compare.verdict_sections import verdict
-from llie_preproc import FrozenEnhancer
 from llie_preproc.commands.llie import main
 
 
@@ -307,106 +301,3 @@ def test_a_table_of_another_shape_is_named(change, says, made, tmp_path, capsys)
     out = _copy(made, tmp_path)
     _edit(out / "results.json", change)
     _fails(out, capsys, says, str(out))
-
-
-@given(
-    st.lists(st.floats(0, 255), min_size=1, max_size=30),
-    st.none() | st.lists(st.integers(1, 254), min_size=1, max_size=4, unique=True).map(sorted),
-)
-def test_brightness_bins_partition_the_pictures(luma, edges):
-    bins = brightness_bins(luma, edges)
-    np.testing.assert_array_equal(np.sum([each.weights for each in bins], axis=0), np.ones(len(luma)))
-    assert sum(each.size for each in bins) == len(luma)
-    order = [max(np.array(luma)[each.weights > 0], default=-math.inf) for each in bins]
-    starts = [min(np.array(luma)[each.weights > 0], default=math.inf) for each in bins]
-    for i in range(len(bins)):
-        assert all(order[i] <= start for start in starts[i + 1 :])
-
-
-def test_given_brightness_edges_are_the_bins():
-    bins = brightness_bins([5.0, 20.0, 19.9, 80.0], [20, 60])
-    assert [each.weights.tolist() for each in bins] == [[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
-    assert [each.label for each in bins] == ["luma 0 to 20.0", "luma 20.0 to 60.0", "luma 60.0 to 255"]
-    for edges, luma in (([60, 20], [1.0]), ([20, 20], [1.0]), ([math.nan], [1.0]), ([20, 300], [1.0]), (None, [])):
-        with pytest.raises(ValueError, match="ascending"):
-            brightness_bins(luma, edges)
-
-
-def test_luma_is_that_of_the_colours():
-    assert mean_luma(np.full((4, 5, 3), 77, np.uint8)) == pytest.approx(77)
-    assert mean_luma(np.array([[[255, 0, 0], [0, 255, 0]]], np.uint8)) == pytest.approx(255 * (0.299 + 0.587) / 2)
-
-
-def test_known_pictures_are_not_enhanced_again():
-    raw = np.random.default_rng(0).integers(0, 99, (64, 64, 3)).astype(np.uint8)
-    looks = Looks()
-    scores = score_looks(looks, raw, {"gamma": FrozenEnhancer("GammaCorrection")}, {"gamma": raw})
-    assert scores["gamma"] == scores["raw"]
-    assert scores["raw"]["loe"] == 0
-    means = mean_scores([{"raw": {"a": 1.0, "b": math.nan}}, {"raw": {"a": 2.0, "b": 5.0}}])
-    assert means == {"raw": {"a": 1.5, "b": 5.0}}
-
-
-def _matches(boxes, found_at, false=()):
-    false = np.array(false, float).reshape(-1, 4)
-    return Matches(
-        np.array(boxes, float).reshape(-1, 4),
-        np.ones(len(boxes)),
-        np.array(found_at, float),
-        false,
-        np.ones(len(false)),
-        np.full(len(false), 0.9),
-    )
-
-
-def _pair(raw, enhanced, before, after):
-    return Pair("a.png", Change(1, 0, 0), View("raw", raw, before, 0.5), View("x", enhanced, after, 0.5))
-
-
-def test_boxes_follow_an_enhancer_that_enlarges():
-    boxes, false = [[40, 80, 200, 240], [300, 300, 380, 390]], [[10, 20, 30, 40]]
-    raw = np.zeros((400, 400, 3), np.uint8)
-    pair = _pair(
-        raw, np.zeros((800, 800, 3), np.uint8), _matches(boxes, [0.9, 0.1]), _matches(boxes, [0.9, 0.9], false)
-    )
-    before, after = panels(pair, {1: "cat"})
-    assert before.image.shape == (400, 400, 3)
-    assert after.image.shape == (800, 800, 3)
-    by_colour = [{o.colour: o.boxes.tolist() for o in panel.overlays} for panel in (before, after)]
-    assert by_colour[0] == {FALSE: [], FOUND: [boxes[0]], MISSED: [boxes[1]]}
-    assert by_colour[1] == {
-        FALSE: [[20, 40, 60, 80]],
-        FOUND: [[80, 160, 400, 480], [600, 600, 760, 780]],
-        MISSED: [],
-    }
-    assert len({o.dash for o in before.overlays}) == 3
-    assert "1 of 2 annotated objects found, 0 false" in before.alt
-    assert "2 of 2 annotated objects found, 1 false" in after.alt
-
-
-def test_of_a_large_picture_the_part_with_most_changes_is_shown():
-    cluster = [[1500 + 30 * i, 900, 1520 + 30 * i, 920] for i in range(5)]
-    boxes = [[20, 20, 40, 40], *cluster]
-    raw = np.zeros((1200, 2000, 3), np.uint8)
-    pair = _pair(raw, raw, _matches(boxes, [0.1] * 6), _matches(boxes, [0.9] * 6))
-    before, after = panels(pair, {1: "cat"})
-    for panel in (before, after):
-        assert panel.image.shape[1] == pytest.approx(640, abs=1)
-        assert panel.image.shape[0] == pytest.approx(384, abs=1)
-        assert "a part of the picture" in panel.alt
-    placed = {o.colour: o.boxes for o in after.overlays}[FOUND]
-    inside = ((placed[:, :2] >= 0) & (placed[:, 2:] <= [640, 384])).all(axis=1)
-    assert inside.tolist() == [False, True, True, True, True, True]
-    np.testing.assert_allclose(np.diff(placed[1:, 0]), 30)
-    assert "6 of 6" in after.alt
-
-
-def test_a_small_picture_is_enlarged_to_hold_the_lines():
-    raw = np.arange(100 * 80 * 3, dtype=np.uint8).reshape(100, 80, 3)
-    box = [[10, 10, 50, 50]]
-    before, _ = panels(_pair(raw, raw, _matches(box, [0.1]), _matches(box, [0.9])), {1: "ä"})
-    assert before.image.shape == (400, 320, 3)
-    np.testing.assert_array_equal(before.image[::4, ::4], raw)
-    (missed,) = [o for o in before.overlays if o.colour == MISSED]
-    assert missed.boxes.tolist() == [[40, 40, 200, 200]]
-    assert missed.labels == ["missed ?"]
