@@ -1,0 +1,61 @@
+"""Masks of enlarged pictures and of larger references are in the frame of the raw picture."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmdet", reason="needs the extra 'mm'")
+pytest.importorskip("matplotlib", reason="needs the extra 'compare'")
+pytest.importorskip("scipy", reason="needs the extra 'mm'")
+pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
+pytest.importorskip("segment_anything", reason="needs the extra 'sam'")
+
+from llie_preproc.pictures import Picture, write_picture
+from tests.support.sam_pictures import BOXES, FAST, SIZE, draw_rectangles, read_scores
+
+
+@pytest.mark.examples(1)
+@pytest.mark.parametrize("oversize", ["resize", "crops"])
+def test_masks_of_an_enlarging_enhancer_are_in_the_raw_frame(sam, pictures, texts, encoded, tmp_path, oversize):
+    """Of 64 pixels a side SAM's 128, and of four times that."""
+    out, labels = tmp_path / "out", []
+    for scale in (2, 4):
+        (tmp_path / f"x{scale}.py").write_text(f"enhancer = dict(type='Upscale', scale={scale}, mode='nearest')")
+        labels.append(f"x{scale}={tmp_path / f'x{scale}.py'}")
+    given = ("--reference", pictures, "--boxes", texts, "--limit", 1, "--oversize", oversize, *FAST)
+    assert sam(pictures, out, *given, "--enhancer", *labels)[0] == 0
+    # Crops of x4 show SAM something else.
+    assert read_scores(out)[1]["x2"]["mean_iou"] > 0.5
+    for label in ("x2", "x4"):
+        for task in ("automatic", "boxes"):
+            masks = json.loads((out / "masks" / task / f"{label}.json").read_text())
+            assert {tuple(each["segmentation"]["size"]) for each in masks} == {SIZE}
+    # The reference, and each enhancer's automatic masks and prompts; of x4 two layers of crops, since they overlap.
+    assert len(encoded) == 5 + (4 + 16 if oversize == "crops" else 0)
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_a_larger_reference_is_compared_in_the_raw_frame(sam, pictures, encoded, tmp_path, scale):
+    for number, name in enumerate(BOXES):
+        draw_rectangles(tmp_path / "large" / f"{name}.png", number, repeat=scale)
+    out = tmp_path / "out"
+    assert sam(pictures, out, "--reference", tmp_path / "large", "--limit", 2, *FAST)[0] == 0
+    _, rows = read_scores(out)
+    # SAM's resizing of the enlarged picture blurs less.
+    assert rows["none"]["mean_iou"] > 0.6
+    reference = json.loads((out / "masks" / "automatic.json").read_text())
+    assert {tuple(each["segmentation"]["size"]) for each in reference["annotations"]} == {SIZE}
+
+
+def test_a_reference_of_another_size_and_a_missing_one_are_named(sam, pictures, tmp_path):
+    references = tmp_path / "references"
+    draw_rectangles(references / "a.png", 0)
+    write_picture(references / "b.png", Picture(np.zeros((48, 100, 3), np.uint8)))
+    code, printed, err = sam(pictures, tmp_path / "out", "--reference", references, *FAST)
+    assert code == 1
+    assert "2 left out" in err
+    assert "has 100x48 pixels, expected 64x48" in err
+    assert "sub/c.png: there is no reference" in err
+    assert "- pictures: 1\n" in printed
+    assert "b.png" in (tmp_path / "out" / "report.html").read_text()
