@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share."""
+"""Fixtures and hooks of all tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 if not torch.cuda.is_available():
-    # Triton decides when it is imported whether its interpreter runs the kernels.
+    # Triton reads this variable once, when it is imported.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 from tests.support.command import llie as llie
 from tests.support.marks import leave_examples, longest_first
@@ -32,36 +32,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
-def _those_that_are_left_are_sorted(items: list[pytest.Item]) -> None:
+def _sort_what_is_left(items: list[pytest.Item]) -> None:
     longest_first(items)
 
 
 def pytest_collection_finish() -> None:
-    _leave_out_what_stays()
+    _freeze_live_objects()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     if nextitem is not None and nextitem.path != item.path:
-        _leave_out_what_stays()
+        _freeze_live_objects()
 
 
-def _leave_out_what_stays() -> None:
-    """Keep modules and caches from the collector of garbage, which each dataset of MMEngine calls."""
+def _freeze_live_objects() -> None:
+    """Take modules and caches out of the garbage collection, which every dataset of MMEngine starts."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _first_default_scopes() -> dict:
-    """MMEngine's default scopes once all test modules are imported: before any fixture of a module runs a Runner."""
+    """MMEngine's default scopes after the import of all test modules, before a fixture runs the first Runner."""
     registry = sys.modules.get("mmengine.registry")
     return dict(registry.DefaultScope._instance_dict) if registry else {}
 
 
 @pytest.fixture(autouse=True)
-def _the_default_scope_stays(_first_default_scopes: dict):
-    """A Runner sets MMEngine's default scope for the rest of the process."""
+def _default_scope_is_restored(_first_default_scopes: dict):
+    """Undo what a Runner does to MMEngine's default scope, which would hold for the rest of the process."""
     yield
     if registry := sys.modules.get("mmengine.registry"):
         instances = registry.DefaultScope._instance_dict
@@ -71,7 +71,7 @@ def _the_default_scope_stays(_first_default_scopes: dict):
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of other people's images, weights and reference values, which is no part of a user's clone."""
+    """The folder of public images, weights and reference values; a clone of the repository does not have it."""
     folder = Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"the reference data is not at {folder}")
@@ -80,14 +80,14 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA computes in whole float32."""
+    """Make CUDA compute in full float32."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
 
 
 @pytest.fixture(scope="module")
 def on_the_cpu() -> Iterator[None]:
-    """MMEngine runs on the CPU, whatever is there."""
+    """Make MMEngine run on the CPU even where a GPU is present."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mmengine.device.utils.DEVICE", "cpu")
         yield
@@ -95,7 +95,7 @@ def on_the_cpu() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def training_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the pictures that ``write_config`` of ``training_runs`` writes configs for."""
+    """A folder with the pictures that the configs of ``tests.support.training_runs`` train on."""
     from tests.support.training_runs import make_pictures
 
     folder = tmp_path_factory.mktemp("pictures")

@@ -1,4 +1,4 @@
-"""The benchmarks' small SAM learns from few scenes, its measures are those of known masks, its weights are whole."""
+"""``benchmarks.small_sam`` and its training: prompts, loss and IoU on known masks, and the committed weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _batch(seed: int, pictures: int = 2) -> Batch:
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000))
-def test_prompts_are_of_their_targets(seed):
+def test_prompts_point_at_their_targets(seed):
     batch = _batch(seed)
     boxes, points = batch.targets.bool().chunk(2)
     for target, point in zip(points, batch.points[:, 0].int(), strict=True):
@@ -49,7 +49,7 @@ def test_prompts_are_of_their_targets(seed):
         assert ((box - tight).abs() <= 0.2 * sides + 1e-4).all()
 
 
-def test_decoding_many_pictures_at_once_is_decoding_each():
+def test_many_pictures_decoded_at_once_give_what_each_gives_alone():
     sam, batch = tiny_sam().eval(), _batch(1)
     with torch.no_grad():
         embeddings = sam.image_encoder(sam.preprocess(batch.pictures))
@@ -84,12 +84,12 @@ def test_every_part_is_trained():
     sam = build_sam("small", **TINY).train()
     batch_loss(sam, _batch(2), refine=True)[0].backward()
     idle = {name for name, parameter in sam.named_parameters() if parameter.grad is None or not parameter.grad.any()}
-    # The embedding of negative points waits for a mask that holds too much, and of three masks only the best learns.
+    # Only a prediction that holds too much gets a negative point; of three masks only the best gets a gradient.
     waiting = r"prompt_encoder.point_embeddings.0|mask_decoder.output_hypernetworks_mlps.[123]"
     assert not {name for name in idle if not re.match(waiting, name)}
 
 
-def test_a_model_that_is_sure_of_the_right_masks_has_no_loss():
+def test_right_masks_with_high_logits_have_no_loss():
     low, batch = SIDE // 2, replace(_batch(3), targets=torch.zeros(8, SIDE, SIDE))
     batch.targets[:, : SIDE // 2] = 1
     sure = torch.where(torch.arange(low)[:, None] < low // 2, 20.0, -20.0).expand(8, 4, low, low)
@@ -101,7 +101,7 @@ def test_a_model_that_is_sure_of_the_right_masks_has_no_loss():
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-def test_a_model_that_sees_the_truth_scores_one(scale):
+def test_a_model_that_predicts_the_right_masks_has_an_iou_of_one(scale):
     picture = np.full((60, 64, 3), 20, np.uint8)
     picture[4:56, 6:60] = 240
     masks = (picture[..., 0] > 128)[None]
@@ -117,7 +117,7 @@ def test_innermost_pixels_are_inside_and_ellipses_fill_their_boxes(index):
     masks = mask_scene(4, index, SIDE).masks
     for mask, (x, y) in zip(masks, innermost_pixels(masks), strict=True):
         assert mask[y, x]
-        # No pixel lies farther from all that is outside.
+        # No pixel of the mask lies farther from the pixels outside it.
         outside = np.argwhere(~np.pad(mask, 1)) - 1
         depth = [np.hypot(*(outside - at).T).min() for at in np.argwhere(mask)]
         assert np.hypot(*(outside - [y, x]).T).min() == pytest.approx(max(depth))
@@ -126,7 +126,7 @@ def test_innermost_pixels_are_inside_and_ellipses_fill_their_boxes(index):
     np.testing.assert_allclose(ellipses.sum(axis=(1, 2)) / boxes, np.pi / 4, rtol=0.1)
 
 
-def test_weights_are_kept_in_half_precision(tmp_path):
+def test_weights_are_saved_in_half_precision(tmp_path):
     sam = tiny_sam()
     save_half(sam, tmp_path / WEIGHTS, {"recipe": "none"})
     again = build_sam("small", tmp_path / WEIGHTS, **TINY)

@@ -1,4 +1,4 @@
-"""The zoo's command runs every family of MMDetection plain and enhanced, or says why in its row of the table."""
+"""``benchmarks.mmdet_zoo`` runs families of MMDetection plain and enhanced; a row of its table says why one fails."""
 
 import pytest
 
@@ -33,7 +33,7 @@ from benchmarks.mmdet_zoo import (
     ],
 )
 def test_a_family_runs_plain_and_enhanced(family):
-    """Boxes; masks and segments; clips; branches."""
+    """The four families stand for boxes, panoptic masks, video clips and semi-supervised branches."""
     row = run_family(family)
     assert runs(row["plain"]), row
     assert runs(row["enhanced"]), row
@@ -50,7 +50,7 @@ def test_a_family_that_cannot_run_has_a_row_with_its_reason():
 
 
 @pytest.mark.slow
-def test_a_process_that_ends_or_does_not_is_a_row():
+def test_a_process_that_fails_or_hangs_has_a_row_with_its_reason():
     assert run_family("retinanet", enhancer="no_such")["reason"] == "the process ended with status 1"
     assert run_family("retinanet", timeout=0.01)["reason"] == "no answer within 0.01 s"
 

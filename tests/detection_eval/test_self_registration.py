@@ -1,4 +1,4 @@
-"""Tables that a package's modules fill, and the settings of their entries."""
+"""``self_registration.py``: tables that modules of a package fill, and the settings of their entries as flags."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODULE = "from {package} import TABLE\nTABLE.register({name!r}, {value})\n"
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package with a table."""
+    """Folder of an importable package with a table."""
     folder = tmp_path / "colours_of_a_test"
     folder.mkdir()
     (folder / "__init__.py").write_text(
@@ -38,7 +38,7 @@ def table(package: Path) -> SelfRegistered[int]:
     return __import__(package.name).TABLE
 
 
-def test_a_table_finds_the_modules_of_its_package_when_it_is_asked(package: Path) -> None:
+def test_a_table_imports_the_modules_of_its_package_on_first_use(package: Path) -> None:
     add(package, "first", "red", 1)
     add(package, "second", "blue", 2)
     add(package, "skipped", "green", 3)
@@ -49,7 +49,7 @@ def test_a_table_finds_the_modules_of_its_package_when_it_is_asked(package: Path
     assert "green" not in colours
 
 
-def test_a_module_whose_extra_is_missing_is_passed_over(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_with_a_missing_extra_is_skipped(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "piq", None)
     add(package, "first", "red", 1)
     (package / "needing.py").write_text("import piq\n")
@@ -57,7 +57,7 @@ def test_a_module_whose_extra_is_missing_is_passed_over(package: Path, monkeypat
 
 
 def test_modules_of_other_packages_join(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of a broken one are left out in words; the table and the other packages stay."""
+    """A module that is broken or takes a used name is left out with a warning."""
     add(package, "first", "red", 1)
     other = package.parent / "painter_of_a_test"
     other.mkdir()
@@ -82,7 +82,7 @@ def test_modules_of_other_packages_join(package: Path, monkeypatch: pytest.Monke
     assert "already" in str(warned[1].message)
 
 
-def test_a_module_that_is_broken_is_told_of_each_time(package: Path) -> None:
+def test_a_broken_module_of_the_package_raises_each_time(package: Path) -> None:
     add(package, "first", "red", 1)
     (package / "wrong.py").write_text("import no_such_module_at_all\n")
     for _ in range(2):
@@ -90,7 +90,7 @@ def test_a_module_that_is_broken_is_told_of_each_time(package: Path) -> None:
             list(table(package))
 
 
-def test_a_name_that_is_taken_is_refused(package: Path) -> None:
+def test_a_name_is_registered_only_once(package: Path) -> None:
     add(package, "first", "red", 1)
     add(package, "second", "red", 2)
     with pytest.raises(ValueError, match="there is a colour 'red' already"):
@@ -105,7 +105,7 @@ DECLARED = {
 }
 
 
-def test_settings_are_flags_whose_help_says_whose_they_are() -> None:
+def test_the_help_of_a_flag_names_the_entries_that_have_it() -> None:
     parser = argparse.ArgumentParser()
     add_settings(parser, DECLARED)
     text = " ".join(parser.format_help().split())
@@ -114,13 +114,13 @@ def test_settings_are_flags_whose_help_says_whose_they_are() -> None:
     assert vars(parser.parse_args(["--side-of-box", "3"])) == {"side_of_box": 3, "kind": None}
 
 
-def test_one_name_is_of_one_kind() -> None:
+def test_settings_of_one_name_must_be_declared_alike() -> None:
     other = {**DECLARED, "line": [Setting("side_of_box", "words")]}
     with pytest.raises(ValueError, match="line declares the setting side_of_box differently from box"):
         add_settings(argparse.ArgumentParser(), other)
 
 
-def test_values_are_the_given_ones_or_the_defaults() -> None:
+def test_a_setting_has_the_given_value_or_its_default() -> None:
     assert values_of([SIDE], {"side_of_box": 0, "kind": "fine"}) == {"side_of_box": 0}
     assert values_of([SIDE], {"side_of_box": None}) == {"side_of_box": 8}
     assert misplaced(DECLARED, ["disc"], {"side_of_box": 0}) == ("side_of_box", ["box", "cube"])

@@ -1,4 +1,4 @@
-"""Commands that drive MMEngine's Runner read whatever they are told to load safely, or refuse it."""
+"""Commands that run MMEngine's Runner load checkpoints safely: no code runs, and bad weights are refused."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 @pytest.fixture(autouse=True)
-def _what_the_code_would_replace(monkeypatch: pytest.MonkeyPatch) -> None:
+def _restore_what_hostile_code_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._utils, "_rebuild_tensor", torch._utils._rebuild_tensor)
 
 
 class Made:
-    """What the commands work on.
+    """Inputs of the commands.
 
     Attributes:
-        tiny: Detector, its checkpoint and sets.
-        training: Config of an enhancer's training.
-        run: Work folder of a finished one.
+        tiny: Tiny detector, its checkpoint and its sets.
+        training: Config of the training of an enhancer.
+        run: Work folder of such a training that has ended.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_work_folder_with_code_is_not_resumed(made: Made, tmp_path: Path) -> N
 
 
 def spoilt(path: Path, target: Path, value: float) -> Path:
-    """A run's checkpoint with one number changed."""
+    """Copy the checkpoint of a run to ``target`` with one number replaced by ``value``."""
     checkpoint = read_checkpoint(path)
     name = next(k for k, v in checkpoint["state_dict"].items() if v.is_floating_point() and v.numel() > 1)
     checkpoint["state_dict"][name].view(-1)[0] = value
@@ -166,8 +166,8 @@ def test_a_run_that_diverged_is_not_resumed(made: Made, tmp_path: Path, capsys: 
     assert "is not finite: 1 of" in capsys.readouterr().err
 
 
-def test_a_resumed_run_has_the_whole_log(made: Made, tmp_path: Path) -> None:
-    """Of the run before, number by number, and what came after."""
+def test_a_resumed_run_keeps_the_earlier_log(made: Made, tmp_path: Path) -> None:
+    """The log holds the numbers of the earlier run unchanged, and those of the resumed one."""
     last = saved_checkpoints(made.run)[-1]
     before = read_checkpoint(last)["message_hub"]["log_scalars"]
     work = tmp_path / "work"

@@ -1,7 +1,7 @@
-"""Every option of every command is given hostile files: status 1 or 2, a line that names the file, nothing run.
+"""Every command refuses hostile files for each of its options: status 1 or 2, a message with the file, no code run.
 
-The commands are found by the packages' tables and their parsers; :data:`LINES` holds what each needs beside the option
-under test. A command without a line there fails: a new one is to be tried too.
+The commands are found in the tables of the packages, their options in the parsers. :data:`LINES` holds the other
+arguments that a command needs; a command without a line there fails, so that a new command is tested too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COMMANDS = {str(command): command for command in commands()}
 WEIGHTS = str(WEIGHTS_DIR / "psenet_sice.safetensors")
 SET = "coco.json pictures"
 SMALL_SAM = "--sam small --enhancer none psenet --resume --out out"
-# What a command needs beside the option under test, in a folder that `made` fills.
+# Arguments that a command needs besides the option under test, in a folder that `made` fills.
 LINES: Mapping[str, str] = {
     "cache": "cached.py",
     "compare": f"--detector detector.py --enhancer none psenet --train {SET} --test {SET} --resume --out out",
@@ -57,7 +57,7 @@ LINES: Mapping[str, str] = {
     "split": "finetuned.pth --out out",
     "train": "training.py --out out",
 }
-# Other lines, for options that are read with these alone.
+# Lines for options that a command reads only with other arguments.
 LINES_OF: Mapping[tuple[str, str], str] = {
     ("quality", "config"): "",
     ("quality", "cfg_options"): "--config set.py",
@@ -77,12 +77,12 @@ LINES_OF: Mapping[tuple[str, str], str] = {
         )
     },
 }
-# What a key of a config names, for --cfg-options.
+# Keys of a config that name a file, for --cfg-options.
 KEYS: Mapping[str, str] = {
     "cache": "test_dataloader.dataset.ann_file",
     "quality": "val_dataloader.dataset.low",
 }
-# What is refused before the file is read, or in other words: files without content hold nothing to object to.
+# Cases whose message need not name the file: it is refused before the file is read, or an empty file is valid.
 UNNAMED = {
     ("annotations darkface", "annotations", "empty"),
     ("annotations darkface", "annotations", "folder"),
@@ -90,14 +90,14 @@ UNNAMED = {
     ("annotations wider-face", "annotations", "empty"),
     *(("faces", "annotations", kind) for kind in ("empty", "folder")),
     *(("sam", "boxes", kind) for kind in ("empty", "folder")),
-    # After the trunk, whose public file is not at hand.
+    # The trunk is read first, and its public file is not at hand.
     *(("quality", "fid_reference", kind) for kind in HOSTILE),
-    # Of a whole comparison alone; 'quality' reads it in the same way.
+    # The model is read only for a whole comparison; 'quality' reads it in the same way.
     *(("report", "niqe_model", kind) for kind in HOSTILE),
 }
-# Lines of text are names of classes, whatever they say.
+# Any lines of text are valid names of classes.
 TEXTS = {("annotations yolo", "classes", "names_outside")}
-# Their runs take long: one suffix of each kind.
+# Commands that take long; they are tried with one suffix of each kind.
 LONG = {
     "compare",
     "demo",
@@ -138,15 +138,15 @@ SUFFIXES: Mapping[str, Sequence[str]] = {
     "link_to_itself": (".txt", ".json", ".pth", ".png", ".mp4", ""),
     "truncated_archive": (".pth", ".npz"),
 }
-# An enhancer is a config file by these; else the file holds weights.
+# Suffixes of config files of an enhancer; any other file holds weights.
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
-# Options that name what is written: what stands there is not read, but may be no place to write to.
+# Options that name an output. A file in its place is not read, but may make writing impossible.
 WRITTEN = {"out"}
 IN_THE_WAY = {"fifo", "link_to_itself", "no_text"}
 
 
 def made(folder: Path) -> Path:
-    """What the lines name, as small as it can be."""
+    """Write the small files that the lines name; returns the folder."""
     pictures = folder / "pictures"
     for inner in ("pictures", "photos", "darkface", "exdark", "yolo", "folds", "comparison", "visdrone/images"):
         (folder / inner).mkdir(parents=True)
@@ -180,7 +180,7 @@ def made(folder: Path) -> Path:
 
 
 def values(command: Command, action: argparse.Action, path: Path) -> list[str]:
-    """The words that give an option the file."""
+    """The words that give the file to an option."""
     text = str(path)
     if action.dest == "cfg_options":
         text = f"{KEYS.get(str(command), 'load_from')}={text}"
@@ -191,7 +191,7 @@ def values(command: Command, action: argparse.Action, path: Path) -> list[str]:
 
 
 def line(command: Command, action: argparse.Action, path: Path) -> list[str]:
-    """The command line with ``path`` for the option; a positional argument takes the place of the one in the line."""
+    """The command line with ``path`` for the option; a positional argument replaces the one in the line."""
     words = LINES_OF.get((str(command), action.dest), LINES[str(command)]).split()
     given = values(command, action, path)
     if not action.option_strings:
@@ -214,7 +214,7 @@ def tried(command: Command) -> Iterator[tuple[argparse.Action, str, str]]:
 
 
 def run(command: Command, arguments: list[str]) -> int | str:
-    """The status of a command, or what it raised."""
+    """The status of a command, or the error that it raised."""
     try:
         with comes_back(15):
             return main(arguments)
@@ -231,7 +231,7 @@ def wrong_with(status: int | str, said: str, path: Path, harmless: bool, unnamed
         return f"status {status}"[:200]
     if "Traceback" in said:
         return "a traceback"
-    # What is to be written may not be reached, or be replaced.
+    # An output may be replaced or impossible to write, so its message need not name the file.
     return None if harmless or unnamed or path.name in said else f"the file is not named: {said[-200:]}"
 
 

@@ -1,4 +1,4 @@
-"""Every reader of pictures, and the command, meets files that are none, hold several, or are of no picture's values."""
+"""Every reader of pictures refuses files without a picture, with several, or with impossible values, by name."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def deep_stack() -> bytes:
 
 
 def tiff_pages(*kinds: int, tag: int = 254, byte_order: str = "<", first: dict[int, int] | None = None) -> bytes:
-    """A grey 8-bit TIFF by the specification; the pages, of 4x2 pixels, have these values of NewSubfileType."""
+    """A grey 8-bit TIFF with a page of 4x2 pixels for each of ``kinds``, its NewSubfileType."""
     pixels_at = 8
     data = bytearray((b"II" if byte_order == "<" else b"MM") + struct.pack(byte_order + "HI", 42, 0) + bytes(range(8)))
     link = 4
@@ -118,7 +118,7 @@ READERS: list[Callable[[Path], object]] = [read_picture, load_tensor, read_level
 
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
-def test_every_reader_refuses_it_and_names_it(tmp_path: Path, reader: Callable, kind: str) -> None:
+def test_every_reader_refuses_a_bad_picture_by_name(tmp_path: Path, reader: Callable, kind: str) -> None:
     data, reason = BAD[kind]
     (tmp_path / "bad.tif").write_bytes(data)
     with pytest.raises(ImageError, match=rf"bad\.tif: .*({reason})"):
@@ -126,7 +126,7 @@ def test_every_reader_refuses_it_and_names_it(tmp_path: Path, reader: Callable, 
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_one_picture_with_what_belongs_to_it_is_read(tmp_path: Path, kind: str) -> None:
+def test_one_picture_with_previews_and_the_like_is_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "good.png"
     path.write_bytes(GOOD[kind])
     height, width = read_picture(path).pixels.shape[:2]
@@ -134,14 +134,14 @@ def test_one_picture_with_what_belongs_to_it_is_read(tmp_path: Path, kind: str) 
     assert np.array_equal(read_picture(path).pixels, decode_picture(GOOD[kind]).pixels)
 
 
-def test_an_mpo_is_its_first_picture() -> None:
+def test_the_first_picture_of_an_mpo_is_read() -> None:
     with Image.open(io.BytesIO(GOOD["phone's MPO"])) as image:
         assert image.n_frames == 2
         assert np.array_equal(decode_picture(GOOD["phone's MPO"]).pixels, np.asarray(image))
 
 
 @pytest.mark.parametrize("kind", ["NaN", "infinity", "1e30"])
-def test_what_would_be_refused_is_not_written(tmp_path: Path, kind: str) -> None:
+def test_pictures_that_would_be_refused_are_not_written(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ImageError, match=r"a\.tif"):
         write_picture(tmp_path / "a.tif", Picture(np.full((2, 2, 3), FLOATS[kind], np.float32)))
     assert not list(tmp_path.iterdir())
@@ -155,13 +155,10 @@ def test_an_alpha_channel_is_checked_too() -> None:
         decode_picture(data)
 
 
-# no regular files
-
-
 def make_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         before = Path.cwd()
-        # The name of a socket has a hundred characters at most.
+        # The path of a socket may have about a hundred characters.
         os.chdir(path.parent)
         try:
             server.bind(path.name)
@@ -181,7 +178,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @contextmanager
 def fifos_released(folder: Path) -> Iterator[None]:
-    """Who waits for a FIFO gets its end after a while: a failing test shall not hang."""
+    """Close FIFOs every three seconds, so that a test that waits for one fails instead of hanging."""
     done = threading.Event()
 
     def release() -> None:
@@ -207,7 +204,7 @@ def test_only_regular_files_are_read(tmp_path: Path, reader: Callable, name: str
         reader(tmp_path / name)
 
 
-def test_the_command_lists_them_and_does_the_others(llie: Run, tmp_path: Path) -> None:
+def test_the_command_lists_bad_files_and_enhances_the_others(llie: Run, tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     write_picture(source / "good.png", Picture(RGB))
@@ -228,7 +225,7 @@ def test_the_command_lists_them_and_does_the_others(llie: Run, tmp_path: Path) -
 
 
 def test_no_other_code_decodes_pictures() -> None:
-    """A reader of its own would not know what this one refuses."""
+    """Another reader would lack the checks of ``llie_preproc.pictures``."""
     decoders = {"imread", "imdecode", "imreadmulti", "imdecodemulti"}
     found = set()
     for package in ("llie_preproc", "training", "detection_eval"):
@@ -241,12 +238,9 @@ def test_no_other_code_decodes_pictures() -> None:
     assert found == {"llie_preproc/pictures.py", "detection_eval/datasets/night.py"}
 
 
-# memory
-
-
 @contextmanager
 def little_memory(more: int) -> Iterator[None]:
-    """The system gives this process so many bytes more, and no further ones."""
+    """Limit the memory of this process to ``more`` bytes above its present size."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, before[1]))
@@ -258,7 +252,7 @@ def little_memory(more: int) -> Iterator[None]:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the size of this process is not known here")
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_a_picture_that_memory_does_not_hold_is_named(tmp_path: Path, name: str) -> None:
+def test_a_picture_too_large_for_memory_is_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     # The deep TIFF is decoded by OpenCV, the PNG by Pillow.
     dtype = np.uint16 if name == "a.tif" else np.uint8
@@ -268,7 +262,7 @@ def test_a_picture_that_memory_does_not_hold_is_named(tmp_path: Path, name: str)
     assert picture_size(path) == (5000, 5000)
 
 
-def test_a_file_of_more_bytes_than_pixels_is_not_read(tmp_path: Path) -> None:
+def test_a_file_with_far_more_bytes_than_pixels_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     write_picture(path, Picture(RGB))
     os.truncate(path, 1 << 40)

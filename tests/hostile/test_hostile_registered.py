@@ -1,4 +1,4 @@
-"""Everything registered that takes a path is given hostile files: nothing of them runs, hangs or is a traceback."""
+"""Registered classes that take a path refuse hostile files by name: no code runs, nothing hangs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tests.support.hostile_files import HOSTILE, comes_back, marker
 from tests.support.marks import slow_where
 from tests.support.networks import SMALL
 
-# How a path is named where the annotation does not say that it is one.
+# Names of arguments that take a path though their annotation does not say so.
 PATHS = {"ann_file", "root", "folder", "checkpoint", "file", "path"}
-# Folders that are written into, at the first picture; they are no files to read.
+# Arguments that name an output, which is not read.
 WRITTEN = {"test_out_dir", "outfile_prefix"}
 SUFFIXES: Mapping[str, Sequence[str]] = {
     "checkpoint": (".pth", ".safetensors"),
@@ -66,7 +66,7 @@ def path_arguments(registered: Callable) -> Iterator[str]:
             yield parameter.name
 
 
-# As small as they can be, as all that follows: each file is given to a new one.
+# The networks are small, because each file is given to a new one.
 _DSFD_PARTS: Mapping[str, dict[str, Any]] = {
     "DSFDVGG": dict(widths=(4, 4, 4, 4, 4), fc_width=4),
     "DSFDNeck": dict(in_channels=(4, 4, 4, 4), extra_channels=((4, 4), (4, 4)), fem_width=4),
@@ -75,7 +75,7 @@ _DSFD_PARTS: Mapping[str, dict[str, Any]] = {
 
 
 def others(entry: Entry, folder: Path) -> dict[str, Any]:
-    """Arguments that the class needs beside the one under test."""
+    """Arguments that the class needs besides the one under test."""
     detector = mmdet_models.mmdet_config("retinanet").model if entry.name == "EnhancedDetector" else None
     pictures = made_pictures(folder)
     needed: dict[str, dict[str, Any]] = {
@@ -116,7 +116,7 @@ def made_pictures(folder: Path) -> Path:
 
 
 def use(made: Any) -> None:
-    """What makes an object read: a set its pictures, a transform a picture, a module its initial weights."""
+    """Make an object read its files: pictures of a set, a picture of a transform, initial weights of a module."""
     if isinstance(made, Dataset):
         _ = made[0]
     elif isinstance(made, BaseModule):
@@ -126,12 +126,12 @@ def use(made: Any) -> None:
 
 
 def refused(error: Exception, path: Path) -> bool:
-    """Whether an error is one that a user can act on: of a kind that commands report, and it names the file."""
+    """Whether an error is of a type that commands report and names the file."""
     return isinstance(error, OSError | ValueError) and (path.name in str(error) or path.stem in str(error))
 
 
 def outcome(call: Callable[[], Any], path: Path) -> str | None:
-    """What is wrong with what a call did; None where it was right."""
+    """A description of what a call did wrong; None if it refused the file, or read it without running code."""
     try:
         with comes_back(60):
             call()

@@ -1,4 +1,4 @@
-"""An annotation file from elsewhere with anything wrong in it ends a command in one line that names the file."""
+"""A malformed file of annotations, detections, names or weights ends a command with one line that names the file."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ SIZE = (300, 200)
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Pictures with annotations, detections and everything else that the commands read."""
+    """A folder of pictures and all files that the commands read, its annotations and its detections."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "images").mkdir()
     truth, found = made_scene(3, images=3, classes=10)
@@ -48,8 +48,8 @@ def files(tmp_path_factory):
     return folder, truth, found
 
 
-def of_mask_pairs(file, folder):
-    """A data set is no command: what it raises is a ValueError that names the file."""
+def read_mask_pairs(file, folder):
+    """Report the ValueError of a data set as a command would."""
     try:
         MaskedPairs(folder / "images", file)
     except ValueError as error:
@@ -58,7 +58,7 @@ def of_mask_pairs(file, folder):
     return 0
 
 
-def of_sam(file, folder):
+def read_sam_prompts(file, folder):
     try:
         read_pictures(folder / "images", None, file)
     except ValueError as error:
@@ -67,12 +67,12 @@ def of_sam(file, folder):
     return 0
 
 
-def of_report(file, folder):
+def write_report(file, folder):
     shutil.copy(file, folder / "comparison" / "comparison.json")
     return main(["report", str(folder / "comparison")])
 
 
-# Everything that reads JSON from elsewhere.
+# Everything that reads JSON files of users.
 DOORS = {
     "score, annotations": lambda file, folder: main(
         ["score", str(file), str(folder / "found.json"), "--resamples", "0"]
@@ -92,9 +92,9 @@ DOORS = {
         ["finetune", "--detector", str(folder / "tiny.py"), "--enhancer", "psenet", "--out", str(folder / "work"),
          "--train", str(file), str(folder / "images")]
     ),
-    "sam": of_sam,
-    "masked pairs": of_mask_pairs,
-    "report": of_report,
+    "sam": read_sam_prompts,
+    "masked pairs": read_mask_pairs,
+    "report": write_report,
 }  # fmt: skip
 
 MALFORMED = {
@@ -115,13 +115,13 @@ MALFORMED = {
     "half a pair of surrogates": b'{"images": [{"id": "\\ud800"}], "categories": [], "annotations": []}',
     "surrogates as bytes": b'{"images": "\xed\xa0\x80"}',
     "missing keys": b'{"images": [{}], "categories": [{}], "annotations": [{}]}',
-    "entries that are none": b'{"images": [1], "categories": ["a"], "annotations": [null]}',
-    "lists that are none": b'{"images": {}, "categories": 1, "annotations": "x"}',
+    "entries of wrong types": b'{"images": [1], "categories": ["a"], "annotations": [null]}',
+    "fields that are not lists": b'{"images": {}, "categories": 1, "annotations": "x"}',
 }
 
 
 def require_one_line(code, err, *names):
-    """Status 0; or 2, and one line that names one of the files."""
+    """Assert that a command succeeded, or ended with status 2 and one line that names one of the files."""
     assert code in (0, 2)
     lines = [line for line in err.splitlines() if not line.startswith("warning: ")]
     if code == 2:
@@ -139,13 +139,12 @@ def test_malformed_json_is_one_line_with_the_file(files, capsys, door, content, 
     path.write_bytes(content)
     code = door(path, folder)
     err = re.sub(r"^shifting.*$\n?", "", capsys.readouterr().err, flags=re.MULTILINE)
-    # An empty list is what a detector writes that found nothing.
+    # An empty list is valid: a detector that finds nothing writes it.
     assert code == (0 if "[a list-score, detections]" in request.node.name else 2)
     require_one_line(code, err, "bad.json", "comparison.json")
 
 
-# --- Values, one at a time: refused with file, entry and field by every door that reads the field
-
+# Values that every reader of the field refuses with file, entry and field.
 BAD_VALUES = [
     ("annotations", "iscrowd", ["0", "1", 2, -1, 0.5, None, [], float("nan")]),
     ("annotations", "bbox", ["1234", [1, 2, "3", 4], [1, 2, True, 4], [1, 2, 3], [1, 2, None, 4], [1, 2, 10**400, 4]]),
@@ -173,7 +172,7 @@ def test_a_value_of_another_kind_is_refused_with_file_and_entry(files, capsys, d
     assert DOORS[door](path, folder) == 2
     err = capsys.readouterr().err
     require_one_line(2, err, "bad.json")
-    # What refers to an id that is none is named where the id stands no more.
+    # After a bad id the error may be at an annotation that refers to the old id.
     assert re.search(rf"bad\.json: ({kind}\[1\]:? .*{field}|annotations\[\d+\]: (image|category)_id)", err)
 
 
@@ -181,7 +180,7 @@ BAD_SCORES = ["0.9", True, False, None, float("nan"), float("inf"), 10**400, [0.
 
 
 @pytest.mark.parametrize("value", BAD_SCORES, ids=lambda each: repr(each)[:20])
-def test_a_score_that_is_no_number_is_refused(files, capsys, value):
+def test_a_score_must_be_a_finite_number(files, capsys, value):
     folder, _, found = files
     bad = copy.deepcopy(found)
     bad[2]["score"] = value
@@ -192,7 +191,7 @@ def test_a_score_that_is_no_number_is_refused(files, capsys, value):
 
 
 @pytest.mark.parametrize("crowd", [False, True])
-def test_flags_of_json_are_what_they_say(files, capsys, crowd):
+def test_flags_may_be_booleans_or_0_and_1(files, capsys, crowd):
     folder, truth, _ = files
     printed = []
     for value in (crowd, int(crowd)):
@@ -205,7 +204,7 @@ def test_flags_of_json_are_what_they_say(files, capsys, crowd):
     assert printed[0] == printed[1]
 
 
-# Whatever else calls the decoder reads what the same program has written a moment ago, or a part of this package.
+# The other files here that call the decoder read files of this package, or files that the same program wrote.
 OWN = {
     "detection_eval/demo/small_detector.py",
     "detection_eval/faces/kept_detections.py",
@@ -216,7 +215,7 @@ OWN = {
 }
 
 
-def test_one_function_reads_the_json_of_others():
+def test_one_module_reads_the_json_of_users():
     root = ROOT
     found = {
         path.relative_to(root).as_posix()
@@ -227,8 +226,6 @@ def test_one_function_reads_the_json_of_others():
     assert found <= OWN
 
 
-# --- Anything, anywhere
-
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400) | st.just("0"),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -238,14 +235,14 @@ DELETE = object()
 
 
 def places(value, path=()):
-    """Every place in a tree of lists and objects, the root first."""
+    """Paths to every value in a tree of lists and objects, the root first."""
     yield path
     for key, each in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         yield from places(each, (*path, key))
 
 
 def changed(value, path, new):
-    """The tree with another value at a place, or without it."""
+    """A copy of the tree with ``new`` at a path, or without the value there."""
     if not path:
         return None if new is DELETE else new
     value = copy.deepcopy(value)
@@ -261,7 +258,7 @@ def changed(value, path, new):
 
 @st.composite
 def mutations(draw, value):
-    """The tree with one or two of its places deleted or replaced."""
+    """A copy of the tree with one or two of its values deleted or replaced."""
     for _ in range(draw(st.integers(1, 2))):
         path = draw(st.sampled_from(list(places(value))))
         value = changed(value, path, draw(JUNK | st.just(DELETE)))
@@ -275,20 +272,19 @@ with_rows(SMALL_TRUTH)
 
 @FUZZED
 @given(mutations(SMALL_TRUTH), mutations(SMALL_FOUND), st.booleans())
-def test_score_takes_anything_for_its_files(files, capsys, truth, found, both):
+def test_score_names_a_mutated_file(files, capsys, truth, found, both):
     folder, *_ = files
     (folder / "t.json").write_text(json.dumps(truth))
     (folder / "f.json").write_text(json.dumps(found if both else SMALL_FOUND))
     code = main(["score", str(folder / "t.json"), str(folder / "f.json"), "--resamples", "0", "--by-class",
                  "--metrics", "coco", "visdrone", "visdrone-coco"])  # fmt: skip
-    # VisDrone's own rows belong to the annotations, whose images it names.
     require_one_line(code, capsys.readouterr().err, "t.json", "f.json")
 
 
 @pytest.mark.further
 @FUZZED
 @given(mutations(SMALL_TRUTH))
-def test_sets_and_prompts_take_anything_for_their_file(files, capsys, truth):
+def test_readers_of_annotations_name_a_mutated_file(files, capsys, truth):
     folder, *_ = files
     (folder / "t.json").write_text(json.dumps(truth))
     for door in ("sam", "masked pairs", "gamma-shift"):
@@ -304,7 +300,7 @@ BYTES = st.binary(max_size=12) | st.sampled_from(
 
 @st.composite
 def damaged(draw, text):
-    """The bytes of a text, of which some are cut out and others put in."""
+    """The bytes of a text with some of them replaced by others."""
     start = draw(st.integers(0, len(text)))
     return text[:start] + draw(BYTES) + text[start + draw(st.integers(0, 12)) :]
 
@@ -326,7 +322,7 @@ LINES = {
 @pytest.mark.parametrize("name", LINES)
 @settings(FUZZED, max_examples=25)
 @given(data=st.data())
-def test_convert_takes_anything_for_an_annotation(tmp_path_factory, capsys, name, bounds, data):
+def test_annotations_names_a_damaged_file(tmp_path_factory, capsys, name, bounds, data):
     good, sources, file = LINES[name]
     root = tmp_path_factory.mktemp("set")
     for folder in ("images", "annotations", "labels", "good"):
@@ -342,7 +338,7 @@ def test_convert_takes_anything_for_an_annotation(tmp_path_factory, capsys, name
 
 @FUZZED
 @given(damaged(b"2002/a\n1\n8 6 0.5 20 15  1\n"), damaged(b"2002/a\n1\n8 6 20 15 0.5\n"), st.booleans())
-def test_fddb_takes_anything_for_its_files(tmp_path_factory, capsys, fold, found, both):
+def test_fddb_names_a_damaged_file(tmp_path_factory, capsys, fold, found, both):
     root = tmp_path_factory.mktemp("fddb")
     for number in range(1, 11):
         (root / f"FDDB-fold-{number:02d}-ellipseList.txt").write_bytes(b"")
@@ -354,7 +350,7 @@ def test_fddb_takes_anything_for_its_files(tmp_path_factory, capsys, fold, found
 
 @FUZZED
 @given(damaged(b"a.png\nb.png\n"), st.booleans())
-def test_night_takes_anything_for_a_list(tmp_path_factory, capsys, names, parts):
+def test_night_names_a_damaged_list(tmp_path_factory, capsys, names, parts):
     root = tmp_path_factory.mktemp("night")
     (root / "images").mkdir()
     for name in ("a", "b"):
@@ -371,7 +367,7 @@ CHECKPOINT = {"state_dict": {"detector.w": 0.0, "enhancer.w": 0.0, "losses.x": 1
 
 
 def with_tensors(value):
-    """The tree with tensors for its floats."""
+    """A copy of the tree with tensors in place of its floats."""
     if isinstance(value, dict):
         return {key: with_tensors(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -381,7 +377,7 @@ def with_tensors(value):
 
 @FUZZED
 @given(mutations(CHECKPOINT))
-def test_split_takes_anything_for_a_checkpoint(files, capsys, content):
+def test_split_names_a_mutated_checkpoint(files, capsys, content):
     folder, *_ = files
     torch.save(with_tensors(content), folder / "checkpoint.pth")
     code = main(["split", str(folder / "checkpoint.pth"), "--out", str(folder / "parts"), "--overwrite"])

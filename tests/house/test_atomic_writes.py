@@ -1,4 +1,4 @@
-"""Every file that a command writes appears whole or not at all: nothing in the packages writes in place."""
+"""The source of the packages writes no file in place, so that a file appears whole or not at all."""
 
 import ast
 
@@ -8,7 +8,7 @@ from tests.support.places import ROOT
 
 PACKAGES = ("llie_preproc", "detection_eval", "training", "benchmarks")
 _WRITERS = {"write_text", "write_bytes", "savefig", "imwrite", "to_csv", "savez", "savez_compressed"}
-# What is written to in memory, to a temporary file of atomic_path, or to a folder that is thrown away.
+# Calls that write to memory, to a temporary file of atomic_path, or to a temporary folder.
 ALLOWED = {
     ("benchmarks/convert_annotations.py", "write_bytes"),
     ("benchmarks/convert_annotations.py", "write_text"),
@@ -20,21 +20,21 @@ ALLOWED = {
 
 
 def _mode(call):
-    """The mode of a call of ``open``: the built-in has it second, a path's own first."""
+    """The mode of a call of ``open``: the second argument of the built-in, the first of a path's method."""
     place = 1 if isinstance(call.func, ast.Name) else 0
     given = [each.value for each in call.keywords if each.arg == "mode"] + call.args[place : place + 1]
     return given[0].value if given and isinstance(given[0], ast.Constant) else "r"
 
 
 def writes(source):
-    """The names of calls that write a file under its own name."""
+    """Yield the names of calls that write a file in place."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if isinstance(node.func, ast.Attribute) and name in _WRITERS:
             yield name
-        # "x" makes what is there an error, and is how temporary files are opened.
+        # Mode "x" is allowed: it fails if the file exists, and temporary files are opened with it.
         if name == "open" and set(str(_mode(node))) & set("wa"):
             yield name
 
@@ -59,10 +59,10 @@ def test_nothing_is_written_in_place(package):
         ("figure.savefig(path)", "savefig"),
     ],
 )
-def test_what_the_test_above_finds(source, name):
+def test_the_check_finds_calls_that_write(source, name):
     assert list(writes(source)) == [name]
 
 
 @pytest.mark.parametrize("source", ["open(path)", "path.open('rb')", "path.open('xb')", "write_text(path, 'x')"])
-def test_what_the_test_above_lets_pass(source):
+def test_the_check_allows_other_calls(source):
     assert not list(writes(source))

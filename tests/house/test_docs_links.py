@@ -1,4 +1,4 @@
-"""The documentation names only what is there: links, anchors, commands, flags, modules, files and make targets."""
+"""The documentation has no broken links, and its commands, flags, modules, files and make targets exist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.places import ROOT
 
 PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.exists()]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
-# A test of its own runs this page as it is printed; its commands are those of the example.
+# test_extending.py runs that page; it has commands that only its examples add.
 WITH_COMMANDS = [page for page in PAGES if page.name != "extending.md"]
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 EVERY_PAGE_WITH_COMMANDS = pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
@@ -41,7 +41,7 @@ def prose(page: Path) -> str:
 
 
 def code(page: Path) -> list[str]:
-    """The code of a page: its blocks, then what stands in backticks."""
+    """The code of a page: its blocks, then the texts in backticks."""
     blocks = [text for _, text in FENCE.findall(page.read_text(encoding="utf-8"))]
     return blocks + [" ".join(text.split()) for text in re.findall(r"`([^`]+)`", prose(page))]
 
@@ -72,7 +72,7 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 
 def calls(page: Path) -> Iterator[tuple[list[str], bool]]:
-    """The words behind ``llie`` of each call that a page shows, and whether the call is whole."""
+    """Yield the words after ``llie`` of each call on a page, and whether the call is complete."""
     for language, text in FENCE.findall(page.read_text(encoding="utf-8")):
         if language in ("sh", "shell"):
             for line in text.replace("\\\n", " ").splitlines():
@@ -85,7 +85,7 @@ def calls(page: Path) -> Iterator[tuple[list[str], bool]]:
 
 
 def flags(words: list[str], capsys: pytest.CaptureFixture) -> set[str]:
-    """The flags of the command that a call names, by its help."""
+    """The flags in the help of the command that a call names."""
     first = next(index for index, word in enumerate(words) if word.startswith("--"))
     with pytest.raises(SystemExit):
         parse_args([*words[:first], "--help"])
@@ -93,7 +93,7 @@ def flags(words: list[str], capsys: pytest.CaptureFixture) -> set[str]:
 
 
 @EVERY_PAGE_WITH_COMMANDS
-def test_commands_take_what_they_are_given(
+def test_commands_have_the_flags_that_pages_show(
     page: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -108,13 +108,13 @@ def test_commands_take_what_they_are_given(
 
 
 def is_there(name: str, own: set[str]) -> bool:
-    """Whether a dotted name is a module, something in one, a registered name, or one that the page's example adds."""
+    """Whether a dotted name is a module, a name in one, a registered name, or a class that the page adds."""
     package, _, last = name.rpartition(".")
     if package == "llie_preproc" and (last in own or any(each.get(name) for each in REGISTRIES)):
         return True
     parts = name.split(".")
     if parts[0] == "benchmarks":
-        # Importing one would start it.
+        # The import of a benchmark would start it.
         return find_spec(".".join(parts[:2])) is not None
     module = importlib.import_module(parts[0])
     for number, part in enumerate(parts[1:], 2):
@@ -135,7 +135,7 @@ def test_dotted_names_can_be_imported(page: Path) -> None:
 
 
 def spelled_out(path: str) -> list[str]:
-    """The paths that one with a choice in braces stands for."""
+    """The paths that a path with alternatives in braces stands for."""
     choice = re.search(r"\{([^}]*)\}", path)
     if choice is None:
         return [path]
@@ -143,16 +143,16 @@ def spelled_out(path: str) -> list[str]:
 
 
 @EVERY_PAGE
-def test_paths_of_the_project_are_there(page: Path) -> None:
+def test_paths_of_the_project_exist(page: Path) -> None:
     made = {block.file for block in blocks(page)}
     named = {path for text in code(page) for path in PATH.findall(text.replace("<name>", "NAME"))} - made
-    # Words in capitals stand for a name.
+    # A word in capitals stands for any name.
     paths = [re.sub(r"[A-Z]{4,}", "*", each) for path in named for each in spelled_out(path)]
     assert [path for path in sorted(paths) if not list(ROOT.glob(path))] == []
 
 
 @EVERY_PAGE
-def test_make_has_the_targets(page: Path) -> None:
+def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     named = {name for text in code(page) for name in re.findall(r"\bmake ([a-z][\w-]*)", text)}
     assert named <= targets

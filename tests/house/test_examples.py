@@ -1,4 +1,4 @@
-"""The ``>>>`` examples of the packages print what they say, and the public names have some."""
+"""The ``>>>`` examples of the packages print the output they show, and every public name has one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 
 def module_name(path: Path) -> str:
-    """The name under which a file of the packages is imported."""
+    """The dotted name of a file's module."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("name", [module_name(path) for path in FILES if ">>> " in path.read_text(encoding="utf-8")])
-def test_the_examples_print_what_they_say(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_print_the_output_they_show(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     try:
         done = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS, raise_on_error=True)
@@ -37,17 +37,17 @@ def test_the_examples_print_what_they_say(name: str, tmp_path: Path, monkeypatch
     assert done.attempted > 0
 
 
-# Abstract, or of no use without a file of some hundred megabytes or an annotation file.
+# Names without an example: abstract classes, and those that need a large file of weights or an annotation file.
 WITHOUT = {"FeatureEncoder", "Protocol", "VisDroneMetric", "read_inception", "read_lpips"}
 
 
 def public_packages() -> list[str]:
-    """The packages that list what people use of them."""
+    """Names of the packages that list their public names in ``__all__``."""
     return [module_name(path) for path in FILES if path.name == "__init__.py" and "__all__" in path.read_text()]
 
 
 @pytest.mark.parametrize("package", public_packages())
-def test_what_people_use_has_an_example(package: str) -> None:
+def test_public_names_have_an_example(package: str) -> None:
     module = importlib.import_module(package)
     names = [
         name for name in module.__all__ if inspect.isclass(each := getattr(module, name)) or inspect.isroutine(each)

@@ -1,4 +1,4 @@
-"""``docs/extending.md``, from top to bottom as it is printed."""
+"""All files and commands of ``docs/extending.md`` work as printed, in their order."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ RUN = [block for block in BLOCKS if block.file is None]
 
 
 class Reader:
-    """Does what the page says, in a folder of its own, with the pictures that the page takes for granted.
+    """Someone who follows the page in a folder of their own, which holds the pictures that the page assumes.
 
     Args:
-        folder: Folder that the reader works in.
-        programs: Starts the programs.
-        bare_programs: Starts those that run on changed packages of this project, and must import them anew.
+        folder: Folder to work in.
+        programs: Starter of programs.
+        bare_programs: Starter of programs that must import changed packages of this project anew.
     """
 
     def __init__(self, folder: Path, programs: Programs, bare_programs: Programs) -> None:
@@ -41,7 +41,7 @@ class Reader:
         write_pictures(folder)
 
     def follow(self, block: Block) -> Ended | None:
-        """Write the file that a block is, or run it."""
+        """Write the file of a block, or run the block."""
         if block.file:
             ours = block.file.partition("/")[0] in PACKAGES
             if ours and not self._clone.exists():
@@ -71,7 +71,7 @@ class Reader:
         if program == "llie":
             return self._run(["-m", "llie_preproc", *arguments], variables)
         assert program == "python"
-        # The tests of the repository are run in a clone of it.
+        # The page runs tests of the repository in a clone of it.
         return self._run(arguments, variables, ROOT if "tests/" in line else self.folder)
 
     def _run(self, command: list[str], variables: dict[str, str] | None = None, folder: Path | None = None) -> Ended:
@@ -83,7 +83,7 @@ class Reader:
         return programs.run(*command, environment=environment, folder=folder or self.folder)
 
     def _install(self) -> None:
-        """Leave what an installer leaves of the package."""
+        """Write the metadata and links that ``pip install -e`` would write."""
         project = tomllib.loads((self.folder / "pyproject.toml").read_text())
         about = project["project"]
         info = self._installed / f"{about['name'].replace('-', '_')}-{about['version']}.dist-info"
@@ -99,7 +99,7 @@ class Reader:
 
 
 def write_pictures(folder: Path) -> None:
-    """A photograph with a face and one without in ``reference``, and with a twentieth of their levels in ``photos``."""
+    """Write two photographs, one with a face, to ``reference``, and with a twentieth of their levels to ``photos``."""
     for name, pixels in (("astronaut", skimage_data.astronaut()), ("cat", skimage_data.chelsea())):
         for kind, gain in (("reference", 1), ("photos", 1 / 20)):
             (folder / kind).mkdir(exist_ok=True)
@@ -110,7 +110,7 @@ def write_pictures(folder: Path) -> None:
 def followed(
     tmp_path_factory: pytest.TempPathFactory, _programs: Programs, _bare_programs: Programs
 ) -> Iterator[dict[int, Ended | None]]:
-    """What came of each block, by its line."""
+    """Results of the blocks, by line."""
     reader = Reader(tmp_path_factory.mktemp("extending"), _programs, _bare_programs)
     yield {block.line: reader.follow(block) for block in BLOCKS}
     for each in (_programs, _bare_programs):
@@ -118,7 +118,7 @@ def followed(
 
 
 @pytest.mark.parametrize("block", RUN, ids=lambda block: f"{block.heading}, line {block.line}")
-def test_the_page_does_what_it_says(block: Block, followed: dict[int, Ended]) -> None:
+def test_each_block_runs_and_prints_the_output_shown(block: Block, followed: dict[int, Ended]) -> None:
     done = followed[block.line]
     assert done.returncode == 0, done.stdout + done.stderr
     if block.expected is not None:

@@ -1,4 +1,4 @@
-"""Arrows between the packages run one way, in statements and at run time, and there is no circle."""
+"""Packages import each other in one direction, in source and at run time; modules have no import cycle or twin."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORBIDDEN = {
 
 
 def module_files() -> dict[str, Path]:
-    """Every module of the three packages, by its name."""
+    """Files of all modules of the three packages, by dotted name."""
     found = {}
     for path in (path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -40,12 +40,12 @@ MODULES = module_files()
 
 @cache
 def parsed(path: Path) -> ast.Module:
-    """The syntax of a module's code."""
+    """The syntax tree of a module."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def statements(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those that only a type checker reads."""
+    """Yield all nodes except those under ``if TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(node):
         if not (isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING"):
             yield child
@@ -53,7 +53,7 @@ def statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def imported(name: str) -> set[str]:
-    """The modules that a module imports, inside functions too; of the three packages by their full names."""
+    """Modules that a module imports, also inside functions; those of the three packages by their full names."""
     path, found = MODULES[name], set()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in statements(parsed(path)):
@@ -66,7 +66,7 @@ def imported(name: str) -> set[str]:
 
 
 def strings(path: Path) -> Iterator[str]:
-    """The texts that a module's code holds, without docstrings."""
+    """Yield the strings in a module's code, without docstrings."""
     tree = parsed(path)
     docs = {
         id(node.body[0].value)
@@ -79,8 +79,8 @@ def strings(path: Path) -> Iterator[str]:
             yield node.value
 
 
-def test_arrows_run_one_way() -> None:
-    """``training -> llie_preproc <- detection_eval``."""
+def test_packages_import_in_one_direction() -> None:
+    """The direction is ``training -> llie_preproc <- detection_eval``."""
     found = [
         f"{name} -> {other}"
         for name in MODULES
@@ -101,9 +101,9 @@ def test_no_package_names_another_by_a_string() -> None:
     assert found == []
 
 
-def test_there_is_no_circle() -> None:
+def test_modules_have_no_import_cycle() -> None:
     graph = {name: imported(name) & set(MODULES) for name in MODULES}
-    # Raises CycleError with the circle.
+    # static_order raises CycleError with the modules of a cycle.
     order = list(graphlib.TopologicalSorter(graph).static_order())
     assert len(order) == len(MODULES)
 
@@ -156,14 +156,14 @@ def walked(_bare_programs: Programs) -> dict:
     return json.loads(done.stdout.rpartition("RESULT")[2])
 
 
-def test_nothing_of_this_package_imports_the_others_at_run_time(walked: dict) -> None:
+def test_llie_preproc_imports_no_other_package_at_run_time(walked: dict) -> None:
     crossing = [pair for pair in walked["arrows"] if pair[1].split(".")[0] in FORBIDDEN["llie_preproc"]]
     assert len(walked["arrows"]) > 300
     assert crossing == []
 
 
-def test_what_this_package_registers_is_found_without_the_others(walked: dict) -> None:
-    """Of the others nothing but the tables of what they register is imported, for names that this package lacks."""
+def test_registered_names_of_llie_preproc_are_found_without_the_other_packages(walked: dict) -> None:
+    """Only the tables of the other packages are imported, since they may hold a name that ``llie_preproc`` lacks."""
     assert walked["registries"] == 12
     assert set(walked["roofs"]) <= {"training", "training.registered", "detection_eval", "detection_eval.registered"}
 
@@ -180,8 +180,8 @@ def test_a_network_is_found_without_a_detector(bare_programs: Programs) -> None:
     assert done.stdout.split() == ["PSENet", "[]"], done.stderr
 
 
-def test_the_others_register_what_their_tables_say() -> None:
-    """Each module of a table registers something, and no module that registers is left out of the tables."""
+def test_tables_of_the_other_packages_are_complete() -> None:
+    """Each module in a table registers something, and each module that registers is in a table."""
     pytest.importorskip("mmdet", reason="needs the extra 'mm'")
     for package in ("training", "detection_eval"):
         table = importlib.import_module(f"{package}.registered").LOCATIONS
@@ -199,7 +199,7 @@ def test_the_others_register_what_their_tables_say() -> None:
 
 @pytest.fixture
 def stranger(tmp_path: Path) -> Path:
-    """The folder of a package that joins, as an installer leaves it, beside two that do not import."""
+    """A folder with an installed package that joins the registries, and two others whose tables cannot be imported."""
     package = tmp_path / "stranger"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -225,7 +225,7 @@ def stranger(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_another_package_joins(stranger: Path, bare_programs: Programs) -> None:
+def test_an_installed_package_joins_the_registries(stranger: Path, bare_programs: Programs) -> None:
     done = run(
         bare_programs,
         """
@@ -248,7 +248,7 @@ def test_another_package_joins(stranger: Path, bare_programs: Programs) -> None:
     assert "json.nothing of hidden is hidden by" in third or "nowhere" in third
 
 
-# A command bears the name of what it runs, a loss that of its training method, a metric that of its data set.
+# Folders whose modules may share a name: a command and what it runs, a loss and its method, a metric and its data set.
 SAME_THING = {
     frozenset({"commands", "datasets", "metrics", ""}),
     frozenset({"losses", "methods", "metrics", "ops"}),
@@ -257,7 +257,7 @@ SAME_THING = {
 EVERYWHERE = {"__init__", "__main__", "base", "registered"}
 
 
-def test_no_two_modules_of_one_name_are_different_things() -> None:
+def test_modules_of_one_name_belong_to_one_thing() -> None:
     rooms: dict[str, list[str]] = {}
     for path in MODULES.values():
         inside = path.relative_to(ROOT).parts[1:-1]

@@ -1,4 +1,4 @@
-"""Packages import no more than they need, and a missing extra is named with what installs it."""
+"""Imports load no slow or optional package without need, and an error names the extra that is missing."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ OPTIONAL = (
 
 @pytest.fixture
 def run_without(bare_programs):
-    """Run ``code`` where ``modules`` cannot be found."""
+    """A function that runs ``code`` in a process in which ``modules`` cannot be imported."""
 
     def run(modules, code):
         return bare_programs.run("-c", hiding(modules) + textwrap.dedent(code))
@@ -59,14 +59,14 @@ def test_the_core_works_without_any_extra(run_without):
         ("from llie_preproc.faces import MTCNN; MTCNN()", 'pip install "llie-preproc[face]"'),
     ],
 )
-def test_a_missing_extra_is_named_with_its_cure(code, cure, run_without):
+def test_a_missing_extra_is_named_with_the_line_that_installs_it(code, cure, run_without):
     done = run_without(["mmdet", "facenet_pytorch"], code)
     assert done.returncode != 0
     assert cure in done.stderr
     assert "MissingExtraError" in done.stderr
 
 
-def test_a_location_that_another_package_hides_is_named_on_demand(run_without):
+def test_a_missing_location_is_named_when_an_unknown_name_is_looked_up(run_without):
     code = """
         from llie_preproc.registry import Registry
         registry = Registry("visualizer", ["json.methods"])  # a package of that name is there, the module is not
@@ -86,7 +86,7 @@ def test_enhancing_imports_no_detector(run_without):
     assert done.stdout.split() == ["False"]
 
 
-# Each takes a tenth of a second to several, which whoever enhances a picture need not wait for.
+# Packages whose import takes a tenth of a second or more, which enhancing a picture does not need.
 SLOW = (
     "torch._dynamo",
     "torchvision",
@@ -106,7 +106,7 @@ SLOW = (
 
 
 def modules_after(code):
-    """Names of the modules that have been imported once ``code`` has run in a process that imported nothing before."""
+    """Names of the modules that a new process has imported after it ran ``code``."""
     command = [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -125,7 +125,7 @@ def test_the_package_and_its_program_start_without_pytorch():
 
 
 @pytest.mark.further
-def test_a_choice_of_the_scan_is_constant_to_a_compiler_that_is_imported_later():
+def test_the_choice_of_a_scan_backend_can_be_compiled():
     modules_after("""
 import sys, torch
 from llie_preproc.ops.scan.backends import choose_backend
@@ -135,11 +135,11 @@ assert length(torch.ones(())).item() == len(choose_backend(None, "cpu"))
 """)
 
 
-def test_missing_extra_error_knows_other_packages():
+def test_missing_extra_error_names_packages_without_an_extra():
     assert "pip install nonesuch" in str(MissingExtraError("nonesuch.part", "this"))
 
 
-def test_an_unscoped_config_resolves_by_the_scope_alone(run_without):
+def test_the_scope_in_a_type_is_enough_to_find_a_class(run_without):
     pytest.importorskip("mmengine", reason="needs the extra 'mm'")
     done = run_without(
         [], "from mmengine.registry import MODELS; print(MODELS.build(dict(type='llie_preproc.PSENet')).scale)"
@@ -147,7 +147,7 @@ def test_an_unscoped_config_resolves_by_the_scope_alone(run_without):
     assert done.stdout.split()[-1] == "1", done.stderr
 
 
-def test_the_version_is_the_distributions():
+def test_the_version_equals_that_of_the_distribution():
     from importlib.metadata import version
 
     assert version("llie-preproc") == llie_preproc.__version__

@@ -1,4 +1,4 @@
-"""The fast suite has examples of every test whose cases it leaves out, and long files begin."""
+"""``tests/support/marks.py`` keeps some cases of each test in the fast suite, and runs long files first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.marks import leave_examples, longest_first
 
 
 class Case(pytest.Item):
-    """A case of a test that does nothing."""
+    """A test case that does nothing."""
 
     def runtest(self) -> None:
         pass
@@ -34,7 +34,9 @@ def marked(items: list[Case], name: str) -> list[str]:
 
 
 @given(number=st.integers(1, 30), examples=st.integers(1, 12), slow=st.integers(0, 3))
-def test_as_many_as_it_says_stay(request: pytest.FixtureRequest, number: int, examples: int, slow: int) -> None:
+def test_the_given_number_of_cases_stays(
+    request: pytest.FixtureRequest, number: int, examples: int, slow: int
+) -> None:
     items = [*cases(request, "some", number, examples, slow), *cases(request, "all", 5, None)]
     leave_examples(items)
     quick = number - min(slow, number)
@@ -43,7 +45,7 @@ def test_as_many_as_it_says_stay(request: pytest.FixtureRequest, number: int, ex
     assert not [name for name in marked(items, "further") if name.startswith("all")]
 
 
-def test_the_draw_is_the_same_each_time_and_another_for_another_test(request: pytest.FixtureRequest) -> None:
+def test_the_kept_cases_depend_on_the_name_of_the_test(request: pytest.FixtureRequest) -> None:
     drawn: Counter[tuple[str, ...]] = Counter()
     for name in ("one", "one", "other"):
         items = cases(request, name, 40, 10)
@@ -53,7 +55,7 @@ def test_the_draw_is_the_same_each_time_and_another_for_another_test(request: py
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([None, 3, 40])), max_size=12))
-def test_a_file_that_takes_longer_begins_and_none_is_torn(
+def test_files_are_kept_together_and_sorted_by_time(
     request: pytest.FixtureRequest, given: list[tuple[int, int | None]]
 ) -> None:
     items = []

@@ -1,4 +1,4 @@
-"""A metric, a set of annotations, a set of faces and a training method are added in one file each."""
+"""A metric, an annotation format, a set of faces and a training method can each be added by one file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.places import copy_packages
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("matplotlib", reason="needs the extra 'compare'")
 
-# By file: what it holds.
+# Texts of the new files.
 NEW = {
     "detection_eval/metrics/darkest.py": '''
         """The mean level of the darkest pixels."""
@@ -172,7 +172,7 @@ COMMANDS = """
 
 
 @pytest.mark.slow
-def test_a_file_each_adds_a_metric_a_format_a_set_of_faces_and_a_method(tmp_path: Path) -> None:
+def test_one_file_adds_a_metric_a_format_a_set_of_faces_or_a_method(tmp_path: Path) -> None:
     copy_packages(tmp_path)
     for file, text in NEW.items():
         (tmp_path / file).write_text(textwrap.dedent(text).lstrip())
@@ -202,7 +202,7 @@ def test_a_file_each_adds_a_metric_a_format_a_set_of_faces_and_a_method(tmp_path
     truth = json.loads((tmp_path / "truth.json").read_text())
     assert [each["name"] for each in truth["categories"]] == ["lamp"]
     assert [each["bbox"] for each in truth["annotations"]] == [[5, 6, 20, 30]] * 2
-    # One of two pictures; a resample has none, one or both of them.
+    # Something is found in one of two pictures; a resample has none, one or two copies of it.
     assert "AP         50.00 [0.00, 100.00]" in done.stdout
 
     for side, share in (("left", 1.0), ("right", 0.0)):

@@ -1,4 +1,4 @@
-"""A new inference option is added in two files, and every consumer and command has it."""
+"""A new inference option needs changes in two files only; every consumer and command then has it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.places import copy_packages
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("segment_anything", reason="needs the extra 'sam'")
 
-# The option multiplies what a network gives. By file: text to find, and what stands there then.
+# The new option multiplies the output of a network. Each file has pairs of an old text and the new one.
 CHANGES = {
     "llie_preproc/inference_options.py": [
         ("    batch_size: int\n", "    batch_size: int\n    gain: float\n"),
@@ -26,7 +26,7 @@ CHANGES = {
     ],
     "llie_preproc/inference.py": [(".to(batch.dtype)\n", ".to(batch.dtype) * options.gain\n")],
 }
-# Prints what each consumer makes of a grey picture of the level 100, and the help of each command.
+# The program prints the mean level that each consumer makes of a grey picture of level 100, and the help of commands.
 CONSUMERS = """
     import sys
     from pathlib import Path

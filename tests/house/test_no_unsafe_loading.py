@@ -1,6 +1,6 @@
-"""Nothing from a file is run: a walk through the source for whatever unpickles, evaluates, imports or loads.
+"""The source has no call that unpickles, evaluates, imports or loads what a file holds, except the calls listed here.
 
-What may is listed here with the one place where it is; the next call of the kind fails this test until it is looked at.
+A new call of this kind fails the test until it has been reviewed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support.places import ROOT
 PACKAGES = ("llie_preproc", "training", "detection_eval", "benchmarks")
 READER = "llie_preproc/checkpoints.py"
 
-# Calls that run what they are given, or read pickles. Names as written out in full; a star stands for what follows.
+# Calls that run their argument or read pickles, by full names; a star stands for any ending.
 RUNS = (
     "eval", "exec", "compile", "__import__", "os.system", "os.popen", "runpy.*", "marshal.*", "shelve.*", "dill.*",
     "cloudpickle.*", "joblib.*", "pickle.load", "pickle.loads", "pickle.Unpickler", "pandas.read_pickle",
@@ -24,7 +24,7 @@ RUNS = (
     "torch.hub.load", "torch.hub.load_state_dict_from_url", "torch.utils.model_zoo.*", "torch.package.*",
     "torch.jit.load", "torch.export.load", "timm.load_checkpoint", "timm.models.load_checkpoint",
 )  # fmt: skip
-# MMEngine's and MMDetection's own loading, which ends in an unrestricted unpickler.
+# Functions of MMEngine and other libraries that load files without restrictions.
 LOADS = (
     "mmengine.load", "mmengine.fileio.load", "mmengine.runner.load_checkpoint",
     "mmengine.runner.checkpoint.load_checkpoint", "mmengine.runner.checkpoint._load_checkpoint",
@@ -39,14 +39,14 @@ LISTS = (
     "torch.serialization.clear_safe_globals",
 )
 ALLOWED = {
-    # Seen at every call, below.
+    # The arguments of this call are checked below.
     (READER, "torch.load"),
     *((READER, name) for name in LISTS),
-    # Inside of safe_loading.
+    # These calls are inside of safe_loading.
     ("llie_preproc/safe_loading.py", "init_weights"),
     ("benchmarks/mmdet_zoo.py", "init_weights"),
 }
-# Modules by names out of the source itself, or of installed packages.
+# Files that import modules by names from the source itself or from installed packages.
 IMPORTERS = {
     "llie_preproc/__init__.py",
     "llie_preproc/commands/llie.py",
@@ -68,7 +68,7 @@ def sources() -> list[Path]:
 
 
 def imported_names(tree: ast.AST) -> dict[str, str]:
-    """What each name of a module stands for."""
+    """Full names of the imported names of a module."""
     names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -82,18 +82,18 @@ def imported_names(tree: ast.AST) -> dict[str, str]:
 
 
 def full_name(node: ast.AST, names: dict[str, str]) -> str:
-    """``torch.load`` for ``load`` after ``from torch import load``, and for ``torch.load``."""
+    """Full name of a name or attribute: ``torch.load`` for ``load`` after ``from torch import load``."""
     if isinstance(node, ast.Name):
         return names.get(node.id, node.id)
     if isinstance(node, ast.Attribute):
         owner = full_name(node.value, names)
         return f"{owner}.{node.attr}"
-    # A value without a name.
+    # Other expressions have no name.
     return "?"
 
 
 def keyword(call: ast.Call, name: str) -> object:
-    """The constant that a call gives for a keyword; what is no constant, or not given, is no value of interest."""
+    """Value of a keyword of a call: a constant, the syntax node of another expression, or None if it is not given."""
     found = next((each.value for each in call.keywords if each.arg == name), None)
     return found.value if isinstance(found, ast.Constant) else found
 
@@ -103,7 +103,7 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def faults(path: str, text: str) -> Iterator[str]:
-    """What is wrong in a module, a line each."""
+    """Yield a line for each forbidden call in a module."""
     tree = ast.parse(text)
     names = imported_names(tree)
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
@@ -123,7 +123,7 @@ def faults(path: str, text: str) -> Iterator[str]:
                 yield f"{where} has {option} other than {safe}"
         if name == "importlib.import_module" and path not in IMPORTERS and not isinstance(call.args[0], ast.Constant):
             yield f"{where} imports a name that is not written here"
-    # A function that is handed on may be called too.
+    # A function that is passed on may be called elsewhere.
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in {"getattr", "eval", "exec"} and not _is_called(node, tree):
             yield f"{path}:{node.lineno}: {node.id} is handed on"
@@ -133,7 +133,7 @@ def _is_called(name: ast.Name, tree: ast.AST) -> bool:
     return any(isinstance(node, ast.Call) and node.func is name for node in ast.walk(tree))
 
 
-def test_nothing_from_a_file_is_run() -> None:
+def test_no_call_runs_what_a_file_holds() -> None:
     found = [
         fault
         for path in sources()
@@ -142,8 +142,8 @@ def test_nothing_from_a_file_is_run() -> None:
     assert found == []
 
 
-def test_the_one_call_of_torch_load_is_there() -> None:
-    """Otherwise the walk would look for something that is written in another way by now."""
+def test_the_one_call_of_torch_load_is_found() -> None:
+    """If it were not found, the check would look for a spelling that is no longer used."""
     tree = ast.parse((ROOT / READER).read_text(encoding="utf-8"))
     names = imported_names(tree)
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and full_name(n.func, names) == "torch.load"]
@@ -178,7 +178,7 @@ def test_the_one_call_of_torch_load_is_there() -> None:
         "import joblib\njoblib.load(p)",
     ],
 )
-def test_the_walk_finds(code: str) -> None:
+def test_the_check_finds_forbidden_calls(code: str) -> None:
     assert list(faults("training/new.py", code))
 
 
@@ -188,5 +188,5 @@ def test_the_walk_finds(code: str) -> None:
      "import yaml\nyaml.safe_load(text)", "model.eval()", "import re\nre.compile(text)",
      "from importlib import import_module\nimport_module('numba')"],
 )  # fmt: skip
-def test_the_walk_passes(code: str) -> None:
+def test_the_check_allows_other_calls(code: str) -> None:
     assert list(faults("training/new.py", code)) == []

@@ -1,7 +1,7 @@
-"""Every public entry refuses an option that is none of its values, where it is given.
+"""Every public function and class refuses invalid values of its options when they are given.
 
-The entries are found by their signatures: a new one is covered by being there, and fails until this file knows how to
-call it.
+The functions and classes are found by their signatures. A new one is tested as well, and fails until this file knows
+how to call it.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ PIPELINE = [dict(type="LoadImageFromFile"), dict(type="PackDetInputs")]
 
 def modules(package: ModuleType) -> Iterator[ModuleType]:
     for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        # What runs when it is imported, kernels of GPUs that may not be there, and commands, whose parsers check.
+        # Left out are programs, kernels of GPUs, and commands, whose parsers check the options.
         if not found.name.endswith(("__main__", "_kernels", "scan.gpu")) and ".commands" not in found.name:
             yield importlib.import_module(found.name)
 
 
 def entries(*packages: ModuleType) -> Iterator[tuple[str, Callable, dict[str, inspect.Parameter]]]:
-    """Public functions, and classes by their constructor, with their parameters."""
+    """Yield names of public functions and of classes with a constructor, the objects, and their parameters."""
     for module in (each for package in packages for each in modules(package)):
         for name, each in vars(module).items():
             local = getattr(each, "__module__", "") == module.__name__
@@ -78,7 +78,7 @@ TAKING = [
     pytest.param(entry, option, id=f"{name}-{option}")
     for name, entry, parameters in ENTRIES
     for option in WRONG
-    # A batch size of what runs without an enhancer is another thing; tiling itself takes what was checked before.
+    # Without an enhancer, batch_size has another meaning; the functions of tiles.py get checked options.
     if option in parameters and (option != "batch_size" or "enhancer" in parameters) and ".tiles." not in name
 ]
 
@@ -90,7 +90,7 @@ def sam() -> Any:
 
 
 def arguments(entry: Callable, given: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    """What an entry takes besides the option, by the names of its parameters."""
+    """Keyword arguments to call an entry: those that it requires and the given option."""
     tensors = entry.__name__ in ("enhance_batch", "enhance_levels", "levels_to_units", "units_to_levels")
     known: dict[str, Any] = dict(
         enhancer=NETWORK,
@@ -126,7 +126,7 @@ def call(entry: Callable, options: dict[str, Any], tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize(("entry", "option"), TAKING)
-def test_an_option_that_is_none_of_its_values_is_refused(entry: Callable, option: str, tmp_path: Path) -> None:
+def test_an_invalid_option_is_refused(entry: Callable, option: str, tmp_path: Path) -> None:
     for value in WRONG[option]:
         if value is None and inspect.signature(entry).parameters[option].default is None:
             continue
@@ -143,7 +143,7 @@ def test_the_entries_are_found() -> None:
     }  # fmt: skip
 
 
-OF_NETWORKS = {
+UNSUPPORTED = {
     "precision": ("float16", "PSENet is not faithful under float16"),
     "tile": (8, "tile must be at least"),
     "map_side": (32, "Upscale has none"),
@@ -155,23 +155,23 @@ OF_NETWORKS = {
     [
         pytest.param(entry, option, id=f"{name}-{option}")
         for name, entry, parameters in ENTRIES
-        for option in OF_NETWORKS
-        # It builds no network; whatever it writes is refused where one is built, by the others.
+        for option in UNSUPPORTED
+        # add_enhancer builds no network; the classes that its config names refuse the option.
         if {option, "enhancer"} <= set(parameters) and ".tiles." not in name and entry.__name__ != "add_enhancer"
     ],
 )
-def test_an_option_that_the_network_cannot_run_with_is_refused_at_construction(
+def test_an_option_that_the_network_does_not_support_is_refused_at_construction(
     entry: Callable, option: str, tmp_path: Path
 ) -> None:
-    value, message = OF_NETWORKS[option]
+    value, message = UNSUPPORTED[option]
     options: dict[str, Any] = {option: value, "enhancer": Upscale(2) if option == "map_side" else NETWORK}
     with pytest.raises(ValueError, match=message):
         call(entry, options, tmp_path)
 
 
-@pytest.mark.parametrize("option", OF_NETWORKS)
-def test_options_as_a_whole_are_refused_too(option: str) -> None:
-    value, message = OF_NETWORKS[option]
+@pytest.mark.parametrize("option", UNSUPPORTED)
+def test_unsupported_inference_options_are_refused(option: str) -> None:
+    value, message = UNSUPPORTED[option]
     network, options = Upscale(2) if option == "map_side" else NETWORK, InferenceOptions(**{option: value})
     with pytest.raises(ValueError, match=message):
         FrozenEnhancer(network, options)
@@ -185,21 +185,20 @@ def test_every_entry_that_takes_options_takes_all_of_them(entry: Callable) -> No
         assert set(option_names()) <= set(inspect.signature(entry).parameters)
 
 
-def test_both_sides_exclude_each_other() -> None:
+def test_tile_and_map_side_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="exclude each other"):
         InferenceOptions(tile=64, map_side=64)
 
 
-def test_numbers_of_numpy_are_numbers() -> None:
+def test_checks_take_numbers_of_numpy() -> None:
     at_least("tile", np.int64(5), 1)
     at_least("share", np.float32(0.5), 0.0)
     with pytest.raises(ValueError, match="whole number"):
         at_least("tile", np.float32(5), 1)
 
 
-# choices by a string, in all packages
-
-# Names, paths and other open texts, options that are tested above, and what MMEngine checks.
+# Options without a fixed set of values: names, paths and other texts. Also those that are tested above, and one that
+# MMEngine checks.
 OPEN = {
     *WRONG, "checkpoint", "collect_device", "cure", "device", "enhancer", "kept", "map_location", "name", "place",
     "purpose", "sign", "source", "without",
@@ -208,7 +207,7 @@ OPEN = {
 ROC = FddbRoc(*np.zeros((4, 1)), faces=1, pictures=1, without_size=0)
 LOGITS = torch.zeros(1)
 PICTURE = torch.zeros(3, 16, 16)
-# What an entry takes besides; entries that stand here under no name take nothing more.
+# Arguments that an entry requires besides the option under test; entries that are not listed require none.
 BESIDES: dict[str, dict[str, Any]] = {
     "CLIPEncoder": dict(checkpoint=None),
     "DSFDHead": dict(num_classes=1),
@@ -244,17 +243,17 @@ BESIDES: dict[str, dict[str, Any]] = {
 
 def choices() -> Iterator[Any]:
     for name, entry, parameters in entries(llie_preproc, training, detection_eval):
-        # Data classes hold what a command line said, and are checked where they are used.
+        # Data classes hold values of a command line, which are checked where they are used.
         if is_dataclass(entry):
             continue
         for option, each in parameters.items():
-            # Splits of VisDrone are folders of any name.
+            # A split of VisDrone may be any folder.
             if isinstance(each.default, str) and option not in OPEN and entry.__name__ != "NightVisDrone":
                 yield pytest.param(entry, option, id=f"{name}-{option}")
 
 
 @pytest.mark.parametrize(("entry", "option"), list(choices()))
-def test_a_choice_by_a_string_never_falls_back(entry: Callable, option: str) -> None:
+def test_an_unknown_choice_is_refused(entry: Callable, option: str) -> None:
     besides = BESIDES.get(entry.__name__, {})
     if "root" in inspect.signature(entry).parameters:
         besides = dict(besides, root=".")
@@ -262,7 +261,7 @@ def test_a_choice_by_a_string_never_falls_back(entry: Callable, option: str) -> 
         entry(**besides, **{option: "no_such_value"})
 
 
-def test_a_convention_and_a_mode_that_are_positional_never_fall_back() -> None:
+def test_an_unknown_convention_or_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="convention must be one of"):
         gamma_label("Power")
     method = MODELS.build(

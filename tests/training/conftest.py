@@ -1,4 +1,4 @@
-"""What the tests of several trainings are given."""
+"""Fixtures of the tests of finetuning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """A detector with sets and weights, for finetuning."""
+    """A tiny detector with its checkpoint and its sets."""
     from tests.support.finetune_runs import make
 
     return make(tmp_path_factory.mktemp("tiny"))

@@ -1,4 +1,4 @@
-"""The brightness of pictures, bins of it, and the image quality of enhanced ones."""
+"""``appearance.py`` groups pictures by their brightness, and measures each look of a picture once."""
 
 import math
 

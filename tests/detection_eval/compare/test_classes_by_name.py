@@ -1,4 +1,4 @@
-"""Annotated classes are matched to the detector's by name: the order and the ids in a file change no score."""
+"""Annotated classes are matched to the detector's by name, so the order and the ids in a file change no score."""
 
 import itertools
 import json
@@ -37,7 +37,7 @@ SIDE = 64
 
 @MODELS.register_module()
 class AnsweringDetector(BaseDetector):
-    """Finds what a file says is in each picture; its labels number its own classes."""
+    """A detector that reads its boxes from a file; its labels number ``classes``."""
 
     def __init__(self, answers, classes, data_preprocessor=None):
         super().__init__(data_preprocessor)
@@ -65,7 +65,7 @@ class AnsweringDetector(BaseDetector):
 
 
 def write_set(folder, names=CLASSES, seed=0):
-    """A set with a box of each class in every picture; returns its annotations, and what is in each picture."""
+    """Write pictures with a box of each class; returns COCO annotations and the (box, name) pairs of each picture."""
     folder.mkdir()
     rng = np.random.default_rng(seed)
     truth = dict(images=[], annotations=[], categories=[dict(id=i, name=name) for i, name in enumerate(names, 1)])
@@ -92,8 +92,7 @@ def renumbered(truth, order, ids):
 
 @pytest.fixture
 def made(tmp_path):
-    """A command line of ``compare`` with a detector that is right about everything, whose labels are in no file's
-    order."""
+    """A perfect detector whose classes are in an order of their own: its truth, its ``compare`` command, its folder."""
     truth, answers = write_set(tmp_path / "images")
     (tmp_path / "answers.json").write_text(json.dumps(answers))
     own = ("dog", "car", "person")
@@ -133,7 +132,7 @@ def test_a_perfect_detector_has_an_ap_of_one_whatever_the_order_in_the_file(made
     assert Comparison(folder / "out").table()[0]["scores"]["coco"]["AP"]["value"] == pytest.approx(1)
 
 
-def test_classes_that_the_set_does_not_have_are_left_out_in_words(made, llie):
+def test_classes_that_the_set_lacks_are_left_out_of_the_scores_and_named(made, llie):
     truth, command, folder = made
     kept = [each for each in truth["categories"] if each["name"] != "car"]
     ids = {each["id"] for each in kept}
@@ -185,7 +184,7 @@ def test_no_score_depends_on_the_order_or_the_ids_of_categories(order, ids, data
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_labels_of_a_set_and_of_the_metric_are_those_of_the_detector(tmp_path, order):
+def test_the_dataset_and_the_metric_use_the_detectors_labels(tmp_path, order):
     truth, answers = write_set(tmp_path / "images")
     annotations, _ = renumbered(truth, order, random.Random(str(order)).sample(range(90), 3))
     file = tmp_path / "set.json"
@@ -208,7 +207,7 @@ def test_labels_of_a_set_and_of_the_metric_are_those_of_the_detector(tmp_path, o
         info = dataset.get_data_info(at)
         named = [[each["bbox"], own[each["bbox_label"]]] for each in info["instances"]]
         assert named == answers[f"{info['img_id']}.png"]
-        # One more, of a class that the file does not have.
+        # The first detection is of a class that the file does not have; the metric must leave it out.
         boxes = torch.tensor([[0, 0, 64, 64], *(each["bbox"] for each in info["instances"])], dtype=torch.float32)
         labels = torch.tensor([3, *(each["bbox_label"] for each in info["instances"])])
         sample = dict(bboxes=boxes, labels=labels, scores=torch.ones(len(boxes)))
@@ -253,7 +252,7 @@ def test_a_finetuning_keeps_the_order_of_the_classes_of_its_checkpoint(tmp_path,
     (tmp_path / "set.json").write_text(json.dumps(truth))
     args = parse_args(["finetune", *given, "--train", *sets, "--val", *sets])
     if preset == "enhancer-only":
-        # The detector stays as it is, and would be asked for what it does not know.
+        # The detector is frozen and cannot learn a class that it does not know.
         with pytest.raises(ValueError, match="the detector has no tram"):
             finetuning_config(args)
     else:

@@ -1,4 +1,4 @@
-"""``llie compare`` trains and scores each cell of a comparison, on a detector and a set that are made here."""
+"""``llie compare`` trains and scores each cell of a comparison; a tiny detector on a made set runs them all."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ ALL_MODES = ["--modes", "raw", "zero-shot", "retrained", "joint"]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A comparison of every mode, with an enhancer that changes nothing beside one that is trained."""
+    """The command and the result of a comparison of every mode with ``identity`` and ``psenet``."""
     folder = tmp_path_factory.mktemp("comparison")
     command = [*arguments(folder), "--enhancer", "none", "identity", "psenet", *ALL_MODES, "--seeds", "2"]
     assert main(command) == 0
@@ -48,7 +48,7 @@ def test_every_cell_is_a_row_of_the_table(finished):
 
 
 @pytest.mark.slow
-def test_identity_changes_nothing_to_the_last_digit(finished):
+def test_identity_gives_the_raw_detections_bit_for_bit(finished):
     _, comparison = finished
     rows = {row["label"]: row for row in comparison.table()}
     for seed in (0, 1):
@@ -72,7 +72,7 @@ def test_numbers_are_those_of_the_saved_detections(finished):
         values = []
         for cell in row.cells:
             scores = CocoScores(truth, read_detections(comparison.detections_path(cell), truth)).values()
-            # MMDetection's own, which rounds.
+            # MMDetection rounds its values to three digits.
             assert comparison.result(cell)["metrics"]["coco/bbox_mAP"] == pytest.approx(scores["AP"], abs=5.1e-4)
             assert comparison.result(cell)["metrics"]["coco/bbox_mAP_50"] == pytest.approx(scores["AP50"], abs=5.1e-4)
             values.append(scores["AP"])
@@ -80,7 +80,7 @@ def test_numbers_are_those_of_the_saved_detections(finished):
 
 
 @pytest.mark.slow
-def test_budgets_are_equal_and_times_are_there(finished):
+def test_budgets_are_equal_and_times_are_measured(finished):
     _, comparison = finished
     results = {cell: comparison.result(cell) for cell in comparison.cells}
     trained = [r for cell, r in results.items() if cell.mode != "zero-shot"]
@@ -92,7 +92,7 @@ def test_budgets_are_equal_and_times_are_there(finished):
 
 
 @pytest.mark.slow
-def test_the_joint_enhancer_was_trained_and_comes_back(finished):
+def test_the_joint_enhancer_was_trained_and_can_be_loaded(finished):
     _, comparison = finished
     shipped = build_enhancer("PSENet").state_dict()
     frozen = comparison_enhancer(comparison, Cell("psenet", "retrained", 0)).enhancer.state_dict()
@@ -147,9 +147,9 @@ def test_another_comparison_in_the_same_folder_is_refused(finished, capsys):
 
 
 @pytest.mark.slow
-def test_a_second_epoch_costs_no_enhancement(finished):
+def test_enhanced_pictures_are_cached(finished):
     _, comparison = finished
-    # 6 training and 5 test pictures, of two enhancers, however often they came round in two seeds and modes.
+    # Two enhancers have seen 6 training and 5 test pictures each.
     assert len(list((comparison.folder / "cache").rglob("*.npy"))) >= 22
 
 
@@ -195,7 +195,7 @@ def test_wrong_calls_are_refused_before_anything_runs(tmp_path, capsys, change, 
     assert not (tmp_path / "out" / "cells").exists()
 
 
-def test_an_enhancer_config_that_does_not_read_is_named(tmp_path, capsys):
+def test_an_enhancer_config_with_a_syntax_error_is_named(tmp_path, capsys):
     (tmp_path / "broken.py").write_text("enhancer = dict(")
     assert main([*arguments(tmp_path), "--enhancer", f"mine={tmp_path / 'broken.py'}"]) == 2
     assert "broken.py" in capsys.readouterr().err
@@ -268,12 +268,12 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypat
     assert trained == [2, 3]
     result = comparison.result(cell)
     assert result["iterations"] == 4
-    # What it took is not known.
+    # The time before the interruption is not known.
     assert result["timing"]["train_seconds"] is None
     assert not (comparison.cell_folder(cell) / "error.txt").exists()
 
 
-def test_any_dataset_of_mmdetection_has_a_ground_truth(tmp_path):
+def test_the_ground_truth_of_a_dataset_is_read_without_a_coco_metric(tmp_path):
     from mmengine.config import Config
 
     from detection_eval.compare.truth import ground_truth
@@ -294,7 +294,7 @@ def test_any_dataset_of_mmdetection_has_a_ground_truth(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_and_called_again_it_comes_to_the_same_numbers(tmp_path, programs):
+def test_a_killed_comparison_resumes_to_the_same_scores(tmp_path, programs):
     command = [*arguments(tmp_path), "--enhancer", "psenet", "--modes", "raw", "retrained"]
     call = command_line(*command)
     process = programs.start(*call)
@@ -330,7 +330,7 @@ with join_ranks("pytorch") as ranks:
 
 
 @pytest.mark.slow
-def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, programs, capsys):
+def test_two_processes_that_share_cells_get_the_results_of_one(tmp_path, programs, capsys):
     shared = [*arguments(tmp_path), "--enhancer", "none", "psenet", "--modes", "raw", "zero-shot", "joint"]
     alone = [str(tmp_path / "alone") if each == str(tmp_path / "out") else each for each in shared]
     broken = tmp_path / "out" / "cells" / "psenet-retrained-seed0" / "iter_2.pth"
@@ -345,7 +345,7 @@ def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, programs
     comparison = Comparison(tmp_path / "out")
     assert [cell.name for cell in comparison.unfinished()] == ["psenet-retrained-seed0"]
     assert {line.split("(")[-1] for line in done.stderr.splitlines() if line[:1] == "["} == {"process 0)", "process 1)"}
-    # One process may go on with what several began; here nothing is left.
+    # One process may resume what several began; the failed cell is not in this call, so nothing is left to do.
     assert main([*shared, "--resume"]) == 0
     assert "[1/" not in capsys.readouterr().err
     threads = torch.get_num_threads()
@@ -364,7 +364,7 @@ def test_two_processes_that_share_cells_come_to_what_one_does(tmp_path, programs
 
 
 @pytest.mark.slow
-def test_two_processes_that_share_batches(tmp_path, programs):
+def test_two_processes_that_share_batches_finish_every_mode(tmp_path, programs):
     command = [*arguments(tmp_path), "--enhancer", "psenet", *ALL_MODES, "--launcher", "pytorch", "--share", "batches"]
     done = programs.run_together(2, *command_line(*command))
     assert done.returncode == 0, done.stderr[-2000:]
@@ -372,7 +372,7 @@ def test_two_processes_that_share_batches(tmp_path, programs):
     assert [row["label"] for row in rows] == ["raw", "psenet, zero-shot", "psenet, retrained", "psenet, joint"]
     assert Comparison(tmp_path / "out").plan["processes"] == 2
     truth = read_truth(Comparison(tmp_path / "out").truth_path)
-    # Every picture was seen once, by one of the two.
+    # No detection is written twice, so no picture was counted by both processes.
     found = read_detections(Comparison(tmp_path / "out").detections_path(Cell("none", "raw", 0)), truth)
     assert {each["image_id"] for each in found} <= {image["id"] for image in truth["images"]}
     assert len({(d["image_id"], *d["bbox"], d["score"], d["category_id"]) for d in found}) == len(found)
@@ -380,7 +380,7 @@ def test_two_processes_that_share_batches(tmp_path, programs):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_cuda_device_in_mixed_precision(tmp_path):
+def test_every_mode_runs_on_a_cuda_device_in_mixed_precision(tmp_path):
     command = [*arguments(tmp_path), "--enhancer", "psenet", *ALL_MODES, "--amp"]
     assert main(command) == 0
     comparison = Comparison(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Cells of a comparison get the config's budget, whatever the detector, the loop and the sets are."""
+"""The configs that ``llie compare`` makes of a detector's config keep its budget, and start every mode alike."""
 
 import json
 from pathlib import Path
@@ -60,11 +60,11 @@ def test_every_mode_has_the_configs_own_budget(tmp_path, sets, config):
         }
         evaluation = evaluation_config(request, cell, tmp_path, comparison.truth_path, Path("x.pth"))
         assert evaluation.test_dataloader.dataset.ann_file == str(sets[1].annotations)
-    # A second call goes on: what the plan keeps reads again as it was written.
+    # A second call resumes, for which the plan read from the file must equal the one that was written.
     assert begin(request).plan["budget"] == comparison.plan["budget"]
 
 
-def test_a_plan_with_tuples_and_classes_is_gone_on_with(tmp_path, sets):
+def test_a_plan_with_tuples_and_classes_can_be_resumed(tmp_path, sets):
     request = _request(tmp_path, YOLOX, sets)
     request.plain.train_cfg.dynamic_intervals = [(285, 1)]
     request.plain.optim_wrapper.optimizer.type = torch.optim.SGD
@@ -81,7 +81,7 @@ def test_sets_by_name_take_the_place_of_joined_ones(sets):
     assert cfg.model.bbox_head.num_classes == len(CLASSES)
 
 
-def test_what_belongs_to_another_datasets_data_goes(sets):
+def test_fields_of_the_replaced_dataset_are_dropped(sets):
     options = {
         "train_dataloader.dataset.label_file": "labels.csv",
         "train_dataloader.dataset.type": "OpenImagesDataset",
@@ -109,7 +109,7 @@ def test_a_config_may_train_on_joined_sets(tmp_path, sets):
         dict(out_dir="elsewhere", filename_tmpl="x_{}.pth", save_best="auto"),
     ],
 )
-def test_an_interrupted_training_finds_all_that_it_goes_on_from(tmp_path, sets, given):
+def test_checkpoints_hold_all_that_a_resumed_training_needs(tmp_path, sets, given):
     request = _request(tmp_path, str(write_config(tmp_path / "tiny.py")), sets)
     request.plain.default_hooks.checkpoint = given
     cell, folder = Cell("none", RAW, 0), tmp_path / "cell"
@@ -119,7 +119,7 @@ def test_an_interrupted_training_finds_all_that_it_goes_on_from(tmp_path, sets, 
     assert checkpoint["meta"]["iter"] == 4
 
 
-def test_a_config_that_resumes_starts_anew(tmp_path, sets):
+def test_resume_in_a_config_is_turned_off(tmp_path, sets):
     request = _request(tmp_path, str(write_config(tmp_path / "tiny.py")), sets, {"resume": True, "load_from": "x.pth"})
     cfg = training_config(request, Cell("none", RAW, 0), tmp_path)
     assert (cfg.load_from, cfg.resume) == ("x.pth", False)
@@ -129,7 +129,7 @@ JOINT_CELL = Cell("psenet", "joint", 0)
 
 
 class _Start(Hook):
-    """Keeps the weights and the random state that a training begins with."""
+    """Hook that records the weights and the random state at the start of a training, and stops it."""
 
     def before_train(self, runner):
         model = getattr(runner.model, "detector", runner.model)
@@ -162,7 +162,7 @@ def test_every_mode_starts_from_the_same_weights(tmp_path, sets, monkeypatch):
         assert each.weights.keys() == raw.weights.keys()
         assert all(each.weights[key].equal(raw.weights[key]) for key in raw.weights)
         assert each.random.equal(raw.random)
-    # From what fits of a checkpoint, as MMEngine has it: this one is of a detector with another head besides.
+    # As in MMEngine, keys of a checkpoint that the detector lacks are ignored: here those of another head.
     stored = {key: value + 1 for key, value in raw.weights.items()}
     torch.save(dict(state_dict={**stored, "mask_head.bias": torch.zeros(1)}, meta={}), tmp_path / "start.pth")
     request.plain.load_from = str(tmp_path / "start.pth")
@@ -212,14 +212,14 @@ def test_only_the_datasets_classes_are_scored(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_kept_to_is_refused(tmp_path, capsys, change, message):
+def test_settings_that_cells_cannot_share_are_refused(tmp_path, capsys, change, message):
     assert main([*arguments(tmp_path), *change]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
-def test_a_config_name_that_is_not_there_is_one_line(capsys):
+def test_a_missing_config_is_an_error_of_one_line(capsys):
     assert main(["compare", "--detector", "nopackage::a/b.py", "--enhancer", "psenet"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -236,7 +236,7 @@ def test_other_training_annotations_are_another_comparison(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_training_that_diverged_is_its_cells_failure_alone(tmp_path, capsys, monkeypatch):
+def test_a_training_that_diverged_fails_only_its_cell(tmp_path, capsys, monkeypatch):
     command = [*arguments(tmp_path), "--enhancer", "identity", "--modes", "raw", "zero-shot"]
     whole = run_cells._evaluate
 

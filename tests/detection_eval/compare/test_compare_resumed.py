@@ -1,4 +1,4 @@
-"""A comparison comes to the same numbers, however it was interrupted and whatever ran before in its process."""
+"""``llie compare --resume`` ends with the detections of an undisturbed run; what ran before changes none of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODES = ["--enhancer", "psenet", "--modes", "raw", "retrained", "joint"]
 
 
 def into(command: list[str], folder: Path) -> list[str]:
-    """The same command with another ``--out``."""
+    """The command with ``folder`` as its ``--out``."""
     changed = list(command)
     changed[changed.index("--out") + 1] = str(folder)
     return changed
@@ -66,11 +66,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], di
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_comparison_goes_on_to_the_same_numbers(undisturbed, tmp_path, monkeypatch, capsys, number):
+def test_an_interrupted_comparison_resumes_to_the_same_detections(undisturbed, tmp_path, monkeypatch, capsys, number):
     command, expected = undisturbed
     command = into(command, tmp_path)
-    # A training has four iterations, and a checkpoint after the second. Each call finishes a cell from there, and stops
-    # in the third iteration of the next one.
+    # A training has four iterations and a checkpoint after the second. Each call finishes the interrupted cell from
+    # there, and is stopped in the third iteration of the next cell.
     for resume, stop in (([], 3), (["--resume"], 5), (["--resume"], 5)):
         with monkeypatch.context() as patch:
             interrupt_iterations(patch, {stop}, number)
@@ -86,7 +86,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(undisturbed, tmp_
 
 
 @pytest.mark.slow
-def test_workers_change_nothing(undisturbed, tmp_path, monkeypatch):
+def test_workers_of_the_loader_change_no_detection(undisturbed, tmp_path, monkeypatch):
     command, expected = undisturbed
     command = [*into(command, tmp_path), "--cfg-options", "train_dataloader.num_workers=2"]
     with monkeypatch.context() as patch:
@@ -106,7 +106,7 @@ def test_a_cell_depends_on_nothing_that_ran_before(undisturbed, tmp_path, monkey
     random.seed(99)
     assert main(into(command, tmp_path)) == 0
     assert detections(tmp_path) == expected
-    # Each by itself, in a folder of its own.
+    # The cells run alone, each in a folder of its own.
     for mode in ("raw", "joint"):
         alone = into(command[: command.index("--modes")], tmp_path / mode)
         assert main([*alone, "--modes", mode]) == 0

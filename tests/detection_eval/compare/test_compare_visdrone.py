@@ -1,4 +1,4 @@
-"""A VisDrone set can be converted, compared and scored by the official program, one command after the other."""
+"""VisDrone scores of ``llie compare`` on a converted set equal those computed from the set's original text files."""
 
 import json
 
@@ -16,7 +16,7 @@ from tests.support.tiny_detection import write_config
 
 
 def _write_visdrone(root, images):
-    """Pictures with cars (4) on a dark ground, an ignored region, one object of class others."""
+    """Write pictures of three cars (class 4), an ignored region and an object of class "others" on a dark ground."""
     rng = np.random.default_rng(4)
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
@@ -32,7 +32,7 @@ def _write_visdrone(root, images):
 
 
 def _add_near_objects(detections, truth, seed):
-    """Put a box near each object among the detections, by falling score."""
+    """Add a box near each object to the file of detections, which stays sorted by falling score."""
     rng = np.random.default_rng(seed)
     found = json.loads(detections.read_text())
     for each in json.loads(truth.read_text())["annotations"]:
@@ -45,7 +45,7 @@ def _add_near_objects(detections, truth, seed):
 
 
 @pytest.mark.slow
-def test_convert_compare_and_the_official_program_agree(tmp_path):
+def test_scores_of_a_converted_set_equal_those_of_its_text_files(tmp_path):
     _write_visdrone(tmp_path / "set", 6)
     out = tmp_path / "set.json"
     assert main(["annotations", "visdrone", str(tmp_path / "set"), "--out", str(out), "--split", "4", "2"]) == 0
@@ -57,7 +57,7 @@ def test_convert_compare_and_the_official_program_agree(tmp_path):
     command = ["compare", "--detector", config, "--enhancer", "gamma_correction", *common, *metrics]
     assert main(command) == 0
     comparison = Comparison(tmp_path / "out")
-    # So short a training finds nothing: better detections in its place, which the same command scores.
+    # So short a training finds nothing, so detections near the objects are added; the same command scores them.
     for seed, cell in enumerate(comparison.cells):
         _add_near_objects(comparison.detections_path(cell), comparison.truth_path, seed)
     assert main([*command, "--resume"]) == 0

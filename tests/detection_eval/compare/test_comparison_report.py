@@ -1,4 +1,4 @@
-"""The page of a comparison: parsed back, and compared with the files that it is made of."""
+"""``llie report``: the page's tables and sentences, parsed back, agree with the files that it is made of."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from llie_preproc.commands.llie import main
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A finished comparison and its page."""
+    """Folder of a finished comparison with its page."""
     out = made_comparison.write_comparison(tmp_path_factory.mktemp("made"))
     comparison = Comparison(out)
     comparison.save_table(measure(comparison))
@@ -45,7 +45,7 @@ def _rows(out):
 
 
 def _copy(made, tmp_path):
-    """The folder without its page and pictures, to damage."""
+    """Copy the comparison without its page, so that a test can damage it."""
     return shutil.copytree(made, tmp_path / "out", ignore=shutil.ignore_patterns("report.html"))
 
 
@@ -126,7 +126,7 @@ def test_a_verdict_on_two_single_trainings_says_so(mode):
 
 
 @pytest.mark.further
-def test_one_test_picture_shows_nothing(tmp_path):
+def test_one_test_picture_gives_no_verdict(tmp_path):
     out = made_comparison.write_comparison(tmp_path, images=1)
     comparison = Comparison(out)
     comparison.save_table(measure(comparison))
@@ -136,7 +136,7 @@ def test_one_test_picture_shows_nothing(tmp_path):
     assert not re.search("helps|hurts", summary.removeprefix("Does it help?"))
 
 
-def test_the_verdicts_and_the_caveat_stand_first(made, shown):
+def test_the_first_section_has_the_verdicts_and_their_limits(made, shown):
     summary = shown.sections["Does it help?"]
     for row in _rows(made)[1:]:
         assert verdict(row) in summary
@@ -163,17 +163,17 @@ def test_sections_stand_in_their_order(shown):
     ]
 
 
-def test_class_names_are_text(text, shown):
+def test_markup_in_class_names_is_escaped(text, shown):
     assert "<b>" not in text
     assert "<b>dog & cat</b> (" in shown.sections["Average precision by class"]
 
 
-def test_the_page_needs_nothing_else(text, shown):
+def test_the_page_needs_no_other_file(text, shown):
     assert shown.needs() == []
     assert len(text) < 6e6
 
 
-def test_every_cell_can_be_recomputed(made, shown):
+def test_the_page_names_the_command_that_scores_each_cell(made, shown):
     comparison = Comparison(made)
     provenance = shown.sections["How this page was made"]
     for cell in comparison.cells:
@@ -183,7 +183,7 @@ def test_every_cell_can_be_recomputed(made, shown):
 
 
 def test_pictures_say_what_they_show(made, shown):
-    """The words below the pictures count what the images' detections are, at the thresholds that the page names."""
+    """The text of each picture counts its found objects and false detections at the threshold that the page names."""
     section = shown.sections["Pictures whose detections changed most"]
     alts = [attributes["alt"] for attributes in shown.all("img")]
     assert 4 <= len(alts) <= 12
@@ -194,7 +194,7 @@ def test_pictures_say_what_they_show(made, shown):
     ids = {image["file_name"]: image["id"] for image in truth["images"]}
     cells = {row.label: row.cells[int(seed)] for row in Comparison(made).rows}
     found = {kind: json.loads(Comparison(made).detections_path(cells[kind]).read_text()) for kind in ("raw", label)}
-    # The page rounds a threshold to three digits; no score lies between.
+    # The page rounds a threshold to three digits; no score lies between the two.
     for kind, threshold in zip(("raw", label), thresholds, strict=True):
         matches = match(truth, [each for each in found[kind] if each["score"] > threshold - 5e-4])
         own = [alt for alt in alts if f".png, {kind}:" in alt]
@@ -229,7 +229,7 @@ def test_unfinished_rows_are_named(made, tmp_path, capsys):
 
 
 @pytest.mark.further
-def test_without_raw_pictures_there_is_no_difference(made, tmp_path):
+def test_a_comparison_without_a_raw_row_has_no_differences(made, tmp_path):
     out = _copy(made, tmp_path)
 
     def without_raw(plan):
@@ -263,7 +263,7 @@ def test_bad_options_are_named(made, capsys):
         assert "must be 0 or more, got -1" in capsys.readouterr().err
 
 
-def test_a_folder_without_a_comparison(tmp_path, capsys):
+def test_a_folder_without_a_comparison_is_refused(tmp_path, capsys):
     _fails(tmp_path / "nowhere", capsys, "nowhere", "comparison.json is missing")
 
 

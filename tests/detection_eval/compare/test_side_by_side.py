@@ -1,4 +1,4 @@
-"""A picture before and after enhancement, side by side: the frame of the boxes, the part that is shown, its size."""
+"""``panels`` of ``side_by_side.py`` draws a raw and an enhanced picture with the boxes of their detections."""
 
 import numpy as np
 import pytest

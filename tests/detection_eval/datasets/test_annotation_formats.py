@@ -1,4 +1,4 @@
-"""Boxes written in each format come back, and each format's own rules are kept."""
+"""Readers of annotation formats return the boxes that were written, and follow the rules of each format."""
 
 import json
 import re
@@ -26,7 +26,6 @@ from tests.support.made_annotations import (
     write_text,
 )
 
-# Made boxes, written in each format.
 BOXES = st.lists(
     st.builds(
         lambda c, x, y, w, h: (c, x, y, min(w, WIDTH - x), min(h, HEIGHT - y)),
@@ -40,7 +39,7 @@ REUSED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_s
 
 @REUSED
 @given(BOXES, st.sampled_from(["", ",", ", ", " \t"]), st.booleans())
-def test_visdrone_comes_back(tmp_path, boxes, end, windows):
+def test_boxes_of_visdrone_are_read(tmp_path, boxes, end, windows):
     write_picture(tmp_path / "images" / "a.jpg")
     newline = "\r\n" if windows else "\n"
     lines = [f"{x},{y},{w},{h},1,{c},1,2{end}{newline}" for c, x, y, w, h in boxes]
@@ -54,7 +53,7 @@ def test_visdrone_comes_back(tmp_path, boxes, end, windows):
 
 @REUSED
 @given(BOXES)
-def test_exdark_comes_back(tmp_path, boxes):
+def test_boxes_of_exdark_are_read(tmp_path, boxes):
     names = ["Bicycle", "Boat", "Bottle", "Bus", "Car", "Cat", "Chair", "Cup", "Dog", "Motorbike"]
     write_picture(tmp_path / "images" / "Bus" / "2015_00001.png")
     rows = "".join(f"{names[c - 1]} {x} {y} {w} {h} 0 0 0 0 0 0 0\n" for c, x, y, w, h in boxes)
@@ -64,7 +63,7 @@ def test_exdark_comes_back(tmp_path, boxes):
 
 @REUSED
 @given(BOXES)
-def test_dark_face_comes_back(tmp_path, boxes):
+def test_boxes_of_dark_face_are_read(tmp_path, boxes):
     write_picture(tmp_path / "image" / "1.png")
     rows = "".join(f"{x} {y} {x + w - 1} {y + h - 1}\n" for _, x, y, w, h in boxes)
     write_text(tmp_path / "label" / "1.txt", f"{len(boxes)}\n{rows}")
@@ -74,7 +73,7 @@ def test_dark_face_comes_back(tmp_path, boxes):
 
 @REUSED
 @given(st.lists(BOXES, min_size=1, max_size=4))
-def test_wider_face_comes_back(tmp_path, pictures):
+def test_boxes_of_wider_face_are_read(tmp_path, pictures):
     text = ""
     for number, boxes in enumerate(pictures):
         write_picture(tmp_path / "images" / "0--Parade" / f"{number}.jpg")
@@ -96,7 +95,7 @@ def test_wider_face_comes_back(tmp_path, pictures):
 
 @REUSED
 @given(BOXES)
-def test_yolo_comes_back(tmp_path, boxes):
+def test_boxes_of_yolo_are_read(tmp_path, boxes):
     write_picture(tmp_path / "images" / "train" / "a.jpg")
     rows = (
         f"{c - 1} {(x + w / 2) / WIDTH:.6f} {(y + h / 2) / HEIGHT:.6f} {w / WIDTH:.6f} {h / HEIGHT:.6f}\n"
@@ -112,7 +111,7 @@ def test_yolo_comes_back(tmp_path, boxes):
 
 @pytest.fixture
 def drones(tmp_path):
-    """A picture with every kind of row, and one without any."""
+    """A VisDrone set of two pictures: one has every kind of row, the other none; the root and the rows."""
     for name in ("a", "b"):
         write_picture(tmp_path / "images" / f"{name}.jpg")
     rows = [
@@ -127,7 +126,7 @@ def drones(tmp_path):
     return tmp_path, rows
 
 
-def test_rows_of_visdrone(drones):
+def test_each_kind_of_row_of_visdrone_is_converted(drones):
     root, rows = drones
     problems = Problems()
     truth = to_coco(visdrone(root), problems)
@@ -152,7 +151,7 @@ def test_rows_of_visdrone(drones):
         visdrone(root, ignored_regions="keep")
 
 
-def test_several_splits_of_visdrone(tmp_path, capsys):
+def test_several_splits_of_visdrone_are_read_as_one_set(tmp_path, capsys):
     for split in ("VisDrone2019-DET-train", "VisDrone2019-DET-val"):
         write_picture(tmp_path / split / "images" / "a.jpg")
         write_text(tmp_path / split / "annotations" / "a.txt", "1,2,10,10,1,1,0,0\n")
@@ -166,7 +165,7 @@ def test_several_splits_of_visdrone(tmp_path, capsys):
     assert "must hold 'images' and 'annotations'" in capsys.readouterr().err
 
 
-def test_light_place_and_part_of_exdark(tmp_path, capsys):
+def test_the_list_of_exdark_gives_light_place_and_part(tmp_path, capsys):
     images, texts, names = tmp_path / "images", tmp_path / "bbGt", tmp_path / "imageclasslist.txt"
     for number in range(3):
         write_picture(images / f"2015_{number}.png")
@@ -203,7 +202,7 @@ def test_light_place_and_part_of_exdark(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["", "Cat 1 1 4 4 0 0 0 0 0 0 0\n"])
-def test_a_text_of_exdark_has_its_header(tmp_path, text):
+def test_a_text_of_exdark_without_its_header_is_refused(tmp_path, text):
     write_picture(tmp_path / "images" / "a.png")
     write_text(tmp_path / "bbGt" / "a.txt", text)
     with pytest.raises(ValueError, match=r"a\.txt:1: expected '% bbGt version=3'"):
@@ -267,7 +266,7 @@ def test_the_order_of_wider_faces_list_is_checked(tmp_path, text, message):
         convert(wider_face(tmp_path / "images", tmp_path / "list.txt"))
 
 
-def test_names_of_classes(tmp_path):
+def test_class_names_are_read_from_text_and_yaml(tmp_path):
     write_text(tmp_path / "names.txt", "car\n\nbig bus\n")
     write_text(tmp_path / "data.yaml", "nc: 2\nnames: [car, big bus]\n")
     write_text(tmp_path / "map.yml", "names:\n  1: big bus\n  0: car\n")
@@ -280,7 +279,7 @@ def test_names_of_classes(tmp_path):
         ("path: x\n", "got nothing"),
         ("names: " + "[" * 5000, "is not YAML"),
         ("names: [2024-13-45]\n", "is not YAML"),
-        # A list of 10^9 names, in a file of a few lines.
+        # The aliases would expand a few lines to 10^9 names.
         (
             "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
             + "".join(

@@ -1,4 +1,4 @@
-"""Pictures and labels of the real sets are converted with every box."""
+"""``llie annotations`` converts every box of samples from ExDark, VisDrone and DARK FACE."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_visdrone_samples_in_yolo_text(shared_data, tmp_path):
     assert len(truth["images"]) == 17
     lines = sum(len(path.read_text().splitlines()) for path in (root / "labels_yolo").iterdir())
     assert len(truth["annotations"]) == lines
-    # The boxes were whole pixels once.
+    # The boxes were whole pixels before they were written as fractions.
     edges = np.array([each["bbox"] for each in truth["annotations"]])
     assert np.abs(edges - edges.round()).max() < 0.01
 

@@ -1,4 +1,4 @@
-"""``llie annotations`` splits a set and takes lists of names: the same pictures each time, and each with its boxes."""
+"""``llie annotations --split`` and ``--names`` choose the same pictures each time and keep the boxes of each."""
 
 import json
 import random
@@ -12,7 +12,7 @@ from detection_eval.datasets.splits import Split
 from tests.support.made_annotations import annotations, convert, write_picture, write_text
 
 
-def test_many_that_are_missing_are_counted(many, capsys):
+def test_of_many_missing_annotations_five_are_named(many, capsys):
     for text in sorted((many / "annotations").iterdir())[:8]:
         text.unlink()
     assert annotations("visdrone", many, "--out", many / "set.json") == 2
@@ -27,7 +27,7 @@ def test_many_that_are_missing_are_counted(many, capsys):
 
 @pytest.fixture
 def many(tmp_path):
-    """A VisDrone set of 20 pictures; the width of each one's box is one more than its number."""
+    """A VisDrone set of 20 pictures with a box each, whose width is one more than the picture's number."""
     for number in range(20):
         write_picture(tmp_path / "images" / f"{number:02d}.jpg")
         write_text(tmp_path / "annotations" / f"{number:02d}.txt", f"1,2,{number + 1},10,1,1,0,0\n")
@@ -71,14 +71,14 @@ def test_a_split_keeps_the_annotations_with_their_pictures(many, capsys):
         (["0.01"], "leaves one part empty"),
     ],
 )
-def test_splits_that_cannot_be(many, sizes, message, capsys):
+def test_impossible_splits_are_refused(many, sizes, message, capsys):
     assert annotations("visdrone", many, "--out", many / "set.json", "--split", *sizes) == 2
     assert message in capsys.readouterr().err
     assert not list(many.glob("*.json"))
 
 
 @given(st.sets(st.text(min_size=1), min_size=4), st.integers(0, 9), st.randoms(use_true_random=False), st.data())
-def test_properties_of_a_split(names, seed, shuffle, data):
+def test_parts_of_a_split_are_disjoint_and_independent_of_order(names, seed, shuffle, data):
     first = data.draw(st.integers(1, len(names) - 1))
     second = data.draw(st.integers(1, len(names) - first))
     shuffled = sorted(names)
@@ -95,14 +95,14 @@ def test_a_split_is_the_same_everywhere():
     names = [f"{number:07d}.jpg" for number in range(657)]
     train, test = Split((526, 131)).draw(names)
     assert (len(train), len(test)) == (526, 131)
-    # printf '0\n0000000.jpg' | sha256sum, and so on for all names, sorted: the last 131.
+    # The expected names were found in a shell: `printf '0\n0000000.jpg' | sha256sum` for each name, the last 131 sums.
     assert test[:4] == ["0000004.jpg", "0000010.jpg", "0000011.jpg", "0000013.jpg"]
     random.shuffle(names)
     assert Split((526, 131)).draw(names) == (train, test)
     assert Split((526, 131), seed=1).draw(names)[1] != test
 
 
-def test_a_list_of_names(many, capsys):
+def test_a_list_of_names_chooses_pictures(many, capsys):
     command = ["visdrone", many, "--out", many / "set.json", "--names", many / "names.txt"]
     write_text(many / "names.txt", "03.jpg\n\n07.JPEG\n05\n")
     (many / "annotations" / "11.txt").unlink()
@@ -126,7 +126,7 @@ def test_a_list_of_names(many, capsys):
     assert "no.txt" in capsys.readouterr().err
 
 
-def test_names_that_several_pictures_have(tmp_path, capsys):
+def test_a_name_that_several_pictures_have_is_refused(tmp_path, capsys):
     for folder in ("x", "y"):
         write_picture(tmp_path / "images" / folder / "a.jpg")
     write_text(tmp_path / "labels" / "x" / "a.txt", "")
@@ -140,7 +140,7 @@ def test_names_that_several_pictures_have(tmp_path, capsys):
     assert json.loads((tmp_path / "out.json").read_text())["images"][0]["file_name"] == "y/a.jpg"
 
 
-def test_the_output_is_no_annotation(many, capsys):
+def test_an_annotation_file_is_not_overwritten(many, capsys):
     text = many / "annotations" / "00.txt"
     before = text.read_text()
     assert annotations("visdrone", many, "--out", text) == 2

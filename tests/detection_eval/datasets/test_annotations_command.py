@@ -1,4 +1,4 @@
-"""``llie annotations`` converts one line of every format, and names each line and file that is bad."""
+"""``llie annotations`` converts one line of every format, and an error names the file and the line that is bad."""
 
 import json
 
@@ -16,8 +16,9 @@ from tests.support.made_annotations import (
 )
 
 
-# One picture of each format, 'a', whose annotation is the line that is given.
 class Format:
+    """A set of one picture, a.jpg, in the format ``name``; ``write`` makes its annotation of the given lines."""
+
     def __init__(self, root, name, good):
         self.root, self.name, self.good = root, name, good
         self.picture = root / "images" / "a.jpg"
@@ -99,7 +100,7 @@ BAD = [
 ]
 
 
-def test_one_line_of_each_format(made):
+def test_one_line_of_each_format_is_converted(made):
     made.write(made.good)
     status, truth = made.run()
     assert status == 0
@@ -160,7 +161,7 @@ def test_a_damaged_picture_is_named(made, capsys):
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_an_annotation_that_is_no_text_is_named(made, mark, capsys):
+def test_a_line_that_is_not_utf8_is_named(made, mark, capsys):
     made.write(made.good)
     before = made.text.read_bytes()
     made.text.write_bytes(mark + before + b"caf\xe9\n")
@@ -170,7 +171,7 @@ def test_an_annotation_that_is_no_text_is_named(made, mark, capsys):
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name != "wider-face"])
-def test_the_case_of_a_suffix_is_of_no_account(name, tmp_path):
+def test_the_suffix_of_an_annotation_may_be_upper_case(name, tmp_path):
     made = Format(tmp_path, name, GOOD[name][0])
     made.write(made.good)
     made.text.rename(made.text.with_suffix(".TXT"))
@@ -178,7 +179,7 @@ def test_the_case_of_a_suffix_is_of_no_account(name, tmp_path):
     assert (status, len(boxes_of(truth))) == (0, 1)
 
 
-def test_a_folder_without_texts_is_no_set_without_objects(tmp_path, capsys):
+def test_a_folder_without_annotations_is_refused(tmp_path, capsys):
     made = Format(tmp_path, "yolo", GOOD["yolo"][0])
     write_text(tmp_path / "labels" / "classes.txt", "car\n")
     assert made.run() == (2, None)
@@ -215,7 +216,7 @@ def out_of_bounds(name, x, y, width, height):
     }[name]
 
 
-def test_boxes_that_leave_the_picture(made, capsys):
+def test_boxes_that_leave_the_picture_are_clipped_kept_or_refused(made, capsys):
     made.write(out_of_bounds(made.name, -4, 40, 20, 16), made.good)
     status, truth = made.run()
     assert status == 0
@@ -237,7 +238,7 @@ def test_boxes_that_leave_the_picture(made, capsys):
 @pytest.mark.parametrize("name", [name for name in GOOD if name != "yolo"])
 def test_boxes_wholly_outside_are_left_out(name, tmp_path, capsys):
     made = Format(tmp_path, name, GOOD[name][0])
-    # They touch the picture's edge.
+    # Both boxes touch the picture's edge from outside.
     made.write(out_of_bounds(name, WIDTH, 4, 8, 8), out_of_bounds(name, -8, 4, 8, 8), made.good)
     _, truth = made.run()
     assert len(boxes_of(truth)) == 1
@@ -267,7 +268,7 @@ def test_rounding_leaves_no_box_out_of_bounds(tmp_path, capsys):
     assert "clipped" not in capsys.readouterr().out
 
 
-def test_the_frame_is_that_of_mmdetection(made):
+def test_sizes_follow_the_exif_orientation_as_in_mmcv(made):
     mmcv = pytest.importorskip("mmcv", reason="needs the extra 'mm'")
     exif = Image.Exif()
     exif[274] = 6

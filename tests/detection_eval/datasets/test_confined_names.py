@@ -1,4 +1,4 @@
-"""A name out of a file stands for a picture below the folder, or for none: every format, and every hostile name."""
+"""No reader of annotations or lists opens a picture outside its folder, whatever name its file holds."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ from llie_preproc.commands.llie import parse_args
 from llie_preproc.detection.coco_sets import CocoSet, set_classes
 from training.datasets import MaskedPairs, PairedFolders
 
-# {root} is a folder that holds the pictures' own, 'images', and 'outside' with a picture of another size.
+# {root} is a folder that holds 'images', which the readers are given, and 'outside', whose pictures have another size.
 HOSTILE = {
     "absolute": "{root}/outside/a",
     "upwards": "../outside/a",
@@ -62,18 +62,18 @@ def sizes_of(truth):
 
 
 def one_picture(root):
-    """Formats that go by names without suffix or folder allow no second of a name."""
+    """Leave one picture, since some formats allow one picture for a name without its folder and suffix."""
     for path in (root / "images").rglob("good.*"):
         if path != root / "images" / "good.png":
             path.unlink()
 
 
-def of_fddb(root, name):
+def sizes_from_fddb(root, name):
     (root / "FDDB-fold-01-ellipseList.txt").write_text(f"{name}\n1\n8 6 0.5 20 15 1\ngood\n1\n8 6 0.5 20 15 1\n")
     return picture_sizes(read_fddb(root, [1]), root / "images").values()
 
 
-def of_faces(root, name):
+def sizes_from_faces(root, name):
     for fold in range(1, 11):
         (root / f"FDDB-fold-{fold:02d}-ellipseList.txt").write_text("")
     (root / "FDDB-fold-01-ellipseList.txt").write_text(f"{name}\n1\n8 6 0.5 20 15 1\ngood\n1\n8 6 0.5 20 15 1\n")
@@ -82,18 +82,18 @@ def of_faces(root, name):
     return protocol.sizes.values()
 
 
-def of_wider_face(root, name):
+def sizes_from_wider_face(root, name):
     (root / "list.txt").write_text(f"{name}.png\n1\n1 1 5 5 0 0 0 0 0 0\ngood.png\n1\n1 1 5 5 0 0 0 0 0 0\n")
     return sizes_of(to_coco(wider_face(root / "images", root / "list.txt"), Problems(skip_bad=True)))
 
 
-def of_pseudo_labels(root, name):
+def sizes_from_pseudo_labels(root, name):
     one_picture(root)
     (root / "list.txt").write_text(f"{name}.png 1 1 1 5 5 1\ngood.png 1 1 1 5 5 1\n")
     return sizes_of(to_coco(darkface(root / "images", root / "list.txt"), Problems(skip_bad=True)))
 
 
-def of_exdark(root, name):
+def sizes_from_exdark(root, name):
     one_picture(root)
     (root / "labels").mkdir()
     (root / "labels" / "good.txt").write_text("% bbGt version=3\nBus 1 1 5 5 0 0 0 0 0 0 0\n")
@@ -102,15 +102,15 @@ def of_exdark(root, name):
     return sizes_of(to_coco(labels, Problems(skip_bad=True)))
 
 
-def of_visdrone(root, name):
-    # Its files have no names in them: a text's own name is all.
+def sizes_from_visdrone(root, name):
+    # Annotations of VisDrone hold no names of pictures; each belongs to the picture that has its file's name.
     one_picture(root)
     (root / "annotations").mkdir()
     (root / "annotations" / "good.txt").write_text("1,1,5,5,1,4,0,0\n")
     return sizes_of(to_coco(visdrone(root), Problems(skip_bad=True)))
 
 
-def of_a_list(root, name):
+def sizes_from_a_list(root, name):
     (root / "list.txt").write_text(f"{name}\n")
     keys = [path.relative_to(root / "images").as_posix() for path in (root / "images").glob("*.png")]
     return [
@@ -118,32 +118,32 @@ def of_a_list(root, name):
     ]
 
 
-def of_training_names(root, name):
+def sizes_from_training_names(root, name):
     pairs = PairedFolders(root / "images", root / "images", names=[f"{name}.png"])
     return [tuple(pairs[0]["inputs"].shape[:0:-1])]
 
 
-def of_masked_pairs(root, name):
+def sizes_from_masked_pairs(root, name):
     return [tuple(MaskedPairs(root / "images", coco(root, name))[0]["inputs"].shape[:0:-1])]
 
 
-def of_sam(root, name):
+def sizes_from_sam(root, name):
     return [Image.open(path).size for path in read_pictures(root / "images", None, coco(root, name)).files.values()]
 
 
-def of_a_coco_set(root, name):
+def sizes_from_a_coco_set(root, name):
     set_classes(CocoSet(coco(root, name), root / "images"))
     return []
 
 
-def of_gamma_shift(root, name):
+def sizes_from_gamma_shift(root, name):
     args = ["gamma-shift", root / "images", "--out", root / "out", "--gammas", "1", "--annotations", coco(root, name)]
     args = parse_args([str(each) for each in args])
     args.run(args)
     return [Image.open(path).size for path in (root / "out").rglob("*.png")]
 
 
-def of_a_comparison(root, name):
+def sizes_from_a_comparison(root, name):
     folder = root / "comparison"
     folder.mkdir()
     (folder / "comparison.json").write_text(json.dumps(dict(image_root=str(root / "images"))))
@@ -151,9 +151,9 @@ def of_a_comparison(root, name):
     return [Image.open(path).size]
 
 
-READERS = [value for name, value in globals().copy().items() if name.startswith("of_")]
-# Their pictures may lie in linked folders, which a user has put there: MMDetection joins names and looks no further.
-JOINING = (of_masked_pairs, of_a_coco_set, of_gamma_shift, of_a_comparison)
+READERS = [value for name, value in globals().copy().items() if name.startswith("sizes_from_")]
+# These readers follow a linked folder, as MMDetection does, since only the user can have put the link there.
+JOINING = (sizes_from_masked_pairs, sizes_from_a_coco_set, sizes_from_gamma_shift, sizes_from_a_comparison)
 
 
 CASES = [
@@ -168,7 +168,7 @@ CASES = [
 @pytest.mark.parametrize(("reader", "name"), CASES)
 def test_no_name_leads_out_of_the_folder(root, reader, name):
     sizes = []
-    # Refused, or one of no picture, with a message of ours.
+    # A reader may refuse the name, or find no picture of that name.
     with contextlib.suppress(ValueError, FileNotFoundError):
         sizes = list(reader(root, name.format(root=root)))
     assert set(sizes) <= {INSIDE}
@@ -180,19 +180,19 @@ def test_names_of_files_below_the_folder_are_taken(name):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "/a", "a/../b", "a\\..\\b", "\\a", "C:a", "//server/a", "a\0"])
-def test_names_that_are_none_below_it_are_refused(name):
+def test_names_that_lead_out_of_the_folder_are_refused(name):
     with pytest.raises(ValueError, match=r"^x: file_name "):
         require_inside(name, "x: file_name")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a backslash separates folders there")
-def test_a_good_name_is_read(root):
-    # A folder that leads outside is refused by itself, whatever the names are.
+def test_a_name_inside_the_folder_is_read(root):
+    # The linked folder alone would be refused, whatever the names are.
     (root / "images" / "link").unlink()
-    for reader in (of_fddb, of_faces, of_wider_face, of_training_names):
+    for reader in (sizes_from_fddb, sizes_from_faces, sizes_from_wider_face, sizes_from_training_names):
         assert set(reader(root, "sub/good")) == {INSIDE}, reader.__name__
-    assert set(of_a_list(root, "good")) == {INSIDE}
-    # These go by names without folder, and leave one picture; beside it they list one that is not there.
-    for reader in (of_pseudo_labels, of_exdark):
+    assert set(sizes_from_a_list(root, "good")) == {INSIDE}
+    # These formats match names without folders. Their lists name a missing picture besides, which is skipped.
+    for reader in (sizes_from_pseudo_labels, sizes_from_exdark):
         assert set(reader(root, "other")) == {INSIDE}, reader.__name__
-    assert set(of_visdrone(root, "good")) == {INSIDE}
+    assert set(sizes_from_visdrone(root, "good")) == {INSIDE}

@@ -1,4 +1,4 @@
-"""FDDB's files are read and written as they say, and what is wrong with one is named."""
+"""``datasets/fddb.py`` reads and writes the files of FDDB, and an error names the file and the line that is wrong."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fold_file(folder, text, fold=1):
     return path
 
 
-def test_the_published_annotations(shared_data):
+def test_the_published_files_are_read_whole(shared_data):
     folder = shared_data / "faces" / "fddb"
     truth = read_fddb(folder / "FDDB-folds")
     assert (len(truth), truth.faces) == (2845, 5171)
@@ -49,7 +49,7 @@ def test_the_published_annotations(shared_data):
     assert sum(len(each) == 0 for each in found.values()) == 2
 
 
-def test_folds_are_read_in_their_order(tmp_path):
+def test_pictures_are_in_the_order_of_their_folds(tmp_path):
     fold_file(tmp_path, GOOD, 4)
     fold_file(tmp_path, "2001/z\n0\n\n", 2)
     truth = read_fddb(str(tmp_path), [4, 2])
@@ -99,7 +99,7 @@ def test_bad_layouts_name_file_and_line(tmp_path, text, message, kind):
         ("8 6 0.5 2_0 15 1", "center_x must be a number, got '2_0'"),
     ],
 )
-def test_bad_annotations(tmp_path, row, message):
+def test_bad_annotations_name_file_and_line(tmp_path, row, message):
     path = fold_file(tmp_path, f"a\n1\n8 6 0 20 15 1\nb\n2\n1 1 0 5 5 1\n{row}\n")
     with pytest.raises(ValueError) as error:
         read_fddb(tmp_path, [1])
@@ -107,7 +107,7 @@ def test_bad_annotations(tmp_path, row, message):
     assert message in str(error.value)
 
 
-def test_a_picture_of_two_folds(tmp_path):
+def test_a_picture_in_two_folds_is_refused(tmp_path):
     paths = [fold_file(tmp_path, GOOD, fold) for fold in (1, 2)]
     with pytest.raises(ValueError) as error:
         read_fddb(tmp_path, [1, 2])
@@ -125,7 +125,7 @@ def test_a_picture_of_two_folds(tmp_path):
         ("-1 2 3 4 5 0.5", "radii must not be negative"),
     ],
 )
-def test_bad_detections(tmp_path, row, message):
+def test_bad_detections_name_file_and_line(tmp_path, row, message):
     path = tmp_path / "fold-03-out.txt"
     path.write_text(f"a\n0\nb\n1\n{row}\n")
     with pytest.raises(ValueError) as error:
@@ -134,7 +134,7 @@ def test_bad_detections(tmp_path, row, message):
     assert message in str(error.value)
 
 
-def test_detections_of_files_and_kinds(tmp_path):
+def test_rectangles_and_ellipses_are_read_from_a_folder(tmp_path):
     (tmp_path / "fold-01-out.txt").write_bytes(b"a\r\n2\r\n-1.5 2 3.25 0 1e-3\r\n1 2 3 4 -7\r\n")
     (tmp_path / "fold-10-out.txt").write_text("b\n1\n8 6 0.5 20 15 0.25\nc\n0\n")
     found = read_detections(tmp_path)
@@ -174,7 +174,7 @@ def test_what_is_written_is_read_to_the_last_digit(tmp_path_factory, seed):
         assert found[name].scores.astype(np.float32).tolist() == each.scores.tolist()
 
 
-def test_what_cannot_be_written(tmp_path):
+def test_detections_that_cannot_be_read_back_are_not_written(tmp_path):
     bad = Faces(np.array([[0, 0, np.nan, 5]], np.float32), np.ones(1, np.float32))
     with pytest.raises(ValueError, match=r"2002/a: detections\[0\]"):
         write_detections(tmp_path / "f", {"2002/a": bad})
@@ -195,12 +195,12 @@ def test_what_cannot_be_written(tmp_path):
         (np.array([[1, -2, 0, 0, 0.0]]), np.ones(1), r"detections\[0\]: .*-2"),
     ],
 )
-def test_detections_that_are_none(shapes, scores, message):
+def test_invalid_detections_are_refused(shapes, scores, message):
     with pytest.raises(ValueError, match=message):
         FddbDetections(shapes, scores)
 
 
-def test_truth_that_is_none():
+def test_invalid_annotations_are_refused():
     with pytest.raises(ValueError, match="b: each picture must be"):
         FddbTruth({"a": np.zeros((0, 5))}, {"a": 1, "b": 2})
     with pytest.raises(ValueError, match=r"a: ellipses must be \(n, 5\), got \(1, 4\)"):
@@ -211,7 +211,7 @@ def test_truth_that_is_none():
 
 @pytest.fixture
 def pictures(tmp_path):
-    """The truth of two pictures, a folder with the first of them, and a table of both."""
+    """The annotations of two pictures, a folder that holds the first of them, and a table with the sizes of both."""
     fold_file(tmp_path, GOOD)
     (tmp_path / "images" / "2002").mkdir(parents=True)
     Image.new("RGB", (40, 30)).save(tmp_path / "images" / "2002" / "a.jpg")
@@ -219,7 +219,7 @@ def pictures(tmp_path):
     return read_fddb(tmp_path, [1]), tmp_path / "images", tmp_path / "sizes.csv"
 
 
-def test_sizes_of_pictures_and_of_a_table(pictures):
+def test_sizes_come_from_pictures_or_a_table(pictures):
     truth, images, table = pictures
     assert picture_sizes(truth) == {}
     assert picture_sizes(truth, images) == {"2002/a": (40, 30)}
@@ -227,7 +227,7 @@ def test_sizes_of_pictures_and_of_a_table(pictures):
     assert picture_sizes(truth, images, table) == picture_sizes(truth, None, str(table)) == both
 
 
-def test_sizes_that_disagree(pictures):
+def test_sizes_that_disagree_are_refused(pictures):
     truth, images, table = pictures
     Image.new("RGB", (80, 60)).save(images / "2002" / "a.jpg")
     with pytest.raises(ValueError, match=r"a\.jpg is 80x60, but .*sizes\.csv says 40x30"):
@@ -250,7 +250,7 @@ def test_sizes_that_disagree(pictures):
         ("image,width,height\na,1,2\na,1,2\n", "3: a is listed a second time"),
     ],
 )
-def test_bad_tables(tmp_path, text, message):
+def test_bad_tables_of_sizes_name_file_and_line(tmp_path, text, message):
     path = tmp_path / "sizes.csv"
     path.write_text(text)
     with pytest.raises(ValueError) as error:

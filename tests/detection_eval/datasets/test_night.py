@@ -1,4 +1,4 @@
-"""The night rule chooses pictures by their brightness, and ``llie night`` writes their names."""
+"""``NightRule`` chooses pictures by their brightness, and ``llie night`` writes their names."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ LEVELS = {NIGHT: (10, 70), DUSK: (65, 75), DAY: (90, 200)}
 
 
 def write(path, kind, seed=0, size=(96, 64)):
-    """Blocks of 16 pixels in two levels: dark and dim, dim all over, or bright."""
+    """Write a picture of 16-pixel blocks in the two levels of ``kind``, drawn at random; returns the lower's share."""
     low, high = LEVELS[kind]
     draw = np.random.default_rng(seed).random((size[1] // 16, size[0] // 16)) < 0.5
     draw[0, 0], draw[0, 1] = True, False
@@ -41,11 +41,11 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp"])
 @pytest.mark.parametrize("kind", LEVELS)
-def test_light_of_known_blocks(tmp_path, kind, suffix):
+def test_luma_and_dark_share_of_known_blocks(tmp_path, kind, suffix):
     share = write(tmp_path / f"a.{suffix}", kind)
     low, high = LEVELS[kind]
     light = measure(tmp_path / f"a.{suffix}")
-    # The blocks are uniform, so that JPEG stores them but for rounding.
+    # The blocks are uniform, so JPEG changes them by rounding alone.
     assert light.luma == pytest.approx(share * low + (1 - share) * high, abs=1)
     assert light.dark == pytest.approx(share if kind == NIGHT else 0)
 
@@ -55,7 +55,7 @@ def test_light_of_known_blocks(tmp_path, kind, suffix):
 )  # fmt: skip
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_luma_is_that_of_pillow(tmp_path, width, height, seed, suffix):
-    """Mean of BT.601 over whole blocks; JPEG fills blocks at the edge as it likes, so sizes are whole ones."""
+    """Sizes are whole blocks, because encoders of JPEG may fill incomplete blocks at the edge with any values."""
     width, height = 8 * width, 8 * height
     small = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
     picture = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
@@ -71,12 +71,12 @@ def test_luma_is_that_of_pillow(tmp_path, width, height, seed, suffix):
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 3), (9, 17)])
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_small_and_odd_pictures(tmp_path, size, suffix):
+def test_pictures_smaller_than_a_block_are_measured(tmp_path, size, suffix):
     Image.new("RGB", size, (30, 30, 30)).save(tmp_path / f"a.{suffix}")
     assert measure(tmp_path / f"a.{suffix}") == Light(30, 1)
 
 
-def test_both_conditions_count():
+def test_the_rule_needs_both_conditions():
     rule = NightRule(max_luma=80, min_dark=0.25)
     assert rule(Light(79.9, 0.25))
     assert not rule(Light(80, 0.25))
@@ -112,7 +112,7 @@ def test_the_command_writes_names_and_brightness(folder, tmp_path, capsys):
     assert "dusk.jpg" in (tmp_path / "night.txt").read_text().splitlines()
 
 
-def test_the_split_of_names(folder, tmp_path):
+def test_the_night_pictures_are_split(folder, tmp_path):
     command = ["night", str(folder), "--out", str(tmp_path / "night.txt"), "--split", "4", "2"]
     assert main(command) == 0
     train, test = ((tmp_path / f"night_{part}.txt").read_text().splitlines() for part in ("train", "test"))
@@ -122,7 +122,7 @@ def test_the_split_of_names(folder, tmp_path):
     assert (tmp_path / "night_test.txt").read_text().splitlines() != test
 
 
-def test_a_list_wins_over_the_rule(folder, tmp_path, capsys):
+def test_a_list_of_names_replaces_the_rule(folder, tmp_path, capsys):
     (tmp_path / "list.txt").write_text("a/night0\ndusk.jpg\n")
     command = ["night", str(folder), "--out", str(tmp_path / "night.txt"), "--names", str(tmp_path / "list.txt")]
     assert main(command) == 0
@@ -139,13 +139,13 @@ def test_a_list_wins_over_the_rule(folder, tmp_path, capsys):
         (["--names", "absent.txt"], "absent.txt"),
     ],
 )
-def test_what_cannot_be_chosen(folder, tmp_path, options, message, capsys):
+def test_impossible_choices_are_refused(folder, tmp_path, options, message, capsys):
     assert main(["night", str(folder), "--out", str(tmp_path / "night.txt"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "night.txt").exists()
 
 
-def test_files_and_folders_are_checked(folder, tmp_path, capsys):
+def test_paths_of_the_command_are_checked(folder, tmp_path, capsys):
     assert main(["night", str(folder), "--out", str(tmp_path / "night.json")]) == 2
     assert "must end in .txt" in capsys.readouterr().err
     assert main(["night", str(tmp_path / "absent"), "--out", str(tmp_path / "night.txt")]) == 2
@@ -161,7 +161,7 @@ def drones(tmp_path):
     return tmp_path
 
 
-def test_convert_takes_the_night_in_one_command(drones, capsys):
+def test_annotations_chooses_the_same_night_pictures(drones, capsys):
     out = drones / "out"
     convert = ["annotations", "visdrone", str(drones), "--out", str(out / "night.json"), "--split", "3", "1"]
     assert main([*convert, "--night"]) == 0
@@ -178,25 +178,25 @@ def test_convert_takes_the_night_in_one_command(drones, capsys):
     assert json.loads((out / "night.json").read_text())["images"][0]["file_name"] == "2.jpg"
 
 
-def test_a_missing_picture_may_be_night(drones, capsys):
+def test_a_missing_picture_is_an_error_for_night_too(drones, capsys):
     (drones / "images" / "0.jpg").unlink()
     assert main(["annotations", "visdrone", str(drones), "--out", str(drones / "night.json"), "--night"]) == 2
     assert "0.txt: there is no picture '0'" in capsys.readouterr().err
 
 
-def test_real_days_and_nights(shared_data):
+def test_the_rule_tells_the_day_and_night_samples_of_visdrone_apart(shared_data):
     rule, root = NightRule(), shared_data / "visdrone_samples"
     days = [measure(path) for path in sorted((root / "images").iterdir())]
     nights = [measure(path) for path in sorted((root / "night_unlabelled").iterdir())]
     assert (len(days), len(nights)) == (17, 2)
     assert not any(map(rule, days))
     assert all(map(rule, nights))
-    # Each condition alone would tell them apart.
+    # Each of the two conditions alone would tell them apart.
     assert min(each.luma for each in days) > 95 > 80 > 70 > max(each.luma for each in nights)
     assert max(each.dark for each in days) < 0.18 < 0.2 < 0.30 < min(each.dark for each in nights)
 
 
-def test_real_dark_sets(shared_data):
+def test_nearly_all_pictures_of_dark_sets_are_night(shared_data):
     found = {}
     for name in ("exdark/images", "darkface_samples", "unpaired/LLVIP"):
         lights = [measure(p) for p in (shared_data / name).rglob("*") if p.suffix in {".jpg", ".png"}]

@@ -1,4 +1,4 @@
-"""The demo's scenes have their closed forms, and its sweep and command write what they find."""
+"""``llie demo``: scenes have true boxes, and the sweep, the page and the files hold the results."""
 
 import json
 
@@ -19,7 +19,7 @@ from llie_preproc.faces import Faces
 from llie_preproc.pictures import Picture, read_picture, write_picture
 
 
-def test_photographs_come_without_a_network(monkeypatch):
+def test_photographs_are_read_without_a_network(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a download")
 
@@ -37,7 +37,7 @@ def test_photographs_come_without_a_network(monkeypatch):
 
 
 @pytest.mark.parametrize("index", range(6))
-def test_a_scene_is_fixed_by_seed_and_index_and_dark(index):
+def test_a_night_scene_depends_on_seed_and_index_and_is_dark(index):
     objects = night_scenes.cut_outs()
     scene, again = (night_scenes.night_scene(3, index, objects) for _ in range(2))
     np.testing.assert_array_equal(scene.night, again.night)
@@ -53,7 +53,7 @@ def test_a_scene_is_fixed_by_seed_and_index_and_dark(index):
     assert not np.array_equal(scene.day, night_scenes.night_scene(4, index, objects).day)
 
 
-def test_boxes_enclose_what_was_pasted():
+def test_boxes_enclose_the_pasted_objects():
     magenta = night_scenes.CutOut(np.tile(np.uint8([255, 0, 255]), (60, 90, 1)), np.ones((60, 90), np.float32))
     checked = 0
     for index in range(30):
@@ -82,7 +82,7 @@ def test_the_set_is_read_by_pycocotools(tmp_path):
         assert [a["category_id"] for a in found] == list(scene.labels)
 
 
-def test_the_config_knows_the_classes_and_the_size():
+def test_the_config_has_the_classes_and_the_size_of_the_scenes():
     cfg = detector_config()
     assert cfg.classes == night_scenes.CLASSES
     assert cfg.model.roi_head.bbox_head.num_classes == len(night_scenes.CLASSES)
@@ -95,7 +95,7 @@ def _faces(*boxes, score=0.95):
 
 def test_found_faces_are_those_overlapped_by_more_than_half():
     reference = _faces([0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60])
-    # Overlaps 1, 5/15 and none; a second box on the first face does not count again.
+    # The overlaps are 1, 5/15 and none; a second box on the first face does not count again.
     found = _faces([0, 0, 10, 10], [1, 0, 10, 10], [25, 0, 35, 10])
     assert count_found(reference, found) == 1
     assert count_found(reference, _faces()) == 0
@@ -106,7 +106,7 @@ def test_found_faces_are_those_overlapped_by_more_than_half():
 
 
 class _BrightnessDetector:
-    """Finds two faces; of the second it is less sure where the picture is dim, and misses it in the dark."""
+    """A detector of two faces: the second has a lower score in a dim picture, and is missed in a dark one."""
 
     def detect(self, images):
         return [self._one(float(image.mean())) for image in images]
@@ -123,11 +123,11 @@ def test_retention_is_the_share_of_all_reference_faces():
     detector = _BrightnessDetector()
     result = gamma_sweep.sweep(pictures, detector, {"raw": detector}, gammas=(1.0, 5.0))
     assert result.total == 6
-    # 255 * (level / 255)^5 is 8, 45 and 231.
+    # Gamma 5 turns the three levels into 255 * (level / 255)^5: 8, 45 and 231.
     assert result.rows() == {"raw": {1.0: 1.0, 5.0: 5 / 6}, "raw, score > 0.9": {1.0: 1.0, 5.0: 4 / 6}}
 
 
-def test_the_command_line():
+def test_options_and_defaults_of_the_command_line():
     args = parse_args(["demo", "--real", "somewhere", "--seed", "4"])
     assert (args.enhancer, args.device, args.seed, args.tile) == ("psenet", None, 4, None)
     assert args.real.name == "somewhere"
@@ -145,7 +145,7 @@ def test_a_data_folder_without_pictures_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_demo_in_small(tmp_path, monkeypatch, capsys):
+def test_the_whole_demo_runs_on_a_small_budget(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(light, "PHOTOGRAPHS", ("chelsea",))
     monkeypatch.setattr(
         photographs, "face_sheets", lambda: {"astronaut": photographs.sample("astronaut")[:256, 100:356]}
@@ -168,7 +168,7 @@ def test_the_whole_demo_in_small(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_the_real_variant_in_small(tmp_path, capsys):
+def test_the_demo_runs_on_a_folder_of_real_pictures(tmp_path, capsys):
     face = photographs.sample("astronaut")[:256, 100:356]
     for folder in ("faces/unlabelled", "exdark/images", "darkface_samples", "unpaired/LIME"):
         write_picture(tmp_path / "data" / folder / "one.png", Picture(face))

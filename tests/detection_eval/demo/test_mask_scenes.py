@@ -1,4 +1,4 @@
-"""Rendered scenes depend on seed and index alone, their masks are true, and pycocotools reads their set."""
+"""``mask_scenes.py``: scenes depend on seed and index alone, masks cover the visible pixels, pycocotools reads them."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ STOPS = (-2.0, -4.5)
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 10_000), st.sampled_from([64, 128, 200]))
-def test_a_scene_is_fixed_by_seed_and_index_and_its_masks_are_apart(seed, index, size):
+def test_a_scene_depends_on_seed_and_index_and_its_masks_are_disjoint(seed, index, size):
     scene, again = (mask_scene(seed, index, size) for _ in range(2))
     np.testing.assert_array_equal(scene.day, again.day)
     np.testing.assert_array_equal(scene.masks, again.masks)
@@ -34,7 +34,7 @@ def test_a_scene_is_fixed_by_seed_and_index_and_its_masks_are_apart(seed, index,
     assert not np.array_equal(scene.day, mask_scene(seed, index + 1, size).day)
 
 
-def test_masks_are_what_is_seen_of_the_objects(monkeypatch):
+def test_masks_cover_the_visible_part_of_the_objects(monkeypatch):
     colours = np.random.default_rng(0)
     monkeypatch.setattr(
         mask_scenes, "_texture", lambda material, shape, rng: np.full((*shape, 3), colours.uniform(40, 250, 3))
@@ -52,11 +52,11 @@ def test_masks_are_what_is_seen_of_the_objects(monkeypatch):
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 1000))
-def test_objects_keep_enough_of_themselves(index):
+def test_objects_stay_visible_among_many(index):
     lone = mask_scene(5, index, 256, objects=(1, 1), longer_side=(24.0, 72.0)).masks
     many = mask_scene(5, index, 256, objects=(12, 12), longer_side=(24.0, 72.0)).masks
     assert len(lone) == 1
-    # Of the same random numbers, so the first object is the same one, of which others may hide half.
+    # Both scenes draw the same numbers, so their first object is the same. Others may hide half of it.
     assert 0.5 * lone[0].sum() <= many[0].sum() <= lone[0].sum()
     assert many.sum(axis=(1, 2)).min() >= 40
     sides = [np.ptp(np.argwhere(mask), axis=0).max() + 1 for mask in lone]
@@ -99,12 +99,12 @@ def test_the_set_is_read_by_pycocotools(tmp_path):
         (dict(objects=(3, 2)), "got 3 to 2"),
     ],
 )
-def test_scenes_that_cannot_be(arguments, message):
+def test_impossible_scenes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         mask_scene(0, 0, **arguments)
 
 
-def test_sets_that_cannot_be(tmp_path):
+def test_impossible_sets_are_refused(tmp_path):
     with pytest.raises(ValueError, match="count must be at least 1, got 0"):
         write_mask_set(tmp_path, 0, 0)
     with pytest.raises(ValueError, match="below 0, got 0, 2"):
@@ -112,7 +112,7 @@ def test_sets_that_cannot_be(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_lamps_are_those_of_the_night_scenes():
+def test_the_light_of_lamps_has_a_peak_of_one():
     light = night_scenes.lamps(np.random.default_rng(0), 40)
     assert light.shape == (40, 40, 3)
     assert light.max() == pytest.approx(1)

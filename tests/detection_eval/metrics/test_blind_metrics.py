@@ -1,4 +1,4 @@
-"""NIQE, LOE and EME, which need no reference picture, have their published values and closed forms."""
+"""NIQE, LOE and EME, which need no reference picture, equal published values, slow definitions and closed forms."""
 
 import math
 
@@ -22,7 +22,7 @@ from llie_preproc.errors import CheckpointError
 from tests.support.picture_files import read_planes
 from tests.support.random_pictures import planes
 
-# Of the authors' MATLAB program; the tolerance covers the exactly flat areas of I03 and I06.
+# Values of the authors' MATLAB program with a tolerance, which is larger for I03 and I06: they have flat areas.
 OFFICIAL_NIQE = {"I03": (15.7536, 0.03), "I04": (3.6549, 1e-3), "I06": (3.2355, 3e-3)}
 
 
@@ -32,14 +32,14 @@ def grey_picture(levels):
 
 @pytest.fixture
 def model():
-    """An invented NIQE model, of the published one's shapes."""
+    """A NIQE model with the shapes of the published one and made-up values."""
     window = np.outer(*[np.exp(-(np.arange(-3, 4) ** 2) * 18 / 49)] * 2)
     return NiqeModel(np.zeros(36), np.eye(36), window / window.sum())
 
 
 @pytest.mark.parametrize("size", [(48, 64), (25, 40), (31, 30), (192, 200)])
 def test_resizing_agrees_with_pillow_away_from_the_border(size):
-    """Pillow's cubic is the same kernel, cut at the border instead of mirrored."""
+    """Pillow uses the same cubic kernel, but cuts it at the border, where MATLAB mirrors the picture."""
     image = np.random.default_rng(0).uniform(0, 255, (96, 128))
     expected = np.asarray(Image.fromarray(image.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC))
     inner = np.s_[4:-4, 4:-4]
@@ -53,20 +53,20 @@ def test_resizing_mirrors_the_border():
 
 
 @pytest.mark.parametrize("name", OFFICIAL_NIQE)
-def test_niqe_is_the_official_one(name, shared_data):
+def test_niqe_equals_the_official_program(name, shared_data):
     folder = shared_data / "iqa_reference"
     pristine = read_niqe_model(folder / "niqe_pris_params.npz")
     value, tolerance = OFFICIAL_NIQE[name]
     assert niqe(read_planes(folder / "dist_dir" / f"{name}.bmp"), pristine) == pytest.approx(value, abs=tolerance)
 
 
-def test_niqe_sees_whole_blocks_from_the_top_left(model):
+def test_niqe_uses_whole_blocks_from_the_top_left(model):
     image = planes(0, (192, 200))
     assert niqe(image, model) == niqe(image[..., :192], model)
     assert niqe(image, model) > 0
 
 
-def test_niqe_is_what_a_loop_over_blocks_gives(model):
+def test_niqe_equals_a_loop_over_blocks(model):
     image = planes(1, (192, 288))
     grey = to_grey(image)
     features = np.hstack(
@@ -99,15 +99,15 @@ def looped_fit(x):
     rho = gamma(2 / alphas) ** 2 / (gamma(1 / alphas) * gamma(3 / alphas))
     low, high = math.sqrt(np.mean(x[x < 0] ** 2)), math.sqrt(np.mean(x[x > 0] ** 2))
     g = low / high
-    wanted = np.mean(np.abs(x)) ** 2 / np.mean(x**2) * (g**3 + 1) * (g + 1) / (g**2 + 1) ** 2
-    alpha = alphas[np.argmin((rho - wanted) ** 2)]
+    expected = np.mean(np.abs(x)) ** 2 / np.mean(x**2) * (g**3 + 1) * (g + 1) / (g**2 + 1) ** 2
+    alpha = alphas[np.argmin((rho - expected) ** 2)]
     scale = math.sqrt(gamma(1 / alpha) / gamma(3 / alpha))
     return alpha, low * scale, high * scale
 
 
 @pytest.mark.parametrize(("alpha", "left", "right"), [(1.0, 1.0, 1.0), (2.0, 0.5, 2.0), (0.6, 1.5, 0.7)])
 def test_the_asymmetric_gaussian_is_recovered_from_draws(alpha, left, right):
-    """``|x / beta|^alpha`` is Gamma(1 / alpha) distributed; a side has the weight of its scale."""
+    """``|x / beta|^alpha`` has the distribution Gamma(1 / alpha); the share of a side is proportional to its scale."""
     rng = np.random.default_rng(0)
     size = rng.gamma(1 / alpha, size=400_000) ** (1 / alpha)
     draws = np.where(rng.uniform(size=size.size) < left / (left + right), -left, right) * size
@@ -129,7 +129,7 @@ def test_niqe_needs_two_blocks(model):
         niqe(planes(0, (191, 191)), model)
 
 
-def test_a_file_that_is_no_niqe_model_is_named(tmp_path):
+def test_a_file_without_a_niqe_model_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent"):
         read_niqe_model(tmp_path / "absent.npz")
     (tmp_path / "text.npz").write_bytes(b"no archive")
@@ -145,7 +145,7 @@ def test_a_file_that_is_no_niqe_model_is_named(tmp_path):
 
 
 def brute_force(before, after):
-    """The definition: all ordered pairs."""
+    """LOE by its definition: the share of ordered pairs of pixels whose order changes, per pixel."""
     before, after = (x.ravel().astype(int) for x in (before, after))
     changed = (before[:, None] >= before) != (after[:, None] >= after)
     return changed.sum() / before.size
@@ -154,7 +154,7 @@ def brute_force(before, after):
 @settings(max_examples=30, deadline=None)
 @given(arrays.arrays(np.uint8, (2, 3, 9, 12)))
 def test_loe_b_is_the_sum_over_all_pairs(pixels):
-    """Up to 100 a side every pixel is picked, and counted as often as it is."""
+    """Pictures below 100 pixels are sampled at 100 x 100 places, so every pixel counts as often as it is picked."""
     counts = [np.bincount(np.floor(np.linspace(1, n, 100) + 0.5).astype(int) - 1) for n in (9, 12)]
     weights = np.outer(*counts).ravel()
     before, after = (x.max(axis=0).ravel() for x in pixels)
@@ -196,11 +196,11 @@ def test_loe_b_of_random_pictures_has_the_known_size():
     gamma = grey_picture(np.round(255 * (values[0] / 255) ** 0.5))
     assert lightness_order_error(gamma, image, "B") == pytest.approx(9.8, abs=0.5)
     assert lightness_order_error(noise, image, "B") == pytest.approx(5000, rel=0.03)
-    # All pairs but the ties, one in 256.
+    # Inversion changes the order of all pairs but the ties, which are one in 256.
     assert lightness_order_error(255 - image, image, "B") == pytest.approx(1e4 * 255 / 256, rel=5e-4)
 
 
-def test_loe_of_a_larger_result_is_taken_at_the_same_places():
+def test_loe_compares_a_larger_result_at_the_same_places():
     image = planes(0, (60, 80))
     assert lightness_order_error(image.repeat_interleave(2, 1).repeat_interleave(2, 2), image, "A") < 250
     with pytest.raises(ValueError, match=r"whole multiple.*\(60, 81\).*\(60, 80\)"):
@@ -211,7 +211,7 @@ def test_loe_of_a_larger_result_is_taken_at_the_same_places():
 
 @settings(max_examples=30, deadline=None)
 @given(arrays.arrays(np.uint8, (3, 13, 17)), st.integers(1, 13))
-def test_eme_is_the_loop_over_blocks(pixels, block):
+def test_eme_equals_a_loop_over_blocks(pixels, block):
     image = torch.from_numpy(pixels)
     grey = to_grey(image)
     parts = [
@@ -231,7 +231,7 @@ def test_eme_of_a_flat_picture_is_zero_and_of_two_levels_known():
     assert eme(image) == pytest.approx(20 * math.log(4))
 
 
-def test_values_that_are_no_picture_are_refused(model):
+def test_values_outside_the_range_of_pictures_are_refused(model):
     good = planes(0, (96, 192)) / 255
     for metric in (eme, lambda x: niqe(x, model), lambda x: lightness_order_error(x, good)):
         with pytest.raises(ValueError, match="not finite"):

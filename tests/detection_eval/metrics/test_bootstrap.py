@@ -1,4 +1,4 @@
-"""The bootstrap's intervals are those of closed forms."""
+"""``bootstrap.py``: intervals of scores agree with closed forms, and paired differences are narrower."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.made_detections import made_scene
 
 
 class Means:
-    """Scores that are means over images of given values, undefined without the images of ``needed``."""
+    """Scores for the bootstrap: the mean of one value an image, undefined without an image of ``needed``."""
 
     def __init__(self, values, needed=slice(None)):
         self.own, self.needed = np.asarray(values, dtype=float), needed
@@ -41,14 +41,14 @@ def test_resamples_draw_as_many_images_as_there_are(images, resamples, seed):
     assert (drawn == resample(images, resamples, seed)).all()
 
 
-def test_each_image_is_drawn_as_poisson_has_it():
+def test_images_are_drawn_with_equal_chances():
     drawn = resample(200, 2000, seed=1)
     assert drawn.mean(axis=0) == pytest.approx(np.ones(200), abs=0.15)
     assert (drawn == 0).mean() == pytest.approx((1 - 1 / 200) ** 200, abs=0.003)
     assert (drawn != resample(200, 2000, seed=2)).any()
 
 
-def test_the_interval_of_a_mean_is_its_standard_error():
+def test_the_interval_of_a_mean_follows_its_standard_error():
     values = np.random.default_rng(0).normal(0.4, 0.1, 400)
     interval = intervals([Means(values)], resamples=8000)["mean"]
     error = values.std() / np.sqrt(len(values))
@@ -76,7 +76,7 @@ def test_seeds_are_averaged_within_a_resample():
     assert (together.value, together.low, together.high) == pytest.approx((of_mean.value, of_mean.low, of_mean.high))
 
 
-def test_equal_runs_differ_by_nothing():
+def test_equal_runs_have_a_difference_of_zero():
     truth, detections = made_scene(4, images=8)
     same = differences([CocoScores(truth, detections)], [CocoScores(truth, detections)], resamples=50)
     defined = {name: each for name, each in same.items() if not math.isnan(each.value)}
@@ -107,7 +107,7 @@ def test_a_seed_gives_one_result():
 
 def test_undefined_resamples_are_left_out_up_to_half():
     values = np.arange(10.0)
-    # One image of ten is absent from (1 - 1/10)^10 = 35 % of the resamples.
+    # One image of ten is missing from (1 - 1/10)^10 = 35 % of the resamples.
     some = intervals([Means(values, needed=[0])], resamples=500)["mean"]
     drawn = resample(10, 500)
     kept = (drawn[drawn[:, 0] > 0] @ values) / 10
@@ -135,7 +135,7 @@ def test_without_resamples_there_are_no_bounds():
     assert math.isnan(interval.low)
 
 
-def test_bad_input():
+def test_bad_arguments_are_refused():
     runs = [Means([1.0, 2.0])]
     for call, message in (
         (lambda: intervals([]), "no scores"),

@@ -1,4 +1,4 @@
-"""Box AP, weighted or not, is that of pycocotools and of MMDetection's metric."""
+"""``CocoScores`` equals pycocotools, weighted or not, and bad annotation files are refused by entry and field."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ seeds = st.integers(0, 2**32 - 1)
 
 @settings(max_examples=60, deadline=None)
 @given(seeds, st.integers(1, 6), st.integers(1, 4), st.booleans())
-def test_values_are_pycocotools_to_the_last_digit(seed, images, classes, distinct):
+def test_values_equal_pycocotools_to_the_last_digit(seed, images, classes, distinct):
     truth, detections = made_scene(seed, images, classes, distinct=distinct)
     expected = pycocotools_stats(truth, detections)
     np.testing.assert_array_equal(list(CocoScores(truth, detections).values().values()), expected)
 
 
-def test_limits_of_100_and_1000_detections():
+def test_ap50_and_ap75_count_up_to_1000_detections_as_pycocotools_does():
     truth, detections = made_scene(5, images=2, classes=1, objects=30, found=1500, distinct=True)
     per_image = [sum(each["image_id"] == image["id"] for each in detections) for image in truth["images"]]
     assert max(per_image) > 1000
@@ -36,7 +36,7 @@ def test_limits_of_100_and_1000_detections():
     np.testing.assert_array_equal(list(CocoScores(truth, detections).values().values()), expected)
 
 
-def test_no_detections_and_no_truth():
+def test_scores_without_detections_or_without_objects():
     truth, detections = made_scene(0)
     np.testing.assert_array_equal(list(CocoScores(truth, []).values().values()), pycocotools_stats(truth, []))
     empty = CocoScores(truth | {"annotations": []}, detections).values()
@@ -46,7 +46,7 @@ def test_no_detections_and_no_truth():
 @pytest.mark.further
 @settings(max_examples=40, deadline=None)
 @given(seeds, st.lists(st.integers(0, 3), min_size=4, max_size=4))
-def test_weights_are_repeated_images(seed, weights):
+def test_a_weight_counts_as_so_many_copies_of_an_image(seed, weights):
     truth, detections = made_scene(seed, images=4, distinct=True)
     copies, found = repeated(truth, detections, weights)
     expected = pycocotools_stats(copies, found) if copies["images"] else np.full(6, np.nan)
@@ -57,7 +57,7 @@ def test_weights_are_repeated_images(seed, weights):
 @pytest.mark.further
 @settings(max_examples=4, deadline=None)
 @given(seeds)
-def test_many_weightings_at_once_are_each_alone(seed):
+def test_many_weightings_at_once_equal_each_alone(seed):
     truth, detections = made_scene(seed, images=5)
     scores = CocoScores(truth, detections)
     weights = np.random.default_rng(seed).integers(0, 4, (34, 5)).astype(np.uint16)
@@ -66,7 +66,7 @@ def test_many_weightings_at_once_are_each_alone(seed):
         np.testing.assert_array_equal([together[name][b] for name in scores.names], list(scores.values(row).values()))
 
 
-def test_ones_are_no_weights_and_order_of_images_is_that_of_ids():
+def test_weights_of_one_change_nothing_and_images_are_in_the_order_of_ids():
     truth, detections = made_scene(7)
     truth["images"].reverse()
     scores = CocoScores(truth, detections)
@@ -75,7 +75,7 @@ def test_ones_are_no_weights_and_order_of_images_is_that_of_ids():
 
 
 @pytest.mark.parametrize("weights", [np.ones(3), np.ones((2, 3)), np.ones((1, 1, 4)), [1, 1, 1, -1], [1, 0.5, 1, 1]])
-def test_bad_weights(weights):
+def test_bad_weights_are_refused(weights):
     scores = CocoScores(*made_scene(1))
     with pytest.raises(ValueError, match="weights"):
         scores.values(np.asarray(weights))
@@ -83,7 +83,7 @@ def test_bad_weights(weights):
 
 @settings(max_examples=20, deadline=None)
 @given(seeds)
-def test_classes_and_curves(seed):
+def test_classes_and_curves_equal_pycocotools(seed):
     truth, detections = made_scene(seed, images=5)
     scores = CocoScores(truth, detections)
     precision = pycocotools_eval(truth, detections).eval["precision"]
@@ -98,7 +98,7 @@ def test_classes_and_curves(seed):
         scores.precision_recall(0.51)
 
 
-def test_an_annotation_of_id_0_counts():
+def test_an_annotation_with_id_0_counts():
     truth, detections = made_scene(3)
     expected = CocoScores(truth, detections).values()
     for each in truth["annotations"]:
@@ -106,7 +106,7 @@ def test_an_annotation_of_id_0_counts():
     np.testing.assert_array_equal(list(CocoScores(truth, detections).values().values()), list(expected.values()))
 
 
-def test_reading(tmp_path):
+def test_annotations_and_results_are_read_from_files(tmp_path):
     truth, detections = made_scene(2)
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     (tmp_path / "found.json").write_text(json.dumps(detections))
@@ -176,7 +176,7 @@ def test_bad_detections_are_named_with_entry_and_field(tmp_path, fields, message
     ("content", "message"),
     [({}, "'images' is nothing"), ([], "holds a list"), ({"images": [], "categories": {}}, "'categories' is a dict")],
 )
-def test_what_is_no_annotation_file(tmp_path, content, message):
+def test_files_of_another_shape_are_refused(tmp_path, content, message):
     (tmp_path / "truth.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
         read_truth(tmp_path / "truth.json")

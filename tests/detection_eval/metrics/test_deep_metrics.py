@@ -1,4 +1,4 @@
-"""LPIPS and FID, on trunks of random weights in the published files' formats."""
+"""LPIPS and FID equal their libraries and their definitions, on trunks with random weights."""
 
 import pickle
 import sys
@@ -37,7 +37,7 @@ def network(features, tmp_path_factory):
     return read_lpips(path)
 
 
-def test_lpips_is_the_librarys_on_the_same_trunk(network, features, monkeypatch):
+def test_lpips_equals_the_library_on_the_same_trunk(network, features, monkeypatch):
     monkeypatch.setattr(library_lpips, "_get_tv_model_features", lambda net, pretrained: features)
     first, second = planes(0, SIZE), planes(1, SIZE)
     signed = [x[None] / 127.5 - 1 for x in (first, second)]
@@ -47,8 +47,8 @@ def test_lpips_is_the_librarys_on_the_same_trunk(network, features, monkeypatch)
     assert lpips(first / 255, second / 255, network) == pytest.approx(expected, rel=1e-5)
 
 
-def test_lpips_is_the_papers_formula(network, features):
-    """Eq. 1: heads over squared differences of unit features after each of the five rectifiers, averaged over space."""
+def test_lpips_equals_the_formula_of_the_paper(network, features):
+    """Eq. 1: squared differences of unit features after each of five ReLUs, weighted by heads, averaged over space."""
     first, second = planes(0, SIZE), planes(1, SIZE)
     with resources.as_file(resources.files("torchmetrics") / "functional/image/lpips_models/alex.pth") as path:
         heads = torch.load(path, map_location="cpu", weights_only=True)
@@ -68,7 +68,7 @@ def test_lpips_of_equal_pictures_is_zero_and_it_is_symmetric(network):
     assert lpips(first, second, network) == pytest.approx(lpips(second, first, network), rel=1e-6)
 
 
-def test_the_smallest_picture_for_lpips(network):
+def test_lpips_needs_31_pixels_a_side(network):
     assert lpips(planes(0, (31, 31)), planes(1, (31, 31)), network) > 0
     with pytest.raises(ValueError, match="at least 31"):
         lpips(planes(0, (30, 60)), planes(1, (30, 60)), network)
@@ -81,7 +81,7 @@ def test_no_trunk_is_downloaded(features, tmp_path, monkeypatch):
     assert not (tmp_path / "hub").exists()
 
 
-def test_other_weights_are_no_alexnet_trunk(features, tmp_path):
+def test_weights_of_another_network_are_refused_for_lpips(features, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
         read_lpips(tmp_path / "absent.pth")
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "other.pth")
@@ -98,7 +98,7 @@ def gaussian_features(seed, number, width, scale=1.0):
 
 
 def by_square_root(first, second):
-    """The definition, through the matrix square root."""
+    """The Frechet distance by its definition, with the matrix square root."""
     covariances = [np.cov(x, rowvar=False) for x in (first, second)]
     root = linalg.sqrtm(covariances[0] @ covariances[1])
     apart = first.mean(axis=0) - second.mean(axis=0)
@@ -106,12 +106,12 @@ def by_square_root(first, second):
 
 
 @pytest.mark.parametrize(("numbers", "width"), [((60, 45), 8), ((200, 9), 8), ((20, 30), 20)])
-def test_frechet_distance_is_the_definition(numbers, width):
+def test_frechet_distance_equals_its_definition(numbers, width):
     first, second = (gaussian_features(i, n, width) for i, n in enumerate(numbers))
     assert frechet_distance(first, second) == pytest.approx(by_square_root(first, second), rel=1e-6)
 
 
-def test_frechet_distance_is_torch_fidelitys():
+def test_frechet_distance_equals_torch_fidelity():
     library = pytest.importorskip("torch_fidelity.metric_fid", reason="needs the extra 'metrics'")
     for numbers in ((90, 70), (12, 15)):
         sets = [gaussian_features(i, n, 30) for i, n in enumerate(numbers)]
@@ -123,7 +123,7 @@ def test_frechet_distance_is_torch_fidelitys():
 @settings(max_examples=25, deadline=None)
 @given(shift=st.floats(-5, 5), scale=st.floats(0.1, 4), number=st.integers(3, 30))
 def test_frechet_distance_of_a_moved_and_scaled_set(shift, scale, number):
-    """Commuting covariances: ``|m1 - m2|^2 + (1 - s)^2 tr C``."""
+    """Covariances that commute have the distance ``|m1 - m2|^2 + (1 - s)^2 tr C``."""
     first = gaussian_features(0, number, 6)
     mean = first.mean(axis=0)
     second = mean + scale * (first - mean) + shift
@@ -131,7 +131,7 @@ def test_frechet_distance_of_a_moved_and_scaled_set(shift, scale, number):
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-def test_sets_that_have_no_distance_are_named():
+def test_sets_without_a_distance_are_refused():
     with pytest.raises(ValueError, match=r"2 pictures or more.*\(1, 5\)"):
         frechet_distance(np.zeros((1, 5)), np.zeros((9, 5)))
     with pytest.raises(ValueError, match=r"\(9, 5\), \(9, 6\)"):
@@ -140,7 +140,7 @@ def test_sets_that_have_no_distance_are_named():
 
 @pytest.mark.further
 def test_inception_runs_with_weights_from_a_file(inception_trunk):
-    """What the library's own extractor gives, on 8-bit pictures."""
+    """The features equal those of the library's network for the 8-bit picture."""
     network = read_inception(inception_trunk)
     image = planes(0, SIZE)
     found = inception_features(image / 255, network)
@@ -150,13 +150,13 @@ def test_inception_runs_with_weights_from_a_file(inception_trunk):
     assert not any(p.requires_grad for p in network.parameters())
 
 
-def test_fid_without_its_library_says_what_brings_it(monkeypatch, tmp_path):
+def test_fid_without_its_library_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(MissingExtraError, match=r"llie-preproc\[metrics\]"):
         read_inception(tmp_path / "any.pth")
 
 
-def test_other_weights_are_no_inception_trunk(tmp_path):
+def test_weights_of_another_network_are_refused_for_fid(tmp_path):
     pytest.importorskip("torch_fidelity", reason="needs the extra 'metrics'")
     torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"other\.pth is no Inception trunk.*pt_inception"):

@@ -1,4 +1,4 @@
-"""``llie fddb`` prints the rates of its folds, writes whole files and says what is bad."""
+"""``llie fddb`` prints the rates of FDDB and of its folds, writes whole files, and names bad input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(*arguments):
 
 @pytest.fixture
 def made(tmp_path):
-    """Ten folds of one picture each, whose face is found once in every one and missed once in the even ones."""
+    """Ten folds of one picture: each has a face that is found, and the even ones a false detection besides."""
     found = []
     for fold in range(1, 11):
         name = f"2002/big/img_{fold}"
@@ -41,7 +41,7 @@ def numbers(text, start):
     return [float(each) for each in re.findall(r"\d\.\d+", line)]
 
 
-def test_the_command(made, capsys):
+def test_rates_are_printed_and_curves_written(made, capsys):
     arguments = [made, made / "found.txt", "--sizes", made / "sizes.csv", "--fp", 0, 3, "--out", made / "out" / "here"]
     assert run(*arguments, "--ten-fold") == 0
     text = capsys.readouterr().out
@@ -61,7 +61,7 @@ def test_the_command(made, capsys):
 def test_degrees_are_told_from_radians(made, capsys):
     assert run(made, made / "found.txt", "--sizes", made / "sizes.csv") == 0
     assert capsys.readouterr().err == ""
-    # A whole turn and what rounding adds to it is no degree.
+    # A whole turn in radians, with an error of rounding, must not be taken for degrees.
     for angle, expected in (("6.2832", False), ("-6.2832", False), ("28.65", True), ("-90", True)):
         path = made / "FDDB-fold-03-ellipseList.txt"
         path.write_text(f"2002/big/img_3\n1\n8 6 {angle} 20 15  1\n")
@@ -80,7 +80,7 @@ def test_degrees_are_told_from_radians(made, capsys):
 
 @pytest.mark.parametrize("failing", range(4))
 def test_a_full_disk_leaves_no_file_of_a_pair_and_is_named(made, capsys, monkeypatch, failing):
-    """The fourth file that is written is the first that has no place: none of them is there."""
+    """Whichever of the first four files does not fit on the disk, none of the files is left."""
     whole, calls = os.fsync, []
 
     def full(descriptor):
@@ -100,7 +100,7 @@ def test_a_full_disk_leaves_no_file_of_a_pair_and_is_named(made, capsys, monkeyp
     assert len(list(out.iterdir())) == 2 * 10 + 4
 
 
-def test_the_command_on_some_folds_without_sizes(made, capsys):
+def test_some_folds_are_scored_without_sizes(made, capsys):
     assert run(made, made / "found.txt", "--folds", 2, 5, "--ten-fold") == 0
     text = capsys.readouterr().out
     assert "2 pictures, 2 faces, 3 detections" in text
@@ -109,7 +109,7 @@ def test_the_command_on_some_folds_without_sizes(made, capsys):
     assert "fold 1" not in text
 
 
-def test_ten_folds_of_which_some_are_empty(made, capsys):
+def test_an_empty_fold_has_no_row(made, capsys):
     (made / "FDDB-fold-04-ellipseList.txt").write_text("")
     found = (made / "found.txt").read_text().replace("2002/big/img_4\n2\n8 6 0.5 20 15 4\n3 3 0 40 30 0.5\n", "")
     (made / "found.txt").write_text(found)
@@ -120,7 +120,7 @@ def test_ten_folds_of_which_some_are_empty(made, capsys):
     assert "fold 4" not in text
 
 
-def test_the_command_says_what_is_bad(made):
+def test_bad_and_missing_files_are_named(made):
     (made / "found.txt").write_text("2002/big/img_1\n1\n1 2 3 4 nan\n")
     with pytest.raises(ValueError, match=r"found\.txt:3: score must be a number, got 'nan'"):
         run(made, made / "found.txt")

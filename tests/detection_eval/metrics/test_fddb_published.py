@@ -1,4 +1,4 @@
-"""FDDB's ROC of a published detector is the official program's, digit by digit."""
+"""FDDB's ROC of the published MTCNN detections equals that of the official program, byte by byte."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detection_eval.metrics.fddb import FddbScores, fddb_roc, ten_fold
 
 @pytest.fixture(scope="module")
 def fddb(shared_data):
-    """The folder, its truth, MTCNN's published detections, and the sizes of the pictures."""
+    """FDDB's folder, its annotations, the published detections of MTCNN, and the sizes of the pictures."""
     folder = shared_data / "faces" / "fddb"
     truth = read_fddb(folder / "FDDB-folds")
     sizes = picture_sizes(truth, table=folder / "image_sizes.csv")
@@ -28,7 +28,7 @@ def official(fddb):
     return fddb_roc(truth, found, sizes)
 
 
-def test_the_files_are_the_official_programs_byte_for_byte(fddb, official, tmp_path):
+def test_files_equal_those_of_the_official_program(fddb, official, tmp_path):
     folder = fddb[0] / "official" / "MTCNN"
     official.write(tmp_path / "disc.txt", tmp_path / "cont.txt")
     for own, theirs in (("disc.txt", "MTCNNDiscROC.txt"), ("cont.txt", "MTCNNContROC.txt")):
@@ -40,12 +40,12 @@ def test_the_files_are_the_official_programs_byte_for_byte(fddb, official, tmp_p
 
 
 @pytest.mark.parametrize(("number", "rate"), [(100, 0.882034), (200, 0.894218), (500, 0.896345)])
-def test_published_rates(official, number, rate):
+def test_rates_equal_the_published_ones(official, number, rate):
     assert official.rate_at(number) == pytest.approx(rate, abs=5e-7)
 
 
 @pytest.mark.further
-def test_folds_add_up_to_all(fddb, official):
+def test_the_folds_add_up_to_the_whole_set(fddb, official):
     _, truth, found, sizes = fddb
     rocs = ten_fold(truth, found, sizes)
     assert len(rocs) == 10
@@ -56,13 +56,13 @@ def test_folds_add_up_to_all(fddb, official):
     some = fddb_roc(truth, found, sizes, folds=[3, 7])
     assert some.faces == rocs[2].faces + rocs[6].faces
     assert some.true_positives[0] == rocs[2].true_positives[0] + rocs[6].true_positives[0]
-    # What a fold reads alone is what it is among all.
+    # A fold that is read alone has the same curve as within the whole set.
     alone = read_fddb(fddb[0] / "FDDB-folds", [7])
     only = fddb_roc(alone, {name: found[name] for name in alone.ellipses}, sizes)
     np.testing.assert_array_equal(only.overlap, rocs[6].overlap)
 
 
-def test_without_sizes_the_numbers_are_off_by_no_more_than_is_said(fddb, official):
+def test_without_sizes_the_error_is_within_the_stated_bounds(fddb, official):
     _, truth, found, _ = fddb
     roc = fddb_roc(truth, found)
     errors = [np.abs(getattr(roc, kind) - getattr(official, kind)).max() for kind in ("discrete", "continuous")]
@@ -77,7 +77,7 @@ def test_without_sizes_the_numbers_are_off_by_no_more_than_is_said(fddb, officia
 
 @pytest.mark.further
 def test_the_annotations_as_detections_are_all_found(fddb, tmp_path):
-    """493 of them leave their frame, and one has the radius 1 and the centre 0, 0."""
+    """The annotations include 493 ellipses that leave their frame, and one of radius 1 at the centre 0, 0."""
     folder, truth, _, sizes = fddb
     files = sorted((folder / "FDDB-folds").glob("*ellipseList.txt"))
     (tmp_path / "all.txt").write_text("".join(file.read_text() for file in files))
@@ -95,7 +95,7 @@ def test_rates_of_the_published_detector_have_an_interval(fddb, official):
     assert scores.values() == {"TPR": official.rate_at(100)}
     interval = intervals([scores], resamples=200)["TPR"]
     assert interval.low < 0.882034 < interval.high
-    # That of as many independent faces would be about 0.018 wide; faces of a picture are not independent.
+    # With independent faces it would be about 0.018 wide; faces of one picture are not independent.
     assert 0.015 < interval.high - interval.low < 0.06
 
 

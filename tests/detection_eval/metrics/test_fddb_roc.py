@@ -1,4 +1,4 @@
-"""FDDB's ROC is its definition, found by exhaustion on made pictures, and what cannot be scored is refused."""
+"""``metrics/fddb.py``: the ROC equals FDDB's definition, computed by exhaustion, and unusable input is refused."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ NEVER = 1.7976931348623157e308
 
 
 def made_faces(rng, count, frame=FRAME):
-    """Ellipses, many of which overlap or leave the frame."""
+    """Ellipses that often overlap or leave the frame."""
     radii = rng.uniform(2, 14, (count, 2))
     return np.column_stack([radii, rng.uniform(-4, 4, count), rng.uniform(0, 1, (count, 2)) * np.array(frame)])
 
 
 def made_detections(rng, faces, count, elliptic, scores=6):
-    """Shapes near the faces and elsewhere; some have one score."""
+    """Detections near the faces; several may have the same score."""
     near = faces[rng.integers(len(faces), size=count)] if len(faces) else made_faces(rng, count)
     moved = near * rng.uniform(0.7, 1.3, near.shape) + rng.normal(0, 2, near.shape) * [0, 0, 0.1, 1, 1]
     if not elliptic:
@@ -48,7 +48,7 @@ def truth_of(*pictures):
 
 
 def full_masks(shapes, frame):
-    """Every shape drawn on a mask of the whole frame."""
+    """Masks of the whole frame, ``(n, H, W)`` bool, one for each shape."""
     masks = []
     for shape in shapes:
         mask = np.zeros(frame[::-1], np.uint8)
@@ -68,7 +68,7 @@ def full_overlaps(faces, found, frame):
 
 
 def matchings(iou, row=0, taken=()):
-    """The overlaps of every matching there is: each face has a detection of its own or none."""
+    """Yield the overlaps of every possible matching: each face has a detection of its own or none."""
     if row == len(iou):
         yield ()
         return
@@ -82,7 +82,7 @@ def matchings(iou, row=0, taken=()):
 
 @settings(max_examples=80, deadline=None)
 @given(seeds, st.booleans(), st.booleans())
-def test_each_row_of_one_picture_is_the_definition_by_exhaustion(seed, elliptic, sized):
+def test_the_curve_of_one_picture_equals_the_best_of_all_matchings(seed, elliptic, sized):
     rng = np.random.default_rng(seed)
     faces = made_faces(rng, int(rng.integers(1, 5)))
     found = made_detections(rng, faces, int(rng.integers(1, 6)), elliptic)
@@ -105,7 +105,7 @@ def test_each_row_of_one_picture_is_the_definition_by_exhaustion(seed, elliptic,
 
 @pytest.mark.parametrize("elliptic", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_crowd_is_the_assignment_of_all_of_it_at_each_score(seed, elliptic):
+def test_the_curve_of_many_faces_equals_scipys_assignment(seed, elliptic):
     rng, frame = np.random.default_rng(seed), (160, 120)
     faces = made_faces(rng, 25, frame)
     found = made_detections(rng, faces, 60, elliptic, scores=30)
@@ -122,7 +122,7 @@ def test_a_crowd_is_the_assignment_of_all_of_it_at_each_score(seed, elliptic):
 
 @settings(max_examples=40, deadline=None)
 @given(seeds)
-def test_pictures_add_up_at_each_score_of_any(seed):
+def test_curves_of_pictures_add_up_at_every_score(seed):
     rng = np.random.default_rng(seed)
     pictures = [made_faces(rng, int(count)) for count in rng.integers(0, 4, 5)]
     assume(sum(map(len, pictures)) > 0)
@@ -144,7 +144,7 @@ def test_pictures_add_up_at_each_score_of_any(seed):
 
 @settings(max_examples=30, deadline=None)
 @given(seeds)
-def test_a_weight_is_so_many_copies_of_a_picture(seed):
+def test_a_weight_counts_as_so_many_copies_of_a_picture(seed):
     rng = np.random.default_rng(seed)
     pictures = [made_faces(rng, int(count)) for count in rng.integers(0, 4, 5)]
     assume(sum(map(len, pictures)) > 0)
@@ -173,7 +173,7 @@ def test_points_of_unknown_kinds_are_refused():
 
 
 def state(found, faces, frame, threshold):
-    """True positives, overlap, false positives of one picture alone at each threshold: those of its next score."""
+    """True positives, overlap and false positives of one picture alone, taken at its next score above a threshold."""
     if not len(faces):
         return np.array([[0, 0, (found.scores >= each).sum()] for each in threshold]).T
     roc = fddb_roc(truth_of(faces), {"0": found}, {"0": frame})
@@ -181,7 +181,7 @@ def state(found, faces, frame, threshold):
     return np.vstack([rows, np.zeros(3)])[np.searchsorted(roc.thresholds, threshold)].T
 
 
-def test_scores_of_any_range_and_order():
+def test_only_the_order_of_scores_matters():
     rng = np.random.default_rng(5)
     faces = made_faces(rng, 8)
     found = made_detections(rng, faces, 20, elliptic=False, scores=50)
@@ -209,8 +209,8 @@ def test_the_faces_as_detections_are_all_found(seed, sized):
     assert roc.false_positives[0] == 0
 
 
-def test_some_sizes_may_be_unknown():
-    """A box that leaves the frame of 60x50 is the better for being clipped to it."""
+def test_pictures_of_unknown_size_are_clipped_to_450():
+    """Each box leaves the frame of 60x50, and matches its face only when it is clipped to that frame."""
     faces = np.array([[20.0, 15, np.pi / 2, 50, 30]])
     found = dict.fromkeys("012", found_of([[35, 10, 60, 40]], [0.5]))
     for sizes, name in (({}, "450"), ({"0": (60, 50)}, "frames and 450"), (dict.fromkeys("012", (60, 50)), "frames")):
@@ -219,7 +219,7 @@ def test_some_sizes_may_be_unknown():
         assert roc.true_positives.tolist() == [len(sizes)]
         assert bool(roc.caution) == (len(sizes) < 3)
         assert f"{3 - len(sizes)} of 3 pictures" in roc.caution or not roc.caution
-    # 2x2 pixels are left.
+    # Clipping to 450x450 leaves 2x2 pixels of the square.
     roc = fddb_roc(truth_of(np.array([pixel(449, 449)])), {"0": found_of([square(448, 448, 50)], [1])})
     assert roc.overlap.tolist() == [1 / 4]
 
@@ -229,7 +229,7 @@ def square(left, top, side):
 
 
 def pixel(x, y):
-    """A face of the smallest ellipse, which is one pixel."""
+    """A face whose ellipse has radii of 0, which covers one pixel."""
     return [0.0, 0, 0, x, y]
 
 
@@ -237,12 +237,12 @@ def found_of(shapes, scores):
     return FddbDetections(np.array(shapes, dtype=float), np.array(scores, dtype=float))
 
 
-def test_corners_are_rounded_to_even_and_both_included():
+def test_corners_are_rounded_to_even_and_included():
     truth, sizes = truth_of(np.array([pixel(2, 2)])), {"0": (20, 20)}
-    # 2.5 and 3.5 are rounded to 2 and 4: nine pixels, of which one is the face.
+    # 2.5 and 3.5 are rounded to 2 and 4: the box has nine pixels, one of which is the face.
     roc = fddb_roc(truth, {"0": found_of([[1.5, 2.5, 2, 1]], [1])}, sizes)
     assert roc.overlap.tolist() == [1 / 9]
-    # Off the frame nothing counts: 3x3 of a square of 101x101.
+    # Pixels outside the frame do not count: 3x3 of the square's 101x101 are inside.
     roc = fddb_roc(truth_of(np.array([pixel(19, 19)])), {"0": found_of([square(17, 17, 100)], [1])}, sizes)
     assert roc.overlap.tolist() == [1 / 9]
     roc = fddb_roc(truth, {"0": found_of([square(-50, 2, 10), square(1e300, 2, 10)], [1, 1])}, sizes)
@@ -257,8 +257,8 @@ def test_half_an_overlap_is_not_enough_for_the_discrete_score():
     assert roc.false_positives.tolist() == [1, 1]
 
 
-def test_a_second_detection_of_a_face_is_false_and_detections_can_unseat_each_other():
-    # 1x1, 1x2 and 1x3 pixels side by side: what has the largest sum changes with the scores that count.
+def test_a_second_detection_of_a_face_is_false_and_may_take_the_match():
+    # Detections of 3 pixels and of 1 pixel compete for a face; which one matches depends on the threshold.
     truth, sizes = truth_of(np.array([pixel(5, 5), pixel(7, 5)])), {"0": (20, 20)}
     both, left = [5, 5, 2, 0], [5, 5, 0, 0]
     roc = fddb_roc(truth, {"0": found_of([both, left, left], [0.9, 0.5, 0.1])}, sizes)
@@ -272,8 +272,8 @@ def test_a_second_detection_of_a_face_is_false_and_detections_can_unseat_each_ot
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 20), st.integers(0, 9)), min_size=1, max_size=8))
-def test_the_rate_is_the_best_of_the_points_with_so_few_false_positives(points):
-    """The largest sum of overlaps may find fewer faces with more detections, so rates may fall."""
+def test_the_rate_is_the_highest_at_up_to_so_many_false_positives(points):
+    """Rates may fall along the curve, since the largest sum of overlaps can find fewer faces with more detections."""
     true, overlap, false = map(np.array, zip(*points, strict=True))
     roc = FddbRoc(np.arange(len(points)), true, overlap, false, faces=20, pictures=1, without_size=0)
     for number in range(11):
@@ -282,7 +282,7 @@ def test_the_rate_is_the_best_of_the_points_with_so_few_false_positives(points):
         assert roc.rate_at(number, "continuous") == max([each[1] / 20 for each in few], default=0)
 
 
-def test_the_mean_of_folds_is_over_equal_numbers_of_false_positives(tmp_path):
+def test_folds_are_averaged_at_equal_numbers_of_false_positives(tmp_path):
     faces = np.array([pixel(5, 5)])
     truth = FddbTruth({"a": faces, "b": faces}, {"a": 1, "b": 4})
     hit, miss = [5, 5, 0, 0], [9, 9, 0, 0]
@@ -296,7 +296,7 @@ def test_the_mean_of_folds_is_over_equal_numbers_of_false_positives(tmp_path):
         mean_curve([])
 
 
-def test_no_detection_at_all(tmp_path):
+def test_a_curve_without_detections_has_one_row(tmp_path):
     roc = fddb_roc(truth_of(np.array([pixel(5, 5)])), {"0": FddbDetections.none()})
     roc.write(tmp_path / "d", tmp_path / "c")
     assert (tmp_path / "d").read_text() == "0 0 1.79769e+308\n"
@@ -304,10 +304,7 @@ def test_no_detection_at_all(tmp_path):
     assert roc.rate_at(500) == 0
 
 
-# --- What is refused
-
-
-def test_names_must_be_those_of_the_annotations():
+def test_detections_must_name_the_annotated_pictures():
     truth = truth_of(*[np.array([pixel(5, 5)])] * 5)
     found = {name: FddbDetections.none() for name in truth.ellipses}
     with pytest.raises(ValueError, match=r"not in the annotations: 2002/x$"):
@@ -315,7 +312,7 @@ def test_names_must_be_those_of_the_annotations():
     del found["0"], found["3"]
     with pytest.raises(ValueError, match=r"no entry in the detections .*: 0, 3;"):
         fddb_roc(truth, found)
-    # Of the folds 1 to 3 of 0 to 4, the second has 1 and 4.
+    # Fold 2 has the pictures 1 and 4, which have detections.
     assert fddb_roc(truth, found, folds=[2]).pictures == 2
     with pytest.raises(ValueError, match="no pictures of fold 8"):
         fddb_roc(truth, found, folds=[2, 8])
@@ -327,32 +324,32 @@ def test_names_must_be_those_of_the_annotations():
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, -1), (5.5, 5), (float("nan"), 5)])
-def test_sizes_that_are_none(size):
+def test_invalid_sizes_are_refused(size):
     with pytest.raises(ValueError, match="0: width and height must be whole"):
         fddb_roc(truth_of(np.array([pixel(1, 1)])), {"0": FddbDetections.none()}, {"0": size})
 
 
-def test_sizes_of_other_pictures():
-    """A face that has no pixel in its frame: pictures were halved, or are others."""
+def test_a_face_outside_its_frame_is_refused():
+    """Such a face shows that the sizes are those of other pictures, or of scaled ones."""
     truth = truth_of(np.array([pixel(1, 1), [4, 3, 0, 30, 8]]))
     with pytest.raises(ValueError, match=r"0: the face \[4\.0, 3\.0.* no pixel in a frame of 20x10"):
         fddb_roc(truth, {"0": FddbDetections.none()}, {"0": (20, 10)})
 
 
-def test_what_cannot_be_drawn_is_named():
+def test_ellipses_too_large_to_draw_are_named():
     truth = truth_of(np.array([pixel(1, 1)]))
     with pytest.raises(ValueError, match=r"0: ellipse .*1e\+30"):
         fddb_roc(truth, {"0": found_of([[1e30, 1, 0, 1, 1]], [1])})
 
 
 @pytest.mark.parametrize(("number", "kind", "message"), [(-1, "discrete", "-1"), (5, "both", "'both'")])
-def test_rates_of_what_is_not_there(number, kind, message):
+def test_invalid_points_of_the_curve_are_refused(number, kind, message):
     roc = fddb_roc(truth_of(np.array([pixel(1, 1)])), {"0": FddbDetections.none()})
     with pytest.raises(ValueError, match=message):
         roc.rate_at(number, kind)
 
 
-def test_boxes_of_a_detector():
+def test_boxes_of_a_detector_become_rectangles():
     faces = Faces(np.array([[-2.5, 3, 10, 4]], np.float32), np.array([0.25], np.float32))
     found = from_faces(faces)
     assert (found.shapes.tolist(), found.scores.tolist()) == ([[-2.5, 3, 12.5, 1]], [0.25])

@@ -1,4 +1,4 @@
-"""Scores of masks are those of counted pixels, of every possible matching, torchvision and segment-anything."""
+"""``masks.py`` equals counted pixels, the best of all matchings, torchvision's IoU and segment-anything's stability."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _relaxed = settings(deadline=None, max_examples=60)
 
 
 def masks(most=4, least=0):
-    """Sets of masks in one frame; empty masks and equal ones among them."""
+    """Strategy for sets of masks ``(n, 5, 7)``, in which empty and equal masks occur."""
     return st.integers(least, most).flatmap(lambda n: hypothesis_numpy.arrays(bool, (n, *_SIZE)))
 
 
@@ -53,7 +53,7 @@ def _table(a, b):
 
 
 def _best_total(table):
-    """The largest sum of a one-to-one matching, by trying all of them."""
+    """Largest sum of a one-to-one matching, found by trying all of them."""
     table = table if table.shape[0] <= table.shape[1] else table.T
     rows = range(table.shape[0])
     return max(sum(table[r, c] for r, c in zip(rows, each, strict=True))
@@ -83,7 +83,7 @@ def test_the_matching_is_one_to_one_and_has_the_largest_sum(found, reference):
 
 @_relaxed
 @given(masks(least=1), masks())
-def test_scores_are_shares_of_the_reference_masks(reference, found):
+def test_scores_are_means_over_the_reference_masks(reference, found):
     items = match_scores(found, reference)
     iou = np.zeros(len(reference))
     matched = match_masks(found, reference)
@@ -113,7 +113,7 @@ def test_the_order_of_masks_does_not_matter(found, reference, random):
 
 @_relaxed
 @given(masks(), masks(least=1), hypothesis_numpy.arrays(bool, _SIZE))
-def test_more_masks_never_lower_the_mean_and_wrong_ones_change_nothing(found, reference, other):
+def test_more_masks_never_lower_the_mean_and_wrong_ones_keep_the_recall(found, reference, other):
     before = match_scores(found, reference)
     more = match_scores(np.concatenate([found, other[None]]), reference)
     assert more["mean_iou"].sum() >= before["mean_iou"].sum() - 1e-9
@@ -125,7 +125,7 @@ def test_more_masks_never_lower_the_mean_and_wrong_ones_change_nothing(found, re
 
 @settings(max_examples=60, deadline=None)
 @given(masks(least=1), st.data())
-def test_an_rle_is_accepted_if_its_runs_cover_the_frame_and_only_then(given_masks, data):
+def test_an_rle_must_cover_its_frame_exactly(given_masks, data):
     rle = data.draw(st.sampled_from(encode_masks(given_masks)))
     check_rle(rle)
     height, width = rle["size"]
@@ -153,7 +153,7 @@ def test_pictures_count_by_their_reference_masks():
     st.lists(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=4), min_size=1, max_size=5),
     st.data(),
 )
-def test_weights_are_copies_of_pictures(values, data):
+def test_a_weight_counts_as_so_many_copies_of_a_picture(values, data):
     weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(values), max_size=len(values))))
     pooled = [x for each, n in zip(values, weights, strict=True) for x in each * n if not math.isnan(x)]
     items = {number: dict(score=np.array(each)) for number, each in enumerate(values)}
@@ -161,7 +161,7 @@ def test_weights_are_copies_of_pictures(values, data):
     assert got == pytest.approx(np.mean(pooled) if pooled else math.nan, nan_ok=True)
 
 
-def test_intervals_hold_the_value_and_a_row_differs_from_itself_by_nothing():
+def test_intervals_hold_the_value_and_equal_scores_have_no_difference():
     rng = np.random.default_rng(0)
     items = {number: dict(score=rng.random(5)) for number in range(40)}
     better = {number: dict(score=each["score"] + 0.1) for number, each in items.items()}
@@ -182,7 +182,7 @@ def test_masks_survive_encoding(some):
 
 @_relaxed
 @given(masks(least=1), st.data())
-def test_boxes_are_the_edges_of_pixels(some, data):
+def test_boxes_end_at_the_edges_of_pixels(some, data):
     expected = []
     for mask in some:
         rows, columns = np.nonzero(mask)
@@ -194,19 +194,19 @@ def test_boxes_are_the_edges_of_pixels(some, data):
     numbers = st.tuples(st.integers(-2, 6), st.integers(-2, 6), st.integers(1, 8), st.integers(1, 8))
     prompts = np.array(data.draw(st.lists(numbers, min_size=len(some), max_size=len(some))), float)
     edges = np.concatenate([prompts[:, :2], prompts[:, :2] + prompts[:, 2:]], axis=1)
-    wanted = box_iou(torch.from_numpy(corners), torch.from_numpy(edges)).diagonal()
-    np.testing.assert_allclose(box_agreement(some, prompts), wanted, atol=1e-12)
+    expected_iou = box_iou(torch.from_numpy(corners), torch.from_numpy(edges)).diagonal()
+    np.testing.assert_allclose(box_agreement(some, prompts), expected_iou, atol=1e-12)
 
 
 @_relaxed
 @given(hypothesis_numpy.arrays(np.float32, (3, 4, 6), elements=st.floats(-4, 4, width=32)))
-def test_stability_is_segment_anythings(logits):
+def test_stability_equals_segment_anything(logits):
     amg = pytest.importorskip("segment_anything.utils.amg", reason="needs the extra 'sam'")
     theirs = amg.calculate_stability_score(torch.from_numpy(logits), 0.0, 1.0).numpy()
     np.testing.assert_allclose(stability_scores(logits), np.nan_to_num(theirs), rtol=1e-6)
 
 
-def test_prompts_with_and_without_an_annotated_mask():
+def test_prompts_without_an_annotated_mask_have_no_iou():
     mask = np.zeros((2, 6, 6), bool)
     mask[0, 1:3, 1:5] = mask[1, 0, 0] = True
     boxes = np.array([[1, 1, 4, 2], [3, 3, 1, 1]])
@@ -219,7 +219,7 @@ def test_prompts_with_and_without_an_annotated_mask():
     assert ItemScores({"a": scores}).values()["iou"] == pytest.approx(8 / 9)
 
 
-def test_what_does_not_fit_is_refused():
+def test_arguments_that_do_not_fit_together_are_refused():
     mask = np.zeros((1, 4, 4), bool)
     with pytest.raises(ValueError, match=r"different frames.*\(4, 4\), \(4, 5\)"):
         mask_iou(mask, np.zeros((1, 4, 5), bool))

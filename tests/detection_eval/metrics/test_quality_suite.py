@@ -1,4 +1,4 @@
-"""Metrics are found by their names, and MMEngine's metric gives each what it compares."""
+"""``QualitySuite`` and the metric ``ImageQuality`` of MMEngine compute each named metric from the right pictures."""
 
 import json
 import re
@@ -75,7 +75,7 @@ def test_the_default_is_psnr_and_ssim():
     assert image_quality(*pairs[0]) == {"psnr": psnr(*pairs[0]), "ssim": ssim(*pairs[0])}
 
 
-def test_each_metric_is_given_what_it_compares_with(tmp_path):
+def test_each_metric_gets_the_pictures_that_it_compares(tmp_path):
     model = niqe_model(tmp_path / "model.npz")
     data, samples = batch(2, (96, 192))
     names = ["rmse", "loe", "loe_bimef", "eme", "niqe"]
@@ -91,7 +91,7 @@ def test_each_metric_is_given_what_it_compares_with(tmp_path):
     assert found == {f"iqa/{name}": pytest.approx(np.mean(values)) for name, values in expected.items()}
 
 
-def test_pictures_without_targets_have_the_metrics_that_need_none():
+def test_metrics_without_a_reference_need_no_target():
     data, samples = batch(2)
     alone = [BaseDataElement(enhanced=s.enhanced) for s in samples]
     assert set(evaluated((data, alone), metrics=["eme", "loe"])) == {"iqa/eme", "iqa/loe"}
@@ -99,7 +99,7 @@ def test_pictures_without_targets_have_the_metrics_that_need_none():
         evaluated((data, alone), metrics=["psnr"])
 
 
-def test_matched_mean_is_in_the_key():
+def test_a_matched_mean_is_named_in_the_key():
     data, samples = batch(2)
     found = evaluated((data, samples), metrics=["psnr", "eme"], gt_mean=True)
     matched = [psnr(match_mean(s.enhanced, s.target), s.target) for s in samples]
@@ -107,7 +107,7 @@ def test_matched_mean_is_in_the_key():
     assert set(found) == {"iqa/psnr_gt_mean", "iqa/eme"}
 
 
-def test_every_metric_says_which_variant_it_is(tmp_path, inception_trunk):
+def test_every_metric_describes_its_variant(tmp_path, inception_trunk):
     pytest.importorskip("piq", reason="needs the extra 'metrics'")
     names = [name for name in metric_names() if name != "lpips"]
     suite = QualitySuite(names, niqe_model=niqe_model(tmp_path / "model.npz"), fid_trunk=inception_trunk)
@@ -165,7 +165,7 @@ def test_a_misspelt_setting_is_an_error():
         METRICS.build(dict(type="llie_preproc.ImageQuality", nique_model="x"))
 
 
-def test_pictures_that_a_metric_is_not_defined_for_are_left_out_and_named(tmp_path, monkeypatch):
+def test_pictures_with_an_undefined_score_are_left_out_and_named(tmp_path, monkeypatch):
     logged = []
     module = sys.modules[ImageQuality.__module__]
     monkeypatch.setattr(module, "print_log", lambda text, **how: logged.append(text))
@@ -192,7 +192,7 @@ def test_a_picture_that_cannot_be_scored_is_named():
         evaluated((data, samples))
 
 
-def test_the_documented_form_is_a_list_of_this_metric():
+def test_the_documented_evaluator_is_a_list_of_this_metric():
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     block = re.search(r"```python\nval_evaluator = (.*?)```", text, re.DOTALL)[1]
     (form,) = eval(block, {"dict": dict})  # noqa: S307
@@ -238,7 +238,7 @@ def test_niqe_and_loe_run_in_validation(tmp_path, monkeypatch, form):
 
 
 class Averages(torch.nn.Module):
-    """In place of Inception: means of a picture's quarters, and how many pictures it was given at a time."""
+    """A stand-in for Inception: features are means of a picture's quarters; ``batches`` records sizes of batches."""
 
     def __init__(self):
         super().__init__()
@@ -251,7 +251,7 @@ class Averages(torch.nn.Module):
         return (torch.nn.functional.pad(means, (0, 2048 - means.shape[1])),)
 
 
-def test_features_of_a_folder_come_in_batches_and_once_a_run(tmp_path, monkeypatch):
+def test_features_of_a_folder_are_computed_in_batches_and_once(tmp_path, monkeypatch):
     network = Averages()
     monkeypatch.setattr("detection_eval.metrics.fid.read_inception", lambda trunk: network)
     sizes = [(40, 50), (44, 60), *[(40, 50)] * 9]
@@ -266,7 +266,7 @@ def test_features_of_a_folder_come_in_batches_and_once_a_run(tmp_path, monkeypat
     for _ in range(2):
         metric.process(data, [s.to_dict() for s in samples])
         assert metric.evaluate(3)["iqa/fid"] == pytest.approx(frechet_distance(*expected), rel=1e-5)
-    # Three results; by size eight and two references, and one; three results again.
+    # Three results one by one; ten references of one size in 8 + 2 and one of another; three results again.
     assert network.batches == [1, 1, 1, 8, 2, 1, 1, 1, 1]
     assert folder_features([], network).shape == (0, 2048)
 
@@ -278,7 +278,7 @@ def test_a_damaged_reference_picture_is_named(tmp_path, monkeypatch):
         evaluated(batch(2), metrics="fid", fid_trunk="x", fid_reference=tmp_path)
 
 
-def test_fid_compares_the_whole_sets(monkeypatch):
+def test_fid_compares_the_sets_of_results_and_targets(monkeypatch):
     network = Averages()
     monkeypatch.setattr("detection_eval.metrics.fid.read_inception", lambda trunk: network)
     data, samples = batch(3)
@@ -291,7 +291,7 @@ def test_fid_compares_the_whole_sets(monkeypatch):
 
 
 @pytest.mark.slow
-def test_fid_against_a_folder(inception_trunk, tmp_path):
+def test_fid_compares_results_with_a_folder(inception_trunk, tmp_path):
     data, samples = batch(2)
     for i, size in enumerate([(40, 50), (60, 44)]):
         Image.fromarray(picture(i + 70, size).permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
@@ -310,13 +310,13 @@ def test_fid_against_a_folder(inception_trunk, tmp_path):
 
 
 def score_as_a_rank(folder, fid_trunk):
-    """Score this process's share of a batch of five, beside the other's."""
+    """Score this process's share of a batch of five; the other process scores the rest."""
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     data, samples = batch(5)
     config = dict(metrics=["psnr", "loe", "fid"], fid_trunk=fid_trunk, fid_reference=str(folder / "reference"))
     evaluator = Evaluator([METRICS.build(dict(type="llie_preproc.ImageQuality", **config))])
-    # As the sampler has it: each its share in turn, the first again at the end to make them equal.
+    # MMEngine's sampler deals pictures out in turn, and repeats the first so that all shares are equal.
     own = [i % 5 for i in range(rank, 6, 2)]
     evaluator.process(data_batch={"inputs": [data["inputs"][i] for i in own]}, data_samples=[samples[i] for i in own])
     (folder / f"found{rank}.json").write_text(json.dumps(evaluator.evaluate(5)))
@@ -324,7 +324,7 @@ def score_as_a_rank(folder, fid_trunk):
 
 
 @pytest.mark.slow
-def test_two_processes_score_as_one(inception_trunk, tmp_path, programs):
+def test_two_processes_get_the_scores_of_one(inception_trunk, tmp_path, programs):
     reference = tmp_path / "reference"
     reference.mkdir()
     for i in range(3):

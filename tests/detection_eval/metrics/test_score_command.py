@@ -1,4 +1,4 @@
-"""``llie score`` scores saved detections, and the metrics of MMEngine's evaluation give the same values."""
+"""``llie score`` and the registered metrics of detections give the values of ``CocoScores`` and ``VisDroneScores``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.made_detections import made_scene, pycocotools_eval, pycocoto
 
 @pytest.fixture
 def files(tmp_path):
-    """Annotations, two results files, and what they hold."""
+    """A folder of annotations and two results files, and the contents of the three."""
     truth, detections = made_scene(11, images=8, classes=10, objects=20, found=40, distinct=True)
     with_rows(truth)
     detections.sort(key=lambda each: -each["score"])
@@ -37,7 +37,7 @@ def files(tmp_path):
 
 
 def numbers(text, name):
-    """The numbers of the line that starts with ``name``."""
+    """The decimal numbers of the line that starts with ``name``."""
     line = next(line for line in text.splitlines() if line.startswith(f"{name} "))
     return [float(each) for each in re.findall(r"(?<![\w.])[-+]?\d+\.\d+", line[len(name) :])]
 
@@ -46,7 +46,7 @@ def percent(interval):
     return [100 * interval.value, 100 * interval.low, 100 * interval.high]
 
 
-def test_scores_and_paired_differences(files, capsys):
+def test_scores_and_paired_differences_are_printed(files, capsys):
     folder, truth, detections, fewer = files
     paths = [str(folder / f"{name}.json") for name in ("truth", "found", "fewer")]
     asked = ["--metrics", "coco", "visdrone", "--resamples", "60", "--bootstrap-seed", "4", "--by-class"]
@@ -68,7 +68,7 @@ def test_scores_and_paired_differences(files, capsys):
     assert numbers(of_coco, "car")[0] == pytest.approx(100 * per_class, abs=0.00501)
 
 
-def test_boxes_in_another_unit_or_form_are_told(files, capsys):
+def test_boxes_in_another_unit_or_form_get_a_warning(files, capsys):
     folder, truth, detections, _ = files
     sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
 
@@ -101,7 +101,7 @@ def test_boxes_in_another_unit_or_form_are_told(files, capsys):
         assert (err == "") if hint is None else (err.startswith("warning: ") and hint in err), name
 
 
-def test_without_intervals(files, capsys):
+def test_no_intervals_are_printed_without_resamples(files, capsys):
     folder = files[0]
     assert main(["score", str(folder / "truth.json"), str(folder / "found.json"), "--resamples", "0"]) == 0
     text = capsys.readouterr().out
@@ -132,7 +132,7 @@ def test_errors_are_one_line(files, capsys, arguments, message):
 
 
 def evaluated(metric, truth, detections):
-    """What a metric of MMEngine computes from samples of the detections."""
+    """Values that a metric of MMEngine computes from data samples with the detections."""
     metric.dataset_meta = {"classes": tuple(each["name"] for each in truth["categories"])}
     for image in truth["images"]:
         own = [each for each in detections if each["image_id"] == image["id"]]
@@ -148,7 +148,7 @@ def evaluated(metric, truth, detections):
     return metric.evaluate(len(truth["images"]))
 
 
-def test_coco_metric_with_intervals_is_the_plain_one_and_the_bounds(files):
+def test_coco_interval_metric_adds_bounds_to_the_plain_values(files):
     folder, truth, detections, _ = files
     ann_file = str(folder / "truth.json")
     plain = evaluated(METRICS.build(dict(type="mmdet.CocoMetric", ann_file=ann_file)), truth, detections)
@@ -164,7 +164,7 @@ def test_coco_metric_with_intervals_is_the_plain_one_and_the_bounds(files):
     assert metric.outfile_prefix is None
 
 
-def test_coco_metric_without_detections_and_with_classes_left_out(files):
+def test_coco_interval_metric_takes_no_detections_and_fewer_classes(files):
     folder, truth, detections, _ = files
     build = dict(type="llie_preproc.CocoIntervalMetric", ann_file=str(folder / "truth.json"), resamples=20)
     assert evaluated(METRICS.build(build), truth, []) == {}
@@ -177,12 +177,12 @@ def test_coco_metric_without_detections_and_with_classes_left_out(files):
 
 
 @pytest.mark.parametrize("option", [{"metric": "segm"}, {"iou_thrs": [0.5]}, {"proposal_nums": (1, 10, 100)}])
-def test_coco_metric_refuses_what_has_no_interval(option):
+def test_coco_interval_metric_refuses_options_without_an_interval(option):
     with pytest.raises(ValueError, match=f"{next(iter(option))} must be "):
         METRICS.build(dict(type="llie_preproc.CocoIntervalMetric", **option))
 
 
-def test_visdrone_metric_sorts_and_writes_what_it_scores(files):
+def test_visdrone_metric_scores_the_sorted_detections_that_it_writes(files):
     folder, truth, detections, _ = files
     shuffled = [detections[i] for i in np.random.default_rng(0).permutation(len(detections))]
     metric = METRICS.build(
@@ -251,7 +251,7 @@ def test_no_score_depends_on_the_ids_of_annotations(files, kind, renamed):
     assert same == pytest.approx(changed, abs=1e-12, nan_ok=True)
 
 
-def test_visdrone_metric_of_one_mode(files):
+def test_visdrone_metric_computes_one_mode(files):
     folder, truth, detections, _ = files
     build = dict(type="llie_preproc.VisDroneMetric", ann_file=str(folder / "truth.json"), mode="toolkit")
     found = evaluated(METRICS.build(build), truth, detections)
@@ -261,7 +261,7 @@ def test_visdrone_metric_of_one_mode(files):
         METRICS.build(build | {"mode": ("toolkit", "plain")})
 
 
-def test_without_mmdetection_the_scores_and_the_metrics_of_images_are_there(bare_programs):
+def test_scores_can_be_imported_without_mmdetection(bare_programs):
     code = """
 from detection_eval.metrics import CocoScores, VisDroneScores
 from llie_preproc.registry import METRICS

@@ -1,4 +1,4 @@
-"""VisDrone scores have each quirk of the official program, and otherwise pycocotools' values."""
+"""``VisDroneScores`` follows the rules of the official program, and equals pycocotools where the rules agree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def truth_of(*images, size=SIZE):
-    """Annotations of images, each a list of rows ``(left, top, width, height, score, category)``."""
+    """Annotations of images; each image is a list of rows ``(left, top, width, height, score, category)``."""
     return {
         "images": [
             dict(id=i, width=size[0], height=size[1], visdrone_rows=[[*row, 0, 0] for row in rows])
@@ -38,23 +38,23 @@ def found(image, box, category=1, score=0.9):
 
 
 @pytest.mark.parametrize(("left", "share"), [(14, 0.5), (15, 0.6), (16, 0.7), (13, 0.4)])
-def test_share_beside_a_region(left, share):
+def test_the_covered_share_of_a_box_beside_a_region(left, share):
     box, region = np.array([[left, 25, 10, 10]]), np.array([[20, 20, 40, 40]])
     assert covered_share(box, region, SIZE) == pytest.approx([share], abs=1e-15)
 
 
-def test_share_of_a_box_that_leaves_a_frame_ignored_altogether():
+def test_the_covered_share_counts_no_pixel_outside_the_frame():
     everything = np.array([[1, 1, 100, 100]])
     assert covered_share(np.array([[90, 90, 20, 20]]), everything, SIZE).tolist() == [0.25]
     assert covered_share(np.array([[300, 20, 5, 5]]), everything, SIZE).tolist() == [0]
-    # Halves are rounded away from zero: 2.5 to 3; and what is below 1 is 1.
+    # Halves are rounded away from zero, 2.5 to 3; values below 1 become 1.
     assert covered_share(np.array([[0, -7, 2.5, 0]]), np.array([[1, 1, 2, 2]]), SIZE) == pytest.approx([2 / 3])
 
 
 @pytest.mark.further
 @settings(max_examples=50, deadline=None)
 @given(seeds)
-def test_share_is_a_count_of_painted_pixels(seed):
+def test_the_covered_share_equals_a_count_of_pixels(seed):
     rng = np.random.default_rng(seed)
     boxes, regions = rng.integers(-5, 60, (20, 4)), rng.integers(-5, 60, (3, 4))
     boxes[:, 2:], regions[:, 2:] = abs(boxes[:, 2:]), abs(regions[:, 2:])
@@ -66,24 +66,24 @@ def test_share_is_a_count_of_painted_pixels(seed):
     np.testing.assert_allclose(covered_share(boxes, regions, (40, 50)), expected, atol=1e-15)
 
 
-def test_what_is_half_covered_is_dropped_on_both_sides():
+def test_half_covered_objects_and_detections_are_dropped():
     region, beside, free = (20, 20, 40, 40, 0, 0), (14, 25, 10, 10, 1, 1), (80, 80, 10, 10, 1, 1)
     only_free = VisDroneScores(truth_of([region, beside, free]), [found(0, free[:4])]).values()
     assert (only_free["AP"], only_free["AR1"]) == (1, 1)
-    # The one that is dropped takes no place among the first.
+    # A dropped detection does not count towards the limit of AR1.
     both = VisDroneScores(truth_of([region, free]), [found(0, beside[:4], score=1), found(0, free[:4])]).values()
     assert (both["AP"], both["AR1"]) == (1, 1)
     # Without a region nothing is dropped.
     assert VisDroneScores(truth_of([beside, free]), [found(0, free[:4])]).values()["AP"] == 0.5
 
 
-def test_limits_take_the_first_of_the_file_whatever_their_scores():
+def test_limits_take_the_first_lines_of_a_file_whatever_their_scores():
     box, far = (10, 10, 20, 20), (60, 60, 20, 20)
     truth = truth_of([(*box, 1, 1), (*far, 1, 4)])
     detections = [found(0, box, 1, 0.2), found(0, far, 4, 0.9)]
     for order, recall in ((detections, (1.0, 0.0)), (detections[::-1], (0.0, 1.0))):
         scores = VisDroneScores(truth, order)
-        # AR1 is the mean of the two classes, of which the first line finds one.
+        # The first line finds one of the two classes, whose mean is AR1.
         assert scores.values()["AR1"] == np.mean(recall)
         assert scores.values()["AR10"] == 1
     filler = [found(0, (40, 5, 5, 5), 9, 0.1)]
@@ -92,7 +92,7 @@ def test_limits_take_the_first_of_the_file_whatever_their_scores():
 
 
 @pytest.mark.parametrize("mode", ["toolkit", "coco"])
-def test_at_most_500_detections_of_an_image(mode):
+def test_at_most_500_detections_of_an_image_count(mode):
     box = (10, 10, 20, 20)
     others = [found(0, (60, 60, 5, 5), 2, 0.9)] * 499
     last = found(0, box, 1, 0.5)
@@ -100,8 +100,8 @@ def test_at_most_500_detections_of_an_image(mode):
     assert VisDroneScores(truth_of([(*box, 1, 1)]), [*others, others[0], last], mode=mode).values()["AP"] == 0
 
 
-def test_classes_weigh_by_their_images():
-    """Half of class 1 is found in 548 images, a tenth of class 2 in 40: .473, where the plain mean is .3."""
+def test_classes_are_weighted_by_their_number_of_images():
+    """Half of class 1 is found in 548 images, a tenth of class 2 in 40: the mean is .473, without weights .3."""
     images, detections = [], []
     for i in range(548):
         rows = [(10, 10, 20, 20, 1, 1), (40, 10, 20, 20, 1, 1)]
@@ -118,7 +118,7 @@ def test_classes_weigh_by_their_images():
 
 
 @pytest.mark.parametrize("mode", ["toolkit", "coco"])
-def test_a_car_on_others_is_a_false_positive(mode):
+def test_a_detection_of_an_object_of_class_others_is_false(mode):
     car, other = (10, 10, 20, 20), (60, 60, 20, 20)
     truth = truth_of([(*car, 1, 4), (*other, 1, 11)])
     alone = [found(0, car, 4, 0.5)]
@@ -126,12 +126,12 @@ def test_a_car_on_others_is_a_false_positive(mode):
     assert VisDroneScores(truth, [found(0, other, 4, 0.9), *alone], mode=mode).values()["AP"] == pytest.approx(0.5)
 
 
-def test_an_ignored_object_absorbs_many_detections_and_stands_in_the_denominator():
+def test_an_ignored_object_absorbs_detections_and_counts_as_not_found():
     group, car = (10, 10, 40, 40), (60, 60, 20, 20)
     truth = truth_of([(*group, 0, 4), (*car, 1, 4)])
     parts = [found(0, (10 + 10 * i, 10, 10, 10), 4, 0.9) for i in range(4)]
     scores = VisDroneScores(truth, [*parts, found(0, car, 4, 0.5)])
-    # No false positive, but one of two objects is out of reach.
+    # No detection is a false positive, but one of two objects cannot be found.
     assert scores.values() == {"AP": 0.5, "AP50": 0.5, "AP75": 0.5, "AR1": 0, "AR10": 0.5, "AR100": 0.5, "AR500": 0.5}
     coco = VisDroneScores(truth, [*parts, found(0, car, 4, 0.5)], mode="coco").values()
     assert (coco["AP"], coco["AR500"]) == (pytest.approx(1), 1)
@@ -140,8 +140,8 @@ def test_an_ignored_object_absorbs_many_detections_and_stands_in_the_denominator
     assert np.isnan(VisDroneScores(only_ignored, parts, mode="coco").values()["AP"])
 
 
-def test_the_area_is_taken_between_all_points():
-    """Found, missed, found: 1/2 at precision 1, 1/2 at 2/3; at 101 recalls the first has 51."""
+def test_ap_is_the_area_between_all_points():
+    """A hit, a false one and a hit: half the recall has precision 1, half 2/3; COCO takes 51 of its 101 points at 1."""
     boxes = [(10, 10, 20, 20), (60, 10, 20, 20)]
     truth = truth_of([(*box, 1, 1) for box in boxes])
     detections = [found(0, boxes[0], 1, 0.9), found(0, (10, 60, 20, 20), 1, 0.8), found(0, boxes[1], 1, 0.7)]
@@ -152,7 +152,7 @@ def test_the_area_is_taken_between_all_points():
 
 @settings(max_examples=15, deadline=None)
 @given(seeds, st.booleans())
-def test_mode_coco_without_regions_is_pycocotools(seed, distinct):
+def test_mode_coco_without_regions_equals_pycocotools(seed, distinct):
     truth, detections = made_scene(seed, images=5, classes=10, objects=20, found=40, crowd=0.2, distinct=distinct)
     scores = VisDroneScores(with_rows(truth), detections, mode="coco").values()
     evaluation = pycocotools_eval(truth, detections, limits=(500, 500, 500))
@@ -164,7 +164,7 @@ def test_mode_coco_without_regions_is_pycocotools(seed, distinct):
 
 
 def pycocotools_areas(truth, detections):
-    """``(10, classes)`` areas between all points from pycocotools' precision at every recall that can be reached."""
+    """Areas ``(10, classes)`` between all points, from pycocotools' precision at every recall that occurs."""
     counts = [sum(each["category_id"] == c["id"] for each in truth["annotations"]) for c in truth["categories"]]
     areas = np.full((10, len(counts)), np.nan)
     for k, count in enumerate(counts):
@@ -178,7 +178,7 @@ def pycocotools_areas(truth, detections):
 @pytest.mark.further
 @settings(max_examples=15, deadline=None)
 @given(seeds)
-def test_mode_toolkit_without_regions_is_the_area_of_pycocotools_curve(seed):
+def test_mode_toolkit_without_regions_equals_the_area_of_pycocotools_curve(seed):
     truth, detections = made_scene(seed, images=4, classes=10, objects=25, crowd=0)
     detections.sort(key=lambda each: -each["score"])
     scores = VisDroneScores(with_rows(truth), detections)
@@ -196,7 +196,7 @@ def test_mode_toolkit_without_regions_is_the_area_of_pycocotools_curve(seed):
 @pytest.mark.parametrize("mode", ["toolkit", "coco"])
 @settings(max_examples=20, deadline=None)
 @given(seed=seeds, weights=st.lists(st.integers(0, 3), min_size=4, max_size=4))
-def test_weights_are_repeated_images(mode, seed, weights):
+def test_a_weight_counts_as_so_many_copies_of_an_image(mode, seed, weights):
     truth, detections = made_scene(seed, images=4, classes=10, distinct=True)
     truth = with_rows(truth)
     truth["images"][0]["visdrone_rows"].append([20, 20, 90, 90, 0, 0, 0, 0])
@@ -224,12 +224,12 @@ def texts(tmp_path):
     return tmp_path
 
 
-def test_the_toolkits_own_files(texts):
+def test_text_files_of_the_toolkit_are_scored(texts):
     folders = texts / "annotations", texts / "detections"
     scores = VisDroneScores.from_text(*folders, texts / "images")
     assert scores.image_ids == ["a", "b"]
     assert scores.values() == VisDroneScores.from_text(*folders, {"a": SIZE, "b": SIZE}).values()
-    # In a.txt only the car is left; the one on 'others' in b.txt has the better score.
+    # In a.txt only the car is left, and it is found. In b.txt a car is detected, with a higher score, on "others".
     assert (scores.values()["AP"], scores.values()["AR1"]) == (0.5, 1)
     assert scores.values(np.array([1, 0]))["AP"] == 1
     rows = [[[20, 20, 40, 40, 0, 0], [14, 25, 10, 10, 1, 1], [80, 80, 10, 10, 1, 4]], [[60, 60, 20, 20, 1, 11]]]
@@ -261,7 +261,7 @@ def test_two_pictures_of_one_name_are_refused(texts):
         VisDroneScores.from_text(texts / "annotations", texts / "detections", texts / "images")
 
 
-def test_missing_files(texts):
+def test_missing_files_are_named(texts):
     with pytest.raises(FileNotFoundError, match="no annotations"):
         VisDroneScores.from_text(texts / "images", texts / "detections", texts / "images")
     with pytest.raises(FileNotFoundError, match=r"b\.txt has no picture"):
@@ -271,7 +271,7 @@ def test_missing_files(texts):
         VisDroneScores.from_text(texts / "annotations", texts / "detections", texts / "images")
 
 
-def test_bad_input():
+def test_bad_input_is_refused():
     truth = truth_of([(1, 1, 5, 5, 1, 1)])
     with pytest.raises(ValueError, match="mode must be one of toolkit, coco, got 'plain'"):
         VisDroneScores(truth, [], mode="plain")
@@ -288,7 +288,7 @@ def test_bad_input():
         VisDroneScores(truth, [])
 
 
-def test_no_detections():
+def test_scores_without_detections_or_without_objects():
     truth = truth_of([(1, 1, 5, 5, 1, 1)])
     assert set(VisDroneScores(truth, []).values().values()) == {0.0}
     assert all(np.isnan(value) for value in VisDroneScores(truth_of([]), []).values().values())

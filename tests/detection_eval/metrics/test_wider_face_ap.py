@@ -1,4 +1,4 @@
-"""AP of DARK FACE and WIDER FACE follows the rules of their tools, which are written out slowly here."""
+"""``wider_face.py`` and its files: AP equals the rules of the tools of DARK FACE and WIDER FACE, written as loops."""
 
 import math
 
@@ -32,7 +32,7 @@ def _iou(a, b):
 
 
 def _slow_ap(truth, found, kept):
-    """The tools' rules, picture by picture, detection by detection, threshold by threshold."""
+    """AP by the tools' rules, in loops over pictures, detections and thresholds."""
     everything = [score for faces in found.values() for score in faces.scores.tolist()]
     low, high = (min(everything), max(everything)) if everything else (0, 1)
     runs, total = [], sum(len(each) for each in kept.values())
@@ -92,7 +92,7 @@ def _scenes(draw):
 
 @settings(deadline=None, max_examples=40)
 @given(_scenes())
-def test_darkface_ap_is_its_slow_definition(scene):
+def test_darkface_ap_equals_the_loops(scene):
     truth, found, _ = scene
     everything = {name: list(range(len(boxes))) for name, boxes in truth.items()}
     expected = _slow_ap({n: b.tolist() for n, b in truth.items()}, found, everything)
@@ -101,7 +101,7 @@ def test_darkface_ap_is_its_slow_definition(scene):
 
 @settings(deadline=None, max_examples=40)
 @given(_scenes())
-def test_wider_ap_is_its_slow_definition(scene):
+def test_wider_ap_equals_the_loops(scene):
     corners, found, kept = scene
     truth = {n: np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], axis=1) for n, b in corners.items()}
     indices = {name: set(each.tolist()) for name, each in kept.items()}
@@ -111,9 +111,9 @@ def test_wider_ap_is_its_slow_definition(scene):
 
 @settings(deadline=None, max_examples=25)
 @given(_scenes(), st.integers(0, 2**32 - 1))
-def test_a_weight_is_so_many_copies_of_a_picture(scene, seed):
+def test_a_weight_counts_as_so_many_copies_of_a_picture(scene, seed):
     truth, found, kept = scene
-    # Every picture counts, so that the range of the scores is the same.
+    # No weight is 0, because a left-out picture could change the range of the scores.
     weights = np.random.default_rng(seed).integers(1, 4, (2, len(truth)))
     dark, wide = darkface_scores(truth, found).values(weights), wider_scores(truth, found, kept).values(weights)
     for row, copies in enumerate(weights):
@@ -125,7 +125,7 @@ def test_a_weight_is_so_many_copies_of_a_picture(scene, seed):
         assert wide["AP"][row] == pytest.approx(wider_ap(boxes, faces, lists).ap, abs=1e-12, nan_ok=True)
 
 
-def test_a_picture_may_be_left_out():
+def test_a_weight_of_zero_leaves_a_picture_out():
     truth = {"a": _row(2), "b": _row(1)}
     found = {"a": _faces(_row(2)[:1], [0.9]), "b": _faces([[0, 100, 10, 110]], [0.5])}
     scores = darkface_scores(truth, found)
@@ -134,7 +134,7 @@ def test_a_picture_may_be_left_out():
 
 
 def _row(count, offset=0.0):
-    """``count`` faces of 20 x 20 pixels in a row."""
+    """Boxes of ``count`` faces of 20 x 20 pixels in a row."""
     left = 50.0 * np.arange(count) + offset
     return np.stack([left, np.zeros(count), left + 19, np.full(count, 19.0)], axis=1)
 
@@ -143,8 +143,8 @@ def _faces(boxes, scores):
     return Faces(np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(scores, np.float32))
 
 
-def test_by_hand():
-    # Two faces, found at 1.0 and 0.5, and a false one at 0.8: precision 1 to recall 1/2, then 2/3.
+def test_an_ap_worked_out_by_hand():
+    # Two faces are found at 1.0 and 0.5, a false one has 0.8: the precision is 1 up to recall 1/2, then 2/3.
     found = {"a": _faces([*_row(2), [0, 100, 10, 110], [0, 200, 9, 209]], [1.0, 0.5, 0.8, 0.0])}
     result = darkface_ap({"a": _row(2)}, found)
     assert result.ap == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
@@ -170,13 +170,13 @@ def test_a_duplicate_costs_precision():
 
 
 def test_a_taken_face_is_not_exchanged_for_the_next_best():
-    # Both overlap the first face more than the second: the second stays unfound, where COCO would give it away.
+    # Both detections overlap the first face more. The second face is not found here; by COCO's rules it would be.
     truth = {"a": np.array([[0, 0, 99, 99], [20, 0, 119, 99]], float)}
     found = {"a": _faces([[0, 0, 99, 99], [8, 0, 107, 99]], [0.9, 0.8])}
     assert darkface_ap(truth, found).found == 1
 
 
-def test_what_is_found_in_a_picture_without_faces_counts_by_its_scores_range_alone():
+def test_detections_in_a_picture_without_faces_only_widen_the_range_of_scores():
     truth = {"a": _row(2), "empty": np.zeros((0, 4))}
     base = {"a": _faces([*_row(2), [0, 100, 10, 110]], [1.0, 0.0, 0.5])}
     more = base | {"empty": _faces(_row(9), np.linspace(0, 1, 9))}
@@ -184,8 +184,8 @@ def test_what_is_found_in_a_picture_without_faces_counts_by_its_scores_range_alo
     assert darkface_ap(truth, more).proposals == 3
 
 
-def test_the_limit_is_inclusive_and_so_are_the_pixels():
-    # 10 x 10 pixels against 10 x 5: IoU 0.5 by pixels, 9 x 4 / 9 x 9 otherwise.
+def test_the_least_iou_and_the_last_pixels_are_inclusive():
+    # 10 x 10 against 10 x 5 pixels is an IoU of 0.5; with exclusive ends it would be 9 x 4 / 9 x 9.
     truth = {"a": np.array([[0, 0, 9, 9]], float)}
     assert darkface_ap(truth, {"a": _faces([[0, 0, 9, 4]], [1])}).ap == 1
     assert darkface_ap(truth, {"a": _faces([[0, 0, 9, 3.99]], [1])}).ap == 0
@@ -193,7 +193,7 @@ def test_the_limit_is_inclusive_and_so_are_the_pixels():
     assert wider_ap({"a": np.array([[0, 0, 9, 9]], float)}, {"a": _faces([[0, 0, 9, 4]], [1])}).ap == 1
 
 
-def test_scores_of_any_range_and_equal_ones():
+def test_the_range_of_scores_does_not_matter():
     truth, boxes = {"a": _row(2)}, [*_row(2), [0, 100, 10, 110]]
     small = darkface_ap(truth, {"a": _faces(boxes, [0.5, 0.5, 0.5])})
     assert small.ap == pytest.approx(2 / 3)
@@ -208,13 +208,13 @@ def test_faces_of_another_difficulty_take_their_detections_with_them():
     found = {"a": _faces([*_row(3), [0, 100, 10, 110]], [1.0, 0.9, 0.8, 0.0])}
     hard = wider_ap({"a": xywh}, found, {"a": np.array([2])})
     assert (hard.faces, hard.found, hard.proposals, hard.ap) == (1, 1, 2, 1)
-    # No face kept: its matches are removed, what matches nothing is still false.
+    # A picture without a kept face has no proposals on its faces, but a detection off all faces is still false.
     truth = {"a": xywh, "b": xywh}
     some = wider_ap(truth, {"a": found["a"], "b": found["a"]}, {"a": np.array([2]), "b": np.zeros(0, int)})
     assert (some.faces, some.proposals) == (1, 3)
 
 
-def test_area_is_vocs():
+def test_the_area_follows_the_rule_of_voc():
     falling = area_under(np.array([1.0, 0.5, 0.6]), np.array([0.2, 0.4, 0.8]))
     assert falling == pytest.approx(0.2 * 1 + 0.2 * 0.6 + 0.4 * 0.6)
     assert area_under(np.array([np.nan, 1.0]), np.array([0.0, 0.5])) == 0.5
@@ -231,13 +231,13 @@ def test_area_is_vocs():
         ({"a": _row(1)}, {}, {"a": np.array([0, 1])}, "a: kept faces are 0 to 1, but it has 1"),
     ],
 )
-def test_what_does_not_fit_is_named(truth, found, kept, message):
+def test_arguments_that_do_not_fit_together_are_refused(truth, found, kept, message):
     with np.errstate(invalid="ignore"), pytest.raises(ValueError, match=message):
         wider_ap(truth, found, kept)
 
 
 def write_mat(path, lists):
-    """A file as MATLAB's: cells in columns, indices from 1."""
+    """Write a file in MATLAB's layout: cells in columns, indices from 1."""
 
     def cell(values):
         array = np.empty((len(values), 1), dtype=object)
@@ -254,7 +254,7 @@ def write_mat(path, lists):
     scipy_io.savemat(path, content)
 
 
-def test_difficulty_files_are_read_from_one_to_zero(tmp_path):
+def test_indices_of_difficulty_files_become_zero_based(tmp_path):
     lists = {"0--Parade": {"one_1": [1, 3], "one_2": []}, "9--Press": {"two_1": [2]}}
     for level in DIFFICULTIES:
         write_mat(tmp_path / f"wider_{level}_val.mat", lists)
@@ -268,7 +268,7 @@ def test_difficulty_files_are_read_from_one_to_zero(tmp_path):
         }
 
 
-def test_what_is_no_difficulty_file_is_named(tmp_path):
+def test_bad_difficulty_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"wider_easy_val\.mat"):
         read_difficulties(tmp_path)
     (tmp_path / "x.mat").write_bytes(b"no MATLAB file")

@@ -1,4 +1,4 @@
-"""``llie cache`` writes the entries that the workers of the data loaders then read."""
+"""``llie cache`` fills the cache, so that the workers of data loaders enhance nothing."""
 
 import copy
 
@@ -27,7 +27,7 @@ MIX = [dict(type="Mosaic", img_scale=(64, 64)), dict(type="PackDetInputs")]
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The shape of each picture that a PSENet enhances."""
+    """Shapes of the batches that PSENet enhances, recorded at each call."""
     shapes, forward = [], PSENet.forward
 
     def counting(self, image):
@@ -40,7 +40,7 @@ def calls(monkeypatch):
 
 @pytest.fixture
 def cfg(tmp_path):
-    """A config that trains on mosaics of one set beside another one, and tests on that one."""
+    """A config that trains on mosaics of two joined sets, and tests on the second of them."""
     enhance = dict(type="llie_preproc.Enhance", enhancer="PSENet", cache_dir=str(tmp_path / "cache"))
     sets = []
     for seed, name in enumerate(("train", "test")):
@@ -62,7 +62,7 @@ def epoch(dataset):
 
 def test_an_epoch_after_filling_enhances_nothing(cfg, calls):
     report = fill_cache(cfg, "cpu")
-    # The three pictures of one set and the four of the other; those again for testing, which is on the same files.
+    # Training has three pictures of one set and four of the other; testing finds the entries of these four.
     assert (report.made, report.found, report.failed) == (7, 4, [])
     assert len(calls) == 7
     assert report.seconds > 0
@@ -71,7 +71,7 @@ def test_an_epoch_after_filling_enhances_nothing(cfg, calls):
     assert len(calls) == 7
 
 
-def test_entries_are_the_transforms_own(cfg, tmp_path):
+def test_entries_equal_the_results_of_the_transform(cfg, tmp_path):
     direct = copy.deepcopy(cfg.test_dataloader.dataset)
     direct.pipeline[1].cache_dir = None
     expected = epoch(direct)
@@ -80,13 +80,13 @@ def test_entries_are_the_transforms_own(cfg, tmp_path):
         assert np.array_equal(ours["inputs"].numpy(), theirs["inputs"].numpy())
 
 
-def test_shares_fill_the_whole_cache_without_doing_anything_twice(cfg, calls, tmp_path):
+def test_two_processes_share_the_pictures_without_overlap(cfg, calls, tmp_path):
     reports = [fill_cache(cfg, "cpu", Ranks(rank, 2)) for rank in range(2)]
     assert [(report.made, report.found) for report in reports] == [(2 + 2, 2), (1 + 2, 2)]
     assert len(calls) == len(list((tmp_path / "cache").rglob("*.npy"))) == 7
 
 
-def test_what_is_there_is_not_made_again(cfg, calls, tmp_path):
+def test_only_missing_and_damaged_entries_are_written(cfg, calls, tmp_path):
     fill_cache(cfg, "cpu")
     entries = sorted((tmp_path / "cache").rglob("*.npy"))
     assert len(entries) == 7
@@ -97,7 +97,7 @@ def test_what_is_there_is_not_made_again(cfg, calls, tmp_path):
     assert len(calls) == 9
 
 
-def test_pictures_that_do_not_read_are_named_and_the_rest_is_made(cfg, tmp_path, capsys):
+def test_unreadable_pictures_are_named_and_the_others_cached(cfg, tmp_path, capsys):
     (tmp_path / "train" / "0.png").write_bytes(b"no picture")
     (tmp_path / "train" / "1.png").unlink()
     cfg.dump(tmp_path / "config.py")
@@ -111,7 +111,7 @@ def test_pictures_that_do_not_read_are_named_and_the_rest_is_made(cfg, tmp_path,
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_fills_the_cache_that_the_workers_read(cfg, calls):
+def test_entries_written_on_a_gpu_are_read_by_the_workers(cfg, calls):
     assert fill_cache(cfg, "cuda").made == 7
     epoch(cfg.train_dataloader.dataset)
     assert len(calls) == 7
@@ -127,7 +127,7 @@ def test_a_random_transform_before_the_enhancer_is_refused(before, cfg, capsys, 
     assert f"llie: error: {before} stands before" in capsys.readouterr().err
 
 
-def test_a_fixed_resize_before_the_enhancer_is_not(cfg, calls):
+def test_a_fixed_resize_before_the_enhancer_is_allowed(cfg, calls):
     cfg.train_dataloader = None
     cfg.val_dataloader = None
     cfg.test_dataloader.dataset.pipeline.insert(1, dict(type="Resize", scale=(32, 48), keep_ratio=False))
@@ -137,7 +137,7 @@ def test_a_fixed_resize_before_the_enhancer_is_not(cfg, calls):
     assert len(calls) == 4
 
 
-def test_a_network_by_its_own_name_is_one_too(cfg, tmp_path):
+def test_a_transform_named_after_its_network_is_cached(cfg, tmp_path):
     cfg.train_dataloader = cfg.val_dataloader = None
     named = dict(type="llie_preproc.GammaCorrection", gamma=0.5, cache_dir=str(tmp_path / "gamma"))
     cfg.test_dataloader.dataset.pipeline[1] = named
@@ -145,14 +145,14 @@ def test_a_network_by_its_own_name_is_one_too(cfg, tmp_path):
     assert len(list((tmp_path / "gamma").rglob("*.npy"))) == 4
 
 
-def test_after_a_mosaic_no_picture_comes_twice(cfg):
+def test_an_enhancer_after_a_mosaic_is_refused(cfg):
     mixed = cfg.train_dataloader.dataset
     mixed.pipeline.insert(1, dict(mixed.dataset.datasets[0].pipeline[2]))
     with pytest.raises(ValueError, match=r"MultiImageMixDataset: .* must stand in the pipeline of the dataset inside"):
         fill_cache(cfg, "cpu")
 
 
-def test_a_config_without_a_cache_or_not_a_config_is_an_error(cfg, tmp_path, capsys):
+def test_configs_that_are_broken_or_name_no_cache_are_refused(cfg, tmp_path, capsys):
     for name in ("train", "val", "test"):
         cfg[f"{name}_dataloader"] = None
     with pytest.raises(ValueError, match="no Enhance with cache_dir"):
@@ -167,7 +167,7 @@ def test_a_config_without_a_cache_or_not_a_config_is_an_error(cfg, tmp_path, cap
     assert capsys.readouterr().err.count("error: ") == 2
 
 
-def test_a_folder_in_an_entrys_place_is_named_and_the_rest_is_made(cfg, tmp_path, capsys):
+def test_a_folder_in_the_place_of_an_entry_is_named(cfg, tmp_path, capsys):
     fill_cache(cfg, "cpu")
     entry = next((tmp_path / "cache").rglob("*.npy"))
     entry.unlink()
@@ -178,7 +178,7 @@ def test_a_folder_in_an_entrys_place_is_named_and_the_rest_is_made(cfg, tmp_path
     assert f"{entry}: a folder has the name of the cache's entry; remove it" in printed
 
 
-def test_entries_of_another_kind_are_made_anew(cfg, calls, tmp_path):
+def test_entries_of_another_type_or_shape_are_rewritten(cfg, calls, tmp_path):
     fill_cache(cfg, "cpu")
     entries = sorted((tmp_path / "cache").rglob("*.npy"))
     whole = [np.load(entry) for entry in entries]

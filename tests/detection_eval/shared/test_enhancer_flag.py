@@ -1,4 +1,4 @@
-"""``--enhancer`` and the options of a run mean the same in every command that measures."""
+"""``--enhancer`` and the inference options have the same meaning in ``llie faces``, ``sam``, ``compare`` and others."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def test_a_label_stands_before_the_first_equals_sign(given: str, label: str, nam
         (["@w.pth"], "'' is no label"),
     ],
 )
-def test_labels_are_names_of_folders_and_stand_once(given: list[str], message: str) -> None:
+def test_a_label_must_be_unique_and_the_name_of_a_folder(given: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         labelled(given)
 
 
-def test_options_are_part_of_what_a_result_is_made_with() -> None:
+def test_the_record_of_an_enhancer_holds_the_options_that_change_results() -> None:
     (whole,), (tiled,), (batched,) = (
         enhancer_specs(["gamma_correction"], InferenceOptions(**options)).values()
         for options in ({}, {"tile": TILE}, {"batch_size": 2})
@@ -90,7 +90,7 @@ def test_one_network_with_two_weights(tmp_path: Path) -> None:
 
 
 class SideRecorder(Enhancer):
-    """Changes nothing, and records the longer side of all that it sees."""
+    """An enhancer that changes nothing, and records the longer side of each input in ``seen``."""
 
     seen: ClassVar[set[int]] = set()
 
@@ -105,7 +105,7 @@ class SideRecorder(Enhancer):
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """What ``--enhancer`` takes for the recorder."""
+    """Value of ``--enhancer`` for the recorder, with its weights."""
     monkeypatch.setitem(MODELS._module_dict, "SideRecorder", SideRecorder)
     SideRecorder.seen.clear()
     save_state_dict(SideRecorder().state_dict(), tmp_path / "recorder.safetensors")
@@ -121,7 +121,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def _sides(*words: object) -> set[int]:
-    """The longer sides that the recorder saw in a command."""
+    """Run a command; returns the longer sides that the recorder saw."""
     SideRecorder.seen.clear()
     assert main([str(word) for word in words]) == 0
     return set(SideRecorder.seen)
@@ -146,7 +146,7 @@ def _sam(pictures: Path) -> list[object]:
 
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("command", [_faces, _sam])
-def test_tiles_reach_network_and_page_and_are_not_mixed_up(
+def test_tiles_reach_the_network_and_the_results_and_are_checked_on_resume(
     command: Callable[[Path], list[object]],
     recorder: str,
     pictures: Path,
@@ -170,7 +170,7 @@ def test_tiles_reach_network_and_page_and_are_not_mixed_up(
 
 
 @pytest.mark.slow
-def test_tiles_reach_every_mode_of_a_comparison_and_its_page(
+def test_tiles_reach_every_mode_of_a_comparison_and_its_report(
     recorder: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     command = arguments(tmp_path)
@@ -180,6 +180,6 @@ def test_tiles_reach_every_mode_of_a_comparison_and_its_page(
     capsys.readouterr()
     assert main([*command, *modes, "--resume"]) == 2
     assert f"differs in enhancer side-recorder options tile ({TILE}, now None)" in capsys.readouterr().err
-    # Under another label it is another row.
+    # An enhancer with other options is a row of its own under another label.
     label = ["--enhancer", f"whole={recorder}", "--modes", "zero-shot"]
     assert max(_sides(*command, *label, "--resume")) > TILE

@@ -1,4 +1,4 @@
-"""Each known layout pairs the files of a made tree, and says what is not right with another."""
+"""Each data set of ``known_sets.py`` pairs the files of its layout, and names what is wrong with other files."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ def array(picture):
 
 
 def assert_pairs(dataset, count, scale=1):
-    """Every target is what ``save_pair`` makes of its input, and no input comes twice."""
+    """Assert that every target is what ``save_pair`` makes of its input, and that no input occurs twice."""
     assert len(dataset) == count
     dataset.check()
     for item in (dataset[i] for i in range(count)):
@@ -76,7 +76,7 @@ def exposure_errors(root, names=("training", "validation", "testing")):
                 save(folder / "INPUT_IMAGES" / f"{name}_{suffix}.JPG", pixels_of(scene))
             for number, letter in enumerate("abcde"):
                 if split == names[2]:
-                    # Each expert's are apart from the expected ones by a known amount.
+                    # References of different experts differ by one level, so that the test can tell them apart.
                     target = 255 - pixels_of(scene) // 2 - (4 - number)
                     save(folder / f"expert_{letter}_testing_set" / f"{name}.jpg", target)
             if split != names[2]:
@@ -131,7 +131,7 @@ def test_sice(tmp_path):
     sice(tmp_path)
     assert_pairs(build("SICE", tmp_path), 10 + 1 + 6 + 6)
     assert_pairs(build("SICE", tmp_path, part=2), 11 + 6)
-    # Eleven exposures: the sixth is in neither half. By number, not by spelling: 10 and 11 are the brightest.
+    # Of eleven exposures the sixth is in neither half. They are sorted by number: 10 and 11 are the brightest.
     under, over = build("SICE", tmp_path, part=2, exposures="under"), build("SICE", tmp_path, part=2, exposures="over")
     assert exposures_of(under) == [(1, e) for e in (1, 2, 3, 4, 5)] + [(2, e) for e in (1, 2, 3)]
     assert exposures_of(over) == [(1, e) for e in (7, 8, 9, 10, 11)] + [(2, e) for e in (4, 5, 6)]
@@ -249,7 +249,7 @@ def test_a_missing_reference_is_named_with_its_input(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [n for n in TREES if n != "NightVisDrone"])
-def test_a_reference_without_input_is_named(tmp_path, name):
+def test_a_reference_without_an_input_is_named(tmp_path, name):
     make, options, _, high = TREES[name]
     make(tmp_path)
     extra = (tmp_path / high).with_stem("99999")
@@ -274,7 +274,7 @@ def test_a_wrong_size_is_found_before_training(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_another_layout_says_what_was_looked_for(tmp_path, name):
+def test_an_error_names_the_folders_of_the_layout(tmp_path, name):
     save(tmp_path / "pictures" / "a.png", pixels_of(0))
     with pytest.raises(FileNotFoundError, match="needs the folders") as error:
         build(name, tmp_path, **TREES[name][1])
@@ -296,7 +296,7 @@ def test_another_layout_says_what_was_looked_for(tmp_path, name):
         ("SICE", sice, {"names": ["1/6.JPG"], "exposures": "under"}, "none of the 1"),
     ],
 )
-def test_choices_that_do_not_exist(tmp_path, name, make, options, match):
+def test_unknown_choices_are_refused(tmp_path, name, make, options, match):
     make(tmp_path)
     with pytest.raises(ValueError, match=match):
         build(name, tmp_path, **options)
@@ -309,14 +309,14 @@ def test_choices_that_do_not_exist(tmp_path, name, make, options, match):
         ("RELLISUR", rellisur, "Train/LLLR/00266.png"),
     ],
 )
-def test_a_name_that_breaks_the_rule_is_shown(tmp_path, name, make, file):
+def test_a_file_name_of_another_form_is_named(tmp_path, name, make, file):
     make(tmp_path)
     save(tmp_path / file, pixels_of(0))
     with pytest.raises(ValueError, match=re.escape(file)):
         build(name, tmp_path)
 
 
-def test_two_references_that_differ_in_the_suffix_only(tmp_path):
+def test_references_that_differ_only_in_the_suffix_are_refused(tmp_path):
     sice(tmp_path)
     save(tmp_path / "Dataset_Part1/Label/1.png", pixels_of(0))
     with pytest.raises(ValueError, match=r"1\.JPG and .*1\.png"):
@@ -324,7 +324,7 @@ def test_two_references_that_differ_in_the_suffix_only(tmp_path):
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_what_macos_leaves_beside_each_file_is_passed_over(tmp_path, name):
+def test_resource_files_of_macos_are_skipped(tmp_path, name):
     make, options, _, _ = TREES[name]
     make(tmp_path)
     expected = len(build(name, tmp_path, **options))
@@ -335,19 +335,19 @@ def test_what_macos_leaves_beside_each_file_is_passed_over(tmp_path, name):
     dataset.check()
 
 
-def test_a_misspelt_option_is_an_error(tmp_path):
+def test_a_misspelt_option_is_refused(tmp_path):
     lol_v1(tmp_path)
     with pytest.raises(TypeError, match="transform"):
         build("LOLv1", tmp_path, transform=[])
 
 
-def test_the_real_lol_pairs(shared_data):
+def test_the_pairs_of_lol_show_the_same_scenes(shared_data):
     dataset = build("LOLv1", shared_data / "lol_v1")
     assert len(dataset) == 48
     dataset.check()
     item = dataset[0]
     low, high = item["inputs"].float(), item["data_samples"].target.float()
     assert low.shape == high.shape == (3, 400, 600)
-    # The same scene: bright where the reference is bright.
+    # An input of the same scene is bright where its reference is bright.
     assert np.corrcoef(low.mean(0).flatten(), high.mean(0).flatten())[0, 1] > 0.7
     assert low.mean() < high.mean() / 2

@@ -1,4 +1,4 @@
-"""Galleries: the pictures decoded again, and the choice of those to show."""
+"""``galleries.py`` shrinks and embeds pictures, lays them out, and chooses which ones a page shows."""
 
 import base64
 import io
@@ -33,13 +33,13 @@ def test_pictures_are_shrunk_to_the_side_and_never_enlarged(shape, expected):
 
 
 @pytest.mark.parametrize(("pictures", "columns"), [(1, 2), (2, 2), (4, 4), (5, 3), (7, 4), (20, 4)])
-def test_pictures_stand_in_one_row_or_in_rows_of_half_of_them(pictures, columns):
+def test_up_to_four_pictures_are_one_row_and_more_are_rows_of_three_or_four(pictures, columns):
     page = Page(gallery([Panel(np.zeros((4, 4, 3), np.uint8), "c", "a")] * pictures))
     assert page.all("div")[0]["style"] == f"--columns:{columns}"
     assert len(page.all("img")) == pictures
 
 
-def test_the_pictures_shown_have_most_or_changed_most():
+def test_the_chosen_pictures_have_most_or_changed_most():
     count, gain = dict(a=3, b=5, c=5, d=1), dict(a=1, b=0, c=-1, d=-2)
     assert chosen_pictures(count, "faces", gain, "faces") == {
         "b": "most faces",

@@ -1,4 +1,4 @@
-"""Pages and their blocks: parsed back from the HTML that they are."""
+"""``html_blocks.py``: the blocks of a page, parsed back from their HTML."""
 
 import configparser
 from fnmatch import fnmatch
@@ -35,7 +35,7 @@ def _full_page(path, image):
     return path.read_text(encoding="utf-8")
 
 
-def test_text_is_text_wherever_it_stands(tmp_path, ramp):
+def test_markup_in_any_text_is_escaped(tmp_path, ramp):
     page = Page(_full_page(tmp_path / "r.html", ramp))
     assert not page.all("script")
     assert page.text.count("alert('1')") >= 8
@@ -64,7 +64,7 @@ def test_table_cells_keep_their_order():
     assert [a["scope"] for a in page.all("th")] == ["col", "col", "row", "row"]
 
 
-def test_headings_and_lists_are_text():
+def test_headings_and_lists_are_escaped():
     block = html_blocks.heading(_NASTY) + html_blocks.bullets([_NASTY, "second"])
     page = Page(block)
     assert not page.all("script")
@@ -78,7 +78,7 @@ def test_a_table_whose_caption_names_it_has_an_empty_corner():
     assert page.tables["found, 0 to 1"][0][0] == ""
 
 
-def test_of_many_pictures_that_are_left_out_the_first_are_named():
+def test_the_first_of_many_left_out_pictures_are_named():
     page = Page("".join(html_blocks.left_out([f"{n}.png: {_NASTY}" for n in range(300)])))
     assert page.text.startswith("Left out300 pictures are in no row")
     assert 5 < len(page.all("li")) < 50

@@ -1,4 +1,4 @@
-"""Boxes and masks on pictures: the pixels that they cover."""
+"""``overlays.py`` draws boxes and masks on the right pixels of a picture."""
 
 import cv2
 import numpy as np
@@ -7,14 +7,14 @@ import pytest
 from detection_eval.shared.page.overlays import Overlay, draw, paint_masks
 
 
-def test_deep_and_float_pictures_look_the_same():
+def test_pictures_of_16_bits_and_of_floats_are_drawn_as_8_bits():
     level = np.full((20, 20, 3), 0.4)
     pictures = [(level * 255).astype(np.uint8), (level * 65535).astype(np.uint16), level.astype(np.float32)]
     for image in pictures:
         np.testing.assert_allclose(draw(image, (), 20), 102, atol=1)
 
 
-def test_boxes_are_drawn_where_they_are_after_shrinking():
+def test_boxes_follow_a_shrunk_picture():
     image = np.zeros((200, 400, 3), np.uint8)
     before = image.copy()
     overlay = Overlay(np.array([[40, 80, 320, 160]]), ["cat"], "#ff0000")
@@ -37,7 +37,7 @@ def test_a_label_at_the_border_stays_inside():
 
 
 @pytest.mark.parametrize("dash", [2, 7])
-def test_a_dashed_box_lies_where_the_solid_one_lies_and_has_gaps(dash):
+def test_a_dashed_box_follows_the_solid_one_and_has_gaps(dash):
     box = np.array([[20, 30, 120, 90]])
     canvas = np.zeros((120, 160, 3), np.uint8)
     solid = draw(canvas, [Overlay(box)], 160).any(axis=2)
@@ -54,7 +54,7 @@ def test_a_dashed_box_of_no_size_is_drawn():
     assert drawn.any()
 
 
-def test_masks_are_laid_over_the_picture_and_small_ones_stay_visible():
+def test_masks_are_blended_and_small_ones_are_drawn_on_top():
     image = np.full((40, 60, 3), 100, np.uint8)
     masks = np.zeros((2, 40, 60), bool)
     masks[0, 10:20, 10:20] = masks[1, 5:35, 5:50] = True
@@ -62,14 +62,14 @@ def test_masks_are_laid_over_the_picture_and_small_ones_stay_visible():
     assert (image == 100).all()
     assert (painted[~masks.any(axis=0)] == 100).all()
     np.testing.assert_allclose(painted[25, 30], [50, 50, 178], atol=1)
-    # Over the larger mask.
+    # The small mask is drawn over the larger one.
     np.testing.assert_allclose(painted[15, 15], [152, 25, 89], atol=1)
     np.testing.assert_array_equal(painted[10, 10:20], [[255, 0, 0]] * 10)
     np.testing.assert_array_equal(painted[5, 5:50], [[0, 0, 255]] * 45)
     np.testing.assert_array_equal(paint_masks(image, masks[:0], []), image)
 
 
-def test_masks_at_the_border_and_without_outline():
+def test_masks_at_the_border_have_an_outline_only_if_asked():
     masks = np.ones((1, 6, 6), bool)
     outlined = paint_masks(np.zeros((6, 6, 3), np.uint8), masks, ["#646464"], alpha=0.5, outline=2)
     assert (outlined == 100).all(axis=2).sum() == 36 - 4

@@ -1,4 +1,4 @@
-"""Plots: parsed back from the SVG that they are."""
+"""``svg_plots.py``: the lines, bars and texts of a plot, parsed back from its SVG."""
 
 import math
 import re
@@ -17,7 +17,7 @@ def _svg(block: str) -> ET.Element:
     return ET.fromstring(block[block.index("<svg") : block.index("</svg>") + 6])  # noqa: S314
 
 
-def test_plots_are_well_formed_take_the_pages_colour_and_have_a_name():
+def test_plots_are_well_formed_named_and_in_the_colour_of_the_page():
     series = {"raw": {0.1: 0.2, 1.0: 1.0, 8.0: 0.5}, "enhanced": {0.1: 0.9, 1.0: 0.95, 8.0: 0.6}}
     for block in (
         line_plot(series, "retention", "gamma", "share", log_x=True, y_range=(0, 1)),
@@ -33,7 +33,7 @@ def test_plots_are_well_formed_take_the_pages_colour_and_have_a_name():
         assert texts & {"12.5", "0.1"}
 
 
-def test_many_lines_are_all_drawn_and_told_apart_without_colour():
+def test_many_lines_are_all_drawn_with_different_dashes():
     series = {f"row {i}": {x / 100: 1 - x / 100 for x in range(101)} for i in range(9)}
     svg = _svg(line_plot(series, "t", "recall", "precision", marks=8))
     texts = {e.text for e in svg.iter() if e.tag.endswith("text")}
@@ -45,7 +45,7 @@ def test_many_lines_are_all_drawn_and_told_apart_without_colour():
 
 
 def _bars(block):
-    """Of each panel: its title, and the width of each bar with the text beside it."""
+    """Title, widths of the bars by colour, and texts of each panel."""
     panels = []
     for svg in (ET.fromstring(part[: part.index("</svg>") + 6]) for part in _svgs(block)):  # noqa: S314
         paths = [e for e in svg.iter() if e.tag.endswith("path") and "fill: #" in e.get("style", "")]
@@ -76,7 +76,7 @@ def test_bar_panels_share_one_axis_and_name_every_bar():
     assert {"raw", "enhanced", "40.0", "–"} <= set(others)
 
 
-def test_bar_panels_of_nothing_but_absent_values_are_dashes():
+def test_a_panel_without_values_has_a_dash():
     ((_, widths, texts),) = _bars(bar_panels({"raw": {"large": math.nan}}, "AP", {"raw": {"large": (0.1, 0.2)}}))
     assert not any(widths.values())
     assert texts.count("–") == 1
@@ -88,14 +88,14 @@ def test_more_series_than_colours_are_drawn():
     assert set(values) <= texts
 
 
-def test_the_log_axis_is_marked_at_the_points_alone():
+def test_a_logarithmic_axis_has_ticks_at_the_points_only():
     svg = _svg(line_plot({"a": {0.1: 0, 1.0: 1, 8.0: 0}}, "t", "gamma", "share", log_x=True))
     marks = {e.text for e in svg.iter() if e.tag.endswith("text")}
     assert {"0.1", "1", "8"} <= marks
     assert "$\\mathdefault{10^{0}}$" not in marks
 
 
-def test_a_plot_is_a_file_of_its_own_too():
+def test_a_plot_can_be_a_file_of_its_own():
     title = '<b>0 & 1</b> > "both"'
     drawing = ET.fromstring(standalone_svg(line_plot({"a": {0.1: 0, 1.0: 1}}, title, "x", "y")))  # noqa: S314
     assert drawing.tag.endswith("svg")

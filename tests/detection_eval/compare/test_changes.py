@@ -1,4 +1,4 @@
-"""The pictures that change are those of pycocotools, of cases worked by hand, and of what must always hold."""
+"""``changes.py`` counts found objects and false detections as pycocotools does, and ranks pictures by their change."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ def _truth(*objects, images=1):
 
 
 def test_a_hand_worked_picture():
-    """Two objects of class 1 that overlap, one of class 2, a crowd of class 1."""
+    """The picture has two objects of class 1 that overlap, one of class 2 and a crowd of class 1."""
     truth = _truth(
         _object(1, [0, 0, 10, 10]),
         _object(1, [2, 0, 10, 10]),
@@ -42,13 +42,13 @@ def test_a_hand_worked_picture():
     found = match(
         truth,
         [
-            _detection(1, [1, 0, 10, 10], 0.9),  # IoU 9/11 with both: the later one
-            _detection(1, [0, 0, 10, 10], 0.8),  # the first
-            _detection(1, [0, 0, 10, 10], 0.7),  # both are taken: false
-            _detection(1, [50, 50, 10, 10], 0.6),  # of another class: false
-            _detection(1, [5, 65, 10, 10], 0.5),  # in the crowd: neither
-            _detection(1, [35, 65, 10, 10], 0.5),  # half in the crowd: neither
-            _detection(1, [36, 85, 10, 10], 0.5),  # less than half: false
+            _detection(1, [1, 0, 10, 10], 0.9),  # IoU 9/11 with both objects: matches the later one
+            _detection(1, [0, 0, 10, 10], 0.8),  # matches the first object
+            _detection(1, [0, 0, 10, 10], 0.7),  # both objects are taken: false
+            _detection(1, [50, 50, 10, 10], 0.6),  # the object there has another class: false
+            _detection(1, [5, 65, 10, 10], 0.5),  # inside the crowd: not counted
+            _detection(1, [35, 65, 10, 10], 0.5),  # half inside the crowd: not counted
+            _detection(1, [36, 85, 10, 10], 0.5),  # less than half inside the crowd: false
         ],
     )[1]
     np.testing.assert_array_equal(found.boxes, [[0, 0, 10, 10], [2, 0, 12, 10], [50, 50, 60, 60]])
@@ -75,7 +75,7 @@ _DETECTIONS = st.lists(
 
 
 def _coco_counts(truth, found, threshold):
-    """Objects found and false detections of every picture by pycocotools, of the detections above a threshold."""
+    """Numbers of found objects and of false detections of each picture, by pycocotools, at a threshold of scores."""
     above = [each for each in found if each["score"] >= threshold]
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO()
@@ -111,7 +111,7 @@ def test_counts_are_those_of_pycocotools_at_every_threshold(objects, found, perc
 
 @settings(max_examples=100, deadline=None)
 @given(_OBJECTS, _DETECTIONS)
-def test_no_threshold_has_a_higher_f1(objects, found):
+def test_no_threshold_has_a_higher_f1_than_the_best(objects, found):
     matches = list(match(_truth(*objects, images=3), found).values())
 
     def f1(threshold):
@@ -153,7 +153,7 @@ def test_swapping_raw_and_enhanced_negates_every_change(objects, first, second, 
     assert [c.rank for c in worsened] == [(-c.found, -c.fewer_false) for c in swapped_improved]
 
 
-def test_no_change_at_all_shows_nothing():
+def test_pictures_without_a_change_are_not_shown():
     truth = _truth(_object(1, [0, 0, 10, 10]), images=2)
     same = match(truth, [_detection(1, [0, 0, 10, 10], 0.9), _detection(2, [0, 0, 9, 9], 0.9)])
     ranked = changes(same, same, (0.5, 0.5))
@@ -161,7 +161,7 @@ def test_no_change_at_all_shows_nothing():
     assert extremes(ranked, 8) == ([], [])
 
 
-def test_objects_come_before_false_detections():
+def test_found_objects_count_before_false_detections():
     ranked = [Change(1, 1, -9), Change(2, 0, 4), Change(3, 0, 0), Change(4, 0, -1), Change(5, -2, 7)]
     improved, worsened = extremes(ranked, 8)
     assert [c.image_id for c in improved] == [1, 2]
