@@ -1,4 +1,4 @@
-"""The discriminators have the published counts, sizes and receptive fields."""
+"""``discriminators.py``: the networks have the published numbers of parameters, sizes and receptive fields."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.discriminators import PatchDiscriminator, UNetDiscriminator
 
 
 def influence(network: nn.Module, size: int, row: int, column: int) -> Tensor:
-    """Which input pixels the logit at a place depends on: ``(H, W)`` booleans."""
+    """Mask ``(H, W)`` of the input pixels that the logit at a place depends on."""
     image = torch.rand(1, 3, size, size, requires_grad=True)
     network(image)[0, 0, row, column].backward()
     return image.grad.abs().sum((0, 1)) > 0
@@ -28,15 +28,15 @@ def influence(network: nn.Module, size: int, row: int, column: int) -> Tensor:
     [
         (dict(type="llie_preproc.UNetDiscriminator"), 4_376_897),
         (dict(type="llie_preproc.PatchDiscriminator"), 2_764_737),
-        # pix2pix's 2,768,705 for pairs of pictures, less the weights of the second picture.
+        # pix2pix has 2,768,705 parameters for pairs of pictures; the weights for the second picture are subtracted.
         (dict(type="llie_preproc.PatchDiscriminator", norm="batch"), 2_768_705 - 3 * 64 * 16),
     ],
 )
-def test_built_from_a_config_with_the_published_parameters(config: dict, count: int) -> None:
+def test_the_number_of_parameters_equals_the_published_one(config: dict, count: int) -> None:
     assert parameter_count(MODELS.build(config)) == count
 
 
-def test_the_global_discriminator_is_the_prior_without_its_sigmoid() -> None:
+def test_the_global_discriminator_equals_the_prior_without_its_sigmoid() -> None:
     torch.manual_seed(0)
     network, discriminator = CollaBA().eval(), UNetDiscriminator().eval()
     discriminator.load_state_dict(network.prior.state_dict())
@@ -47,7 +47,7 @@ def test_the_global_discriminator_is_the_prior_without_its_sigmoid() -> None:
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
 @pytest.mark.parametrize(("size", "logits"), [((256, 256), (30, 30)), ((70, 70), (6, 6)), ((24, 31), (1, 1))])
-def test_patch_logits_have_pix2pixs_size(norm: str, size: tuple[int, int], logits: tuple[int, int]) -> None:
+def test_patch_logits_have_the_size_of_pix2pix(norm: str, size: tuple[int, int], logits: tuple[int, int]) -> None:
     with torch.device("meta"):
         assert PatchDiscriminator(norm)(torch.empty(2, 3, *size)).shape == (2, 1, *logits)
 
@@ -60,7 +60,7 @@ def test_patch_logits_see_seventy_pixels() -> None:
     assert columns.max() - columns.min() + 1 == 70
 
 
-def test_global_logits_are_those_of_pixels() -> None:
+def test_global_logits_have_one_value_for_each_pixel() -> None:
     torch.manual_seed(0)
     discriminator = UNetDiscriminator().eval()
     assert discriminator(torch.rand(1, 3, 16, 24)).shape == (1, 1, 16, 24)
@@ -70,7 +70,7 @@ def test_global_logits_are_those_of_pixels() -> None:
 
 
 @pytest.mark.parametrize("discriminator", [UNetDiscriminator, PatchDiscriminator])
-def test_scaling_the_weights_matters_only_without_spectral_norm(discriminator: type[nn.Module]) -> None:
+def test_the_scale_of_weights_matters_only_without_spectral_norm(discriminator: type[nn.Module]) -> None:
     torch.manual_seed(0)
     network = discriminator().eval()
     scaled = copy.deepcopy(network)
@@ -83,7 +83,7 @@ def test_scaling_the_weights_matters_only_without_spectral_norm(discriminator: t
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_weights_start_normal(norm: str) -> None:
+def test_initial_weights_are_normally_distributed(norm: str) -> None:
     torch.manual_seed(0)
     network = PatchDiscriminator(norm)
     convs = [m for m in network.modules() if isinstance(m, nn.Conv2d)]

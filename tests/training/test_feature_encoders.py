@@ -1,4 +1,4 @@
-"""Every feature encoder is frozen, gives the stages that are asked for, and is shared between equal configs."""
+"""Every feature encoder is frozen, returns the requested stages, checks its weights, and is shared by equal configs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_weights_are_frozen_and_gradients_reach_the_picture(name: str) -> None:
 
 
 @every
-def test_stages_come_in_the_order_asked(name: str) -> None:
+def test_stages_are_returned_in_the_given_order(name: str) -> None:
     encoder = tiny(name)
     image = images(40, 40, 2)
     first, last = encoder.stages[0], encoder.stages[-1]
@@ -59,7 +59,7 @@ def test_stages_come_in_the_order_asked(name: str) -> None:
 @every
 def test_nothing_deeper_than_the_deepest_stage_is_computed(name: str) -> None:
     encoder = tiny(name)
-    # One module a stage; CLIP's and SAM's stages are blocks, RAM's are layers.
+    # Each stage is one module: a block in CLIP and SAM, a layer in RAM.
     parts = {"clip": "trunk.blocks", "sam": "image_encoder.blocks", "ram": "trunk.layers"}.get(name, "features")
     modules = list(encoder.get_submodule(parts).children())
     ran: list[int] = []
@@ -82,7 +82,7 @@ def test_pictures_of_a_batch_do_not_mix(name: str) -> None:
 
 
 @every
-def test_it_runs_in_mixed_precision(name: str) -> None:
+def test_encoders_run_in_mixed_precision(name: str) -> None:
     encoder = tiny(name)
     image = images(40, 40).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -96,7 +96,7 @@ def test_it_runs_in_mixed_precision(name: str) -> None:
 
 
 @every
-def test_a_stage_that_is_not_there(name: str) -> None:
+def test_unknown_stages_are_refused(name: str) -> None:
     encoder = tiny(name)
     with pytest.raises(ValueError, match=rf"unknown stages 's9'.*{encoder.stages[0]}, .*{encoder.stages[-1]}"):
         encoder(images(40, 40), [encoder.stages[0], "s9"])
@@ -106,7 +106,7 @@ def test_a_stage_that_is_not_there(name: str) -> None:
 
 
 @every
-def test_images_that_it_refuses(name: str) -> None:
+def test_images_of_another_type_or_shape_are_refused(name: str) -> None:
     encoder = tiny(name)
     for call in (encoder.embed, lambda x: encoder(x, encoder.stages[:1])):
         with pytest.raises(TypeError, match="uint8"):
@@ -119,7 +119,7 @@ def test_images_that_it_refuses(name: str) -> None:
 
 
 @every
-def test_a_checkpoint_of_our_own_comes_back(name: str, tmp_path: Path) -> None:
+def test_saved_weights_are_loaded(name: str, tmp_path: Path) -> None:
     encoder = tiny(name)
     save_state_dict(encoder.state_dict(), tmp_path / "encoder.safetensors")
     loaded = tiny(name, tmp_path / "encoder.safetensors")
@@ -130,7 +130,7 @@ def test_a_checkpoint_of_our_own_comes_back(name: str, tmp_path: Path) -> None:
 @pytest.mark.examples(8)
 @every
 @pytest.mark.parametrize("other", list(TINY))
-def test_a_checkpoint_of_another_network(name: str, other: str, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_network_is_refused(name: str, other: str, tmp_path: Path) -> None:
     state = tiny(other).state_dict()
     if name == other:
         state.pop(next(reversed(state)))
@@ -140,7 +140,7 @@ def test_a_checkpoint_of_another_network(name: str, other: str, tmp_path: Path) 
 
 
 @every
-def test_a_checkpoint_of_other_sizes(name: str, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_sizes_is_refused(name: str, tmp_path: Path) -> None:
     wider = {"width": 8} if name.startswith("vgg") else {"embed_dim": 24}
     save_state_dict(tiny(name, **wider).state_dict(), tmp_path / "wider.safetensors")
     with pytest.raises(CheckpointError, match="mismatched"):
@@ -156,7 +156,7 @@ def test_a_checkpoint_must_be_named(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "module"), EXTRAS.items())
-def test_an_extra_that_is_missing(name: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(name: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def none_installed(top: str, purpose: str) -> None:
         raise MissingExtraError(top, purpose)
 
@@ -171,7 +171,7 @@ def vgg_file(tmp_path: Path) -> str:
     return str(tmp_path / "vgg.safetensors")
 
 
-def test_equal_configs_share_an_encoder_while_one_lives(vgg_file: str) -> None:
+def test_equal_configs_share_an_encoder_while_it_is_in_use(vgg_file: str) -> None:
     config = dict(type="llie_preproc.VGGEncoder", layers=16, width=4, checkpoint=vgg_file)
     first = build_encoder(config)
     assert build_encoder(dict(reversed(config.items()))) is first
@@ -191,7 +191,7 @@ def test_random_encoders_are_not_shared() -> None:
     assert build_encoder(config) is not build_encoder(config)
 
 
-def test_reading_weights_leaves_the_random_state(vgg_file: str) -> None:
+def test_building_an_encoder_keeps_the_random_state(vgg_file: str) -> None:
     config = dict(type="llie_preproc.VGGEncoder", layers=16, width=4, checkpoint=vgg_file)
     before = torch.get_rng_state()
     kept = [build_encoder(config), build_encoder(config)]
@@ -199,6 +199,6 @@ def test_reading_weights_leaves_the_random_state(vgg_file: str) -> None:
     assert kept[0] is kept[1]
 
 
-def test_a_config_of_something_else() -> None:
+def test_a_config_of_another_class_is_refused() -> None:
     with pytest.raises(TypeError, match="config of a feature encoder"):
         build_encoder(dict(type="llie_preproc.PatchDiscriminator"))

@@ -1,4 +1,4 @@
-"""Trainings that a signal interrupts, in a step or while writing, leave nothing half-written and lose nothing."""
+"""A training or finetuning that is interrupted leaves only whole files, and resumes to the same weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GOES_ON = "llie: interrupted; the same command with --resume goes on from the la
 def _quick_and_interruptible(
     monkeypatch: pytest.MonkeyPatch, on_the_cpu: None, ctrl_c_is_heard: None
 ) -> Iterator[None]:
-    # MMEngine's loggers keep the streams that pytest closes after a test.
+    # MMEngine's loggers may still hold a stream that pytest closed after an earlier test.
     monkeypatch.setattr("logging.raiseExceptions", False)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -43,7 +43,7 @@ def _quick_and_interruptible(
 
 
 def interrupt_call(patch: pytest.MonkeyPatch, owner: Any, name: str, number: int) -> None:
-    """Send SIGINT within a function's call of this number, counted from 1."""
+    """Send SIGINT in the ``number``-th call of a function, counted from 1."""
     plain, calls = getattr(owner, name), 0
 
     def call(*given: Any, **named: Any) -> Any:
@@ -58,7 +58,7 @@ def interrupt_call(patch: pytest.MonkeyPatch, owner: Any, name: str, number: int
 
 
 def is_whole(work: Path) -> None:
-    """No temporary file is there, and whatever has its name reads."""
+    """Assert that no temporary file is left, and that every checkpoint and export can be read."""
     assert not [path for path in work.rglob(".*") if path.is_file()]
     for path in saved_checkpoints(work):
         assert read_checkpoint(path)["state_dict"]
@@ -66,13 +66,12 @@ def is_whole(work: Path) -> None:
         assert load_file(path)
 
 
-# Where a training is interrupted: in the step of an iteration, or while a file is written (each checkpoint with what is
-# exported beside it).
+# A training is interrupted in the step of an iteration, or while it writes a file: a checkpoint or an export.
 MOMENTS = [("step", 1), ("step", 4), *(("write", number) for number in (1, 2, 3, 4))]
 
 
 @pytest.mark.parametrize("moment", slow_where({*MOMENTS} - {("step", 4), ("write", 2)}, MOMENTS), ids=str)
-def test_an_interrupted_training_goes_on(tmp_path, monkeypatch, capsys, moment):
+def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path, monkeypatch, capsys, moment):
     kind, number = moment
     make_pictures(tmp_path)
     config = str(write_config(tmp_path, "supervised"))
@@ -91,8 +90,8 @@ def test_an_interrupted_training_goes_on(tmp_path, monkeypatch, capsys, moment):
 
 @pytest.mark.slow(60)
 @pytest.mark.parametrize(("config", "workers"), [("epochs.py", 0), ("tiny.py", 2)])
-def test_an_interrupted_finetuning_goes_on(tiny, tmp_path, monkeypatch, capsys, config, workers):
-    """By epochs, and by iterations, where it goes on from the middle of an epoch; with workers that began anew."""
+def test_an_interrupted_finetuning_resumes_to_the_same_weights(tiny, tmp_path, monkeypatch, capsys, config, workers):
+    """One config runs by epochs; the other by iterations, so it resumes within an epoch, with new worker processes."""
     given = tiny.arguments(tmp_path, "--cfg-options", f"train_dataloader.num_workers={workers}")
     position = given.index(str(tiny.config))
     given[position] = str(tiny.config.with_name(config))
@@ -118,8 +117,8 @@ def test_an_interrupted_finetuning_goes_on(tiny, tmp_path, monkeypatch, capsys, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-def test_ctrl_c_in_a_terminal_reaches_workers_too(tmp_path, programs: Programs):
-    """The terminal sends it to every process of the group; one line answers, not one traceback for each."""
+def test_ctrl_c_in_a_terminal_ends_a_run_and_its_workers_with_one_line(tmp_path, programs: Programs):
+    """A terminal sends SIGINT to every process of the group, so that each could print a traceback."""
     make_pictures(tmp_path)
     options = {"train_dataloader.num_workers": 2, "train_cfg": {"by_epoch": True, "max_epochs": 500}}
     config = write_config(tmp_path, "supervised", **options)

@@ -1,4 +1,4 @@
-"""VGG, RAM, CLIP and SAM encoders compute what torchvision, PyTorch and segment-anything do, from public files."""
+"""VGG, RAM, CLIP and SAM encoders read public files, and equal torchvision, PyTorch and segment-anything."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def torchvision_features(layers: int, width: int) -> nn.Sequential:
         (19, {"conv1_2": 2, "conv2_2": 7, "conv3_4": 16, "conv4_4": 25, "conv5_4": 34, "relu5_4": 35}),
     ],
 )
-def test_vgg_is_torchvisions(layers: int, indices: dict[str, int], tmp_path: Path) -> None:
-    """Indices of torchvision's layers are counted by hand; its ReLUs are in place: a forward pass for each stage."""
+def test_vgg_equals_torchvision(layers: int, indices: dict[str, int], tmp_path: Path) -> None:
+    """The indices were counted by hand. ReLUs of torchvision work in place, so each stage has a forward pass."""
     network = shaken(torchvision_features(layers, 4)).eval()
     state = {f"features.{k}": v for k, v in network.state_dict().items()}
     state["classifier.0.weight"], state["classifier.0.bias"] = torch.zeros(5, 7), torch.zeros(5)
@@ -66,14 +66,14 @@ def test_vgg_is_torchvisions(layers: int, indices: dict[str, int], tmp_path: Pat
 
 
 @pytest.mark.parametrize("layers", [16, 19])
-def test_public_vgg_files_fit(layers: int) -> None:
+def test_parameters_of_public_vgg_files_fit(layers: int) -> None:
     with torch.device("meta"):
         public = {16: torchvision.models.vgg16, 19: torchvision.models.vgg19}[layers]().state_dict()
         own = VGGEncoder(checkpoint=None, layers=layers).state_dict()
     assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in public.items() if k.startswith("features.")}
 
 
-def test_a_picture_too_small_for_a_stage_of_vgg() -> None:
+def test_a_picture_too_small_for_a_stage_of_vgg_is_refused() -> None:
     encoder = tiny("vgg16")
     assert encoder(images(16, 31), ["relu5_3"])[0].shape[-2:] == (1, 1)
     for call in (lambda x: encoder(x, ["relu1_1", "conv5_1"]), encoder.embed):
@@ -82,7 +82,7 @@ def test_a_picture_too_small_for_a_stage_of_vgg() -> None:
 
 
 @pytest.mark.parametrize(("changes", "message"), [({"layers": 11}, "16, 19, got 11"), ({"width": 0}, "width")])
-def test_vgg_sizes_that_it_refuses(changes: dict, message: str) -> None:
+def test_invalid_sizes_of_vgg_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny("vgg16", **changes)
 
@@ -106,8 +106,8 @@ def test_pictures_are_resized_as_pil_does(name: str, how: Image.Resampling, heig
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-# From torchvision's names to Microsoft's, which RAM's file has.
 def microsoft_name(key: str) -> str:
+    """Name of a parameter in Microsoft's Swin transformer, which RAM's file uses, for torchvision's name."""
     key = re.sub(r"^features\.0\.0\.", "patch_embed.proj.", key)
     key = re.sub(r"^features\.0\.2\.", "patch_embed.norm.", key)
     key = re.sub(r"\.mlp\.0\.", ".mlp.fc1.", key)
@@ -120,7 +120,7 @@ def microsoft_name(key: str) -> str:
 
 
 def ram_file(swin: SwinTransformer, projection: nn.Linear) -> dict[str, Any]:
-    """What ``ram_swin_large_14m.pth`` holds, with the sizes of ``swin``."""
+    """Content of a file like ``ram_swin_large_14m.pth``, with the sizes of ``swin``."""
     own = {k: v for k, v in swin.state_dict().items() if not k.startswith("head.")}
     area = 16
     state = {
@@ -132,7 +132,7 @@ def ram_file(swin: SwinTransformer, projection: nn.Linear) -> dict[str, Any]:
     return {"model": state, "epoch": 4}
 
 
-def test_ram_is_the_swin_transformer_of_torchvision(tmp_path: Path) -> None:
+def test_ram_equals_the_swin_transformer_of_torchvision(tmp_path: Path) -> None:
     pytest.importorskip("timm")
     torch.manual_seed(1)
     swin = SwinTransformer([4, 4], 12, [2, 2, 2], [2, 3, 4], [4, 4], stochastic_depth_prob=0.0, num_classes=3)
@@ -149,12 +149,12 @@ def test_ram_is_the_swin_transformer_of_torchvision(tmp_path: Path) -> None:
             x = swin.features[2 * stage + 1](x)
             torch.testing.assert_close(f, x.permute(0, 3, 1, 2), rtol=1e-4, atol=1e-4)
             x = swin.features[2 * stage + 2](x) if stage < 2 else x
-        # RAM projects token 0, the mean of the others; the projection is linear, so the mean may come last.
+        # RAM projects the mean of the tokens; the projection is linear, so the mean may be taken after it.
         tokens = projection(swin.norm(x).flatten(1, 2))
     torch.testing.assert_close(encoder.embed(image), tokens.mean(1), rtol=1e-4, atol=1e-4)
 
 
-def test_a_ram_file_of_another_window(tmp_path: Path) -> None:
+def test_a_ram_file_of_another_window_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("timm")
     swin = SwinTransformer([4, 4], 12, [2, 2, 2], [2, 3, 4], [4, 4])
     torch.save(ram_file(swin, nn.Linear(48, 7)), tmp_path / "ram.pth")
@@ -163,7 +163,7 @@ def test_a_ram_file_of_another_window(tmp_path: Path) -> None:
 
 
 def swin_count(width: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int) -> int:
-    """Parameters by hand: patches and norm; blocks of two norms, attention, bias table, MLP; merging; last norm."""
+    """Number of parameters of a Swin transformer: patch embedding, blocks, merging between stages and last norm."""
     total = 4 * 4 * 3 * width + width + 2 * width
     for i, (depth, head) in enumerate(zip(depths, heads, strict=True)):
         c = width << i
@@ -174,7 +174,7 @@ def swin_count(width: int, depths: tuple[int, ...], heads: tuple[int, ...], wind
 
 
 @pytest.mark.further
-def test_ram_at_its_published_size() -> None:
+def test_ram_has_its_published_size() -> None:
     pytest.importorskip("timm")
     with torch.device("meta"):
         encoder = RAMEncoder(checkpoint=None)
@@ -196,13 +196,13 @@ def test_ram_at_its_published_size() -> None:
         ({"num_heads": (2, 5, 4)}, "24 channels of s2 must be a multiple of its 5 heads"),
     ],
 )
-def test_ram_sizes_that_it_refuses(changes: dict, message: str) -> None:
+def test_invalid_sizes_of_ram_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny("ram", **changes)
 
 
 class ClipBlock(nn.Module):
-    """A block of CLIP by PyTorch's own attention, whose names the public files have."""
+    """A block of CLIP with PyTorch's attention and the parameter names of the public files."""
 
     def __init__(self, width: int, heads: int, quick: bool) -> None:
         super().__init__()
@@ -242,7 +242,7 @@ class Clip(nn.Module):
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_clip_is_a_transformer_of_pytorchs_attention(quick: bool, tmp_path: Path) -> None:
+def test_clip_equals_a_transformer_of_pytorchs_attention(quick: bool, tmp_path: Path) -> None:
     reference = shaken(Clip(16, 3, 2, 32, 8, 6, quick)).eval()
     state = {f"visual.{k}": v for k, v in reference.state_dict().items()}
     others = {
@@ -262,8 +262,8 @@ def test_clip_is_a_transformer_of_pytorchs_attention(quick: bool, tmp_path: Path
     torch.testing.assert_close(encoder.embed(image), vector, rtol=1e-4, atol=1e-4)
 
 
-def test_weights_in_half_precision(tmp_path: Path) -> None:
-    """OpenAI's are."""
+def test_weights_in_half_precision_are_loaded_as_float32(tmp_path: Path) -> None:
+    """OpenAI's files of CLIP are in half precision."""
     encoder = tiny("clip").half()
     save_state_dict(encoder.state_dict(), tmp_path / "half.safetensors")
     loaded = tiny("clip", tmp_path / "half.safetensors")
@@ -278,7 +278,7 @@ def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
         tiny("clip", tmp_path / "ViT-B-16.pt")
 
 
-def test_clip_at_its_published_size() -> None:
+def test_parameters_of_public_clip_files_fit() -> None:
     pytest.importorskip("timm")
     with torch.device("meta"):
         own = feature_encoders.CLIPEncoder(checkpoint=None)
@@ -288,20 +288,20 @@ def test_clip_at_its_published_size() -> None:
 
 
 @pytest.mark.parametrize("model", ["vit_base_patch16_clip_999", "resnet50", "vit_base_patch16_224", 16])
-def test_clip_models_that_it_refuses(model: Any) -> None:
+def test_other_models_are_refused_for_clip(model: Any) -> None:
     with pytest.raises(ValueError, match=f"vit_base_patch16_clip_224.*got {model!r}"):
         tiny("clip", model=model)
 
 
 def sam_reference(encoder: FeatureEncoder) -> Any:
-    """Segment-anything's own model around the same image encoder."""
+    """Segment-anything's model with the image encoder of ``encoder``."""
     from segment_anything.modeling import Sam
 
     return Sam(encoder.image_encoder, nn.Identity(), nn.Identity())
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (48, 80), (130, 50), (20, 33)])
-def test_sam_is_segment_anythings(shape: tuple[int, int], tmp_path: Path) -> None:
+def test_sam_equals_segment_anything(shape: tuple[int, int], tmp_path: Path) -> None:
     pytest.importorskip("segment_anything")
     from segment_anything.utils.transforms import ResizeLongestSide
 
@@ -313,7 +313,7 @@ def test_sam_is_segment_anythings(shape: tuple[int, int], tmp_path: Path) -> Non
     for block in encoder.image_encoder.blocks:
         block.register_forward_hook(lambda _module, _inputs, output: seen.append(output.permute(0, 3, 1, 2)))
     image = images(*shape)
-    # By hand: segment-anything's own resizing of a batch takes the channels for the height.
+    # Segment-anything's resizing of a batch takes the channels for the height, so Pillow resizes here.
     size = ResizeLongestSide.get_preprocess_shape(*shape, 64)
     resized = resized_by_pil(image, size, Image.Resampling.BILINEAR) * 255
     with torch.no_grad():
@@ -326,8 +326,8 @@ def test_sam_is_segment_anythings(shape: tuple[int, int], tmp_path: Path) -> Non
     torch.testing.assert_close(encoder.embed(image), neck[..., :height, :width].mean((2, 3)), rtol=1e-4, atol=1e-4)
 
 
-def test_sam_on_a_smaller_input() -> None:
-    """Its positions are the learned ones of a smaller grid: with a linear ramp, the ramp sampled between patches."""
+def test_sam_interpolates_its_positions_for_a_smaller_input() -> None:
+    """Learned positions that form a linear ramp give values of the ramp between the patches."""
     encoder = tiny("sam", image_size=32)
     assert isinstance(encoder, SAMEncoder)
     ramp = torch.arange(8.0)[None, :, None, None].expand(1, 8, 8, 16)
@@ -339,7 +339,7 @@ def test_sam_on_a_smaller_input() -> None:
 
 
 @pytest.mark.parametrize("model", ["vit_b", "vit_l", "vit_h"])
-def test_public_sam_files_fit(model: str) -> None:
+def test_parameters_of_public_sam_files_fit(model: str) -> None:
     pytest.importorskip("segment_anything")
     from segment_anything import sam_model_registry
 
@@ -357,6 +357,6 @@ def test_public_sam_files_fit(model: str) -> None:
         ({"image_size": 36}, "multiple of the patch size 8"),
     ],
 )
-def test_sam_sizes_that_it_refuses(changes: dict, message: str) -> None:
+def test_invalid_sizes_of_sam_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny("sam", **changes)

@@ -1,7 +1,7 @@
-"""Numbers that the training methods, and all that they are put together from, cannot work with are refused by name.
+"""Every class that ``training`` registers refuses invalid numbers by name.
 
-Each number of each registered constructor is tried with values out of its range, of another type, and not finite:
-either the constructor names the argument, or what it made works, and what it trains gets a gradient.
+Each number of a constructor is replaced by values out of its range, of another type, or not finite. Either the
+constructor names the argument, or the object that it makes works: a method or a loss then gives a finite gradient.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def as_bytes(image: Tensor) -> Tensor:
     return (255 * image[0]).to(torch.uint8)
 
 
-def trains(parameters: Sequence[nn.Parameter], loss: Tensor) -> None:
+def assert_trains(parameters: Sequence[nn.Parameter], loss: Tensor) -> None:
     assert torch.isfinite(loss)
     loss.backward()
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -51,22 +51,24 @@ def trains(parameters: Sequence[nn.Parameter], loss: Tensor) -> None:
 
 
 def trained(method: Any) -> None:
-    """A step trains the enhancer; after one before it, for methods that use what the step before has left."""
+    """Assert that the second step trains the enhancer; some methods use in a step what the step before left."""
     bright = as_bytes(picture(1))
     masks = torch.zeros(1, SIZE, SIZE, dtype=torch.uint8)
     masks[:, 8:20, 8:20] = 1
     sample = BaseDataElement(target=bright, target_x1=bright, unpaired=as_bytes(picture(2, 0.3)), masks=masks)
     sample.strong = sample.unpaired
     samples = [sample, sample.clone()]
-    # Masks for one of them: the other is asked at random.
+    # One sample has masks; for the other, boxes are drawn at random.
     del samples[1].masks
     image = torch.cat([picture(0, 0.2), picture(3, 0.3)])
     method.loss(image, samples)
-    trains(list(method.enhancer.parameters()), sum(v for k, v in method.loss(image, samples).items() if "loss" in k))
+    assert_trains(
+        list(method.enhancer.parameters()), sum(v for k, v in method.loss(image, samples).items() if "loss" in k)
+    )
 
 
 def guides(loss: Any) -> None:
-    """A loss of joint training has a gradient for the enhancer."""
+    """Assert that a loss of joint training has a gradient for the enhancer."""
     enhancer = build_enhancer("PSENet")
     if hasattr(loss, "bind"):
         loss.bind(enhancer)
@@ -74,13 +76,13 @@ def guides(loss: Any) -> None:
         for parameter in enhancer.parameters():
             parameter.mul_(1.1)
     image = picture(0, 0.2)
-    trains(list(enhancer.parameters()), loss(image, enhancer(image), enhancer))
+    assert_trains(list(enhancer.parameters()), loss(image, enhancer(image), enhancer))
 
 
 def compares(loss: Any) -> None:
     output = nn.Parameter(picture(0))
     others = [picture(i) for i in range(1, len(inspect.signature(loss.forward).parameters))]
-    trains([output], loss(output, *others))
+    assert_trains([output], loss(output, *others))
 
 
 def encodes(encoder: Any) -> None:
@@ -88,7 +90,7 @@ def encodes(encoder: Any) -> None:
 
 
 def judges(discriminator: Any) -> None:
-    trains(list(discriminator.parameters()), discriminator(picture()).square().mean())
+    assert_trains(list(discriminator.parameters()), discriminator(picture()).square().mean())
 
 
 def changes(transform: Any) -> None:
@@ -107,20 +109,20 @@ def draws(sampler: Any) -> None:
 
 
 def is_made(thing: Any) -> None:
-    """Nothing can be asked of it without a run."""
+    """Check nothing more, because the object works only within a run."""
 
 
 @dataclass
 class Case:
-    """How a class is constructed, and what shows that it works.
+    """Arguments of a class, and a check that its object works.
 
     Attributes:
-        works: Raises where it does not.
-        given: Arguments, in which ``{root}`` is a folder of pictures.
-        extra: Names of numbers that are taken by ``**options``.
-        endless: Numbers that may be infinite.
-        of_data: Numbers that are right for some data, and are refused by name when others come.
-        of_memory: Numbers that the memory alone limits.
+        works: Check of the object, which raises if it does not work.
+        given: Arguments of the constructor, in which ``{root}`` is a folder of pictures.
+        extra: Names of numbers that the constructor takes in ``**options``.
+        endless: Names of numbers that may be infinite.
+        of_data: Names of numbers that suit some data only; other data are refused by that name.
+        of_memory: Names of numbers that only the memory limits.
     """
 
     works: Callable[[Any], None]
@@ -186,12 +188,12 @@ CASES = {
     "EnhancedSamples": Case(is_made),
     "StagedTraining": Case(is_made, {"begin": 1}),
 }  # fmt: skip
-# Their numbers say which files there are, and each set has its own; tests of its layout try them.
+# Data sets whose numbers choose files; the tests of their layouts try these.
 OF_FILES = {"SICE", "RELLISUR", "MaskedPairs"}
 
 
 def classes() -> dict[str, type]:
-    """What the package ``training`` registers."""
+    """Classes that the package ``training`` registers, by name."""
     found = {}
     for name in REGISTRIES:
         own = getattr(registry, name)
@@ -201,7 +203,7 @@ def classes() -> dict[str, type]:
 
 
 def numbers(kind: type) -> list[str]:
-    """The arguments of a class that take numbers, by their defaults and annotations."""
+    """Names of the arguments of a class that take numbers, by their defaults and annotations."""
     return [p.name for p in inspect.signature(kind).parameters.values() if _is_number(p)]
 
 
@@ -214,10 +216,10 @@ def _is_number(parameter: inspect.Parameter) -> bool:
 
 
 def wrong_values(kind: type, argument: str, given: Any) -> Iterator[Any]:
-    """Values to try in place of ``given``, a number or several."""
+    """Yield values to try in place of ``given``, which is a number or a sequence of numbers."""
     parameter = inspect.signature(kind).parameters.get(argument)
     value = given if given is not None or parameter is None else parameter.default
-    # Whole numbers are limited by the memory alone.
+    # Huge whole numbers are not tried, because only the memory limits them.
     fractional = "float" in str(parameter.annotation) if parameter is not None else True
     wrong = [0, -1, NAN, INF, True, "1", *([HUGE, -HUGE, 0.0] if fractional else [1.5])]
     yield from (value for value in wrong if not isinstance(given, Sequence) or isinstance(value, str) or value is NAN)
@@ -228,7 +230,7 @@ def wrong_values(kind: type, argument: str, given: Any) -> Iterator[Any]:
 
 
 def never_right(value: Any) -> bool:
-    """Whether no number may be this one."""
+    """Whether the value is invalid for every number."""
     each = value[0] if isinstance(value, list) and len(value) == 1 else value
     parts = each if isinstance(each, list) else [each]
     return any(isinstance(p, bool | str) or not math.isfinite(p) for p in parts)
@@ -249,7 +251,7 @@ def build(kind: type, given: dict[str, Any], root: Path) -> Any:
 
 
 def attempt(kind: type, given: dict[str, Any], root: Path) -> tuple[Any, str | None]:
-    """What is made, or why it is refused."""
+    """The object and None, or None and the message of the error."""
     try:
         return build(kind, given, root), None
     except (ValueError, TypeError) as error:
@@ -265,7 +267,7 @@ def test_every_class_with_numbers_is_tried():
 
 @pytest.mark.examples(9)
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_what_is_given_here_works(name, training_pictures):
+def test_the_arguments_of_each_case_work(name, training_pictures):
     case = CASES[name]
     case.works(build(classes()[name], case.given, training_pictures))
 
@@ -297,14 +299,14 @@ def test_a_number_works_or_is_refused_by_name(name, argument, training_pictures)
 
 @pytest.mark.parametrize("name", [name for name in sorted(CASES) if "losses" in CASES[name].given])
 @pytest.mark.parametrize("weight", [-1, NAN, INF, True, "1"])
-def test_weights_of_losses_are_numbers(name, weight, training_pictures):
+def test_invalid_weights_of_losses_are_refused(name, weight, training_pictures):
     losses = {"l1": {"type": "llie_preproc.L1Loss", "loss_weight": weight}}
     with pytest.raises(ValueError, match=r"loss_weight of 'l1' must be a number of at least 0"):
         build(classes()[name], {**CASES[name].given, "losses": losses}, training_pictures)
 
 
 @pytest.mark.parametrize("name", ["SupervisedTraining", "MirrorDistillation", "SemiSupervisedMeanTeacher"])
-def test_losses_that_all_weigh_nothing_are_refused(name, training_pictures):
+def test_losses_whose_weights_are_all_zero_are_refused(name, training_pictures):
     losses = {"l1": {"type": "llie_preproc.L1Loss", "loss_weight": 0}}
     with pytest.raises(ValueError, match=rf"{name} needs at least one loss.*loss_weight above 0"):
         build(classes()[name], {**CASES[name].given, "losses": losses}, training_pictures)

@@ -1,4 +1,4 @@
-"""Runs of every method end alike resumed, in two processes and in mixed precision, and say first what is wrong."""
+"""``llie train`` with every method: resumed runs, two processes, mixed precision, and errors before the first step."""
 
 import signal
 import time
@@ -26,12 +26,12 @@ from training.run_checkpoints import read_run
 
 @pytest.fixture(autouse=True)
 def _quick(on_the_cpu, monkeypatch):
-    # Nothing to compile for the few steps of these runs.
+    # This backend needs no compilation, which would take longer than the few steps of these runs.
     monkeypatch.setenv("LLIE_SCAN_BACKEND", "chunked")
 
 
 def weights(work):
-    """Everything that a run ends with: method and enhancer."""
+    """The last state of the method and the exported enhancer."""
     state = read_run(saved_checkpoints(work)[-1])["state_dict"]
     return state | {f"exported.{k}": v for k, v in load_file(work / "enhancer.safetensors").items()}
 
@@ -42,13 +42,13 @@ def train(config, work, *options):
 
 
 QUICK = {"supervised", "bilevel"}
-"""Methods of the fast suite: of one network, and of several with optimizers of their own."""
+"""Methods in the fast suite: one with a single network, and one with several networks and optimisers."""
 
 RAN = []
 
 
 class Code:
-    """A pickle of it runs code."""
+    """An object whose pickle runs code."""
 
     def __reduce__(self):
         return run, ()
@@ -75,7 +75,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(training_pictures, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on(training_pictures, tmp_path, programs):
+def test_a_killed_run_resumes_to_the_same_weights(training_pictures, tmp_path, programs):
     epochs = 24
     config = write_config(training_pictures, "progressive", train_cfg={"by_epoch": True, "max_epochs": epochs})
     single = torch.get_num_threads()
@@ -99,7 +99,7 @@ def test_a_killed_run_goes_on(training_pictures, tmp_path, programs):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(training_pictures, tmp_path, programs):
+def test_two_processes_end_with_the_weights_of_one(training_pictures, tmp_path, programs):
     halves = [str(write_config(training_pictures, method, batch=4)) for method in METHODS]
     done = programs.run_together(2, training_runs.__file__, tmp_path, *halves)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -114,14 +114,14 @@ def test_two_processes_equal_one(training_pictures, tmp_path, programs):
 
 
 def logged_losses(work):
-    """The loss of each iteration."""
+    """The logged loss of each iteration."""
     hub = read_run(saved_checkpoints(work)[-1])["message_hub"]
     return list(hub["log_scalars"]["train/loss"]._log_history)
 
 
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("method", slow_where({*METHODS} - QUICK, sorted({*METHODS} - {"stochastic_depth"})))
-def test_mixed_precision_learns_the_same(training_pictures, tmp_path, method):
+def test_mixed_precision_takes_nearly_the_same_step(training_pictures, tmp_path, method):
     def learnt(name, *options, **changes):
         config = write_config(training_pictures, method, **changes, **{"train_cfg.max_epochs": 1})
         state = train(config, tmp_path / name, *options)
@@ -162,7 +162,7 @@ def test_mixed_precision_learns_the_same(training_pictures, tmp_path, method):
         (["train_dataloader.dataset.transforms=[llie_preproc.PairedRandomCrop]"], "PairedRandomCrop"),
     ],
 )
-def test_what_is_wrong_is_said_before_the_first_step(training_pictures, tmp_path, capsys, options, message):
+def test_errors_are_reported_before_the_first_step(training_pictures, tmp_path, capsys, options, message):
     (tmp_path / "empty").mkdir()
     other = tmp_path / "other" / "epoch_1.pth"
     paths = {name: tmp_path / f"{name}.pth" for name in ("listed", "code")}
@@ -190,11 +190,11 @@ def test_a_crop_larger_than_a_picture_is_refused(training_pictures, tmp_path, ca
 
 
 def contents(folder):
-    """The files of a work folder; of the logs the names alone, since two runs of one second share theirs."""
+    """Contents of the files of a work folder; of logs only the names, since two runs in one second share a log."""
     return {path: path.parent == folder and path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_used_work_folder_wants_resume(training_pictures, tmp_path, capsys):
+def test_a_used_work_folder_needs_resume(training_pictures, tmp_path, capsys):
     config = write_config(training_pictures, "supervised")
     train(config, tmp_path)
     before = contents(tmp_path)
@@ -209,7 +209,7 @@ def test_a_used_work_folder_wants_resume(training_pictures, tmp_path, capsys):
 
 @DATASETS.register_module()
 class InterruptedSet:
-    """A set while which is built somebody presses Ctrl-C."""
+    """A data set whose construction is interrupted by Ctrl-C."""
 
     def __init__(self, **given):
         raise KeyboardInterrupt
@@ -217,7 +217,7 @@ class InterruptedSet:
 
 @HOOKS.register_module()
 class InterruptedStep(Hook):
-    """Somebody presses Ctrl-C in a step, counted from 0."""
+    """Hook that acts as Ctrl-C in a step, counted from 0."""
 
     def __init__(self, step):
         self.step = step
@@ -229,7 +229,7 @@ class InterruptedStep(Hook):
 
 @pytest.mark.parametrize("exists", [False, True])
 @pytest.mark.parametrize("moment", ["building", "first step", "second step"])
-def test_an_interrupt_before_the_first_step_is_done_leaves_nothing(training_pictures, tmp_path, capsys, moment, exists):
+def test_an_interrupt_within_the_first_step_leaves_no_files(training_pictures, tmp_path, capsys, moment, exists):
     hook = {"type": "llie_preproc.InterruptedStep", "step": int(moment == "second step")}
     changes = {"custom_hooks": [*training_runs.HOOKS, hook]}
     if moment == "building":
@@ -248,8 +248,8 @@ def test_an_interrupt_before_the_first_step_is_done_leaves_nothing(training_pict
         assert set(tmp_path.rglob("*")) == before
 
 
-def test_what_others_write_meanwhile_stays(training_pictures, tmp_path, monkeypatch):
-    """A run that is refused while it builds, and another that begins in the same folder."""
+def test_a_refused_run_keeps_files_of_another_run(training_pictures, tmp_path, monkeypatch):
+    """The run is refused while it is built; meanwhile another one has begun in the same folder."""
 
     def refuse(runner):
         (tmp_path / "20300101_000000").mkdir(exist_ok=True)
@@ -259,7 +259,7 @@ def test_what_others_write_meanwhile_stays(training_pictures, tmp_path, monkeypa
     monkeypatch.setattr("training.runner._check_data", refuse)
     config = write_config(training_pictures, "supervised")
     (tmp_path / config.name).symlink_to("nowhere.py")
-    # Twice: within a second, MMEngine has one logger for both.
+    # It runs twice, because MMEngine uses one logger for two runs within a second.
     for _ in range(2):
         assert main(["train", str(config), "--out", str(tmp_path)]) == 2
     assert {path.name for path in tmp_path.iterdir()} >= {"20300101_000000", "finetune.py", config.name}

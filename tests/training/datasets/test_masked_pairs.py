@@ -1,4 +1,4 @@
-"""Masks of COCO files are as pycocotools reads them, follow their pictures, and are checked before training."""
+"""``MaskedPairs`` reads masks of COCO files as pycocotools does, transforms them with pictures, and checks both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ POLYGON = [2, 1, 9, 1, 9, 7, 4, 8]
 
 
 def runs(mask: np.ndarray, compressed: bool = True) -> dict[str, Any]:
-    """COCO's run lengths of a mask; uncompressed ones counted by hand."""
+    """COCO's run lengths of a mask, compressed by pycocotools or counted here."""
     if compressed:
         rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
         return {"size": rle["size"], "counts": rle["counts"].decode()}
@@ -50,7 +50,7 @@ def runs(mask: np.ndarray, compressed: bool = True) -> dict[str, Any]:
 
 
 def labelled(seed: int, width: int, height: int, objects: int) -> np.ndarray:
-    """A picture whose red is the number of the object that a pixel belongs to."""
+    """A picture whose red channel holds the number of the object of each pixel, 0 for none."""
     picture = pixels_of(seed, width, height)
     picture[..., 0] = np.random.default_rng(seed).integers(0, objects + 1, (height, width))
     return picture
@@ -61,7 +61,7 @@ def masks_in(picture: np.ndarray, objects: int) -> np.ndarray:
 
 
 def write(root: Path, sizes: list[tuple[int, int]], objects: list[int], scale: int = 1) -> dict[str, Any]:
-    """Pictures ``<i>.png`` in ``low`` and, enlarged, in ``high``; the content of the annotation file."""
+    """Write pictures ``<i>.png`` to ``low``, enlarged to ``high``, and annotations; returns their content."""
     images, annotations = [], []
     for i, ((width, height), number) in enumerate(zip(sizes, objects, strict=True)):
         picture = labelled(i, width, height, number)
@@ -86,7 +86,7 @@ def masked(root: Path, **options: Any) -> MaskedPairs:
     return DATASETS.build({"type": "llie_preproc.MaskedPairs", **settings, **options})
 
 
-def test_masks_are_those_that_pycocotools_reads(made, capsys):
+def test_masks_equal_those_of_pycocotools(made, capsys):
     root, content = made
     content["annotations"] += [
         {"id": 50, "image_id": 8, "category_id": 1, "segmentation": [POLYGON, [0, 0, 3, 0, 3, 3]], "iscrowd": 0},
@@ -113,7 +113,7 @@ def test_masks_are_those_that_pycocotools_reads(made, capsys):
     scale=st.sampled_from([1, 2]),
     steps=st.lists(st.sampled_from([PairedRandomCrop(4), RandomDihedral(), RandomFlip()]), max_size=3),
 )
-def test_masks_follow_their_picture(tmp_path_factory, seed, size, objects, scale, steps):
+def test_masks_are_transformed_with_their_picture(tmp_path_factory, seed, size, objects, scale, steps):
     root = tmp_path_factory.mktemp("follow")
     write(root, [size], [objects], scale)
     item = masked(root, scale=scale, transforms=steps)[Draw(0, seed)]
@@ -137,7 +137,7 @@ def test_masks_are_resized_to_the_nearest_pixel(made, options):
         assert item["inputs"].shape == (3, 5, 7)
 
 
-def test_pictures_of_unlike_numbers_of_masks_make_a_batch(made):
+def test_pictures_with_different_numbers_of_masks_make_a_batch(made):
     root, _ = made
     loaded = DataLoader(masked(root), batch_size=3, collate_fn=pseudo_collate, num_workers=1)
     batch = BytesToUnit()(next(iter(loaded)), training=True)
@@ -145,7 +145,7 @@ def test_pictures_of_unlike_numbers_of_masks_make_a_batch(made):
     assert [len(sample.masks) for sample in batch["data_samples"]] == [2, 0, 3]
 
 
-def test_which_pictures_are_taken(made):
+def test_listed_pictures_and_their_pairs_are_read(made):
     root, _ = made
     save(root / "low" / "unlisted.png", pixels_of(9))
     dataset = masked(root, high=None)
@@ -207,7 +207,7 @@ def broken(content: dict[str, Any], part: str, **changes: Any) -> dict[str, Any]
         ),
     ],
 )
-def test_files_that_are_wrong(made, part, changes, message):
+def test_wrong_entries_are_named(made, part, changes, message):
     root, content = made
     path = root / "annotations.json"
     path.write_text(json.dumps(broken(content, part, **changes)))
@@ -217,7 +217,7 @@ def test_files_that_are_wrong(made, part, changes, message):
 
 
 @pytest.mark.parametrize("text", ["[]", "{", "\udcff", '{"images": []}', '{"images": {}, "annotations": []}', "[1]"])
-def test_files_of_another_kind(made, text):
+def test_files_of_another_format_are_refused(made, text):
     root, _ = made
     (root / "annotations.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=r"annotations\.json (is not JSON|is not in COCO's format)"):
@@ -225,7 +225,7 @@ def test_files_of_another_kind(made, text):
 
 
 @pytest.mark.parametrize("counts", [[30, 200], [-1, 121], ["a"], [3, 2], [60.5, 59.5]])
-def test_run_lengths_that_are_none(made, counts):
+def test_invalid_run_lengths_are_refused(made, counts):
     root, content = made
     path = root / "annotations.json"
     path.write_text(json.dumps(broken(content, "annotations", segmentation={"size": [10, 12], "counts": counts})))
@@ -234,7 +234,7 @@ def test_run_lengths_that_are_none(made, counts):
         masked(root)
 
 
-def test_compressed_run_lengths_beyond_the_picture(made):
+def test_compressed_run_lengths_beyond_the_picture_are_refused(made):
     root, content = made
     path = root / "annotations.json"
     long = {"size": [10, 12], "counts": runs(np.ones((20, 20)))["counts"]}

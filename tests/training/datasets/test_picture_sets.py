@@ -1,4 +1,4 @@
-"""Sets of folders pair by name, draw the same items whoever reads them, and are checked before training."""
+"""Data sets of folders pair pictures by name, give the same item for the same draw, and are checked before training."""
 
 import pickle
 import re
@@ -52,7 +52,7 @@ def bytes_of(item):
     return b"".join(f.numpy().tobytes() for f in fields)
 
 
-def test_pairs_of_folders_and_their_names(folders):
+def test_folders_are_paired_by_name(folders):
     dataset = paired(folders)
     assert len(dataset) == 5
     dataset.check()
@@ -83,7 +83,7 @@ def test_pairs_of_folders_and_their_names(folders):
 
 
 @pytest.mark.parametrize("names", [None, ["a.png"]])
-def test_empty_and_absent_folders(tmp_path, names):
+def test_empty_and_missing_folders_are_refused(tmp_path, names):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no pictures below"):
         UnpairedFolder(str(tmp_path / "empty"), names=names)
@@ -91,7 +91,7 @@ def test_empty_and_absent_folders(tmp_path, names):
         PairedFolders(str(tmp_path / "none"), str(tmp_path / "empty"), names=names)
 
 
-def test_size_is_of_the_input_and_times_the_scale_of_the_reference(folders):
+def test_references_have_the_given_size_times_the_scale(folders):
     item = paired(folders, size=(6, 4))[0]
     path = folders / "low" / "sub" / "0.png"
     expected = cv2.resize(pixels_of(0), (6, 4), interpolation=cv2.INTER_LINEAR)
@@ -103,7 +103,7 @@ def test_size_is_of_the_input_and_times_the_scale_of_the_reference(folders):
         paired(folders, size=(8, 0))
 
 
-def test_a_draw_decides_everything(folders):
+def test_the_same_draw_gives_the_same_item(folders):
     dataset = paired(folders, transforms=CROP_AND_TURN)
     first = bytes_of(dataset[Draw(2, 7)])
     torch.rand(13)
@@ -114,7 +114,7 @@ def test_a_draw_decides_everything(folders):
     assert len({bytes_of(dataset[Draw(2, seed)]) for seed in range(30)}) > 20
 
 
-def test_items_do_not_carry_the_whole_picture(folders):
+def test_a_cropped_item_keeps_no_memory_of_the_whole_picture(folders):
     item = paired(folders, transforms=[PairedRandomCrop(2)])[0]
     assert item["inputs"].is_contiguous()
     assert item["inputs"].untyped_storage().nbytes() == 12
@@ -135,12 +135,12 @@ def test_the_check_names_small_pictures(folders):
     paired(folders, transforms=[PairedRandomCrop(10)]).check()
     paired(folders, transforms=[PairedResize(280), PairedRandomCrop(256)]).check()
     paired(folders, size=(11, 11), transforms=[PairedRandomCrop(11)]).check()
-    # Turned, 12x10 is 10x12.
+    # The dihedral group turns 12x10 into 10x12.
     paired(folders, transforms=[PairedRandomCrop((11, 10)), RandomDihedral()]).check()
     assert "11x10" in check_message(paired(folders, transforms=[RandomDihedral(), PairedRandomCrop((11, 10))]))
 
 
-def test_the_check_names_pairs_of_other_sizes_whatever_the_resizing(folders):
+def test_the_check_names_pairs_of_wrong_sizes_despite_resizing(folders):
     save(folders / "high" / "sub" / "1.png", pixels_of(0, 20, 24))
     message = check_message(paired(folders, transforms=[PairedResize(8)]))
     assert message.startswith("1 of 5")
@@ -148,7 +148,7 @@ def test_the_check_names_pairs_of_other_sizes_whatever_the_resizing(folders):
     assert "1.png" in check_message(paired(folders, size=(8, 8)))
 
 
-def test_the_check_names_files_that_are_no_pictures(folders):
+def test_the_check_names_files_without_a_picture(folders):
     (folders / "night" / "2.png").write_bytes(b"nothing")
     assert "2.png" in check_message(UnpairedFolder(str(folders / "night")))
 
@@ -174,13 +174,13 @@ def test_a_batch_needs_one_size(folders):
         {"transforms": [RandomFlip(), PairedResize((9, 8))]},
         {"transforms": [RandomDihedral(), PairedRandomCrop((9, 8))]},
         {"names": ["sub/0.png", "sub/7.png"]},
-        # Nobody knows what it makes of them.
+        # The sizes that an unknown transform gives cannot be told, so they are not checked.
         {"transforms": [lambda pictures: pictures]},
     ):
         paired(folders, **options).check(batched=True)
 
 
-def test_turned_pictures_that_are_not_square_have_two_sizes(folders):
+def test_turned_rectangles_have_two_sizes(folders):
     turned = paired(folders, names=["sub/0.png"], transforms=[RandomDihedral()])
     assert re.search(r"image \S*/0\.png comes out as 12x10 and as 10x12: crop", batch_message(turned))
     assert {turned[Draw(0, seed)]["inputs"].shape[1:] for seed in range(20)} == {(10, 12), (12, 10)}
@@ -197,7 +197,7 @@ def test_turned_pictures_that_are_not_square_have_two_sizes(folders):
         max_size=2,
     ),
 )
-def test_the_sizes_by_headers_are_those_of_the_items(tmp_path_factory, sizes, steps):
+def test_output_sizes_equal_the_sizes_of_the_items(tmp_path_factory, sizes, steps):
     folder = tmp_path_factory.mktemp("sizes")
     for i, (width, height) in enumerate(sizes):
         save(folder / f"{i}.png", pixels_of(i, width, height))
@@ -205,9 +205,9 @@ def test_the_sizes_by_headers_are_those_of_the_items(tmp_path_factory, sizes, st
     try:
         expected = set(dataset.output_sizes()["image"])
     except ValueError:
-        # Smaller than the crop.
+        # A picture is smaller than the crop.
         reject()
-    # A draw that turns, or does not, is missed by all with a chance of 2 ** -12.
+    # All twelve draws turn a picture, or all do not, with a chance of 2 ** -11.
     items = (dataset[Draw(i, seed)]["inputs"] for i in range(len(sizes)) for seed in range(12))
     assert {(item.shape[2], item.shape[1]) for item in items} == expected
 
@@ -216,7 +216,7 @@ def test_a_batch_of_combined_sets_needs_one_size(folders):
     cropped = [paired(folders, transforms=[PairedRandomCrop(edge)]) for edge in (8, 7)]
     ConcatenatedSets([cropped[0], cropped[0]]).check(batched=True)
     assert "8x8" in batch_message(ConcatenatedSets(cropped))
-    # Inputs of one size, references of two.
+    # Here the inputs have one size and the references two.
     night = PairedFolders(str(folders / "night"), str(folders / "night"), transforms=[PairedRandomCrop(8)])
     assert re.search(r"target .* 16x16 and .* 8x8", batch_message(ConcatenatedSets([cropped[0], night])))
     # Pairs and unpaired pictures are not stacked with each other.
@@ -229,7 +229,7 @@ def test_a_batch_of_combined_sets_needs_one_size(folders):
     assert re.search(r"unpaired \S*night/0\.png comes out as 14x14 and \S*night/9\.png as 15x14", message)
 
 
-def test_other_peoples_sets_within_are_checked_by_their_own_rules():
+def test_inner_sets_of_other_classes_are_checked_by_their_own_method():
     class Other(list):
         def check(self):
             raise ValueError("mine")
@@ -263,7 +263,7 @@ def semi_supervised(folders, strong=None):
 STRONG = {"type": "llie_preproc.StrongAugmentation", "blur": False}
 
 
-def test_an_item_of_a_semi_supervised_set(folders):
+def test_a_semi_supervised_item_has_a_pair_and_two_views(folders):
     dataset = semi_supervised(folders, STRONG)
     assert len(dataset) == 4
     dataset.check()
@@ -279,7 +279,7 @@ def test_an_item_of_a_semi_supervised_set(folders):
     assert len(used) == 5
 
 
-def test_both_views_are_of_the_same_pixels(folders):
+def test_both_views_show_the_same_pixels(folders):
     plain = semi_supervised(folders)[Draw(1, 5)]["data_samples"]
     assert torch.equal(plain.unpaired, plain.strong)
     grey = semi_supervised(folders, {**STRONG, "jitter": False})
@@ -293,13 +293,13 @@ def test_both_views_are_of_the_same_pixels(folders):
     assert turned_grey > 0
 
 
-def test_a_draw_decides_everything_of_a_semi_supervised_item(folders):
+def test_the_same_draw_gives_the_same_semi_supervised_item(folders):
     dataset = semi_supervised(folders, STRONG)
     first = bytes_of(dataset[Draw(2, 7)])
     torch.rand(3)
     assert bytes_of(pickle.loads(pickle.dumps(dataset))[Draw(2, 7)]) == first
     assert len({bytes_of(dataset[Draw(2, seed)]) for seed in range(20)}) == 20
-    # The pair does not depend on which unpaired picture it comes with, nor on the strong view.
+    # The pair depends neither on the unpaired picture beside it nor on the strong view.
     other = semi_supervised(folders)[Draw(3, 7)]
     assert torch.equal(other["inputs"], dataset[Draw(2, 7)]["inputs"])
 
@@ -316,11 +316,11 @@ def test_the_pair_and_its_crop_are_drawn_independently(folders):
         path = item["data_samples"].img_path
         seen.add((path, item["inputs"].numpy().tobytes()))
         seen_unpaired.add((path, item["data_samples"].unpaired.numpy().tobytes()))
-    # Five pairs, five by five windows of each picture.
+    # There are five pairs, and five by five windows of each picture.
     assert len(seen) == len(seen_unpaired) == 125
 
 
-def test_the_check_reaches_both_parts(folders):
+def test_the_check_covers_both_parts(folders):
     unpaired = UnpairedFolder(str(folders / "night"), transforms=[PairedRandomCrop(15)])
     assert "14x14 is smaller" in check_message(SemiSupervisedSet(paired(folders), unpaired))
     small = paired(folders, transforms=[PairedRandomCrop(15)])
@@ -328,7 +328,7 @@ def test_the_check_reaches_both_parts(folders):
     assert "12x10 is smaller" in check_message(ConcatenatedSets([paired(folders), small]))
 
 
-def test_concatenated_sets_keep_the_draw(folders):
+def test_concatenated_sets_pass_the_draw_on(folders):
     parts = [paired(folders, names=["sub/0.png", "sub/1.png"]), paired(folders, transforms=CROP_AND_TURN)]
     dataset = ConcatenatedSets(parts)
     assert len(dataset) == 7
@@ -348,7 +348,7 @@ def test_workers_change_nothing(folders):
     assert [bytes_of(item) for item in loaded] == [bytes_of(dataset[d]) for d in draws]
 
 
-def test_plain_indices_go_on_in_the_stream_of_the_process(folders):
+def test_plain_indices_use_the_random_state_of_the_process(folders):
     dataset = paired(folders, transforms=CROP_AND_TURN)
     with seeded_by(Draw(0, 1)):
         first, second = bytes_of(dataset[0]), bytes_of(dataset[0])

@@ -1,4 +1,4 @@
-"""Crops, turns and resizing move references with their input, and strong augmentation is what its row says."""
+"""Crops, flips, turns and resizing treat a reference as its input; strong augmentation draws its steps as stated."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def picture(seed, width=12, height=10):
 
 
 def pictures_of(seed, width, height, scale):
-    """An input, and references that are known functions of it."""
+    """An input with references that are known functions of it."""
     image = picture(seed, width, height)
     target = (255 - image).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     return {"image": image, "target": target, "target_x1": 255 - image}
@@ -46,7 +46,7 @@ def assert_correspond(pictures, scale):
     scale=st.sampled_from([1, 2, 4]),
     steps=st.lists(st.sampled_from(["crop", "dihedral", "flip"]), min_size=1, max_size=4),
 )
-def test_references_follow_their_input(seed, width, height, scale, steps):
+def test_references_are_transformed_with_their_input(seed, width, height, scale, steps):
     torch.manual_seed(seed)
     pictures = pictures_of(seed, width, height, scale)
     for step in steps:
@@ -63,11 +63,11 @@ def test_the_crop_is_uniform_over_all_windows():
     corners = torch.tensor([int(crop({"image": image})["image"][0, 0, 0]) for _ in range(1800)])
     places, counts = corners.unique(return_counts=True)
     assert sorted(places.tolist()) == [0, 1, 2, 5, 6, 7, 10, 11, 12]
-    # 200 expected of each; five standard deviations.
+    # Each window is expected 200 times; five standard deviations are allowed.
     assert (counts - 200).abs().max() < 5 * (200 * 8 / 9) ** 0.5
 
 
-def test_the_dihedral_group_is_drawn_whole():
+def test_all_elements_of_the_dihedral_group_are_drawn():
     torch.manual_seed(0)
     image = picture(0, 3, 3)
     seen = {RandomDihedral()({"image": image})["image"].numpy().tobytes() for _ in range(200)}
@@ -103,7 +103,7 @@ def test_resizing_keeps_the_ratio_and_agrees_with_pillow(scale):
     assert quarter.output_size(24, 20) == (6, 5)
 
 
-def test_a_reference_of_a_broken_size_is_refused():
+def test_a_reference_must_be_a_whole_multiple_of_its_input():
     with pytest.raises(ValueError, match=r"target must be a whole number of times .* 4x4, got 6x8"):
         RandomFlip()({"image": picture(0, 4, 4), "target": picture(0, 6, 8)})
 
@@ -123,7 +123,7 @@ def test_a_picture_smaller_than_the_crop_is_refused():
         {"type": "llie_preproc.PairedRandomCrop", "size": (1, 2, 3)},
     ],
 )
-def test_settings_that_make_no_sense(config):
+def test_invalid_settings_are_refused(config):
     with pytest.raises(ValueError, match=r"size|factor"):
         TRANSFORMS.build(config)
 
@@ -143,9 +143,9 @@ def is_grey(image):
 
 @pytest.mark.examples(2)
 @pytest.mark.parametrize("row", ROWS)
-def test_each_row_of_the_strong_augmentation(row):
+def test_each_step_of_the_strong_augmentation_has_its_share(row):
     torch.manual_seed(0)
-    # One colour: a blur leaves it alone, jitter changes it, grey takes the colour out.
+    # A blur leaves a picture of one colour as it is, jitter changes the colour, grayscale removes it.
     flat = torch.tensor([200, 90, 40], dtype=torch.uint8)[:, None, None].expand(3, 9, 9).contiguous()
     noise, number = picture(1, 9, 9), 600
     strong = TRANSFORMS.build({"type": "llie_preproc.StrongAugmentation", **ROWS[row]})
@@ -161,13 +161,13 @@ def test_each_row_of_the_strong_augmentation(row):
     if row in ("none", "grayscale"):
         assert blurred == 0
     if row == "blur":
-        # Kernel 1 changes nothing, and a deviation below 0.3 hardly anything.
+        # One of three kernels has size 1 and changes nothing; a deviation below 0.3 changes hardly anything.
         assert blurred == pytest.approx(0.5 * 2 / 3 * (1 - 0.2 / 1.9), abs=0.08)
     if row == "none":
         assert all(torch.equal(v, flat) for v in views)
 
 
 @pytest.mark.parametrize("bad", [{"image": picture(0)}, picture(0).float(), picture(0)[0]])
-def test_augmentation_of_something_else(bad):
+def test_augmentation_takes_only_pictures_of_bytes(bad):
     with pytest.raises(TypeError, match="StrongAugmentation takes a picture"):
         StrongAugmentation()(bad)

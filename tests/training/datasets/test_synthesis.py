@@ -1,4 +1,4 @@
-"""The low-light synthesis is its formula."""
+"""``LowLightSynthesis`` follows its formula, and ``SynthesisedPairs`` makes pairs with it."""
 
 import math
 
@@ -25,7 +25,7 @@ def fixed(exposure=1.0, gamma=1.0, electrons=None, read_noise=0.0):
 
 
 def srgb_decoded(value):
-    """IEC 61966-2-1 for one number."""
+    """Decode one sRGB value by IEC 61966-2-1."""
     return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
 
 
@@ -35,14 +35,14 @@ def test_full_light_without_noise_is_the_identity():
 
 @settings(max_examples=30, deadline=None)
 @given(exposure=st.floats(0.01, 1.0), gamma=st.floats(0.5, 3.0), value=st.integers(0, 255))
-def test_without_noise_it_is_exposure_times_a_power(exposure, gamma, value):
+def test_without_noise_the_light_is_exposure_times_a_power(exposure, gamma, value):
     made = fixed(exposure, gamma)(torch.full((3, 1, 1), value, dtype=torch.uint8))
     light = exposure * srgb_decoded(value / 255) ** gamma
     assert srgb_decoded((int(made[0, 0, 0]) - 0.51) / 255) <= light <= srgb_decoded((int(made[0, 0, 0]) + 0.51) / 255)
 
 
-def test_a_grey_patch_through_the_whole_of_it():
-    """Noise so small that it passes the transfer function as through its tangent."""
+def test_a_grey_patch_has_the_expected_mean_and_variance():
+    """The noise is so small that the transfer function may be replaced by its tangent."""
     torch.manual_seed(0)
     value, exposure, electrons, read_noise = 200, 0.5, 2e4, 20.0
     made = fixed(exposure, 1.0, electrons, read_noise)(torch.full((3, 200, 200), value, dtype=torch.uint8)).double()
@@ -63,7 +63,7 @@ def test_parameters_stay_in_their_ranges_and_differ_between_pictures():
     low, high = math.log(0.02), math.log(0.25)
     assert logs.min() > low - 0.05
     assert logs.max() < high + 0.05
-    # Log-uniform, blurred by rounding to bytes.
+    # Exposures are log-uniform, up to the rounding to bytes.
     assert stats.kstest((logs - low) / (high - low), "uniform").pvalue > 1e-3
 
 
@@ -76,10 +76,10 @@ def test_the_defaults_make_day_pictures_dark_and_noisy():
 
 
 @pytest.mark.further
-def test_levels_of_made_and_real_dark_pictures(shared_data):
-    """The figures of docs/datasets.md: medians, over pictures, of the median over a picture's pixels and channels.
+def test_median_levels_of_synthesised_and_real_pictures(shared_data):
+    """The levels are those of docs/datasets.md: the median over pictures of each picture's median.
 
-    Of every sixth row and column, as the noise of pixels is independent.
+    Every sixth row and column is enough, because the noise of pixels is independent.
     """
     torch.manual_seed(0)
     pairs = LOLv1(shared_data / "lol_v1")
@@ -95,7 +95,7 @@ def test_levels_of_made_and_real_dark_pictures(shared_data):
     assert np.median(made) == pytest.approx(18, abs=1)
 
 
-def test_pairs_made_of_a_folder(tmp_path):
+def test_pairs_are_synthesised_from_a_folder(tmp_path):
     for i in range(3):
         save(tmp_path / f"{i}.png", pixels_of(i))
     dataset = SynthesisedPairs(str(tmp_path), transforms=[PairedRandomCrop(6)])
@@ -131,7 +131,7 @@ def test_pairs_made_of_a_folder(tmp_path):
         {"gamma": ([1.0], 2.0)},
     ],
 )
-def test_ranges_that_make_no_sense(options):
+def test_invalid_ranges_are_refused(options):
     with pytest.raises(
         ValueError, match=rf"{next(iter(options))} must be a range \(low, high\), 0 <=? low <= high, got"
     ):
@@ -139,6 +139,6 @@ def test_ranges_that_make_no_sense(options):
 
 
 @pytest.mark.parametrize("bad", [{"image": ALL_BYTES}, ALL_BYTES.float()])
-def test_something_else_than_a_picture(bad):
+def test_synthesis_takes_only_pictures_of_bytes(bad):
     with pytest.raises(TypeError, match="LowLightSynthesis takes a picture"):
         LowLightSynthesis()(bad)

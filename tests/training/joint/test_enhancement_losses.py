@@ -1,4 +1,4 @@
-"""Auxiliary losses inside an ``EnhancedDetector`` get their pairs from a pipeline, and go on where a run resumes."""
+"""Auxiliary losses inside an ``EnhancedDetector`` get pairs from the pipeline, and their state when a run resumes."""
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from tests.support.mmdet_models import build, mmdet_config, raw_batch
 
 
 def wrapper(losses, seed=0):
-    """RetinaNet behind a small network, of random weights."""
+    """RetinaNet behind a small enhancer, with random weights."""
     torch.manual_seed(seed)
     network = build_enhancer(dict(type="ZeroDCE", channels=4, iterations=2), checkpoint=None)
     return build(
@@ -32,7 +32,7 @@ def wrapper(losses, seed=0):
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Two pictures, of which the first has a pair: itself, 20 levels higher."""
+    """A folder of two dark pictures; the first has a pair, which is 20 levels brighter."""
     write_set(tmp_path / "set.json", tmp_path / "dark", ("blue", "green"))
     (tmp_path / "light").mkdir()
     dark = cv2.imread(str(tmp_path / "dark" / "set_1.png"))
@@ -55,8 +55,8 @@ def batch_of(folder):
     return pseudo_collate([loaded[0], loaded[1]])
 
 
-def test_a_pipelines_pairs_reach_the_loss(pairs):
-    """An enhancer that changes nothing is 20 levels off the one pair, of two pictures."""
+def test_pairs_of_the_pipeline_reach_the_loss(pairs):
+    """The enhancer changes nothing, so it is 20 levels off for one of two pictures."""
     model = wrapper(dict(paired=dict(type="llie_preproc.PairedLoss", loss_weight=3.0)))
     with torch.no_grad():
         for parameter in model.enhancer.parameters():
@@ -68,7 +68,7 @@ def test_a_pipelines_pairs_reach_the_loss(pairs):
     assert model.enhancer.conv7.bias.grad.abs().sum() > 0
 
 
-def test_a_batch_without_pairs_trains_all_the_same():
+def test_a_batch_without_pairs_has_a_loss_of_zero_with_gradients():
     model = wrapper(dict(paired=dict(type="llie_preproc.PairedLoss")))
     data = model.data_preprocessor(raw_batch(), True)
     losses = model(**data, mode="loss")
@@ -77,7 +77,7 @@ def test_a_batch_without_pairs_trains_all_the_same():
     assert all(p.grad is not None and not p.grad.any() for p in model.enhancer.parameters())
 
 
-def test_fidelity_goes_on_from_the_start_of_the_run_that_is_resumed():
+def test_a_resumed_run_keeps_the_initial_enhancer_of_fidelity():
     losses = dict(fidelity=dict(type="llie_preproc.FidelityLoss"))
     first = wrapper(losses, seed=1)
     start = {name: tensor.clone() for name, tensor in first.enhancer.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Finetuning in two processes gives both the same weights, under every preset."""
+"""``llie finetune`` in two processes ends with the same weights in both, for every preset."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The configs of ``mm_configs/joint`` and their fragments build, train, and change what they say and no more."""
+"""The configs of ``mm_configs/joint`` build and train, and their fragments change only the keys that they name."""
 
 import copy
 import json
@@ -53,7 +53,7 @@ PRESETS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def sets(tmp_path_factory):
-    """The sets in their layouts, found by the environment variables that all configs are read with."""
+    """Write the data sets in their layouts, and set the environment variables with their roots."""
     with pytest.MonkeyPatch.context() as patch:
         for each, (variable, _) in SETS.items():
             root = tmp_path_factory.mktemp(each)
@@ -68,7 +68,7 @@ def sets(tmp_path_factory):
 
 
 def parsed(name):
-    """The config of a detector on a set, ``_``, and an enhancer."""
+    """The config of a name ``DETECTOR_SET_ENHANCER``."""
     detector, _, enhancer = name.rpartition("_")
     return read_config(CONFIGS / "joint" / f"{detector}_joint.py", ENHANCER=enhancer)
 
@@ -84,7 +84,7 @@ def flat(node, prefix=""):
 
 
 def changes(before, after):
-    """Dotted keys and values that ``after`` has otherwise than ``before``; None where it has none."""
+    """Dotted keys that differ, with their values in ``after``; None for a key that ``after`` lacks."""
     before, after = flat(before.to_dict()), flat(after.to_dict())
     missing = object()
     keys = [key for key in {**before, **after} if before.get(key, missing) != after.get(key, missing)]
@@ -92,7 +92,7 @@ def changes(before, after):
 
 
 def narrow(cfg):
-    """The detector with little width, nothing pretrained; pictures of 96 pixels a side."""
+    """Make the detector narrow, without pretrained parts, and pictures 96 pixels a side; returns the config."""
 
     def eighth(value):
         return value // 8 if isinstance(value, int) else tuple(map(eighth, value))
@@ -117,14 +117,14 @@ def narrow(cfg):
     return cfg
 
 
-def test_there_is_one_for_every_detector_and_set():
+def test_there_is_a_config_for_every_detector_and_set():
     found = {path.name.removesuffix(".py") for path in (CONFIGS / "joint").iterdir() if path.name.endswith(".py")}
     assert found == {f"{detector}_joint" for detector in DETECTORS}
 
 
 @pytest.mark.examples(8)
 @pytest.mark.parametrize("name", NAMES)
-def test_detector_enhancer_classes_and_start(name):
+def test_detector_enhancer_classes_and_checkpoints_match_the_name(name):
     cfg = parsed(name)
     detector, enhancer = next((d, e) for d in DETECTORS for e in ENHANCERS if name == f"{d}_{e}")
     classes = next(count for each, (_, count) in SETS.items() if each in name)
@@ -135,7 +135,7 @@ def test_detector_enhancer_classes_and_start(name):
     assert spec["type"] == ENHANCERS[enhancer]
     assert spec["type"] in enhancer_classes()
     assert spec.get("scale", 1) == (2 if enhancer == "collaba-x2" else 1)
-    # PSENet's are shipped.
+    # PSENet's weights are shipped, so its config names none.
     stored = f"weights/{enhancer.replace('-', '_')}.safetensors"
     assert spec.get("checkpoint") == (None if enhancer == "psenet" else stored)
     assert cfg.work_dir == f"work_dirs/{detector}_joint_{enhancer}"
@@ -147,7 +147,7 @@ def test_detector_enhancer_classes_and_start(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pictures_reach_the_wrapper_as_they_are(name):
+def test_pipelines_do_not_enhance(name):
     cfg = parsed(name)
     tested = cfg.test_dataloader.dataset
     for loader in LOADERS:
@@ -164,15 +164,15 @@ def test_pictures_reach_the_wrapper_as_they_are(name):
 @pytest.mark.examples(24)
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_preset_changes_what_it_says_and_no_more(name, preset):
+def test_a_preset_changes_only_its_keys(name, preset):
     cfg = parsed(name)
     cfg.merge_from_dict(fragment(preset))
     assert changes(parsed(name), cfg) == PRESETS[preset]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_schedule_is_the_fragment(name):
-    """IAT's: SGD of 1e-3 for 8 pictures, 25 epochs, a tenth after 18 and again after 23."""
+def test_the_schedule_equals_its_fragment(name):
+    """The schedule of IAT: SGD at 1e-3 for 8 pictures, 25 epochs, a tenth of the rate after 18 and again after 23."""
     cfg = parsed(name)
     cfg.merge_from_dict(fragment("schedule"))
     assert changes(parsed(name), cfg) == {}
@@ -189,8 +189,8 @@ def demo():
 
 
 @pytest.mark.parametrize("plain", [lambda: mmdet_config("detr"), demo, lambda: mmdet_config("yolox")])
-def test_the_schedule_merges_over_other_configs(plain):
-    """AdamW with betas, loops of iterations and endless samplers leave nothing behind."""
+def test_the_schedule_replaces_that_of_other_configs(plain):
+    """No setting of AdamW, of a loop of iterations or of an endless sampler is left."""
     cfg = plain()
     cfg.merge_from_dict(fragment("schedule"))
     assert cfg.optim_wrapper.optimizer == dict(type="SGD", lr=1e-3, momentum=0.9, weight_decay=5e-4)
@@ -201,7 +201,7 @@ def test_the_schedule_merges_over_other_configs(plain):
     assert cfg.default_hooks.checkpoint.by_epoch
 
 
-# Every detector and every enhancer once.
+# Names that cover every detector and every enhancer.
 BUILT = [
     "faster-rcnn_r50_fpn_night-visdrone_semi-llie",
     "faster-rcnn_r50_fpn_exdark_iaml",
@@ -215,7 +215,7 @@ RATES = {"detector": {(1e-3, 5e-4)}, "enhancer": {(1e-4, 0.0)}}
 
 @pytest.mark.examples(2)
 @pytest.mark.parametrize("name", BUILT)
-def test_it_builds_and_the_enhancer_learns_at_a_tenth_of_the_rate(name):
+def test_a_config_builds_and_its_enhancer_has_a_tenth_of_the_rate(name):
     cfg = narrow(parsed(name))
     if "checkpoint" in cfg.model.enhancer:
         cfg.model.enhancer.checkpoint = None
@@ -224,13 +224,13 @@ def test_it_builds_and_the_enhancer_learns_at_a_tenth_of_the_rate(name):
     settings = {id(p): (g["lr"], g["weight_decay"]) for g in wrapper.optimizer.param_groups for p in g["params"]}
     trained = {part: [p for p in getattr(model, part).parameters() if p.requires_grad] for part in RATES}
     assert {part: {settings[id(p)] for p in parameters} for part, parameters in trained.items()} == RATES
-    # Semi-LLIE has a filter that is no weight.
+    # Semi-LLIE has a fixed filter among its parameters.
     fixed = {n for n, p in model.enhancer.named_parameters() if not p.requires_grad}
     assert fixed <= {"gradient_kernel"}
 
 
 class Watch(Hook):
-    """Losses, and how the model was when training began and ended."""
+    """Hook that records the losses, and the model before and after training."""
 
     def __init__(self):
         self.losses = []
@@ -258,8 +258,8 @@ class Watch(Hook):
         ("dsfd_vgg16_darkface_sci", "joint", 1),
     ],
 )
-def test_a_narrow_one_trains_from_its_checkpoints(name, preset, steps, tmp_path, monkeypatch):
-    """An epoch on its made set, from a detector of other classes where the config has COCO's, and validation."""
+def test_a_narrow_config_trains_from_its_checkpoints(name, preset, steps, tmp_path, monkeypatch):
+    """It trains one epoch and validates; where the config loads COCO's detector, the checkpoint has 80 classes."""
     monkeypatch.chdir(tmp_path)
     cfg = narrow(parsed(name))
     cfg.merge_from_dict(fragment(preset))
@@ -288,7 +288,7 @@ def test_a_narrow_one_trains_from_its_checkpoints(name, preset, steps, tmp_path,
     assert watch.moved("enhancer.")
     assert watch.moved("detector.") == (preset != "enhancer_only")
     if preset == "enhancer_only":
-        # Its running statistics too.
+        # The frozen detector keeps its running statistics too.
         assert all(torch.equal(watch.after[n], v) for n, v in watch.before.items() if n.startswith("detector."))
     assert (tmp_path / "run" / "epoch_1.pth").is_file()
     assert any("bbox_mAP" in key for key in runner.message_hub.log_scalars)

@@ -1,4 +1,4 @@
-"""Auxiliary losses of joint training have their closed forms, and each sends its gradient to the enhancer."""
+"""``joint/losses.py``: each auxiliary loss equals its closed form, and its gradient reaches the enhancer."""
 
 import copy
 
@@ -47,7 +47,7 @@ def normal_light(height=40, width=56, seed=5):
 
 
 class Scaled(CurveEnhancer):
-    """One factor for all: a map that is known."""
+    """A network of one factor ``f``: its map is a ramp of step ``f``, its result the picture times ``f``."""
 
     def __init__(self, factor=1.5):
         super().__init__()
@@ -67,7 +67,7 @@ def test_each_loss_reaches_every_parameter_of_the_enhancer(name, kind):
     enhancer = enhancer_of(kind)
     loss = build(name, enhancer)
     with torch.no_grad():
-        # Away from where it began: there fidelity has its minimum.
+        # The weights are moved, because fidelity has no gradient at its start.
         for parameter in enhancer.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     enhancer.train()
@@ -78,8 +78,8 @@ def test_each_loss_reaches_every_parameter_of_the_enhancer(name, kind):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_loss_counts_in_running_statistics(name):
-    """They are those of the pass whose output the detector sees."""
+def test_no_loss_changes_running_statistics(name):
+    """Running statistics come only from the pass whose output the detector sees."""
     enhancer, image = enhancer_of("SCI").train(), picture()
     loss = build(name, enhancer, **({"side": 16} if name == "FidelityLoss" else {}))
     output = enhancer(image)
@@ -89,8 +89,8 @@ def test_no_loss_counts_in_running_statistics(name):
 
 
 @pytest.mark.parametrize(("side", "expected"), [(None, 0.15), (16, 0.15)])
-def test_fidelity_is_zero_at_the_start_and_then_the_distance(side, expected):
-    """Of a constant picture 0.3 by a factor that goes from 1.5 to 2."""
+def test_fidelity_is_zero_at_the_start_and_the_distance_later(side, expected):
+    """The factor goes from 1.5 to 2 on a constant picture of 0.3, so the distance is 0.15."""
     enhancer, image = Scaled(1.5), torch.full((1, 3, 24, 32), 0.3)
     loss = build("FidelityLoss", enhancer, side=side)
     assert loss(image, enhancer(image), enhancer) == 0
@@ -101,7 +101,7 @@ def test_fidelity_is_zero_at_the_start_and_then_the_distance(side, expected):
     assert squared(image, enhancer(image), enhancer).item() == pytest.approx(expected**2)
 
 
-def test_fidelity_to_a_map_that_was_predicted_small_is_zero_at_the_start():
+def test_fidelity_with_map_side_is_zero_at_the_start():
     from llie_preproc.inference import enhance_batch
     from llie_preproc.inference_options import InferenceOptions
 
@@ -111,7 +111,7 @@ def test_fidelity_to_a_map_that_was_predicted_small_is_zero_at_the_start():
     assert build("FidelityLoss", enhancer)(image, output, enhancer) > 0
 
 
-def test_the_copy_takes_no_part_in_training():
+def test_the_initial_copy_is_not_trained():
     enhancer, image = enhancer_of("SCI"), picture()
     loss = build("FidelityLoss", enhancer).train()
     before = copy.deepcopy(loss.state_dict())
@@ -121,7 +121,7 @@ def test_the_copy_takes_no_part_in_training():
     assert all(torch.equal(before[key], value) for key, value in loss.state_dict().items())
 
 
-def test_the_copy_is_resumed():
+def test_the_initial_copy_is_resumed():
     start, now, image = Scaled(1.5), Scaled(2.0), torch.full((1, 3, 24, 32), 0.3)
     saved = build("FidelityLoss", start).state_dict()
     resumed = build("FidelityLoss", now)
@@ -137,8 +137,8 @@ def test_exposure_of_a_constant_picture_is_its_distance_from_the_level(height, w
     assert build("ExposureLoss", level=0.4)(output, output, Scaled()).item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_exposure_is_of_regions():
-    """One of four regions is white, and a checkerboard within a region is its mean."""
+def test_exposure_compares_means_of_regions():
+    """One of four regions is white; a region with a checkerboard counts as its mean."""
     output = torch.full((1, 3, 32, 32), 0.6)
     output[..., :16, :16] = 1.0
     checkers = (torch.arange(16)[:, None] + torch.arange(16)) % 2
@@ -147,7 +147,7 @@ def test_exposure_is_of_regions():
 
 
 def test_smoothness_of_known_maps():
-    """A ramp of step f: f squared twice over; of the logarithm of an exponential one: the rate squared."""
+    """A ramp of step f has the loss 2 f^2; an exponential of rate r has, in the logarithm, the loss r^2."""
     image = picture(20, 30)
     loss = build("MapSmoothnessLoss", Scaled(0.5), form="squared")
     assert loss(image, image, Scaled(0.5)).item() == pytest.approx(2 * 0.25)
@@ -161,7 +161,7 @@ def test_smoothness_of_known_maps():
     assert log(image, image, Exponential(0.2)).item() == pytest.approx(0.04, rel=1e-2)
 
 
-def test_smoothness_takes_the_form_that_the_map_asks_for():
+def test_the_default_form_of_smoothness_depends_on_the_network():
     image = picture()
     for kind, form in (("PSENet", "log"), ("ZeroDCE", "squared")):
         enhancer = enhancer_of(kind)
@@ -169,7 +169,7 @@ def test_smoothness_takes_the_form_that_the_map_asks_for():
         assert build("MapSmoothnessLoss")(image, image, enhancer) == given[form]
 
 
-def test_smoothness_is_that_of_the_shrunk_picture():
+def test_smoothness_shrinks_the_picture_to_side():
     seen = []
 
     class Watched(Scaled):
@@ -191,7 +191,7 @@ def test_a_pair_is_compared_in_its_own_range():
     assert squared(output, output, Scaled(), with_pair(pair)).item() == pytest.approx(0.05**2)
 
 
-def test_beyond_the_pair_nothing_is_compared():
+def test_pixels_outside_the_valid_part_of_a_pair_do_not_count():
     output = torch.full((1, 3, 8, 12), 0.25, requires_grad=True)
     valid = torch.zeros(1, 8, 12, dtype=torch.bool)
     valid[..., :6] = True
@@ -203,7 +203,7 @@ def test_beyond_the_pair_nothing_is_compared():
 
 
 @pytest.mark.parametrize("sample", [None, BaseDataElement(metainfo=dict(img_path="dark/7.png"))])
-def test_a_picture_without_a_pair_counts_as_zero_with_a_graph(sample):
+def test_a_picture_without_a_pair_has_a_loss_of_zero_with_gradients(sample):
     enhancer = enhancer_of("ZeroDCE")
     image = picture()
     output = enhancer(image)
@@ -214,7 +214,7 @@ def test_a_picture_without_a_pair_counts_as_zero_with_a_graph(sample):
         build("PairedLoss", missing="error")(image, output, enhancer, sample)
 
 
-def test_self_enhancement_is_the_distance_from_the_best_candidates():
+def test_self_enhancement_is_the_distance_to_the_pseudo_ground_truth():
     enhancer, image = enhancer_of(), picture(40, 56)
     loss = build("SelfEnhancementLoss", enhancer, side=28, num_references=2)
     torch.manual_seed(3)
@@ -229,7 +229,7 @@ def test_self_enhancement_is_the_distance_from_the_best_candidates():
 
 
 @pytest.mark.parametrize("size", [(300, 20), (9, 5)])
-def test_self_enhancement_takes_pictures_of_any_form(size):
+def test_self_enhancement_takes_pictures_of_any_shape(size):
     enhancer = enhancer_of()
     value = build("SelfEnhancementLoss", enhancer)(picture(*size), picture(*size), enhancer)
     assert torch.isfinite(value)

@@ -1,4 +1,4 @@
-"""The two parts of a finetuned checkpoint do together what it did."""
+"""``llie split`` divides a finetuned checkpoint into a detector and an enhancer, which together predict the same."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 @pytest.fixture(scope="module")
 def run(tiny, tmp_path_factory):
-    """A finished run with averaged weights."""
+    """Work folder of a finished run with averaged weights."""
     work = tmp_path_factory.mktemp("run")
     with DefaultScope.overwrite_default_scope("mmdet"):
         assert main(tiny.arguments(work, "--epochs", "1", "--ema", "--losses", "fidelity")) == 0
@@ -32,7 +32,7 @@ def run(tiny, tmp_path_factory):
 
 
 def detections(cfg, state):
-    """What the ``EnhancedDetector`` of a config finds in noise, with these weights."""
+    """Detections in noise by the ``EnhancedDetector`` of a config with the given weights."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         model = MODELS.build(cfg.model).eval()
     model.load_state_dict(state, strict=False)
@@ -59,13 +59,13 @@ def test_the_parts_rejoined_predict_the_same(tiny, run):
 
 
 @pytest.mark.further
-def test_the_parts_are_the_averaged_weights(run):
+def test_the_parts_hold_the_averaged_weights(run):
     checkpoint = read_checkpoint(saved_checkpoints(run)[-1])
     last = {name.removeprefix("module."): value for name, value in checkpoint["ema_state_dict"].items()}
     detector, enhancer = read_checkpoint(run / "detector.pth"), load_file(run / "enhancer.safetensors")
     assert same(part(checkpoint["state_dict"], "detector"), detector["state_dict"])
     assert same(part(checkpoint["state_dict"], "enhancer"), enhancer)
-    # MMEngine's 'ema_state_dict' has what the optimiser was at.
+    # MMEngine swaps the two: 'ema_state_dict' holds the weights of the last step.
     assert not same(part(last, "detector"), detector["state_dict"])
     assert detector["meta"]["dataset_meta"]["classes"] == ("red", "green")
 
@@ -78,7 +78,7 @@ def test_the_plain_config_and_the_enhancer_load_their_part(tiny, run, recwarn):
     assert same(enhancer.state_dict(), load_file(run / "enhancer.safetensors"))
 
 
-def test_files_are_replaced_on_demand_only(run, tmp_path, capsys):
+def test_files_are_only_replaced_with_overwrite(run, tmp_path, capsys):
     last = str(saved_checkpoints(run)[-1])
     assert main(["split", last, "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "detector.pth"), str(tmp_path / "enhancer.safetensors")]

@@ -1,4 +1,4 @@
-"""In staged training the enhancer stands still to the last bit, then moves."""
+"""``StagedTraining`` keeps the enhancer bit-identical in the first stage and trains it in the second."""
 
 import uuid
 from itertools import pairwise
@@ -22,7 +22,7 @@ from training.joint.staged_training import StagedTraining
 
 
 class Watch(Hook):
-    """What there is of enhancer, detector and optimiser before training and after each epoch or iteration."""
+    """Hook that records the weights, their average and the optimiser's state before training and after iterations."""
 
     priority = "VERY_LOW"
 
@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def run(folder, tmp_path, monkeypatch):
-    """Train the tiny detector behind a small Zero-DCE, two iterations an epoch; returns what a watch saw."""
+    """A function that trains the tiny detector behind a small Zero-DCE, two iterations an epoch, under a ``Watch``."""
 
     def go(hook, resume=None, **changes):
         cfg = Config.fromfile(folder / "tiny.py")
@@ -93,7 +93,7 @@ def run(folder, tmp_path, monkeypatch):
         watch = Watch()
         cfg.work_dir, cfg.experiment_name, cfg.log_level = str(tmp_path / "run"), uuid.uuid4().hex, "ERROR"
         cfg.load_from, cfg.resume = str(resume) if resume else None, bool(resume)
-        # Not merged: another loop has other arguments.
+        # A loop of another type replaces the old one, because it has other arguments.
         for key in set(changes) & set(cfg):
             cfg[key] = changes.pop(key)
         cfg.merge_from_dict(changes)
@@ -117,7 +117,7 @@ def moved(before, after, part):
 @pytest.mark.parametrize(
     ("hook", "still"), [(dict(begin=2), 4), (dict(begin=3, by_epoch=False), 3)], ids=["epochs", "iterations"]
 )
-def test_the_enhancer_moves_from_begin_on(hook, still, run):
+def test_the_enhancer_is_trained_from_begin_on(hook, still, run):
     watch = run(hook)
     assert len(watch.seen) == 7
     for number, (before, after) in enumerate(pairwise(watch.seen), 1):
@@ -132,8 +132,8 @@ def test_the_enhancer_moves_from_begin_on(hook, still, run):
 @pytest.mark.parametrize(
     ("after", "stages"), [(1, [False, False, True, True]), (2, [True, True])], ids=["detector alone", "both"]
 )
-def test_a_resumed_run_goes_on_in_its_stage(after, stages, run, tmp_path):
-    """Of three epochs of two iterations each, the third trains both."""
+def test_a_resumed_run_continues_in_its_stage(after, stages, run, tmp_path):
+    """Only the third of three epochs, with two iterations each, trains both parts."""
     run(dict(begin=2))
     watch = run(dict(begin=2), resume=tmp_path / "run" / f"epoch_{after}.pth")
     assert [moved(a, b, "enhancer.") for a, b in pairwise(watch.seen)] == stages
@@ -151,7 +151,7 @@ def test_a_resumed_run_goes_on_in_its_stage(after, stages, run, tmp_path):
         (dict(begin=2), {"model.train_detector": False}, "train_detector=True"),
     ],
 )
-def test_what_cannot_be_staged_is_refused(hook, changes, match, run):
+def test_runs_that_cannot_be_staged_are_refused(hook, changes, match, run):
     with pytest.raises(ValueError, match=match):
         run(hook, **changes)
 
@@ -165,13 +165,13 @@ def test_a_plain_detector_is_refused():
 @pytest.mark.parametrize(
     ("begin", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError), (True, TypeError)]
 )
-def test_bad_beginnings_are_named(begin, error):
+def test_invalid_values_of_begin_are_refused(begin, error):
     with pytest.raises(error, match=f"begin must be .*{begin!r}"):
         StagedTraining(begin)
 
 
-def test_distributed_training_takes_both_stages(tmp_path):
-    """One process, but MMEngine's wrapper, which looks for parameters that take no part."""
+def test_both_stages_run_in_distributed_training(tmp_path):
+    """One process is enough for MMEngine's wrapper, which looks for parameters without a gradient."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
     try:
         enhancer = dict(type="ZeroDCE", channels=4, iterations=2)

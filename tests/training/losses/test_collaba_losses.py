@@ -1,4 +1,4 @@
-"""CollaBA's loss terms are those of OpenCV, numpy and closed forms."""
+"""CollaBA's loss terms equal OpenCV, numpy and closed forms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pictures(height: int = 40, width: int = 48, count: int = 2, seed: int = 0) -
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), dark=st.floats(0, 1.5))
-def test_the_illumination_target_is_equation_4(seed: int, dark: float) -> None:
+def test_the_illumination_target_follows_equation_4(seed: int, dark: float) -> None:
     normal = pictures(5, 7, seed=seed)
     image = dark * pictures(5, 7, seed=seed + 1)
     x, y = (p.double().numpy().max(axis=1) for p in (image, normal))
@@ -37,7 +37,7 @@ def test_the_illumination_target_is_equation_4(seed: int, dark: float) -> None:
     assert np.allclose(target[:, 0], np.abs(x - y) / (y + 1e-4), rtol=1e-4, atol=1e-6)
 
 
-def test_light_that_lacks_is_a_share() -> None:
+def test_the_illumination_target_is_the_share_of_missing_light() -> None:
     normal = pictures()
     assert illumination_target(normal, normal).max() == 0
     assert torch.allclose(illumination_target(0.25 * normal, normal), torch.tensor(0.75), atol=2e-3)
@@ -76,7 +76,7 @@ def sharpened_by_opencv(picture: np.ndarray, weight: float, threshold: float) ->
     threshold=st.sampled_from([0, 5, 10, 60]),
     seed=st.integers(0, 100),
 )
-def test_sharpening_is_that_of_opencv(size: tuple[int, int], weight: float, threshold: int, seed: int) -> None:
+def test_sharpening_equals_opencv(size: tuple[int, int], weight: float, threshold: int, seed: int) -> None:
     image = pictures(*size, seed=seed).double()
     result = unsharp_mask(image, weight, threshold / 255)
     for picture, sharpened in zip(image, result, strict=True):
@@ -84,7 +84,7 @@ def test_sharpening_is_that_of_opencv(size: tuple[int, int], weight: float, thre
         assert np.allclose(sharpened.permute(1, 2, 0), expected, atol=1e-6)
 
 
-def test_sharpening_leaves_smooth_pictures_and_the_range() -> None:
+def test_sharpening_keeps_smooth_pictures_and_the_range() -> None:
     ramp = torch.linspace(0.3, 0.5, 200).expand(1, 3, 60, 200)
     assert torch.equal(unsharp_mask(ramp), ramp)
     edges = (pictures(80, 80) > 0.5).float()
@@ -111,7 +111,7 @@ def test_total_variation_of_the_attention() -> None:
     rho=st.floats(0.05, 20).flatmap(lambda r: st.sampled_from([r, -r])),
     regulariser=st.booleans(),
 )
-def test_learned_weights_are_equation_11(loss: float, rho: float, regulariser: bool) -> None:
+def test_learned_weights_follow_equation_11(loss: float, rho: float, regulariser: bool) -> None:
     weights = LearnedWeights(["pixel"], regulariser).double()
     term = torch.tensor(loss, dtype=torch.float64, requires_grad=True)
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_learned_weights_are_equation_11(loss: float, rho: float, regulariser: b
     assert term.grad.item() == pytest.approx(0.5 / square)
 
 
-def test_the_weights_go_where_the_closed_form_is() -> None:
+def test_learned_weights_converge_to_the_closed_form() -> None:
     names, losses = ["a", "b", "c"], (0.02, 0.7, 3.0)
     weights = LearnedWeights(names).double()
     terms = {name: torch.tensor(loss, dtype=torch.float64) for name, loss in zip(names, losses, strict=True)}
@@ -146,7 +146,7 @@ def test_the_weights_go_where_the_closed_form_is() -> None:
         assert weights.rho[name].item() ** 2 == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_vanishing_rho_is_guarded_and_comes_back() -> None:
+def test_a_vanishing_rho_is_bounded_and_grows_again() -> None:
     weights = LearnedWeights(["pixel"])
     with torch.no_grad():
         weights.rho["pixel"].fill_(1e-6)

@@ -1,4 +1,4 @@
-"""Perceptual and contrastive losses are those of torchvision's VGG and closed forms, and train what they must."""
+"""Perceptual and contrastive losses equal torchvision's VGG and closed forms; only the output gets a gradient."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def picture(height: int = 40, width: int = 40, count: int = 2, seed: int = 0) ->
 
 
 class Plain(FeatureEncoder):
-    """Closed forms: the stages are the picture and its triple, the vector its three channel means."""
+    """An encoder for closed forms: its stages are the picture and its triple, its vector the three channel means."""
 
     def __init__(self) -> None:
         super().__init__(["once", "thrice"])
@@ -67,7 +67,7 @@ class Plain(FeatureEncoder):
 
 
 def flat(*values: float) -> Tensor:
-    """One picture each, of one value."""
+    """A batch of constant pictures, one for each value."""
     return torch.tensor(values)[:, None, None, None].expand(-1, 3, 8, 8).clone()
 
 
@@ -75,7 +75,7 @@ amounts = st.floats(-1, 2, width=32)
 
 
 @given(a=amounts, b=amounts, weights=st.tuples(st.floats(0, 4), st.floats(0, 4)).filter(any))
-def test_perceptual_distances(a: float, b: float, weights: tuple[float, float]) -> None:
+def test_the_perceptual_loss_is_the_weighted_sum_over_stages(a: float, b: float, weights: tuple[float, float]) -> None:
     d = abs(a - b)
     forms = {"l1": (d, 3 * d), "l2": (d * d, 9 * d * d)}
     for distance, (once, thrice) in forms.items():
@@ -87,7 +87,7 @@ def test_perceptual_distances(a: float, b: float, weights: tuple[float, float]) 
 
 
 @pytest.mark.parametrize("distance", ["l1", "l2"])
-def test_collabas_perceptual_loss_by_numpy(distance: str) -> None:
+def test_collabas_perceptual_loss_equals_numpy(distance: str) -> None:
     """Eq. 9 with the released weights, on torchvision's layers."""
     encoder = tiny("vgg")
     output, target = picture(48, 33), picture(48, 33, seed=1)
@@ -110,7 +110,7 @@ def test_collabas_perceptual_loss_by_numpy(distance: str) -> None:
 @given(
     p=amounts, n=amounts, a=amounts, weight=st.floats(0.1, 5), eps=st.sampled_from([1e-7, 1e-2]), shift=st.floats(-1, 1)
 )
-def test_the_contrastive_ratio(p: float, n: float, a: float, weight: float, eps: float, shift: float) -> None:
+def test_the_contrastive_loss_is_a_ratio(p: float, n: float, a: float, weight: float, eps: float, shift: float) -> None:
     loss = ContrastiveLoss(Plain(), weight, eps)
     shifted = [flat(x + shift) for x in (a, p, n)]
     exact = [x[0, 0, 0, 0].double().item() for x in shifted]
@@ -120,16 +120,16 @@ def test_the_contrastive_ratio(p: float, n: float, a: float, weight: float, eps:
     assert loss(*shifted).item() == pytest.approx(expected, rel=1e-2, abs=1e-4)
 
 
-def test_the_contrastive_ratio_at_known_points() -> None:
+def test_the_contrastive_loss_at_known_points() -> None:
     loss = ContrastiveLoss(Plain())
     assert loss(flat(0.5), flat(0.5), flat(0.1)).item() == 0
     assert loss(flat(0.5), flat(0.6), flat(0.1)).item() == pytest.approx(0.25, rel=1e-4)
     assert loss(flat(0.5), flat(0.7), flat(0.1)).item() == pytest.approx(0.5, rel=1e-4)
     assert loss(flat(0.5), flat(0.6), flat(-0.3)).item() == pytest.approx(0.125, rel=1e-4)
-    # Each picture has its ratio: 0.25 and 1, not the ratio of the sums.
+    # The loss is the mean of the pictures' ratios, 0.25 and 1, and not the ratio of the sums.
     both = loss(flat(0.5, 0.5), flat(0.6, 0.8), flat(0.1, 0.2))
     assert both.item() == pytest.approx(0.625, rel=1e-4)
-    # At the dark input, where the paper's printed Eq. 4 is least, it is greatest.
+    # The loss is greatest at the dark input, where Eq. 4 as printed in the paper is least.
     assert loss(flat(0.1), flat(0.6), flat(0.1)).item() > 1e6
 
 
@@ -138,7 +138,7 @@ def test_the_contrastive_pictures_may_differ_in_size() -> None:
     assert loss(picture(48, 40), picture(48, 40, seed=1), picture(24, 20)).isfinite()
 
 
-# How many pictures each takes.
+# Number of pictures that each loss takes.
 LOSSES = {"perceptual": 2, "contrastive": 3}
 
 
@@ -150,7 +150,7 @@ def build(kind: str, encoder: FeatureEncoder) -> nn.Module:
 @pytest.mark.parametrize("name", list(ENCODERS))
 @pytest.mark.parametrize("grad", [False, True], ids=["constant", "requiring"])
 def test_only_the_output_gets_a_gradient(kind: str, name: str, grad: bool) -> None:
-    """Through a network in front, as in training; the others get none even where they ask for one."""
+    """The output comes from a network, as in training. The other inputs get no gradient even if they require one."""
     loss = build(kind, tiny(name)).train()
     enhancer = nn.Conv2d(3, 3, 1)
     others = [picture(seed=i).requires_grad_(grad) for i in range(1, LOSSES[kind])]
@@ -165,7 +165,7 @@ def test_only_the_output_gets_a_gradient(kind: str, name: str, grad: bool) -> No
 
 
 @pytest.mark.parametrize("name", list(ENCODERS))
-def test_the_contrastive_gradient_leads_to_the_teacher(name: str) -> None:
+def test_the_contrastive_gradient_leads_towards_the_teacher(name: str) -> None:
     """A few steps down the gradient bring the student's vector nearer to the teacher's, relative to the dark input."""
     encoder = tiny(name)
     loss = ContrastiveLoss(encoder)
@@ -186,8 +186,8 @@ def test_the_contrastive_gradient_leads_to_the_teacher(name: str) -> None:
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 100))
 @pytest.mark.parametrize("kind", list(LOSSES))
-def test_two_half_batches_are_one_batch(kind: str, seed: int) -> None:
-    """The mean over two ranks of the loss and of its gradient is that of the whole batch."""
+def test_two_half_batches_have_the_mean_loss_of_the_whole(kind: str, seed: int) -> None:
+    """This holds for the loss and its gradient, so that two processes train as one."""
     loss = build(kind, tiny("vgg"))
     images = [picture(32, 32, 4, seed + i) for i in range(LOSSES[kind])]
     images[0].requires_grad_()
@@ -198,7 +198,7 @@ def test_two_half_batches_are_one_batch(kind: str, seed: int) -> None:
     torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-7)
 
 
-def test_no_distance_from_itself() -> None:
+def test_a_picture_has_no_perceptual_distance_from_itself() -> None:
     for name in ("vgg", "clip"):
         assert build("perceptual", tiny(name))(picture(), picture()).item() == 0
 
@@ -223,12 +223,12 @@ def test_mixed_precision_gives_a_float32_loss(kind: str) -> None:
         ({"stages": ["once", "thrice"], "stage_weights": [1.0]}, "got 1 for 2 stages"),
     ],
 )
-def test_perceptual_arguments_that_it_refuses(arguments: dict, message: str) -> None:
+def test_invalid_arguments_of_the_perceptual_loss_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PerceptualLoss(Plain(), **arguments)
 
 
-def test_inputs_that_they_refuse() -> None:
+def test_invalid_inputs_and_eps_are_refused() -> None:
     perceptual, contrastive = PerceptualLoss(Plain(), ["once"]), ContrastiveLoss(Plain())
     with pytest.raises(ValueError, match=r"one shape, got \(2, 3, 40, 40\) and \(2, 3, 40, 20\)"):
         perceptual(picture(), picture(40, 20))
@@ -243,7 +243,7 @@ def test_inputs_that_they_refuse() -> None:
             ContrastiveLoss(Plain(), eps=eps)
 
 
-def test_built_by_config_they_share_the_encoder(tmp_path: Path) -> None:
+def test_losses_of_one_config_share_the_encoder(tmp_path: Path) -> None:
     save_state_dict(VGGEncoder(checkpoint=None, layers=19, width=4).state_dict(), tmp_path / "vgg.safetensors")
     encoder = {**ENCODERS["vgg"], "checkpoint": str(tmp_path / "vgg.safetensors")}
     perceptual = MODELS.build(dict(type="llie_preproc.PerceptualLoss", encoder=encoder, **COLLABA))
@@ -254,7 +254,7 @@ def test_built_by_config_they_share_the_encoder(tmp_path: Path) -> None:
     assert len(list(both.parameters())) == 2 * 16
 
 
-def test_a_copy_of_a_method_keeps_them_working() -> None:
+def test_a_deep_copy_of_a_loss_works() -> None:
     loss = build("perceptual", tiny("vgg"))
     twin = copy.deepcopy(loss)
     assert torch.equal(loss(picture(), picture(seed=1)), twin(picture(), picture(seed=1)))

@@ -1,4 +1,4 @@
-"""Losses between a picture and its reference are those of other implementations and closed forms."""
+"""Pixel, SSIM and gradient losses equal other implementations and closed forms."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def build(name):
 
 @settings(max_examples=15, deadline=None)
 @given(count=st.integers(1, 3), height=st.integers(11, 30), width=st.integers(11, 30), mix=st.floats(0, 1))
-def test_ssim_is_that_of_scikit_image(count, height, width, mix):
+def test_ssim_equals_scikit_image(count, height, width, mix):
     output, target = pair(count, height, width)
     output = mix * output + (1 - mix) * target
     similarity = [
@@ -51,8 +51,8 @@ def test_ssim_is_that_of_scikit_image(count, height, width, mix):
     assert SSIMLoss()(output, target).item() == pytest.approx(1 - np.mean(similarity), abs=2e-5)
 
 
-def test_ssim_of_constant_pictures():
-    """Without contrast only the luminance term is left."""
+def test_ssim_of_constant_pictures_has_a_closed_form():
+    """Pictures without contrast leave only the luminance term."""
     output, target = torch.full((1, 3, 16, 16), 0.2), torch.full((1, 3, 16, 16), 0.6)
     expected = 1 - (2 * 0.12 + 1e-4) / (0.04 + 0.36 + 1e-4)
     assert SSIMLoss()(output, target).item() == pytest.approx(expected, abs=1e-3)
@@ -64,7 +64,7 @@ def test_ssim_refuses_pictures_below_its_window(size):
         SSIMLoss()(torch.rand(1, 3, *size), torch.rand(1, 3, *size))
 
 
-def test_the_gradient_map_is_scipys():
+def test_the_gradient_map_equals_scipy():
     image, _ = pair()
     slopes = [correlate1d(image.double().numpy(), [-1, 0, 1], axis, mode="constant") for axis in (2, 3)]
     expected = np.sqrt(slopes[0] ** 2 + slopes[1] ** 2 + 1e-6)
@@ -74,8 +74,8 @@ def test_the_gradient_map_is_scipys():
 
 @settings(max_examples=15, deadline=None)
 @given(slope=st.floats(0.01, 0.05), other=st.floats(0.01, 0.05))
-def test_the_gradient_loss_of_ramps(slope, other):
-    """Inside, a ramp of slope s has the gradient 2 s; the border, where zeros follow, is left out by cropping."""
+def test_gradient_maps_of_ramps_have_a_closed_form(slope, other):
+    """A ramp of slope s has the gradient 2 s; the border, which is padded with zeros, is cropped."""
     ramp = torch.arange(12.0).expand(1, 3, 12, 12)
     inner = [gradient_map(s * ramp)[..., 1:-1, 1:-1] for s in (slope, other)]
     expected = abs((4 * slope**2 + 1e-6) ** 0.5 - (4 * other**2 + 1e-6) ** 0.5)
@@ -88,7 +88,7 @@ def test_the_gradient_loss_is_the_mean_difference_of_the_maps():
     assert GradientLoss()(output, target).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_pixel_losses_are_means():
+def test_pixel_losses_are_means_over_pixels():
     output, target = pair()
     difference = (output - target).double().numpy()
     assert L1Loss()(output, target).item() == pytest.approx(np.abs(difference).mean(), rel=1e-5)
@@ -96,14 +96,14 @@ def test_pixel_losses_are_means():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_equal_pictures_lose_nothing(name):
+def test_equal_pictures_have_no_loss(name):
     _, target = pair()
     assert build(name)(target, target).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_loss_of_a_batch_is_the_mean_over_its_pictures(name):
-    """So the mean over processes of equal batches is the loss of the whole batch."""
+    """Therefore the mean over processes with batches of one size is the loss of the whole batch."""
     output, target = pair(4)
     loss = build(name)
     each = [loss(output[i : i + 1], target[i : i + 1]) for i in range(4)]
@@ -112,7 +112,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_pictures(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_gradient_reaches_every_pixel(name):
-    """With finite differences; also where a picture is black, and beyond [0, 1]."""
+    """The gradient equals finite differences, also beyond [0, 1]; it is finite for black pictures."""
     output, target = (t.double() for t in pair(1, 12, 12))
     output.requires_grad_()
     loss = build(name)

@@ -1,4 +1,4 @@
-"""What the tests of several methods are given."""
+"""Fixtures of the tests of training methods."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def tiny_sam_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The path of the weights of ``tiny_sam``."""
+    """Path of the weights of ``tests.support.sam_models.tiny_sam``."""
     from llie_preproc.checkpoints import save_state_dict
     from tests.support.sam_models import tiny_sam
 
@@ -18,7 +18,7 @@ def tiny_sam_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def after_the_ramp() -> None:
-    """The last epoch of the mean teacher's training, whose ramp depends on what a Runner last told."""
+    """Set the epoch to 200, the end of the mean teacher's ramp, which otherwise depends on the last Runner."""
     from tests.support.mean_teachers import at
 
     at(200)

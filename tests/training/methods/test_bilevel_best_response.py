@@ -1,4 +1,4 @@
-"""Equation 17 is the derivative through the discriminators' best response, and a step adds it."""
+"""``best_response_ratio`` (Eq. 17) gives the derivative through the discriminators' best response; a step adds it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from training.methods.bilevel import best_response_ratio
     sizes=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     seed=st.integers(0, 10_000),
 )
-def test_equation_17_is_the_hessian_product_where_the_outer_products_are_exact(
+def test_equation_17_equals_the_hessian_product_where_outer_products_are_exact(
     phi: Callable[[Tensor], Tensor], sizes: tuple[int, int], seed: int
 ) -> None:
-    """L_adv = phi(a.w + h(s)): all its second derivatives are multiples, by phi'', of outer products of gradients.
+    """The second derivatives of L_adv = phi(a.w + h(s)) are phi'' times outer products of gradients.
 
-    With h nonlinear, d2 L_adv / ds2 is not; Eq. 13 to 15 do not take it.
+    The exception is d2 L_adv / ds2 for a nonlinear h, which Eq. 13 to 15 do not use.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -52,15 +52,15 @@ def test_equation_17_is_the_hessian_product_where_the_outer_products_are_exact(
     adv_w, adv_s = torch.autograd.grad(adversarial(w_grad, s_grad), (w_grad, s_grad))
     (total_w,) = torch.autograd.grad(total(w_grad, s_grad), (w_grad,))
     (h_ww, h_ws), _ = hessian(adversarial, (w, s))
-    # Eq. 15. The Hessian has rank one: its inverse is taken where it has one.
+    # Eq. 15 with the pseudo-inverse, because the Hessian has rank one.
     b_solution = -torch.linalg.pinv(h_ww, rtol=1e-9) @ total_w
     expected = h_ws.T @ b_solution
     result = -best_response_ratio([adv_w], [total_w]) * adv_s
     assert torch.allclose(result, expected, rtol=1e-6, atol=1e-9 * (1 + expected.abs().max()))
 
 
-def test_equation_17_is_the_derivative_through_the_best_response() -> None:
-    """The follower solves L_adv = (a.w + h(s))^2 / 2 exactly, and the total derivative is taken through its answer."""
+def test_equation_17_equals_the_derivative_through_the_best_response() -> None:
+    """The follower minimises L_adv = (a.w + h(s))^2 / 2 exactly, so autograd can go through its answer."""
     torch.manual_seed(3)
     a, b, slope, start = (torch.randn(4, dtype=torch.float64) for _ in range(4))
     s = torch.randn(4, dtype=torch.float64, requires_grad=True)
@@ -71,14 +71,14 @@ def test_equation_17_is_the_derivative_through_the_best_response() -> None:
     direct = (s**2).sum()
     (through,) = torch.autograd.grad(direct + slope @ response(s), (s,))
     (alone,) = torch.autograd.grad((s**2).sum(), (s,))
-    # Eq. 17 wants the follower near its optimum: at it both gradients of L_adv are zero.
+    # Eq. 17 needs the follower near its optimum, not at it, where both gradients of L_adv are zero.
     w = (response(s) + 1e-4 * a).detach().requires_grad_()
     adv_w, adv_s = torch.autograd.grad(0.5 * (a @ w + b @ s.sin()) ** 2, (w, s))
     assert torch.allclose(alone - best_response_ratio([adv_w], [slope]) * adv_s, through, rtol=1e-9)
 
 
 class _Gated(nn.Module):
-    """A discriminator whose parameters count for pictures that are not black: the logit is ``a.w + mean``."""
+    """A discriminator with the logit ``mean + a.w``, or ``mean`` alone for a black picture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class _Gated(nn.Module):
 
 
 class _Curved(Enhancer):
-    """``image * exp(g) + sin(o)``."""
+    """A network with the result ``image * exp(s[0]) + sin(s[1])``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,8 +101,8 @@ class _Curved(Enhancer):
         return image * self.s[0].exp() + self.s[1].sin()
 
 
-def test_a_step_adds_the_explicit_best_response() -> None:
-    """The whole iteration on a problem where Eq. 16 is exact: one logit, linear in w, and black references."""
+def test_a_step_adds_the_best_response() -> None:
+    """Eq. 16 is exact here, because there is one logit, linear in w, and the references are black."""
     model = method(_Curved(), {}, discriminators={"unet": SMALL["unet"]}, adversarial_weight=2.0, max_ratio=math.inf)
     model.discriminators["unet"] = gated = _Gated()
     data = batch()
@@ -147,7 +147,7 @@ def test_the_ratio_is_a_projection(seed: int, scale: float, bound: float) -> Non
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_the_ratio_is_zero_where_it_is_undefined(bad: float) -> None:
+def test_an_undefined_ratio_is_zero(bad: float) -> None:
     good, zero, wrong = torch.ones(3), torch.zeros(3), torch.tensor([bad, 1.0, 1.0])
     assert best_response_ratio([zero], [good]) == 0
     assert best_response_ratio([wrong], [good]) == 0
@@ -169,7 +169,7 @@ def test_the_best_response_changes_the_update() -> None:
     assert abs(log["loss"].item()) > 0
 
 
-def test_the_gradient_of_an_attached_fake_is_not_zero_and_of_a_detached_is() -> None:
+def test_only_an_attached_output_passes_a_gradient_to_the_enhancer() -> None:
     model, data = method(), batch()
     target = torch.stack([sample.target for sample in data["data_samples"]]).float() / 255
     output = model.enhancer(model.data_preprocessor(data, True)["inputs"])

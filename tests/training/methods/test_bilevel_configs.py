@@ -1,4 +1,4 @@
-"""The shipped configs of the bi-level training have the paper's options, run, export and resume."""
+"""The shipped configs of bi-level training: the paper's options, a run, its export and a resumed run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FIG_14 = ablation_rows("CollaBA, Fig. 14")
 
 
 def configured(name: str, row: str) -> tuple[BilevelAdversarial, Config]:
-    """The method of a shipped config with options on the command line, with a small VGG and small discriminators."""
+    """Method and config of a shipped config with the options ``row``, a small VGG and small discriminators."""
     path = str(CONFIGS / f"{name}.py")
     cfg = Config.fromfile(path)
     if row:
@@ -82,16 +82,16 @@ FULL = dict(
     ],
     ids=[*TABLE_5, *FIG_14],
 )
-def test_a_row_of_the_papers_ablations_is_one_line(row: str, difference: dict) -> None:
+def test_the_options_of_each_ablation_build_its_method(row: str, difference: dict) -> None:
     model, cfg = configured("collaba_x2_rellisur", row)
     assert facts(model) == FULL | dict(bia=False) | difference
-    # The optimisers of the config still fit the parts.
+    # The optimisers of the config fit the parts of the changed method.
     assert set(build_optim_wrapper(model, cfg.optim_wrapper).keys()) == {"enhancer", "discriminator"}
 
 
 @pytest.mark.parametrize("code", [False, True])
 @pytest.mark.parametrize("scale", [2, 4])
-def test_the_shipped_schedules(scale: int, code: bool) -> None:
+def test_the_shipped_configs_have_the_papers_settings(scale: int, code: bool) -> None:
     model, cfg = configured(f"collaba_x{scale}_rellisur" + "_code" * code, "")
     crop = cfg.train_dataloader.dataset.transforms[0].size
     assert model.enhancer.scale == cfg.train_dataloader.dataset.scale == cfg.val_dataloader.dataset.scale == scale
@@ -102,13 +102,13 @@ def test_the_shipped_schedules(scale: int, code: bool) -> None:
     assert set(model.weights.rho) == PAPER | ({"attention_tv"} if code else set())
     assert model.sharpen_target == code
     assert model.loss_weights["perceptual"] == (1.2 if scale == 2 else 1.0)
-    # Runs keep a dump of their config: its names must be Python's.
+    # A run saves a dump of its config, which must be valid Python.
     assert Config.fromstring(cfg.dump(), ".py").model == cfg.model
 
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> list[str]:
-    """Options that put a small set in RELLISUR's layout, and no weights of VGG, into a shipped config."""
+    """Options for a shipped config that name a small set in RELLISUR's layout and a small VGG without weights."""
     generator = np.random.default_rng(0)
     for split in ("Train", "Val"):
         for folder, scale in (("LLLR", 1), ("NLHR-Duplicates/X1", 1), ("NLHR-Duplicates/X2", 2)):

@@ -1,4 +1,4 @@
-"""Each term of the bi-level training reaches its own parameters, and steps are the same alone, together and resumed."""
+"""``BilevelAdversarial``: each term trains its own parameters; one process, two, and a resumed run step alike."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PUBLISHED = {
 
 
 class _Attentive(Enhancer):
-    """A small network of scale 2 with an attention."""
+    """A small network of scale 2 that predicts an illumination attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def attentive(**options: object) -> BilevelAdversarial:
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_each_term_reaches_the_enhancer_and_its_weight_and_no_discriminator(term: str) -> None:
+def test_each_term_reaches_the_enhancer_and_its_weight_only(term: str) -> None:
     model = attentive()
     terms = loss(model, batch(scale=2))
     terms[f"loss_{term}"].backward()
@@ -69,7 +69,7 @@ def test_each_term_reaches_the_enhancer_and_its_weight_and_no_discriminator(term
     assert (model.enhancer.conv.weight.grad is None) == only_prior
 
 
-def test_the_loss_is_equation_11() -> None:
+def test_the_loss_follows_equation_11() -> None:
     model, data = attentive(), batch(scale=2)
     with torch.no_grad():
         for i, rho in enumerate(model.weights.rho.values()):
@@ -85,7 +85,7 @@ def test_the_loss_is_equation_11() -> None:
     assert total.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_steps_train_their_own_parameters() -> None:
+def test_each_step_trains_only_its_part() -> None:
     model = attentive(ema=0.9)
     wrappers = optimiser(model)
     records = []
@@ -111,7 +111,7 @@ def test_steps_train_their_own_parameters() -> None:
     assert torch.allclose(model.average.conv.weight, 0.9 * old + 0.1 * model.enhancer.conv.weight, atol=1e-7)
 
 
-def test_the_references_of_the_losses_are_sharpened_and_those_of_the_discriminators_are_not() -> None:
+def test_references_are_sharpened_for_the_losses_only() -> None:
     data, seen = batch(64), {}
     data["data_samples"][0].target[:, :, :20] = 200
     for sharpen in (True, False):
@@ -125,7 +125,7 @@ def test_the_references_of_the_losses_are_sharpened_and_those_of_the_discriminat
         assert any(torch.equal(picture, target) for picture in judged)
 
 
-def test_the_enhancer_steps_at_its_interval_and_resumes_there() -> None:
+def test_the_enhancer_steps_at_its_interval_also_after_a_resume() -> None:
     model, data = method(enhancer_interval=3), batch()
     wrappers, steps = optimiser(model), []
     for _ in range(4):
@@ -153,7 +153,7 @@ def test_equal_seeds_train_equal_weights() -> None:
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
-def test_mixed_precision_is_finite_and_near() -> None:
+def test_mixed_precision_stays_finite_and_near_float32() -> None:
     ratios = []
     for kind in ("OptimWrapper", "llie_preproc.AutocastOptimWrapper"):
         model = attentive()
@@ -168,7 +168,7 @@ def test_mixed_precision_is_finite_and_near() -> None:
 
 
 @pytest.mark.further
-def test_collaba_itself_takes_a_step() -> None:
+def test_a_step_trains_every_parameter_of_collaba() -> None:
     options = dict(illumination_weight=1, attention_tv_weight=1, discriminators=PUBLISHED, ema=0.999)
     model = method("CollaBA", LOSSES, **options)
     assert isinstance(model.losses["perceptual"], PerceptualLoss)
@@ -183,7 +183,7 @@ def test_collaba_itself_takes_a_step() -> None:
 
 
 def trained(rank: int, world: int, folder: str) -> None:
-    """A few steps on this rank's share of eight samples, dealt out as the samplers do; writes weights and log."""
+    """Take three steps on this rank's share of eight samples, which are dealt out in turn; saves weights and log."""
     torch.set_num_threads(1)
     if world > 1:
         torch.distributed.init_process_group("gloo")
@@ -197,7 +197,7 @@ def trained(rank: int, world: int, folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_of_half_the_batch_are_one(tmp_path: Path, programs: Programs) -> None:
+def test_two_processes_with_half_a_batch_train_as_one(tmp_path: Path, programs: Programs) -> None:
     trained(0, 1, str(tmp_path))
     done = programs.run_together(2, __file__, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -205,8 +205,8 @@ def test_two_processes_of_half_the_batch_are_one(tmp_path: Path, programs: Progr
     for state, logged in ranks:
         assert all(torch.allclose(state[k].double(), v.double(), atol=1e-5) for k, v in alone.items())
         found, expected = ({k: v.item() for k, v in each.items()} for each in (logged, log))
-        # A quotient whose terms nearly cancel: another order of the samples changes its third digit, and a half of
-        # them alone its first.
+        # The terms of this quotient nearly cancel: another order of the samples changes its third digit, half of the
+        # samples alone its first.
         assert found.pop("best_response") == pytest.approx(expected.pop("best_response"), rel=1e-2)
         assert found == pytest.approx(expected, abs=1e-5)
     assert abs(log["best_response"]) > 1e-4
@@ -221,7 +221,7 @@ def test_other_networks_train_without_an_attention(enhancer: object) -> None:
     assert changed(before, model.enhancer)
 
 
-def test_weights_that_are_not_learned_are_fixed() -> None:
+def test_without_learned_weights_only_the_enhancer_is_optimised() -> None:
     model, data = method(learned_weights=False, discriminators=None, adversarial_weight=0, bia=False), batch()
     assert set(model.optimised()) == {"enhancer"}
     assert model.optimised()["enhancer"] is model.enhancer
@@ -231,7 +231,7 @@ def test_weights_that_are_not_learned_are_fixed() -> None:
     assert log["loss"].item() == pytest.approx(terms["loss_pixel"].item())
 
 
-def test_idle_discriminators_stay_as_they_are() -> None:
+def test_discriminators_without_an_adversarial_term_are_not_trained() -> None:
     model = method(adversarial_weight=0, bia=False)
     before = snapshot(model.discriminators)
     log = model.train_step(batch(), optimiser(model))
@@ -257,12 +257,12 @@ def test_idle_discriminators_stay_as_they_are() -> None:
         (dict(enhancer="CLAHE"), "no gradient flows through CLAHE"),
     ],
 )
-def test_arguments_that_do_not_fit_are_named(options: dict, match: str) -> None:
+def test_wrong_arguments_are_named(options: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         method(**options)
 
 
-def test_data_that_do_not_fit_are_named() -> None:
+def test_wrong_data_are_named() -> None:
     model = attentive()
     with pytest.raises(ValueError, match=r"enlarges 2 times, to \(2, 3, 64, 64\).*\(2, 3, 32, 32\)"):
         model.train_step(batch(), optimiser(model))

@@ -1,4 +1,4 @@
-"""The mean teacher's terms have their closed forms, each gradient goes to its part, and each step changes its own."""
+"""``SemiSupervisedMeanTeacher``: terms equal closed forms, and each optimiser and average changes only its part."""
 
 import copy
 import math
@@ -65,20 +65,20 @@ def batch(seed=0):
 @pytest.mark.parametrize(
     ("time", "expected"), [(0, math.exp(-5)), (100, math.exp(-1.25)), (200, 1), (300, 1), (160, math.exp(-0.2))]
 )
-def test_the_ramp_is_that_of_the_paper(time, expected):
+def test_the_ramp_follows_the_paper(time, expected):
     assert ramp_up(time, 200) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("epoch", [0, 50, 100, 199, 200])
-def test_lambda_1_follows_the_epochs_that_the_runner_tells(epoch):
+def test_lambda_1_follows_the_epoch_of_the_runner(epoch):
     at(epoch)
     assert method().consistency_factor() == pytest.approx(0.2 * math.exp(-5 * (1 - epoch / 200) ** 2))
-    # The public code is at its full weight after half of the training.
+    # The public code reaches the full weight after half of the training.
     expected = 0.1 * math.exp(-5 * (1 - min(epoch, 100) / 100) ** 2)
     assert method(ramp=0.5, consistency_weight=0.1).consistency_factor() == pytest.approx(expected)
 
 
-def test_lambda_1_beyond_a_runner_is_the_whole_one():
+def test_lambda_1_without_a_runner_is_the_full_weight():
     MessageHub.get_instance("nothing_runs")
     assert method().consistency_factor() == 0.2
 
@@ -92,11 +92,11 @@ def test_each_term_trains_the_student_and_nothing_else(term):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.enhancer.parameters())
     for other in (model.teacher, model.discriminator, model.losses, model.contrastive):
         assert untouched(other)
-    # Frozen for the enhancer's term only.
+    # The discriminator is frozen only while the adversarial term is computed.
     assert all(p.requires_grad for p in model.discriminator.parameters())
 
 
-def test_the_terms_are_those_of_eq_10():
+def test_the_terms_follow_eq_10():
     at(100)
     model = apart(method(consistency_weight=0.3, adversarial_weight=0.7)).eval()
     image, data = images(), samples()
@@ -119,14 +119,14 @@ def test_the_terms_are_those_of_eq_10():
     )
 
 
-def test_the_contrastive_loss_has_its_weight():
+def test_the_contrastive_loss_is_multiplied_by_its_weight():
     doubled = method(contrastive=CONTRASTIVE | {"loss_weight": 2.0})
     doubled.contrastive = (model := method()).contrastive
     terms = [apart(m).loss(images(), samples())["loss_contrastive"].item() for m in (model, doubled)]
     assert terms[1] == pytest.approx(2 * terms[0], rel=1e-5)
 
 
-def test_the_discriminators_step_leaves_the_enhancer_as_it_is():
+def test_a_step_of_the_discriminator_changes_no_enhancer():
     model = apart(method())
     optimisers = wrappers(model)
     model.train_step(batch(), optimisers)
@@ -144,7 +144,7 @@ def test_the_discriminators_step_leaves_the_enhancer_as_it_is():
 
 
 @pytest.mark.parametrize("frozen_part", ["enhancer", "discriminator"])
-def test_each_optimiser_steps_its_own_part(frozen_part):
+def test_each_optimiser_changes_only_its_part(frozen_part):
     model = apart(method())
     optimisers = wrappers(model)
     optimisers[frozen_part].optimizer.param_groups[0]["lr"] = 0.0
@@ -158,7 +158,7 @@ def test_each_optimiser_steps_its_own_part(frozen_part):
 
 
 def test_the_discriminator_judges_the_outputs_of_the_enhancers_step():
-    """A closed form of its first loss: on detached outputs of the pairs, against the references."""
+    """Its first loss has a closed form: outputs for the paired inputs against the references."""
     model = apart(method(discriminator={"type": "llie_preproc.PatchDiscriminator"}))
     data = batch()
     image = torch.stack(data["inputs"]).float() / 255
@@ -170,8 +170,8 @@ def test_the_discriminator_judges_the_outputs_of_the_enhancers_step():
 
 
 @pytest.mark.parametrize("momentum", [0.6, 0.996])
-def test_the_teacher_is_the_average_of_the_student(momentum):
-    """Eq. 2 with min(1 - 1 / (it + 1), momentum): until the momentum is reached, the mean of all weights."""
+def test_the_teacher_averages_the_student(momentum):
+    """Eq. 2 with min(1 - 1 / (it + 1), momentum), which gives the mean of all weights until momentum is reached."""
     model, steps = method(momentum=momentum, contrastive=None, losses={"l1": LOSSES["l1"]}), 7
     optimisers = wrappers(model)
     history, expected = [], None
@@ -191,7 +191,7 @@ def test_the_teacher_is_the_average_of_the_student(momentum):
     assert not any(p.requires_grad for p in model.teacher.parameters())
 
 
-def test_the_number_of_updates_is_kept_with_the_weights():
+def test_the_number_of_updates_is_saved_with_the_weights():
     model = apart(method())
     model.after_step()
     model.after_step()
@@ -205,7 +205,7 @@ def test_the_number_of_updates_is_kept_with_the_weights():
         assert torch.allclose(new, old * 2 / 3 + student / 3, atol=1e-6)
 
 
-def test_the_teacher_is_what_is_evaluated_and_does_not_drop_paths():
+def test_the_teacher_is_evaluated_and_drops_no_paths():
     model = method(enhancer={"type": "llie_preproc.SemiLLIE", "width": 4, "groups": 1}, discriminator=None)
     assert model.evaluated is model.teacher is not model.enhancer
     assert model.enhancer.training
@@ -217,7 +217,7 @@ def test_the_teacher_is_what_is_evaluated_and_does_not_drop_paths():
     assert torch.allclose(sample.enhanced, model.teacher(picture[None])[0].clamp(0, 1), atol=1e-6)
 
 
-def test_what_is_left_out_needs_no_data():
+def test_terms_that_are_left_out_need_no_data():
     model = method(consistency_weight=0, contrastive=None, discriminator=None)
     assert list(model.optimised()) == ["enhancer"]
     log = model.train_step(
@@ -227,8 +227,8 @@ def test_what_is_left_out_needs_no_data():
 
 
 @pytest.mark.parametrize("kind", ["bce", "lsgan"])
-def test_the_enhancer_pleases_a_discriminator_that_likes_light(kind):
-    """With the adversarial term only, and a judge that prefers bright pictures, the output brightens."""
+def test_the_adversarial_term_follows_the_discriminator(kind):
+    """The discriminator prefers bright pictures, so the adversarial term alone brightens the output."""
     model = method(adversarial=kind, adversarial_weight=100.0, consistency_weight=0, contrastive=None)
     model.losses = torch.nn.ModuleDict()
     model.discriminator = torch.nn.Conv2d(3, 1, 1)
@@ -244,7 +244,7 @@ def test_the_enhancer_pleases_a_discriminator_that_likes_light(kind):
     assert model.enhancer(image).mean().item() > before + 0.01
 
 
-def test_mixed_precision_keeps_the_losses_in_float32_and_the_gradients():
+def test_mixed_precision_keeps_float32_losses_and_all_gradients():
     model = apart(method())
     exact = model.loss(images(), samples())
     with torch.autocast("cpu", torch.bfloat16):

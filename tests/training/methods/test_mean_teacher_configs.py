@@ -1,4 +1,4 @@
-"""The shipped configs of the mean teacher have the paper's tables as options, load their sets, train and resume."""
+"""The shipped configs of the mean teacher: rows of the paper's tables as options, their sets, a run and its resume."""
 
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from training.run_checkpoints import read_run
 
 pytestmark = pytest.mark.usefixtures("after_the_ramp")
 
-# Where the network does not matter: the selective scan's gradient takes its time to compile.
+# An option for tests in which the network does not matter: gradients of the selective scan compile slowly.
 UNET = "model.enhancer.type=llie_preproc.IAMLUNet"
-# Sizes at which the encoders of the shipped configs are built in a moment.
+# Sizes that make the encoders of the shipped configs quick to build.
 TINY = {
     "RAMEncoder": dict(image_size=64, window_size=4, embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2)),
     "VGGEncoder": dict(width=2),
@@ -45,7 +45,7 @@ def cases(paper, table):
 
 
 def changed(config, options):
-    """A shipped config with the options of a row, its networks and encoders small."""
+    """A shipped config with the options of a row, and with small networks and encoders."""
     cfg = read_config(f"mm_configs/enhancers/{config}.py")
     cfg.merge_from_dict(
         parse_args(["train", "config.py", "--cfg-options", *options.split()]).cfg_options if options else {}
@@ -66,7 +66,7 @@ def built(config, options):
 @pytest.mark.examples(4)
 @pytest.mark.parametrize("config", ["semi_llie_lsrw", "semi_llie_visdrone"])
 @pytest.mark.parametrize("options", cases("Semi-LLIE", "Table III"))
-def test_the_rows_of_table_iii(config, options, request):
+def test_options_of_table_iii_build_their_rows(config, options, request):
     model = built(config, options)
     row = request.node.callspec.id.split("-semi")[0]
     whole = row == "#7 Semi-LLIE"
@@ -78,7 +78,7 @@ def test_the_rows_of_table_iii(config, options, request):
 
 
 @pytest.mark.parametrize("options", cases("Semi-LLIE", "Table IV"))
-def test_the_rows_of_table_iv(options, request):
+def test_options_of_table_iv_build_their_rows(options, request):
     model = built("semi_llie_lsrw", f"{UNET} {options}")
     encoder = model.contrastive["contrastive"].encoder
     assert type(encoder).__name__ == f"{request.node.callspec.id}Encoder"
@@ -90,7 +90,7 @@ def test_the_rows_of_table_iv(options, request):
 
 @pytest.mark.examples(2)
 @pytest.mark.parametrize("options", cases("Semi-LLIE", "Table V"))
-def test_the_rows_of_table_v(options, request):
+def test_options_of_table_v_build_their_rows(options, request):
     model = built("semi_llie_lsrw", options)
     named = {"MambaIR": "SemiLLIE", "Ours": "SemiLLIE", "Zero-DCE": "ZeroDCE"}
     row = request.node.callspec.id
@@ -99,7 +99,7 @@ def test_the_rows_of_table_v(options, request):
 
 
 @pytest.mark.parametrize("options", cases("Semi-LLIE", "Table VI"))
-def test_the_rows_of_table_vi(options, request):
+def test_options_of_table_vi_build_their_rows(options, request):
     strong = changed("semi_llie_visdrone", options).train_dataloader.dataset.strong
     row = request.node.callspec.id
     steps = [] if strong is None else TRANSFORMS.build(strong).steps
@@ -109,7 +109,7 @@ def test_the_rows_of_table_vi(options, request):
 
 
 @pytest.mark.parametrize("options", cases("Semi-LLIE", "where its public code differs from the paper"))
-def test_the_choices_of_the_public_code(options):
+def test_options_of_the_public_code_give_finite_losses(options):
     assert all(torch.isfinite(t) for t in built("semi_llie_lsrw", options).loss(images(), samples()).values())
 
 
@@ -134,7 +134,7 @@ def pictures(folder, names, size=(40, 36), brightest=256):
 
 @pytest.fixture
 def lsrw(tmp_path):
-    """A tree in the layout of LSRW, and dark pictures."""
+    """A folder with pictures in the layout of LSRW in ``lsrw``, and dark pictures in ``night``."""
     for split in ("Training data", "Eval"):
         for camera in ("Huawei", "Nikon"):
             for kind in ("low", "high"):
@@ -143,8 +143,8 @@ def lsrw(tmp_path):
     return tmp_path
 
 
-def test_the_shipped_sets_of_vis_drone(tmp_path):
-    """Day pictures darkened, the same at each validation; night pictures by their list."""
+def test_the_shipped_sets_of_visdrone_are_built(tmp_path):
+    """Pairs are darkened day pictures, the same at each validation; unpaired pictures are those of the night list."""
     cfg = read_config("mm_configs/enhancers/semi_llie_visdrone.py")
     names = [f"{i}.jpg" for i in range(4)]
     pictures(tmp_path / "VisDrone2019-DET-train" / "images", names, size=(300, 320))
@@ -167,7 +167,7 @@ def test_the_shipped_sets_of_vis_drone(tmp_path):
 
 @pytest.mark.slow
 def test_the_shipped_config_trains_and_resumes(lsrw):
-    """Another network; crops and number of epochs small; data, terms, optimisers, ramp and exports as shipped."""
+    """Only the network, the crops and the number of epochs are smaller than shipped."""
     cfg = changed("semi_llie_lsrw", UNET)
     root = {"root": str(lsrw / "lsrw")}
     crops = [{"size": 36}, {"size": 32}, {}]

@@ -1,4 +1,4 @@
-"""Mirror distillation is its equations in NumPy, its gradients go to the student, and the teacher follows."""
+"""``MirrorDistillation`` equals its equations in NumPy; only the student gets gradients, the teacher averages it."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def gradients(module):
     return [0.0 if p.grad is None else float(p.grad.abs().sum()) for p in module.parameters()]
 
 
-def test_the_luminance_is_bt_601():
+def test_the_luminance_follows_bt_601():
     image = images()
     r, g, b = image.numpy().transpose(1, 0, 2, 3)
     assert np.allclose(luminance(image)[:, 0], 0.299 * r + 0.587 * g + 0.114 * b, atol=1e-6)
@@ -65,7 +65,7 @@ def test_the_luminance_is_bt_601():
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 99), base=st.floats(0, 2), extra=st.floats(0, 2), scale=st.floats(0.01, 1))
-def test_the_weight_falls_with_the_luminance_from_one_bound_to_the_other(seed, base, extra, scale):
+def test_the_weight_falls_with_the_luminance_between_its_bounds(seed, base, extra, scale):
     image = scale * images(seed=seed)
     weight, light = illumination_weight(image, base, base + extra), luminance(image)
     assert weight.shape == (2, 1, 32, 24)
@@ -80,15 +80,15 @@ def test_the_weight_falls_with_the_luminance_from_one_bound_to_the_other(seed, b
 
 @settings(max_examples=10, deadline=None)
 @given(red=st.floats(0, 1), green=st.floats(0, 1), blue=st.floats(0, 1))
-def test_where_the_illumination_is_constant_the_mirror_loss_is_the_unweighted_one(red, green, blue):
+def test_constant_illumination_gives_the_unweighted_mirror_loss(red, green, blue):
     image = torch.tensor([red, green, blue])[None, :, None, None].expand(2, 3, 32, 24)
     weight = illumination_weight(image)
     assert (weight == 1).all()
     assert mirror_loss(maps(0), maps(1), weight) == mirror_loss(maps(0), maps(1))
 
 
-def test_the_darkest_of_two_almost_equal_8_bit_colours_has_the_whole_weight():
-    """Two bytes that differ are never taken for a constant, however close their luminances."""
+def test_the_darker_of_two_almost_equal_colours_has_the_full_weight():
+    """Colours of different bytes are never taken for equal, however close their luminances are."""
     colours = torch.tensor([[0, 1, 7], [2, 1, 2]]) / 255  # 1385 and 1413 thousandths of a byte
     weight = illumination_weight(colours.T[None, :, None, :])
     assert weight.flatten().tolist() == pytest.approx([1.6, 1.0], abs=1e-3)
@@ -101,8 +101,8 @@ def test_standardised_maps_have_mean_0_and_deviation_1_over_each_sample():
     assert np.allclose(standardise(feature).flatten(1), expected, atol=1e-5)
 
 
-def test_the_mirror_loss_is_numpys():
-    """Eq. 5 to 9; the bilinear resizing by a whole even factor is a mean of the middle pixels of each block."""
+def test_the_mirror_loss_equals_numpy():
+    """The loss is Eq. 5 to 9; bilinear resizing by an even factor averages the middle pixels of each block."""
     student, teacher, image = maps(0), maps(1), images()
     r, g, b = image.double().numpy().transpose(1, 0, 2, 3)
     light = 0.299 * r + 0.587 * g + 0.114 * b
@@ -129,14 +129,14 @@ def test_the_mirror_loss_is_numpys():
     shifts=st.lists(st.floats(-5, 5), min_size=6, max_size=6),
 )
 def test_scales_and_shifts_of_the_maps_do_not_matter(scales, shifts):
-    """What Eq. 7 is for: the two decoders may differ in their dynamic range, level by level."""
+    """Eq. 7 lets the decoders differ in the range of their maps at each level."""
     student, teacher, weight = maps(0), maps(1), illumination_weight(images())
     changed = [s * f + t for f, s, t in zip([*student, *teacher], scales, shifts, strict=True)]
     expected = mirror_loss(student, teacher, weight).item()
     assert mirror_loss(changed[:3], changed[3:], weight).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_maps_that_mirror_lose_nothing_and_constant_maps_have_a_finite_gradient():
+def test_equal_maps_have_no_loss_and_constant_maps_a_finite_gradient():
     constant = [torch.ones(1, 2, 4, 4, requires_grad=True)]
     mirror_loss(constant, [torch.rand(1, 2, 4, 4)]).backward()
     assert constant[0].grad.isfinite().all()
@@ -145,7 +145,7 @@ def test_maps_that_mirror_lose_nothing_and_constant_maps_have_a_finite_gradient(
     assert cosine_loss(maps(0), [-f for f in maps(0)]).item() == pytest.approx(2, abs=1e-6)
 
 
-def test_the_cosine_is_numpys():
+def test_the_cosine_loss_equals_numpy():
     flat = [[f.double().numpy().reshape(2, -1) for f in maps(seed)] for seed in (0, 1)]
     norms = [[np.linalg.norm(f, axis=1) for f in features] for features in flat]
     cosines = [(a * b).sum(1) / n / m for a, b, n, m in zip(*flat, *norms, strict=True)]
@@ -166,7 +166,7 @@ def test_levels_that_do_not_fit_are_refused(loss, teacher):
 def test_each_term_trains_the_student_and_not_the_teacher(mirror, term):
     model = apart(method(mirror=mirror))
     model.loss(images(), samples())[term].backward()
-    # The head makes the image of the feature maps: the mirror loss does not see it.
+    # The head turns feature maps into the image, so the mirror loss has no gradient for it.
     expected = [n for n, _ in model.enhancer.named_parameters() if term != "loss_mirror" or "decoder.head" not in n]
     reached = [n for n, p in model.enhancer.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
     assert reached == expected
@@ -175,7 +175,7 @@ def test_each_term_trains_the_student_and_not_the_teacher(mirror, term):
 
 @pytest.mark.parametrize("mirror", ["illumination", "standardised", "cosine"])
 def test_the_clean_pass_gives_the_encoder_no_gradient(mirror):
-    """The encoder's gradient is that of the dark pass alone, with the teacher's maps as constants."""
+    """The encoder gets its gradient from the dark pass alone, for which the teacher's maps are constants."""
     model, image, clean = apart(method(mirror=mirror)), images(), samples()
     model.loss(image, clean)["loss_mirror"].backward()
     found = [p.grad.clone() for p in model.enhancer.encoder.parameters()]
@@ -191,7 +191,7 @@ def test_the_clean_pass_gives_the_encoder_no_gradient(mirror):
     assert all(torch.allclose(f, e, atol=1e-7) for f, e in zip(found, expected, strict=True))
 
 
-def test_the_terms_are_those_of_eq_10():
+def test_the_terms_follow_eq_10():
     model, image, clean = apart(method(mirror_weight=0.3, base_weight=0.5, max_weight=2.0)), images(), samples()
     target = torch.stack([s.target for s in clean]).float() / 255
     terms = model.loss(image, clean)
@@ -203,8 +203,8 @@ def test_the_terms_are_those_of_eq_10():
     assert terms["loss_mirror"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_the_teacher_begins_as_the_student_and_then_is_its_average():
-    """Eq. 3 and 4, against the closed form of the average: m^n w_0 + (1 - m) sum of m^(n - i) w_i."""
+def test_the_teacher_is_the_average_of_the_student():
+    """Eq. 3 and 4 have a closed form after n steps: m^n w_0 + (1 - m) sum of m^(n - i) w_i."""
     model, momentum, steps = method(momentum=0.9), 0.9, 6
     wrapper = OptimWrapper(torch.optim.SGD(model.enhancer.parameters(), lr=0.05))
     history = [[p.detach().double().numpy().copy() for p in model.enhancer.decoder.parameters()]]
@@ -219,7 +219,7 @@ def test_the_teacher_begins_as_the_student_and_then_is_its_average():
     for k, p in enumerate(model.teacher_decoder.parameters()):
         average = momentum**steps * history[0][k]
         average = average + (1 - momentum) * sum(momentum ** (steps - i) * history[i][k] for i in range(1, steps + 1))
-        # 1e-7, for weights below 1; a few biases are 1 and 2.
+        # The absolute tolerance is for weights below 1, the relative one for the few biases of 1 and 2.
         assert np.allclose(p.double().numpy(), average, rtol=1e-7, atol=1e-7)
     assert not model.teacher_decoder.training
     assert all(not p.requires_grad for p in model.teacher_decoder.parameters())
@@ -235,7 +235,7 @@ def test_the_average_follows_its_formula_in_double_precision():
         assert torch.allclose(new, 0.999 * old + 0.001 * student, rtol=0, atol=1e-14)
 
 
-def test_mixed_precision_keeps_the_loss_in_float32_and_the_gradients():
+def test_mixed_precision_keeps_float32_losses_and_all_gradients():
     model = apart(method())
     exact = model.loss(images(), samples())
     with torch.autocast("cpu", torch.bfloat16):
@@ -248,7 +248,7 @@ def test_mixed_precision_keeps_the_loss_in_float32_and_the_gradients():
         assert all(g > 0 for g in gradients(model.enhancer.encoder))
 
 
-def test_training_brings_the_dark_picture_and_its_maps_to_the_clean_ones():
+def test_training_lowers_every_term():
     model, history = method(momentum=0.9), []
     optimiser = torch.optim.Adam(model.enhancer.parameters(), lr=2e-3)
     for _ in range(30):
@@ -297,7 +297,7 @@ def config(name="iaml_lolv1", **options):
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_the_rows_of_table_iv_are_changes_of_one_line(row):
+def test_options_of_table_iv_build_their_rows(row):
     options = parse_args(["train", "config.py", "--cfg-options", *ROWS[row].split()]).cfg_options
     model = MODELS.build(config(**options).model)
     terms = apart(model).loss(images(), samples())
@@ -317,7 +317,7 @@ def test_the_shipped_configs_have_the_schedule_of_the_paper(name):
 
 
 @pytest.mark.parametrize(("name", "folder"), [("real", "Real_captured"), ("synthetic", "Synthetic")])
-def test_the_shipped_sets_of_lol_v2(tmp_path, name, folder):
+def test_the_shipped_sets_of_lol_v2_are_built(tmp_path, name, folder):
     for split in ("Train", "Test"):
         for kind in ("Low", "Normal"):
             (tmp_path / folder / split / kind).mkdir(parents=True)
@@ -331,7 +331,7 @@ def test_the_shipped_sets_of_lol_v2(tmp_path, name, folder):
 
 
 def test_the_shipped_config_trains_and_resumes(tmp_path):
-    """Network, crops and number of epochs small; data, terms, optimiser and exports as shipped."""
+    """Only the network, the crops and the number of epochs are smaller than shipped."""
     rng = np.random.default_rng(0)
     for split in ("our485", "eval15"):
         for kind in ("low", "high"):

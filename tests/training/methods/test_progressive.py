@@ -1,4 +1,4 @@
-"""Progressive self-enhancement has its closed forms, and a run of it resumes."""
+"""``ProgressiveSelfEnhancement`` equals its closed forms, trains, and a run of it exports and resumes."""
 
 import colorsys
 
@@ -50,11 +50,11 @@ def test_references_span_the_published_ranges(number, value):
         assert len(log_gamma[:, 0, 0, 0].unique()) > 1
 
 
-def test_the_score_is_that_of_the_paper():
+def test_the_quality_score_follows_the_paper():
     image = images(1)
     pixels = image[0].permute(1, 2, 0).double().numpy()
     eps = 1 / 255
-    # scipy's 'mirror' is what torch calls 'reflect': the border is not repeated.
+    # The mode 'mirror' of scipy is 'reflect' in torch: the border is not repeated.
     mean = uniform_filter(pixels, (25, 25, 0), mode="mirror").mean(axis=2)
     squares = uniform_filter(pixels**2, (25, 25, 0), mode="mirror").mean(axis=2)
     largest, smallest = pixels.max(axis=2), pixels.min(axis=2)
@@ -73,7 +73,7 @@ def test_each_pixel_of_the_pseudo_ground_truth_is_the_best_candidate():
         assert torch.equal(torch.where(best == index, chosen, 0), torch.where(best == index, candidate, 0))
 
 
-def test_log_total_variation_of_a_geometric_ramp():
+def test_log_total_variation_of_a_geometric_ramp_has_a_closed_form():
     ramp = torch.exp(0.3 * torch.arange(6.0)) - 1e-3
     assert log_total_variation(ramp.expand(1, 3, 5, 6)).item() == pytest.approx(0.09, rel=1e-4)
     assert log_total_variation(ramp[:, None].expand(1, 3, 6, 5)).item() == pytest.approx(0.09, rel=1e-4)
@@ -94,7 +94,7 @@ def test_each_term_reaches_the_network(term):
     assert total > 0
 
 
-def test_a_batch_is_trained_one_iteration_after_its_pseudo_ground_truth():
+def test_a_batch_is_trained_one_iteration_after_it_was_seen():
     model, first, second = method(tv_weight=0.0), images(seed=1), images(seed=2)
     model.loss(first)
     torch.manual_seed(7)
@@ -110,7 +110,7 @@ def test_a_batch_is_trained_one_iteration_after_its_pseudo_ground_truth():
     assert model.loss(images(seed=3))["loss_rec"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_the_loss_is_alpha_times_total_variation():
+def test_the_smoothness_term_is_alpha_times_total_variation():
     model = method(tv_weight=7.0)
     image = images()
     expected = 7 * log_total_variation(model.enhancer.gamma_map(image))
@@ -121,7 +121,7 @@ def test_the_loss_is_alpha_times_total_variation():
     ("enhancer", "match"),
     [("ZeroDCE", "gamma_map"), ("CLAHE", "no gradient"), ("CollaBA", "scale 1"), ("Identity", "no parameters")],
 )
-def test_networks_that_it_cannot_train_are_named(enhancer, match):
+def test_networks_that_it_cannot_train_are_refused(enhancer, match):
     with pytest.raises(ValueError, match=match):
         MODELS.build({"type": "llie_preproc.ProgressiveSelfEnhancement", "enhancer": enhancer})
 
@@ -152,7 +152,7 @@ def test_training_brightens_dark_pictures():
         ("well-exposed level 0.6", "well_exposed", 0.6),
     ],
 )
-def test_a_row_of_the_papers_ablations_is_one_line(row, field, value):
+def test_the_options_of_each_ablation_build_its_method(row, field, value):
     options = ablation_rows("PSENet, Tables 2 and 5 to 7")[row].split()
     cfg = read_config("mm_configs/enhancers/psenet_sice.py")
     cfg.merge_from_dict(parse_args(["train", "config.py", "--cfg-options", *options]).cfg_options)
@@ -160,7 +160,7 @@ def test_a_row_of_the_papers_ablations_is_one_line(row, field, value):
     if field == "enhancer":
         assert type(model.enhancer).__name__ == value
     elif field == "parameters":
-        # Convolutions between inner layers grow with the square of the width, the others with it.
+        # Inner convolutions grow with the square of the width, the first and the last in proportion to it.
         assert sum(p.numel() for p in model.enhancer.parameters()) == pytest.approx(value, rel=0.2)
     else:
         assert getattr(model, field) == value
@@ -206,6 +206,6 @@ def test_a_run_trains_validates_exports_and_resumes(config, tmp_path):
     events = EventAccumulator(str(next(work.rglob("events.out.tfevents.*")).parent))
     events.Reload()
     assert {"loss", "loss_tv", "lr", "iqa/psnr"} <= set(events.Tags()["scalars"])
-    # Input, enhanced and reference side by side.
+    # A logged image shows input, result and reference side by side.
     shown = [events.Images(f"val_{i}") for i in range(4)]
     assert all((image.width, image.height) == (3 * 48, 40) for images in shown for image in images)

@@ -1,4 +1,4 @@
-"""Training through a frozen SAM has terms that are segment-anything's own, and gradients for the enhancer alone."""
+"""``SamConsistency``: terms equal those computed with segment-anything, and only the enhancer gets a gradient."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NETWORK = {"type": "llie_preproc.IAMLUNet", "width": 4, "depth": 2}
 
 
 class Gain(Enhancer):
-    """A factor for each colour; at ``scale`` each pixel is repeated."""
+    """A network of one factor for each colour, which repeats each pixel ``scale`` times both ways."""
 
     def __init__(self, scale=1, start=1.0):
         super().__init__()
@@ -61,7 +61,7 @@ def masks_of(*boxes, height=64, width=64):
 
 
 def samples(targets=(), masks=()):
-    """One sample for each target and entry of masks; None leaves it out."""
+    """Samples with targets, masks or both; a sample lacks an entry that is None."""
     number = max(len(targets), len(masks))
     made = []
     for i in range(number):
@@ -80,7 +80,7 @@ ANNOTATED = [masks_of((5, 8, 30, 40), (0, 0, 64, 20)), masks_of((20, 20, 50, 44)
 @pytest.mark.examples(3)
 @pytest.mark.parametrize("term", [*TERMS, "loss_l1"])
 @pytest.mark.parametrize("annotated", [True, False])
-def test_every_term_reaches_the_enhancer_and_none_the_sam(method, term, annotated):
+def test_every_term_trains_the_enhancer_and_not_the_sam(method, term, annotated):
     model = method(losses={"l1": {"type": "llie_preproc.L1Loss"}}).train()
     targets = [pixels(0), pixels(1)]
     losses = model(0.2 * unit(*targets), samples(targets, ANNOTATED if annotated else ()), mode="loss")
@@ -95,21 +95,21 @@ def test_every_term_reaches_the_enhancer_and_none_the_sam(method, term, annotate
 
 
 def by_segment_anything(sam, picture, boxes):
-    """Logits ``(n, 64, 64)`` of a picture ``(3, 64, 64)`` in [0, 1] by segment-anything's whole model."""
+    """Logits ``(n, 64, 64)`` that segment-anything's model gives for a picture ``(3, 64, 64)`` in [0, 1]."""
     record = {"image": 255 * picture, "original_size": (64, 64), "boxes": boxes}
     [answer] = sam([record], multimask_output=False)
     return F.interpolate(answer["low_res_logits"], (64, 64), mode="bilinear")[:, 0]
 
 
-def dice(logits, wanted):
+def dice(logits, masks):
     found = logits.sigmoid()
-    overlap, sizes = (found * wanted).sum((1, 2)), (found**2 + wanted**2).sum((1, 2))
+    overlap, sizes = (found * masks).sum((1, 2)), (found**2 + masks**2).sum((1, 2))
     return float((1 - (2 * overlap + 1) / (sizes + 1)).mean())
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-def test_mask_terms_are_of_segment_anythings_masks(method, scale):
-    """Of pictures of SAM's own size, and of twice that; masks in the frame of the input or of the output."""
+def test_mask_terms_equal_those_of_segment_anythings_masks(method, scale):
+    """Results have SAM's input size or twice that; masks are in the frame of the input or of the result."""
     model = method(Gain(scale, 0.5))
     targets = [pixels(0), pixels(1)]
     annotated = [masks.repeat_interleave(scale, 1).repeat_interleave(scale, 2) for masks in ANNOTATED]
@@ -126,13 +126,13 @@ def test_mask_terms_are_of_segment_anythings_masks(method, scale):
             expected["bce"].append(float(F.binary_cross_entropy_with_logits(logits, masks.float())))
             expected["dice"].append(dice(logits, masks.float()))
         for name, values in expected.items():
-            # What is enlarged by repetition and resized back is a little blurred.
+            # Enlarging by repetition and resizing back blurs a picture a little.
             tolerance = 1e-4 if scale == 1 else 0.05
             assert losses[f"loss_mask_{name}"].item() == pytest.approx(np.mean(values), rel=tolerance)
 
 
 @pytest.mark.parametrize(("distance", "power"), [("l1", 1), ("l2", 2)])
-def test_the_feature_term_is_over_the_patches_that_show_the_picture(method, distance, power):
+def test_the_feature_term_leaves_out_padded_patches(method, distance, power):
     model = method(Gain(1, 0.4), feature_distance=distance, feature_weight=3.0, mask_bce_weight=0, mask_dice_weight=0)
     targets = [pixels(0, 36, 64), pixels(1, 36, 64)]
     losses = model.loss(unit(*targets), samples(targets))
@@ -140,13 +140,13 @@ def test_the_feature_term_is_over_the_patches_that_show_the_picture(method, dist
     sam = model.sam.model
     with torch.no_grad():
         embeddings = [sam.image_encoder(sam.preprocess(255 * factor * unit(*targets))) for factor in (0.4, 1.0)]
-    # 36 rows: four and a half patches of eight.
+    # 36 rows are four and a half patches of eight, so five rows of patches count.
     difference = (embeddings[0] - embeddings[1])[:, :, :5]
     assert losses["loss_feature"].item() == pytest.approx(3 * (difference.abs() ** power).mean().item(), rel=1e-4)
 
 
-def test_an_enhancer_that_is_right_is_left_alone(method):
-    """Soft targets: the losses of SAM's own answer have no slope there."""
+def test_a_perfect_enhancer_gets_almost_no_gradient(method):
+    """The targets are SAM's soft answers, at which the losses have no slope."""
     enhancer = Gain(start=1.0)
     model = method(enhancer)
     targets = [pixels(0), pixels(1)]
@@ -178,18 +178,18 @@ def test_mask_terms_alone_can_be_lowered(method, annotated):
         total.backward()
         optimizer.step()
         values.append(total.item())
-    # Further than rounding could explain.
+    # The loss falls by more than rounding can explain.
     assert values[-1] < (1 - 2 * ROUNDING) * values[0]
 
 
-def test_a_batch_without_masks_and_one_of_each_kind(method):
+def test_pictures_without_masks_count_as_zero(method):
     model = method()
     targets = [pixels(0), pixels(1)]
     empty = [masks_of(), masks_of((3, 3, 3, 9))]
     losses = model.loss(unit(*targets), samples(targets, empty))
     assert losses["loss_mask_bce"].item() == losses["loss_mask_dice"].item() == 0
     losses["loss_mask_bce"].backward()
-    # A picture without masks takes no part, and counts: half of what the other alone has.
+    # A picture without masks adds nothing but counts in the mean, which is half of the other picture's loss.
     torch.manual_seed(0)
     both = model.loss(unit(*targets), samples(targets, [masks_of(), ANNOTATED[0]]))
     alone = model.loss(unit(targets[1]), samples(targets[1:], ANNOTATED[:1]))
@@ -198,7 +198,7 @@ def test_a_batch_without_masks_and_one_of_each_kind(method):
     assert mixed["loss_mask_bce"].item() > both["loss_mask_bce"].item()
 
 
-def test_annotated_dark_pictures_alone(method):
+def test_annotated_pictures_need_no_target_without_the_feature_term(method):
     model = method(feature_weight=0)
     losses = model.loss(unit(pixels(0)), samples(masks=ANNOTATED[:1]))
     assert list(losses) == TERMS[1:]
@@ -208,7 +208,7 @@ def test_annotated_dark_pictures_alone(method):
         model.loss(unit(pixels(0), pixels(1)), samples(masks=[ANNOTATED[0], None]))
 
 
-def test_samples_that_do_not_fit(method):
+def test_samples_that_do_not_fit_are_refused(method):
     picture = unit(pixels(0))
     with pytest.raises(ValueError, match="without 'masks' need random boxes"):
         method(boxes=0).loss(picture, samples([pixels(0)]))
@@ -231,12 +231,12 @@ def test_samples_that_do_not_fit(method):
         ({"box_jitter": 0.5}, "box_jitter .* got 0.5"),
     ],
 )
-def test_settings_that_make_no_sense(method, options, message):
+def test_invalid_settings_are_refused(method, options, message):
     with pytest.raises(ValueError, match=message):
         method(**options)
 
 
-def test_a_sam_must_be_named(tiny_sam_checkpoint, tmp_path):
+def test_a_sam_needs_an_existing_checkpoint_that_fits(tiny_sam_checkpoint, tmp_path):
     with pytest.raises(ValueError, match="must have a 'checkpoint'"):
         SamConsistency(NETWORK, {"model": "small", **TINY})
     with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
@@ -249,7 +249,7 @@ def test_a_sam_must_be_named(tiny_sam_checkpoint, tmp_path):
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), height=st.integers(2, 40), width=st.integers(2, 40), number=st.integers(0, 5))
-def test_boxes_round_masks_are_pycocotools_and_move_as_far_as_they_may(seed, height, width, number):
+def test_boxes_around_masks_equal_pycocotools_and_move_within_bounds(seed, height, width, number):
     generator = torch.Generator().manual_seed(seed)
     masks = (torch.rand(number, height, width, generator=generator) < 0.1).to(torch.uint8)
     kept = some_masks(masks, 3, generator)
@@ -283,8 +283,8 @@ def test_random_boxes_are_within_the_picture(seed, size, share):
     assert sides.max() <= share[1] + 1e-5
 
 
-def test_processes_together_do_what_one_does(method, monkeypatch):
-    """Also where one has more masks to draw from than the other."""
+def test_two_processes_have_the_mean_losses_of_one(method, monkeypatch):
+    """One of the two draws from more masks than the other."""
     model = method(max_masks=1, box_jitter=0.2, losses={"l1": {"type": "llie_preproc.L1Loss"}})
     targets = [pixels(i) for i in range(4)]
     annotated = [ANNOTATED[0], None, ANNOTATED[1], masks_of((0, 0, 9, 9), (30, 2, 60, 60), (7, 7, 8, 8))]
@@ -303,7 +303,7 @@ def test_processes_together_do_what_one_does(method, monkeypatch):
     torch.testing.assert_close((losses(0, 2) + losses(1, 2)) / 2, whole, rtol=1e-4, atol=1e-5)
 
 
-def test_mixed_precision_learns_the_same(method):
+def test_mixed_precision_gives_nearly_the_same_gradient(method):
     targets = [pixels(0), pixels(1)]
     steps = []
     for enabled in (False, True):
@@ -319,7 +319,7 @@ def test_mixed_precision_learns_the_same(method):
     assert torch.cosine_similarity(*steps, dim=0) > 0.95
 
 
-def test_the_config_of_vit_b(tiny_sam_checkpoint):
+def test_the_config_of_vit_b_builds_and_computes_its_terms(tiny_sam_checkpoint):
     cfg = Config.fromfile(CONFIGS / "psenet_sam-vit-b_lol40.py")
     assert cfg.model.sam.model == "vit_b"
     assert cfg.train_dataloader.dataset.transforms[0].size == 384

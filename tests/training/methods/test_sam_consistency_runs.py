@@ -1,4 +1,4 @@
-"""A training through a frozen SAM learns, goes on where it was cut, and keeps no SAM in its checkpoints."""
+"""``llie train`` with ``SamConsistency`` learns, resumes to the same weights, and saves no SAM in checkpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from training.runner import build_runner, training_config
 
 @pytest.fixture(scope="module")
 def smooth(tmp_path_factory):
-    """Another with segment-anything's own small weights, which a few steps can follow."""
+    """Path of weights of a tiny SAM as segment-anything initialises it, through which a few steps can learn."""
     path = tmp_path_factory.mktemp("sam") / "smooth.safetensors"
     torch.manual_seed(0)
     save_state_dict(build_sam("small", **TINY).state_dict(), path)
@@ -41,7 +41,7 @@ PICTURES = 8
 
 @pytest.fixture(scope="module")
 def made_set(tmp_path_factory):
-    """Pairs of 64x64 pictures; a square in each is annotated."""
+    """A folder of pairs of 64x64 pictures and annotations of a rectangle in each."""
     root = tmp_path_factory.mktemp("masked")
     images, annotations = [], []
     for i in range(PICTURES):
@@ -58,7 +58,7 @@ def made_set(tmp_path_factory):
 
 
 def rendered_options(root, checkpoint):
-    """The shipped config on the made set, with the tiny SAM."""
+    """Options that give the shipped config the made set and a tiny SAM."""
     options = [f"model.sam.checkpoint={checkpoint}"]
     options += [f"model.sam.{name}={'[1]' if name == 'global_attn_indexes' else value}" for name, value in TINY.items()]
     for part in ("train", "val"):
@@ -92,13 +92,13 @@ def train(made_set, smooth, tmp_path, on_the_cpu):
     return run
 
 
-# SAM's answers at random do not come nearer to annotated masks: its features lead here.
+# A SAM with random weights cannot follow annotated masks, so the feature term has the largest weight.
 SHORT = ["train_cfg.max_iters=6", "default_hooks.checkpoint.interval=1", "train_dataloader.batch_size=8"]
 SHORT += ["model.feature_weight=1.0", "model.mask_bce_weight=0.5", "model.mask_dice_weight=0.5"]
 
 
 @pytest.mark.further
-def test_a_run_learns_goes_on_where_it_was_cut_and_keeps_no_sam(train):
+def test_a_run_learns_resumes_and_saves_no_sam(train):
     whole = train("whole", *SHORT)
     history = {
         name: list(whole["message_hub"]["log_scalars"][f"train/{name}"]._log_history) for name in ("loss", *TERMS)

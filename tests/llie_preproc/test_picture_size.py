@@ -1,4 +1,4 @@
-"""Sizes by headers are the sizes of decoded pictures."""
+"""``picture_size`` reads the size of the decoded picture from a file's header."""
 
 import struct
 import zlib
@@ -21,7 +21,7 @@ def decoded_size(path):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".ppm"])
 @pytest.mark.parametrize("orientation", [None, *range(1, 9)])
-def test_it_is_the_size_of_the_decoded_picture(tmp_path, suffix, orientation):
+def test_the_size_is_that_of_the_decoded_picture(tmp_path, suffix, orientation):
     path = tmp_path / f"a{suffix}"
     exif = Image.Exif()
     if orientation is not None:
@@ -37,7 +37,7 @@ def chunk(kind, body):
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def test_exif_after_the_pixels_of_a_png(tmp_path):
+def test_exif_after_the_pixels_of_a_png_counts(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(PIXELS).save(path)
     data = path.read_bytes()
@@ -49,7 +49,7 @@ def test_exif_after_the_pixels_of_a_png(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
-def test_deep_tiffs(tmp_path, dtype):
+def test_tiffs_of_16_bits_and_of_floats_have_a_size(tmp_path, dtype):
     path = tmp_path / "a.tiff"
     scale = 255 if dtype == np.float32 else 1
     assert cv2.imwrite(
@@ -58,7 +58,7 @@ def test_deep_tiffs(tmp_path, dtype):
     assert picture_size(path) == decoded_size(path) == (16, 9)
 
 
-def test_16_bit_png(tmp_path):
+def test_a_png_of_16_bits_has_a_size(tmp_path):
     path = tmp_path / "a.png"
     assert cv2.imwrite(str(path), PIXELS.astype(np.uint16) * 257)
     assert picture_size(path) == decoded_size(path) == (16, 9)
@@ -70,7 +70,7 @@ def test_the_pixels_are_not_decoded(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path, **({"compression": "tiff_lzw"} if suffix == ".tif" else {}))
     data = bytearray(path.read_bytes())
-    # A TIFF's tags follow its pixels, so the damage is in the middle.
+    # The tags of a TIFF follow its pixels, so its pixels are damaged instead of cut off.
     data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
     path.write_bytes(data if suffix == ".tif" else data[: len(data) // 2])
     assert picture_size(path) == (300, 200)
@@ -81,13 +81,13 @@ def test_the_pixels_are_not_decoded(tmp_path, suffix):
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"II*\0\xff\xff\0\0", b"\xff\xd8\xff"])
-def test_what_is_no_picture_is_named(tmp_path, content):
+def test_files_without_a_picture_are_named(tmp_path, content):
     path = tmp_path / "broken.png"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=r"broken\.png"):
         picture_size(path)
 
 
-def test_no_file(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         picture_size(tmp_path / "none.png")
