@@ -61,7 +61,7 @@ def _first_default_scopes() -> dict:
 
 @pytest.fixture(autouse=True)
 def _default_scope_is_restored(_first_default_scopes: dict):
-    """Undo what a Runner does to MMEngine's default scope, which would hold for the rest of the process."""
+    """Restore MMEngine's default scope, which a Runner sets for the rest of the process."""
     yield
     if registry := sys.modules.get("mmengine.registry"):
         instances = registry.DefaultScope._instance_dict

@@ -37,7 +37,7 @@ def test_given_brightness_edges_are_the_bins():
             brightness_bins(luma, edges)
 
 
-def test_luma_is_that_of_the_colours():
+def test_mean_luma_weights_the_colours():
     assert mean_luma(np.full((4, 5, 3), 77, np.uint8)) == pytest.approx(77)
     assert mean_luma(np.array([[[255, 0, 0], [0, 255, 0]]], np.uint8)) == pytest.approx(255 * (0.299 + 0.587) / 2)
 

@@ -98,7 +98,7 @@ def _coco_counts(truth, found, threshold):
 @pytest.mark.further
 @settings(max_examples=150, deadline=None)
 @given(_OBJECTS, _DETECTIONS, st.integers(1, 99))
-def test_counts_are_those_of_pycocotools_at_every_threshold(objects, found, percent):
+def test_counts_equal_pycocotools_at_every_threshold(objects, found, percent):
     truth, threshold = _truth(*objects, images=3), percent / 100
     if not any(each["score"] >= threshold for each in found):
         found = [*found, _detection(1, [90, 90, 5, 5], 1.0)]

@@ -65,7 +65,7 @@ def test_identity_gives_the_raw_detections_bit_for_bit(finished):
 
 
 @pytest.mark.slow
-def test_numbers_are_those_of_the_saved_detections(finished):
+def test_scores_equal_those_of_the_saved_detections(finished):
     _, comparison = finished
     truth = read_truth(comparison.truth_path)
     for row, line in zip(comparison.rows, comparison.table(), strict=True):
@@ -103,7 +103,7 @@ def test_the_joint_enhancer_was_trained_and_can_be_loaded(finished):
 
 
 @pytest.mark.slow
-def test_tables_say_what_the_results_say(finished):
+def test_table_files_hold_the_results(finished):
     _, comparison = finished
     rows = comparison.table()
     lines = (comparison.folder / "table.md").read_text().splitlines()
@@ -154,7 +154,7 @@ def test_enhanced_pictures_are_cached(finished):
 
 
 @pytest.mark.slow
-def test_a_trained_detector_is_evaluated_as_it_is(finished, tmp_path, capsys):
+def test_a_given_checkpoint_is_evaluated_without_training(finished, tmp_path, capsys):
     command, comparison = finished
     sets = command[1 : command.index("--resamples")]
     weights = comparison.folder / comparison.result(Cell("none", "raw", 1))["checkpoint"]
@@ -250,7 +250,7 @@ def test_a_failing_cell_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
     assert main([*command, "--resume"]) == 0
 
 
-def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys):
+def test_an_interrupted_training_resumes_from_its_checkpoint(tmp_path, monkeypatch, capsys):
     command = [*arguments(tmp_path), "--enhancer", "none"]
     from llie_preproc.mm.progress import ProgressBar
 

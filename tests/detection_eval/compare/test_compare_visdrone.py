@@ -57,7 +57,7 @@ def test_scores_of_a_converted_set_equal_those_of_its_text_files(tmp_path):
     command = ["compare", "--detector", config, "--enhancer", "gamma_correction", *common, *metrics]
     assert main(command) == 0
     comparison = Comparison(tmp_path / "out")
-    # So short a training finds nothing, so detections near the objects are added; the same command scores them.
+    # The training is too short to find objects, so detections near them are added; the same command scores these.
     for seed, cell in enumerate(comparison.cells):
         _add_near_objects(comparison.detections_path(cell), comparison.truth_path, seed)
     assert main([*command, "--resume"]) == 0

@@ -182,7 +182,7 @@ def test_the_page_names_the_command_that_scores_each_cell(made, shown):
         assert word in provenance
 
 
-def test_pictures_say_what_they_show(made, shown):
+def test_texts_of_pictures_count_their_detections(made, shown):
     """The text of each picture counts its found objects and false detections at the threshold that the page names."""
     section = shown.sections["Pictures whose detections changed most"]
     alts = [attributes["alt"] for attributes in shown.all("img")]

@@ -47,7 +47,7 @@ def test_boxes_follow_an_enhancer_that_enlarges():
     assert "2 of 2 annotated objects found, 1 false" in after.alt
 
 
-def test_of_a_large_picture_the_part_with_most_changes_is_shown():
+def test_a_large_picture_is_cut_to_the_part_with_most_changes():
     cluster = [[1500 + 30 * i, 900, 1520 + 30 * i, 920] for i in range(5)]
     boxes = [[20, 20, 40, 40], *cluster]
     raw = np.zeros((1200, 2000, 3), np.uint8)

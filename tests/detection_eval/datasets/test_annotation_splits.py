@@ -12,7 +12,7 @@ from detection_eval.datasets.splits import Split
 from tests.support.made_annotations import annotations, convert, write_picture, write_text
 
 
-def test_of_many_missing_annotations_five_are_named(many, capsys):
+def test_five_of_many_missing_annotations_are_named(many, capsys):
     for text in sorted((many / "annotations").iterdir())[:8]:
         text.unlink()
     assert annotations("visdrone", many, "--out", many / "set.json") == 2

@@ -158,7 +158,7 @@ def test_rectangles_and_ellipses_are_read_from_a_folder(tmp_path):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_what_is_written_is_read_to_the_last_digit(tmp_path_factory, seed):
+def test_detections_are_read_back_to_the_last_digit(tmp_path_factory, seed):
     rng = np.random.default_rng(seed)
     faces = {}
     for name in ("2002/b", "2002/a"):

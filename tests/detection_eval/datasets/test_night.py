@@ -54,7 +54,7 @@ def test_luma_and_dark_share_of_known_blocks(tmp_path, kind, suffix):
     st.integers(8, 60), st.integers(8, 60), st.integers(0, 2**32 - 1), st.sampled_from(["jpg", "png", "webp"])
 )  # fmt: skip
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_luma_is_that_of_pillow(tmp_path, width, height, seed, suffix):
+def test_luma_equals_that_of_pillow(tmp_path, width, height, seed, suffix):
     """Sizes are whole blocks, because encoders of JPEG may fill incomplete blocks at the edge with any values."""
     width, height = 8 * width, 8 * height
     small = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)

@@ -93,7 +93,7 @@ def _faces(*boxes, score=0.95):
     return Faces(np.array(boxes, np.float32).reshape(-1, 4), np.full(len(boxes), score, np.float32))
 
 
-def test_found_faces_are_those_overlapped_by_more_than_half():
+def test_a_face_is_found_if_overlapped_by_more_than_half():
     reference = _faces([0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60])
     # The overlaps are 1, 5/15 and none; a second box on the first face does not count again.
     found = _faces([0, 0, 10, 10], [1, 0, 10, 10], [25, 0, 35, 10])

@@ -341,7 +341,7 @@ def test_concatenated_sets_pass_the_draw_on(folders):
         ConcatenatedSets([])
 
 
-def test_workers_change_nothing(folders):
+def test_workers_of_a_loader_change_no_item(folders):
     dataset = semi_supervised(folders, STRONG)
     draws = [Draw(i % 4, i) for i in range(6)]
     loaded = DataLoader(dataset, batch_size=None, sampler=draws, num_workers=2)
