@@ -1,4 +1,4 @@
-"""What the tests of several parts of the package are given."""
+"""Fixtures of several rooms of the package's tests."""
 
 from __future__ import annotations
 

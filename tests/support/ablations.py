@@ -10,7 +10,7 @@ _PAGE = ROOT / "docs" / "ablations.md"
 
 
 def ablation_rows(heading: str) -> dict[str, str]:
-    """Name to command-line options of each row of a table of the page, as shipped the empty text."""
+    """Command-line options of each row of a table on the page, by the row's name; empty where the row has none."""
     _, section = re.split(rf"^## {re.escape(heading)}\n", _PAGE.read_text(), flags=re.MULTILINE)
     lines = re.findall(r"^\| (.+?) \| (.+?) \|$", section.split("\n## ")[0], flags=re.MULTILINE)
     return {name: " ".join(re.findall(r"`(.*?)`", options)) for name, options in lines if name != "row"}

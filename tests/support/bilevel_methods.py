@@ -18,7 +18,7 @@ SMALL = {"unet": dict(type="llie_preproc.TestJudge"), "patch": dict(type="llie_p
 
 @MODELS.register_module(name="TestJudge", force=True)
 class Judge(nn.Sequential):
-    """A discriminator with what makes the published ones awkward: spectral norm, in-place activations, biases."""
+    """A discriminator with the awkward parts of the published ones: spectral norm, in-place activations, biases."""
 
     def __init__(self) -> None:
         act = nn.LeakyReLU(0.2, inplace=True)
@@ -58,14 +58,14 @@ def loss(model: BilevelAdversarial, data: dict) -> dict[str, Tensor]:
 
 
 def optimiser(model: BilevelAdversarial, part: dict | None = None, **parts: dict) -> OptimWrapperDict:
-    """An optimiser for each part of the method: the one that ``parts`` gives it, or ``part``."""
+    """An optimiser for each part of the method: the part's own in ``parts``, or else ``part``."""
     part = part or dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
     config = {name: parts.get(name, part) for name in model.optimised()}
     return MethodOptimWrapperConstructor(config)(model)
 
 
 def changed(before: dict[str, Tensor], module: nn.Module) -> bool:
-    """Whether any parameter is no longer what ``snapshot`` kept."""
+    """Whether any parameter differs from its copy in ``before``, which :func:`snapshot` made."""
     return any(not torch.equal(before[k], v) for k, v in module.named_parameters())
 
 

@@ -1,4 +1,4 @@
-"""The ``llie`` command inside this process, for the tests of it."""
+"""The ``llie`` command, run inside this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def llie(capsys: pytest.CaptureFixture) -> Run:
-    """Runs the command inside this process."""
+    """A function that runs the command inside this process."""
 
     def run(*arguments: object) -> Result:
         try:
@@ -35,7 +35,7 @@ def llie(capsys: pytest.CaptureFixture) -> Run:
 
 
 def one_line(result: Result, *parts: str) -> None:
-    """A user's error: status 2, and one line on stderr that holds ``parts``, without a traceback."""
+    """Assert a user's error: status 2, and one line on stderr that holds ``parts``, without a traceback."""
     assert result.code == 2
     assert re.fullmatch(r"llie: error: [^\n]+\n", result.err)
     for part in parts:

@@ -1,6 +1,7 @@
-"""Compile the Triton kernels for a GPU that need not be there: ``compile_kernels.py CAPABILITY RANK DTYPE plain|full``.
+"""Compile the Triton kernels for a GPU that need not be present: ``compile_kernels.py CAPABILITY RANK DTYPE
+plain|full``.
 
-``plain`` leaves out what can be left out: bias, skip, softplus, shared channels.
+``plain`` leaves out the optional parts: bias, skip, softplus, shared channels.
 """
 
 import sys
@@ -23,7 +24,7 @@ def kind(name: str, flags: dict[str, object]) -> str:
         return "*i32"
     if name in WALKED:
         return "*bf16" if dtype == "bfloat16" else "*fp32"
-    # Strides have two letters, tensors a name.
+    # A name of two letters is a stride's, except for these gradients, which are tensors.
     return "i32" if name in INTEGERS or (len(name) == 2 and name not in ("dA", "dB", "dC", "du")) else "*fp32"
 
 
@@ -41,7 +42,7 @@ for kernel_name, flags in KERNELS.items():
     kernel = getattr(gpu_kernels, kernel_name)
     constants = {"N": 16, "T": 64, "BLOCK": 32, **flags}
     signature = {name: kind(name, constants) for name in kernel.arg_names}
-    # What is constant without a value is None.
+    # A constant without a value is None.
     values = {name: constants.get(name) for name, what in signature.items() if what == "constexpr"}
     places = {(kernel.arg_names.index(name),): value for name, value in values.items()}
     source = ASTSource(fn=kernel, signature=signature, constexprs=places)

@@ -1,4 +1,4 @@
-"""The code blocks of a page of the docs, and what they print where the page shows it."""
+"""The code blocks of a page of the docs, with the output that the page shows for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Block:
         text: Content.
         line: Number of the fence's line.
         heading: Heading above it.
-        expected: Content of the ``text`` block behind it: what it prints; None: there is none.
+        expected: Content of the ``text`` block behind it, which is what the block should print; None if there is no
+            such block.
     """
 
     language: str
@@ -33,17 +34,17 @@ class Block:
 
     @property
     def file(self) -> str | None:
-        """Name of the file that the block is, which its first line gives as a comment; None: it is run."""
+        """Name of the file that the block holds, from the comment in its first line; None if the block is to be run."""
         found = _FILE.match(self.text)
         return found[1] if found else None
 
     def prints(self, output: str) -> bool:
-        """Whether an output is the expected one, in which ``...`` stands for anything; white space does not count."""
+        """Whether ``output`` is the expected one, where ``...`` matches anything and white space does not count."""
         return doctest.OutputChecker().check_output(self.expected or "", output, _ELLIPSIS)
 
 
 def blocks(page: Path) -> list[Block]:
-    """The blocks of a page in their order; those of ``text`` belong to the ones before them."""
+    """The code blocks of a page in order; a ``text`` block becomes the expected output of the block before it."""
     found: list[Block] = []
     content = page.read_text(encoding="utf-8")
     for fenced in FENCE.finditer(content):

@@ -1,4 +1,4 @@
-"""DSFD checkpoints in the layouts of the public files, and a plain forward pass in their own names."""
+"""DSFD checkpoints in the layouts of the public files, and forward passes that read tensors by their public names."""
 
 import math
 
@@ -7,10 +7,10 @@ import torchvision
 from torch.nn import functional as F
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-"""Blocks in each stage of a ResNet of a depth."""
+"""Number of blocks in each stage of a ResNet, by its depth."""
 
 MEANS = torch.tensor([104.0, 117.0, 123.0]).view(3, 1, 1)
-"""What the public files' networks take off blue, green and red."""
+"""Means of blue, green and red that the networks of the public files subtract."""
 
 
 def conv(shapes, name, out, into, side, bias=True):
@@ -28,7 +28,7 @@ def norm(shapes, name, channels):
 
 
 def release_tail(shapes, channels, tree, deep):
-    """Fusion, tree FEM and deep heads."""
+    """Add the tensors of fusion, tree FEM and deep heads."""
     for k in (3, 2, 1):
         conv(shapes, f"latlayer{k}", channels[k - 1], channels[k], 1)
         conv(shapes, f"smooth{k}", channels[k - 1], channels[k - 1], 1)
@@ -47,7 +47,7 @@ def release_tail(shapes, channels, tree, deep):
 
 
 def release_shapes(width=64, depth=152):
-    """Names and shapes of the release's ResNet file; ``width`` channels for 64."""
+    """Names and shapes of the release's ResNet file, with ``width`` channels in place of 64."""
     shapes = {}
     conv(shapes, "layer1.0", width, 3, 7, bias=False)
     norm(shapes, "layer1.1", width)
@@ -76,7 +76,7 @@ def release_shapes(width=64, depth=152):
 
 
 def vgg_shapes(width=64):
-    """VGG-16 with fc6, fc7 and extras."""
+    """Names and shapes of VGG-16 with fc6, fc7 and the extra layers."""
     shapes, into = {}, 3
     places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
     for place, factor in zip(places, (1, 1, 2, 2, 4, 4, 4, 8, 8, 8, 8, 8, 8), strict=True):
@@ -97,7 +97,7 @@ def extras(shapes, into, width):
 
 
 def release_vgg_shapes(width=64):
-    """Names and shapes of the release's VGG file; ``width`` channels for 64."""
+    """Names and shapes of the release's VGG file, with ``width`` channels in place of 64."""
     shapes = vgg_shapes(width)
     channels = [c * width for c in (4, 8, 8, 16, 8, 4)]
     for k in range(3):
@@ -107,7 +107,7 @@ def release_vgg_shapes(width=64):
 
 
 def paper_tail(shapes, channels):
-    """Top-down and lateral convolutions, parallel FEM and both shots of the paper-like re-implementation."""
+    """Add the paper-like re-implementation's top-down and lateral convolutions, parallel FEM and both shots."""
     down = [channels[-1], *channels[::-1]]
     for k in range(6):
         conv(shapes, f"fpn_topdown.{k}", down[k + 1], down[k], 1)
@@ -126,7 +126,7 @@ def paper_tail(shapes, channels):
 
 
 def paper_vgg_shapes(width=64):
-    """Names and shapes of the paper-like re-implementation's VGG file; ``width`` channels for 64."""
+    """Names and shapes of the paper-like re-implementation's VGG file, with ``width`` channels in place of 64."""
     shapes = vgg_shapes(width)
     channels = [c * width for c in (4, 8, 8, 16, 8, 4)]
     for k in range(3):
@@ -151,7 +151,7 @@ def paper_resnet_shapes(depth):
 
 
 def fill(shapes, seed=0):
-    """Tensors of these shapes under which the maps neither vanish nor run away."""
+    """Random tensors of these shapes, scaled so that the maps neither vanish nor explode."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in shapes.items():
@@ -273,7 +273,7 @@ def release_outputs(state, image):
 
 
 def paper_outputs(state, image):
-    """As :func:`release_outputs`, of the paper-like re-implementation's second shot."""
+    """What :func:`release_outputs` returns, for the second shot of the paper-like re-implementation on VGG-16."""
     net = Plain(state)
     c1, c2, c3, c4 = net.vgg(image, fc6=3)
     c5, c6 = net.extras(c4)
@@ -300,7 +300,11 @@ def paper_outputs(state, image):
 
 
 def detections(outputs, height, width, ratio, clip, threshold):
-    """Boxes ``(n, 4)`` and scores by the public rule: SSD decoding of shares of the picture, 5,000, NMS at 0.3."""
+    """Boxes ``(n, 4)`` and scores by the public rule.
+
+    Priors are fractions of the picture and are decoded as in SSD. The best 5,000 above the threshold go through NMS at
+    0.3, and at most 750 remain.
+    """
     logits, deltas, sizes = outputs
     priors = []
     for (rows, columns), stride, side in zip(sizes, (4, 8, 16, 32, 64, 128), (16, 32, 64, 128, 256, 512), strict=True):
@@ -313,7 +317,7 @@ def detections(outputs, height, width, ratio, clip, threshold):
         priors = priors.clamp(0, 1)
     deltas = deltas.double()
     centres = priors[:, :2] + deltas[:, :2] * 0.1 * priors[:, 2:]
-    # MMDetection limits a side to 1000 / 16 times the prior's, the public decoders do not: no made delta comes near.
+    # MMDetection limits a side to 1000 / 16 times the prior's; the public decoders do not. Deltas must stay below that.
     assert float(deltas[:, 2:].abs().max()) * 0.2 < math.log(1000 / 16)
     sides = priors[:, 2:] * torch.exp(deltas[:, 2:] * 0.2)
     boxes = torch.cat([centres - sides / 2, centres + sides / 2], 1) * torch.tensor([width, height] * 2)

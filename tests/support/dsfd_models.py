@@ -13,7 +13,7 @@ from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.structures import InstanceData
 
-import llie_preproc  # noqa: F401  before mmdet's models, which take mmcv's operators from it where none are compiled
+import llie_preproc  # noqa: F401  must come before mmdet, which takes mmcv's operators from it where none are compiled
 
 register_all_modules()
 
@@ -31,12 +31,12 @@ TEST = dict(score_thr=0.05, nms_pre=5000, nms=dict(type="nms", iou_threshold=0.3
 
 
 def paper_vgg(**changes: Any) -> dict:
-    """The paper's form on VGG-16."""
+    """Config of the paper's form on VGG-16."""
     return _model(dict(type="llie_preproc.DSFDVGG"), dict(), dict(), **changes)
 
 
 def paper_resnet(depth: int = 152, **changes: Any) -> dict:
-    """The paper's form on a ResNet."""
+    """Config of the paper's form on a ResNet."""
     return _model(
         dict(type="llie_preproc.DSFDResNet", depth=depth),
         dict(in_channels=RESNET_CHANNELS[:4], l2_norm=None),
@@ -46,7 +46,7 @@ def paper_resnet(depth: int = 152, **changes: Any) -> dict:
 
 
 def release_resnet(depth: int = 152, **changes: Any) -> dict:
-    """The public release's form."""
+    """Config of the public release's form on a ResNet."""
     return _release(
         dict(type="llie_preproc.DSFDResNet", depth=depth),
         dict(
@@ -60,12 +60,12 @@ def release_resnet(depth: int = 152, **changes: Any) -> dict:
 
 
 def release_vgg(**changes: Any) -> dict:
-    """The public release's options on VGG-16."""
+    """Config of the public release's options on VGG-16."""
     return _release(dict(type="llie_preproc.DSFDVGG", fc6_dilation=1), dict(l2_norm="fused"), **changes)
 
 
 def tiny(width: int = 8, **changes: Any) -> dict:
-    """The paper's form on VGG-16 with ``width`` channels for 64 everywhere."""
+    """Config of the paper's form on VGG-16, with ``width`` channels in place of 64."""
     vgg = tuple(c * width // 64 for c in VGG_CHANNELS)
     return _model(
         dict(
@@ -80,7 +80,10 @@ def tiny(width: int = 8, **changes: Any) -> dict:
 
 
 def tiny_release(width: int = 4, depth: int = 50, **changes: Any) -> dict:
-    """The release's form on a ResNet with ``width`` channels for 64 everywhere, whose blocks do something untrained."""
+    """Config of the release's form on a ResNet, with ``width`` channels in place of 64.
+
+    Its residual blocks are not initialised to zero, so that they have an effect before training.
+    """
     channels = tuple(c * width // 64 for c in RESNET_CHANNELS)
     model = _release(
         dict(type="llie_preproc.DSFDResNet", depth=depth, base_channels=width, zero_init_residual=False),
@@ -98,7 +101,7 @@ def tiny_release(width: int = 4, depth: int = 50, **changes: Any) -> dict:
 
 
 def thin_release_vgg(width: int = 4) -> dict:
-    """The public release's options on VGG-16 with ``width`` channels for 64 everywhere."""
+    """Config of the public release's options on VGG-16, with ``width`` channels in place of 64."""
     model, thin = release_vgg(), tiny(width)
     model["backbone"] = dict(thin["backbone"], fc6_dilation=1)
     model["neck"].update(in_channels=thin["neck"]["in_channels"], extra_channels=thin["neck"]["extra_channels"])
@@ -133,13 +136,13 @@ def _model(backbone: dict, neck: dict, head: dict, **changes: Any) -> dict:
 
 
 def build(model: dict, seed: int = 0) -> torch.nn.Module:
-    """A detector whose weights, MMEngine's initialisation included, depend on ``seed`` alone; in evaluation mode.
+    """A detector in evaluation mode, whose weights depend on ``seed`` alone, MMEngine's initialisation included.
 
-    Batch normalisation has the statistics of random images: without, the maps of an untrained network run away.
+    Batch normalisation gets the statistics of random images: without them the maps of an untrained network explode.
     """
     torch.manual_seed(seed)
     detector = MODELS.build(copy.deepcopy(model)).eval()
-    logging.disable(logging.INFO)  # MMEngine lists every tensor
+    logging.disable(logging.INFO)  # MMEngine logs a line for every tensor
     try:
         detector.init_weights()
     finally:
@@ -149,14 +152,16 @@ def build(model: dict, seed: int = 0) -> torch.nn.Module:
         for norm in norms:
             norm.train().momentum = None
         with torch.no_grad():
-            # Normalised pictures: what is inside of a wrapper is given them, which takes levels itself.
+            # A wrapper takes levels. The detector in it takes normalised pictures, so that one is called.
             getattr(detector, "detector", detector).extract_feat(torch.randn(4, 3, 128, 160) * 60)
         detector.eval()
     return detector
 
 
 def raw_batch(sizes: list[tuple[int, int]] = [(128, 160), (128, 160)], seed: int = 0, faces: int = 2) -> dict:  # noqa: B006
-    """What ``pseudo_collate`` gives: uint8 BGR ``(3, H, W)`` images, and samples with ``faces`` upright boxes each."""
+    """A batch as ``pseudo_collate`` makes it: uint8 BGR ``(3, H, W)`` images, and samples with ``faces`` upright boxes
+    each.
+    """
     rng = np.random.default_rng(seed)
     inputs, samples = [], []
     for i, (height, width) in enumerate(sizes):

@@ -1,4 +1,4 @@
-"""What the tests of videos compare: times, levels and sound of a film before and after."""
+"""Checks of a video's times, levels and sound against those of its source."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RANDOM = tuple(int(t) for t in np.cumsum(np.random.default_rng(0).integers(1, 25
 
 
 class Counting(Identity):
-    """Counts the calls, and the most pictures of one."""
+    """An enhancer that changes nothing and counts its calls, and the most pictures in one call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,20 +32,20 @@ class Counting(Identity):
 
 
 def assert_same_film(target: Path, source: Path, milliseconds: float = 0.1) -> None:
-    """OpenCV shows the same frames at the same times, from the first one on."""
+    """Assert that OpenCV shows the same frames at the same times, from the first frame on."""
     expected, found = shown(source), shown(target)
     assert len(found) == len(expected) > 0
     assert np.abs(np.subtract([f.time for f in found], [f.time for f in expected])).max() <= milliseconds
     off = np.subtract([f.level for f in found], [f.level for f in expected])
-    # A codec's bias is the same for all; another frame would be 4 levels off.
+    # A codec's bias is the same for all frames; a wrong frame would be 4 levels off.
     assert np.abs(off).max() < 4
     assert np.abs(off - np.median(off)).max() < 2
 
 
 def assert_in_step(target: Path, source: Path, seconds: float = 1.1e-3) -> None:
-    """Sound is the same bytes, as far from the first frame as in the source."""
+    """Assert that the sound has the same bytes and the same distance from the first frame as in the source."""
     before, after = packets_of(source, "audio"), packets_of(target, "audio")
-    # Samples that are not coded are cut into packets as a container likes.
+    # Containers cut uncoded samples into packets of different sizes, so the packets are joined first.
     assert b"".join(data for _, data in after) == b"".join(data for _, data in before)
     expected = before[0][0] - times_of(source)[0]
     assert after[0][0] - times_of(target)[0] == pytest.approx(expected, abs=seconds)
@@ -62,6 +62,6 @@ def times_of(path: Path) -> list[float]:
 
 
 def without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyAV is not found, and OpenCV reads and writes the videos."""
+    """Hide PyAV, so that OpenCV reads and writes the videos."""
     real = video.find_spec
     monkeypatch.setattr(video, "find_spec", lambda name: None if name == "av" else real(name))

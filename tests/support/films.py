@@ -1,4 +1,4 @@
-"""Videos that tests make, and readers of them that are not the library's."""
+"""Videos made for tests, and readers of videos that are not the library's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 RATE = 48_000
-"""Samples of sound a second."""
+"""Samples of sound per second."""
 
 
 def grey(number: int, size: tuple[int, int]) -> np.ndarray:
@@ -40,12 +40,13 @@ def make_film(
     prepare: Callable[[Any], None] = lambda stream: None,
     muxing: dict[str, str] | None = None,
 ) -> Path:
-    """A video whose frames are shown at ``times``, in ticks; a frame is a picture of its number.
+    """Write a video whose frames are shown at ``times``, in ticks.
 
     Args:
-        sound: Encoder of a sine that is heard as long as the frames are shown; None: no sound.
-        subtitles: Codec of one line of text; None: no subtitles.
-        prepare: What to do with the video stream before it is encoded.
+        picture: Function that makes the frame of a number and a size (width, height).
+        sound: Encoder of a tone that lasts as long as the frames; None for no sound.
+        subtitles: Codec of one line of text; None for no subtitles.
+        prepare: Function that is called with the video stream before encoding.
     """
     with av.open(str(path), "w", options=muxing or {}) as output:
         output.metadata.update(metadata or {})
@@ -83,7 +84,7 @@ def make_film(
 
 
 def plain_film(path: Path, frames: int = 7, size: tuple[int, int] = (48, 32), rate: float = 24.0) -> Path:
-    """A video by OpenCV, of frames of growing brightness."""
+    """Write a video with OpenCV, whose frames grow brighter."""
     codec = "MJPG" if path.suffix == ".avi" else "mp4v"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
     for number in range(frames):
@@ -93,7 +94,7 @@ def plain_film(path: Path, frames: int = 7, size: tuple[int, int] = (48, 32), ra
 
 
 def sine(seconds: float, start: float = 0.0) -> Iterator[Any]:
-    """Stereo frames of a tone."""
+    """Frames of a stereo tone of 440 Hz."""
     for place in range(0, int(seconds * RATE), 1024):
         wave = np.sin(np.arange(place, place + 1024) * 2 * np.pi * 440 / RATE).astype(np.float32)
         frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]) / 2, format="fltp", layout="stereo")
@@ -119,7 +120,7 @@ class Shown(NamedTuple):
 
 
 def shown(path: Path) -> list[Shown]:
-    """All frames of a video, read by OpenCV."""
+    """All frames of a video, as OpenCV reads them."""
     capture = cv2.VideoCapture(str(path))
     frames = []
     while (read := capture.read())[0]:
@@ -128,14 +129,14 @@ def shown(path: Path) -> list[Shown]:
 
 
 def packets_of(path: Path, kind: str) -> list[tuple[float, bytes]]:
-    """Seconds and bytes of a stream's packets that begin with the film or later."""
+    """Seconds and bytes of those packets of a stream that begin at the video's start or later."""
     with av.open(str(path)) as container:
         (stream,) = getattr(container.streams, kind)
         packets = [p for p in container.demux(stream) if p.size and not p.is_discard and p.pts >= 0]
         return [(float(p.pts * p.time_base), bytes(p)) for p in packets]
 
 
-# MP4 without a library: ISO/IEC 14496-12
+# Reading MP4 without a library, by ISO/IEC 14496-12.
 
 
 def box(data: bytes, *path: str) -> bytes:
@@ -154,7 +155,10 @@ def _boxes(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def boxed_times(path: Path) -> list[float]:
-    """Seconds at which the frames of an MP4 are shown, by its boxes: of one edit, after one that is empty."""
+    """Seconds at which the frames of an MP4 are shown, computed from its boxes.
+
+    The file may have empty edits, which delay the frames, and one edit that shows them.
+    """
     track, film_scale = _track(path)
     table = box(track, "mdia", "minf", "stbl")
     scale = struct.unpack_from(">I", box(track, "mdia", "mdhd"), 12)[0]
@@ -172,13 +176,13 @@ def boxed_times(path: Path) -> list[float]:
 
 
 def boxed_seconds(path: Path) -> float:
-    """Seconds from the film's beginning to the end of its video track, by its edits."""
+    """Seconds from the video's start to the end of its video track, by its edits."""
     track, film_scale = _track(path)
     return sum(length for length, _, _ in _entries(box(track, "edts", "elst"), ">Iii")) / film_scale
 
 
 def _track(path: Path) -> tuple[bytes, int]:
-    """The video track of an MP4, and the ticks of a second of its film."""
+    """The video track of an MP4, and the number of ticks per second of the movie."""
     film = box(path.read_bytes(), "moov")
     track = next(t for kind, t in _boxes(film) if kind == "trak" and b"vide" in box(t, "mdia", "hdlr"))
     return track, struct.unpack_from(">I", box(film, "mvhd"), 12)[0]
@@ -191,11 +195,11 @@ def _entries(content: bytes, layout: str) -> list[tuple[int, ...]]:
 
 
 def edit(path: Path, *edits: tuple[int, float]) -> Path:
-    """Rewrite the edit list of an MP4's first track, as phones and editors trim.
+    """Rewrite the edit list of an MP4's first track, as phones and editors do to trim a video.
 
     Args:
-        path: File whose film data come before its header.
-        edits: Pairs of the ticks where an edit begins in the film, -1 for a pause, and its length in seconds.
+        path: MP4 file whose frames stand before its header.
+        edits: Start in ticks (-1 for a pause) and length in seconds of each edit.
     """
     data = bytearray(path.read_bytes())
     scale = struct.unpack_from(">I", data, data.find(b"mvhd") + 16)[0]

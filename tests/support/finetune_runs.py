@@ -33,7 +33,7 @@ log_processor = dict(by_epoch=True)
 
 @dataclass(frozen=True)
 class Tiny:
-    """What the runs share.
+    """Files that the runs share.
 
     Attributes:
         config: Plain config of a tiny detector, which trains by epochs.
@@ -47,7 +47,7 @@ class Tiny:
     val: list[str]
 
     def arguments(self, work_dir: Path, *options: str) -> list[str]:
-        """The command line of a joint finetuning with PSENet, and ``options``."""
+        """The command line of a joint finetuning, with ``options``; the enhancer is PSENet unless they name another."""
         sets = ["--train", *self.train, "--val", *self.val]
         network = [] if "--enhancer" in options else ["--enhancer", "psenet"]
         checkpoint = ["--detector-checkpoint", str(self.detector)]
@@ -56,7 +56,7 @@ class Tiny:
 
 
 def make(folder: Path) -> Tiny:
-    """Write everything into ``folder``."""
+    """Write the configs, the sets and the checkpoint into ``folder``."""
     write_config(folder / "tiny.py")
     config = folder / "epochs.py"
     config.write_text(_EPOCHS_CONFIG)
@@ -65,7 +65,7 @@ def make(folder: Path) -> Tiny:
     model = plain_detector(config)
     model.init_weights()
     for name, buffer in model.named_buffers():
-        # As after some training: other than a new model's.
+        # Running statistics must differ from a new model's, as they do after some training.
         if "running" in name:
             buffer += 0.1
     torch.save({"state_dict": model.state_dict(), "meta": {}}, folder / "coco.pth")
@@ -91,7 +91,7 @@ def part(state: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
 
 
 if __name__ == "__main__":
-    # The processes of a distributed test: every preset after the other.
+    # Each process of a distributed test runs the presets one after the other.
     folder, *presets = sys.argv[1:]
     sets = [[f"{folder}/{name}.json", f"{folder}/{name}"] for name in ("train", "val")]
     tiny = Tiny(Path(folder, "epochs.py"), Path(folder, "coco.pth"), *sets)

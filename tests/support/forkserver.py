@@ -1,11 +1,12 @@
-"""A process that imports what is heavy once, and forks a program off for each request.
+"""A process that imports heavy modules once, and forks a program for each request.
 
 ``python -m tests.support.forkserver SOCKET OWNER MODULE...`` imports the modules and listens. A request is a command
-line of ``python``, with its environment, folder and standard streams; the answer is a line with the number of the
-process and, when it has ended, one with its status. The server ends when the process of the number OWNER has.
+line of ``python``, with its environment, folder and standard streams. The answer is a line with the number of the
+process and, once that has ended, a line with its status. The server ends when the process with the number OWNER has
+ended.
 
-A forked program differs from one that was started anew in what is imported already, and in the seed of the hashes of
-texts. It sees no CUDA device, since CUDA does not survive a fork.
+A forked program differs from a newly started one in two ways: modules are imported already, and all programs share one
+seed for the hashes of strings. It sees no CUDA device, since CUDA does not survive a fork.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ def main() -> None:
     """Serve; each forked child leaves the loop and becomes the program of its request."""
     address, owner, *modules = sys.argv[1:]
     for module in modules:
-        # A program that needs a missing extra says so itself.
+        # A program that needs a missing extra reports that itself.
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
     if "mmengine" in sys.modules:
         take_shortcuts()
     _require_one_thread()
-    # The children leave these objects where they are, on pages that they share.
+    # Frozen objects are left alone by the children's garbage collection, so that their memory stays shared.
     gc.collect()
     gc.freeze()
     if request := _serve(address, int(owner)):
@@ -64,16 +65,19 @@ def main() -> None:
 
 
 def _require_one_thread() -> None:
-    """A fork takes none but its own thread along: locks that others hold would stay locked."""
+    """Raise if this process has several threads.
+
+    A fork copies only the thread that calls it, so a lock that another thread holds would stay locked.
+    """
     tasks = Path("/proc/self/task")
     if tasks.is_dir() and (count := len(list(tasks.iterdir()))) > 1:
-        raise RuntimeError(f"what the fork server imports has started {count - 1} threads")
+        raise RuntimeError(f"the imports of the fork server started {count - 1} threads, expected none")
 
 
 def _serve(address: str, owner: int) -> Request | None:
     """Fork for each request while the owner lives; returns the request in the child, None in the server."""
     listener = socket.socket(socket.AF_UNIX)
-    # Whoever sees the address can connect.
+    # The address must not be visible before a connection is possible.
     listener.bind(f"{address}.new")
     listener.listen()
     os.rename(f"{address}.new", address)  # noqa: PTH104
@@ -126,7 +130,7 @@ def _report_ended(running: dict[int, socket.socket]) -> None:
     for pid, connection in list(running.items()):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            # Who asked may have gone.
+            # The process that asked may have ended.
             with contextlib.suppress(OSError):
                 connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
             connection.close()
@@ -150,9 +154,9 @@ def _become(request: Request) -> None:
 
 
 def _status_of(command: list[str]) -> int:
-    """Run a command line of ``python`` to the end of what happens at exit; returns the status.
+    """Run a command line of ``python``, with its exit handlers; returns the status.
 
-    What would follow is taking down every module that is loaded, which takes a second.
+    The loaded modules are not torn down afterwards, because that takes a second.
     """
     status: object = 1
     try:
@@ -178,7 +182,7 @@ def _run(kind: str, *rest: str) -> None:
         module, *arguments = rest
         sys.argv = [module, *arguments]
         sys.path.insert(0, str(Path.cwd()))
-        # The module is there already, and its program begins with importing it.
+        # The server has imported the module already, and runpy warns of that.
         warnings.filterwarnings("ignore", f".*{module.rpartition('.')[2]}.* found in sys.modules", RuntimeWarning)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     elif kind == "-c":

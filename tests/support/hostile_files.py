@@ -1,7 +1,7 @@
 """Files as an attacker, a damaged disk or a killed program leaves them, for the tests of everything that opens a path.
 
-Each entry of :data:`HOSTILE` writes one file (or something else in its place) at a path of any suffix. Those that
-carry a command touch :func:`marker` when anything runs them.
+Each entry of :data:`HOSTILE` writes one file (or something else in its place) at a path of any suffix. A file that
+carries a command creates :func:`marker` if anything runs that command.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import numpy as np
 
 
 def marker(path: Path) -> Path:
-    """The file that appears beside ``path`` when a command of it was run."""
+    """File that appears beside ``path`` if a command in ``path`` is run."""
     return path.with_name("a_command_was_run")
 
 
 class _Command:
-    """Pickles as a call of ``os.system``."""
+    """An object that is pickled as a call of ``os.system``."""
 
     def __init__(self, path: Path) -> None:
         self.command = f"touch '{marker(path)}'"
@@ -53,7 +53,7 @@ def plain_pickle(path: Path) -> None:
 
 
 def checkpoint_that_fetches_attributes(path: Path) -> None:
-    """A checkpoint of allowed names alone, that reaches ``os`` through ``getattr`` and a function's globals.
+    """A checkpoint that uses allowed names alone and reaches ``os`` through ``getattr`` and a function's globals.
 
     Inside ``torch._utils._rebuild_tensor_v2`` the name ``_rebuild_tensor`` is looked up in globals that the file wrote.
     """
@@ -186,15 +186,15 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
 
 
 class Hung(Exception):
-    """What was called did not come back."""
+    """The block did not end in time."""
 
 
 @contextlib.contextmanager
 def comes_back(seconds: float) -> Iterator[None]:
-    """Raise :class:`Hung` in the block after so long: opening a FIFO waits for a writer that never comes."""
+    """Raise :class:`Hung` if the block takes longer than this: opening a FIFO waits for a writer that never comes."""
 
     def hung(*_: object) -> None:
-        raise Hung(f"no end after {seconds} s")
+        raise Hung(f"the block has not ended after {seconds} s")
 
     previous = signal.signal(signal.SIGALRM, hung)
     signal.setitimer(signal.ITIMER_REAL, seconds)

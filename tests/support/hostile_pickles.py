@@ -1,4 +1,4 @@
-"""Pickles written by hand, as an attacker who means to run code or to fill memory writes them."""
+"""Pickles written by hand, like those of an attacker who wants to run code or to fill memory."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def array(kind: bytes, shape: tuple[int, ...], data: bytes, first: bytes = row(n
 
 
 def buffer(**state: bytes) -> bytes:
-    """A ``HistoryBuffer`` of two numbers, or with another state."""
+    """A ``HistoryBuffer`` of two numbers, in which ``state`` replaces attributes."""
     numbers = array(dtype("f8"), (2,), raw("\0" * 16))
     given = {"max_length": number(9), "_log_history": numbers, "_count_history": numbers, **state}
     return built(new(name(*BUFFER)), mapping(*((text(key), value) for key, value in given.items())))
@@ -94,7 +94,7 @@ def write_tar(path: Path) -> Path:
 
 
 def runs_code(marker: Path) -> bytes:
-    """A content that makes a folder: by ``getattr`` it replaces what the unpickler itself calls, and has it called."""
+    """Content that makes a folder: through ``getattr`` it replaces a function that the unpickler calls later."""
     get = name(*GETATTR)
     functions = call(get, name(*REBUILD), text("__globals__"))
     imports = call(get, call(get, get, text("__self__")), text("__import__"))

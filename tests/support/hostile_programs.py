@@ -1,4 +1,4 @@
-"""The commands of this project and their options, found by the tables of its packages and by their parsers."""
+"""The project's commands and their options, found through its packages' tables and the commands' parsers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llie_preproc.commands import llie
 
 
 class _ParsedError(BaseException):
-    """Carries a program's parser out of it."""
+    """Carries the parser out of a program that is about to parse its arguments."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self.parser = parser
@@ -36,7 +36,7 @@ class Command(NamedTuple):
 
 
 def _is_number(kind: object) -> bool:
-    """Whether an argument's type refuses every text that is no number."""
+    """Whether an argument's type refuses a text that is not a number."""
     if kind is None or not callable(kind):
         return False
     try:
@@ -49,7 +49,7 @@ def _is_number(kind: object) -> bool:
 
 
 def commands() -> list[Command]:
-    """Every command, those that are commands of a command one by one."""
+    """Every command; a command that has commands of its own is replaced by these."""
     table, unread = llie.find_commands()
     assert not unread
     found = [each for name in table for each in _commands((name,), _choices(_parser(name))[name])]

@@ -1,4 +1,4 @@
-"""Runs of MMEngine that end in the middle."""
+"""A hook that ends a run of MMEngine in the middle."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from llie_preproc.registry import HOOKS
 
 
 class Interrupted(Exception):
-    """What ends the run."""
+    """Raised by :class:`InterruptAt` to end a run."""
 
 
 @HOOKS.register_module()
 class InterruptAt(Hook):
-    """Ends a run after the training iteration of this index, which is counted from 0."""
+    """Ends a run after the training iteration with this index, counted from 0."""
 
     def __init__(self, iteration: int) -> None:
         self.iteration = iteration

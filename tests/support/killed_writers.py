@@ -10,7 +10,7 @@ from llie_preproc.files import atomic_write
 
 
 def killed_while_writing(path: Path) -> None:
-    """Leaves what a process leaves that is killed in the middle of :func:`atomic_write`."""
+    """Leave what a process leaves behind that is killed in the middle of :func:`atomic_write`."""
     child = os.fork()
     if not child:
         with atomic_write(path) as file:

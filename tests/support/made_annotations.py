@@ -7,19 +7,19 @@ from detection_eval.datasets.labels import Problems
 from llie_preproc.commands.llie import main
 
 WIDTH, HEIGHT = 64, 48
-"""Size of every picture that is not given another."""
+"""Size of every picture for which no other size is given."""
 EXDARK_HEADER = "% bbGt version=3\n"
 """First line of every annotation of ExDark."""
 
 
 def write_picture(path, size=(WIDTH, HEIGHT), **options):
-    """Save a black picture with Pillow's ``options``, and the folders that are missing."""
+    """Save a black picture with Pillow's ``options``; missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size).save(path, **options)
 
 
 def write_text(path, text):
-    """Write the text, and the folders that are missing."""
+    """Write the text; missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
@@ -31,10 +31,10 @@ def boxes_of(truth, file_name=None):
 
 
 def convert(labels):
-    """The COCO set of the labels, whose problems are raised."""
+    """The COCO set of the labels; a problem in them is raised."""
     return to_coco(labels, Problems())
 
 
 def annotations(*arguments):
-    """The status of ``llie annotations``."""
+    """Run ``llie annotations`` with these arguments; returns its status."""
     return main(["annotations", *map(str, arguments)])

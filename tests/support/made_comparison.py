@@ -1,4 +1,6 @@
-"""A comparison folder as ``compare`` leaves it, without any detector: detections are made from the ground truth."""
+"""A comparison folder as ``llie compare`` leaves it, with detections made from the ground truth instead of by a
+detector.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import numpy as np
 CLASSES = ("car", "person", "<b>dog & cat</b>")
 SEEDS = (0, 1)
 WIDTH, HEIGHT = 160, 120
-# How often an annotated object is detected, and how many false detections a picture has.
+# Probability that an annotated object is detected, and mean number of false detections in a picture.
 _SKILL = {
     "raw": (0.5, 1.0),
     "gamma-zero-shot": (0.3, 1.5),
@@ -26,7 +28,7 @@ ENHANCERS = {
 
 
 def write_comparison(folder: Path, images: int = 20, seed: int = 0) -> Path:
-    """Write pictures, plan, truth and finished cells; no table yet."""
+    """Write pictures, plan, truth and finished cells, but no table; returns the comparison folder."""
     rng = np.random.default_rng(seed)
     truth = _write_pictures(folder / "pictures", images, rng)
     out = folder / "out"
@@ -35,7 +37,7 @@ def write_comparison(folder: Path, images: int = 20, seed: int = 0) -> Path:
 
 
 def write_cells(out: Path, pictures: Path, truth: dict, classes: tuple[str, ...], rng: np.random.Generator) -> None:
-    """The comparison of a ground truth, with made detections."""
+    """Write plan, truth and finished cells of a comparison, with detections made from ``truth``."""
     cells = [[enhancer, mode, seed] for enhancer, mode in ROWS for seed in SEEDS]
     plan = dict(
         config="detector.py",
@@ -64,7 +66,9 @@ def write_cells(out: Path, pictures: Path, truth: dict, classes: tuple[str, ...]
 
 
 def detections(truth: dict, skill: float, false: float, rng: np.random.Generator) -> list[dict]:
-    """Some of the annotated boxes, moved a little, and others."""
+    """Annotated boxes, each found with probability ``skill`` and moved a little, and about ``false`` random boxes a
+    picture.
+    """
     found = []
     categories = [category["id"] for category in truth["categories"]]
     for box in truth["annotations"]:
@@ -81,7 +85,7 @@ def detections(truth: dict, skill: float, false: float, rng: np.random.Generator
 
 
 def write(path: Path, value: object) -> None:
-    """As JSON."""
+    """Write a value as JSON; missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
 
@@ -91,7 +95,7 @@ def _detection(image: int, category: int, box: np.ndarray, score: float) -> dict
 
 
 def _write_pictures(folder: Path, count: int, rng: np.random.Generator) -> dict:
-    """Dark pictures with a rectangle for each object; none is large by COCO's bounds."""
+    """Write dark pictures with a rectangle for each object; returns the truth. No object is large by COCO's bounds."""
     folder.mkdir(parents=True)
     images, annotations = [], []
     for number in range(1, count + 1):

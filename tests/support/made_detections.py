@@ -1,4 +1,4 @@
-"""Made scenes with detections, and pycocotools' scores of them."""
+"""Made scenes with detections, and their scores by pycocotools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ VISDRONE = (
 
 
 def made_scene(seed, images=4, classes=3, objects=6, found=12, crowd=0.15, distinct=False, gap=1):
-    """COCO annotations and results of random boxes, many detections on objects; whole pixels, so that overlaps tie."""
+    """COCO annotations of random boxes and detections, most of which lie near an annotated box.
+
+    Coordinates are whole pixels, so that overlaps tie.
+    """
     rng = np.random.default_rng(seed)
     truth = {
         "images": [{"id": gap * i + 3, "width": 300, "height": 200, "file_name": f"{i}.jpg"} for i in range(images)],
@@ -46,13 +49,13 @@ def made_scene(seed, images=4, classes=3, objects=6, found=12, crowd=0.15, disti
 
 
 def random_boxes(rng, count):
-    """``(count, 4)`` left, top, width, height of many sizes."""
+    """``(count, 4)`` left, top, width and height of boxes of many sizes."""
     sides = np.round(np.exp(rng.uniform(np.log(6), np.log(150), (count, 1))) * np.exp(rng.normal(0, 0.2, (count, 2))))
     return np.concatenate([np.round(rng.uniform(0, [200, 120], (count, 2))), np.maximum(sides, 1)], axis=1)
 
 
 def pycocotools_eval(truth, detections, limits=(100, 300, 1000), **params):
-    """An accumulated ``COCOeval``."""
+    """``COCOeval`` of the detections after evaluation and accumulation."""
     from mmdet.datasets.api_wrappers import COCO, COCOeval
 
     coco, found = COCO(), COCO()
@@ -73,14 +76,14 @@ def pycocotools_eval(truth, detections, limits=(100, 300, 1000), **params):
 
 
 def pycocotools_stats(truth, detections):
-    """The first six numbers of the summary, nan for its -1."""
+    """The first six numbers of pycocotools' summary, with nan in place of -1."""
     evaluation = pycocotools_eval(truth, detections)
     evaluation.summarize()
     return np.where(evaluation.stats[:6] < 0, np.nan, evaluation.stats[:6])
 
 
 def repeated(truth, detections, weights):
-    """The scene with image ``i`` standing ``weights[i]`` times, copies adjacent."""
+    """The scene with ``weights[i]`` adjacent copies of image ``i``."""
     images, annotations, found = [], [], []
     for image, weight in zip(truth["images"], weights, strict=True):
         for _ in range(int(weight)):
@@ -93,7 +96,7 @@ def repeated(truth, detections, weights):
 
 
 def with_rows(truth):
-    """A made scene as converted VisDrone has it: crowds are rows of score 0, categories have VisDrone's names."""
+    """The scene in the form of converted VisDrone: crowds are rows of score 0, categories have VisDrone's names."""
     for image in truth["images"]:
         own = [each for each in truth["annotations"] if each["image_id"] == image["id"]]
         image["visdrone_rows"] = [[*a["bbox"], 1 - a["iscrowd"], a["category_id"], 0, 0] for a in own]

@@ -1,6 +1,6 @@
-"""A made face set: small real faces of many sizes pasted on photographs, and as many patches without a face.
+"""A made face set: photographs with small real faces of many sizes and as many patches without a face.
 
-Faces, patches and photographs of the training part are others than those of the test part.
+The training part and the test part share no face, no patch and no photograph.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from skimage import data
 
 SIDE = 96
 WIDTHS = (20, 60)
-"""Of the faces, in pixels; they are a third higher than wide."""
+"""Smallest and largest width of a face in pixels; its height is a third more."""
 _HEIGHT = 4 / 3
-# Of scikit-image's hundred faces and hundred patches of 25x25.
+# Each part's share of scikit-image's hundred faces and hundred patches of 25x25 pixels.
 _PARTS = {"train": slice(0, 70), "test": slice(70, 100)}
 _GROUNDS = {
     "train": ("brick", "grass", "coffee", "coins", "immunohistochemistry"),
@@ -67,7 +67,10 @@ def _scene(
 
 
 def _free_place(rng: np.random.Generator, taken: list[list[int]]) -> list[int] | None:
-    """Of a size that is as likely as its half, beside what is there; None where there is no room."""
+    """A place (x, y, width, height) that overlaps none of ``taken``; None if 30 tries find no room.
+
+    The logarithm of the width is uniform between those of :data:`WIDTHS`.
+    """
     for _ in range(30):
         width = round(float(np.exp(rng.uniform(*np.log(WIDTHS)))))
         height = round(width * _HEIGHT)
@@ -93,7 +96,7 @@ def _ground(rng: np.random.Generator, photograph: np.ndarray) -> np.ndarray:
 
 
 def _colour(photograph: np.ndarray) -> np.ndarray:
-    """BGR."""
+    """The photograph as ``(H, W, 3)`` BGR."""
     if photograph.ndim == 2:
         return np.repeat(photograph[..., None], 3, axis=2)
     return np.ascontiguousarray(photograph[..., 2::-1])

@@ -1,4 +1,4 @@
-"""COCO sets of dark pictures with one bright rectangle of each primary colour, and runs of MMEngine on them."""
+"""COCO sets of dark pictures with a bright blue and a bright green rectangle, and runs of MMEngine on them."""
 
 import json
 import uuid
@@ -13,13 +13,13 @@ GROUND, BRIGHT = 20, 200
 
 
 def boxes_of(height: int, width: int) -> list[list[int]]:
-    """The blue and the green rectangle of a picture, x1 y1 x2 y2: in its left and in its right half."""
+    """The blue rectangle in a picture's left half and the green one in its right half, each x1, y1, x2, y2."""
     half, quarter = width // 2, width // 4
     return [[4, 6, half - 4, height // 2 + 2], [half + 2, quarter // 2, width - 6, height - 4]]
 
 
 def picture_of(height: int, width: int) -> np.ndarray:
-    """BGR."""
+    """A dark ``(height, width, 3)`` BGR picture with a bright blue and a bright green rectangle."""
     picture = np.full((height, width, 3), GROUND, np.uint8)
     for channel, (x1, y1, x2, y2) in enumerate(boxes_of(height, width)):
         picture[y1:y2, x1:x2, channel] = BRIGHT
@@ -27,7 +27,7 @@ def picture_of(height: int, width: int) -> np.ndarray:
 
 
 def bright_box(picture: np.ndarray, channel: int) -> list[int]:
-    """Where a channel of ``(H, W, 3)`` is bright, x1 y1 x2 y2."""
+    """Box (x1, y1, x2, y2) of the bright part of a channel of ``(H, W, 3)``."""
     levels = picture[..., channel].astype(np.float32)
     rows, columns = np.nonzero(levels > (levels.min() + levels.max()) / 2)
     return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
@@ -39,7 +39,7 @@ def write_set(
     classes: tuple[str, ...],
     sizes: list[tuple[int, int]] = [(64, 96), (80, 64)],  # noqa: B006
 ) -> None:
-    """A picture of each size (height, width); the blue rectangle is of the first class, the green one of the last."""
+    """Write a picture of each size (height, width); the blue rectangle has the first class, the green one the last."""
     pictures.mkdir(parents=True, exist_ok=True)
     annotations.parent.mkdir(parents=True, exist_ok=True)
     images, instances = [], []
@@ -56,7 +56,7 @@ def write_set(
 
 
 def test_runner(model: dict, pipeline: list[dict], folder: Path, work_dir: Path, **more) -> Runner:
-    """A Runner that validates and tests ``model`` on the set ``folder/set.json``, written where it is missing."""
+    """A Runner that validates and tests ``model`` on the set ``folder/set.json``, which is written if it is missing."""
     annotations, classes = folder / "set.json", ("blue", "green")
     if not annotations.is_file():
         write_set(annotations, folder / "pictures", classes)

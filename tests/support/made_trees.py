@@ -15,13 +15,13 @@ def pixels_of(seed: int, width: int = 12, height: int = 10) -> np.ndarray:
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
-    """Lossless whatever the suffix says: Pillow and the reader look at the first bytes."""
+    """Write a PNG whatever the suffix says, so that pixels survive: Pillow and the reader look at the first bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, format="PNG")
 
 
 def save_pair(low: Path, high: Path, seed: int, scale: int = 1) -> None:
-    """The target is 255 minus the input, each pixel repeated ``scale`` times."""
+    """Write an input and its target: 255 minus the input, each pixel repeated ``scale`` times."""
     pixels = pixels_of(seed)
     save(low, pixels)
     save(high, enlarged(255 - pixels, scale))

@@ -1,4 +1,4 @@
-"""Which cases of a test are in the fast suite, and which files begin."""
+"""Selection of a test's cases for the fast suite, and the order of the files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 
 def leave_examples(items: Iterable[pytest.Item]) -> None:
-    """Mark as ``further`` all cases of a test but for the number that ``examples`` of it gives.
+    """Mark all cases of a test as ``further``, except for as many as its mark ``examples(number)`` says.
 
-    They are drawn by the name of the test: every k-th case of a product could have one value of a parameter in common.
+    The test's name seeds the draw. Every k-th case of a product could have one value of a parameter in common.
     """
     cases: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
@@ -28,9 +28,10 @@ def leave_examples(items: Iterable[pytest.Item]) -> None:
 
 
 def longest_first(items: list[pytest.Item]) -> None:
-    """Sort the files by what they take: a long one that begins as the last would keep one process busy alone.
+    """Sort the files by their duration: a long file that begins last would keep one process busy alone.
 
-    A test that is marked as ``slow(seconds)`` takes so many, any other slow one ten, and the rest a tenth of a second.
+    A test counts as the seconds of its mark ``slow(seconds)``, as ten if the mark has none, else as a tenth of a
+    second.
     """
     weights: dict[Any, float] = defaultdict(float)
     for item in items:
@@ -40,5 +41,5 @@ def longest_first(items: list[pytest.Item]) -> None:
 
 
 def slow_where(slow: Collection[Any], values: Iterable[Any]) -> list[Any]:
-    """Values for ``parametrize``, those in ``slow`` left out of the fast suite: all together take over ten seconds."""
+    """Values for ``parametrize``; those in ``slow`` are marked as slow, since all together take over ten seconds."""
     return [pytest.param(value, marks=pytest.mark.slow) if value in slow else value for value in values]

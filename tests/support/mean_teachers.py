@@ -1,4 +1,4 @@
-"""Batches of the semi-supervised mean teacher, and how far its training is."""
+"""Batches for the semi-supervised mean teacher, and the progress of its training."""
 
 from mmengine.logging import MessageHub
 from mmengine.structures import BaseDataElement
@@ -9,7 +9,7 @@ TERMS = ["loss_l1", "loss_perceptual", "loss_gradient", "loss_adversarial", "los
 
 
 def at(epoch, last=200, iterations=7):
-    """Tell MMEngine's hub that the training is at an epoch of ``last``."""
+    """Tell MMEngine's message hub that the training is at this epoch of ``last``."""
     hub = MessageHub.get_current_instance()
     hub.update_info("iter", epoch * iterations)
     hub.update_info("max_iters", last * iterations)
@@ -21,12 +21,12 @@ def images(seed=0, count=2):
 
 
 def samples(count=2, **left_out):
-    """Samples with a target, an unpaired picture and its strong view, but for the fields that are named."""
+    """Samples with a target, an unpaired picture and its strong view, without the fields named in ``left_out``."""
     fields = {"target": images(1, count), "unpaired": 0.2 * images(2, count), "strong": 0.2 * images(3, count)}
     fields = {k: (255 * v).byte() for k, v in fields.items() if k not in left_out}
     return [BaseDataElement(**{k: v[i] for k, v in fields.items()}) for i in range(count)]
 
 
 def untouched(module):
-    """Whether no parameter has a gradient."""
+    """Whether no parameter has a gradient other than zero."""
     return all(p.grad is None or not p.grad.any() for p in module.parameters())

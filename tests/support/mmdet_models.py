@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch.nn import functional as F
 
-import llie_preproc  # noqa: F401  before mmdet, which takes mmcv's operators from it where none are compiled
+import llie_preproc  # noqa: F401  must come before mmdet, which takes mmcv's operators from it where none are compiled
 from llie_preproc.config_nodes import nodes
 from tests.support.configs import read_config
 
@@ -34,7 +34,7 @@ register_all_modules()
 
 
 def mmdet_config(name: str) -> Config:
-    """A config of the installed MMDetection: its own structure, made narrow, no pretrained weights, no threshold."""
+    """A config of the installed MMDetection, made narrow, without pretrained weights and without a score threshold."""
     cfg = read_config(Path(mmdet.__file__).parent / ".mim" / "configs" / CONFIGS[name])
     for node in nodes(cfg.model):
         if node.get("fc_out_channels"):
@@ -50,7 +50,7 @@ def mmdet_config(name: str) -> Config:
 
 
 def narrow_resnet(model: dict) -> None:
-    """Make a detector on a ResNet shallow, and narrow with its pyramid, if it has one."""
+    """Make a detector on a ResNet shallow and narrow, with its feature pyramid if it has one."""
     model.backbone.update(depth=18, base_channels=16, stem_channels=16)
     widths = [16, 32, 64, 128]
     if len(model.neck.in_channels) == 1:
@@ -61,12 +61,12 @@ def narrow_resnet(model: dict) -> None:
 
 
 def narrow_pyramid(model: dict) -> None:
-    """Make everything that is as wide as the feature pyramid an eighth as wide."""
+    """Reduce all layers that are as wide as the feature pyramid, 256 channels, to 32 channels."""
     keys = ("in_channels", "out_channels", "feat_channels", "conv_out_channels", "conv_channels")
     for node in nodes(model):
         node.update({key: 32 for key in keys if node.get(key) == 256})
         if node.get("type") == "QuasiDenseEmbedHead":
-            # Its defaults are as wide.
+            # The defaults of this head are 256 channels too.
             node.update(in_channels=32, conv_out_channels=32)
         if node.get("fc_out_channels"):
             node["fc_out_channels"] = 32
@@ -85,7 +85,7 @@ def holds(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> bool:
 
 
 def raw_batch(sizes: list[tuple[int, int]] = [(96, 128), (80, 96)], seed: int = 0) -> dict:  # noqa: B006
-    """What ``pseudo_collate`` gives: uint8 BGR ``(3, H, W)`` images and samples with two boxes and masks each."""
+    """A batch of ``pseudo_collate``: uint8 BGR ``(3, H, W)`` images, and samples with two boxes and masks each."""
     rng = np.random.default_rng(seed)
     inputs, samples = [], []
     for i, (height, width) in enumerate(sizes):
@@ -105,7 +105,7 @@ def raw_batch(sizes: list[tuple[int, int]] = [(96, 128), (80, 96)], seed: int = 
 
 
 class TestTimeDetector(BaseDetector):
-    """Without parameters, for test time only: ``predict`` is to be written."""
+    """A detector without parameters that cannot be trained; subclasses write ``predict``."""
 
     __test__ = False
 
@@ -121,7 +121,7 @@ class TestTimeDetector(BaseDetector):
 
 @MODELS.register_module(force=True)
 class PerfectDetector(TestTimeDetector):
-    """Finds the ground truth of the frame that it is given, and rescales as MMDetection's heads do."""
+    """Finds the ground truth of its input frame, and rescales it as MMDetection's heads do."""
 
     def predict(self, batch_inputs, batch_data_samples, rescale=True):
         for sample in batch_data_samples:
@@ -140,4 +140,4 @@ class PerfectDetector(TestTimeDetector):
 
 
 PERFECT = dict(type="PerfectDetector", data_preprocessor=dict(type="DetDataPreprocessor", pad_size_divisor=32))
-"""The config of one that pads as most detectors do."""
+"""Config of a :class:`PerfectDetector` that pads as most detectors do."""

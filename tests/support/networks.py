@@ -1,4 +1,4 @@
-"""Networks that are small or have random weights, and what they are compared by."""
+"""Networks that are small or have random weights, and functions to compare networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ SMALL = {"SemiLLIE": dict(width=4), "IAMLUNet": dict(width=4, depth=2)}
 
 @functools.cache
 def untrained(name: str) -> Enhancer:
-    """The enhancer of this name, with the same random weights each time; nobody may change it."""
+    """The enhancer of this name, with the same random weights each time.
+
+    All callers share it, so tests must not change it.
+    """
     torch.manual_seed(0)
     return build_enhancer(name, checkpoint=None)
 

@@ -1,4 +1,4 @@
-"""Layers in numpy float64, written from their definitions: references for networks that are made of torch's."""
+"""Layers in numpy float64, written from their definitions, as references for networks of torch's layers."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """Tags with attributes, the text, tables by caption, and the text of each section by its heading."""
+    """A page's tags with attributes, its text, its tables by caption, and the text of each section by its heading."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
     def table(self, start: str) -> dict[str, dict[str, str]]:
-        """By row, then by column; of the one table whose caption starts so."""
+        """Cells of the one table whose caption begins with ``start``, by row, then by column."""
         (rows,) = [rows for caption, rows in self.tables.items() if caption.startswith(start)]
         return {row[0]: dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[1:]}
 
     def needs(self) -> list[str]:
-        """What the page would load or run."""
+        """Addresses that the page would load, and tags that would load or run something."""
         addresses = [
             attributes[key]
             for _, attributes in self.tags

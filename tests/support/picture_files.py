@@ -1,4 +1,4 @@
-"""Pictures in files: written by the library's writer or read without its reader, and the names of files in a folder."""
+"""Pictures in files: written with the library's writer, read without its reader; and the files' names."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.support.random_pictures import levels
 
 
 def make_picture(path: Path, pixels: np.ndarray | None = None) -> Path:
-    """Write the pixels, or random ones of 12x16, with the folder that is missing; returns the path."""
+    """Write ``pixels``, by default random ones of 12x16, and make missing folders; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_picture(path, Picture(levels() if pixels is None else pixels))
     return path
 
 
 def read_planes(path: Path) -> Tensor:
-    """``(3, H, W)`` of 8 bits, read by Pillow."""
+    """``(3, H, W)`` uint8 RGB, read by Pillow."""
     return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
 
 
 def files_below(folder: Path) -> list[str]:
-    """The paths of all files in the folder, sorted, from the folder on."""
+    """Sorted paths of all files in the folder, relative to it."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())

@@ -12,6 +12,6 @@ PACKAGES = ("llie_preproc", "training", "detection_eval")
 
 
 def copy_packages(folder: Path) -> None:
-    """Copy the packages, for a test that changes them."""
+    """Copy the packages into ``folder``, for a test that changes them."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))

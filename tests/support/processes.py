@@ -1,6 +1,6 @@
-"""Programs of the project in processes of their own, which start at once: they are forked, not started anew.
+"""Programs of the project in processes of their own, which start at once because they are forked.
 
-A test that proves something of the start itself, such as of imports, starts ``python`` instead.
+A test about the start itself, such as about what is imported, starts ``python`` instead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TIMEOUT = 300.0
 
 
 class Ended(NamedTuple):
-    """What a process left."""
+    """Status and output of a process that has ended."""
 
     returncode: int
     stdout: str
@@ -43,12 +43,12 @@ class Process:
     """A forked program, with some of the names of ``subprocess.Popen``.
 
     Args:
-        connection: Connection to the fork server, on which it was asked for.
+        connection: Connection to the fork server, over which the program was requested.
         streams: Files of the standard output and error.
     """
 
     def __init__(self, connection: socket.socket, streams: list[IO[str]]) -> None:
-        # Without a buffer, in which ``select`` would not see a reply.
+        # ``select`` would not see a reply that is in a buffer already.
         self._replies, self._streams = connection.makefile("rb", buffering=0), streams
         connection.close()
         self.pid = self._reply()
@@ -70,7 +70,7 @@ class Process:
         return self.returncode
 
     def communicate(self, timeout: float = _TIMEOUT) -> tuple[str, str]:
-        """Wait for the end; returns what came on the standard output and error."""
+        """Wait for the end; returns the standard output and error."""
         self.wait(timeout)
         for stream in self._streams:
             stream.seek(0)
@@ -78,24 +78,24 @@ class Process:
         return out, err
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal, unless the process has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def _reply(self) -> int:
         if not (line := self._replies.readline()):
-            raise RuntimeError("the fork server is gone")
+            raise RuntimeError("the fork server has ended")
         return int(line)
 
 
 class Programs:
-    """Starts programs off a fork server, which starts with the first of them and is common to pytest's workers.
+    """Starts programs from a fork server, which starts with the first program and is shared by pytest's workers.
 
-    Every program has one thread for its computations, and sees no CUDA device.
+    Every program computes with one thread and sees no CUDA device.
 
     Args:
         name: Name of the server.
-        modules: Modules that the server imports, as far as they are installed.
+        modules: Modules that the server imports if they are installed.
     """
 
     def __init__(self, name: str, modules: Sequence[str]) -> None:
@@ -117,7 +117,7 @@ class Programs:
 
         Args:
             command: Arguments of ``python``: ``-m`` and a module, ``-c`` and code, or a file; then the program's own.
-            environment: Variables beside those of this process.
+            environment: Environment variables in addition to those of this process.
             folder: Working folder; this process's by default.
             new_session: Whether the program leads a process group of its own.
         """
@@ -130,11 +130,12 @@ class Programs:
         return Ended(process.wait(), out, err)
 
     def run_together(self, count: int, *command: object, environment: dict[str, str] | None = None) -> Ended:
-        """Run a program as ``torchrun`` does, in processes that meet; returns the first status that is not 0.
+        """Run a program in ``count`` processes of one group, as ``torchrun`` does.
 
-        What all of them wrote is in common files. Where one fails, the others are ended.
+        The processes write to the same two streams. If one fails, the others are ended. The status is the first that is
+        not 0.
         """
-        # The launcher keeps the store: ranks that end early take it from nobody.
+        # This process keeps the store, as a launcher does, so that no rank takes it along when it ends early.
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         common = {
             "MASTER_ADDR": "127.0.0.1",
@@ -159,7 +160,7 @@ class Programs:
         return Ended(status, out, err)
 
     def end_all(self) -> None:
-        """Kill what still runs."""
+        """Kill the programs that still run."""
         for process in self._started:
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -216,7 +217,7 @@ class Programs:
             time.sleep(0.01)
 
 
-# The process of pytest that starts the others, which is this one where there are no others.
+# Number of the pytest process that starts the workers; without workers, it is this one.
 _OWNER = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 _RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)[:16]
 _ONE_THREAD_ON_THE_CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -228,7 +229,7 @@ def _temporary_file() -> IO[str]:
 
 def _session(name: str, modules: Sequence[str]) -> Programs:
     if not hasattr(os, "fork"):
-        pytest.skip("needs fork")
+        pytest.skip("the platform has no os.fork")
     return Programs(name, modules)
 
 
@@ -244,13 +245,13 @@ def _bare_programs() -> Programs:
 
 @pytest.fixture
 def programs(_programs: Programs) -> Iterator[Programs]:
-    """Starts programs in processes of their own; those that a test leaves are killed."""
+    """Starts programs in processes of their own; those that still run after the test are killed."""
     yield _programs
     _programs.end_all()
 
 
 @pytest.fixture
 def bare_programs(_bare_programs: Programs) -> Iterator[Programs]:
-    """Starts programs that find nothing of this project or of MMDetection imported, but other libraries."""
+    """Starts programs in which other libraries are imported already, but neither this project nor MMDetection."""
     yield _bare_programs
     _bare_programs.end_all()

@@ -1,4 +1,4 @@
-"""The programs of the project, as tests start them."""
+"""Modules that are imported before a program starts, and command lines of programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PRELOADED = (
     *(f"training.commands.{name}" for name in ("train", "finetune", "split")),
     *(f"detection_eval.commands.{name}" for name in ("compare", "report", "score", "quality")),
 )
-"""Modules that the programs import, as far as they are installed: they are imported once for all of them."""
+"""Modules that the fork server imports once for all programs, if they are installed."""
 
 
 LIBRARIES = (
@@ -28,11 +28,11 @@ LIBRARIES = (
     "matplotlib.pyplot",
     "torchmetrics",
 )
-"""Modules of others that most programs import."""
+"""Modules of other projects that most programs import."""
 
 
 def hiding(modules: Iterable[str]) -> str:
-    """Code after which the modules cannot be imported, as where they are not installed."""
+    """Code after which the modules cannot be imported, as if they were not installed."""
     return (
         f"import sys\nabsent = {sorted(modules)}\n"
         "for name in [name for name in sys.modules if name.partition('.')[0] in absent]:\n"

@@ -23,10 +23,10 @@ def dark_image(height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def levels(seed: int = 0, size: tuple[int, int] = (12, 16), low: int = 0, high: int = 256) -> np.ndarray:
-    """``(*size, 3)`` of 8 bits, from ``low`` to below ``high``."""
+    """``(*size, 3)`` uint8, from ``low`` to below ``high``."""
     return np.random.default_rng(seed).integers(low, high, (*size, 3), np.uint8)
 
 
 def planes(seed: int = 0, size: tuple[int, int] = (40, 50), low: int = 0, high: int = 256) -> Tensor:
-    """``(3, *size)`` of 8 bits, from ``low`` to below ``high``."""
+    """``(3, *size)`` uint8, from ``low`` to below ``high``."""
     return torch.from_numpy(np.random.default_rng(seed).integers(low, high, (3, *size), np.uint8))

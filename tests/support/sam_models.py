@@ -1,4 +1,4 @@
-"""A small SAM of segment-anything's own modules, and a made one whose masks are known beforehand."""
+"""A small SAM of segment-anything's own modules, and a stand-in whose masks are known beforehand."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ TINY = dict(
 )  # fmt: skip
 
 
-# What float32 may change about a tiny SAM's answer, relative to the answer's largest magnitude. A pixel goes through
-# some 40 sums one after the other (two blocks of the encoder with its neck, two of the decoder, the enlargement, the
-# product with the mask's weights) of at most 192 terms (8 * 8 pixels of three channels), each rounded by half of eps.
+# Largest change that float32 may make to a tiny SAM's answer, relative to the answer's largest magnitude. A pixel goes
+# through some 40 sums one after the other (two blocks of the encoder with its neck, two of the decoder, the
+# enlargement, the product with the mask's weights) of at most 192 terms (8 * 8 pixels of three channels), each rounded
+# by half of eps.
 ROUNDING = 40 * 192 * torch.finfo(torch.float32).eps / 2
 
 
 def tiny_sam(seed: int = 0) -> Any:
-    """A SAM with random weights, those of its heads so large that masks differ from prompt to prompt.
+    """A SAM with random weights, of which those of the heads are large, so that masks differ from prompt to prompt.
 
-    The weights of attention and normalisation stay as they are initialised. Larger ones make the network chaotic: it
-    then enlarges float32's rounding to another mask, and no tolerance tells a rounding from a fault.
-    ``test_rounding_of_a_tiny_sam`` holds it to :data:`ROUNDING`.
+    The weights of attention and normalisation stay as they are initialised. Larger ones make the network chaotic: then
+    a rounding of float32 grows into another mask, and no tolerance tells a rounding from a fault.
+    ``test_rounding_of_a_tiny_sam`` checks that :data:`ROUNDING` holds.
     """
     torch.manual_seed(seed)
     sam = build_sam("small", **TINY)
@@ -41,7 +42,10 @@ def tiny_sam(seed: int = 0) -> Any:
 
 
 def in_float64(sam: Any) -> Any:
-    """The same SAM, computing in float64; segment-anything's positional encoding insists on float32 by itself."""
+    """The same SAM, changed to compute in float64.
+
+    Its positional encoding is replaced, because segment-anything's converts to float32.
+    """
     encoding = sam.double().prompt_encoder.pe_layer
     height, width = sam.prompt_encoder.image_embedding_size
 
@@ -58,12 +62,12 @@ def in_float64(sam: Any) -> Any:
 
 
 def assert_equal_but_for_rounding(own: Tensor, expected: Tensor, roundings: float = ROUNDING) -> None:
-    """Two computations of the same value, each rounded as :data:`ROUNDING` says."""
+    """Assert that two computations of a value agree if each is rounded as :data:`ROUNDING` says."""
     torch.testing.assert_close(own, expected, rtol=0, atol=2 * roundings * float(expected.detach().abs().max()))
 
 
 def picture(seed: int, height: int, width: int) -> np.ndarray:
-    """Dark noise with a brighter rectangle."""
+    """``(height, width, 3)`` uint8 of dark noise with a brighter rectangle."""
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
     image[height // 4 : height // 2, width // 3 : width // 2] += 90
@@ -71,10 +75,12 @@ def picture(seed: int, height: int, width: int) -> np.ndarray:
 
 
 class BrightnessSam(nn.Module):
-    """SAM's interface; a mask is all that is on the same side of mid-grey as the point, or as the middle of the box.
+    """A stand-in with SAM's interface.
 
-    Its low-resolution logits are of the input's own size, so a rectangle that SAM sees whole comes out exact. ``asked``
-    keeps the prompts.
+    A mask is every pixel on the same side of mid-grey as the point, or as the middle of the box.
+
+    Its low-resolution logits have the input's size, so that a rectangle that SAM sees whole comes out exact.
+    ``prompt_encoder.asked`` keeps the prompts.
     """
 
     image_format, mask_threshold = "RGB", 0.0
@@ -93,7 +99,7 @@ class BrightnessSam(nn.Module):
         return F.pad(x.float() / 255, (0, side - width, 0, side - height))
 
     def mask_decoder(self, *, image_embeddings, sparse_prompt_embeddings, multimask_output, **others):
-        # As large as SAM's: tens at the surest pixels.
+        # The logits are as large as SAM's, which reach tens at the surest pixels.
         contrast = 40 * (image_embeddings[0] - 0.5)
         masks = torch.stack([contrast[0, int(y), int(x)].sign() * contrast for x, y in sparse_prompt_embeddings])
         if multimask_output:
@@ -126,7 +132,7 @@ class _Prompts(nn.Module):
     def forward(self, points, boxes, masks):
         self.asked.append((points, boxes, masks))
         if masks is not None:
-            # Where the mask found so far is surest: what a crop is asked about.
+            # A crop is asked about the surest pixel of the mask found so far.
             best = masks.flatten(1).argmax(1)
             side = self.mask_input_size[1]
             return torch.stack([best % side, best // side], dim=1), None

@@ -1,4 +1,4 @@
-"""Prompts of a SAM, and what two of its answers must have in common."""
+"""Prompts for a SAM, and a comparison of two of its answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def all_prompts(height: int, width: int) -> dict[str, dict]:
 
 
 def assert_equal_results(own, expected) -> None:
-    """Masks, scores and low-resolution masks are of one shape and dtype, and bit for bit the same."""
+    """Assert that masks, scores and low-resolution masks have the same shapes and dtypes, and are bit for bit equal."""
     assert len(own) == len(expected) == 3
     for mine, theirs in zip(own, expected, strict=True):
         assert mine.shape == theirs.shape

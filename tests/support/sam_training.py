@@ -8,7 +8,7 @@ TERMS = ["loss_feature", "loss_mask_bce", "loss_mask_dice"]
 
 
 def pixels(seed, height=64, width=64):
-    """Squares of grey on noise: something for SAM to see."""
+    """``(3, height, width)`` uint8 of grey squares on noise, which SAM can segment."""
     generator = torch.Generator().manual_seed(seed)
     picture = torch.randint(0, 90, (3, height, width), generator=generator)
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""Arguments of selective scans, their results with gradients, and the backends that are there."""
+"""Arguments of selective scans, their results with gradients, and the available backends."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FAST = [b.name for b in scan_backends() if b.available and b.name in ("triton", "mamba_ssm", "numba", "chunked")]
 if DEVICE == "cuda":
     FAST.remove("numba")
-"""The backends that are there, but for the slow one that they are compared with."""
+"""Available backends that are compared with a slow one, which is left out."""
 
 every_backend = pytest.mark.parametrize("backend", FAST)
 INTERPRETED = ["triton"] if os.environ.get("TRITON_INTERPRET") == "1" else []
 COMPILED = [name for name in FAST if name not in INTERPRETED]
-"""Those that Triton's interpreter does not run element by element."""
+"""Backends of :data:`FAST` that do not run element by element in Triton's interpreter."""
 
 OPERATOR = [name for name in COMPILED if name != "mamba_ssm"]
-"""Those behind the library's own operator."""
+"""Backends of :data:`COMPILED` behind the library's own operator."""
 
 Inputs = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def small_tiles() -> Iterator[None]:
-    """Triton's interpreter computes element by element: several chunks and blocks in as few as possible."""
+    """Make chunks and blocks small under Triton's interpreter, which computes element by element.
+
+    A short sequence then still has several of each.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if os.environ.get("TRITON_INTERPRET") == "1":
             patch.setattr(gpu, "CHUNK", 8)
@@ -61,7 +64,7 @@ def sequence(
 
 
 def image(batch: int = 2, height: int = 7, width: int = 9, channels: int = 6, states: int = 4, rank: int = 3) -> Inputs:
-    """Arguments of ``selective_scan_2d``; a low-rank step unless ``rank`` is 0."""
+    """Arguments of ``selective_scan_2d``, with a step size of low rank unless ``rank`` is 0."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -81,10 +84,10 @@ def image(batch: int = 2, height: int = 7, width: int = 9, channels: int = 6, st
 
 
 def results(scan: Callable[..., Tensor], inputs: Inputs, **options: Any) -> dict[str, Tensor]:
-    """The output and the gradients of a fixed functional of it."""
+    """The output, and the gradients of a fixed functional of it."""
     leaves = {k: v.detach().requires_grad_() for k, v in inputs.items()}
     y = scan(**leaves, **options)
-    # Exact in every dtype.
+    # These weights are exact in every dtype.
     weights = (torch.arange(y.numel(), device=y.device) % 7 - 3).view(y.shape) / 2
     grads = torch.autograd.grad((y * weights.to(y.dtype)).sum(), list(leaves.values()))
     return {"y": y.detach(), **dict(zip(leaves, grads, strict=True))}
@@ -95,7 +98,7 @@ def in_float64(inputs: Inputs) -> Inputs:
 
 
 def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """1e-5 of the largest output, 1e-4 of the largest gradient."""
+    """Assert differences of at most 1e-5 of the largest output, and 1e-4 of the largest value of each gradient."""
     for name, value in expected.items():
         bound = (1e-5 if name == "y" else 1e-4) * value.abs().max().clamp(min=1e-3)
         assert (found[name].double() - value).abs().max() <= bound, name

@@ -9,8 +9,8 @@ import functools
 def take_shortcuts() -> None:
     """Let MMEngine read MMDetection's index once in this process, and leave the configs that it writes unformatted.
 
-    It reads the hundred files of the index for each config, and a runner formats its config three times for the log,
-    which takes longer than all else of a short run.
+    MMEngine reads the hundred files of the index for each config, and a runner formats its config three times for the
+    log. Together this takes longer than the rest of a short run.
     """
     with contextlib.suppress(ImportError):
         from mmengine.config import utils

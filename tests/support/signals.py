@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
-"""Those that interrupt a program."""
+"""Signals that interrupt a program."""
 
 
 @pytest.fixture
 def ctrl_c_is_heard() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt: a shell's background job, as which tests may run, ignores it."""
+    """Make SIGINT raise KeyboardInterrupt: tests may run as a shell's background job, which ignores the signal."""
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, previous)

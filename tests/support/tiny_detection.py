@@ -1,4 +1,4 @@
-"""A detector and a set that train in seconds: coloured rectangles on a dark ground."""
+"""A detector and a set that train in seconds: coloured rectangles on a dark background."""
 
 import json
 from importlib.resources import files
@@ -11,7 +11,7 @@ CLASSES = ("red", "green")
 _COLOURS = {"red": (20, 20, 90), "green": (20, 90, 20)}
 SIDE = 64
 
-# The demo's detector, narrower still.
+# This is the demo's detector, made narrower.
 _CONFIG = """
 _base_ = {base!r}
 model = dict(
@@ -32,14 +32,14 @@ default_hooks = dict(checkpoint=dict(interval=2))
 
 
 def write_config(path: Path) -> Path:
-    """A config file of the tiny detector; its sets come from ``--train`` and ``--test``."""
+    """Write the config file of the tiny detector, whose sets come from ``--train`` and ``--test``."""
     base = str(files("mm_configs") / "demo" / "faster_rcnn_r18_night.py")
     path.write_text(_CONFIG.format(base=base))
     return path
 
 
 def write_set(folder: Path, images: int, seed: int) -> list[str]:
-    """A COCO set; returns the annotation file and the folder of its pictures."""
+    """Write a COCO set; returns the annotation file and the folder of its pictures."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     entries, annotations = [], []
@@ -62,7 +62,7 @@ def write_set(folder: Path, images: int, seed: int) -> list[str]:
 
 
 def arguments(folder: Path, out: str = "out") -> list[str]:
-    """The command line of a comparison of the tiny detector, but for ``--enhancer`` and ``--modes``."""
+    """The command line of a comparison of the tiny detector, without ``--enhancer`` and ``--modes``."""
     config = write_config(folder / "tiny.py")
     train, test = write_set(folder / "train", 6, 0), write_set(folder / "test", 5, 1)
     common = ["--resamples", "50", "--out", str(folder / out)]

@@ -1,4 +1,4 @@
-"""Feature encoders as small as they can be, with random weights."""
+"""Feature encoders made very small, with random weights."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ TINY: dict[str, dict[str, Any]] = {
 """Configs of every kind of encoder."""
 
 EXTRAS = {"clip": "timm", "ram": "timm", "sam": "segment_anything"}
-"""The packages that some of them need."""
+"""Packages that some of the encoders need."""
 
 
 def tiny(name: str, checkpoint: str | Path | None = None, **changes: Any) -> FeatureEncoder:
-    """An encoder of ``TINY`` with seeded weights, or with those of a checkpoint; skips where its package is missing."""
+    """An encoder of ``TINY`` with seeded weights, or with those of a checkpoint; skips if its package is missing."""
     if name in EXTRAS:
         pytest.importorskip(EXTRAS[name])
     torch.manual_seed(0)
@@ -41,7 +41,7 @@ def tiny(name: str, checkpoint: str | Path | None = None, **changes: Any) -> Fea
 
 
 def shaken(module: nn.Module) -> Any:
-    """Weights and biases large enough for every one of them to show, zero-initialised ones included."""
+    """Change all weights and biases so much that each has an effect, zero-initialised ones included."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for p in module.parameters():

@@ -24,7 +24,7 @@ _NETWORK = {"type": "llie_preproc.IAMLUNet", "width": 4, "depth": 2}
 _PAIRS = {"type": "llie_preproc.PairedFolders", "low": "low", "high": "high"}
 _NIGHT = {"type": "llie_preproc.UnpairedFolder", "folder": "night"}
 _CROP = {"transforms": [{"type": "llie_preproc.PairedRandomCrop", "size": 28}, {"type": "llie_preproc.RandomDihedral"}]}
-# Random weights: without a file there is nothing trained to compare with, and none is wanted here.
+# Without a file the weights are random, which is enough for these runs.
 _ENCODER = {
     "type": "llie_preproc.RAMEncoder",
     "checkpoint": None,
@@ -84,7 +84,7 @@ METHODS = {
 
 
 def make_pictures(root: Path) -> None:
-    """Random pairs in ``low`` and ``high``, dark pictures in ``night``."""
+    """Write random pairs into ``low`` and ``high``, and dark pictures into ``night``."""
     rng = np.random.default_rng(0)
     for folder, brightest in (("low", 80), ("high", 256), ("night", 60)):
         (root / folder).mkdir(parents=True)
@@ -94,7 +94,7 @@ def make_pictures(root: Path) -> None:
 
 
 def write_config(root: Path, name: str, batch: int = 8, **options: object) -> Path:
-    """The config of a run of a method on the pictures in ``root``; ``options`` are dotted keys over it."""
+    """Write the config of a method's run on the pictures in ``root``; ``options`` are dotted keys that override it."""
     method, dataset = METHODS[name]
     step = {"optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9}}
     optim_wrapper = {"constructor": "llie_preproc.MethodOptimWrapperConstructor", "enhancer": step}
@@ -126,7 +126,7 @@ def write_config(root: Path, name: str, batch: int = 8, **options: object) -> Pa
 
 
 def apart(model: Any) -> Any:
-    """A method whose student is as after some training: no longer the teacher."""
+    """Change the student of a method so that it differs from its teacher, as after some training."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for p in model.enhancer.parameters():
@@ -144,7 +144,7 @@ def _root(config: dict, root: Path) -> None:
 
 
 if __name__ == "__main__":
-    # The processes of a distributed test: every config after the other.
+    # Each process of a distributed test runs the configs one after the other.
     work, *configs = sys.argv[1:]
     for config in configs:
         if status := main(["train", config, "--out", f"{work}/{Path(config).stem}", "--launcher", "pytorch"]):

@@ -1,4 +1,4 @@
-"""What the tests of several commands are given."""
+"""Fixtures of the commands' tests."""
 
 from __future__ import annotations
 

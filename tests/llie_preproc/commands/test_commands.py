@@ -1,4 +1,4 @@
-"""Commands of ``llie`` are found by entry points, say their options in a moment, and name a missing package."""
+"""The table of ``llie``'s commands: entry points find them, each shows its help, and a missing package is named."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ COMMANDS = ("enhance", "list", "convert", "export", "demo", "train", "finetune",
 
 
 def python(*arguments: str, path: Sequence[Path] = (), folder: Path | None = None) -> subprocess.CompletedProcess:
-    """What a process prints and how it ends, with folders of the user's before this project's in its path."""
+    """Run ``python`` in a new process, with the folders ``path`` before this project in its search path."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT])), "COLUMNS": "200"}
     command = [sys.executable, "-W", "ignore", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=folder)
 
 
 def hidden(programs: Programs, modules: Sequence[str], code: str) -> Ended:
-    """What ``code`` does where the modules cannot be imported."""
+    """Run ``code`` in a process in which the modules cannot be imported."""
     return programs.run("-c", hiding(modules) + code)
 
 
@@ -44,14 +44,14 @@ def test_every_command_is_found() -> None:
     assert not unread
 
 
-def test_the_help_of_a_command_is_its_docstrings_first_line() -> None:
+def test_the_help_of_a_command_is_the_first_line_of_its_module() -> None:
     for module, text in find_commands()[0].values():
         source = Path(find_spec(module).origin).read_text(encoding="utf-8")
         first = ast.get_docstring(ast.parse(source)).splitlines()[0]
         assert first.removesuffix(".") in (text, text[0].upper() + text[1:]), module
 
 
-def test_the_programs_help_lists_all_and_imports_none() -> None:
+def test_the_help_of_llie_lists_every_command_and_imports_none() -> None:
     code = """
 import contextlib, llie_preproc.commands.llie as llie
 with contextlib.suppress(SystemExit):
@@ -127,11 +127,11 @@ def test_a_file_that_is_missing_is_named(
     assert (result.code, result.err) == (2, f"llie: error: {line}\n")
 
 
-# Packages of others
+# Commands of other packages.
 
 
-def installed(folder: Path, name: str, table: str, **modules: str) -> None:
-    """A distribution in ``folder`` whose package ``name`` has a table of commands and modules beside it."""
+def install(folder: Path, name: str, table: str, **modules: str) -> None:
+    """Install a distribution in ``folder``: a package ``name`` with a table of commands, and modules in it."""
     package, metadata = folder / name, folder / f"{name}-1.dist-info"
     for each in (package, metadata):
         each.mkdir(parents=True)
@@ -157,7 +157,7 @@ def run(args):
 
 def test_a_package_adds_commands(llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = "{'greet': ('greeter.greet', 'greet, 100 % politely'), 'bow': ('greeter.bow', 'bow')}"
-    installed(tmp_path, "greeter", table, greet=GREET, bow="raise RuntimeError('imported without being asked for')\n")
+    install(tmp_path, "greeter", table, greet=GREET, bow="raise RuntimeError('imported without being asked for')\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert llie("greet", "--name", "you").code == 7
     assert llie("greet").code == 8
@@ -173,11 +173,11 @@ def test_a_package_adds_commands(llie: Run, tmp_path: Path, monkeypatch: pytest.
         ("missing", "name 'missing' is not defined"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_named(
+def test_an_unusable_table_of_commands_is_reported(
     llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, reason: str
 ) -> None:
     name = f"sayer{abs(hash(table))}"
-    installed(tmp_path, name, table)
+    install(tmp_path, name, table)
     monkeypatch.syspath_prepend(tmp_path)
     assert llie("list", "--backends").code == 0
     one_line(llie("say"), "there is no command 'say'", name, reason)
@@ -186,8 +186,8 @@ def test_a_table_that_cannot_be_used_is_named(
 
 @pytest.mark.examples(2)
 @pytest.mark.parametrize("inside", ["", "/commands.py", "/commands/util.py", "/commands/__init__.py"])
-def test_a_folder_that_hides_a_package_is_named(bare_programs: Programs, tmp_path: Path, inside: str) -> None:
-    """A user's own 'training' beside which Python is started; nothing of it runs that need not."""
+def test_a_folder_that_hides_a_package_is_reported(bare_programs: Programs, tmp_path: Path, inside: str) -> None:
+    """A user's folder ``training`` is reported by its path when it stands before this project's, and is not executed."""
     hiding = tmp_path / "training"
     hiding.mkdir()
     (hiding / "__init__.py").write_text("raise SystemExit('ran')\n")
@@ -203,17 +203,17 @@ def test_a_folder_that_hides_a_package_is_named(bare_programs: Programs, tmp_pat
     assert bare_programs.run("-m", "llie_preproc", "list", "--backends", folder=tmp_path).returncode == 0
 
 
-# The program's other names
+# Other names of the program.
 
 
-def test_the_aliases_are_llie(programs: Programs) -> None:
+def test_other_modules_start_llie(programs: Programs) -> None:
     for words, command in ((("detection_eval",), "llie"), (("training.train",), "llie train")):
         done = programs.run("-m", *words, "--help")
         assert done.returncode == 0
         assert done.stdout.startswith(f"usage: {command} [-h]")
 
 
-def test_a_command_that_has_another_name_now_is_named(programs: Programs) -> None:
+def test_the_old_name_of_a_command_points_to_the_new_one(programs: Programs) -> None:
     done = programs.run("-m", "detection_eval", "convert", "visdrone", "root", "--out", "a.json")
     line = "llie: error: the command 'convert' is 'annotations' now (see 'llie annotations --help')\n"
     assert (done.returncode, done.stderr) == (2, line)

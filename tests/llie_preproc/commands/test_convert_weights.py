@@ -1,4 +1,4 @@
-"""``llie convert`` keeps the values of public and of own checkpoints, and writes over none."""
+"""``llie convert`` keeps the values of public and of own checkpoints, and overwrites none without being told to."""
 
 from __future__ import annotations
 

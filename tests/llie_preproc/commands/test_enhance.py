@@ -1,4 +1,4 @@
-"""``llie enhance`` writes what the function makes of each picture, and says in one line what it refuses."""
+"""``llie enhance`` writes what ``enhance`` returns for each picture, and refuses wrong arguments in one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.picture_files import files_below, make_picture
 from tests.support.random_pictures import levels
 
 
-def test_a_picture_is_enhanced_as_by_the_function(llie: Run, tmp_path: Path, weights: Path) -> None:
+def test_the_result_equals_that_of_the_function(llie: Run, tmp_path: Path, weights: Path) -> None:
     source = make_picture(tmp_path / "in.png")
     assert llie("enhance", source, "--out", tmp_path / "out.png", "--enhancer", f"psenet@{weights}").code == 0
     network = PSENet().eval()
@@ -93,7 +93,7 @@ def test_depth_grey_and_alpha_are_carried(llie: Run, tmp_path: Path, dtype: type
         assert np.array_equal(result.pixels[..., 0], result.pixels[..., 2])
     assert result.alpha is not None
     assert result.alpha.shape == (12, 16)
-    # Not enhanced, only resized: the halves stay what they are.
+    # Alpha is resized but not enhanced, so its halves keep their values.
     assert set(np.unique(result.alpha[:, :6])) == {0}
     assert set(np.unique(result.alpha[:, 10:])) == {top}
 
@@ -124,7 +124,7 @@ def test_tiny_palette_and_cmyk_pictures(llie: Run, tmp_path: Path, weights: Path
 
 
 def bad_pictures(folder: Path) -> dict[str, str]:
-    """Makes one of each kind; returns what is said about each."""
+    """Write one unreadable picture of each kind; returns what the command must say about each."""
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     Image.fromarray(levels(size=(64, 64))).save(buffer, "JPEG")
@@ -148,7 +148,7 @@ def test_bad_files_are_listed_and_the_others_done(llie: Run, tmp_path: Path) -> 
     folder = tmp_path / "in"
     reasons = bad_pictures(folder)
     for seed in range(3):
-        # Of the size of nan.tif, and so in one batch with it.
+        # This is the size of nan.tif, so that they share a batch with it.
         make_picture(folder / f"m{seed}.tif", levels(seed))
     result = llie("enhance", folder, "--out", tmp_path / "out", "--enhancer", "GammaCorrection")
     assert result.code == 1
@@ -185,7 +185,7 @@ def test_one_batch_holds_equal_sizes_and_bounded_pixels(
     assert len(files_below(tmp_path / "out")) == 10
 
 
-# errors of the user
+# Errors of the user.
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,9 @@ def test_one_batch_holds_equal_sizes_and_bounded_pixels(
         (["{in}"], ["--out"]),
     ],
 )
-def test_errors_take_one_line(llie: Run, tmp_path: Path, weights: Path, arguments: list[str], parts: list[str]) -> None:
+def test_a_wrong_argument_is_refused_in_one_line(
+    llie: Run, tmp_path: Path, weights: Path, arguments: list[str], parts: list[str]
+) -> None:
     (tmp_path / "empty").mkdir()
     names = {"in": make_picture(tmp_path / "in.png"), "out": tmp_path / "out.png", "empty": tmp_path / "empty"}
     one_line(llie("enhance", *(a.format(weights=weights, **names) for a in arguments)), *parts)
@@ -257,7 +259,9 @@ def test_a_checkpoint_of_another_network_is_refused(llie: Run, tmp_path: Path) -
     one_line(llie(*call), "other.safetensors", "is not a checkpoint of PSENet", "0 of 62")
 
 
-def test_a_missing_extra_is_named_with_its_cure(llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Scanning(Identity):
         def __init__(self) -> None:
             raise MissingExtraError("mamba_ssm", "Scanning")

@@ -1,4 +1,4 @@
-"""``llie enhance`` of a folder reports each file that fails, whatever is wrong with it, and does the rest."""
+"""``llie enhance`` of a folder reports each file that fails, with the reason, and enhances the rest."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from tests.support.killed_writers import killed_while_writing
 from tests.support.picture_files import files_below, make_picture
 from tests.support.random_pictures import levels
 
-# Python 3.12 and later warn of forks beside threads; these children only write a file.
+# Python 3.12 and later warn about forks in processes with threads; these children only write a file.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 def listed(err: str) -> dict[str, str]:
-    """The names of the files that the command says have failed, with the reasons."""
+    """Reasons that the command gives for failed files, by the files' names."""
     return dict(re.findall(r"^  .*?([^/\n]+?): (.*)$", err, re.M))
 
 
-# memory
+# Memory.
 
 SHORTAGES: dict[str, Callable[[], object]] = {
     "PyTorch": lambda: torch.empty(1 << 50),
@@ -52,7 +52,7 @@ SHORTAGES: dict[str, Callable[[], object]] = {
 
 @pytest.fixture
 def greedy(monkeypatch: pytest.MonkeyPatch) -> type[Enhancer]:
-    """A network that needs more memory than there is for a batch, and for a picture with a white corner."""
+    """A network that runs out of memory for a batch, and for a picture whose first pixel is white."""
 
     class Greedy(Enhancer):
         shortage = SHORTAGES["PyTorch"]
@@ -73,9 +73,7 @@ def greedy(monkeypatch: pytest.MonkeyPatch) -> type[Enhancer]:
 
 
 @pytest.mark.parametrize("who", SHORTAGES)
-def test_one_picture_too_large_for_memory_is_a_failure_of_one(
-    llie: Run, tmp_path: Path, greedy: type, who: str
-) -> None:
+def test_a_picture_too_large_for_memory_fails_alone(llie: Run, tmp_path: Path, greedy: type, who: str) -> None:
     greedy.shortage = staticmethod(SHORTAGES[who])
     for seed in range(5):
         pixels = levels(seed)
@@ -88,14 +86,14 @@ def test_one_picture_too_large_for_memory_is_a_failure_of_one(
     assert files_below(tmp_path / "out") == ["0.png", "1.png", "3.png", "4.png"]
     assert listed(result.err).keys() == {"2.png"}
     assert re.search(r"memory.*--tile.*--max-pixels", listed(result.err)["2.png"])
-    # What the failed attempt had filled was free again before the next one.
+    # The memory of a failed attempt was free before the next one.
     assert all(greedy.freed)
     again = llie(*call, "--resume")
     assert again.code == 1
     assert "0 enhanced; 1 failed; 4 existed already" in again.out
 
 
-def test_an_error_of_another_kind_is_not_taken_for_a_shortage(
+def test_another_error_is_not_taken_for_a_lack_of_memory(
     llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Wrong(Identity):
@@ -109,7 +107,7 @@ def test_an_error_of_another_kind_is_not_taken_for_a_shortage(
 
 
 def declaring(width: int, height: int) -> bytes:
-    """The beginning of a PNG of this size, of a few bytes."""
+    """A PNG of a few bytes that declares this size but has too few pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -129,7 +127,7 @@ def test_the_limit_of_pixels(llie: Run, tmp_path: Path) -> None:
     assert files_below(tmp_path / "out") == ["small.png"]
     (reason,) = listed(by_default.err).values()
     assert re.search(r"9000x9000 pixels, over the limit of 67108864 .*--max-pixels.*--tile", reason)
-    # In tiles it is tried, and found to end early.
+    # With tiles or a higher limit the picture is read, and found to be truncated.
     for options in (["--tile", 512], ["--max-pixels", 81_000_000]):
         (reason,) = listed(llie(*call, *options).err).values()
         assert "truncated" in reason
@@ -139,7 +137,7 @@ def test_the_limit_of_pixels(llie: Run, tmp_path: Path) -> None:
     assert llie(*call, "--max-pixels", 0).code == 2
 
 
-# names
+# Names.
 
 NAMES = [b"caf\xe9.png", b"new\nline.png", b"\x1b[31mred.png", "\u202egnp.a.png".encode(), "中文 é.png".encode()]
 
@@ -162,9 +160,9 @@ def test_names_of_any_bytes(llie: Run, tmp_path: Path) -> None:
     )
 
 
-def test_a_name_that_grows_too_long_is_a_failure_of_one(llie: Run, tmp_path: Path) -> None:
+def test_a_result_whose_name_is_too_long_fails_alone(llie: Run, tmp_path: Path) -> None:
     make_picture(tmp_path / "in" / "a.jpg")
-    # 255 bytes; with .webp one more.
+    # This name has 255 bytes; with .webp it has one more.
     (tmp_path / "in" / ("n" * 251 + ".jpg")).write_bytes((tmp_path / "in" / "a.jpg").read_bytes())
     (tmp_path / "out").mkdir()
     result = llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--format", "webp")
@@ -172,16 +170,16 @@ def test_a_name_that_grows_too_long_is_a_failure_of_one(llie: Run, tmp_path: Pat
     assert files_below(tmp_path / "out") == ["a.webp"]
     (reason,) = listed(result.err).values()
     assert "too long" in reason
-    # Those that just fit are done, temporary names included.
+    # Names that just fit can be written, temporary names included.
     assert llie("enhance", tmp_path / "in", "--out", tmp_path / "as_is", "--enhancer", "Identity").code == 0
     assert len(files_below(tmp_path / "as_is")) == 2
 
 
-# leftovers, a full disk
+# Leftovers and a full disk.
 
 
 @pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
-def test_leftovers_of_killed_runs_go(llie: Run, tmp_path: Path, flag: str) -> None:
+def test_leftovers_of_killed_runs_are_removed(llie: Run, tmp_path: Path, flag: str) -> None:
     for name in ("a.png", "sub/b.png", "c.png"):
         make_picture(tmp_path / "in" / name)
     make_picture(tmp_path / "out" / "c.png")
@@ -225,7 +223,7 @@ def test_a_full_disk_ends_the_run_and_resuming_goes_on(
     assert len(files_below(tmp_path / "out")) == 9
 
 
-def test_a_file_that_the_disk_does_not_take_is_a_failure_of_one(llie: Run, tmp_path: Path) -> None:
+def test_a_file_that_the_disk_does_not_take_fails_alone(llie: Run, tmp_path: Path) -> None:
     make_picture(tmp_path / "in" / "large.png", levels(0, (60, 60)))
     make_picture(tmp_path / "in" / "small.png")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -239,7 +237,7 @@ def test_a_file_that_the_disk_does_not_take_is_a_failure_of_one(llie: Run, tmp_p
     assert re.search(r"in/large\.png: \S*out/large\.png: file too large\n", result.err)
 
 
-# the tree
+# The tree of folders.
 
 
 def test_folders_that_were_left_out_are_failures(llie: Run, tmp_path: Path) -> None:
@@ -259,7 +257,7 @@ def test_folders_that_were_left_out_are_failures(llie: Run, tmp_path: Path) -> N
     assert files_below(tmp_path / "out") == ["b.png"]
 
 
-def test_a_picture_that_vanishes_before_it_is_read(tmp_path: Path) -> None:
+def test_a_picture_that_vanishes_before_it_is_read_fails_alone(tmp_path: Path) -> None:
     for seed in range(3):
         make_picture(tmp_path / "in" / f"{seed}.png", levels(seed))
     plan = plan_jobs(tmp_path / "in", tmp_path / "out")
@@ -270,7 +268,7 @@ def test_a_picture_that_vanishes_before_it_is_read(tmp_path: Path) -> None:
     assert files_below(tmp_path / "out") == ["0.png", "2.png"]
 
 
-def test_a_file_where_a_folder_would_be_made(llie: Run, tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_fails_what_belongs_into_it(llie: Run, tmp_path: Path) -> None:
     make_picture(tmp_path / "in" / "sub" / "a.png")
     make_picture(tmp_path / "in" / "b.png")
     (tmp_path / "out").mkdir()
@@ -288,12 +286,12 @@ def test_names_that_a_disk_does_not_tell_apart(
     for seed, name in enumerate(pair):
         make_picture(tmp_path / "in" / name, levels(seed))
     if len(files_below(tmp_path / "in")) < 2:
-        pytest.skip("this disk does not tell them apart: there are no such inputs")
+        pytest.skip("this disk does not tell these names apart")
     call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--overwrite")
     assert module.tells_letters(tmp_path)
     assert llie(*call).code == 0
     for seed, name in enumerate(pair):
         assert np.array_equal(read_picture(tmp_path / "out" / name).pixels, levels(seed))
-    # A stand-in for a disk of macOS or Windows, which this machine has not.
+    # This stands in for a disk of macOS or Windows, which the machine may lack.
     monkeypatch.setattr(module, "tells_letters", lambda folder: False)
     one_line(llie(*call), "would both become")

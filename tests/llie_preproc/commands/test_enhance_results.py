@@ -1,4 +1,4 @@
-"""``llie enhance`` never writes over an input, goes on after an interrupt, and shares its work between processes."""
+"""``llie enhance`` never overwrites an input, resumes after an interrupt, and shares its work between processes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.support.processes import Programs
 from tests.support.programs import command_line
 from tests.support.random_pictures import levels
 
-# never over an input
+# Inputs are never overwritten.
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("form", ["same", "spelled differently", "symlink", "hard link", "folder"])
-def test_a_picture_is_never_its_own_result(llie: Run, tmp_path: Path, form: str, overwrite: bool) -> None:
+def test_a_picture_is_never_overwritten_by_its_result(llie: Run, tmp_path: Path, form: str, overwrite: bool) -> None:
     source = make_picture(tmp_path / "in.png")
     before = source.read_bytes()
     target = {"same": source, "folder": tmp_path, "spelled differently": tmp_path / "x" / ".." / "in.png"}.get(
@@ -48,7 +48,7 @@ def test_a_picture_is_never_its_own_result(llie: Run, tmp_path: Path, form: str,
 
 
 @pytest.mark.parametrize("form", ["same", "symlink", "dots"])
-def test_a_folder_is_never_its_own_result(llie: Run, tmp_path: Path, form: str) -> None:
+def test_a_folder_is_never_its_own_output(llie: Run, tmp_path: Path, form: str) -> None:
     source = make_picture(tmp_path / "in" / "a.png").parent
     target = {"same": source, "symlink": tmp_path / "link", "dots": source / ".." / "in"}[form]
     if form == "symlink":
@@ -78,7 +78,7 @@ def test_results_inside_the_source_are_not_read_again(llie: Run, tmp_path: Path)
     assert files_below(tmp_path / "out") == ["a.png", "b/c.png"]
 
 
-def test_links_to_files_are_followed_and_those_to_folders_of_the_tree_are_not(llie: Run, tmp_path: Path) -> None:
+def test_links_to_files_are_followed_and_links_into_the_tree_are_not(llie: Run, tmp_path: Path) -> None:
     make_picture(tmp_path / "elsewhere" / "a.png")
     make_picture(tmp_path / "in" / "sub" / "b.png")
     (tmp_path / "in" / "linked.png").symlink_to(tmp_path / "elsewhere" / "a.png")
@@ -113,17 +113,17 @@ def test_existing_results_need_a_decision(llie: Run, tmp_path: Path) -> None:
     assert llie(*call, "--resume", "--overwrite").code == 2
 
 
-# interruption
+# Interrupts.
 
 
 @pytest.fixture
 def interrupting(monkeypatch: pytest.MonkeyPatch, ctrl_c_is_heard: None) -> SimpleNamespace:
-    """An enhancer that sends a signal to this process when it meets its third batch."""
+    """An enhancer that sends a signal to this process at its third batch."""
     state = SimpleNamespace(signal=signal.SIGTERM, batches=0)
 
     class Interrupting(Identity):
         def forward(self, image: Tensor) -> Tensor:
-            # The command's own probe is the first.
+            # The first call is the command's own probe.
             state.batches += 1
             if state.batches == 4:
                 os.kill(os.getpid(), state.signal)
@@ -166,7 +166,7 @@ def test_an_interrupted_video_leaves_nothing(llie: Run, tmp_path: Path, interrup
 
 
 @pytest.mark.slow
-def test_the_command_itself_ends_with_130(tmp_path: Path, programs: Programs) -> None:
+def test_an_interrupted_process_ends_with_130_and_whole_pictures(tmp_path: Path, programs: Programs) -> None:
     picture = make_picture(tmp_path / "in" / "0.png", levels(size=(256, 256)))
     for number in range(1, 600):
         (tmp_path / "in" / f"{number}.png").symlink_to(picture)
@@ -184,7 +184,7 @@ def test_the_command_itself_ends_with_130(tmp_path: Path, programs: Programs) ->
     assert all(read_picture(tmp_path / "out" / name).pixels.shape == (256, 256, 3) for name in done)
 
 
-# several processes
+# Several processes.
 
 
 _SHARING = """
@@ -214,7 +214,8 @@ def test_two_processes_write_what_one_writes(llie: Run, tmp_path: Path, monkeypa
     torch.manual_seed(0)
     save_file(CollaBA().state_dict(), tmp_path / "collaba.safetensors")
     for seed in range(9):
-        # Sixteen bits, and a network whose rounding depends on who runs beside: only the same batches give the same.
+        # With 16 bits, the rounding of this network shows which pictures shared a batch: only equal batches give equal
+        # files.
         make_picture(tmp_path / "in" / f"{seed}.png", levels(seed, (16, 16 + 8 * (seed % 2))).astype(np.uint16) * 257)
     broken = tmp_path / "in" / "2.png"
     broken.write_bytes(broken.read_bytes()[:200])
@@ -227,7 +228,7 @@ def test_two_processes_write_what_one_writes(llie: Run, tmp_path: Path, monkeypa
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert [(tmp_path / f"codes{rank}").read_text() for rank in range(2)] == ["[1, 1, 2, 0]"] * 2
-    # One report a call, of everybody's pictures; an error of the call is everybody's.
+    # Each call prints one report about the pictures of both processes, and both return its status.
     reports = ["8 enhanced; 1 failed", "1 enhanced; 1 failed; 7 existed already", "7 frames enhanced"]
     assert all(report in line for report, line in zip(reports, done.stdout.splitlines(), strict=True))
     assert done.stderr.count("1 of 9 failed:") == 1
@@ -240,7 +241,7 @@ def test_two_processes_write_what_one_writes(llie: Run, tmp_path: Path, monkeypa
     assert one.code == 1
     assert files_below(tmp_path / "one") == files_below(tmp_path / "out") == [f"{n}.png" for n in range(9) if n != 2]
     shared = {name: (tmp_path / "out" / name).read_bytes() for name in files_below(tmp_path / "one")}
-    # The one that was done again ran in another batch.
+    # The picture that was enhanced again ran in another batch.
     different = [name for name in shared if (tmp_path / "one" / name).read_bytes() != shared[name]]
     assert set(different) <= {"4.png"}
 

@@ -1,4 +1,4 @@
-"""``llie enhance`` of a video keeps its frames, rate and colours, and names a file that is damaged."""
+"""``llie enhance`` of a video keeps frames, rate and colours, and refuses a damaged file by name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_video_keeps_frames_rate_and_colours(llie: Run, tmp_path: Path, suffix: 
     (rate_in, frames_in), (rate_out, frames_out) = frames_of(source), frames_of(target)
     assert rate_out == pytest.approx(rate_in, abs=1e-3) == pytest.approx(rate, abs=1e-2)
     assert frames_out.shape == frames_in.shape
-    # Encoded twice, each time with loss.
+    # The frames are encoded twice, each time with loss.
     assert np.abs(frames_out.astype(int) - frames_in).mean() < 3
     assert files_below(tmp_path / "out") == [f"v{suffix}"]
 

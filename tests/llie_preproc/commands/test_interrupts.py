@@ -1,6 +1,6 @@
-"""Every program of the project, interrupted at any moment: status 130, one line, and nothing half-written.
+"""Every program of the project that is interrupted ends with status 130 and one line, without a traceback.
 
-The programs are found by walking the command tables, so that a new one is here by being there.
+The programs are found through the tables of commands and in the source, so that a new one is tested too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from llie_preproc.commands.llie import find_commands
 from tests.support.places import ROOT
 
-linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux which signals a process handles")
+linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc says which signals a process handles")
 
 
 def launched() -> list[str]:
@@ -39,7 +39,7 @@ PROGRAMS = [
 ]
 
 
-def test_the_tables_are_walked():
+def test_the_programs_are_found():
     assert {("llie_preproc", command) for command in ("enhance", "demo", "compare", "finetune")} <= set(PROGRAMS)
     assert {("detection_eval",), ("training.train",)} <= set(PROGRAMS)
     assert len([program for program in PROGRAMS if program[0].startswith("benchmarks.")]) > 10
@@ -53,13 +53,13 @@ def start(*program: str, folder: Path | None = None) -> subprocess.Popen:
         text=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        # A shell's background job, as which tests may run, ignores Ctrl-C.
+        # Tests may run as a shell's background job, which ignores Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
 def wait_for_handler(process: subprocess.Popen) -> None:
-    """Wait until a process handles SIGTERM: before that it is Python that starts, not the program."""
+    """Wait until a process handles SIGTERM: an earlier signal would meet Python's start, not the program."""
     deadline = time.monotonic() + 60
     status = Path(f"/proc/{process.pid}/status")
     while time.monotonic() < deadline and process.poll() is None:
@@ -70,8 +70,8 @@ def wait_for_handler(process: subprocess.Popen) -> None:
     pytest.fail("the program does not handle SIGTERM")
 
 
-def ends_in_good_order(process: subprocess.Popen, number: signal.Signals) -> str:
-    """Send the signal; returns the line that the program ends with."""
+def interrupt(process: subprocess.Popen, number: signal.Signals) -> str:
+    """Send the signal, and assert status 130 without a traceback; returns the last line that the program prints."""
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err[-2000:]
@@ -87,7 +87,7 @@ def test_an_interrupt_while_a_program_starts_ends_it(program):
     process = start(*program, "--help")
     wait_for_handler(process)
     number = signal.SIGTERM if len("".join(program)) % 2 else signal.SIGINT
-    line = ends_in_good_order(process, number)
+    line = interrupt(process, number)
     assert line == ("interrupted" if program[0].startswith("benchmarks.") else "llie: interrupted")
 
 
@@ -98,14 +98,10 @@ def test_an_interrupt_while_a_program_starts_ends_it(program):
     "program", [("llie_preproc", "demo"), ("detection_eval", "compare"), ("llie_preproc", "finetune")]
 )
 def test_an_interrupt_while_a_program_imports_ends_it(program, seconds, tmp_path):
-    """However far it has come: what is imported may catch anything."""
+    """The program ends whatever it is importing, because modules that are imported may catch any exception."""
     process = start(*program, *(["--out", str(tmp_path)] if "demo" in program else ["none.py", "--enhancer", "psenet"]))
     wait_for_handler(process)
     time.sleep(seconds)
     if process.poll() is not None:
-        pytest.skip("it has ended before")
-    ends_in_good_order(process, signal.SIGINT)
-
-
-def temporaries(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.name.startswith(".")]
+        pytest.skip("the program ended before the signal")
+    interrupt(process, signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Programs in processes of their own end well, whatever signal comes before, while or after they work."""
+"""``launch`` ends programs with the right status, whatever signal comes before, during or after their work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.signals import SIGNALS
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_is_heard")
 
-# Of a user who has not asked for unbuffered output.
+# Environment of a user who has not asked for unbuffered output.
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
@@ -73,7 +73,7 @@ def test_a_module_runs_once_and_under_its_own_name(tmp_path):
     assert (process.returncode, out, err) == (3, "made_program\n", "")
 
 
-def test_an_import_that_fails_takes_one_line(tmp_path):
+def test_a_failed_import_is_reported_in_one_line(tmp_path):
     folder = module(
         tmp_path, LAUNCH + "\n    from llie_preproc.errors import require\n    require('nonesuch', 'this')\n"
     )
@@ -91,7 +91,7 @@ def test_an_import_that_fails_takes_one_line(tmp_path):
         "__import__('argparse').ArgumentParser().parse_args(['--help'])",
     ],
 )
-def test_a_reader_that_goes_away_gets_no_traceback(tmp_path, work):
+def test_a_closed_output_causes_no_traceback(tmp_path, work):
     folder = module(tmp_path, LAUNCH + f"\n    def main():\n        {work}\n")
     read, write = os.pipe()
     os.close(read)
@@ -128,7 +128,7 @@ def test_a_third_signal_ends_at_once(tmp_path):
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("status", [0, 1])
 def test_a_signal_after_the_work_changes_no_status(tmp_path, number, status):
-    """In ``atexit``, and when the interpreter itself is taken down and runs no handlers any more."""
+    """The signal comes in ``atexit``, and again when the interpreter is torn down and runs no handlers any more."""
     folder = module(
         tmp_path,
         LAUNCH
@@ -183,7 +183,7 @@ ALIASES = {
 }
 
 
-def test_every_module_that_runs_is_launched():
+def test_every_module_that_runs_calls_launch():
     """No module of the packages has another way to run as a program."""
     guarded = {}
     for path in sorted(
@@ -196,7 +196,7 @@ def test_every_module_that_runs_is_launched():
     for path, body in guarded.items():
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         assert body in ([f"launch('{name}')"], [ALIASES.get(name)]), path
-    # Before any other import of theirs, for those may take seconds.
+    # ``launch`` must come before imports that take seconds, so that it handles a signal during them.
     for path in guarded:
         imports = [
             n
@@ -219,15 +219,15 @@ _LIGHT = {
 }
 
 
-def test_what_handles_signals_comes_without_heavy_imports():
+def test_signals_are_handled_before_heavy_imports():
     code = "import sys, training, detection_eval, llie_preproc.commands.llie\n"
     code += "print({'torch', 'numpy', 'mmengine', 'cv2'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 
-def test_the_installed_command_is_launched():
-    """What pip writes as ``llie``: the entry point of pyproject.toml, called."""
+def test_the_installed_command_runs():
+    """The entry point of pyproject.toml, which pip installs as ``llie``, can be called."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     name, function = project.partition('\nllie = "')[2].partition('"')[0].split(":")
     process = start("-c", f"import sys; sys.argv[1:] = ['--version']; from {name} import {function}; {function}()")

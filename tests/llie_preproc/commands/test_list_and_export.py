@@ -1,4 +1,4 @@
-"""``llie list`` shows the registry and the shipped weights, and ``llie export`` writes a graph of equal results."""
+"""``llie list`` shows the registry and the shipped weights; ``llie export`` writes a graph that gives equal results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def table(text: str) -> list[list[str]]:
     return [re.split(r"\s{2,}", line) for line in text.splitlines()]
 
 
-# list
+# Listing.
 
 
 def test_list_shows_the_registry_and_the_index(llie: Run) -> None:
@@ -43,13 +43,13 @@ def test_list_shows_the_registry_and_the_index(llie: Run) -> None:
 
 @pytest.mark.further
 def test_list_counts_multiply_adds_only_when_asked(llie: Run) -> None:
-    """Counting them takes longer than all the rest."""
+    """Counting takes longer than the rest of the command."""
     short, long = (table(llie("list", *flags).out) for flags in ([], ["--macs"]))
     assert [[*line[:2], *line[3:]] for line in long] == short
 
 
 @pytest.mark.further
-def test_list_needs_no_enhancer_of_others_to_be_countable(llie: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_shows_an_enhancer_whose_operations_cannot_be_counted(llie: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     class Asking(Identity):
         def forward(self, image: Tensor) -> Tensor:
             return image if image.mean().item() > 0.5 else image**0.5
@@ -67,7 +67,7 @@ def test_list_backends(llie: Run) -> None:
     assert any(row[1] == "yes" for row in rows)
 
 
-# export
+# Exporting.
 
 
 @pytest.mark.examples(1)

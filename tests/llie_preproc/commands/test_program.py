@@ -1,4 +1,4 @@
-"""A command's work ends with its status, one line for what is refused, and in good order after a signal."""
+"""``run`` returns the status of a command's work, refuses in one line, and ends in good order after a signal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def interrupt(number: int = signal.SIGINT) -> None:
         (KeyboardInterrupt("--resume goes on"), 130, "interrupted; --resume goes on"),
     ],
 )
-def test_what_is_refused_takes_one_line(capsys, error, status, line):
+def test_an_expected_error_is_reported_in_one_line(capsys, error, status, line):
     assert run(raising(error), "llie") == status
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -62,7 +62,7 @@ def test_what_is_refused_takes_one_line(capsys, error, status, line):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("bug"), AssertionError("bug"), TypeError("bug"), AttributeError("bug")])
-def test_a_fault_of_the_program_keeps_its_traceback(error):
+def test_a_bug_keeps_its_traceback(error):
     with pytest.raises(type(error), match="bug"):
         run(raising(error))
 
@@ -109,7 +109,7 @@ def test_a_second_signal_does_not_stop_the_clean_up(number):
     assert cleaned == [True]
 
 
-def test_an_interrupt_that_a_finalizer_swallows_comes_again(capsys):
+def test_an_interrupt_that_a_finalizer_swallows_is_raised_again(capsys):
     class Finalized:
         def __del__(self) -> None:
             interrupt()
@@ -131,12 +131,12 @@ def swallow() -> int:
     try:
         interrupt()
         time.sleep(10)
-    except BaseException:  # as some libraries do
+    except BaseException:  # some libraries catch everything
         return 1
     return 0
 
 
-def test_an_interrupt_that_a_library_swallows_is_known(capsys):
+def test_an_interrupt_that_a_library_swallows_ends_the_work(capsys):
     assert run(swallow) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
@@ -148,7 +148,7 @@ def test_an_interrupt_that_a_library_swallows_is_known(capsys):
     assert run(work) == 130
 
 
-def test_what_a_signal_brings_about_elsewhere_counts_as_interrupted(capsys):
+def test_an_error_after_an_interrupt_counts_as_interrupted(capsys):
     def work() -> int:
         swallow()
         raise RuntimeError("a worker was killed by signal 2")
@@ -158,7 +158,7 @@ def test_what_a_signal_brings_about_elsewhere_counts_as_interrupted(capsys):
 
 
 @pytest.mark.parametrize("end", [lambda: 0, raising(RuntimeError("a worker was killed"))])
-def test_how_to_go_on_is_said_whatever_became_of_the_interrupt(capsys, end):
+def test_an_interrupt_always_says_how_to_resume(capsys, end):
     def work() -> int:
         with resumable("--resume goes on"):
             swallow()
@@ -179,7 +179,7 @@ def test_an_interrupt_of_an_inner_run_ends_the_outer_one(capsys):
     assert capsys.readouterr().err == "interrupted; the same command goes on\n"
 
 
-def test_an_inner_run_refuses_for_itself(capsys):
+def test_an_inner_run_reports_its_own_errors(capsys):
     assert run(lambda: run(raising(ValueError("wrong")))) == 2
     assert capsys.readouterr().err == "error: wrong\n"
 
@@ -195,7 +195,7 @@ def test_ignored_signals_stay_ignored():
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no os.fork")
 def test_forked_children_leave_the_terminals_interrupt_to_their_parent():
     def work() -> int:
         child = os.fork()
@@ -213,7 +213,7 @@ def test_statuses_are_those_of_the_shell():
     assert program.NO_READER == 128 + signal.SIGPIPE
 
 
-def test_threads_that_an_interrupt_leaves_without_their_workers_say_nothing(capsys):
+def test_threads_that_fail_after_an_interrupt_print_nothing(capsys):
     def fail() -> None:
         raise EOFError("the worker is gone")
 
@@ -221,7 +221,7 @@ def test_threads_that_an_interrupt_leaves_without_their_workers_say_nothing(caps
         try:
             fail()
         except EOFError:
-            # As Python's own thread that sends open files to worker processes.
+            # Python's own thread that sends open files to worker processes reports an error in this way.
             sys.excepthook(*sys.exc_info())
 
     def work() -> int:
