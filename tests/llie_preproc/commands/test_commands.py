@@ -187,7 +187,7 @@ def test_an_unusable_table_of_commands_is_reported(
 @pytest.mark.examples(2)
 @pytest.mark.parametrize("inside", ["", "/commands.py", "/commands/util.py", "/commands/__init__.py"])
 def test_a_folder_that_hides_a_package_is_reported(bare_programs: Programs, tmp_path: Path, inside: str) -> None:
-    """A user's folder ``training`` is reported by its path when it stands before this project's, and is not executed."""
+    """A user's folder ``training`` that hides the project's is reported by its path, and its code does not run."""
     hiding = tmp_path / "training"
     hiding.mkdir()
     (hiding / "__init__.py").write_text("raise SystemExit('ran')\n")

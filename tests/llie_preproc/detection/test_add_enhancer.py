@@ -1,4 +1,4 @@
-"""``add_enhancer`` puts one enhancer into any config, and the transform's cache answers for the same image only."""
+"""``add_enhancer`` puts an enhancer into any config by each door, and refuses what cannot work."""
 
 import os
 import pickle
@@ -59,7 +59,7 @@ def test_an_enlarging_enhancer_after_loading_leaves_training_boxes_on_their_obje
     packed = dataset[0]
     picture = packed["inputs"].permute(1, 2, 0).numpy()
     for channel, box in enumerate(packed["data_samples"].gt_instances.bboxes.tensor.tolist()):
-        # One pixel of the raw picture is twelve of the resized one.
+        # A pixel of the raw picture becomes twelve pixels of the resized one.
         assert box == pytest.approx(bright_box(picture, channel), abs=4)
 
 
@@ -81,13 +81,13 @@ def test_an_enhanced_config_survives_being_dumped(door, tmp_path):
         ({"door": "detector", "cache_dir": "c"}, "belong to door='transform'"),
     ],
 )
-def test_options_that_a_door_lacks_are_errors(options, match):
+def test_options_of_another_door_are_refused(options, match):
     with pytest.raises(ValueError, match=match):
         add_enhancer(mmdet_config("retinanet"), "Identity", **options)
 
 
 @pytest.mark.parametrize("door", ["preprocessor", "detector"])
-def test_a_second_enhancer_is_an_error(door):
+def test_a_second_enhancer_is_refused(door):
     once = add_enhancer(mmdet_config("retinanet"), "Identity", door=door)
     with pytest.raises(ValueError, match="has an enhancer already"):
         add_enhancer(once, "Identity", door=door)
@@ -112,7 +112,7 @@ def test_a_pipeline_that_normalises_before_the_enhancer_is_refused(door, step):
     cfg.test_pipeline.insert(-1, step)
     with pytest.raises(ValueError, match=r"normalises its pictures \(Normalize\)"):
         add_enhancer(cfg, "Identity", door=door)
-    # Right after loading the enhancer stands before it.
+    # Right after loading, the enhancer comes before the normalisation.
     assert add_enhancer(cfg, "Identity", door="transform", position="after_load")
 
 
@@ -134,7 +134,7 @@ def test_every_door_takes_the_order_of_channels(door):
     assert not np.allclose(found[::-1], expected, atol=1)
 
 
-def test_another_data_preprocessor_wants_the_wrapper():
+def test_another_data_preprocessor_is_referred_to_the_wrapper():
     cfg = mmdet_config("retinanet")
     cfg.model.data_preprocessor.type = "BoxInstDataPreprocessor"
     with pytest.raises(ValueError, match=r"BoxInstDataPreprocessor.*use 'detector'"):
@@ -145,7 +145,7 @@ def image(seed=0):
     return np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
 
 
-def test_the_cache_answers_for_the_same_image_only(tmp_path):
+def test_an_entry_is_used_for_its_own_image_alone(tmp_path):
     enhance = Enhance("PSENet", checkpoint=None, cache_dir=tmp_path)
     first = enhance({"img": image()})["img"]
     entries = list(tmp_path.rglob("*.npy"))
@@ -156,7 +156,7 @@ def test_the_cache_answers_for_the_same_image_only(tmp_path):
     assert len(list(tmp_path.rglob("*.npy"))) == 2
 
 
-def test_a_damaged_entry_is_made_anew(tmp_path):
+def test_a_damaged_entry_is_replaced(tmp_path):
     enhance = Enhance("Identity", cache_dir=tmp_path)
     expected = enhance({"img": image()})["img"]
     entry = next(tmp_path.rglob("*.npy"))
@@ -166,13 +166,13 @@ def test_a_damaged_entry_is_made_anew(tmp_path):
 
 
 def as_zip(path, array):
-    """An archive under the entry's name, which NumPy opens as one."""
+    """Write an archive, which NumPy would open, under the entry's name."""
     with path.open("wb") as file:
         np.savez(file, array)
 
 
 def declaring(shape, length=None):
-    """A header that declares another shape than the values have, or is ``length`` bytes long."""
+    """A writer of an entry whose header declares another shape, or is ``length`` bytes long."""
 
     def write(path, array):
         described = {"descr": "|u1", "fortran_order": False, "shape": shape or array.shape}
@@ -198,8 +198,8 @@ def linked(path, array):
     path.symlink_to(elsewhere)
 
 
-# Whatever may lie where an entry is expected; each is given values that are not the entry's.
-NO_ENTRIES = {
+# Files that may stand in place of an entry. Each holds other values than the entry's, so that reading it would show.
+FALSE_ENTRIES = {
     "zip": as_zip,
     "objects": saving(lambda array: array.astype(object)),
     "terabytes": declaring((1 << 21, 1 << 21, 3)),
@@ -221,8 +221,8 @@ NO_ENTRIES = {
 }
 
 
-@pytest.mark.parametrize("damage", NO_ENTRIES.values(), ids=NO_ENTRIES)
-def test_what_is_not_the_entry_is_made_anew(damage, tmp_path):
+@pytest.mark.parametrize("damage", FALSE_ENTRIES.values(), ids=FALSE_ENTRIES)
+def test_a_file_that_is_not_the_entry_is_replaced(damage, tmp_path):
     enhance = Enhance("Identity", cache_dir=tmp_path)
     expected = enhance({"img": image()})["img"]
     entry = next(tmp_path.rglob("*.npy"))
@@ -239,7 +239,7 @@ def test_what_is_not_the_entry_is_made_anew(damage, tmp_path):
     assert np.array_equal(np.load(entry), expected)
 
 
-def test_an_entry_with_values_that_are_not_finite_is_made_anew(tmp_path):
+def test_an_entry_with_values_that_are_not_finite_is_replaced(tmp_path):
     enhance = Enhance("Identity", cache_dir=tmp_path, keep_dtype=False)
     expected = enhance({"img": image()})["img"]
     entry = next(tmp_path.rglob("*.npy"))
@@ -252,13 +252,13 @@ def test_an_entry_with_values_that_are_not_finite_is_made_anew(tmp_path):
 def test_entries_of_every_size_and_dtype_are_found_again(scale, keep, dtype, tmp_path, monkeypatch):
     enhance = Enhance({"type": "Upscale", "scale": scale}, cache_dir=tmp_path, keep_dtype=keep)
     first = enhance({"img": image().astype(dtype)})["img"]
-    monkeypatch.setattr(enhance, "_enhance", lambda image: pytest.fail("it was there"))
+    monkeypatch.setattr(enhance, "_enhance", lambda image: pytest.fail("the entry was not used"))
     again = enhance({"img": image().astype(dtype)})["img"]
     assert again.dtype == first.dtype
     assert np.array_equal(again, first)
 
 
-def test_a_folder_in_the_entrys_place_is_named(tmp_path):
+def test_a_folder_in_place_of_an_entry_is_named_in_the_error(tmp_path):
     enhance = Enhance("Identity", cache_dir=tmp_path)
     enhance({"img": image()})
     entry = next(tmp_path.rglob("*.npy"))

@@ -1,4 +1,6 @@
-"""The configs of ``mm_configs/detection`` parse, build, load their sets, and differ in the enhancement alone."""
+"""The configs of ``mm_configs/detection`` parse, build and load their sets; enhanced ones differ in the enhancement
+alone.
+"""
 
 import random
 from importlib.resources import files
@@ -31,7 +33,7 @@ LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 @pytest.fixture(scope="module", autouse=True)
 def sets(tmp_path_factory):
-    """Both sets in their layouts, found by the environment variables that all configs are read with."""
+    """Write both sets in their layouts, where the environment variables of the configs say."""
     with pytest.MonkeyPatch.context() as patch:
         for each, variable in {"night-visdrone": "VISDRONE_ROOT", "exdark": "EXDARK_ROOT"}.items():
             root = tmp_path_factory.mktemp(each)
@@ -59,7 +61,7 @@ def classes_of(name):
     return next(count for each, count in SETS.items() if each in name)
 
 
-def test_there_is_a_plain_and_an_enhanced_one_for_every_detector_and_set():
+def test_every_detector_and_set_has_a_plain_and_an_enhanced_config():
     names = {path.name.removesuffix(".py") for path in FOLDER.iterdir() if path.name.endswith(".py")}
     assert names == {SMALL, "faster-rcnn_r50_fpn_1x_coco_enhanced", *PLAIN, *(f"{each}_enhanced" for each in PLAIN)}
 
@@ -93,7 +95,7 @@ def test_the_learning_rate_is_mmdetections_scaled_to_the_batch(name):
 
 @pytest.mark.examples(2)
 @pytest.mark.parametrize("name", [*PLAIN, SMALL])
-def test_a_runner_takes_it(name, tree):
+def test_a_runner_takes_the_config(name, tree):
     cfg = parsed(name)
     cfg.work_dir, cfg.experiment_name = str(tree / "run"), name
     assert Runner.from_cfg(cfg).experiment_name.startswith(name)
@@ -105,7 +107,7 @@ def test_a_runner_takes_it(name, tree):
 def test_an_enhanced_config_differs_from_the_plain_one_by_a_cached_transform_after_loading(name, enhancer):
     plain, cfg = parsed(name), enhanced(name, enhancer)
     (added,) = cfg.pop("enhanced")
-    # Runs of two enhancers do not meet in one folder.
+    # Two enhancers must not share a work folder.
     assert cfg.pop("work_dir") == f"work_dirs/{name}_{enhancer}"
     assert added["enhancer"] == cfg.pop("enhancer")
     cfg.pop("checkpointing", None)
@@ -123,7 +125,7 @@ def test_an_enhanced_config_differs_from_the_plain_one_by_a_cached_transform_aft
 
 
 def of_quarter_size(cfg):
-    """Pictures are resized to a quarter of the config's size."""
+    """The config, changed so that it resizes pictures to a quarter of its size."""
     for loader in LOADERS:
         for step in inner(cfg[loader].dataset).pipeline:
             if step["type"] == "Resize":
@@ -146,7 +148,7 @@ def test_training_boxes_lie_on_their_objects(name, tree):
         picture, truth = packed["inputs"].permute(1, 2, 0).numpy(), packed["data_samples"].gt_instances
         assert truth.labels.tolist() == [0, classes_of(name) - 1]
         for channel, box in enumerate(truth.bboxes.tensor.tolist()):
-            # A pixel of the stored picture is ten or more of the resized one.
+            # A pixel of the stored picture becomes ten or more pixels of the resized one.
             assert box == pytest.approx(bright_box(picture, channel), abs=6)
 
 
@@ -165,7 +167,7 @@ def test_training_boxes_lie_on_their_objects(name, tree):
         *(("yolox_s_exdark", enhancer) for enhancer in ("gamma", "collaba-x2")),
     ],
 )
-def test_enhanced_pictures_come_in_the_plain_ones_frame(name, enhancer, tree):
+def test_enhanced_pictures_have_the_frame_of_the_plain_ones(name, enhancer, tree):
     plain, cfg = of_quarter_size(parsed(name)), of_quarter_size(enhanced(name, enhancer))
     (added,) = cfg.enhanced
     write_named_weights(added["enhancer"])

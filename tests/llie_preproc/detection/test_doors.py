@@ -1,4 +1,4 @@
-"""The three doors round MMDetection's detectors agree, and Identity behind any of them changes no bit."""
+"""The three doors to MMDetection's detectors agree, and behind each of them Identity changes no bit."""
 
 import copy
 
@@ -20,7 +20,7 @@ DOORS = ("transform", "preprocessor", "detector")
 
 
 def through_door(cfg, door, batch, enhancer, weights):
-    """The enhanced model of ``door`` with the plain detector's ``weights``, and the batch that reaches it."""
+    """The model behind ``door`` with the plain detector's ``weights``, and the batch to give it."""
     model = build(add_enhancer(cfg, enhancer, door=door).model)
     model.load_state_dict(weights)
     if door != "transform":
@@ -46,7 +46,7 @@ def predictions(model, batch):
 
 @pytest.fixture(scope="module", params=slow_where({"fcos", "detr", "cascade_mask_rcnn"}, CONFIGS))
 def plain(request):
-    """A config, the detector it builds, and that detector's losses and predictions on one batch."""
+    """A config, a batch, the weights of its detector, and that detector's losses and predictions on the batch."""
     cfg, batch = mmdet_config(request.param), raw_batch([(64, 96), (64, 64)])
     model = build(cfg.model)
     weights = copy.deepcopy(model.state_dict())
@@ -120,7 +120,7 @@ def test_an_image_is_enhanced_the_same_alone_and_beside_a_larger_one(door):
 
 
 def prepared_by(wrapper):
-    """What the wrapper hands to its detector, seen through the detector's own data preprocessor."""
+    """A function that returns what the wrapper gives its detector, read from the detector's own data preprocessor."""
     seen = {}
 
     def keep(module, args, output):

@@ -1,4 +1,4 @@
-"""A perfect detector stays perfect through MMEngine's test loop and ``CocoMetric``, and Identity changes no digit."""
+"""Through MMEngine's test loop and ``CocoMetric`` a perfect detector stays perfect, and Identity changes no digit."""
 
 import json
 
@@ -15,7 +15,7 @@ from tests.support.mmdet_models import build, mmdet_config
 
 UPSCALE = {"type": "Upscale", "scale": 2}
 META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
-# Annotations are loaded first: the perfect detector is handed them in the frame of its input.
+# Annotations are loaded before all geometry, so that the perfect detector gets them in the frame of its input.
 LOAD = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations", with_bbox=True)]
 PACK = [dict(type="PackDetInputs", meta_keys=META)]
 GEOMETRY = {
@@ -61,14 +61,14 @@ def test_flips_of_test_time_augmentation_are_undone_in_the_raw_frame(door, tmp_p
     views = [[dict(type="Resize", scale=(s, s), keep_ratio=True) for s in (60, 150)]]
     views += [[dict(type="RandomFlip", prob=1.0), dict(type="RandomFlip", prob=0.0)], PACK]
     cfg.pipeline = [*LOAD, dict(type="TestTimeAug", transforms=views)]
-    # Four views agree on two boxes: NMS leaves two where all fall on each other.
+    # NMS leaves two boxes a picture only where the boxes of all four views coincide.
     tta = dict(nms=dict(type="nms", iou_threshold=0.95), max_per_img=100)
     cfg.model = dict(type="DetTTAModel", module=cfg.model, tta_cfg=tta)
     assert metrics(cfg, tmp_path, tmp_path / "run")["coco/bbox_mAP"] == 1.0
     assert len(json.loads((tmp_path / "run" / "found.bbox.json").read_bytes())) == 4
 
 
-def test_without_the_scale_factor_the_same_set_does_not_come_out_perfect(tmp_path):
+def test_a_scale_factor_that_is_not_restored_spoils_the_scores(tmp_path):
     cfg = perfect(GEOMETRY["resize"])
     cfg.pipeline.insert(2, dict(type="llie_preproc.Enhance", enhancer=UPSCALE))
     assert metrics(cfg, tmp_path, tmp_path / "run")["coco/bbox_mAP"] < 0.5

@@ -1,4 +1,4 @@
-"""Every enhancer works in every config of ``mm_configs`` that takes one, and all find their sets by environment."""
+"""Every config of ``mm_configs`` that takes an enhancer takes every one, and environment variables name the sets."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from tests.support.configs import read_config
 CONFIGS = ROOT / "mm_configs"
 FILES = sorted(path for path in CONFIGS.rglob("*.py") if path.name != "__init__.py")
 FRAGMENTS = {path.stem: path for path in FILES if path.parent.name == "enhancers" and path.parents[1].name == "_base_"}
-# Whatever runs with an enhancer of one's choice.
+# Configs that run with an enhancer of the user's choice.
 CHOOSING = {
     str(path.relative_to(CONFIGS).with_suffix("")): path
     for path in FILES
     if path.stem.endswith(("_enhanced", "_joint")) and "_base_" not in path.parts
 }
 VARIABLE = re.compile(r"\{\{\$(\w+):(\S+?)\}\}")
-# Fragments that have other words for a network than its class.
+# Fragments that are not named after their network's class.
 SPELT = {"gamma": "GammaCorrection", "iaml": "IAMLUNet", "collaba-x2": "CollaBA"}
 DOORS = ("llie_preproc.Enhance", "llie_preproc.EnhancedDetector")
 JOINT = "joint/faster-rcnn_r50_fpn_exdark_joint"
 
 
 def variables() -> dict[str, set[str]]:
-    """The environment variables of all configs, with the values that they have by default."""
+    """The environment variables of all configs, with their default values."""
     found: dict[str, set[str]] = {}
     for path in FILES:
         for name, default in VARIABLE.findall(path.read_text(encoding="utf-8")):
@@ -45,7 +45,7 @@ def variables() -> dict[str, set[str]]:
 VARIABLES = variables()
 
 
-def test_every_enhancer_of_this_package_is_a_fragment_but_the_one_that_does_nothing() -> None:
+def test_every_enhancer_except_identity_has_a_fragment() -> None:
     ours = {name for name, kind in enhancer_classes().items() if kind.__module__.startswith("llie_preproc.")}
     kinds = {name: read_config(path).enhancer.type for name, path in FRAGMENTS.items()}
     assert sorted(kinds.values()) == sorted(ours - {"Identity"})
@@ -53,7 +53,7 @@ def test_every_enhancer_of_this_package_is_a_fragment_but_the_one_that_does_noth
 
 
 @pytest.mark.parametrize("name", FRAGMENTS)
-def test_a_fragment_is_an_enhancer_with_weights_that_are_shipped_or_to_be_provided(name: str) -> None:
+def test_a_fragment_builds_and_names_its_weights(name: str) -> None:
     enhancer = read_config(FRAGMENTS[name]).enhancer.to_dict()
     assert enhancer_config(FRAGMENTS[name]) == enhancer
     if "checkpoint" in enhancer:
@@ -73,7 +73,7 @@ def test_detectors_and_sets_take_an_enhancer_in_fourteen_configs() -> None:
 def test_every_config_takes_every_enhancer(name: str, enhancer: str) -> None:
     cfg = read_config(CHOOSING[name], ENHANCER=enhancer).to_dict()
     fragment = read_config(FRAGMENTS[enhancer]).to_dict()
-    # That of the model or of all transforms, not the variable of the file.
+    # The enhancer of the model or of all transforms counts here, not the file's variable.
     assert enhancer_in({key: cfg[key] for key in cfg if key != "enhancer"}, name) == fragment["enhancer"]
     holders = [node for node in nodes(cfg) if node.get("type") in DOORS]
     assert len(holders) == (1 if "enhanced" not in cfg else 5 if "tta_pipeline" in cfg else 4)
@@ -85,14 +85,14 @@ def test_every_config_takes_every_enhancer(name: str, enhancer: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHOOSING)
-def test_psenet_is_the_enhancer_of_those_who_choose_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_psenet_is_the_default_enhancer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ENHANCER", raising=False)
     chosen = read_config(CHOOSING[name], ENHANCER="psenet")
     assert read_config(CHOOSING[name])._cfg_dict == chosen._cfg_dict
 
 
 @pytest.mark.parametrize("name", ["detection/yolox_s_exdark_enhanced", JOINT])
-def test_an_enhancer_without_a_fragment_is_refused_in_a_line_that_has_the_others(
+def test_an_unknown_enhancer_is_refused_with_a_list_of_the_known_ones(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ENHANCER", "psnet")
@@ -112,8 +112,8 @@ def test_an_option_replaces_the_enhancer_of_a_model_and_its_weights(
     assert enhancer_in(cfg, JOINT) == enhancer_config(enhancer)
 
 
-def test_an_option_replaces_the_enhancer_of_a_transform_where_it_names_its_place() -> None:
-    """One option a pipeline, as docs/configs.md says."""
+def test_an_option_replaces_the_enhancer_of_a_transform_by_its_position() -> None:
+    """Each pipeline needs an option of its own, as docs/configs.md says."""
     places = {"train": 2, "val": 1, "test": 1}
     options = {f"{part}_dataloader.dataset.pipeline.{n}.enhancer": "clahe" for part, n in places.items()}
     path = CHOOSING["detection/faster-rcnn_r50_fpn_1x_exdark_enhanced"]
@@ -122,14 +122,14 @@ def test_an_option_replaces_the_enhancer_of_a_transform_where_it_names_its_place
     assert enhancer_in(loaders, path.name) == {"type": "CLAHE"}
 
 
-def test_no_config_has_a_folder_of_a_set_that_no_variable_names() -> None:
+def test_every_folder_of_a_set_is_named_by_a_variable() -> None:
     written = [path for path in FILES if re.search(r"[\"'](data|demo_output)/", path.read_text(encoding="utf-8"))]
     assert written == []
 
 
 @pytest.mark.examples(6)
 @pytest.mark.parametrize("path", [p for p in FILES if "_ROOT:" in p.read_text(encoding="utf-8")], ids=lambda p: p.stem)
-def test_a_set_lies_where_its_variable_says(path: Path) -> None:
+def test_a_variable_changes_the_folder_of_its_set(path: Path) -> None:
     roots = {name: f"/elsewhere/{name}" for name in VARIABLES if name.endswith("_ROOT")}
     values = [value for _, value in walk(read_config(path, **roots)) if isinstance(value, str)]
     found = {name for text in values for name in roots if f"/{name}" in text}

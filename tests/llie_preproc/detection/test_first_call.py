@@ -1,4 +1,4 @@
-"""The first call of every MMDetection user works, on a config of three lines or one that ``add_enhancer`` made."""
+"""MMDetection's usual first calls work with configs of three lines and with those that ``add_enhancer`` makes."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ PIPELINE = [
     dict(type="Resize", scale=(64, 64), keep_ratio=False),
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
-# As README shows them.
+# These three lines are those of the README.
 THREE_LINES = """
 _base_ = "{plain}"
 custom_imports = dict(imports=["llie_preproc"], allow_failed_imports=False)
@@ -44,7 +44,7 @@ model = dict(_delete_=True, type="llie_preproc.EnhancedDetector", detector={{{{_
 
 @pytest.fixture(scope="module", params=PLAIN)
 def plain(request, tmp_path_factory):
-    """The file of a plain config, MMDetection's own made small and without thresholds; a checkpoint of its detector."""
+    """Files of a plain config, which is MMDetection's own made small, and of a checkpoint of its detector."""
     folder = tmp_path_factory.mktemp(request.param)
     cfg = read_config(Path(mmdet.__file__).parent / ".mim" / "configs" / PLAIN[request.param])
     narrow_pyramid(cfg.model)
@@ -97,7 +97,7 @@ def test_init_detector_loads_the_plain_checkpoint(plain, written, image):
         model = init_detector(config, str(weights), device="cpu")
         assert holds(model.detector, expected.state_dict())
         assert model.cfg.model.backbone is model.cfg.model.detector.backbone
-        # What init_detector leaves out: weights that the checkpoint replaces.
+        # init_detector removes pretrained weights, because the checkpoint replaces them.
         assert model.cfg.model.detector.backbone.get("init_cfg") is None
         same = torch.equal(found(model, image), found(expected, image))
         assert same == (enhancer == "Identity")
@@ -105,7 +105,7 @@ def test_init_detector_loads_the_plain_checkpoint(plain, written, image):
 
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("written", [by_hand, dumped])
-def test_the_inferencer_takes_it(plain, written, image):
+def test_the_inferencer_takes_the_config(plain, written, image):
     path, weights = plain
     model = DetInferencer(str(written(path, "Identity")), weights=str(weights), device="cpu", show_progress=False)
     expected = DetInferencer(str(path), weights=str(weights), device="cpu", show_progress=False)
@@ -115,7 +115,7 @@ def test_the_inferencer_takes_it(plain, written, image):
 
 
 @pytest.mark.examples(1)
-def test_a_runner_tests_it(plain, tmp_path):
+def test_a_runner_tests_the_config(plain, tmp_path):
     path, weights = plain
     cfg = Config.fromfile(by_hand(path, "PSENet"))
     write_set(tmp_path / "set.json", tmp_path, CLASSES)
@@ -144,8 +144,8 @@ def test_other_configs_lend_nothing():
     assert ConfigDict(type="llie_preproc.BoxPromptedSAM").backbone == {}
 
 
-def test_a_script_that_imports_only_mmdet_reads_a_config_that_imports_this_package(tmp_path):
-    """The package comes in while the config is read, after MMDetection's functions were imported."""
+def test_a_config_imports_the_package_for_a_script_that_does_not(tmp_path):
+    """The package is imported while the config is read, after MMDetection's functions."""
     plain = "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py"
     (tmp_path / "config.py").write_text(THREE_LINES.format(plain=plain, enhancer="Identity"))
     script = (

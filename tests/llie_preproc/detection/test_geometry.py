@@ -1,4 +1,4 @@
-"""Behind an enlarging enhancer, what a perfect detector finds comes out in the raw frame."""
+"""Behind an enlarging enhancer, detections of a perfect detector are in the raw frame; samples are scaled as copies."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def pipeline(steps, results):
 
 
 def raw_frame(sample, width):
-    """Predictions with the flip undone, as DetTTAModel undoes it: in the frame of ``ori_shape``."""
+    """Predictions in the frame of ``ori_shape``, with the flip undone as DetTTAModel undoes it."""
     boxes, masks = sample.pred_instances.bboxes.clone(), sample.pred_instances.masks
     if sample.get("flip"):
         boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
@@ -120,7 +120,7 @@ def test_a_scaled_sample_is_a_copy(scale, n):
     assert scaled.gt_instances.masks.masks.shape == (len(boxes), 40 * scale, 60 * scale)
 
 
-def test_scale_one_hands_the_sample_through():
+def test_scale_one_returns_the_sample_itself():
     sample = raw_batch()["data_samples"][0]
     assert scale_data_sample(sample, 1) is sample
 
@@ -133,7 +133,7 @@ def test_scale_factor_is_set_where_absent():
     assert enlarged["ori_shape"] == (8, 10)
 
 
-def test_every_network_is_a_transform_by_its_own_name():
+def test_a_networks_name_is_also_a_transform():
     image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
     gamma = MMDET_TRANSFORMS.build({"type": "llie_preproc.GammaCorrection", "gamma": 0.5, "channel_order": "rgb"})
     assert isinstance(gamma, Enhance)
@@ -151,6 +151,6 @@ def test_every_network_is_a_transform_by_its_own_name():
         (np.zeros((4, 4, 3), np.int64), ImageError, r"a\.jpg.*in uint8 or floating point"),
     ],
 )
-def test_wrong_images_are_named(image, error, match):
+def test_wrong_images_are_refused_by_name(image, error, match):
     with pytest.raises(error, match=match):
         Enhance("Identity")({"img": image, "img_path": "a.jpg"})

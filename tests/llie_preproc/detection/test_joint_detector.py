@@ -1,4 +1,4 @@
-"""The wrapper trains what it is told to, shows the detector what it should see, and adds the enhancer's losses."""
+"""``EnhancedDetector`` trains the parts that are trainable, gives the detector the chosen input, and adds losses."""
 
 import copy
 
@@ -24,7 +24,7 @@ SIZES = [(64, 96), (64, 64)]
 
 @MODELS.register_module(force=True)
 class BrightnessLoss(nn.Module):
-    """Distance of the mean of the result from a level."""
+    """Squared distance of the result's mean from a level."""
 
     def __init__(self, level):
         super().__init__()
@@ -79,7 +79,7 @@ SMALL_SEMI_LLIE = {"type": "SemiLLIE", "width": 8}
 def test_the_detection_loss_reaches_every_parameter_of_the_enhancer(enhancer):
     wrapper = model(enhancer=enhancer)
     if enhancer == SMALL_SEMI_LLIE:
-        # Its channel attention squeezes to one unit, which random weights may leave at rest.
+        # Its channel attention has one hidden unit here, which random weights may leave inactive.
         for name, parameter in wrapper.enhancer.named_parameters():
             if name.endswith("attention.attention.1.bias"):
                 parameter.data.fill_(1.0)
@@ -107,7 +107,7 @@ def test_a_frozen_part_takes_no_gradient_and_keeps_its_statistics(name, trains, 
     assert not any(p.requires_grad for p in getattr(wrapper, frozen).parameters())
     assert all(torch.equal(v, before[k]) for k, v in getattr(wrapper, frozen).state_dict().items())
     assert any(g is not None and g.abs().sum() > 0 for g in gradients(wrapper, trains).values())
-    # Batch norm of the part that trains does count the batch.
+    # Batch norm of the part that trains counts the batch.
     other = build(cfg.model)
     moved = getattr(wrapper, trains).state_dict()
     assert any(not torch.equal(v, moved[k]) for k, v in getattr(other, trains).state_dict().items())
@@ -126,7 +126,7 @@ def test_a_frozen_detectors_losses_keep_their_counts(train_detector):
 
 
 def test_a_frozen_detector_computes_as_at_test_time():
-    """Dropout at rest: the same images give the same losses, whatever the random state."""
+    """Dropout is off: the same images give the same losses whatever the random state."""
     wrapper = model("detr", train_detector=False)
     first, second = losses(wrapper, seed=1), losses(wrapper, seed=2)
     assert all(torch.equal(first[k], second[k]) for k in first)
@@ -134,7 +134,7 @@ def test_a_frozen_detector_computes_as_at_test_time():
     assert any(not torch.equal(third[k], fourth[k]) for k in third)
 
 
-def test_raw_input_is_the_plain_detector():
+def test_with_raw_input_the_wrapper_equals_the_plain_detector():
     cfg, batch = mmdet_config("retinanet"), raw_batch(SIZES)
     plain = build(cfg.model)
     wrapper = model(enhancer="CollaBA", trainable=False, detector_input="raw")
@@ -148,7 +148,7 @@ def test_raw_input_is_the_plain_detector():
         assert torch.equal(ours.scores, theirs.scores)
 
 
-def test_of_raw_input_an_enhancer_learns_from_its_own_losses_alone():
+def test_with_raw_input_the_enhancer_learns_from_its_own_losses_alone():
     wrapper = model(detector_input="raw", losses=dict(bright=dict(type="llie_preproc.BrightnessLoss", level=0.5)))
     values = losses(wrapper)
     alone = wrapper.parse_losses({k: v for k, v in values.items() if k.startswith("loss") and k != "loss_bright"})[0]
@@ -156,7 +156,7 @@ def test_of_raw_input_an_enhancer_learns_from_its_own_losses_alone():
     assert all(g is None for g in gradients(wrapper, "enhancer").values())
     values["loss_bright"].backward()
     assert any(g.abs().sum() > 0 for g in gradients(wrapper, "enhancer").values())
-    # A validation loss is the detector's.
+    # The loss in evaluation mode is the detector's alone.
     batch = wrapper.eval().data_preprocessor(raw_batch(SIZES), False)
     assert "loss_bright" not in wrapper(**batch, mode="loss")
 
@@ -165,7 +165,7 @@ def test_of_raw_input_an_enhancer_learns_from_its_own_losses_alone():
 @pytest.mark.parametrize("fusion", ["image", "features"])
 @pytest.mark.parametrize("name", ["retinanet", "faster_rcnn", "detr"])
 def test_both_inputs_blend_between_raw_and_enhanced(name, fusion):
-    """With all of the share on one side, the blend is the detector on that side."""
+    """With the whole weight on one side, the blend equals the detector on that side."""
     both = model(name, detector_input="both", fusion=fusion, trainable=False, checkpoint="default")
     state = both.detector.state_dict()
     raw, enhanced = (
@@ -185,7 +185,7 @@ def test_both_inputs_blend_between_raw_and_enhanced(name, fusion):
 
 
 @pytest.mark.parametrize("fusion", ["image", "features"])
-def test_the_blend_is_learned(fusion):
+def test_the_blend_gets_a_gradient(fusion):
     wrapper = model(detector_input="both", fusion=fusion)
     total(wrapper, losses(wrapper)).backward()
     assert wrapper.fusion.logit.grad.abs().sum() > 0
@@ -193,7 +193,7 @@ def test_the_blend_is_learned(fusion):
 
 
 def test_both_inputs_of_an_enlarging_enhancer_are_in_its_frame():
-    """Upscale enlarges bilinearly too, so both sides are close and every blend of them."""
+    """With the weight on the raw side, the detector sees the raw picture enlarged to the enhancer's frame."""
     batch = raw_batch([(32, 48)])
     wrapper = model(
         enhancer={"type": "Upscale", "scale": 2}, detector_input="both", trainable=False, min_matched=0.0
@@ -207,7 +207,7 @@ def test_both_inputs_of_an_enlarging_enhancer_are_in_its_frame():
     assert torch.allclose(seen[1], expected, atol=1e-3)
 
 
-def test_features_that_a_detector_does_not_take_are_refused():
+def test_fusion_of_features_is_refused_for_a_detector_without_extract_feat():
     @MMDET_MODELS.register_module(name="OwnWay", force=True)
     class OwnWay(SingleStageDetector):
         def predict(self, batch_inputs, batch_data_samples, rescale=True):
@@ -226,7 +226,7 @@ def test_auxiliary_losses_are_added_by_weight_while_the_enhancer_trains():
     values = losses(wrapper)
     assert "loss_out" not in values
     assert torch.allclose(values["loss_twice"], 2 * values["loss_bright"])
-    # Closed form: the mean over the batch of each picture's own distance.
+    # By definition it is the mean over the batch of each picture's own distance.
     batch = raw_batch(SIZES)
     enhanced = [wrapper.enhancer(x.flip(0)[None] / 255) for x in batch["inputs"]]
     assert torch.allclose(values["loss_bright"], torch.stack([(e.mean() - 0.5) ** 2 for e in enhanced]).mean())
@@ -258,7 +258,7 @@ def test_a_loss_under_the_detectors_own_name_is_refused():
         (dict(enhancer="CLAHE"), "no gradient flows through CLAHE: it cannot be trainable"),
     ],
 )
-def test_what_cannot_be_is_refused(options, message):
+def test_wrong_options_are_refused(options, message):
     with pytest.raises((ValueError, KeyError, ImportError), match=message):
         model(**options)
 
@@ -271,7 +271,7 @@ def test_options_belong_to_the_detectors_door():
         add_enhancer(cfg, "PSENet", colour_order="rgb")
 
 
-def test_a_renamed_tensor_of_a_plain_checkpoint_is_an_error_that_names_it():
+def test_a_renamed_tensor_of_a_plain_checkpoint_is_named_in_the_error():
     wrapper, state = model(), build(mmdet_config("retinanet").model, seed=5).state_dict()
     wrapper.load_state_dict(dict(state))
     assert all(torch.equal(v, state[k]) for k, v in wrapper.detector.state_dict().items())
@@ -283,7 +283,7 @@ def test_a_renamed_tensor_of_a_plain_checkpoint_is_an_error_that_names_it():
     model(strict=False).load_state_dict(state, strict=False)
 
 
-def test_a_checkpoint_of_another_number_of_classes_loads_what_fits():
+def test_a_checkpoint_for_other_classes_loads_all_but_the_classifier():
     from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
     cfg = mmdet_config("retinanet")
@@ -304,8 +304,8 @@ def test_a_checkpoint_with_another_enhancer_is_an_error():
     model(enhancer="SCI", strict=False).load_state_dict(state, strict=False)
 
 
-def test_checkpoints_of_a_detector_that_holds_another_one():
-    """A tracker's tensors are of its ``detector`` already, as the wrapper's are."""
+def test_checkpoints_of_a_detector_that_contains_a_detector():
+    """A tracker's own tensors begin with ``detector.`` already, as those of the wrapper do."""
     tracker = dict(type="mmdet.ByteTrack", detector=mmdet_config("retinanet").model, data_preprocessor=None)
     plain, wrapper, other = (
         build(config, seed=seed)
@@ -320,7 +320,7 @@ def test_checkpoints_of_a_detector_that_holds_another_one():
 
 
 def test_a_plain_checkpoint_starts_a_semi_supervised_detector():
-    """MMDetection gives it to the student and to the teacher."""
+    """MMDetection loads such a checkpoint into the student and into the teacher."""
     inner = mmdet_config("retinanet").model
     semi = dict(type="mmdet.SemiBaseDetector", detector=inner, semi_train_cfg=dict(freeze_teacher=True))
     wrapper = build(dict(type="llie_preproc.EnhancedDetector", detector=semi, enhancer="PSENet"))
@@ -330,8 +330,8 @@ def test_a_plain_checkpoint_starts_a_semi_supervised_detector():
         assert all(torch.equal(v, state[k]) for k, v in part.state_dict().items())
 
 
-def test_branches_keep_their_order():
-    """Random augmentation takes its numbers in it."""
+def test_the_branches_of_a_batch_keep_their_order():
+    """The order matters because random augmentation draws its numbers in it."""
     image = torch.zeros(3, 4, 4)
     assert list(flatten({"teacher": [image], "sup": [image]}).rebuild([image, image], None)[0]) == ["teacher", "sup"]
 
@@ -339,7 +339,7 @@ def test_branches_keep_their_order():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("sides", [{}, {"map_side": 48}, {"checkpointing": True}], ids=["whole", "map", "checkpoint"])
-def test_on_a_gpu_losses_and_gradients_are_those_of_the_cpu(sides, no_tf32):
+def test_losses_and_gradients_on_a_gpu_are_those_of_the_cpu(sides, no_tf32):
     on_cpu, on_gpu = (model("faster_rcnn", checkpoint="default", **sides) for _ in range(2))
     on_gpu.cuda()
     values = [losses(each)["loss_rpn_cls"] for each in (on_cpu, on_gpu)]
@@ -354,7 +354,7 @@ def test_on_a_gpu_losses_and_gradients_are_those_of_the_cpu(sides, no_tf32):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_on_a_gpu_mixed_precision_trains_both():
+def test_mixed_precision_on_a_gpu_trains_the_enhancer():
     wrapper = model("faster_rcnn", checkpoint="default").cuda()
     with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
         value = total(wrapper, losses(wrapper))

@@ -1,4 +1,4 @@
-"""The doors take levels of 0 to 255, refuse what is none, and check their results."""
+"""``check_levels`` at every door takes levels of 0 to 255, refuses anything else, and results must be finite."""
 
 import contextlib
 import copy
@@ -30,7 +30,7 @@ DAY = RNG.integers(0, 256, (24, 32, 3), dtype=np.uint8)
 
 
 class Failing(Enhancer):
-    """Gives one value that is not finite."""
+    """An enhancer whose result has one given value, by default nan."""
 
     def __init__(self, value: float = float("nan")) -> None:
         super().__init__()
@@ -45,13 +45,13 @@ class Failing(Enhancer):
 
 @pytest.fixture(scope="module")
 def doors() -> dict[str, Callable]:
-    """Each door as a function of a picture ``(H, W, 3)``, which gives ``(3, H, W)``."""
+    """Each door as a function from a picture ``(H, W, 3)`` to an enhanced one ``(3, H, W)``."""
     return doors_of("PSENet")
 
 
 @pytest.fixture
 def training_doors(kept_training_doors) -> dict[str, Callable]:
-    """Each door as a function of a picture, as training calls it; the last picture was beyond doubt."""
+    """Each door as a function of a picture in training, after a picture that surely holds levels."""
     for door in kept_training_doors.values():
         door(DARK)
     return kept_training_doors
@@ -127,13 +127,13 @@ DOORS = ["transform", "preprocessor", "detector"]
 
 
 def taken_before_refusal(door, picture, message):
-    """How many times a door takes a picture, after one that is beyond doubt, until it refuses it."""
+    """Number of times that a door takes a picture, after one of sure levels, until it refuses it."""
     door(DARK)
     for taken in range(IN_A_ROW):
         if refusal := refusal_of(door, picture):
             assert re.search(message, refusal)
             return taken
-    pytest.fail(f"taken {IN_A_ROW} times")
+    pytest.fail(f"the door took the picture {IN_A_ROW} times")
 
 
 def refusal_of(door, picture):
@@ -147,9 +147,9 @@ def refusal_of(door, picture):
 @pytest.mark.examples(15)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("kind", REFUSED)
-def test_all_doors_refuse_what_is_no_levels(doors, door, kind):
+def test_all_doors_refuse_pictures_that_hold_no_levels(doors, door, kind):
     picture, message = REFUSED[kind]
-    # A pipeline may augment in front of the transform.
+    # A pipeline may augment before the transform, so that one look-alike is no proof there.
     patience = IN_A_ROW - 1 if door == "transform" and message == "looks normalised" else 0
     assert taken_before_refusal(doors[door], picture, rf"night/7\.png.*{message}") == patience
 
@@ -157,7 +157,7 @@ def test_all_doors_refuse_what_is_no_levels(doors, door, kind):
 @pytest.mark.examples(15)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("kind", REFUSED)
-def test_in_training_all_doors_refuse_it_by_the_sixteenth_picture(training_doors, door, kind):
+def test_all_doors_refuse_such_pictures_in_training_by_the_sixteenth(training_doors, door, kind):
     picture, message = REFUSED[kind]
     patience = IN_A_ROW - 1 if message == "looks normalised" else 0
     assert taken_before_refusal(training_doors[door], picture, message) == patience
@@ -166,19 +166,19 @@ def test_in_training_all_doors_refuse_it_by_the_sixteenth_picture(training_doors
 @pytest.mark.examples(6)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("top", range(9))
-def test_in_training_no_door_refuses_a_black_picture_that_was_augmented(training_doors, door, top):
+def test_no_door_refuses_augmented_black_pictures_in_training(training_doors, door, top):
     distort, rng, looked = PhotoMetricDistortion(), np.random.default_rng(top), 0
     np.random.seed(top)
     for _ in range(120):
         picture = distort(dict(img=rng.integers(0, top + 1, (16, 16, 3), dtype=np.uint8)))["img"]
         training_doors[door](picture)
         looked += picture.min() < -1
-    # It does make pictures that a door in evaluation refuses.
+    # Some of these pictures look normalised, so that a door in evaluation would refuse them.
     assert looked > 5
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_one_picture_that_is_levels_starts_the_row_again(training_doors, door):
+def test_a_picture_of_levels_starts_the_count_again(training_doors, door):
     normalised = REFUSED["normalised"][0]
     for _ in range(2):
         training_doors[door](DAY)
@@ -189,14 +189,14 @@ def test_one_picture_that_is_levels_starts_the_row_again(training_doors, door):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda door: pickle.loads(pickle.dumps(door))])
-def test_a_copy_of_a_door_counts_for_itself(copied):
+def test_a_copy_of_a_door_has_its_own_count(copied):
     door = Enhance("GammaCorrection")
     door(dict(img=REFUSED["normalised"][0]))
     copied(door)(dict(img=DAY))
     assert door.look_alikes.in_a_row == 1
 
 
-def test_the_count_is_no_part_of_a_state_and_no_matter_of_evaluation():
+def test_the_count_is_not_in_the_state_dict_and_does_not_change_in_evaluation():
     for door in (EnhancedDetDataPreprocessor("GammaCorrection"), wrapped("GammaCorrection").train()):
         assert not any("look_alikes" in name for name in door.state_dict())
         door.look_alikes.in_a_row = IN_A_ROW - 1
@@ -204,7 +204,7 @@ def test_the_count_is_no_part_of_a_state_and_no_matter_of_evaluation():
         assert door.look_alikes.in_a_row == IN_A_ROW - 1
 
 
-def test_the_transform_believes_what_normalised_before_it():
+def test_the_transform_refuses_a_picture_that_the_pipeline_normalised():
     results = dict(img=DARK.copy(), img_path="night/7.png")
     normalised = Normalize(MEAN, DEVIATION, to_rgb=False)(dict(results))
     with pytest.raises(ImageError, match=r"night/7\.png was normalised before"):
@@ -223,7 +223,7 @@ def test_levels_that_were_resized_as_floats_are_taken(top, interpolation):
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("channels", [1, 2, 4])
-def test_all_doors_refuse_what_is_no_colour(doors, door, channels):
+def test_all_doors_refuse_pictures_without_three_channels(doors, door, channels):
     with pytest.raises((ImageError, TypeError), match="colour images"):
         doors[door](DARK[..., :1].repeat(channels, axis=2))
 
@@ -268,11 +268,11 @@ def test_photometric_distortion_is_taken_whatever_it_draws(picture):
         made = distort(dict(img=picture.astype(np.float32).copy()))["img"]
         check_levels([torch.from_numpy(made).permute(2, 0, 1)], look_alikes=LookAlikes())
         widest = [min(widest[0], made.min()), max(widest[1], made.max())]
-    # It does leave the range.
+    # The distortion does leave the range.
     assert widest[0] < -20
 
 
-def test_a_batch_of_levels_costs_one_look_at_the_device(monkeypatch):
+def test_checking_a_batch_waits_for_the_device_once(monkeypatch):
     looks = []
     monkeypatch.setattr(torch.Tensor, "tolist", lambda self, plain=torch.Tensor.tolist: looks.append(1) or plain(self))
     floats = [torch.from_numpy(DAY.astype(np.float32)).permute(2, 0, 1)] * 4
@@ -286,23 +286,23 @@ def test_a_batch_of_levels_costs_one_look_at_the_device(monkeypatch):
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_every_door_checks_what_it_made(door, value):
+def test_every_door_refuses_a_result_that_is_not_finite(door, value):
     with pytest.raises(ImageError, match=r"night/7\.png: the result of Failing under float32 is not finite"):
         doors_of(Failing(value))[door](DARK)
 
 
-def test_what_is_not_finite_is_not_kept(tmp_path):
+def test_a_result_that_is_not_finite_is_not_cached(tmp_path):
     with pytest.raises(ImageError, match="not finite"):
         Enhance(Failing(), cache_dir=tmp_path)(dict(img=DARK))
     assert not list(tmp_path.rglob("*.npy"))
 
 
-def test_a_face_detector_never_sees_it():
+def test_a_face_detector_does_not_get_a_result_that_is_not_finite():
     with pytest.raises(ImageError, match="image 0: the result of Failing under float32 is not finite"):
         EnhancedFaceDetector(None, Failing()).detect([DARK])
 
 
-def test_while_it_trains_a_value_that_is_not_finite_is_the_trainers_business():
+def test_a_trainable_enhancer_may_give_values_that_are_not_finite_in_training():
     wrapper = wrapped(Failing(), trainable=True)
     losses = wrapper.train().loss(*raw_batch([(64, 64)]).values())
     assert not torch.stack([torch.stack(list(v)).sum() for k, v in losses.items() if "loss" in k]).isfinite().all()
@@ -321,7 +321,7 @@ def test_while_it_trains_a_value_that_is_not_finite_is_the_trainers_business():
         (lambda x: x, None),
     ],
 )
-def test_a_border_that_was_added_hides_nothing(pad, corner, change, looks):
+def test_padding_hides_no_wrong_values(pad, corner, change, looks):
     levels = torch.from_numpy(np.random.default_rng(0).integers(0, 60, (3, 24, 32)).astype(np.float32))
     image = torch.nn.functional.pad(change(levels), (0, 32, 0, 24), value=pad)
     image = image[:, :24] if corner else image

@@ -1,4 +1,4 @@
-"""A pair in normal light goes through a pipeline as if it had been the pipeline's input."""
+"""``PackPairedDetInputs`` turns the normal-light picture of a scene into what the pipeline would have made of it."""
 
 import random
 
@@ -23,7 +23,7 @@ def noise(height, width, seed):
 
 
 def smooth(height, width):
-    """Ramps, of which resampling twice is resampling once."""
+    """Ramps, which look the same resampled once or twice."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack(
         [rows * 200 // height, columns * 200 // width, (rows + columns) * 200 // (height + width)], 2
@@ -31,7 +31,7 @@ def smooth(height, width):
 
 
 def run(steps, image, seed):
-    """A pipeline's results for a picture at hand, the random numbers given."""
+    """Results of a pipeline without packing, for a picture in memory and seeded random numbers."""
     random.seed(seed)
     np.random.seed(seed)
     shape = image.shape[:2]
@@ -54,7 +54,7 @@ def write(folder, pair, name="seven.png"):
 
 
 def packed_pair(results, folder, **options):
-    """The packed pair as a pipeline has pictures, and the sample's entry."""
+    """The packed pair as ``(H, W, 3)`` BGR, and the sample's entry for it."""
     entry = packer(folder, **options)(results)["data_samples"].gt_normal_light
     return entry.data.permute(1, 2, 0).flip(2).numpy(), entry
 
@@ -86,7 +86,7 @@ def test_a_pair_is_what_the_pipeline_would_have_made_of_it(
 
 
 @pytest.mark.parametrize("flip", FLIPS)
-def test_of_an_enlarging_enhancer_it_has_the_scale(flip, tmp_path):
+def test_a_pair_for_an_enlarging_enhancer_is_as_large_as_its_result(flip, tmp_path):
     dark, light = noise(30, 40, 0), noise(60, 80, 1)
     results = run([dict(type="Resize", scale=(50, 50), keep_ratio=True), flip], dark, 0)
     pair, _ = packed_pair(results, write(tmp_path, light), scale=2)
@@ -96,7 +96,7 @@ def test_of_an_enlarging_enhancer_it_has_the_scale(flip, tmp_path):
 
 
 def test_a_crop_of_an_enlarged_pair(tmp_path):
-    """Each pixel of the input is a block of two by two of its pair."""
+    """The pair repeats each pixel of the input in a block of two by two."""
     dark = noise(30, 40, 0)
     light = dark.repeat(2, axis=0).repeat(2, axis=1)
     results = run([dict(type="RandomCrop", crop_size=(20, 25)), FLIPS[0]], dark, 4)
@@ -115,7 +115,7 @@ def test_geometric_transforms_are_followed(kind, tmp_path):
     ]
     pair, entry = packed_pair(run(steps, dark, 2), write(tmp_path, light))
     expected = run(steps, light, 2)["img"]
-    # Rotations are half a pixel off the matrix that MMDetection records of them.
+    # MMDetection's rotations are half a pixel off the matrix that it records.
     valid = cv2.erode(entry.valid[0].numpy().astype(np.uint8), np.ones((5, 5)), borderValue=0).astype(bool)
     assert 0.5 < valid.mean() < 1
     assert np.abs(pair[valid].astype(int) - expected[valid]).max() <= 3
@@ -123,7 +123,7 @@ def test_geometric_transforms_are_followed(kind, tmp_path):
     assert (expected[outside] == 255).all()
 
 
-def test_what_is_padded_is_not_of_the_pair(tmp_path):
+def test_padding_is_not_valid_in_the_pair(tmp_path):
     dark, light = noise(30, 40, 0), noise(30, 40, 1)
     results = run([FLIPS[0], dict(type="Pad", size=(50, 36))], dark, 0)
     pair, entry = packed_pair(results, write(tmp_path, light))
@@ -147,7 +147,7 @@ def test_the_rest_is_packed_as_mmdetection_packs_it(tmp_path):
 
 
 def test_colours_depths_and_suffixes(tmp_path):
-    """16 bits a channel, grey: 257 levels of them are one of eight bits."""
+    """A grey file of 16 bits is read by its levels divided by 257; blue stays in the last channel."""
     levels = np.arange(30 * 40, dtype=np.uint16).reshape(30, 40) % 256
     folder = write(tmp_path, levels * 257, "seven.tif")
     _, entry = packed_pair(run([], noise(30, 40, 0), 0), folder)
@@ -175,8 +175,8 @@ def test_transforms_that_cannot_be_followed_are_refused(tmp_path):
             packer(folder)(run(steps, dark, 1))
 
 
-def test_crops_that_are_always_at_the_corner_were_none(tmp_path):
-    """A flip after an affine transform leaves a matrix, which says nothing of the size that the transform made."""
+def test_crops_that_all_begin_at_the_corner_are_no_random_crops(tmp_path):
+    """A flip after an affine transform records a matrix without the size that the transform made."""
     folder, dark = write(tmp_path, noise(80, 120, 1)), noise(80, 120, 0)
     steps = [dict(type="RandomAffine", border=(-20, -20)), dict(type="RandomFlip", prob=0.5)]
     pack = packer(folder)
@@ -200,13 +200,13 @@ def test_crops_that_are_always_at_the_corner_were_none(tmp_path):
         (dict(folder="nowhere"), FileNotFoundError, "nowhere"),
     ],
 )
-def test_bad_options_are_named(options, error, match, tmp_path):
+def test_wrong_options_are_refused_by_name(options, error, match, tmp_path):
     write(tmp_path, noise(8, 8, 0))
     with pytest.raises(error, match=match):
         packer(**{"folder": tmp_path, **options})
 
 
-def test_pairs_of_other_sizes_or_of_one_name_are_refused(tmp_path):
+def test_pairs_of_a_wrong_size_or_of_the_same_name_are_refused(tmp_path):
     folder = write(tmp_path, noise(30, 40, 1))
     with pytest.raises(ValueError, match=r"2 times as large.*\(60, 80\).*\(30, 40\)"):
         packer(folder, scale=2)(run([], noise(30, 40, 0), 0))

@@ -1,4 +1,4 @@
-"""Whatever MMEngine loads while our commands and classes run is read by the restricted reader."""
+"""While the project's commands and classes run, MMEngine loads files with the restricted reader alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RAN: list[str] = []
 
 
 class Code:
-    """A pickle of it runs code."""
+    """An object whose pickle runs code."""
 
     def __reduce__(self) -> tuple:
         return run, ("the code",)
@@ -44,7 +44,7 @@ def run(what: str) -> None:
 
 @pytest.fixture
 def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A checkpoint that runs code, where it lies; where torch.hub would keep what it downloads; nothing ran."""
+    """A checkpoint that runs code, and a folder for torch.hub's downloads; at the end the code must not have run."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     path = tmp_path / "code.pth"
     torch.save({"state_dict": {"weight": torch.ones(1)}, "hook": Code()}, path)
@@ -54,7 +54,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def fetch(monkeypatch: pytest.MonkeyPatch, path: Path) -> list[str]:
-    """Let every download bring ``path``; returns the URLs that are asked for."""
+    """Make every download copy ``path``; returns the list of the requested URLs."""
     asked: list[str] = []
 
     def download(url: str, to: str, hash_prefix: str | None = None, progress: bool = True) -> None:
@@ -70,7 +70,7 @@ def fetch(monkeypatch: pytest.MonkeyPatch, path: Path) -> list[str]:
 
 
 def test_mmengine_alone_runs_the_code(code: Path) -> None:
-    """Otherwise nothing here could fail."""
+    """Without this the other tests could not fail."""
     CheckpointLoader.load_checkpoint(str(code))
     assert RAN
     RAN.clear()
@@ -111,12 +111,12 @@ def test_a_url_needs_its_digest(code: Path, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("scheme", [*NAMES, "mmcls://mobilenet_v2", f"{PUBLISHERS[0]}mmdetection/a.pth"])
 def test_public_backbones_load_without_a_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
-    """The names of MMDetection's configs; what a name's digits say is compared."""
+    """The names that MMDetection's configs use load without a digest."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     good = tmp_path / "good.pth"
     torch.save({"backbone.weight": torch.ones(1)}, good)
     asked = fetch(monkeypatch, good)
-    # The file is another than the public one: the digits of its name are taken off.
+    # This file is not the public one, so the digits are removed from its name.
     monkeypatch.setattr(module, "published_file", lambda url: real(url.replace("-", "").replace("_", "")))
     from llie_preproc.checkpoints import published_file as real
 
@@ -132,15 +132,15 @@ def test_the_digits_of_a_public_name_are_compared(tmp_path: Path, monkeypatch: p
     fetch(monkeypatch, tmp_path / "other.pth")
     with safe_loading(), pytest.raises(CheckpointError, match="invalid hash"):
         CheckpointLoader.load_checkpoint("torchvision://resnet50")
-    # Put there by somebody else, it is not believed either.
+    # A file that somebody else put into the cache is checked too.
     kept = tmp_path / "hub" / "hub" / "checkpoints" / "resnet50-0676ba61.pth"
     shutil.copy(tmp_path / "other.pth", kept)
     with safe_loading(), pytest.raises(CheckpointError, match="does not begin with 0676ba61"):
         CheckpointLoader.load_checkpoint("torchvision://resnet50")
 
 
-def test_programs_of_others_may_read_safely(code: Path, tmp_path: Path) -> None:
-    """As the docs have it: MMDetection's and MMEngine's functions inside of safe_loading."""
+def test_functions_of_mmdetection_and_mmengine_can_read_safely(code: Path, tmp_path: Path) -> None:
+    """MMDetection's and MMEngine's functions read safely inside ``safe_loading``, as the docs say."""
     cfg = add_enhancer(mmdet_config("retinanet"), "PSENet", door="preprocessor")
     with safe_loading():
         with pytest.raises(CheckpointError, match=r"code\.pth"):
@@ -149,7 +149,7 @@ def test_programs_of_others_may_read_safely(code: Path, tmp_path: Path) -> None:
             runner(tmp_path / "run", build(cfg.model), Runner).load_checkpoint(str(code))
 
 
-def test_importing_and_leaving_change_nothing() -> None:
+def test_mmengine_is_unchanged_outside_of_safe_loading() -> None:
     before = dict(CheckpointLoader._schemes)
     assert module.load_from_restricted not in before.values()
     with pytest.raises(KeyError), safe_loading(), safe_loading():
@@ -158,13 +158,13 @@ def test_importing_and_leaving_change_nothing() -> None:
 
 
 def our_modules() -> dict[str, type]:
-    """Every registered class that MMEngine would initialise."""
+    """Every registered class of the project that MMEngine initialises."""
     MODELS.import_from_location()
     return {k: v for k, v in sorted(MODELS._module_dict.items()) if isinstance(v, type) and issubclass(v, BaseModule)}
 
 
 @pytest.mark.parametrize("name", our_modules())
-def test_every_class_of_ours_reads_its_init_cfg_safely(code: Path, name: str) -> None:
+def test_every_class_reads_its_init_cfg_safely(code: Path, name: str) -> None:
     kind = our_modules()[name]
     assert issubclass(kind, SafeInit)
     made = kind.__new__(kind)
@@ -187,7 +187,7 @@ def test_every_part_of_a_wrapped_detector_is_initialised_safely(code: Path, part
         build(cfg.model).init_weights()
 
 
-def test_a_backbone_in_a_wrapper_loads_what_is_safe(tmp_path: Path) -> None:
+def test_a_backbone_in_a_wrapper_loads_a_safe_file(tmp_path: Path) -> None:
     cfg = add_enhancer(mmdet_config("retinanet"), "PSENet")
     other = build(cfg.model, seed=5).detector.backbone.state_dict()
     torch.save({"state_dict": other, "meta": {}}, tmp_path / "backbone.pth")
@@ -207,7 +207,7 @@ def plain() -> nn.Module:
     return build(cfg.model, seed=1)
 
 
-def test_a_runner_of_ours_loads_no_code(code: Path, tmp_path: Path, plain: nn.Module) -> None:
+def test_a_safe_runner_runs_no_code(code: Path, tmp_path: Path, plain: nn.Module) -> None:
     for load in ("load_checkpoint", "resume"):
         with pytest.raises(CheckpointError, match=r"code\.pth"):
             getattr(runner(tmp_path / "run", plain), load)(str(code))
@@ -219,7 +219,7 @@ def test_a_runner_of_ours_loads_no_code(code: Path, tmp_path: Path, plain: nn.Mo
             getattr(runner(tmp_path / "run", plain), load)("nowhere.pth")
 
 
-def test_a_runner_of_ours_loads_what_mmengines_does(tmp_path: Path, plain: nn.Module) -> None:
+def test_a_safe_runner_loads_what_mmengines_loads(tmp_path: Path, plain: nn.Module) -> None:
     state = {
         f"module.{name}": tensor for name, tensor in build(mmdet_config("retinanet").model, 5).state_dict().items()
     }
@@ -233,14 +233,14 @@ def test_a_runner_of_ours_loads_what_mmengines_does(tmp_path: Path, plain: nn.Mo
         loaded.append(model.state_dict())
     assert all(torch.equal(v, loaded[1][k]) for k, v in loaded[0].items())
     assert torch.equal(loaded[1]["backbone.conv1.weight"], state["module.backbone.conv1.weight"])
-    # A state dict alone, which hooks of MMEngine's would stumble over.
+    # A bare state dict is loaded too; hooks of MMEngine would fail for it.
     torch.save(state, tmp_path / "b.pth")
     assert "state_dict" in runner(tmp_path / "bare", copy.deepcopy(plain)).load_checkpoint(str(tmp_path / "b.pth"))
 
 
 @pytest.mark.parametrize("key", ["state_dict", "ema_state_dict"])
 @pytest.mark.parametrize("fault", [torch.nan, torch.int8])
-def test_a_runner_of_ours_refuses_wrong_weights(tmp_path: Path, plain: nn.Module, key: str, fault: Any) -> None:
+def test_a_safe_runner_refuses_wrong_weights(tmp_path: Path, plain: nn.Module, key: str, fault: Any) -> None:
     state = plain.state_dict()
     name = "backbone.conv1.weight"
     wrong = state[name].to(fault) if isinstance(fault, torch.dtype) else torch.full_like(state[name], fault)
@@ -270,7 +270,7 @@ def test_readers_of_checkpoints_run_no_code_and_fetch_nothing_unnamed(code: Path
         READERS[name](str(code))
     with pytest.raises(CheckpointError, match="must end in '#sha256='"):
         READERS[name]("http://127.0.0.1:9/code.pth")
-    # Where the file has its digest, it still is no code's.
+    # A file with the right digest must not run code either.
     with pytest.raises(CheckpointError, match=r"code\.pth"):
         READERS[name](f"{code.as_uri()}#sha256={hashlib.sha256(code.read_bytes()).hexdigest()}")
 
@@ -284,7 +284,7 @@ def test_a_face_detector_refuses_wrong_weights(tmp_path: Path) -> None:
 
 
 def test_a_model_that_reads_a_file_while_it_is_built_reads_it_safely(code: Path) -> None:
-    """As those do that learn from a teacher: the file is read by the constructor."""
+    """A detector that learns from a teacher reads the teacher's file in its constructor."""
     cfg = _faces()
     teacher = mmdet_config("retinanet")
     teacher.dump(code.with_name("teacher.py"))

@@ -1,4 +1,4 @@
-"""Batches of branches, clips, views, masks and segments are enhanced, and their models lose nothing by it."""
+"""Batches of branches, clips and views are flattened and rebuilt, and ``EnhancedDetector`` handles their models."""
 
 import copy
 from types import SimpleNamespace
@@ -66,7 +66,7 @@ STRUCTURES = {
 
 
 def described(node):
-    """A structure's shape: what is in it where."""
+    """The layout of a structure: shapes and names, each at its place."""
     if isinstance(node, dict):
         return {key: described(value) for key, value in node.items()}
     if isinstance(node, torch.Tensor):
@@ -80,7 +80,7 @@ def described(node):
 
 @pytest.mark.parametrize("name", STRUCTURES)
 @pytest.mark.parametrize("with_samples", [False, True])
-def test_a_batch_is_put_together_as_it_came(name, with_samples):
+def test_a_batch_is_rebuilt_as_it_was(name, with_samples):
     inputs, samples = STRUCTURES[name]
     batch = flatten(inputs, samples if with_samples else None)
     assert all(i.shape[0] == 3 and i.ndim == 3 for i in batch.images)
@@ -93,7 +93,7 @@ def test_a_batch_is_put_together_as_it_came(name, with_samples):
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_others_take_the_places_of_those_that_came(name):
+def test_new_images_and_samples_take_the_places_of_the_old_ones(name):
     inputs, samples = STRUCTURES[name]
     before = described(inputs), described(samples)
     batch = flatten(inputs, samples)
@@ -110,18 +110,18 @@ def test_others_take_the_places_of_those_that_came(name):
     [None, [], {}, {"sup": [None]}, [torch.zeros(4, 5)], torch.zeros(2, 1, 4, 4), [image(0), "a.jpg"], {"a": "b"}],
     ids=str,
 )
-def test_what_holds_no_colour_images_is_refused(inputs):
+def test_inputs_without_colour_images_are_refused(inputs):
     with pytest.raises(TypeError, match="raw colour images"):
         flatten(inputs, None)
 
 
 @pytest.mark.parametrize("samples", [[sample(0)], [sample(0), "b"], clip(0, 1, 2)], ids=["fewer", "other", "more"])
-def test_one_sample_an_image(samples):
+def test_each_image_needs_one_sample(samples):
     with pytest.raises(ValueError, match="one for each of the 2 images"):
         flatten([image(0), image(1)], samples)
 
 
-def test_as_many_go_back_as_came():
+def test_rebuilding_needs_as_many_images_and_samples_as_before():
     batch = flatten([image(0), image(1)], None)
     with pytest.raises(ValueError, match="images must be 2"):
         batch.rebuild([image(0)], None)
@@ -152,7 +152,7 @@ def test_a_homography_leads_from_the_raw_frame_to_the_enlarged_one():
 
 
 def pair(config, enhancer, trainable=False):
-    """A model, the same behind an enhancer, and a batch to train on."""
+    """A detector, the same detector behind an enhancer, and their config."""
     model = load(CONFIGS / config).model
     narrow_pyramid(model)
     plain = build(model)
@@ -171,7 +171,7 @@ def losses(model, batch):
 
 @pytest.fixture(autouse=True)
 def _an_iteration(monkeypatch):
-    """BoxInst asks the runner how far it is."""
+    """BoxInst asks the message hub for the iteration."""
     monkeypatch.setitem(MessageHub.get_current_instance().runtime_info, "iter", 1)
 
 
@@ -208,7 +208,7 @@ def test_the_identity_changes_nothing(config):
 
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("config", [SOFT_TEACHER, QDTRACK, MASKTRACK, BOXINST], ids=lambda c: c.split("/")[0])
-def test_the_losses_train_the_enhancer(config):
+def test_the_losses_reach_the_enhancer(config):
     _, enhanced, model = pair(config, "PSENet", trainable=True)
     total, _ = enhanced.parse_losses(losses(enhanced, made_batch(model, True)))
     total.backward()
@@ -218,7 +218,7 @@ def test_the_losses_train_the_enhancer(config):
 
 
 def test_the_teacher_follows_the_student():
-    """What MMDetection's hook reaches for is the detector's, and a trained enhancer is before both."""
+    """MMDetection's hook finds the parts of the wrapped detector, and an enhancer's parameters do not confuse it."""
     _, enhanced, _ = pair(SOFT_TEACHER, "PSENet", trainable=True)
     hook, runner = MeanTeacherHook(momentum=0.25), SimpleNamespace(model=enhanced, iter=0)
     hook.before_train(runner)

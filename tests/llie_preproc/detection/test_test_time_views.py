@@ -1,4 +1,4 @@
-"""Test-time augmentation, as ``tools/test.py --tta`` builds it, shows the detector enhanced pictures at every door."""
+"""Under test-time augmentation, as ``tools/test.py --tta`` builds it, every door shows the detector enhanced pictures."""
 
 import copy
 from pathlib import Path
@@ -61,7 +61,7 @@ def picture(tmp_path, monkeypatch):
 
 
 def with_tta(cfg):
-    """What ``tools/test.py --tta`` makes of a config."""
+    """The config as ``tools/test.py --tta`` changes it."""
     cfg = copy.deepcopy(cfg)
     if "tta_model" not in cfg:
         cfg.tta_model = dict(type="DetTTAModel", tta_cfg=dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=100))
@@ -78,17 +78,17 @@ def with_tta(cfg):
 
 
 class Seen(Exception):
-    """Ends a test step where the detector's data preprocessor has been given its images."""
+    """Raised to end a test step once the detector's data preprocessor has got its images."""
 
 
 def views_of(cfg, picture):
-    """Mean level of what the detector is shown of each view, by the config's own pipeline and model."""
+    """Mean level of each view that the detector sees, by the config's own pipeline and model."""
     cfg = with_tta(cfg)
     for node in nodes(cfg.model):
         node.pop("init_cfg", None)
-        # Nothing behind the data preprocessor runs, so that it need not fit together.
+        # Layers behind the data preprocessor do not run, so their widths need not match.
         node.update(NARROW.get(node.get("type"), {}))
-    # Smaller: what is compared is the light alone.
+    # Small pictures are enough, since only the brightness is compared.
     shrink(cfg.test_dataloader.dataset.pipeline)
     with DefaultScope.overwrite_default_scope("mmdet"):
         steps = [step for step in cfg.test_dataloader.dataset.pipeline if "Annotations" not in step["type"]]
@@ -139,7 +139,7 @@ def assert_brighter(enhanced, raw):
 def test_shipped_configs_with_a_transform(name, enhancer, picture):
     plain, cfg = read_config(OWN / f"{name}.py"), read_config(OWN / f"{name}_enhanced.py", ENHANCER=enhancer)
     if enhancer == "clahe":
-        # Contrast, not light.
+        # CLAHE changes contrast rather than brightness.
         assert views_of(cfg, picture) != views_of(plain, picture)
     else:
         assert_brighter(views_of(cfg, picture), views_of(plain, picture))
@@ -153,7 +153,7 @@ def test_shipped_configs_with_a_wrapper(name, picture):
     assert_brighter(views_of(cfg, picture), views_of(plain, picture))
 
 
-def test_every_shipped_config_with_views_of_its_own_and_a_transform_enhances_them():
+def test_shipped_configs_with_their_own_views_enhance_them():
     names = [path.name for path in (OWN / "detection").iterdir() if path.name.startswith("yolox_s_")]
     assert len(names) == 4
     for name in names:
@@ -186,5 +186,5 @@ def test_views_of_an_enlarging_enhancer_are_in_the_raw_frame(position, picture):
         packed = Compose(list(new.tta_pipeline))(dict(img_path=str(picture), img_id=1))
     for sample in packed["data_samples"]:
         assert sample.ori_shape == (60, 80)
-        # A long side of 96 pixels: of the picture, or of the enlarged one.
+        # The long side of 96 pixels is that of the picture (before packing) or of the enlarged picture (after loading).
         assert sample.scale_factor == pytest.approx((1.2 * (2 if position == "before_pack" else 1),) * 2)

@@ -1,4 +1,4 @@
-"""The picture that the hook hands to the visualizer is the detector's input, and boxes lie on its objects."""
+"""``EnhancedVisualizationHook`` draws on the picture that the detector saw, and boxes lie on their objects."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ DOORS = {
     "detector": dict(door="detector"),
 }
 SIZES = [(64, 96), (80, 64)]
-"""Of the pictures of the set that the runner writes."""
+"""Sizes (height, width) of the pictures in the set that ``test_runner`` writes."""
 
 
 def load(**annotations):
@@ -45,7 +45,7 @@ def load(**annotations):
 
 
 def run(folder, door, enhancer, steps, loop="test", perfect=True, **options):
-    """What the visualizer was handed, picture by picture."""
+    """Arguments that the visualizer got for each picture."""
     preprocessor = dict(type="DetDataPreprocessor", pad_size_divisor=32, pad_mask=True)
     cfg = Config(dict(model=dict(type="PerfectDetector", data_preprocessor=preprocessor), pipeline=steps))
     cfg = add_enhancer(cfg, enhancer, **door) if door else cfg
@@ -120,7 +120,7 @@ def test_masks_lie_on_their_objects(door, tmp_path):
 
 
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_the_raw_picture_stands_beside_with_the_same_boxes(door, tmp_path):
+def test_the_raw_picture_is_drawn_beside_with_the_same_boxes(door, tmp_path):
     for number, given in enumerate(run(tmp_path, door, GAMMA, [*load(), RESIZE, PACK], side_by_side=True)):
         left, right = np.split(given["image"], 2, axis=1)
         assert np.array_equal(left, resized(raw_picture(tmp_path, number)))
@@ -137,7 +137,7 @@ def test_the_raw_picture_stands_beside_with_the_same_boxes(door, tmp_path):
 def test_the_truth_lies_on_its_objects_wherever_the_pipeline_loads_it(late, door, tmp_path):
     image, annotations = load()
     steps = [image, RESIZE, annotations, PACK] if late else [image, annotations, RESIZE, PACK]
-    # Boxes that are loaded after the resize stay in the raw frame, where the detector does not expect them.
+    # Boxes loaded after the resize stay in the raw frame, where the perfect detector does not expect them.
     for given in run(tmp_path, door, UPSCALE, steps, perfect=not late, ground_truth=True):
         truth = given["data_sample"].gt_instances
         assert given["draw_gt"]
@@ -147,7 +147,7 @@ def test_the_truth_lies_on_its_objects_wherever_the_pipeline_loads_it(late, door
 
 
 @pytest.mark.parametrize("loop", ["test", "val"])
-def test_every_so_many_pictures_are_drawn(loop, tmp_path):
+def test_the_interval_chooses_the_pictures_to_draw(loop, tmp_path):
     steps = [*load(), PACK]
     assert len(run(tmp_path, None, GAMMA, steps, loop, interval=1)) == 2
     (given,) = run(tmp_path, None, GAMMA, steps, loop, interval=2, score_thr=0.7)
@@ -162,14 +162,14 @@ def test_drawings_are_written_under_the_pictures_names(tmp_path):
     assert sorted(written) == ["set_1.png", "set_2.png"]
     for (height, width), name in zip(SIZES, sorted(written), strict=True):
         assert written[name].shape[:2] == (2 * height, 2 * width)
-        # Inside of its frame the rectangle has its colour, on it another one.
+        # The drawn frame changes the rectangle's colour at its edges.
         x1, y1, x2, y2 = (2 * n for n in boxes_of(height, width)[1])
         edges = written[name][(y1 + y2) // 2, [x1, x2 - 1]]
         assert not np.array_equal(edges, np.array([[20, 200, 20]] * 2))
 
 
 def drawn(names, folder="/data/set"):
-    """Where the hook has the drawings of pictures of a set written, relative to its folder."""
+    """Paths, relative to the output folder, at which the hook writes drawings of a set's pictures."""
 
     class Recorder:
         work_dir, timestamp, iter = "/runs", "now", 0
@@ -193,7 +193,7 @@ def drawn(names, folder="/data/set"):
     return [Path(os.path.normpath(file)).relative_to("/runs/now/drawn").as_posix() for file in runner.files]
 
 
-def test_drawings_lie_as_the_pictures_of_the_set():
+def test_drawings_keep_the_folders_of_their_set():
     names = ["cam1/0001.png", "cam2/0001.png", "0001.png", "0001.jpg"]
     assert drawn([f"/data/set/{name}" for name in names]) == names
 
@@ -216,7 +216,7 @@ pictures = st.builds(
 
 @settings(max_examples=200, deadline=None)
 @for_all(st.lists(pictures, min_size=2, max_size=8), st.sampled_from(["/data/set", "set", "", "/"]))
-def test_no_two_pictures_have_one_drawing_and_none_leaves_the_folder(names, folder):
+def test_drawings_have_different_names_inside_the_folder(names, folder):
     found = DrawingNames([folder] if folder else [])
     files = [found.of(name) for name in names]
     assert not any(file.is_absolute() or ".." in file.parts for file in files)
@@ -237,8 +237,8 @@ def test_flipped_and_augmented_pictures_are_refused(tmp_path):
         EnhancedVisualizationHook(interval=0)
 
 
-def test_a_detector_without_predictions_is_drawn(tmp_path):
-    # Mask heads give an empty mask tensor then.
+def test_a_picture_without_detections_is_drawn(tmp_path):
+    # Mask heads give an empty mask tensor if nothing is detected.
     model = build(dict(type="PerfectDetector", data_preprocessor=dict(type="DetDataPreprocessor")))
     sample = DetDataSample(metainfo=dict(ori_shape=(8, 10), img_path="a.png", scale_factor=(1.0, 1.0)))
     nothing = dict(bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0).long())

@@ -1,4 +1,4 @@
-"""AdaptiveGamma is its formula: it brings back extremes and leaves the rest alone."""
+"""``AdaptiveGamma`` computes its formula: it corrects extremes and leaves well-exposed pictures alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cascade gives what its members give one after another."""
+"""``Cascade`` gives what its members give one after another, in Python, in configs and from the command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.random_pictures import dark_image
 
 
 class Gain(Enhancer):
-    """Multiplies: leaves the range."""
+    """An enhancer that multiplies, and so leaves the range."""
 
     def __init__(self, gain: float) -> None:
         super().__init__()
@@ -49,8 +49,10 @@ MEMBERS = [
 
 @pytest.mark.parametrize("members", MEMBERS)
 @pytest.mark.parametrize("size", [(1, 1), (3, 9), (33, 26)])
-def test_it_is_its_members_one_after_another(members: list[dict[str, Any]], size: tuple[int, int]) -> None:
-    """To the last bit, also where the members pad to different sizes and leave the range."""
+def test_the_result_is_that_of_the_members_one_after_another(
+    members: list[dict[str, Any]], size: tuple[int, int]
+) -> None:
+    """The results are equal to the last bit, also if members pad to different sizes or leave the range."""
     networks = [seeded(member) for member in members]
     images = [dark_image(*size), dark_image(*size, seed=1), dark_image(12, 10)]
     expected = images
@@ -59,7 +61,7 @@ def test_it_is_its_members_one_after_another(members: list[dict[str, Any]], size
     assert all(map(torch.equal, enhance(images, Cascade(networks)), expected))
 
 
-def test_bfloat16_is_that_of_the_members() -> None:
+def test_bfloat16_gives_what_the_members_give_in_it() -> None:
     networks = [seeded({"type": "PSENet"}), seeded({"type": "IAMLUNet", "width": 4, "depth": 2})]
     once = enhance(dark_image(18, 21), networks[0], precision="bfloat16")
     expected = enhance(once, networks[1], precision="bfloat16")
@@ -72,7 +74,7 @@ def test_the_default_brightens_and_doubles() -> None:
     assert torch.equal(result, enhance(enhance(dark_image(20, 24), "PSENet"), "Upscale"))
 
 
-# what members hand on
+# Values between members.
 
 
 def test_members_see_the_range_that_enhancers_take() -> None:
@@ -90,7 +92,7 @@ def test_the_last_result_is_not_clamped() -> None:
 
 
 def test_gradients_reach_members_that_left_the_range() -> None:
-    """A hard clamp would leave the first gain without a gradient: all of its values are above 1."""
+    """A hard clamp would give the first gain no gradient, since all of its results are above 1."""
     cascade = Cascade([Gain(100.0), Gain(0.5)])
     image = 0.1 + dark_image(6, 6)
     enhance_batch([image], cascade, clamp=False)[0].sum().backward()
@@ -99,7 +101,7 @@ def test_gradients_reach_members_that_left_the_range() -> None:
     assert torch.allclose(second, torch.tensor(float(image.numel())))
 
 
-# the descriptor
+# Capabilities.
 
 
 def local(scale: int = 1, halo: int | None = 0, **needs: Any) -> Enhancer:
@@ -134,7 +136,7 @@ def test_a_tile_with_its_halo_is_enough(members: list[Enhancer]) -> None:
     assert torch.allclose(inner, whole[:, 20 * scale : 27 * scale, 22 * scale : 25 * scale], atol=1e-6)
 
 
-def test_it_can_what_all_its_members_can() -> None:
+def test_a_cascade_can_do_what_all_its_members_can() -> None:
     cascade = Cascade(["PSENet", ZeroDCE(), IAMLUNet(width=4)])
     assert cascade.capabilities.precisions == (torch.float32, torch.bfloat16)
     assert cascade.capabilities.differentiable
@@ -143,7 +145,7 @@ def test_it_can_what_all_its_members_can() -> None:
     assert Cascade([Upscale(4), Cascade([Upscale(2), "PSENet", Upscale(2)])]).scale == 16
 
 
-# building
+# Building.
 
 
 def test_members_have_the_weights_that_they_name(tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ def test_members_have_the_weights_that_they_name(tmp_path: Path) -> None:
     assert not any(module.training for module in cascade.modules())
 
 
-def test_a_trained_cascade_loads_as_one(tmp_path: Path) -> None:
+def test_weights_of_a_whole_cascade_load_again(tmp_path: Path) -> None:
     members = [{"type": "IAMLUNet", "width": 4, "depth": 1}, "Upscale"]
     trained = build_enhancer({"type": "Cascade", "enhancers": members}, checkpoint=None)
     save_state_dict(trained.state_dict(), tmp_path / "both.safetensors")
@@ -166,7 +168,7 @@ def test_a_trained_cascade_loads_as_one(tmp_path: Path) -> None:
     assert torch.equal(enhance(dark_image(8, 8), again), enhance(dark_image(8, 8), trained))
 
 
-def test_mmengine_configs_build_it() -> None:
+def test_mmengine_configs_build_a_cascade() -> None:
     config = pytest.importorskip("mmengine", reason="needs the extra 'mm'").Config(
         {"model": {"type": "llie_preproc.Cascade", "enhancers": [{"type": "PSENet"}, {"type": "Upscale", "scale": 4}]}}
     )
@@ -175,7 +177,7 @@ def test_mmengine_configs_build_it() -> None:
     assert torch.equal(enhance(dark_image(9, 8), MODELS.build(config.model)), expected)
 
 
-def test_a_pipeline_takes_it() -> None:
+def test_a_pipeline_takes_a_cascade() -> None:
     pytest.importorskip("mmcv", reason="needs the extra 'mm'")
     from llie_preproc.registry import TRANSFORMS
 
@@ -221,7 +223,7 @@ def test_refusals_are_those_of_the_members(enhancers: list, onnx: str | None, co
         assert reason is None if expected is None else str(reason).startswith(expected)
 
 
-# the command
+# The command.
 
 
 def test_the_command_runs_a_cascade_of_trained_members(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""CollaBA has its published counts, torch's spectral norm and the paper's equations, and can be exported."""
+"""``CollaBA`` has its published counts, torch's spectral norm and the paper's equations, and can be exported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def built(scale: int = 2) -> CollaBA:
     return CollaBA(scale).eval()
 
 
-# published figures
+# Published figures.
 
 
 @pytest.mark.parametrize(("scale", "condition", "first"), [(2, 28_880, 8_640), (4, 26_720, 2_160)])
@@ -63,7 +63,7 @@ def test_public_upscaler_gives_the_public_totals(scale: int, count: int, macs: f
     assert giga_macs(network) == pytest.approx(macs, rel=1e-3)
 
 
-# Paper: 13.453 / 13.625 M and 22.059 / 66.872 GMACs.
+# The paper says 13.453 and 13.625 M, and 22.059 and 66.872 GMACs.
 @pytest.mark.examples(1)
 @pytest.mark.parametrize(("scale", "count", "macs"), [(2, 10_998_977, 21.562), (4, 10_990_337, 66.662)])
 def test_documented_totals(scale: int, count: int, macs: float) -> None:
@@ -72,7 +72,7 @@ def test_documented_totals(scale: int, count: int, macs: float) -> None:
     assert giga_macs(network) == pytest.approx(macs, abs=1e-3)
 
 
-# switches of Table 5
+# Switches of Table 5.
 
 
 @pytest.mark.examples(3)
@@ -109,11 +109,11 @@ def test_sizes_that_are_no_multiples_of_eight_are_refused(modulation: str | None
         on_meta(modulation=modulation)(torch.empty(1, 3, 16, 20, device="meta"))
 
 
-# attention
+# Attention.
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_the_attention_is_that_which_enhanced(scale: int) -> None:
+def test_the_attention_is_the_one_used_for_the_result(scale: int) -> None:
     network, image = built(scale), dark_images(24, 32)
     with torch.no_grad():
         enhanced, attention = network.enhance_with_attention(image)
@@ -138,7 +138,7 @@ def test_without_a_prior_there_is_no_attention() -> None:
             method(torch.empty(1, 3, 16, 16, device="meta"))
 
 
-# blocks
+# Blocks.
 
 
 def test_one_pixel_changes_the_whole_result() -> None:
@@ -152,7 +152,7 @@ def test_one_pixel_changes_the_whole_result() -> None:
     assert difference[..., -16:, :].min() > 0
 
 
-def test_context_is_softmax_pooling() -> None:
+def test_a_context_block_pools_by_softmax() -> None:
     torch.manual_seed(0)
     block = collaba._ContextBlock(8, groups=2)
     x = torch.randn(2, 8, 5, 6)
@@ -174,7 +174,7 @@ def test_selection_weighs_each_channel_to_one(branches: int) -> None:
     assert torch.allclose(collaba._fuse(collaba._Selection(16, 2), same, same), same, atol=1e-6)
 
 
-def test_the_transform_scales_around_one() -> None:
+def test_the_feature_transform_scales_around_one() -> None:
     transform = collaba._FeatureTransform(8)
     for parameter in transform.parameters():
         nn.init.zeros_(parameter)
@@ -185,7 +185,7 @@ def test_the_transform_scales_around_one() -> None:
 
 
 def literal_msmu(upscaler: nn.Module, feature: Tensor) -> Tensor:
-    """Eq. 5, Eq. 6 and the final equation of section 3.2.4 as they stand, every map at full width."""
+    """Eq. 5, Eq. 6 and the final equation of section 3.2.4 written literally, every map at full width."""
     up = functools.partial(F.interpolate, align_corners=False)
     sizes = {1: feature}
     for size, conv in zip((2, 4), upscaler.shuffles, strict=True):
@@ -206,14 +206,14 @@ def literal_msmu(upscaler: nn.Module, feature: Tensor) -> Tensor:
     return upscaler.merge(torch.cat(outputs, 1))
 
 
-def test_msmu_is_the_papers_equations() -> None:
+def test_msmu_computes_the_papers_equations() -> None:
     torch.manual_seed(0)
     upscaler = collaba._MergingUpscaler(16).double()
     feature = torch.randn(2, 16, 6, 5, dtype=torch.float64)
     assert torch.allclose(upscaler(feature), literal_msmu(upscaler, feature), atol=1e-12)
 
 
-def test_msmu_of_a_merge_that_sees_only_the_input_is_bicubic() -> None:
+def test_msmu_of_branch_1_alone_is_bicubic() -> None:
     """With branch 1 alone and the selection forced to it, MSMU is the bicubic enlargement of one 1x1 convolution."""
     torch.manual_seed(0)
     upscaler = collaba._MergingUpscaler(8)
@@ -227,7 +227,7 @@ def test_msmu_of_a_merge_that_sees_only_the_input_is_bicubic() -> None:
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_the_body_sees_every_pixel_once(scale: int) -> None:
-    """Unshuffling loses nothing: the first convolution's input shuffles back to the picture, for both scales."""
+    """The first convolution's input shuffles back to the whole picture, for both scales."""
     network, image, seen = built(scale), dark_images(16, 24), []
     handle = network.first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     with torch.no_grad():
@@ -237,10 +237,10 @@ def test_the_body_sees_every_pixel_once(scale: int) -> None:
     assert torch.equal(F.pixel_shuffle(seen[0], 4 // scale), image)
 
 
-# spectral norm
+# Spectral norm.
 
 
-def test_spectral_conv_is_torchs() -> None:
+def test_spectral_conv_equals_torchs_spectral_norm() -> None:
     torch.manual_seed(0)
     ours = collaba.SpectralConv2d(6, 8, 3).train()
     plain = nn.Conv2d(6, 8, 3, padding=1, bias=False)
@@ -257,7 +257,7 @@ def test_spectral_conv_is_torchs() -> None:
     assert torch.allclose(ours.eval()(x), theirs.eval()(x), atol=1e-6)
 
 
-def test_spectral_norm_converges_to_one_in_training_and_stands_still_in_evaluation() -> None:
+def test_spectral_norm_converges_in_training_and_is_fixed_in_evaluation() -> None:
     torch.manual_seed(0)
     conv = collaba.SpectralConv2d(4, 8, 3).train()
     x = torch.randn(1, 4, 5, 5)
@@ -272,13 +272,13 @@ def test_spectral_norm_converges_to_one_in_training_and_stands_still_in_evaluati
 
 
 def test_two_training_passes_before_one_backward() -> None:
-    """A discriminator sees a real and a false picture, then both losses go back together."""
+    """This is the case of a discriminator that sees a real and a false picture before both losses go back together."""
     conv = collaba.SpectralConv2d(3, 4, 3).train()
     (conv(torch.randn(1, 3, 4, 4)).sum() + conv(torch.randn(1, 3, 4, 4)).sum()).backward()
     assert torch.isfinite(conv.weight.grad).all()
 
 
-# copies and exports
+# Copies and exports.
 
 
 def test_copies_after_a_training_step_agree() -> None:
@@ -295,7 +295,7 @@ def test_copies_after_a_training_step_agree() -> None:
 
 
 @pytest.mark.slow
-def test_compiles() -> None:
+def test_the_network_compiles_as_one_graph() -> None:
     network, image = built(), dark_images(16, 24)
     with torch.no_grad():
         assert torch.allclose(torch.compile(network, backend="eager", fullgraph=True)(image), network(image), atol=1e-5)
@@ -303,7 +303,7 @@ def test_compiles() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_onnx_of_any_size(tmp_path: Path) -> None:
+def test_an_onnx_export_takes_any_size(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
     network, path = built(), str(tmp_path / "collaba.onnx")

@@ -1,4 +1,4 @@
-"""A curve network's map, predicted on a small picture or apart from its application, gives the same picture."""
+"""Networks that predict curve maps: a map predicted on a small picture (``map_side``), and checkpointing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def built(name: str, seed: int = 0) -> CurveEnhancer:
 
 
 def night(side: int) -> np.ndarray:
-    """A photograph, 1:1.5, darkened: ``(side, 1.5 side, 3)`` in [0, 1]."""
+    """A darkened photograph, ``(side, 1.5 side, 3)`` in [0, 1]."""
     photograph = transform.resize(data.coffee() / 255, (side, 3 * side // 2), anti_aliasing=True)
     return (0.25 * photograph**1.5).astype(np.float32)
 
@@ -51,7 +51,7 @@ def test_a_picture_within_map_side_is_enhanced_at_full_size(name: str) -> None:
 
 @pytest.mark.parametrize("name", CURVES)
 def test_a_uniform_picture_has_the_same_curve_at_every_size(name: str) -> None:
-    """Away from the border, where convolutions see padding, the map is one value: resampling it changes nothing."""
+    """Far from the border, where convolutions see padding, the map is one value, so resampling does not change it."""
     image = np.full((128, 192, 3), 0.2, np.float32)
     small, full = (enhance(image, built(name), map_side=side)[40:88, 60:132] for side in (96, None))
     assert np.allclose(small, full, atol=2e-5)
@@ -67,7 +67,7 @@ def test_a_photograph_loses_little(name: str) -> None:
 
 
 def test_edges_keep_their_place() -> None:
-    """The map is applied at full size: a step of one pixel in the picture is a step of one pixel in the result."""
+    """The map is applied at full size, so a step of one pixel stays a step of one pixel."""
     image = np.full((96, 144, 3), 0.05, np.float32)
     image[:, 71:] = 0.4
     result = enhance(image, built("PSENet"), map_side=48)
@@ -84,7 +84,7 @@ def test_gradients_reach_every_parameter_through_the_small_map(name: str) -> Non
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
-def test_what_map_side_refuses() -> None:
+def test_wrong_uses_of_map_side_are_refused() -> None:
     image = night(40)
     with pytest.raises(ValueError, match="CollaBA has none"):
         enhance(image, build_enhancer("CollaBA", checkpoint=None), map_side=32)
@@ -104,7 +104,7 @@ def test_checkpointing_changes_no_gradient_and_no_statistic(name: str, sides: di
     for (key, ours), theirs in zip(recomputed.state_dict().items(), kept.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs), key
     pairs = zip(recomputed.named_parameters(), kept.parameters(), strict=True)
-    # Semi-LLIE's gradient map has fixed kernels.
+    # Semi-LLIE's gradient map has fixed kernels, which get no gradient.
     for (key, ours), theirs in ((a, b) for a, b in pairs if b.requires_grad):
         assert ours.grad is not None
         assert theirs.grad is not None
@@ -126,7 +126,7 @@ def test_checkpointing_keeps_fewer_activations(map_side: int | None) -> None:
 
 
 def saved(checkpointing: bool, map_side: int | None) -> int:
-    """Bytes that the graph keeps of a network's activations."""
+    """Number of bytes of activations that the graph of a network keeps."""
     sizes: list[int] = []
 
     def pack(tensor: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ def test_the_command_enhances_by_small_maps(tmp_path: Path, capsys: pytest.Captu
     assert "CLAHE has none" in capsys.readouterr().err
 
 
-def test_the_cache_tells_maps_of_two_sizes_apart(tmp_path: Path) -> None:
+def test_the_cache_distinguishes_map_sides(tmp_path: Path) -> None:
     pytest.importorskip("mmdet", reason="needs the extra 'mm'")
     from llie_preproc.detection import Enhance
 

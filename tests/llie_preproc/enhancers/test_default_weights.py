@@ -1,4 +1,4 @@
-"""``checkpoint="default"`` gives the shipped weights or an error for every network, and never random ones."""
+"""``checkpoint="default"`` loads the shipped weights of a network or is an error, and never gives random weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def has_parameters(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_by_its_name_a_network_is_the_same_each_time_or_refused(name: str) -> None:
+def test_a_name_alone_gives_the_same_network_each_time_or_an_error(name: str) -> None:
     if name == "Cascade" or default_weights(name) or not has_parameters(name):
         assert same(state_of(0, name), state_of(1, name))
         return
@@ -40,12 +40,12 @@ def test_by_its_name_a_network_is_the_same_each_time_or_refused(name: str) -> No
     assert not same(first, second)
 
 
-def test_the_refusal_is_an_error_of_checkpoints() -> None:
+def test_missing_weights_are_a_checkpoint_error() -> None:
     assert issubclass(MissingWeightsError, CheckpointError)
 
 
 def written_out(kind: type[Enhancer]) -> dict[str, Any]:
-    """The default arguments of a network, numbers as floats and tuples as lists where they can be."""
+    """The default arguments of a network, with numbers as floats and tuples as lists where possible."""
 
     def other(value: Any) -> Any:
         if isinstance(value, tuple | list):
@@ -56,7 +56,7 @@ def written_out(kind: type[Enhancer]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if default_weights(name)])
-def test_default_arguments_that_are_written_out_are_the_default(name: str) -> None:
+def test_default_arguments_that_are_written_out_load_the_shipped_weights(name: str) -> None:
     shipped = default_weights(name)
     assert shipped
     expected = build_enhancer(name, checkpoint=shipped.name).state_dict()
@@ -68,7 +68,7 @@ def test_default_arguments_that_are_written_out_are_the_default(name: str) -> No
     assert same(member.members[0].state_dict(), expected)
 
 
-def test_other_arguments_are_not_the_default() -> None:
+def test_other_arguments_have_no_shipped_weights() -> None:
     with pytest.raises(MissingWeightsError, match=r"PSENet with width=0\.5 has no shipped weights"):
         build_enhancer(dict(type="PSENet", width=0.5))
     assert build_enhancer(dict(type="PSENet", width=0.5), checkpoint=None)
@@ -84,7 +84,7 @@ def test_other_arguments_are_not_the_default() -> None:
         ([dict(type="Cascade", enhancers=["CollaBA"])], "CollaBA"),
     ],
 )
-def test_members_of_a_cascade_follow_the_rule_each_by_itself(members: list[Any], refused: str | None) -> None:
+def test_each_member_of_a_cascade_needs_weights_of_its_own(members: list[Any], refused: str | None) -> None:
     config = dict(type="Cascade", enhancers=members)
     for build in (lambda: build_enhancer(config), lambda: Cascade(members)):
         if refused:
@@ -95,10 +95,10 @@ def test_members_of_a_cascade_follow_the_rule_each_by_itself(members: list[Any],
     assert build_enhancer(config, checkpoint=None)
 
 
-def test_of_a_cascade_that_may_start_random_shipped_weights_are_loaded_all_the_same(tmp_path: Path) -> None:
+def test_a_cascade_without_a_checkpoint_still_loads_shipped_weights_of_members(tmp_path: Path) -> None:
     config = dict(type="Cascade", enhancers=["PSENet", dict(type="Cascade", enhancers=["ZeroDCE", "PSENet"])])
     first, second = (state_of(seed, config, checkpoint=None) for seed in (0, 1))
-    # Random biases are zero in some networks.
+    # In some networks initial biases are zero, and so equal.
     weights = {key for key in first if key.endswith("weight")}
     kept = {key for key in weights if torch.equal(first[key], second[key])}
     assert kept == {key for key in weights if key.startswith(("enhancers.0.", "enhancers.1.enhancers.1."))}
@@ -106,7 +106,7 @@ def test_of_a_cascade_that_may_start_random_shipped_weights_are_loaded_all_the_s
     assert same(state_of(2, dict(config, checkpoint=tmp_path / "whole.safetensors")), first)
 
 
-def test_an_enhancer_that_is_given_is_taken_as_it_is() -> None:
+def test_an_enhancer_object_is_used_as_it_is() -> None:
     network = PSENet(width=0.5)
     assert build_enhancer(network) is network
     assert build_enhancer(dict(type="Cascade", enhancers=[network]))

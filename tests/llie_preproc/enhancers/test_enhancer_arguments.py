@@ -1,4 +1,4 @@
-"""Each argument of an enhancer is refused by name, or gives a network that runs."""
+"""``build_enhancer`` refuses a wrong argument by name or gives a network that runs; configs may name a class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALUES = [0, -1, math.nan, math.inf, "1.0", True, None, [1]]
 
 
 def numeric(kind: type[Enhancer]) -> list[str]:
-    """The arguments whose defaults are numbers, switches among them."""
+    """Names of the arguments whose defaults are numbers or switches."""
     parameters = inspect.signature(kind).parameters.values()
     return [each.name for each in parameters if isinstance(each.default, int | float)]
 
@@ -28,7 +28,7 @@ def numeric(kind: type[Enhancer]) -> list[str]:
 CASES = [(name, argument) for name, kind in enhancer_classes().items() for argument in numeric(kind)]
 
 
-def test_the_cases_are_those_of_all_networks_with_numbers() -> None:
+def test_the_cases_cover_most_networks() -> None:
     assert len({name for name, _ in CASES}) >= 10
 
 
@@ -46,14 +46,14 @@ def test_a_number_is_refused_by_name_or_the_network_runs(name: str, argument: st
     assert torch.isfinite(enhance(torch.rand(3, side, side), network)).all()
 
 
-def test_a_config_may_name_the_class_itself() -> None:
+def test_a_config_may_hold_the_class_itself() -> None:
     by_class, by_name = build_enhancer(dict(type=PSENet)), build_enhancer("PSENet")
     assert all(map(torch.equal, by_class.state_dict().values(), by_name.state_dict().values()))
     cascade = build_enhancer(dict(type="Cascade", enhancers=[dict(type=PSENet, width=0.5)]), checkpoint=None)
     assert isinstance(cascade.enhancers[0], PSENet)
 
 
-def test_a_namesake_of_a_registered_class_has_nothing_shipped() -> None:
+def test_another_class_of_a_registered_name_has_no_shipped_weights() -> None:
     class Own(PSENet):
         capabilities = Capabilities()
 
@@ -64,7 +64,7 @@ def test_a_namesake_of_a_registered_class_has_nothing_shipped() -> None:
 
 
 @pytest.mark.parametrize("given", [3, dict, None])
-def test_a_type_that_is_neither_name_nor_class_is_refused(given: object) -> None:
+def test_a_type_must_be_a_name_or_a_class(given: object) -> None:
     with pytest.raises(TypeError, match="must be an enhancer's name or class"):
         build_enhancer(dict(type=given))
 

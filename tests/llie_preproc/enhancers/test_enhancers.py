@@ -1,4 +1,4 @@
-"""Every registered enhancer keeps what the base class promises, and the first ones are their formulas."""
+"""Every registered enhancer keeps what the base class promises."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_any_size_comes_back_at_the_declared_scale(name: str, size: tuple[int, i
 @every_enhancer
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_uniform_pictures(name: str, value: float) -> None:
-    """Black, grey and white: finite at the ends of the range, and the same each time."""
+    """Results on black, grey and white are finite, and the same each time."""
     image = torch.full((3, 24, 24), value)
     result = enhance(image, untrained(name))
     assert torch.isfinite(result).all()
@@ -56,7 +56,7 @@ def test_uniform_pictures(name: str, value: float) -> None:
 
 
 @every_enhancer
-def test_a_picture_alone_is_that_picture_beside_a_larger_one(name: str) -> None:
+def test_a_picture_has_the_same_result_alone_and_beside_a_larger_one(name: str) -> None:
     small, large = dark_image(19, 23), dark_image(40, 33, seed=1)
     alone = enhance(small, untrained(name))
     assert torch.equal(enhance([large, small], untrained(name))[1], alone)
@@ -64,7 +64,7 @@ def test_a_picture_alone_is_that_picture_beside_a_larger_one(name: str) -> None:
 
 
 @every_enhancer
-def test_pictures_of_one_size_do_not_see_each_other(name: str) -> None:
+def test_pictures_of_one_batch_do_not_affect_each_other(name: str) -> None:
     first, second = dark_image(24, 16), dark_image(24, 16, seed=1)
     together = enhance(torch.stack([first, second]), untrained(name))
     assert torch.allclose(together[1], enhance(second, untrained(name)), atol=1e-5)
@@ -128,7 +128,7 @@ def test_declared_precisions_are_faithful(name: str) -> None:
     network, image = untrained(name), dark_image(32, 40)
     exact = enhance(image, network)
     for dtype in network.capabilities.precisions:
-        # float16 autocast on the CPU is not in every torch that we support.
+        # Not every supported torch has float16 autocast on the CPU.
         if dtype != torch.float16:
             rounded = enhance(image, network, precision=str(dtype).removeprefix("torch."))
             assert (rounded - exact).abs().mean() < 0.01
@@ -140,7 +140,7 @@ def test_float32_is_always_declared(name: str) -> None:
 
 
 @every_enhancer
-def test_a_state_dict_makes_another_one_the_same(name: str) -> None:
+def test_a_state_dict_gives_another_network_the_same_result(name: str) -> None:
     torch.manual_seed(1)
     other = build_enhancer(name, checkpoint=None)
     other.load_state_dict(untrained(name).state_dict())
@@ -150,14 +150,14 @@ def test_a_state_dict_makes_another_one_the_same(name: str) -> None:
 @pytest.mark.examples(12)
 @every_enhancer
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
-def test_copies_are_the_same(name: str, duplicate: Callable[[Enhancer], Enhancer]) -> None:
+def test_copies_give_the_same_result(name: str, duplicate: Callable[[Enhancer], Enhancer]) -> None:
     expected = enhance(dark_image(24, 32), untrained(name))
     other = duplicate(untrained(name))
     assert other.capabilities == untrained(name).capabilities
     assert torch.equal(enhance(dark_image(24, 32), other), expected)
 
 
-# CollaBA's graph has thousands of operations.
+# CollaBA's graph has thousands of operations, so it is among the slow ones.
 @pytest.mark.examples(3)
 @pytest.mark.parametrize("name", slow_where({"CollaBA", "SemiLLIE", "IAMLUNet", "Cascade"}, NAMES))
 @pytest.mark.filterwarnings("ignore:Dynamo does not know")
@@ -175,7 +175,7 @@ def test_it_compiles_as_one_graph_or_says_why_not(name: str) -> None:
 
 
 def required(length: int, capabilities: Capabilities) -> int:
-    """The least size from ``length`` on that the network itself takes."""
+    """The smallest size from ``length`` on that the network itself takes."""
     return math.ceil(max(length, capabilities.min_size) / capabilities.size_divisor) * capabilities.size_divisor
 
 
@@ -201,7 +201,8 @@ def test_the_result_at_a_pixel_looks_as_far_as_declared(name: str) -> None:
     if not capabilities.differentiable:
         assert looks_further_by_difference(network)
         return
-    # Of a corner region, so that most of the picture is far; not the corner itself, which some see by reflection.
+    # The pixel is near a corner, so that most of the picture is far, but not in it, where some networks see a
+    # reflection.
     size, at = required(96, capabilities), 20
     image = dark_image(size, size)[None].requires_grad_()
     result = network(image)[..., network.scale * at, network.scale * at]
@@ -218,7 +219,7 @@ def test_the_result_at_a_pixel_looks_as_far_as_declared(name: str) -> None:
 
 
 def looks_further_by_difference(network: Enhancer) -> bool:
-    """Whether pixels further than ``FAR`` change a result, in a picture whose eighths are larger than that."""
+    """Whether pixels further than ``FAR`` change a result; an eighth of the picture's side is larger than ``FAR``."""
     first, second = dark_image(512, 512), dark_image(512, 512)
     at = 60
     second[:, at + FAR + 1 :], second[:, :, at + FAR + 1 :] = 0.9, 0.9
@@ -235,7 +236,7 @@ def test_pictures_that_are_not_finite_are_refused(name: str, value: float) -> No
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_a_result_that_is_not_finite_is_reported(value: float) -> None:
+def test_a_result_that_is_not_finite_is_refused(value: float) -> None:
     class Broken(Enhancer):
         def forward(self, image: Tensor) -> Tensor:
             return torch.where(image > 0.9, value, image)
@@ -251,7 +252,7 @@ def test_a_result_that_is_not_finite_is_reported(value: float) -> None:
 @given(
     height=st.integers(1, 20), width=st.integers(1, 20), divisor=st.sampled_from([1, 2, 4, 8]), least=st.integers(1, 30)
 )
-def test_padding_is_numpys(height: int, width: int, divisor: int, least: int) -> None:
+def test_padding_equals_numpys(height: int, width: int, divisor: int, least: int) -> None:
     image = dark_image(height, width)[None]
     padded = pad_to_requirements(image, Capabilities(size_divisor=divisor, min_size=least))
     for before, after in zip(image.shape[-2:], padded.shape[-2:], strict=True):
@@ -265,7 +266,7 @@ def test_padding_is_numpys(height: int, width: int, divisor: int, least: int) ->
     assert np.array_equal(padded[0].numpy(), expected)
 
 
-# PSENet
+# PSENet.
 
 
 def test_psenet_has_the_published_parameters() -> None:
@@ -287,18 +288,18 @@ def test_psenet_reproduces_the_public_outputs(shared_data: Path, weights: str) -
             assert (network.gamma_map(image)[0] - gamma).abs().max() < 1e-4
 
 
-def test_psenet_widths() -> None:
+def test_psenets_width_scales_its_parameters() -> None:
     counts = [sum(p.numel() for p in PSENet(width).parameters()) for width in (0.5, 1, 2)]
     assert counts == sorted(counts)
     with pytest.raises(ValueError, match="width"):
         PSENet(0.01)
 
 
-# inverse gamma
+# Inverse gamma.
 
 
 @given(image=hnp.arrays(np.float64, 8, elements=st.floats(0, 1)), gamma=st.floats(0.05, 8))
-def test_inverse_gamma_is_the_formula(image: np.ndarray, gamma: float) -> None:
+def test_inverse_gamma_computes_its_formula(image: np.ndarray, gamma: float) -> None:
     expected = 1 - np.power(1 - image, gamma)
     tensor = torch.from_numpy(image)
     assert np.allclose(inverse_gamma(tensor, gamma).numpy(), expected)
@@ -322,11 +323,11 @@ def test_inverse_gamma_gradients_are_finite_at_saturation(gamma: float) -> None:
     assert by_exponent.tolist() == [0, 0]
 
 
-# baselines
+# Baselines.
 
 
 @given(image=hnp.arrays(np.float32, (3, 4, 5), elements=st.floats(0, 1, width=32)), gamma=st.floats(0.2, 5))
-def test_gamma_correction_is_scikit_images(image: np.ndarray, gamma: float) -> None:
+def test_gamma_correction_equals_scikit_images(image: np.ndarray, gamma: float) -> None:
     result = enhance(torch.from_numpy(image), GammaCorrection(gamma))
     assert np.allclose(result.numpy(), exposure.adjust_gamma(image, gamma), atol=1e-6)
 
@@ -372,7 +373,7 @@ def test_nearest_upscale_repeats(scale: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_bicubic_upscale_is_opencvs(scale: int) -> None:
+def test_bicubic_upscale_equals_opencvs(scale: int) -> None:
     image = dark_image(9, 7).permute(1, 2, 0).numpy()
     expected = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC).clip(0, 1)
     assert np.allclose(enhance(image, Upscale(scale)), expected, atol=1e-5)

@@ -1,4 +1,4 @@
-"""IAML's U-Net has its layer table's counts, numpy's results, and what its training asks of it."""
+"""``IAMLUNet`` has its layer table's counts, gives what numpy computes, and offers what its training needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.random_pictures import dark_images
 
 
 def counted(width: int, depth: int) -> int:
-    """Parameters of double convolutions, CBAM of reduction 16 and 2x2 transposed convolutions, by hand."""
+    """Number of parameters of double convolutions, CBAM of reduction 16 and 2x2 transposed convolutions."""
     channels = [width << level for level in range(depth + 1)]
 
     def block(inputs: int, c: int) -> int:
@@ -30,8 +30,8 @@ def counted(width: int, depth: int) -> int:
 @pytest.mark.parametrize(
     ("width", "depth", "millions"), [(32, 3, "1.94"), (32, 4, "7.8"), (48, 3, "4.4"), (64, 3, "7.8"), (64, 4, "31.3")]
 )
-def test_parameters(width: int, depth: int, millions: str) -> None:
-    """The paper gives no count: these are those of the usual U-Net, one resolution more than decoder levels."""
+def test_the_parameters_of_the_layer_table(width: int, depth: int, millions: str) -> None:
+    """The paper states no count. These are the counts of the usual U-Net with one resolution more than decoder levels."""
     count = sum(p.numel() for p in IAMLUNet(width, depth).parameters())
     assert count == counted(width, depth)
     assert f"{count / 1e6:.{len(millions.partition('.')[2])}f}" == millions
@@ -102,7 +102,7 @@ class Recomputed:
 
 
 @pytest.mark.parametrize(("width", "norm"), [(4, "none"), (8, "group"), (32, "none")])
-def test_it_computes_the_documented_network(width: int, norm: str) -> None:
+def test_the_network_computes_the_documented_layers(width: int, norm: str) -> None:
     torch.manual_seed(1)
     network = IAMLUNet(width, depth=2, norm=norm).eval()
     image = dark_images(12, 20)
@@ -124,7 +124,7 @@ def test_scales_of_encoder_and_decoder() -> None:
 
 
 def test_a_teacher_decoder_shares_the_encoder_and_nothing_else() -> None:
-    """Eq. 2 and 3: D_t starts as D_s, is called on E's features, and stays where it is when D_s moves."""
+    """As in Eq. 2 and 3, D_t starts as D_s, takes E's features, and does not change when D_s does."""
     network = IAMLUNet(width=4, depth=2)
     teacher = copy.deepcopy(network.decoder).requires_grad_(False)
     with torch.no_grad():
@@ -138,7 +138,7 @@ def test_a_teacher_decoder_shares_the_encoder_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
-def test_a_loss_on_one_level_trains_what_is_before_it(level: int) -> None:
+def test_a_loss_on_one_level_trains_the_levels_up_to_it(level: int) -> None:
     network = IAMLUNet(width=8, depth=3)
     network.decode(network.encode(dark_images(16, 16)))[level].square().mean().backward()
     blocks = [*network.decoder.blocks]
@@ -148,7 +148,7 @@ def test_a_loss_on_one_level_trains_what_is_before_it(level: int) -> None:
     assert all(p.grad.abs().sum() > 0 for p in network.encoder.blocks[-1].parameters())
 
 
-def test_without_a_head_the_image_passes() -> None:
+def test_with_a_head_of_zeros_the_image_is_unchanged() -> None:
     network = IAMLUNet(width=4, depth=2)
     torch.nn.init.zeros_(network.decoder.head.weight)
     torch.nn.init.zeros_(network.decoder.head.bias)
@@ -157,14 +157,14 @@ def test_without_a_head_the_image_passes() -> None:
 
 
 def test_the_image_reaches_the_coarsest_scale() -> None:
-    """Under PyTorch's own initialisation the maps there vary a hundred times less."""
+    """With PyTorch's own initialisation the maps at that scale vary a hundred times less."""
     torch.manual_seed(0)
     with torch.no_grad():
         spreads = [f.std(dim=(2, 3)).mean().item() for f in IAMLUNet().encode(dark_images(64, 64))]
     assert min(spreads) > 0.03
 
 
-def test_it_learns() -> None:
+def test_the_network_learns() -> None:
     torch.manual_seed(0)
     network, image = IAMLUNet(width=8, depth=2), dark_images(32, 32)
     target = image**0.5
@@ -193,7 +193,7 @@ def test_wrong_arguments_are_refused(arguments: dict, named: str) -> None:
         IAMLUNet(**arguments)
 
 
-def test_sizes_that_do_not_divide_are_named() -> None:
+def test_sizes_that_do_not_divide_are_refused() -> None:
     network = IAMLUNet(width=4, depth=3)
     with pytest.raises(ValueError, match=r"multiples of 8, got \(16, 20\)"):
         network(dark_images(16, 20))

@@ -1,4 +1,4 @@
-"""Every spelling, file and class that people call an enhancer by is resolved by one function, in every consumer."""
+"""``enhancer_config`` resolves every spelling, class and file that names an enhancer, for every consumer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_spelling_is_one_network(given: Any) -> None:
 
 
 @pytest.mark.parametrize(("given", "near"), [("psnet", "PSENet"), ("PSENett", "PSENet"), ("semi_lie", "SemiLLIE")])
-def test_an_unknown_name_is_told_the_nearest(given: str, near: str) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest_one(given: str, near: str) -> None:
     with pytest.raises(KeyError, match=f"is '{near}' meant"):
         enhancer_config(given)
 
@@ -39,7 +39,7 @@ def test_an_unknown_name_is_told_the_nearest(given: str, near: str) -> None:
         ("ps_net@https://example.org/w.pth#sha256=00", "https://example.org/w.pth#sha256=00"),
     ],
 )
-def test_weights_stand_behind_an_at(text: str, weights: str) -> None:
+def test_weights_follow_an_at_sign(text: str, weights: str) -> None:
     assert enhancer_config(text) == {"type": "PSENet", "checkpoint": weights}
 
 
@@ -54,7 +54,7 @@ def test_weights_stand_behind_an_at(text: str, weights: str) -> None:
         (5, TypeError, "5"),
     ],
 )
-def test_what_names_no_network_is_refused(given: Any, error: type[Exception], match: str) -> None:
+def test_a_name_without_a_network_is_refused(given: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         enhancer_config(given)
 
@@ -87,7 +87,7 @@ def test_a_config_file_keeps_its_weights(tmp_path: Path, weights: str, text: str
 
 
 @pytest.mark.parametrize("text", ["enhancer = dict(type=5)", "model = None", "model = [1]", "enhancer = dict(a=1)"])
-def test_a_config_file_without_an_enhancer_is_named(tmp_path: Path, text: str) -> None:
+def test_a_config_file_without_an_enhancer_is_refused_by_name(tmp_path: Path, text: str) -> None:
     pytest.importorskip("mmengine", reason="needs the extra 'mm'")
     (tmp_path / "odd.py").write_text(text)
     with pytest.raises(ValueError, match=r"odd\.py"):
@@ -109,8 +109,8 @@ def test_a_dumped_config_of_every_door_names_its_network(tmp_path: Path, door: s
     assert enhancer_config(tmp_path / "dumped.py") == {"type": "PSENet", "width": 2, "checkpoint": "w.pth"}
 
 
-def test_what_runs_counts_before_a_variable_of_the_file(tmp_path: Path) -> None:
-    """Options may have changed the one, and leave the other as it was."""
+def test_the_models_enhancer_counts_before_a_variable_of_the_file(tmp_path: Path) -> None:
+    """Options may have changed the model's enhancer and left the variable as it was."""
     pytest.importorskip("mmengine", reason="needs the extra 'mm'")
     (tmp_path / "config.py").write_text("enhancer = 'psenet'\nmodel = dict(enhancer='clahe')")
     assert enhancer_config(tmp_path / "config.py") == {"type": "CLAHE"}
@@ -143,7 +143,7 @@ def test_a_dumped_class_is_named_with_its_file(tmp_path: Path) -> None:
         enhancer_config(tmp_path / "dumped.py")
 
 
-def test_weights_are_not_named_twice(weights: str) -> None:
+def test_weights_that_are_named_twice_are_refused(weights: str) -> None:
     for checkpoint in ("psenet_sice", None):
         with pytest.raises(ValueError, match="named twice"):
             build_enhancer(f"psenet@{weights}", checkpoint)
@@ -151,14 +151,14 @@ def test_weights_are_not_named_twice(weights: str) -> None:
         build_enhancer("psenet@absent.pth")
 
 
-def test_members_are_named_likewise(weights: str) -> None:
+def test_members_of_a_cascade_are_named_in_the_same_ways(weights: str) -> None:
     cascade = Cascade(["gamma_correction", f"pse_net@{weights}", GammaCorrection, dict(type="upscale")])
     assert [type(member).__name__ for member in cascade.members] == [
         "GammaCorrection", "PSENet", "GammaCorrection", "Upscale",
     ]  # fmt: skip
 
 
-def test_a_network_of_another_package_takes_no_name_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_of_another_package_does_not_take_over_a_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
     class Psenet(Enhancer):
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             return image

@@ -1,4 +1,4 @@
-"""SCI with its public weights gives what numpy computes, and its division has its properties."""
+"""``SCI`` with its public weights gives what numpy computes, and its result keeps the bounds of a division."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.numpy_layers import conv2d, sigmoid
 
 
 def recomputed(weights: dict[str, np.ndarray], image: np.ndarray, layers: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """The public network on ``(3, H, W)``, from the names in its weight file: its result, and its illumination."""
+    """Result and illumination of the public network on ``(3, H, W)``, computed from its weight file's tensors by name."""
     w = {k.removeprefix("enhance."): v.astype(np.float64) for k, v in weights.items() if k.startswith("enhance.")}
 
     def batch_norm(x: np.ndarray, name: str) -> np.ndarray:
@@ -86,8 +86,8 @@ def test_weights_without_the_network_are_refused(shared_data: Path, tmp_path: Pa
 
 
 @given(seed=st.integers(0, 2**16), layers=st.integers(1, 3))
-def test_it_brightens_and_keeps_the_range(seed: int, layers: int) -> None:
-    """Whatever the weights: the illumination is at most 1 and at least the image."""
+def test_results_are_brighter_and_in_range(seed: int, layers: int) -> None:
+    """This holds for any weights, because the illumination is at most 1 and at least the image."""
     torch.manual_seed(seed)
     network = SCI(layers, channels=4).eval()
     for parameter in network.parameters():
@@ -110,7 +110,7 @@ def test_a_constant_illumination_divides() -> None:
 
 
 def test_the_gradient_is_bounded_at_black() -> None:
-    """With no illumination at all the floor of 1e-4 is what divides."""
+    """An illumination of zero is replaced by the floor of 1e-4."""
     network = SCI()
     torch.nn.init.zeros_(network.last.weight)
     torch.nn.init.constant_(network.last.bias, -100)
@@ -119,8 +119,8 @@ def test_the_gradient_is_bounded_at_black() -> None:
     assert torch.allclose(gradient, torch.full_like(gradient, 1e4))
 
 
-def test_every_parameter_is_trained_by_more_than_rounding() -> None:
-    """A bias in front of the batch norm would get rounding errors for a gradient."""
+def test_every_parameter_gets_a_gradient_larger_than_rounding() -> None:
+    """A bias in front of the batch norm would get nothing but rounding errors for a gradient."""
     torch.manual_seed(0)
     network = SCI(channels=4).double().train()
     network(0.3 * torch.rand(2, 3, 16, 16, dtype=torch.float64)).square().mean().backward()

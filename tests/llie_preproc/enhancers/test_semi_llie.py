@@ -1,4 +1,4 @@
-"""Semi-LLIE's network has the published sizes, and is its equations in numpy."""
+"""``SemiLLIE`` has the published sizes, and gives what its equations give in numpy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def test_the_parameters_of_each_part() -> None:
 
 @pytest.mark.parametrize(("multiscale", "published"), [(True, 34.996), (False, 26.214)])
 def test_the_published_multiply_adds(multiscale: bool, published: float) -> None:
-    """In units of 2^30; counted there without the scan, but with layer norms (5 each), pooling and the gradient map."""
+    """The published numbers are in units of 2^30 and leave out the scan, but count layer norms (5 each), pooling and the
+    gradient map.
+    """
     network = SemiLLIE(multiscale=multiscale).to("meta").eval()
     image = torch.empty(1, 3, 256, 256, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -58,7 +60,7 @@ def test_the_published_multiply_adds(multiscale: bool, published: float) -> None
 
 
 def test_the_scan_counts_in_the_complexity() -> None:
-    """9 L D N for each of four directions and blocks, and the low-rank step."""
+    """The scan costs 9 L D N for each of four directions and blocks, and the low-rank step."""
     smaller, larger = (complexity(SemiLLIE(states=n), 32, 40).macs for n in (8, 16))
     projected = 4 * 4 * 2 * 8 * 128 * 32 * 40
     assert larger - smaller == 4 * 4 * 32 * 40 * 128 * 9 * 8 // 2 + projected
@@ -74,7 +76,7 @@ def test_fig_7_widths_and_depths() -> None:
 @pytest.mark.parametrize(
     "arguments", [{"width": 0}, {"width": 30}, {"groups": 0}, {"blocks": 0}, {"states": 0}, {"drop_path": 1.0}]
 )
-def test_wrong_arguments_are_named(arguments: dict) -> None:
+def test_wrong_arguments_are_refused_by_name(arguments: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
         SemiLLIE(**arguments)
 
@@ -88,7 +90,7 @@ def test_the_image_is_restored_exactly_when_the_tail_is_zero() -> None:
 
 
 def test_steps_begin_log_uniform_between_their_bounds() -> None:
-    """At zero input the step is softplus of the bias: 1e-3 to 1e-1, half of them below 1e-2."""
+    """At zero input the step is softplus of the bias: between 1e-3 and 1e-1, half of them below 1e-2."""
     torch.manual_seed(0)
     bias = SemiLLIE().groups[0].blocks[0].module.scan.step_bias.detach()
     steps = nn.functional.softplus(bias.double())
@@ -113,8 +115,8 @@ def test_the_illumination_map_needs_its_estimator() -> None:
         SemiLLIE(width=8, illumination=False).illumination(image)
 
 
-def test_the_gradient_map_is_numpys() -> None:
-    """Central differences, zeros beyond the border; numpy's gradient has half of them inside."""
+def test_the_gradient_map_equals_numpys() -> None:
+    """The map has central differences with zeros beyond the border; numpy's gradient is half of them inside."""
     image = torch.rand(1, 2, 6, 7, dtype=torch.float64)
     found = SemiLLIE(width=4).double().gradient_map(image)[0].numpy()
     by_row, by_column = np.gradient(np.pad(image[0].numpy(), ((0, 0), (1, 1), (1, 1))), axis=(1, 2))
@@ -123,7 +125,7 @@ def test_the_gradient_map_is_numpys() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{}, {"multiscale": False}, {"illumination": False}])
-def test_the_network_is_its_equations(arguments: dict) -> None:
+def test_the_network_computes_its_equations(arguments: dict) -> None:
     torch.manual_seed(0)
     network = SemiLLIE(width=8, states=3, groups=1, blocks=2, **arguments).eval()
     with torch.no_grad():
@@ -138,7 +140,7 @@ def test_the_network_is_its_equations(arguments: dict) -> None:
 
 
 def forward(w: Weights, image: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """``(3, H, W)``; one group of two blocks."""
+    """Result ``(3, H, W)`` of a network of one group of two blocks."""
     x = image - mean
     if "estimator.0.weight" in w:
         x = np.concatenate([x, illumination(w, x)])
@@ -172,7 +174,7 @@ def block(w: Weights, p: str, x: np.ndarray) -> np.ndarray:
 
 
 def state_space(w: Weights, p: str, x: np.ndarray) -> np.ndarray:
-    """Eq. 3, and the 1x1 convolution that merges the branches."""
+    """Eq. 3, with the 1x1 convolution that merges the branches."""
     features, gate = np.split(np.einsum("oc,chw->ohw", w[p + "expand.weight"], x), 2)
     branches = []
     for i in itertools.count():
@@ -189,7 +191,7 @@ def state_space(w: Weights, p: str, x: np.ndarray) -> np.ndarray:
 
 
 def scan(w: Weights, p: str, x: np.ndarray) -> np.ndarray:
-    """SS2D, pixel by pixel."""
+    """SS2D, computed pixel by pixel."""
     channels, height, width = x.shape
     by_rows = list(itertools.product(range(height), range(width)))
     by_columns = [(i, j) for j, i in itertools.product(range(width), range(height))]

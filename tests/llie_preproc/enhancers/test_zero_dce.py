@@ -1,4 +1,4 @@
-"""Zero-DCE with its public weights gives what numpy computes, and its curves have their closed forms."""
+"""``ZeroDCE`` with its public weights gives what numpy computes, and its curves have their closed forms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.numpy_layers import conv2d
 
 
 def recomputed(weights: dict[str, np.ndarray], image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The public network on ``(3, H, W)``, from the names in its weight file: its result, and its curves r."""
+    """Result and curves r of the public network on ``(3, H, W)``, computed from its weight file's tensors by name."""
 
     def layer(number: int, *inputs: np.ndarray) -> np.ndarray:
         name = f"e_conv{number}"
@@ -57,7 +57,7 @@ def test_converted_public_weights_compute_the_public_network(shared_data: Path, 
 
 
 def test_full_curves_are_powers() -> None:
-    """A = 1 squares the inverse at each iteration, A = -1 the value."""
+    """Curves of A = 1 square one minus the value at each iteration, curves of A = -1 the value."""
     network = ZeroDCE(iterations=3)
     image = torch.rand(1, 3, 6, 5, generator=torch.Generator().manual_seed(0))
     full = torch.ones(1, 9, 6, 5)
@@ -87,7 +87,7 @@ def test_a_pixel_looks_as_far_as_declared() -> None:
     assert reached.max(0).values.tolist() == [10 + halo] * 2
 
 
-def test_it_starts_near_the_identity() -> None:
+def test_a_new_network_is_close_to_the_identity() -> None:
     torch.manual_seed(0)
     image = torch.rand(1, 3, 16, 16)
     with torch.no_grad():

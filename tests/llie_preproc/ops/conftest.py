@@ -1,3 +1,3 @@
-"""What the tests of the scan are given."""
+"""Fixtures of the tests of the scan."""
 
 from tests.support.scans import small_tiles as small_tiles
