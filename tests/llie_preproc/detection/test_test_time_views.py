@@ -1,4 +1,4 @@
-"""Under test-time augmentation, as ``tools/test.py --tta`` builds it, every door shows the detector enhanced pictures."""
+"""Under test-time augmentation as ``tools/test.py --tta`` builds it, the detector sees enhanced pictures."""
 
 import copy
 from pathlib import Path

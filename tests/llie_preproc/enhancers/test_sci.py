@@ -22,7 +22,7 @@ from tests.support.numpy_layers import conv2d, sigmoid
 
 
 def recomputed(weights: dict[str, np.ndarray], image: np.ndarray, layers: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Result and illumination of the public network on ``(3, H, W)``, computed from its weight file's tensors by name."""
+    """Result and illumination of the public network on ``(3, H, W)``, from its weight file's tensors by name."""
     w = {k.removeprefix("enhance."): v.astype(np.float64) for k, v in weights.items() if k.startswith("enhance.")}
 
     def batch_norm(x: np.ndarray, name: str) -> np.ndarray:

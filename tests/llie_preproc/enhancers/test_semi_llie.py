@@ -42,8 +42,9 @@ def test_the_parameters_of_each_part() -> None:
 
 @pytest.mark.parametrize(("multiscale", "published"), [(True, 34.996), (False, 26.214)])
 def test_the_published_multiply_adds(multiscale: bool, published: float) -> None:
-    """The published numbers are in units of 2^30 and leave out the scan, but count layer norms (5 each), pooling and the
-    gradient map.
+    """Published in units of 2^30.
+
+    The count leaves out the scan, but includes layer norms (5 each), pooling and the gradient map.
     """
     network = SemiLLIE(multiscale=multiscale).to("meta").eval()
     image = torch.empty(1, 3, 256, 256, device="meta")

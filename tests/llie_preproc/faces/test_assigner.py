@@ -1,4 +1,4 @@
-"""Anchors are matched as the definition says, which is written in plain Python and exact fractions."""
+"""``FaceAnchorAssigner`` matches anchors as its definition in plain Python and exact fractions does."""
 
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.structures import InstanceData
 
-import llie_preproc  # noqa: F401  before mmdet's models
+import llie_preproc  # noqa: F401  must come before mmdet's models
 
 
 def assign(priors, faces, ignored=None, labels=None, **options):
@@ -40,7 +40,7 @@ def iou(a, b):
 
 
 def defined(priors, faces, low, high, compensate=0, floor=Fraction(1, 10), ignored=(), share=None):
-    """Owner of every anchor by the definition: -1 ignored, 0 background, else the face from 1."""
+    """Owner of each anchor by the definition: -1 if ignored, 0 for background, else the face's number from 1."""
     owners = []
     for prior in priors:
         overlaps = [iou(face, prior) for face in faces]
@@ -80,7 +80,7 @@ FACES = st.lists(box(), min_size=0, max_size=6)
 
 @settings(max_examples=100, deadline=None)
 @given(PRIORS, FACES, st.sampled_from([1, 2, 3, 5]), st.sampled_from([0, 1, 4]))
-def test_matching_is_as_defined(priors, faces, tenths, gap):
+def test_matching_follows_the_definition(priors, faces, tenths, gap):
     low, high = Fraction(tenths, 10), Fraction(tenths + gap, 10)
     result = assign(priors, faces, iou_thr=[float(low), float(high)] if gap else float(low))
     assert result.gt_inds.tolist() == defined(priors, faces, low, high)
@@ -89,7 +89,7 @@ def test_matching_is_as_defined(priors, faces, tenths, gap):
 
 @settings(max_examples=100, deadline=None)
 @given(PRIORS, FACES, st.integers(1, 7), st.sampled_from([0, 2]))
-def test_compensation_is_as_defined(priors, faces, compensate, gap):
+def test_compensation_follows_the_definition(priors, faces, compensate, gap):
     low, high = Fraction(4, 10), Fraction(4 + gap, 10)
     result = assign(priors, faces, iou_thr=(float(low), float(high)), compensate=compensate)
     assert result.gt_inds.tolist() == defined(priors, faces, low, high, compensate)
@@ -114,8 +114,8 @@ def test_labels_and_overlaps_are_those_of_the_faces(priors, faces):
     assert result.max_overlaps.tolist() == pytest.approx(expected)
 
 
-def test_a_later_face_takes_the_anchor_that_both_overlap_most():
-    # The first face loses its only anchor, and with compensation takes the next best.
+def test_a_later_face_takes_an_anchor_that_is_the_best_of_both():
+    # The first face loses its only anchor; with compensation it gets the next best one.
     priors = [[0, 0, 10, 10], [0, 6, 10, 16]]
     faces = [[0, 0, 10, 10], [0, 0, 10, 4]]
     assert assign(priors, faces).gt_inds.tolist() == [2, 0]
@@ -123,16 +123,16 @@ def test_a_later_face_takes_the_anchor_that_both_overlap_most():
     assert assign(priors, faces[::-1]).gt_inds.tolist() == [2, 0]
 
 
-def test_without_a_threshold_reached_every_face_has_its_best_anchor_alone():
+def test_below_the_threshold_each_face_has_its_best_anchor_alone():
     priors = [[x, 0, x + 16, 16] for x in range(0, 64, 16)]
     assert assign(priors, [[2, 2, 5, 5], [40, 1, 44, 4]]).gt_inds.tolist() == [1, 0, 2, 0]
 
 
-def test_a_face_off_every_anchor_stays_without():
+def test_a_face_that_overlaps_no_anchor_gets_none():
     assert assign([[0, 0, 4, 4]], [[10, 10, 12, 12]]).gt_inds.tolist() == [0]
 
 
-def test_box_types_of_mmdetection_go_in():
+def test_box_types_of_mmdetection_are_taken():
     assigner = TASK_UTILS.build(dict(type="llie_preproc.FaceAnchorAssigner"))
     priors, faces = HorizontalBoxes(boxes([[0, 0, 4, 4], [8, 8, 12, 12]])), HorizontalBoxes(boxes([[0, 0, 4, 4]]))
     result = assigner.assign(InstanceData(priors=priors), InstanceData(bboxes=faces, labels=torch.tensor([0])))

@@ -1,4 +1,4 @@
-"""Crops are where they say, on pictures whose pixels tell their place."""
+"""``DataAnchorSampling`` crops where it says, on pictures whose pixels hold their coordinates."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from scipy.stats import chisquare
 
-import llie_preproc  # noqa: F401  before mmdet's models
+import llie_preproc  # noqa: F401  must come before mmdet's models
 
 ANCHORS = (16, 32, 64, 128, 256, 512)
 
@@ -24,13 +24,13 @@ def transform(**options):
 
 
 def picture(height, width):
-    """``(H, W, 3)``: column, row and a constant."""
+    """``(H, W, 3)`` of each pixel's column, its row and a constant."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([columns, rows, np.full_like(rows, 7)], axis=-1).astype(np.int32)
 
 
 def flat(height, width):
-    """A picture of any size without its memory."""
+    """A picture of any size that takes no memory."""
     return np.broadcast_to(np.uint8(0), (height, width, 3))
 
 
@@ -107,7 +107,7 @@ def test_pixels_and_faces_are_those_of_the_source(scene, options):
         (900, 900, ANCHORS),
     ],
 )
-def test_a_face_comes_to_every_anchor_size_up_to_its_own_level_equally_often(width, height, anchors):
+def test_a_face_gets_each_anchor_size_up_to_its_own_level_equally_often(width, height, anchors):
     np.random.seed(width)
     step = transform(anchor_prob=1.0, full_prob=0.0)
     root = (width * height) ** 0.5
@@ -124,7 +124,7 @@ def test_a_face_comes_to_every_anchor_size_up_to_its_own_level_equally_often(wid
         assert (right - left, bottom - top) == (width, height)
         offsets.append((left / (rows - width), top / (rows - height)))
     assert chisquare([seen.count(anchor) for anchor in anchors]).pvalue > 1e-4
-    # Where the face lies in the crop is as likely one way as the other, on either axis.
+    # The face's place in the crop must be uniform on either axis.
     assert np.abs(np.mean(offsets, axis=0) - 0.5).max() < 4 * (1 / 12 / len(offsets)) ** 0.5
     assert np.max(offsets) > 0.9
 
@@ -148,7 +148,7 @@ def test_a_crop_at_the_border_is_clipped_and_not_padded():
     np.random.seed(0)
     for _ in range(40):
         results = run(transform(anchor_prob=1.0, full_prob=0.0), picture(60, 200), [[0, 0, 20, 20]])
-        # Sides of 400 and 800 leave the picture on one side at least.
+        # Crops with sides of 400 and 800 leave the picture on at least one side.
         assert results["img_shape"] == (60, 200)
         assert results["gt_bboxes"].tensor.tolist() == [[0, 0, 20, 20]]
 
@@ -160,17 +160,17 @@ def test_small_faces_are_dropped_beside_larger_ones():
         assert results["gt_bboxes_labels"].tolist() == [1]
 
 
-def test_the_limit_is_lowered_where_all_faces_are_small_and_for_that_picture_only():
+def test_the_limit_is_lowered_for_a_picture_of_small_faces_alone():
     np.random.seed(1)
     step = transform(anchor_prob=0, full_prob=1)
-    # 9 px are more than 2 squared and less than 4 squared, 3 px are more than 1 and less than 2 squared.
+    # An area of 9 is between 2 and 4 squared, an area of 3 between 1 and 2 squared.
     assert run(step, picture(50, 50), [[10, 10, 13, 13], [20, 20, 23, 21]])["gt_bboxes_labels"].tolist() == [0]
     assert run(step, picture(50, 50), [[10, 10, 13, 13], [20, 20, 29, 29]])["gt_bboxes_labels"].tolist() == [1]
 
 
-def test_where_no_crop_keeps_a_face_the_picture_stays():
+def test_a_picture_is_unchanged_if_no_crop_keeps_a_face():
     source = picture(30, 40)
-    # Without area, and with its centre outside.
+    # One face has no area, the centre of the other is outside the picture.
     results = run(transform(), source, [[5, 5, 5, 20], [60, 4, 80, 20]])
     assert results["img"] is source
     assert results["gt_bboxes_labels"].tolist() == [0, 1]
@@ -185,7 +185,7 @@ def test_a_picture_without_faces_gives_a_square(boxes):
     assert (50, 50) in shapes
 
 
-def test_masks_and_maps_are_cropped_alike():
+def test_masks_and_maps_are_cropped_like_the_picture():
     np.random.seed(5)
     source = picture(60, 60)
     results = results_of(source, [[10, 12, 30, 30], [35, 35, 55, 58]])
@@ -217,7 +217,7 @@ def test_the_seed_decides_and_cached_randomness_repeats():
         assert len({corner() for _ in range(6)}) == 1
 
 
-def test_plain_arrays_of_boxes_go_in():
+def test_plain_arrays_of_boxes_are_taken():
     np.random.seed(0)
     results = dict(img=picture(64, 64), gt_bboxes=np.array([[4, 4, 40, 40]], np.float32))
     found = transform(anchor_prob=0.0, full_prob=1.0)(results)["gt_bboxes"]

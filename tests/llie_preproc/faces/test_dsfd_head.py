@@ -1,4 +1,4 @@
-"""DSFD's anchors, losses and predictions are those written by hand, and it works behind the enhancer."""
+"""``DSFDHead``'s anchors, losses and predictions agree with ones computed by hand, and work behind an enhancer."""
 
 import copy
 import math
@@ -34,7 +34,7 @@ def head_on_meta(model):
 
 
 def all_anchors(detector, height, width):
-    """Of the predicting set, for one picture; the maps' sizes come from the network itself."""
+    """Anchors of the predicting set for one picture, where the network itself gives the maps' sizes."""
     maps, _ = detector.extract_feat(torch.empty(1, 3, height, width, device="meta"))
     head = MODELS.build(dict(type="llie_preproc.DSFDHead", in_channels=(1,) * 6))
     return torch.cat(head.prior_generator.grid_priors([m.shape[-2:] for m in maps], device="cpu"))
@@ -47,7 +47,7 @@ def test_numbers_of_anchors():
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.5])
-def test_anchors_lie_at_the_cells_centres_and_the_first_shots_are_half_as_large(ratio):
+def test_anchors_are_centred_in_cells_and_half_as_large_for_the_first_shot(ratio):
     head = MODELS.build(dict(type="llie_preproc.DSFDHead", in_channels=(1,) * 6, anchor_ratio=ratio))
     sizes = [(3, 4)] * 6
     for anchors, factor in zip(head.anchor_sets, (1, 0.5), strict=True):
@@ -68,7 +68,7 @@ def test_the_smallest_and_largest_anchor_as_published():
     assert sides[5] == pytest.approx([418.05, 627.07], abs=1e-2)
 
 
-def test_the_releases_sets_are_halves_and_quarters_from_higher_levels_on():
+def test_the_releases_second_and_third_set_are_of_higher_levels():
     detector = build(tiny_release())
     head = detector.bbox_head
     areas = [
@@ -96,7 +96,10 @@ def overlap(a, b):
 
 
 def ssd_loss_by_hand(scores, deltas, anchors, faces, ratio=3, threshold=0.4):
-    """(classes, boxes) of a batch in plain loops: float64 arrays, (n, A, 2), (n, A, 4), (A, 4), list of (k, 4)."""
+    """Losses of classes and boxes of a batch, in plain loops.
+
+    The arguments are float64 arrays (n, A, 2), (n, A, 4) and (A, 4), and a list of (k, 4).
+    """
     classes = boxes = count = 0
     for image, truth in enumerate(faces):
         ious = np.array([[overlap(a, f) for f in truth] for a in anchors]).reshape(len(anchors), len(truth))
@@ -108,7 +111,7 @@ def ssd_loss_by_hand(scores, deltas, anchors, faces, ratio=3, threshold=0.4):
             if ious[:, f].max() > 0:
                 owner[int(ious[:, f].argmax())] = f
         logits = scores[image]
-        nll = np.log(np.exp(logits).sum(1))[:, None] - logits  # of face, background
+        nll = np.log(np.exp(logits).sum(1))[:, None] - logits  # of face and background
         positive = owner >= 0
         negatives = sorted(nll[~positive, 1], reverse=True)[: ratio * int(positive.sum())]
         classes += nll[positive, 0].sum() + sum(negatives)
@@ -139,13 +142,13 @@ def flat(maps):
 def test_the_progressive_anchor_loss_is_a_sum_of_ssd_losses(model, suffixes):
     detector = build(model)
     head = detector.bbox_head
-    # Scores of ordinary size; the deep form's products are large in an untrained network.
+    # The scores have ordinary sizes here, because an untrained deep form gives large products.
     torch.manual_seed(1)
     maps = [(128 // s, 96 // s) for s in (4, 8, 16, 32, 64)] + [(1, 1)]
     starts = (0, 0) if len(suffixes) == 2 else (0, 1, 2)
     scores = [[torch.randn(2, 2, *m) * 2 for m in maps[start:]] for start in starts]
     deltas = [[torch.randn(2, 4, *m) for m in maps[start:]] for start in starts]
-    # Two faces that want the same anchors, an image whose faces are all too small for 0.4, and no ignored faces.
+    # Two faces compete for the same anchors, one image has a face too small for an overlap of 0.4, and none is ignored.
     faces = [[[10.0, 20, 40, 60], [12, 20, 40, 64], [50, 60, 66, 84]], [[70.0, 70, 73, 74]]]
     truth = [InstanceData(bboxes=torch.tensor(f), labels=torch.zeros(len(f)).long()) for f in faces]
     metas = [dict(img_shape=(128, 96), pad_shape=(128, 96))] * 2
@@ -197,9 +200,9 @@ def test_a_batch_without_faces_has_no_loss_and_a_gradient(model):
     total = sum(losses.values())
     total.backward()
     assert float(total.detach()) == 0
-    # Every parameter has one, as distributed training wants.
+    # Distributed training needs a gradient for every parameter.
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in detector.parameters())
-    # Not because the loss is cut off: with a face it is there, and the image without one adds to nothing.
+    # The loss is not cut off: it is positive with a face, and an image without one adds nothing.
     one = raw_batch()
     two = copy.deepcopy(one)
     two["data_samples"][1].gt_instances = two["data_samples"][1].gt_instances[:0]
@@ -219,7 +222,7 @@ def test_a_batch_without_faces_has_no_loss_and_a_gradient(model):
     ratio=st.integers(1, 4),
 )
 def test_the_hardest_background_is_mined_image_by_image(seed, positives, ignored, ratio):
-    """``loss_by_feat_single`` of one image, against a search over all choices of background anchors."""
+    """``loss_by_feat_single`` of one image is compared with the largest losses among the background anchors."""
     model = tiny()
     model["train_cfg"]["neg_pos_ratio"] = ratio
     head = MODELS.build(dict(model["bbox_head"], in_channels=(1,) * 6, train_cfg=model["train_cfg"]))
@@ -266,8 +269,10 @@ def test_only_the_second_shot_and_the_first_set_predict():
 
 @pytest.mark.parametrize("model", [tiny(), tiny_release()], ids=["plain", "deep"])
 def test_an_image_alone_and_in_a_batch(model):
-    """In float64: the deep form, untrained, enlarges the rounding of float32 to 1e-4 of a score by its products,
-    which swaps boxes whose scores lie nearer together.
+    """Both computations are in float64.
+
+    In float32, the products of the untrained deep form enlarge roundings to 1e-4 of a score, which swaps boxes of
+    similar scores.
     """
     detector = build(model).double()
     batch = raw_batch([(96, 128)] * 3)
@@ -275,14 +280,14 @@ def test_an_image_alone_and_in_a_batch(model):
     for i, found in enumerate(together):
         (alone,) = predictions(detector, {key: values[i : i + 1] for key, values in batch.items()})
         assert len(alone) == len(found) > 0
-        # Results are rounded to float32: once each.
+        # Each result is rounded to float32 once.
         once = torch.finfo(torch.float32).eps
         torch.testing.assert_close(found.bboxes, alone.bboxes, rtol=once, atol=once * 128)
         torch.testing.assert_close(found.scores, alone.scores, rtol=once, atol=once)
 
 
 def head_outputs(seed, maps):
-    """Scores in random order, none equal to another, and deltas."""
+    """Scores in random order, all different, and deltas."""
     rng = np.random.default_rng(seed)
     cells = [height * width for height, width in maps]
     faces = np.split(rng.permutation(np.linspace(-4, 4, sum(cells))), np.cumsum(cells)[:-1])
@@ -359,7 +364,7 @@ def test_clipped_priors_are_shares_of_the_picture():
                 expected.append([(cx - w / 2) * 47, (cy - h / 2) * 62, (cx + w / 2) * 47, (cy + h / 2) * 62])
     found = {tuple(round(float(v), 2) for v in b) for b in boxes(clip_priors=True)}
     assert found == {tuple(round(v, 2) for v in b) for b in np.float32(expected).tolist()}
-    # The anchor of 512 pixels is cut to the picture's size, where without the option it is not.
+    # The anchor of 512 pixels is clipped to the picture's size by the option alone.
     sides = boxes()[:, 3] - boxes()[:, 1]
     assert float(sides.max()) == pytest.approx(512 * math.sqrt(1.5), rel=1e-5)
     assert float((boxes(clip_priors=True)[:, 3] - boxes(clip_priors=True)[:, 1]).max()) == pytest.approx(62)

@@ -1,4 +1,4 @@
-"""DSFD's backbones and neck have the published counts, and are their definitions in plain torch."""
+"""DSFD's backbones and neck have the published counts, and compute their definitions in plain torch."""
 
 import importlib
 import math
@@ -30,7 +30,7 @@ from tests.support.networks import parameter_count
 
 
 def shapes_only(model):
-    """The network without memory for its weights."""
+    """The network with shapes alone, without memory for its weights."""
     with torch.device("meta"):
         return MODELS.build(model)
 
@@ -50,7 +50,7 @@ def test_the_published_networks_have_their_number_of_parameters(model, parameter
     assert parameter_count(shapes_only(model)) == parameters
 
 
-def test_where_the_parameters_are():
+def test_each_part_has_its_published_parameters():
     paper, release = shapes_only(paper_vgg()), shapes_only(release_vgg())
     assert parameter_count(paper.backbone) == parameter_count(release.backbone) == 20_483_904
     assert parameter_count(paper.neck.extras) == parameter_count(release.neck.extras) == 1_803_392
@@ -77,7 +77,7 @@ def test_the_enhancing_branches_share_the_width_by_thirds():
 @pytest.mark.parametrize(
     ("model", "channels"), [(paper_vgg(), VGG_CHANNELS), (paper_resnet(50), RESNET_CHANNELS)], ids=["VGG", "ResNet"]
 )
-def test_taps_at_640(model, channels):
+def test_the_shapes_of_the_maps_at_640_pixels(model, channels):
     model = shapes_only(model)
     original, enhanced = model.extract_feat(torch.empty(1, 3, 640, 640, device="meta"))
     expected = [(1, c, side, side) for c, side in zip(channels, (160, 80, 40, 20, 10, 5), strict=True)]
@@ -93,7 +93,7 @@ def test_only_the_third_pooling_rounds_up():
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (20, 200), (27, 27)])
 def test_small_pictures_have_six_maps_and_predictions(size):
-    """Views of a quarter of a small picture; a side of one pixel stays one."""
+    """Small pictures come from views at a quarter of the size; a side of one pixel stays one."""
     detector = build(tiny())
     with torch.no_grad():
         original, enhanced = detector.extract_feat(torch.randn(1, 3, *size) * 60)
@@ -114,7 +114,7 @@ def test_small_pictures_have_six_maps_and_predictions(size):
 
 
 def test_vgg_has_mmcvs_names():
-    """Those of Caffe's weights, ``open-mmlab://vgg16_caffe``."""
+    """These are also the names of Caffe's weights, ``open-mmlab://vgg16_caffe``."""
     with torch.device("meta"):
         theirs = VGG(16).state_dict()
     own = shapes_only(paper_vgg()).backbone.state_dict()
@@ -123,11 +123,11 @@ def test_vgg_has_mmcvs_names():
 
 
 def test_vgg_is_torchvisions_up_to_the_third_pooling(tmp_path):
-    """A file with torchvision's names loads, and gives what torchvision's own layers give at the taps."""
+    """A file with torchvision's names loads and gives what torchvision's layers give; the size hides the third pooling."""
     torch.manual_seed(0)
     theirs = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
     state = {f"features.{k}": v for k, v in theirs.state_dict().items()}
-    # The classifier, much smaller than there.
+    # The file has a classifier too, which is much smaller here than in torchvision's files.
     torch.save({**state, "classifier.0.weight": torch.zeros(4, 4)}, tmp_path / "vgg16.pth")
     pretrained = dict(type="Pretrained", checkpoint=str(tmp_path / "vgg16.pth"))
     ours = MODELS.build(dict(type="llie_preproc.DSFDVGG", init_cfg=pretrained))
@@ -136,13 +136,13 @@ def test_vgg_is_torchvisions_up_to_the_third_pooling(tmp_path):
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         taps = ours(image)
-        # Sides that are multiples of 16 are the same whichever way the third pooling rounds.
+        # With sides that are multiples of 16 it does not matter which way the third pooling rounds.
         for tap, layers in zip(taps, (16, 23, 30), strict=False):
             torch.testing.assert_close(tap, theirs[:layers](image))
         pooled = F.max_pool2d(taps[2], 2)
         fc6 = F.conv2d(pooled, ours.fc6.weight, ours.fc6.bias, padding=3, dilation=3).relu()
         torch.testing.assert_close(taps[3], F.conv2d(fc6, ours.fc7.weight, ours.fc7.bias).relu())
-    # Not in the file: Xavier, uniform in +-sqrt(6 / (1024 + 1024)).
+    # fc7 is not in the file and starts by Xavier, uniform in +-sqrt(6 / (1024 + 1024)).
     bound = math.sqrt(6 / 2048)
     assert 0.99 * bound < float(ours.fc7.weight.detach().abs().max()) <= bound
     assert not torch.equal(ours.fc7.weight, fc7)
@@ -159,7 +159,7 @@ CHANNELS = (6, 7, 8, 12, 10, 5)
 
 
 def neck_by_definition(state, maps, levels, relu, tree, norm, align_corners):
-    """The neck in plain torch, from its weights alone."""
+    """Original and enhanced maps of the neck, in plain torch from its weights alone."""
 
     def conv(x, name, **options):
         return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], **options)
@@ -231,7 +231,7 @@ def test_the_neck_computes_its_definition(levels, relu, fem, norm, align_corners
     torch.manual_seed(0)
     for parameter in neck.parameters():
         torch.nn.init.normal_(parameter, 0.1, 0.3)
-    # Odd sides: a fixed factor of two would not do.
+    # The sides are odd, so that enlarging by a fixed factor of two would fail.
     maps = [
         torch.randn(2, c, *s).double() for c, s in zip(CHANNELS, ((27, 21), (14, 11), (7, 6), (4, 3)), strict=False)
     ]
@@ -268,7 +268,7 @@ def test_lengths_start_at_10_8_and_5():
 
 
 def test_positions_of_zeros_have_a_finite_gradient():
-    """The gradient of a root is infinite at zero; without a ReLU in front nothing else keeps that out."""
+    """The gradient of a root is infinite at zero, and this neck has no ReLU that would keep zeros away."""
     neck = build(thin_release_vgg()).neck
     torch.manual_seed(0)
     maps = [torch.rand(1, c, s, s) for c, s in zip((16, 32, 32, 64), (16, 8, 4, 2), strict=True)]
@@ -289,7 +289,7 @@ def test_float16_autocast_does_not_overflow_in_the_products():
     with torch.no_grad():
         expected = neck(maps)
         original = [*maps, *expected[0][4:]]
-        # What the convolutions would have to hold.
+        # The convolutions would have to hold these products in float16.
         assert float(neck.up_path(original)[0].max()) > torch.finfo(torch.float16).max
         with torch.autocast("cpu", torch.float16):
             found = neck([m.half() for m in maps])
@@ -301,7 +301,7 @@ def test_float16_autocast_does_not_overflow_in_the_products():
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("model", [tiny(), tiny_release()], ids=["plain", "deep"])
 def test_every_parameter_learns(model):
-    """Faces of every anchor size, so that every level of every shot or set has positives."""
+    """The faces have every anchor size, so that every level of every shot or set has positives."""
     detector = build(model)
     batch = raw_batch([(640, 640)], faces=0)
     heights = torch.tensor([8, 16, 32, 64, 128, 256, 510]) * math.sqrt(1.5)
@@ -333,7 +333,7 @@ def test_every_parameter_learns(model):
         (dict(type="llie_preproc.DSFDHead", loss_weights=(1, 1, 1)), "loss_weights"),
     ],
 )
-def test_bad_arguments_are_named(part, field):
+def test_wrong_arguments_are_refused_by_name(part, field):
     with torch.device("meta"), pytest.raises(ValueError, match=field):
         MODELS.build(part)
 

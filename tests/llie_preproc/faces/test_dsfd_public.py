@@ -105,11 +105,11 @@ def test_every_tensor_of_a_whole_file_has_its_place(model, shapes, tensors):
     own = {name: tensor.shape for name, tensor in detector.state_dict().items()}
     converted = convert_public(state)
     assert {name: tensor.shape for name, tensor in converted.items()} == own
-    # Convolution for convolution: what counts each parameter once.
+    # Equal lengths prove that each tensor is converted once.
     assert len(converted) == len(state)
 
 
-def test_the_background_goes_last():
+def test_background_channels_are_moved_behind_the_faces():
     shapes = release_shapes(4, 50)
     state = fill(shapes)
     for level, names in enumerate(
@@ -124,7 +124,7 @@ def test_the_background_goes_last():
     assert biases[2] == [1, 1, 1, -1, 2, -2, 3, -3]
 
 
-def test_files_of_torch_03_load_strictly_and_through_module():
+def test_files_of_torch_0_3_load_with_and_without_a_module_prefix():
     state = fill(release_shapes(4, 50))
     old = {f"module.{k}": v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     assert len(old) < len(state)
@@ -145,7 +145,7 @@ def test_both_ways_of_inference_take_a_public_file(tmp_path):
     ]
     loader = dict(dataset=dict(type="CocoDataset", metainfo=dict(classes=("face",)), pipeline=pipeline))
     config = Config(dict(model=tiny_release(4), default_scope="mmdet", test_dataloader=loader))
-    # MMDetection's inference changes the config that it is given.
+    # MMDetection's inference changes the config that it gets.
     detector = init_detector(copy.deepcopy(config), str(tmp_path / "public.pth"), palette="random", device="cpu")
     bgr = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     image = torch.from_numpy(bgr.transpose(2, 0, 1).astype(np.float32)) - MEANS
@@ -156,15 +156,15 @@ def test_both_ways_of_inference_take_a_public_file(tmp_path):
     assert_same_detections(found, expected)
 
 
-def test_its_own_checkpoint_comes_back():
+def test_a_detectors_own_checkpoint_loads():
     first, second = build(tiny(), seed=1), build(tiny(), seed=2)
     second.load_state_dict(first.state_dict(), strict=True)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
-def test_averaged_weights_come_back():
-    """As MMEngine's EMAHook resumes them: through a module around the detector."""
+def test_averaged_weights_load():
+    """MMEngine's EMAHook loads them in this way, through a module around the detector."""
     first, second = (ExponentialMovingAverage(build(tiny(), seed=seed)) for seed in (1, 2))
     second.load_state_dict(first.state_dict(), strict=True)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):

@@ -79,7 +79,7 @@ def test_a_thin_dsfd_learns_faces_it_has_not_seen(tmp_path):
 
 
 def recall(truth, found):
-    """Share of the annotated faces that a box of a score above 0.5 overlaps by half."""
+    """Share of the annotated faces that a box with a score above 0.5 overlaps with an IoU of at least 0.5."""
     hit = 0
     for annotation in truth["annotations"]:
         faces = found[annotation["image_id"] - 1].above(0.5)

@@ -35,7 +35,7 @@ BOXES = [[20, 30, 40, 60], [100, 80, 30, 40], [160, 10, 1, 40], [120, 20, 12, 16
 
 
 def write_set(annotations, pictures, names):
-    """COCO sets of one picture each: grey with white faces; the third is a pixel wide, the fourth is a crowd."""
+    """Write a COCO set: grey pictures with white faces, of which the third is a pixel wide and the fourth a crowd."""
     pictures.mkdir(parents=True)
     annotations.parent.mkdir(parents=True, exist_ok=True)
     images, instances = [], []
@@ -53,7 +53,7 @@ def write_set(annotations, pictures, names):
 
 @pytest.fixture(scope="module", autouse=True)
 def sets(tmp_path_factory):
-    """Both sets in their layouts, found by the environment variables."""
+    """Write both sets in their layouts and set their environment variables; returns the sets' folders."""
     with pytest.MonkeyPatch.context() as patch:
         wider, dark = tmp_path_factory.mktemp("wider"), tmp_path_factory.mktemp("dark")
         patch.setenv("WIDER_FACE_ROOT", str(wider))
@@ -71,7 +71,7 @@ def parsed(sets):
 
 
 def thin(model):
-    """An eighth of the width, nothing pretrained."""
+    """The model with an eighth of the width and nothing pretrained."""
 
     def eighth(value):
         return value // 8 if isinstance(value, int) else tuple(map(eighth, value))
@@ -82,7 +82,7 @@ def thin(model):
     return model
 
 
-def test_there_are_no_others():
+def test_every_config_is_tested():
     assert {path.stem for path in FOLDER.iterdir() if path.name.endswith(".py")} == set(NAMES)
 
 
@@ -110,7 +110,7 @@ def test_the_schedule_is_the_published_one(name, parsed):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_tested_on_its_set(name, parsed, sets):
+def test_a_config_evaluates_on_its_set(name, parsed, sets):
     cfg, dark = parsed(name), "darkface" in name
     dataset = cfg.test_dataloader.dataset
     expected = sets[1] / "annotations/darkface.json" if dark else sets[0] / "annotations/wider_val.json"
@@ -138,7 +138,8 @@ def test_training_pictures_hold_their_faces(parsed):
         assert len(found.gt_instances) > 0
         for instances in (found.gt_instances, found.ignored_instances):
             for x1, y1, x2, y2 in instances.bboxes.tensor.tolist():
-                # White inside, but for the edge, which the resize blurs over several pixels; never the pixel-wide one.
+                # A face is white inside. Its edge is blurred over several pixels by the resize. The pixel-wide face is
+                # dropped.
                 left, top, right, bottom = (round(v) for v in (x1, y1, x2, y2))
                 margin = 12 if min(right - left, bottom - top) > 48 else (right - left) // 4
                 inside = picture[:, top + margin : bottom - margin, left + margin : right - margin]
@@ -149,13 +150,13 @@ def test_training_pictures_hold_their_faces(parsed):
     assert seen > 40
 
 
-# These differ in their parts, the others in depth or in the set that they are tested on.
+# These configs differ in their parts; the others differ in depth or in the set that they are tested on.
 PARTS = ("dsfd_vgg16_wider-face", "dsfd_r50_wider-face", "dsfd_r152_release", "dsfd_vgg16_wider-face_enhanced")
 
 
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("name", slow_where({*NAMES} - {*PARTS}, NAMES))
-def test_a_thin_one_learns_a_step_and_predicts(name, parsed):
+def test_a_thin_detector_gets_gradients_and_predicts(name, parsed):
     np.random.seed(1)
     cfg = parsed(name)
     inner = cfg.model.detector if name in ENHANCED else cfg.model
@@ -183,7 +184,7 @@ def test_a_thin_one_learns_a_step_and_predicts(name, parsed):
 
 
 @pytest.mark.parametrize("name", ["dsfd_vgg16_wider-face", "dsfd_vgg16_darkface_enhanced"])
-def test_a_runner_takes_it(name, parsed, tmp_path):
+def test_a_runner_takes_the_config(name, parsed, tmp_path):
     cfg = parsed(name)
     thin(cfg.model.detector if name in ENHANCED else cfg.model)
     cfg.work_dir, cfg.experiment_name = str(tmp_path), f"faces_{name}"

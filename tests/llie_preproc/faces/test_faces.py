@@ -1,4 +1,4 @@
-"""MTCNN finds a known face, and any face detector works behind an enhancer."""
+"""``MTCNN`` finds a known face, and ``EnhancedFaceDetector`` puts any detector behind an enhancer."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ skimage_data = pytest.importorskip("skimage.data", reason="needs the extra 'demo
 
 
 class _Recorder:
-    """A detector that finds the same face everywhere and keeps what it was shown."""
+    """A detector that finds the same face everywhere and keeps the images that it got."""
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
@@ -43,7 +43,7 @@ def test_the_astronaut_has_one_face_in_its_place(the_face):
     assert the_face.boxes.shape == (1, 4)
     assert the_face.boxes.dtype == the_face.scores.dtype == np.float32
     x1, y1, x2, y2 = the_face.boxes[0]
-    # Hair to chin of the photograph, measured by eye.
+    # From hair to chin in the photograph, measured by eye.
     assert 150 < x1 < 200
     assert 30 < y1 < 90
     assert 250 < x2 < 305
@@ -56,7 +56,7 @@ def test_a_mirrored_face_is_found_at_the_mirrored_place(mtcnn, astronaut, the_fa
     np.testing.assert_allclose(mirrored.boxes, expected, atol=8)
 
 
-def test_results_do_not_depend_on_what_else_is_in_the_batch(mtcnn, astronaut, the_face):
+def test_results_do_not_depend_on_the_rest_of_the_batch(mtcnn, astronaut, the_face):
     images = [astronaut[:300], astronaut, np.zeros((40, 60, 3), np.uint8), astronaut // 2, astronaut[:8]]
     together = mtcnn.detect(images)
     for image, faces in zip(images, together, strict=True):
@@ -67,7 +67,7 @@ def test_results_do_not_depend_on_what_else_is_in_the_batch(mtcnn, astronaut, th
     assert [len(together[i]) for i in (2, 4)] == [0, 0]
 
 
-def test_boxes_come_back_in_the_raw_frame_from_behind_an_enlarging_enhancer(mtcnn, astronaut, the_face):
+def test_boxes_behind_an_enlarging_enhancer_are_in_the_raw_frame(mtcnn, astronaut, the_face):
     detector = EnhancedFaceDetector(mtcnn, dict(type="Upscale", scale=2))
     found = detector.detect([astronaut[:260, 100:360]])[0].above(0.9)
     assert len(found) == 1
@@ -99,7 +99,7 @@ def test_the_detector_sees_enlarged_images_and_its_boxes_are_divided(scale):
         (np.zeros((0, 30, 3), np.uint8), ValueError, "image 1"),
     ],
 )
-def test_what_is_no_image_is_named(mtcnn, image, error, message):
+def test_a_wrong_image_is_refused_by_its_number(mtcnn, image, error, message):
     with pytest.raises(error, match=message):
         mtcnn.detect([np.zeros((30, 30, 3), np.uint8), image])
 
@@ -115,18 +115,18 @@ def test_arguments_out_of_range_are_refused(arguments):
         MTCNN(**arguments)
 
 
-def test_faces_must_be_of_equal_number():
+def test_boxes_and_scores_must_have_equal_numbers():
     with pytest.raises(ValueError, match=r"\(2, 4\)"):
         Faces(np.zeros((2, 4), np.float32), np.zeros(3, np.float32))
 
 
-def test_above_is_strict():
+def test_above_leaves_out_scores_equal_to_the_threshold():
     faces = Faces(np.arange(12, dtype=np.float32).reshape(3, 4), np.array([0.5, 0.9, 0.91], np.float32))
     kept = faces.above(float(np.float32(0.9)))
     assert kept.boxes.tolist() == [[8, 9, 10, 11]]
 
 
-def test_without_the_extra_the_package_imports_and_the_detector_says_what_to_install(bare_programs):
+def test_without_the_extra_the_detector_names_what_to_install(bare_programs):
     code = (
         "import llie_preproc.faces as faces\n"
         "from llie_preproc.errors import MissingExtraError\n"

@@ -1,4 +1,4 @@
-"""Face detectors find and learn on a CUDA device what they do on the CPU."""
+"""On a CUDA device face detectors give the losses, gradients and detections that they give on the CPU."""
 
 import copy
 
@@ -25,7 +25,7 @@ def test_losses_and_gradients_are_those_of_the_cpu(model):
     found = {}
     for device in ("cpu", DEVICE):
         detector = build(model).to(device).train()
-        # Batch statistics of so few pixels differ by more than rounding.
+        # The batch statistics of so few pixels differ by more than rounding.
         for module in detector.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eval()

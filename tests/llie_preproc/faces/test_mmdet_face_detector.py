@@ -1,4 +1,4 @@
-"""A detector of MMDetection finds faces behind the protocol, and is refused where it has no class for them."""
+"""``MMDetFaceDetector`` lets a detector of MMDetection find faces, and refuses one without a class for them."""
 
 import copy
 import os
@@ -26,7 +26,7 @@ PACK = dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", 
 
 
 class _Plain(TestTimeDetector):
-    """Finds what ``find`` says."""
+    """A detector whose detections are what its method ``find`` returns."""
 
     def predict(self, batch_inputs, batch_data_samples, rescale=True):
         for picture, sample in zip(batch_inputs, batch_data_samples, strict=True):
@@ -40,7 +40,7 @@ class _Plain(TestTimeDetector):
 
 @MODELS.register_module(force=True)
 class SeenLevels(_Plain):
-    """Answers with the mean level of each channel that it sees."""
+    """Finds one box whose numbers are the mean levels of the channels."""
 
     def find(self, picture):
         return torch.cat([picture.mean(dim=(1, 2)), torch.tensor([255.0])])[None], torch.zeros(1).long()
@@ -69,7 +69,7 @@ def config(model, steps=(), classes=("face",), **preprocessor):
 
 
 def images():
-    """Three sizes, red, green and blue rectangles; x1 y1 x2 y2 of each."""
+    """Pictures of three sizes with a red, a green and a blue rectangle, and x1 y1 x2 y2 of each rectangle."""
     made, boxes = [], np.array([[8, 10, 40, 30], [50, 12, 70, 52], [20, 40, 44, 70]])
     for height, width in ((80, 100), (90, 76), (80, 100), (120, 160)):
         picture = np.full((height, width, 3), 20, np.uint8)
@@ -130,7 +130,7 @@ def checkpoint_of(cfg, path, classes, seed=0, **content):
     model = build(cfg.model, seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            # Detectors start with scores near zero.
+            # Detectors start with scores near zero, which zero biases raise.
             if "bias" in name and any(part in name for part in ("cls", "obj")):
                 parameter.zero_()
     content.setdefault("meta", dict(dataset_meta=dict(classes=classes)))
@@ -150,7 +150,7 @@ def thin_dsfd():
 
 
 def thin(name):
-    """MMDetection's own, as thin as its structure allows, for pictures of 160 pixels."""
+    """A detector of MMDetection's own, as thin as its structure allows, for pictures of 160 pixels."""
     if name == "dsfd":
         return thin_dsfd()
     cfg = mmdet_config(name)
@@ -179,7 +179,7 @@ def thin(name):
 
 @pytest.mark.examples(2)
 @pytest.mark.parametrize("name", ["dsfd", "faster_rcnn", "retinanet", "yolox"])
-def test_what_comes_back_is_what_mmdetections_own_inference_gives(name, tmp_path):
+def test_results_equal_those_of_mmdetections_own_inference(name, tmp_path):
     cfg = thin(name)
     classes = ("face",) if name == "dsfd" else ("thing", "face")
     path = checkpoint_of(cfg, tmp_path / "epoch_1.pth", classes)
@@ -191,14 +191,14 @@ def test_what_comes_back_is_what_mmdetections_own_inference_gives(name, tmp_path
         for picture, faces in zip(pictures, found, strict=True):
             expected = inference_detector(reference, np.ascontiguousarray(picture[..., ::-1])).pred_instances
             expected = expected[expected.labels == label]
-            # Convolutions of two pictures round differently from those of one.
+            # Convolutions of two pictures round differently from convolutions of one.
             np.testing.assert_allclose(faces.boxes, expected.bboxes.numpy(), rtol=1e-3, atol=0.02)
             np.testing.assert_allclose(faces.scores, expected.scores.numpy(), atol=1e-4)
             total += len(faces)
     assert total > 0
 
 
-def test_what_is_found_does_not_depend_on_the_other_pictures(tmp_path):
+def test_results_do_not_depend_on_the_other_pictures(tmp_path):
     cfg = thin_dsfd()
     detector = MMDetFaceDetector(cfg, checkpoint_of(cfg, tmp_path / "a.pth", ("face",)), batch_size=3)
     pictures = textured([(96, 128), (128, 96), (96, 128), (60, 200), (96, 128), (96, 128)])
@@ -212,7 +212,7 @@ def test_what_is_found_does_not_depend_on_the_other_pictures(tmp_path):
 
 
 @pytest.mark.further
-def test_a_config_of_the_package_and_options_over_it():
+def test_a_config_of_mmdetection_takes_options():
     options = {
         "model.backbone.widen_factor": 0.125,
         "model.neck": dict(in_channels=[32, 64, 128], out_channels=16),
@@ -231,7 +231,7 @@ def test_a_config_of_the_package_and_options_over_it():
     assert not detector.model.training
 
 
-def test_a_config_file_and_its_config_are_alike(tmp_path):
+def test_a_config_file_and_its_config_give_the_same_detector(tmp_path):
     cfg = thin_dsfd()
     cfg.dump(tmp_path / "dsfd.py")
     path = checkpoint_of(cfg, tmp_path / "a.pth", ("face",))
@@ -267,7 +267,7 @@ def test_a_checkpoint_of_a_wrapped_model_loads(tmp_path):
     assert all(torch.equal(other[name], tensor) for name, tensor in one.items())
 
 
-def test_the_checkpoints_classes_come_before_the_configs(tmp_path):
+def test_the_checkpoints_classes_count_before_the_configs(tmp_path):
     cfg = thin_dsfd()
     for content in (dict(), dict(meta=dict(CLASSES=("head",)))):
         path = checkpoint_of(cfg, tmp_path / "a.pth", ("head",), **content)
@@ -278,11 +278,11 @@ def test_the_checkpoints_classes_come_before_the_configs(tmp_path):
     assert MMDetFaceDetector(cfg, path).detect([]) == []
 
 
-def test_a_class_that_is_not_there_is_named_with_those_that_are():
+def test_an_unknown_class_is_refused_with_the_known_ones():
     cfg = config("BrightChannels", (), ("person", "dog", "cup"))
     with pytest.raises(ValueError, match=r"no class face; it has: person, dog, cup"):
         MMDetFaceDetector(cfg)
-    # The dataset's own names where the config has none.
+    # The names of the dataset's class count if the config has none.
     del cfg.test_dataloader.dataset["metainfo"]
     with pytest.raises(ValueError, match=r"no class face; it has: person, bicycle, car, .*toothbrush"):
         MMDetFaceDetector(cfg)
@@ -309,12 +309,12 @@ def test_checkpoints_that_do_not_fit_or_run_code_are_refused(damage, tmp_path):
         content["meta"]["evil"] = _Evil()
     torch.save(content, path)
     if damage == "no checkpoint":
-        path.write_bytes(b"nothing of that kind")
+        path.write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError, match=r"a\.pth"):
         MMDetFaceDetector(cfg, path)
 
 
-def test_a_few_missing_tensors_are_told(tmp_path):
+def test_a_few_missing_tensors_cause_a_warning(tmp_path):
     cfg = thin("retinanet")
     path = tmp_path / "a.pth"
     checkpoint_of(cfg, path, ("face",))
@@ -325,7 +325,7 @@ def test_a_few_missing_tensors_are_told(tmp_path):
         MMDetFaceDetector(cfg, path)
 
 
-def test_what_is_no_detectors_config_is_refused(tmp_path):
+def test_a_wrong_config_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no_such"):
         MMDetFaceDetector("no_such.py")
     with pytest.raises(FileNotFoundError, match=r"none\.pth"):
@@ -365,13 +365,13 @@ def test_options_out_of_range_are_refused(options):
         MMDetFaceDetector(config("SeenLevels"), **options)
 
 
-def test_what_is_no_picture_is_named():
+def test_a_wrong_picture_is_refused_by_its_number():
     detector = MMDetFaceDetector(config("SeenLevels"))
     with pytest.raises(TypeError, match=r"image 1.*float32"):
         detector.detect([np.zeros((10, 10, 3), np.uint8), np.zeros((10, 10, 3), np.float32)])
 
 
-def test_the_default_scope_of_the_process_stays():
+def test_the_default_scope_of_the_process_is_unchanged():
     from mmengine.registry import DefaultScope
 
     with DefaultScope.overwrite_default_scope("mmengine"):

@@ -1,4 +1,4 @@
-"""Votes are those of a plain implementation, and passes those of the release's formula worked by hand."""
+"""``box_voting`` equals a plain implementation, and the passes equal the release's formula worked out by hand."""
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from llie_preproc.faces.voting import Pass
 
 
 def plain_vote(boxes, scores, iou, limit):
-    """Groups as lists of numbers."""
+    """Votes by lists of groups: pairs of a mean box and the largest score."""
     rest = sorted(zip(map(list, boxes), scores, strict=True), key=lambda pair: -pair[1])
     merged = []
     while rest:
@@ -41,7 +41,7 @@ IOUS = st.sampled_from([0.1, 0.3, 0.5, 1.0])
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(BOX, st.integers(1, 64)), max_size=20), IOUS, st.integers(1, 4))
-def test_the_vote_is_as_defined(found, iou, limit):
+def test_the_vote_follows_the_definition(found, iou, limit):
     boxes = np.array([box for box, _ in found], np.float32).reshape(-1, 4)
     scores = np.array([score / 64 for _, score in found], np.float32)
     voted = box_voting(boxes, scores, iou, limit)
@@ -89,12 +89,12 @@ def test_scores_of_zero_weigh_alike():
         (np.zeros((1, 4)), np.zeros(1), dict(limit=0), "limit.*0"),
     ],
 )
-def test_what_cannot_be_voted_on_is_refused(boxes, scores, options, message):
+def test_wrong_boxes_scores_and_options_are_refused(boxes, scores, options, message):
     with pytest.raises(ValueError, match=message):
         box_voting(boxes, scores, **options)
 
 
-# The largest scale is the root of 10,737,418.235 / (height x width), 3 at most.
+# The largest scale is the root of 10,737,418.235 / (height x width), but at most 3.
 LARGE, SMALL = dict(longest_above=30), dict(shortest_below=100)
 BY_HAND = {
     (100, 100): (1, [(0.5, LARGE), (0.75, LARGE), (2, SMALL), (1.5, SMALL), (3, SMALL)], (1.25, 1.75, 2.25)),
@@ -108,7 +108,7 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize(("size", "expected"), BY_HAND.items(), ids=str)
-def test_the_passes_are_the_releases(size, expected):
+def test_the_passes_equal_the_releases(size, expected):
     base, middle, more = expected
     scales = [(base, {}), (base, dict(mirror=True)), *middle, (0.25, LARGE), *((scale, SMALL) for scale in more)]
     passes = wider_passes(*size)
@@ -127,7 +127,7 @@ def test_sizes_and_scales_must_be_positive():
 
 
 def test_filters_count_both_ends_of_the_restored_box():
-    # Sides of 30 and 31 pixels, and of 99 and 100, both ends included, in a view of half the size.
+    # The view has half the size. Restored, the sides are 30 and 31 pixels, and 99 and 100, both ends included.
     boxes = np.array([[0, 0, 29, 10], [0, 0, 30, 10], [0, 0, 98, 200], [0, 0, 99, 200]], np.float32)
     faces = Faces(boxes / 2, np.array([0.1, 0.2, 0.3, 0.4], np.float32))
 
@@ -140,7 +140,7 @@ def test_filters_count_both_ends_of_the_restored_box():
 
 
 class _Bright:
-    """Finds the bright rectangles of a picture; ``lean`` makes it see those to the left better, as networks do."""
+    """A detector of bright rectangles; with ``lean`` those further left get better scores, as networks may give them."""
 
     def __init__(self, lean=0.0):
         self.lean, self.shown = lean, []
@@ -168,7 +168,7 @@ BOXES = [[20, 30, 60, 80], [120, 14, 150, 60], [90, 100, 150, 180], [170, 100, 1
 
 
 @pytest.mark.parametrize("passes", ["fddb", "wider"])
-def test_what_all_views_show_comes_back_in_its_place(passes):
+def test_faces_that_all_views_show_are_found_in_place(passes):
     detector = _Bright()
     image = scene(200, 240, BOXES)
     (found,) = VotedFaceDetector(detector, passes).detect([image])
@@ -194,12 +194,12 @@ def test_a_mirrored_picture_gives_the_mirrored_faces():
     assert len(straight) == len(BOXES)
     np.testing.assert_allclose(turned[other], straight.boxes[order], atol=1e-3)
     np.testing.assert_array_equal(mirrored.scores[other], straight.scores[order])
-    # The detector alone leans.
+    # The detector alone does prefer one side.
     alone = leaning.detect([image, np.ascontiguousarray(image[:, ::-1])])
     assert not np.allclose(np.sort(alone[0].scores), np.sort(alone[1].scores))
 
 
-def test_scores_and_passes_are_the_callers():
+def test_the_caller_chooses_passes_and_the_score_threshold():
     image = scene(100, 100, [[10, 10, 40, 40], [60, 60, 90, 90]])
     twice = VotedFaceDetector(_Bright(lean=1.0), lambda height, width: [Pass(1), Pass(width / 50)])
     (both,) = twice.detect([image])
@@ -210,7 +210,7 @@ def test_scores_and_passes_are_the_callers():
     assert len(once.detect([image])[0]) == 0
 
 
-def test_an_enhancer_may_stand_in_front():
+def test_an_enhancer_can_come_before_the_vote():
     image = scene(120, 140, [[20, 30, 60, 80]]) // 2
     plain = VotedFaceDetector(_Bright()).detect([image])[0]
     brighter = EnhancedFaceDetector(VotedFaceDetector(_Bright()), dict(type="GammaCorrection", gamma=0.4))
@@ -220,7 +220,7 @@ def test_an_enhancer_may_stand_in_front():
     np.testing.assert_allclose(brighter.detect([dark])[0].boxes, plain.boxes, atol=1)
 
 
-def test_tiny_pictures_have_views():
+def test_tiny_pictures_are_taken():
     assert [
         len(found) for found in VotedFaceDetector(_Bright(), "wider").detect([scene(1, 2, []), scene(3, 1, [])])
     ] == [0, 0]
@@ -240,6 +240,6 @@ def test_options_out_of_range_are_refused(options, message):
         VotedFaceDetector(_Bright(), **options)
 
 
-def test_what_is_no_picture_is_named():
+def test_a_wrong_picture_is_refused_by_its_number():
     with pytest.raises(TypeError, match=r"image 0.*float32"):
         VotedFaceDetector(_Bright()).detect([np.zeros((10, 10, 3), np.float32)])

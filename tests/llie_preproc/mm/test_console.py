@@ -30,7 +30,7 @@ class Terminal(io.StringIO):
 
 @HOOKS.register_module(force=True)
 class Talkative(Hook):
-    """Says something in every way that libraries have, in the first iteration."""
+    """Writes in every way that libraries do, before the training."""
 
     def before_train(self, runner):
         print("printed by a library")
@@ -42,7 +42,7 @@ class Talkative(Hook):
 
 @pytest.fixture
 def config(training_pictures, on_the_cpu):
-    # Talkative comes in addition, and the losses are logged in every second of the six iterations.
+    # Talkative is added to the hooks, and losses are logged in every second of the six iterations.
     options = {
         "custom_hooks": [*training_runs.HOOKS, {"type": "llie_preproc.Talkative"}],
         "default_hooks.logger": {"type": "LoggerHook", "interval": 2},
@@ -102,7 +102,7 @@ def test_a_terminal_shows_a_bar_with_the_losses_beside_it(config, tmp_path, caps
     assert "training: 100%" in shown
     assert "6/6" in shown
     assert "loss=0." in shown
-    # On its own line, not behind the bar.
+    # The results of the validation have a line of their own, not behind the bar.
     assert any(
         line.startswith("validation after iteration 6: iqa/psnr ") for line in shown.replace("\r", "\n").split("\n")
     )
@@ -110,7 +110,7 @@ def test_a_terminal_shows_a_bar_with_the_losses_beside_it(config, tmp_path, caps
 
 @pytest.mark.slow
 def test_a_finetuning_in_a_process_of_its_own_prints_its_results_alone(tmp_path, on_the_cpu):
-    """Nothing of what the libraries print while they are imported is there either."""
+    """What the libraries print while they are imported does not appear either."""
     tiny = finetune_runs.make(tmp_path)
     work = tmp_path / "work"
     command = [sys.executable, "-m", "llie_preproc", *tiny.arguments(work, "--epochs", "1")]
@@ -132,7 +132,7 @@ def test_a_finetuning_in_a_process_of_its_own_prints_its_results_alone(tmp_path,
         assert said not in done.stderr
 
 
-def test_a_logger_made_before_a_command_only_warns_inside(capsys):
+def test_inside_a_command_an_earlier_logger_prints_warnings_alone(capsys):
     from llie_preproc.mm.console import quiet
 
     logger = MMLogger.get_instance("made before", logger_name="made before")

@@ -1,4 +1,4 @@
-"""The stand-in for mmcv's compiled operators computes their definitions, and gives way to a compiled one."""
+"""The stand-in for mmcv's compiled operators computes their definitions, and a compiled extension replaces it."""
 
 import importlib.machinery
 import importlib.util
@@ -20,7 +20,9 @@ from llie_preproc.mm import operators
 COMPILED = importlib.machinery.PathFinder.find_spec(
     "mmcv._ext", importlib.util.find_spec("mmcv").submodule_search_locations
 )
-needs_stand_in = pytest.mark.skipif(COMPILED is not None, reason="mmcv is compiled here: its own operators win")
+needs_stand_in = pytest.mark.skipif(
+    COMPILED is not None, reason="mmcv is compiled here, and its own operators are used"
+)
 
 
 @pytest.fixture
@@ -57,14 +59,14 @@ def iou(a, b, offset):
 
 @given(seed=st.integers(0, 1000), offset=st.sampled_from([0, 1]), threshold=st.floats(0.1, 0.9))
 @settings(max_examples=30, deadline=None)
-def test_naive_soft_nms_is_greedy_suppression(seed, offset, threshold):
+def test_naive_soft_nms_equals_greedy_suppression(seed, offset, threshold):
     from mmcv.ops import nms, soft_nms
 
     generator = torch.Generator().manual_seed(seed)
     corners = torch.randint(0, 30, (25, 2), generator=generator).float()
     boxes = torch.cat([corners, corners + torch.randint(1, 20, (25, 2), generator=generator)], dim=1)
     scores = torch.rand(25, generator=generator)
-    # mmcv's soft NMS suppresses from the threshold on, its NMS above it.
+    # mmcv's soft NMS suppresses at the threshold and above, its NMS above it alone.
     greedy, kept = nms(boxes, scores, threshold + 1e-6, offset=offset)
     soft, indices = soft_nms(boxes, scores, threshold + 1e-6, min_score=1e-9, method="naive", offset=offset)
     assert indices.tolist() == kept.tolist()
@@ -72,8 +74,8 @@ def test_naive_soft_nms_is_greedy_suppression(seed, offset, threshold):
 
 
 @pytest.mark.parametrize(("method", "decayed"), [("linear", 0.8 * 0.5), ("gaussian", 0.8 * math.exp(-(0.5**2) / 0.3))])
-def test_soft_nms_lowers_what_overlaps(method, decayed):
-    """The second box covers half of the first's union with it; the third covers nothing, the fourth is dropped."""
+def test_soft_nms_lowers_scores_of_overlapping_boxes(method, decayed):
+    """The first box has an IoU of 0.5 with the second, the third overlaps none, and the fourth is dropped."""
     from mmcv.ops import soft_nms
 
     boxes = torch.tensor([[0.0, 0, 10, 5], [0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 9.999]])
@@ -102,7 +104,7 @@ def test_roi_align_forward_and_backward_through_mmcv():
 
 
 def convolution(dtype, modulated, **options):
-    """mmcv's deformable convolution, and how many points its kernel reads, a group."""
+    """mmcv's deformable convolution, and the number of points that its kernel reads, over all groups of offsets."""
     from mmcv.ops import DeformConv2d, ModulatedDeformConv2d
 
     layer = (ModulatedDeformConv2d if modulated else DeformConv2d)(**options).to(dtype)
@@ -176,7 +178,7 @@ def test_whole_pixel_offsets_read_the_shifted_image(modulated):
     offset = torch.cat([torch.tensor(s, dtype=torch.float64).repeat(points // 2) for s in shifts])
     offset = offset[None, :, None, None].expand(1, -1, 8, 9)
     mask = [torch.full((1, points, 8, 9), 0.25, dtype=torch.float64)] if modulated else []
-    # Zero beyond the image, as far as a shift and the kernel reach.
+    # The image is padded with zeros, as far as a shift and the kernel reach.
     wide = torch.nn.functional.pad(image, (4, 4, 4, 4))
     moved = [x.roll((-down, -right), (2, 3)) for x, (down, right) in zip(wide.chunk(2, 1), shifts, strict=True)]
     expected = conv2d(torch.cat(moved, 1)[:, :, 3:-3, 3:-3], layer.weight)
@@ -184,8 +186,8 @@ def test_whole_pixel_offsets_read_the_shifted_image(modulated):
     assert torch.allclose(layer(image, offset.contiguous(), *mask), expected, atol=1e-12)
 
 
-def test_offsets_larger_than_the_output_are_read_from_the_beginning_of_their_memory():
-    """mmcv's kernel finds channel c of pixel (y, x) at (c * height + y) * width + x of the output's size (DyHead)."""
+def test_offsets_larger_than_the_output_are_read_as_mmcvs_kernel_reads_them():
+    """The kernel reads channel c of pixel (y, x) at (c * height + y) * width + x of the output's size; DyHead needs it."""
     layer, points = convolution(torch.float64, True, in_channels=3, out_channels=2, kernel_size=3, padding=1)
     image = torch.rand(2, 3, 4, 5, dtype=torch.float64)
     large = [torch.rand(2, n, 8, 10, dtype=torch.float64, requires_grad=True) for n in (2 * points, points)]
@@ -207,7 +209,7 @@ def test_deformable_convolutions_have_the_gradient_of_finite_differences(modulat
     image = torch.rand(2, 4, 4, 5, dtype=torch.float64, generator=generator, requires_grad=True)
     plain = {k: v for k, v in options.items() if k in CONVOLUTION}
     size = conv2d(image, layer.weight, **plain).shape[2:]
-    # Within a pixel, away from where bilinear interpolation has a corner.
+    # The points stay within a pixel, away from the corners of bilinear interpolation.
     offset = 0.2 + 0.6 * torch.rand(2, 2 * points, *size, dtype=torch.float64, generator=generator)
     inputs = [image, offset.requires_grad_(), *layer.parameters()]
     if modulated:
@@ -225,7 +227,7 @@ def test_deformable_convolutions_have_the_gradient_of_finite_differences(modulat
 @needs_stand_in
 @pytest.mark.parametrize("modulated", [False, True])
 def test_mixed_precision_trains_through_every_operator(modulated):
-    """Under bfloat16 the gradients are near those of float32."""
+    """The gradients under bfloat16 are near those of float32."""
     from mmcv.ops import nms, roi_align
 
     torch.manual_seed(0)
@@ -254,15 +256,15 @@ def test_mixed_precision_trains_through_every_operator(modulated):
 
 
 @needs_stand_in
-def test_another_operator_says_what_this_is_and_how_to_get_it():
+def test_a_missing_operator_names_the_stand_in_and_the_cure():
     from mmcv.ops import RoIPool
 
     with pytest.raises(RuntimeError, match=r"roi_pool_forward.*stand-in has only nms, softnms.*make mmcv-ops"):
         RoIPool((2, 2))(torch.rand(1, 3, 9, 9), torch.tensor([[0, 0.0, 0, 3, 3]]))
 
 
-def test_a_compiled_extension_wins(run):
-    """A module that the ordinary path finds is imported, not the stand-in."""
+def test_a_compiled_extension_is_used(run):
+    """A module ``mmcv._ext`` that Python's ordinary finder finds is imported instead of the stand-in."""
     out = run("""
         import sys, tempfile, pathlib, importlib.util
         import llie_preproc
@@ -280,7 +282,7 @@ def test_a_compiled_extension_wins(run):
 
 
 @needs_stand_in
-def test_mmdet_that_was_imported_first_is_repaired(run):
+def test_an_import_of_mmdet_that_failed_before_works_afterwards(run):
     out = run("""
         try:
             import mmdet.models

@@ -1,4 +1,4 @@
-"""What commands set in the config of a run: Runners that are built of it take it as it is meant."""
+"""The settings that commands write into the config of a run have their effect in what MMEngine builds of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llie_preproc.mm.runner_parts import AtomicCheckpointHook, join_processes, u
 
 
 class Joint(BaseModel):
-    """A detector behind an enhancer, of one number each."""
+    """A detector behind an enhancer, each with one parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Joint(BaseModel):
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The environment of torchrun's only process."""
+    """The environment of a process that torchrun starts alone."""
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     numbers = dict(RANK=0, WORLD_SIZE=1, LOCAL_RANK=0, MASTER_PORT=store.port)
     for name, value in dict(numbers, MASTER_ADDR="127.0.0.1", TORCHELASTIC_USE_AGENT_STORE=True).items():
@@ -56,7 +56,7 @@ def test_runs_of_one_name_have_message_hubs_of_their_own() -> None:
     assert all(cfg.experiment_name.startswith("night-") for cfg in (first, second))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="of machines without CUDA")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="applies to machines without CUDA")
 def test_processes_join_once_and_models_are_wrapped_without_a_gpu(alone: None) -> None:
     join_processes("none")
     assert not distributed.is_initialized()
@@ -65,7 +65,7 @@ def test_processes_join_once_and_models_are_wrapped_without_a_gpu(alone: None) -
     cfg = Config(dict(launcher="pytorch", find_unused_parameters=True))
     set_wrapper(cfg)
     model = Joint()
-    # As MMEngine's Runner does, which names a device.
+    # MMEngine's Runner builds it like this, with a device's number.
     wrapper = MODEL_WRAPPERS.build(cfg.model_wrapper_cfg, default_args=dict(device_ids=[0], module=model))
     assert isinstance(wrapper, MMDistributedDataParallel)
     assert wrapper.find_unused_parameters
@@ -73,7 +73,7 @@ def test_processes_join_once_and_models_are_wrapped_without_a_gpu(alone: None) -
     assert unwrapped(model) is model
 
 
-def test_a_wrapper_of_ones_own_stays_and_a_single_process_needs_none() -> None:
+def test_a_wrapper_in_the_config_stays_and_a_single_process_gets_none() -> None:
     cfg = Config(dict(launcher="pytorch", model_wrapper_cfg=dict(type="Own", find_unused_parameters=True)))
     set_wrapper(cfg)
     assert (cfg.model_wrapper_cfg.type, cfg.model_wrapper_cfg.find_unused_parameters) == ("Own", True)
@@ -85,7 +85,7 @@ def test_a_wrapper_of_ones_own_stays_and_a_single_process_needs_none() -> None:
 
 @pytest.mark.parametrize("loop", [dict(max_epochs=2), dict(max_iters=4)])
 @pytest.mark.parametrize("given", [None, dict(type="CheckpointHook", interval=3, save_optimizer=False, out_dir="away")])
-def test_a_training_saves_all_that_it_goes_on_from(loop: dict, given: dict | None) -> None:
+def test_a_training_saves_all_that_resuming_needs(loop: dict, given: dict | None) -> None:
     cfg = Config(dict(train_cfg=loop, default_hooks=dict(checkpoint=given, timer=dict(type="IterTimerHook"))))
     set_checkpoints(cfg, max_keep_ckpts=1)
     hook = HOOKS.build(cfg.default_hooks.checkpoint)

@@ -1,4 +1,4 @@
-"""The scan is an operator that compiles, counts and uses threads; its backends are chosen or refused by name."""
+"""The scan is an operator of torch that compiles and counts operations; its backends are chosen or refused by name."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_operator_is_registered_correctly(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", OPERATOR)
-def test_it_compiles_into_one_graph(backend: str) -> None:
+def test_the_scan_compiles_into_one_graph(backend: str) -> None:
     inputs = image()
     compiled = torch.compile(lambda **x: selective_scan_2d(**x, backend=backend), fullgraph=True, backend="aot_eager")
     expected = results(selective_scan_2d, inputs, backend=backend)
@@ -58,7 +58,7 @@ def test_it_compiles_into_one_graph(backend: str) -> None:
         assert torch.allclose(value, expected[name], atol=1e-6), name
 
 
-def test_flops_are_the_formula() -> None:
+def test_operations_are_counted_by_the_formula() -> None:
     inputs = image(2, 7, 9, 6, 4, 3)
     with FlopCounterMode(display=False) as counter:
         selective_scan_2d(**inputs)
@@ -67,7 +67,7 @@ def test_flops_are_the_formula() -> None:
 
 @pytest.mark.skipif("numba" not in FAST, reason="the fused CPU kernel is for the CPU, and needs Numba")
 class TestThreads:
-    """Numba's own thread pools break under these; ours must not."""
+    """Numba's own thread pools fail in these cases; the library's threads must not."""
 
     def test_the_number_of_threads_changes_nothing(self) -> None:
         inputs = image(1, 12, 11, 40)
@@ -97,22 +97,7 @@ class _Scans(Dataset):
 
 
 _LONG = """
-import resource, sys, torch
-from llie_preproc.ops import selective_scan
-torch.manual_seed(0)
-L, D, N, backend = 1_000_000, 8, 16, sys.argv[1]
-# What is imported and compiled for both passes is there before memory is measured.
-u, B = torch.randn(1, D, 8, requires_grad=True), torch.randn(1, N, 8)
-selective_scan(u, u, -torch.rand(D, N), B, B, delta_softplus=True, backend=backend).sum().backward()
-u, B = torch.randn(1, D, L, requires_grad=True), torch.randn(1, N, L)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with torch.no_grad():
-    y = selective_scan(u, u, -torch.rand(D, N), B, B, delta_softplus=True, backend=backend)
-forward = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-selective_scan(u, u, -torch.rand(D, N), B, B, delta_softplus=True, backend=backend).sum().backward()
-backward = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert torch.isfinite(y).all() and torch.isfinite(u.grad).all()
-print((forward - before) // 1024, (backward - before) // 1024)
+This first call imports and compiles everything, before memory is measured.
 """
 
 
@@ -120,7 +105,7 @@ print((forward - before) // 1024, (backward - before) // 1024)
 @pytest.mark.parametrize("backend", [name for name in COMPILED if DEVICE == "cpu"])
 @pytest.mark.slow
 def test_a_million_positions_in_bounded_memory(backend: str) -> None:
-    """An ``L x D x N`` tensor would have 488 MiB; the inputs and gradients of 16 states have 61 MiB each."""
+    """An ``L x D x N`` tensor would take 488 MiB; the inputs and gradients of 16 states take 61 MiB each."""
     run = subprocess.run([sys.executable, "-c", _LONG, backend], capture_output=True, text=True, check=True)
     forward, backward = map(int, run.stdout.split())
     assert forward < 150
@@ -141,14 +126,14 @@ def test_a_million_positions_in_bounded_memory(backend: str) -> None:
         ({"u": torch.zeros(2, 6, 50, device="meta")}, "different devices"),
     ],
 )
-def test_wrong_shapes_are_named(change: Inputs, message: str) -> None:
+def test_wrong_shapes_are_refused_by_name(change: Inputs, message: str) -> None:
     inputs = {k: v.cpu() for k, v in sequence().items()}
     with pytest.raises(ValueError, match=message):
         selective_scan(**{**inputs, **change})
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(2, 6, 50, dtype=torch.int64), np.zeros((2, 6, 50)), None])
-def test_wrong_kinds_are_named(wrong: Any) -> None:
+def test_wrong_types_are_refused_by_name(wrong: Any) -> None:
     with pytest.raises(TypeError, match="u must be a floating point tensor"):
         selective_scan(**{**sequence(), "u": wrong})
 
@@ -163,13 +148,13 @@ def test_wrong_kinds_are_named(wrong: Any) -> None:
         ({"u": torch.zeros(2, 7, 6)}, r"u must be \(batch, H, W, D\)"),
     ],
 )
-def test_wrong_images_are_named(change: Inputs, message: str) -> None:
+def test_wrong_images_are_refused_by_name(change: Inputs, message: str) -> None:
     inputs = {k: v.cpu() for k, v in image().items()}
     with pytest.raises(ValueError, match=message):
         selective_scan_2d(**{**inputs, **change})
 
 
-def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_chooses_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = sequence()
     monkeypatch.setenv("LLIE_SCAN_BACKEND", "reference")
     by_environment = selective_scan(**inputs)
@@ -180,7 +165,7 @@ def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
         selective_scan(**inputs)
 
 
-@pytest.mark.skipif(DEVICE == "cuda", reason="here it can run")
+@pytest.mark.skipif(DEVICE == "cuda", reason="the backend can run here")
 def test_a_backend_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ValueError, match="'triton' cannot run here: no CUDA device"):
@@ -198,7 +183,7 @@ def fake_selective_scan_fn(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None,
     delta_softplus: bool,
 ) -> Tensor:  # fmt: skip
-    """What mamba-ssm documents of its function: ``(batch, dim, L)``, contiguous, ``(batch, G, N, L)``."""
+    """The function as mamba-ssm documents it: contiguous float32 ``(batch, dim, L)`` and ``(batch, G, N, L)``."""
     assert all(x.is_contiguous() and x.dtype == torch.float32 for x in (u, delta, B, C))
     options = {"delta_bias": delta_bias, "delta_softplus": delta_softplus}
     return selective_scan(u, delta, A, B, C, D, **options, backend="reference")
@@ -224,10 +209,10 @@ def test_mamba_ssm_is_called_as_it_documents(shared: bool, low_rank: bool, monke
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(DEVICE == "cuda", reason="it runs there")
+@pytest.mark.skipif(DEVICE == "cuda", reason="the kernels run on this machine")
 @pytest.mark.parametrize("variant", [("80", "0", "float32", "plain"), ("90", "4", "bfloat16", "full")])
 def test_the_kernels_compile_for_gpus(variant: tuple[str, ...]) -> None:
-    """To machine code, without a device."""
+    """The kernels compile to machine code without a device."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     run = subprocess.run([sys.executable, COMPILE, *variant], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr[-2000:]

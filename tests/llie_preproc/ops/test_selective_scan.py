@@ -1,4 +1,4 @@
-"""Every backend of the selective scan computes the definition in float64, and what filters and sums say without it."""
+"""Every backend of ``selective_scan`` agrees with the definition in float64, and with filters and sums."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("small_tiles")
 
 def compare_with_definition(backend: str, inputs: Inputs, softplus: bool) -> None:
     if not softplus:
-        # A step below zero would let the state grow without bound.
+        # A negative step would let the state grow without bound.
         inputs["delta"], inputs["delta_bias"] = inputs["delta"].abs(), inputs["delta_bias"].abs()
     found = results(selective_scan, inputs, delta_softplus=softplus, backend=backend)
     expected = results(selective_scan, in_float64(inputs), delta_softplus=softplus, backend="reference")
@@ -50,7 +50,7 @@ def compare_images_with_definition(backend: str, inputs: Inputs) -> None:
     batch=st.integers(1, 3), channels=st.integers(1, 20), length=st.integers(1, 150), states=st.integers(1, 18),
     groups=st.integers(1, 2), softplus=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_output_and_gradients_are_the_definitions(
+def test_output_and_gradients_follow_the_definition(
     backend: str, batch: int, channels: int, length: int, states: int, groups: int, softplus: bool, seed: int
 ) -> None:
     compare_with_definition(backend, sequence(batch, channels * groups, length, states, groups, seed), softplus)
@@ -62,7 +62,7 @@ def test_output_and_gradients_are_the_definitions(
     height=st.integers(1, 12), width=st.integers(1, 12), channels=st.integers(1, 20), states=st.integers(1, 17),
     rank=st.integers(0, 5),
 )  # fmt: skip
-def test_images_are_the_definitions(
+def test_images_follow_the_definition(
     backend: str, height: int, width: int, channels: int, states: int, rank: int
 ) -> None:
     compare_images_with_definition(backend, image(2, height, width, channels, states, rank))
@@ -75,7 +75,7 @@ def test_images_are_the_definitions(
     batch=st.integers(1, 2), channels=st.integers(1, 6), length=st.integers(1, 20), states=st.integers(1, 3),
     groups=st.integers(1, 2), softplus=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_interpreted_kernels_are_the_definition(
+def test_interpreted_kernels_follow_the_definition(
     backend: str, batch: int, channels: int, length: int, states: int, groups: int, softplus: bool, seed: int
 ) -> None:
     compare_with_definition(backend, sequence(batch, channels * groups, length, states, groups, seed), softplus)
@@ -88,7 +88,7 @@ def test_interpreted_kernels_are_the_definition(
     height=st.integers(1, 4), width=st.integers(1, 4), channels=st.integers(1, 6), states=st.integers(1, 2),
     rank=st.integers(0, 2),
 )  # fmt: skip
-def test_interpreted_images_are_the_definition(
+def test_interpreted_kernels_follow_the_definition_on_images(
     backend: str, height: int, width: int, channels: int, states: int, rank: int
 ) -> None:
     compare_images_with_definition(backend, image(1, height, width, channels, states, rank))
@@ -97,7 +97,7 @@ def test_interpreted_images_are_the_definition(
 @pytest.mark.slow
 @every_backend
 def test_many_chunks(backend: str) -> None:
-    """More chunks than the pass over the chunks takes at a time, channels beyond a block, a part of each left over."""
+    """There are more chunks than one pass takes at a time, and more channels than a block, each with a rest."""
     shape = (1, 5, 77, 2) if backend in INTERPRETED else (1, 67, 64 * 64 + 77, 2)
     found = results(selective_scan, sequence(*shape), delta_softplus=True, backend=backend)
     assert_close(found, defined(*shape))
@@ -105,12 +105,12 @@ def test_many_chunks(backend: str) -> None:
 
 @functools.cache
 def defined(*shape: int) -> dict[str, Tensor]:
-    """What the definition gives for ``sequence(*shape)``."""
+    """Output and gradients by the definition for ``sequence(*shape)``."""
     return results(selective_scan, in_float64(sequence(*shape)), delta_softplus=True, backend="reference")
 
 
 def walked_by_hand(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
-    """Four one-dimensional scans over flipped and transposed copies."""
+    """The scan of an image as four one-dimensional scans over flipped and transposed copies."""
     total = torch.zeros_like(u)
     for k in range(4):
 
@@ -139,7 +139,7 @@ def test_an_image_is_four_sequences(backend: str, size: tuple[int, int]) -> None
 
 @every_backend
 def test_chosen_directions(backend: str) -> None:
-    """One walk from the end is that walk over the picture turned by half a turn."""
+    """A walk in reverse equals the forward walk over the picture turned by 180 degrees."""
     inputs = image(1, 3, 4, rank=0) if backend in INTERPRETED else image(rank=0)
     one = {k: v[..., :1, :] if k in ("delta", "B", "C") else v[:1] if k != "u" else v for k, v in inputs.items()}
     turned = {k: v.flip(1, 2) if k in ("u", "delta", "B", "C") else v for k, v in one.items()}
@@ -159,14 +159,14 @@ def test_a_constant_scan_is_a_recursive_filter(backend: str) -> None:
 
 
 @every_backend
-def test_without_decay_it_sums(backend: str) -> None:
+def test_without_decay_the_scan_is_a_cumulative_sum(backend: str) -> None:
     u, ones = torch.randn(1, 3, 60, device=DEVICE), torch.ones(1, 1, 60, device=DEVICE)
     y = selective_scan(u, torch.ones_like(u), torch.zeros(3, 1, device=DEVICE), ones, ones, backend=backend)
     assert torch.allclose(y, u.cumsum(2), atol=1e-4)
 
 
 @every_backend
-def test_a_strong_decay_neither_overflows_nor_leaves_anything(backend: str) -> None:
+def test_a_strong_decay_leaves_the_current_input_alone(backend: str) -> None:
     u, ones = torch.randn(1, 2, 50, device=DEVICE), torch.ones(1, 1, 50, device=DEVICE)
     y = selective_scan(
         u, 50 * torch.ones_like(u), torch.full((2, 1), -60.0, device=DEVICE), ones, ones, backend=backend
@@ -177,7 +177,7 @@ def test_a_strong_decay_neither_overflows_nor_leaves_anything(backend: str) -> N
 @pytest.mark.examples(3)
 @every_backend
 @pytest.mark.parametrize("name", ["u", "delta", "B"])
-def test_nan_shows_from_where_it_stands(backend: str, name: str) -> None:
+def test_nan_spreads_from_its_position_on(backend: str, name: str) -> None:
     inputs = sequence(1, 3, 30, 2)
     inputs[name][..., 20] = float("nan")
     y = selective_scan(**inputs, delta_softplus=True, backend=backend)
@@ -186,13 +186,13 @@ def test_nan_shows_from_where_it_stands(backend: str, name: str) -> None:
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """The largest of all elements."""
+    """The largest relative error of all elements."""
     return float(((found.double() - expected) / expected).abs().max())
 
 
 @every_backend
 def test_small_steps_keep_their_digits(backend: str) -> None:
-    """Mamba begins with steps of 1e-3: softplus of -6.9, where log(1 + e) has lost half of its digits."""
+    """Mamba begins with steps of 1e-3, the softplus of -6.9, where log(1 + e) loses half of its digits."""
     inputs = {k: v.abs() for k, v in sequence(1, 3, 20, 2).items()}
     inputs["A"] = -inputs["A"]
     for shift in (-4, -7, -12):
@@ -208,7 +208,7 @@ def test_small_steps_keep_their_digits(backend: str) -> None:
 
 
 @every_backend
-def test_a_large_step_leaves_small_ones_their_digits(backend: str) -> None:
+def test_a_large_step_does_not_cost_small_steps_their_digits(backend: str) -> None:
     inputs = {k: v.abs() for k, v in sequence(1, 2, 40, 2).items() if not k.startswith("D") and k != "delta_bias"}
     inputs["A"] = torch.full((2, 2), -16.0, device=DEVICE)
     inputs["delta"] = torch.full_like(inputs["delta"], 1e-3)
@@ -258,7 +258,7 @@ def test_half_precision_is_computed_in_float32(backend: str, dtype: torch.dtype)
 
 
 @every_backend
-def test_autocast_changes_nothing(backend: str) -> None:
+def test_autocast_does_not_change_the_scan(backend: str) -> None:
     inputs = image(1, 2, 3, channels=3, states=2)
     with torch.autocast(DEVICE, torch.bfloat16):
         inside = selective_scan_2d(**inputs, backend=backend)
@@ -267,8 +267,8 @@ def test_autocast_changes_nothing(backend: str) -> None:
 
 
 @every_backend
-def test_strides_are_read(backend: str) -> None:
-    """Inputs as they come out of a transposition or a split, and one picture expanded to a batch."""
+def test_inputs_may_have_any_strides(backend: str) -> None:
+    """Inputs may come from a transposition or a split, or be one picture expanded to a batch."""
     inputs = sequence(2, 3, 10, 2)
 
     def close_to_contiguous(strided: Inputs) -> bool:
@@ -281,6 +281,6 @@ def test_strides_are_read(backend: str) -> None:
 
 
 @every_backend
-def test_nothing_to_scan(backend: str) -> None:
+def test_an_empty_sequence_gives_an_empty_result(backend: str) -> None:
     inputs = sequence(length=0)
     assert selective_scan(**inputs, backend=backend).shape == (2, 6, 0)

@@ -1,4 +1,4 @@
-"""Stochastic depth is torchvision's."""
+"""``StochasticDepth`` draws and computes what torchvision's ``stochastic_depth`` does."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from llie_preproc.ops import StochasticDepth
 @pytest.mark.parametrize("shape", [(64, 3), (16, 2, 3, 4)])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_it_draws_and_computes_what_torchvisions_does(p, shape, training, dtype):
+def test_draws_and_results_equal_torchvisions(p, shape, training, dtype):
     x = torch.randn(shape, dtype=dtype)
     layer = StochasticDepth(p).train(training)
     torch.manual_seed(7)

@@ -1,4 +1,4 @@
-"""Automatic masks behind an enhancer are in the raw frame, and those of SAM's generator where nothing changes."""
+"""``EnhancedSamAutomaticMaskGenerator`` gives masks in the raw frame; with Identity they are SAM's own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def assert_equal_records(own, expected) -> None:
 
 
 @pytest.mark.parametrize("parameters", [{}, dict(crop_n_layers=1, crop_n_points_downscale_factor=2)])
-def test_identity_is_the_generator(parameters):
+def test_identity_gives_sams_own_masks(parameters):
     sam, image = tiny_sam(), picture(1, 50, 64)
     expected = SamAutomaticMaskGenerator(sam, **ALL, **parameters).generate(image)
     assert_equal_records(EnhancedSamAutomaticMaskGenerator(sam, **ALL, **parameters).generate(image), expected)
@@ -63,8 +63,8 @@ def test_records_are_in_the_raw_frame(scale, oversize):
     assert (len({tuple(record["crop_box"]) for record in records}) > 1) <= (oversize == "crops" and scale > 1)
 
 
-def test_crops_show_every_enhanced_pixel_to_sam():
-    """As many layers as it takes: no crop of the last is shrunk, one layer fewer would not do."""
+def test_crops_show_sam_the_enhanced_picture_at_full_size():
+    """There are as many layers as needed: the last one's crops are not shrunk, and those of one layer fewer would be."""
     sam = BrightnessSam(side=64)
     image = np.full((70, 100, 3), 200, np.uint8)
     sizes: list[tuple[int, int]] = []
@@ -78,8 +78,8 @@ def test_crops_show_every_enhanced_pixel_to_sam():
 
 
 @pytest.mark.parametrize(("shape", "least_iou", "found"), [((64, 100), 2.0, False), ((9, 300), 0.0, True)])
-def test_crops_that_sams_own_generator_raises_for(shape, least_iou, found):
-    """None has a mask; and those of a narrow picture, of which some lie beside it."""
+def test_crops_for_which_sams_own_generator_raises(shape, least_iou, found):
+    """In one case no crop has a mask; in the other, crops of a narrow picture lie partly beside it."""
     options = dict(oversize="crops", points_per_side=2, pred_iou_thresh=least_iou, stability_score_thresh=0.0)
     generator = EnhancedSamAutomaticMaskGenerator(BrightnessSam(side=64), **options)
     records = generator.generate(np.full((*shape, 3), 200, np.uint8))
@@ -105,11 +105,11 @@ def test_run_length_encoding_and_small_regions():
         (dict(oversize="crops", points_per_side=None, point_grids=[np.full((1, 2), 0.5)]), "point_grids"),
     ],
 )
-def test_wrong_options(parameters, named):
+def test_wrong_options_are_refused(parameters, named):
     with pytest.raises(ValueError, match=named):
         EnhancedSamAutomaticMaskGenerator(tiny_sam(), **parameters)
 
 
-def test_wrong_picture():
+def test_a_wrong_picture_is_refused():
     with pytest.raises(TypeError, match="uint8"):
         EnhancedSamAutomaticMaskGenerator(tiny_sam()).generate(np.zeros((9, 9, 3)))

@@ -1,4 +1,4 @@
-"""Crops of a large image find to the pixel what resizing blurs, and answer every prompt of a batch alone."""
+"""``oversize="crops"``: masks of a large image are exact to the pixel, and each prompt of a batch is answered alone."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from tests.support.sam_prompts import all_prompts, assert_equal_results
     extent=st.tuples(st.integers(9, 60), st.integers(9, 60)),
     ratio=st.floats(0.1, 0.45),
 )
-def test_crops_find_to_the_pixel_what_resizing_blurs(size, corner, extent, ratio):
-    """Larger than SAM's input: the mask of the whole is a resized one's, that of the crops exact."""
+def test_crops_give_masks_that_are_exact_to_the_pixel(size, corner, extent, ratio):
+    """For an image larger than SAM's input, the mask from crops is exact."""
     image = np.zeros((*size, 3), np.uint8)
     y, x = (4 + int(share * max(0, n - e - 8)) for share, n, e in zip(corner, size, extent, strict=True))
     image[y : y + extent[0], x : x + extent[1]] = 255
@@ -46,7 +46,7 @@ def test_crops_find_to_the_pixel_what_resizing_blurs(size, corner, extent, ratio
     assert np.isfinite(iou).all()
 
 
-def test_crops_are_encoded_once_and_only_where_a_border_runs():
+def test_crops_are_encoded_once_and_where_a_masks_border_is():
     image = np.zeros((256, 256, 3), np.uint8)
     image[10:30, 12:40] = 255
     sam = BrightnessSam(side=64)
@@ -59,7 +59,7 @@ def test_crops_are_encoded_once_and_only_where_a_border_runs():
     assert sam.image_encoder.calls == 2
 
 
-def test_crops_of_a_small_image_are_the_whole():
+def test_crops_of_a_small_image_equal_the_whole():
     sam, image = tiny_sam(), picture(4, 32, 30)
     results = []
     for oversize in ("resize", "crops"):
@@ -85,7 +85,7 @@ def test_crops_take_every_prompt_of_a_real_sam(name):
 
 
 def batched_prompts(predictor, shape) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Two points and a box each for three masks."""
+    """Two points and a box for each of three masks."""
     points = torch.tensor([[[20.0, 30], [70, 35]], [[100, 10], [139, 39]], [[3, 3], [60, 20]]])
     boxes = torch.tensor([[10.0, 10, 60, 39], [70, 2, 139, 30], [0, 0, 100, 39]])
     return (
@@ -95,14 +95,14 @@ def batched_prompts(predictor, shape) -> tuple[torch.Tensor, torch.Tensor, torch
     )
 
 
-# With crops an answer goes through the network twice: the mask found in the whole picture is a prompt for the crops.
+# With crops an answer passes the network twice: the mask found in the whole picture is a prompt for the crops.
 PASSES = {"resize": 1, "crops": 2}
 
 
 @pytest.mark.parametrize("oversize", PASSES)
 @pytest.mark.parametrize("seed", range(3))
 def test_rounding_of_a_tiny_sam(oversize, seed):
-    """The arithmetic behind the tests' tolerances holds: float32 is that near to float64, with the same weights."""
+    """float32 is as near to float64 with the same weights as :data:`ROUNDING` says, on which the tests' tolerances rest."""
     shape, answers = (40, 140), []
     for sam in (tiny_sam(seed), in_float64(tiny_sam(seed))):
         predictor = EnhancedSamPredictor(sam, oversize=oversize)
@@ -110,15 +110,15 @@ def test_rounding_of_a_tiny_sam(oversize, seed):
         answers.append(predictor.predict_torch(*batched_prompts(predictor, shape), return_logits=True))
     for single, double in zip(*answers, strict=True):
         assert double.dtype == torch.float64
-        # The prompts that are compared have masks of their own, far apart beside the rounding.
+        # Masks of the same prompt differ by far more than the rounding, so that agreement means something.
         assert (double[0] - double[1]).abs().max() > 20 * PASSES[oversize] * ROUNDING * double.abs().max()
         assert_equal_but_for_rounding(single.double(), double, PASSES[oversize] * ROUNDING)
 
 
 @pytest.mark.parametrize("oversize", PASSES)
 @pytest.mark.parametrize("precise", [False, True])
-def test_prompts_of_a_batch_are_answered_each_alone(oversize, precise):
-    """In a low picture, whose crops SAM pads; in float32, and where rounding cannot hide anything."""
+def test_each_prompt_of_a_batch_is_answered_alone(oversize, precise):
+    """The picture is low, so that SAM pads its crops; in float64 no rounding can hide a difference."""
     sam, shape = in_float64(tiny_sam()) if precise else tiny_sam(), (40, 140)
     predictor = EnhancedSamPredictor(sam, oversize=oversize)
     predictor.set_image(picture(5, *shape))
@@ -133,11 +133,11 @@ def test_prompts_of_a_batch_are_answered_each_alone(oversize, precise):
 
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("given", ["points", "all"])
-def test_crops_answer_continuously(given):
-    """Nothing that a rounding tips changes a mask: not whether a crop is asked, not the box that it is asked with.
+def test_answers_from_crops_change_continuously(given):
+    """A rounding must not change a mask, neither through the choice of crops nor through the box of their prompt.
 
-    The threshold is put a hair below and a hair above the largest and smallest logit of each row and column of the
-    picture, where a choice by ``logits > threshold`` falls either way, and answers must move by about a hair.
+    The threshold is put just below and just above the largest and smallest logit of each row and column of the picture,
+    where a choice by ``logits > threshold`` falls either way. Answers must move by about as little.
     """
     sam, shape, hair = in_float64(tiny_sam()), (40, 140), 1e-9
     whole, predictor = (EnhancedSamPredictor(sam, oversize=oversize) for oversize in ("resize", "crops"))
@@ -155,5 +155,5 @@ def test_crops_answer_continuously(given):
             sam.mask_threshold = threshold + side * hair
             answers.append(predictor.predict_torch(*prompts, **arguments))
         for below, above in zip(*answers, strict=True):
-            # A box moves by a crop's 64 pixels for a logit, and an embedding turns a few times in a crop.
+            # A box moves by up to a crop's 64 pixels per logit, and an embedding oscillates a few times in a crop.
             assert (below - above).abs().max() <= 1e4 * hair * above.abs().max()

@@ -1,4 +1,4 @@
-"""Gradients reach the enhancer through SAM where they are asked for, and nowhere else."""
+"""With ``with_grad=True`` gradients reach the enhancer through SAM; without it none are recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.sam_models import (
 
 
 class _Gain(Enhancer):
-    """``gain * image``, enlarged by repeating pixels."""
+    """An enhancer that gives ``gain * image``, enlarged by repeating pixels."""
 
     def __init__(self, scale: int = 1) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Gain(Enhancer):
 
 
 def projected(value: torch.Tensor) -> torch.Tensor:
-    """A number that normalisation does not make constant."""
+    """A weighted sum that normalisation does not make constant."""
     return (value * torch.linspace(-1, 2, value.numel()).view_as(value).sin()).sum()
 
 
@@ -52,7 +52,7 @@ def test_gradients_reach_the_enhancer_through_encoder_and_decoder(scale, oversiz
         assert not predictor.features.requires_grad
 
 
-def test_a_look_without_gradients_takes_none_away():
+def test_a_prediction_without_gradients_does_not_change_later_ones():
     enhancer, gradients = _Gain(), []
     boxes = torch.tensor([[5.0, 9, 55, 30]])
     for looks in (False, True):
@@ -83,7 +83,7 @@ def test_without_gradients_an_enhancer_in_training_mode_is_evaluated():
 
 
 def test_the_gradient_is_that_of_the_unrounded_image():
-    """By finite differences of the same network without rounding, in double precision."""
+    """The expected gradient is a finite difference of the same network without rounding, in float64."""
     sam, enhancer = tiny_sam().requires_grad_(False), _Gain()
     image = picture(9, 48, 64)
     predictor = EnhancedSamPredictor(sam, enhancer, with_grad=True)
