@@ -1,4 +1,4 @@
-"""Arrays are read from files that hold what they say, and from no others."""
+"""``read_array`` and ``read_archive`` read files that hold the expected arrays, and refuse all others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DTYPES = st.sampled_from([np.uint8, np.float32, np.float64, np.float16, np.int64
 
 @settings(max_examples=60, deadline=None)
 @given(arrays.arrays(DTYPES, SHAPES))
-def test_an_array_comes_back_and_numpy_reads_it_too(tmp_path_factory, array):
+def test_a_written_array_is_read_here_and_by_numpy(tmp_path_factory, array):
     path = tmp_path_factory.mktemp("array") / "a.npy"
     with path.open("wb") as file:
         write_array(file, array.T)
@@ -33,7 +33,7 @@ def test_an_array_comes_back_and_numpy_reads_it_too(tmp_path_factory, array):
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_no_changed_byte_of_a_header_goes_unseen(tmp_path_factory, data):
+def test_any_changed_byte_of_a_header_is_noticed(tmp_path_factory, data):
     array = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     buffer = io.BytesIO()
     write_array(buffer, array)
@@ -106,7 +106,7 @@ def test_hostile_members_are_refused_without_memory(boxes, tmp_path):
         tracemalloc.stop()
 
 
-def test_what_is_no_archive_is_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     path = tmp_path / "a.npz"
     for content in (b"", b"text", as_bytes(BOXES)):
         path.write_bytes(content)
@@ -125,7 +125,7 @@ def test_what_is_no_archive_is_refused(tmp_path):
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_a_damaged_archive_is_refused_or_whole(tmp_path_factory, data):
+def test_a_damaged_archive_is_refused_or_read_whole(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("archive") / "a.npz"
     np.savez(path, names=NAMES, boxes=BOXES)
     content = bytearray(path.read_bytes())

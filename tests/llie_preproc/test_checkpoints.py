@@ -1,4 +1,4 @@
-"""Checkpoints of trainers and others give tensors and nothing else, and weights that do not fit are refused."""
+"""Reading checkpoints gives tensors and runs nothing; weights that do not fit are refused, with a count."""
 
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ from llie_preproc.checkpoints import (
 )
 from llie_preproc.enhancers import Identity, PSENet
 from llie_preproc.errors import CheckpointError
-from llie_preproc.files import atomic_path
 from tests.support.networks import same as equal
 
-# Of pickle protocols that torch.load reads in part.
+# PyTorch warns of pickle protocols that it supports in part.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch")
 
 
 class Explosive:
-    """Unpickled unsafely, makes a file."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -51,7 +50,9 @@ def state() -> dict[str, Tensor]:
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("container", [None, "state_dict", "params_ema", "params", "model"])
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "enhancer.", "module.model."])
-def test_what_trainers_add_is_taken_off(tmp_path: Path, legacy: bool, container: str | None, prefix: str) -> None:
+def test_containers_and_prefixes_of_trainers_are_removed(
+    tmp_path: Path, legacy: bool, container: str | None, prefix: str
+) -> None:
     saved: dict = {prefix + k: v for k, v in state().items()}
     saved = {container: saved, "epoch": 3} if container else saved
     torch.save(saved, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
@@ -72,7 +73,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, name: str, pr
     with pytest.raises(CheckpointError, match=name):
         read_state_dict(path)
     assert not marker.exists()
-    # The same bytes do run where they are trusted, so the check above can fail.
+    # The same bytes do run if they are trusted, so the check above can fail.
     pickle.loads(path.read_bytes())
     assert marker.exists()
 
@@ -114,7 +115,7 @@ def test_damaged_checkpoints_give_tensors_or_a_checkpoint_error(
         assert all(isinstance(v, Tensor) for v in read_state_dict(path).values())
 
 
-def test_a_missing_file_is_named_with_what_there_is() -> None:
+def test_a_missing_file_is_named() -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pth"):
         read_state_dict("nowhere.pth")
 
@@ -147,7 +148,7 @@ def test_saved_weights_are_plain_safetensors(tmp_path: Path) -> None:
     assert equal(load_file(tmp_path / "new folder" / "a.safetensors"), transposed)
 
 
-def test_loading_counts_and_refuses_too_few(tmp_path: Path) -> None:
+def test_loading_counts_tensors_and_refuses_too_few(tmp_path: Path) -> None:
     torch.manual_seed(0)
     source, target = PSENet(), PSENet()
     partial = dict(list(source.state_dict().items())[:40]) | {"extra": torch.zeros(1)}
@@ -176,7 +177,7 @@ def test_another_width_is_a_mismatch() -> None:
     assert report.matched + len(report.mismatched) == report.total
 
 
-def test_a_report_says_whether_it_is_enough() -> None:
+def test_a_report_refuses_too_few_tensors() -> None:
     own = PSENet().state_dict()
     first, *rest = own
     report = match_report(PSENet(), {name: own[name] for name in rest} | {"extra": torch.zeros(1)})
@@ -199,7 +200,7 @@ def test_public_weights_reproduce_the_public_outputs(shared_data: Path) -> None:
     assert np.abs(enhance(image, network) - reference["sice"].transpose(1, 2, 0)).max() < 1e-5
 
 
-def test_our_keys_pass_renaming_unchanged() -> None:
+def test_own_names_are_not_renamed() -> None:
     own = PSENet().state_dict()
     assert equal(rename_public_keys(own, PSENet()), own)
 
@@ -209,24 +210,6 @@ def test_every_shipped_weight_is_intact_and_loads() -> None:
         assert hashlib.sha256(shipped.path.read_bytes()).hexdigest() == shipped.sha256
         assert shipped.licence
         load_checkpoint(build_enhancer(shipped.enhancer, checkpoint=None), shipped.name)
-
-
-def test_atomic_path_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    with atomic_path(tmp_path / "a.mp4", ".tmp.mp4") as temporary:
-        temporary.write_bytes(b"new")
-        assert temporary.suffix == ".mp4"
-        assert not (tmp_path / "a.mp4").exists()
-    assert (tmp_path / "a.mp4").read_bytes() == b"new"
-
-    def broken() -> None:
-        with atomic_path(tmp_path / "a.mp4") as temporary:
-            temporary.write_bytes(b"newer")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        broken()
-    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
-    assert (tmp_path / "a.mp4").read_bytes() == b"new"
 
 
 def test_subnormal_weights_become_zero_and_others_stay(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Counted multiply-adds are those of closed forms and of a published figure."""
+"""``complexity`` counts the multiply-adds of closed forms and of a published figure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_size_is_padded_to_what_the_network_needs() -> None:
 
 
 def test_psenet_has_the_published_multiply_adds() -> None:
-    """1.804032 G at 1080x720 (Table 3), of which 0.0117 G are pooling and 0.0218 G interpolation."""
+    """Table 3 gives 1.804032 G at 1080x720, of which 0.0117 G are pooling and 0.0218 G interpolation."""
     assert complexity(PSENet(), 720, 1080).macs == pytest.approx(1.804032e9 - 0.0117e9 - 0.0218e9, abs=1e5)
 
 
@@ -57,7 +57,7 @@ def test_zero_dce_computes_each_weight_once_a_pixel() -> None:
     assert complexity(network, 31, 47).macs == 31 * 47 * weights
 
 
-def test_operators_of_ones_own_declare_their_formula() -> None:
+def test_a_custom_operator_is_counted_by_its_formula() -> None:
     @torch.library.custom_op("llie_preproc_tests::counted", mutates_args=())
     def counted(x: Tensor) -> Tensor:
         return x.clone()
@@ -77,7 +77,7 @@ def test_operators_of_ones_own_declare_their_formula() -> None:
     assert complexity(Counted(), 3, 4).macs == 5 * 3 * 4
 
 
-def test_what_computes_outside_of_torch_has_no_count() -> None:
+def test_computations_outside_of_torch_have_no_count() -> None:
     assert complexity(CLAHE()).macs is None
 
 
@@ -89,7 +89,7 @@ def test_every_other_enhancer_is_counted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["IAMLUNet", "PSENet", "ZeroDCE"])
-def test_the_count_is_that_of_the_layers_as_they_run(name: str) -> None:
+def test_the_count_equals_that_of_the_layers_during_a_run(name: str) -> None:
     network = build_enhancer(name, checkpoint=None)
     counted = complexity(network, 48, 80).macs
     macs: list[int] = []
@@ -106,7 +106,7 @@ def test_the_count_is_that_of_the_layers_as_they_run(name: str) -> None:
     assert counted == sum(macs)
 
 
-def test_the_network_stays_as_it_is() -> None:
+def test_counting_does_not_change_the_network() -> None:
     network = PSENet().train()
     before = {k: v.clone() for k, v in network.state_dict().items()}
     complexity(network, 1000, 1000)

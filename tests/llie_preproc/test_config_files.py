@@ -1,4 +1,4 @@
-"""Reading a config runs no tag of a YAML: neither its own, nor one that a substitution or a base brings in."""
+"""``read_config_file`` runs no tag of a YAML file, reads bases and variables, and reports faults in one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def short_suffix(folder: Path) -> Path:
 
 
 def behind_a_substitution(folder: Path) -> Path:
-    """The tag stands in a quoted text until MMEngine has put the variable in."""
+    """The tag is inside a quoted text until MMEngine inserts the variable."""
     return write(folder / "hidden.yaml", f'x: # {{{{$NO_SUCH_VARIABLE:1\n  "}}}}\nevil: {tag(folder)}\ny: # "\n')
 
 
@@ -56,8 +56,8 @@ def test_no_tag_is_run(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     assert not (tmp_path / "marker").exists()
 
 
-def test_mmengines_own_reader_would_run_them(tmp_path: Path) -> None:
-    """The tests above could fail, and its readers are as they were."""
+def test_mmengines_own_reader_runs_a_tag(tmp_path: Path) -> None:
+    """The tests above can fail, and MMEngine's readers are unchanged afterwards."""
     before = dict(file_handlers)
     with pytest.raises(ValueError, match="hidden"):
         read_config_file(str(behind_a_substitution(tmp_path)))
@@ -87,20 +87,20 @@ class Told(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def test_variables_are_put_in_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_are_inserted_without_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAME_OF_A_BASE", "one")
     monkeypatch.setattr(MMLogger.get_current_instance(), "handlers", [told := Told()])
     write(tmp_path / "one.py", "x = 1\n")
     path = write(tmp_path / "top.py", "_base_ = '{{$NAME_OF_A_BASE:other}}.py'\n")
     assert read_config_file(str(path)).to_dict() == {"x": 1}
     assert told.messages == []
-    # MMEngine's own reader says it, and is as it was.
+    # MMEngine's own reader logs a message, and is unchanged.
     Config.fromfile(str(path))
     assert any("NAME_OF_A_BASE" in message for message in told.messages)
 
 
 @pytest.mark.parametrize("others", [["one", "two"], []])
-def test_a_base_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, others: list[str]) -> None:
+def test_a_missing_base_is_named_with_the_files_of_its_folder(tmp_path: Path, others: list[str]) -> None:
     (tmp_path / "bases").mkdir()
     for other in others:
         write(tmp_path / "bases" / f"{other}.py", "")
@@ -119,7 +119,7 @@ def test_a_base_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, o
         ("from mmengine.config import read_base\nwith read_base():\n    from .top import *\n", {}),
     ],
 )
-def test_bases_that_go_round_are_named_in_one_short_line(tmp_path: Path, first: str, others: dict[str, str]) -> None:
+def test_a_circle_of_bases_is_reported_in_one_short_line(tmp_path: Path, first: str, others: dict[str, str]) -> None:
     path = write(tmp_path / "top.py", first)
     for name, text in others.items():
         write(tmp_path / name, text)
@@ -130,7 +130,7 @@ def test_bases_that_go_round_are_named_in_one_short_line(tmp_path: Path, first: 
     assert str(caught.value) == f"{path}: {round_} is its own base (_base_){way}"
 
 
-def test_another_recursion_is_told_as_it_is(tmp_path: Path) -> None:
+def test_another_recursion_is_reported_as_such(tmp_path: Path) -> None:
     path = write(tmp_path / "top.py", "def f():\n    return f()\n\n\nx = f()\n")
     with pytest.raises(ValueError, match=r"top\.py: RecursionError: maximum recursion depth"):
         read_config_file(str(path))

@@ -1,4 +1,4 @@
-"""Going through a config meets each of its values once, with the keys that lead to it."""
+"""``walk`` and ``nodes`` meet each value of a config once, with the keys that lead to it."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def test_the_keys_lead_to_the_value(config: Any) -> None:
     assert met[0] == ((), config)
     assert all(at(config, path) is value for path, value in met)
     assert len({path for path, _ in met}) == len(met)
-    # What holds others comes first.
+    # A container comes before its values.
     assert all(path[:-1] in [before for before, _ in met[:number]] for number, (path, _) in enumerate(met) if path)
 
 
 @given(CONFIGS)
 def test_every_dict_is_met_once(config: Any) -> None:
-    """As often as JSON's reader ends an object."""
+    """The reference is the number of objects that JSON's reader finishes."""
     ended: list[dict] = []
     json.loads(json.dumps(config), object_hook=lambda node: ended.append(node) or node)
     assert sorted(map(repr, nodes(config))) == sorted(map(repr, ended))
 
 
-def test_tuples_and_what_is_not_of_json_are_met() -> None:
+def test_tuples_and_values_outside_of_json_are_met() -> None:
     leaf = object()
     assert [path for path, value in walk(dict(a=([leaf],))) if value is leaf] == [("a", "0", "0")]
     assert [type_name(node) for node in nodes(dict(a=(dict(type=dict), [[dict(type="mmdet.Pad")]])))] == [
@@ -49,7 +49,7 @@ def test_tuples_and_what_is_not_of_json_are_met() -> None:
     ]
 
 
-def test_a_dict_that_is_changed_when_it_comes_is_gone_through_as_it_is_then() -> None:
+def test_a_dict_may_be_changed_when_it_is_met() -> None:
     config = dict(model=dict(type="Old", inner=dict(type="Gone")))
     for node in nodes(config):
         if node.get("type") == "Old":

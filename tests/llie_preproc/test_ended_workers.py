@@ -1,4 +1,4 @@
-"""The processes that load a run's data end with the run, whatever ends it."""
+"""``SafeRunner`` ends the processes that load a run's data, whatever ends the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llie_preproc.safe_loading import SafeRunner
 
 
 class Line(BaseModel):
-    """A model of one number."""
+    """A model of one parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Line(BaseModel):
 
 
 class Count(BaseMetric):
-    """The number of batches."""
+    """A metric that counts the batches."""
 
     default_prefix = "count"
 
@@ -44,7 +44,7 @@ class Count(BaseMetric):
 
 
 class Workers(Hook):
-    """Counts the workers at each step, and raises at one."""
+    """A hook that counts the worker processes at each step, and can raise at the second step."""
 
     def __init__(self, error: type[BaseException] | None = None) -> None:
         self.seen: list[int] = []

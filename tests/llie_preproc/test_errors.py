@@ -1,4 +1,4 @@
-"""The words for what the system says of files, and for packages that are missing."""
+"""The messages for errors of the system about files, and for missing packages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = st.one_of(
 
 
 @given(number=st.sampled_from(sorted(errno.errorcode)), first=NAMES, second=NAMES, own=st.booleans())
-def test_any_error_of_the_system_is_one_line_that_names_its_files(
+def test_any_error_of_the_system_becomes_one_line_with_its_files(
     number: int, first: object, second: object, own: bool
 ) -> None:
     words = "Cannot read /data/directory/x" if own else os.strerror(number)
@@ -35,7 +35,7 @@ def test_any_error_of_the_system_is_one_line_that_names_its_files(
     assert why_failed("x", error)
     if own:
         assert line.endswith(words) or isinstance(error, FileExistsError)
-    # Python keeps a second file with a first one alone.
+    # Python keeps a second file only beside a first one.
     for name in (error.filename, error.filename2):
         if isinstance(name, Path) and str(name).isprintable() and str(name).strip() == str(name):
             assert " ".join(str(name).split()) in line or "\\" in line
@@ -50,11 +50,11 @@ def test_any_error_of_the_system_is_one_line_that_names_its_files(
         (OSError("nothing of the system's"), "nothing of the system's"),
     ],
 )  # fmt: skip
-def test_its_words(error: OSError, line: str) -> None:
+def test_the_message_of_an_error(error: OSError, line: str) -> None:
     assert one_line(error) == line
 
 
-def test_what_stands_in_the_way_is_a_file_or_a_folder(tmp_path: Path) -> None:
+def test_an_existing_path_is_called_a_file_or_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name in (tmp_path, tmp_path / "file"):
         with pytest.raises(FileExistsError) as raised:
@@ -62,14 +62,14 @@ def test_what_stands_in_the_way_is_a_file_or_a_folder(tmp_path: Path) -> None:
         assert one_line(raised.value) == f"{name}: a {'folder' if name == tmp_path else 'file'} has this name"
 
 
-def test_the_reason_of_one_of_several_files_does_not_name_it_again() -> None:
+def test_the_reason_for_a_file_does_not_repeat_its_name() -> None:
     assert why_failed("x.png", ValueError("x.png: damaged\nmore")) == "damaged"
     assert why_failed("x.png", ValueError("\nfoo")) == "foo"
     assert "no such file" in why_failed("x.png", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "a\nb.png"))
 
 
 def declared() -> tuple[set[str], dict[str, set[str]]]:
-    """The requirements of ``pyproject.toml``, and the extras that list each optional one; not those of tests."""
+    """The requirements of ``pyproject.toml``, and the extras that list each optional one, without those for tests."""
     tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras: dict[str, set[str]] = {}
@@ -94,7 +94,7 @@ def test_the_extra_of_a_missing_package_is_one_that_lists_it() -> None:
     assert {MissingExtraError(module, "this").extra for name in always for module in modules[name]} == {None}
 
 
-def test_what_no_extra_brings_stays_as_it_is() -> None:
+def test_a_package_without_an_extra_raises_its_own_error() -> None:
     for module in ("torch", "llie_preproc.nonesuch", "nonesuch"):
         with pytest.raises(ModuleNotFoundError), needs("this"):
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
@@ -110,10 +110,10 @@ def test_what_no_extra_brings_stays_as_it_is() -> None:
     ],
 )
 def test_an_uninstalled_project_names_the_package_itself(tmp_path: Path, module: str, last_line: str) -> None:
-    # Beside the sources an installer may have left the project's metadata.
+    # The link leaves out metadata of the project, which an installer may have left beside the sources.
     (tmp_path / "llie_preproc").symlink_to(ROOT / "llie_preproc")
     code = f"from llie_preproc.errors import needs\nwith needs('this', 'demo'):\n    import {module}"
-    # Without 'site' nothing that is installed is found.
+    # The option -S hides everything that is installed.
     command = [sys.executable, "-S", "-c", code]
     done = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
     assert re.search(last_line.format("pip install ") + "$", done.stderr.strip()), done.stderr

@@ -1,4 +1,4 @@
-"""Every enhancer becomes an ONNX graph of equal results, or says why it cannot."""
+"""``export_onnx`` turns every enhancer into an ONNX graph of equal results, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'"
 
 
 def run(path: Path, image: np.ndarray) -> np.ndarray:
-    """A batch ``(N, H, W, 3)`` through the graph."""
+    """Result of the graph for a batch ``(N, H, W, 3)``."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (result,) = session.run(None, {"image": image.transpose(0, 3, 1, 2)})
     return result.transpose(0, 2, 3, 1)
@@ -54,7 +54,7 @@ def test_every_enhancer_agrees_with_its_graph_or_says_why_not(name: str, tmp_pat
     image = pictures(4, height, width)
     result = run(path, image)
     assert np.abs(result - enhance(image, network)).max() < 1e-4
-    # Not two times black, or white.
+    # The results must not agree only because both are black or white.
     assert ((result > 0.001) & (result < 0.999)).mean() > 0.1
 
 
@@ -103,7 +103,7 @@ def test_sizes_that_the_network_does_not_take_are_refused(tmp_path: Path, size: 
         export_onnx(network, tmp_path / "network.onnx", size=size)
 
 
-def test_the_network_stays_as_it_is(tmp_path: Path) -> None:
+def test_exporting_does_not_change_the_network(tmp_path: Path) -> None:
     network = PSENet().train()
     before = {k: v.clone() for k, v in network.state_dict().items()}
     export_onnx(network, tmp_path / "network.onnx")
@@ -144,7 +144,7 @@ class NoCounterpart(Enhancer):
         (NoCounterpart(), "NoCounterpart cannot be exported to ONNX: .*i0"),
     ],
 )
-def test_a_failure_leaves_what_was_there(network: Enhancer, reason: str, tmp_path: Path) -> None:
+def test_a_failure_leaves_an_earlier_file_unchanged(network: Enhancer, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "network.onnx"
     path.write_bytes(b"old")
     with pytest.raises(ExportError, match=reason):
@@ -160,7 +160,9 @@ def test_a_size_taken_for_constant_is_right_at_that_size(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("module", ["onnx", "onnxruntime"])
-def test_a_missing_extra_is_named_with_its_cure(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf'needs the package .{module}.*pip install "llie-preproc\[onnx\]"'):
         export_onnx(GammaCorrection(), tmp_path / "network.onnx")

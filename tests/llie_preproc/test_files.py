@@ -1,4 +1,4 @@
-"""Atomic writes are whole or not at all, name the file in their errors, and leave nothing of killed processes."""
+"""``atomic_write`` and ``atomic_path`` write whole files or none, name the file in errors, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llie_preproc.files import atomic_path, atomic_write, remove_leftovers
 from llie_preproc.pictures import Picture, write_picture
 from tests.support.killed_writers import killed_while_writing
 
-# Python 3.12 and later warn of forks beside threads; these children only write a file.
+# Python 3.12 and later warn about forks in processes with threads; these children only write a file.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
@@ -29,8 +29,8 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_leftovers_go_with_their_own_target(tmp_path: Path) -> None:
-    # They share more of their names than a temporary name can show.
+def test_only_leftovers_of_the_given_targets_are_removed(tmp_path: Path) -> None:
+    # The two names share more characters than a temporary name has room for.
     mine, other = tmp_path / ("n" * 100 + "a.png"), tmp_path / ("n" * 100 + "b.png")
     for path in (mine, mine, other):
         killed_while_writing(path)
@@ -44,7 +44,7 @@ def test_leftovers_go_with_their_own_target(tmp_path: Path) -> None:
     assert names(tmp_path) == sorted(by_user)
 
 
-def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
+def test_a_file_that_a_living_process_writes_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with atomic_write(path) as file:
         file.write(b"whole")
@@ -66,7 +66,7 @@ def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
     assert path.read_bytes() == b"of the other process"
 
 
-def test_no_writer_is_disturbed_by_those_who_clean(tmp_path: Path) -> None:
+def test_removing_leftovers_does_not_disturb_writers(tmp_path: Path) -> None:
     path, done = tmp_path / "a.png", threading.Event()
 
     def clean() -> None:
@@ -88,7 +88,7 @@ def test_no_writer_is_disturbed_by_those_who_clean(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.png"]
 
 
-def test_a_file_made_between_the_opening_and_the_lock_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_made_between_opening_and_locking_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     killed_while_writing(path)
     (leftover,) = tmp_path.iterdir()
@@ -134,7 +134,7 @@ def save_picture(path: Path) -> None:
 
 @contextlib.contextmanager
 def files_of_at_most(length: int) -> Iterator[None]:
-    """The system refuses to write further, as it does on a full disk."""
+    """Make the system refuse larger files, as it refuses writes on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (length, before[1]))
     try:
@@ -148,7 +148,7 @@ def files_of_at_most(length: int) -> Iterator[None]:
     [write, save_by_numpy, save_by_torch, save_by_torch_by_name, save_weights, save_picture],
     ids=lambda writer: writer.__name__,
 )
-def test_a_full_disk_is_said_with_the_name_of_the_file(tmp_path: Path, writer: Callable[[Path], None]) -> None:
+def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path: Path, writer: Callable[[Path], None]) -> None:
     path = tmp_path / "result.png"
     path.write_bytes(b"old")
     with files_of_at_most(1000), pytest.raises(OSError, match=r"result\.png") as caught:
@@ -159,7 +159,7 @@ def test_a_full_disk_is_said_with_the_name_of_the_file(tmp_path: Path, writer: C
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG])
-def test_the_kind_of_the_error_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_the_number_of_the_error_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def fail(_: int) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -173,7 +173,7 @@ def test_the_kind_of_the_error_stays(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "error", [FileNotFoundError(errno.ENOENT, "none", "other.txt"), ConnectionError("lost"), OSError("of another kind")]
 )
-def test_errors_that_are_not_about_the_file_pass_unchanged(tmp_path: Path, error: OSError) -> None:
+def test_errors_about_other_things_pass_unchanged(tmp_path: Path, error: OSError) -> None:
     def fail() -> None:
         with atomic_write(tmp_path / "a.json"):
             raise error
@@ -184,7 +184,38 @@ def test_errors_that_are_not_about_the_file_pass_unchanged(tmp_path: Path, error
     assert names(tmp_path) == []
 
 
-def test_a_writer_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+def test_writing_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"a\.onnx: nothing was written"), atomic_path(tmp_path / "a.onnx"):
         pass
     assert names(tmp_path) == []
+
+
+def test_atomic_write_follows_the_umask_and_takes_long_names(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 250 + ".png")
+    mask = os.umask(0o027)
+    try:
+        with atomic_write(path) as file:
+            file.write(b"new")
+            assert not path.exists()
+    finally:
+        os.umask(mask)
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_atomic_path_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a.mp4", ".tmp.mp4") as temporary:
+        temporary.write_bytes(b"new")
+        assert temporary.suffix == ".mp4"
+        assert not (tmp_path / "a.mp4").exists()
+    assert (tmp_path / "a.mp4").read_bytes() == b"new"
+
+    def broken() -> None:
+        with atomic_path(tmp_path / "a.mp4") as temporary:
+            temporary.write_bytes(b"newer")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    assert (tmp_path / "a.mp4").read_bytes() == b"new"

@@ -1,4 +1,4 @@
-"""A fingerprint tells two networks apart, and says where that cannot be told."""
+"""``fingerprint`` differs between networks of different code, settings or weights, and refuses what it cannot see."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Mine({base}):
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """Imports modules of the given texts anew and returns the fingerprint of the class ``Mine`` of the last one."""
+    """A function that imports modules of given texts anew, and returns the fingerprint of the last one's ``Mine``."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
@@ -62,17 +62,17 @@ def mine(result: str = "image", imports: str = "", before: str = "", base: str =
     return MODULE.format(imports=imports, before=before, base=base, result=result)
 
 
-def test_another_line_in_the_class_is_another_network(written):
+def test_a_changed_class_changes_the_fingerprint(written):
     assert written(mine=mine("image * 2")) == written(mine=mine("image * 2")) != written(mine=mine("image * 4"))
 
 
-def test_functions_of_the_same_file_count(written):
+def test_a_changed_function_of_the_same_file_counts(written):
     first, second = (mine("helped(image)", before=f"def helped(x): return x * {n}") for n in (2, 4))
     assert written(mine=first) != written(mine=second)
 
 
 @pytest.mark.parametrize("imports", ["from near import helped", "import near; helped = near.helped"])
-def test_what_an_own_file_imports_counts(written, imports):
+def test_code_that_a_users_file_imports_counts(written, imports):
     own, found = mine("helped(image)", imports), []
     for factor in (2, 2, 4):
         near = "import numpy, torch\nfrom far import factor\ndef helped(x): return x * factor"
@@ -80,7 +80,7 @@ def test_what_an_own_file_imports_counts(written, imports):
     assert found[0] == found[1] != found[2]
 
 
-def test_classes_that_are_inherited_from_count(written):
+def test_base_classes_count(written):
     own = mine("super().forward(image)", "from near import Near", base="Near")
     assert written(near=mine("image * 2") + "Near = Mine", mine=own) != written(
         near=mine("image * 4") + "Near = Mine", mine=own
@@ -88,7 +88,7 @@ def test_classes_that_are_inherited_from_count(written):
 
 
 @pytest.mark.parametrize("imports", ["from near import helped", "import near; helped = near.helped"])
-def test_what_a_function_imports_counts(written, imports):
+def test_code_that_a_function_imports_counts(written, imports):
     own, found = (
         mine(f"self.help(image)\n    def help(self, image):\n        {imports}\n        return helped(image)"),
         [],
@@ -130,9 +130,9 @@ def test_a_file_that_is_edited_after_its_import_is_refused(written, tmp_path, ed
     assert fingerprint(network) == before
 
 
-def test_a_module_that_no_class_statement_has_met_is_compared_by_its_functions(written, tmp_path):
+def test_a_module_imported_later_is_compared_by_its_functions(written, tmp_path):
     network = editable(written, tmp_path)
-    # As where a method imported it after the class statement, and no fingerprint has been taken since.
+    # The module is imported after the class statement, and no fingerprint has been taken since.
     sys.modules.pop("late")
     late = tmp_path / "late.py"
     late.write_text(
@@ -149,7 +149,7 @@ def test_a_module_that_no_class_statement_has_met_is_compared_by_its_functions(w
         fingerprint(network)
 
 
-def test_comments_are_no_edit_and_a_reload_ends_one(written, tmp_path):
+def test_comments_do_not_count_as_an_edit_and_a_reload_ends_one(written, tmp_path):
     network = editable(written, tmp_path)
     path = tmp_path / "mine.py"
     path.write_text("# A comment.\n\n" + path.read_text())
@@ -168,7 +168,7 @@ def without_weights(name: str) -> Enhancer:
 
 @pytest.fixture(scope="module")
 def another_process() -> subprocess.CompletedProcess:
-    """Prints the fingerprint of every enhancer, then takes that of a class of the command line."""
+    """A process that prints the fingerprint of every enhancer, then takes that of a class from the command line."""
     code = "import json\n"
     code += "from tests.llie_preproc.test_fingerprints import enhancer_classes, fingerprint, without_weights\n"
     code += "print(json.dumps({name: fingerprint(without_weights(name)) for name in enhancer_classes()}))\n"
@@ -181,7 +181,7 @@ def another_process() -> subprocess.CompletedProcess:
     )
 
 
-def test_a_class_of_the_command_line_is_refused(another_process):
+def test_a_class_from_the_command_line_is_refused(another_process):
     assert "__main__.Mine has no source file" in another_process.stderr
 
 
@@ -261,7 +261,7 @@ def cyclic(value):
     return holder
 
 
-# Of each kind of setting: makes the same content for the same number, another for another.
+# A maker of each kind of setting: equal numbers give equal contents, different numbers different ones.
 SETTINGS = {
     "number": float,
     "int and float": lambda n: 1 if n else 1.0,
@@ -328,7 +328,7 @@ def test_private_settings_and_the_network_in_a_list_count():
 @pytest.mark.parametrize(
     "setting", [threading.Lock(), iter([1]), {"a": np.random.default_rng(0)}], ids=["lock", "iterator", "generator"]
 )
-def test_settings_whose_content_is_not_to_be_seen_are_refused_by_name(setting):
+def test_settings_with_hidden_content_are_refused_by_name(setting):
     with pytest.raises(ValueError, match=r"Holder\.setting.*content cannot be seen"):
         fingerprint(Holder(setting))
 
@@ -348,7 +348,7 @@ def test_buffers_that_are_not_saved_and_hooks_count():
     assert len(set(digests)) == 3
 
 
-def test_scripted_parts_are_told_by_their_code():
+def test_scripted_parts_are_compared_by_their_code():
     @torch.jit.script
     def double(x: torch.Tensor) -> torch.Tensor:
         return 2 * x
@@ -365,7 +365,7 @@ def test_weights_count_and_the_mode_does_not():
     assert fingerprint(networks[0]) == fingerprint(networks[1]) != fingerprint(networks[2])
 
 
-def test_containers_of_one_text_are_told_apart():
+def test_containers_of_the_same_text_differ():
     digests = set()
     for value in (["ab", "c"], ["a", "bc"], [["ab"], "c"], ("ab", "c"), "abc", b"abc", ["ab", b"c"]):
         digest = Digest()

@@ -1,4 +1,4 @@
-"""The function, the transform and the dataset maker shift gamma alike."""
+"""``shift_gamma``, the transform ``GammaShift`` and ``llie gamma-shift`` shift gamma in the same way."""
 
 import json
 
@@ -28,12 +28,12 @@ def test_the_inverse_convention_is_the_power_of_the_inverse(gamma):
     assert exponent(gamma, "inverse") == pytest.approx(1 / gamma)
     np.testing.assert_array_equal(shift_gamma(LEVELS, gamma, "inverse"), shift_gamma(LEVELS, 1 / gamma, "power"))
     assert (shift_gamma(LEVELS, 1.0, "inverse") == LEVELS).all()
-    # Above 1: darker by one convention, brighter by the other.
+    # A gamma above 1 is darker by one convention and brighter by the other.
     if gamma > 1.1:
         assert shift_gamma(LEVELS, gamma).mean() < LEVELS.mean() < shift_gamma(LEVELS, gamma, "inverse").mean()
 
 
-def test_what_cannot_be_shifted_is_named():
+def test_wrong_pictures_and_gammas_are_refused():
     with pytest.raises(TypeError, match="float32"):
         shift_gamma(LEVELS.astype(np.float32), 2.0)
     with pytest.raises(ValueError, match="-1"):
@@ -52,7 +52,7 @@ def build():
     return lambda **config: TRANSFORMS.build(dict(type="llie_preproc.GammaShift", **config))
 
 
-def test_the_transform_is_the_function(build):
+def test_the_transform_equals_the_function(build):
     results = build(gamma=2.5).transform(dict(img=LEVELS, img_path="a.png"))
     np.testing.assert_array_equal(results["img"], shift_gamma(LEVELS, 2.5))
     assert results["gamma"] == 2.5
@@ -83,12 +83,12 @@ def test_the_transform_draws_every_value_and_repeats_with_the_seed(build):
         (dict(gamma=2, convention="up"), "'up'"),
     ],
 )
-def test_the_transform_refuses(build, config, message):
+def test_wrong_options_of_the_transform_are_refused(build, config, message):
     with pytest.raises(ValueError, match=message):
         build(**config)
 
 
-def test_the_transform_stands_in_an_mmdetection_pipeline(build, tmp_path):
+def test_the_transform_runs_in_a_pipeline_of_mmdetection(build, tmp_path):
     from mmcv.transforms import Compose
 
     write_picture(tmp_path / "a.png", Picture(LEVELS))
@@ -106,7 +106,7 @@ def test_the_transform_stands_in_an_mmdetection_pipeline(build, tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A tree of pictures: one with alpha, one of 16 bits."""
+    """A folder with a picture with alpha and one of 16 bits, and their annotations."""
     folder = tmp_path / "in"
     alpha = np.arange(256, dtype=np.uint8).reshape(16, 16)
     write_picture(folder / "a.png", Picture(LEVELS, alpha))
@@ -140,7 +140,7 @@ def test_a_set_is_made_for_every_gamma(pictures, tmp_path, capsys):
     assert "2 pictures at 2 gammas" in capsys.readouterr().out
 
 
-def test_a_bad_picture_is_reported_and_the_rest_goes_on(pictures, tmp_path, capsys):
+def test_a_bad_picture_is_reported_and_the_rest_is_made(pictures, tmp_path, capsys):
     (pictures / "c.jpg").write_bytes(b"no picture")
     truth = json.loads((tmp_path / "truth.json").read_text())
     truth["images"].append(dict(id=3, file_name="c.jpg", width=16, height=16))
@@ -156,7 +156,7 @@ def test_a_bad_picture_is_reported_and_the_rest_goes_on(pictures, tmp_path, caps
     assert [image["id"] for image in shifted["images"]] == [1, 2]
 
 
-def test_names_become_those_of_png_files(tmp_path, capsys):
+def test_names_in_the_annotations_become_those_of_png_files(tmp_path, capsys):
     write_picture(tmp_path / "in" / "a.b.jpg", Picture(LEVELS))
     truth = dict(images=[dict(id=1, file_name="a.b.jpg")], categories=[], annotations=[])
     (tmp_path / "t.json").write_text(json.dumps(truth))
@@ -169,7 +169,7 @@ def test_names_become_those_of_png_files(tmp_path, capsys):
     np.testing.assert_array_equal(same, read_picture(tmp_path / "in" / "a.b.jpg").pixels)
 
 
-def test_what_exists_is_kept_unless_told(pictures, tmp_path, capsys):
+def test_existing_results_need_a_decision(pictures, tmp_path, capsys):
     base = ["gamma-shift", str(pictures), "--out", str(tmp_path / "out"), "--gammas", "2"]
     assert main(base) == 0
     made = tmp_path / "out" / "gamma_2" / "a.png"
@@ -191,7 +191,7 @@ def test_what_exists_is_kept_unless_told(pictures, tmp_path, capsys):
         (["--annotations", "{tmp}/strange.json"], "images[0]: there is no picture 'z.png'"),
     ],
 )
-def test_wrong_arguments_are_named(pictures, tmp_path, capsys, extra, message):
+def test_wrong_arguments_are_refused_by_name(pictures, tmp_path, capsys, extra, message):
     strange = dict(images=[dict(id=1, file_name="z.png")], categories=[], annotations=[])
     (tmp_path / "strange.json").write_text(json.dumps(strange))
     arguments = ["gamma-shift", str(pictures), "--out", str(tmp_path / "out")]
@@ -201,7 +201,7 @@ def test_wrong_arguments_are_named(pictures, tmp_path, capsys, extra, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_inputs_are_apart_from_outputs(pictures, tmp_path, capsys):
+def test_outputs_inside_the_inputs_are_refused(pictures, tmp_path, capsys):
     assert main(["gamma-shift", str(pictures), "--out", str(pictures / "out")]) == 2
     assert "is inside" in capsys.readouterr().err
     assert main(["gamma-shift", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")]) == 2

@@ -1,4 +1,4 @@
-"""What runs on a CUDA device agrees with the CPU, in inference, scans and training."""
+"""Inference, scans, operators and trainings on a CUDA device agree with the CPU, or run."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_cuda_agrees_with_the_cpu(name):
     assert torch.allclose(result, expected, atol=1e-4)
 
 
-def test_arrays_go_there_and_back():
+def test_arrays_come_back_as_arrays():
     images = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
     network = build_enhancer("PSENet")
     difference = enhance(images, network, device="cuda").astype(int) - enhance(images, network, device="cpu")
@@ -47,8 +47,8 @@ def test_bfloat16_stays_near_float32():
 
 
 @pytest.mark.parametrize("backend", [b.name for b in scan_backends() if b.available and "cuda" in b.devices])
-def test_the_scan_of_a_whole_picture_is_the_cpus(backend):
-    """Thousands of chunks, in all directions; the fused CPU kernel is tested against the definition elsewhere."""
+def test_the_scan_of_a_whole_picture_equals_the_cpus(backend):
+    """The scan has thousands of chunks, in all directions; other tests compare the CPU kernel with the definition."""
     generator = torch.Generator().manual_seed(0)
     shapes = {
         "u": (1, 256, 250, 96),

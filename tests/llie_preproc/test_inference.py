@@ -1,4 +1,4 @@
-"""``enhance`` gives the same values for every kind, order and layout of picture, and refuses what is none."""
+"""``enhance`` gives equal values for every kind, order and layout of picture, and refuses anything else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LAYOUTS = ["single", "batch", "list"]
 
 
 def levels(size: tuple[int, int], dtype: type, seed: int = 0) -> np.ndarray:
-    """``(H, W, 3)`` of 256 levels; as floats they are exact in float16 too."""
+    """``(H, W, 3)`` of 256 levels, which as floats are exact in float16 too."""
     level = np.random.default_rng(seed).integers(0, 256, (*size, 3))
     if np.dtype(dtype).kind == "f":
         return (level / 256).astype(dtype)
@@ -41,7 +41,7 @@ def arrange(image: np.ndarray | Tensor, layout: str) -> np.ndarray | Tensor | li
 
 
 def assert_same(result: object, expected: object) -> None:
-    """Equal kind, dtype, shape and values, all the way down."""
+    """Assert equal types, dtypes, shapes and values, of every item of a list too."""
     assert type(result) is type(expected)
     if isinstance(expected, list):
         assert len(result) == len(expected)
@@ -85,8 +85,8 @@ def test_order_and_sizes_of_a_list_are_kept(sizes: list[tuple[int, int]], batch_
 
 @settings(max_examples=20, deadline=None)
 @given(size=SIZES, dtype=st.sampled_from([np.uint8, np.uint16, np.float32]))
-def test_all_kinds_agree(size: tuple[int, int], dtype: type) -> None:
-    """The same picture as array, tensor, alone, batched: one result, and that of the formula."""
+def test_all_kinds_of_pictures_agree(size: tuple[int, int], dtype: type) -> None:
+    """A picture has one result as array, as tensor, alone and in a batch, and that of the formula."""
     image = levels(size, dtype)
     result = enhance(image, GammaCorrection(0.5))
     full = 1.0 if dtype is np.float32 else float(np.iinfo(dtype).max)
@@ -98,7 +98,7 @@ def test_all_kinds_agree(size: tuple[int, int], dtype: type) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(size=SIZES)
-def test_bgr_is_flipping_by_hand(size: tuple[int, int]) -> None:
+def test_bgr_equals_flipping_by_hand(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     network = PSENet().eval()
     image = levels(size, np.uint8)
@@ -132,7 +132,7 @@ def test_float_rounding_outside_the_range_is_accepted_and_clamped() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 255.0, -1.0])
 @pytest.mark.parametrize("as_tensor", [False, True])
-def test_values_that_are_no_picture_are_refused(value: float, as_tensor: bool) -> None:
+def test_values_outside_of_the_range_are_refused(value: float, as_tensor: bool) -> None:
     image = np.full((3, 4, 3), 0.5, np.float32)
     image[1, 2, 0] = value
     bad = torch.from_numpy(image).permute(2, 0, 1) if as_tensor else image
@@ -224,7 +224,7 @@ def test_without_checkpoint_the_weights_are_random() -> None:
     assert all(torch.equal(built[k], expected[k]) for k in expected)
 
 
-def test_checkpoint_in_the_config_wins(tmp_path: object) -> None:
+def test_a_checkpoint_in_the_config_counts(tmp_path: object) -> None:
     state = seeded(PSENet)
     save_state_dict(state, f"{tmp_path}/a.safetensors")
     built = build_enhancer({"type": "PSENet", "checkpoint": f"{tmp_path}/a.safetensors"}, checkpoint=None).state_dict()

@@ -1,4 +1,4 @@
-"""Logs of runs by whoever wrote them come back whole, and nothing of the file is called, now or later."""
+"""``read_checkpoint`` reads the logs of runs whole, and calls nothing that a file names, now or later."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tests.support.hostile_pickles import (
     write_tar,
 )
 
-# Of pickles that PyTorch itself would not have written.
+# PyTorch warns of pickles that it would not have written itself.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 METHODS = {"min": HistoryBuffer.min, "max": HistoryBuffer.max, "current": HistoryBuffer.current}
@@ -93,13 +93,13 @@ HOSTILE = {
 
 @pytest.fixture
 def _as_before() -> Any:
-    """What a file must not change."""
+    """Assert that reading a file changes nothing of PyTorch and of MMEngine."""
     HistoryBuffer()
     rebuild = torch._utils._rebuild_tensor
     methods, listed = dict(HistoryBuffer._statistics_methods), set(torch.serialization.get_safe_globals())
     yield
     changed = torch._utils._rebuild_tensor is not rebuild
-    # For the other tests, where the file did what it is there for.
+    # This restores the function for other tests, if the file did replace it.
     torch._utils._rebuild_tensor = rebuild
     assert not changed
     assert HistoryBuffer._statistics_methods == methods
@@ -108,7 +108,7 @@ def _as_before() -> Any:
 
 @pytest.mark.usefixtures("_as_before")
 @pytest.mark.parametrize("case", HOSTILE)
-def test_what_is_no_plain_value_is_refused(tmp_path: Path, case: str) -> None:
+def test_values_that_are_not_plain_are_refused(tmp_path: Path, case: str) -> None:
     path = write(tmp_path / "a.pth", logged(HOSTILE[case]))
     with pytest.raises(CheckpointError, match=r"a\.pth"):
         read_checkpoint(path)
@@ -116,7 +116,7 @@ def test_what_is_no_plain_value_is_refused(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.usefixtures("_as_before")
 @pytest.mark.parametrize("attribute", sorted({*dir(HistoryBuffer), "__globals__", "__code__"} - set(METHODS)))
-def test_only_a_buffers_own_statistics_are_answered_for(tmp_path: Path, attribute: str) -> None:
+def test_only_the_statistics_of_a_buffer_are_allowed(tmp_path: Path, attribute: str) -> None:
     asked = call(name(*GETATTR), name(*BUFFER), text(attribute))
     with pytest.raises(CheckpointError, match=attribute):
         read_checkpoint(write(tmp_path / "a.pth", logged(buffer(statistics_methods=mapping((text("mean"), asked))))))
@@ -124,7 +124,7 @@ def test_only_a_buffers_own_statistics_are_answered_for(tmp_path: Path, attribut
 
 @pytest.mark.usefixtures("_as_before")
 @pytest.mark.parametrize("method", [FUNCTION, name("_codecs", "encode"), name("collections", "OrderedDict")])
-def test_a_buffers_methods_are_never_the_files(tmp_path: Path, method: bytes) -> None:
+def test_a_buffers_methods_never_come_from_the_file(tmp_path: Path, method: bytes) -> None:
     methods = mapping((text("mean"), method), (text("worst"), method))
     content = logged(buffer(statistics_methods=methods))
     found = read_checkpoint(write(tmp_path / "a.pth", content))["message_hub"]["log_scalars"]["train/loss"]
@@ -143,10 +143,8 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-def test_a_list_of_safe_globals_that_others_have_filled_does_not_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """MMEngine puts getattr on it while it reads, and users what they trust."""
+def test_pytorchs_list_of_safe_globals_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MMEngine puts getattr on the list while it reads, and users put there what they trust."""
     marker = tmp_path / "ran"
     path = write(tmp_path / "a.pth", runs_code(marker))
     theirs = [getattr, HistoryBuffer, np.ndarray]
@@ -159,7 +157,7 @@ def test_a_list_of_safe_globals_that_others_have_filled_does_not_count(
                 reader(path)
         assert not marker.exists()
         assert set(theirs) <= set(torch.serialization.get_safe_globals())
-        # The same file does run where getattr is listed, so the checks here can fail.
+        # The same file does run if getattr is listed, so the checks here can fail.
         with pytest.raises(Exception, match=r".+"):
             torch.load(path, weights_only=True)
         assert marker.exists()
@@ -169,11 +167,11 @@ def test_a_list_of_safe_globals_that_others_have_filled_does_not_count(
 
 
 def listed_names() -> list[str]:
-    """Every name that the unpickler answers while a run's checkpoint is read."""
+    """Names that the unpickler allows while a run's checkpoint is read."""
     return sorted({*_get_allowed_globals(), *(f"{each.__module__}.{each.__qualname__}" for each in answers())})
 
 
-def test_the_list_holds_nothing_that_is_not_of_torch_or_a_stand_in() -> None:
+def test_the_allowed_names_are_torchs_or_stand_ins() -> None:
     for each in answers():
         kind = type(each.func) if hasattr(each, "func") else each
         assert (each.func.__module__ if hasattr(each, "func") else kind.__mro__[1].__module__) == (
@@ -191,8 +189,8 @@ def test_the_list_holds_nothing_that_is_not_of_torch_or_a_stand_in() -> None:
 
 @pytest.mark.examples(20)
 @pytest.mark.parametrize("listed", listed_names())
-def test_no_name_of_the_list_is_left_in_a_checkpoint(tmp_path: Path, listed: str) -> None:
-    """As a value, as an attribute, as a method: whatever is on the list, in this version of PyTorch or the next."""
+def test_no_allowed_name_is_a_value_of_a_checkpoint(tmp_path: Path, listed: str) -> None:
+    """The name is tried as a value, as an attribute and as a key, in this version of PyTorch and in later ones."""
     value = name(*listed.rpartition(".")[::2])
     for place in (value, built(EMPTY, mapping((text("items"), value))), mapping((value, b"N"))):
         path = write(tmp_path / "a.pth", logged(place))
@@ -227,8 +225,8 @@ def test_records_that_share_bytes_are_refused(tmp_path: Path, reader: Any) -> No
 
 
 @pytest.mark.parametrize("asked", [("builtins", "getattr"), ("numpy", "dtype")])
-def test_names_without_end_are_not_printed(tmp_path: Path, asked: tuple[str, str]) -> None:
-    """A list of itself twice, forty times over, has a text of a trillion characters."""
+def test_an_endless_name_is_not_printed(tmp_path: Path, asked: tuple[str, str]) -> None:
+    """A list that holds itself twice, doubled forty times, has a text of a trillion characters."""
     doubled = b"".join(b"0](h" + bytes([n]) + b"h" + bytes([n]) + b"eq" + bytes([n + 1]) for n in range(1, 41))
     arguments = [name("numpy", "dtype")] * (asked[1] == "getattr") + [b"]q\x01" + doubled]
     path = write(tmp_path / "endless.pth", call(name(*asked), *arguments))
@@ -237,7 +235,7 @@ def test_names_without_end_are_not_printed(tmp_path: Path, asked: tuple[str, str
 
 
 def test_a_tar_with_an_archive_behind_it_is_refused(tmp_path: Path) -> None:
-    """PyTorch looks at the first bytes, zip programs at the last."""
+    """PyTorch looks at the first bytes of a file, zip programs at the last."""
     both = tmp_path / "both.pth"
     archive = write(tmp_path / "a.pth", mapping((text("a"), b"N"))).read_bytes()
     both.write_bytes(write_tar(tmp_path / "b.pth").read_bytes() + archive)
@@ -259,11 +257,11 @@ def hub() -> MessageHub:
     return messages
 
 
-def test_a_message_hub_comes_back_whole(tmp_path: Path) -> None:
+def test_a_message_hub_is_read_whole(tmp_path: Path) -> None:
     saved = {"message_hub": hub().state_dict(), "meta": {"ids": (1, np.arange(3)), "flag": np.bool_(True)}}
     torch.save(copy.deepcopy(saved), tmp_path / "a.pth")
     for _ in range(2):
-        # What was read is written and read again.
+        # The second time, what was read has been written again.
         read = read_checkpoint(tmp_path / "a.pth")
         for key, value in saved["message_hub"]["log_scalars"].items():
             found = read["message_hub"]["log_scalars"][key]
@@ -281,7 +279,7 @@ def test_a_message_hub_comes_back_whole(tmp_path: Path) -> None:
         torch.save(read, tmp_path / "a.pth")
 
 
-def test_a_resumed_hub_goes_on_from_the_log(tmp_path: Path) -> None:
+def test_a_resumed_hub_continues_the_log(tmp_path: Path) -> None:
     torch.save({"message_hub": hub().state_dict()}, tmp_path / "a.pth")
     resumed = MessageHub("resumed")
     resumed.load_state_dict(read_checkpoint(tmp_path / "a.pth")["message_hub"])

@@ -1,4 +1,4 @@
-"""Each picture of a tree is found once, whatever links to it, and what is left out is reported."""
+"""``scan_tree`` finds each picture of a folder once, whatever links to it, and reports what it leaves out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
     pictures=st.sets(st.tuples(PATHS, st.sampled_from(["x.png", "y.TIF", ".z.png", "note.txt"])), max_size=8),
     links=st.lists(st.tuples(PATHS, PATHS), max_size=6),
 )
-def test_it_finds_what_walking_without_links_finds(
+def test_the_pictures_are_those_of_a_walk_without_links(
     pictures: set[tuple[str, str]], links: list[tuple[str, str]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +66,7 @@ def test_it_finds_what_walking_without_links_finds(
         walked = [Path(base, name) for base, _, names in os.walk(root) for name in names]
         expected = [path for path in walked if path.suffix in {".png", ".TIF"} and not path.name.startswith(".")]
         tree = scan_tree(root)
-        # Folders whose names are those of pictures count where they hold none.
+        # A folder with the name of a picture counts as one if it holds no picture.
         assert [path for path in tree.files if not path.is_dir()] == sorted(expected)
         assert tree.problems == []
 
@@ -79,7 +79,7 @@ def test_a_link_out_of_the_tree_is_reported_and_not_followed(tmp_path: Path, up:
     (tmp_path / "in" / "out").symlink_to(outside)
     (tmp_path / "in" / "c.png").symlink_to(tmp_path / "elsewhere" / "b.png")
     plan = plan_jobs(tmp_path / "in", tmp_path / "results")
-    # A link to a picture is one that a user put there.
+    # A link to a picture is followed, because a user made it on purpose.
     assert [job.source.name for job in plan.jobs] == ["a.png", "c.png"]
     (problem,) = plan.problems
     assert str(tmp_path / "in" / "out") in problem
@@ -88,17 +88,17 @@ def test_a_link_out_of_the_tree_is_reported_and_not_followed(tmp_path: Path, up:
         picture_files(tmp_path / "in")
 
 
-def test_a_folder_by_the_name_of_a_picture(tmp_path: Path) -> None:
+def test_a_folder_with_the_name_of_a_picture(tmp_path: Path) -> None:
     touch(tmp_path / "used.png" / "sub" / "a.jpg")
     touch(tmp_path / "empty.jpg" / "note.txt")
     (tmp_path / "hollow.tif" / "inner.png").mkdir(parents=True)
-    # A deeper one is a file of the folder above it.
+    # A folder further down counts as a file of the folder above it.
     assert found(tmp_path) == ["empty.jpg", "hollow.tif", "hollow.tif/inner.png", "used.png/sub/a.jpg"]
 
 
 @pytest.fixture
 def unprivileged() -> Iterator[Path]:
-    """A folder of a user who is not the administrator, whom no permission would hold back."""
+    """A folder, used as a user who is not the administrator, whom no permission holds back."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o777)
         administrator = os.geteuid() == 0
@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_listed_is_reported(unprivileged: Path) -> None:
         plan_jobs(source, unprivileged / "out")
 
 
-def test_a_target_where_nothing_can_be_written_is_refused_at_once(unprivileged: Path) -> None:
+def test_a_target_without_write_permission_is_refused_at_once(unprivileged: Path) -> None:
     touch(unprivileged / "in" / "1.png")
     (unprivileged / "shut").mkdir(mode=0o555)
     with pytest.raises(PermissionError, match="shut: nothing can be written here"):
@@ -138,7 +138,7 @@ def test_a_target_where_nothing_can_be_written_is_refused_at_once(unprivileged: 
 
 
 def make_nested(base: Path, name: str, levels: int) -> None:
-    """Folders in each other, and a picture in the last, also where no system call takes a path so long."""
+    """Make folders in each other with a picture in the last, also where the path is too long for a system call."""
     base.mkdir(parents=True, exist_ok=True)
     current = os.open(base, os.O_RDONLY)
     for _ in range(levels):
@@ -162,7 +162,8 @@ def test_a_path_beyond_the_systems_limit_is_reported(tmp_path: Path) -> None:
 def test_more_levels_than_python_recurses(tmp_path: Path) -> None:
     make_nested(tmp_path / "in", "d", 400)
     before = sys.getrecursionlimit()
-    # What a tree of a thousand levels meets by default; the tests' own cleaning would fail on one.
+    # A tree of a thousand levels would exceed the default limit, but pytest could not remove it. A lower limit shows
+    # the same.
     sys.setrecursionlimit(len(inspect.stack(0)) + 200)
     try:
         found = scan_tree(tmp_path / "in").files

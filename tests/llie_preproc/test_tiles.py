@@ -1,4 +1,4 @@
-"""Images done in tiles are those done whole where the halo says so, and have no seams where it does not."""
+"""Tiles give the result of the whole image if the halo is known, and have no seams if it is not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.random_pictures import dark_image
 
 
 class Blocks(Enhancer):
-    """Means of blocks, convolved and added to the image: looks as far as into the next block."""
+    """Convolved means of blocks, added to the image; a pixel sees as far as into the next block."""
 
     def __init__(self, divisor: int = 4, min_size: int = 1, padding_mode: str = "zeros") -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Recorder(Enhancer):
 
 
 class Numbering(Enhancer):
-    """Each call gives the next of 0 and 1."""
+    """An enhancer whose calls give pictures of 0 and of 1 in turn."""
 
     capabilities = Capabilities(halo=None)
 
@@ -81,7 +81,7 @@ class Blur(Enhancer):
 
 @functools.cache
 def local(name: str) -> Enhancer:
-    """Enhancers with a halo that the registry's defaults do not show."""
+    """Enhancers whose halos differ in kind from those of the registry's defaults."""
     torch.manual_seed(0)
     return LOCAL[name]().eval()
 
@@ -99,14 +99,14 @@ LOCAL = {
 
 
 def least_tile(network: Enhancer) -> int:
-    """What the error says."""
+    """The least tile, read from the error about a tile of 0."""
     with pytest.raises(ValueError, match=r"tile must be at least \d+ .*, got 0") as caught:
         check_tile(0, network.capabilities)
     return int(str(caught.value).split("at least ")[1].split()[0])
 
 
 def assert_exact(network: Enhancer, data: st.DataObject) -> None:
-    """Of a picture of at most four tiles a side, cores of one divisor included."""
+    """Assert that tiles are exact for a picture of at most four tiles a side, with cores down to one divisor."""
     tile = data.draw(st.integers(least_tile(network), least_tile(network) + 30))
     core = tile - 2 * network.capabilities.halo
     image = dark_image(*data.draw(st.tuples(*2 * [st.integers(1, tile + 3 * core)])))
@@ -117,7 +117,7 @@ def assert_exact(network: Enhancer, data: st.DataObject) -> None:
     assert (tiled - whole).abs().max() < 2e-6
 
 
-# exact tiles
+# Exact tiles.
 
 
 @pytest.mark.parametrize("name", sorted(enhancer_classes()))
@@ -144,7 +144,7 @@ def test_identity_stays_identical() -> None:
     assert torch.equal(enhance_levels([levels], Identity(), InferenceOptions(channel_order="bgr", tile=7))[0], levels)
 
 
-# tiles without a halo
+# Tiles without a halo.
 
 
 @pytest.mark.parametrize("name", sorted(enhancer_classes()))
@@ -163,7 +163,7 @@ def test_every_enhancer_takes_tiles(name: str) -> None:
     tile=st.integers(80, 120),
     scale=st.sampled_from([1, 2]),
 )
-def test_where_tiles_agree_the_result_is_theirs_to_the_last_bit(height: int, width: int, tile: int, scale: int) -> None:
+def test_tiles_that_agree_give_their_value_to_the_last_bit(height: int, width: int, tile: int, scale: int) -> None:
     image = dark_image(height, width)
     expected = image.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     assert torch.equal(enhance_batch([image], Recorder(scale=scale), InferenceOptions(tile=tile))[0], expected)
@@ -178,21 +178,21 @@ def test_tiles_that_differ_leave_no_seam(size: tuple[int, int], tile: int) -> No
         assert torch.diff(result, dim=dim).abs().max() <= 1.001 / FADE
 
 
-def test_a_local_network_without_halo_is_nearly_that_of_the_whole() -> None:
+def test_a_local_network_without_a_halo_is_nearly_exact() -> None:
     image = dark_image(150, 210)
     whole, tiled = enhance(image, Blur()), enhance(image, Blur(), tile=80)
-    # Only the outermost line of a tile is wrong, by its missing third, at the faint end of the fading.
+    # Only the outermost line of a tile is wrong, by the third that it lacks, where the tile has almost no weight.
     assert (whole - tiled).abs().max() < 2 * whole.max() * (1 / 3) * 0.5 / FADE
     assert ((whole - tiled).abs() < 1e-6).float().mean() > 0.9
 
 
-def test_psenet_in_tiles_is_near_the_whole() -> None:
+def test_psenet_in_tiles_is_close_to_the_whole() -> None:
     image = dark_image(120, 200).cumsum(-1) / 200
     whole, tiled = (enhance(image, untrained("PSENet"), tile=tile) for tile in (None, 96))
     assert 0 < (whole - tiled).abs().max() < 0.05
 
 
-# sizes and work
+# Sizes and work.
 
 
 @settings(max_examples=60, deadline=None)
@@ -202,7 +202,7 @@ def test_psenet_in_tiles_is_near_the_whole() -> None:
     halo=st.sampled_from([None, 0, 3]),
     tile=st.integers(80, 120),
 )
-def test_tiles_are_bounded_few_and_of_one_size(height: int, width: int, halo: int | None, tile: int) -> None:
+def test_tiles_are_few_and_of_equal_bounded_sizes(height: int, width: int, halo: int | None, tile: int) -> None:
     network = Recorder(halo)
     enhance_batch([dark_image(height, width), dark_image(height, width)], network, InferenceOptions(tile=tile))
     heights, widths = ({size[dim] for size in network.sizes} for dim in (2, 3))
@@ -218,7 +218,7 @@ def test_tiles_are_bounded_few_and_of_one_size(height: int, width: int, halo: in
     assert {size[0] for size in network.sizes} == {1}
 
 
-def test_images_that_fit_run_together_beside_one_that_does_not() -> None:
+def test_images_that_fit_into_a_tile_run_together() -> None:
     network = Recorder(halo=0)
     images = [dark_image(8, 8), dark_image(20, 8), dark_image(8, 8, seed=1)]
     results = enhance_batch(images, network, InferenceOptions(tile=10))
@@ -249,7 +249,7 @@ def test_tiles_that_cannot_hold_the_overlap_are_refused(network: Enhancer, least
     enhance(image, network, tile=least)
 
 
-# gradients
+# Gradients.
 
 
 @pytest.mark.parametrize("name", ["cascade", "divisor"])
@@ -272,11 +272,11 @@ def test_gradients_flow_through_fading_tiles() -> None:
     assert all(torch.isfinite(g).all() and g.abs().sum() > 0 for g in gradients)
 
 
-# the command and the transform
+# The command and the transform.
 
 
 @pytest.mark.parametrize("name", ["PSENet", "CLAHE"])
-def test_the_command_does_as_the_function(llie: Run, tmp_path: Path, name: str) -> None:
+def test_the_command_takes_a_tile_like_the_function(llie: Run, tmp_path: Path, name: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 80, (90, 140, 3), np.uint8)
     write_picture(tmp_path / "in.png", Picture(pixels))
     assert (
@@ -287,7 +287,7 @@ def test_the_command_does_as_the_function(llie: Run, tmp_path: Path, name: str) 
     assert not np.array_equal(result, enhance(pixels, name))
 
 
-def test_the_command_does_videos_in_tiles(llie: Run, tmp_path: Path) -> None:
+def test_the_command_takes_a_tile_for_videos(llie: Run, tmp_path: Path) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "in.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 24, (130, 90))
     for level in (20, 60):
         writer.write(cv2.resize(np.random.default_rng(level).integers(0, level, (9, 13, 3), np.uint8), (130, 90)))
@@ -299,13 +299,13 @@ def test_the_command_does_videos_in_tiles(llie: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("tile", "reason"), [("79", "at least 80"), ("0", "--tile"), ("x", "--tile")])
-def test_the_command_refuses_bad_tiles_before_any_work(llie: Run, tmp_path: Path, tile: str, reason: str) -> None:
+def test_the_command_refuses_wrong_tiles_before_any_work(llie: Run, tmp_path: Path, tile: str, reason: str) -> None:
     write_picture(tmp_path / "in.png", Picture(np.zeros((4, 4, 3), np.uint8)))
     one_line(llie("enhance", tmp_path / "in.png", "--out", tmp_path / "out.png", "--tile", tile), reason)
     assert not (tmp_path / "out.png").exists()
 
 
-def test_the_transform_does_as_the_function(tmp_path: Path) -> None:
+def test_the_transform_takes_a_tile_like_the_function(tmp_path: Path) -> None:
     transforms = pytest.importorskip("llie_preproc.detection.transforms")
     pixels = np.random.default_rng(0).integers(0, 80, (90, 140, 3), np.uint8)
     results = [

@@ -1,4 +1,4 @@
-"""Processes that share work: what they read from their launcher, how they share, and how they find out about losses."""
+"""Processes that share work read their launcher's environment, divide the work, and report lost processes."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ OPEN_MPI = {f"OMPI_COMM_WORLD_{name}": text for name, text in dict(RANK="1", SIZ
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets the variables of a launcher; those of all others are gone, and all come back."""
+    """A function that sets variables of a launcher; those of all launchers are unset before and restored afterwards."""
     known = [*TORCHRUN, *SLURM, *OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE", "SLURM_STEP_NODELIST", "SLURM_JOB_ID"]
     for name in known:
-        # What a test exports is gone after it, too.
+        # Setting them first makes pytest restore what a test exports.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -45,7 +45,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """SLURM's command as far as it is asked: it names the machines of one list."""
+    """A stand-in for SLURM's command, which names the machines of one list."""
     command = tmp_path / "bin" / "scontrol"
     command.parent.mkdir()
     command.write_text('#!/bin/sh\n[ "$*" = "show hostnames node[3-4]" ] || exit 1\nprintf "node3\\nnode4\\n"\n')
@@ -54,7 +54,7 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return command
 
 
-# what launchers say
+# The environment of launchers.
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_environment_of_each_launcher(
     environment(**variables)
     assert read_launch(launcher) == launch
     launch.export()
-    # What PyTorch reads is the same then, whoever started the process.
+    # Then PyTorch reads the same, whichever launcher started the process.
     exported = read_launch("pytorch")
     assert (exported.rank, exported.size, exported.address, exported.port) == (
         launch.rank,
@@ -101,7 +101,7 @@ def test_the_environment_of_each_launcher(
         ("horovod", {}, "pytorch, slurm, mpi, got 'horovod'"),
     ],
 )
-def test_what_is_missing_is_named(
+def test_a_missing_or_wrong_variable_is_named(
     environment: Callable, scontrol: Path, launcher: str, variables: dict[str, str], message: str
 ) -> None:
     environment(**variables)
@@ -120,13 +120,13 @@ def test_one_process_of_one(environment: Callable, scontrol: Path) -> None:
     assert not torch.distributed.is_initialized()
 
 
-def test_more_processes_than_devices_go_round(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_processes_than_devices_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [Launch(rank, 5, rank, "one", 1).device for rank in range(5)] == [0, 1, 0, 1, 0]
 
 
-# sharing
+# Sharing.
 
 
 @given(st.lists(st.integers()), st.integers(1, 9))
@@ -145,11 +145,11 @@ def test_one_process_takes_everything_in_order() -> None:
     assert [ranks.tally("done"), ranks.tally("done", 3), ranks.tally("done", 0)] == [1, 4, 4]
 
 
-# several, as threads: each with a connection of its own
+# Several ranks, as threads with a connection each.
 
 
 class Several:
-    """Runs a function as each of some ranks; returns what came out of it, results or exceptions."""
+    """Runs functions as ranks; returns their results or exceptions."""
 
     def __init__(self) -> None:
         self.server = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -183,14 +183,14 @@ def several() -> Several:
     return Several()
 
 
-def test_all_get_what_all_have(several: Several) -> None:
+def test_every_rank_gets_the_values_of_all(several: Several) -> None:
     def work(ranks: Ranks) -> Any:
         return ranks.gather([ranks.rank, "ü"]), ranks.broadcast(ranks.rank + 7)
 
     assert several.run(work, work, work) == [([[0, "ü"], [1, "ü"], [2, "ü"]], 7)] * 3
 
 
-def test_nobody_passes_a_barrier_before_all_are_there(several: Several) -> None:
+def test_no_rank_passes_a_barrier_before_all_have_arrived(several: Several) -> None:
     seen: list[int] = []
 
     def work(ranks: Ranks) -> int:
@@ -202,11 +202,11 @@ def test_nobody_passes_a_barrier_before_all_are_there(several: Several) -> None:
     assert several.run(work, work, work) == [3, 3, 3]
 
 
-def test_work_goes_to_who_is_free(several: Several) -> None:
+def test_a_free_rank_takes_the_next_piece_of_work(several: Several) -> None:
     def work(ranks: Ranks) -> list[int]:
         taken = []
         for number in ranks.take(7):
-            # The first piece is a long one.
+            # The first piece takes long.
             time.sleep(0.6 if number == 0 else 0.01)
             taken.append(number)
         return taken
@@ -216,7 +216,7 @@ def test_work_goes_to_who_is_free(several: Several) -> None:
     assert sorted(map(len, taken)) == [1, 6]
 
 
-def test_who_waits_for_an_event_goes_on_after_it(several: Several) -> None:
+def test_a_rank_that_waits_for_an_event_continues_after_it(several: Several) -> None:
     order: list[str] = []
 
     def first(ranks: Ranks) -> None:
@@ -241,7 +241,7 @@ def test_different_plans_are_refused(several: Several) -> None:
     assert all("rank 1 and rank 0 differ in the pictures" in str(each) for each in outcomes)
 
 
-def test_one_that_stops_tells_the_others(several: Several) -> None:
+def test_a_rank_that_stops_tells_the_others(several: Several) -> None:
     def failing(ranks: Ranks) -> None:
         raise ValueError("no weights")
 
@@ -252,7 +252,7 @@ def test_one_that_stops_tells_the_others(several: Several) -> None:
         assert str(each) == "rank 1 stopped: ValueError: no weights"
 
 
-def test_one_that_does_not_come_is_named(several: Several) -> None:
+def test_a_rank_that_does_not_arrive_is_named(several: Several) -> None:
     first, second = several.run(Ranks.barrier, Ranks.barrier, size=3, patience=1)
     assert isinstance(first, LostRankError)
     assert "rank 2 did not arrive, or died" in str(first)
@@ -260,7 +260,7 @@ def test_one_that_does_not_come_is_named(several: Several) -> None:
     assert "rank 2" in str(second)
 
 
-def test_long_work_is_no_death(several: Several) -> None:
+def test_a_rank_that_works_long_is_not_lost(several: Several) -> None:
     def working(ranks: Ranks) -> None:
         time.sleep(1.5)
         ranks.barrier()
@@ -268,7 +268,7 @@ def test_long_work_is_no_death(several: Several) -> None:
     assert several.run(Ranks.barrier, working, patience=0.5) == [None, None]
 
 
-def test_a_lost_meeting_point_is_said(several: Several) -> None:
+def test_a_lost_store_is_reported(several: Several) -> None:
     def losing(ranks: Ranks) -> None:
         time.sleep(0.1)
         del several.server
@@ -283,7 +283,7 @@ def test_a_lost_meeting_point_is_said(several: Several) -> None:
 def test_processes_of_slurm_meet_at_the_first(
     environment: Callable, scontrol: Path, tmp_path: Path, programs: Programs
 ) -> None:
-    # Without torchrun the store lives in rank 0, which must not end before the others.
+    # Without torchrun rank 0 holds the store, so it must not end before the others.
     script = tmp_path / "work.py"
     script.write_text(
         "import sys\n"

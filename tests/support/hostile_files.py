@@ -14,11 +14,12 @@ import pickle
 import signal
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+
+from tests.support.png_files import png_of
 
 
 def marker(path: Path) -> Path:
@@ -113,12 +114,7 @@ def json_of_a_long_number(path: Path) -> None:
 
 def picture_of_terapixels(path: Path) -> None:
     """A PNG whose header alone is whole: it declares 2^20 by 2^20 pixels."""
-    chunk = lambda kind, data: (  # noqa: E731
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    )
-    header = struct.pack(">IIBBBBB", 1 << 20, 1 << 20, 8, 2, 0, 0, 0)
-    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    path.write_bytes(png_of(1 << 20, 1 << 20, 8, 2, bytes(64)))
 
 
 def playlist(path: Path) -> None:

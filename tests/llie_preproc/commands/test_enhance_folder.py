@@ -6,10 +6,8 @@ import errno
 import os
 import re
 import resource
-import struct
 import unicodedata
 import weakref
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -29,6 +27,7 @@ from llie_preproc.registry import MODELS
 from tests.support.command import Run, one_line
 from tests.support.killed_writers import killed_while_writing
 from tests.support.picture_files import files_below, make_picture
+from tests.support.png_files import png_of
 from tests.support.random_pictures import levels
 
 # Python 3.12 and later warn about forks in processes with threads; these children only write a file.
@@ -106,21 +105,9 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(
         llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Wrong")
 
 
-def declaring(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that declares this size but has too few pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
-    )
-
-
 def test_the_limit_of_pixels(llie: Run, tmp_path: Path) -> None:
     make_picture(tmp_path / "in" / "small.png")
-    (tmp_path / "in" / "large.png").write_bytes(declaring(9000, 9000))
+    (tmp_path / "in" / "large.png").write_bytes(png_of(9000, 9000, 8, 0, bytes(99)))
     call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--overwrite")
     by_default = llie(*call)
     assert by_default.code == 1

@@ -14,7 +14,7 @@ import mmdet
 import torch
 from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmdet.datasets import CocoDataset
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from llie_preproc.config_nodes import nodes
@@ -128,20 +128,6 @@ def test_a_runner_tests_the_config(plain, tmp_path):
         cfg[key] = None
     cfg.param_scheduler, cfg.custom_hooks, cfg.log_level = None, [], "ERROR"
     assert "coco/bbox_mAP" in Runner.from_cfg(cfg).test()
-
-
-def test_other_configs_lend_nothing():
-    for model in (dict(type="RetinaNet", detector=dict(backbone={})), dict(type="x.EnhancedDetector"), dict(backbon=1)):
-        with pytest.raises(AttributeError, match=r"'ConfigDict' object has no attribute 'backbone'"):
-            Config(dict(model=model)).model.backbone  # noqa: B018
-    own = Config(dict(model=dict(type="llie_preproc.EnhancedDetector", detector=dict(backbone=1), backbone=2)))
-    assert own.model.backbone == 2
-    wrapped = ConfigDict(type="llie_preproc.EnhancedDetector", detector=dict(backbone=1))
-    assert "backbone" not in wrapped
-    assert list(wrapped) == ["type", "detector"]
-    with pytest.raises(AttributeError, match="neck"):
-        wrapped.neck  # noqa: B018
-    assert ConfigDict(type="llie_preproc.BoxPromptedSAM").backbone == {}
 
 
 def test_a_config_imports_the_package_for_a_script_that_does_not(tmp_path):

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.datasets.transforms import PackDetInputs, Pad, RandomFlip, Resize
 from mmdet.registry import TRANSFORMS as MMDET_TRANSFORMS
-from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes, bbox_project
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmengine.structures import PixelData
 
 from llie_preproc.detection import Enhance, RestoreScaleFactor
 from llie_preproc.detection.geometry import scale_data_sample
@@ -154,3 +156,25 @@ def test_a_networks_name_is_also_a_transform():
 def test_wrong_images_are_refused_by_name(image, error, match):
     with pytest.raises(error, match=match):
         Enhance("Identity")({"img": image, "img_path": "a.jpg"})
+
+
+def test_every_map_of_a_sample_is_enlarged_and_keeps_its_ignored_index():
+    maps = torch.randint(0, 5, (1, 4, 6), dtype=torch.uint8)
+    whole = DetDataSample(metainfo=dict(img_shape=(4, 6)))
+    whole.gt_sem_seg = PixelData(metainfo=dict(ignore_index=7), sem_seg=maps)
+    whole.gt_panoptic_seg = PixelData(panoptic_seg=maps.long() * 1000)
+    scaled = scale_data_sample(whole, 3)
+    repeated = maps.repeat_interleave(3, 1).repeat_interleave(3, 2)
+    assert torch.equal(scaled.gt_sem_seg.sem_seg, repeated)
+    assert scaled.gt_sem_seg.ignore_index == 7
+    assert torch.equal(scaled.gt_panoptic_seg.panoptic_seg, repeated.long() * 1000)
+    assert torch.equal(whole.gt_sem_seg.sem_seg, maps)
+
+
+def test_a_homography_leads_from_the_raw_frame_to_the_enlarged_one():
+    turned = np.array([[0.8, -0.1, 5.0], [0.2, 1.1, -3.0], [0, 0, 1]], np.float32)
+    boxes = torch.tensor([[10.0, 20.0, 40.0, 60.0]])
+    scaled = scale_data_sample(DetDataSample(metainfo=dict(img_shape=(99, 99), homography_matrix=turned)), 2)
+    assert scaled.homography_matrix.dtype == np.float32
+    there = bbox_project(boxes, torch.from_numpy(scaled.homography_matrix), (198, 198))
+    assert torch.allclose(there, 2 * bbox_project(boxes, torch.from_numpy(turned), (99, 99)))

@@ -67,10 +67,3 @@ def test_another_class_of_a_registered_name_has_no_shipped_weights() -> None:
 def test_a_type_must_be_a_name_or_a_class(given: object) -> None:
     with pytest.raises(TypeError, match="must be an enhancer's name or class"):
         build_enhancer(dict(type=given))
-
-
-@pytest.mark.parametrize("kind", [3, None, ["EnhancedDetector"]])
-def test_a_config_of_no_model_lacks_a_backbone_as_any_config_does(kind: object) -> None:
-    config = pytest.importorskip("mmengine.config").ConfigDict(type=kind)
-    with pytest.raises(AttributeError, match="backbone"):
-        _ = config.backbone

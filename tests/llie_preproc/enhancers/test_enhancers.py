@@ -6,24 +6,19 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from skimage import color, data, exposure
 from torch import Tensor
 
 from llie_preproc import build_enhancer, enhance
-from llie_preproc.enhancers import CLAHE, Capabilities, Enhancer, GammaCorrection, PSENet, Upscale, pad_to_requirements
+from llie_preproc.enhancers import Capabilities, Enhancer, pad_to_requirements
 from llie_preproc.enhancers.names import enhancer_classes
 from llie_preproc.errors import ImageError
 from llie_preproc.inference import enhance_batch
-from llie_preproc.ops import inverse_gamma
 from tests.support.marks import slow_where
 from tests.support.networks import untrained
 from tests.support.random_pictures import dark_image
@@ -264,122 +259,3 @@ def test_padding_equals_numpys(height: int, width: int, divisor: int, least: int
         expected = np.pad(expected, [(0, mirrored - before if a == axis else 0) for a in range(3)], mode="reflect")
         expected = np.pad(expected, [(0, after - mirrored if a == axis else 0) for a in range(3)], mode="edge")
     assert np.array_equal(padded[0].numpy(), expected)
-
-
-# PSENet.
-
-
-def test_psenet_has_the_published_parameters() -> None:
-    blocks = {name: sum(p.numel() for p in block.parameters()) for name, block in PSENet().named_children()}
-    assert list(blocks.values()) == [189, 736, 1048, 2864, 3632, 2848, 2848, 723, 363]
-    assert sum(blocks.values()) == 15_251
-
-
-@pytest.mark.parametrize("weights", ["sice", "afifi"])
-def test_psenet_reproduces_the_public_outputs(shared_data: Path, weights: str) -> None:
-    folder = shared_data / "reference_weights"
-    reference = np.load(folder / "psenet_reference_outputs.npz")
-    network = build_enhancer("PSENet", folder / f"psenet_{weights}_official.safetensors")
-    image = torch.from_numpy(reference["image"]).permute(2, 0, 1)[None] / 255
-    with torch.no_grad():
-        assert (network(image)[0] - torch.from_numpy(reference[weights])).abs().max() < 1e-5
-        if weights == "sice":
-            gamma = torch.from_numpy(reference["sice_gamma"])
-            assert (network.gamma_map(image)[0] - gamma).abs().max() < 1e-4
-
-
-def test_psenets_width_scales_its_parameters() -> None:
-    counts = [sum(p.numel() for p in PSENet(width).parameters()) for width in (0.5, 1, 2)]
-    assert counts == sorted(counts)
-    with pytest.raises(ValueError, match="width"):
-        PSENet(0.01)
-
-
-# Inverse gamma.
-
-
-@given(image=hnp.arrays(np.float64, 8, elements=st.floats(0, 1)), gamma=st.floats(0.05, 8))
-def test_inverse_gamma_computes_its_formula(image: np.ndarray, gamma: float) -> None:
-    expected = 1 - np.power(1 - image, gamma)
-    tensor = torch.from_numpy(image)
-    assert np.allclose(inverse_gamma(tensor, gamma).numpy(), expected)
-    with_gradient = inverse_gamma(tensor.requires_grad_(), torch.tensor(gamma, dtype=torch.float64))
-    assert np.allclose(with_gradient.detach().numpy(), expected)
-
-
-def test_inverse_gamma_gradients_are_those_of_the_formula() -> None:
-    generator = torch.Generator().manual_seed(0)
-    image = 0.95 * torch.rand(4, 5, dtype=torch.float64, generator=generator)
-    gamma = 0.2 + 3 * torch.rand(4, 5, dtype=torch.float64, generator=generator)
-    assert torch.autograd.gradcheck(inverse_gamma, (image.requires_grad_(), gamma.requires_grad_()))
-
-
-@pytest.mark.parametrize("gamma", [0.2, 1.0, 3.0])
-def test_inverse_gamma_gradients_are_finite_at_saturation(gamma: float) -> None:
-    image = torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=True)
-    exponent = torch.full((2,), gamma, dtype=torch.float64, requires_grad=True)
-    by_image, by_exponent = torch.autograd.grad(inverse_gamma(image, exponent).sum(), (image, exponent))
-    assert by_image.tolist() == [gamma, 0]
-    assert by_exponent.tolist() == [0, 0]
-
-
-# Baselines.
-
-
-@given(image=hnp.arrays(np.float32, (3, 4, 5), elements=st.floats(0, 1, width=32)), gamma=st.floats(0.2, 5))
-def test_gamma_correction_equals_scikit_images(image: np.ndarray, gamma: float) -> None:
-    result = enhance(torch.from_numpy(image), GammaCorrection(gamma))
-    assert np.allclose(result.numpy(), exposure.adjust_gamma(image, gamma), atol=1e-6)
-
-
-def test_gamma_correction_gradient() -> None:
-    image = (0.05 + 0.9 * torch.rand(1, 3, 4, 4, dtype=torch.float64)).requires_grad_()
-    assert torch.autograd.gradcheck(GammaCorrection(0.5), image)
-
-
-@pytest.mark.parametrize("gamma", [0, -1, float("nan")])
-def test_gamma_must_be_positive(gamma: float) -> None:
-    with pytest.raises(ValueError, match="gamma"):
-        GammaCorrection(gamma)
-
-
-def test_unlimited_clahe_of_one_tile_is_histogram_equalisation_of_lightness() -> None:
-    image = (data.astronaut()[:128, :128] * 0.3).astype(np.uint8)
-    result = enhance(image.astype(np.float32) / 255, CLAHE(clip_limit=1e6, grid=1))
-    before, after = color.rgb2lab(image)[..., 0], color.rgb2lab(result)[..., 0]
-    levels = (2.55 * before).round()
-    expected = 100 * exposure.equalize_hist(levels, nbins=256) + before - levels / 2.55
-    # Strong lightening leaves the gamut at some pixels, where clipping changes the lightness.
-    assert np.median(np.abs(after - expected)) < 1
-
-
-def test_clahe_raises_contrast_within_its_limit() -> None:
-    image = (data.astronaut()[:128, :128] * 0.3).astype(np.uint8)
-    spreads = [enhance(image, CLAHE(clip_limit=limit)).std() for limit in (1.0, 2.0, 4.0)]
-    assert image.std() < spreads[0] < spreads[1] < spreads[2]
-
-
-@pytest.mark.parametrize("arguments", [{"clip_limit": 0}, {"grid": 0}])
-def test_clahe_arguments_must_be_positive(arguments: dict) -> None:
-    with pytest.raises(ValueError, match=next(iter(arguments))):
-        CLAHE(**arguments)
-
-
-@pytest.mark.parametrize("scale", [1, 2, 4])
-def test_nearest_upscale_repeats(scale: int) -> None:
-    image = dark_image(5, 7)
-    expected = image.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-    assert torch.equal(enhance(image, Upscale(scale, "nearest")), expected)
-
-
-@pytest.mark.parametrize("scale", [2, 4])
-def test_bicubic_upscale_equals_opencvs(scale: int) -> None:
-    image = dark_image(9, 7).permute(1, 2, 0).numpy()
-    expected = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    assert np.allclose(enhance(image, Upscale(scale)), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("arguments", [{"scale": 3}, {"mode": "area"}])
-def test_wrong_upscales_are_refused(arguments: dict) -> None:
-    with pytest.raises(ValueError, match="must be"):
-        Upscale(**arguments)

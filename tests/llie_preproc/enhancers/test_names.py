@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.enhancers import Cascade, Enhancer, GammaCorrection, PSENet
 from llie_preproc.enhancers.names import enhancer_config
-from llie_preproc.registry import MODELS, Registry
+from llie_preproc.registry import MODELS
 
 
 @pytest.mark.parametrize(
@@ -175,23 +173,3 @@ def test_the_preprocessor_runs_the_network_that_it_has() -> None:
     door, image = EnhancedDetDataPreprocessor("psenet"), torch.full((3, 8, 8), 100, dtype=torch.uint8)
     door.enhancer = build_enhancer("identity")
     assert torch.equal(door.enhance_images([image])[0], image.float())
-
-
-def test_threads_that_ask_at_once_find_what_they_ask_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No registry forgets a module that another thread is importing."""
-    registry = Registry("visualizer", ["slow_to_import"])
-    module = type(sys)("threads_registry")
-    monkeypatch.setitem(sys.modules, "threads_registry", module)
-    (tmp_path / "slow_to_import.py").write_text(
-        "import time\nimport threads_registry\n\ntime.sleep(0.3)\n"
-        "threads_registry.registry.register_module(name='Late')(dict)\n"
-    )
-    module.registry = registry
-    monkeypatch.syspath_prepend(tmp_path)
-    found: list[Any] = []
-    threads = [threading.Thread(target=lambda: found.append(registry.get("Late"))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [dict] * 8

@@ -123,7 +123,7 @@ def test_vgg_has_mmcvs_names():
 
 
 def test_vgg_is_torchvisions_up_to_the_third_pooling(tmp_path):
-    """A file with torchvision's names loads and gives what torchvision's layers give; the size hides the third pooling."""
+    """A file with torchvision's names loads, and gives the same maps as torchvision's own layers."""
     torch.manual_seed(0)
     theirs = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
     state = {f"features.{k}": v for k, v in theirs.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Public DSFD checkpoints detect what a plain forward pass in their own names does, or are refused."""
+"""Public DSFD checkpoints load and detect what a plain forward pass in their own names does, or are refused."""
 
 import copy
 
@@ -44,13 +44,13 @@ def assert_same_detections(found, expected, at_least=20):
     assert len(found) == len(scores) >= at_least
     assert float(scores.max() - scores.min()) > 0.1
     torch.testing.assert_close(found.scores.double(), scores, rtol=1e-3, atol=1e-4)
-    # Two faces of nearly one score may change places.
+    # Two faces of nearly equal scores may change places.
     distance = torch.cdist(found.bboxes.double(), boxes).min(1).values
     assert float(distance.max()) < 0.05
 
 
 def loaded(model, state, path):
-    """The detector as MMEngine's ``load_from`` fills it."""
+    """The detector with the file's weights, loaded as MMEngine's ``load_from`` loads them."""
     torch.save(state, path)
     detector = build(model, seed=9)
     load_checkpoint(detector, str(path), map_location="cpu")

@@ -140,7 +140,7 @@ def test_filters_count_both_ends_of_the_restored_box():
 
 
 class _Bright:
-    """A detector of bright rectangles; with ``lean`` those further left get better scores, as networks may give them."""
+    """A detector of bright rectangles; with ``lean`` those further left get better scores and tighter boxes."""
 
     def __init__(self, lean=0.0):
         self.lean, self.shown = lean, []

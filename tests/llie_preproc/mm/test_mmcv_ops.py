@@ -187,7 +187,7 @@ def test_whole_pixel_offsets_read_the_shifted_image(modulated):
 
 
 def test_offsets_larger_than_the_output_are_read_as_mmcvs_kernel_reads_them():
-    """The kernel reads channel c of pixel (y, x) at (c * height + y) * width + x of the output's size; DyHead needs it."""
+    """Channel c of pixel (y, x) is read at (c * height + y) * width + x of the output's size, which DyHead needs."""
     layer, points = convolution(torch.float64, True, in_channels=3, out_channels=2, kernel_size=3, padding=1)
     image = torch.rand(2, 3, 4, 5, dtype=torch.float64)
     large = [torch.rand(2, n, 8, 10, dtype=torch.float64, requires_grad=True) for n in (2 * points, points)]

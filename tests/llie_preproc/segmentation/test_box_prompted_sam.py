@@ -1,4 +1,4 @@
-"""SAM as a segmentor has segment-anything's own masks in every frame, and trains the enhancer before it."""
+"""``BoxPromptedSAM`` gives segment-anything's own masks in every frame, and trains an enhancer before it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.sam_models import TINY, BrightnessSam, picture, tiny_sam
 
 
 def sample_of(shape, boxes, raw_shape=None, masks=None, **meta):
-    """A packed sample of an image, with boxes in its pixels."""
+    """A packed sample of an image, with boxes in the image's pixels."""
     raw_shape = raw_shape or shape
     factor = shape[1] / raw_shape[1], shape[0] / raw_shape[0]
     sample = DetDataSample(metainfo=dict(img_id=1, img_shape=shape, ori_shape=raw_shape, scale_factor=factor, **meta))
@@ -100,7 +100,7 @@ def test_boxes_are_decoded_in_batches(per_batch):
 
 @pytest.mark.parametrize("detector", [None, PERFECT], ids=["labels", "detector"])
 @pytest.mark.parametrize(("factor", "padding"), [(1, 0), (2, 0), (2, 10), (0.5, 0), (0.5, 13)])
-def test_masks_of_a_resized_and_padded_image_come_in_both_frames(factor, padding, detector):
+def test_masks_of_a_resized_and_padded_image_are_right_in_both_frames(factor, padding, detector):
     raw = np.zeros((48, 64, 3), np.uint8)
     raw[10:30, 20:46] = 255
     step = np.ones((2, 2, 1), np.uint8)
@@ -111,7 +111,7 @@ def test_masks_of_a_resized_and_padded_image_come_in_both_frames(factor, padding
     sample.set_metainfo(dict(scale_factor=(factor, factor)))
     model = BoxPromptedSAM(detector, BrightnessSam(64)).eval()
     found = found_by(model, image, copy.deepcopy(sample))
-    # What half the pixels know of the border is an interpolation.
+    # An image of half the size gives the border by interpolation alone.
     least = 1.0 if factor >= 1 else 0.9
     assert found.masks.shape == (1, 48, 64)
     assert mask_iou(found.masks[0].numpy(), raw[..., 0] > 0) >= least
@@ -123,7 +123,7 @@ def test_masks_of_a_resized_and_padded_image_come_in_both_frames(factor, padding
 
 
 def test_logits_are_resampled_once():
-    """From SAM's to the raw frame, not by way of the image's."""
+    """Logits go from SAM's frame to the raw one directly, not by way of the image's frame."""
     sam, image, raw_shape = tiny_sam(), picture(3, 40, 60), (100, 150)
     box = [10.0, 5.0, 45.0, 33.0]
     found = found_by(BoxPromptedSAM(sam=sam), image, sample_of((40, 60), [box], raw_shape))
@@ -136,7 +136,7 @@ def test_logits_are_resampled_once():
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
 @pytest.mark.parametrize("detector", [None, PERFECT], ids=["labels", "detector"])
-def test_behind_an_enlarging_enhancer_masks_come_in_the_raw_frame(scale, detector):
+def test_masks_behind_an_enlarging_enhancer_are_in_the_raw_frame(scale, detector):
     image = np.zeros((48, 64, 3), np.uint8)
     image[11:30, 20:45] = 255
     inner = dict(type="llie_preproc.BoxPromptedSAM", detector=detector, sam=dict(model="small", **TINY))
@@ -147,7 +147,7 @@ def test_behind_an_enlarging_enhancer_masks_come_in_the_raw_frame(scale, detecto
     assert found.bboxes.tolist() == [[20, 11, 45, 30]]
 
 
-def test_sam_sees_what_the_enhancer_makes_as_a_stored_picture_would_be():
+def test_sam_sees_the_enhanced_picture_rounded_as_if_stored():
     sam, image, enhancer = tiny_sam(), picture(4, 50, 64), GammaCorrection(gamma=0.4)
     model = EnhancedDetector(dict(type="llie_preproc.BoxPromptedSAM", sam=dict(model="small", **TINY)), enhancer)
     model.detector.sam.load_state_dict(sam.state_dict())
@@ -171,7 +171,7 @@ def test_an_image_without_boxes_has_no_masks(detector):
 
 
 def labelled_batch(number=2):
-    """An image as large as SAM's input, with rectangles as masks."""
+    """A batch of an image as large as SAM's input, with the boxes and masks of its rectangles."""
     shape, rng = (48, 64), np.random.default_rng(0)
     masks = np.zeros((number, *shape), np.uint8)
     boxes = [[4 + 5 * i, 6 + i, 30 + 5 * i, 40 - i] for i in range(number)]
@@ -198,8 +198,8 @@ def test_the_losses_are_those_of_sams_logits():
     assert float(losses["loss_mask_dice"]) == pytest.approx((1 - above / below).mean(), rel=1e-3)
 
 
-def test_masks_count_alike_whatever_their_image():
-    """Of two images the losses are averaged over the masks of both, and one without any changes nothing."""
+def test_each_mask_counts_equally_in_the_losses():
+    """Losses of two images are averaged over the masks of both, and an image without masks does not change them."""
     model = BoxPromptedSAM(sam=tiny_sam())
     one, three = labelled_batch(1)[0], labelled_batch(3)[0]
     empty = [sample_of((48, 64), [], masks=np.zeros((0, 48, 64), np.uint8))]
@@ -240,7 +240,7 @@ def test_an_enhancer_learns_through_the_frozen_sam():
 
 @given(st.integers(0, 99), st.integers(0, 4))
 @settings(max_examples=25, deadline=None)
-def test_a_mask_loss_is_least_at_its_soft_target(seed, number):
+def test_mask_losses_are_smallest_at_their_soft_target(seed, number):
     rng = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(number, 5, 7, generator=rng, dtype=torch.float64).requires_grad_()
     at_target = mask_losses(logits, logits.detach().sigmoid())
@@ -263,7 +263,7 @@ def test_mask_losses_of_half_precision_are_those_of_its_values():
         assert float(value) == pytest.approx(float(mask_losses(logits, targets)[name]))
 
 
-def test_wrong_options_are_named(monkeypatch):
+def test_wrong_options_are_refused_by_name(monkeypatch):
     sam = BrightnessSam(64)
     for options, message in (
         (dict(mask_score="best"), "mask_score"),
@@ -282,7 +282,7 @@ def test_wrong_options_are_named(monkeypatch):
         BoxPromptedSAM(sam=dict(model="small"))
 
 
-def test_wrong_images_and_labels_are_named():
+def test_wrong_images_and_labels_are_refused():
     model, image, shape = BoxPromptedSAM(sam=BrightnessSam(64)), picture(0, 40, 60), (40, 60)
     unlabelled = sample_of(shape, [])
     del unlabelled.gt_instances
@@ -305,7 +305,7 @@ def test_wrong_images_and_labels_are_named():
         model.predict([tensor_of(image)[:1]], [sample_of(shape, [])])
 
 
-def test_features_are_sams():
+def test_features_are_sams_embedding():
     sam, batch = tiny_sam(), labelled_batch()[0]
     embedding = sam.image_encoder(sam.preprocess(batch["inputs"][0].flip(0).float()[None]))
     torch.testing.assert_close(BoxPromptedSAM(sam=sam)(batch["inputs"], mode="tensor"), embedding, rtol=1e-4, atol=1e-4)

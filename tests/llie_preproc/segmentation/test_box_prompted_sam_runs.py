@@ -1,4 +1,4 @@
-"""SAM beside a detector keeps its boxes and loads its checkpoints, and COCO's JSON is the same through every door."""
+"""``BoxPromptedSAM`` with a detector keeps its boxes, loads its checkpoints, and gives equal JSON at every door."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.sam_models import TINY, tiny_sam
 
 @pytest.fixture(scope="module")
 def retinanet():
-    """The config of a narrow one."""
+    """The config of a narrow RetinaNet."""
     model = mmdet_config("retinanet").model
     for node in nodes(model):
         for name in ("in_channels", "out_channels", "feat_channels"):
@@ -87,7 +87,7 @@ def config_of(detector=None):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A checkpoint of SAM alone, of what ``config_of`` builds."""
+    """A checkpoint of SAM alone, for the model that ``config_of`` configures."""
     path = tmp_path_factory.mktemp("weights") / "sam.pth"
     state = {f"sam.{name}": tensor for name, tensor in tiny_sam().state_dict().items()}
     save_checkpoint({"state_dict": state, "meta": {}}, str(path))
@@ -95,7 +95,7 @@ def weights(tmp_path_factory):
 
 
 def masks_json(cfg, folder, work_dir, weights):
-    """The masks' JSON after a run of MMEngine's test loop."""
+    """The JSON of the masks after a run of MMEngine's test loop."""
     test_runner(cfg.model, cfg.pipeline, folder, work_dir, load_from=weights).test()
     return json.loads((work_dir / "found.segm.json").read_text())
 
@@ -128,13 +128,13 @@ def plain_masks(tmp_path_factory, weights):
 
 
 @pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
-def test_an_enhancer_that_changes_nothing_changes_no_digit(door, plain_masks, tmp_path, weights):
+def test_identity_changes_no_digit(door, plain_masks, tmp_path, weights):
     cfg = add_enhancer(config_of(PERFECT), "Identity", door=door)
     assert masks_json(cfg, tmp_path, tmp_path, weights) == plain_masks
     assert len(plain_masks) == 4
 
 
-def test_pictures_without_boxes_in_the_json(tmp_path, weights):
+def test_pictures_without_boxes_are_not_in_the_json(tmp_path, weights):
     cfg, annotations = config_of(), tmp_path / "set.json"
     write_set(annotations, tmp_path / "pictures", ("blue", "green"))
     truth = json.loads(annotations.read_text())
@@ -148,7 +148,7 @@ def test_pictures_without_boxes_in_the_json(tmp_path, weights):
         assert [r["image_id"] for r in records] == [kept] * expected
 
 
-def test_a_detector_is_trained_beside(retinanet):
+def test_the_detector_inside_is_trained(retinanet):
     batch = raw_batch([(64, 96), (64, 64)])
     model = BoxPromptedSAM(retinanet, tiny_sam()).train()
     losses = model(**model.data_preprocessor(batch, True), mode="loss")
@@ -158,7 +158,7 @@ def test_a_detector_is_trained_beside(retinanet):
     assert all(p.grad is None for p in model.sam.parameters())
 
 
-def test_sams_own_checkpoint_is_not_one_of_a_segmentor_of_labels():
+def test_a_checkpoint_of_sam_alone_is_refused():
     model = BoxPromptedSAM(sam=dict(model="small", **TINY))
     with pytest.raises(CheckpointError, match=r"BoxPromptedSAM, which has .*sam"):
         model.load_state_dict(model.sam.state_dict(), strict=False)
@@ -184,8 +184,8 @@ def test_a_plain_detectors_checkpoint_loads_behind_an_enhancer(tmp_path, retinan
 
 
 @pytest.mark.parametrize("outermost", [EnhancedDetector, BoxPromptedSAM])
-def test_a_wrappers_checkpoint_loads_behind_another(outermost, tmp_path, retinanet):
-    """Of the one inside with all its parts, and of both; what the checkpoint does not have stays as built."""
+def test_a_wrappers_checkpoint_loads_inside_another_wrapper(outermost, tmp_path, retinanet):
+    """The checkpoint of the inner wrapper loads whole, and so does one of both; other tensors stay as built."""
     segmentor = dict(type="llie_preproc.BoxPromptedSAM", detector=retinanet, sam=dict(model="small", **TINY))
     enhanced = dict(type="llie_preproc.EnhancedDetector", detector=retinanet, enhancer="PSENet", checkpoint=None)
     inner, outer = (segmentor, enhanced) if outermost is EnhancedDetector else (enhanced, segmentor)

@@ -64,7 +64,7 @@ def test_records_are_in_the_raw_frame(scale, oversize):
 
 
 def test_crops_show_sam_the_enhanced_picture_at_full_size():
-    """There are as many layers as needed: the last one's crops are not shrunk, and those of one layer fewer would be."""
+    """There are as many layers as needed, so that the last one's crops are not shrunk."""
     sam = BrightnessSam(side=64)
     image = np.full((70, 100, 3), 200, np.uint8)
     sizes: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""SAM behind an enhancer: nothing changes where the enhancer changes nothing, and frames map exactly."""
+"""``EnhancedSamPredictor`` equals ``SamPredictor`` with Identity, and maps prompts and masks between frames exactly."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHAPES = [(48, 64), (61, 37), (100, 131)]
     ("shape", "image_format", "with_grad"),
     [(SHAPES[0], "RGB", False), (SHAPES[1], "BGR", False), (SHAPES[2], "BGR", True), (SHAPES[1], "RGB", True)],
 )
-def test_identity_is_sam_predictor(shape, image_format, with_grad):
+def test_identity_equals_sam_predictor(shape, image_format, with_grad):
     sam, image = tiny_sam(), picture(1, *shape)
     plain, own = SamPredictor(sam), EnhancedSamPredictor(sam, "Identity", with_grad=with_grad)
     plain.set_image(image, image_format)
@@ -49,7 +49,7 @@ def test_identity_is_sam_predictor(shape, image_format, with_grad):
             expected = plain.predict(**prompts, **options)
             assert_equal_results(own.predict(**prompts, **options), expected)
             masks.append(expected[0] > 0)
-    # The comparison would say little of masks that are all empty or full.
+    # The comparison would mean little if all masks were empty or full.
     assert 0.02 < np.mean([mask.mean() for mask in masks]) < 0.98
     own.reset_image()
     assert not own.is_image_set
@@ -57,7 +57,7 @@ def test_identity_is_sam_predictor(shape, image_format, with_grad):
         own.predict(box=np.array([0, 0, 5, 5]))
 
 
-def test_identity_is_sam_predictor_for_transformed_images_and_batched_prompts():
+def test_identity_equals_sam_predictor_for_transformed_images_and_batched_prompts():
     sam, image = tiny_sam(), picture(2, 50, 70)
     plain, own = SamPredictor(sam), EnhancedSamPredictor(sam, Identity())
     shown = torch.as_tensor(plain.transform.apply_image(image)).permute(2, 0, 1)[None]
@@ -70,8 +70,8 @@ def test_identity_is_sam_predictor_for_transformed_images_and_batched_prompts():
 
 
 @pytest.mark.parametrize(("scale", "shape"), [(2, SHAPES[0]), (4, SHAPES[1]), (2, SHAPES[2])])
-def test_an_enlarging_enhancer_asks_sam_the_same_of_the_enlarged_image(scale, shape):
-    """Independent: SamPredictor on the enlarged picture, with prompts that many times as large."""
+def test_an_enlarging_enhancer_enlarges_image_and_prompts(scale, shape):
+    """The reference is SamPredictor on the enlarged picture, with prompts enlarged as much."""
     sam, image = tiny_sam(), picture(3, *shape)
     plain, own = SamPredictor(sam), EnhancedSamPredictor(sam, Upscale(scale, "nearest"))
     plain.set_image(image.repeat(scale, 0).repeat(scale, 1))
@@ -98,7 +98,7 @@ rectangles = st.tuples(*[st.floats(0.0, 1.0)] * 4)
     by=st.sampled_from(["point inside", "point outside", "box"]),
 )
 def test_masks_and_prompts_map_back_exactly(size, places, scale, oversize, by):
-    """A rectangle on black, enlarged by repeating pixels: its mask in the raw frame is the rectangle, to the pixel."""
+    """A rectangle on black, enlarged by repeating pixels, has a mask in the raw frame that is exact to the pixel."""
     height, width = size
     y1, y2 = _span(places[0], places[1], height)
     x1, x2 = _span(places[2], places[3], width)
@@ -115,7 +115,7 @@ def test_masks_and_prompts_map_back_exactly(size, places, scale, oversize, by):
     masks, _, _ = predictor.predict(**prompt, multimask_output=False)
     expected = image[..., 0] > 0
     np.testing.assert_array_equal(masks[0], expected if by != "point outside" else ~expected)
-    # In the input frame prompts are where they would be without an enhancer.
+    # In the input frame the prompts are where they would be without an enhancer.
     points, boxes, _ = sam.prompt_encoder.asked[0]
     expected_prompt = predictor.transform.apply_coords(prompt.get("point_coords", np.zeros((1, 2))), size)
     if points is not None:
@@ -125,19 +125,19 @@ def test_masks_and_prompts_map_back_exactly(size, places, scale, oversize, by):
 
 
 def _span(a: float, b: float, length: int) -> tuple[int, int]:
-    """At least six pixels, and three from each end."""
+    """A span of at least six pixels, three pixels or more from each end."""
     start = 3 + int(min(a, b) * (length - 12))
     return start, min(length - 3, start + 6 + int(abs(a - b) * length))
 
 
-def test_a_prompt_has_one_box():
+def test_several_boxes_in_one_prompt_are_refused():
     predictor = EnhancedSamPredictor(tiny_sam())
     predictor.set_image(picture(5, 40, 60))
     with pytest.raises(ValueError, match="boxes must be"):
         predictor.predict(box=np.array([[1, 2, 30, 20], [5, 6, 50, 30]]))
 
 
-def test_sam_sees_what_the_enhancer_makes():
+def test_sam_sees_the_enhanced_picture():
     sam, image = tiny_sam(), picture(6, 48, 64)
     enhancer = GammaCorrection(gamma=0.4)
     own, plain = EnhancedSamPredictor(sam, enhancer), SamPredictor(sam)
@@ -164,7 +164,7 @@ def test_bgr_and_rgb_are_the_same_picture():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_two_steps_are_the_predictor_but_for_rounding(shape):
+def test_embedding_and_decoding_equal_the_predictor_up_to_rounding(shape):
     sam, image = tiny_sam(), picture(10, *shape)
     plain = SamPredictor(sam)
     plain.set_image(image)
@@ -182,7 +182,7 @@ def test_the_two_steps_are_the_predictor_but_for_rounding(shape):
     expected = plain.predict(**prompts, multimask_output=False, return_logits=True)
     for mine, theirs in zip((logits, iou, low_res), expected, strict=True):
         np.testing.assert_allclose(mine[0], theirs, atol=1e-3, rtol=1e-4)
-    # PIL rounds each of its two passes to 8 bits.
+    # PIL rounds to 8 bits in each of its two passes.
     same, mirrored = (float((each - plain.features[0]).norm() / plain.features.norm()) for each in embeddings)
     assert same < 0.02
     assert mirrored > 0.1
@@ -206,7 +206,7 @@ def test_windows_of_an_enhanced_image_are_those_of_the_raw_one():
         (dict(enhancer="Nothing"), KeyError, "Nothing"),
     ],
 )
-def test_wrong_options(arguments, error, named):
+def test_wrong_options_are_refused(arguments, error, named):
     with pytest.raises(error, match=named):
         EnhancedSamPredictor(tiny_sam(), **arguments)
 
@@ -222,24 +222,24 @@ def test_wrong_options(arguments, error, named):
         (np.zeros((9, 9, 3), np.uint8), "rgb", ValueError),
     ],
 )
-def test_wrong_images(image, image_format, error):
+def test_wrong_images_are_refused(image, image_format, error):
     with pytest.raises(error, match="image"):
         EnhancedSamPredictor(tiny_sam()).set_image(image, image_format)
 
 
-def test_a_transformed_image_of_another_size():
+def test_a_transformed_image_of_another_size_is_refused():
     with pytest.raises(ValueError, match="long side of 64"):
         EnhancedSamPredictor(tiny_sam()).set_torch_image(torch.zeros(1, 3, 40, 50), (40, 50))
 
 
 @pytest.mark.parametrize("image", [torch.zeros(3, 9, 9, dtype=torch.uint8), torch.zeros(9, 9), torch.zeros(9, 9, 3)])
-def test_wrong_images_for_embeddings(image):
+def test_wrong_images_for_embeddings_are_refused(image):
     with pytest.raises(ValueError, match=r"\(3, H, W\) and floating"):
         sam_embeddings(tiny_sam(), [image])
 
 
 @pytest.mark.parametrize("model", ["vit_b", "vit_l", "vit_h"])
-def test_models_are_those_of_segment_anything(model):
+def test_models_equal_those_of_segment_anything(model):
     with torch.device("meta"):
         own, theirs = build_sam(model), sam_model_registry[model]()
     shapes = [{name: value.shape for name, value in sam.state_dict().items()} for sam in (own, theirs)]
@@ -251,7 +251,7 @@ def test_models_are_those_of_segment_anything(model):
 
 
 def test_a_public_checkpoint_loads_by_path_with_its_digest(tmp_path):
-    """The layout of the public files: a plain state dict without the pixels' mean."""
+    """Public files hold a plain state dict without the mean of the pixels."""
     sam = tiny_sam(seed=3)
     path = tmp_path / "sam.pth"
     torch.save(sam.state_dict(), path)
@@ -279,6 +279,6 @@ def test_a_public_checkpoint_loads_by_path_with_its_digest(tmp_path):
         ("small", dict(img_size=60), ValueError, "patch"),
     ],
 )
-def test_no_such_model(model, sizes, error, named):
+def test_wrong_models_and_sizes_are_refused(model, sizes, error, named):
     with pytest.raises(error, match=named):
         build_sam(model, **sizes)

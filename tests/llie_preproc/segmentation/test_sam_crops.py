@@ -102,7 +102,7 @@ PASSES = {"resize": 1, "crops": 2}
 @pytest.mark.parametrize("oversize", PASSES)
 @pytest.mark.parametrize("seed", range(3))
 def test_rounding_of_a_tiny_sam(oversize, seed):
-    """float32 is as near to float64 with the same weights as :data:`ROUNDING` says, on which the tests' tolerances rest."""
+    """float32 is as near to float64 as :data:`ROUNDING` says, on which the tests' tolerances rest."""
     shape, answers = (40, 140), []
     for sam in (tiny_sam(seed), in_float64(tiny_sam(seed))):
         predictor = EnhancedSamPredictor(sam, oversize=oversize)

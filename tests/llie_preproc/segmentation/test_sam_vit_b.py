@@ -1,4 +1,4 @@
-"""The public architecture at its full size runs from the shell, within its memory and alike on a GPU."""
+"""SAM's ViT-B at its full size runs from the shell within its memory, and gives equal masks on a GPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 @pytest.mark.slow(45)
 def test_vit_b_from_the_shell_to_masks_within_six_gibibytes(tmp_path):
-    """Enhance, encode, box prompts and automatic masks, as a user runs it."""
+    """One command enhances, encodes, and makes masks from box prompts, as a user runs it."""
     images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()
     Image.fromarray(picture(0, 120, 160)).save(images / "0.png")
@@ -46,7 +46,7 @@ def test_vit_b_from_the_shell_to_masks_within_six_gibibytes(tmp_path):
     assert done.returncode == 0, done.stderr
     status, peak = done.stdout.splitlines()[-1].split()
     assert int(status) == 0
-    # Its parameters alone take a third of a gibibyte.
+    # The parameters alone take a third of a gibibyte.
     assert 1.0 < float(peak) < _LIMIT_GIB
     (mask,) = json.loads((out / "masks" / "boxes" / "psenet.json").read_text())
     assert mask_utils.decode(mask["segmentation"]).shape == (120, 160)

@@ -1,4 +1,4 @@
-"""The segmentors of ``mm_configs/segmentation`` parse, build, test their set, and write COCO's JSON."""
+"""The configs of ``mm_configs/segmentation`` parse, build, test their set, and write COCO's JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAMES = (LABELS, *ENHANCED, FOUND)
 
 @pytest.fixture(scope="module", autouse=True)
 def sets(tmp_path_factory):
-    """Both sets in their layouts, found by the environment variables; a picture of DARK FACE has no faces."""
+    """Write both sets in their layouts and set their environment variables; one picture of DARK FACE has no faces."""
     with pytest.MonkeyPatch.context() as patch:
         dark, exdark = tmp_path_factory.mktemp("dark"), tmp_path_factory.mktemp("exdark")
         patch.setenv("DARKFACE_ROOT", str(dark))
@@ -56,14 +56,14 @@ def sets(tmp_path_factory):
 
 
 def parsed(name):
-    """A config; an enhanced one by the name of the plain one, ``_``, and the enhancer's."""
+    """A config by its name; an enhanced one's name is the plain one's, ``_`` and the enhancer's."""
     if name not in ENHANCED:
         return read_config(FOLDER / f"{name}.py")
     return read_config(FOLDER / f"{LABELS}_enhanced.py", ENHANCER=name.rpartition("_")[2])
 
 
 def made_small(cfg):
-    """A tiny SAM and detector of random weights, no workers."""
+    """The config with a tiny SAM and detector, random weights and no workers."""
     for node in nodes(cfg.model):
         if "sam" in node:
             node.sam = dict(model="small", **TINY)
@@ -89,7 +89,7 @@ def made_small(cfg):
 
 
 def masks_file(cfg, folder):
-    """The JSON of the masks after ``Runner.test`` in ``folder``."""
+    """Path of the masks' JSON after ``Runner.test`` in ``folder``."""
     cfg.work_dir, cfg.experiment_name, cfg.log_level = str(folder / "run"), folder.name, "ERROR"
     Runner.from_cfg(cfg).test()
     evaluator = cfg.test_evaluator if isinstance(cfg.test_evaluator, dict) else cfg.test_evaluator[0]
@@ -97,7 +97,7 @@ def masks_file(cfg, folder):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_sam_is_the_public_one(name):
+def test_sam_is_the_public_vit_b(name):
     (segmentor,) = [node for node in nodes(parsed(name).model) if "sam" in node]
     assert segmentor.sam == dict(model="vit_b", checkpoint=PUBLIC_CHECKPOINTS["vit_b"])
     assert segmentor.type == "llie_preproc.BoxPromptedSAM"
@@ -138,7 +138,7 @@ def test_labelled_faces_get_masks_in_the_stored_frame(name, tree, sets):
 
 
 @pytest.mark.parametrize("door", [None, "preprocessor", "detector"])
-def test_what_a_detector_finds_gets_masks_behind_an_enlarging_enhancer_too(door, tree, sets):
+def test_detected_boxes_get_masks_behind_an_enlarging_enhancer_too(door, tree, sets):
     cfg = made_small(parsed(FOUND))
     for step in cfg.test_dataloader.dataset.pipeline:
         if step["type"] == "Resize":

@@ -1,4 +1,4 @@
-"""Files that are no whole video are refused by name, and open or write nothing."""
+"""``enhance_video`` refuses files that are not whole videos by name; they open and write nothing else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_truncated_video_is_refused_before_any_work(
 
 @pytest.fixture(scope="module")
 def noisy_films(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Makes a whole film of noise by the name of its file, once."""
+    """A function that makes a whole video of noise for a file name, once for each name."""
     return functools.cache(lambda name: make_noisy_film(tmp_path_factory.mktemp("whole"), name))
 
 
@@ -105,7 +105,7 @@ def test_a_playlist_that_calls_itself_a_video_opens_nothing(
         enhance_video(source, tmp_path / "out.mp4", Identity())
 
 
-def test_that_test_can_fail(tmp_path: Path) -> None:
+def test_a_playlist_with_its_own_suffix_does_open_files(tmp_path: Path) -> None:
     (tmp_path / "in.ffconcat").write_text(playlist("concat", tmp_path))
     with av.open(str(tmp_path / "in.ffconcat")) as container:
         assert len(list(container.decode(video=0))) == 20
@@ -135,7 +135,7 @@ def test_sound_alone_is_no_video(llie: Run, tmp_path: Path, cover: bool) -> None
 
 @pytest.fixture
 def alarm() -> Iterator[None]:
-    """Ends a test that hangs."""
+    """Ends a test that hangs, after a minute."""
 
     def end(*_: Any) -> None:
         raise TimeoutError
@@ -168,7 +168,7 @@ def test_frames_over_the_limit_are_refused(tmp_path: Path) -> None:
 def test_frames_that_claim_an_absurd_size_are_not_decoded(tmp_path: Path) -> None:
     source = make_film(tmp_path / "in.avi", range(20), tick=Fraction(1, 25), codec="mjpeg", pixel_format="yuvj420p")
     data = source.read_bytes()
-    # The start of a JPEG's frame: 17 bytes, 8 bits, height and width.
+    # A JPEG's frame header begins with its length of 17 bytes, 8 bits, height and width.
     header = b"\xff\xc0\x00\x11\x08"
     assert data.count(header + bytes([0, 48, 0, 64])) == 20
     source.write_bytes(data.replace(header + bytes([0, 48, 0, 64]), header + b"\xfd\xe8\xfd\xe8"))

@@ -1,4 +1,4 @@
-"""A film keeps the times of its frames, and its sound, subtitles and tags in step with them."""
+"""``enhance_video`` keeps the times of frames, and sound, subtitles and tags in step with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.films import boxed_seconds, boxed_times, edit, make_film, pac
 B_FRAMES = {"bf": "3", "x264-params": "b-adapt=0:scenecut=0"}
 
 
-# times
+# Times.
 
 
 @pytest.mark.examples(3)
@@ -27,7 +27,7 @@ B_FRAMES = {"bf": "3", "x264-params": "b-adapt=0:scenecut=0"}
 def test_frames_keep_their_times(tmp_path: Path, times: tuple[int, ...], suffix: str) -> None:
     source = make_film(tmp_path / "in.mp4", times)
     assert enhance_video(source, tmp_path / f"out{suffix}", Identity(), batch_size=7).frames == len(times)
-    # Matroska counts milliseconds.
+    # Matroska counts time in milliseconds.
     assert_same_film(tmp_path / f"out{suffix}", source, 1 if suffix in {".mkv", ".webm"} else 0.1)
 
 
@@ -44,7 +44,7 @@ def test_the_boxes_of_an_mp4_have_the_times(tmp_path: Path, times: tuple[int, ..
 @pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "out.avi"])
 @pytest.mark.parametrize("options", [{"bf": "0"}, B_FRAMES, {"g": "1"}], ids=["plain", "b-frames", "key frames"])
 @pytest.mark.parametrize("start", [0, 1, 10])
-def test_what_an_edit_list_hides_stays_hidden(tmp_path: Path, start: int, options: dict, target: str) -> None:
+def test_frames_that_an_edit_list_hides_stay_hidden(tmp_path: Path, start: int, options: dict, target: str) -> None:
     source = make_film(tmp_path / "in.mp4", range(40), tick=Fraction(1, 25), options={"g": "6", **options})
     scale = 12800 // 25
     edit(source, (start * scale, (40 - start - 5) / 25))
@@ -74,20 +74,20 @@ def test_all_edits_are_played(tmp_path: Path, edits: list, sound: str | None, op
     edit(source, *edits)
     result = enhance_video(source, tmp_path / "out.mp4", Identity())
     assert result.carried == (("sound",) if sound else ())
-    # OpenCV gives the first frame of several edits the time of another one.
+    # OpenCV gives the first frame of several edits a wrong time.
     assert times_of(tmp_path / "out.mp4") == pytest.approx(times_of(source), abs=1e-4)
     levels = [frame.level for frame in shown(source)]
     assert [frame.level for frame in shown(tmp_path / "out.mp4")] == pytest.approx(levels, abs=2)
 
 
-def test_a_frame_that_begins_late_does_so_in_the_result(tmp_path: Path) -> None:
+def test_a_late_first_frame_is_late_in_the_result(tmp_path: Path) -> None:
     source = make_film(tmp_path / "in.mp4", range(700, 1500, 40), sound="aac")
     enhance_video(source, tmp_path / "out.mp4", Identity())
     assert boxed_times(tmp_path / "out.mp4")[0] == pytest.approx(0.7, abs=1e-3)
     assert_same_film(tmp_path / "out.mp4", source)
 
 
-def test_the_last_frame_is_shown_as_long(tmp_path: Path) -> None:
+def test_the_last_frame_keeps_its_duration(tmp_path: Path) -> None:
     source = make_film(tmp_path / "in.mp4", PHONE)
     enhance_video(source, tmp_path / "out.mp4", Identity())
     assert boxed_seconds(source) == pytest.approx(4, abs=2e-3)
@@ -106,7 +106,7 @@ def test_uneven_frames_are_refused_for_an_avi_before_any_work(tmp_path: Path, su
 @pytest.mark.examples(2)
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 @pytest.mark.parametrize("kind", ["29.97", "with frames left out"])
-def test_even_frames_go_through_an_avi(tmp_path: Path, kind: str, suffix: str) -> None:
+def test_even_frames_survive_an_avi(tmp_path: Path, kind: str, suffix: str) -> None:
     times = [round(1000 * i / 29.97) for i in range(60)] if kind == "29.97" else PHONE
     source = make_film(
         tmp_path / f"in{suffix}",
@@ -119,7 +119,7 @@ def test_even_frames_go_through_an_avi(tmp_path: Path, kind: str, suffix: str) -
     assert_same_film(tmp_path / "back.mp4", tmp_path / "out.avi")
 
 
-def test_a_clock_that_starts_anywhere_starts_at_zero(tmp_path: Path) -> None:
+def test_the_times_of_the_result_start_at_zero(tmp_path: Path) -> None:
     source = make_film(tmp_path / "in.mpg", range(20), tick=Fraction(1, 25), codec="mpeg2video", sound="mp2")
     enhance_video(source, tmp_path / "out.mp4", Identity())
     result = shown(tmp_path / "out.mp4")
@@ -136,7 +136,7 @@ def test_frames_run_in_batches(tmp_path: Path) -> None:
     assert seen == [3] * 6 + [2]
 
 
-# sound, subtitles and tags
+# Sound, subtitles and tags.
 
 
 @pytest.mark.examples(3)
@@ -170,14 +170,14 @@ def test_sound_is_copied_in_step(llie: Run, tmp_path: Path, before: str, codec: 
     result = llie("enhance", source, "--out", target, "--enhancer", "Identity")
     assert result.code == 0
     assert "30 frames enhanced; sound carried" in result.out
-    # An AVI counts packets of sound.
+    # An AVI counts time in packets of sound.
     assert_in_step(target, source, 0.03 if after == ".avi" else 1.1e-3)
 
 
 @pytest.mark.examples(2)
 @pytest.mark.parametrize("delay", [0.4, 0.0])
 @pytest.mark.parametrize("target", ["out.mp4", "out.mkv"])
-def test_sound_that_begins_later_does_so_in_the_result(tmp_path: Path, delay: float, target: str) -> None:
+def test_late_sound_is_late_in_the_result(tmp_path: Path, delay: float, target: str) -> None:
     source = make_film(tmp_path / "in.mp4", range(0, 2000, 40), sound="aac", sound_start=delay)
     enhance_video(source, tmp_path / target, Identity())
     assert_in_step(tmp_path / target, source)

@@ -1,4 +1,4 @@
-"""Without PyAV, OpenCV enhances what it can, and says or refuses what it would lose."""
+"""Without PyAV, ``enhance_video`` uses OpenCV, and warns of or refuses what would be lost."""
 
 from __future__ import annotations
 

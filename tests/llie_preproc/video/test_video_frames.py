@@ -1,4 +1,4 @@
-"""Frames of a film keep their orientation, size, colours, depth and shape of pixels."""
+"""``enhance_video`` keeps the frames' orientation, size, colours, depth and shape of pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.films import grey, make_film
 
 
 def turned(path: Path, degrees: int, **options: Any) -> Path:
-    """A film of pictures with a bright corner, that players turn."""
+    """A video of pictures with a bright corner, which players turn."""
 
     def corner(number: int, size: tuple[int, int]) -> np.ndarray:
         picture = np.full((size[1], size[0], 3), 40, np.uint8)
@@ -112,7 +112,7 @@ def to_rgb(planes: np.ndarray, matrix: int, full: bool) -> np.ndarray:
 
 
 def flat(path: Path, matrix: int, full: bool, declared: int | None = None, size: tuple[int, int] = (64, 48)) -> Path:
-    """A film of one colour, coded by hand."""
+    """A video of one colour, coded by hand."""
     y, cb, cr = (round(level) for level in to_yuv(matrix, full))
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=25, options={"crf": "5"})
@@ -130,7 +130,7 @@ def flat(path: Path, matrix: int, full: bool, declared: int | None = None, size:
 
 
 class Watching(Identity):
-    """Keeps the mean colour of what it saw last."""
+    """An enhancer that changes nothing and keeps the mean colour of its last picture."""
 
     def forward(self, image: Tensor) -> Tensor:
         self.seen = 255 * image.mean(dim=(0, 2, 3)).numpy()
@@ -138,7 +138,7 @@ class Watching(Identity):
 
 
 def assert_colour(path: Path, matrix: int) -> None:
-    """By the formulas, from the levels and the tags."""
+    """Assert the colour by the formulas, from the levels and tags of the last frame."""
     with av.open(str(path)) as container:
         frame = list(container.decode(video=0))[-1]
     assert WEIGHTS[frame.colorspace] == WEIGHTS[matrix]
@@ -173,7 +173,7 @@ def test_undeclared_colours_are_those_of_the_size(tmp_path: Path, size: tuple[in
 
 
 @pytest.mark.parametrize(("suffix", "depth"), [(".mp4", 10), (".mkv", 10), (".webm", 8)])
-def test_deep_frames_stay_deep_or_it_is_said(tmp_path: Path, suffix: str, depth: int) -> None:
+def test_10_bit_frames_keep_their_depth_or_the_loss_is_reported(tmp_path: Path, suffix: str, depth: int) -> None:
     def dark(number: int, size: tuple[int, int]) -> np.ndarray:
         return np.full((size[1], size[0], 3), 64 * (40 + 2 * number), np.uint16)
 
@@ -189,7 +189,7 @@ def test_deep_frames_stay_deep_or_it_is_said(tmp_path: Path, suffix: str, depth:
     assert np.abs(np.subtract(levels, [64 * (40 + 2 * i) for i in range(20)])).max() < (130 if depth == 10 else 800)
 
 
-def test_hdr_and_interlacing_are_said(tmp_path: Path) -> None:
+def test_lost_hdr_and_interlacing_are_reported(tmp_path: Path) -> None:
     def hdr(stream: Any) -> None:
         stream.codec_context.color_trc, stream.codec_context.color_primaries = 18, 9
         stream.codec_context.colorspace = 9
@@ -200,7 +200,7 @@ def test_hdr_and_interlacing_are_said(tmp_path: Path) -> None:
     assert any("interlaced" in sentence for sentence in enhance_video(source, tmp_path / "b.mp4", Identity()).lost)
 
 
-def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
+def test_the_shape_of_pixels_is_kept(tmp_path: Path) -> None:
     def anamorphic(stream: Any) -> None:
         stream.codec_context.sample_aspect_ratio = Fraction(16, 11)
         stream.set_display_rotation(90)

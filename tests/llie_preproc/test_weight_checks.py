@@ -1,4 +1,4 @@
-"""Every place that loads weights refuses those that no network may be given, and takes all others."""
+"""``check_weights``: every place that loads weights refuses tensors that no network may have, and takes all others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TINY_ENCODER = dict(type="llie_preproc.VGGEncoder", layers=16, width=4)
 
 def quantised(tensor: Tensor) -> Tensor:
     with warnings.catch_warnings():
-        # To be removed from PyTorch; files of it remain.
+        # PyTorch deprecates quantised tensors, but files with them remain.
         warnings.simplefilter("ignore")
         return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
 
@@ -37,7 +37,7 @@ def spoilt(tensor: Tensor, value: float) -> Tensor:
     return changed
 
 
-# What is done to a floating tensor, and what the message says of it.
+# Changes of a floating-point tensor, with the words of the error about it.
 FAULTS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "int8": (lambda t: t.to(torch.int8), "int8"),
     "int64": (lambda t: t.to(torch.int64), "int64"),
@@ -51,13 +51,13 @@ FAULTS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "inf": (lambda t: spoilt(t, torch.inf), "not finite: 1 of"),
     "half that overflows": (lambda t: spoilt(t.half(), -torch.inf), "not finite: 1 of"),
 }
-# Of files alone: a state dict in memory may well share its numbers.
+# This fault is one of files alone; tensors of a state dict in memory may share numbers.
 STORED = {"expanded": (lambda t: torch.zeros(1).expand(t.shape), r"claims \d+ numbers, but 1 was stored")}
 BOTH = FAULTS | STORED
 
 
 def with_fault(state: dict[str, Tensor], fault: str) -> tuple[dict[str, Tensor], str]:
-    """The state with a fault in its last floating tensor of several numbers, and that one's name."""
+    """The state with a fault in its last floating-point tensor of several numbers, and that tensor's name."""
     name = [k for k, v in state.items() if v.is_floating_point() and v.numel() > 1][-1]
     return {**state, name: BOTH[fault][0](state[name].detach())}, name
 
@@ -68,7 +68,7 @@ def network() -> nn.Module:
 
 
 @pytest.mark.parametrize("fault", BOTH)
-def test_a_file_with_such_a_tensor_is_refused_by_its_name(tmp_path: Path, fault: str) -> None:
+def test_a_file_with_a_wrong_tensor_is_refused_by_its_name(tmp_path: Path, fault: str) -> None:
     state, name = with_fault(network().state_dict(), fault)
     torch.save(state, tmp_path / "a.pth")
     model = network()
@@ -79,7 +79,7 @@ def test_a_file_with_such_a_tensor_is_refused_by_its_name(tmp_path: Path, fault:
 
 
 @pytest.mark.parametrize("fault", ["int8", "bool", "complex", "nan", "inf"])
-def test_safetensors_are_no_exception(tmp_path: Path, fault: str) -> None:
+def test_wrong_tensors_in_safetensors_are_refused_too(tmp_path: Path, fault: str) -> None:
     state, name = with_fault(network().state_dict(), fault)
     save_state_dict(state, tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError, match=rf"a\.safetensors: the tensor {name} .*{FAULTS[fault][1]}"):
@@ -105,7 +105,7 @@ def test_a_counter_takes_whole_numbers(value: Tensor) -> None:
 
 
 class Masked(nn.Module):
-    """With infinities that belong there."""
+    """A module with a buffer in which infinities are intended."""
 
     mask: Tensor
 
@@ -115,7 +115,7 @@ class Masked(nn.Module):
         self.weight = nn.Parameter(torch.ones(3))
 
 
-def test_infinities_of_a_mask_are_read_where_the_module_has_them() -> None:
+def test_infinities_are_allowed_where_the_module_has_them() -> None:
     model = Masked()
     check_weights(model.state_dict(), model)
     check_weights({"mask": torch.zeros(3, 3)}, model)
@@ -134,7 +134,7 @@ def test_every_enhancer_takes_its_own_weights(name: str) -> None:
     check_weights(enhancer.state_dict(), enhancer)
 
 
-def test_names_are_no_paths(tmp_path: Path) -> None:
+def test_names_of_tensors_are_not_used_as_paths(tmp_path: Path) -> None:
     name = "../../outside/../weight"
     path = tmp_path / "some" / "deep" / "folder" / "a.pth"
     path.parent.mkdir(parents=True)
@@ -159,13 +159,13 @@ def enhancer_of(path: Path) -> Any:
     return build_enhancer("PSENet", checkpoint=None if path == Path() else path)
 
 
-# By what a path is loaded, and what an empty path builds.
+# Loaders of a path; for an empty path they build the network with random weights.
 PLACES = {"enhancer": enhancer_of, "SAM": build_sam_of, "feature encoder": encoder_of}
 
 
 @pytest.mark.parametrize("fault", ["int8", "sparse", "nan"])
 @pytest.mark.parametrize("place", PLACES)
-def test_a_place_that_loads_weights_refuses_them(tmp_path: Path, place: str, fault: str) -> None:
+def test_every_place_that_loads_weights_refuses_wrong_tensors(tmp_path: Path, place: str, fault: str) -> None:
     torch.manual_seed(0)
     own = PLACES[place](Path()).state_dict()
     torch.save(own, tmp_path / "good.pth")

@@ -1,4 +1,4 @@
-"""Random numbers of training data depend on the draw alone, not on workers nor on where a run was resumed."""
+"""``NumberedDraws`` and ``SeededDraws`` make data depend on the draw alone, not on workers or on resuming."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from mmengine.runner import Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
 from llie_preproc.numbered_draws import Draw, NumberedDraws, SeededDraws, seed_draws
-from llie_preproc.seeds import derive_seed, own_random_state
 
 ITEMS, BATCH = 7, 2
 
 
 @DATASETS.register_module()
 class RandomItems:
-    """Items of random numbers of every kind, as pipelines draw them."""
+    """A dataset whose items are random numbers of every kind that pipelines draw."""
 
     def __init__(self, length: int = ITEMS) -> None:
         self.length, self.scale, self.metainfo = length, 1.0, {"classes": ("a",)}
@@ -58,7 +57,7 @@ def loader(sampler: str, workers: int) -> Any:
 
 
 def batches(sampler: str, workers: int = 0, skip: int = 0) -> Iterator[torch.Tensor]:
-    """What a loop of iterations gets that goes on after ``skip`` of them; others draw random numbers meanwhile."""
+    """Batches that a loop of iterations gets after skipping some, while other code draws random numbers too."""
     iterator = _InfiniteDataloaderIterator(loader(sampler, workers))
     iterator.skip_iter(skip)
     for batch in iterator:
@@ -69,7 +68,7 @@ def batches(sampler: str, workers: int = 0, skip: int = 0) -> Iterator[torch.Ten
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MMEngine waits at the end of a round."""
+    """MMEngine sleeps at the end of a round, which the tests need not."""
     monkeypatch.setattr("mmengine.runner.loops.time.sleep", lambda seconds: None)
 
 
@@ -81,12 +80,12 @@ def test_batches_are_those_of_an_uninterrupted_run(sampler, workers, skip):
     random.seed(99)
     found = list(islice(batches(sampler, workers, skip), 9 - skip))
     assert all(torch.equal(a, b) for a, b in zip(found, expected[skip:], strict=True))
-    # No two items are alike, in the same epoch or in another.
+    # No two items are equal, in one epoch or in several.
     drawn = torch.cat(expected)[:, 1:]
     assert len(drawn.unique(dim=0)) == len(drawn)
 
 
-def test_epochs_differ_and_come_again():
+def test_epochs_differ_and_can_be_repeated():
     made = loader("DefaultSampler", 0)
 
     def epoch(number: int) -> torch.Tensor:
@@ -99,10 +98,10 @@ def test_epochs_differ_and_come_again():
     assert torch.equal(epoch(0), first)
 
 
-def test_the_dataset_is_what_it_holds():
+def test_the_wrapper_behaves_like_its_dataset():
     dataset = SeededDraws(dict(type="RandomItems", length=4))
     assert (len(dataset), dataset.metainfo) == (4, {"classes": ("a",)})
-    # As hooks do that switch pipelines.
+    # Hooks that switch pipelines set attributes like this.
     dataset.scale = 0.0
     assert dataset.dataset.scale == 0.0
     assert float(dataset[Draw(3, 1)].sum()) == 0
@@ -113,7 +112,7 @@ def test_the_dataset_is_what_it_holds():
         _ = dataset.__getitems__
 
 
-def test_samplers_skip_where_the_one_inside_can():
+def test_a_sampler_can_skip_if_the_inner_one_can():
     dataset = SeededDraws(dict(type="RandomItems"))
     endless = NumberedDraws(dict(type="InfiniteSampler"), dataset, seed=1)
     finite = NumberedDraws(dict(type="DefaultSampler"), dataset, seed=1)
@@ -121,25 +120,3 @@ def test_samplers_skip_where_the_one_inside_can():
     assert not hasattr(finite, "skip")
     assert len(finite) == ITEMS
     assert len({draw.seed for draw in finite}) == ITEMS
-
-
-def test_seeds_of_all_kinds_are_different():
-    seeds = {derive_seed(*parts) for parts in [(0, 0), (0, 1), (1, 0), (0,), (0, 0, 0)]}
-    assert len(seeds) == 5
-
-
-def test_the_callers_random_numbers_go_on():
-    def drawn() -> list[float]:
-        return [float(torch.rand(())), float(np.random.rand()), random.random()]
-
-    for module in (torch.manual_seed, np.random.seed, random.seed):
-        module(5)
-    expected = [drawn(), drawn()]
-    for module in (torch.manual_seed, np.random.seed, random.seed):
-        module(5)
-    first = drawn()
-    with own_random_state(8):
-        inside = drawn()
-    assert [first, drawn()] == expected
-    with own_random_state(8):
-        assert drawn() == inside
