@@ -45,7 +45,7 @@ def _zip_of_pickle(path: Path, data: bytes) -> None:
 
 
 def checkpoint_of_a_pickle(path: Path) -> None:
-    """What ``torch.save`` writes, with an object that runs a command."""
+    """A file of ``torch.save`` with an object that runs a command."""
     _zip_of_pickle(path, pickle.dumps({"state_dict": {}, "meta": _Command(path)}, protocol=2))
 
 

@@ -321,7 +321,7 @@ def test_the_best_of_all_levels_go_through_nms(seed, threshold, before, kept):
                 x, y = (j + 0.5) * STRIDES[level] + 0.1 * dx * w, (i + 0.5) * STRIDES[level] + 0.1 * dy * h
                 half = (w * math.exp(0.2 * dw) / 2, h * math.exp(0.2 * dh) / 2)
                 box = (x - half[0], y - half[1], x + half[0], y + half[1])
-                # Cut to the picture, then mapped back: x by 1 / 0.5, y by 1 / 2.
+                # The box is clipped to the picture, then mapped back: x by 1 / 0.5, y by 1 / 2.
                 boxes.append(
                     [min(max(v, 0), 48) / 0.5 if k % 2 == 0 else min(max(v, 0), 64) / 2 for k, v in enumerate(box)]
                 )
@@ -336,7 +336,7 @@ def test_the_best_of_all_levels_go_through_nms(seed, threshold, before, kept):
 
 
 def test_clipped_priors_are_shares_of_the_picture():
-    """As the release: (cx, cy, w, h) / (W, H, W, H), each cut to [0, 1], in plain loops."""
+    """The expected anchors follow the release in plain loops: (cx, cy, w, h) / (W, H, W, H), each clipped to [0, 1]."""
     maps = [(16, 12), (8, 6), (4, 3), (2, 2), (1, 1), (1, 1)]
     scores, _ = head_outputs(0, maps)
     deltas = [torch.zeros(1, 4, *m) for m in maps]
