@@ -1,4 +1,4 @@
-"""Pictures for ``llie sam``, boxes in them, and what a run of it scored."""
+"""Pictures for ``llie sam``, boxes in them, and the scores of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from llie_preproc.pictures import Picture, write_picture
 
-# Few points, and nothing filtered: random weights are sure of nothing.
+# These options ask for few points and filter nothing, because a SAM with random weights is sure of nothing.
 FAST = ["--generator", "points_per_side=3", "pred_iou_thresh=0", "stability_score_thresh=0", "box_nms_thresh=0.99"]
 SIZE = (48, 64)
 BOXES = {"a": [(8, 6, 31, 29), (40, 20, 55, 43)], "b": [(10, 10, 40, 40)], "sub/c": []}

@@ -1,4 +1,4 @@
-"""Pictures of squares that are redder than their ground, and a detector that takes them for faces."""
+"""Pictures of squares that are redder than their background, and a detector that takes them for faces."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 from llie_preproc.faces import Faces
 from llie_preproc.pictures import Picture, write_picture
 
-# Squares of a picture: left, top, right, bottom, the last pixel included. The second one's contrast is the weaker.
+# Squares of a picture: left, top, right, bottom, the last pixel included. The second square has the weaker contrast.
 SQUARES = {"a": [(10, 10, 29, 29), (60, 20, 89, 49)], "b": [(30, 40, 69, 79)], "c": []}
 _STRONG, _WEAK, _GROUND = (220, 120, 110), (190, 130, 120), (120, 120, 110)
 
 
 class SquareDetector:
-    """Finds patches that are redder than their ground, with the more confidence the redder they are."""
+    """A detector of patches that are redder than their background; redder patches get higher scores."""
 
     def __init__(self) -> None:
         self.seen = 0

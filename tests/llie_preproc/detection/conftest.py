@@ -1,4 +1,4 @@
-"""What the tests of several doors are given."""
+"""Fixtures of the tests of several doors."""
 
 from __future__ import annotations
 

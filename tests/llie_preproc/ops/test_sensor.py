@@ -26,7 +26,7 @@ def rng() -> np.random.Generator:
 
 
 def sensed(light: Any, sensor: Sensor) -> np.ndarray:
-    """What a sensor reads, with seeded noise of the light's own library."""
+    """Readings of a sensor, with seeded noise from the random numbers of the light's own library."""
     torch.manual_seed(0)
     return np.asarray(sense(light, sensor, None if isinstance(light, torch.Tensor) else rng()))
 
@@ -39,7 +39,7 @@ def test_srgb_there_and_back(of: Library, value: float) -> None:
 
 @libraries
 def test_the_transfer_function_is_that_of_the_standard(of: Library) -> None:
-    """IEC 61966-2-1, for one number at a time."""
+    """The curve of IEC 61966-2-1, for one number at a time."""
     values = np.arange(256) / 255
     expected = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
     light = srgb_to_linear(of(values))
