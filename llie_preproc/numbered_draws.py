@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from torch.utils.data import Sampler
+
 from .errors import needs
 
 with needs("llie_preproc.numbered_draws"):
@@ -68,7 +70,7 @@ class Draw(int):
 
 
 @DATA_SAMPLERS.register_module()
-class NumberedDraws:
+class NumberedDraws(Sampler):
     """A sampler whose indices are :class:`Draw`.
 
     Args:

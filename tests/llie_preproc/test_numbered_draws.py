@@ -34,12 +34,16 @@ class RandomItems:
     def __len__(self) -> int:
         return self.length
 
+    def get_data_info(self, index: int) -> dict[str, int]:
+        """Sizes of which every third is upright."""
+        return dict(width=1, height=2) if index % 3 == 0 else dict(width=2, height=1)
+
     def __getitem__(self, index: int) -> torch.Tensor:
         drawn = [float(torch.rand(())), float(np.random.rand()), random.random()]
         return self.scale * torch.tensor([index, *drawn], dtype=torch.float64)
 
 
-def loader(sampler: str, workers: int) -> Any:
+def loader(sampler: str, workers: int, batch_sampler: str | None = None) -> Any:
     cfg = Config(
         dict(
             train_dataloader=dict(
@@ -48,6 +52,7 @@ def loader(sampler: str, workers: int) -> Any:
                 sampler=dict(type=sampler, shuffle=True),
                 dataset=dict(type="RandomItems"),
                 collate_fn=dict(type="default_collate"),
+                batch_sampler=batch_sampler and dict(type=batch_sampler),
             )
         )
     )
@@ -56,9 +61,9 @@ def loader(sampler: str, workers: int) -> Any:
     return Runner.build_dataloader(cfg.train_dataloader, seed=3)
 
 
-def batches(sampler: str, workers: int = 0, skip: int = 0) -> Iterator[torch.Tensor]:
+def batches(sampler: str, workers: int = 0, skip: int = 0, batch_sampler: str | None = None) -> Iterator[torch.Tensor]:
     """Batches that a loop of iterations gets after skipping some, while other code draws random numbers too."""
-    iterator = _InfiniteDataloaderIterator(loader(sampler, workers))
+    iterator = _InfiniteDataloaderIterator(loader(sampler, workers, batch_sampler))
     iterator.skip_iter(skip)
     for batch in iterator:
         torch.rand(3)
@@ -83,6 +88,22 @@ def test_batches_are_those_of_an_uninterrupted_run(sampler, workers, skip):
     # No two items are equal, in one epoch or in several.
     drawn = torch.cat(expected)[:, 1:]
     assert len(drawn.unique(dim=0)) == len(drawn)
+
+
+@pytest.mark.parametrize("sampler", ["InfiniteSampler", "DefaultSampler"])
+@pytest.mark.parametrize(("workers", "skip"), [(0, 5), (2, 5)])
+def test_batches_of_one_aspect_ratio_are_those_of_an_uninterrupted_run(sampler, workers, skip):
+    """MMDetection's configs of two-stage detectors group pictures by aspect ratio."""
+    pytest.importorskip("mmdet.datasets", reason="needs the extra 'mm'")
+    expected = list(islice(batches(sampler, batch_sampler="mmdet.AspectRatioBatchSampler"), 12))
+    random.seed(99)
+    found = list(islice(batches(sampler, workers, skip, "mmdet.AspectRatioBatchSampler"), 12 - skip))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected[skip:], strict=True))
+    drawn = torch.cat(expected)
+    assert len(drawn[:, 1:].unique(dim=0)) == len(drawn)
+    # The last batch of a finite round holds what is left of both kinds.
+    if sampler == "InfiniteSampler":
+        assert all(len({int(index) % 3 == 0 for index in batch[:, 0]}) == 1 for batch in expected)
 
 
 def test_epochs_differ_and_can_be_repeated():

@@ -25,7 +25,7 @@ model = dict(
     test_cfg=dict(rcnn=dict(score_thr=0.0, max_per_img=20)),
 )
 train_cfg = dict(max_iters=4)
-train_dataloader = dict(batch_size=2)
+train_dataloader = dict(batch_size=2, batch_sampler=dict(type="AspectRatioBatchSampler"))
 test_dataloader = dict(batch_size=2)
 default_hooks = dict(checkpoint=dict(interval=2))
 """
