@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import sys
 from collections.abc import Iterator
 
@@ -18,8 +19,10 @@ from ..errors import needs
 with needs("llie_preproc.mm.console"):
     from mmengine.logging import MMLogger
 
-# MMEngine warns of calls that its own hooks make, which users cannot change.
-_TO_ITSELF = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+# MMEngine warns of calls of its own hooks, which users cannot change, and of each parameter that a config freezes.
+_NOT_FOR_USERS = re.compile(
+    '"FileClient" will be deprecated|"HardDiskBackend" is the alias|.* is skipped since its requires_grad=False'
+)
 
 
 @contextlib.contextmanager
@@ -63,7 +66,7 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
-        if not record.getMessage().startswith(_TO_ITSELF):
+        if not _NOT_FOR_USERS.match(record.getMessage()):
             tqdm.write(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
 
 

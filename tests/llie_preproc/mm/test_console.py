@@ -15,10 +15,13 @@ from tests.support.places import ROOT
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("pycocotools", reason="needs the extra 'mm'")
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
+from mmengine.optim import build_optim_wrapper
 
 from llie_preproc.commands.llie import main
+from llie_preproc.mm.console import quiet
 from llie_preproc.registry import HOOKS
 from tests.support import finetune_runs, training_runs
 
@@ -142,3 +145,12 @@ def test_inside_a_command_an_earlier_logger_prints_warnings_alone(capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "warning: for standard error\n"
+
+
+def test_inside_a_command_mmengine_says_nothing_of_parameters_that_a_config_freezes(capsys):
+    model = torch.nn.Linear(2, 2)
+    model.bias.requires_grad = False
+    with quiet():
+        build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.1}, "paramwise_cfg": {"norm_decay_mult": 0.0}})
+        print_log("warned by a library", logger="current", level=logging.WARNING)
+    assert capsys.readouterr().err == "warning: warned by a library\n"

@@ -78,7 +78,9 @@ def test_shot_noise_is_poisson(of: Library) -> None:
     assert stats.chisquare(observed, expected).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("pair", [(np.ones(2), None), (np.ones(2), torch.Generator()), (torch.ones(2), rng())], ids=str)
+@pytest.mark.parametrize(
+    "pair", [(np.ones(2), None), (np.ones(2), torch.Generator()), (torch.ones(2), rng())], ids=range(3)
+)
 def test_light_and_noise_are_of_one_library(pair: tuple[Any, Any]) -> None:
     with pytest.raises(TypeError, match="of one library"):
         sense(pair[0], Sensor(100.0), pair[1])
