@@ -148,9 +148,10 @@ def test_inside_a_command_an_earlier_logger_prints_warnings_alone(capsys):
 
 
 def test_inside_a_command_mmengine_says_nothing_of_parameters_that_a_config_freezes(capsys):
-    model, SGD = torch.nn.Linear(2, 2), {"type": "SGD", "lr": 0.1, "weight_decay": 0.1}
+    model = torch.nn.Linear(2, 2)
     model.bias.requires_grad = False
+    optimizer = {"type": "SGD", "lr": 0.1, "weight_decay": 0.1}
     with quiet():
-        build_optim_wrapper(model, {"optimizer": sgd, "paramwise_cfg": {"norm_decay_mult": 0.0}})
+        build_optim_wrapper(model, {"optimizer": optimizer, "paramwise_cfg": {"norm_decay_mult": 0.0}})
         print_log("warned by a library", logger="current", level=logging.WARNING)
     assert capsys.readouterr().err == "warning: warned by a library\n"
