@@ -15,7 +15,7 @@ if not torch.cuda.is_available():
     # Triton reads this variable once, when it is imported.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 from tests.support.command import llie as llie
-from tests.support.marks import leave_examples, longest_first
+from tests.support.marks import leave_examples, longest_first, require_lasting_names
 from tests.support.processes import _bare_programs as _bare_programs
 from tests.support.processes import _programs as _programs
 from tests.support.processes import bare_programs as bare_programs
@@ -28,6 +28,7 @@ take_shortcuts()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    require_lasting_names(items)
     leave_examples(items)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.marks import leave_examples, longest_first
+from tests.support.marks import leave_examples, longest_first, require_lasting_names
 
 
 class Case(pytest.Item):
@@ -71,3 +71,10 @@ def test_files_are_kept_together_and_sorted_by_time(
         taken[item.path] = taken.get(item.path, 0) + (mark.args[0] if mark else 0.1)
         assert int(item.name) == min(int(each.name) for each in items[items.index(item) :] if each.path == item.path)
     assert list(taken.values()) == sorted(taken.values(), reverse=True)
+
+
+def test_a_name_that_holds_an_address_is_refused(request: pytest.FixtureRequest) -> None:
+    for name in ("levels[0x80]", "of[psenet]"):
+        require_lasting_names([Case.from_parent(request.session, name=name)])
+    with pytest.raises(ValueError, match="need ids: .*object at"):
+        require_lasting_names([Case.from_parent(request.session, name=f"of[{object()}]")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -25,6 +26,16 @@ def leave_examples(items: Iterable[pytest.Item]) -> None:
         for item in each:
             if item not in kept:
                 item.add_marker("further")
+
+
+def require_lasting_names(items: Iterable[pytest.Item]) -> None:
+    """Refuse a name of a test that holds an object's address: processes that share the suite need the same names.
+
+    Raises:
+        ValueError: There is such a name.
+    """
+    if passing := [item.nodeid for item in items if re.search(r"0x[0-9a-f]{6,}", item.nodeid, re.IGNORECASE)]:
+        raise ValueError(f"the name changes with each start, so its cases need ids: {passing[0]}")
 
 
 def longest_first(items: list[pytest.Item]) -> None:
