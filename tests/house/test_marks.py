@@ -76,5 +76,5 @@ def test_files_are_kept_together_and_sorted_by_time(
 def test_a_name_that_holds_an_address_is_refused(request: pytest.FixtureRequest) -> None:
     for name in ("levels[0x80]", "of[psenet]"):
         require_lasting_names([Case.from_parent(request.session, name=name)])
-    with pytest.raises(ValueError, match="need ids: .*object at"):
+    with pytest.raises(ValueError, match=r"need ids: .*object at"):
         require_lasting_names([Case.from_parent(request.session, name=f"of[{object()}]")])
