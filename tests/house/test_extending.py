@@ -117,6 +117,16 @@ def followed(
         each.end_all()
 
 
+def test_files_of_this_repository_keep_its_line_length() -> None:
+    long = [
+        f"{PAGE.name}:{block.line}"
+        for block in BLOCKS
+        if block.file and block.file.partition("/")[0] in PACKAGES
+        if any(len(line) > 120 for line in block.text.splitlines())
+    ]
+    assert long == []
+
+
 @pytest.mark.parametrize("block", RUN, ids=lambda block: f"{block.heading}, line {block.line}")
 def test_each_block_runs_and_prints_the_output_shown(block: Block, followed: dict[int, Ended]) -> None:
     done = followed[block.line]
