@@ -7,15 +7,16 @@ Other packages list their modules under the table's name in the entry-point grou
 
 from __future__ import annotations
 
+import argparse
 import pkgutil
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, TypeVar
 
+from llie_preproc.commands.program import say
 from llie_preproc.errors import MissingExtraError, needs, one_line
-from llie_preproc.registry import joined_locations
+from llie_preproc.registry import joined_locations, unusable_tables
 
 T = TypeVar("T")
 Thing = TypeVar("Thing")
@@ -89,8 +90,10 @@ class SelfRegistered(Mapping[str, T]):
             for name in joined_locations(self._joins):
                 try:
                     _import(name)
-                except Exception as error:  # A module of another package may raise anything.
-                    warnings.warn(f"no {self._kind} of {name}: {one_line(error)}", stacklevel=4)
+                except (Exception, SystemExit) as error:  # A module of another package may raise anything.
+                    say(f"warning: {name} has no {self._kind}: {type(error).__name__}: {one_line(error)}")
+            for sentence in unusable_tables():
+                say(f"warning: {sentence}")
             self._complete = True
         return self._entries
 
@@ -135,7 +138,17 @@ class Setting:
     @property
     def flag(self) -> str:
         """Name of the setting on the command line."""
-        return f"--{self.name.replace('_', '-')}"
+        return flag_of(self.name)
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of a setting.
+
+    Examples:
+        >>> flag_of("niqe_model")
+        '--niqe-model'
+    """
+    return f"--{name.replace('_', '-')}"
 
 
 Declared = Mapping[str, Sequence[Setting]]
@@ -150,7 +163,8 @@ def add_settings(parser: Any, declared: Declared) -> None:
         declared: Settings by entry.
 
     Raises:
-        ValueError: Two entries declare settings of one name that differ in more than the help and ``needed``.
+        ValueError: A setting has the flag of another argument, or two entries declare settings of one name that differ
+            in more than the help and ``needed``.
     """
     for name in names_of(declared):
         owners = _owners(declared, name)
@@ -160,14 +174,17 @@ def add_settings(parser: Any, declared: Declared) -> None:
                 raise ValueError(f"{owner} declares the setting {name} differently from {next(iter(owners))}")
         words = dict.fromkeys(each.help for each in owners.values())
         texts = [f"{', '.join(o for o, each in owners.items() if each.help == text)}: {text}" for text in words]
-        parser.add_argument(
-            first.flag,
-            type=first.type,
-            nargs=first.nargs,
-            choices=first.choices or None,
-            metavar=None if first.choices else first.metavar,
-            help="; ".join(texts).replace("%", "%%") + _default_text(first),
-        )
+        try:
+            parser.add_argument(
+                first.flag,
+                type=first.type,
+                nargs=first.nargs,
+                choices=first.choices or None,
+                metavar=None if first.choices else first.metavar,
+                help="; ".join(texts).replace("%", "%%") + _default_text(first),
+            )
+        except argparse.ArgumentError as error:
+            raise ValueError(f"the setting {name} of {', '.join(owners)} has a flag of the command: {error}") from None
 
 
 def names_of(declared: Declared) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .config_nodes import walk
 from .enhancers import Enhancer
-from .enhancers.names import enhancer_classes
+from .enhancers.names import enhancer_class, enhancer_classes
 from .registry import MODELS, TRANSFORMS
 
 _SCOPE = "llie_preproc"
@@ -96,8 +96,16 @@ def _enhances(kind: Any, path: tuple[str, ...]) -> bool:
         return any(_is_ours(each) for each in (*_registered(scope, name), named_by_path) if each is not None)
     # Models have layers with the names of our networks (Identity); in a pipeline, such a name is ours.
     a_transform = bool(path) and path[-1].isdecimal() and "model" not in path
-    named = name in _DOORS or (name in enhancer_classes() and (bool(scope) or a_transform))
+    named = name in _DOORS or (bool(scope) and _spells_enhancer(name)) or (a_transform and name in enhancer_classes())
     return named or any(_is_ours(registered) for registered in _registered(scope, name) if not _is_network(registered))
+
+
+def _spells_enhancer(name: str) -> bool:
+    """Whether a scoped name is an enhancer's in any spelling, as the registry of transforms takes it."""
+    try:
+        return bool(enhancer_class(name))
+    except KeyError:
+        return False
 
 
 def _registered(scope: str, name: str) -> Iterator[Any]:

@@ -69,12 +69,12 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
         raise
     except RecursionError as error:
         raise ValueError(f"{name}: {_circle(error) or _reason(name, error)}") from None
-    except Exception as error:  # a config is a program, and formats have their own exceptions
+    except (Exception, SystemExit) as error:  # a config is a program, and formats have their own exceptions
         raise ValueError(f"{name}: {_reason(name, error)}") from error
     return cfg
 
 
-def _reason(file: str, error: Exception) -> str:
+def _reason(file: str, error: BaseException) -> str:
     if isinstance(error, NameError) and error.name:
         return _unimported(file, error.name)
     if isinstance(error, FileNotFoundError) and str(error.filename).endswith(_SUFFIXES):

@@ -164,11 +164,21 @@ def joined_tables() -> tuple[Any, ...]:
     """The tables of other packages, with an ``ImportError`` in place of a table that cannot be used."""
     found = []
     for entry, table in tables(GROUP):
-        usable = isinstance(table, Mapping) and not any(isinstance(each, str) for each in table.values())
+        usable = isinstance(table, Mapping) and all(isinstance(each, list | tuple) for each in table.values())
         if not usable and not isinstance(table, ImportError):
             table = ImportError(f"the entry point {entry.name} of {GROUP} must name a dict of lists of modules")
         found.append(table)
     return tuple(found)
+
+
+def unusable_tables() -> list[str]:
+    """Return a sentence for each table of another package that cannot be used.
+
+    Examples:
+        >>> unusable_tables()
+        []
+    """
+    return [one_line(table) for table in joined_tables() if isinstance(table, ImportError)]
 
 
 def joined_locations(kind: str) -> Iterator[str]:

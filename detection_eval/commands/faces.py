@@ -28,7 +28,7 @@ from llie_preproc.files import write_json, write_text
 
 from ..faces.detectors import MTCNN_NAME, PASSES, DetectorChoice
 from ..faces.protocols import FACE_SETS
-from ..self_registration import Setting, add_settings, lacking, misplaced, names_of, values_of
+from ..self_registration import Setting, add_settings, flag_of, lacking, misplaced, names_of, values_of
 from ..shared import provenance
 from ..shared.enhancers import add_enhancers, enhancer_specs, labelled
 from ..shared.score_table import GOES_ON, Row, say_left_out
@@ -108,7 +108,8 @@ def _check(args: argparse.Namespace) -> None:
     if absent := lacking(chosen.settings, vars(args)):
         raise ValueError(f"--dataset {args.dataset} needs {absent.flag}")
     if unused := misplaced(_settings(), [args.dataset], _given(args)):
-        raise ValueError(f"--{unused[0]} does not belong to --dataset {args.dataset}, but to {', '.join(unused[1])}")
+        flag, owners = flag_of(unused[0]), ", ".join(unused[1])
+        raise ValueError(f"{flag} does not belong to --dataset {args.dataset}, but to {owners}")
     if args.score_thr is not None and not 0 <= args.score_thr < 1:
         raise ValueError(f"--score-thr must be in [0, 1), got {args.score_thr}")
     if args.score_thr is not None and not _detector(args).has_threshold:

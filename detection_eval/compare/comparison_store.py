@@ -22,7 +22,7 @@ from llie_preproc.coco_json import read_json, require_inside
 from llie_preproc.files import write_json, write_text
 
 from ..shared.enhancers import NONE
-from ..shared.resume import read_kept
+from ..shared.resume import holds_files, read_kept
 
 RAW, ZERO_SHOT, RETRAINED, JOINT = "raw", "zero-shot", "retrained", "joint"
 MODES = (RAW, ZERO_SHOT, RETRAINED, JOINT)
@@ -92,11 +92,18 @@ class Comparison:
         if not path.is_file():
             raise FileNotFoundError(f"{self.folder} holds no comparison: {_PLAN} is missing")
         self.plan: dict[str, Any] = read_json(path)
+        if not _is_plan(self.plan):
+            raise ValueError(f"{path} is damaged: it is no plan of a comparison")
 
     @staticmethod
     def earlier(folder: str | os.PathLike[str]) -> Comparison | None:
         """Return the comparison of an earlier run in a folder, or None."""
         return Comparison(folder) if (Path(folder) / _PLAN).is_file() else None
+
+    @staticmethod
+    def is_orphaned(folder: str | os.PathLike[str]) -> bool:
+        """Say whether a folder holds files of cells, but no plan that says what they are."""
+        return not (Path(folder) / _PLAN).is_file() and holds_files(Path(folder) / "cells")
 
     @staticmethod
     def begin(folder: str | os.PathLike[str], plan: Mapping[str, Any], truth: Mapping[str, Any]) -> Comparison:
@@ -142,7 +149,7 @@ class Comparison:
         Raises:
             ValueError: The file is damaged.
         """
-        return read_kept(self.cell_folder(cell) / _RESULT, read_json)
+        return read_kept(self.cell_folder(cell) / _RESULT, _read_result)
 
     def finish(self, cell: Cell, result: Mapping[str, Any]) -> None:
         """Write the result of a cell, which marks it as finished, after all other files of the cell."""
@@ -175,3 +182,24 @@ class Comparison:
     def save_table(self, rows: list[dict[str, Any]]) -> None:
         """Write the measured rows."""
         write_json(self.folder / _TABLE, {"plan": self.plan, "rows": rows})
+
+
+def _is_plan(plan: Any) -> bool:
+    """Whether a value has what is read of every plan: cells, enhancers and the folder of the pictures."""
+    if not isinstance(plan, dict) or not isinstance(plan.get("enhancers"), dict):
+        return False
+    cells = plan.get("cells")
+    whole = isinstance(cells, list) and all(isinstance(each, list) and len(each) == 3 for each in cells)
+    return whole and isinstance(plan.get("image_root"), str)
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    """Read the result of a cell.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+    result = read_json(path)
+    if not isinstance(result, dict) or not isinstance(result.get("timing"), dict):
+        raise ValueError("it is no result of a cell")
+    return result

@@ -98,13 +98,16 @@ def begin(request: Request) -> Comparison:
 
     Raises:
         FileNotFoundError: Annotations or pictures of the test set are missing.
-        ValueError: The folder has a comparison without ``resume``, or one that differs in more than its cells; a metric
+        ValueError: The folder has a comparison without ``resume``, or one that differs in more than its cells, or cells
+            without a plan; a metric
             needs annotations that the test set lacks; the schedule of the config does not suit a comparison; or the
             processes find different files.
     """
     plain, specs, folder = request.plain, request.specs, request.folder
     earlier = Comparison.earlier(folder)
-    require_resume(folder, earlier is not None, request.resume)
+    require_resume(folder, earlier is not None or Comparison.is_orphaned(folder), request.resume)
+    if Comparison.is_orphaned(folder):
+        raise ValueError(f"{folder} holds cells without the plan that they are of: remove it, or choose another --out")
     if request.detector is None:
         _check_schedule(plain, request.modes)
     truth, image_root = ground_truth(plain)

@@ -28,6 +28,10 @@ class DetectionMetric:
     title: str
     scores: Scores
 
+    def __post_init__(self) -> None:
+        if not callable(self.scores) or "AP" not in getattr(self.scores, "names", ("AP",)):
+            raise TypeError(f"a metric of detections is callable and has AP among its names, got {self.scores!r}")
+
     @property
     def has_classes(self) -> bool:
         """Whether the scores have a method ``by_class()``, which returns the AP of each class."""
@@ -49,6 +53,7 @@ def detection_metric(name: str, title: str) -> Callable[[Class], Class]:
 
     Raises:
         ValueError: The name is taken.
+        TypeError: What is decorated is not callable, or its ``names`` lack ``AP``, by which reports rank.
     """
     return DETECTION_METRICS.decorator(name, partial(DetectionMetric, title))
 

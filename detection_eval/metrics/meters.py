@@ -60,7 +60,7 @@ class Meter:
             ``summary`` is called.
 
     Raises:
-        ValueError: ``beside`` has another value.
+        ValueError: ``beside`` has another value, or ``layout`` has no name or no place for the value.
 
     Examples:
         >>> meter = Meter("mean of all levels", "level {:.2f}", lambda enhanced: float(enhanced.mean()))
@@ -78,6 +78,10 @@ class Meter:
 
     def __post_init__(self) -> None:
         one_of("beside", self.beside, _BESIDE)
+        name, _, rest = self.layout.partition(" ")
+        if not name or rest.format(0.0) == rest:
+            example = "PSNR {:.3f} dB"
+            raise ValueError(f"layout needs a name, a space and a place, as {example!r} has, got {self.layout!r}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..self_registration import Setting, lacking, misplaced, names_of, values_of
+from ..self_registration import Setting, flag_of, lacking, misplaced, names_of, values_of
 from .gt_mean import match_mean
 from .meters import METERS, Meter
 
@@ -73,6 +73,7 @@ class QualitySuite:
 
         Raises:
             ValueError: A picture that a metric needs is absent, too small, or of another shape.
+            TypeError: A metric returns something else than a number.
         """
         pictures = {"target": target, "image": image}
         added = {}
@@ -80,7 +81,8 @@ class QualitySuite:
             other = pictures.get(meter.beside)
             if meter.beside and other is None:
                 raise ValueError(f"the metric {name!r} needs the {meter.beside!r} of every picture")
-            added[name] = meter.score(enhanced, other) if meter.beside else meter.score(enhanced)
+            score = meter.score(enhanced, other) if meter.beside else meter.score(enhanced)
+            added[name] = _number(name, score) if meter.of_pictures else score
         return added
 
     def prepare(self) -> None:
@@ -149,12 +151,22 @@ def _check_settings(names: Sequence[str], given: Mapping[str, Any]) -> None:
     if unknown := [name for name in given if name not in known]:
         raise TypeError(f"no metric has the setting {unknown[0]!r}; the settings are {', '.join(known)}")
     if unused := misplaced(declared, names, given):
-        raise ValueError(f"{unused[0]} is for the metric {', '.join(unused[1])}, which is not asked for")
+        flag = flag_of(unused[0])
+        raise ValueError(f"{unused[0]} ({flag}) is for the metric {', '.join(unused[1])}, which is not asked for")
     for name in names:
         if absent := lacking(declared[name], given):
             raise ValueError(
-                f"the metric {name!r} needs {absent.name}={absent.metavar}: {absent.help}; nothing is downloaded"
+                f"the metric {name!r} needs {absent.name} ({absent.flag} {absent.metavar}): {absent.help}; nothing is "
+                "downloaded"
             )
+
+
+def _number(name: str, score: Any) -> float:
+    """A score as a Python number, whatever library it comes from."""
+    try:
+        return float(score)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"the metric {name!r} must return a number for a picture, got {type(score).__name__}") from None
 
 
 def _with_gt_mean(meter: Meter) -> Meter:

@@ -44,7 +44,12 @@ def versions(modules: Sequence[str]) -> dict[str, str]:
         ['llie_preproc', 'Python', 'numpy']
     """
     brought_by = distributions_by_package()
-    installed = {name: version(brought_by[name][0]) for name in modules if name in brought_by}
+    # A module that is imported knows its build, such as for CPUs or for a version of CUDA.
+    installed = {
+        name: str(getattr(sys.modules.get(name), "__version__", None) or version(brought_by[name][0]))
+        for name in modules
+        if name in brought_by
+    }
     return {"llie_preproc": __version__, "Python": platform.python_version(), **installed}
 
 

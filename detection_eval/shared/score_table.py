@@ -75,8 +75,8 @@ def plain_scores(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | 
 
 
 def plain_number(value: float) -> float | None:
-    """Convert a number to a value for JSON, which is None for NaN."""
-    return None if math.isnan(value) else float(value)
+    """Convert a number to a value for JSON, which is None for NaN and infinity."""
+    return float(value) if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def markdown_table(table: Sequence[Sequence[str]]) -> str:
         | raw | 0.5 [0.4, 0.6] |
     """
     lines = [table[0], ["---"] * len(table[0]), *table[1:]]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines).replace("\n[", " [")
+    escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped).replace("\n[", " [")
 
 
 def csv_text(

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..config_nodes import nodes, type_name
 from ..errors import needs, one_line
-from ..registry import MODELS, joined_locations
+from ..registry import MODELS, joined_locations, unusable_tables
 from .base import Enhancer
 
 _SCOPE = "llie_preproc"
@@ -51,7 +51,7 @@ def _absent() -> tuple[str, ...]:
             import_module(location)
         except (Exception, SystemExit) as error:  # An unknown package may raise anything when it is imported.
             problems.append(f"{location} does not import: {type(error).__name__}: {one_line(error)}")
-    return tuple(problems)
+    return (*problems, *unusable_tables())
 
 
 def enhancer_class(kind: object) -> tuple[str, type[Enhancer]]:

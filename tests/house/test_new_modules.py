@@ -197,7 +197,7 @@ def test_one_file_adds_a_metric_a_format_a_set_of_faces_or_a_method(tmp_path: Pa
     level = np.mean([np.sort(picture.ravel())[: picture.size // 2].mean() for picture in pictures])
     assert f"DARK {level:.2f}  raw input" in done.stdout
     assert "darkest: mean of the darkest 0.5" in done.stdout
-    assert "darkest_share is for the metric darkest, which is not asked for" in done.stderr
+    assert "darkest_share (--darkest-share) is for the metric darkest, which is not asked for" in done.stderr
 
     truth = json.loads((tmp_path / "truth.json").read_text())
     assert [each["name"] for each in truth["categories"]] == ["lamp"]

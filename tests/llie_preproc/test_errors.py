@@ -115,5 +115,7 @@ def test_an_uninstalled_project_names_the_package_itself(tmp_path: Path, module:
     code = f"from llie_preproc.errors import needs\nwith needs('this', 'demo'):\n    import {module}"
     # The option -S hides everything that is installed.
     command = [sys.executable, "-S", "-c", code]
-    done = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert re.search(last_line.format("pip install ") + "$", done.stderr.strip()), done.stderr

@@ -149,10 +149,16 @@ def test_an_absent_library_is_named_before_anything_is_scored(monkeypatch, name,
         (dict(metrics=["psnr", "snr"]), r"different names out of eme, fid, .*\['psnr', 'snr'\]"),
         (dict(metrics=["psnr", "psnr"]), "different names"),
         (dict(metrics=[]), "different names"),
-        (dict(metrics=["psnr"], eme_block=5), "eme_block is for the metric eme, which is not asked for"),
-        (dict(metrics=["niqe"]), r"'niqe' needs niqe_model=FILE.*niqe_pris_params\.npz"),
-        (dict(metrics=["lpips"]), r"'lpips' needs lpips_trunk=FILE.*alexnet-owt-7be5be79\.pth; nothing is downloaded"),
-        (dict(metrics=["fid"]), r"'fid' needs fid_trunk=FILE.*pt_inception-2015-12-05-6726825d\.pth"),
+        (
+            dict(metrics=["psnr"], eme_block=5),
+            r"eme_block \(--eme-block\) is for the metric eme, which is not asked for",
+        ),
+        (dict(metrics=["niqe"]), r"'niqe' needs niqe_model \(--niqe-model FILE\).*niqe_pris_params\.npz"),
+        (
+            dict(metrics=["lpips"]),
+            r"'lpips' needs lpips_trunk \(--lpips-trunk FILE\).*alexnet-owt-7be5be79\.pth; nothing is downloaded",
+        ),
+        (dict(metrics=["fid"]), r"'fid' needs fid_trunk \(--fid-trunk FILE\).*pt_inception-2015-12-05-6726825d\.pth"),
     ],
 )
 def test_bad_settings_are_named(config, match):

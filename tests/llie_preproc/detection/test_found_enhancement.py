@@ -40,6 +40,7 @@ class DerivedWrapper(EnhancedDetector):
 STEPS = {
     "scoped": dict(type="llie_preproc.Enhance", enhancer="PSENet"),
     "bare": dict(type="Enhance", enhancer="PSENet"),
+    "spelled otherwise": dict(type="llie_preproc.pse-net"),
     "path": dict(type="llie_preproc.detection.transforms.Enhance", enhancer="PSENet"),
     "class": dict(type=Enhance, enhancer="PSENet"),
     "function": dict(type=TRANSFORMS.get("PSENet")),
