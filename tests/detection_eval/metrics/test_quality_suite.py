@@ -1,6 +1,7 @@
 """``QualitySuite`` and the metric ``ImageQuality`` of MMEngine compute each named metric from the right pictures."""
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ from detection_eval.metrics import (
     ssim,
 )
 from detection_eval.metrics.fid import folder_features
+from detection_eval.metrics.meters import METERS, Meter, RegisteredMeter
 from detection_eval.self_registration import names_of
 from llie_preproc.commands.llie import main
 from llie_preproc.errors import MissingExtraError
@@ -341,6 +343,36 @@ def test_two_processes_get_the_scores_of_one(inception_trunk, tmp_path, programs
     expected = evaluated(batch(5), metrics=["psnr", "loe", "fid"], **settings)
     for rank in range(2):
         assert json.loads((tmp_path / f"found{rank}.json").read_text()) == pytest.approx(expected, rel=1e-6)
+
+
+class Lengths:
+    """A score that Python cannot read as a number."""
+
+
+@pytest.mark.parametrize("nan", [math.nan, np.float32("nan"), torch.tensor(math.nan)], ids=["python", "numpy", "torch"])
+def test_an_undefined_score_of_any_library_is_told(monkeypatch, nan):
+    entry = RegisteredMeter((), lambda: Meter("mostly defined", "MINE {:.2f}", lambda enhanced: nan))
+    monkeypatch.setitem(METERS._all(), "mine", entry)
+    suite = QualitySuite(["mine"])
+    added = [suite.score(torch.zeros(3, 8, 8)), {"mine": 2.0}]
+    assert suite.undefined(added, ["a.png", "b.png"]) == {
+        "mine": "undefined for 1 of 2, the mean is over the others: a.png"
+    }
+    assert suite.summarise(added) == {"mine": 2.0}
+
+
+@pytest.mark.parametrize("score", [None, "high", torch.zeros(2), Lengths()], ids=["none", "text", "vector", "object"])
+def test_a_score_that_is_no_number_is_refused_with_the_metrics_name(monkeypatch, score):
+    entry = RegisteredMeter((), lambda: Meter("never defined", "MINE {:.2f}", lambda enhanced: score))
+    monkeypatch.setitem(METERS._all(), "mine", entry)
+    with pytest.raises(TypeError, match="the metric 'mine' must return a number for a picture, got"):
+        QualitySuite(["mine"]).score(torch.zeros(3, 8, 8))
+
+
+@pytest.mark.parametrize("layout", ["", "{:.2f}", "PSNR", "no place", " {:.2f}"])
+def test_a_layout_without_a_name_or_a_place_is_refused(layout):
+    with pytest.raises(ValueError, match="layout needs a name, a space and a place"):
+        Meter("any", layout, float)
 
 
 if __name__ == "__main__":
