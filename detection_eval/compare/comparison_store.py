@@ -22,7 +22,7 @@ from llie_preproc.coco_json import read_json, require_inside
 from llie_preproc.files import write_json, write_text
 
 from ..shared.enhancers import NONE
-from ..shared.resume import holds_files, read_kept
+from ..shared.resume import read_kept
 
 RAW, ZERO_SHOT, RETRAINED, JOINT = "raw", "zero-shot", "retrained", "joint"
 MODES = (RAW, ZERO_SHOT, RETRAINED, JOINT)
@@ -102,8 +102,8 @@ class Comparison:
 
     @staticmethod
     def is_orphaned(folder: str | os.PathLike[str]) -> bool:
-        """Say whether a folder holds files of cells, but no plan that says what they are."""
-        return not (Path(folder) / _PLAN).is_file() and holds_files(Path(folder) / "cells")
+        """Say whether a folder holds results of cells, but no plan that says what they are."""
+        return not (Path(folder) / _PLAN).is_file() and any(Path(folder, "cells").glob(f"*/{_RESULT}"))
 
     @staticmethod
     def begin(folder: str | os.PathLike[str], plan: Mapping[str, Any], truth: Mapping[str, Any]) -> Comparison:
