@@ -12,7 +12,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -22,7 +22,6 @@ import numpy as np
 from .files import read_bytes
 
 _SHOWN = 80
-_NAMED = 5
 # pycocotools and PyTorch keep ids as 64-bit integers.
 _LARGEST_ID = 1 << 63
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -162,41 +161,6 @@ def require_inside(name: str, what: str) -> None:
         raise ValueError(f"{what} {_short(name)} leads out of the folder of the pictures")
     if not posix.name or "\0" in name:
         raise ValueError(f"{what} {_short(name)} is not the name of a file")
-
-
-def match_classes(detector: Sequence[str], annotated: Sequence[str], source: str, whole: bool = False) -> list[str]:
-    """The classes that a detector and annotations share, matched by name, in the detector's order.
-
-    Names must be equal letter by letter. Either side may have classes that the other lacks, which are left out of the
-    measurement, but not both sides.
-
-    Args:
-        detector: Names of the detector's classes in the order of its labels.
-        annotated: Names of the annotated classes, in any order.
-        source: Name of the annotations in messages.
-        whole: Whether the detector must know every annotated class.
-
-    Raises:
-        ValueError: The detector lacks annotated classes, and the annotations lack classes of the detector (or ``whole``
-            is true); the message has the names that each side lacks.
-
-    Examples:
-        >>> match_classes(["person", "car", "dog"], ["car", "person"], "set.json")
-        ['person', 'car']
-        >>> match_classes(["person", "car"], ["person", "Car"], "set.json")
-        Traceback (most recent call last):
-        ValueError: set.json: its classes are not the detector's: the detector has no Car, the set has no car; spelled \
-differently: 'Car' and 'car'
-    """
-    known, there = set(detector), set(annotated)
-    unknown = [name for name in annotated if name not in known]
-    unseen = [name for name in detector if name not in there]
-    if unknown and (unseen or whole):
-        lacking = [f"the detector has no {_listed(unknown)}"] + [f"the set has no {_listed(unseen)}"] * bool(unseen)
-        raise ValueError(
-            f"{source}: its classes are not the detector's: {', '.join(lacking)}{_spelled(unknown, unseen)}"
-        )
-    return [name for name in detector if name in there]
 
 
 def column(entries: Sequence[Any], field: str, source: str) -> list[Any]:
@@ -387,19 +351,3 @@ def _short(value: Any) -> str:
         # Python refuses to print whole numbers of more than 4300 digits.
         text = f"a {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
-
-
-def _listed(names: Collection[str]) -> str:
-    shown = ", ".join(list(names)[:_NAMED])
-    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-
-
-def _spelled(unknown: Sequence[str], unseen: Sequence[str]) -> str:
-    """A hint at names that differ only in case, spaces, hyphens and underscores."""
-    by_letters = {_letters(name): name for name in unseen}
-    alike = [f"{name!r} and {by_letters[_letters(name)]!r}" for name in unknown if _letters(name) in by_letters]
-    return f"; spelled differently: {', '.join(alike[:_NAMED])}" if alike else ""
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", name).casefold()

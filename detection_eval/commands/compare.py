@@ -16,8 +16,10 @@ from pathlib import Path
 import torch
 
 from llie_preproc.checkpoints import local_file
+from llie_preproc.class_names import read_mapping
 from llie_preproc.commands.arguments import (
     add_cfg_options,
+    add_classes,
     add_coco_set,
     add_device,
     add_inference_options,
@@ -86,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_coco_set(parser, "--train", "train on")
     add_coco_set(parser, "--test", "test on")
+    add_classes(parser)
     add_out(parser, "folder to write into (default: work_dirs/compare_<config name>)")
     add_resume(parser)
     add_metrics(parser)
@@ -154,11 +157,12 @@ def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
 def _plain(args: argparse.Namespace) -> Config:
     """Put the sets of the command line into the config; their classes are matched with the detector's by name."""
     cfg, train, test = read_config(args.detector, args.cfg_options), CocoSet.given(args.train), CocoSet.given(args.test)
+    mapping = read_mapping(args.classes)
     if not args.detector_checkpoint:
-        return use_sets(cfg, train, test, starting_classes(cfg, train))
+        return use_sets(cfg, train, test, starting_classes(cfg, train), mapping=mapping)
     # Nothing is trained. The training set only tells the classes if the checkpoint does not.
     classes = checkpoint_classes(read_checkpoint(args.detector_checkpoint))
-    return use_sets(cfg, None, test, classes or (set_classes(train) if train else None), trains=False)
+    return use_sets(cfg, None, test, classes or (set_classes(train) if train else None), trains=False, mapping=mapping)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -6,10 +6,14 @@ Score a COCO results file in percent, with 95 % intervals of a bootstrap over im
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from llie_preproc.class_names import match_classes, read_mapping
+from llie_preproc.commands.arguments import add_classes
+from llie_preproc.commands.program import say
 
 from ..metrics.bootstrap import differences, intervals
 from ..metrics.detection_table import DETECTION_METRICS
@@ -31,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OTHER",
         help="other COCO results, for which the table also shows DETECTIONS minus OTHER, paired by image",
     )
+    parser.add_argument(
+        "--categories",
+        type=Path,
+        metavar="FILE",
+        help="COCO file whose categories name the classes of the detections, if they are not those of ANNOTATIONS",
+    )
+    add_classes(parser)
     add_metrics(parser)
     add_bootstrap(parser, ", 0 for no intervals")
     parser.add_argument(
@@ -42,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the scores that the command line asks for."""
     if args.by_class and not any(DETECTION_METRICS[metric].has_classes for metric in args.metrics):
         raise ValueError(f"--by-class needs the metric {_with_classes()}, which --metrics leaves out")
-    truth = read_truth(args.annotations)
-    found = read_detections(args.detections, truth)
-    other = None if args.against is None else read_detections(args.against, truth)
+    truth, read = _matched(args)
+    found = read(args.detections)
+    other = None if args.against is None else read(args.against)
     print(f"{len(truth['images'])} images, {len(truth['annotations'])} annotations, {len(found)} detections")
     print_hints(coco_hints(truth, found))
     for metric in args.metrics:
@@ -54,6 +65,20 @@ def run(args: argparse.Namespace) -> int:
         if args.by_class and DETECTION_METRICS[metric].has_classes:
             _print_classes(own.by_class(), None if before is None else before.by_class())
     return 0
+
+
+def _matched(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[Path], list[dict[str, Any]]]]:
+    """The annotations of the measured classes, and the reader of detections of these."""
+    truth = read_truth(args.annotations)
+    if args.categories is None and args.classes is None:
+        return truth, lambda path: read_detections(path, truth)
+    named = truth["categories"] if args.categories is None else read_truth(args.categories)["categories"]
+    names, annotated = ([each["name"] for each in categories] for categories in (named, truth["categories"]))
+    match = match_classes(names, annotated, str(args.annotations), read_mapping(args.classes))
+    for note in [*match.notes, *match.ignored_note]:
+        say(note)
+    of_detector, measured = dict(truth, categories=named), match.truth(truth)
+    return measured, lambda path: match.detections(read_detections(path, of_detector), named, measured)
 
 
 def _with_classes() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
@@ -39,13 +40,29 @@ def training_config(request: Request, cell: Cell, work_dir: Path) -> Config:
     return _run(cfg, request, cell, work_dir)
 
 
-def testing_config(request: Request, cell: Cell, work_dir: Path, truth: Path, checkpoint: Path) -> Config:
-    """Make the config that tests a checkpoint as a cell, by MMDetection's ``CocoMetric``, and keeps the detections."""
+def testing_config(
+    request: Request,
+    cell: Cell,
+    work_dir: Path,
+    truth: Path,
+    checkpoint: Path,
+    classes: Mapping[str, str | None] | None,
+) -> Config:
+    """Make the config that tests a checkpoint as a cell, by MMDetection's ``CocoMetric``, and keeps the detections.
+
+    Args:
+        request: Settings of all cells.
+        cell: Cell to test.
+        work_dir: Folder of the cell.
+        truth: Annotation file of the measured classes.
+        checkpoint: Weights of the detector.
+        classes: Mapping from the detector's classes to those of ``truth``; None to match them by name.
+    """
     cfg = _enhanced(request, cell)
     for key in (*_TRAINING, *_VALIDATION):
         cfg[key] = None
     prefix = str(work_dir / DETECTIONS)
-    cfg.test_evaluator = [dict(type=METRIC, ann_file=str(truth), metric="bbox", outfile_prefix=prefix)]
+    cfg.test_evaluator = [dict(type=METRIC, ann_file=str(truth), metric="bbox", outfile_prefix=prefix, classes=classes)]
     cfg.load_from, cfg.resume = str(checkpoint), False
     return _run(cfg, request, cell, work_dir)
 

@@ -73,9 +73,10 @@ class ComparisonData:
         """Introduction of the page."""
         plan = self.comparison.plan
         trained = ", and the same training budget" if plan.get("budget") else ""
+        notes = "".join(f" {note[:1].upper()}{note[1:]}." for note in plan.get("class_notes", ()))
         return (
             f"{Path(str(plan.get('config', 'A detector'))).name} on {len(self.truth['images'])} test pictures. Raw and "
-            f"enhanced rows have the same pictures and boxes{trained}. The numbers are shown as measured."
+            f"enhanced rows have the same pictures and boxes{trained}. The numbers are shown as measured.{notes}"
         )
 
     @property

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from llie_preproc import InferenceOptions, build_enhancer
 from llie_preproc.commands.program import say
 from llie_preproc.config_nodes import type_name
-from llie_preproc.detection.coco_sets import dataset_classes, inner_datasets
+from llie_preproc.detection.coco_sets import inner_datasets
 from llie_preproc.files import file_sha256
 from llie_preproc.work_sharing import Ranks, alone
 
@@ -27,7 +27,6 @@ from .comparison_store import CELLS, JOINT, MODES, RAW, ZERO_SHOT, Cell, Compari
 from .truth import ground_truth
 
 _PACKAGES = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy")
-_SHOWN = 5
 # Keys of a plan that can differ when a comparison is continued.
 _OF_THE_CALL = {"command", "versions", "device", "cells", "enhancers", "resamples", "bootstrap_seed", "metrics"}
 
@@ -110,8 +109,9 @@ def begin(request: Request) -> Comparison:
         raise ValueError(f"{folder} holds cells without the plan that they are of: remove it, or choose another --out")
     if request.detector is None:
         _check_schedule(plain, request.modes)
-    truth, image_root = ground_truth(plain)
-    _say_left_out(request, [category["name"] for category in truth["categories"]])
+    truth, image_root, match = ground_truth(plain)
+    for note in [*match.notes, *match.ignored_note] if request.ranks.main else ():
+        say(note)
     for metric in request.metrics:
         # The metric raises an error now if it needs more of the annotations.
         DETECTION_METRICS[metric].scores(truth, [])
@@ -127,6 +127,8 @@ def begin(request: Request) -> Comparison:
         train_sha256=_train_digests(plain) if request.detector is None else None,
         image_root=str(image_root),
         classes=[category["name"] for category in truth["categories"]],
+        found_as=match.found_as,
+        class_notes=match.notes,
         enhancers={label: dict(spec) for label, spec in specs.items()},
         amp=request.amp,
         enhancer_lr_mult=request.enhancer_lr_mult,
@@ -149,16 +151,6 @@ def begin(request: Request) -> Comparison:
         Comparison.begin(folder, plan, truth)
     request.ranks.barrier()
     return Comparison(folder)
-
-
-def _say_left_out(request: Request, scored: Sequence[str]) -> None:
-    known = dataset_classes(inner_datasets(request.plain.test_dataloader.dataset)[0])
-    unseen = [name for name in known if name not in set(scored)]
-    if unseen and request.ranks.main:
-        say(
-            f"left out of the scores: {len(unseen)} of the detector's {len(known)} classes, which the test set does "
-            f"not have ({', '.join(unseen[:_SHOWN])}{' ...' if len(unseen) > _SHOWN else ''})"
-        )
 
 
 def _cells(request: Request) -> list[Cell]:

@@ -135,7 +135,8 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
     else:
         seconds, steps = _train(training_config(request, cell, folder), cell, request)
         checkpoint = saved_checkpoints(folder)[-1]
-    test = testing_config(request, cell, folder, comparison.truth_path, checkpoint)
+    found_as = comparison.plan["found_as"]
+    test = testing_config(request, cell, folder, comparison.truth_path, checkpoint, found_as)
     metrics, times = _evaluate(test, cell, request, exact=detector is not None)
     if request.in_cell.main:
         # Reading the detections here makes a diverged training a failure of this cell, not of the table.

@@ -105,7 +105,8 @@ def write_tables(comparison: Comparison, rows: list[dict[str, Any]]) -> None:
     """Write ``results.json``, ``table.csv`` and ``table.md``."""
     comparison.save_table(rows)
     write_text(comparison.folder / "table.csv", _csv(rows))
-    write_text(comparison.folder / "table.md", markdown(rows))
+    notes = "".join(f"\n{note}\n" for note in comparison.plan.get("class_notes", ()))
+    write_text(comparison.folder / "table.md", markdown(rows) + notes)
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from llie_preproc.class_names import ClassMatch, match_classes
 from llie_preproc.coco_json import require_pictures
 from llie_preproc.config_nodes import type_name
 from llie_preproc.detection.coco_sets import dataset_classes, inner_datasets
-from llie_preproc.detection.named_classes import category_ids
 from llie_preproc.pictures import picture_size
 
 from ..metrics.detections import read_truth
@@ -22,19 +22,23 @@ from ..metrics.detections import read_truth
 _OF_COCO = ("CocoMetric", "NameMatchedCocoMetric", "CocoIntervalMetric")
 
 
-def ground_truth(cfg: Config) -> tuple[dict[str, Any], Path]:
+def ground_truth(cfg: Config) -> tuple[dict[str, Any], Path, ClassMatch]:
     """Read the annotations of a config's test set, and find the folder of its pictures.
 
     If the config evaluates by MMDetection's ``CocoMetric``, the annotations are those of the metric's file for the
-    classes of the dataset. Any other dataset of MMDetection is read once, and its ignored boxes become crowds.
+    classes that the detector shares with it. Any other dataset of MMDetection is read once, and its ignored boxes
+    become crowds.
 
     Args:
         cfg: Config with a test set.
 
+    Returns:
+        Annotations, folder of the pictures, and the match of the detector's classes with those of the set.
+
     Raises:
         FileNotFoundError: The annotation file or pictures are missing; the message has the number of missing pictures
             and the first one.
-        ValueError: The annotations are damaged or have none of the dataset's classes, or the config tests on several
+        ValueError: The annotations are damaged or have none of the detector's classes, or the config tests on several
             sets.
     """
     dataset, *more = inner_datasets(cfg.test_dataloader.dataset)
@@ -45,16 +49,17 @@ def ground_truth(cfg: Config) -> tuple[dict[str, Any], Path]:
     file = _coco_file(cfg)
     if file is None:
         truth, root = _of_dataset(dataset)
+        match = _matched(dataset, truth, "the test set")
     else:
         prefix = (dataset.get("data_prefix") or {}).get("img") or (dataset.get("data_prefix") or {}).get("img_path")
         truth = read_truth(file)
         require_pictures(truth, str(file))
-        truth = _of_classes(truth, dataset_classes(dataset), file)
+        match = _matched(dataset, truth, str(file))
         root = Path(dataset.get("data_root") or "", prefix or "").absolute()
     missing = [str(p) for image in truth["images"] if not (p := root / image["file_name"]).is_file()]
     if missing:
         raise FileNotFoundError(f"{len(missing)} of {len(truth['images'])} test pictures are missing: {missing[0]}")
-    return truth, root
+    return match.truth(truth), root, match
 
 
 def _coco_file(cfg: Config) -> Path | None:
@@ -65,15 +70,9 @@ def _coco_file(cfg: Config) -> Path | None:
     return None
 
 
-def _of_classes(truth: dict[str, Any], classes: Sequence[str], file: Path) -> dict[str, Any]:
-    """Select the classes that the file and the dataset share, by name, in the order of the detector's labels."""
-    ids = category_ids(truth, classes or [each["name"] for each in truth["categories"]], str(file))
-    if not ids:
-        raise ValueError(f"{file} has none of the dataset's classes: {', '.join(classes)}")
-    by_id = {each["id"]: each for each in truth["categories"]}
-    kept = [by_id[number] for number in ids.values()]
-    annotations = [each for each in truth["annotations"] if each["category_id"] in set(ids.values())]
-    return dict(truth, categories=kept, annotations=annotations)
+def _matched(dataset: Mapping[str, Any], truth: Mapping[str, Any], source: str) -> ClassMatch:
+    annotated = [each["name"] for each in truth["categories"]]
+    return match_classes(dataset_classes(dataset) or annotated, annotated, source, dataset.get("classes"))
 
 
 def _of_dataset(config: Any) -> tuple[dict[str, Any], Path]:

@@ -78,7 +78,8 @@ class CocoIntervalMetric(NameMatchedCocoMetric):
         return computed
 
     def _intervals(self, path: Path) -> dict[str, Any]:
-        truth = _of_classes(self._coco_api.dataset, self.cat_ids)
+        # The ground truth has been restricted to the shared classes.
+        truth = self._coco_api.dataset
         return intervals([CocoScores(truth, read_detections(path, truth))], **self.resampling)
 
 
@@ -122,7 +123,8 @@ class VisDroneMetric(NameMatchedCocoMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the scores of each mode; an undefined score is NaN."""
-        truth, results = self._coco_api.dataset, self.matched(results)
+        results = self.matched(results)
+        truth = self._coco_api.dataset
         with TemporaryDirectory() as folder:
             prefix = self.outfile_prefix or str(Path(folder) / "results")
             self.results2json([_by_score(found) for _, found in results], prefix)
@@ -145,13 +147,3 @@ def _by_score(found: Mapping[str, Any]) -> dict[str, Any]:
     """Sort the detections of an image by falling score; equal scores keep their order."""
     order = np.argsort(-found["scores"], kind="stable")
     return {"img_id": found["img_id"], **{key: found[key][order] for key in ("bboxes", "scores", "labels")}}
-
-
-def _of_classes(truth: Mapping[str, Any], ids: Sequence[int]) -> dict[str, Any]:
-    """Select the annotations of some classes."""
-    kept = set(ids)
-    return {
-        "images": truth["images"],
-        "categories": [each for each in truth["categories"] if each["id"] in kept],
-        "annotations": [each for each in truth.get("annotations", []) if each["category_id"] in kept],
-    }

@@ -67,7 +67,9 @@ class VisDroneScores(ImageScores):
 
     Args:
         truth: COCO annotations whose images have ``width``, ``height`` and ``visdrone_rows``, as ``llie annotations
-            visdrone`` writes them. Categories are recognised by their names, whatever their ids.
+            visdrone`` writes them. Categories are recognised by their names, whatever their ids. Objects of a class
+            that is not among them are objects of no class, like "others". A category whose ``merged`` has the names of
+            several classes (:meth:`llie_preproc.class_names.ClassMatch.truth`) counts as the first of them.
         detections: COCO results of the images of ``truth``.
         mode: One of :data:`MODES`.
 
@@ -86,7 +88,8 @@ class VisDroneScores(ImageScores):
         self.mode = mode
         numbers = _numbers(truth["categories"])
         images = {image["id"]: image for image in truth["images"]}
-        rows = [_rows(images[each]) for each in self.image_ids]
+        counted_as = _counted_as(truth["categories"], numbers)
+        rows = [_rows(images[each], counted_as) for each in self.image_ids]
         regions = [each[each[:, 5] == _REGION, :4] for each in rows]
         sizes = [_size(images[each]) for each in self.image_ids]
 
@@ -271,17 +274,30 @@ def _mean(table: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 
 def _numbers(categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
-    """VisDrone's numbers by the ids of categories."""
-    unknown = [category["name"] for category in categories if category["name"] not in _NUMBERS]
+    """VisDrone's numbers by the ids of categories; the number of a merged one is that of its first class."""
+    unknown = [name for category in categories for name in _names(category) if name not in _NUMBERS]
     if unknown:
         raise ValueError(
             f"the categories {', '.join(map(repr, unknown))} are none of VisDrone's ({', '.join(CLASSES)}): convert "
             "the annotations with 'llie annotations visdrone'"
         )
-    return {category["id"]: _NUMBERS[category["name"]] for category in categories}
+    return {category["id"]: _NUMBERS[_names(category)[0]] for category in categories}
 
 
-def _rows(image: Mapping[str, Any]) -> np.ndarray:
+def _names(category: Mapping[str, Any]) -> Sequence[str]:
+    return category.get("merged") or [category["name"]]
+
+
+def _counted_as(categories: Sequence[Mapping[str, Any]], numbers: Mapping[Any, int]) -> np.ndarray:
+    """The number ``(12,)`` that each of VisDrone's numbers counts as."""
+    table = np.array(_CATEGORIES)
+    table[list(_CLASSES)] = _NUMBERS["others"]
+    for category in categories:
+        table[[_NUMBERS[name] for name in _names(category)]] = numbers[category["id"]]
+    return table
+
+
+def _rows(image: Mapping[str, Any], counted_as: np.ndarray) -> np.ndarray:
     name = image.get("file_name", image["id"])
     if not isinstance(image.get("visdrone_rows"), list):
         raise ValueError(
@@ -295,7 +311,9 @@ def _rows(image: Mapping[str, Any]) -> np.ndarray:
             rows.append(_parse(row))
         except ValueError as error:
             raise ValueError(f"image {name}: visdrone_rows[{i}]: {error}: {row!r}") from None
-    return np.array(rows, dtype=np.float64).reshape(-1, _READ)
+    table = np.array(rows, dtype=np.float64).reshape(-1, _READ)
+    table[:, 5] = counted_as[table[:, 5].astype(np.int64)]
+    return table
 
 
 def _parse(fields: Sequence[Any]) -> list[float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..class_names import MAPPINGS
 from ..enhancers import Enhancer
 from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
 from ..errors import weights_named_by
@@ -213,6 +214,22 @@ def add_coco_set(parser: Any, flag: str, purpose: str) -> None:
         nargs=2,
         metavar=("ANNOTATIONS", "IMAGES"),
         help=f"COCO file and folder of pictures to {purpose} (default: those of the config)",
+    )
+
+
+def add_classes(parser: Any) -> None:
+    """Add ``--classes``, for a detector of other classes than the set.
+
+    Args:
+        parser: Parser, or a group of its arguments.
+    """
+    shipped = ", ".join(sorted(path.stem for path in MAPPINGS.glob("*.json")))
+    parser.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="mapping from the detector's classes to those of the set: a JSON or YAML object, or the name of a shipped "
+        f"one ({shipped}); a list of classes is measured as one, null leaves a class out, and classes that the mapping "
+        "does not name are matched by name",
     )
 
 

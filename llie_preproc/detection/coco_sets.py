@@ -14,7 +14,8 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 
 from ..checkpoints import local_file
-from ..coco_json import match_classes, read_annotations, require_pictures
+from ..class_names import Mapped, match_classes
+from ..coco_json import read_annotations, require_pictures
 from ..config_doors import find_enhancement
 from ..config_files import read_config_file
 from ..config_nodes import nodes, type_name
@@ -24,6 +25,7 @@ from ..registry import DATASETS as OURS
 
 DATASET, METRIC = "llie_preproc.NameMatchedCocoDataset", "llie_preproc.NameMatchedCocoMetric"
 _BY_NAME = ("CocoDataset", "NameMatchedCocoDataset")
+_MATCHING = ("NameMatchedCocoMetric", "CocoIntervalMetric", "VisDroneMetric")
 
 # A dataset's config keeps these keys when another set takes its place; all other keys belong to its data.
 _OF_ANY_SET = {"type", "_scope_", "pipeline", "filter_cfg", "test_mode", "backend_args", "max_refetch"}
@@ -97,12 +99,13 @@ def use_sets(
     test: CocoSet | None,
     classes: Sequence[str] | None = None,
     trains: bool = True,
+    mapping: Mapped | None = None,
 ) -> Config:
     """Copy ``cfg`` with other sets to train and test on: their data, their classes and the detector's ``num_classes``.
 
     Annotated classes are matched to the detector's by name, in the sets of ``cfg`` too; their order in the files does
-    not matter. A test set may have fewer classes than the detector. If the config joins several sets, the new set uses
-    the pipeline of the first one.
+    not matter. A test set may have other classes than the detector, as long as they share one. If the config joins
+    several sets, the new set uses the pipeline of the first one.
 
     Args:
         cfg: Config of the detector; it is not changed.
@@ -110,26 +113,30 @@ def use_sets(
         test: Set to test and validate on; None keeps those of ``cfg``.
         classes: Names of the detector's classes in the order of its labels; None takes those of the training set.
         trains: Whether the config will be used to train; if not, its own training set may have other classes.
+        mapping: Mapping from the detector's classes to those of the test set
+            (:func:`llie_preproc.class_names.match_classes`).
 
     Raises:
         FileNotFoundError: An annotation file or a folder does not exist.
-        ValueError: Annotations are damaged, or a set has classes that the detector does not know; the message names
-            them.
+        ValueError: Annotations are damaged; the training set has a class that the detector does not know; or the test
+            set and the detector share none. The message names the classes.
     """
     cfg = copy.deepcopy(cfg)
     before = dataset_classes(inner_datasets(cfg.train_dataloader.dataset)[0])
     if classes is None:
         classes = before if train is None else set_classes(train)
     chosen = {"train_dataloader": train, "val_dataloader": test, "test_dataloader": test}
-    for each in (train, test):
-        if each is not None:
-            match_classes(classes, set_classes(each), str(each.annotations), whole=True)
+    if train is not None:
+        match_classes(classes, set_classes(train), str(train.annotations)).require_labels(str(train.annotations))
+    if test is not None:
+        match_classes(classes, set_classes(test), str(test.annotations), mapping)
     for loader, each in chosen.items():
+        own = None if loader == "train_dataloader" else mapping or {}
         if cfg.get(loader) and each is not None:
-            _replace(_only_first(cfg[loader]), each, tuple(classes))
-        elif cfg.get(loader) and (trains or loader != "train_dataloader"):
+            _replace(_only_first(cfg[loader]), each, tuple(classes), own)
+        elif cfg.get(loader) and (trains or own is not None):
             for dataset in inner_datasets(cfg[loader].dataset):
-                _match_by_name(dataset, before, tuple(classes), f"the {loader} of the config")
+                _match_by_name(dataset, before, tuple(classes), f"the {loader} of the config", own)
     if test is not None:
         cfg.test_evaluator = dict(type=METRIC, ann_file=str(real_path(test.annotations)), metric="bbox")
     for key in ("val_evaluator", "test_evaluator"):
@@ -137,6 +144,8 @@ def use_sets(
         for metric in given if isinstance(given, list | tuple) else [given]:
             if type_name(metric) == "CocoMetric":
                 metric.update(type=METRIC)
+            if mapping and type_name(metric) in _MATCHING:
+                metric["classes"] = dict(mapping)
     # Every head that had as many outputs as there were classes gets as many as there are now.
     for node in nodes(cfg.model):
         if node.get("num_classes") == len(before):
@@ -170,22 +179,38 @@ def _read_classes(path: Path, changed: int, size: int) -> tuple[str, ...]:
     return tuple(category["name"] for category in truth["categories"])
 
 
-def _match_by_name(dataset: Any, before: tuple[str, ...], classes: tuple[str, ...], source: str) -> None:
-    """Let one of the config's own sets find the detector's labels by name, and check its annotation file."""
+def _match_by_name(
+    dataset: Any, before: tuple[str, ...], classes: tuple[str, ...], source: str, mapping: Mapped | None
+) -> None:
+    """Let one of the config's own sets find the detector's labels by name, and check its annotation file.
+
+    Args:
+        dataset: Config of the set, which is changed.
+        before: Names of the config's classes.
+        classes: Names of the detector's classes.
+        source: Name of the set in messages.
+        mapping: Mapping to the classes of a set to test on, which may be empty; None for a set to train on.
+    """
     own, kind = dataset_classes(dataset), type_name(dataset)
+    if kind not in _BY_NAME and (mapping or (own and classes != before and set(own) != set(classes))):
+        raise ValueError(f"{source}: {kind} cannot match its {len(own)} classes to the detector's: give a COCO set")
     if own and classes != before:
-        match_classes(classes, own, source, whole=True)
-        if kind not in _BY_NAME and len(own) < len(classes):
-            raise ValueError(f"{source} has {len(own)} of the detector's {len(classes)} classes: give a COCO set")
+        if mapping is None:
+            match_classes(classes, own, source).require_labels(source)
         dataset["metainfo"] = dict(dataset.get("metainfo") or {}, classes=classes)
     if kind == "CocoDataset":
         dataset["type"] = DATASET
-    file = _coco_file(dataset)
+    if mapping:
+        dataset["classes"] = dict(mapping)
+    file, named = _coco_file(dataset), dataset_classes(dataset)
     if file is None:
         return
-    annotated, own = _checked_classes(file), dataset_classes(dataset)
-    shared = match_classes(own, annotated, str(file)) if own else annotated
-    if kind not in _BY_NAME and own and list(own) != [name for name in annotated if name in set(shared)]:
+    annotated = _checked_classes(file)
+    if named:
+        match = match_classes(named, annotated, str(file), mapping)
+        if mapping is None:
+            match.require_labels(str(file), whole=False)
+    if kind not in _BY_NAME and named and list(named) != [name for name in annotated if name in set(named)]:
         raise ValueError(
             f"{file}: {kind} numbers classes in the order of this file, which is not that of the config: reorder them, "
             f"or change the type of the set to CocoDataset"
@@ -291,7 +316,7 @@ def _only_first(node: Any) -> Any:
     return node
 
 
-def _replace(dataset: Any, chosen: CocoSet, classes: tuple[str, ...]) -> None:
+def _replace(dataset: Any, chosen: CocoSet, classes: tuple[str, ...], mapping: Mapped | None) -> None:
     for stale in set(dataset) - _OF_ANY_SET:
         del dataset[stale]
     dataset.update(
@@ -301,3 +326,5 @@ def _replace(dataset: Any, chosen: CocoSet, classes: tuple[str, ...]) -> None:
         data_prefix=dict(img=str(real_path(chosen.images))),
         metainfo=dict(classes=classes),
     )
+    if mapping:
+        dataset["classes"] = dict(mapping)

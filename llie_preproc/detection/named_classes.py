@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +11,8 @@ import numpy as np
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation.metrics import CocoMetric
 
-from ..coco_json import match_classes, read_annotations
+from ..class_names import ClassMatch, Mapped, match_classes, read_mapping
+from ..coco_json import read_annotations
 from ..registry import DATASETS, METRICS
 
 
@@ -18,11 +21,19 @@ class NameMatchedCocoDataset(CocoDataset):
     """MMDetection's ``CocoDataset``, but with the class ``metainfo['classes'][i]`` as label ``i``.
 
     MMDetection numbers the classes in the order of the annotation file, whatever ``metainfo`` says, so that a class
-    gets different labels from two files with different orders. The arguments are those of ``CocoDataset``.
+    gets different labels from two files with different orders. Annotations of classes that the detector does not have
+    are left out.
+
+    Args:
+        *args: Arguments of ``CocoDataset``.
+        classes: Mapping from the detector's classes to those of the file, its name or its file
+            (:func:`llie_preproc.class_names.read_mapping`); the others are matched by name.
+        **options: Arguments of ``CocoDataset``.
 
     Raises:
         ValueError: The annotation file breaks a rule of :func:`llie_preproc.coco_json.read_annotations`; or the file
-            and ``metainfo`` each have classes that the other lacks (:func:`llie_preproc.coco_json.match_classes`).
+            and ``metainfo`` do not match (:func:`llie_preproc.class_names.match_classes`); or the set is one to train
+            on, and each side has classes that the other lacks.
 
     Examples:
         >>> import contextlib, json, tempfile
@@ -39,6 +50,10 @@ class NameMatchedCocoDataset(CocoDataset):
         1
     """
 
+    def __init__(self, *args: Any, classes: Any = None, **options: Any) -> None:
+        self._mapping = read_mapping(classes)
+        super().__init__(*args, **options)
+
     def load_data_list(self) -> list[dict]:
         """Read the annotations."""
         self._matched = False
@@ -49,9 +64,13 @@ class NameMatchedCocoDataset(CocoDataset):
         """The information of one picture, with labels that are matched by name."""
         if not self._matched:
             # The parent has numbered the classes before its first call of this method, and uses the numbers after it.
-            ids = category_ids(self.coco.dataset, self.metainfo["classes"], self.ann_file)
-            self.cat_ids = list(ids.values())
-            self.cat2label = {number: self.metainfo["classes"].index(name) for name, number in ids.items()}
+            match = _match(self.metainfo["classes"], self.coco.dataset, self.ann_file, self._mapping)
+            if not self.test_mode:
+                match.require_labels(self.ann_file, whole=False)
+            labels = match.labels()
+            named = {each["name"]: each["id"] for each in self.coco.dataset["categories"]}
+            self.cat2label = {named[name]: label for name, label in labels.items()}
+            self.cat_ids = list(self.cat2label)
             self._matched = True
         return super().parse_data_info(raw_data_info)
 
@@ -61,34 +80,49 @@ class NameMatchedCocoMetric(CocoMetric):
     """MMDetection's ``CocoMetric``, but with the class ``dataset_meta['classes'][i]`` as label ``i``.
 
     If the annotation file lacks some of the detector's classes, detections of these are left out. If the detector
-    lacks some of the file's classes, annotations of these are left out. The arguments are those of ``CocoMetric``.
+    lacks some of the file's classes, annotations of these are left out, with a warning. Classes of the file for which
+    the detector has one class are evaluated as one.
+
+    Args:
+        ann_file: Annotation file; None for the ground truth of the dataset.
+        classes: Mapping from the detector's classes to those of the file, its name or its file
+            (:func:`llie_preproc.class_names.read_mapping`); the others are matched by name.
+        **options: Arguments of ``CocoMetric``.
 
     Raises:
         ValueError: The annotation file breaks a rule of :func:`llie_preproc.coco_json.read_annotations`; or, at
-            evaluation, the file and the detector each have classes that the other lacks
-            (:func:`llie_preproc.coco_json.match_classes`).
+            evaluation, its classes and the detector's do not match (:func:`llie_preproc.class_names.match_classes`).
     """
 
-    def __init__(self, ann_file: str | None = None, **options: Any) -> None:
+    def __init__(self, ann_file: str | None = None, classes: Any = None, **options: Any) -> None:
         _check(ann_file, options.get("backend_args"))
+        self._mapping: Mapped = read_mapping(classes)
         super().__init__(ann_file=ann_file, **options)
         if self._coco_api is not None:
             _number_annotations(self._coco_api)
+            self._annotated = self._coco_api.dataset
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the scores of ``CocoMetric`` for the classes that the file and the detector share."""
         return super().compute_metrics(self.matched(results))
 
     def matched(self, results: list) -> list:
-        """Renumber the labels of the results so that they count the shared classes, and set ``cat_ids`` accordingly."""
+        """Renumber the labels of the results so that they count the shared classes.
+
+        The ground truth is restricted to these, and ``cat_ids`` are their ids.
+        """
         if self._coco_api is None:
             # Ground truth that comes from the dataset has the detector's labels already.
             return results
-        classes: Sequence[str] = self.dataset_meta["classes"]
-        ids = category_ids(self._coco_api.dataset, classes, "the annotations")
-        self.cat_ids = list(ids.values())
-        place = np.full(len(classes), -1)
-        place[[classes.index(name) for name in ids]] = np.arange(len(ids))
+        match = _match(self.dataset_meta["classes"], self._annotated, "the annotations", self._mapping)
+        if match.unknown:
+            warnings.warn("; ".join(match.notes), stacklevel=2)
+        self._coco_api.dataset = match.truth(self._annotated)
+        with contextlib.redirect_stdout(None):
+            self._coco_api.createIndex()
+        self.cat_ids = [category["id"] for category in self._coco_api.dataset["categories"]]
+        names = [each.name for each in match.shared]
+        place = np.array([-1 if name is None else names.index(name) for name in match.found_as.values()])
         return [(truth, _relabelled(found, place)) for truth, found in results]
 
 
@@ -105,19 +139,8 @@ def _number_annotations(coco: Any) -> None:
     coco.createIndex()
 
 
-def category_ids(annotations: Mapping[str, Any], classes: Sequence[str], source: str) -> dict[str, Any]:
-    """Ids, by name, of the categories that are among ``classes``, in the order of ``classes``.
-
-    Raises:
-        ValueError: The names do not match (:func:`llie_preproc.coco_json.match_classes`).
-
-    Examples:
-        >>> annotations = dict(categories=[dict(id=7, name="bus"), dict(id=9, name="car")])
-        >>> category_ids(annotations, ("car", "bus"), "val.json")
-        {'car': 9, 'bus': 7}
-    """
-    ids = {category["name"]: category["id"] for category in annotations["categories"]}
-    return {name: ids[name] for name in match_classes(classes, list(ids), source)}
+def _match(classes: Sequence[str], annotations: Mapping[str, Any], source: str, mapping: Mapped) -> ClassMatch:
+    return match_classes(classes, [category["name"] for category in annotations["categories"]], source, mapping)
 
 
 def _relabelled(found: Mapping[str, Any], place: np.ndarray) -> dict[str, Any]:

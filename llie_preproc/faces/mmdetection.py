@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import warnings
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from ..checkpoints import LoadReport, check_weights, is_counter
+from ..class_names import match_classes
 from ..errors import CheckpointError, needs
 from ..mm import finder
 from .face_detector import Faces, check_images
@@ -196,8 +198,12 @@ def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str] | None) -> 
 
 
 def _labels(names: tuple[str, ...], classes: Sequence[str]) -> torch.Tensor:
-    if missing := [name for name in classes if name not in names]:
-        raise ValueError(f"the detector has no class {', '.join(missing)}; it has: {', '.join(names) or 'no names'}")
     if not classes:
         raise ValueError(f"classes must name at least one class; the detector has: {', '.join(names)}")
-    return torch.tensor([names.index(name) for name in classes])
+    missing = list(classes)
+    with contextlib.suppress(ValueError):
+        match = match_classes(names, classes, "classes")
+        missing = match.unknown
+    if missing:
+        raise ValueError(f"the detector has no class {', '.join(missing)}; it has: {', '.join(names) or 'no names'}")
+    return torch.tensor([names.index(name) for each in match.shared for name in each.detector])

@@ -286,7 +286,7 @@ def test_the_ground_truth_of_a_dataset_is_read_without_a_coco_metric(tmp_path):
         metainfo=dict(classes=("red", "green")),
         pipeline=[],
     )
-    made, _ = ground_truth(Config(dict(test_dataloader=dict(dataset=dataset), test_evaluator=dict(type="VOCMetric"))))
+    made, *_ = ground_truth(Config(dict(test_dataloader=dict(dataset=dataset), test_evaluator=dict(type="VOCMetric"))))
     original = json.loads(Path(annotations).read_text())
     boxes = [[a["image_id"], *a["bbox"], a["category_id"]] for a in original["annotations"]]
     assert [[a["image_id"], *a["bbox"], a["category_id"] + 1] for a in made["annotations"]] == boxes

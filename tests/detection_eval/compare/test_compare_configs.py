@@ -58,7 +58,7 @@ def test_every_mode_has_the_configs_own_budget(tmp_path, sets, config):
         assert {k: v for k, v in cfg.train_dataloader.items() if k != "dataset"} == {
             k: v for k, v in plain.train_dataloader.items() if k != "dataset"
         }
-        evaluation = evaluation_config(request, cell, tmp_path, comparison.truth_path, Path("x.pth"))
+        evaluation = evaluation_config(request, cell, tmp_path, comparison.truth_path, Path("x.pth"), None)
         assert evaluation.test_dataloader.dataset.ann_file == str(sets[1].annotations)
     # A second call resumes, for which the plan read from the file must equal the one that was written.
     assert begin(request).plan["budget"] == comparison.plan["budget"]
@@ -188,7 +188,7 @@ def test_only_the_datasets_classes_are_scored(tmp_path):
     dataset = dict(type="CocoDataset", data_prefix=dict(img=images), metainfo=dict(classes=("green",)))
     evaluator = dict(type="CocoMetric", ann_file=annotations)
     cfg = Config(dict(test_dataloader=dict(dataset=dataset), test_evaluator=[evaluator]))
-    truth, _ = ground_truth(cfg)
+    truth, *_ = ground_truth(cfg)
     assert truth["categories"] == [dict(id=2, name="green")]
     all_annotations = json.loads(Path(annotations).read_text())["annotations"]
     assert truth["annotations"] == [each for each in all_annotations if each["category_id"] == 2]
