@@ -273,6 +273,31 @@ def test_the_dataset_and_the_metric_use_the_detectors_labels(tmp_path, order):
     assert metric.evaluate(3)["coco/bbox_mAP"] == 1
 
 
+def test_the_dataset_labels_classes_of_other_names(tmp_path):
+    truth, answers = write_set(tmp_path / "images", ("pedestrian", "people", "Motorbike", "tram"))
+    file = tmp_path / "set.json"
+    file.write_text(json.dumps(truth))
+    own = ("motorcycle", "person")
+    build = dict(
+        type="llie_preproc.NameMatchedCocoDataset",
+        ann_file=str(file),
+        data_prefix=dict(img=str(tmp_path / "images")),
+        metainfo=dict(classes=own),
+        pipeline=[],
+    )
+    names = {"pedestrian": "person", "people": "person", "Motorbike": "motorcycle"}
+    for mapping in (None, {"person": ["pedestrian", "people"]}):
+        dataset = DATASETS.build(dict(build, classes=mapping))
+        for at in range(3):
+            info = dataset.get_data_info(at)
+            expected = [[box, names[name]] for box, name in answers[f"{info['img_id']}.png"] if name in names]
+            assert [[each["bbox"], own[each["bbox_label"]]] for each in info["instances"]] == expected
+    build["metainfo"] = dict(classes=(*own, "dog"))
+    with pytest.raises(ValueError, match="the detector has no tram, the set has no dog"):
+        DATASETS.build(build)
+    assert len(DATASETS.build(dict(build, test_mode=True))) == 3
+
+
 def test_a_configs_own_set_in_another_order_is_matched_by_name_too(tmp_path):
     truth, _ = write_set(tmp_path / "images")
     (tmp_path / "set.json").write_text(json.dumps(truth))

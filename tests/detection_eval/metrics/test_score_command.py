@@ -243,6 +243,69 @@ def test_metrics_match_classes_by_name(files, kind):
         evaluated(built("other.json"), truth, detections)
 
 
+def _merged(truth, detections):
+    """The scene with pedestrian and people as one class, as another program would write it."""
+    rows = [dict(image, visdrone_rows=[_one(row, 5) for row in image["visdrone_rows"]]) for image in truth["images"]]
+    boxes = [dict(each, category_id=max(each["category_id"], 2)) for each in truth["annotations"]]
+    kinds = [each for each in truth["categories"] if each["id"] != 1]
+    found = [dict(each, category_id=max(each["category_id"], 2)) for each in detections]
+    return dict(truth, images=rows, annotations=boxes, categories=kinds), found
+
+
+def _one(row, at):
+    return [*row[:at], max(row[at], 2) if row[at] else 0, *row[at + 1 :]]
+
+
+@pytest.mark.parametrize("kind", ["CocoIntervalMetric", "VisDroneMetric", "NameMatchedCocoMetric"])
+@pytest.mark.parametrize("mapping", [None, {"person": ["pedestrian", "people"]}])
+def test_metrics_merge_the_classes_of_the_set_that_are_one_for_the_detector(files, kind, mapping):
+    folder, truth, detections, _ = files
+    by_hand, found = _merged(truth, detections)
+    (folder / "by_hand.json").write_text(json.dumps(by_hand))
+    options = {} if kind == "NameMatchedCocoMetric" else {"resamples": 10}
+    build = dict(type=f"llie_preproc.{kind}", **options)
+    # Labels follow the detector's classes: the first one is of no class of the set, the second one is the merged one.
+    lamp = dict(image_id=truth["images"][0]["id"], category_id=1, bbox=[5, 5, 90, 90], score=0.95)
+    names = ["lamp", "people", *(each["name"] for each in truth["categories"][2:])]
+    expected = evaluated(
+        METRICS.build(dict(build, ann_file=str(folder / "by_hand.json"))),
+        dict(truth, categories=[dict(id=at, name=name) for at, name in enumerate(names, 1)]),
+        found,
+    )
+    names[1] = "person"
+    detector = dict(truth, categories=[dict(id=at, name=name) for at, name in enumerate(names, 1)])
+    metric = METRICS.build(dict(build, ann_file=str(folder / "truth.json"), classes=mapping))
+    scores = evaluated(metric, detector, [*found, lamp])
+    assert scores == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert evaluated(metric, detector, [*found, lamp]) == pytest.approx(scores, abs=1e-12, nan_ok=True)
+
+
+def test_detections_of_a_detector_of_other_classes_are_scored_by_name(files, capsys):
+    folder, truth, detections, _ = files
+    by_hand, found = _merged(truth, detections)
+    (folder / "by_hand.json").write_text(json.dumps(by_hand))
+    (folder / "merged.json").write_text(json.dumps(found))
+    assert main(["score", str(folder / "by_hand.json"), str(folder / "merged.json"), "--by-class"]) == 0
+    expected = capsys.readouterr().out
+
+    named = [dict(id=90 - at, name=each["name"]) for at, each in enumerate(truth["categories"][1:])]
+    named[0]["name"] = "person"
+    (folder / "detector.json").write_text(
+        json.dumps(dict(images=[], annotations=[], categories=[*named, dict(id=91, name="lamp")]))
+    )
+    other = [dict(each, category_id=92 - each["category_id"]) for each in found]
+    lamp = dict(image_id=truth["images"][0]["id"], category_id=91, bbox=[5, 5, 90, 90], score=0.95)
+    (folder / "other.json").write_text(json.dumps([*other, lamp]))
+    given = ["score", str(folder / "truth.json"), str(folder / "other.json"), "--by-class"]
+    assert main([*given, "--categories", str(folder / "detector.json")]) == 0
+    text, said = capsys.readouterr()
+    assert text.replace("person", "people").split() == expected.split()
+    assert "classes that count as one: person is pedestrian and people" in said
+    assert "left out of the scores: 1 of the detector's 10 classes, which the set does not have (lamp)" in said
+    assert main(given) == 2
+    assert "category_id" in capsys.readouterr().err
+
+
 @pytest.mark.examples(3)
 @pytest.mark.parametrize("kind", ["CocoIntervalMetric", "VisDroneMetric", "NameMatchedCocoMetric"])
 @pytest.mark.parametrize("renamed", [lambda n: n - 1, lambda n: f"box {n}", lambda n: 5_000_000_000 - n])

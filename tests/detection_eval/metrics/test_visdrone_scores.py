@@ -15,6 +15,7 @@ pytest.importorskip("torchmetrics", reason="needs the extra 'mm'")
 from PIL import Image
 
 from detection_eval.metrics.visdrone import VisDroneScores, covered_share
+from llie_preproc.class_names import match_classes
 from tests.support.made_detections import VISDRONE, made_scene, pycocotools_eval, repeated, with_rows
 
 SIZE = (100, 100)
@@ -292,3 +293,31 @@ def test_scores_without_detections_or_without_objects():
     truth = truth_of([(1, 1, 5, 5, 1, 1)])
     assert set(VisDroneScores(truth, []).values().values()) == {0.0}
     assert all(np.isnan(value) for value in VisDroneScores(truth_of([]), []).values().values())
+
+
+@pytest.mark.examples(5)
+@pytest.mark.parametrize("mode", ["toolkit", "coco"])
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_merged_classes_and_those_left_out_equal_relabelled_rows(mode, seed):
+    truth, detections = made_scene(seed, images=4, classes=10, objects=12, found=20)
+    with_rows(truth)
+    # Pedestrian (1) and people (2) count as one class, and van (5) as "others" (11).
+    new = {2: 1, 5: 11}
+    by_hand = dict(truth, images=[])
+    for image in truth["images"]:
+        rows = [[*row[:5], new.get(row[5], row[5]), *row[6:]] for row in image["visdrone_rows"]]
+        by_hand["images"].append(dict(image, visdrone_rows=rows))
+    relabelled = [dict(each, category_id=new.get(each["category_id"], each["category_id"])) for each in detections]
+    relabelled = [each for each in relabelled if each["category_id"] != 11]
+
+    detector = ["person", *(name for name in VISDRONE if name not in ("pedestrian", "people", "van"))]
+    match = match_classes(detector, VISDRONE, "set.json")
+    named = [dict(id=at, name=name) for at, name in enumerate(detector)]
+    of_detector = {VISDRONE.index(name) + 1: at for at, name in enumerate(detector[1:], 1)} | {1: 0}
+    measured = match.truth(truth)
+    own = match.detections(
+        [dict(each, category_id=of_detector[each["category_id"]]) for each in relabelled], named, measured
+    )
+    scores, expected = VisDroneScores(measured, own, mode), VisDroneScores(by_hand, relabelled, mode)
+    assert scores.values() == pytest.approx(expected.values(), nan_ok=True)
