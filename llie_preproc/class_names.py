@@ -175,8 +175,8 @@ the detector does not know (Cup)"]
         first = {name: self.detector.index(each.detector[0]) for each in self.shared for name in each.annotated}
         return {name: first[name] for name in self.annotated if name in first}
 
-    def require_labels(self, source: str, whole: bool = True) -> None:
-        """Raise ``ValueError`` if the detector cannot be trained on the set.
+    def require_known(self, source: str, whole: bool = True) -> None:
+        """Raise ``ValueError`` if the detector lacks classes of the set.
 
         Args:
             source: Name of the annotations in messages.
@@ -185,6 +185,15 @@ the detector does not know (Cup)"]
         """
         if self.unknown and (self.ignored or whole):
             raise ValueError(_unlike(self.unknown, self.ignored, source))
+
+    def require_labels(self, source: str, whole: bool = True) -> None:
+        """Raise ``ValueError`` if the detector cannot be trained on the set.
+
+        Args:
+            source: Name of the annotations in messages.
+            whole: Whether the detector must know all classes of the set (:meth:`require_known`).
+        """
+        self.require_known(source, whole)
         for each in self.shared:
             if len(each.detector) > 1:
                 raise ValueError(

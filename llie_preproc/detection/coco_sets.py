@@ -104,8 +104,8 @@ def use_sets(
     """Copy ``cfg`` with other sets to train and test on: their data, their classes and the detector's ``num_classes``.
 
     Annotated classes are matched to the detector's by name, in the sets of ``cfg`` too; their order in the files does
-    not matter. A test set may have other classes than the detector, as long as they share one. If the config joins
-    several sets, the new set uses the pipeline of the first one.
+    not matter. The test set of a detector that is not trained may have other classes than the detector, as long as they
+    share one. If the config joins several sets, the new set uses the pipeline of the first one.
 
     Args:
         cfg: Config of the detector; it is not changed.
@@ -118,8 +118,8 @@ def use_sets(
 
     Raises:
         FileNotFoundError: An annotation file or a folder does not exist.
-        ValueError: Annotations are damaged; the training set has a class that the detector does not know; or the test
-            set and the detector share none. The message names the classes.
+        ValueError: Annotations are damaged; a set that the detector is trained for has a class that it does not know
+            and no mapping; or the test set and the detector share no class. The message names the classes.
     """
     cfg = copy.deepcopy(cfg)
     before = dataset_classes(inner_datasets(cfg.train_dataloader.dataset)[0])
@@ -129,7 +129,9 @@ def use_sets(
     if train is not None:
         match_classes(classes, set_classes(train), str(train.annotations)).require_labels(str(train.annotations))
     if test is not None:
-        match_classes(classes, set_classes(test), str(test.annotations), mapping)
+        match = match_classes(classes, set_classes(test), str(test.annotations), mapping)
+        if trains and not mapping:
+            match.require_known(str(test.annotations))
     for loader, each in chosen.items():
         own = None if loader == "train_dataloader" else mapping or {}
         if cfg.get(loader) and each is not None:

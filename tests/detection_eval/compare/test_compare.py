@@ -216,6 +216,12 @@ def test_sets_of_different_classes_are_refused(tmp_path, capsys):
     path.write_text(json.dumps(content))
     assert main(command) == 2
     assert "crimson" in capsys.readouterr().err
+    (tmp_path / "classes.json").write_text('{"red": "scarlet"}')
+    assert main([*command, "--classes", str(tmp_path / "classes.json")]) == 2
+    assert "has no class 'scarlet'" in capsys.readouterr().err
+    (tmp_path / "classes.json").write_text('{"red": "crimson"}')
+    assert main([*command, "--classes", str(tmp_path / "classes.json")]) == 0
+    assert "red is crimson" in capsys.readouterr().out
 
 
 def test_a_config_that_enhances_already_is_refused(tmp_path, capsys):
