@@ -49,7 +49,7 @@ class MMDetFaceDetector:
         checkpoint: File that MMEngine wrote or that holds a state dict, or a URL of one that ends in
             ``#sha256=<digest>``. No code of the file is run. None keeps the weights that the config builds.
         device: Device that the detector runs on.
-        classes: Names of the classes that are faces.
+        classes: Names of the classes that are faces, in any spelling (:mod:`llie_preproc.class_names`).
         score_thr: Smallest confidence of a face; the config's own threshold (``test_cfg.score_thr``) is applied first.
         cfg_options: Keys and values that replace those of the config.
         batch_size: Number of images that run together if they have the same size after the pipeline. Images are never

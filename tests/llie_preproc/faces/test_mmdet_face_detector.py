@@ -278,6 +278,14 @@ def test_the_checkpoints_classes_count_before_the_configs(tmp_path):
     assert MMDetFaceDetector(cfg, path).detect([]) == []
 
 
+@pytest.mark.parametrize("name", ["Face", "human_face"])
+def test_a_class_of_faces_may_be_spelled_otherwise(name):
+    pictures, boxes = images()
+    detector = MMDetFaceDetector(config("BrightChannels", (), ("red", name, "blue"), bgr_to_rgb=True))
+    for faces in detector.detect(pictures):
+        np.testing.assert_allclose(faces.boxes, boxes[[1]])
+
+
 def test_an_unknown_class_is_refused_with_the_known_ones():
     cfg = config("BrightChannels", (), ("person", "dog", "cup"))
     with pytest.raises(ValueError, match=r"no class face; it has: person, dog, cup"):
