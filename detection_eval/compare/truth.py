@@ -11,7 +11,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from llie_preproc.class_names import ClassMatch, match_classes
+from llie_preproc.class_names import ClassMatch, match_classes, read_mapping
 from llie_preproc.coco_json import require_pictures
 from llie_preproc.config_nodes import type_name
 from llie_preproc.detection.coco_sets import dataset_classes, inner_datasets
@@ -72,7 +72,7 @@ def _coco_file(cfg: Config) -> Path | None:
 
 def _matched(dataset: Mapping[str, Any], truth: Mapping[str, Any], source: str) -> ClassMatch:
     annotated = [each["name"] for each in truth["categories"]]
-    return match_classes(dataset_classes(dataset) or annotated, annotated, source, dataset.get("classes"))
+    return match_classes(dataset_classes(dataset) or annotated, annotated, source, read_mapping(dataset.get("classes")))
 
 
 def _of_dataset(config: Any) -> tuple[dict[str, Any], Path]:

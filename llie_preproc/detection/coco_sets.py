@@ -14,7 +14,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 
 from ..checkpoints import local_file
-from ..class_names import Mapped, match_classes
+from ..class_names import Mapped, match_classes, read_mapping
 from ..coco_json import read_annotations, require_pictures
 from ..config_doors import find_enhancement
 from ..config_files import read_config_file
@@ -209,7 +209,7 @@ def _match_by_name(
         return
     annotated = _checked_classes(file)
     if named:
-        match = match_classes(named, annotated, str(file), mapping)
+        match = match_classes(named, annotated, str(file), mapping or read_mapping(dataset.get("classes")))
         if mapping is None:
             match.require_labels(str(file), whole=False)
     if kind not in _BY_NAME and named and list(named) != [name for name in annotated if name in set(named)]:

@@ -183,6 +183,29 @@ def test_a_joint_enhancer_has_its_own_learning_rate(tmp_path, sets):
         assert of_enhancer == pytest.approx(0.1 * of_head)
 
 
+@pytest.mark.parametrize("given", ["mapping", "file"])
+def test_a_config_may_name_the_mapping_of_its_own_test_set(tmp_path, given):
+    annotations, images = write_set(tmp_path / "set", 4, 3)
+    mapping = {"vehicle": ["red", "green"]}
+    (tmp_path / "classes.json").write_text(json.dumps(mapping))
+    classes = mapping if given == "mapping" else str(tmp_path / "classes.json")
+    dataset = dict(
+        type="llie_preproc.NameMatchedCocoDataset",
+        ann_file=annotations,
+        data_prefix=dict(img=images),
+        metainfo=dict(classes=("lamp", "vehicle")),
+        classes=classes,
+        pipeline=[],
+    )
+    evaluator = dict(type="llie_preproc.NameMatchedCocoMetric", ann_file=annotations, classes=classes)
+    options = {"test_dataloader.dataset": dataset, "test_evaluator": evaluator}
+    cfg = use_sets(read_config(str(write_config(tmp_path / "tiny.py")), options), None, None, trains=False)
+    truth, _, match = ground_truth(cfg)
+    assert truth["categories"] == [dict(id=1, name="vehicle", merged=["red", "green"])]
+    assert {each["category_id"] for each in truth["annotations"]} == {1}
+    assert match.found_as == {"lamp": None, "vehicle": "vehicle"}
+
+
 def test_only_the_datasets_classes_are_scored(tmp_path):
     annotations, images = write_set(tmp_path / "set", 4, 3)
     dataset = dict(type="CocoDataset", data_prefix=dict(img=images), metainfo=dict(classes=("green",)))
