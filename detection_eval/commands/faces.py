@@ -26,7 +26,8 @@ from llie_preproc.commands.program import FAILED, resumable
 from llie_preproc.errors import Extras
 from llie_preproc.files import write_json, write_text
 
-from ..faces.detectors import MTCNN_NAME, PASSES, DetectorChoice
+from ..faces.detectors import DEFAULT, PASSES, DetectorChoice
+from ..faces.named_detectors import FACE_DETECTORS
 from ..faces.protocols import FACE_SETS
 from ..self_registration import Setting, add_settings, flag_of, lacking, misplaced, names_of, values_of
 from ..shared import provenance
@@ -57,9 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, _settings())
     parser.add_argument(
         "--detector",
-        default=MTCNN_NAME,
+        default=DEFAULT,
         metavar="CONFIG",
-        help=f"MMDetection config of a face detector, or {MTCNN_NAME} (default)",
+        help=f"MMDetection config of a face detector, or one of {', '.join(FACE_DETECTORS)} (default: {DEFAULT})",
     )
     parser.add_argument("--detector-checkpoint", metavar="FILE", help="weights of the detector, if it is a CONFIG")
     parser.add_argument(
@@ -113,7 +114,9 @@ def _check(args: argparse.Namespace) -> None:
     if args.score_thr is not None and not 0 <= args.score_thr < 1:
         raise ValueError(f"--score-thr must be in [0, 1), got {args.score_thr}")
     if args.score_thr is not None and not _detector(args).has_threshold:
-        raise ValueError("--score-thr needs a CONFIG as --detector, or --passes: mtcnn has its own thresholds")
+        raise ValueError(
+            f"--score-thr needs a CONFIG as --detector, or --passes: {args.detector} has its own thresholds"
+        )
     if args.official_files and not chosen.has_tool():
         raise ValueError(f"--official-files: {chosen.title} have no tool of their own")
     args.device = device_of(args)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 from llie_preproc import InferenceOptions
 from llie_preproc.checkpoints import local_file
 from llie_preproc.config_doors import find_enhancement
-from llie_preproc.errors import needs
+from llie_preproc.errors import needs, one_line
 from llie_preproc.faces import EnhancedFaceDetector, FaceDetector
 from llie_preproc.files import file_sha256
 
 from ..shared.enhancers import Spec, network_config
+from .named_detectors import FACE_DETECTORS
 
-MTCNN_NAME = "mtcnn"
+DEFAULT = "mtcnn"
 PASSES = ("base", "fddb", "wider")
 
 
@@ -25,11 +24,11 @@ class DetectorChoice:
     """Face detector that the command line names.
 
     Attributes:
-        name: Name ``'mtcnn'``, or a config of MMDetection.
+        name: Name of a registered detector, such as ``'mtcnn'``, or a config of MMDetection.
         checkpoint: Weights of a config; MTCNN brings its own.
         passes: Views of a picture that the detector sees, one of :data:`PASSES`: the picture alone, or the views of a
             test protocol with a vote over their detections.
-        score_thr: Least confidence of a detection, for a config or a vote; MTCNN has its own thresholds.
+        score_thr: Least confidence of a detection, for a config or a vote; registered detectors have their own.
         device: Device that the detector runs on.
 
     Examples:
@@ -47,17 +46,12 @@ class DetectorChoice:
         """Return everything that the detections depend on, besides the pictures.
 
         Raises:
-            MissingExtraError: The package of MTCNN, or one that it needs, is not installed.
+            MissingExtraError: A package of the detector is not installed.
             FileNotFoundError: There is no such config or checkpoint.
-            ValueError: ``mtcnn`` has a checkpoint, a config has none, or the config enhances.
+            ValueError: A registered detector refuses the checkpoint, a config has none, or the config enhances.
         """
-        if self.name == MTCNN_NAME:
-            # The import shows whether the packages that facenet_pytorch itself needs are installed.
-            with needs("--detector mtcnn"):
-                import_module("facenet_pytorch")
-            if self.checkpoint:
-                raise ValueError("--detector-checkpoint is for a CONFIG: mtcnn brings its own weights")
-            made_with = dict(facenet_pytorch=version("facenet-pytorch"))
+        if self.name in FACE_DETECTORS:
+            made_with = FACE_DETECTORS[self.name]().made_with(self.checkpoint)
         else:
             made_with = self._config_made_with()
         threshold = dict(score_thr=self.score_thr) if self.has_threshold else {}
@@ -66,7 +60,7 @@ class DetectorChoice:
     @property
     def has_threshold(self) -> bool:
         """Whether ``score_thr`` has an effect."""
-        return self.name != MTCNN_NAME or self.passes != PASSES[0]
+        return self.name not in FACE_DETECTORS or self.passes != PASSES[0]
 
     def build(self) -> FaceDetector:
         """Build the detector.
@@ -84,7 +78,11 @@ class DetectorChoice:
     def _config_made_with(self) -> dict[str, str]:
         with needs(f"--detector {self.name}"):
             from llie_preproc.config_files import read_config_file
-        config = read_config_file(self.name)
+        try:
+            config = read_config_file(self.name)
+        except FileNotFoundError as error:
+            known = ", ".join(FACE_DETECTORS)
+            raise FileNotFoundError(f"{one_line(error)}; the detectors that have a name are {known}") from error
         if found := find_enhancement(config):
             raise ValueError(
                 f"--detector {self.name} enhances already ({found}): name the plain config, and use --enhancer"
@@ -100,10 +98,8 @@ class DetectorChoice:
         return dict(config=config.pretty_text, checkpoint_sha256=file_sha256(checkpoint))
 
     def _build_base(self) -> FaceDetector:
-        if self.name == MTCNN_NAME:
-            from llie_preproc.faces import MTCNN
-
-            return MTCNN(device=self.device)
+        if self.name in FACE_DETECTORS:
+            return FACE_DETECTORS[self.name]().build(self.checkpoint, self.device)
         from llie_preproc.faces.mmdetection import MMDetFaceDetector
 
         return MMDetFaceDetector(self.name, self.checkpoint, self.device, score_thr=self.score_thr)

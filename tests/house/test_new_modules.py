@@ -125,6 +125,28 @@ NEW = {
             def notes(self):
                 return ["hits: share of the pictures whose half is found."]
     ''',
+    "detection_eval/faces/named_detectors/left_halves.py": '''
+        """A detector that takes the left half of any picture for a face."""
+
+        import numpy as np
+
+        from llie_preproc.faces import Faces
+
+        from .base import NamedDetector, face_detector
+
+
+        @face_detector("left-halves")
+        class LeftHalves(NamedDetector):
+            def made_with(self, checkpoint):
+                return {}
+
+            def build(self, checkpoint, device):
+                return self
+
+            def detect(self, images):
+                corners = [np.array([[0, 0, i.shape[1] / 2, i.shape[0]]], np.float32) for i in images]
+                return [Faces(each, np.ones(1, np.float32)) for each in corners]
+    ''',
     "training/methods/brightest.py": '''
         """A method that nothing names."""
 
@@ -142,19 +164,11 @@ COMMANDS = """
     import sys
     from pathlib import Path
     import numpy as np
-    from detection_eval.faces import detectors
     from llie_preproc.commands.llie import main
-    from llie_preproc.faces import Faces
 
-    class LeftHalves:
-        def detect(self, images):
-            return [Faces(np.array([[0, 0, i.shape[1] / 2, i.shape[0]]], np.float32), np.ones(1, np.float32))
-                    for i in images]
-
-    detectors.DetectorChoice._build_base = lambda self: LeftHalves()
     folder = Path(sys.argv[1])
     low, texts = str(folder / "low"), str(folder / "texts")
-    faces = ["faces", "--images", low, "--gammas", "1", "--out"]
+    faces = ["faces", "--images", low, "--detector", "left-halves", "--gammas", "1", "--out"]
     for number, command in enumerate([
         ["quality", low, "--enhancer", "identity", "--metrics", "darkest", "--darkest-share", "0.5"],
         ["quality", low, low, "--enhancer", "identity", "--darkest-share", "0.5"],
@@ -172,7 +186,7 @@ COMMANDS = """
 
 
 @pytest.mark.slow
-def test_one_file_adds_a_metric_a_format_a_set_of_faces_or_a_method(tmp_path: Path) -> None:
+def test_one_file_adds_a_metric_a_format_a_set_of_faces_a_face_detector_or_a_method(tmp_path: Path) -> None:
     copy_packages(tmp_path)
     for file, text in NEW.items():
         (tmp_path / file).write_text(textwrap.dedent(text).lstrip())

@@ -97,3 +97,9 @@ def test_a_missing_package_of_mtcnn_is_named_with_the_option_and_the_extras(
         f"llie: error: --detector mtcnn needs the package '{absent}', which is not installed: "
         'pip install "llie-preproc[compare,face]"\n'
     )
+
+
+def test_an_unknown_detector_is_refused_with_the_names_that_there_are(pictures, tmp_path, capsys):
+    arguments = ["--images", str(pictures), "--out", str(tmp_path / "out"), "--detector", "retinaface"]
+    assert main(["faces", "--dataset", "folder", *arguments]) == 2
+    assert "no config file retinaface; the detectors that have a name are mtcnn" in capsys.readouterr().err
