@@ -5,8 +5,9 @@
 The detector is MMDetection's own with random weights. Its RPN hands on 1,000 proposals, as that of a trained detector
 does, but almost no detection passes the threshold, so the detector is as cheap as it can be. A picture is uint8, as it
 comes from a data loader, and goes through ``test_step``: data preprocessor, enhancer, network, post-processing. The
-variants run in turn. The overhead is the median over the rounds, with quartiles, of the time against that of the plain
-detector in the same round. A second overhead compares the fastest runs, which other work on the machine disturbs less.
+variants run in turn, once in each round. The overhead is the extra time against the plain detector in the same round,
+as the median over the rounds, with quartiles. A second overhead compares the fastest runs, which other work on the
+machine disturbs less.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from mmengine.config import Config
 from skimage import data, transform
 from torch import Tensor, nn
 
-# This comes before mmdet, which takes mmcv's operators from it if none are compiled.
+# This import must come before mmdet's: it provides a stand-in for mmcv's operators if those are not compiled.
 import llie_preproc  # noqa: F401
 from llie_preproc.config_files import read_config_file
 from llie_preproc.detection import add_enhancer

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against",
         type=Path,
         metavar="OTHER",
-        help="other COCO results, for which the table also shows DETECTIONS minus OTHER, paired by image",
+        help="other COCO results; the table also shows their scores and DETECTIONS minus OTHER, paired by image",
     )
     parser.add_argument(
         "--categories",
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _matched(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[Path], list[dict[str, Any]]]]:
-    """The annotations of the measured classes, and the reader of detections of these."""
+    """The annotations of the measured classes, and a function that reads the detections of these classes."""
     truth = read_truth(args.annotations)
     if args.categories is None and args.classes is None:
         return truth, lambda path: read_detections(path, truth)

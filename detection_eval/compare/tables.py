@@ -35,9 +35,10 @@ def measure(comparison: Comparison) -> list[dict[str, Any]]:
 
     Returns:
         Rows with ``enhancer``, ``mode``, ``label`` and ``seeds``; ``scores[metric][name]`` with ``value`` (mean over
-        seeds), ``low`` and ``high`` (of the bootstrap over images) and ``seed_sd``; ``difference[metric][name]`` to the
-        raw row, paired by image and seed, or ``difference`` None if there is no raw row; and ``timing``, means over
-        seeds. Scores are in [0, 1]; an undefined number is None.
+        seeds), ``low`` and ``high`` (of the bootstrap over images) and ``seed_sd``; ``difference[metric][name]``, the
+        row minus the raw row, paired by image and seed (``difference`` is None without a raw row, for that row itself,
+        and for a row that shares no seed with it); and ``timing``, means over seeds. Scores are in [0, 1]; an undefined
+        number is None.
     """
     finished = [row for row in comparison.rows if all(comparison.result(cell) is not None for cell in row.cells)]
     raw = next((row for row in finished if (row.enhancer, row.mode) == (NONE, RAW)), None)
@@ -110,7 +111,7 @@ def write_tables(comparison: Comparison, rows: list[dict[str, Any]]) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Write Markdown tables in percent: for each metric one of the scores and one of the differences to raw."""
+    """Write Markdown tables in percent: for each metric a table of the scores and a table of the differences to raw."""
     if not rows:
         return "no row is finished\n"
     parts = []
@@ -125,7 +126,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def percent(score: Mapping[str, float | None], signed: bool = False) -> str:
-    """Write a score in percent, with its interval and with ``±`` the deviation over seeds if there are several.
+    """Write a score in percent with its interval; after ``±`` comes the deviation over seeds if there are several.
 
     Examples:
         >>> percent({"value": 0.1234, "low": 0.1, "high": 0.15, "seed_sd": 0.004})

@@ -38,7 +38,7 @@ class DetectionMetric:
         return hasattr(self.scores, "by_class")
 
 
-# The modules that MMEngine's registries find by name register nothing here, and may take seconds to import.
+# Modules that MMEngine's registries find by name are skipped: they register nothing here, and may import slowly.
 DETECTION_METRICS: SelfRegistered[DetectionMetric] = SelfRegistered(
     "detection_eval.metrics", "metric of detections", "detection_metric", skip=LOCATIONS["metric"]
 )
@@ -59,7 +59,7 @@ def detection_metric(name: str, title: str) -> Callable[[Class], Class]:
 
 
 def metric_title(name: str) -> str:
-    """Return the name of a metric in reports; an unknown metric, as of another version, keeps its own name.
+    """Return the title of a metric; an unknown metric, such as one of another version, keeps its own name.
 
     Examples:
         >>> metric_title("coco"), metric_title("removed")

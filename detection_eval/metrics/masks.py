@@ -1,4 +1,4 @@
-"""Scores of masks: against the masks of a reference picture, against annotated masks, and of box prompts without truth.
+"""Scores of masks: against the masks of a reference picture, and for box prompts, with or without annotated masks.
 
 A mask is a bool array ``(H, W)`` or a compressed COCO RLE (``{"size": [H, W], "counts": ...}``); all masks of a picture
 have one frame. The scores are means over all reference masks, or over all prompts, of all pictures together. A picture
@@ -10,9 +10,9 @@ IoU with their partner, which is 0 for a mask without partner. ``recall50`` and 
 reference masks whose IoU is at least 0.5 and 0.75. If nothing is found, each reference mask counts 0. Found masks
 without partner cost nothing, so the scores should be shown together with the numbers of masks.
 
-**With box prompts**, ``predicted_iou`` is the model's own estimate, ``stability_score`` is segment-anything's IoU of
-the mask cut at a higher and at a lower threshold, ``box_agreement`` is the IoU of the prompt and the tightest box
-around the mask, and ``iou`` is that with the annotated mask, if there is one.
+**With box prompts**, ``predicted_iou`` is the model's own estimate of the IoU, ``stability_score`` is
+segment-anything's IoU of the mask cut at a higher and at a lower threshold, ``box_agreement`` is the IoU of the prompt
+and the tightest box around the mask, and ``iou`` is the IoU of the mask and the annotated mask, if there is one.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def match_masks(found: Masks, reference: Masks) -> Matches:
         ValueError: :func:`mask_iou` refuses the masks.
     """
     table = mask_iou(reference, found)
-    # Masks that overlap nothing are left out, because they must not decide between equal sums.
+    # Masks that overlap nothing are left out, so that they cannot change which of several equal sums is chosen.
     near = np.flatnonzero(table.any(axis=0))
     rows, columns = linear_sum_assignment(table[:, near], maximize=True)
     partners = near[columns]
@@ -199,8 +199,8 @@ def _runs(counts: bytes) -> list[int]:
     """The lengths of the runs that COCO's text of an RLE stands for.
 
     Each character holds five bits of a number, the lowest first, and a sixth bit that tells whether more characters of
-    the number follow; the highest of the bits is the sign. From the fourth number on, each is the difference from the
-    number two places before.
+    the number follow; the highest of the five bits in the last character is the sign. From the fourth number on, each
+    is the difference from the number two places before.
     """
     runs: list[int] = []
     value = shift = 0
@@ -297,7 +297,7 @@ def prompt_scores(
         truth: Annotated masks, with None for a prompt without one. If it is None, there is no score ``iou``.
 
     Raises:
-        ValueError: There is not one of each for every mask, or the frames differ.
+        ValueError: An argument does not have one entry for each mask, or the frames differ.
     """
     others = dict(predicted_iou=predicted_iou, stability_score=stability_score, truth=truth)
     for name, each in others.items():

@@ -8,7 +8,7 @@ from .arrays import unit_pair
 from .meters import meter
 
 
-@meter("rmse", "RMSE {:.4f}", "mean over RGB of each band's, max_p 255", beside="target")
+@meter("rmse", "RMSE {:.4f}", "mean over RGB of each band's RMSE, max_p 255", beside="target")
 def rmse(enhanced: Tensor, target: Tensor, max_p: float = 255.0) -> float:
     """Mean over the channels of ``sqrt(mean(((a - b) / max_p)^2))``, where ``a`` and ``b`` are in [0, 255].
 

@@ -31,7 +31,7 @@ SIZE = (300, 200)
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A folder of pictures and all files that the commands read, its annotations and its detections."""
+    """A folder with pictures and all files that the commands read; and its annotations and detections as objects."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "images").mkdir()
     truth, found = made_scene(3, images=3, classes=10)
@@ -204,7 +204,7 @@ def test_flags_may_be_booleans_or_0_and_1(files, capsys, crowd):
     assert printed[0] == printed[1]
 
 
-# The other files here that call the decoder read files of this package, or files that the same program wrote.
+# Only coco_json.py decodes files of users; the others read files of this package, or what the same program wrote.
 OWN = {
     "detection_eval/demo/small_detector.py",
     "detection_eval/faces/kept_detections.py",

@@ -138,7 +138,7 @@ def _report_ended(running: dict[int, socket.socket]) -> None:
 
 
 def _become(request: Request) -> None:
-    """Run what ``python`` with the request's command line would run."""
+    """Take over the streams, session, folder and environment of the request."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, stream in enumerate(request.streams):

@@ -133,7 +133,7 @@ class FrozenSAM(nn.Module):
         return super().train(False)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Embeddings ``(N, C, h, w)`` float32, those of the padding included, of ``(N, 3, H, W)`` RGB in [0, 1].
+        """Embeddings ``(N, C, h, w)`` float32, padding included, of pictures ``(N, 3, H, W)`` RGB in [0, 1].
 
         Values beyond the range are not clamped.
         """
@@ -163,11 +163,11 @@ class FrozenSAM(nn.Module):
 
 
 def _input_size(size: Sequence[int], side: int) -> tuple[int, int]:
-    """``(h, w)`` in SAM's input of a picture of ``size`` ``(H, W)``."""
+    """The size ``(h, w)`` that a picture of ``size`` ``(H, W)`` has in SAM's input."""
     height, width = (max(1, int(n * (side / max(size)) + 0.5)) for n in size)
     return height, width
 
 
 def _shown(size: Sequence[int], patch: int) -> tuple[Any, ...]:
-    """An index into ``(..., h, w)``, of the patches that show a picture whose size in SAM's input is ``size``."""
+    """An index into ``(..., h, w)`` that selects the patches of a picture whose size in SAM's input is ``size``."""
     return (..., *(slice(-(-n // patch)) for n in size))

@@ -86,7 +86,7 @@ def _arguments(parser: argparse.ArgumentParser) -> Reader:
         nargs="+",
         required=True,
         metavar="NAME",
-        help="names of the classes, by number from 0; or a file with one a line, or data.yaml",
+        help="names of the classes, by number from 0; or a text file with one name in each line; or data.yaml",
     )
     return lambda args: yolo(args.images, args.annotations, class_names(args.classes))
 

@@ -18,7 +18,7 @@ import pytest
 from llie_preproc.commands.llie import find_commands
 from tests.support.places import ROOT
 
-linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc says which signals a process handles")
+linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc, which lists handled signals")
 
 
 def launched() -> list[str]:
@@ -98,7 +98,7 @@ def test_an_interrupt_while_a_program_starts_ends_it(program):
     "program", [("llie_preproc", "demo"), ("detection_eval", "compare"), ("llie_preproc", "finetune")]
 )
 def test_an_interrupt_while_a_program_imports_ends_it(program, seconds, tmp_path):
-    """The program ends whatever it is importing, because modules that are imported may catch any exception."""
+    """The program ends whatever it is importing, even if an imported module catches any exception."""
     process = start(*program, *(["--out", str(tmp_path)] if "demo" in program else ["none.py", "--enhancer", "psenet"]))
     wait_for_handler(process)
     time.sleep(seconds)
