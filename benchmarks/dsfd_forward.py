@@ -22,7 +22,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-# This comes before mmdet, which takes mmcv's operators from it if none are compiled.
+# This must precede mmdet, which needs mmcv's operators: this package stands in for them if none are compiled.
 import llie_preproc  # noqa: F401
 
 from .timing import machine, picture_options, report, seconds
@@ -67,7 +67,7 @@ def runs(detector: nn.Module, image: Tensor) -> dict[str, Callable[[], Any]]:
 
 
 def measure(name: str, image: Tensor, repeats: int) -> dict[str, Any]:
-    """The medians in milliseconds of runs in alternating blocks."""
+    """The median milliseconds of each function; the functions take turns, twice, with ``repeats`` runs at a time."""
     detector = build(name, image.device)
     measured: dict[str, list[float]] = {}
     with torch.no_grad():
@@ -83,7 +83,7 @@ def main() -> None:
     """Measure, print the result, and write it as JSON if asked to."""
     args = picture_options(__doc__, "640x640", 5)
     device = torch.device(args.device)
-    # These are pixels from which the means are subtracted.
+    # The noise stands for pixels from which the means have been subtracted.
     noise = torch.rand(1, 3, args.height, args.width, generator=torch.Generator().manual_seed(0))
     image = (noise * 255 - 115).to(device)
     result = {

@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.small_maps --images DIR [--size 1333x800] [--device cpu] [--threads N] [--json FILE]``
 
-Each picture below DIR is scaled to fit into the size, and is enhanced twice: with the map predicted on the picture
-itself, and with the map predicted on the shrunk picture. PSNR compares the two results, both clamped to [0, 1]. ZeroDCE
-and SCI take part if their weights are given (``--weights ZeroDCE=FILE``).
+Each picture below DIR is scaled to fit into the size, and is enhanced with the map of curves predicted on the picture
+itself, and with the maps predicted on it shrunk to three sizes. PSNR compares each of these results with the first, all
+clamped to [0, 1]. ZeroDCE and SCI take part if their weights are given (``--weights ZeroDCE=FILE``).
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class _BatchNorm2d(nn.BatchNorm2d):
 
     def _over_all_ranks(self, x: Tensor) -> Tensor:
         count = x.numel() // x.shape[1] * get_world_size()
-        # Mean and variance take one reduction each: a sum of squares loses a variance that is small beside the mean.
+        # Mean and variance take one reduction each: a sum of squares would lose a variance far below the squared mean.
         mean = all_reduce(x.sum(dim=(0, 2, 3))) / count
         centred = x - mean[:, None, None]
         variance = all_reduce(centred.square().sum(dim=(0, 2, 3))) / count

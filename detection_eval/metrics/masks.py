@@ -1,8 +1,8 @@
 """Scores of masks: against the masks of a reference picture, and for box prompts, with or without annotated masks.
 
-A mask is a bool array ``(H, W)`` or a compressed COCO RLE (``{"size": [H, W], "counts": ...}``); all masks of a picture
-have one frame. The scores are means over all reference masks, or over all prompts, of all pictures together. A picture
-with more of them counts more, and one without any does not count.
+A mask is a bool array ``(H, W)`` or a compressed COCO RLE (``{"size": [H, W], "counts": ...}``); the frame, which is
+height and width, is the same for all masks of a picture. The scores are means over all reference masks, or over all
+prompts, of all pictures together. A picture with more of them counts more, and one without any does not count.
 
 **With a reference picture**, its masks and the found masks are matched one to one so that the sum of the IoUs is as
 large as possible; masks that do not overlap are not matched. ``mean_iou`` is the mean over the reference masks of the
@@ -128,7 +128,7 @@ def match_masks(found: Masks, reference: Masks) -> Matches:
         ValueError: :func:`mask_iou` refuses the masks.
     """
     table = mask_iou(reference, found)
-    # Masks that overlap nothing are left out, so that they cannot change which of several equal sums is chosen.
+    # Found masks that overlap no reference are left out, lest they change which of several equal sums is chosen.
     near = np.flatnonzero(table.any(axis=0))
     rows, columns = linear_sum_assignment(table[:, near], maximize=True)
     partners = near[columns]
@@ -294,7 +294,8 @@ def prompt_scores(
         boxes: Prompts ``(n, 4)``, as in :func:`box_agreement`.
         predicted_iou: Estimates of the model, ``(n,)``.
         stability_score: Scores of :func:`stability_scores`, ``(n,)``.
-        truth: Annotated masks, with None for a prompt without one. If it is None, there is no score ``iou``.
+        truth: Annotated masks, with None for a prompt without one. If the whole argument is None, there is no score
+            ``iou``.
 
     Raises:
         ValueError: An argument does not have one entry for each mask, or the frames differ.

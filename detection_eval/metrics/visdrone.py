@@ -39,7 +39,7 @@ from .matches import IOUS, RECALLS, TRUE, ImageScores, Ranking, area_under, at_r
 
 MODES = ("toolkit", "coco")
 _REGION, _CLASSES, _CATEGORIES = 0, tuple(range(1, 11)), tuple(range(12))
-# The toolkit's files have all of these names, converted annotations have those of CLASSES.
+# The toolkit's files use all of these categories, converted annotations only those of CLASSES.
 _NUMBERS = dict(zip(("ignored regions", *CLASSES, "others"), _CATEGORIES, strict=True))
 _LIMITS = (1, 10, 100, 500)
 _AT_50, _AT_75 = 0, 5
@@ -55,9 +55,9 @@ class VisDroneScores(ImageScores):
     be in order of falling score, as in the toolkit's files. They are not sorted here.
 
     ``mode='coco'`` has the toolkit's boxes and matches (steps 1 to 4 and 6) with COCO's summary: the limits take the
-    best detections of an image, of all classes together, instead of the first; recall is the share of the ground truth
-    that is not ignored; precision is read at 101 recalls; and the mean over the classes with such ground truth is not
-    weighted.
+    best detections of an image, of all classes together, instead of the first; recall is measured over the ground truth
+    that is not ignored; precision is read at 101 recalls; and in the mean, all classes that have such ground truth
+    weigh the same.
 
     >>> image = dict(id=1, width=100, height=80, visdrone_rows=[[10, 20, 40, 50, 1, 4, 0, 0]])
     >>> truth = dict(images=[image], categories=[dict(id=4, name="car")], annotations=[])
@@ -67,9 +67,9 @@ class VisDroneScores(ImageScores):
 
     Args:
         truth: COCO annotations whose images have ``width``, ``height`` and ``visdrone_rows``, as ``llie annotations
-            visdrone`` writes them. Categories are recognised by their names, whatever their ids. Objects of a class
-            that is not among them are objects of no class, like "others". A category whose ``merged`` has the names of
-            several classes (:meth:`llie_preproc.class_names.ClassMatch.truth`) counts as the first of them.
+            visdrone`` writes them. Categories are recognised by their names, whatever their ids. Objects whose class is
+            missing from the categories count as objects of no class, like "others". A category whose ``merged`` has the
+            names of several classes (:meth:`llie_preproc.class_names.ClassMatch.truth`) counts as the first of them.
         detections: COCO results of the images of ``truth``.
         mode: One of :data:`MODES`.
 
@@ -202,9 +202,9 @@ def read_text(path: str | os.PathLike[str]) -> list[list[float]]:
 def covered_share(boxes: np.ndarray, regions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The share of each box that lies in ignored regions, as the toolkit counts it.
 
-    All values, also widths and heights, are rounded, halves up, and are at least 1. The pixels of a box are counted
-    from one row and one column after its first, up to its end or that of the image. The count is divided by the whole
-    area of the box, also of what lies beyond the image.
+    All values, including widths and heights, are raised to at least 1 and rounded, halves up. Counting begins one row
+    and one column after a box's first pixel, and stops at the end of the box or of the image. The count is divided by
+    the whole area of the box, also of what lies beyond the image.
 
     Args:
         boxes: Boxes ``(N, 4)``, left, top, width, height in pixels.
@@ -289,7 +289,7 @@ def _names(category: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _counted_as(categories: Sequence[Mapping[str, Any]], numbers: Mapping[Any, int]) -> np.ndarray:
-    """The number ``(12,)`` that each of VisDrone's numbers counts as."""
+    """The category that each of VisDrone's 12 counts as, ``(12,)``; a class that the annotations lack is "others"."""
     table = np.array(_CATEGORIES)
     table[list(_CLASSES)] = _NUMBERS["others"]
     for category in categories:

@@ -144,7 +144,7 @@ def test_malformed_json_is_one_line_with_the_file(files, capsys, door, content, 
     require_one_line(code, err, "bad.json", "comparison.json")
 
 
-# Values that every reader of the field refuses with file, entry and field.
+# Values that every reader of the field refuses with a message that names file, entry and field.
 BAD_VALUES = [
     ("annotations", "iscrowd", ["0", "1", 2, -1, 0.5, None, [], float("nan")]),
     ("annotations", "bbox", ["1234", [1, 2, "3", 4], [1, 2, True, 4], [1, 2, 3], [1, 2, None, 4], [1, 2, 10**400, 4]]),

@@ -265,7 +265,7 @@ def release_outputs(state, image):
 
         c = deep("conf")
         largest = torch.maximum(torch.maximum(c[0], c[1]), c[2])
-        # Level 1: three background candidates, then the face; above: three face candidates, then background.
+        # At level 0: three background candidates, then the face; at the others: three face candidates, then background.
         pair = (largest, c[3]) if level == 0 else (c[3], largest)
         logits.append(torch.stack(pair, -1).reshape(-1, 2))
         deltas.append(deep("loc")[:4].permute(1, 2, 0).reshape(-1, 4))

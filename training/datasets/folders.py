@@ -68,7 +68,7 @@ class PairedFolders(PictureSet):
         high: Folder of the references.
         size: Size to which the input is resized, an edge or ``(width, height)``, bilinear (OpenCV); the reference gets
             ``scale`` times that size. None keeps each picture's own size.
-        scale: Number of times that a reference is as large as its input.
+        scale: Factor by which a reference is wider and higher than its input.
         names: Names of the pairs to take, relative to ``low``, with their suffixes; or the path of a text file that
             lists them, one in each line. None takes all pairs.
         transforms: Configs of registered transforms (:mod:`training.datasets.paired_transforms`), or callables. They
@@ -76,7 +76,7 @@ class PairedFolders(PictureSet):
 
     Raises:
         FileNotFoundError: A picture has no pair (the message names both files), or a name is not that of a picture.
-        ValueError: ``scale`` is below 1; when an item is read, the sizes of a pair do not agree.
+        ValueError: ``scale`` is below 1, or the sizes of a pair do not agree (found only when the item is read).
     """
 
     def __init__(

@@ -86,7 +86,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) ->
 
 
 def captioned(lines: Sequence[Sequence[str]], caption: str) -> Html:
-    """Write a table from a head and lines; the caption replaces the head's first cell, which names the table."""
+    """Write a table whose first line is the head; the caption names the table, so the head's first cell is emptied."""
     head, *rows = lines
     return table(["", *head[1:]], rows, caption)
 

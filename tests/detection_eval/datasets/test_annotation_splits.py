@@ -95,7 +95,7 @@ def test_a_split_is_the_same_everywhere():
     names = [f"{number:07d}.jpg" for number in range(657)]
     train, test = Split((526, 131)).draw(names)
     assert (len(train), len(test)) == (526, 131)
-    # The expected names were found in a shell: `printf '0\n0000000.jpg' | sha256sum` for each name, the last 131 sums.
+    # The expected names come from a shell: `printf '0\n0000000.jpg' | sha256sum` for each, and the 131 largest sums.
     assert test[:4] == ["0000004.jpg", "0000010.jpg", "0000011.jpg", "0000013.jpg"]
     random.shuffle(names)
     assert Split((526, 131)).draw(names) == (train, test)

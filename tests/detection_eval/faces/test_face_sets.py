@@ -72,7 +72,7 @@ def _wider_set(tmp_path):
         draw_squares(root / "0--Parade" / f"{name}.png", SQUARES[name])
         squares = SQUARES[name]
         lines += [f"0--Parade/{name}.png", str(len(squares))]
-        # The tool's right edge, left + width, is the last pixel.
+        # To the tool, the column left + width is the last one inside a box.
         lines += [f"{x1} {y1} {x2 - x1} {y2 - y1} 0 0 0 0 0 0" for x1, y1, x2, y2 in squares]
         for level, indices in kept.items():
             indices.append(np.arange(1, len(squares) + 1 if level == "hard" else 2, dtype=float).reshape(-1, 1))
@@ -135,7 +135,7 @@ def test_wider_without_difficulties_has_one_score(detector, faces, tmp_path):
 
 
 def _fddb_set(tmp_path):
-    """Ten folds, of which the first has pictures: circles in the squares, which overlap them by 0.785."""
+    """Ten folds, of which the first has pictures: each face is the circle within a square, and their IoU is 0.785."""
     root, folds = tmp_path / "fddb", tmp_path / "folds"
     folds.mkdir()
     lines = []

@@ -21,11 +21,11 @@ def test_a_folder_by_retention(detector, pictures, undo, faces, tmp_path):
     code, printed, _ = faces("folder", pictures, out, "--enhancer", "none", undo, "--gammas", 0.1, 1, 3)
     assert code == 0
     rows = score_values(out)
-    # The weaker square is no reference: its confidence in the unchanged picture is 0.9.
+    # The weaker square is no reference: its confidence in the unchanged picture is 0.9, and must be above that.
     assert rows["none", 1] == {"found": 1.0, "found sure": 1.0, "unmatched": 0.0}
     assert rows["none", 0.1]["found"] == 0.0
     assert rows["undo", 0.1]["found"] == 1.0
-    # Behind the wrong enhancer everything is dark.
+    # This enhancer undoes gamma 0.1; after gamma 3 it makes everything still darker.
     assert rows["undo", 3]["found"] == 0.0
     # Darker pictures have more contrast here: the weaker square now counts, and is not in the reference.
     red = (shift_gamma(np.array([190, 130], np.uint8), 3).astype(int) @ [1, -1]) / 400

@@ -1,4 +1,4 @@
-"""``llie faces --resume``: detections are made once, and what does not fit is refused."""
+"""``llie faces --resume``: detections are made once; damaged ones and those of other settings are refused."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def test_detections_are_made_once(detector, pictures, undo, faces, tmp_path):
     out = tmp_path / "out"
     command = ("folder", pictures, out, "--gammas", 0.1, "--enhancer", "none")
     assert faces(*command)[0] == 0
-    # The reference is at gamma 1.
+    # Each picture is seen twice: at gamma 0.1, and at gamma 1 for the reference.
     assert detector.seen == 2 * len(SQUARES)
     first = (out / "results.json").read_bytes()
     code, _, err = faces(*command)
@@ -66,13 +66,13 @@ def test_what_was_made_with_something_else_is_refused(detector, pictures, undo, 
 
 
 def _flip(content):
-    """One byte of the compressed boxes is wrong."""
+    """The content with one byte of the compressed boxes inverted."""
     at = content.index(b"boxes.npy") + 120
     return content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
 
 
 def _with_boxes(boxes):
-    """Another member ``boxes.npy``."""
+    """A function that writes the archive with ``boxes`` in place of its member ``boxes.npy``."""
 
     def write(file, content):
         with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w") as new:
@@ -95,7 +95,7 @@ def _header(shape):
     return buffer.getvalue()
 
 
-# Writes a file, or something else, in the place of one whose content is given.
+# Each puts a damaged file, or something that is no file, at a path; it is given the content of the undamaged file.
 _DAMAGES = {
     "text": lambda file, content: file.write_bytes(b"cut"),
     "cut": lambda file, content: file.write_bytes(content[: len(content) // 2]),
@@ -112,7 +112,7 @@ _DAMAGES = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder with pictures, and with what the command made of them without a shift."""
+    """A folder with pictures and the output of the command for them at gamma 1."""
     folder = tmp_path_factory.mktemp("finished")
     draw_pictures(folder / "pictures")
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Faces that are found again, against those of the unchanged pictures."""
+"""``RetentionScores`` measures how many faces of the unchanged pictures are found again; pictures can be weighted."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""``QualitySuite`` and the metric ``ImageQuality`` of MMEngine compute each named metric from the right pictures."""
+"""``QualitySuite`` and ``ImageQuality``, our metric for MMEngine, compute each named metric from the right pictures."""
 
 import json
 import math

@@ -176,7 +176,7 @@ def test_transforms_that_cannot_be_followed_are_refused(tmp_path):
 
 
 def test_crops_that_all_begin_at_the_corner_are_no_random_crops(tmp_path):
-    """A flip after an affine transform records a matrix without the size that the transform made."""
+    """``RandomAffine`` records nothing, so its smaller picture looks like a crop from the corner."""
     folder, dark = write(tmp_path, noise(80, 120, 1)), noise(80, 120, 0)
     steps = [dict(type="RandomAffine", border=(-20, -20)), dict(type="RandomFlip", prob=0.5)]
     pack = packer(folder)

@@ -1,4 +1,4 @@
-"""``build_enhancer`` refuses a wrong argument by name or gives a network that runs; configs may name a class."""
+"""``build_enhancer`` names the argument that it refuses, or gives a network that runs; a type may be a class."""
 
 from __future__ import annotations
 
