@@ -370,7 +370,9 @@ def _require_rows(rows: Sequence[tuple[int, str]], count: int, path: Path, numbe
     strange = next((at for at, line in rows if len(line.split()) == 1), None)
     if strange is not None or len(rows) < count:
         where = strange or number + len(rows) + 1
-        raise ValueError(f"{path}:{where}: {name} has {count} faces according to line {number}, but fewer lines follow")
+        raise ValueError(
+            f"{path}:{where}: {name} has {count} faces by the number in line {number}, but fewer lines follow"
+        )
 
 
 def _annotation(line: str) -> list[float]:

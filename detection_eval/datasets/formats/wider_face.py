@@ -104,7 +104,9 @@ def _require_rows(rows: Numbered, count: int, path: Path, number: int, name: str
     strange = next((each for each, line in rows if "/" in line), None)
     if strange is not None or len(rows) < count:
         where = strange if strange is not None else number + len(rows) + 2
-        raise ValueError(f"{path}:{where}: {name} has {count} faces according to line {number + 1}, but fewer lines follow")
+        raise ValueError(
+            f"{path}:{where}: {name} has {count} faces by the number in line {number + 1}, but fewer lines follow"
+        )
 
 
 def _is_zero(lines: Numbered) -> bool:

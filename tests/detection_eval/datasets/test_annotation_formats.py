@@ -253,8 +253,11 @@ def test_pseudo_labels_are_checked(tmp_path, text, message):
     [
         ("a.jpg\n", "2: expected the number of faces of a.jpg, got the end of the file"),
         ("a.jpg\nb\n", "2: expected the number of faces of a.jpg, got 'b'"),
-        ("0/a.jpg\n2\n1 1 4 4 0 0 0 0 0 0\n", "4: 0/a.jpg has 2 faces according to line 2, but fewer lines follow"),
-        ("0/a.jpg\n2\n1 1 4 4 0 0 0 0 0 0\n0/b.jpg\n0\n", "4: 0/a.jpg has 2 faces according to line 2, but fewer lines follow"),
+        ("0/a.jpg\n2\n1 1 4 4 0 0 0 0 0 0\n", "4: 0/a.jpg has 2 faces by the number in line 2, but fewer lines follow"),
+        (
+            "0/a.jpg\n2\n1 1 4 4 0 0 0 0 0 0\n0/b.jpg\n0\n",
+            "4: 0/a.jpg has 2 faces by the number in line 2, but fewer lines follow",
+        ),
         ("a.jpg\n0\na.jpg\n0\n", "3: a.jpg is listed a second time, after line 1"),
         ("a.jpg\n1\n1 1 4 4 0 0 0 0 0 0\n1 1 4 4 0 0 0 0 0 0\n", "5: expected the number of faces of 1 1 4 4"),
     ],
