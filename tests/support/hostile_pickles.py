@@ -1,4 +1,4 @@
-"""Pickles written by hand, like those of an attacker who wants to run code or to fill memory."""
+"""Pickles written by hand, like those of an attacker: they would run code or fill memory."""
 
 from __future__ import annotations
 
