@@ -286,19 +286,25 @@ def _target(name: Any, target: Any, source: str) -> Any:
 def _read(given: str | os.PathLike[str]) -> Any:
     shipped = {path.stem: path for path in MAPPINGS.glob("*.json")}
     path = Path(given)
-    if not path.exists() and str(given) not in shipped:
+    hidden = str(given) in shipped and not path.is_file()
+    if not path.exists() and not hidden:
         raise FileNotFoundError(
             f"no mapping of classes {given}: expected a file, or one of {', '.join(sorted(shipped))}"
         )
-    path = path if path.exists() else shipped[str(given)]
+    path = shipped[str(given)] if hidden else path
     if path.suffix.lower() not in (".yaml", ".yml"):
         return read_json(path)
     require("yaml", f"{path}, a mapping in YAML,", "mm")
     import yaml
 
     try:
-        return yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        text = read_text(path)
+        node = yaml.compose(text, yaml.SafeLoader)
+        keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise ValueError(f"it has the key {twice[0]!r} twice")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
         raise ValueError(f"{path} is not YAML: {one_line(error)}") from error
 
 
