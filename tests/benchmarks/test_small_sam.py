@@ -1,4 +1,4 @@
-"""``benchmarks.small_sam`` and its training: prompts, loss and IoU on known masks, and the committed weights."""
+"""The small SAM of ``benchmarks``: prompts, loss and IoU are right for known masks; the committed weights work."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_every_part_is_trained():
     sam = build_sam("small", **TINY).train()
     batch_loss(sam, _batch(2), refine=True)[0].backward()
     idle = {name for name, parameter in sam.named_parameters() if parameter.grad is None or not parameter.grad.any()}
-    # Only a prediction that holds too much gets a negative point; of three masks only the best gets a gradient.
+    # A negative point is drawn only where a mask is too large. Of three masks, only the best one gets a gradient.
     waiting = r"prompt_encoder.point_embeddings.0|mask_decoder.output_hypernetworks_mlps.[123]"
     assert not {name for name in idle if not re.match(waiting, name)}
 

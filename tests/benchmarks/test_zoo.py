@@ -1,4 +1,4 @@
-"""``benchmarks.mmdet_zoo`` runs families of MMDetection plain and enhanced; a row of its table says why one fails."""
+"""``benchmarks.mmdet_zoo`` runs model families of MMDetection plain and enhanced; its table says why a family fails."""
 
 import pytest
 

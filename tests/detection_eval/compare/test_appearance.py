@@ -1,4 +1,4 @@
-"""``appearance.py`` groups pictures by their brightness, and measures each look of a picture once."""
+"""``appearance.py`` groups pictures by brightness, and scores the raw and the enhanced picture once each."""
 
 import math
 
@@ -18,7 +18,7 @@ from llie_preproc import FrozenEnhancer
     st.lists(st.floats(0, 255), min_size=1, max_size=30),
     st.none() | st.lists(st.integers(1, 254), min_size=1, max_size=4, unique=True).map(sorted),
 )
-def test_brightness_bins_partition_the_pictures(luma, edges):
+def test_each_picture_is_in_one_brightness_bin(luma, edges):
     bins = brightness_bins(luma, edges)
     np.testing.assert_array_equal(np.sum([each.weights for each in bins], axis=0), np.ones(len(luma)))
     assert sum(each.size for each in bins) == len(luma)
@@ -28,7 +28,7 @@ def test_brightness_bins_partition_the_pictures(luma, edges):
         assert all(order[i] <= start for start in starts[i + 1 :])
 
 
-def test_given_brightness_edges_are_the_bins():
+def test_given_edges_are_the_limits_of_the_brightness_bins():
     bins = brightness_bins([5.0, 20.0, 19.9, 80.0], [20, 60])
     assert [each.weights.tolist() for each in bins] == [[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
     assert [each.label for each in bins] == ["luma 0 to 20.0", "luma 20.0 to 60.0", "luma 60.0 to 255"]
@@ -42,7 +42,7 @@ def test_mean_luma_weights_the_colours():
     assert mean_luma(np.array([[[255, 0, 0], [0, 255, 0]]], np.uint8)) == pytest.approx(255 * (0.299 + 0.587) / 2)
 
 
-def test_known_pictures_are_not_enhanced_again():
+def test_a_given_enhanced_picture_is_not_enhanced_again():
     raw = np.random.default_rng(0).integers(0, 99, (64, 64, 3)).astype(np.uint8)
     looks = Looks()
     scores = score_looks(looks, raw, {"gamma": FrozenEnhancer("GammaCorrection")}, {"gamma": raw})

@@ -31,7 +31,7 @@ def _truth(*objects, images=1):
     return dict(images=entries, annotations=annotations, categories=[dict(id=1, name="a"), dict(id=2, name="b")])
 
 
-def test_a_hand_worked_picture():
+def test_matches_in_a_picture_equal_those_found_by_hand():
     """The picture has two objects of class 1 that overlap, one of class 2 and a crowd of class 1."""
     truth = _truth(
         _object(1, [0, 0, 10, 10]),
@@ -44,7 +44,7 @@ def test_a_hand_worked_picture():
         [
             _detection(1, [1, 0, 10, 10], 0.9),  # IoU 9/11 with both objects: matches the later one
             _detection(1, [0, 0, 10, 10], 0.8),  # matches the first object
-            _detection(1, [0, 0, 10, 10], 0.7),  # both objects are taken: false
+            _detection(1, [0, 0, 10, 10], 0.7),  # both objects are matched already: false
             _detection(1, [50, 50, 10, 10], 0.6),  # the object there has another class: false
             _detection(1, [5, 65, 10, 10], 0.5),  # inside the crowd: not counted
             _detection(1, [35, 65, 10, 10], 0.5),  # half inside the crowd: not counted
@@ -75,7 +75,7 @@ _DETECTIONS = st.lists(
 
 
 def _coco_counts(truth, found, threshold):
-    """Numbers of found objects and of false detections of each picture, by pycocotools, at a threshold of scores."""
+    """The numbers of found objects and of false detections in each picture, as pycocotools counts them."""
     above = [each for each in found if each["score"] >= threshold]
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO()

@@ -37,7 +37,7 @@ SIDE = 64
 
 @MODELS.register_module()
 class AnsweringDetector(BaseDetector):
-    """A detector that reads its boxes from a file; its labels number ``classes``."""
+    """A detector that reads its boxes from a file; a label is an index into ``classes``."""
 
     def __init__(self, answers, classes, data_preprocessor=None):
         super().__init__(data_preprocessor)
@@ -65,7 +65,7 @@ class AnsweringDetector(BaseDetector):
 
 
 def write_set(folder, names=CLASSES, seed=0):
-    """Write pictures with a box of each class; returns COCO annotations and the (box, name) pairs of each picture."""
+    """Write pictures with a box of each class; return COCO annotations and the (box, name) pairs of each picture."""
     folder.mkdir()
     rng = np.random.default_rng(seed)
     truth = dict(images=[], annotations=[], categories=[dict(id=i, name=name) for i, name in enumerate(names, 1)])
@@ -92,7 +92,7 @@ def renumbered(truth, order, ids):
 
 @pytest.fixture
 def made(tmp_path):
-    """A perfect detector whose classes are in an order of their own: its truth, its ``compare`` command, its folder."""
+    """The truth, the ``compare`` command and the folder of a perfect detector with another order of classes."""
     truth, answers = write_set(tmp_path / "images")
     (tmp_path / "answers.json").write_text(json.dumps(answers))
     own = ("dog", "car", "person")
@@ -191,7 +191,7 @@ def test_a_set_without_any_class_of_the_detector_is_refused_with_the_names_of_bo
         (("car", "person", "dog"), {"dog": None}, 2),
     ],
 )
-def test_a_mapping_says_what_the_names_do_not(made, llie, names, mapping, classes, suffix):
+def test_a_given_mapping_decides_which_classes_are_the_same(made, llie, names, mapping, classes, suffix):
     truth, command, folder = made
     file = folder / f"classes.{suffix}"
     file.write_text(json.dumps(mapping))
@@ -200,7 +200,7 @@ def test_a_mapping_says_what_the_names_do_not(made, llie, names, mapping, classe
     comparison = Comparison(folder / "out")
     assert len(comparison.plan["classes"]) == classes
     found = json.loads((folder / "out" / "cells" / "raw-seed0" / "detections.bbox.json").read_text())
-    # The detector finds each object of its own three classes, and the dog's detections do not count in two cases.
+    # The detector finds an object of each class in each picture; two of the mappings leave out its dogs.
     assert len(found) == 3 * sum(mapping.get(name, name) is not None for name in CLASSES)
     if not isinstance(mapping.get("person"), list):
         assert _ap(folder) == pytest.approx(1)
@@ -214,7 +214,7 @@ def test_a_mapping_says_what_the_names_do_not(made, llie, names, mapping, classe
         ({"person": 3}, ["'person': 3, expected a name, a list of names, or null"]),
     ],
 )
-def test_a_mapping_with_a_name_that_a_side_lacks_is_refused(made, llie, mapping, parts):
+def test_a_mapping_with_an_unknown_class_or_a_wrong_value_is_refused(made, llie, mapping, parts):
     truth, command, folder = made
     (folder / "classes.json").write_text(json.dumps(mapping))
     code, _, err = llie(*command(truth), "--classes", folder / "classes.json")
@@ -273,7 +273,7 @@ def test_the_dataset_and_the_metric_use_the_detectors_labels(tmp_path, order):
     assert metric.evaluate(3)["coco/bbox_mAP"] == 1
 
 
-def test_the_dataset_labels_classes_of_other_names(tmp_path):
+def test_the_dataset_matches_synonyms_and_mapped_names(tmp_path):
     truth, answers = write_set(tmp_path / "images", ("pedestrian", "people", "Motorbike", "tram"))
     file = tmp_path / "set.json"
     file.write_text(json.dumps(truth))
@@ -319,7 +319,7 @@ def test_a_configs_own_set_in_another_order_is_matched_by_name_too(tmp_path):
 
 
 @pytest.mark.parametrize("preset", ["joint", "enhancer-only"])
-def test_a_finetuning_keeps_the_order_of_the_classes_of_its_checkpoint(tmp_path, preset):
+def test_finetuning_keeps_the_class_order_of_its_checkpoint(tmp_path, preset):
     truth, _ = write_set(tmp_path / "images")
     (tmp_path / "set.json").write_text(json.dumps(truth))
     own = ("dog", "car", "person")
@@ -342,7 +342,7 @@ def test_a_finetuning_keeps_the_order_of_the_classes_of_its_checkpoint(tmp_path,
         assert tuple(finetuning_config(args).train_dataloader.dataset.metainfo.classes) == ("tram", "person", "dog")
 
 
-def test_a_set_by_name_is_checked_before_mmdetection_reads_it(tmp_path):
+def test_a_given_set_is_checked_before_mmdetection_reads_it(tmp_path):
     truth, _ = write_set(tmp_path / "images")
     cfg = read_config(str(write_config(tmp_path / "tiny.py")), {})
     given = CocoSet(tmp_path / "set.json", tmp_path / "images")

@@ -1,4 +1,4 @@
-"""``llie compare`` trains and scores each cell of a comparison; a tiny detector on a made set runs them all."""
+"""``llie compare`` trains and scores a tiny detector for each cell, which is an enhancer, a mode and a seed."""
 
 import csv
 import json
@@ -149,7 +149,7 @@ def test_another_comparison_in_the_same_folder_is_refused(finished, capsys):
 @pytest.mark.slow
 def test_enhanced_pictures_are_cached(finished):
     _, comparison = finished
-    # Two enhancers have seen 6 training and 5 test pictures each.
+    # Each of two enhancers has seen 6 training and 5 test pictures.
     assert len(list((comparison.folder / "cache").rglob("*.npy"))) >= 22
 
 

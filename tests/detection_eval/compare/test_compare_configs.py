@@ -1,4 +1,4 @@
-"""The configs that ``llie compare`` makes of a detector's config keep its budget, and start every mode alike."""
+"""``llie compare`` makes a config for each mode: all keep the budget of the given config and start alike."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_every_mode_has_the_configs_own_budget(tmp_path, sets, config):
         }
         evaluation = evaluation_config(request, cell, tmp_path, comparison.truth_path, Path("x.pth"), None)
         assert evaluation.test_dataloader.dataset.ann_file == str(sets[1].annotations)
-    # A second call resumes, for which the plan read from the file must equal the one that was written.
+    # A second call resumes, so the plan that is read from the file must equal the plan that was written.
     assert begin(request).plan["budget"] == comparison.plan["budget"]
 
 
@@ -72,7 +72,7 @@ def test_a_plan_with_tuples_and_classes_can_be_resumed(tmp_path, sets):
     assert begin(request).plan["budget"]["train_cfg"]["dynamic_intervals"] == [[285, 1]]
 
 
-def test_sets_by_name_take_the_place_of_joined_ones(sets):
+def test_given_sets_replace_the_joined_sets_of_a_config(sets):
     cfg = use_sets(read_config(VOC, {}), *sets)
     assert cfg.train_dataloader.dataset.type == "RepeatDataset"
     inside = cfg.train_dataloader.dataset.dataset
@@ -247,7 +247,7 @@ def test_a_missing_config_is_an_error_of_one_line(capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_other_training_annotations_are_another_comparison(tmp_path, capsys):
+def test_resuming_with_other_training_annotations_is_refused(tmp_path, capsys):
     command = [*arguments(tmp_path), "--enhancer", "none", "--modes", "raw"]
     assert main(command) == 0
     train = Path(command[command.index("--train") + 1])

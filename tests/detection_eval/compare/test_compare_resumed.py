@@ -1,4 +1,4 @@
-"""``llie compare --resume`` ends with the detections of an undisturbed run; what ran before changes none of them."""
+"""``llie compare --resume`` gives the detections of a run without interruption, whatever ran before it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def detections(folder: Path) -> dict[str, bytes]:
 
 
 def interrupt_iterations(patch: pytest.MonkeyPatch, numbers: set[int], number: signal.Signals) -> None:
-    """Send a signal after some iterations, counted over all trainings of the process from 1."""
+    """Send the signal ``number`` after the iterations ``numbers``, counted from 1 over all trainings of the process."""
     count = 0
     plain = ProgressBar.after_train_iter
 
@@ -106,7 +106,7 @@ def test_a_cell_depends_on_nothing_that_ran_before(undisturbed, tmp_path, monkey
     random.seed(99)
     assert main(into(command, tmp_path)) == 0
     assert detections(tmp_path) == expected
-    # The cells run alone, each in a folder of its own.
+    # Each cell also runs alone, in its own folder.
     for mode in ("raw", "joint"):
         alone = into(command[: command.index("--modes")], tmp_path / mode)
         assert main([*alone, "--modes", mode]) == 0

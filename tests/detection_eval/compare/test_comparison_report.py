@@ -1,4 +1,4 @@
-"""``llie report``: the page's tables and sentences, parsed back, agree with the files that it is made of."""
+"""``llie report`` writes a page whose tables and sentences agree with the files of the comparison."""
 
 import json
 import re
@@ -86,7 +86,7 @@ def test_every_difference_says_in_words_whether_it_excludes_zero(made, shown):
             assert (words == "above raw") == (score["low"] > 0)
 
 
-def test_a_size_without_objects_is_a_dash(made, shown):
+def test_a_size_without_objects_has_a_dash_for_its_score(made, shown):
     truth = json.loads((made / "truth.json").read_text())
     assert not any(each["area"] > 96**2 for each in truth["annotations"])
     for row in shown.table("COCO: in %").values():
@@ -182,7 +182,7 @@ def test_the_page_names_the_command_that_scores_each_cell(made, shown):
         assert word in provenance
 
 
-def test_texts_of_pictures_count_their_detections(made, shown):
+def test_texts_of_pictures_state_the_numbers_of_detections(made, shown):
     """The text of each picture counts its found objects and false detections at the threshold that the page names."""
     section = shown.sections["Pictures whose detections changed most"]
     alts = [attributes["alt"] for attributes in shown.all("img")]
@@ -194,7 +194,7 @@ def test_texts_of_pictures_count_their_detections(made, shown):
     ids = {image["file_name"]: image["id"] for image in truth["images"]}
     cells = {row.label: row.cells[int(seed)] for row in Comparison(made).rows}
     found = {kind: json.loads(Comparison(made).detections_path(cells[kind]).read_text()) for kind in ("raw", label)}
-    # The page rounds a threshold to three digits; no score lies between the two.
+    # The page rounds a threshold to three digits; no score lies between the rounded and the exact one.
     for kind, threshold in zip(("raw", label), thresholds, strict=True):
         matches = match(truth, [each for each in found[kind] if each["score"] > threshold - 5e-4])
         own = [alt for alt in alts if f".png, {kind}:" in alt]
@@ -206,7 +206,7 @@ def test_texts_of_pictures_count_their_detections(made, shown):
             assert alt.endswith(words)
 
 
-def test_the_sample_of_image_quality_is_stated_and_scored(made, shown):
+def test_image_quality_is_scored_on_the_sample_that_the_page_states(made, shown):
     assert "4 of 20 test pictures, drawn with seed 0" in "".join(shown.tables)
     table = shown.table("Mean over 4 of 20")
     assert list(table) == ["raw", "gamma", "upscale"]
@@ -297,7 +297,7 @@ def test_a_missing_table_detections_or_picture_is_named(made, tmp_path, capsys):
         (lambda table: table["rows"].append("raw"), "expected an object"),
     ],
 )
-def test_a_table_of_another_shape_is_named(change, says, made, tmp_path, capsys):
+def test_a_table_with_missing_parts_is_named(change, says, made, tmp_path, capsys):
     out = _copy(made, tmp_path)
     _edit(out / "results.json", change)
     _fails(out, capsys, says, str(out))

@@ -1,4 +1,4 @@
-"""The folder of a comparison: cells without a plan, and files that hold something else, are refused by name."""
+"""A comparison's folder is refused if its cells have no plan, and an error names the file that is damaged."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ PLAN = {"cells": [["none", "raw", 0]], "enhancers": {}, "image_root": "images"}
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_cells_without_their_plan_are_not_taken_for_results(
-    tmp_path: Path, capsys: pytest.CaptureFixture, resume: bool
-) -> None:
-    """Nothing says with which settings they were made."""
+def test_cells_without_their_plan_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture, resume: bool) -> None:
+    """Only the plan says with which settings the cells were made."""
     command = [*arguments(tmp_path), "--enhancer", "none"]
     cell = tmp_path / "out" / "cells" / "raw-seed0" / "result.json"
     cell.parent.mkdir(parents=True)
@@ -36,14 +34,14 @@ def test_cells_without_their_plan_are_not_taken_for_results(
 @pytest.mark.parametrize(
     "plan", [None, [], {}, {**PLAN, "cells": [["none", "raw"]]}, {**PLAN, "enhancers": [1]}, {**PLAN, "image_root": 3}]
 )
-def test_a_plan_of_another_shape_is_named(tmp_path: Path, plan: Any) -> None:
+def test_a_damaged_plan_is_named(tmp_path: Path, plan: Any) -> None:
     (tmp_path / "comparison.json").write_text(json.dumps(plan))
     with pytest.raises(ValueError, match=r"comparison\.json is damaged"):
         Comparison(tmp_path)
 
 
 @pytest.mark.parametrize("result", ["[1]", "{}", '{"timing": null}', '{"timing": {}'])
-def test_a_result_of_another_shape_is_named_with_its_cure(tmp_path: Path, result: str) -> None:
+def test_the_error_about_a_damaged_result_says_what_to_do(tmp_path: Path, result: str) -> None:
     (tmp_path / "comparison.json").write_text(json.dumps(PLAN))
     comparison = Comparison(tmp_path)
     path = comparison.cell_folder(comparison.cells[0]) / "result.json"

@@ -26,7 +26,7 @@ def _pair(raw, enhanced, before, after):
     return Pair("a.png", Change(1, 0, 0), View("raw", raw, before, 0.5), View("x", enhanced, after, 0.5))
 
 
-def test_boxes_follow_an_enhancer_that_enlarges():
+def test_boxes_are_scaled_with_an_enlarged_picture():
     boxes, false = [[40, 80, 200, 240], [300, 300, 380, 390]], [[10, 20, 30, 40]]
     raw = np.zeros((400, 400, 3), np.uint8)
     pair = _pair(

@@ -78,7 +78,7 @@ def test_boxes_of_wider_face_are_read(tmp_path, pictures):
     for number, boxes in enumerate(pictures):
         write_picture(tmp_path / "images" / "0--Parade" / f"{number}.jpg")
         text += f"0--Parade/{number}.jpg\n{len(boxes)}\n"
-        # The real lists end their rows in a blank.
+        # In the real lists, each row ends in a blank.
         text += "".join(f"{x} {y} {w} {h} 2 0 1 {int(c > 5)} 1 0 \n" for c, x, y, w, h in boxes)
         text += "" if boxes else "0 0 0 0 0 0 0 0 0 0 \n"
     for left in range(len(pictures), 4):
@@ -111,7 +111,7 @@ def test_boxes_of_yolo_are_read(tmp_path, boxes):
 
 @pytest.fixture
 def drones(tmp_path):
-    """A VisDrone set of two pictures: one has every kind of row, the other none; the root and the rows."""
+    """The root of a VisDrone set of two pictures, and the rows of the first, one of each kind; the second has none."""
     for name in ("a", "b"):
         write_picture(tmp_path / "images" / f"{name}.jpg")
     rows = [
@@ -262,7 +262,7 @@ def test_pseudo_labels_are_checked(tmp_path, text, message):
         ("a.jpg\n1\n1 1 4 4 0 0 0 0 0 0\n1 1 4 4 0 0 0 0 0 0\n", "5: expected the number of faces of 1 1 4 4"),
     ],
 )
-def test_the_order_of_wider_faces_list_is_checked(tmp_path, text, message):
+def test_the_order_of_lines_in_a_wider_face_list_is_checked(tmp_path, text, message):
     write_picture(tmp_path / "images" / "a.jpg")
     write_text(tmp_path / "list.txt", text)
     with pytest.raises(ValueError, match=re.escape(f"list.txt:{message}")):

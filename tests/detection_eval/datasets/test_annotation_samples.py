@@ -7,7 +7,7 @@ import numpy as np
 from tests.support.made_annotations import annotations, boxes_of
 
 
-def test_exdark_samples(shared_data, tmp_path, capsys):
+def test_exdark_samples_are_converted(shared_data, tmp_path, capsys):
     root, out = shared_data / "exdark", tmp_path / "exdark.json"
     command = ["exdark", root / "images", root / "bbGt", "--list", root / "imageclasslist.txt"]
     assert annotations(*command, "--out", out) == 0
@@ -24,7 +24,7 @@ def test_exdark_samples(shared_data, tmp_path, capsys):
     assert numbers == [46, 1, 5]
 
 
-def test_visdrone_samples_in_yolo_text(shared_data, tmp_path):
+def test_visdrone_samples_in_yolo_text_are_converted(shared_data, tmp_path):
     root = shared_data / "visdrone_samples"
     command = ["yolo", root / "images", root / "labels_yolo", "--out", tmp_path / "out.json"]
     assert annotations(*command, "--classes", "car", "van", "truck", "bus", "motor", "--out-of-bounds", "error") == 0
@@ -37,7 +37,7 @@ def test_visdrone_samples_in_yolo_text(shared_data, tmp_path):
     assert np.abs(edges - edges.round()).max() < 0.01
 
 
-def test_pseudo_labels_of_dark_face(shared_data, tmp_path, capsys):
+def test_pseudo_labels_of_dark_face_are_converted(shared_data, tmp_path, capsys):
     root = shared_data / "darkface_samples"
     command = ["darkface", root, root / "dsfd_pseudo_labels.txt"]
     assert annotations(*command, "--out", tmp_path / "out.json") == 0

@@ -27,7 +27,7 @@ def test_five_of_many_missing_annotations_are_named(many, capsys):
 
 @pytest.fixture
 def many(tmp_path):
-    """A VisDrone set of 20 pictures with a box each, whose width is one more than the picture's number."""
+    """A VisDrone set of 20 pictures; the box of picture ``n`` is ``n + 1`` pixels wide."""
     for number in range(20):
         write_picture(tmp_path / "images" / f"{number:02d}.jpg")
         write_text(tmp_path / "annotations" / f"{number:02d}.txt", f"1,2,{number + 1},10,1,1,0,0\n")
@@ -95,7 +95,7 @@ def test_a_split_is_the_same_everywhere():
     names = [f"{number:07d}.jpg" for number in range(657)]
     train, test = Split((526, 131)).draw(names)
     assert (len(train), len(test)) == (526, 131)
-    # The expected names come from a shell: `printf '0\n0000000.jpg' | sha256sum` for each, and the 131 largest sums.
+    # A shell gave the expected names: `printf '0\n0000000.jpg' | sha256sum` for each name, and the 131 largest sums.
     assert test[:4] == ["0000004.jpg", "0000010.jpg", "0000011.jpg", "0000013.jpg"]
     random.shuffle(names)
     assert Split((526, 131)).draw(names) == (train, test)

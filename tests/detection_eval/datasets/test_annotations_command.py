@@ -17,7 +17,7 @@ from tests.support.made_annotations import (
 
 
 class Format:
-    """A set of one picture, a.jpg, in the format ``name``; ``write`` makes its annotation of the given lines."""
+    """A set of one picture, a.jpg, in the format ``name``; ``write`` writes its annotation from the given lines."""
 
     def __init__(self, root, name, good):
         self.root, self.name, self.good = root, name, good
@@ -131,7 +131,7 @@ def test_a_bad_line_is_named_or_skipped(name, line, message, tmp_path, capsys):
     assert message in err
 
 
-def test_a_picture_or_an_annotation_alone_is_named(made, capsys):
+def test_a_picture_without_annotation_and_an_annotation_without_picture_are_named(made, capsys):
     made.write(made.good)
     write_picture(made.root / "images" / "b.jpg")
     if made.name == "yolo":
@@ -256,7 +256,7 @@ def test_boxes_of_no_size_are_left_out(name, tmp_path, capsys):
     assert "2 boxes of no size left out" in capsys.readouterr().out
 
 
-def test_rounding_leaves_no_box_out_of_bounds(tmp_path, capsys):
+def test_a_box_that_is_outside_only_by_rounding_is_not_out_of_bounds(tmp_path, capsys):
     made = Format(tmp_path, "yolo", GOOD["yolo"][0])
     made.write("0 0.0834 0.5 0.1669 1.0000001", made.good)
     status, truth = made.run("--out-of-bounds", "error")

@@ -1,4 +1,4 @@
-"""No reader of annotations or lists opens a picture outside its folder, whatever name its file holds."""
+"""No reader of annotations or lists opens a picture outside the given folder, whatever names the file holds."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ from llie_preproc.commands.llie import parse_args
 from llie_preproc.detection.coco_sets import CocoSet, set_classes
 from training.datasets import MaskedPairs, PairedFolders
 
-# {root} is a folder that holds 'images', which the readers are given, and 'outside', whose pictures have another size.
+# {root} has two folders: readers are given 'images'; the pictures in 'outside' have another size.
 HOSTILE = {
     "absolute": "{root}/outside/a",
     "upwards": "../outside/a",
@@ -62,7 +62,7 @@ def sizes_of(truth):
 
 
 def one_picture(root):
-    """Leave one picture, since some formats allow one picture for a name without its folder and suffix."""
+    """Delete all pictures but one, since some formats compare names without folder and suffix."""
     for path in (root / "images").rglob("good.*"):
         if path != root / "images" / "good.png":
             path.unlink()
@@ -103,7 +103,7 @@ def sizes_from_exdark(root, name):
 
 
 def sizes_from_visdrone(root, name):
-    # Annotations of VisDrone hold no names of pictures; each belongs to the picture that has its file's name.
+    # VisDrone's annotations hold no names: each belongs to the picture whose file has the same name.
     one_picture(root)
     (root / "annotations").mkdir()
     (root / "annotations" / "good.txt").write_text("1,1,5,5,1,4,0,0\n")
@@ -175,7 +175,7 @@ def test_no_name_leads_out_of_the_folder(root, reader, name):
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "sub/a.jpg", "a b.jpg", ".hidden/a", "a..jpg", "ä/字.png"])
-def test_names_of_files_below_the_folder_are_taken(name):
+def test_names_of_files_below_the_folder_are_accepted(name):
     require_inside(name, "file_name")
 
 
@@ -185,14 +185,14 @@ def test_names_that_lead_out_of_the_folder_are_refused(name):
         require_inside(name, "x: file_name")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a backslash separates folders there")
+@pytest.mark.skipif(sys.platform == "win32", reason="a backslash separates folders on Windows")
 def test_a_name_inside_the_folder_is_read(root):
-    # The linked folder alone would be refused, whatever the names are.
+    # Some readers refuse a folder that holds a link out of it, whatever the names are.
     (root / "images" / "link").unlink()
     for reader in (sizes_from_fddb, sizes_from_faces, sizes_from_wider_face, sizes_from_training_names):
         assert set(reader(root, "sub/good")) == {INSIDE}, reader.__name__
     assert set(sizes_from_a_list(root, "good")) == {INSIDE}
-    # These formats match names without folders. Their lists name a missing picture besides, which is skipped.
+    # These formats compare names without folders. The list also names a missing picture, which is skipped.
     for reader in (sizes_from_pseudo_labels, sizes_from_exdark):
         assert set(reader(root, "other")) == {INSIDE}, reader.__name__
     assert set(sizes_from_visdrone(root, "good")) == {INSIDE}

@@ -18,7 +18,7 @@ LEVELS = {NIGHT: (10, 70), DUSK: (65, 75), DAY: (90, 200)}
 
 
 def write(path, kind, seed=0, size=(96, 64)):
-    """Write a picture of 16-pixel blocks in the two levels of ``kind``, drawn at random; returns the lower's share."""
+    """Write a picture of random 16-pixel blocks in the two levels of ``kind``; return the share of the lower level."""
     low, high = LEVELS[kind]
     draw = np.random.default_rng(seed).random((size[1] // 16, size[0] // 16)) < 0.5
     draw[0, 0], draw[0, 1] = True, False
@@ -41,7 +41,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp"])
 @pytest.mark.parametrize("kind", LEVELS)
-def test_luma_and_dark_share_of_known_blocks(tmp_path, kind, suffix):
+def test_luma_and_dark_share_of_known_blocks_are_measured(tmp_path, kind, suffix):
     share = write(tmp_path / f"a.{suffix}", kind)
     low, high = LEVELS[kind]
     light = measure(tmp_path / f"a.{suffix}")
@@ -178,7 +178,7 @@ def test_annotations_chooses_the_same_night_pictures(drones, capsys):
     assert json.loads((out / "night.json").read_text())["images"][0]["file_name"] == "2.jpg"
 
 
-def test_a_missing_picture_is_an_error_for_night_too(drones, capsys):
+def test_annotations_with_night_refuses_a_missing_picture(drones, capsys):
     (drones / "images" / "0.jpg").unlink()
     assert main(["annotations", "visdrone", str(drones), "--out", str(drones / "night.json"), "--night"]) == 2
     assert "0.txt: there is no picture '0'" in capsys.readouterr().err
