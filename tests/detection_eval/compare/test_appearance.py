@@ -1,4 +1,4 @@
-"""``appearance.py`` groups pictures by brightness, and scores the raw and the enhanced picture once each."""
+"""``appearance.py`` groups pictures by brightness, and scores a raw picture and the enhanced ones."""
 
 import math
 

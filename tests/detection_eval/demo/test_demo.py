@@ -1,4 +1,4 @@
-"""``llie demo``: scenes have true boxes, and the sweep, the page and the files hold the results."""
+"""``llie demo`` draws night scenes with exact boxes, sweeps gamma over faces, and writes a page of results."""
 
 import json
 
@@ -95,7 +95,7 @@ def _faces(*boxes, score=0.95):
 
 def test_a_face_is_found_if_overlapped_by_more_than_half():
     reference = _faces([0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60])
-    # The overlaps are 1, 5/15 and none; a second box on the first face does not count again.
+    # The faces have an IoU of 1, 5/15 and 0; a second box on the first face does not count again.
     found = _faces([0, 0, 10, 10], [1, 0, 10, 10], [25, 0, 35, 10])
     assert count_found(reference, found) == 1
     assert count_found(reference, _faces()) == 0
@@ -127,7 +127,7 @@ def test_retention_is_the_share_of_all_reference_faces():
     assert result.rows() == {"raw": {1.0: 1.0, 5.0: 5 / 6}, "raw, score > 0.9": {1.0: 1.0, 5.0: 4 / 6}}
 
 
-def test_options_and_defaults_of_the_command_line():
+def test_the_command_line_sets_options_and_defaults():
     args = parse_args(["demo", "--real", "somewhere", "--seed", "4"])
     assert (args.enhancer, args.device, args.seed, args.tile) == ("psenet", None, 4, None)
     assert args.real.name == "somewhere"

@@ -1,4 +1,4 @@
-"""``mask_scenes.py``: scenes depend on seed and index alone, masks cover the visible pixels, pycocotools reads them."""
+"""Scenes of ``mask_scenes.py`` depend on seed and index alone, and their masks cover the visible pixels."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_masks_cover_the_visible_part_of_the_objects(monkeypatch):
     for index in range(8):
         scene = mask_scene(1, index)
         own = [np.median(scene.day[mask], axis=0) for mask in scene.masks]
-        # Pixels on the outlines are blended; all others show the colour of their object and of nothing else.
+        # Pixels on outlines are blended; all other pixels of an object have its colour.
         for mask, colour in zip(scene.masks, own, strict=True):
             seen = (abs(scene.day - colour) < 2).all(axis=2)
             assert not (seen & ~mask).any()
@@ -56,7 +56,7 @@ def test_objects_stay_visible_among_many(index):
     lone = mask_scene(5, index, 256, objects=(1, 1), longer_side=(24.0, 72.0)).masks
     many = mask_scene(5, index, 256, objects=(12, 12), longer_side=(24.0, 72.0)).masks
     assert len(lone) == 1
-    # Both scenes draw the same numbers, so their first object is the same. Others may hide half of it.
+    # Both scenes draw the same numbers, so their first object is the same. Other objects may hide half of it.
     assert 0.5 * lone[0].sum() <= many[0].sum() <= lone[0].sum()
     assert many.sum(axis=(1, 2)).min() >= 40
     sides = [np.ptp(np.argwhere(mask), axis=0).max() + 1 for mask in lone]

@@ -1,4 +1,4 @@
-"""``llie faces --detector``: a config with its checkpoint, and MTCNN in small."""
+"""``llie faces --detector`` takes a config with its checkpoint or the name of a detector, and names what is missing."""
 
 import sys
 
@@ -10,7 +10,7 @@ pytest.importorskip("matplotlib", reason="needs the extra 'compare'")
 pytest.importorskip("scipy", reason="needs the extra 'mm'")
 pytest.importorskip("facenet_pytorch", reason="needs the extra 'face'")
 
-import llie_preproc  # noqa: F401  before mmdet, which takes mmcv's operators from it where none are compiled
+import llie_preproc  # noqa: F401  before mmdet, as it replaces operators that mmcv lacks
 
 # isort: split
 import torch
@@ -25,7 +25,7 @@ from tests.support.squares import SQUARES, SquareDetector, score_values
 
 @MODELS.register_module(force=True)
 class RedSquares(BaseDetector):
-    """The squares' detector as one of MMDetection, in the frame of its resized input."""
+    """``SquareDetector`` as a detector of MMDetection, which scales its boxes back from the resized picture."""
 
     def __init__(self, data_preprocessor):
         super().__init__(data_preprocessor=data_preprocessor)
@@ -45,7 +45,7 @@ class RedSquares(BaseDetector):
         return batch_data_samples
 
 
-def test_a_config_with_its_checkpoint(pictures, faces, tmp_path):
+def test_a_config_with_its_checkpoint_finds_the_faces(pictures, faces, tmp_path):
     pipeline = [
         dict(type="LoadImageFromFile"),
         dict(type="Resize", scale=(240, 200), keep_ratio=True, interpolation="nearest"),
@@ -66,7 +66,7 @@ def test_a_config_with_its_checkpoint(pictures, faces, tmp_path):
     code, _, err = faces("folder", pictures, tmp_path / "out", *arguments, tmp_path / "unsure.pth")
     assert code == 2
     assert "another checkpoint_sha256" in err
-    # Both views of a picture agree; what is below --score-thr is dropped, so that there is no reference.
+    # The picture and its mirror image agree. Boxes below --score-thr are dropped, so no reference is left.
     voted = ("--passes", "fddb", "--score-thr", 0.7)
     assert faces("folder", pictures, tmp_path / "voted", *arguments, tmp_path / "sure.pth", *voted)[0] == 0
     assert score_values(tmp_path / "voted")["none", 1]["found"] == 1

@@ -27,7 +27,7 @@ def darkface_texts(tmp_path):
     return folder
 
 
-def test_darkface_by_its_tool_and_by_coco(detector, pictures, darkface_texts, undo, faces, tmp_path):
+def test_darkface_is_scored_by_its_tool_and_by_coco(detector, pictures, darkface_texts, undo, faces, tmp_path):
     out = tmp_path / "out"
     arguments = ("--annotations", darkface_texts, "--gammas", 0.1, 1, "--enhancer", "none", undo, "--official-files")
     code, printed, _ = faces("darkface", pictures, out, *arguments)
@@ -65,14 +65,14 @@ def test_pictures_and_annotations_without_each_other_are_reported(detector, pict
 
 
 def _wider_set(tmp_path):
-    """Two pictures of an event, their list, and lists of difficulties: the weaker square is hard."""
+    """Write two pictures, their list, and lists of difficulties that call the weaker square hard; return the folder."""
     root = tmp_path / "wider"
     lines, kept = [], {"easy": [], "medium": [], "hard": []}
     for name in ("a", "b"):
         draw_squares(root / "0--Parade" / f"{name}.png", SQUARES[name])
         squares = SQUARES[name]
         lines += [f"0--Parade/{name}.png", str(len(squares))]
-        # To the tool, the column left + width is the last one inside a box.
+        # The tool counts the column left + width as the last one inside a box.
         lines += [f"{x1} {y1} {x2 - x1} {y2 - y1} 0 0 0 0 0 0" for x1, y1, x2, y2 in squares]
         for level, indices in kept.items():
             indices.append(np.arange(1, len(squares) + 1 if level == "hard" else 2, dtype=float).reshape(-1, 1))
@@ -94,7 +94,7 @@ def _cells(values):
     return cells
 
 
-def test_wider_by_difficulty(detector, faces, tmp_path):
+def test_wider_is_scored_by_difficulty(detector, faces, tmp_path):
     root = _wider_set(tmp_path)
     out = tmp_path / "out"
     arguments = ("--annotations", tmp_path / "list.txt", "--difficulty", tmp_path, "--gammas", 0.2, 1)
@@ -103,7 +103,7 @@ def test_wider_by_difficulty(detector, faces, tmp_path):
     rows = score_values(out)
     assert list(rows["none", 1]) == ["AP easy", "AP medium", "AP hard", "COCO AP", "COCO AP50"]
     assert rows["none", 1]["AP hard"] == rows["none", 1]["AP easy"] == 1
-    # Washed out, the weaker square is lost.
+    # In the brightened picture the weaker square is not found.
     assert rows["none", 0.2]["AP easy"] == 1
     assert rows["none", 0.2]["AP hard"] == pytest.approx(2 / 3)
     written = read_wider_predictions(out / "official" / "none" / "gamma_0.2")
@@ -135,7 +135,7 @@ def test_wider_without_difficulties_has_one_score(detector, faces, tmp_path):
 
 
 def _fddb_set(tmp_path):
-    """Ten folds, of which the first has pictures: each face is the circle within a square, and their IoU is 0.785."""
+    """Write ten folds; only the first has pictures. Each face is the circle in a square; their IoU is 0.785."""
     root, folds = tmp_path / "fddb", tmp_path / "folds"
     folds.mkdir()
     lines = []
@@ -150,7 +150,7 @@ def _fddb_set(tmp_path):
     return root, folds
 
 
-def test_fddb_by_its_curves(detector, undo, faces, tmp_path):
+def test_fddb_is_scored_by_its_curves(detector, undo, faces, tmp_path):
     root, folds = _fddb_set(tmp_path)
     out = tmp_path / "out"
     arguments = ("--folds", folds, "--gammas", 0.1, 1, "--enhancer", "none", undo, "--fp", 0, 10, "--official-files")

@@ -1,4 +1,4 @@
-"""``llie faces`` on a folder, with a detector that finds coloured squares, and what the command refuses."""
+"""``llie faces`` scores a folder of pictures, here with a detector of coloured squares, and refuses bad arguments."""
 
 import json
 import xml.etree.ElementTree as ElementTree
@@ -16,18 +16,18 @@ from llie_preproc.gamma_shift import shift_gamma
 from tests.support.squares import score_values
 
 
-def test_a_folder_by_retention(detector, pictures, undo, faces, tmp_path):
+def test_a_folder_is_scored_by_retention(detector, pictures, undo, faces, tmp_path):
     out = tmp_path / "out"
     code, printed, _ = faces("folder", pictures, out, "--enhancer", "none", undo, "--gammas", 0.1, 1, 3)
     assert code == 0
     rows = score_values(out)
-    # The weaker square is no reference: its confidence in the unchanged picture is 0.9, and must be above that.
+    # The weaker square is not in the reference: its confidence is 0.9, and only faces above 0.9 are.
     assert rows["none", 1] == {"found": 1.0, "found sure": 1.0, "unmatched": 0.0}
     assert rows["none", 0.1]["found"] == 0.0
     assert rows["undo", 0.1]["found"] == 1.0
     # This enhancer undoes gamma 0.1; after gamma 3 it makes everything still darker.
     assert rows["undo", 3]["found"] == 0.0
-    # Darker pictures have more contrast here: the weaker square now counts, and is not in the reference.
+    # At gamma 3 the weaker square has more contrast: it is found, but it is not in the reference.
     red = (shift_gamma(np.array([190, 130], np.uint8), 3).astype(int) @ [1, -1]) / 400
     assert 0.75 + red > 0.9
     assert rows["none", 3] == {"found": 1.0, "found sure": 1.0, "unmatched": 0.5}
@@ -57,7 +57,7 @@ def test_a_folder_that_cannot_be_made_is_named_before_any_work(detector, picture
     assert detector.seen == 0
 
 
-def test_a_bad_picture_is_reported_and_the_rest_goes_on(detector, pictures, faces, tmp_path):
+def test_a_bad_picture_is_reported_and_the_others_are_scored(detector, pictures, faces, tmp_path):
     (pictures / "bad.jpg").write_bytes(b"no picture")
     code, printed, err = faces("folder", pictures, tmp_path / "out", "--gammas", 1)
     assert code == 1
@@ -68,7 +68,7 @@ def test_a_bad_picture_is_reported_and_the_rest_goes_on(detector, pictures, face
     assert "bad.jpg" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_a_picture_that_one_enhancer_cannot_take_is_in_no_row(detector, pictures, undo, faces, tmp_path, monkeypatch):
+def test_a_picture_that_fails_for_one_enhancer_is_in_no_row(detector, pictures, undo, faces, tmp_path, monkeypatch):
     from llie_preproc.faces import EnhancedFaceDetector
 
     plain = EnhancedFaceDetector.detect

@@ -42,7 +42,7 @@ def test_detections_are_made_once(detector, pictures, undo, faces, tmp_path):
     assert json.loads((out / "results.json").read_bytes())["faces"] == 3
 
 
-def test_an_interrupted_sweep_goes_on(detector, pictures, faces, tmp_path):
+def test_an_interrupted_sweep_resumes(detector, pictures, faces, tmp_path):
     command = ("folder", pictures, tmp_path / "out", "--gammas", 1, 0.5, "--batch-size", 1)
     detector.stop_after = 4
     code, _, err = faces(*command)
@@ -53,7 +53,7 @@ def test_an_interrupted_sweep_goes_on(detector, pictures, faces, tmp_path):
     assert detector.seen == 2 * len(SQUARES)
 
 
-def test_what_was_made_with_something_else_is_refused(detector, pictures, undo, faces, tmp_path):
+def test_detections_of_other_settings_are_refused(detector, pictures, undo, faces, tmp_path):
     command = ("folder", pictures, tmp_path / "out", "--resume", "--gammas", 1, "--enhancer", undo)
     assert faces(*command)[0] == 0
     (tmp_path / "undo.py").write_text("enhancer = dict(type='GammaCorrection', gamma=2.0)")
@@ -95,7 +95,7 @@ def _header(shape):
     return buffer.getvalue()
 
 
-# Each puts a damaged file, or something that is no file, at a path; it is given the content of the undamaged file.
+# Each function puts a damaged file, or something that is no file, at a path; it also gets the undamaged content.
 _DAMAGES = {
     "text": lambda file, content: file.write_bytes(b"cut"),
     "cut": lambda file, content: file.write_bytes(content[: len(content) // 2]),
@@ -156,7 +156,7 @@ def test_detections_that_do_not_fit_together_are_refused(detector, pictures, fac
         assert "gamma_1.npz is damaged" in err
 
 
-def test_a_vote_over_mtcnn_is_made_again_with_another_threshold(detector, pictures, faces, tmp_path):
+def test_a_vote_with_another_threshold_is_refused(detector, pictures, faces, tmp_path):
     command = ("folder", pictures, tmp_path / "out", "--resume", "--gammas", 1, "--passes", "fddb", "--score-thr")
     assert faces(*command, 0.6)[0] == 0
     code, _, err = faces(*command, 0.95)

@@ -12,7 +12,7 @@ def inception_trunk(tmp_path_factory):
     torch.save({}, folder / "empty.pth")
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
-        # The library builds the network from a file of weights only.
+        # The library needs a file of weights to build the network.
         patch.setattr(library.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
         network = library.FeatureExtractorInceptionV3(
             "i", ["2048"], feature_extractor_weights_path=folder / "empty.pth"

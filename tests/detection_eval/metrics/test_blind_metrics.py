@@ -22,7 +22,7 @@ from llie_preproc.errors import CheckpointError
 from tests.support.picture_files import read_planes
 from tests.support.random_pictures import planes
 
-# Values of the authors' MATLAB program with a tolerance, which is larger for I03 and I06: they have flat areas.
+# Values of the authors' MATLAB program, with tolerances. These are larger for I03 and I06, which have flat areas.
 OFFICIAL_NIQE = {"I03": (15.7536, 0.03), "I04": (3.6549, 1e-3), "I06": (3.2355, 3e-3)}
 
 
@@ -154,7 +154,7 @@ def brute_force(before, after):
 @settings(max_examples=30, deadline=None)
 @given(arrays.arrays(np.uint8, (2, 3, 9, 12)))
 def test_loe_b_is_the_sum_over_all_pairs(pixels):
-    """Pictures below 100 pixels are sampled at 100 x 100 places, so every pixel counts as often as it is picked."""
+    """Smaller pictures, too, are sampled at 100 x 100 places, so a pixel counts as often as it is picked."""
     counts = [np.bincount(np.floor(np.linspace(1, n, 100) + 0.5).astype(int) - 1) for n in (9, 12)]
     weights = np.outer(*counts).ravel()
     before, after = (x.max(axis=0).ravel() for x in pixels)
@@ -189,14 +189,14 @@ def test_loe_b_is_zero_under_a_strictly_rising_curve(curve, pixels):
     assert lightness_order_error(torch.from_numpy(table[pixels]), torch.from_numpy(pixels), "B") == 0
 
 
-def test_loe_b_of_random_pictures_has_the_known_size():
+def test_loe_b_of_random_pictures_has_the_known_value():
     rng = np.random.default_rng(0)
     values = rng.integers(0, 256, (2, 300, 400))
     image, noise = (grey_picture(x) for x in values)
     gamma = grey_picture(np.round(255 * (values[0] / 255) ** 0.5))
     assert lightness_order_error(gamma, image, "B") == pytest.approx(9.8, abs=0.5)
     assert lightness_order_error(noise, image, "B") == pytest.approx(5000, rel=0.03)
-    # Inversion changes the order of all pairs but the ties, which are one in 256.
+    # Inversion changes the order of all pairs except equal ones, which are one in 256.
     assert lightness_order_error(255 - image, image, "B") == pytest.approx(1e4 * 255 / 256, rel=5e-4)
 
 
@@ -224,7 +224,7 @@ def test_eme_equals_a_loop_over_blocks(pixels, block):
     assert eme(image, block, "log10") == pytest.approx(np.mean(terms) / math.log(10), rel=1e-9, abs=1e-9)
 
 
-def test_eme_of_a_flat_picture_is_zero_and_of_two_levels_known():
+def test_eme_of_a_flat_picture_and_of_two_levels_has_a_closed_form():
     assert eme(torch.full((3, 16, 16), 0.5)) == 0
     image = torch.full((3, 16, 16), 50, dtype=torch.uint8)
     image[:, ::8, ::8] = 200

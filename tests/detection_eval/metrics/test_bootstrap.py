@@ -18,7 +18,7 @@ from tests.support.made_detections import made_scene
 
 
 class Means:
-    """Scores for the bootstrap: the mean of one value an image, undefined without an image of ``needed``."""
+    """The mean of one value for each image; it is undefined where no image of ``needed`` has a weight."""
 
     def __init__(self, values, needed=slice(None)):
         self.own, self.needed = np.asarray(values, dtype=float), needed
@@ -64,7 +64,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(3)
     trials = [intervals([Means(rng.exponential(1.0, 80))], resamples=300)["mean"] for _ in range(400)]
     covered = np.mean([each.low <= 1 <= each.high for each in trials])
-    # A percentile interval of 80 skewed values covers a little less than 95 %; 400 trials add 1.1 %.
+    # An interval of 80 skewed values covers a little less than 95 %; 400 trials have a standard error of 1.1 %.
     assert 0.90 <= covered <= 0.98
 
 
@@ -84,7 +84,7 @@ def test_equal_runs_have_a_difference_of_zero():
     assert all(each == Interval(0.0, 0.0, 0.0) for each in defined.values())
 
 
-def test_pairing_narrows_the_interval_of_runs_that_go_together():
+def test_pairing_narrows_the_interval_of_correlated_runs():
     rng = np.random.default_rng(2)
     hard = rng.random(300)
     before, after = Means(hard + rng.normal(0, 0.02, 300)), Means(hard + 0.05 + rng.normal(0, 0.02, 300))
@@ -105,9 +105,9 @@ def test_a_seed_gives_one_result():
     assert intervals(runs, 100, seed=7) != intervals(again, 100, seed=8)
 
 
-def test_undefined_resamples_are_left_out_up_to_half():
+def test_up_to_half_of_the_resamples_may_be_undefined():
     values = np.arange(10.0)
-    # One image of ten is missing from (1 - 1/10)^10 = 35 % of the resamples.
+    # The needed image is missing from (1 - 1/10)^10 = 35 % of the resamples.
     some = intervals([Means(values, needed=[0])], resamples=500)["mean"]
     drawn = resample(10, 500)
     kept = (drawn[drawn[:, 0] > 0] @ values) / 10

@@ -1,4 +1,4 @@
-"""``CocoScores`` equals pycocotools, weighted or not, and bad annotation files are refused by entry and field."""
+"""``CocoScores`` equals pycocotools, weighted or not; errors name the bad entry and field of an annotation file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_ap50_and_ap75_count_up_to_1000_detections_as_pycocotools_does():
     np.testing.assert_array_equal(list(CocoScores(truth, detections).values().values()), expected)
 
 
-def test_scores_without_detections_or_without_objects():
+def test_scores_without_detections_equal_pycocotools_and_without_objects_are_undefined():
     truth, detections = made_scene(0)
     np.testing.assert_array_equal(list(CocoScores(truth, []).values().values()), pycocotools_stats(truth, []))
     empty = CocoScores(truth | {"annotations": []}, detections).values()
@@ -46,7 +46,7 @@ def test_scores_without_detections_or_without_objects():
 @pytest.mark.further
 @settings(max_examples=40, deadline=None)
 @given(seeds, st.lists(st.integers(0, 3), min_size=4, max_size=4))
-def test_a_weight_counts_as_so_many_copies_of_an_image(seed, weights):
+def test_an_image_of_weight_n_counts_as_n_copies(seed, weights):
     truth, detections = made_scene(seed, images=4, distinct=True)
     copies, found = repeated(truth, detections, weights)
     expected = pycocotools_stats(copies, found) if copies["images"] else np.full(6, np.nan)
@@ -57,7 +57,7 @@ def test_a_weight_counts_as_so_many_copies_of_an_image(seed, weights):
 @pytest.mark.further
 @settings(max_examples=4, deadline=None)
 @given(seeds)
-def test_many_weightings_at_once_equal_each_alone(seed):
+def test_scoring_many_weightings_at_once_equals_scoring_each_alone(seed):
     truth, detections = made_scene(seed, images=5)
     scores = CocoScores(truth, detections)
     weights = np.random.default_rng(seed).integers(0, 4, (34, 5)).astype(np.uint16)
@@ -176,7 +176,7 @@ def test_bad_detections_are_named_with_entry_and_field(tmp_path, fields, message
     ("content", "message"),
     [({}, "'images' is nothing"), ([], "holds a list"), ({"images": [], "categories": {}}, "'categories' is a dict")],
 )
-def test_files_of_another_shape_are_refused(tmp_path, content, message):
+def test_files_of_another_format_are_refused(tmp_path, content, message):
     (tmp_path / "truth.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
         read_truth(tmp_path / "truth.json")

@@ -1,4 +1,4 @@
-"""LPIPS and FID equal their libraries and their definitions, on trunks with random weights."""
+"""LPIPS and FID equal their libraries and their definitions, here on networks with random weights."""
 
 import pickle
 import sys
@@ -62,7 +62,7 @@ def test_lpips_equals_the_formula_of_the_paper(network, features):
     assert lpips(first, second, network) == pytest.approx(total, rel=1e-3)
 
 
-def test_lpips_of_equal_pictures_is_zero_and_it_is_symmetric(network):
+def test_lpips_is_symmetric_and_zero_for_equal_pictures(network):
     first, second = planes(0, SIZE), planes(1, SIZE)
     assert lpips(first, first, network) == 0
     assert lpips(first, second, network) == pytest.approx(lpips(second, first, network), rel=1e-6)
@@ -122,8 +122,8 @@ def test_frechet_distance_equals_torch_fidelity():
 
 @settings(max_examples=25, deadline=None)
 @given(shift=st.floats(-5, 5), scale=st.floats(0.1, 4), number=st.integers(3, 30))
-def test_frechet_distance_of_a_moved_and_scaled_set(shift, scale, number):
-    """Covariances that commute have the distance ``|m1 - m2|^2 + (1 - s)^2 tr C``."""
+def test_frechet_distance_of_a_moved_and_scaled_set_has_a_closed_form(shift, scale, number):
+    """The covariances commute, so the distance is ``|m1 - m2|^2 + (1 - s)^2 tr C``."""
     first = gaussian_features(0, number, 6)
     mean = first.mean(axis=0)
     second = mean + scale * (first - mean) + shift

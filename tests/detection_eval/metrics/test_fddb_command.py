@@ -1,4 +1,4 @@
-"""``llie fddb`` prints the rates of FDDB and of its folds, writes whole files, and names bad input."""
+"""``llie fddb`` prints the rates of FDDB and of its folds, writes all files or none, and names bad input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(*arguments):
 
 @pytest.fixture
 def made(tmp_path):
-    """Ten folds of one picture: each has a face that is found, and the even ones a false detection besides."""
+    """Ten folds of one picture each: all have a face that is found, and even folds also have a false detection."""
     found = []
     for fold in range(1, 11):
         name = f"2002/big/img_{fold}"
@@ -58,10 +58,10 @@ def test_rates_are_printed_and_curves_written(made, capsys):
     assert (folder / "mean-ContROC.txt").read_text() == "1 1\n1 0\n"
 
 
-def test_degrees_are_told_from_radians(made, capsys):
+def test_angles_that_look_like_degrees_are_reported(made, capsys):
     assert run(made, made / "found.txt", "--sizes", made / "sizes.csv") == 0
     assert capsys.readouterr().err == ""
-    # A whole turn in radians, with an error of rounding, must not be taken for degrees.
+    # A whole turn in radians may exceed 2 pi by rounding, and must not be reported as degrees.
     for angle, expected in (("6.2832", False), ("-6.2832", False), ("28.65", True), ("-90", True)):
         path = made / "FDDB-fold-03-ellipseList.txt"
         path.write_text(f"2002/big/img_3\n1\n8 6 {angle} 20 15  1\n")
@@ -79,7 +79,7 @@ def test_degrees_are_told_from_radians(made, capsys):
 
 
 @pytest.mark.parametrize("failing", range(4))
-def test_a_full_disk_leaves_no_file_of_a_pair_and_is_named(made, capsys, monkeypatch, failing):
+def test_a_full_disk_is_named_and_leaves_no_file(made, capsys, monkeypatch, failing):
     """Whichever of the first four files does not fit on the disk, none of the files is left."""
     whole, calls = os.fsync, []
 

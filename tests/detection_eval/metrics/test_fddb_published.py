@@ -1,4 +1,4 @@
-"""FDDB's ROC of the published MTCNN detections equals that of the official program, byte by byte."""
+"""The FDDB curves of MTCNN's published detections equal those of the official program, byte by byte."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_without_sizes_the_error_is_within_the_stated_bounds(fddb, official):
 
 
 @pytest.mark.further
-def test_the_annotations_as_detections_are_all_found(fddb, tmp_path):
+def test_annotations_that_are_given_as_detections_are_all_found(fddb, tmp_path):
     """The annotations include 493 ellipses that leave their frame, and one of radius 1 at the centre 0, 0."""
     folder, truth, _, sizes = fddb
     files = sorted((folder / "FDDB-folds").glob("*ellipseList.txt"))
@@ -95,7 +95,7 @@ def test_rates_of_the_published_detector_have_an_interval(fddb, official):
     assert scores.values() == {"TPR": official.rate_at(100)}
     interval = intervals([scores], resamples=200)["TPR"]
     assert interval.low < 0.882034 < interval.high
-    # With independent faces it would be about 0.018 wide; faces of one picture are not independent.
+    # If faces were independent, the interval would be about 0.018 wide; faces of one picture are not.
     assert 0.015 < interval.high - interval.low < 0.06
 
 

@@ -1,4 +1,4 @@
-"""``metrics/fddb.py``: the ROC equals FDDB's definition, computed by exhaustion, and unusable input is refused."""
+"""The ROC of ``metrics/fddb.py`` equals FDDB's definition, for which all matchings are tried; bad input is refused."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def full_overlaps(faces, found, frame):
 
 
 def matchings(iou, row=0, taken=()):
-    """Yield the overlaps of every possible matching: each face has a detection of its own or none."""
+    """Yield the overlaps of every matching, in which no two faces have the same detection and a face may have none."""
     if row == len(iou):
         yield ()
         return
@@ -144,7 +144,7 @@ def test_curves_of_pictures_add_up_at_every_score(seed):
 
 @settings(max_examples=30, deadline=None)
 @given(seeds)
-def test_a_weight_counts_as_so_many_copies_of_a_picture(seed):
+def test_a_picture_of_weight_n_counts_as_n_copies(seed):
     rng = np.random.default_rng(seed)
     pictures = [made_faces(rng, int(count)) for count in rng.integers(0, 4, 5)]
     assume(sum(map(len, pictures)) > 0)
@@ -173,7 +173,7 @@ def test_points_of_unknown_kinds_are_refused():
 
 
 def state(found, faces, frame, threshold):
-    """True positives, overlap and false positives of one picture alone, taken at its next score above a threshold."""
+    """True positives, overlap and false positives of one picture at its lowest score of at least each threshold."""
     if not len(faces):
         return np.array([[0, 0, (found.scores >= each).sum()] for each in threshold]).T
     roc = fddb_roc(truth_of(faces), {"0": found}, {"0": frame})
@@ -197,7 +197,7 @@ def test_only_the_order_of_scores_matters():
 
 @settings(max_examples=30, deadline=None)
 @given(seeds, st.booleans())
-def test_the_faces_as_detections_are_all_found(seed, sized):
+def test_faces_that_are_given_as_detections_are_all_found(seed, sized):
     rng = np.random.default_rng(seed)
     faces = made_faces(rng, 6)
     frame = FRAME if sized else (450, 450)
@@ -272,8 +272,8 @@ def test_a_second_detection_of_a_face_is_false_and_may_take_the_match():
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 20), st.integers(0, 9)), min_size=1, max_size=8))
-def test_the_rate_is_the_highest_at_up_to_so_many_false_positives(points):
-    """Rates may fall along the curve, since the largest sum of overlaps can find fewer faces with more detections."""
+def test_the_rate_at_n_false_positives_is_the_highest_of_those_at_up_to_n(points):
+    """Rates may fall along the curve: with more detections, the matching of largest overlap may find fewer faces."""
     true, overlap, false = map(np.array, zip(*points, strict=True))
     roc = FddbRoc(np.arange(len(points)), true, overlap, false, faces=20, pictures=1, without_size=0)
     for number in range(11):
@@ -330,7 +330,7 @@ def test_invalid_sizes_are_refused(size):
 
 
 def test_a_face_outside_its_frame_is_refused():
-    """Such a face shows that the sizes are those of other pictures, or of scaled ones."""
+    """Such a face shows that the sizes belong to other pictures, or to scaled ones."""
     truth = truth_of(np.array([pixel(1, 1), [4, 3, 0, 30, 8]]))
     with pytest.raises(ValueError, match=r"0: the face \[4\.0, 3\.0.* no pixel in a frame of 20x10"):
         fddb_roc(truth, {"0": FddbDetections.none()}, {"0": (20, 10)})

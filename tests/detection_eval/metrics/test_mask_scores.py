@@ -1,4 +1,4 @@
-"""``masks.py`` equals counted pixels, the best of all matchings, torchvision's IoU and segment-anything's stability."""
+"""Scores of ``masks.py`` equal counts of pixels, the best of all matchings, torchvision and segment-anything."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_order_of_masks_does_not_matter(found, reference, random):
 
 @_relaxed
 @given(masks(), masks(least=1), hypothesis_numpy.arrays(bool, _SIZE))
-def test_more_masks_never_lower_the_mean_and_wrong_ones_keep_the_recall(found, reference, other):
+def test_an_added_mask_never_lowers_the_mean_and_a_wrong_one_keeps_the_recall(found, reference, other):
     before = match_scores(found, reference)
     more = match_scores(np.concatenate([found, other[None]]), reference)
     assert more["mean_iou"].sum() >= before["mean_iou"].sum() - 1e-9
@@ -153,7 +153,7 @@ def test_pictures_count_by_their_reference_masks():
     st.lists(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=4), min_size=1, max_size=5),
     st.data(),
 )
-def test_a_weight_counts_as_so_many_copies_of_a_picture(values, data):
+def test_a_picture_of_weight_n_counts_as_n_copies(values, data):
     weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(values), max_size=len(values))))
     pooled = [x for each, n in zip(values, weights, strict=True) for x in each * n if not math.isnan(x)]
     items = {number: dict(score=np.array(each)) for number, each in enumerate(values)}
@@ -176,7 +176,7 @@ def test_intervals_hold_the_value_and_equal_scores_have_no_difference():
 
 @_relaxed
 @given(masks())
-def test_masks_survive_encoding(some):
+def test_encoded_masks_are_decoded_unchanged(some):
     np.testing.assert_array_equal(decode_masks(encode_masks(some), _SIZE), some)
 
 

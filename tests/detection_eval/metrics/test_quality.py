@@ -1,4 +1,4 @@
-"""``llie quality`` scores folders, configs and enhancers, and the shipped PSENet comes near the official weights."""
+"""``llie quality`` scores enhancers on folders and configs; the shipped PSENet is nearly as good as the official."""
 
 import json
 from pathlib import Path
@@ -201,7 +201,7 @@ def sice(tmp_path):
     return str(tmp_path / "sice")
 
 
-def test_the_config_of_sice_scores_pictures_at_a_quarter(sice, capsys):
+def test_the_config_of_sice_scores_pictures_at_a_quarter_of_their_size(sice, capsys):
     command = ["quality", "--config", str(CONFIGS / "sice_part2.py"), "--enhancer", "Identity", "--metrics", "psnr"]
     assert main([*command, "--cfg-options", f"val_dataloader.dataset.root={sice}"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -222,7 +222,7 @@ def test_the_config_of_sice_scores_pictures_at_a_quarter(sice, capsys):
     assert "2/1.JPG" in err.splitlines()[-1]
 
 
-def test_the_config_of_exposure_errors_takes_half_or_all(tmp_path, capsys):
+def test_the_config_of_exposure_errors_takes_under_or_over_exposed_pictures_or_all(tmp_path, capsys):
     inputs = [f"INPUT_IMAGES/a_{ev}.png" for ev in ("N1.5", "N1", "0", "P1", "P1.5")]
     for name in (*inputs, "expert_e_testing_set/a.png"):
         path = tmp_path / "testing" / name

@@ -200,7 +200,7 @@ def test_a_picture_that_cannot_be_scored_is_named():
         evaluated((data, samples))
 
 
-def test_the_documented_evaluator_is_a_list_of_this_metric():
+def test_the_evaluator_in_the_docs_names_this_metric_and_its_settings():
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     block = re.search(r"```python\nval_evaluator = (.*?)```", text, re.DOTALL)[1]
     (form,) = eval(block, {"dict": dict})  # noqa: S307
@@ -274,7 +274,7 @@ def test_features_of_a_folder_are_computed_in_batches_and_once(tmp_path, monkeyp
     for _ in range(2):
         metric.process(data, [s.to_dict() for s in samples])
         assert metric.evaluate(3)["iqa/fid"] == pytest.approx(frechet_distance(*expected), rel=1e-5)
-    # Three results one by one; ten references of one size in 8 + 2 and one of another; three results again.
+    # The three results come singly, ten references of one size as 8 + 2, one of another size alone, the results again.
     assert network.batches == [1, 1, 1, 8, 2, 1, 1, 1, 1]
     assert folder_features([], network).shape == (0, 2048)
 
@@ -324,7 +324,7 @@ def score_as_a_rank(folder, fid_trunk):
     data, samples = batch(5)
     config = dict(metrics=["psnr", "loe", "fid"], fid_trunk=fid_trunk, fid_reference=str(folder / "reference"))
     evaluator = Evaluator([METRICS.build(dict(type="llie_preproc.ImageQuality", **config))])
-    # MMEngine's sampler deals pictures out in turn, and repeats the first so that all shares are equal.
+    # MMEngine's sampler gives each process every second picture, and repeats the first so that shares are equal.
     own = [i % 5 for i in range(rank, 6, 2)]
     evaluator.process(data_batch={"inputs": [data["inputs"][i] for i in own]}, data_samples=[samples[i] for i in own])
     (folder / f"found{rank}.json").write_text(json.dumps(evaluator.evaluate(5)))
@@ -350,7 +350,7 @@ class Lengths:
 
 
 @pytest.mark.parametrize("nan", [math.nan, np.float32("nan"), torch.tensor(math.nan)], ids=["python", "numpy", "torch"])
-def test_an_undefined_score_of_any_library_is_told(monkeypatch, nan):
+def test_an_undefined_score_of_any_library_is_reported(monkeypatch, nan):
     entry = RegisteredMeter((), lambda: Meter("mostly defined", "MINE {:.2f}", lambda enhanced: nan))
     monkeypatch.setitem(METERS._all(), "mine", entry)
     suite = QualitySuite(["mine"])

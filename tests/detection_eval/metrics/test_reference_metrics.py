@@ -1,4 +1,4 @@
-"""Metrics against a target equal the values of official programs, of other libraries, and of closed forms."""
+"""Metrics that compare with a target equal official programs, other libraries and closed forms."""
 
 import math
 
@@ -96,7 +96,7 @@ def test_ssim_variants_equal_their_libraries():
 
 @settings(max_examples=25, deadline=None)
 @given(a=st.lists(st.integers(0, 255), min_size=3, max_size=3), b=st.lists(st.integers(0, 255), min_size=3, max_size=3))
-def test_rmse_and_sre_of_flat_pictures(a, b):
+def test_rmse_and_sre_of_flat_pictures_have_closed_forms(a, b):
     """A band of one level has the RMSE ``|a - b| / 255`` and the SRE ``b^2 H W / (|a - b| sqrt(H W))``."""
     first, second = (torch.tensor(x, dtype=torch.uint8)[:, None, None].expand(3, 5, 7) for x in (a, b))
     apart = np.abs(np.subtract(a, b, dtype=float))
@@ -118,7 +118,7 @@ def test_sre_is_relative_to_the_target():
     assert sre(dark, bright) > sre(bright, dark) + 10
 
 
-def test_bytes_and_unit_floats_score_alike():
+def test_bytes_and_floats_in_0_to_1_have_equal_scores():
     first, second = planes(0), planes(1)
     for metric in (psnr, ssim, ssim_skimage, rmse, sre, fsim_bands):
         assert metric(first / 255, second / 255) == pytest.approx(metric(first, second), rel=1e-6)
