@@ -1,4 +1,4 @@
-"""``self_registration.py``: tables that modules of a package fill, and the settings of their entries as flags."""
+"""``self_registration.py``: the modules of a package fill a table, and the settings of its entries become flags."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_module_with_a_missing_extra_is_skipped(package: Path, monkeypatch: py
     assert list(table(package)) == ["red"]
 
 
-def test_modules_of_other_packages_join(package: Path, capsys: pytest.CaptureFixture) -> None:
+def test_modules_of_other_packages_join_the_table(package: Path, capsys: pytest.CaptureFixture) -> None:
     """A module that is broken or takes a used name is left out with a warning."""
     add(package, "first", "red", 1)
     other = package.parent / "painter_of_a_test"

@@ -26,7 +26,7 @@ from tests.support.made_detections import made_scene, pycocotools_eval, pycocoto
 
 @pytest.fixture
 def files(tmp_path):
-    """A folder of annotations and two results files, and the contents of the three."""
+    """A folder with a file of annotations and two files of detections, and the contents of the three files."""
     truth, detections = made_scene(11, images=8, classes=10, objects=20, found=40, distinct=True)
     with_rows(truth)
     detections.sort(key=lambda each: -each["score"])
@@ -164,7 +164,7 @@ def test_coco_interval_metric_adds_bounds_to_the_plain_values(files):
     assert metric.outfile_prefix is None
 
 
-def test_coco_interval_metric_takes_no_detections_and_fewer_classes(files):
+def test_coco_interval_metric_accepts_no_detections_and_fewer_classes(files):
     folder, truth, detections, _ = files
     build = dict(type="llie_preproc.CocoIntervalMetric", ann_file=str(folder / "truth.json"), resamples=20)
     assert evaluated(METRICS.build(build), truth, []) == {}
@@ -264,7 +264,7 @@ def test_metrics_merge_the_classes_of_the_set_that_are_one_for_the_detector(file
     (folder / "by_hand.json").write_text(json.dumps(by_hand))
     options = {} if kind == "NameMatchedCocoMetric" else {"resamples": 10}
     build = dict(type=f"llie_preproc.{kind}", **options)
-    # Labels follow the detector's classes: the first one is of no class of the set, the second one is the merged one.
+    # A label is an index into the detector's classes: the set lacks the first one; the second is the merged class.
     lamp = dict(image_id=truth["images"][0]["id"], category_id=1, bbox=[5, 5, 90, 90], score=0.95)
     names = ["lamp", "people", *(each["name"] for each in truth["categories"][2:])]
     expected = evaluated(

@@ -39,7 +39,7 @@ def found(image, box, category=1, score=0.9):
 
 
 @pytest.mark.parametrize(("left", "share"), [(14, 0.5), (15, 0.6), (16, 0.7), (13, 0.4)])
-def test_the_covered_share_of_a_box_beside_a_region(left, share):
+def test_the_covered_share_of_a_box_is_its_part_in_the_region(left, share):
     box, region = np.array([[left, 25, 10, 10]]), np.array([[20, 20, 40, 40]])
     assert covered_share(box, region, SIZE) == pytest.approx([share], abs=1e-15)
 
@@ -84,7 +84,7 @@ def test_limits_take_the_first_lines_of_a_file_whatever_their_scores():
     detections = [found(0, box, 1, 0.2), found(0, far, 4, 0.9)]
     for order, recall in ((detections, (1.0, 0.0)), (detections[::-1], (0.0, 1.0))):
         scores = VisDroneScores(truth, order)
-        # The first line finds one of the two classes, whose mean is AR1.
+        # AR1 is the mean over two classes, and the first line finds an object of one class.
         assert scores.values()["AR1"] == np.mean(recall)
         assert scores.values()["AR10"] == 1
     filler = [found(0, (40, 5, 5, 5), 9, 0.1)]
@@ -102,7 +102,7 @@ def test_at_most_500_detections_of_an_image_count(mode):
 
 
 def test_classes_are_weighted_by_their_number_of_images():
-    """Half of class 1 is found in 548 images, a tenth of class 2 in 40: the mean is .473, without weights .3."""
+    """Class 1 is in 548 images and half of it is found; class 2 is in 40, and a tenth is: the mean is .473, not .3."""
     images, detections = [], []
     for i in range(548):
         rows = [(10, 10, 20, 20, 1, 1), (40, 10, 20, 20, 1, 1)]
@@ -141,8 +141,8 @@ def test_an_ignored_object_absorbs_detections_and_counts_as_not_found():
     assert np.isnan(VisDroneScores(only_ignored, parts, mode="coco").values()["AP"])
 
 
-def test_ap_is_the_area_between_all_points():
-    """A hit, a false one and a hit: half the recall has precision 1, half 2/3; COCO takes 51 of its 101 points at 1."""
+def test_ap_is_the_area_under_all_points_of_the_curve():
+    """Detections are right, wrong, right: precision is 1 up to recall 1/2, then 2/3. COCO has 51 of 101 points at 1."""
     boxes = [(10, 10, 20, 20), (60, 10, 20, 20)]
     truth = truth_of([(*box, 1, 1) for box in boxes])
     detections = [found(0, boxes[0], 1, 0.9), found(0, (10, 60, 20, 20), 1, 0.8), found(0, boxes[1], 1, 0.7)]
@@ -165,7 +165,7 @@ def test_mode_coco_without_regions_equals_pycocotools(seed, distinct):
 
 
 def pycocotools_areas(truth, detections):
-    """Areas ``(10, classes)`` between all points, from pycocotools' precision at every recall that occurs."""
+    """Areas ``(10, classes)`` under all points of a curve, from pycocotools' precision at every recall that occurs."""
     counts = [sum(each["category_id"] == c["id"] for each in truth["annotations"]) for c in truth["categories"]]
     areas = np.full((10, len(counts)), np.nan)
     for k, count in enumerate(counts):
@@ -197,7 +197,7 @@ def test_mode_toolkit_without_regions_equals_the_area_of_pycocotools_curve(seed)
 @pytest.mark.parametrize("mode", ["toolkit", "coco"])
 @settings(max_examples=20, deadline=None)
 @given(seed=seeds, weights=st.lists(st.integers(0, 3), min_size=4, max_size=4))
-def test_a_weight_counts_as_so_many_copies_of_an_image(mode, seed, weights):
+def test_an_image_of_weight_n_counts_as_n_copies(mode, seed, weights):
     truth, detections = made_scene(seed, images=4, classes=10, distinct=True)
     truth = with_rows(truth)
     truth["images"][0]["visdrone_rows"].append([20, 20, 90, 90, 0, 0, 0, 0])
@@ -230,7 +230,7 @@ def test_text_files_of_the_toolkit_are_scored(texts):
     scores = VisDroneScores.from_text(*folders, texts / "images")
     assert scores.image_ids == ["a", "b"]
     assert scores.values() == VisDroneScores.from_text(*folders, {"a": SIZE, "b": SIZE}).values()
-    # In a.txt only the car is left, and it is found. In b.txt a car is detected, with a higher score, on "others".
+    # In a.txt only the car is left, and it is found. In b.txt an object of "others" is detected as a car, and surer.
     assert (scores.values()["AP"], scores.values()["AR1"]) == (0.5, 1)
     assert scores.values(np.array([1, 0]))["AP"] == 1
     rows = [[[20, 20, 40, 40, 0, 0], [14, 25, 10, 10, 1, 1], [80, 80, 10, 10, 1, 4]], [[60, 60, 20, 20, 1, 11]]]
@@ -289,7 +289,7 @@ def test_bad_input_is_refused():
         VisDroneScores(truth, [])
 
 
-def test_scores_without_detections_or_without_objects():
+def test_scores_are_zero_without_detections_and_undefined_without_objects():
     truth = truth_of([(1, 1, 5, 5, 1, 1)])
     assert set(VisDroneScores(truth, []).values().values()) == {0.0}
     assert all(np.isnan(value) for value in VisDroneScores(truth_of([]), []).values().values())
@@ -299,7 +299,7 @@ def test_scores_without_detections_or_without_objects():
 @pytest.mark.parametrize("mode", ["toolkit", "coco"])
 @settings(max_examples=20, deadline=None)
 @given(seeds)
-def test_merged_classes_and_those_left_out_equal_relabelled_rows(mode, seed):
+def test_merging_and_leaving_out_classes_equals_relabelling_rows(mode, seed):
     truth, detections = made_scene(seed, images=4, classes=10, objects=12, found=20)
     with_rows(truth)
     # Pedestrian (1) and people (2) count as one class, and van (5) as "others" (11).

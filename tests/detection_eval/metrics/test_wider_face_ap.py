@@ -1,4 +1,4 @@
-"""``wider_face.py`` and its files: AP equals the rules of the tools of DARK FACE and WIDER FACE, written as loops."""
+"""The AP of ``wider_face.py`` equals the rules of the tools of DARK FACE and WIDER FACE, written as loops."""
 
 import math
 
@@ -111,7 +111,7 @@ def test_wider_ap_equals_the_loops(scene):
 
 @settings(deadline=None, max_examples=25)
 @given(_scenes(), st.integers(0, 2**32 - 1))
-def test_a_weight_counts_as_so_many_copies_of_a_picture(scene, seed):
+def test_a_picture_of_weight_n_counts_as_n_copies(scene, seed):
     truth, found, kept = scene
     # No weight is 0, because a left-out picture could change the range of the scores.
     weights = np.random.default_rng(seed).integers(1, 4, (2, len(truth)))
@@ -143,8 +143,8 @@ def _faces(boxes, scores):
     return Faces(np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(scores, np.float32))
 
 
-def test_an_ap_worked_out_by_hand():
-    # Two faces are found at 1.0 and 0.5, a false one has 0.8: the precision is 1 up to recall 1/2, then 2/3.
+def test_the_ap_equals_one_worked_out_by_hand():
+    # Two faces are found with scores 1.0 and 0.5; a false one has 0.8. Precision is 1 up to recall 1/2, then 2/3.
     found = {"a": _faces([*_row(2), [0, 100, 10, 110], [0, 200, 9, 209]], [1.0, 0.5, 0.8, 0.0])}
     result = darkface_ap({"a": _row(2)}, found)
     assert result.ap == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
@@ -169,8 +169,8 @@ def test_a_duplicate_costs_precision():
     assert twice.ap == pytest.approx(0.5 + 0.5 * 2 / 3)
 
 
-def test_a_taken_face_is_not_exchanged_for_the_next_best():
-    # Both detections overlap the first face more. The second face is not found here; by COCO's rules it would be.
+def test_a_second_detection_of_a_face_is_not_matched_to_another_face():
+    # Both detections overlap the first face most, so the second is not found. By COCO's rules it would be found.
     truth = {"a": np.array([[0, 0, 99, 99], [20, 0, 119, 99]], float)}
     found = {"a": _faces([[0, 0, 99, 99], [8, 0, 107, 99]], [0.9, 0.8])}
     assert darkface_ap(truth, found).found == 1
@@ -184,8 +184,8 @@ def test_detections_in_a_picture_without_faces_only_widen_the_range_of_scores():
     assert darkface_ap(truth, more).proposals == 3
 
 
-def test_the_least_iou_and_the_last_pixels_are_inclusive():
-    # 10 x 10 against 10 x 5 pixels is an IoU of 0.5; with exclusive ends it would be 9 x 4 / 9 x 9.
+def test_an_iou_of_one_half_is_enough_and_last_pixels_count():
+    # 10 x 10 and 10 x 5 pixels have an IoU of 0.5; if last pixels did not count, it would be (9 x 4) / (9 x 9).
     truth = {"a": np.array([[0, 0, 9, 9]], float)}
     assert darkface_ap(truth, {"a": _faces([[0, 0, 9, 4]], [1])}).ap == 1
     assert darkface_ap(truth, {"a": _faces([[0, 0, 9, 3.99]], [1])}).ap == 0
@@ -202,13 +202,13 @@ def test_the_range_of_scores_does_not_matter():
     assert one.ap == other.ap
 
 
-def test_faces_of_another_difficulty_take_their_detections_with_them():
+def test_detections_of_faces_of_another_difficulty_do_not_count():
     xywh = _row(3)
     xywh[:, 2:] = 19
     found = {"a": _faces([*_row(3), [0, 100, 10, 110]], [1.0, 0.9, 0.8, 0.0])}
     hard = wider_ap({"a": xywh}, found, {"a": np.array([2])})
     assert (hard.faces, hard.found, hard.proposals, hard.ap) == (1, 1, 2, 1)
-    # A picture without a kept face has no proposals on its faces, but a detection off all faces is still false.
+    # In a picture without a kept face, detections of faces do not count, but one beside all faces is still false.
     truth = {"a": xywh, "b": xywh}
     some = wider_ap(truth, {"a": found["a"], "b": found["a"]}, {"a": np.array([2]), "b": np.zeros(0, int)})
     assert (some.faces, some.proposals) == (1, 3)

@@ -1,4 +1,4 @@
-"""What the tests of ``llie sam`` are given."""
+"""Fixtures of the tests of ``llie sam``: pictures with boxes, an enhancer, and the command with a small SAM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.sam_pictures import BOXES, draw_rectangles
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Three pictures, one of them in a folder."""
+    """A folder of three pictures, one of them in a subfolder."""
     for number, name in enumerate(BOXES):
         draw_rectangles(tmp_path / "pictures" / f"{name}.png", number)
     return tmp_path / "pictures"
@@ -21,7 +21,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
-    """The boxes in DARK FACE's format."""
+    """A folder with the boxes in DARK FACE's format."""
     for name, boxes in BOXES.items():
         path = tmp_path / "texts" / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,14 +31,14 @@ def texts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def brighter(tmp_path: Path) -> str:
-    """An enhancer."""
+    """The value of ``--enhancer`` for an enhancer that brightens."""
     (tmp_path / "brighter.py").write_text("enhancer = dict(type='GammaCorrection', gamma=0.5)")
     return f"brighter={tmp_path / 'brighter.py'}"
 
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """The shapes of what SAM was shown."""
+    """A list that gets the shape of each picture that SAM encodes."""
     from llie_preproc.segmentation import EnhancedSamPredictor
 
     shapes = []
@@ -54,7 +54,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
 @pytest.fixture
 def sam(llie: Run) -> Run:
-    """Runs ``llie sam`` with a small SAM of random weights."""
+    """A function that runs ``llie sam`` with a small SAM of random weights."""
 
     def run(images: Path, out: Path, *arguments: object) -> Result:
         return llie("sam", "--images", images, "--out", out, "--sam", "small", *arguments)

@@ -1,4 +1,4 @@
-"""``llie sam --boxes``: prompts of texts and of COCO's annotations, and masks that are compared with theirs."""
+"""``llie sam --boxes`` takes prompts from texts or COCO annotations, and compares masks with annotated ones."""
 
 import json
 
@@ -27,7 +27,7 @@ from tests.support.sam_pictures import BOXES, FAST, SIZE, read_scores
 
 @pytest.fixture
 def surer(tmp_path):
-    """Weights of a SAM whose logits go far beyond 1: random ones stay within, and no mask is stable."""
+    """Weights of a SAM with logits far beyond 1. With other random weights logits are small and no mask is stable."""
     model = SamChoice("small").build()
     with torch.no_grad():
         for network in model.mask_decoder.output_hypernetworks_mlps:
@@ -36,7 +36,7 @@ def surer(tmp_path):
     return tmp_path / "surer.safetensors"
 
 
-def test_box_prompts_are_those_of_sams_own_predictor(sam, pictures, texts, brighter, surer, tmp_path):
+def test_scores_of_box_prompts_equal_those_of_sams_own_predictor(sam, pictures, texts, brighter, surer, tmp_path):
     out = tmp_path / "out"
     given = ("--boxes", texts, "--enhancer", "none", brighter, "--sam-checkpoint", surer)
     assert sam(pictures, out, *given)[0] == 0
@@ -49,7 +49,7 @@ def test_box_prompts_are_those_of_sams_own_predictor(sam, pictures, texts, brigh
     for name in ("a", "b"):
         predictor.set_image(read_picture(pictures / f"{name}.png").pixels)
         for x1, y1, x2, y2 in BOXES[name]:
-            # The last pixel belongs to DARK FACE's boxes.
+            # A box of DARK FACE includes its last pixel.
             edges = np.array([x1, y1, x2 + 1, y2 + 1])
             logits, predicted, _ = predictor.predict(box=edges, multimask_output=False, return_logits=True)
             stability = calculate_stability_score(torch.from_numpy(logits), 0.0, 1.0)
@@ -60,7 +60,7 @@ def test_box_prompts_are_those_of_sams_own_predictor(sam, pictures, texts, brigh
 
 
 def _coco_file(path, masks):
-    """COCO annotations: a polygon, an RLE, a box without a mask, a crowd, a box of no size."""
+    """Write COCO annotations: a polygon, an RLE, a box without a mask, a crowd, and a box of no size."""
     shapes = [[[8, 6, 32, 6, 32, 30, 8, 30]], masks[0], None, masks[1], masks[1]]
     boxes = [[8, 6, 24, 24], [4, 4, 10, 10], [30, 10, 20, 20], [0, 0, 64, 48], [5, 5, 0, 8]]
     annotations = [
@@ -94,7 +94,7 @@ def test_annotated_masks_are_compared_and_everything_loads_in_pycocotools(sam, p
     truth = COCO(str(out / "masks" / "boxes.json"))
     loaded = truth.loadRes(str(out / "masks" / "boxes" / "none.json"))
     found = [loaded.annToMask(loaded.anns[key]).astype(bool) for key in sorted(loaded.anns)]
-    # The polygon holds the pixels 8 to 31 and 6 to 29.
+    # The polygon covers the columns 8 to 31 and the rows 6 to 29.
     shapes = np.zeros((2, *SIZE), bool)
     shapes[0, 6:30, 8:32] = shapes[1, 4:14, 4:14] = True
     iou = [np.mean((mask & shape).sum() / (mask | shape).sum()) for mask, shape in zip(found, shapes, strict=False)]
@@ -118,8 +118,8 @@ def test_a_picture_of_another_size_than_its_annotated_masks_is_left_out(sam, pic
     assert "a.png: the picture has (40, 64) pixels" in err
 
 
-def test_annotations_of_other_sizes_are_refused_whatever_is_on_disk(sam, pictures, annotated, tmp_path):
-    """Boxes of enlarged pictures, for one."""
+def test_annotations_of_another_size_are_refused_even_if_masks_are_stored(sam, pictures, annotated, tmp_path):
+    """The boxes may have been annotated in enlarged pictures."""
     truth = json.loads(annotated.read_text())
     truth["annotations"] = [each for each in truth["annotations"] if "segmentation" not in each]
     command = (pictures, tmp_path / "out", "--resume", "--boxes", annotated)

@@ -1,4 +1,4 @@
-"""``llie sam`` on pictures that are made here, with a small SAM of random weights."""
+"""``llie sam`` scores masks of drawn pictures, here by a small SAM of random weights, and refuses bad options."""
 
 import mmengine
 import numpy as np
@@ -37,8 +37,8 @@ def test_a_picture_that_is_its_own_reference_scores_one(sam, pictures, brighter,
     assert len(lines) == 1 + 2 * 3
 
 
-def test_masks_of_nothing_are_no_masks(sam, pictures, tmp_path):
-    """Which SAM gives where no stability is asked for, of so flat a picture many."""
+def test_empty_masks_are_left_out(sam, pictures, tmp_path):
+    """SAM gives many empty masks for so flat a picture if its threshold of stability is 0."""
     write_picture(pictures / "flat.png", Picture(np.full((2, 300, 3), 99, np.uint8)))
     out = tmp_path / "out"
     assert sam(pictures, out, "--reference", pictures, *FAST)[0] == 0
@@ -65,7 +65,7 @@ def test_without_a_checkpoint_everything_says_that_the_scores_mean_nothing(sam, 
     assert not any("mean nothing" in each for each in told)
     made = read_scores(trained)[0]["provenance"]
     assert checkpoint.name in made["SAM"]
-    # Whatever the distribution is called that brings it.
+    # Forks of MMEngine install this package under other distribution names.
     assert f"mmengine {mmengine.__version__}" in made["versions"]
 
 
@@ -83,7 +83,7 @@ def test_the_page_shows_pictures_of_every_row(sam, pictures, texts, brighter, tm
     assert sam(pictures, tmp_path / "out", *arguments)[0] == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert "most mean_iou lost against raw" in page
-    # Raw, enhanced and reference, and raw and enhanced of the prompts, of each picture shown.
+    # Each picture has automatic masks of raw, enhanced and reference, and prompted masks of raw and enhanced.
     assert page.count("<img ") == page.count('alt="') == 5 * page.count("<h3>")
     assert "brighter: masks " in page
     assert "automatic masks, minus raw" in page

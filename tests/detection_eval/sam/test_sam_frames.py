@@ -1,4 +1,4 @@
-"""Masks of enlarged pictures and of larger references are in the frame of the raw picture."""
+"""``llie sam`` gives masks in the size of the raw picture, even if an enhancer or a reference is larger."""
 
 import json
 
@@ -18,20 +18,20 @@ from tests.support.sam_pictures import BOXES, FAST, SIZE, draw_rectangles, read_
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("oversize", ["resize", "crops"])
 def test_masks_of_an_enlarging_enhancer_are_in_the_raw_frame(sam, pictures, texts, encoded, tmp_path, oversize):
-    """Of 64 pixels a side SAM's 128, and of four times that."""
+    """Pictures of 64 pixels become 128, which is the side of SAM's input, and 256."""
     out, labels = tmp_path / "out", []
     for scale in (2, 4):
         (tmp_path / f"x{scale}.py").write_text(f"enhancer = dict(type='Upscale', scale={scale}, mode='nearest')")
         labels.append(f"x{scale}={tmp_path / f'x{scale}.py'}")
     given = ("--reference", pictures, "--boxes", texts, "--limit", 1, "--oversize", oversize, *FAST)
     assert sam(pictures, out, *given, "--enhancer", *labels)[0] == 0
-    # Crops of x4 show SAM something else.
+    # With crops SAM sees other content of x4, so only x2 is compared.
     assert read_scores(out)[1]["x2"]["mean_iou"] > 0.5
     for label in ("x2", "x4"):
         for task in ("automatic", "boxes"):
             masks = json.loads((out / "masks" / task / f"{label}.json").read_text())
             assert {tuple(each["segmentation"]["size"]) for each in masks} == {SIZE}
-    # The reference, and each enhancer's automatic masks and prompts; of x4 two layers of crops, since they overlap.
+    # SAM encodes the reference once and each enhanced picture twice, for automatic masks and prompts; x4 adds crops.
     assert len(encoded) == 5 + (4 + 16 if oversize == "crops" else 0)
 
 
@@ -42,7 +42,7 @@ def test_a_larger_reference_is_compared_in_the_raw_frame(sam, pictures, encoded,
     out = tmp_path / "out"
     assert sam(pictures, out, "--reference", tmp_path / "large", "--limit", 2, *FAST)[0] == 0
     _, rows = read_scores(out)
-    # SAM's resizing of the enlarged picture blurs less.
+    # The masks differ a little, because SAM's resizing blurs the larger reference less.
     assert rows["none"]["mean_iou"] > 0.6
     reference = json.loads((out / "masks" / "automatic.json").read_text())
     assert {tuple(each["segmentation"]["size"]) for each in reference["annotations"]} == {SIZE}

@@ -1,4 +1,4 @@
-"""``llie sam --resume``: masks are made once, and what does not fit is refused."""
+"""``llie sam --resume``: masks are made once; damaged ones and those of other settings are refused."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def test_masks_are_made_once(sam, pictures, texts, brighter, encoded, tmp_path):
     out = tmp_path / "out"
     command = (pictures, out, "--reference", pictures, "--boxes", texts, *FAST, "--enhancer", "none")
     assert sam(*command)[0] == 0
-    # The references, the rows' pictures, and again those that have prompts.
+    # SAM encodes three references, three pictures for automatic masks, and two of these again for their prompts.
     assert len(encoded) == 3 + 3 + 2
     first = read_scores(out)
     code, _, err = sam(*command)
@@ -34,7 +34,7 @@ def test_masks_are_made_once(sam, pictures, texts, brighter, encoded, tmp_path):
     assert len(encoded) == 8 + 5
     draw_rectangles(pictures / "b.png", 9)
     assert sam(*command)[0] == 0
-    # It is its own reference, too.
+    # SAM encodes the new picture as a reference, for automatic masks and for its prompts.
     assert len(encoded) == 13 + 3
     (texts / "b.txt").write_text("1\n1 1 20 20\n")
     assert sam(*command)[0] == 0
@@ -52,7 +52,7 @@ def test_pictures_without_any_mask_score_nothing_and_are_made_once(sam, pictures
     assert len(encoded) == 6
 
 
-def test_an_interrupted_run_goes_on(sam, pictures, texts, encoded, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes(sam, pictures, texts, encoded, tmp_path, monkeypatch):
     command = (pictures, tmp_path / "out", "--boxes", texts)
     plain = sam_run.Looker.prompted
 
@@ -71,7 +71,7 @@ def test_an_interrupted_run_goes_on(sam, pictures, texts, encoded, tmp_path, mon
 
 
 @pytest.mark.further
-def test_what_was_made_with_something_else_is_refused(sam, pictures, brighter, encoded, tmp_path):
+def test_masks_that_are_damaged_or_of_other_settings_are_refused(sam, pictures, brighter, encoded, tmp_path):
     out = tmp_path / "out"
     command = (pictures, out, "--resume", "--reference", pictures, "--limit", 1, "--enhancer", brighter)
     assert sam(*command, *FAST)[0] == 0
@@ -109,7 +109,7 @@ def _changed(kept, change):
 
 
 def _longer(kept):
-    """Runs beyond the frame, which pycocotools would follow."""
+    """Add run lengths beyond the picture, which pycocotools would follow."""
     _changed(kept, lambda mask: mask["segmentation"].update(counts=mask["segmentation"]["counts"] + "PPYo1"))
 
 

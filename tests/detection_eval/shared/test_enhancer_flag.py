@@ -79,7 +79,7 @@ def test_the_record_of_an_enhancer_holds_the_options_that_change_results() -> No
     assert whole["fingerprint"] == tiled["fingerprint"]
 
 
-def test_one_network_with_two_weights(tmp_path: Path) -> None:
+def test_a_network_may_be_named_twice_with_different_weights(tmp_path: Path) -> None:
     network = build_enhancer("PSENet", checkpoint=None)
     save_state_dict(network.state_dict(), tmp_path / "other.safetensors")
     specs = enhancer_specs(["psenet", f"other=psenet@{tmp_path / 'other.safetensors'}", "third=PSENet"])
@@ -121,7 +121,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def _sides(*words: object) -> set[int]:
-    """Run a command; returns the longer sides that the recorder saw."""
+    """Run a command; return the longer sides that the recorder saw."""
     SideRecorder.seen.clear()
     assert main([str(word) for word in words]) == 0
     return set(SideRecorder.seen)
@@ -180,6 +180,6 @@ def test_tiles_reach_every_mode_of_a_comparison_and_its_report(
     capsys.readouterr()
     assert main([*command, *modes, "--resume"]) == 2
     assert f"differs in enhancer side-recorder options tile ({TILE}, now None)" in capsys.readouterr().err
-    # An enhancer with other options is a row of its own under another label.
+    # Under another label, an enhancer with other options becomes another row.
     label = ["--enhancer", f"whole={recorder}", "--modes", "zero-shot"]
     assert max(_sides(*command, *label, "--resume")) > TILE

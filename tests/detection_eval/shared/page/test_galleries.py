@@ -39,7 +39,7 @@ def test_up_to_four_pictures_are_one_row_and_more_are_rows_of_three_or_four(pict
     assert len(page.all("img")) == pictures
 
 
-def test_the_chosen_pictures_have_most_or_changed_most():
+def test_pictures_with_most_objects_or_largest_changes_are_chosen():
     count, gain = dict(a=3, b=5, c=5, d=1), dict(a=1, b=0, c=-1, d=-2)
     assert chosen_pictures(count, "faces", gain, "faces") == {
         "b": "most faces",

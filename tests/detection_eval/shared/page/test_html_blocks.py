@@ -1,4 +1,4 @@
-"""``html_blocks.py``: the blocks of a page, parsed back from their HTML."""
+"""``html_blocks.py`` writes the blocks of a page; the tests parse the HTML, and find the given texts."""
 
 import configparser
 from fnmatch import fnmatch
@@ -72,7 +72,7 @@ def test_headings_and_lists_are_escaped():
     assert len(page.all("li")) == 2
 
 
-def test_a_table_whose_caption_names_it_has_an_empty_corner():
+def test_a_captioned_table_has_an_empty_corner():
     page = Page(html_blocks.captioned([["found", "g = 1"], ["raw", "0.5"]], "found, 0 to 1"))
     assert page.table("found") == {"raw": {"g = 1": "0.5"}}
     assert page.tables["found, 0 to 1"][0][0] == ""
@@ -86,7 +86,7 @@ def test_the_first_of_many_left_out_pictures_are_named():
     assert html_blocks.left_out([]) == []
 
 
-def test_an_installation_brings_the_templates():
+def test_the_package_data_include_the_templates():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     patterns = setup["options.package_data"]["detection_eval"].split(", ")

@@ -14,7 +14,7 @@ def test_pictures_of_16_bits_and_of_floats_are_drawn_as_8_bits():
         np.testing.assert_allclose(draw(image, (), 20), 102, atol=1)
 
 
-def test_boxes_follow_a_shrunk_picture():
+def test_boxes_are_scaled_with_a_shrunk_picture():
     image = np.zeros((200, 400, 3), np.uint8)
     before = image.copy()
     overlay = Overlay(np.array([[40, 80, 320, 160]]), ["cat"], "#ff0000")

@@ -34,7 +34,7 @@ _NO_GREEN = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-
 
 @pytest.mark.parametrize(("sight", "least"), [(np.eye(3), 35), (_NO_RED, 20), (_NO_GREEN, 20)])
 def test_colours_are_told_apart_by_the_colour_blind(sight, least):
-    """The distance is that of CIE L*a*b*, in which about 2 is just noticeable."""
+    """The distance is that of CIE L*a*b*; a distance of about 2 is just noticeable."""
     seen = np.array([np.array(sight) @ _linear(colour) for colour in COLOURS]).clip(0, 1)
     lab = cv2.cvtColor(
         np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)[None].astype(np.float32),

@@ -1,4 +1,4 @@
-"""``svg_plots.py``: the lines, bars and texts of a plot, parsed back from its SVG."""
+"""``svg_plots.py`` draws plots as SVG; the tests parse it, and find the lines, bars and texts."""
 
 import math
 import re
@@ -45,7 +45,7 @@ def test_many_lines_are_all_drawn_with_different_dashes():
 
 
 def _bars(block):
-    """Title, widths of the bars by colour, and texts of each panel."""
+    """The title, the widths of the bars by colour, and the texts of each panel."""
     panels = []
     for svg in (ET.fromstring(part[: part.index("</svg>") + 6]) for part in _svgs(block)):  # noqa: S314
         paths = [e for e in svg.iter() if e.tag.endswith("path") and "fill: #" in e.get("style", "")]
@@ -95,7 +95,7 @@ def test_a_logarithmic_axis_has_ticks_at_the_points_only():
     assert "$\\mathdefault{10^{0}}$" not in marks
 
 
-def test_a_plot_can_be_a_file_of_its_own():
+def test_a_plot_can_be_a_separate_file():
     title = '<b>0 & 1</b> > "both"'
     drawing = ET.fromstring(standalone_svg(line_plot({"a": {0.1: 0, 1.0: 1}}, title, "x", "y")))  # noqa: S314
     assert drawing.tag.endswith("svg")
