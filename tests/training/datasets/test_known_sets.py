@@ -96,7 +96,7 @@ def rellisur(root, duplicates=True):
 
 
 @pytest.mark.parametrize("make", [lol_v1, lol_v1_packed])
-def test_lol_v1(tmp_path, make):
+def test_files_of_lol_v1_are_paired(tmp_path, make):
     make(tmp_path)
     assert_pairs(build("LOLv1", tmp_path), 3)
     assert_pairs(build("LOLv1", tmp_path, split="test"), 2)
@@ -104,7 +104,7 @@ def test_lol_v1(tmp_path, make):
 
 @pytest.mark.parametrize("prefixes", [("", ""), ("low", "normal")])
 @pytest.mark.parametrize("subset", ["real", "synthetic"])
-def test_lol_v2(tmp_path, subset, prefixes):
+def test_files_of_lol_v2_are_paired(tmp_path, subset, prefixes):
     lol_v2(tmp_path, prefixes)
     assert_pairs(build("LOLv2", tmp_path, subset=subset), 3)
     test = build("LOLv2", tmp_path, subset=subset, split="test")
@@ -112,7 +112,7 @@ def test_lol_v2(tmp_path, subset, prefixes):
     assert ("Synthetic" in test[0]["data_samples"].img_path) == (subset == "synthetic")
 
 
-def test_lsrw(tmp_path):
+def test_files_of_lsrw_are_paired(tmp_path):
     lsrw(tmp_path)
     assert_pairs(build("LSRW", tmp_path), 6)
     assert_pairs(build("LSRW", tmp_path, split="test"), 4)
@@ -127,11 +127,11 @@ def exposures_of(dataset):
     return sorted((int(p.parent.name), int(p.stem)) for p in paths)
 
 
-def test_sice(tmp_path):
+def test_files_of_sice_are_paired(tmp_path):
     sice(tmp_path)
     assert_pairs(build("SICE", tmp_path), 10 + 1 + 6 + 6)
     assert_pairs(build("SICE", tmp_path, part=2), 11 + 6)
-    # Of eleven exposures the sixth is in neither half. They are sorted by number: 10 and 11 are the brightest.
+    # The sixth of eleven exposures is in neither half. Names are sorted as numbers, so 10 and 11 are the brightest.
     under, over = build("SICE", tmp_path, part=2, exposures="under"), build("SICE", tmp_path, part=2, exposures="over")
     assert exposures_of(under) == [(1, e) for e in (1, 2, 3, 4, 5)] + [(2, e) for e in (1, 2, 3)]
     assert exposures_of(over) == [(1, e) for e in (7, 8, 9, 10, 11)] + [(2, e) for e in (4, 5, 6)]
@@ -139,7 +139,7 @@ def test_sice(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("training", "validation", "testing"), ("train", "val", "test")])
-def test_exposure_errors(tmp_path, names):
+def test_files_of_exposure_errors_are_paired(tmp_path, names):
     exposure_errors(tmp_path, names)
     assert_pairs(build("ExposureErrors", tmp_path), 15)
     assert_pairs(build("ExposureErrors", tmp_path, split="val"), 10)
@@ -156,7 +156,7 @@ def test_exposure_errors(tmp_path, names):
 
 @pytest.mark.parametrize("duplicates", [True, False])
 @pytest.mark.parametrize("scale", [1, 2, 4])
-def test_rellisur(tmp_path, scale, duplicates):
+def test_files_of_rellisur_are_paired(tmp_path, scale, duplicates):
     rellisur(tmp_path, duplicates)
     crop = {"type": "llie_preproc.PairedRandomCrop", "size": [7, 5]}
     for split, scenes in (("train", 3), ("val", 1), ("test", 2)):
@@ -171,7 +171,7 @@ def test_rellisur(tmp_path, scale, duplicates):
 
 @pytest.mark.parametrize("duplicates", [True, False])
 @pytest.mark.parametrize("scale", [1, 2, 4])
-def test_rellisur_without_the_references_of_the_size_of_the_input(tmp_path, scale, duplicates):
+def test_rellisur_without_target_x1_needs_no_references_in_the_size_of_the_input(tmp_path, scale, duplicates):
     rellisur(tmp_path, duplicates)
     if scale > 1:
         for folder in tmp_path.glob("*/NLHR*/X1"):
@@ -198,7 +198,7 @@ def night_vis_drone(root, folder="VisDrone2019-DET-train"):
 
 
 @pytest.mark.parametrize("folder", ["VisDrone2019-DET-train", "train"])
-def test_night_vis_drone(tmp_path, folder):
+def test_files_of_night_vis_drone_are_paired(tmp_path, folder):
     night_vis_drone(tmp_path, folder)
     assert_pairs(build("NightVisDrone", tmp_path, kind="paired"), 3)
     night = build("NightVisDrone", tmp_path, kind="unpaired", names=str(tmp_path / "night.txt"))
@@ -309,7 +309,7 @@ def test_unknown_choices_are_refused(tmp_path, name, make, options, match):
         ("RELLISUR", rellisur, "Train/LLLR/00266.png"),
     ],
 )
-def test_a_file_name_of_another_form_is_named(tmp_path, name, make, file):
+def test_a_file_whose_name_does_not_fit_the_layout_is_named(tmp_path, name, make, file):
     make(tmp_path)
     save(tmp_path / file, pixels_of(0))
     with pytest.raises(ValueError, match=re.escape(file)):

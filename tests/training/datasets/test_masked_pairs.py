@@ -50,7 +50,7 @@ def runs(mask: np.ndarray, compressed: bool = True) -> dict[str, Any]:
 
 
 def labelled(seed: int, width: int, height: int, objects: int) -> np.ndarray:
-    """A picture whose red channel holds the number of the object of each pixel, 0 for none."""
+    """A picture whose red channel holds, for each pixel, the number of its object, or 0."""
     picture = pixels_of(seed, width, height)
     picture[..., 0] = np.random.default_rng(seed).integers(0, objects + 1, (height, width))
     return picture
@@ -61,7 +61,7 @@ def masks_in(picture: np.ndarray, objects: int) -> np.ndarray:
 
 
 def write(root: Path, sizes: list[tuple[int, int]], objects: list[int], scale: int = 1) -> dict[str, Any]:
-    """Write pictures ``<i>.png`` to ``low``, enlarged to ``high``, and annotations; returns their content."""
+    """Write pictures ``<i>.png`` into ``low``, enlarged ones into ``high``, and annotations; return the annotations."""
     images, annotations = [], []
     for i, ((width, height), number) in enumerate(zip(sizes, objects, strict=True)):
         picture = labelled(i, width, height, number)
@@ -167,7 +167,7 @@ def test_listed_pictures_and_their_pairs_are_read(made):
         masked(root, scale=0)
 
 
-def test_the_check_compares_with_the_pictures(made):
+def test_the_check_compares_annotated_sizes_with_the_pictures(made):
     root, _ = made
     save(root / "low" / "sub" / "1.png", pixels_of(1, 20, 10))
     save(root / "high" / "sub" / "1.png", pixels_of(1, 20, 10))

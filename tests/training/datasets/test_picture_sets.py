@@ -135,7 +135,7 @@ def test_the_check_names_small_pictures(folders):
     paired(folders, transforms=[PairedRandomCrop(10)]).check()
     paired(folders, transforms=[PairedResize(280), PairedRandomCrop(256)]).check()
     paired(folders, size=(11, 11), transforms=[PairedRandomCrop(11)]).check()
-    # The dihedral group turns 12x10 into 10x12.
+    # ``RandomDihedral`` may turn 12x10 into 10x12.
     paired(folders, transforms=[PairedRandomCrop((11, 10)), RandomDihedral()]).check()
     assert "11x10" in check_message(paired(folders, transforms=[RandomDihedral(), PairedRandomCrop((11, 10))]))
 
@@ -174,7 +174,7 @@ def test_a_batch_needs_one_size(folders):
         {"transforms": [RandomFlip(), PairedResize((9, 8))]},
         {"transforms": [RandomDihedral(), PairedRandomCrop((9, 8))]},
         {"names": ["sub/0.png", "sub/7.png"]},
-        # The sizes that an unknown transform gives cannot be told, so they are not checked.
+        # The sizes that an unknown transform gives are not known, so they are not checked.
         {"transforms": [lambda pictures: pictures]},
     ):
         paired(folders, **options).check(batched=True)
@@ -207,7 +207,7 @@ def test_output_sizes_equal_the_sizes_of_the_items(tmp_path_factory, sizes, step
     except ValueError:
         # A picture is smaller than the crop.
         reject()
-    # All twelve draws turn a picture, or all do not, with a chance of 2 ** -11.
+    # The chance that all twelve draws turn a picture, or that none does, is 2 ** -11.
     items = (dataset[Draw(i, seed)]["inputs"] for i in range(len(sizes)) for seed in range(12))
     assert {(item.shape[2], item.shape[1]) for item in items} == expected
 
@@ -219,7 +219,7 @@ def test_a_batch_of_combined_sets_needs_one_size(folders):
     # Here the inputs have one size and the references two.
     night = PairedFolders(str(folders / "night"), str(folders / "night"), transforms=[PairedRandomCrop(8)])
     assert re.search(r"target .* 16x16 and .* 8x8", batch_message(ConcatenatedSets([cropped[0], night])))
-    # Pairs and unpaired pictures are not stacked with each other.
+    # Pairs and unpaired pictures are never stacked into one tensor.
     unpaired = UnpairedFolder(str(folders / "night"))
     SemiSupervisedSet(cropped[0], unpaired).check(batched=True)
     SemiSupervisedSet(ConcatenatedSets([cropped[0]]), ConcatenatedSets([unpaired])).check(batched=True)

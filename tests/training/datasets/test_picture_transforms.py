@@ -1,4 +1,4 @@
-"""Crops, flips, turns and resizing treat a reference as its input; strong augmentation draws its steps as stated."""
+"""Crops, flips, turns and resizing change a reference like its input; strong augmentation has its stated chances."""
 
 import numpy as np
 import pytest
@@ -143,7 +143,7 @@ def is_grey(image):
 
 @pytest.mark.examples(2)
 @pytest.mark.parametrize("row", ROWS)
-def test_each_step_of_the_strong_augmentation_has_its_share(row):
+def test_each_step_of_the_strong_augmentation_has_its_chance(row):
     torch.manual_seed(0)
     # A blur leaves a picture of one colour as it is, jitter changes the colour, grayscale removes it.
     flat = torch.tensor([200, 90, 40], dtype=torch.uint8)[:, None, None].expand(3, 9, 9).contiguous()

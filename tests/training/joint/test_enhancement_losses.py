@@ -1,4 +1,4 @@
-"""Auxiliary losses inside an ``EnhancedDetector`` get pairs from the pipeline, and their state when a run resumes."""
+"""Losses inside an ``EnhancedDetector`` get pairs from the pipeline, and get their state back when a run resumes."""
 
 import cv2
 import numpy as np
@@ -56,7 +56,7 @@ def batch_of(folder):
 
 
 def test_pairs_of_the_pipeline_reach_the_loss(pairs):
-    """The enhancer changes nothing, so it is 20 levels off for one of two pictures."""
+    """The enhancer changes nothing, so one of its two results is 20 levels darker than its pair."""
     model = wrapper(dict(paired=dict(type="llie_preproc.PairedLoss", loss_weight=3.0)))
     with torch.no_grad():
         for parameter in model.enhancer.parameters():
@@ -77,7 +77,7 @@ def test_a_batch_without_pairs_has_a_loss_of_zero_with_gradients():
     assert all(p.grad is not None and not p.grad.any() for p in model.enhancer.parameters())
 
 
-def test_a_resumed_run_keeps_the_initial_enhancer_of_fidelity():
+def test_a_resumed_run_keeps_the_initial_enhancer_of_the_fidelity_loss():
     losses = dict(fidelity=dict(type="llie_preproc.FidelityLoss"))
     first = wrapper(losses, seed=1)
     start = {name: tensor.clone() for name, tensor in first.enhancer.state_dict().items()}

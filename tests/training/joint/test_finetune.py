@@ -1,4 +1,4 @@
-"""``llie finetune``: what each preset trains, from which weights, and what is refused."""
+"""``llie finetune`` trains the parts that a preset names from the given weights, and refuses bad input."""
 
 import pickle
 from pathlib import Path
@@ -27,12 +27,12 @@ pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 @pytest.fixture(scope="module")
 def start(tiny):
-    """The detector's weights that the runs begin with."""
+    """The weights of the detector with which the runs start."""
     return read_checkpoint(tiny.detector)["state_dict"]
 
 
 def moved(before, after):
-    """The names of what changed."""
+    """The names of the tensors that changed."""
     assert before.keys() == after.keys()
     return {name for name, value in before.items() if not value.equal(after[name])}
 
@@ -43,7 +43,7 @@ def run(tiny, work, *options):
 
 
 def refused(capsys, arguments):
-    """The one line that the command ends with."""
+    """Run the command, which must fail; return the last line of its error."""
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("llie: error: ")
@@ -62,17 +62,17 @@ def total(losses):
     return sum(sum(value) if isinstance(value, list) else value for name, value in losses.items() if "loss" in name)
 
 
-# No average, whose share of the first steps is small.
+# Weights are not averaged here, because an average hardly changes in a few steps.
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("preset", ["joint", "enhancer-only", "frozen"])
-def test_a_preset_trains_what_it_says(tiny, start, tmp_path, preset):
+def test_a_preset_trains_the_parts_that_it_names(tiny, start, tmp_path, preset):
     state = run(tiny, tmp_path, "--preset", preset, "--epochs", "1", "--no-ema", "--lr", "0.01")
     detector = moved(start, part(state, "detector"))
     enhancer = moved(build_enhancer("PSENet").state_dict(), part(state, "enhancer"))
     if preset == "enhancer-only":
         assert not detector
     else:
-        # Weights and statistics.
+        # Both weights and running statistics change.
         assert {"roi_head.bbox_head.fc_cls.weight", "backbone.layer4.0.bn1.running_mean"} <= detector
     assert bool(enhancer) == (preset != "frozen")
 
@@ -115,7 +115,7 @@ def test_a_renamed_tensor_is_named(tiny, start, tmp_path, capsys):
 
 
 @pytest.mark.further
-def test_mixed_precision_on_the_cpu(tiny, tmp_path):
+def test_mixed_precision_on_the_cpu_keeps_float32_weights(tiny, tmp_path):
     state = run(tiny, tmp_path, "--amp", "--epochs", "1", "--no-ema")
     assert Config.fromfile(tmp_path / "finetune.py").optim_wrapper.type == "llie_preproc.AutocastOptimWrapper"
     assert all(value.isfinite().all() for value in state.values())
@@ -132,7 +132,7 @@ class Steps(Hook):
 
 
 @pytest.mark.further
-def test_accumulation_steps_less_often(tiny, tmp_path):
+def test_accumulation_takes_one_step_for_three_batches(tiny, tmp_path):
     runner = build_runner(parse_args(tiny.arguments(tmp_path, "--accumulate", "3", "--epochs", "2")))
     counter = Steps()
     runner.register_hook(counter)
@@ -142,7 +142,7 @@ def test_accumulation_steps_less_often(tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_was_written_runs_again_and_goes_on_after_an_interruption(tiny, tmp_path):
+def test_the_written_config_repeats_the_run_and_resumes_an_interrupted_one(tiny, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     whole = run(tiny, tmp_path / "whole", "--epochs", "2", "--losses", "fidelity=0.5")
@@ -174,7 +174,7 @@ def test_a_run_leaves_its_parts_and_its_scores(tiny, tmp_path, capsys):
 
 
 @pytest.mark.further
-def test_losses_inputs_and_pairs(tiny, tmp_path, capsys):
+def test_losses_inputs_and_pairs_reach_the_config_and_the_log(tiny, tmp_path, capsys):
     (tmp_path / "day").mkdir()
     for path in Path(tiny.train[1]).iterdir():
         cv2.imwrite(str(tmp_path / "day" / path.name), cv2.imread(str(path)) * 2)
@@ -193,13 +193,13 @@ def test_losses_inputs_and_pairs(tiny, tmp_path, capsys):
 
 @pytest.fixture
 def enhanced(tiny, tmp_path):
-    """A config file that has an ``EnhancedDetector``, and counts iterations."""
+    """A config file of an ``EnhancedDetector`` that trains by iterations."""
     cfg = Config.fromfile(tiny.config.with_name("tiny.py"))
     add_enhancer(cfg, "PSENet", trainable=True, map_side=48).dump(tmp_path / "enhanced.py")
     return tmp_path / "enhanced.py"
 
 
-def test_an_enhanced_config_runs_as_it_is_with_the_options_over_it(tiny, tmp_path, enhanced):
+def test_an_enhanced_config_runs_and_the_options_override_it(tiny, tmp_path, enhanced):
     sets = ["--train", *tiny.train, "--val", *tiny.val]
     options = ["--epochs", "1", "--preset", "enhancer-only", "--detector-checkpoint", str(tiny.detector)]
     assert main(["finetune", "--detector", str(enhanced), *sets, *options, "--out", str(tmp_path / "out")]) == 0
@@ -210,7 +210,7 @@ def test_an_enhanced_config_runs_as_it_is_with_the_options_over_it(tiny, tmp_pat
     assert same(part(last_state(tmp_path / "out"), "detector"), read_checkpoint(tiny.detector)["state_dict"])
 
 
-def test_a_used_work_folder_wants_resume(tiny, tmp_path, capsys):
+def test_a_used_work_folder_needs_resume(tiny, tmp_path, capsys):
     (tmp_path / "epoch_3.pth").write_bytes(b"mine")
     assert "the last of which is epoch_3.pth: continue with --resume" in refused(capsys, tiny.arguments(tmp_path))
     assert "epoch_3.pth is damaged" in refused(capsys, tiny.arguments(tmp_path, "--resume"))
@@ -218,7 +218,7 @@ def test_a_used_work_folder_wants_resume(tiny, tmp_path, capsys):
 
 
 class Code:
-    """A pickle of it runs code."""
+    """An object whose pickle runs code."""
 
     def __reduce__(self):
         return pytest.fail, ("a pickle was run",)
@@ -258,7 +258,7 @@ class Code:
         (["--cfg-options", "optim_wrapper.constructor=Nonesuch"], "'Nonesuch'"),
     ],
 )
-def test_what_is_wrong_is_said_before_the_first_step(tiny, tmp_path, capsys, options, message):
+def test_errors_are_reported_before_the_first_step(tiny, tmp_path, capsys, options, message):
     torch.save({"state_dict": {"a": Code()}}, tmp_path / "code.pth", pickle_module=pickle)
     torch.save({"state_dict": {}}, tmp_path / "empty.pth")
     (tmp_path / "broken.json").write_text("[]")
@@ -269,7 +269,7 @@ def test_what_is_wrong_is_said_before_the_first_step(tiny, tmp_path, capsys, opt
     assert not (tmp_path / "out").exists()
 
 
-def test_unknown_presets_and_configs_without_an_enhancer(tiny, tmp_path, capsys, enhanced):
+def test_unknown_presets_and_configs_without_a_usable_enhancer_are_refused(tiny, tmp_path, capsys, enhanced):
     with pytest.raises(SystemExit):
         main(tiny.arguments(tmp_path, "--preset", "both"))
     assert "invalid choice: 'both'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The configs of ``mm_configs/joint`` build and train, and their fragments change only the keys that they name."""
+"""The configs of ``mm_configs/joint`` build and train; presets in ``_base_/joint`` change only the keys they name."""
 
 import copy
 import json
@@ -92,7 +92,7 @@ def changes(before, after):
 
 
 def narrow(cfg):
-    """Make the detector narrow, without pretrained parts, and pictures 96 pixels a side; returns the config."""
+    """Make the detector narrow, without pretrained parts, and pictures 96 pixels a side; return the config."""
 
     def eighth(value):
         return value // 8 if isinstance(value, int) else tuple(map(eighth, value))
@@ -172,7 +172,7 @@ def test_a_preset_changes_only_its_keys(name, preset):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_schedule_equals_its_fragment(name):
-    """The schedule of IAT: SGD at 1e-3 for 8 pictures, 25 epochs, a tenth of the rate after 18 and again after 23."""
+    """IAT (BMVC 2022) has SGD at 1e-3 for 8 pictures, 25 epochs, a tenth of the rate after 18 and again after 23."""
     cfg = parsed(name)
     cfg.merge_from_dict(fragment("schedule"))
     assert changes(parsed(name), cfg) == {}
@@ -190,7 +190,7 @@ def demo():
 
 @pytest.mark.parametrize("plain", [lambda: mmdet_config("detr"), demo, lambda: mmdet_config("yolox")])
 def test_the_schedule_replaces_that_of_other_configs(plain):
-    """No setting of AdamW, of a loop of iterations or of an endless sampler is left."""
+    """No setting of AdamW, of a loop by iterations or of an endless sampler is left."""
     cfg = plain()
     cfg.merge_from_dict(fragment("schedule"))
     assert cfg.optim_wrapper.optimizer == dict(type="SGD", lr=1e-3, momentum=0.9, weight_decay=5e-4)

@@ -47,7 +47,7 @@ def normal_light(height=40, width=56, seed=5):
 
 
 class Scaled(CurveEnhancer):
-    """A network of one factor ``f``: its map is a ramp of step ``f``, its result the picture times ``f``."""
+    """A network with one factor ``f``: its map is a ramp of step ``f``; its result is ``f`` times the picture."""
 
     def __init__(self, factor=1.5):
         super().__init__()
@@ -67,7 +67,7 @@ def test_each_loss_reaches_every_parameter_of_the_enhancer(name, kind):
     enhancer = enhancer_of(kind)
     loss = build(name, enhancer)
     with torch.no_grad():
-        # The weights are moved, because fidelity has no gradient at its start.
+        # The weights are changed, because fidelity has no gradient at the initial ones.
         for parameter in enhancer.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     enhancer.train()
@@ -121,7 +121,7 @@ def test_the_initial_copy_is_not_trained():
     assert all(torch.equal(before[key], value) for key, value in loss.state_dict().items())
 
 
-def test_the_initial_copy_is_resumed():
+def test_the_initial_copy_is_loaded_on_resume():
     start, now, image = Scaled(1.5), Scaled(2.0), torch.full((1, 3, 24, 32), 0.3)
     saved = build("FidelityLoss", start).state_dict()
     resumed = build("FidelityLoss", now)
@@ -146,7 +146,7 @@ def test_exposure_compares_means_of_regions():
     assert build("ExposureLoss")(output, output, Scaled()).item() == pytest.approx(0.4 / 4, abs=1e-6)
 
 
-def test_smoothness_of_known_maps():
+def test_smoothness_of_ramps_and_exponentials_has_a_closed_form():
     """A ramp of step f has the loss 2 f^2; an exponential of rate r has, in the logarithm, the loss r^2."""
     image = picture(20, 30)
     loss = build("MapSmoothnessLoss", Scaled(0.5), form="squared")
@@ -183,7 +183,7 @@ def test_smoothness_shrinks_the_picture_to_side():
     assert seen == [(48, 64), (96, 128), (2, 64)]
 
 
-def test_a_pair_is_compared_in_its_own_range():
+def test_a_pair_in_bytes_is_compared_in_the_range_0_to_1():
     output = torch.full((1, 3, 8, 12), 0.25)
     pair = torch.full((3, 8, 12), 51, dtype=torch.uint8)
     assert build("PairedLoss")(output, output, Scaled(), with_pair(pair)).item() == pytest.approx(0.05)

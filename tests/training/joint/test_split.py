@@ -32,7 +32,7 @@ def run(tiny, tmp_path_factory):
 
 
 def detections(cfg, state):
-    """Detections in noise by the ``EnhancedDetector`` of a config with the given weights."""
+    """Detections in a picture of noise by a config's ``EnhancedDetector`` with the given weights."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         model = MODELS.build(cfg.model).eval()
     model.load_state_dict(state, strict=False)
@@ -45,7 +45,7 @@ def detections(cfg, state):
 
 
 @pytest.mark.further
-def test_the_parts_rejoined_predict_the_same(tiny, run):
+def test_the_rejoined_parts_predict_the_same(tiny, run):
     whole = Config.fromfile(run / "finetune.py")
     expected = detections(whole, last_state(run))
     plain = Config.fromfile(tiny.config)
@@ -65,7 +65,7 @@ def test_the_parts_hold_the_averaged_weights(run):
     detector, enhancer = read_checkpoint(run / "detector.pth"), load_file(run / "enhancer.safetensors")
     assert same(part(checkpoint["state_dict"], "detector"), detector["state_dict"])
     assert same(part(checkpoint["state_dict"], "enhancer"), enhancer)
-    # MMEngine swaps the two: 'ema_state_dict' holds the weights of the last step.
+    # MMEngine swaps averaged and last weights: 'ema_state_dict' holds the weights of the last step.
     assert not same(part(last, "detector"), detector["state_dict"])
     assert detector["meta"]["dataset_meta"]["classes"] == ("red", "green")
 

@@ -96,7 +96,7 @@ def test_sharpening_keeps_smooth_pictures_and_the_range() -> None:
         unsharp_mask(pictures(25, 48))
 
 
-def test_total_variation_of_the_attention() -> None:
+def test_total_variation_of_the_attention_equals_numpy() -> None:
     attention = pictures()[:, :1]
     rows, columns = np.diff(attention.double(), axis=2), np.diff(attention.double(), axis=3)
     count_h, count_w = 39 * 48, 40 * 47

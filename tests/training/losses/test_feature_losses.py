@@ -53,7 +53,7 @@ def picture(height: int = 40, width: int = 40, count: int = 2, seed: int = 0) ->
 
 
 class Plain(FeatureEncoder):
-    """An encoder for closed forms: its stages are the picture and its triple, its vector the three channel means."""
+    """An encoder for closed forms: its stages are 1 and 3 times the picture; its vector is the three channel means."""
 
     def __init__(self) -> None:
         super().__init__(["once", "thrice"])
@@ -88,7 +88,7 @@ def test_the_perceptual_loss_is_the_weighted_sum_over_stages(a: float, b: float,
 
 @pytest.mark.parametrize("distance", ["l1", "l2"])
 def test_collabas_perceptual_loss_equals_numpy(distance: str) -> None:
-    """Eq. 9 with the released weights, on torchvision's layers."""
+    """The loss is CollaBA's Eq. 9 with the released weights, here computed with torchvision's layers."""
     encoder = tiny("vgg")
     output, target = picture(48, 33), picture(48, 33, seed=1)
     table = [c if isinstance(c, str) else c // 16 for c in torchvision.models.vgg.cfgs["E"]]
@@ -120,7 +120,7 @@ def test_the_contrastive_loss_is_a_ratio(p: float, n: float, a: float, weight: f
     assert loss(*shifted).item() == pytest.approx(expected, rel=1e-2, abs=1e-4)
 
 
-def test_the_contrastive_loss_at_known_points() -> None:
+def test_the_contrastive_loss_has_the_expected_values() -> None:
     loss = ContrastiveLoss(Plain())
     assert loss(flat(0.5), flat(0.5), flat(0.1)).item() == 0
     assert loss(flat(0.5), flat(0.6), flat(0.1)).item() == pytest.approx(0.25, rel=1e-4)
@@ -129,7 +129,7 @@ def test_the_contrastive_loss_at_known_points() -> None:
     # The loss is the mean of the pictures' ratios, 0.25 and 1, and not the ratio of the sums.
     both = loss(flat(0.5, 0.5), flat(0.6, 0.8), flat(0.1, 0.2))
     assert both.item() == pytest.approx(0.625, rel=1e-4)
-    # The loss is greatest at the dark input, where Eq. 4 as printed in the paper is least.
+    # The loss is greatest at the dark input; Semi-LLIE's Eq. 4, as printed, would be least there.
     assert loss(flat(0.1), flat(0.6), flat(0.1)).item() > 1e6
 
 
@@ -187,7 +187,7 @@ def test_the_contrastive_gradient_leads_towards_the_teacher(name: str) -> None:
 @given(seed=st.integers(0, 100))
 @pytest.mark.parametrize("kind", list(LOSSES))
 def test_two_half_batches_have_the_mean_loss_of_the_whole(kind: str, seed: int) -> None:
-    """This holds for the loss and its gradient, so that two processes train as one."""
+    """This holds for the loss and its gradient, so two processes train as one."""
     loss = build(kind, tiny("vgg"))
     images = [picture(32, 32, 4, seed + i) for i in range(LOSSES[kind])]
     images[0].requires_grad_()

@@ -103,7 +103,7 @@ def test_equal_pictures_have_no_loss(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_loss_of_a_batch_is_the_mean_over_its_pictures(name):
-    """Therefore the mean over processes with batches of one size is the loss of the whole batch."""
+    """So if processes have batches of one size, the mean of their losses is the loss of the whole batch."""
     output, target = pair(4)
     loss = build(name)
     each = [loss(output[i : i + 1], target[i : i + 1]) for i in range(4)]

@@ -18,7 +18,7 @@ def tiny_sam_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def after_the_ramp() -> None:
-    """Set the epoch to 200, the end of the mean teacher's ramp, which otherwise depends on the last Runner."""
+    """Set the epoch to 200, at which the mean teacher's ramp ends; else the epoch of the last Runner would count."""
     from tests.support.mean_teachers import at
 
     at(200)
