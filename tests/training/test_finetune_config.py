@@ -1,4 +1,4 @@
-"""The configs that ``llie finetune`` makes of a detector's own: learning rates, optimisers and hooks."""
+"""``llie finetune`` makes a config from a detector's config, with the right learning rates, optimiser and hooks."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ RETINANET, DETR, YOLOX = (f"mmdet::{CONFIGS[name]}" for name in ("retinanet", "d
 
 
 def rates(runner):
-    """Learning rate, after the warm-up, and weight decay by the parameter's name."""
+    """The learning rate after the warm-up and the weight decay of each parameter, by name."""
     names = {id(p): name for name, p in runner.model.named_parameters()}
     groups = runner.optim_wrapper.optimizer.param_groups
     return {names[id(p)]: (group["initial_lr"], group["weight_decay"]) for group in groups for p in group["params"]}
@@ -39,7 +39,7 @@ def test_the_learning_rate_is_scaled_to_the_batch(tiny, tmp_path):
     first = build_runner(parse_args(tiny.arguments(tmp_path / "a", "--accumulate", "2")))
     second = build_runner(parse_args(tiny.arguments(tmp_path / "b", "--train-batch-size", "4")))
     assert rates(first) == rates(second)
-    # The schedule is for 8 pictures.
+    # The rate of 1e-3 is for batches of 8 pictures.
     assert max(rate for rate, _ in rates(first).values()) == pytest.approx(1e-3 * 4 / 8)
 
 
@@ -61,13 +61,13 @@ def test_configs_of_mmdetection_get_the_joint_schedule(tiny, tmp_path, config):
     assert (cfg.train_cfg.max_epochs, cfg.optim_wrapper.optimizer.type) == (25, "SGD")
     assert cfg.optim_wrapper.paramwise_cfg.custom_keys["enhancer."].lr_mult == 0.1
     warmups = [each.end for each in cfg.param_scheduler if not each.by_epoch]
-    # An epoch of RetinaNet's has three batches, one of YOLOX's a single one, too few to warm up.
+    # An epoch has three batches in RetinaNet's config, and in YOLOX's only one, which is too short for a warm-up.
     assert warmups == ([3] if config == RETINANET else [])
     hooks = [*cfg.custom_hooks, *(hook for hook in cfg.default_hooks.values() if hook)]
     assert sum("EMAHook" in hook["type"] for hook in hooks) == 1
     assert cfg.val_evaluator[0].ann_file == tiny.val[0]
-    # What would be fetched is in the checkpoint.
+    # No pretrained backbone is downloaded, because the checkpoint has its weights.
     assert not cfg.model.detector.backbone.get("init_cfg") or cfg.model.detector.backbone.init_cfg.type != "Pretrained"
     if config == YOLOX:
-        # Its last 15 of 300 epochs are without mosaic: here the last one.
+        # YOLOX has no mosaics in the last 15 of 300 epochs, and here in the last one of 25.
         assert [hook["num_last_epochs"] for hook in hooks if hook["type"] == "YOLOXModeSwitchHook"] == [1]

@@ -48,7 +48,7 @@ def torchvision_features(layers: int, width: int) -> nn.Sequential:
     ],
 )
 def test_vgg_equals_torchvision(layers: int, indices: dict[str, int], tmp_path: Path) -> None:
-    """The indices were counted by hand. ReLUs of torchvision work in place, so each stage has a forward pass."""
+    """The indices were counted by hand. ReLUs of torchvision work in place, so each stage needs its own pass."""
     network = shaken(torchvision_features(layers, 4)).eval()
     state = {f"features.{k}": v for k, v in network.state_dict().items()}
     state["classifier.0.weight"], state["classifier.0.bias"] = torch.zeros(5, 7), torch.zeros(5)
@@ -107,7 +107,7 @@ def test_pictures_are_resized_as_pil_does(name: str, how: Image.Resampling, heig
 
 
 def microsoft_name(key: str) -> str:
-    """Name of a parameter in Microsoft's Swin transformer, which RAM's file uses, for torchvision's name."""
+    """Translate torchvision's name of a Swin parameter into Microsoft's name, which RAM's file uses."""
     key = re.sub(r"^features\.0\.0\.", "patch_embed.proj.", key)
     key = re.sub(r"^features\.0\.2\.", "patch_embed.norm.", key)
     key = re.sub(r"\.mlp\.0\.", ".mlp.fc1.", key)
@@ -242,7 +242,7 @@ class Clip(nn.Module):
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_clip_equals_a_transformer_of_pytorchs_attention(quick: bool, tmp_path: Path) -> None:
+def test_clip_equals_a_transformer_with_pytorchs_attention(quick: bool, tmp_path: Path) -> None:
     reference = shaken(Clip(16, 3, 2, 32, 8, 6, quick)).eval()
     state = {f"visual.{k}": v for k, v in reference.state_dict().items()}
     others = {
@@ -313,7 +313,7 @@ def test_sam_equals_segment_anything(shape: tuple[int, int], tmp_path: Path) -> 
     for block in encoder.image_encoder.blocks:
         block.register_forward_hook(lambda _module, _inputs, output: seen.append(output.permute(0, 3, 1, 2)))
     image = images(*shape)
-    # Segment-anything's resizing of a batch takes the channels for the height, so Pillow resizes here.
+    # Segment-anything resizes a batch as if the channels were the height, so Pillow resizes here.
     size = ResizeLongestSide.get_preprocess_shape(*shape, 64)
     resized = resized_by_pil(image, size, Image.Resampling.BILINEAR) * 255
     with torch.no_grad():
@@ -327,7 +327,7 @@ def test_sam_equals_segment_anything(shape: tuple[int, int], tmp_path: Path) -> 
 
 
 def test_sam_interpolates_its_positions_for_a_smaller_input() -> None:
-    """Learned positions that form a linear ramp give values of the ramp between the patches."""
+    """Positions on a linear ramp are interpolated to other values of the ramp."""
     encoder = tiny("sam", image_size=32)
     assert isinstance(encoder, SAMEncoder)
     ramp = torch.arange(8.0)[None, :, None, None].expand(1, 8, 8, 16)

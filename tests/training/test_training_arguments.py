@@ -51,7 +51,7 @@ def assert_trains(parameters: Sequence[nn.Parameter], loss: Tensor) -> None:
 
 
 def trained(method: Any) -> None:
-    """Assert that the second step trains the enhancer; some methods use in a step what the step before left."""
+    """Assert that the second step trains the enhancer, because some methods need data of the step before."""
     bright = as_bytes(picture(1))
     masks = torch.zeros(1, SIZE, SIZE, dtype=torch.uint8)
     masks[:, 8:20, 8:20] = 1
@@ -121,7 +121,7 @@ class Case:
         given: Arguments of the constructor, in which ``{root}`` is a folder of pictures.
         extra: Names of numbers that the constructor takes in ``**options``.
         endless: Names of numbers that may be infinite.
-        of_data: Names of numbers that suit some data only; other data are refused by that name.
+        of_data: Names of numbers that fit only some data; for other data an error names the number.
         of_memory: Names of numbers that only the memory limits.
     """
 
@@ -188,7 +188,7 @@ CASES = {
     "EnhancedSamples": Case(is_made),
     "StagedTraining": Case(is_made, {"begin": 1}),
 }  # fmt: skip
-# Data sets whose numbers choose files; the tests of their layouts try these.
+# Data sets whose numbers choose files; the tests of the layouts try these numbers.
 OF_FILES = {"SICE", "RELLISUR", "MaskedPairs"}
 
 
@@ -203,7 +203,7 @@ def classes() -> dict[str, type]:
 
 
 def numbers(kind: type) -> list[str]:
-    """Names of the arguments of a class that take numbers, by their defaults and annotations."""
+    """Names of those arguments of a class that take numbers, as their defaults or annotations show."""
     return [p.name for p in inspect.signature(kind).parameters.values() if _is_number(p)]
 
 

@@ -1,4 +1,4 @@
-"""``llie train`` with every method: resumed runs, two processes, mixed precision, and errors before the first step."""
+"""``llie train`` resumes, shares work and mixes precision with every method, and reports errors before it starts."""
 
 import signal
 import time
@@ -60,7 +60,7 @@ def run():
 
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("method", slow_where({*METHODS} - QUICK, sorted({*METHODS} - {"stochastic_depth"})))
-def test_an_interrupted_run_ends_with_the_same_weights(training_pictures, tmp_path, method):
+def test_an_interrupted_run_resumes_to_the_same_weights(training_pictures, tmp_path, method):
     config = write_config(training_pictures, method)
     expected = train(config, tmp_path / "whole")
     hooks = [*training_runs.HOOKS, {"type": "llie_preproc.InterruptAt", "iteration": 3}]
@@ -190,7 +190,7 @@ def test_a_crop_larger_than_a_picture_is_refused(training_pictures, tmp_path, ca
 
 
 def contents(folder):
-    """Contents of the files of a work folder; of logs only the names, since two runs in one second share a log."""
+    """Contents of the files of a work folder, but only names of logs, since two runs in one second share a log."""
     return {path: path.parent == folder and path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -217,7 +217,7 @@ class InterruptedSet:
 
 @HOOKS.register_module()
 class InterruptedStep(Hook):
-    """Hook that acts as Ctrl-C in a step, counted from 0."""
+    """Hook that acts as Ctrl-C in the step ``step``, counted from 0."""
 
     def __init__(self, step):
         self.step = step

@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def run(folder, tmp_path, monkeypatch):
-    """A function that trains a tiny detector behind a small Zero-DCE, two iterations an epoch, and returns a ``Watch``."""
+    """A function that trains a tiny detector behind Zero-DCE, two iterations an epoch, and returns a ``Watch``."""
 
     def go(hook, resume=None, **changes):
         cfg = Config.fromfile(folder / "tiny.py")

@@ -1,4 +1,4 @@
-"""``best_response_ratio`` (Eq. 17) gives the derivative through the discriminators' best response; a step adds it."""
+"""CollaBA's Eq. 17, ``best_response_ratio``, gives the derivative through the discriminators' best response."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_equation_17_equals_the_hessian_product_where_outer_products_are_exact(
 
 
 def test_equation_17_equals_the_derivative_through_the_best_response() -> None:
-    """The follower minimises L_adv = (a.w + h(s))^2 / 2 exactly, so autograd can go through its answer."""
+    """Here w minimises L_adv = (a.w + h(s))^2 / 2 exactly, so autograd can differentiate through it."""
     torch.manual_seed(3)
     a, b, slope, start = (torch.randn(4, dtype=torch.float64) for _ in range(4))
     s = torch.randn(4, dtype=torch.float64, requires_grad=True)
@@ -71,7 +71,7 @@ def test_equation_17_equals_the_derivative_through_the_best_response() -> None:
     direct = (s**2).sum()
     (through,) = torch.autograd.grad(direct + slope @ response(s), (s,))
     (alone,) = torch.autograd.grad((s**2).sum(), (s,))
-    # Eq. 17 needs the follower near its optimum, not at it, where both gradients of L_adv are zero.
+    # For Eq. 17, w is near its optimum and not at it, because both gradients of L_adv are zero there.
     w = (response(s) + 1e-4 * a).detach().requires_grad_()
     adv_w, adv_s = torch.autograd.grad(0.5 * (a @ w + b @ s.sin()) ** 2, (w, s))
     assert torch.allclose(alone - best_response_ratio([adv_w], [slope]) * adv_s, through, rtol=1e-9)
@@ -102,7 +102,7 @@ class _Curved(Enhancer):
 
 
 def test_a_step_adds_the_best_response() -> None:
-    """Eq. 16 is exact here, because there is one logit, linear in w, and the references are black."""
+    """Eq. 16 is exact here, because the only logit is linear in w and the references are black."""
     model = method(_Curved(), {}, discriminators={"unet": SMALL["unet"]}, adversarial_weight=2.0, max_ratio=math.inf)
     model.discriminators["unet"] = gated = _Gated()
     data = batch()

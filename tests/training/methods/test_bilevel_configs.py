@@ -1,4 +1,4 @@
-"""The shipped configs of bi-level training: the paper's options, a run, its export and a resumed run."""
+"""The shipped configs of bi-level training have the paper's options, and their runs export and resume."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FIG_14 = ablation_rows("CollaBA, Fig. 14")
 
 
 def configured(name: str, row: str) -> tuple[BilevelAdversarial, Config]:
-    """Method and config of a shipped config with the options ``row``, a small VGG and small discriminators."""
+    """The method, with a small VGG and small discriminators, and the config of a shipped config with options ``row``."""
     path = str(CONFIGS / f"{name}.py")
     cfg = Config.fromfile(path)
     if row:
@@ -108,7 +108,7 @@ def test_the_shipped_configs_have_the_papers_settings(scale: int, code: bool) ->
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> list[str]:
-    """Options for a shipped config that name a small set in RELLISUR's layout and a small VGG without weights."""
+    """Options that give a shipped config a small set in RELLISUR's layout and a small VGG without weights."""
     generator = np.random.default_rng(0)
     for split in ("Train", "Val"):
         for folder, scale in (("LLLR", 1), ("NLHR-Duplicates/X1", 1), ("NLHR-Duplicates/X2", 2)):

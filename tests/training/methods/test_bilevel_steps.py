@@ -1,4 +1,4 @@
-"""``BilevelAdversarial``: each term trains its own parameters; one process, two, and a resumed run step alike."""
+"""``BilevelAdversarial``: each term trains its own parameters, and two processes train as one."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_a_step_trains_every_parameter_of_collaba() -> None:
 
 
 def trained(rank: int, world: int, folder: str) -> None:
-    """Take three steps on this rank's share of eight samples, which are dealt out in turn; saves weights and log."""
+    """Take three steps on this rank's share of eight samples, ``[rank::world]``; save the weights and the log."""
     torch.set_num_threads(1)
     if world > 1:
         torch.distributed.init_process_group("gloo")
@@ -205,8 +205,8 @@ def test_two_processes_with_half_a_batch_train_as_one(tmp_path: Path, programs: 
     for state, logged in ranks:
         assert all(torch.allclose(state[k].double(), v.double(), atol=1e-5) for k, v in alone.items())
         found, expected = ({k: v.item() for k, v in each.items()} for each in (logged, log))
-        # The terms of this quotient nearly cancel: another order of the samples changes its third digit, half of the
-        # samples alone its first.
+        # The terms of this quotient nearly cancel, so another order of the samples changes its third digit. Half of the
+        # samples would change its first digit.
         assert found.pop("best_response") == pytest.approx(expected.pop("best_response"), rel=1e-2)
         assert found == pytest.approx(expected, abs=1e-5)
     assert abs(log["best_response"]) > 1e-4

@@ -158,7 +158,7 @@ def test_each_optimiser_changes_only_its_part(frozen_part):
 
 
 def test_the_discriminator_judges_the_outputs_of_the_enhancers_step():
-    """Its first loss has a closed form: outputs for the paired inputs against the references."""
+    """Its first loss has a closed form, which compares outputs for the paired inputs with the references."""
     model = apart(method(discriminator={"type": "llie_preproc.PatchDiscriminator"}))
     data = batch()
     image = torch.stack(data["inputs"]).float() / 255
@@ -171,7 +171,7 @@ def test_the_discriminator_judges_the_outputs_of_the_enhancers_step():
 
 @pytest.mark.parametrize("momentum", [0.6, 0.996])
 def test_the_teacher_averages_the_student(momentum):
-    """Eq. 2 with min(1 - 1 / (it + 1), momentum), which gives the mean of all weights until momentum is reached."""
+    """Eq. 2 has the factor min(1 - 1 / (it + 1), momentum), so the teacher is at first the mean of all weights."""
     model, steps = method(momentum=momentum, contrastive=None, losses={"l1": LOSSES["l1"]}), 7
     optimisers = wrappers(model)
     history, expected = [], None

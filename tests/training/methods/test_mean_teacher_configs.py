@@ -1,4 +1,4 @@
-"""The shipped configs of the mean teacher: rows of the paper's tables as options, their sets, a run and its resume."""
+"""The shipped configs of the mean teacher build every row of the paper's tables, read their sets, train and resume."""
 
 from pathlib import Path
 

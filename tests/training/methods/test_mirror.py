@@ -1,4 +1,4 @@
-"""``MirrorDistillation`` equals its equations in NumPy; only the student gets gradients, the teacher averages it."""
+"""``MirrorDistillation`` equals its equations in NumPy; the student gets all gradients, the teacher is its average."""
 
 import numpy as np
 import pytest
@@ -88,8 +88,8 @@ def test_constant_illumination_gives_the_unweighted_mirror_loss(red, green, blue
 
 
 def test_the_darker_of_two_almost_equal_colours_has_the_full_weight():
-    """Colours of different bytes are never taken for equal, however close their luminances are."""
-    colours = torch.tensor([[0, 1, 7], [2, 1, 2]]) / 255  # 1385 and 1413 thousandths of a byte
+    """Colours with different bytes never count as equal, however close their luminances are."""
+    colours = torch.tensor([[0, 1, 7], [2, 1, 2]]) / 255  # luminances of 1.385 and 1.413 levels
     weight = illumination_weight(colours.T[None, :, None, :])
     assert weight.flatten().tolist() == pytest.approx([1.6, 1.0], abs=1e-3)
 

@@ -1,4 +1,4 @@
-"""``ProgressiveSelfEnhancement`` equals its closed forms, trains, and a run of it exports and resumes."""
+"""The terms of ``ProgressiveSelfEnhancement`` equal closed forms, and its runs train, export and resume."""
 
 import colorsys
 
@@ -121,7 +121,7 @@ def test_the_smoothness_term_is_alpha_times_total_variation():
     ("enhancer", "match"),
     [("ZeroDCE", "gamma_map"), ("CLAHE", "no gradient"), ("CollaBA", "scale 1"), ("Identity", "no parameters")],
 )
-def test_networks_that_it_cannot_train_are_refused(enhancer, match):
+def test_networks_that_the_method_cannot_train_are_refused(enhancer, match):
     with pytest.raises(ValueError, match=match):
         MODELS.build({"type": "llie_preproc.ProgressiveSelfEnhancement", "enhancer": enhancer})
 

@@ -33,7 +33,7 @@ NETWORK = {"type": "llie_preproc.IAMLUNet", "width": 4, "depth": 2}
 
 
 class Gain(Enhancer):
-    """A network of one factor for each colour, which repeats each pixel ``scale`` times both ways."""
+    """A network that multiplies each colour by a factor and repeats each pixel ``scale`` times in both directions."""
 
     def __init__(self, scale=1, start=1.0):
         super().__init__()
@@ -146,7 +146,7 @@ def test_the_feature_term_leaves_out_padded_patches(method, distance, power):
 
 
 def test_a_perfect_enhancer_gets_almost_no_gradient(method):
-    """The targets are SAM's soft answers, at which the losses have no slope."""
+    """SAM's masks of a perfect result equal their soft targets, where the losses have no slope."""
     enhancer = Gain(start=1.0)
     model = method(enhancer)
     targets = [pixels(0), pixels(1)]
@@ -189,7 +189,7 @@ def test_pictures_without_masks_count_as_zero(method):
     losses = model.loss(unit(*targets), samples(targets, empty))
     assert losses["loss_mask_bce"].item() == losses["loss_mask_dice"].item() == 0
     losses["loss_mask_bce"].backward()
-    # A picture without masks adds nothing but counts in the mean, which is half of the other picture's loss.
+    # A picture without masks counts as zero in the mean, so the mean is half of the other picture's loss.
     torch.manual_seed(0)
     both = model.loss(unit(*targets), samples(targets, [masks_of(), ANNOTATED[0]]))
     alone = model.loss(unit(targets[1]), samples(targets[1:], ANNOTATED[:1]))
@@ -284,7 +284,7 @@ def test_random_boxes_are_within_the_picture(seed, size, share):
 
 
 def test_two_processes_have_the_mean_losses_of_one(method, monkeypatch):
-    """One of the two draws from more masks than the other."""
+    """One process draws from more masks than the other."""
     model = method(max_masks=1, box_jitter=0.2, losses={"l1": {"type": "llie_preproc.L1Loss"}})
     targets = [pixels(i) for i in range(4)]
     annotated = [ANNOTATED[0], None, ANNOTATED[1], masks_of((0, 0, 9, 9), (30, 2, 60, 60), (7, 7, 8, 8))]

@@ -29,7 +29,7 @@ from training.runner import build_runner, training_config
 
 @pytest.fixture(scope="module")
 def smooth(tmp_path_factory):
-    """Path of weights of a tiny SAM as segment-anything initialises it, through which a few steps can learn."""
+    """Path of the weights of a tiny SAM as segment-anything initialises it; with these, a few steps lower the loss."""
     path = tmp_path_factory.mktemp("sam") / "smooth.safetensors"
     torch.manual_seed(0)
     save_state_dict(build_sam("small", **TINY).state_dict(), path)
@@ -58,7 +58,7 @@ def made_set(tmp_path_factory):
 
 
 def rendered_options(root, checkpoint):
-    """Options that give the shipped config the made set and a tiny SAM."""
+    """Options that give the shipped config the pictures of ``made_set`` and a tiny SAM."""
     options = [f"model.sam.checkpoint={checkpoint}"]
     options += [f"model.sam.{name}={'[1]' if name == 'global_attn_indexes' else value}" for name, value in TINY.items()]
     for part in ("train", "val"):
