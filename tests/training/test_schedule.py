@@ -24,7 +24,7 @@ def test_a_schedule_keeps_its_proportions():
     assert (steps.begin, steps.end, steps.milestones) == (0, 6, [4, 5])
     set_epochs(cfg, 24, batches=100)
     assert cfg.param_scheduler[1].milestones == [16, 20]
-    # The last 15 of 300 epochs would be 0.3 of 6, so YOLOX's last schedule, a constant rate, is removed.
+    # The last 15 of 300 epochs become 0.3 of 6 epochs, so YOLOX's last schedule, a constant rate, is removed.
     cfg = Config.fromstring(f"_base_ = {YOLOX!r}", ".py")
     cfg.train_cfg.dynamic_intervals = [(285, 1)]
     set_epochs(cfg, 6, batches=100)

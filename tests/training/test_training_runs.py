@@ -1,4 +1,4 @@
-"""``llie train`` resumes, shares work and mixes precision with every method, and reports errors before it starts."""
+"""``llie train`` resumes, and runs in two processes and in mixed precision, with every method; it reports errors."""
 
 import signal
 import time

@@ -64,7 +64,7 @@ def test_a_large_picture_is_cut_to_the_part_with_most_changes():
     assert "6 of 6" in after.alt
 
 
-def test_a_small_picture_is_enlarged_to_hold_the_lines():
+def test_a_small_picture_is_enlarged_before_boxes_are_drawn():
     raw = np.arange(100 * 80 * 3, dtype=np.uint8).reshape(100, 80, 3)
     box = [[10, 10, 50, 50]]
     before, _ = panels(_pair(raw, raw, _matches(box, [0.1]), _matches(box, [0.9])), {1: "ä"})

@@ -173,7 +173,7 @@ def test_points_of_unknown_kinds_are_refused():
 
 
 def state(found, faces, frame, threshold):
-    """True positives, overlap and false positives of one picture at its lowest score of at least each threshold."""
+    """True positives, overlap and false positives of one picture, at its lowest score that reaches each threshold."""
     if not len(faces):
         return np.array([[0, 0, (found.scores >= each).sum()] for each in threshold]).T
     roc = fddb_roc(truth_of(faces), {"0": found}, {"0": frame})
@@ -249,7 +249,7 @@ def test_corners_are_rounded_to_even_and_included():
     assert (roc.overlap.tolist(), roc.false_positives.tolist()) == ([0], [2])
 
 
-def test_half_an_overlap_is_not_enough_for_the_discrete_score():
+def test_an_overlap_of_one_half_is_not_enough_for_the_discrete_score():
     truth, sizes = truth_of(np.array([pixel(5, 5)])), {"0": (20, 20)}
     roc = fddb_roc(truth, {"0": found_of([[5, 5, 1, 0], [5, 5, 0, 0]], [0.9, 0.8])}, sizes)
     assert roc.overlap.tolist() == [1, 0.5]
@@ -272,7 +272,7 @@ def test_a_second_detection_of_a_face_is_false_and_may_take_the_match():
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 20), st.integers(0, 9)), min_size=1, max_size=8))
-def test_the_rate_at_n_false_positives_is_the_highest_of_those_at_up_to_n(points):
+def test_the_rate_at_n_false_positives_is_the_highest_at_n_or_fewer(points):
     """Rates may fall along the curve: with more detections, the matching of largest overlap may find fewer faces."""
     true, overlap, false = map(np.array, zip(*points, strict=True))
     roc = FddbRoc(np.arange(len(points)), true, overlap, false, faces=20, pictures=1, without_size=0)

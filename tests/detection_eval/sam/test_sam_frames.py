@@ -1,4 +1,4 @@
-"""``llie sam`` gives masks in the size of the raw picture, even if an enhancer or a reference is larger."""
+"""``llie sam`` gives masks in the size of the raw picture, even if the enhanced picture or the reference is larger."""
 
 import json
 
@@ -17,7 +17,7 @@ from tests.support.sam_pictures import BOXES, FAST, SIZE, draw_rectangles, read_
 
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("oversize", ["resize", "crops"])
-def test_masks_of_an_enlarging_enhancer_are_in_the_raw_frame(sam, pictures, texts, encoded, tmp_path, oversize):
+def test_masks_of_enlarged_pictures_have_the_size_of_the_raw_picture(sam, pictures, texts, encoded, tmp_path, oversize):
     """Pictures of 64 pixels become 128, which is the side of SAM's input, and 256."""
     out, labels = tmp_path / "out", []
     for scale in (2, 4):
@@ -25,7 +25,7 @@ def test_masks_of_an_enlarging_enhancer_are_in_the_raw_frame(sam, pictures, text
         labels.append(f"x{scale}={tmp_path / f'x{scale}.py'}")
     given = ("--reference", pictures, "--boxes", texts, "--limit", 1, "--oversize", oversize, *FAST)
     assert sam(pictures, out, *given, "--enhancer", *labels)[0] == 0
-    # With crops SAM sees other content of x4, so only x2 is compared.
+    # With crops, SAM sees x4 in parts, so only the score of x2 is compared.
     assert read_scores(out)[1]["x2"]["mean_iou"] > 0.5
     for label in ("x2", "x4"):
         for task in ("automatic", "boxes"):
@@ -36,7 +36,7 @@ def test_masks_of_an_enlarging_enhancer_are_in_the_raw_frame(sam, pictures, text
 
 
 @pytest.mark.parametrize("scale", [2, 3])
-def test_a_larger_reference_is_compared_in_the_raw_frame(sam, pictures, encoded, tmp_path, scale):
+def test_masks_of_larger_references_have_the_size_of_the_raw_picture(sam, pictures, encoded, tmp_path, scale):
     for number, name in enumerate(BOXES):
         draw_rectangles(tmp_path / "large" / f"{name}.png", number, repeat=scale)
     out = tmp_path / "out"

@@ -64,7 +64,7 @@ def test_a_label_stands_before_the_first_equals_sign(given: str, label: str, nam
         (["@w.pth"], "'' is no label"),
     ],
 )
-def test_a_label_must_be_unique_and_the_name_of_a_folder(given: list[str], message: str) -> None:
+def test_a_label_must_be_unique_and_usable_as_the_name_of_a_folder(given: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         labelled(given)
 

@@ -78,7 +78,7 @@ def test_a_preset_trains_the_parts_that_it_names(tiny, start, tmp_path, preset):
 
 
 @pytest.mark.parametrize("preset", ["joint", "enhancer-only", "frozen"])
-def test_the_detectors_losses_reach_the_enhancer_where_it_trains(tiny, tmp_path, preset):
+def test_the_detectors_losses_reach_the_enhancer_if_it_is_trained(tiny, tmp_path, preset):
     runner = build_runner(parse_args(tiny.arguments(tmp_path, "--preset", preset)))
     total(losses_of_a_batch(runner)).backward()
     gradients = {name: p.grad for name, p in runner.model.named_parameters()}
@@ -91,7 +91,7 @@ def test_the_detectors_losses_reach_the_enhancer_where_it_trains(tiny, tmp_path,
 
 
 @pytest.mark.further
-def test_staged_training_leaves_the_enhancer_for_its_first_stage(tiny, tmp_path):
+def test_staged_training_does_not_change_the_enhancer_in_its_first_stage(tiny, tmp_path):
     run(tiny, tmp_path, "--preset", "staged", "--epochs", "2", "--no-ema")
     first, second = (part(read_checkpoint(tmp_path / f"epoch_{n}.pth")["state_dict"], "enhancer") for n in (1, 2))
     assert same(build_enhancer("PSENet").state_dict(), first)
@@ -163,7 +163,7 @@ def test_the_written_config_repeats_the_run_and_resumes_an_interrupted_one(tiny,
     torch.set_num_threads(threads)
 
 
-def test_a_run_leaves_its_parts_and_its_scores(tiny, tmp_path, capsys):
+def test_a_run_writes_its_parts_and_prints_its_scores(tiny, tmp_path, capsys):
     state = run(tiny, tmp_path, "--epochs", "1")
     printed = capsys.readouterr().out.splitlines()
     files = [str(tmp_path / name) for name in ("epoch_1.pth", "detector.pth", "enhancer.safetensors")]

@@ -32,7 +32,7 @@ FIG_14 = ablation_rows("CollaBA, Fig. 14")
 
 
 def configured(name: str, row: str) -> tuple[BilevelAdversarial, Config]:
-    """The method, with a small VGG and discriminators, and the config that the options ``row`` make of a shipped one."""
+    """Change a shipped config by the options ``row`` and to small networks; return its method and the config."""
     path = str(CONFIGS / f"{name}.py")
     cfg = Config.fromfile(path)
     if row:
