@@ -49,7 +49,7 @@ def test_prompts_point_at_their_targets(seed):
         assert ((box - tight).abs() <= 0.2 * sides + 1e-4).all()
 
 
-def test_many_pictures_decoded_at_once_give_what_each_gives_alone():
+def test_many_pictures_decoded_at_once_equal_each_decoded_alone():
     sam, batch = tiny_sam().eval(), _batch(1)
     with torch.no_grad():
         embeddings = sam.image_encoder(sam.preprocess(batch.pictures))
@@ -117,7 +117,7 @@ def test_innermost_pixels_are_inside_and_ellipses_fill_their_boxes(index):
     masks = mask_scene(4, index, SIDE).masks
     for mask, (x, y) in zip(masks, innermost_pixels(masks), strict=True):
         assert mask[y, x]
-        # No pixel of the mask lies farther from the pixels outside it.
+        # No other pixel of the mask is farther from the pixels outside.
         outside = np.argwhere(~np.pad(mask, 1)) - 1
         depth = [np.hypot(*(outside - at).T).min() for at in np.argwhere(mask)]
         assert np.hypot(*(outside - [y, x]).T).min() == pytest.approx(max(depth))
@@ -134,7 +134,7 @@ def test_weights_are_saved_in_half_precision(tmp_path):
         torch.testing.assert_close(again.state_dict()[name], value.half().float())
 
 
-def test_committed_weights_find_masks_that_a_box_does_not_give_away():
+def test_committed_weights_find_masks_better_than_ellipses_in_the_boxes_do():
     if not (RESULTS / WEIGHTS).is_file():
         pytest.skip(f"no trained weights at {RESULTS / WEIGHTS}")
     predictor = EnhancedSamPredictor(build_sam("small", RESULTS / WEIGHTS))

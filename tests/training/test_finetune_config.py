@@ -69,5 +69,5 @@ def test_configs_of_mmdetection_get_the_joint_schedule(tiny, tmp_path, config):
     # No pretrained backbone is downloaded, because the checkpoint has its weights.
     assert not cfg.model.detector.backbone.get("init_cfg") or cfg.model.detector.backbone.init_cfg.type != "Pretrained"
     if config == YOLOX:
-        # YOLOX has no mosaics in the last 15 of 300 epochs, and here in the last one of 25.
+        # YOLOX has no mosaics in the last 15 of 300 epochs; of 25 epochs, that is the last one.
         assert [hook["num_last_epochs"] for hook in hooks if hook["type"] == "YOLOXModeSwitchHook"] == [1]

@@ -1,4 +1,4 @@
-"""``llie compare`` makes a config for each mode: all keep the budget of the given config and start alike."""
+"""``llie compare`` makes a config for each mode: all keep the given budget and start from the same weights."""
 
 import json
 from pathlib import Path

@@ -74,7 +74,7 @@ def test_a_config_with_its_checkpoint_finds_the_faces(pictures, faces, tmp_path)
     assert score_values(tmp_path / "none")["none", 1] == {"found": None, "found sure": None, "unmatched": None}
 
 
-def test_mtcnn_finds_the_astronaut_again_behind_psenet(faces, tmp_path):
+def test_mtcnn_finds_the_astronaut_again_after_psenet(faces, tmp_path):
     data = pytest.importorskip("skimage.data", reason="needs the extra 'demo'")
     write_picture(tmp_path / "pictures" / "astronaut.png", Picture(data.astronaut()[20:220, 130:330]))
     arguments = ("--gammas", 0.07, "--enhancer", "none", "psenet")

@@ -1,4 +1,4 @@
-"""``llie faces`` on annotated sets, DARK FACE, WIDER FACE and FDDB, with a detector that finds coloured squares."""
+"""``llie faces`` scores DARK FACE, WIDER FACE and FDDB, here with a detector that finds coloured squares."""
 
 import json
 

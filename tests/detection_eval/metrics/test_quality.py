@@ -1,4 +1,4 @@
-"""``llie quality`` scores enhancers on folders and configs; the shipped PSENet is nearly as good as the official."""
+"""``llie quality`` scores enhancers on folders and configs; the shipped PSENet nearly equals the official one."""
 
 import json
 from pathlib import Path

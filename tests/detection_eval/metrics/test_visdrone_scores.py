@@ -230,7 +230,7 @@ def test_text_files_of_the_toolkit_are_scored(texts):
     scores = VisDroneScores.from_text(*folders, texts / "images")
     assert scores.image_ids == ["a", "b"]
     assert scores.values() == VisDroneScores.from_text(*folders, {"a": SIZE, "b": SIZE}).values()
-    # In a.txt only the car is left, and it is found. In b.txt an object of "others" is detected as a car, and surer.
+    # In a.txt only the car is left, and it is found. In b.txt "others" is detected as a car, with a higher score.
     assert (scores.values()["AP"], scores.values()["AR1"]) == (0.5, 1)
     assert scores.values(np.array([1, 0]))["AP"] == 1
     rows = [[[20, 20, 40, 40, 0, 0], [14, 25, 10, 10, 1, 1], [80, 80, 10, 10, 1, 4]], [[60, 60, 20, 20, 1, 11]]]

@@ -60,7 +60,8 @@ def test_the_luminance_follows_bt_601():
     r, g, b = image.numpy().transpose(1, 0, 2, 3)
     assert np.allclose(luminance(image)[:, 0], 0.299 * r + 0.587 * g + 0.114 * b, atol=1e-6)
     assert luminance(torch.ones(1, 3, 2, 2)).allclose(torch.ones(1, 1, 2, 2))
-    assert not np.allclose(luminance(image)[0, 0], rgb2gray(image[0].permute(1, 2, 0).numpy()), atol=1e-2)  # BT.709
+    # The function of scikit-image follows BT.709.
+    assert not np.allclose(luminance(image)[0, 0], rgb2gray(image[0].permute(1, 2, 0).numpy()), atol=1e-2)
 
 
 @settings(max_examples=25, deadline=None)
