@@ -35,7 +35,7 @@ class Made:
     Attributes:
         tiny: Tiny detector, its checkpoint and its sets.
         training: Config of the training of an enhancer.
-        run: Work folder of such a training that has ended.
+        run: Work folder of a finished run of that training.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""Every command refuses hostile files for each of its options: status 1 or 2, a message with the file, no code run.
+"""Every command refuses a hostile file in each option: it ends with status 1 or 2, names the file and runs no code.
 
 The commands are found in the tables of the packages, their options in the parsers. :data:`LINES` holds the other
-arguments that a command needs; a command without a line there fails, so that a new command is tested too.
+arguments that a command needs. A new command without a line there fails a test.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ KEYS: Mapping[str, str] = {
     "cache": "test_dataloader.dataset.ann_file",
     "quality": "val_dataloader.dataset.low",
 }
-# Cases whose message need not name the file: it is refused before the file is read, or an empty file is valid.
+# Cases whose message need not name the file: the command ends before it reads the file, or an empty file is valid.
 UNNAMED = {
     ("annotations darkface", "annotations", "empty"),
     ("annotations darkface", "annotations", "folder"),
@@ -90,7 +90,7 @@ UNNAMED = {
     ("annotations wider-face", "annotations", "empty"),
     *(("faces", "annotations", kind) for kind in ("empty", "folder")),
     *(("sam", "boxes", kind) for kind in ("empty", "folder")),
-    # The trunk is read first, and its public file is not at hand.
+    # The file of --fid-trunk is read first, and it is missing here.
     *(("quality", "fid_reference", kind) for kind in HOSTILE),
     # The model is read only for a whole comparison; 'quality' reads it in the same way.
     *(("report", "niqe_model", kind) for kind in HOSTILE),
@@ -114,7 +114,7 @@ test_dataloader = dict(dataset=dataset)
 PAIRS = """
 val_dataloader = dict(dataset=dict(type="llie_preproc.PairedFolders", low="pictures", high="pictures"))
 """
-# Suffixes under which a reader would take the content for its own.
+# The suffixes that each kind of file is tried with: those of the readers that it could mislead.
 SUFFIXES: Mapping[str, Sequence[str]] = {
     "checkpoint_of_a_pickle": (".pth",),
     "checkpoint_that_fetches_attributes": (".pth",),
@@ -140,7 +140,7 @@ SUFFIXES: Mapping[str, Sequence[str]] = {
 }
 # Suffixes of config files of an enhancer; any other file holds weights.
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
-# Options that name an output. A file in its place is not read, but may make writing impossible.
+# Options that name an output. A hostile file in the output's place is not read, but may make writing impossible.
 WRITTEN = {"out"}
 IN_THE_WAY = {"fifo", "link_to_itself", "no_text"}
 
@@ -180,7 +180,7 @@ def made(folder: Path) -> Path:
 
 
 def values(command: Command, action: argparse.Action, path: Path) -> list[str]:
-    """The words that give the file to an option."""
+    """The words of the command line that give the file to an option."""
     text = str(path)
     if action.dest == "cfg_options":
         text = f"{KEYS.get(str(command), 'load_from')}={text}"

@@ -1,4 +1,4 @@
-"""Every reader of pictures refuses files without a picture, with several, or with impossible values, by name."""
+"""Every reader of pictures refuses files without a picture, with several or with impossible values, and names them."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_every_reader_refuses_a_bad_picture_by_name(tmp_path: Path, reader: Call
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_one_picture_with_previews_and_the_like_is_read(tmp_path: Path, kind: str) -> None:
+def test_one_picture_with_previews_or_masks_is_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "good.png"
     path.write_bytes(GOOD[kind])
     height, width = read_picture(path).pixels.shape[:2]
@@ -158,7 +158,7 @@ def test_an_alpha_channel_is_checked_too() -> None:
 def make_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         before = Path.cwd()
-        # The path of a socket may have about a hundred characters.
+        # The path of a socket must not be longer than about a hundred characters.
         os.chdir(path.parent)
         try:
             server.bind(path.name)
@@ -178,7 +178,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @contextmanager
 def fifos_released(folder: Path) -> Iterator[None]:
-    """Close FIFOs every three seconds, so that a test that waits for one fails instead of hanging."""
+    """Open and close the FIFOs every three seconds, so that a test that waits for one fails instead of hanging."""
     done = threading.Event()
 
     def release() -> None:
@@ -234,7 +234,7 @@ def test_no_other_code_decodes_pictures() -> None:
                 called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
                 if called.rpartition(".")[2] in decoders or called in {"Image.open", "PIL.Image.open"}:
                     found.add(path.relative_to(ROOT).as_posix())
-    # The second one decodes JPEGs at an eighth of their size, from bytes that the first one has checked.
+    # night.py decodes JPEGs at an eighth of their size, from bytes that pictures.py has checked.
     assert found == {"llie_preproc/pictures.py", "detection_eval/datasets/night.py"}
 
 

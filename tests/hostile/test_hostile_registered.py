@@ -1,4 +1,4 @@
-"""Registered classes that take a path refuse hostile files by name: no code runs, nothing hangs."""
+"""Registered classes that take a path refuse hostile files and name them; no code runs, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.hostile_files import HOSTILE, comes_back, marker
 from tests.support.marks import slow_where
 from tests.support.networks import SMALL
 
-# Names of arguments that take a path though their annotation does not say so.
+# Names of arguments that take a path, although their annotation does not say so.
 PATHS = {"ann_file", "root", "folder", "checkpoint", "file", "path"}
 # Arguments that name an output, which is not read.
 WRITTEN = {"test_out_dir", "outfile_prefix"}
@@ -116,7 +116,7 @@ def made_pictures(folder: Path) -> Path:
 
 
 def use(made: Any) -> None:
-    """Make an object read its files: pictures of a set, a picture of a transform, initial weights of a module."""
+    """Make an object read its files: a set reads a picture, a module its initial weights, a transform runs once."""
     if isinstance(made, Dataset):
         _ = made[0]
     elif isinstance(made, BaseModule):
@@ -136,7 +136,7 @@ def outcome(call: Callable[[], Any], path: Path) -> str | None:
         with comes_back(60):
             call()
     except MissingExtraError:
-        pytest.skip("its extra is not installed")
+        pytest.skip("an extra is not installed")
     except Exception as error:
         if marker(path).exists():
             return "it ran a command"

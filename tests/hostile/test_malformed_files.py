@@ -31,7 +31,7 @@ SIZE = (300, 200)
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A folder with pictures and all files that the commands read; and its annotations and detections as objects."""
+    """A folder with pictures and all files that the commands read; and the content of its two JSON files."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "images").mkdir()
     truth, found = made_scene(3, images=3, classes=10)
@@ -72,7 +72,7 @@ def write_report(file, folder):
     return main(["report", str(folder / "comparison")])
 
 
-# Everything that reads JSON files of users.
+# The commands and readers that take a JSON file of a user, each as a function of the file and of the folder above.
 DOORS = {
     "score, annotations": lambda file, folder: main(
         ["score", str(file), str(folder / "found.json"), "--resamples", "0"]
@@ -204,7 +204,7 @@ def test_flags_may_be_booleans_or_0_and_1(files, capsys, crowd):
     assert printed[0] == printed[1]
 
 
-# Only coco_json.py decodes files of users; the others read files of this package, or what the same program wrote.
+# Of these, only coco_json.py decodes files of users; the others read files that this project has written.
 OWN = {
     "detection_eval/demo/small_detector.py",
     "detection_eval/faces/kept_detections.py",

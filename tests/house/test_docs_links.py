@@ -22,7 +22,7 @@ from tests.support.places import ROOT
 
 PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.exists()]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
-# test_extending.py runs that page; it has commands that only its examples add.
+# The page extending.md has commands that only its examples add; test_extending.py runs them.
 WITH_COMMANDS = [page for page in PAGES if page.name != "extending.md"]
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 EVERY_PAGE_WITH_COMMANDS = pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)

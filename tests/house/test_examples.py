@@ -37,7 +37,7 @@ def test_examples_print_the_output_they_show(name: str, tmp_path: Path, monkeypa
     assert done.attempted > 0
 
 
-# Names without an example: abstract classes, and those that need a large file of weights or an annotation file.
+# Names without an example: abstract classes, and names that need a large file of weights or an annotation file.
 WITHOUT = {"FeatureEncoder", "Protocol", "VisDroneMetric", "read_inception", "read_lpips"}
 
 

@@ -99,7 +99,7 @@ class Reader:
 
 
 def write_pictures(folder: Path) -> None:
-    """Write two photographs, one with a face, to ``reference``, and with a twentieth of their levels to ``photos``."""
+    """Write two photographs, one with a face, to ``reference``, and copies with 1/20 of their levels to ``photos``."""
     for name, pixels in (("astronaut", skimage_data.astronaut()), ("cat", skimage_data.chelsea())):
         for kind, gain in (("reference", 1), ("photos", 1 / 20)):
             (folder / kind).mkdir(exist_ok=True)

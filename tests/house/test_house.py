@@ -1,4 +1,4 @@
-"""Packages import each other in one direction, in source and at run time; modules have no import cycle or twin."""
+"""Packages import each other in one direction, without a cycle, and unrelated modules have different names."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def imported(name: str) -> set[str]:
-    """Modules that a module imports, also inside functions; those of the three packages by their full names."""
+    """Names of the modules that a module imports, also inside functions; those of the three packages in full."""
     path, found = MODULES[name], set()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in statements(parsed(path)):
@@ -181,7 +181,7 @@ def test_a_network_is_found_without_a_detector(bare_programs: Programs) -> None:
 
 
 def test_tables_of_the_other_packages_are_complete() -> None:
-    """Each module in a table registers something, and each module that registers is in a table."""
+    """Each module in a table registers something, and each module that registers something is in a table."""
     pytest.importorskip("mmdet", reason="needs the extra 'mm'")
     for package in ("training", "detection_eval"):
         table = importlib.import_module(f"{package}.registered").LOCATIONS
@@ -257,7 +257,7 @@ SAME_THING = {
 EVERYWHERE = {"__init__", "__main__", "base", "registered"}
 
 
-def test_modules_of_one_name_belong_to_one_thing() -> None:
+def test_modules_that_share_a_name_belong_to_the_same_thing() -> None:
     rooms: dict[str, list[str]] = {}
     for path in MODULES.values():
         inside = path.relative_to(ROOT).parts[1:-1]

@@ -69,7 +69,7 @@ def test_a_missing_extra_is_named_with_the_line_that_installs_it(code, cure, run
 def test_a_missing_location_is_named_when_an_unknown_name_is_looked_up(run_without):
     code = """
         from llie_preproc.registry import Registry
-        registry = Registry("visualizer", ["json.methods"])  # a package of that name is there, the module is not
+        registry = Registry("visualizer", ["json.methods"])  # json can be imported, json.methods cannot
         registry.register_module(name="Known")(dict)
         print(registry.get("Known").__name__)
         registry.get("Unknown")
@@ -86,7 +86,7 @@ def test_enhancing_imports_no_detector(run_without):
     assert done.stdout.split() == ["False"]
 
 
-# Packages whose import takes a tenth of a second or more, which enhancing a picture does not need.
+# Packages that enhancing a picture does not need, and whose import takes a tenth of a second or more.
 SLOW = (
     "torch._dynamo",
     "torchvision",

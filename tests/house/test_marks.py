@@ -1,4 +1,4 @@
-"""``tests/support/marks.py`` keeps some cases of each test in the fast suite, and runs long files first."""
+"""``tests/support/marks.py`` leaves some cases of each test to the fast suite, and puts long files first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def marked(items: list[Case], name: str) -> list[str]:
 
 
 @given(number=st.integers(1, 30), examples=st.integers(1, 12), slow=st.integers(0, 3))
-def test_the_given_number_of_cases_stays(request: pytest.FixtureRequest, number: int, examples: int, slow: int) -> None:
+def test_the_fast_suite_keeps_the_given_number_of_cases(
+    request: pytest.FixtureRequest, number: int, examples: int, slow: int
+) -> None:
     items = [*cases(request, "some", number, examples, slow), *cases(request, "all", 5, None)]
     leave_examples(items)
     quick = number - min(slow, number)

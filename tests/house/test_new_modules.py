@@ -1,4 +1,4 @@
-"""A metric, an annotation format, a set of faces and a training method can each be added by one file."""
+"""One new file is enough to add a metric, an annotation format, a set of faces, a face detector or a method."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.places import copy_packages
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 pytest.importorskip("matplotlib", reason="needs the extra 'compare'")
 
-# Texts of the new files.
+# Texts of the new files, by path.
 NEW = {
     "detection_eval/metrics/darkest.py": '''
         """The mean level of the darkest pixels."""
@@ -148,7 +148,7 @@ NEW = {
                 return [Faces(each, np.ones(1, np.float32)) for each in corners]
     ''',
     "training/methods/brightest.py": '''
-        """A method that nothing names."""
+        """A training method that no other file names."""
 
         from llie_preproc.registry import MODELS
 

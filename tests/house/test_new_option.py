@@ -1,4 +1,4 @@
-"""A new inference option needs changes in two files only; every consumer and command then has it."""
+"""A new inference option needs changes in two files only; then every consumer and every command has it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHANGES = {
     ],
     "llie_preproc/inference.py": [(".to(batch.dtype)\n", ".to(batch.dtype) * options.gain\n")],
 }
-# The program prints the mean level that each consumer makes of a grey picture of level 100, and the help of commands.
+# The program prints the mean level that each consumer makes of a grey picture of level 100; then the commands' help.
 CONSUMERS = """
     import sys
     from pathlib import Path

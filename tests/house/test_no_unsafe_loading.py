@@ -1,4 +1,4 @@
-"""The source has no call that unpickles, evaluates, imports or loads what a file holds, except the calls listed here.
+"""No call in the source unpickles, evaluates, imports or loads the content of a file, except the calls listed here.
 
 A new call of this kind fails the test until it has been reviewed.
 """
@@ -68,7 +68,7 @@ def sources() -> list[Path]:
 
 
 def imported_names(tree: ast.AST) -> dict[str, str]:
-    """Full names of the imported names of a module."""
+    """The full name of each name that a module imports."""
     names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -115,7 +115,7 @@ def faults(path: str, text: str) -> Iterator[str]:
         if name == "torch.load" and ((path, name) not in ALLOWED or keyword(call, "weights_only") is not True):
             yield f"{where} belongs to read_pickle alone, with weights_only=True"
         if last == "init_weights" and (path, last) not in ALLOWED:
-            yield f"{where} reads files by MMEngine's loading: call it inside of safe_loading"
+            yield f"{where} makes MMEngine load files: call it inside of safe_loading"
         if name == "numpy.load" and keyword(call, "allow_pickle") is not False:
             yield f"{where} needs allow_pickle=False"
         for option, safe in (("weights_only", True), ("allow_pickle", False), ("shell", False)):
@@ -126,7 +126,7 @@ def faults(path: str, text: str) -> Iterator[str]:
     # A function that is passed on may be called elsewhere.
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in {"getattr", "eval", "exec"} and not _is_called(node, tree):
-            yield f"{path}:{node.lineno}: {node.id} is handed on"
+            yield f"{path}:{node.lineno}: {node.id} is passed on"
 
 
 def _is_called(name: ast.Name, tree: ast.AST) -> bool:
@@ -143,7 +143,7 @@ def test_no_call_runs_what_a_file_holds() -> None:
 
 
 def test_the_one_call_of_torch_load_is_found() -> None:
-    """If it were not found, the check would look for a spelling that is no longer used."""
+    """If the check did not find it, the check would look for a spelling that is no longer used."""
     tree = ast.parse((ROOT / READER).read_text(encoding="utf-8"))
     names = imported_names(tree)
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and full_name(n.func, names) == "torch.load"]

@@ -1,4 +1,4 @@
-"""Every public function and class refuses invalid values of its options when they are given.
+"""Every public function and class refuses an invalid value of an option as soon as it is given.
 
 The functions and classes are found by their signatures. A new one is tested as well, and fails until this file knows
 how to call it.
@@ -57,13 +57,13 @@ PIPELINE = [dict(type="LoadImageFromFile"), dict(type="PackDetInputs")]
 
 def modules(package: ModuleType) -> Iterator[ModuleType]:
     for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        # Left out are programs, kernels of GPUs, and commands, whose parsers check the options.
+        # Programs, GPU kernels and commands are left out; the commands' parsers check the options.
         if not found.name.endswith(("__main__", "_kernels", "scan.gpu")) and ".commands" not in found.name:
             yield importlib.import_module(found.name)
 
 
 def entries(*packages: ModuleType) -> Iterator[tuple[str, Callable, dict[str, inspect.Parameter]]]:
-    """Yield names of public functions and of classes with a constructor, the objects, and their parameters."""
+    """Yield name, object and parameters of each public function and of each class with a constructor."""
     for module in (each for package in packages for each in modules(package)):
         for name, each in vars(module).items():
             local = getattr(each, "__module__", "") == module.__name__
@@ -197,8 +197,8 @@ def test_checks_take_numbers_of_numpy() -> None:
         at_least("tile", np.float32(5), 1)
 
 
-# Options without a fixed set of values: names, paths and other texts. Also those that are tested above, and one that
-# MMEngine checks.
+# Options that the test below leaves out: names, paths and other free texts, the options that are tested above, and one
+# that MMEngine checks.
 OPEN = {
     *WRONG, "checkpoint", "collect_device", "cure", "device", "enhancer", "kept", "map_location", "name", "place",
     "purpose", "sign", "source", "without",

@@ -1,4 +1,4 @@
-"""Fixtures of several rooms of the package's tests."""
+"""Fixtures that several folders of the package's tests share."""
 
 from __future__ import annotations
 

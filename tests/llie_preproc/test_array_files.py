@@ -95,7 +95,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("boxes", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_members_are_refused_without_memory(boxes, tmp_path):
+def test_hostile_members_are_refused_with_little_memory(boxes, tmp_path):
     archive(tmp_path / "a.npz", names=as_bytes(NAMES), boxes=boxes)
     tracemalloc.start()
     try:

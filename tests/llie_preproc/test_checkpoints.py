@@ -1,4 +1,4 @@
-"""Reading checkpoints gives tensors and runs nothing; weights that do not fit are refused, with a count."""
+"""Reading a checkpoint gives tensors and runs no code; weights that do not fit are refused with a count."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_a_coco_detector_knows_every_class_of_exdark_and_voc():
     assert pairs(match_classes(COCO, EXDARK, "exdark.json", read_mapping("coco-exdark"))) == pairs(match)
 
 
-def test_what_bdd100k_alone_has_is_left_out():
+def test_classes_that_only_bdd100k_has_are_left_out():
     assert match_classes(COCO, BDD, "bdd.json").unknown == ["rider", "traffic sign"]
 
 

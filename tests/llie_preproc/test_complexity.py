@@ -1,4 +1,4 @@
-"""``complexity`` counts the multiply-adds of closed forms and of a published figure."""
+"""``complexity`` counts as many multiply-adds as closed forms and a published figure say."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OneLayer(Enhancer):
         (nn.AvgPool2d(2), 0),
     ],
 )
-def test_single_layers(layer: nn.Module, macs: int) -> None:
+def test_single_layers_have_the_count_of_the_closed_form(layer: nn.Module, macs: int) -> None:
     counted = complexity(OneLayer(layer), 20, 30)
     assert counted.macs == macs
     assert counted.parameters == sum(p.numel() for p in layer.parameters())

@@ -33,7 +33,7 @@ def test_the_keys_lead_to_the_value(config: Any) -> None:
 
 @given(CONFIGS)
 def test_every_dict_is_met_once(config: Any) -> None:
-    """The reference is the number of objects that JSON's reader finishes."""
+    """The reference is JSON's reader, which reports each object once."""
     ended: list[dict] = []
     json.loads(json.dumps(config), object_hook=lambda node: ended.append(node) or node)
     assert sorted(map(repr, nodes(config))) == sorted(map(repr, ended))

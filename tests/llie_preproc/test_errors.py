@@ -1,4 +1,4 @@
-"""The messages for errors of the system about files, and for missing packages."""
+"""Errors of the system about files become one plain line, and a missing package is named with its extra."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_any_error_of_the_system_becomes_one_line_with_its_files(
         (OSError("nothing of the system's"), "nothing of the system's"),
     ],
 )  # fmt: skip
-def test_the_message_of_an_error(error: OSError, line: str) -> None:
+def test_the_message_of_an_error_begins_with_the_file(error: OSError, line: str) -> None:
     assert one_line(error) == line
 
 

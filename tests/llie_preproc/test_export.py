@@ -1,4 +1,4 @@
-"""``export_onnx`` turns every enhancer into an ONNX graph of equal results, or says why it cannot."""
+"""``export_onnx`` turns every enhancer into an ONNX graph with equal results, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_enhancer_agrees_with_its_graph_or_says_why_not(name: str, tmp_pat
     image = pictures(4, height, width)
     result = run(path, image)
     assert np.abs(result - enhance(image, network)).max() < 1e-4
-    # The results must not agree only because both are black or white.
+    # Black or white results would agree without a proof.
     assert ((result > 0.001) & (result < 0.999)).mean() > 0.1
 
 
@@ -66,7 +66,7 @@ def test_a_cascade_without_padding_is_one_graph(tmp_path: Path) -> None:
     assert np.abs(run(tmp_path / "network.onnx", image) - enhance(image, network)).max() < 1e-4
 
 
-def test_the_graph_says_what_it_is(tmp_path: Path) -> None:
+def test_the_graph_holds_its_metadata_and_free_sizes(tmp_path: Path) -> None:
     export_onnx(PSENet(), tmp_path / "network.onnx")
     model = onnx.load(tmp_path / "network.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -86,7 +86,7 @@ def test_the_graph_says_what_it_is(tmp_path: Path) -> None:
     assert not any(p.external_data for p in model.graph.initializer)
 
 
-def test_a_graph_of_one_size(tmp_path: Path) -> None:
+def test_a_graph_of_one_size_refuses_other_sizes(tmp_path: Path) -> None:
     network = PSENet().eval()
     export_onnx(network, tmp_path / "network.onnx", size=(24, 40))
     image = pictures(3, 24, 40)

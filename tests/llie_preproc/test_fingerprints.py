@@ -1,4 +1,4 @@
-"""``fingerprint`` differs between networks of different code, settings or weights, and refuses what it cannot see."""
+"""``fingerprint`` differs for networks of different code, settings or weights, and refuses what it cannot read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Mine({base}):
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """A function that imports modules of given texts anew, and returns the fingerprint of the last one's ``Mine``."""
+    """A function that writes modules, imports them anew, and returns the fingerprint of the last one's ``Mine``."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
@@ -168,7 +168,7 @@ def without_weights(name: str) -> Enhancer:
 
 @pytest.fixture(scope="module")
 def another_process() -> subprocess.CompletedProcess:
-    """A process that prints the fingerprint of every enhancer, then takes that of a class from the command line."""
+    """A process that prints the fingerprint of every enhancer, then asks for that of a class of its command line."""
     code = "import json\n"
     code += "from tests.llie_preproc.test_fingerprints import enhancer_classes, fingerprint, without_weights\n"
     code += "print(json.dumps({name: fingerprint(without_weights(name)) for name in enhancer_classes()}))\n"

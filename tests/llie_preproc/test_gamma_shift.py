@@ -169,7 +169,7 @@ def test_names_in_the_annotations_become_those_of_png_files(tmp_path, capsys):
     np.testing.assert_array_equal(same, read_picture(tmp_path / "in" / "a.b.jpg").pixels)
 
 
-def test_existing_results_need_a_decision(pictures, tmp_path, capsys):
+def test_existing_results_need_resume_or_overwrite(pictures, tmp_path, capsys):
     base = ["gamma-shift", str(pictures), "--out", str(tmp_path / "out"), "--gammas", "2"]
     assert main(base) == 0
     made = tmp_path / "out" / "gamma_2" / "a.png"

@@ -1,4 +1,4 @@
-"""Inference, scans, operators and trainings on a CUDA device agree with the CPU, or run."""
+"""On a CUDA device, enhancers and scans agree with the CPU, and operators and trainings run."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_bfloat16_stays_near_float32():
 
 
 @pytest.mark.parametrize("backend", [b.name for b in scan_backends() if b.available and "cuda" in b.devices])
-def test_the_scan_of_a_whole_picture_equals_the_cpus(backend):
+def test_the_scan_of_a_whole_picture_equals_that_on_the_cpu(backend):
     """The scan has thousands of chunks, in all directions; other tests compare the CPU kernel with the definition."""
     generator = torch.Generator().manual_seed(0)
     shapes = {
@@ -68,7 +68,7 @@ def test_the_scan_of_a_whole_picture_equals_the_cpus(backend):
         assert (found.cpu() - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-def test_operators_of_the_stand_in_run_on_cuda():
+def test_the_stand_in_for_mmcvs_operators_runs_on_cuda():
     pytest.importorskip("mmcv", reason="needs the extra 'mm'")
     from mmcv.ops import batched_nms, roi_align
 
@@ -82,7 +82,7 @@ def test_operators_of_the_stand_in_run_on_cuda():
     assert kept.tolist() == [0, 2]
 
 
-def test_a_training_step_on_cuda():
+def test_a_training_step_on_cuda_gives_finite_gradients():
     pytest.importorskip("mmengine", reason="needs the extra 'mm'")
     from training.methods import ProgressiveSelfEnhancement
 

@@ -25,7 +25,7 @@ LAYOUTS = ["single", "batch", "list"]
 
 
 def levels(size: tuple[int, int], dtype: type, seed: int = 0) -> np.ndarray:
-    """``(H, W, 3)`` of 256 levels, which as floats are exact in float16 too."""
+    """``(H, W, 3)`` of 256 levels; as floats they are exact in float16 too."""
     level = np.random.default_rng(seed).integers(0, 256, (*size, 3))
     if np.dtype(dtype).kind == "f":
         return (level / 256).astype(dtype)
@@ -86,7 +86,7 @@ def test_order_and_sizes_of_a_list_are_kept(sizes: list[tuple[int, int]], batch_
 @settings(max_examples=20, deadline=None)
 @given(size=SIZES, dtype=st.sampled_from([np.uint8, np.uint16, np.float32]))
 def test_all_kinds_of_pictures_agree(size: tuple[int, int], dtype: type) -> None:
-    """A picture has one result as array, as tensor, alone and in a batch, and that of the formula."""
+    """A picture has the formula's result as an array, as a tensor, alone and in a batch."""
     image = levels(size, dtype)
     result = enhance(image, GammaCorrection(0.5))
     full = 1.0 if dtype is np.float32 else float(np.iinfo(dtype).max)
@@ -106,7 +106,7 @@ def test_bgr_equals_flipping_by_hand(size: tuple[int, int]) -> None:
     assert np.array_equal(enhance(flipped, network, channel_order="bgr"), enhance(image, network)[..., ::-1])
 
 
-def test_arrays_in_any_memory_layout() -> None:
+def test_arrays_in_any_memory_layout_are_taken() -> None:
     image = levels((6, 8), np.uint8)
     assert np.array_equal(enhance(image[::-1, ::2, ::-1], Identity()), image[::-1, ::2, ::-1])
     image.flags.writeable = False
@@ -190,7 +190,7 @@ def test_modes_are_restored() -> None:
     assert [m.training for m in network.modules()] == before
 
 
-def test_build_by_name_config_and_instance() -> None:
+def test_enhancers_are_built_by_name_config_and_instance() -> None:
     assert isinstance(build_enhancer("Identity"), Identity)
     assert isinstance(build_enhancer("llie_preproc.Identity"), Identity)
     assert build_enhancer({"type": "Upscale", "scale": 4}).scale == 4
@@ -224,7 +224,7 @@ def test_without_checkpoint_the_weights_are_random() -> None:
     assert all(torch.equal(built[k], expected[k]) for k in expected)
 
 
-def test_a_checkpoint_in_the_config_counts(tmp_path: object) -> None:
+def test_a_checkpoint_in_the_config_is_loaded(tmp_path: object) -> None:
     state = seeded(PSENet)
     save_state_dict(state, f"{tmp_path}/a.safetensors")
     built = build_enhancer({"type": "PSENet", "checkpoint": f"{tmp_path}/a.safetensors"}, checkpoint=None).state_dict()
@@ -233,6 +233,6 @@ def test_a_checkpoint_in_the_config_counts(tmp_path: object) -> None:
         build_enhancer({"type": "PSENet", "width": 2, "checkpoint": f"{tmp_path}/a.safetensors"})
 
 
-def test_public_names() -> None:
+def test_the_package_offers_the_public_functions() -> None:
     assert llie_preproc.enhance is enhance
     assert llie_preproc.build_enhancer is build_enhancer

@@ -1,4 +1,4 @@
-"""The configs of wrappers lend the backbone of the detector inside to MMDetection; other configs lend nothing."""
+"""A wrapper's config answers ``config.backbone`` with that of the detector inside; other configs are unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 import llie_preproc  # noqa: F401  changes MMEngine's ConfigDict
 
 
-def test_other_configs_lend_nothing():
+def test_other_configs_and_other_keys_are_unchanged():
     for model in (dict(type="RetinaNet", detector=dict(backbone={})), dict(type="x.EnhancedDetector"), dict(backbon=1)):
         with pytest.raises(AttributeError, match=r"'ConfigDict' object has no attribute 'backbone'"):
             Config(dict(model=model)).model.backbone  # noqa: B018

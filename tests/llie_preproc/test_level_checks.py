@@ -1,4 +1,7 @@
-"""``check_levels`` at every door takes levels of 0 to 255, refuses anything else, and results must be finite."""
+"""``check_levels`` takes pictures of levels 0 to 255 at each door and refuses others; results must be finite.
+
+The doors are the three places of an enhancer in MMDetection: the transform, the data preprocessor and the detector.
+"""
 
 import contextlib
 import copy
@@ -51,7 +54,7 @@ def doors() -> dict[str, Callable]:
 
 @pytest.fixture
 def training_doors(kept_training_doors) -> dict[str, Callable]:
-    """Each door as a function of a picture in training, after a picture that surely holds levels."""
+    """Each door in training, as a function of a picture; it has taken a picture that surely holds levels."""
     for door in kept_training_doors.values():
         door(DARK)
     return kept_training_doors
@@ -127,7 +130,7 @@ DOORS = ["transform", "preprocessor", "detector"]
 
 
 def taken_before_refusal(door, picture, message):
-    """Number of times that a door takes a picture, after one of sure levels, until it refuses it."""
+    """Number of times that a door takes a picture before it refuses it; first it gets one that surely holds levels."""
     door(DARK)
     for taken in range(IN_A_ROW):
         if refusal := refusal_of(door, picture):
@@ -149,7 +152,7 @@ def refusal_of(door, picture):
 @pytest.mark.parametrize("kind", REFUSED)
 def test_all_doors_refuse_pictures_that_hold_no_levels(doors, door, kind):
     picture, message = REFUSED[kind]
-    # A pipeline may augment before the transform, so that one look-alike is no proof there.
+    # A pipeline may augment before the transform, so one picture that looks normalised is no proof there.
     patience = IN_A_ROW - 1 if door == "transform" and message == "looks normalised" else 0
     assert taken_before_refusal(doors[door], picture, rf"night/7\.png.*{message}") == patience
 

@@ -1,4 +1,4 @@
-"""``read_checkpoint`` reads the logs of runs whole, and calls nothing that a file names, now or later."""
+"""``read_checkpoint`` reads the logs of runs whole, and nothing that a file names is called, then or later."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ HOSTILE = {
     "a dictionary with methods of the file": built(EMPTY, mapping((text("items"), FUNCTION))),
     "metadata that is a function": built(EMPTY, mapping((text("_metadata"), FUNCTION))),
     "an array as a key": mapping((array(dtype("f8"), (2,), raw("\0" * 16)), b"N")),
-    "an attribute of the file's on a dictionary": call(
+    "an attribute that the file sets on a dictionary": call(
         TENSOR_LIKE, name("collections", "OrderedDict"), name("collections", "OrderedDict"), b")",
         mapping((text("keys"), FUNCTION)),
     ),
@@ -143,8 +143,8 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-def test_pytorchs_list_of_safe_globals_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MMEngine puts getattr on the list while it reads, and users put there what they trust."""
+def test_pytorchs_list_of_safe_globals_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MMEngine puts getattr on the list while it reads, and users add what they trust."""
     marker = tmp_path / "ran"
     path = write(tmp_path / "a.pth", runs_code(marker))
     theirs = [getattr, HistoryBuffer, np.ndarray]
@@ -190,7 +190,7 @@ def test_the_allowed_names_are_torchs_or_stand_ins() -> None:
 @pytest.mark.examples(20)
 @pytest.mark.parametrize("listed", listed_names())
 def test_no_allowed_name_is_a_value_of_a_checkpoint(tmp_path: Path, listed: str) -> None:
-    """The name is tried as a value, as an attribute and as a key, in this version of PyTorch and in later ones."""
+    """Each name that the installed PyTorch allows is tried as a value, as an attribute and as a key."""
     value = name(*listed.rpartition(".")[::2])
     for place in (value, built(EMPTY, mapping((text("items"), value))), mapping((value, b"N"))):
         path = write(tmp_path / "a.pth", logged(place))
@@ -261,7 +261,7 @@ def test_a_message_hub_is_read_whole(tmp_path: Path) -> None:
     saved = {"message_hub": hub().state_dict(), "meta": {"ids": (1, np.arange(3)), "flag": np.bool_(True)}}
     torch.save(copy.deepcopy(saved), tmp_path / "a.pth")
     for _ in range(2):
-        # The second time, what was read has been written again.
+        # The second time, the file holds what was read the first time.
         read = read_checkpoint(tmp_path / "a.pth")
         for key, value in saved["message_hub"]["log_scalars"].items():
             found = read["message_hub"]["log_scalars"][key]

@@ -1,4 +1,4 @@
-"""``NumberedDraws`` and ``SeededDraws`` make data depend on the draw alone, not on workers or on resuming."""
+"""``NumberedDraws`` and ``SeededDraws`` make data depend only on the number of the draw, not on workers or resuming."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RandomItems:
         return self.length
 
     def get_data_info(self, index: int) -> dict[str, int]:
-        """Sizes of which every third is upright."""
+        """The size of a picture; every third picture is upright."""
         return dict(width=1, height=2) if index % 3 == 0 else dict(width=2, height=1)
 
     def __getitem__(self, index: int) -> torch.Tensor:
@@ -62,7 +62,7 @@ def loader(sampler: str, workers: int, batch_sampler: str | None = None) -> Any:
 
 
 def batches(sampler: str, workers: int = 0, skip: int = 0, batch_sampler: str | None = None) -> Iterator[torch.Tensor]:
-    """Batches that a loop of iterations gets after skipping some, while other code draws random numbers too."""
+    """Batches that a training loop gets after it skips some, while other code draws random numbers too."""
     iterator = _InfiniteDataloaderIterator(loader(sampler, workers, batch_sampler))
     iterator.skip_iter(skip)
     for batch in iterator:
@@ -73,7 +73,7 @@ def batches(sampler: str, workers: int = 0, skip: int = 0, batch_sampler: str | 
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MMEngine sleeps at the end of a round, which the tests need not."""
+    """Leave out the pause that MMEngine makes at the end of a round."""
     monkeypatch.setattr("mmengine.runner.loops.time.sleep", lambda seconds: None)
 
 

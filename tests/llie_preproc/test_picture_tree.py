@@ -66,7 +66,7 @@ def test_the_pictures_are_those_of_a_walk_without_links(
         walked = [Path(base, name) for base, _, names in os.walk(root) for name in names]
         expected = [path for path in walked if path.suffix in {".png", ".TIF"} and not path.name.startswith(".")]
         tree = scan_tree(root)
-        # A folder with the name of a picture counts as one if it holds no picture.
+        # A folder with the name of a picture counts as a picture if none lies below it.
         assert [path for path in tree.files if not path.is_dir()] == sorted(expected)
         assert tree.problems == []
 
@@ -88,17 +88,17 @@ def test_a_link_out_of_the_tree_is_reported_and_not_followed(tmp_path: Path, up:
         picture_files(tmp_path / "in")
 
 
-def test_a_folder_with_the_name_of_a_picture(tmp_path: Path) -> None:
+def test_a_folder_with_the_name_of_a_picture_is_found_if_it_holds_no_picture_file(tmp_path: Path) -> None:
     touch(tmp_path / "used.png" / "sub" / "a.jpg")
     touch(tmp_path / "empty.jpg" / "note.txt")
     (tmp_path / "hollow.tif" / "inner.png").mkdir(parents=True)
-    # A folder further down counts as a file of the folder above it.
+    # Neither "hollow.tif" nor "inner.png" holds a file.
     assert found(tmp_path) == ["empty.jpg", "hollow.tif", "hollow.tif/inner.png", "used.png/sub/a.jpg"]
 
 
 @pytest.fixture
 def unprivileged() -> Iterator[Path]:
-    """A folder, used as a user who is not the administrator, whom no permission holds back."""
+    """A folder that an unprivileged user uses, because the administrator may read and write everything."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o777)
         administrator = os.geteuid() == 0
@@ -138,7 +138,7 @@ def test_a_target_without_write_permission_is_refused_at_once(unprivileged: Path
 
 
 def make_nested(base: Path, name: str, levels: int) -> None:
-    """Make folders in each other with a picture in the last, also where the path is too long for a system call."""
+    """Make nested folders with a picture in the last, even if its path is too long for a system call."""
     base.mkdir(parents=True, exist_ok=True)
     current = os.open(base, os.O_RDONLY)
     for _ in range(levels):
@@ -159,7 +159,7 @@ def test_a_path_beyond_the_systems_limit_is_reported(tmp_path: Path) -> None:
     assert "too long" in plan.problems[0]
 
 
-def test_more_levels_than_python_recurses(tmp_path: Path) -> None:
+def test_a_tree_deeper_than_python_recurses_is_scanned(tmp_path: Path) -> None:
     make_nested(tmp_path / "in", "d", 400)
     before = sys.getrecursionlimit()
     # A tree of a thousand levels would exceed the default limit, but pytest could not remove it. A lower limit shows

@@ -55,7 +55,7 @@ def tiff(pixels: np.ndarray, orientation: int = 1, photometric: int = 2, planar:
     extra_at = 8 + len(body)
     entries = {tag: struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()}
     for tag, value, at in ((258, bits, extra_at), (339, sample_format, extra_at + 2 * samples)):
-        # Up to two shorts fit into the entry itself.
+        # Up to two 16-bit numbers fit into the entry itself.
         where = struct.pack("<HH", value, value if samples > 1 else 0) if samples < 3 else struct.pack("<I", at)
         entries[tag] = struct.pack("<HHI", tag, 3, samples) + where
     directory = struct.pack("<H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + b"\0" * 4
@@ -204,7 +204,7 @@ LOSSLESS = st.one_of(
     alpha=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_round_trip(
+def test_lossless_files_return_what_was_written(
     tmp_path_factory: pytest.TempPathFactory,
     kind: tuple[type, str],
     size: tuple[int, int],
@@ -294,7 +294,9 @@ def test_bad_files_are_named_with_the_reason(tmp_path: Path, data: bytes, messag
 
 
 @pytest.mark.parametrize("data", [png16(RGB16, 2), tiff(RGB16), saved(Image.fromarray(RGB), "JPEG")])
-def test_declared_size_is_refused_before_decoding(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_declared_size_over_the_limit_is_refused_before_decoding(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def decoded(*_: object) -> None:
         raise AssertionError("the picture was decoded")
 

@@ -1,4 +1,4 @@
-"""A registry that is asked by several threads at once answers all of them."""
+"""A registry answers all threads that ask it at once."""
 
 from __future__ import annotations
 

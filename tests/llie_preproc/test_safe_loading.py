@@ -1,4 +1,4 @@
-"""While the project's commands and classes run, MMEngine loads files with the restricted reader alone."""
+"""While the project's commands and classes run, MMEngine loads files only with the project's restricted reader."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def fetch(monkeypatch: pytest.MonkeyPatch, path: Path) -> list[str]:
 
 
 def test_mmengine_alone_runs_the_code(code: Path) -> None:
-    """Without this the other tests could not fail."""
+    """If MMEngine did not run it, the other tests could not fail."""
     CheckpointLoader.load_checkpoint(str(code))
     assert RAN
     RAN.clear()
@@ -116,7 +116,7 @@ def test_public_backbones_load_without_a_digest(tmp_path: Path, monkeypatch: pyt
     good = tmp_path / "good.pth"
     torch.save({"backbone.weight": torch.ones(1)}, good)
     asked = fetch(monkeypatch, good)
-    # This file is not the public one, so the digits are removed from its name.
+    # This file is not the public one, so the hyphen before the digest is removed from its name.
     monkeypatch.setattr(module, "published_file", lambda url: real(url.replace("-", "").replace("_", "")))
     from llie_preproc.checkpoints import published_file as real
 
@@ -139,8 +139,8 @@ def test_the_digits_of_a_public_name_are_compared(tmp_path: Path, monkeypatch: p
         CheckpointLoader.load_checkpoint("torchvision://resnet50")
 
 
-def test_functions_of_mmdetection_and_mmengine_can_read_safely(code: Path, tmp_path: Path) -> None:
-    """MMDetection's and MMEngine's functions read safely inside ``safe_loading``, as the docs say."""
+def test_functions_of_mmdetection_and_mmengine_read_safely_inside_safe_loading(code: Path, tmp_path: Path) -> None:
+    """The docs say this of ``safe_loading``."""
     cfg = add_enhancer(mmdet_config("retinanet"), "PSENet", door="preprocessor")
     with safe_loading():
         with pytest.raises(CheckpointError, match=r"code\.pth"):
@@ -265,7 +265,7 @@ def _faces() -> Any:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_readers_of_checkpoints_run_no_code_and_fetch_nothing_unnamed(code: Path, name: str) -> None:
+def test_readers_of_checkpoints_run_no_code_and_fetch_nothing_without_a_digest(code: Path, name: str) -> None:
     with pytest.raises(CheckpointError, match=r"code\.pth"):
         READERS[name](str(code))
     with pytest.raises(CheckpointError, match="must end in '#sha256='"):

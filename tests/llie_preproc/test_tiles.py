@@ -1,4 +1,7 @@
-"""Tiles give the result of the whole image if the halo is known, and have no seams if it is not."""
+"""Tiles give the result of the whole image if a network declares its halo, and have no seams if it does not.
+
+The halo is the number of pixels round a pixel that its result depends on.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from tests.support.random_pictures import dark_image
 
 
 class Blocks(Enhancer):
-    """Convolved means of blocks, added to the image; a pixel sees as far as into the next block."""
+    """Adds the convolved means of blocks to the image; a pixel's result depends on its block and the next ones."""
 
     def __init__(self, divisor: int = 4, min_size: int = 1, padding_mode: str = "zeros") -> None:
         super().__init__()
@@ -71,7 +74,7 @@ class Numbering(Enhancer):
 
 
 class Blur(Enhancer):
-    """A mean of 3x3 that does not say how far it looks."""
+    """A mean of 3x3 pixels, whose halo is not declared."""
 
     capabilities = Capabilities(halo=None)
 
@@ -81,7 +84,7 @@ class Blur(Enhancer):
 
 @functools.cache
 def local(name: str) -> Enhancer:
-    """Enhancers whose halos differ in kind from those of the registry's defaults."""
+    """An enhancer of ``LOCAL``; their halos, scales and divisors are of kinds that the registered ones do not have."""
     torch.manual_seed(0)
     return LOCAL[name]().eval()
 
@@ -106,7 +109,7 @@ def least_tile(network: Enhancer) -> int:
 
 
 def assert_exact(network: Enhancer, data: st.DataObject) -> None:
-    """Assert that tiles are exact for a picture of at most four tiles a side, with cores down to one divisor."""
+    """Assert that tiles of a drawn size are exact for a picture of at most four tiles a side."""
     tile = data.draw(st.integers(least_tile(network), least_tile(network) + 30))
     core = tile - 2 * network.capabilities.halo
     image = dark_image(*data.draw(st.tuples(*2 * [st.integers(1, tile + 3 * core)])))
@@ -181,7 +184,7 @@ def test_tiles_that_differ_leave_no_seam(size: tuple[int, int], tile: int) -> No
 def test_a_local_network_without_a_halo_is_nearly_exact() -> None:
     image = dark_image(150, 210)
     whole, tiled = enhance(image, Blur()), enhance(image, Blur(), tile=80)
-    # Only the outermost line of a tile is wrong, by the third that it lacks, where the tile has almost no weight.
+    # Only a tile's outermost line is wrong: it lacks a third of its pixels. The tile has almost no weight there.
     assert (whole - tiled).abs().max() < 2 * whole.max() * (1 / 3) * 0.5 / FADE
     assert ((whole - tiled).abs() < 1e-6).float().mean() > 0.9
 

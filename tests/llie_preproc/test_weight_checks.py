@@ -51,7 +51,7 @@ FAULTS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "inf": (lambda t: spoilt(t, torch.inf), "not finite: 1 of"),
     "half that overflows": (lambda t: spoilt(t.half(), -torch.inf), "not finite: 1 of"),
 }
-# This fault is one of files alone; tensors of a state dict in memory may share numbers.
+# Only files can have this fault; tensors in memory may share numbers.
 STORED = {"expanded": (lambda t: torch.zeros(1).expand(t.shape), r"claims \d+ numbers, but 1 was stored")}
 BOTH = FAULTS | STORED
 

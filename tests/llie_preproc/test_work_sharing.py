@@ -72,13 +72,13 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("mpi", {**OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "1", "MASTER_ADDR": "two"}, Launch(1, 2, 1, "two", 29500)),
     ],
 )
-def test_the_environment_of_each_launcher(
+def test_the_environment_of_each_launcher_is_read(
     environment: Callable, scontrol: Path, launcher: str, variables: dict[str, str], launch: Launch
 ) -> None:
     environment(**variables)
     assert read_launch(launcher) == launch
     launch.export()
-    # Then PyTorch reads the same, whichever launcher started the process.
+    # After the export PyTorch reads the same values, whichever launcher started the process.
     exported = read_launch("pytorch")
     assert (exported.rank, exported.size, exported.address, exported.port) == (
         launch.rank,
@@ -109,14 +109,14 @@ def test_a_missing_or_wrong_variable_is_named(
         join_ranks(launcher)
 
 
-def test_one_process_of_one(environment: Callable, scontrol: Path) -> None:
+def test_a_single_process_needs_no_process_group(environment: Callable, scontrol: Path) -> None:
     environment(**{**SLURM, "SLURM_PROCID": "0", "SLURM_NTASKS": "1"})
     with join_ranks("slurm") as ranks:
         assert (ranks.rank, ranks.size, ranks.main) == (0, 1, True)
         assert ranks.gather({"a": (1, 2)}) == [{"a": [1, 2]}]
         ranks.barrier()
     assert os.environ["MASTER_ADDR"] == "node3"
-    # MMEngine's Runner would take a process group for distributed training.
+    # With a process group, MMEngine's Runner would train as one of several processes.
     assert not torch.distributed.is_initialized()
 
 
@@ -145,7 +145,7 @@ def test_one_process_takes_everything_in_order() -> None:
     assert [ranks.tally("done"), ranks.tally("done", 3), ranks.tally("done", 0)] == [1, 4, 4]
 
 
-# Several ranks, as threads with a connection each.
+# Several ranks: each is a thread with its own connection.
 
 
 class Several:

@@ -1,4 +1,4 @@
-"""Small methods of bi-level training, with batches and optimisers for them."""
+"""A small method of bi-level adversarial training, and batches and optimisers for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOSSES = PIXEL | dict(perceptual=PERCEPTUAL)
 
 
 def method(enhancer: object = "ZeroDCE", losses: dict | None = None, **options: object) -> BilevelAdversarial:
-    """A method in training mode, with seeded weights and small discriminators."""
+    """The method in training mode, with seeded weights and small discriminators."""
     torch.manual_seed(0)
     options = {"discriminators": SMALL, "illumination_weight": 0, **options}
     return BilevelAdversarial(enhancer, PIXEL if losses is None else losses, **options).train()
@@ -58,7 +58,7 @@ def loss(model: BilevelAdversarial, data: dict) -> dict[str, Tensor]:
 
 
 def optimiser(model: BilevelAdversarial, part: dict | None = None, **parts: dict) -> OptimWrapperDict:
-    """An optimiser for each part of the method: the part's own in ``parts``, or else ``part``."""
+    """An optimiser for each part of the method, made from its config in ``parts``, or else from ``part``."""
     part = part or dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
     config = {name: parts.get(name, part) for name in model.optimised()}
     return MethodOptimWrapperConstructor(config)(model)

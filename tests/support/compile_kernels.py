@@ -18,13 +18,14 @@ OPTIONAL = {"bias": "HAS_BIAS", "skip": "HAS_SKIP"}
 
 
 def kind(name: str, flags: dict[str, object]) -> str:
+    """Triton's type of a kernel's argument."""
     if name in flags or not flags.get(OPTIONAL.get(name, ""), True) or (name == "weight" and not flags.get("R")):
         return "constexpr"
     if name == "directions":
         return "*i32"
     if name in WALKED:
         return "*bf16" if dtype == "bfloat16" else "*fp32"
-    # A name of two letters is a stride's, except for these gradients, which are tensors.
+    # An argument with a name of two letters is a stride, except for these gradients, which are tensors.
     return "i32" if name in INTEGERS or (len(name) == 2 and name not in ("dA", "dB", "dC", "du")) else "*fp32"
 
 

@@ -1,4 +1,7 @@
-"""DSFD checkpoints in the layouts of the public files, and forward passes that read tensors by their public names."""
+"""Checkpoints of the face detector DSFD in the layouts of the public files, and forward passes that read them.
+
+The ``release`` is the network that the authors published; ``paper`` is a re-implementation closer to the paper.
+"""
 
 import math
 
@@ -28,7 +31,7 @@ def norm(shapes, name, channels):
 
 
 def release_tail(shapes, channels, tree, deep):
-    """Add the tensors of fusion, tree FEM and deep heads."""
+    """Add the tensors of the feature fusion, the tree-shaped FEM (feature enhance module) and the deep heads."""
     for k in (3, 2, 1):
         conv(shapes, f"latlayer{k}", channels[k - 1], channels[k], 1)
         conv(shapes, f"smooth{k}", channels[k - 1], channels[k - 1], 1)
@@ -107,7 +110,7 @@ def release_vgg_shapes(width=64):
 
 
 def paper_tail(shapes, channels):
-    """Add the paper-like re-implementation's top-down and lateral convolutions, parallel FEM and both shots."""
+    """Add the re-implementation's top-down and lateral convolutions, its parallel FEM and the heads of both shots."""
     down = [channels[-1], *channels[::-1]]
     for k in range(6):
         conv(shapes, f"fpn_topdown.{k}", down[k + 1], down[k], 1)
@@ -265,7 +268,8 @@ def release_outputs(state, image):
 
         c = deep("conf")
         largest = torch.maximum(torch.maximum(c[0], c[1]), c[2])
-        # At level 0: three background candidates, then the face; at the others: three face candidates, then background.
+        # Level 0 has three background logits, then one of the face; the others have three of the face, then one of
+        # the background. The largest of the three counts.
         pair = (largest, c[3]) if level == 0 else (c[3], largest)
         logits.append(torch.stack(pair, -1).reshape(-1, 2))
         deltas.append(deep("loc")[:4].permute(1, 2, 0).reshape(-1, 4))
@@ -317,7 +321,7 @@ def detections(outputs, height, width, ratio, clip, threshold):
         priors = priors.clamp(0, 1)
     deltas = deltas.double()
     centres = priors[:, :2] + deltas[:, :2] * 0.1 * priors[:, 2:]
-    # MMDetection limits a side to 1000 / 16 times the prior's; the public decoders do not. Deltas must stay below that.
+    # Deltas must stay below MMDetection's limit, a side of 1000 / 16 times the prior's: the public decoders have none.
     assert float(deltas[:, 2:].abs().max()) * 0.2 < math.log(1000 / 16)
     sides = priors[:, 2:] * torch.exp(deltas[:, 2:] * 0.2)
     boxes = torch.cat([centres - sides / 2, centres + sides / 2], 1) * torch.tensor([width, height] * 2)

@@ -1,4 +1,4 @@
-"""Configs of the published DSFD networks and of a thin one, and raw samples for them."""
+"""Configs of the published networks of the face detector DSFD and of thin ones, and raw samples for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.structures import InstanceData
 
-import llie_preproc  # noqa: F401  must come before mmdet, which takes mmcv's operators from it where none are compiled
+import llie_preproc  # noqa: F401  must come before mmdet: it provides a stand-in for mmcv's operators
 
 register_all_modules()
 
@@ -136,7 +136,7 @@ def _model(backbone: dict, neck: dict, head: dict, **changes: Any) -> dict:
 
 
 def build(model: dict, seed: int = 0) -> torch.nn.Module:
-    """A detector in evaluation mode, whose weights depend on ``seed`` alone, MMEngine's initialisation included.
+    """A detector in evaluation mode, initialised by MMEngine, whose weights depend on ``seed`` alone.
 
     Batch normalisation gets the statistics of random images: without them the maps of an untrained network explode.
     """
@@ -152,7 +152,7 @@ def build(model: dict, seed: int = 0) -> torch.nn.Module:
         for norm in norms:
             norm.train().momentum = None
         with torch.no_grad():
-            # A wrapper takes levels. The detector in it takes normalised pictures, so that one is called.
+            # A wrapper takes grey levels, but these pictures are normalised, so the detector inside it is called.
             getattr(detector, "detector", detector).extract_feat(torch.randn(4, 3, 128, 160) * 60)
         detector.eval()
     return detector

@@ -14,13 +14,13 @@ from llie_preproc.enhancers import Identity
 from tests.support.films import packets_of, shown
 
 PHONE = tuple([round(1000 * i / 30) for i in range(30)] + [1000 + 100 * i for i in range(30)])
-"""Milliseconds of 30 frames at 30 a second, then 30 at 10, as phones and screen recorders write them."""
+"""Times in milliseconds of 30 frames at 30 per second and 30 more at 10 per second, as in a phone's video."""
 RANDOM = tuple(int(t) for t in np.cumsum(np.random.default_rng(0).integers(1, 250, 40)))
-"""Milliseconds of frames that follow no rate."""
+"""Times in milliseconds of frames at irregular distances."""
 
 
 class Counting(Identity):
-    """An enhancer that changes nothing and counts its calls, and the most pictures in one call."""
+    """An enhancer that changes nothing; it counts its calls and keeps the largest number of pictures in one call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ def assert_same_film(target: Path, source: Path, milliseconds: float = 0.1) -> N
 
 
 def assert_in_step(target: Path, source: Path, seconds: float = 1.1e-3) -> None:
-    """Assert that the sound has the same bytes and the same distance from the first frame as in the source."""
+    """Assert that the sound has the bytes of the source, and begins as long after the first frame as there."""
     before, after = packets_of(source, "audio"), packets_of(target, "audio")
     # Containers cut uncoded samples into packets of different sizes, so the packets are joined first.
     assert b"".join(data for _, data in after) == b"".join(data for _, data in before)

@@ -1,4 +1,4 @@
-"""Videos made for tests, and readers of videos that are not the library's."""
+"""Videos made for tests, and readers of videos that do not use the library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RATE = 48_000
 
 
 def grey(number: int, size: tuple[int, int]) -> np.ndarray:
-    """``(H, W, 3)`` RGB whose level tells the frame's number."""
+    """A ``(H, W, 3)`` RGB frame whose level tells its number."""
     return np.full((size[1], size[0], 3), 20 + 4 * (number % 50), np.uint8)
 
 
@@ -129,7 +129,7 @@ def shown(path: Path) -> list[Shown]:
 
 
 def packets_of(path: Path, kind: str) -> list[tuple[float, bytes]]:
-    """Seconds and bytes of those packets of a stream that begin at the video's start or later."""
+    """Time in seconds and bytes of each packet of a stream, without those before the video's start."""
     with av.open(str(path)) as container:
         (stream,) = getattr(container.streams, kind)
         packets = [p for p in container.demux(stream) if p.size and not p.is_discard and p.pts >= 0]

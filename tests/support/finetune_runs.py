@@ -86,7 +86,7 @@ def last_state(work_dir: Path) -> dict[str, torch.Tensor]:
 
 
 def part(state: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    """The tensors of one part of an ``EnhancedDetector``, in its own names."""
+    """The tensors of one part of an ``EnhancedDetector``, under the part's own names."""
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
 
 

@@ -1,7 +1,7 @@
 """Files as an attacker, a damaged disk or a killed program leaves them, for the tests of everything that opens a path.
 
-Each entry of :data:`HOSTILE` writes one file (or something else in its place) at a path of any suffix. A file that
-carries a command creates :func:`marker` if anything runs that command.
+Each function of :data:`HOSTILE` writes one file (or a folder, a FIFO or a link) at a path of any suffix. If anything
+runs the command in such a file, the file of :func:`marker` appears.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def plain_pickle(path: Path) -> None:
 
 
 def checkpoint_that_fetches_attributes(path: Path) -> None:
-    """A checkpoint that uses allowed names alone and reaches ``os`` through ``getattr`` and a function's globals.
+    """A checkpoint that uses only allowed names, and reaches ``os`` through ``getattr`` and a function's globals.
 
-    Inside ``torch._utils._rebuild_tensor_v2`` the name ``_rebuild_tensor`` is looked up in globals that the file wrote.
+    It changes the globals of ``torch._utils._rebuild_tensor_v2``, which then calls another ``_rebuild_tensor``.
     """
     text = lambda value: b"X" + struct.pack("<I", len(value.encode())) + value.encode()  # noqa: E731
     name = lambda module, attribute: f"c{module}\n{attribute}\n".encode()  # noqa: E731
@@ -113,7 +113,7 @@ def json_of_a_long_number(path: Path) -> None:
 
 
 def picture_of_terapixels(path: Path) -> None:
-    """A PNG whose header alone is whole: it declares 2^20 by 2^20 pixels."""
+    """A PNG that declares 2^20 by 2^20 pixels and has 64 bytes of them."""
     path.write_bytes(png_of(1 << 20, 1 << 20, 8, 2, bytes(64)))
 
 
@@ -187,7 +187,7 @@ class Hung(Exception):
 
 @contextlib.contextmanager
 def comes_back(seconds: float) -> Iterator[None]:
-    """Raise :class:`Hung` if the block takes longer than this: opening a FIFO waits for a writer that never comes."""
+    """Raise :class:`Hung` if the block takes longer than this: a program that opens a FIFO could wait forever."""
 
     def hung(*_: object) -> None:
         raise Hung(f"the block has not ended after {seconds} s")

@@ -40,7 +40,7 @@ def call(function: bytes, *arguments: bytes) -> bytes:
 
 
 def new(kind: bytes, *arguments: bytes) -> bytes:
-    """An object without its ``__init__``."""
+    """An object that is made without a call of its ``__init__``."""
     return kind + row(*arguments) + b"\x81"
 
 
@@ -49,7 +49,7 @@ def built(instance: bytes, state: bytes) -> bytes:
 
 
 def raw(value: str) -> bytes:
-    """Bytes, as protocol 2 has them."""
+    """Bytes, as protocol 2 writes them."""
     return call(name("_codecs", "encode"), text(value), text("latin1"))
 
 
@@ -94,13 +94,13 @@ def write_tar(path: Path) -> Path:
 
 
 def runs_code(marker: Path) -> bytes:
-    """Content that makes a folder: through ``getattr`` it replaces a function that the unpickler calls later."""
+    """Content that makes the folder ``marker``: by ``getattr`` it replaces a function that unpickling calls later."""
     get = name(*GETATTR)
     functions = call(get, name(*REBUILD), text("__globals__"))
     imports = call(get, call(get, get, text("__self__")), text("__import__"))
     taken = functions + b"q\x01" + text("_rebuild_tensor") + imports + b"s"
     module = call(name(*REBUILD), text("os"), b"N", b"N", b"N", b"\x89", b"N") + b"q\x02"
     replaced = b"h\x01" + text("_rebuild_tensor") + call(get, b"h\x02", text("spawnlp")) + b"s"
-    # spawnlp(P_WAIT, "mkdir", "mkdir", marker) as _rebuild_tensor(storage, offset, size, stride).
+    # This calls spawnlp(P_WAIT, "mkdir", "mkdir", marker) in place of _rebuild_tensor(storage, offset, size, stride).
     made = call(name(*REBUILD), number(0), text("mkdir"), text("mkdir"), text(str(marker)), b"\x89", b"N")
     return mapping((text("a"), taken), (text("b"), module), (text("c"), replaced), (text("d"), made))

@@ -28,7 +28,7 @@ class Command(NamedTuple):
         return " ".join(self.words)
 
     def options(self) -> Iterator[argparse.Action]:
-        """The arguments whose values are texts, which may all be paths."""
+        """The arguments that take any text, and so maybe a path."""
         for action in self.parser._actions:
             stores = isinstance(action, argparse._StoreAction | argparse._ExtendAction) or action.nargs in ("+", "*")
             if stores and action.choices is None and not _is_number(action.type):
@@ -49,7 +49,7 @@ def _is_number(kind: object) -> bool:
 
 
 def commands() -> list[Command]:
-    """Every command; a command that has commands of its own is replaced by these."""
+    """Every command; a command that has subcommands is replaced by them."""
     table, unread = llie.find_commands()
     assert not unread
     found = [each for name in table for each in _commands((name,), _choices(_parser(name))[name])]

@@ -10,7 +10,7 @@ from llie_preproc.files import atomic_write
 
 
 def killed_while_writing(path: Path) -> None:
-    """Leave what a process leaves behind that is killed in the middle of :func:`atomic_write`."""
+    """Start a process that writes ``path`` by :func:`atomic_write`, and kill it in the middle."""
     child = os.fork()
     if not child:
         with atomic_write(path) as file:

@@ -37,7 +37,7 @@ def write_comparison(folder: Path, images: int = 20, seed: int = 0) -> Path:
 
 
 def write_cells(out: Path, pictures: Path, truth: dict, classes: tuple[str, ...], rng: np.random.Generator) -> None:
-    """Write plan, truth and finished cells of a comparison, with detections made from ``truth``."""
+    """Write the plan, the truth and a finished cell for each row and seed, with detections made from ``truth``."""
     cells = [[enhancer, mode, seed] for enhancer, mode in ROWS for seed in SEEDS]
     plan = dict(
         config="detector.py",
@@ -66,8 +66,9 @@ def write_cells(out: Path, pictures: Path, truth: dict, classes: tuple[str, ...]
 
 
 def detections(truth: dict, skill: float, false: float, rng: np.random.Generator) -> list[dict]:
-    """Annotated boxes, each found with probability ``skill`` and moved a little, and about ``false`` random boxes a
-    picture.
+    """Annotated boxes, each found with probability ``skill`` and moved a little, and random boxes.
+
+    ``false`` is the mean number of random boxes in a picture.
     """
     found = []
     categories = [category["id"] for category in truth["categories"]]
@@ -95,7 +96,7 @@ def _detection(image: int, category: int, box: np.ndarray, score: float) -> dict
 
 
 def _write_pictures(folder: Path, count: int, rng: np.random.Generator) -> dict:
-    """Write dark pictures with a rectangle for each object; returns the truth. No object is large by COCO's bounds."""
+    """Write dark pictures with a rectangle for each object, none large by COCO's bounds; returns the truth."""
     folder.mkdir(parents=True)
     images, annotations = [], []
     for number in range(1, count + 1):

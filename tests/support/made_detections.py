@@ -12,9 +12,9 @@ VISDRONE = (
 
 
 def made_scene(seed, images=4, classes=3, objects=6, found=12, crowd=0.15, distinct=False, gap=1):
-    """COCO annotations of random boxes and detections, most of which lie near an annotated box.
+    """COCO annotations of random boxes, and detections, most of them near an annotated box.
 
-    Coordinates are whole pixels, so that overlaps tie.
+    Coordinates are whole pixels, so that some overlaps are equal.
     """
     rng = np.random.default_rng(seed)
     truth = {
@@ -96,7 +96,7 @@ def repeated(truth, detections, weights):
 
 
 def with_rows(truth):
-    """The scene in the form of converted VisDrone: crowds are rows of score 0, categories have VisDrone's names."""
+    """The scene as a converted VisDrone set has it: crowds are rows of score 0, categories have VisDrone's names."""
     for image in truth["images"]:
         own = [each for each in truth["annotations"] if each["image_id"] == image["id"]]
         image["visdrone_rows"] = [[*a["bbox"], 1 - a["iscrowd"], a["category_id"], 0, 0] for a in own]

@@ -1,4 +1,4 @@
-"""A made face set: photographs with small real faces of many sizes and as many patches without a face.
+"""A made face set: small real faces of many sizes, and as many patches without a face, pasted on photographs.
 
 The training part and the test part share no face, no patch and no photograph.
 """

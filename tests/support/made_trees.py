@@ -15,7 +15,7 @@ def pixels_of(seed: int, width: int = 12, height: int = 10) -> np.ndarray:
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
-    """Write a PNG whatever the suffix says, so that pixels survive: Pillow and the reader look at the first bytes."""
+    """Write a PNG under any suffix, so that no pixel changes; readers look at the first bytes, not at the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, format="PNG")
 

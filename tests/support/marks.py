@@ -1,4 +1,4 @@
-"""Selection of a test's cases for the fast suite, and the order of the files."""
+"""Chooses the cases of each test that the fast suite runs, and the order of the test files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 
 def leave_examples(items: Iterable[pytest.Item]) -> None:
-    """Mark all cases of a test as ``further``, except for as many as its mark ``examples(number)`` says.
+    """Mark the cases of a test as ``further``, except for ``number`` of them if it has the mark ``examples(number)``.
 
-    The test's name seeds the draw. Every k-th case of a product could have one value of a parameter in common.
+    These are drawn at random, seeded by the test's name: every k-th case could have the same value of a parameter.
     """
     cases: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
@@ -29,20 +29,20 @@ def leave_examples(items: Iterable[pytest.Item]) -> None:
 
 
 def require_lasting_names(items: Iterable[pytest.Item]) -> None:
-    """Refuse a name of a test that holds an object's address: processes that share the suite need the same names.
+    """Refuse a test's name that holds an object's address: processes that share the suite need the same names.
 
     Raises:
         ValueError: There is such a name.
     """
     if passing := [item.nodeid for item in items if re.search(r"0x[0-9a-f]{6,}", item.nodeid, re.IGNORECASE)]:
-        raise ValueError(f"the name changes with each start, so its cases need ids: {passing[0]}")
+        raise ValueError(f"the test's name changes with each start, so its cases need ids: {passing[0]}")
 
 
 def longest_first(items: list[pytest.Item]) -> None:
     """Sort the files by their duration: a long file that begins last would keep one process busy alone.
 
-    A test counts as the seconds of its mark ``slow(seconds)``, as ten if the mark has none, else as a tenth of a
-    second.
+    A test with the mark ``slow(seconds)`` counts as these seconds, or as ten if the mark gives none; any other test
+    counts as a tenth of a second.
     """
     weights: dict[Any, float] = defaultdict(float)
     for item in items:

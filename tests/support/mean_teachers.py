@@ -28,5 +28,5 @@ def samples(count=2, **left_out):
 
 
 def untouched(module):
-    """Whether no parameter has a gradient other than zero."""
+    """Whether the gradient of every parameter is missing or zero."""
     return all(p.grad is None or not p.grad.any() for p in module.parameters())

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch.nn import functional as F
 
-import llie_preproc  # noqa: F401  must come before mmdet, which takes mmcv's operators from it where none are compiled
+import llie_preproc  # noqa: F401  must come before mmdet: it provides a stand-in for mmcv's operators
 from llie_preproc.config_nodes import nodes
 from tests.support.configs import read_config
 
@@ -66,7 +66,7 @@ def narrow_pyramid(model: dict) -> None:
     for node in nodes(model):
         node.update({key: 32 for key in keys if node.get(key) == 256})
         if node.get("type") == "QuasiDenseEmbedHead":
-            # The defaults of this head are 256 channels too.
+            # This head has 256 channels by default, without a key in the config.
             node.update(in_channels=32, conv_out_channels=32)
         if node.get("fc_out_channels"):
             node["fc_out_channels"] = 32

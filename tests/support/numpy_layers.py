@@ -6,7 +6,7 @@ import numpy as np
 
 
 def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | float = 0.0) -> np.ndarray:
-    """``(C, H, W)`` correlated with ``(O, C, k, k)``, k odd, zeros around the image."""
+    """Correlation of an image ``(C, H, W)`` with weights ``(O, C, k, k)``, k odd; zeros surround the image."""
     radius = weight.shape[-1] // 2
     padded = np.pad(x.astype(np.float64), ((0, 0), (radius, radius), (radius, radius)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[-2:], axis=(1, 2))

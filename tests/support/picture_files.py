@@ -1,4 +1,4 @@
-"""Pictures in files: written with the library's writer, read without its reader; and the files' names."""
+"""Picture files, written by the library and read by Pillow; and lists of file names."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Programs of the project in processes of their own, which start at once because they are forked.
 
-A test about the start itself, such as about what is imported, starts ``python`` instead.
+A test of the start itself, such as of what is imported, starts ``python`` instead.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Programs:
         The processes write to the same two streams. If one fails, the others are ended. The status is the first that is
         not 0.
         """
-        # This process keeps the store, as a launcher does, so that no rank takes it along when it ends early.
+        # This process keeps the store, as a launcher does: a rank that ends early would end its store too.
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         common = {
             "MASTER_ADDR": "127.0.0.1",

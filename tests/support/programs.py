@@ -42,5 +42,5 @@ def hiding(modules: Iterable[str]) -> str:
 
 
 def command_line(command: str, *arguments: object) -> list[str]:
-    """The arguments of ``python`` that run a command of ``llie``, such as ``compare``, with arguments of its own."""
+    """The arguments of ``python`` that run a command of ``llie``, such as ``compare``, with the command's arguments."""
     return ["-m", "llie_preproc", command, *map(str, arguments)]

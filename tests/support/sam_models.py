@@ -25,7 +25,7 @@ ROUNDING = 40 * 192 * torch.finfo(torch.float32).eps / 2
 
 
 def tiny_sam(seed: int = 0) -> Any:
-    """A SAM with random weights, of which those of the heads are large, so that masks differ from prompt to prompt.
+    """A SAM with random weights, larger in the heads, so that masks differ from prompt to prompt.
 
     The weights of attention and normalisation stay as they are initialised. Larger ones make the network chaotic: then
     a rounding of float32 grows into another mask, and no tolerance tells a rounding from a fault.
@@ -62,7 +62,7 @@ def in_float64(sam: Any) -> Any:
 
 
 def assert_equal_but_for_rounding(own: Tensor, expected: Tensor, roundings: float = ROUNDING) -> None:
-    """Assert that two computations of a value agree if each is rounded as :data:`ROUNDING` says."""
+    """Assert that two computations of a value differ by no more than twice the rounding of :data:`ROUNDING`."""
     torch.testing.assert_close(own, expected, rtol=0, atol=2 * roundings * float(expected.detach().abs().max()))
 
 

@@ -17,7 +17,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FAST = [b.name for b in scan_backends() if b.available and b.name in ("triton", "mamba_ssm", "numba", "chunked")]
 if DEVICE == "cuda":
     FAST.remove("numba")
-"""Available backends that are compared with a slow one, which is left out."""
+"""Available backends, without the slow one that the tests compare them with."""
 
 every_backend = pytest.mark.parametrize("backend", FAST)
 INTERPRETED = ["triton"] if os.environ.get("TRITON_INTERPRET") == "1" else []
@@ -25,7 +25,7 @@ COMPILED = [name for name in FAST if name not in INTERPRETED]
 """Backends of :data:`FAST` that do not run element by element in Triton's interpreter."""
 
 OPERATOR = [name for name in COMPILED if name != "mamba_ssm"]
-"""Backends of :data:`COMPILED` behind the library's own operator."""
+"""Backends of :data:`COMPILED` that the library's own PyTorch operator calls."""
 
 Inputs = dict[str, Any]
 
@@ -84,7 +84,7 @@ def image(batch: int = 2, height: int = 7, width: int = 9, channels: int = 6, st
 
 
 def results(scan: Callable[..., Tensor], inputs: Inputs, **options: Any) -> dict[str, Tensor]:
-    """The output, and the gradients of a fixed functional of it."""
+    """The output, and the gradients of a fixed weighted sum of it."""
     leaves = {k: v.detach().requires_grad_() for k, v in inputs.items()}
     y = scan(**leaves, **options)
     # These weights are exact in every dtype.

@@ -48,7 +48,7 @@ def draw_squares(path: Path, squares: Sequence[tuple[int, int, int, int]]) -> No
 
 
 def draw_pictures(folder: Path) -> Path:
-    """Write a PNG file of each picture in ``SQUARES`` into ``folder``; returns it."""
+    """Write a PNG file of each picture in ``SQUARES`` into ``folder``; returns the folder."""
     for name, squares in SQUARES.items():
         draw_squares(folder / f"{name}.png", squares)
     return folder
