@@ -29,7 +29,7 @@ def tiny_sam(seed: int = 0) -> Any:
 
     The weights of attention and normalisation stay as they are initialised. Larger ones make the network chaotic: then
     a rounding of float32 grows into another mask, and no tolerance tells a rounding from a fault.
-    ``test_rounding_of_a_tiny_sam`` checks that :data:`ROUNDING` holds.
+    ``test_a_tiny_sam_rounds_no_more_than_assumed`` checks :data:`ROUNDING`.
     """
     torch.manual_seed(seed)
     sam = build_sam("small", **TINY)

@@ -17,7 +17,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FAST = [b.name for b in scan_backends() if b.available and b.name in ("triton", "mamba_ssm", "numba", "chunked")]
 if DEVICE == "cuda":
     FAST.remove("numba")
-"""Available backends, without the slow one that the tests compare them with."""
+"""Available backends, except the slow reference with which the tests compare them."""
 
 every_backend = pytest.mark.parametrize("backend", FAST)
 INTERPRETED = ["triton"] if os.environ.get("TRITON_INTERPRET") == "1" else []

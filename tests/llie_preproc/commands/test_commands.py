@@ -1,4 +1,4 @@
-"""The table of ``llie``'s commands: entry points find them, each shows its help, and a missing package is named."""
+"""``llie`` finds its commands by entry points, shows the help of each, and names a missing package or file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``llie convert`` keeps the values of public and of own checkpoints, and overwrites none without being told to."""
+"""``llie convert`` keeps the values of public and of own checkpoints, and overwrites only with ``--overwrite``."""
 
 from __future__ import annotations
 

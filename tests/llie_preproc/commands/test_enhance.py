@@ -98,7 +98,7 @@ def test_depth_grey_and_alpha_are_carried(llie: Run, tmp_path: Path, dtype: type
 
 
 @pytest.mark.parametrize("ignore", [False, True])
-def test_orientation(llie: Run, tmp_path: Path, ignore: bool) -> None:
+def test_orientation_is_applied_unless_it_is_ignored(llie: Run, tmp_path: Path, ignore: bool) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(levels()).save(tmp_path / "in.png", exif=exif)
@@ -112,7 +112,7 @@ def test_orientation(llie: Run, tmp_path: Path, ignore: bool) -> None:
     assert np.array_equal(stored, levels() if ignore else np.rot90(levels(), -1))
 
 
-def test_tiny_palette_and_cmyk_pictures(llie: Run, tmp_path: Path, weights: Path) -> None:
+def test_tiny_palette_and_cmyk_pictures_are_enhanced(llie: Run, tmp_path: Path, weights: Path) -> None:
     folder = tmp_path / "in"
     make_picture(folder / "one.png", levels(size=(1, 1)))
     Image.fromarray(levels()).convert("P").save(folder / "palette.png")
@@ -147,7 +147,7 @@ def test_bad_files_are_listed_and_the_others_done(llie: Run, tmp_path: Path) -> 
     folder = tmp_path / "in"
     reasons = bad_pictures(folder)
     for seed in range(3):
-        # This is the size of nan.tif, so that they share a batch with it.
+        # These pictures have the size of nan.tif, so that they share a batch with it.
         make_picture(folder / f"m{seed}.tif", levels(seed))
     result = llie("enhance", folder, "--out", tmp_path / "out", "--enhancer", "GammaCorrection")
     assert result.code == 1

@@ -92,7 +92,7 @@ def test_a_picture_too_large_for_memory_fails_alone(llie: Run, tmp_path: Path, g
     assert "0 enhanced; 1 failed; 4 existed already" in again.out
 
 
-def test_another_error_is_not_taken_for_a_lack_of_memory(
+def test_another_error_is_not_reported_as_a_lack_of_memory(
     llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Wrong(Identity):
@@ -105,7 +105,7 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(
         llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Wrong")
 
 
-def test_the_limit_of_pixels(llie: Run, tmp_path: Path) -> None:
+def test_pictures_over_the_limit_of_pixels_are_refused(llie: Run, tmp_path: Path) -> None:
     make_picture(tmp_path / "in" / "small.png")
     (tmp_path / "in" / "large.png").write_bytes(png_of(9000, 9000, 8, 0, bytes(99)))
     call = ("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--overwrite")
@@ -129,7 +129,7 @@ def test_the_limit_of_pixels(llie: Run, tmp_path: Path) -> None:
 NAMES = [b"caf\xe9.png", b"new\nline.png", b"\x1b[31mred.png", "\u202egnp.a.png".encode(), "中文 é.png".encode()]
 
 
-def test_names_of_any_bytes(llie: Run, tmp_path: Path) -> None:
+def test_names_of_any_bytes_are_kept_and_printed_safely(llie: Run, tmp_path: Path) -> None:
     source = tmp_path / "in"
     for name in NAMES:
         make_picture(source / os.fsdecode(name))
@@ -255,7 +255,7 @@ def test_a_picture_that_vanishes_before_it_is_read_fails_alone(tmp_path: Path) -
     assert files_below(tmp_path / "out") == ["0.png", "2.png"]
 
 
-def test_a_file_in_place_of_a_folder_fails_what_belongs_into_it(llie: Run, tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_reported_and_the_rest_done(llie: Run, tmp_path: Path) -> None:
     make_picture(tmp_path / "in" / "sub" / "a.png")
     make_picture(tmp_path / "in" / "b.png")
     (tmp_path / "out").mkdir()
@@ -267,7 +267,7 @@ def test_a_file_in_place_of_a_folder_fails_what_belongs_into_it(llie: Run, tmp_p
 
 
 @pytest.mark.parametrize("pair", [("a.png", "A.PNG"), ("é.png", unicodedata.normalize("NFD", "é.png"))])
-def test_names_that_a_disk_does_not_tell_apart(
+def test_names_that_a_disk_does_not_tell_apart_are_refused(
     llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str]
 ) -> None:
     for seed, name in enumerate(pair):

@@ -88,7 +88,7 @@ def test_links_to_files_are_followed_and_links_into_the_tree_are_not(llie: Run, 
     assert files_below(tmp_path / "out") == ["linked.png", "sub/b.png"]
 
 
-def test_a_clash_is_reported_before_anything_starts(llie: Run, tmp_path: Path) -> None:
+def test_two_inputs_of_one_result_are_reported_before_anything_starts(llie: Run, tmp_path: Path) -> None:
     make_picture(tmp_path / "in" / "a.png")
     make_picture(tmp_path / "in" / "a.jpg")
     result = llie("enhance", tmp_path / "in", "--out", tmp_path / "out", "--enhancer", "Identity", "--format", "png")
@@ -96,7 +96,7 @@ def test_a_clash_is_reported_before_anything_starts(llie: Run, tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
-def test_existing_results_need_a_decision(llie: Run, tmp_path: Path) -> None:
+def test_existing_results_need_resume_or_overwrite(llie: Run, tmp_path: Path) -> None:
     for seed, name in enumerate(["a.png", "b.png", "c.png"]):
         make_picture(tmp_path / "in" / name, levels(seed))
     old = make_picture(tmp_path / "out" / "b.png", np.zeros((12, 16, 3), np.uint8)).read_bytes()
@@ -123,7 +123,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, ctrl_c_is_heard: None) -> Simp
 
     class Interrupting(Identity):
         def forward(self, image: Tensor) -> Tensor:
-            # The first call is the command's own probe.
+            # The command first calls the network with one pixel.
             state.batches += 1
             if state.batches == 4:
                 os.kill(os.getpid(), state.signal)
@@ -228,7 +228,7 @@ def test_two_processes_write_what_one_writes(llie: Run, tmp_path: Path, monkeypa
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert [(tmp_path / f"codes{rank}").read_text() for rank in range(2)] == ["[1, 1, 2, 0]"] * 2
-    # Each call prints one report about the pictures of both processes, and both return its status.
+    # Each call prints one report about the pictures of both processes, and both processes return the same status.
     reports = ["8 enhanced; 1 failed", "1 enhanced; 1 failed; 7 existed already", "7 frames enhanced"]
     assert all(report in line for report, line in zip(reports, done.stdout.splitlines(), strict=True))
     assert done.stderr.count("1 of 9 failed:") == 1
@@ -246,7 +246,7 @@ def test_two_processes_write_what_one_writes(llie: Run, tmp_path: Path, monkeypa
     assert set(different) <= {"4.png"}
 
 
-def test_a_launcher_that_did_not_start_it_is_refused(
+def test_a_launcher_that_did_not_start_the_command_is_refused(
     llie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SLURM_PROCID", raising=False)

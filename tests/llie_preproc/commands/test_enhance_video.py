@@ -85,7 +85,7 @@ def test_a_video_that_ends_short_is_an_error(llie: Run, tmp_path: Path) -> None:
     assert files_below(tmp_path / "out") == []
 
 
-def test_videos_follow_the_rules_of_files(llie: Run, tmp_path: Path) -> None:
+def test_wrong_or_existing_results_of_a_video_are_refused(llie: Run, tmp_path: Path) -> None:
     source = plain_film(tmp_path / "in.mp4")
     before = source.read_bytes()
     one_line(llie("enhance", source, "--out", source, "--enhancer", "Identity", "--overwrite"), "is an input")

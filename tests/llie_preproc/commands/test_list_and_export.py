@@ -58,7 +58,7 @@ def test_list_shows_an_enhancer_whose_operations_cannot_be_counted(llie: Run, mo
     assert ["Asking", "0", "-", "1", "not needed", "-"] in table(llie("list", "--macs").out)
 
 
-def test_list_backends(llie: Run) -> None:
+def test_list_shows_the_backends_of_the_scan(llie: Run) -> None:
     result = llie("list", "--backends")
     assert result.code == 0
     header, *rows = table(result.out)
@@ -72,7 +72,9 @@ def test_list_backends(llie: Run) -> None:
 
 @pytest.mark.examples(1)
 @pytest.mark.parametrize("size", [None, (24, 40)])
-def test_export(llie: Run, tmp_path: Path, weights: Path, size: tuple[int, int] | None) -> None:
+def test_an_exported_graph_gives_equal_results(
+    llie: Run, tmp_path: Path, weights: Path, size: tuple[int, int] | None
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
     target = tmp_path / "new" / "psenet.onnx"
     call = ["export", "--out", target, "--enhancer", f"PSENet@{weights}"]

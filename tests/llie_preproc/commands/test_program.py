@@ -1,4 +1,4 @@
-"""``run`` returns the status of a command's work, refuses in one line, and ends in good order after a signal."""
+"""``run`` returns the status of a command's work, reports an error in one line, and cleans up after a signal."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_status_is_what_the_work_returns(returned, status):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_ends_the_work_in_good_order(capsys, number):
+def test_a_signal_ends_the_work_after_its_clean_up(capsys, number):
     before = [signal.getsignal(each) for each in SIGNALS]
     cleaned = []
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of several doors."""
+"""Fixtures that several files of these tests share."""
 
 from __future__ import annotations
 

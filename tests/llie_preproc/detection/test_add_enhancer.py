@@ -1,4 +1,7 @@
-"""``add_enhancer`` puts an enhancer into any config by each door, and refuses what cannot work."""
+"""``add_enhancer`` puts an enhancer into any config at each of three doors, and refuses what cannot work.
+
+The doors are a transform, the data preprocessor, and a wrapper round the detector.
+"""
 
 import numpy as np
 import pytest
@@ -128,7 +131,7 @@ def test_every_door_takes_the_order_of_channels(door):
     assert not np.allclose(found[::-1], expected, atol=1)
 
 
-def test_another_data_preprocessor_is_referred_to_the_wrapper():
+def test_the_error_about_another_data_preprocessor_names_the_wrapper():
     cfg = mmdet_config("retinanet")
     cfg.model.data_preprocessor.type = "BoxInstDataPreprocessor"
     with pytest.raises(ValueError, match=r"BoxInstDataPreprocessor.*use 'detector'"):

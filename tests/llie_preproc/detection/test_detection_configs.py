@@ -1,5 +1,6 @@
-"""The configs of ``mm_configs/detection`` parse, build and load their sets; enhanced ones differ in the enhancement
-alone.
+"""The configs of ``mm_configs/detection`` can be read and built, and load their sets.
+
+Each enhanced config differs from the plain one only in the enhancement.
 """
 
 import random
@@ -67,7 +68,7 @@ def test_every_detector_and_set_has_a_plain_and_an_enhanced_config():
 
 
 @pytest.mark.parametrize("name", [*PLAIN, SMALL])
-def test_classes_schedule_and_evaluation(name):
+def test_classes_schedule_and_evaluation_belong_to_the_set(name):
     cfg, count = parsed(name), classes_of(name)
     classes = {tuple(inner(cfg[loader].dataset).metainfo.classes) for loader in LOADERS}
     assert [len(each) for each in classes] == [count]
@@ -125,7 +126,7 @@ def test_an_enhanced_config_differs_from_the_plain_one_by_a_cached_transform_aft
 
 
 def of_quarter_size(cfg):
-    """The config, changed so that it resizes pictures to a quarter of its size."""
+    """The config, changed so that it resizes pictures to a quarter of the sides that it names."""
     for loader in LOADERS:
         for step in inner(cfg[loader].dataset).pipeline:
             if step["type"] == "Resize":
@@ -181,11 +182,11 @@ def test_enhanced_pictures_have_the_frame_of_the_plain_ones(name, enhancer, tree
                 assert a.ori_shape == b.ori_shape
                 assert a.scale_factor == pytest.approx(b.scale_factor)
             assert torch.equal(a.gt_instances.labels, b.gt_instances.labels)
-            # Mosaic and affine transforms place whole pixels.
+            # Mosaic and affine transforms round positions to whole pixels.
             tolerance = 2.0 if "yolox" in name else 1e-3
             assert torch.allclose(a.gt_instances.bboxes.tensor, b.gt_instances.bboxes.tensor, atol=tolerance)
     entries = list((tree / "work_dirs" / "enhanced").rglob("*.npy"))
-    # Train and test pictures have the same two contents.
+    # The training part and the test part hold the same two pictures.
     assert len(entries) == 2
 
 

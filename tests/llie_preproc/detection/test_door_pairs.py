@@ -1,4 +1,7 @@
-"""A checkpoint of one door in another door's config gives the same predictions, or an error."""
+"""A checkpoint of a model with one door, loaded by a model with another, gives the same predictions or an error.
+
+A door is the place of an enhancer: a transform, the data preprocessor, or a wrapper round the detector.
+"""
 
 import copy
 
@@ -18,27 +21,27 @@ from tests.support.mmdet_models import build, holds, mmdet_config, raw_batch
 from training.checkpoint_parts import split_checkpoint
 
 DOORS = ("plain", "transform", "preprocessor", "detector")
-# Which have the enhancer's weights in their checkpoints; the transform's are its own file.
+# The doors whose checkpoints hold the enhancer's weights; a transform reads them from another file.
 CARRY = ("preprocessor", "detector")
 PLACES = {"preprocessor": "data_preprocessor.enhancer.", "detector": "enhancer."}
 SIZES = [(64, 80)]
 
 
 def model_of(cfg, door, seed, enhancer="PSENet", checkpoint="default"):
-    """The model of a door's config, as built: the detector at random weights, PSENet's as shipped."""
+    """The model of a door's config as built: the detector has random weights, PSENet the shipped ones."""
     if door != "plain":
         cfg = add_enhancer(cfg, enhancer, door=door, checkpoint=checkpoint)
     return build(cfg.model, seed).eval()
 
 
 def trained(cfg, door):
-    """A model after some training: neither detector nor enhancer is as its config builds it."""
+    """A model as after some training: its detector and its enhancer have other weights than its config gives."""
     model = model_of(cfg, door, seed=1)
     (model.detector if door == "detector" else model).load_state_dict(build(cfg.model, 1).state_dict(), strict=False)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            # All detectors alike; the enhancer of those that carry one is no longer the shipped one.
+            # All detectors have the same weights; an enhancer in the model is no longer the shipped one.
             step = 0.02 if "enhancer." in name else 0.0
             parameter += step * torch.randn(parameter.shape, generator=generator)
     return model
@@ -62,13 +65,13 @@ def same(first, second):
 
 
 def by_mmengine(model, state, folder):
-    """As the Runner and init_detector do."""
+    """Load the weights as MMEngine's Runner and ``init_detector`` do."""
     save_checkpoint({"state_dict": state, "meta": {}}, str(folder / "a.pth"))
     load_checkpoint(model, str(folder / "a.pth"), map_location="cpu")
 
 
 def by_mmengine_in_a_wrapper(model, state, folder):
-    """As in distributed training: names of the file begin with 'module.'."""
+    """Load the weights of a distributed training, whose names begin with 'module.'."""
     by_mmengine(model, {f"module.{name}": tensor for name, tensor in state.items()}, folder)
 
 
@@ -89,12 +92,12 @@ WAYS = [by_mmengine, by_mmengine_in_a_wrapper, by_torch, by_torch_leniently, ins
 
 @pytest.fixture(scope="module")
 def saved(plain_config):
-    """By door: the weights, and what a detector with them finds without an enhancer and behind which enhancer."""
+    """A trained model for each door."""
     return {door: trained(plain_config, door) for door in DOORS}
 
 
 def outcome(cfg, saved, saver, loader, way, folder):
-    """What loading the one's checkpoint in the other's config gives: predictions, or None where it is refused."""
+    """Predictions of the door ``loader`` with the checkpoint of the door ``saver``; None if it is refused."""
     model = model_of(cfg, loader, seed=9)
     try:
         way(model, saved[saver].state_dict(), folder)
@@ -110,18 +113,18 @@ def outcome(cfg, saved, saver, loader, way, folder):
 def test_every_pair_predicts_the_same_or_is_refused(plain_config, saved, saver, loader, way, tmp_path):
     found = outcome(plain_config, saved, saver, loader, way, tmp_path)
     if saver in CARRY and loader not in CARRY:
-        # There is no place for the enhancer's weights.
+        # The model has no place for the enhancer's weights.
         assert found is None
     elif saver in CARRY:
-        # The enhancer is the checkpoint's, wherever it stands.
+        # The enhancer's weights come from the checkpoint.
         assert same(found, predictions(saved[saver], saver))
     else:
-        # The checkpoint is a plain detector's: the enhancer is the config's own.
+        # The checkpoint holds a detector only, so the enhancer's weights come from the config.
         assert same(found, predictions(saved["transform"], "plain" if loader == "plain" else "transform"))
 
 
-def test_the_pairs_can_differ(plain_config, saved):
-    """Otherwise the test above could not fail."""
+def test_predictions_of_different_weights_differ(plain_config, saved):
+    """If they did not, the test above could not fail."""
     seen = {door: predictions(saved[door], door) for door in DOORS}
     assert not same(seen["plain"], seen["transform"])
     assert not same(seen["transform"], seen["detector"])
@@ -157,8 +160,8 @@ def test_the_refusal_says_what_to_do_and_that_works(plain_config, saved, saver, 
     assert same(predictions(both, "detector"), predictions(saved[saver], saver))
 
 
-def test_a_wrapper_round_an_enhancer_without_weights(plain_config):
-    """In the plain config it would leave the detector at random weights."""
+def test_a_wrapper_round_an_enhancer_without_weights_is_refused_by_a_plain_detector(plain_config):
+    """Without the refusal, the plain detector would keep its random weights."""
     state = model_of(plain_config, "detector", seed=1, enhancer="CLAHE").state_dict()
     for way in (by_torch, by_torch_leniently):
         with pytest.raises(CheckpointError, match="that of a model with a detector inside"):
@@ -174,7 +177,7 @@ def test_a_learned_fusion_is_refused_where_there_is_none(plain_config):
         model_of(plain_config, "preprocessor", seed=9).load_state_dict(fused.state_dict())
 
 
-def test_what_the_wrapper_may_take_by_strict_false_it_still_takes(plain_config, saved):
+def test_a_wrapper_made_with_strict_false_takes_an_extra_tensor(plain_config, saved):
     state = saved["preprocessor"].state_dict()
     state["backbone.extra"] = torch.zeros(1)
     strict = build(add_enhancer(plain_config, "SCI", checkpoint=None).model)
@@ -218,7 +221,7 @@ def test_trackers_keep_their_own_names(plain_config, saved):
         build(tracker, seed=9).load_state_dict(saved["detector"].state_dict(), strict=False)
 
 
-def test_the_segmentor_in_front_of_both(plain_config, saved):
+def test_a_prompted_sam_takes_a_checkpoint_with_the_enhancer_inside_or_outside_of_it(plain_config, saved):
     """BoxPromptedSAM is a wrapper itself, and may have the enhancer in its own data preprocessor."""
     pytest.importorskip("segment_anything", reason="needs the extra 'sam'")
     sam = dict(model="small", img_size=64, patch_size=16, out_chans=16, embed_dim=16, depth=1, num_heads=2)
@@ -241,7 +244,7 @@ def test_the_segmentor_in_front_of_both(plain_config, saved):
     for state in states.values():
         with pytest.raises(CheckpointError):
             build(plain, seed=9).load_state_dict(state.state_dict(), strict=False)
-    # The plain detector with its own enhancer: SAM's weights stay, the enhancer's come.
+    # The checkpoint holds a detector and an enhancer: both are loaded, and SAM's weights stay.
     model = build(inside, seed=9)
     model.load_state_dict(saved["preprocessor"].state_dict())
     own = model.state_dict()
@@ -268,8 +271,8 @@ def test_every_detector_takes_its_own_weights(name):
     model.load_state_dict(model.state_dict())
 
 
-def test_a_foreign_part_by_the_name_of_enhancer_is_left_to_its_model():
-    """Where a model of somebody else drops a part, MMEngine's rules stay as they are."""
+def test_a_model_of_another_project_may_ignore_a_part_named_enhancer():
+    """For such a model, MMEngine's rules stay as they are."""
 
     class Foreign(BaseModel):
         def __init__(self) -> None:

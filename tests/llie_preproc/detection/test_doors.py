@@ -1,4 +1,7 @@
-"""The three doors to MMDetection's detectors agree, and behind each of them Identity changes no bit."""
+"""An enhancer gives the same at each of three doors to a detector, and the enhancer Identity changes no bit.
+
+The doors are a transform, the data preprocessor, and a wrapper round the detector.
+"""
 
 import copy
 

@@ -107,7 +107,7 @@ def test_a_frozen_part_takes_no_gradient_and_keeps_its_statistics(name, trains, 
     assert not any(p.requires_grad for p in getattr(wrapper, frozen).parameters())
     assert all(torch.equal(v, before[k]) for k, v in getattr(wrapper, frozen).state_dict().items())
     assert any(g is not None and g.abs().sum() > 0 for g in gradients(wrapper, trains).values())
-    # Batch norm of the part that trains counts the batch.
+    # The part that trains updates the statistics of its batch normalisation.
     other = build(cfg.model)
     moved = getattr(wrapper, trains).state_dict()
     assert any(not torch.equal(v, moved[k]) for k, v in getattr(other, trains).state_dict().items())
@@ -156,7 +156,7 @@ def test_with_raw_input_the_enhancer_learns_from_its_own_losses_alone():
     assert all(g is None for g in gradients(wrapper, "enhancer").values())
     values["loss_bright"].backward()
     assert any(g.abs().sum() > 0 for g in gradients(wrapper, "enhancer").values())
-    # The loss in evaluation mode is the detector's alone.
+    # In evaluation mode the only losses are the detector's.
     batch = wrapper.eval().data_preprocessor(raw_batch(SIZES), False)
     assert "loss_bright" not in wrapper(**batch, mode="loss")
 
@@ -226,7 +226,7 @@ def test_auxiliary_losses_are_added_by_weight_while_the_enhancer_trains():
     values = losses(wrapper)
     assert "loss_out" not in values
     assert torch.allclose(values["loss_twice"], 2 * values["loss_bright"])
-    # By definition it is the mean over the batch of each picture's own distance.
+    # By definition the loss is the mean over the batch of each picture's distance.
     batch = raw_batch(SIZES)
     enhanced = [wrapper.enhancer(x.flip(0)[None] / 255) for x in batch["inputs"]]
     assert torch.allclose(values["loss_bright"], torch.stack([(e.mean() - 0.5) ** 2 for e in enhanced]).mean())
@@ -263,7 +263,7 @@ def test_wrong_options_are_refused(options, message):
         model(**options)
 
 
-def test_options_belong_to_the_detectors_door():
+def test_an_option_of_the_wrapper_is_refused_at_another_door():
     cfg = mmdet_config("retinanet")
     with pytest.raises(ValueError, match="losses belong to door='detector'"):
         add_enhancer(cfg, "PSENet", door="preprocessor", losses={})
@@ -304,8 +304,8 @@ def test_a_checkpoint_with_another_enhancer_is_an_error():
     model(enhancer="SCI", strict=False).load_state_dict(state, strict=False)
 
 
-def test_checkpoints_of_a_detector_that_contains_a_detector():
-    """A tracker's own tensors begin with ``detector.`` already, as those of the wrapper do."""
+def test_checkpoints_of_a_detector_that_contains_a_detector_are_loaded():
+    """The names of a tracker's tensors begin with ``detector.``, as those of the wrapper do."""
     tracker = dict(type="mmdet.ByteTrack", detector=mmdet_config("retinanet").model, data_preprocessor=None)
     plain, wrapper, other = (
         build(config, seed=seed)
@@ -331,7 +331,7 @@ def test_a_plain_checkpoint_starts_a_semi_supervised_detector():
 
 
 def test_the_branches_of_a_batch_keep_their_order():
-    """The order matters because random augmentation draws its numbers in it."""
+    """Random augmentation draws its numbers in this order."""
     image = torch.zeros(3, 4, 4)
     assert list(flatten({"teacher": [image], "sup": [image]}).rebuild([image, image], None)[0]) == ["teacher", "sup"]
 

@@ -1,4 +1,4 @@
-"""The cache of ``Enhance`` uses an entry for its own image, network and settings alone, and replaces any other file."""
+"""The cache of ``Enhance`` uses an entry only for its image, network and settings, and replaces any other file."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ from llie_preproc.fingerprints import fingerprint
 from tests.support.random_pictures import levels
 
 
-def test_an_entry_is_used_for_its_own_image_alone(tmp_path):
+def test_an_entry_is_used_only_for_its_own_image(tmp_path):
     enhance = Enhance("PSENet", checkpoint=None, cache_dir=tmp_path)
     first = enhance({"img": levels()})["img"]
     entries = list(tmp_path.rglob("*.npy"))
@@ -69,7 +69,7 @@ def linked(path, array):
     path.symlink_to(elsewhere)
 
 
-# Files that may stand in place of an entry. Each holds other values than the entry's, so that reading it would show.
+# Files that may stand in place of an entry. Each has other values than the entry, so that a test notices if it is read.
 FALSE_ENTRIES = {
     "zip": as_zip,
     "objects": saving(lambda array: array.astype(object)),

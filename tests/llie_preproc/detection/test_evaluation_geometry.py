@@ -1,4 +1,4 @@
-"""Through MMEngine's test loop and ``CocoMetric`` a perfect detector stays perfect, and Identity changes no digit."""
+"""In MMEngine's test loop with ``CocoMetric``, a perfect detector stays perfect, and Identity changes no digit."""
 
 import json
 
@@ -61,7 +61,7 @@ def test_flips_of_test_time_augmentation_are_undone_in_the_raw_frame(door, tmp_p
     views = [[dict(type="Resize", scale=(s, s), keep_ratio=True) for s in (60, 150)]]
     views += [[dict(type="RandomFlip", prob=1.0), dict(type="RandomFlip", prob=0.0)], PACK]
     cfg.pipeline = [*LOAD, dict(type="TestTimeAug", transforms=views)]
-    # NMS leaves two boxes a picture only where the boxes of all four views coincide.
+    # NMS leaves two boxes for each picture only if the boxes of all four views coincide.
     tta = dict(nms=dict(type="nms", iou_threshold=0.95), max_per_img=100)
     cfg.model = dict(type="DetTTAModel", module=cfg.model, tta_cfg=tta)
     assert metrics(cfg, tmp_path, tmp_path / "run")["coco/bbox_mAP"] == 1.0

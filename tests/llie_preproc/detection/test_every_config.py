@@ -19,6 +19,7 @@ from tests.support.configs import read_config
 
 CONFIGS = ROOT / "mm_configs"
 FILES = sorted(path for path in CONFIGS.rglob("*.py") if path.name != "__init__.py")
+# The configs of one enhancer each, which the other configs include.
 FRAGMENTS = {path.stem: path for path in FILES if path.parent.name == "enhancers" and path.parents[1].name == "_base_"}
 # Configs that run with an enhancer of the user's choice.
 CHOOSING = {
@@ -27,7 +28,7 @@ CHOOSING = {
     if path.stem.endswith(("_enhanced", "_joint")) and "_base_" not in path.parts
 }
 VARIABLE = re.compile(r"\{\{\$(\w+):(\S+?)\}\}")
-# Fragments that are not named after their network's class.
+# Classes of the fragments that are not named after their network's class.
 SPELT = {"gamma": "GammaCorrection", "iaml": "IAMLUNet", "collaba-x2": "CollaBA"}
 DOORS = ("llie_preproc.Enhance", "llie_preproc.EnhancedDetector")
 JOINT = "joint/faster-rcnn_r50_fpn_exdark_joint"
@@ -63,7 +64,7 @@ def test_a_fragment_builds_and_names_its_weights(name: str) -> None:
 
 
 def test_no_config_is_for_one_enhancer_in_front_of_one_detector() -> None:
-    """Such configs would be a cross product: the detectors' configs name no enhancer, and take any."""
+    """A detector's config names no enhancer and takes any, so no config is needed for each pair."""
     plain = [path.stem for path in FILES if path.parent.name in ("detection", "joint", "faces")]
     named = [name for name in plain for enhancer in FRAGMENTS if enhancer in re.split("[_.]", name)]
     assert len(CHOOSING) >= 14
@@ -76,7 +77,7 @@ def test_no_config_is_for_one_enhancer_in_front_of_one_detector() -> None:
 def test_every_config_takes_every_enhancer(name: str, enhancer: str) -> None:
     cfg = read_config(CHOOSING[name], ENHANCER=enhancer).to_dict()
     fragment = read_config(FRAGMENTS[enhancer]).to_dict()
-    # The enhancer of the model or of all transforms counts here, not the file's variable.
+    # The file's variable ``enhancer`` is left out, so that the enhancer of the model or of the transforms is found.
     assert enhancer_in({key: cfg[key] for key in cfg if key != "enhancer"}, name) == fragment["enhancer"]
     holders = [node for node in nodes(cfg) if node.get("type") in DOORS]
     assert len(holders) == (1 if "enhanced" not in cfg else 5 if "tta_pipeline" in cfg else 4)

@@ -1,4 +1,4 @@
-"""MMDetection's usual first calls work with configs of three lines and with those that ``add_enhancer`` makes."""
+"""The functions that MMDetection's users call first take configs of three lines and those of ``add_enhancer``."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ model = dict(_delete_=True, type="llie_preproc.EnhancedDetector", detector={{{{_
 
 @pytest.fixture(scope="module", params=PLAIN)
 def plain(request, tmp_path_factory):
-    """Files of a plain config, which is MMDetection's own made small, and of a checkpoint of its detector."""
+    """Files of a plain config, MMDetection's own with a smaller network, and of a checkpoint of its detector."""
     folder = tmp_path_factory.mktemp(request.param)
     cfg = read_config(Path(mmdet.__file__).parent / ".mim" / "configs" / PLAIN[request.param])
     narrow_pyramid(cfg.model)
@@ -131,7 +131,7 @@ def test_a_runner_tests_the_config(plain, tmp_path):
 
 
 def test_a_config_imports_the_package_for_a_script_that_does_not(tmp_path):
-    """The package is imported while the config is read, after MMDetection's functions."""
+    """The config's ``custom_imports`` imports the package while the config is read."""
     plain = "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py"
     (tmp_path / "config.py").write_text(THREE_LINES.format(plain=plain, enhancer="Identity"))
     script = (

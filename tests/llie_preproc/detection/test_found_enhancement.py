@@ -1,4 +1,7 @@
-"""One function finds whatever enhances in a config, and nothing enhances a picture twice."""
+"""``find_enhancement`` finds whatever enhances in a config, and nothing enhances a picture twice.
+
+A config can enhance at three doors: by a transform, by the data preprocessor, or by a wrapper round the detector.
+"""
 
 import contextlib
 import copy
@@ -74,9 +77,9 @@ PLACES = {
 }
 
 
-def test_plain_configs_have_none(plain_config):
+def test_nothing_is_found_in_plain_configs(plain_config):
     assert find_enhancement(plain_config) == ""
-    # A layer that has the name of an enhancer, and what is about enhancement but does none.
+    # A layer may have the name of an enhancer, and not every part that concerns enhancement enhances.
     assert find_enhancement(dict(model=dict(layers=[dict(type="Identity")], act_cfg=dict(type="Identity")))) == ""
     others = [dict(type="llie_preproc.RestoreScaleFactor"), dict(type="llie_preproc.GammaShift", gamma=2)]
     assert find_enhancement(dict(test_pipeline=others, hook=dict(type="llie_preproc.EnhancedVisualizationHook"))) == ""
@@ -150,7 +153,7 @@ DOORS = ("transform", "preprocessor", "detector")
 
 
 def with_doors(cfg, *doors):
-    """The config with a door, and with the parts of another."""
+    """A copy of the config, with an enhancer at each of these doors."""
     both = copy.deepcopy(cfg)
     for door in doors:
         enhanced = add_enhancer(cfg, dict(type="llie_preproc.CLAHE"), door=door)
@@ -179,7 +182,7 @@ def test_doors_of_two_kinds_in_one_config_are_refused_with_both_places(plain_con
     with pytest.raises(ValueError, match=f"enhances twice, by ({places[first]}|{places[second]}) and by ") as caught:
         refuse_second_door(cfg, "night.py")
     assert all(re.search(places[door], str(caught.value)) for door in (first, second))
-    # Whatever takes an enhanced config says the same.
+    # Everything that takes an enhanced config refuses this one with the same message.
     cfg.dump(tmp_path / "night.py")
     for take in (MMDetFaceDetector, lambda name: fill_cache(read_config_file(name))):
         with pytest.raises(ValueError, match=r"night\.py enhances twice, by "):
@@ -212,7 +215,7 @@ def test_the_enhancer_of_a_door_below_another_model_is_found(plain_config, aroun
     assert enhancer_in(plain_config.to_dict(), "plain") is None
 
 
-def test_a_picture_is_not_enhanced_twice_where_configs_do_not_tell():
+def test_a_picture_is_not_enhanced_twice_even_if_no_config_shows_it():
     picture = np.random.default_rng(0).integers(0, 60, (12, 16, 3), dtype=np.uint8)
     once = Enhance("Identity")(dict(img=picture, img_path="night/7.png"))
     assert once["enhanced_by"] == "Identity"

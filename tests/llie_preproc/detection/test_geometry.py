@@ -1,4 +1,4 @@
-"""Behind an enlarging enhancer, detections of a perfect detector are in the raw frame; samples are scaled as copies."""
+"""Behind an enlarging enhancer, a perfect detector's boxes are in the raw frame, and a scaled sample is a copy."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ def noise(height, width, seed):
 
 
 def smooth(height, width):
-    """Ramps, which look the same resampled once or twice."""
+    """Ramps: they look the same whether they are resampled once or twice."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack(
         [rows * 200 // height, columns * 200 // width, (rows + columns) * 200 // (height + width)], 2
@@ -95,7 +95,7 @@ def test_a_pair_for_an_enlarging_enhancer_is_as_large_as_its_result(flip, tmp_pa
     assert np.array_equal(pair, expected)
 
 
-def test_a_crop_of_an_enlarged_pair(tmp_path):
+def test_a_crop_of_an_enlarged_pair_lies_on_the_crop_of_the_input(tmp_path):
     """The pair repeats each pixel of the input in a block of two by two."""
     dark = noise(30, 40, 0)
     light = dark.repeat(2, axis=0).repeat(2, axis=1)
@@ -146,7 +146,7 @@ def test_the_rest_is_packed_as_mmdetection_packs_it(tmp_path):
     assert np.array_equal(*boxes)
 
 
-def test_colours_depths_and_suffixes(tmp_path):
+def test_a_pair_of_another_colour_depth_or_suffix_is_read(tmp_path):
     """A grey file of 16 bits is read by its levels divided by 257; blue stays in the last channel."""
     levels = np.arange(30 * 40, dtype=np.uint16).reshape(30, 40) % 256
     folder = write(tmp_path, levels * 257, "seven.tif")
@@ -159,7 +159,7 @@ def test_colours_depths_and_suffixes(tmp_path):
     assert entry.data.amax(dim=(1, 2)).tolist() == [0, 0, 200]
 
 
-def test_a_missing_pair(tmp_path):
+def test_a_missing_pair_is_left_out_or_refused(tmp_path):
     folder = write(tmp_path, noise(30, 40, 1), "eight.png")
     results = run([], noise(30, 40, 0), 0)
     assert "gt_normal_light" not in packer(folder)(dict(results))["data_samples"]

@@ -1,4 +1,4 @@
-"""Under test-time augmentation as ``tools/test.py --tta`` builds it, the detector sees enhanced pictures."""
+"""With MMDetection's test-time augmentation (``tools/test.py --tta``), the detector sees enhanced pictures."""
 
 import copy
 from pathlib import Path
@@ -136,7 +136,7 @@ def assert_brighter(enhanced, raw):
 
 @pytest.mark.examples(2)
 @pytest.mark.parametrize(("name", "enhancer"), [(n, e) for n, enhancers in SHIPPED.items() for e in enhancers])
-def test_shipped_configs_with_a_transform(name, enhancer, picture):
+def test_views_of_shipped_configs_with_a_transform_are_enhanced(name, enhancer, picture):
     plain, cfg = read_config(OWN / f"{name}.py"), read_config(OWN / f"{name}_enhanced.py", ENHANCER=enhancer)
     if enhancer == "clahe":
         # CLAHE changes contrast rather than brightness.
@@ -146,7 +146,7 @@ def test_shipped_configs_with_a_transform(name, enhancer, picture):
 
 
 @pytest.mark.parametrize("name", WRAPPED)
-def test_shipped_configs_with_a_wrapper(name, picture):
+def test_views_of_shipped_configs_with_a_wrapper_are_enhanced(name, picture):
     cfg = read_config(OWN / f"{name}.py")
     plain = copy.deepcopy(cfg)
     plain.model = cfg.model.detector

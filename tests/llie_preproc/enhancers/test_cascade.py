@@ -61,7 +61,7 @@ def test_the_result_is_that_of_the_members_one_after_another(
     assert all(map(torch.equal, enhance(images, Cascade(networks)), expected))
 
 
-def test_bfloat16_gives_what_the_members_give_in_it() -> None:
+def test_in_bfloat16_the_result_is_that_of_the_members() -> None:
     networks = [seeded({"type": "PSENet"}), seeded({"type": "IAMLUNet", "width": 4, "depth": 2})]
     once = enhance(dark_image(18, 21), networks[0], precision="bfloat16")
     expected = enhance(once, networks[1], precision="bfloat16")
@@ -126,7 +126,7 @@ def test_halos_compose_through_scales(members: list[Enhancer], halo: int | None)
 
 
 @pytest.mark.parametrize("members", [[ZeroDCE(8), Upscale(4)], [Upscale(2), SCI(2), Upscale(2)], [SCI(), ZeroDCE(4)]])
-def test_a_tile_with_its_halo_is_enough(members: list[Enhancer]) -> None:
+def test_a_tile_with_its_halo_gives_the_result_of_the_whole(members: list[Enhancer]) -> None:
     cascade = Cascade(members)
     image, halo, scale = dark_image(48, 48), cascade.capabilities.halo, cascade.scale
     assert halo is not None

@@ -22,7 +22,7 @@ def test_gamma_correction_equals_scikit_images(image: np.ndarray, gamma: float) 
     assert np.allclose(result.numpy(), exposure.adjust_gamma(image, gamma), atol=1e-6)
 
 
-def test_gamma_correction_gradient() -> None:
+def test_the_gradient_of_gamma_correction_is_that_of_finite_differences() -> None:
     image = (0.05 + 0.9 * torch.rand(1, 3, 4, 4, dtype=torch.float64)).requires_grad_()
     assert torch.autograd.gradcheck(GammaCorrection(0.5), image)
 
@@ -56,7 +56,7 @@ def test_clahe_arguments_must_be_positive(arguments: dict) -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
-def test_nearest_upscale_repeats(scale: int) -> None:
+def test_nearest_upscale_repeats_pixels(scale: int) -> None:
     image = dark_image(5, 7)
     expected = image.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     assert torch.equal(enhance(image, Upscale(scale, "nearest")), expected)

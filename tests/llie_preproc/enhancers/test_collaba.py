@@ -1,4 +1,4 @@
-"""``CollaBA`` has its published counts, torch's spectral norm and the paper's equations, and can be exported."""
+"""``CollaBA`` has the published size, computes torch's spectral norm and the paper's equations, and can be exported."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_public_upscaler_gives_the_public_totals(scale: int, count: int, macs: f
 # The paper says 13.453 and 13.625 M, and 22.059 and 66.872 GMACs.
 @pytest.mark.examples(1)
 @pytest.mark.parametrize(("scale", "count", "macs"), [(2, 10_998_977, 21.562), (4, 10_990_337, 66.662)])
-def test_documented_totals(scale: int, count: int, macs: float) -> None:
+def test_the_network_has_the_documented_totals(scale: int, count: int, macs: float) -> None:
     network = on_meta(scale=scale)
     assert parameter_count(network) == count
     assert giga_macs(network) == pytest.approx(macs, abs=1e-3)
@@ -123,7 +123,7 @@ def test_the_attention_is_the_one_used_for_the_result(scale: int) -> None:
     assert 0 < attention.min() <= attention.max() < 1
 
 
-def test_a_loss_on_the_attention_trains_the_prior_alone() -> None:
+def test_a_loss_on_the_attention_trains_only_the_prior() -> None:
     torch.manual_seed(0)
     network = CollaBA().train()
     network.enhance_with_attention(dark_images(16, 16))[1].square().sum().backward()
@@ -185,7 +185,7 @@ def test_the_feature_transform_scales_around_one() -> None:
 
 
 def literal_msmu(upscaler: nn.Module, feature: Tensor) -> Tensor:
-    """Eq. 5, Eq. 6 and the final equation of section 3.2.4 written literally, every map at full width."""
+    """The paper's upscaler MSMU, written as Eq. 5, Eq. 6 and the last equation of section 3.2.4 say."""
     up = functools.partial(F.interpolate, align_corners=False)
     sizes = {1: feature}
     for size, conv in zip((2, 4), upscaler.shuffles, strict=True):
@@ -271,8 +271,8 @@ def test_spectral_norm_converges_in_training_and_is_fixed_in_evaluation() -> Non
     assert torch.equal(conv.u, state)
 
 
-def test_two_training_passes_before_one_backward() -> None:
-    """This is the case of a discriminator that sees a real and a false picture before both losses go back together."""
+def test_two_training_passes_may_come_before_one_backward() -> None:
+    """A discriminator sees a real and a false picture before the backward pass of both losses."""
     conv = collaba.SpectralConv2d(3, 4, 3).train()
     (conv(torch.randn(1, 3, 4, 4)).sum() + conv(torch.randn(1, 3, 4, 4)).sum()).backward()
     assert torch.isfinite(conv.weight.grad).all()

@@ -1,4 +1,4 @@
-"""Networks that predict curve maps: a map predicted on a small picture (``map_side``), and checkpointing."""
+"""Networks that predict curve maps can predict them on a small picture (``map_side``); checkpointing saves memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def night(side: int) -> np.ndarray:
     return (0.25 * photograph**1.5).astype(np.float32)
 
 
-def test_the_networks_that_predict_curves() -> None:
+def test_four_enhancers_predict_curves() -> None:
     assert CURVES == ["AdaptiveGamma", "PSENet", "SCI", "ZeroDCE"]
 
 
@@ -59,7 +59,7 @@ def test_a_uniform_picture_has_the_same_curve_at_every_size(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["PSENet", "AdaptiveGamma"])
-def test_a_photograph_loses_little(name: str) -> None:
+def test_a_small_map_changes_the_result_of_a_photograph_little(name: str) -> None:
     image = night(200)
     full, small = (enhance(image, built(name), map_side=side) for side in (None, 150))
     error = np.abs(small - full).mean()
@@ -126,7 +126,7 @@ def test_checkpointing_keeps_fewer_activations(map_side: int | None) -> None:
 
 
 def saved(checkpointing: bool, map_side: int | None) -> int:
-    """Number of bytes of activations that the graph of a network keeps."""
+    """Number of bytes of activations that the graph of a network keeps for the backward pass."""
     sizes: list[int] = []
 
     def pack(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Every registered enhancer keeps what the base class promises."""
+"""Every registered enhancer keeps the promises of the base class."""
 
 from __future__ import annotations
 
@@ -42,8 +42,7 @@ def test_any_size_comes_back_at_the_declared_scale(name: str, size: tuple[int, i
 @pytest.mark.examples(18)
 @every_enhancer
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
-def test_uniform_pictures(name: str, value: float) -> None:
-    """Results on black, grey and white are finite, and the same each time."""
+def test_results_of_uniform_pictures_are_finite_and_the_same_each_time(name: str, value: float) -> None:
     image = torch.full((3, 24, 24), value)
     result = enhance(image, untrained(name))
     assert torch.isfinite(result).all()
@@ -156,7 +155,7 @@ def test_copies_give_the_same_result(name: str, duplicate: Callable[[Enhancer], 
 @pytest.mark.examples(3)
 @pytest.mark.parametrize("name", slow_where({"CollaBA", "SemiLLIE", "IAMLUNet", "Cascade"}, NAMES))
 @pytest.mark.filterwarnings("ignore:Dynamo does not know")
-def test_it_compiles_as_one_graph_or_says_why_not(name: str) -> None:
+def test_an_enhancer_compiles_as_one_graph_or_says_why_not(name: str) -> None:
     network = copy.deepcopy(untrained(name))
     image = pad_to_requirements(dark_image(24, 32)[None], network.capabilities)
     compiled = torch.compile(network, backend="eager", fullgraph=True)
@@ -196,7 +195,7 @@ def test_the_result_at_a_pixel_looks_as_far_as_declared(name: str) -> None:
     if not capabilities.differentiable:
         assert looks_further_by_difference(network)
         return
-    # The pixel is near a corner, so that most of the picture is far, but not in it, where some networks see a
+    # The pixel is near a corner, so that most of the picture is far from it. In the corner itself, some networks see a
     # reflection.
     size, at = required(96, capabilities), 20
     image = dark_image(size, size)[None].requires_grad_()
@@ -214,7 +213,7 @@ def test_the_result_at_a_pixel_looks_as_far_as_declared(name: str) -> None:
 
 
 def looks_further_by_difference(network: Enhancer) -> bool:
-    """Whether pixels further than ``FAR`` change a result; an eighth of the picture's side is larger than ``FAR``."""
+    """Whether pixels further than ``FAR`` change a result; CLAHE's tiles, 64 pixels wide here, are larger than that."""
     first, second = dark_image(512, 512), dark_image(512, 512)
     at = 60
     second[:, at + FAR + 1 :], second[:, :, at + FAR + 1 :] = 0.9, 0.9

@@ -1,4 +1,4 @@
-"""``IAMLUNet`` has its layer table's counts, gives what numpy computes, and offers what its training needs."""
+"""``IAMLUNet`` has the parameters of its layer table, gives what numpy computes, and offers what its training needs."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def counted(width: int, depth: int) -> int:
 @pytest.mark.parametrize(
     ("width", "depth", "millions"), [(32, 3, "1.94"), (32, 4, "7.8"), (48, 3, "4.4"), (64, 3, "7.8"), (64, 4, "31.3")]
 )
-def test_the_parameters_of_the_layer_table(width: int, depth: int, millions: str) -> None:
-    """The paper states no count; these are of the usual U-Net with one resolution more than decoder levels."""
+def test_the_network_has_the_parameters_of_the_layer_table(width: int, depth: int, millions: str) -> None:
+    """The paper states no count; these follow from a usual U-Net with one more resolution than decoder levels."""
     count = sum(p.numel() for p in IAMLUNet(width, depth).parameters())
     assert count == counted(width, depth)
     assert f"{count / 1e6:.{len(millions.partition('.')[2])}f}" == millions
 
 
-def test_the_counts_that_the_docstring_states() -> None:
+def test_the_counts_in_the_docstring_are_right() -> None:
     assert [sum(p.numel() for p in n.parameters()) for n in (IAMLUNet(), IAMLUNet(depth=3))] == [7_817_146, 1_940_676]
 
 
@@ -116,7 +116,7 @@ def test_the_network_computes_the_documented_layers(width: int, norm: str) -> No
     assert np.abs(enhanced[0].numpy() - reference.image(pixels, 2)).max() < 1e-5
 
 
-def test_scales_of_encoder_and_decoder() -> None:
+def test_each_level_has_half_the_size_and_twice_the_channels() -> None:
     network = IAMLUNet(width=4, depth=3)
     features = network.encode(dark_images(24, 40, count=2))
     assert [tuple(f.shape) for f in features] == [(2, 4, 24, 40), (2, 8, 12, 20), (2, 16, 6, 10), (2, 32, 3, 5)]
@@ -124,7 +124,7 @@ def test_scales_of_encoder_and_decoder() -> None:
 
 
 def test_a_teacher_decoder_shares_the_encoder_and_nothing_else() -> None:
-    """As in Eq. 2 and 3, D_t starts as D_s, takes E's features, and does not change when D_s does."""
+    """By Eq. 2 and 3 the teacher starts as a copy of the student's decoder, and does not change when that changes."""
     network = IAMLUNet(width=4, depth=2)
     teacher = copy.deepcopy(network.decoder).requires_grad_(False)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""``SCI`` with its public weights gives what numpy computes, and its result keeps the bounds of a division."""
+"""``SCI`` with its public weights gives what numpy computes, and its result is never darker than the picture."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_the_gradient_is_bounded_at_black() -> None:
 
 
 def test_every_parameter_gets_a_gradient_larger_than_rounding() -> None:
-    """A bias in front of the batch norm would get nothing but rounding errors for a gradient."""
+    """The gradient of a bias before the batch norm would consist of rounding errors."""
     torch.manual_seed(0)
     network = SCI(channels=4).double().train()
     network(0.3 * torch.rand(2, 3, 16, 16, dtype=torch.float64)).square().mean().backward()
@@ -134,7 +134,7 @@ def test_layers_share_their_weights() -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_a_pixel_looks_as_far_as_declared(layers: int) -> None:
+def test_the_illumination_at_a_pixel_depends_on_pixels_as_far_as_declared(layers: int) -> None:
     torch.manual_seed(0)
     network = SCI(layers, channels=8).double().eval()
     image = torch.rand(1, 3, 17, 17, dtype=torch.float64, requires_grad=True)

@@ -24,13 +24,13 @@ Weights = dict[str, np.ndarray]
     ("arguments", "count"),
     [({}, 610_548), ({"multiscale": False}, 465_652), ({"multiscale": False, "illumination": False}, 437_745)],
 )
-def test_the_published_numbers_of_parameters(arguments: dict, count: int) -> None:
+def test_the_network_has_the_published_parameters(arguments: dict, count: int) -> None:
     network = SemiLLIE(**arguments)
     assert parameter_count(network) == count
     assert sum(p.numel() for p in network.parameters() if not p.requires_grad) == 18
 
 
-def test_the_parameters_of_each_part() -> None:
+def test_each_part_has_the_published_parameters() -> None:
     network = SemiLLIE()
     block = network.groups[0].blocks[0]
     assert parameter_count(network.estimator) == 26_179
@@ -41,10 +41,10 @@ def test_the_parameters_of_each_part() -> None:
 
 
 @pytest.mark.parametrize(("multiscale", "published"), [(True, 34.996), (False, 26.214)])
-def test_the_published_multiply_adds(multiscale: bool, published: float) -> None:
-    """Published in units of 2^30.
+def test_the_network_has_the_published_multiply_adds(multiscale: bool, published: float) -> None:
+    """The published count is in units of 2^30.
 
-    The count leaves out the scan, but includes layer norms (5 each), pooling and the gradient map.
+    It leaves out the scan, but includes layer norms (5 for each value), pooling and the gradient map.
     """
     network = SemiLLIE(multiscale=multiscale).to("meta").eval()
     image = torch.empty(1, 3, 256, 256, device="meta")
@@ -60,14 +60,14 @@ def test_the_published_multiply_adds(multiscale: bool, published: float) -> None
     assert total / 2**30 == pytest.approx(published, abs=6e-4)
 
 
-def test_the_scan_counts_in_the_complexity() -> None:
-    """The scan costs 9 L D N for each of four directions and blocks, and the low-rank step."""
+def test_the_complexity_includes_the_scan() -> None:
+    """The scan costs 9 L D N in each of four directions and four blocks; its projection grows with the states too."""
     smaller, larger = (complexity(SemiLLIE(states=n), 32, 40).macs for n in (8, 16))
     projected = 4 * 4 * 2 * 8 * 128 * 32 * 40
     assert larger - smaller == 4 * 4 * 32 * 40 * 128 * 9 * 8 // 2 + projected
 
 
-def test_fig_7_widths_and_depths() -> None:
+def test_the_widths_and_depths_of_fig_7_can_be_built() -> None:
     for argument, values in {"width": (32, 48, 64, 80), "groups": (1, 2, 3), "blocks": (1, 2, 3)}.items():
         counts = [parameter_count(SemiLLIE(**{argument: value})) for value in values]
         assert counts == sorted(set(counts))
@@ -192,7 +192,7 @@ def state_space(w: Weights, p: str, x: np.ndarray) -> np.ndarray:
 
 
 def scan(w: Weights, p: str, x: np.ndarray) -> np.ndarray:
-    """SS2D, computed pixel by pixel."""
+    """The scan in four directions (SS2D), computed pixel by pixel."""
     channels, height, width = x.shape
     by_rows = list(itertools.product(range(height), range(width)))
     by_columns = [(i, j) for j, i in itertools.product(range(width), range(height))]

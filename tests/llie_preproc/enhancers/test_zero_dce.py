@@ -57,7 +57,7 @@ def test_converted_public_weights_compute_the_public_network(shared_data: Path, 
 
 
 def test_full_curves_are_powers() -> None:
-    """Curves of A = 1 square one minus the value at each iteration, curves of A = -1 the value."""
+    """Each iteration with A = 1 squares one minus the value; each iteration with A = -1 squares the value."""
     network = ZeroDCE(iterations=3)
     image = torch.rand(1, 3, 6, 5, generator=torch.Generator().manual_seed(0))
     full = torch.ones(1, 9, 6, 5)
@@ -77,7 +77,7 @@ def test_curves_are_monotone_and_keep_the_range(curves: np.ndarray) -> None:
     assert result.diff(dim=-1).min() >= -1e-6
 
 
-def test_a_pixel_looks_as_far_as_declared() -> None:
+def test_the_curves_at_a_pixel_depend_on_pixels_as_far_as_declared() -> None:
     network = ZeroDCE(channels=8).double()
     image = torch.rand(1, 3, 21, 21, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(network.curve_maps(image)[0, :, 10, 10].sum(), image)
@@ -95,7 +95,7 @@ def test_a_new_network_is_close_to_the_identity() -> None:
 
 
 @pytest.mark.parametrize("iterations", [1, 5])
-def test_one_curve_for_each_channel_and_iteration(iterations: int) -> None:
+def test_there_is_a_curve_for_each_channel_and_iteration(iterations: int) -> None:
     assert ZeroDCE(4, iterations).curve_maps(torch.rand(2, 3, 5, 7)).shape == (2, 3 * iterations, 5, 7)
 
 

@@ -123,7 +123,7 @@ def test_a_later_face_takes_an_anchor_that_is_the_best_of_both():
     assert assign(priors, faces[::-1]).gt_inds.tolist() == [2, 0]
 
 
-def test_below_the_threshold_each_face_has_its_best_anchor_alone():
+def test_below_the_threshold_each_face_has_only_its_best_anchor():
     priors = [[x, 0, x + 16, 16] for x in range(0, 64, 16)]
     assert assign(priors, [[2, 2, 5, 5], [40, 1, 44, 4]]).gt_inds.tolist() == [1, 0, 2, 0]
 

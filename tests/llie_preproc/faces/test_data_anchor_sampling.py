@@ -1,4 +1,4 @@
-"""``DataAnchorSampling`` crops where it says, on pictures whose pixels hold their coordinates."""
+"""``DataAnchorSampling`` moves faces with the pixels of its crops; the tests' pixels hold their coordinates."""
 
 import numpy as np
 import pytest
@@ -160,7 +160,7 @@ def test_small_faces_are_dropped_beside_larger_ones():
         assert results["gt_bboxes_labels"].tolist() == [1]
 
 
-def test_the_limit_is_lowered_for_a_picture_of_small_faces_alone():
+def test_the_limit_is_lowered_for_a_picture_with_only_small_faces():
     np.random.seed(1)
     step = transform(anchor_prob=0, full_prob=1)
     # An area of 9 is between 2 and 4 squared, an area of 3 between 1 and 2 squared.
@@ -199,7 +199,7 @@ def test_masks_and_maps_are_cropped_like_the_picture():
     assert torch.equal(found, results["gt_bboxes"].tensor)
 
 
-def test_the_seed_decides_and_cached_randomness_repeats():
+def test_the_seed_decides_the_crop_and_cached_randomness_repeats_it():
     step, boxes = transform(), [[40, 40, 60, 60]]
 
     def corner():

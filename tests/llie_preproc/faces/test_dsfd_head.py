@@ -1,4 +1,4 @@
-"""``DSFDHead``'s anchors, losses and predictions agree with ones computed by hand, and work behind an enhancer."""
+"""The head of the face detector DSFD has the anchors, losses and predictions that are computed by hand here."""
 
 import copy
 import math
@@ -34,13 +34,13 @@ def head_on_meta(model):
 
 
 def all_anchors(detector, height, width):
-    """Anchors of the predicting set for one picture, where the network itself gives the maps' sizes."""
+    """The anchors that predict in one picture; the network itself gives the sizes of its maps."""
     maps, _ = detector.extract_feat(torch.empty(1, 3, height, width, device="meta"))
     head = MODELS.build(dict(type="llie_preproc.DSFDHead", in_channels=(1,) * 6))
     return torch.cat(head.prior_generator.grid_priors([m.shape[-2:] for m in maps], device="cpu"))
 
 
-def test_numbers_of_anchors():
+def test_the_numbers_of_anchors_are_the_published_ones():
     assert len(all_anchors(head_on_meta(paper_vgg()), 640, 640)) == 34_125
     assert len(all_anchors(head_on_meta(paper_resnet(50)), 640, 640)) == 34_125
     assert len(all_anchors(head_on_meta(release_resnet(50)), 350, 450)) == 13_315
@@ -60,7 +60,7 @@ def test_anchors_are_centred_in_cells_and_half_as_large_for_the_first_shot(ratio
             torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-4)
 
 
-def test_the_smallest_and_largest_anchor_as_published():
+def test_the_smallest_and_the_largest_anchor_are_the_published_ones():
     head = MODELS.build(dict(type="llie_preproc.DSFDHead", in_channels=(1,) * 6))
     anchors = head.prior_generator.grid_priors([(1, 1)] * 6, device="cpu")
     sides = [(a[:, 2:] - a[:, :2])[0].tolist() for a in anchors]
@@ -68,7 +68,7 @@ def test_the_smallest_and_largest_anchor_as_published():
     assert sides[5] == pytest.approx([418.05, 627.07], abs=1e-2)
 
 
-def test_the_releases_second_and_third_set_are_of_higher_levels():
+def test_the_releases_second_and_third_anchor_sets_begin_at_higher_levels():
     detector = build(tiny_release())
     head = detector.bbox_head
     areas = [
@@ -142,7 +142,7 @@ def flat(maps):
 def test_the_progressive_anchor_loss_is_a_sum_of_ssd_losses(model, suffixes):
     detector = build(model)
     head = detector.bbox_head
-    # The scores have ordinary sizes here, because an untrained deep form gives large products.
+    # The scores are random numbers, because those of an untrained deep form would be very large.
     torch.manual_seed(1)
     maps = [(128 // s, 96 // s) for s in (4, 8, 16, 32, 64)] + [(1, 1)]
     starts = (0, 0) if len(suffixes) == 2 else (0, 1, 2)
@@ -202,7 +202,7 @@ def test_a_batch_without_faces_has_no_loss_and_a_gradient(model):
     assert float(total.detach()) == 0
     # Distributed training needs a gradient for every parameter.
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in detector.parameters())
-    # The loss is not cut off: it is positive with a face, and an image without one adds nothing.
+    # With a face the loss is positive, and an image without a face adds nothing to it.
     one = raw_batch()
     two = copy.deepcopy(one)
     two["data_samples"][1].gt_instances = two["data_samples"][1].gt_instances[:0]
@@ -268,7 +268,7 @@ def test_only_the_second_shot_and_the_first_set_predict():
 
 
 @pytest.mark.parametrize("model", [tiny(), tiny_release()], ids=["plain", "deep"])
-def test_an_image_alone_and_in_a_batch(model):
+def test_an_image_has_the_same_predictions_alone_and_in_a_batch(model):
     """Both computations are in float64.
 
     In float32, the products of the untrained deep form enlarge roundings to 1e-4 of a score, which swaps boxes of
@@ -364,7 +364,7 @@ def test_clipped_priors_are_shares_of_the_picture():
                 expected.append([(cx - w / 2) * 47, (cy - h / 2) * 62, (cx + w / 2) * 47, (cy + h / 2) * 62])
     found = {tuple(round(float(v), 2) for v in b) for b in boxes(clip_priors=True)}
     assert found == {tuple(round(v, 2) for v in b) for b in np.float32(expected).tolist()}
-    # The anchor of 512 pixels is clipped to the picture's size by the option alone.
+    # Only with the option is the anchor of 512 pixels clipped to the picture's size.
     sides = boxes()[:, 3] - boxes()[:, 1]
     assert float(sides.max()) == pytest.approx(512 * math.sqrt(1.5), rel=1e-5)
     assert float((boxes(clip_priors=True)[:, 3] - boxes(clip_priors=True)[:, 1]).max()) == pytest.approx(62)

@@ -1,4 +1,4 @@
-"""DSFD's backbones and neck have the published counts, and compute their definitions in plain torch."""
+"""The backbones and the neck of the face detector DSFD have the published sizes, and compute what plain torch does."""
 
 import importlib
 import math
@@ -77,7 +77,7 @@ def test_the_enhancing_branches_share_the_width_by_thirds():
 @pytest.mark.parametrize(
     ("model", "channels"), [(paper_vgg(), VGG_CHANNELS), (paper_resnet(50), RESNET_CHANNELS)], ids=["VGG", "ResNet"]
 )
-def test_the_shapes_of_the_maps_at_640_pixels(model, channels):
+def test_the_maps_of_640_pixels_have_the_published_shapes(model, channels):
     model = shapes_only(model)
     original, enhanced = model.extract_feat(torch.empty(1, 3, 640, 640, device="meta"))
     expected = [(1, c, side, side) for c, side in zip(channels, (160, 80, 40, 20, 10, 5), strict=True)]
@@ -259,7 +259,7 @@ def test_the_release_normalises_the_extra_levels_before_the_relu():
     torch.testing.assert_close(neck.extras[0](last), wide)
 
 
-def test_lengths_start_at_10_8_and_5():
+def test_the_lengths_of_the_first_three_maps_start_at_10_8_and_5():
     neck = build(tiny()).neck
     original, enhanced = neck([torch.rand(1, c, 16 // 2**k, 16 // 2**k) for k, c in enumerate((32, 64, 64, 128))])
     for maps in (original, enhanced):

@@ -1,4 +1,4 @@
-"""Public DSFD checkpoints load and detect what a plain forward pass in their own names does, or are refused."""
+"""Public checkpoints of the face detector DSFD load and give the detections of a plain forward pass, or are refused."""
 
 import copy
 
@@ -62,7 +62,7 @@ def loaded(model, state, path):
     [(tiny_release(4), release_shapes(4, 50)), (thin_release_vgg(4), release_vgg_shapes(4))],
     ids=["ResNet", "VGG"],
 )
-def test_a_release_file_detects_what_its_own_forward_does(model, shapes, tmp_path):
+def test_a_release_file_gives_the_detections_of_a_plain_forward_pass(model, shapes, tmp_path):
     state = fill(shapes)
     detector = loaded(model, state, tmp_path / "release.pth")
     batch = raw_batch([(118, 154)])
@@ -72,7 +72,7 @@ def test_a_release_file_detects_what_its_own_forward_does(model, shapes, tmp_pat
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.5])
-def test_a_paper_like_file_detects_what_its_own_forward_does(ratio, tmp_path):
+def test_a_paper_like_file_gives_the_detections_of_a_plain_forward_pass(ratio, tmp_path):
     state = fill(paper_vgg_shapes(8))
     model = tiny(8)
     coder = dict(type="mmdet.DeltaXYWHBBoxCoder", target_stds=(0.1, 0.1, 0.2, 0.2), clip_border=False)

@@ -109,7 +109,7 @@ def test_boxes_of_the_classes_come_back_in_the_raw_frame(classes, steps, enhance
 
 
 @pytest.mark.parametrize("position", ["after_load", "before_pack"])
-def test_the_transform_door_maps_back_too(position):
+def test_boxes_behind_an_enlarging_transform_come_back_in_the_raw_frame(position):
     cfg = config("BrightChannels", [RESIZE], ("red", "face", "blue"), bgr_to_rgb=True)
     cfg = add_enhancer(cfg, dict(type="Upscale", scale=2, mode="nearest"), door="transform", position=position)
     pictures, boxes = images()
@@ -130,7 +130,7 @@ def checkpoint_of(cfg, path, classes, seed=0, **content):
     model = build(cfg.model, seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            # Detectors start with scores near zero, which zero biases raise.
+            # The initial biases keep all scores near zero; biases of zero raise them.
             if "bias" in name and any(part in name for part in ("cls", "obj")):
                 parameter.zero_()
     content.setdefault("meta", dict(dataset_meta=dict(classes=classes)))
@@ -290,7 +290,7 @@ def test_an_unknown_class_is_refused_with_the_known_ones():
     cfg = config("BrightChannels", (), ("person", "dog", "cup"))
     with pytest.raises(ValueError, match=r"no class face; it has: person, dog, cup"):
         MMDetFaceDetector(cfg)
-    # The names of the dataset's class count if the config has none.
+    # If the config has no names of classes, those of the dataset's type are used.
     del cfg.test_dataloader.dataset["metainfo"]
     with pytest.raises(ValueError, match=r"no class face; it has: person, bicycle, car, .*toothbrush"):
         MMDetFaceDetector(cfg)

@@ -1,4 +1,4 @@
-"""``box_voting`` equals a plain implementation, and the passes equal the release's formula worked out by hand."""
+"""``box_voting`` equals a plain implementation, and DSFD's passes over a picture equal its formula by hand."""
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from llie_preproc.faces.voting import Pass
 
 
 def plain_vote(boxes, scores, iou, limit):
-    """Votes by lists of groups: pairs of a mean box and the largest score."""
+    """The votes, computed with lists: pairs of a group's mean box and its largest score."""
     rest = sorted(zip(map(list, boxes), scores, strict=True), key=lambda pair: -pair[1])
     merged = []
     while rest:
@@ -140,7 +140,7 @@ def test_filters_count_both_ends_of_the_restored_box():
 
 
 class _Bright:
-    """A detector of bright rectangles; with ``lean`` those further left get better scores and tighter boxes."""
+    """A detector of bright rectangles; with ``lean`` it gives better scores and tighter boxes further left."""
 
     def __init__(self, lean=0.0):
         self.lean, self.shown = lean, []
@@ -194,7 +194,7 @@ def test_a_mirrored_picture_gives_the_mirrored_faces():
     assert len(straight) == len(BOXES)
     np.testing.assert_allclose(turned[other], straight.boxes[order], atol=1e-3)
     np.testing.assert_array_equal(mirrored.scores[other], straight.scores[order])
-    # The detector alone does prefer one side.
+    # Without the vote, the detector prefers one side.
     alone = leaning.detect([image, np.ascontiguousarray(image[:, ::-1])])
     assert not np.allclose(np.sort(alone[0].scores), np.sort(alone[1].scores))
 

@@ -70,7 +70,7 @@ def log(work):
     return file.read_text()
 
 
-def test_a_training_prints_its_results_alone(config, tmp_path, capsys):
+def test_a_training_prints_only_its_results(config, tmp_path, capsys):
     with pytest.warns(UserWarning, match="warned by Python"):
         assert main(["train", str(config), "--out", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
@@ -112,7 +112,7 @@ def test_a_terminal_shows_a_bar_with_the_losses_beside_it(config, tmp_path, caps
 
 
 @pytest.mark.slow
-def test_a_finetuning_in_a_process_of_its_own_prints_its_results_alone(tmp_path, on_the_cpu):
+def test_a_finetuning_in_a_process_of_its_own_prints_only_its_results(tmp_path, on_the_cpu):
     """What the libraries print while they are imported does not appear either."""
     tiny = finetune_runs.make(tmp_path)
     work = tmp_path / "work"
@@ -135,7 +135,7 @@ def test_a_finetuning_in_a_process_of_its_own_prints_its_results_alone(tmp_path,
         assert said not in done.stderr
 
 
-def test_inside_a_command_an_earlier_logger_prints_warnings_alone(capsys):
+def test_inside_a_command_an_earlier_logger_prints_only_warnings(capsys):
     from llie_preproc.mm.console import quiet
 
     logger = MMLogger.get_instance("made before", logger_name="made before")

@@ -1,4 +1,4 @@
-"""The stand-in for mmcv's compiled operators computes their definitions, and a compiled extension replaces it."""
+"""The stand-in for mmcv's compiled operators computes what they do, and a compiled extension replaces it."""
 
 import importlib.machinery
 import importlib.util
@@ -66,7 +66,7 @@ def test_naive_soft_nms_equals_greedy_suppression(seed, offset, threshold):
     corners = torch.randint(0, 30, (25, 2), generator=generator).float()
     boxes = torch.cat([corners, corners + torch.randint(1, 20, (25, 2), generator=generator)], dim=1)
     scores = torch.rand(25, generator=generator)
-    # mmcv's soft NMS suppresses at the threshold and above, its NMS above it alone.
+    # mmcv's soft NMS also suppresses at the threshold itself, its NMS only above it.
     greedy, kept = nms(boxes, scores, threshold + 1e-6, offset=offset)
     soft, indices = soft_nms(boxes, scores, threshold + 1e-6, min_score=1e-9, method="naive", offset=offset)
     assert indices.tolist() == kept.tolist()
@@ -87,7 +87,7 @@ def test_soft_nms_lowers_scores_of_overlapping_boxes(method, decayed):
 
 
 @needs_stand_in
-def test_roi_align_forward_and_backward_through_mmcv():
+def test_roi_align_has_torchvisions_results_and_gradients():
     from mmcv.ops import roi_align
 
     features = torch.rand(2, 3, 12, 14, dtype=torch.float64, requires_grad=True)
@@ -187,7 +187,10 @@ def test_whole_pixel_offsets_read_the_shifted_image(modulated):
 
 
 def test_offsets_larger_than_the_output_are_read_as_mmcvs_kernel_reads_them():
-    """Channel c of pixel (y, x) is read at (c * height + y) * width + x of the output's size, which DyHead needs."""
+    """Channel c of pixel (y, x) is read at (c * height + y) * width + x, with the output's height and width.
+
+    The detection head DyHead needs this.
+    """
     layer, points = convolution(torch.float64, True, in_channels=3, out_channels=2, kernel_size=3, padding=1)
     image = torch.rand(2, 3, 4, 5, dtype=torch.float64)
     large = [torch.rand(2, n, 8, 10, dtype=torch.float64, requires_grad=True) for n in (2 * points, points)]

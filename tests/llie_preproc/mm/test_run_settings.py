@@ -1,4 +1,4 @@
-"""The settings that commands write into the config of a run have their effect in what MMEngine builds of it."""
+"""The settings that commands write into the config of a run take effect in the parts that MMEngine builds."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_processes_join_once_and_models_are_wrapped_without_a_gpu(alone: None) -
     cfg = Config(dict(launcher="pytorch", find_unused_parameters=True))
     set_wrapper(cfg)
     model = Joint()
-    # MMEngine's Runner builds it like this, with a device's number.
+    # MMEngine's Runner builds the wrapper like this, with a device's number.
     wrapper = MODEL_WRAPPERS.build(cfg.model_wrapper_cfg, default_args=dict(device_ids=[0], module=model))
     assert isinstance(wrapper, MMDistributedDataParallel)
     assert wrapper.find_unused_parameters

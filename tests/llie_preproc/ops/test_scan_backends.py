@@ -1,4 +1,4 @@
-"""The scan is an operator of torch that compiles and counts operations; its backends are chosen or refused by name."""
+"""The scan is an operator of torch that can be compiled and counted; its backends are chosen or refused by name."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TestThreads:
         assert torch.equal(alone["y"], together["y"])
         assert_close(together, alone)
 
-    def test_data_loader_workers(self) -> None:
+    def test_workers_of_a_data_loader_compute_the_same(self) -> None:
         expected = _Scans()[0]
         for batch in DataLoader(_Scans(), batch_size=None, num_workers=2):
             assert torch.equal(batch, expected)
@@ -101,7 +101,7 @@ import resource, sys, torch
 from llie_preproc.ops import selective_scan
 torch.manual_seed(0)
 L, D, N, backend = 1_000_000, 8, 16, sys.argv[1]
-# What is imported and compiled for both passes is there before memory is measured.
+# Both passes run once before memory is measured, so that imports and compilation do not count.
 u, B = torch.randn(1, D, 8, requires_grad=True), torch.randn(1, N, 8)
 selective_scan(u, u, -torch.rand(D, N), B, B, delta_softplus=True, backend=backend).sum().backward()
 u, B = torch.randn(1, D, L, requires_grad=True), torch.randn(1, N, L)
@@ -119,7 +119,7 @@ print((forward - before) // 1024, (backward - before) // 1024)
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
 @pytest.mark.parametrize("backend", [name for name in COMPILED if DEVICE == "cpu"])
 @pytest.mark.slow
-def test_a_million_positions_in_bounded_memory(backend: str) -> None:
+def test_a_million_positions_need_bounded_memory(backend: str) -> None:
     """An ``L x D x N`` tensor would take 488 MiB; the inputs and gradients of 16 states take 61 MiB each."""
     run = subprocess.run([sys.executable, "-c", _LONG, backend], capture_output=True, text=True, check=True)
     forward, backward = map(int, run.stdout.split())

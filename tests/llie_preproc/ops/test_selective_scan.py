@@ -96,8 +96,8 @@ def test_interpreted_kernels_follow_the_definition_on_images(
 
 @pytest.mark.slow
 @every_backend
-def test_many_chunks(backend: str) -> None:
-    """There are more chunks than one pass takes at a time, and more channels than a block, each with a rest."""
+def test_many_chunks_and_blocks_follow_the_definition(backend: str) -> None:
+    """There are more chunks than fit into one pass, and more channels than fit into a block; the last are not full."""
     shape = (1, 5, 77, 2) if backend in INTERPRETED else (1, 67, 64 * 64 + 77, 2)
     found = results(selective_scan, sequence(*shape), delta_softplus=True, backend=backend)
     assert_close(found, defined(*shape))
@@ -138,7 +138,7 @@ def test_an_image_is_four_sequences(backend: str, size: tuple[int, int]) -> None
 
 
 @every_backend
-def test_chosen_directions(backend: str) -> None:
+def test_a_direction_can_be_chosen(backend: str) -> None:
     """A walk in reverse equals the forward walk over the picture turned by 180 degrees."""
     inputs = image(1, 3, 4, rank=0) if backend in INTERPRETED else image(rank=0)
     one = {k: v[..., :1, :] if k in ("delta", "B", "C") else v[:1] if k != "u" else v for k, v in inputs.items()}
@@ -166,7 +166,7 @@ def test_without_decay_the_scan_is_a_cumulative_sum(backend: str) -> None:
 
 
 @every_backend
-def test_a_strong_decay_leaves_the_current_input_alone(backend: str) -> None:
+def test_a_strong_decay_leaves_only_the_current_input(backend: str) -> None:
     u, ones = torch.randn(1, 2, 50, device=DEVICE), torch.ones(1, 1, 50, device=DEVICE)
     y = selective_scan(
         u, 50 * torch.ones_like(u), torch.full((2, 1), -60.0, device=DEVICE), ones, ones, backend=backend

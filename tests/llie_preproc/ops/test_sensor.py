@@ -1,4 +1,4 @@
-"""The camera model: sRGB is the standard's, and exposure and noise follow their formulas in NumPy and in PyTorch."""
+"""The camera model: sRGB follows its standard, exposure and noise their formulas, in NumPy and in PyTorch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sensed(light: Any, sensor: Sensor) -> np.ndarray:
 
 @libraries
 @given(value=st.floats(0, 1))
-def test_srgb_there_and_back(of: Library, value: float) -> None:
+def test_srgb_comes_back_from_linear_light(of: Library, value: float) -> None:
     assert float(linear_to_srgb(srgb_to_linear(of(np.float64(value))))) == pytest.approx(value, abs=1e-6)
 
 
@@ -50,7 +50,7 @@ def test_the_transfer_function_is_that_of_the_standard(of: Library) -> None:
 
 
 @libraries
-def test_encoding_what_noise_has_made_negative_is_defined(of: Library) -> None:
+def test_light_that_noise_has_made_negative_can_be_encoded(of: Library) -> None:
     assert np.isfinite(np.asarray(linear_to_srgb(of(np.array([-0.1, 0.0]))))).all()
 
 

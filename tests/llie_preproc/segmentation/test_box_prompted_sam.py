@@ -1,4 +1,4 @@
-"""``BoxPromptedSAM`` gives segment-anything's own masks in every frame, and trains an enhancer before it."""
+"""``BoxPromptedSAM`` gives segment-anything's own masks in every frame, and an enhancer can be trained through it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_masks_of_a_resized_and_padded_image_are_right_in_both_frames(factor, pa
     sample.set_metainfo(dict(scale_factor=(factor, factor)))
     model = BoxPromptedSAM(detector, BrightnessSam(64)).eval()
     found = found_by(model, image, copy.deepcopy(sample))
-    # An image of half the size gives the border by interpolation alone.
+    # From an image of half the size, the border of the mask is interpolated.
     least = 1.0 if factor >= 1 else 0.9
     assert found.masks.shape == (1, 48, 64)
     assert mask_iou(found.masks[0].numpy(), raw[..., 0] > 0) >= least

@@ -1,4 +1,7 @@
-"""``BoxPromptedSAM`` with a detector keeps its boxes, loads its checkpoints, and gives equal JSON at every door."""
+"""``BoxPromptedSAM`` keeps its detector's boxes, loads its checkpoints, and gives equal JSON at every door.
+
+A door is the place of an enhancer: a transform, the data preprocessor, or a wrapper round the model.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +104,7 @@ def masks_json(cfg, folder, work_dir, weights):
 
 
 @pytest.mark.parametrize("door", ["transform", "preprocessor", "detector"])
-def test_cocos_json_through_every_door(door, tmp_path, weights):
+def test_every_door_writes_the_masks_of_the_predictor_as_cocos_json(door, tmp_path, weights):
     sam, enhancer, sizes = tiny_sam(), dict(type="GammaCorrection", gamma=0.5), [(64, 96), (80, 64)]
     records = masks_json(add_enhancer(config_of(), enhancer, door=door), tmp_path, tmp_path / door, weights)
     truth = COCO(str(tmp_path / "set.json"))
@@ -185,7 +188,7 @@ def test_a_plain_detectors_checkpoint_loads_behind_an_enhancer(tmp_path, retinan
 
 @pytest.mark.parametrize("outermost", [EnhancedDetector, BoxPromptedSAM])
 def test_a_wrappers_checkpoint_loads_inside_another_wrapper(outermost, tmp_path, retinanet):
-    """The checkpoint of the inner wrapper loads whole, and so does one of both; other tensors stay as built."""
+    """A checkpoint of the inner wrapper loads whole, and so does one of both wrappers; other tensors do not change."""
     segmentor = dict(type="llie_preproc.BoxPromptedSAM", detector=retinanet, sam=dict(model="small", **TINY))
     enhanced = dict(type="llie_preproc.EnhancedDetector", detector=retinanet, enhancer="PSENet", checkpoint=None)
     inner, outer = (segmentor, enhanced) if outermost is EnhancedDetector else (enhanced, segmentor)

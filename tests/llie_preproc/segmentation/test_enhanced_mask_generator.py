@@ -78,8 +78,8 @@ def test_crops_show_sam_the_enhanced_picture_at_full_size():
 
 
 @pytest.mark.parametrize(("shape", "least_iou", "found"), [((64, 100), 2.0, False), ((9, 300), 0.0, True)])
-def test_crops_for_which_sams_own_generator_raises(shape, least_iou, found):
-    """In one case no crop has a mask; in the other, crops of a narrow picture lie partly beside it."""
+def test_crops_without_a_mask_or_beside_the_picture_are_no_error(shape, least_iou, found):
+    """SAM's own generator raises in both cases: no crop has a mask, or a crop of a narrow picture lies beside it."""
     options = dict(oversize="crops", points_per_side=2, pred_iou_thresh=least_iou, stability_score_thresh=0.0)
     generator = EnhancedSamAutomaticMaskGenerator(BrightnessSam(side=64), **options)
     records = generator.generate(np.full((*shape, 3), 200, np.uint8))
@@ -87,7 +87,7 @@ def test_crops_for_which_sams_own_generator_raises(shape, least_iou, found):
     assert any(record["area"] == np.prod(shape) for record in records) == found
 
 
-def test_run_length_encoding_and_small_regions():
+def test_masks_without_small_regions_are_run_length_encoded():
     sam, image = tiny_sam(), picture(3, 40, 64)
     options = dict(ALL, output_mode="coco_rle", min_mask_region_area=20)
     records = EnhancedSamAutomaticMaskGenerator(sam, Upscale(2, "nearest"), **options).generate(image)

@@ -95,14 +95,14 @@ def batched_prompts(predictor, shape) -> tuple[torch.Tensor, torch.Tensor, torch
     )
 
 
-# With crops an answer passes the network twice: the mask found in the whole picture is a prompt for the crops.
+# With crops the network runs twice for an answer: the mask found in the whole picture is a prompt for the crops.
 PASSES = {"resize": 1, "crops": 2}
 
 
 @pytest.mark.parametrize("oversize", PASSES)
 @pytest.mark.parametrize("seed", range(3))
-def test_rounding_of_a_tiny_sam(oversize, seed):
-    """float32 is as near to float64 as :data:`ROUNDING` says, on which the tests' tolerances rest."""
+def test_a_tiny_sam_rounds_no_more_than_assumed(oversize, seed):
+    """float32 differs from float64 by at most :data:`ROUNDING`, from which other tests take their tolerances."""
     shape, answers = (40, 140), []
     for sam in (tiny_sam(seed), in_float64(tiny_sam(seed))):
         predictor = EnhancedSamPredictor(sam, oversize=oversize)
@@ -137,7 +137,7 @@ def test_answers_from_crops_change_continuously(given):
     """A rounding must not change a mask, neither through the choice of crops nor through the box of their prompt.
 
     The threshold is put just below and just above the largest and smallest logit of each row and column of the picture,
-    where a choice by ``logits > threshold`` falls either way. Answers must move by about as little.
+    where ``logits > threshold`` gives another mask. The answers must change by about as little as the threshold.
     """
     sam, shape, hair = in_float64(tiny_sam()), (40, 140), 1e-9
     whole, predictor = (EnhancedSamPredictor(sam, oversize=oversize) for oversize in ("resize", "crops"))

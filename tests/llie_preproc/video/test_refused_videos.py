@@ -1,4 +1,4 @@
-"""``enhance_video`` refuses files that are not whole videos by name; they open and write nothing else."""
+"""``enhance_video`` refuses files that are not whole videos, and names them; it opens and writes no other file."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def playlist(kind: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("kind", ["m3u8", "concat", "sdp"])
 @pytest.mark.parametrize("library", ["PyAV", "OpenCV"])
-def test_a_playlist_that_calls_itself_a_video_opens_nothing(
+def test_a_playlist_with_the_suffix_of_a_video_opens_nothing(
     tmp_path: Path, kind: str, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if library == "OpenCV":
@@ -106,6 +106,7 @@ def test_a_playlist_that_calls_itself_a_video_opens_nothing(
 
 
 def test_a_playlist_with_its_own_suffix_does_open_files(tmp_path: Path) -> None:
+    """If it did not, the test above could not fail."""
     (tmp_path / "in.ffconcat").write_text(playlist("concat", tmp_path))
     with av.open(str(tmp_path / "in.ffconcat")) as container:
         assert len(list(container.decode(video=0))) == 20

@@ -1,4 +1,4 @@
-"""``enhance_video`` keeps the times of frames, and sound, subtitles and tags in step with them."""
+"""``enhance_video`` keeps the times of the frames, and carries sound, subtitles and tags in step with them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_frames_keep_their_times(tmp_path: Path, times: tuple[int, ...], suffix:
 
 
 @pytest.mark.parametrize("times", [PHONE, RANDOM], ids=["phone", "random"])
-def test_the_boxes_of_an_mp4_have_the_times(tmp_path: Path, times: tuple[int, ...]) -> None:
+def test_the_boxes_of_an_mp4_hold_the_times_of_the_source(tmp_path: Path, times: tuple[int, ...]) -> None:
     source = make_film(tmp_path / "in.mp4", times, options=B_FRAMES)
     enhance_video(source, tmp_path / "out.mp4", Identity())
     expected = [(time - times[0]) / 1000 for time in times]

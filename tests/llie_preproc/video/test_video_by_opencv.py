@@ -1,4 +1,4 @@
-"""Without PyAV, ``enhance_video`` uses OpenCV, and warns of or refuses what would be lost."""
+"""Without PyAV, ``enhance_video`` uses OpenCV; it warns of what is lost, or refuses the video."""
 
 from __future__ import annotations
 
