@@ -133,7 +133,7 @@ def require_one_line(code, err, *names):
 @pytest.mark.examples(40)
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 @pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED)
-def test_malformed_json_is_one_line_with_the_file(files, capsys, door, content, request):
+def test_malformed_json_gives_one_line_with_the_file(files, capsys, door, content, request):
     folder, *_ = files
     path = folder / "bad.json"
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""``tests/support/marks.py`` leaves some cases of each test to the fast suite, and puts long files first."""
+"""``tests/support/marks.py`` chooses the cases of each test for the fast suite, and sorts long files first."""
 
 from __future__ import annotations
 

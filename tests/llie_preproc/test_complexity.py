@@ -83,7 +83,7 @@ def test_computations_outside_of_torch_have_no_count() -> None:
 
 @pytest.mark.examples(4)
 @pytest.mark.parametrize("name", sorted(enhancer_classes()))
-def test_every_other_enhancer_is_counted(name: str) -> None:
+def test_every_enhancer_that_pytorch_computes_is_counted(name: str) -> None:
     network = build_enhancer(name, checkpoint=None)
     assert (complexity(network, 48, 80).macs is None) == (network.compile_refusal is not None)
 

@@ -57,7 +57,7 @@ def test_no_tag_is_run(tmp_path: Path, make: Callable[[Path], Path]) -> None:
 
 
 def test_mmengines_own_reader_runs_a_tag(tmp_path: Path) -> None:
-    """So the test above can fail; and MMEngine's readers are unchanged after a call of ours."""
+    """Therefore the test above can fail. A call of ours leaves MMEngine's readers unchanged."""
     before = dict(file_handlers)
     with pytest.raises(ValueError, match="hidden"):
         read_config_file(str(behind_a_substitution(tmp_path)))

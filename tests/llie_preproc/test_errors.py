@@ -35,7 +35,7 @@ def test_any_error_of_the_system_becomes_one_line_with_its_files(
     assert why_failed("x", error)
     if own:
         assert line.endswith(words) or isinstance(error, FileExistsError)
-    # Python keeps a second file only beside a first one.
+    # Python keeps a second file only if there is a first one.
     for name in (error.filename, error.filename2):
         if isinstance(name, Path) and str(name).isprintable() and str(name).strip() == str(name):
             assert " ".join(str(name).split()) in line or "\\" in line

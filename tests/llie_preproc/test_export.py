@@ -54,7 +54,7 @@ def test_every_enhancer_agrees_with_its_graph_or_says_why_not(name: str, tmp_pat
     image = pictures(4, height, width)
     result = run(path, image)
     assert np.abs(result - enhance(image, network)).max() < 1e-4
-    # Black or white results would agree without a proof.
+    # If both results were all black or all white, their agreement would prove nothing.
     assert ((result > 0.001) & (result < 0.999)).mean() > 0.1
 
 

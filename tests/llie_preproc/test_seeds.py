@@ -1,4 +1,4 @@
-"""``derive_seed`` gives different seeds, and ``own_random_state`` leaves the caller's random numbers alone."""
+"""``derive_seed`` gives different seeds, and ``own_random_state`` does not change the caller's random numbers."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Blur(Enhancer):
 
 @functools.cache
 def local(name: str) -> Enhancer:
-    """An enhancer of ``LOCAL``; their halos, scales and divisors are of kinds that the registered ones do not have."""
+    """The enhancer of this name in ``LOCAL``; it has another kind of halo, scale or divisor than the registered ones."""
     torch.manual_seed(0)
     return LOCAL[name]().eval()
 

@@ -41,7 +41,7 @@ def _read(path: str, environment: frozenset[tuple[str, str]]) -> Config:
 
 
 def write_named_weights(enhancer: Mapping[str, Any]) -> None:
-    """Write random weights into the file that an enhancer's config names, where it names one."""
+    """Write random weights into the file that an enhancer's config names, if it names one."""
     if "checkpoint" not in enhancer:
         return
     torch.manual_seed(0)

@@ -18,12 +18,12 @@ class Block:
     """A code block.
 
     Attributes:
-        language: Word behind the fence.
+        language: Language that the opening fence names.
         text: Content.
         line: Number of the fence's line.
         heading: Heading above it.
-        expected: Content of the ``text`` block behind it, which is what the block should print; None if there is no
-            such block.
+        expected: Content of the ``text`` block that follows, which is what the block should print; None if no such
+            block follows.
     """
 
     language: str

@@ -136,7 +136,7 @@ def _model(backbone: dict, neck: dict, head: dict, **changes: Any) -> dict:
 
 
 def build(model: dict, seed: int = 0) -> torch.nn.Module:
-    """A detector in evaluation mode, initialised by MMEngine, whose weights depend on ``seed`` alone.
+    """A detector in evaluation mode, initialised by MMEngine, whose weights depend only on ``seed``.
 
     Batch normalisation gets the statistics of random images: without them the maps of an untrained network explode.
     """

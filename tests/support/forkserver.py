@@ -55,7 +55,7 @@ def main() -> None:
     if "mmengine" in sys.modules:
         take_shortcuts()
     _require_one_thread()
-    # The children's garbage collection leaves frozen objects alone, so their memory stays shared.
+    # The children's garbage collection does not touch frozen objects, so their memory stays shared.
     gc.collect()
     gc.freeze()
     if request := _serve(address, int(owner)):

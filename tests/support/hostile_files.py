@@ -118,7 +118,7 @@ def picture_of_terapixels(path: Path) -> None:
 
 
 def playlist(path: Path) -> None:
-    """A text that FFmpeg takes for a list of other files to open."""
+    """A text that FFmpeg reads as a list of other files to open."""
     path.write_text(f"#EXTM3U\n#EXTINF:1,\nfile:{path.with_name('secret.txt')}\n#EXT-X-ENDLIST\n", encoding="utf-8")
 
 

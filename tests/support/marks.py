@@ -39,7 +39,7 @@ def require_lasting_names(items: Iterable[pytest.Item]) -> None:
 
 
 def longest_first(items: list[pytest.Item]) -> None:
-    """Sort the files by their duration: a long file that begins last would keep one process busy alone.
+    """Sort the files by their duration: a long file that begins last would make all other processes wait.
 
     A test with the mark ``slow(seconds)`` counts as these seconds, or as ten if the mark gives none; any other test
     counts as a tenth of a second.

@@ -73,7 +73,7 @@ def narrow_pyramid(model: dict) -> None:
 
 
 def build(model: dict, seed: int = 0) -> torch.nn.Module:
-    """A detector with weights that depend on ``seed`` alone."""
+    """A detector with weights that depend only on ``seed``."""
     torch.manual_seed(seed)
     return MODELS.build(copy.deepcopy(model))
 

@@ -77,9 +77,9 @@ def picture(seed: int, height: int, width: int) -> np.ndarray:
 class BrightnessSam(nn.Module):
     """A stand-in with SAM's interface.
 
-    A mask is every pixel on the same side of mid-grey as the point, or as the middle of the box.
+    A mask holds the pixels on the same side of mid-grey as the point, or as the middle of the box.
 
-    Its low-resolution logits have the input's size, so that a rectangle that SAM sees whole comes out exact.
+    Its low-resolution logits have the input's size, so the mask of a rectangle that SAM sees whole is exact.
     ``prompt_encoder.asked`` keeps the prompts.
     """
 
@@ -132,7 +132,7 @@ class _Prompts(nn.Module):
     def forward(self, points, boxes, masks):
         self.asked.append((points, boxes, masks))
         if masks is not None:
-            # A crop is asked about the surest pixel of the mask found so far.
+            # The prompt of a crop is the surest pixel of the mask found so far.
             best = masks.flatten(1).argmax(1)
             side = self.mask_input_size[1]
             return torch.stack([best % side, best // side], dim=1), None

@@ -40,7 +40,7 @@ class SquareDetector:
 
 
 def draw_squares(path: Path, squares: Sequence[tuple[int, int, int, int]]) -> None:
-    """Write a picture of these squares, the first and every second one after it with the stronger contrast."""
+    """Write a picture of these squares; the first, third, fifth and so on have the stronger contrast."""
     image = np.full((100, 120, 3), _GROUND, np.uint8)
     for number, (x1, y1, x2, y2) in enumerate(squares):
         image[y1 : y2 + 1, x1 : x2 + 1] = (_STRONG, _WEAK)[number % 2]

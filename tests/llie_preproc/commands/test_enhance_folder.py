@@ -72,7 +72,7 @@ def greedy(monkeypatch: pytest.MonkeyPatch) -> type[Enhancer]:
 
 
 @pytest.mark.parametrize("who", SHORTAGES)
-def test_a_picture_too_large_for_memory_fails_alone(llie: Run, tmp_path: Path, greedy: type, who: str) -> None:
+def test_only_the_picture_too_large_for_memory_fails(llie: Run, tmp_path: Path, greedy: type, who: str) -> None:
     greedy.shortage = staticmethod(SHORTAGES[who])
     for seed in range(5):
         pixels = levels(seed)
@@ -147,7 +147,7 @@ def test_names_of_any_bytes_are_kept_and_printed_safely(llie: Run, tmp_path: Pat
     )
 
 
-def test_a_result_whose_name_is_too_long_fails_alone(llie: Run, tmp_path: Path) -> None:
+def test_only_the_result_whose_name_is_too_long_fails(llie: Run, tmp_path: Path) -> None:
     make_picture(tmp_path / "in" / "a.jpg")
     # This name has 255 bytes; with .webp it has one more.
     (tmp_path / "in" / ("n" * 251 + ".jpg")).write_bytes((tmp_path / "in" / "a.jpg").read_bytes())
@@ -210,7 +210,7 @@ def test_a_full_disk_ends_the_run_and_resuming_goes_on(
     assert len(files_below(tmp_path / "out")) == 9
 
 
-def test_a_file_that_the_disk_does_not_take_fails_alone(llie: Run, tmp_path: Path) -> None:
+def test_only_the_file_that_the_disk_does_not_take_fails(llie: Run, tmp_path: Path) -> None:
     make_picture(tmp_path / "in" / "large.png", levels(0, (60, 60)))
     make_picture(tmp_path / "in" / "small.png")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -244,7 +244,7 @@ def test_folders_that_were_left_out_are_failures(llie: Run, tmp_path: Path) -> N
     assert files_below(tmp_path / "out") == ["b.png"]
 
 
-def test_a_picture_that_vanishes_before_it_is_read_fails_alone(tmp_path: Path) -> None:
+def test_only_the_picture_that_vanishes_before_it_is_read_fails(tmp_path: Path) -> None:
     for seed in range(3):
         make_picture(tmp_path / "in" / f"{seed}.png", levels(seed))
     plan = plan_jobs(tmp_path / "in", tmp_path / "out")

@@ -210,7 +210,7 @@ def test_an_enhanced_detector_starts_a_semi_supervised_one_or_is_refused(plain_c
     assert torch.equal(whole.detector.teacher.backbone.conv1.weight, state["detector.backbone.conv1.weight"])
 
 
-def test_trackers_keep_their_own_names(plain_config, saved):
+def test_checkpoints_of_trackers_load_by_their_own_names(plain_config, saved):
     tracker = dict(type="mmdet.ByteTrack", detector=plain_config.model, data_preprocessor=None)
     state = build(tracker, seed=1).state_dict()
     assert all(name.startswith("detector.") for name in state)

@@ -1,4 +1,4 @@
-"""An enhancer gives the same at each of three doors to a detector, and the enhancer Identity changes no bit.
+"""An enhancer gives a detector the same pictures at each of three doors, and the enhancer Identity changes no bit.
 
 The doors are a transform, the data preprocessor, and a wrapper round the detector.
 """
@@ -154,7 +154,7 @@ def test_a_plain_checkpoint_loads_through_the_runner_loading_path(tmp_path):
         assert holds(model, before)
 
 
-def test_a_wrapper_checkpoint_comes_back_whole():
+def test_a_checkpoint_of_the_wrapper_loads_whole():
     cfg = add_enhancer(mmdet_config("retinanet"), "PSENet", checkpoint=None)
     first, second = build(cfg.model, seed=1), build(cfg.model, seed=2)
     second.load_state_dict(first.state_dict())

@@ -148,7 +148,7 @@ def test_with_raw_input_the_wrapper_equals_the_plain_detector():
         assert torch.equal(ours.scores, theirs.scores)
 
 
-def test_with_raw_input_the_enhancer_learns_from_its_own_losses_alone():
+def test_with_raw_input_the_enhancer_learns_only_from_its_own_losses():
     wrapper = model(detector_input="raw", losses=dict(bright=dict(type="llie_preproc.BrightnessLoss", level=0.5)))
     values = losses(wrapper)
     alone = wrapper.parse_losses({k: v for k, v in values.items() if k.startswith("loss") and k != "loss_bright"})[0]

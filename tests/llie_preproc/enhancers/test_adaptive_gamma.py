@@ -1,4 +1,4 @@
-"""``AdaptiveGamma`` computes its formula: it corrects extremes and leaves well-exposed pictures alone."""
+"""``AdaptiveGamma`` computes its formula: it corrects extremes and leaves well-exposed pictures unchanged."""
 
 from __future__ import annotations
 

@@ -213,8 +213,8 @@ def test_msmu_computes_the_papers_equations() -> None:
     assert torch.allclose(upscaler(feature), literal_msmu(upscaler, feature), atol=1e-12)
 
 
-def test_msmu_of_branch_1_alone_is_bicubic() -> None:
-    """With branch 1 alone and the selection forced to it, MSMU is the bicubic enlargement of one 1x1 convolution."""
+def test_msmu_of_only_its_first_branch_is_bicubic() -> None:
+    """If only branch 1 is selected and merged, MSMU is the bicubic enlargement of one 1x1 convolution."""
     torch.manual_seed(0)
     upscaler = collaba._MergingUpscaler(8)
     upscaler.selections[0].forward = lambda levels: [torch.full((1, 8, 1, 1), float(i == 0)) for i in range(3)]

@@ -30,7 +30,7 @@ from tests.support.networks import parameter_count
 
 
 def shapes_only(model):
-    """The network with shapes alone, without memory for its weights."""
+    """The network with the shapes of its weights, but without memory for them."""
     with torch.device("meta"):
         return MODELS.build(model)
 
@@ -159,7 +159,7 @@ CHANNELS = (6, 7, 8, 12, 10, 5)
 
 
 def neck_by_definition(state, maps, levels, relu, tree, norm, align_corners):
-    """Original and enhanced maps of the neck, in plain torch from its weights alone."""
+    """Original and enhanced maps of the neck, computed in plain torch from its weights."""
 
     def conv(x, name, **options):
         return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], **options)

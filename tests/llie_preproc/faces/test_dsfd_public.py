@@ -212,7 +212,7 @@ def test_a_file_of_another_backbone_or_network_is_an_error(tmp_path):
         convert_public({"backbone.stem.weight": torch.zeros(3)})
 
 
-def test_a_public_file_leaves_the_enhancer_in_the_preprocessor_alone():
+def test_a_public_file_does_not_change_the_enhancer_in_the_preprocessor():
     model = tiny_release(4)
     model["data_preprocessor"] = dict(
         model["data_preprocessor"], type="llie_preproc.EnhancedDetDataPreprocessor", enhancer="ZeroDCE", checkpoint=None

@@ -1,4 +1,4 @@
-"""A thin DSFD learns to find faces that it has not seen, through a config with the transforms of real trainings."""
+"""A thin network of the face detector DSFD learns to find faces that it has not seen, by a real config made small."""
 
 import pytest
 

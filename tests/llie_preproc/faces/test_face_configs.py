@@ -1,4 +1,4 @@
-"""The configs of ``mm_configs/faces`` parse, have the published sizes, load their sets, and learn from them."""
+"""The configs of ``mm_configs/faces`` can be read, have the published sizes, load their sets, and learn from them."""
 
 import copy
 import json
@@ -35,7 +35,7 @@ BOXES = [[20, 30, 40, 60], [100, 80, 30, 40], [160, 10, 1, 40], [120, 20, 12, 16
 
 
 def write_set(annotations, pictures, names):
-    """Write a COCO set: grey pictures with white faces, of which the third is a pixel wide and the fourth a crowd."""
+    """Write a COCO set: grey pictures with four white faces each; the third is a pixel wide, the fourth a crowd."""
     pictures.mkdir(parents=True)
     annotations.parent.mkdir(parents=True, exist_ok=True)
     images, instances = [], []

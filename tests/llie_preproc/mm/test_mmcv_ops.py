@@ -259,7 +259,7 @@ def test_mixed_precision_trains_through_every_operator(modulated):
 
 
 @needs_stand_in
-def test_a_missing_operator_names_the_stand_in_and_the_cure():
+def test_a_missing_operator_names_the_stand_in_and_what_to_do():
     from mmcv.ops import RoIPool
 
     with pytest.raises(RuntimeError, match=r"roi_pool_forward.*stand-in has only nms, softnms.*make mmcv-ops"):

@@ -90,7 +90,7 @@ def config_of(detector=None):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A checkpoint of SAM alone, for the model that ``config_of`` configures."""
+    """A checkpoint with only SAM's weights, for the model that ``config_of`` configures."""
     path = tmp_path_factory.mktemp("weights") / "sam.pth"
     state = {f"sam.{name}": tensor for name, tensor in tiny_sam().state_dict().items()}
     save_checkpoint({"state_dict": state, "meta": {}}, str(path))

@@ -1,4 +1,4 @@
-"""``oversize="crops"``: masks of a large image are exact to the pixel, and each prompt of a batch is answered alone."""
+"""``oversize="crops"`` gives masks of a large image that are exact to the pixel; prompts of a batch are independent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.sam_prompts import all_prompts, assert_equal_results
     ratio=st.floats(0.1, 0.45),
 )
 def test_crops_give_masks_that_are_exact_to_the_pixel(size, corner, extent, ratio):
-    """For an image larger than SAM's input, the mask from crops is exact."""
+    """The image is larger than SAM's input."""
     image = np.zeros((*size, 3), np.uint8)
     y, x = (4 + int(share * max(0, n - e - 8)) for share, n, e in zip(corner, size, extent, strict=True))
     image[y : y + extent[0], x : x + extent[1]] = 255
@@ -46,7 +46,7 @@ def test_crops_give_masks_that_are_exact_to_the_pixel(size, corner, extent, rati
     assert np.isfinite(iou).all()
 
 
-def test_crops_are_encoded_once_and_where_a_masks_border_is():
+def test_a_crop_is_encoded_once_and_only_at_the_border_of_a_mask():
     image = np.zeros((256, 256, 3), np.uint8)
     image[10:30, 12:40] = 255
     sam = BrightnessSam(side=64)
@@ -117,7 +117,7 @@ def test_a_tiny_sam_rounds_no_more_than_assumed(oversize, seed):
 
 @pytest.mark.parametrize("oversize", PASSES)
 @pytest.mark.parametrize("precise", [False, True])
-def test_each_prompt_of_a_batch_is_answered_alone(oversize, precise):
+def test_each_prompt_of_a_batch_has_the_answer_that_it_has_alone(oversize, precise):
     """The picture is low, so that SAM pads its crops; in float64 no rounding can hide a difference."""
     sam, shape = in_float64(tiny_sam()) if precise else tiny_sam(), (40, 140)
     predictor = EnhancedSamPredictor(sam, oversize=oversize)

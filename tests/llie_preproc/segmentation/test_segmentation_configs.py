@@ -1,4 +1,4 @@
-"""The configs of ``mm_configs/segmentation`` parse, build, test their set, and write COCO's JSON."""
+"""The configs of ``mm_configs/segmentation`` can be read and built, test on their sets, and write COCO's JSON."""
 
 from __future__ import annotations
 
