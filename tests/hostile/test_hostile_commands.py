@@ -114,7 +114,7 @@ test_dataloader = dict(dataset=dataset)
 PAIRS = """
 val_dataloader = dict(dataset=dict(type="llie_preproc.PairedFolders", low="pictures", high="pictures"))
 """
-# The suffixes that each kind of file is tried with: those of the readers that it could mislead.
+# The suffixes that each kind of hostile file is tried with.
 SUFFIXES: Mapping[str, Sequence[str]] = {
     "checkpoint_of_a_pickle": (".pth",),
     "checkpoint_that_fetches_attributes": (".pth",),

@@ -216,7 +216,7 @@ def test_one_file_adds_a_metric_a_format_a_set_of_faces_a_face_detector_or_a_met
     truth = json.loads((tmp_path / "truth.json").read_text())
     assert [each["name"] for each in truth["categories"]] == ["lamp"]
     assert [each["bbox"] for each in truth["annotations"]] == [[5, 6, 20, 30]] * 2
-    # Something is found in one of two pictures; a resample has none, one or two copies of it.
+    # Something is found in one of two pictures; a resample has none, one or two copies of that picture.
     assert "AP         50.00 [0.00, 100.00]" in done.stdout
 
     for side, share in (("left", 1.0), ("right", 0.0)):

@@ -84,7 +84,7 @@ class Blur(Enhancer):
 
 @functools.cache
 def local(name: str) -> Enhancer:
-    """The enhancer of this name in ``LOCAL``; it has another kind of halo, scale or divisor than the registered ones."""
+    """The enhancer of this name in ``LOCAL``, where halos, scales and divisors are of other kinds than in the registry."""
     torch.manual_seed(0)
     return LOCAL[name]().eval()
 

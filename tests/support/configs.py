@@ -30,7 +30,7 @@ def read_config(path: str | PathLike[str], **variables: str) -> Config:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
-        # Configs name folders by environment variables. Pytest changes this one with each test.
+        # Configs depend on environment variables, except on this one, which pytest changes with each test.
         environment = frozenset(item for item in os.environ.items() if item[0] != "PYTEST_CURRENT_TEST")
         return copy.deepcopy(_read(str(path), environment))
 

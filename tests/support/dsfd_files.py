@@ -304,7 +304,7 @@ def paper_outputs(state, image):
 
 
 def detections(outputs, height, width, ratio, clip, threshold):
-    """Boxes ``(n, 4)`` and scores by the public rule.
+    """Boxes ``(n, 4)`` and scores, computed as the public code does.
 
     Priors are fractions of the picture and are decoded as in SSD. The best 5,000 above the threshold go through NMS at
     0.3, and at most 750 remain.

@@ -43,7 +43,7 @@ def assert_same_film(target: Path, source: Path, milliseconds: float = 0.1) -> N
 
 
 def assert_in_step(target: Path, source: Path, seconds: float = 1.1e-3) -> None:
-    """Assert that the sound has the bytes of the source, and begins as long after the first frame as there."""
+    """Assert that the sound has the source's bytes, and begins as long after the first frame as in the source."""
     before, after = packets_of(source, "audio"), packets_of(target, "audio")
     # Containers cut uncoded samples into packets of different sizes, so the packets are joined first.
     assert b"".join(data for _, data in after) == b"".join(data for _, data in before)

@@ -2,8 +2,8 @@
 
 ``python -m tests.support.forkserver SOCKET OWNER MODULE...`` imports the modules and listens. A request is a command
 line of ``python``, with its environment, folder and standard streams. The answer is a line with the number of the
-process and, once that has ended, a line with its status. The server ends when the process with the number OWNER has
-ended.
+process and, once the process has ended, a line with its status. The server ends when the process with the number OWNER
+has ended.
 
 A forked program differs from a newly started one in two ways: modules are imported already, and all programs share one
 seed for the hashes of strings. It sees no CUDA device, since CUDA does not survive a fork.

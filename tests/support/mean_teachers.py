@@ -9,7 +9,7 @@ TERMS = ["loss_l1", "loss_perceptual", "loss_gradient", "loss_adversarial", "los
 
 
 def at(epoch, last=200, iterations=7):
-    """Tell MMEngine's message hub that the training is at this epoch of ``last``."""
+    """Tell MMEngine's message hub that the training is at ``epoch`` of ``last`` epochs."""
     hub = MessageHub.get_current_instance()
     hub.update_info("iter", epoch * iterations)
     hub.update_info("max_iters", last * iterations)

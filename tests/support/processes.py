@@ -40,7 +40,7 @@ class Ended(NamedTuple):
 
 
 class Process:
-    """A forked program, with some of the names of ``subprocess.Popen``.
+    """A forked program, with some of the methods of ``subprocess.Popen``.
 
     Args:
         connection: Connection to the fork server, over which the program was requested.

@@ -1,4 +1,4 @@
-"""``llie list`` shows the registry and the shipped weights; ``llie export`` writes a graph that gives equal results."""
+"""``llie list`` shows all enhancers and shipped weights; ``llie export`` writes a graph that gives equal results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def table(text: str) -> list[list[str]]:
 # Listing.
 
 
-def test_list_shows_the_registry_and_the_index(llie: Run) -> None:
+def test_list_shows_every_enhancer_and_its_shipped_weights(llie: Run) -> None:
     result = llie("list", "--macs")
     header, *lines = table(result.out)
     assert header == ["ENHANCER", "PARAMETERS", "MACS@256x256", "SCALE", "WEIGHTS", "LICENCE OF WEIGHTS"]

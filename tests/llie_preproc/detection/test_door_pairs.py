@@ -147,7 +147,7 @@ def test_another_enhancers_weights_are_refused_at_every_door(plain_config, saved
 
 
 @pytest.mark.parametrize("saver", CARRY)
-def test_the_refusal_says_what_to_do_and_that_works(plain_config, saved, saver, tmp_path):
+def test_the_refusal_says_what_to_do_and_the_advice_works(plain_config, saved, saver, tmp_path):
     save_checkpoint({"state_dict": saved[saver].state_dict(), "meta": {}}, str(tmp_path / "a.pth"))
     plain = model_of(plain_config, "plain", seed=9)
     with pytest.raises(CheckpointError, match=r"RetinaNet.*llie split CHECKPOINT --out DIR"):
@@ -171,7 +171,7 @@ def test_a_wrapper_round_an_enhancer_without_weights_is_refused_by_a_plain_detec
     assert holds(model, {k.removeprefix("detector."): v for k, v in state.items()})
 
 
-def test_a_learned_fusion_is_refused_where_there_is_none(plain_config):
+def test_a_learned_fusion_is_refused_by_a_model_without_one(plain_config):
     fused = build(add_enhancer(plain_config, "PSENet", detector_input="both").model)
     with pytest.raises(CheckpointError, match=r"learned fusion \(fusion\.logit\)"):
         model_of(plain_config, "preprocessor", seed=9).load_state_dict(fused.state_dict())

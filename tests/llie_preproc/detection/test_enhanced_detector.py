@@ -79,7 +79,7 @@ SMALL_SEMI_LLIE = {"type": "SemiLLIE", "width": 8}
 def test_the_detection_loss_reaches_every_parameter_of_the_enhancer(enhancer):
     wrapper = model(enhancer=enhancer)
     if enhancer == SMALL_SEMI_LLIE:
-        # Its channel attention has one hidden unit here, which random weights may leave inactive.
+        # The only hidden unit of this channel attention may be inactive under random weights.
         for name, parameter in wrapper.enhancer.named_parameters():
             if name.endswith("attention.attention.1.bias"):
                 parameter.data.fill_(1.0)

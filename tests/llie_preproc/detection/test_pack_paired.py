@@ -1,4 +1,4 @@
-"""``PackPairedDetInputs`` turns the normal-light picture of a scene into what the pipeline would have made of it."""
+"""``PackPairedDetInputs`` changes the normal-light picture of a scene as the pipeline has changed the dark one."""
 
 import random
 

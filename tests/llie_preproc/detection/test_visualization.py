@@ -120,7 +120,7 @@ def test_masks_lie_on_their_objects(door, tmp_path):
 
 
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_the_raw_picture_is_drawn_beside_with_the_same_boxes(door, tmp_path):
+def test_the_raw_picture_is_drawn_beside_the_other_with_the_same_boxes(door, tmp_path):
     for number, given in enumerate(run(tmp_path, door, GAMMA, [*load(), RESIZE, PACK], side_by_side=True)):
         left, right = np.split(given["image"], 2, axis=1)
         assert np.array_equal(left, resized(raw_picture(tmp_path, number)))

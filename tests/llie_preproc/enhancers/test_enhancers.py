@@ -189,7 +189,7 @@ FAR = 40
 
 @pytest.mark.examples(4)
 @every_enhancer
-def test_the_result_at_a_pixel_looks_as_far_as_declared(name: str) -> None:
+def test_the_result_at_a_pixel_depends_on_pixels_as_far_as_declared(name: str) -> None:
     network = untrained(name)
     capabilities = network.capabilities
     if not capabilities.differentiable:

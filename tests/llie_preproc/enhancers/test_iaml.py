@@ -124,7 +124,7 @@ def test_each_level_has_half_the_size_and_twice_the_channels() -> None:
 
 
 def test_a_teacher_decoder_shares_the_encoder_and_nothing_else() -> None:
-    """By Eq. 2 and 3 the teacher starts as a copy of the student's decoder, and does not change when that changes."""
+    """By Eq. 2 and 3 the teacher starts as a copy of the student's decoder, and keeps its weights afterwards."""
     network = IAMLUNet(width=4, depth=2)
     teacher = copy.deepcopy(network.decoder).requires_grad_(False)
     with torch.no_grad():

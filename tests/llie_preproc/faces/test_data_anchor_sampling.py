@@ -1,4 +1,4 @@
-"""``DataAnchorSampling`` moves faces with the pixels of its crops; the tests' pixels hold their coordinates."""
+"""``DataAnchorSampling`` crops a picture and moves its faces along; the pixels of the tests hold their coordinates."""
 
 import numpy as np
 import pytest

@@ -98,7 +98,7 @@ def overlap(a, b):
 def ssd_loss_by_hand(scores, deltas, anchors, faces, ratio=3, threshold=0.4):
     """Losses of classes and boxes of a batch, in plain loops.
 
-    The arguments are float64 arrays (n, A, 2), (n, A, 4) and (A, 4), and a list of (k, 4).
+    ``scores`` is (n, A, 2), ``deltas`` (n, A, 4) and ``anchors`` (A, 4), all float64; ``faces`` is a list of (k, 4).
     """
     classes = boxes = count = 0
     for image, truth in enumerate(faces):
@@ -111,7 +111,7 @@ def ssd_loss_by_hand(scores, deltas, anchors, faces, ratio=3, threshold=0.4):
             if ious[:, f].max() > 0:
                 owner[int(ious[:, f].argmax())] = f
         logits = scores[image]
-        nll = np.log(np.exp(logits).sum(1))[:, None] - logits  # of face and background
+        nll = np.log(np.exp(logits).sum(1))[:, None] - logits  # negative log-likelihoods
         positive = owner >= 0
         negatives = sorted(nll[~positive, 1], reverse=True)[: ratio * int(positive.sum())]
         classes += nll[positive, 0].sum() + sum(negatives)
@@ -194,7 +194,7 @@ def test_each_shot_trains_its_own_head_on_its_own_maps():
 
 
 @pytest.mark.parametrize("model", [tiny(), tiny_release()], ids=["plain", "deep"])
-def test_a_batch_without_faces_has_no_loss_and_a_gradient(model):
+def test_a_batch_without_faces_has_a_loss_of_zero_with_a_gradient(model):
     detector = build(model)
     losses = detector.loss(*inputs_of(detector, raw_batch(faces=0)))
     total = sum(losses.values())

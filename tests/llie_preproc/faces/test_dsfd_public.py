@@ -164,7 +164,7 @@ def test_a_detectors_own_checkpoint_loads():
 
 
 def test_averaged_weights_load():
-    """MMEngine's EMAHook loads them in this way, through a module around the detector."""
+    """MMEngine's EMAHook loads averaged weights in this way, through a module around the detector."""
     first, second = (ExponentialMovingAverage(build(tiny(), seed=seed)) for seed in (1, 2))
     second.load_state_dict(first.state_dict(), strict=True)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):

@@ -1,4 +1,4 @@
-"""``MMDetFaceDetector`` lets a detector of MMDetection find faces, and refuses one without a class for them."""
+"""``MMDetFaceDetector`` finds faces by a detector of MMDetection, and refuses a detector without a class of faces."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""``box_voting`` equals a plain implementation, and DSFD's passes over a picture equal its formula by hand."""
+"""``box_voting`` equals a plain implementation; the passes of DSFD over a picture equal those computed by hand."""
 
 import cv2
 import numpy as np

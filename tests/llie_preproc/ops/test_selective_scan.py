@@ -97,7 +97,7 @@ def test_interpreted_kernels_follow_the_definition_on_images(
 @pytest.mark.slow
 @every_backend
 def test_many_chunks_and_blocks_follow_the_definition(backend: str) -> None:
-    """There are more chunks than fit into one pass, and more channels than fit into a block; the last are not full."""
+    """The chunks need several passes and the channels several blocks, and the last of each is not full."""
     shape = (1, 5, 77, 2) if backend in INTERPRETED else (1, 67, 64 * 64 + 77, 2)
     found = results(selective_scan, sequence(*shape), delta_softplus=True, backend=backend)
     assert_close(found, defined(*shape))

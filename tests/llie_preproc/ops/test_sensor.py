@@ -26,7 +26,7 @@ def rng() -> np.random.Generator:
 
 
 def sensed(light: Any, sensor: Sensor) -> np.ndarray:
-    """Readings of a sensor, with seeded noise from the random numbers of the light's own library."""
+    """Readings of a sensor, with seeded noise that the library of ``light`` (NumPy or PyTorch) draws."""
     torch.manual_seed(0)
     return np.asarray(sense(light, sensor, None if isinstance(light, torch.Tensor) else rng()))
 

@@ -150,7 +150,7 @@ def alarm() -> Iterator[None]:
 
 @pytest.mark.usefixtures("alarm")
 @pytest.mark.parametrize("name", ["in.mp4", "in.avi", "in.mkv"])
-def test_a_pipe_is_refused_and_not_waited_for(llie: Run, tmp_path: Path, name: str) -> None:
+def test_a_pipe_is_refused_without_waiting(llie: Run, tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     one_line(
         llie("enhance", tmp_path / name, "--out", tmp_path / f"out{name[2:]}", "--enhancer", "Identity"),
