@@ -72,7 +72,7 @@ def write_report(file, folder):
     return main(["report", str(folder / "comparison")])
 
 
-# The commands and readers that take a JSON file of a user, each as a function of the file and of the folder of files.
+# The commands and readers that take a JSON file of a user: functions of that file and of the folder from ``files``.
 DOORS = {
     "score, annotations": lambda file, folder: main(
         ["score", str(file), str(folder / "found.json"), "--resamples", "0"]

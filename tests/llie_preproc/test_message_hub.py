@@ -1,4 +1,4 @@
-"""``read_checkpoint`` reads the logs of runs whole, and nothing that a file names is called, then or later."""
+"""``read_checkpoint`` reads the logs of runs whole; a function that the file names is never called."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Blur(Enhancer):
 
 @functools.cache
 def local(name: str) -> Enhancer:
-    """The enhancer of this name in ``LOCAL``, where halos, scales and divisors are of other kinds than in the registry."""
+    """The enhancer of this name in ``LOCAL``; its halo, scale or divisor is of a kind that the registry lacks."""
     torch.manual_seed(0)
     return LOCAL[name]().eval()
 

@@ -123,7 +123,7 @@ def test_masks_of_a_resized_and_padded_image_are_right_in_both_frames(factor, pa
 
 
 def test_logits_are_resampled_once():
-    """Logits go from SAM's frame to the raw one directly, not by way of the image's frame."""
+    """Logits are resampled from SAM's frame directly to the raw frame, without a step to the image's frame."""
     sam, image, raw_shape = tiny_sam(), picture(3, 40, 60), (100, 150)
     box = [10.0, 5.0, 45.0, 33.0]
     found = found_by(BoxPromptedSAM(sam=sam), image, sample_of((40, 60), [box], raw_shape))
