@@ -37,7 +37,7 @@ __all__ = ["FrozenEnhancer", "InferenceOptions", "__version__", "build_enhancer"
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: PyTorch takes seconds to import, during which Ctrl-C must work.
+    """Import a public name at its first use, because PyTorch takes seconds to import and Ctrl-C must work meanwhile.
 
     Examples:
         >>> import llie_preproc

@@ -1,4 +1,4 @@
-"""Calling a function once a module of another package has been imported, whether before this package or after it."""
+"""Calling a function after the import of another package's module; at once if that module is imported already."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _waiting: dict[str, list[Callable[[], None]]] = {}
 
 
 def after_import(name: str, action: Callable[[], None]) -> None:
-    """Call ``action`` once a module has been imported, which is now if it has been imported already.
+    """Call ``action`` after the import of a module; at once if the module is imported already.
 
     Args:
-        name: Full name of the module, which is not imported by this call.
+        name: Full name of the module; this call does not import it.
         action: Function to call, which may import the module.
 
     Examples:
@@ -34,7 +34,7 @@ def after_import(name: str, action: Callable[[], None]) -> None:
 
 
 class _Watcher(importlib.abc.MetaPathFinder):
-    """A finder that finds what the other finders find, with a loader that calls the actions after the import."""
+    """Finds modules by means of the other finders, and lets the loader call the actions after the import."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

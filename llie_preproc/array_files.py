@@ -1,4 +1,4 @@
-"""Arrays on disk, read without trusting the file, which may be damaged, hold something else, or be made to do harm."""
+"""Arrays on disk. Files are not trusted: a file may be damaged, hold something else, or be made to do harm."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def read_array(path: str | os.PathLike[str], shape: Sequence[int], dtype: np.dty
         dtype: Plain dtype that the array must have.
 
     Returns:
-        The array, or None if the path leads to no file or to something else: a folder, a symbolic link, a pipe, or a
-        file with other content.
+        The array; None if there is no file, or if the path leads to a folder, a symbolic link, a pipe, or a file with
+        other content.
     """
     header, values = _header(tuple(shape), np.dtype(dtype)), math.prod(shape) * np.dtype(dtype).itemsize
     try:
@@ -85,12 +85,12 @@ def read_archive(
 ) -> dict[str, np.ndarray]:
     """Read arrays of an ``.npz``.
 
-    Memory for an array is allocated only after the file has been seen to hold as many bytes as its header declares.
+    Memory for an array is allocated only if the file holds as many bytes as the array's header declares.
 
     Args:
         path: Path of the file.
-        fields: Kind of the dtype (``'f'``, ``'i'``, ``'U'``, or several letters of which one must fit) and number of
-            dimensions, by the name of each array that is needed. Other arrays in the file are not read.
+        fields: Kind of the dtype (``'f'``, ``'i'``, ``'U'``; one of several letters must fit) and number of dimensions
+            of each needed array, by its name. Other arrays in the file are not read.
         follow: Whether a symbolic link to the file is accepted.
 
     Raises:
@@ -142,5 +142,5 @@ def _member(archive: zipfile.ZipFile, name: str, kinds: str, dimensions: int) ->
         values = file.read(size)
     if len(values) != size:
         raise ValueError(f"{name} ends after {len(values)} of {size} bytes")
-    # A copy as a bytearray makes the array writable, which one of bytes is not.
+    # An array over bytes would be read-only; an array over a bytearray is writable.
     return np.frombuffer(bytearray(values), dtype).reshape(shape, order="F" if fortran else "C")

@@ -1,5 +1,7 @@
-"""Loading checkpoints of one door with the config of another, which has the same tensors under other names.
+"""Loading a checkpoint into a model that has its enhancer at another place than the checkpoint.
 
+An enhancer can be in the data pipeline, in the data preprocessor, or in an ``EnhancedDetector``, which wraps the
+detector. These places are called doors. Each door gives the same tensors other names:
 =====================  =======================  ==================================
 door                   the detector's tensors   the enhancer's tensors
 =====================  =======================  ==================================
@@ -8,12 +10,12 @@ data preprocessor      ``backbone...``          ``data_preprocessor.enhancer...`
 ``EnhancedDetector``   ``detector.backbone...`` ``enhancer...``
 =====================  =======================  ==================================
 
-MMEngine loads the tensors whose names fit and logs the rest, which would leave a detector with random weights, or drop
-the weights of an enhancer. So names are converted if the model has a place for both, and the checkpoint is refused if
-it has not. A module cannot do that for its parent. Therefore :func:`llie_preproc.watched_models.watch_models` adds the
-conversion to MMEngine's ``BaseModel``, where the loading of each model of MMDetection begins, both by
-``load_state_dict`` and by MMEngine's own function. The conversion changes nothing for a checkpoint whose names have
-neither an enhancer nor a wrapped detector, and leaves no trace in models or files.
+MMEngine loads the tensors whose names fit, and only logs the rest. The detector would then keep random weights, or the
+enhancer's weights would be lost. So this module renames the tensors if the model has a place for detector and enhancer,
+and refuses the checkpoint otherwise. Loading begins at the outermost module, which is a ``BaseModel`` of MMEngine.
+Therefore :func:`llie_preproc.watched_models.watch_models` adds the renaming to ``BaseModel``. It then works for
+``load_state_dict`` and for MMEngine's own loading function. A checkpoint in which no name has ``enhancer`` or
+``detector`` keeps its names. Models and files are not changed.
 """
 
 from __future__ import annotations
@@ -30,12 +32,12 @@ from .errors import CheckpointError
 WRAPPED = "detector."
 _WRAPPERS_ENHANCER = "enhancer."
 _NAMED = re.compile(r"(^|\.)(enhancer|detector)\.")
-# The doors have their enhancer at these places, also inside models that hold detectors. Other models may use the word
+# Every door has its enhancer at such a place, also inside a model that holds detectors. Other models may use the word
 # "enhancer" for a part at another place.
 _ENHANCER = re.compile(r"((detector|student|teacher|module)\.)*(data_preprocessor\.)*enhancer\.")
 _PREPROCESSORS = re.compile(r"^(data_preprocessor\.)+enhancer\.")
 _PLACE = re.compile(r"(data_preprocessor\.)*enhancer\.")
-_APART = "'llie split CHECKPOINT --out DIR' writes detector and enhancer apart"
+_APART = "'llie split CHECKPOINT --out DIR' writes detector and enhancer to separate files"
 
 
 def fit_names(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -46,9 +48,9 @@ def fit_names(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
         state: Tensors by name; it is not changed.
 
     Raises:
-        CheckpointError: The checkpoint has an enhancer, and the model has no place for its weights; or it has a learned
-            fusion, which only an ``EnhancedDetector`` has; or the model has an enhancer, and the checkpoint has tensors
-            of a wrong kind.
+        CheckpointError: The model has no place for the weights of the checkpoint's enhancer; or the checkpoint has a
+            learned fusion, which only an ``EnhancedDetector`` has; or the model has an enhancer, and the checkpoint has
+            tensors of a wrong kind.
 
     Examples:
         >>> from torch import ones
@@ -76,7 +78,7 @@ def own_names(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
 
 
 def replace_own(state_dict: dict[str, Tensor], prefix: str, own: Mapping[str, Tensor]) -> None:
-    """Replace all tensors whose names begin with a prefix by others, whose names are without it.
+    """Replace all tensors whose names begin with a prefix by other tensors, which are named without the prefix.
 
     Examples:
         >>> state = {"enhancer.weight": 1, "detector.weight": 2}
@@ -116,7 +118,7 @@ def _converted(model: nn.Module, state: dict[str, Tensor], places: Collection[st
 
 
 def _is_wrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint is that of a wrapper of this model, which may itself be another wrapper or a tracker."""
+    """Whether a checkpoint is that of a wrapper of this model. The model may be a wrapper or a tracker itself."""
     if any(name.startswith(_WRAPPERS_ENHANCER) for name in own):
         return False
     roots = {name.split(".")[0] for name in state}

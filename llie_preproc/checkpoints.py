@@ -51,7 +51,7 @@ DAMAGE = (
     zipfile.BadZipFile,
 )
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# PyTorch keeps its list of safe globals for the whole process.
+# PyTorch has one list of safe globals for the whole process, so only one thread at a time may change it.
 _SAFE_GLOBALS = threading.RLock()
 
 
@@ -65,7 +65,7 @@ class ShippedWeights:
         file: Name of the file beside the index.
         sha256: Digest of the file.
         default: Whether these weights are loaded if no checkpoint is named.
-        licence: Licence of the weights (the training data may restrict it further than the code's).
+        licence: Licence of the weights (the training data may make it stricter than that of the code).
         recipe: Description of the training.
         data: Description of the training data.
         scores: Measured values, by name.
@@ -125,10 +125,11 @@ class LoadReport:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def without(self, left_out: Callable[[str], bool]) -> LoadReport:
-        """Remove differences that do not count from the report.
+        """Copy the report without the differences that do not matter.
 
         Args:
-            left_out: Function that tells whether the tensor with a name need not fit, such as :func:`is_counter`.
+            left_out: Function that says, by a tensor's name, whether the tensor may differ; for example
+                :func:`is_counter`.
         """
         kinds = (self.missing, self.unexpected, self.mismatched)
         missing, unexpected, mismatched = (tuple(k for k in names if not left_out(k)) for names in kinds)
@@ -139,9 +140,9 @@ class LoadReport:
 
         Args:
             refusal: Beginning of the message, such as ``'a.pth is not a checkpoint of PSENet'``.
-            least: Smallest share of the module's tensors that must match, in [0, 1]; None if all must match and there
-                must be no others.
-            cure: Sentence at the end of the message.
+            least: Smallest share of the module's tensors that must match, in [0, 1]; None if all must match and no
+                other tensors are allowed.
+            cure: Sentence at the end of the message that says what helps.
 
         Raises:
             CheckpointError: Too few tensors match; the message says how many do.
@@ -151,7 +152,7 @@ class LoadReport:
 
 
 def is_counter(name: str) -> bool:
-    """Whether the tensor with a name counts the batches of a batch norm, which old checkpoints lack.
+    """Whether a tensor, by its name, counts the batches of a batch norm; old checkpoints have no such counters.
 
     Examples:
         >>> is_counter("backbone.bn1.num_batches_tracked")
@@ -187,8 +188,8 @@ def read_state_dict(source: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint.
 
     Args:
-        source: Name of shipped weights, a path, or a URL. A URL must end in ``#sha256=<64 hex digits>``, and a path or
-            name may; the digest of the file is compared with it. A downloaded file is kept in torch.hub's checkpoint
+        source: Name of shipped weights, a path, or a URL. A URL must end in ``#sha256=<64 hex digits>``; a path or name
+            may end so too. The file must then have that digest. A downloaded file is kept in torch.hub's checkpoint
             folder, under its digest.
 
     Returns:
@@ -250,8 +251,8 @@ def load_checkpoint(module: nn.Module, source: str | os.PathLike[str], min_match
         min_matched: Smallest share of the module's tensors that must match, in (0, 1].
 
     Raises:
-        CheckpointError: Too few tensors match, or one has a wrong kind or is not finite, so that nothing is loaded; or
-            :func:`read_state_dict` refuses the file.
+        CheckpointError: Too few tensors match, a tensor has a wrong kind or is not finite, or :func:`read_state_dict`
+            refuses the file. Nothing is loaded then.
         FileNotFoundError: The file does not exist.
 
     Examples:
@@ -266,7 +267,7 @@ def load_checkpoint(module: nn.Module, source: str | os.PathLike[str], min_match
     report = match_report(module, state)
     if not report.total:
         raise CheckpointError(f"{type(module).__name__} has no weights: {source} cannot be loaded into it")
-    cure = "'llie convert' converts public weights of the same network; for weights of another network, name that one."
+    cure = "'llie convert' converts public weights of the same network. For other weights, name their network."
     report.check(f"{source} is not a checkpoint of {type(module).__name__}", min_matched, cure)
     own = module.state_dict()
     fitting = {k: _without_subnormals(v) for k, v in state.items() if k in own and v.shape == own[k].shape}
@@ -345,9 +346,9 @@ def _download(url: str, digest: str) -> Path:
 
 
 def published_file(url: str) -> Path:
-    """Fetch a URL at which OpenMMLab or PyTorch publishes weights, into the folder that they use too.
+    """Download weights that OpenMMLab or PyTorch publishes, into the folder of PyTorch's own downloads.
 
-    If the name of the file ends in digits of its SHA-256 (``resnet50-0676ba61.pth``), the file is compared with them.
+    If the name of the file ends in digits of its SHA-256 (``resnet50-0676ba61.pth``), the file must have that SHA-256.
 
     Raises:
         CheckpointError: The URL cannot be fetched, or the digits differ.
@@ -373,18 +374,18 @@ def _fetch(url: str, name: str, digest: str) -> Path:
 
 
 def read_pickle(path: Path, answers: Sequence[Any] = ()) -> Any:
-    """Read a file that PyTorch wrote with its restricted unpickler; this is the only call of ``torch.load`` here.
+    """Read a file of ``torch.save`` with PyTorch's restricted unpickler. No other function calls ``torch.load``.
 
     Args:
         path: File to read.
-        answers: Functions and classes to which names in the pickle may refer, beside PyTorch's own tensors and
-            containers; their names are ``__module__`` and ``__qualname__``. No others are allowed, even if they are on
-            the list that PyTorch keeps for the process.
+        answers: Functions and classes that the pickle may name (by ``__module__`` and ``__qualname__``), beside
+            PyTorch's own tensors and containers. No others are allowed, not even those on PyTorch's list of safe
+            globals.
 
     Raises:
         CheckpointError: The file is an archive that could hold more than its size, or has PyTorch's tar format, whose
             reader ran code up to PyTorch 2.5.
-        pickle.UnpicklingError: The pickle has other names.
+        pickle.UnpicklingError: The pickle names something else.
         Exception: One of :data:`DAMAGE`.
 
     Examples:
@@ -420,7 +421,7 @@ def _check_archive(path: Path) -> None:
     if zipped:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-        # Programs of TorchScript have this entry and may be compressed; torch.load refuses them.
+        # Programs of TorchScript have this entry and may be compressed; torch.load refuses them itself.
         program = any(entry.filename.endswith("/constants.pkl") for entry in entries)
         if not program and any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise CheckpointError("it is compressed, which PyTorch's own files are not")
@@ -431,7 +432,7 @@ def _check_archive(path: Path) -> None:
 
 
 def tensor_fault(tensor: Tensor) -> str:
-    """Describe a fault of a tensor that was read from a file, as the end of a sentence; empty without a fault.
+    """Describe a fault of a tensor that was read from a file, as the end of a sentence; empty if there is none.
 
     Examples:
         >>> tensor_fault(torch.zeros(2, 3))
@@ -495,7 +496,7 @@ def _misfit(tensor: Any, own: Tensor, is_buffer: bool) -> str:
 
 
 def _unusable(tensor: Tensor) -> str:
-    """The kind of a tensor that does not hold its numbers in order; empty for other tensors."""
+    """The kind of a tensor that is not a plain array of numbers; empty for a plain array."""
     if tensor.is_meta:
         return "on the meta device, without numbers"
     if tensor.is_quantized:
@@ -506,7 +507,7 @@ def _unusable(tensor: Tensor) -> str:
 
 
 def _number(tensor: Tensor) -> object:
-    """The kind of number of a tensor: dtypes of the same kind may be converted into each other."""
+    """The kind of a tensor's numbers. Dtypes of the same kind may be converted into each other."""
     if tensor.dtype in _FLOATS:
         return "floating"
     whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import TypeGuard
 
-# Control characters (an escape sequence can rewrite a terminal), lone surrogates, line and paragraph separators.
+# Unicode's categories of control characters (which can rewrite a terminal), lone surrogates, and line and paragraph
+# separators.
 _NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}
 _DIRECTIONS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -96,7 +97,7 @@ def rising(
     Args:
         name: Name of the argument, for the message.
         value: Given value.
-        least: Smallest number allowed in the range; not to be given together with ``above``.
+        least: Smallest number allowed in the range; give this or ``above``, not both.
         most: Largest number allowed in the range.
         above: Number that both must be above.
 
@@ -121,7 +122,7 @@ def each(name: str, values: object, check: Callable[..., None], *bounds: float) 
         name: Name of the argument, for the message.
         values: Given values.
         check: Check of one value, such as :func:`at_least`.
-        *bounds: Arguments of the check after name and value.
+        *bounds: Further arguments of the check, after name and value.
 
     Examples:
         >>> each("depths", (2, 2), at_least, 1)
@@ -184,7 +185,7 @@ def same_value(given: object, expected: object) -> bool:
 
 
 def printable(text: str, kept: str = "") -> str:
-    """Replace by escapes what cannot be printed safely: control characters, and bytes of names that are not UTF-8.
+    """Escape the characters that are not safe to print: control characters, and bytes that are not UTF-8.
 
     Args:
         text: Text, such as a message with the name of a file.

@@ -34,7 +34,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises:
         OSError: The file cannot be read.
         ValueError: The file is damaged, or it has a key twice in an object, half of a surrogate pair in a text, a
-            number of thousands of digits, or values that are nested too deeply; the message names the file.
+            number with thousands of digits, or values that are nested too deeply; the message names the file.
 
     Examples:
         >>> import tempfile
@@ -133,7 +133,7 @@ def require_pictures(truth: Mapping[str, Any], source: str, sizes: bool = True) 
         if not isinstance(name, str):
             raise ValueError(f"{where}[{at}]: file_name {_short(name)} is not a text")
         require_inside(name, f"{where}[{at}]: file_name")
-    # With the same file under two ids, each of them would lack some of the picture's objects.
+    # If a file had two ids, each id would have only some of the picture's objects.
     _require_distinct(names, "file_name", where)
     for field in ("width", "height") if sizes else ():
         for at, value in enumerate(column(truth["images"], field, where)):
@@ -142,10 +142,10 @@ def require_pictures(truth: Mapping[str, Any], source: str, sizes: bool = True) 
 
 
 def require_inside(name: str, what: str) -> None:
-    """Raise ``ValueError`` if a name in a file does not lead to a file below the folder that it is joined with.
+    """Raise ``ValueError`` if a name in an annotation file does not lead to a file below the folder of the pictures.
 
     Args:
-        name: Name from a file, with slashes.
+        name: Path relative to that folder, with slashes.
         what: Description of the name's place in messages.
 
     Examples:
@@ -197,7 +197,7 @@ def indices(entries: Sequence[Any], field: str, known: Sequence[Any], source: st
     for at, value in enumerate(values):
         # Without a check of the type, 1.0 and True would be found as 1.
         if not is_id(value) or value not in index:
-            raise ValueError(f"{source}[{at}]: {field} {_short(value)} is none of the annotation file's")
+            raise ValueError(f"{source}[{at}]: {field} {_short(value)} is not in the annotation file")
     return np.array([index[value] for value in values], dtype=np.int64)
 
 
@@ -246,7 +246,7 @@ def finite(values: Sequence[Any], source: str, field: str, least: float = -math.
 
 
 def flags(entries: Sequence[Any], field: str, source: str) -> np.ndarray:
-    """The values ``(N,)``, bool, of a field that is 0, 1, ``false`` or ``true``, or 0 if it is missing.
+    """The values ``(N,)``, bool, of a field that is 0, 1, ``false`` or ``true``; a missing field counts as 0.
 
     Raises:
         ValueError: An entry has another value.

@@ -1,4 +1,4 @@
-"""Finding the parts of MMEngine's configs that enhance pictures, in any spelling and at any place."""
+"""Finding the doors in MMEngine's configs: the parts that enhance pictures, in any spelling and at any place."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def find_enhancement(config: Any) -> str:
     """Describe the first part of a config that enhances pictures, with its place; empty if there is none.
 
     Such a part is an ``Enhance`` transform, an enhancer as a transform, an ``EnhancedDetector`` or an
-    ``EnhancedDetDataPreprocessor``. It is found by its name with or without the scope, by its import path, as a class,
-    as a registered subclass, or as an object; in pipelines of every kind (test-time augmentation, mixed and repeated
-    sets, branches), in models, and in models inside others.
+    ``EnhancedDetDataPreprocessor``. The config may give it as a name with or without the scope, an import path, a
+    class, a registered subclass, or an object. It may be in a pipeline of any kind (test-time augmentation, mixed and
+    repeated sets, branches), in a model, or in a model inside another one.
 
     Args:
         config: MMEngine config, or a part of one.
@@ -36,7 +36,7 @@ def find_enhancement(config: Any) -> str:
 
 
 def refuse_second_door(config: Any, name: str) -> None:
-    """Refuse a config in which two doors of different kinds would enhance a picture one after the other.
+    """Refuse a config in which two doors of different kinds would enhance the same picture.
 
     The kinds are transforms (several pipelines may have one each), the data preprocessor, and the wrapper. Only the
     model, the data loaders and the pipeline of test-time augmentation are examined; a run does not use other variables.
@@ -46,7 +46,7 @@ def refuse_second_door(config: Any, name: str) -> None:
         name: Name of the config, for the message.
 
     Raises:
-        ValueError: There are two; the message names both, with their places.
+        ValueError: There are two such doors; the message names both, with their places.
 
     Examples:
         >>> test = dict(dataset=dict(pipeline=[dict(type="Enhance")]))
@@ -56,7 +56,7 @@ def refuse_second_door(config: Any, name: str) -> None:
     """
     first: dict[str, str] = {}
     for kind, path in _doors(config):
-        # The name of a network with its scope may be the argument of a door, and is then part of that door.
+        # A network that is the argument "enhancer" of a door is part of that door, not a second one.
         if _is_used(path) and "enhancer" not in path:
             first.setdefault(_place(path), _described(kind, path))
     if len(first) > 1:
@@ -64,7 +64,7 @@ def refuse_second_door(config: Any, name: str) -> None:
 
 
 def _is_used(path: tuple[str, ...]) -> bool:
-    """Whether a path is in a part of a config that runs read."""
+    """Whether a path leads to a part of a config that is used in a run."""
     return bool(path) and (path[0] in ("model", "tta_pipeline") or path[0].endswith("_dataloader"))
 
 
@@ -80,7 +80,7 @@ def _described(kind: Any, path: tuple[str, ...]) -> str:
 
 
 def _doors(config: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    """Yield each type that enhances with the keys that lead to it."""
+    """Yield each type that enhances, and the keys that lead to it."""
     for path, node in walk(config):
         kind = node.get("type") if isinstance(node, Mapping) else type(node)
         if kind is not None and _enhances(kind, path):
@@ -94,14 +94,14 @@ def _enhances(kind: Any, path: tuple[str, ...]) -> bool:
     if scope.split(".")[0] not in ("", _SCOPE):
         named_by_path = getattr(sys.modules.get(scope), name, None)
         return any(_is_ours(each) for each in (*_registered(scope, name), named_by_path) if each is not None)
-    # Models have layers with the names of our networks (Identity); in a pipeline, such a name is ours.
+    # A name without scope may be a layer in a model (Identity); in a pipeline, it is one of our networks.
     a_transform = bool(path) and path[-1].isdecimal() and "model" not in path
     named = name in _DOORS or (bool(scope) and _spells_enhancer(name)) or (a_transform and name in enhancer_classes())
     return named or any(_is_ours(registered) for registered in _registered(scope, name) if not _is_network(registered))
 
 
 def _spells_enhancer(name: str) -> bool:
-    """Whether a scoped name is an enhancer's in any spelling, as the registry of transforms takes it."""
+    """Whether a name, given with its scope, is an enhancer's; the registry of transforms accepts it in any spelling."""
     try:
         return bool(enhancer_class(name))
     except KeyError:
@@ -109,7 +109,7 @@ def _spells_enhancer(name: str) -> bool:
 
 
 def _registered(scope: str, name: str) -> Iterator[Any]:
-    """Yield what is registered under a name here and, if it is loaded, in MMDetection."""
+    """Yield what this package and MMDetection (if it is loaded) have registered under a name."""
     mmdet = sys.modules.get("mmdet.registry")
     ours = (MODELS, TRANSFORMS) if scope in ("", _SCOPE) else ()
     theirs = (mmdet.MODELS, mmdet.TRANSFORMS) if mmdet is not None and scope in ("", "mmdet") else ()

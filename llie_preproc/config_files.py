@@ -1,8 +1,8 @@
 """Reading MMEngine's config files.
 
 A config is a program, whatever its format: MMEngine runs a ``.py`` file, imports what ``custom_imports`` names, and
-calls what a ``type`` names. So read configs only from people whom you trust. Tags in a YAML file, by which MMEngine's
-reader would call any function already while it reads, are refused nevertheless.
+calls what a ``type`` names. So read configs only from people whom you trust. Tags in a YAML file are refused
+nevertheless, because with them MMEngine's reader would call any function while it reads.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
 
     Raises:
         FileNotFoundError: There is no such file.
-        NotRegularError: The path leads to something else than a regular file.
-        ValueError: The file cannot be read, or it or one of its bases is a YAML that names Python objects; the message
+        NotRegularError: The path does not lead to a regular file.
+        ValueError: The file cannot be read, or a YAML file (this one or a base of it) names Python objects; the message
             names the file.
         ImportError: The config imports a package that is not installed.
 
@@ -61,7 +61,7 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
             raise FileNotFoundError(f"no config file {name}")
         require_regular(name)
     try:
-        # MMEngine's function for packages' configs would install missing packages.
+        # A package's config is read as a base, because MMEngine's own function for it would install missing packages.
         with _plain_yaml(), _untold_substitutions():
             cfg = Config.fromstring(f"_base_ = {name!r}", ".py") if packaged else Config.fromfile(name)
         cfg.merge_from_dict(dict(options or {}))
@@ -83,7 +83,7 @@ def _reason(file: str, error: BaseException) -> str:
 
 
 def _circle(error: RecursionError) -> str:
-    """Describe the files that are each other's base, if these caused the recursion; otherwise empty."""
+    """Describe a circle of files that are each other's base; empty if the recursion has another cause."""
     # A function that raises an error again occurs twice in the trace, so frames are made unique.
     frames = dict.fromkeys(frame for frame, _ in traceback.walk_tb(error.__traceback__))
     read: list[Path] = []
@@ -97,7 +97,7 @@ def _circle(error: RecursionError) -> str:
 
 
 def _absent(base: Path) -> str:
-    """Describe a missing base, and list the files beside it, as its name may come from an environment variable."""
+    """Describe a missing base, and list the files beside it, because its name may come from an environment variable."""
     others = sorted(each.name for each in base.parent.glob(f"[!_.]*{base.suffix}"))
     return printable(f"there is no {base}" + (f"; its folder has {', '.join(others)}" if others else ""))
 
@@ -114,7 +114,7 @@ def _unimported(file: str, unknown: str) -> str:
 
 
 class _PlainYamlHandler(YamlHandler):
-    """MMEngine's reader of YAML, restricted to plain values, which MMEngine uses for every base too."""
+    """MMEngine's reader of YAML, restricted to plain values. MMEngine uses it for every base too."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
         return yaml.safe_load(file)
@@ -133,7 +133,7 @@ def _plain_yaml() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _untold_substitutions() -> Iterator[None]:
-    """Silence MMEngine's message about each variable in each file, because standard output is for results."""
+    """Silence MMEngine's message about each environment variable, because standard output is for results."""
     logger = MMLogger.get_current_instance()
     logger.addFilter(_tells_more)
     try:

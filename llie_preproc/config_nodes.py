@@ -1,6 +1,7 @@
 """Walking through the nodes of MMEngine's configs, and reading the types that they name.
 
-This module imports nothing, because :mod:`llie_preproc.lent_backbone` uses it while MMEngine is being imported.
+This module imports nothing of this package, because :mod:`llie_preproc.lent_backbone` uses it while MMEngine is being
+imported.
 """
 
 from __future__ import annotations

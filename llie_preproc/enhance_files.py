@@ -36,12 +36,12 @@ MAX_BATCH_PIXELS = 1 << 24
 MAX_WHOLE_PIXELS = 1 << 26
 """Default limit of a picture that a network enhances whole: 67 million pixels.
 
-A network takes 300 bytes (PSENet) to 4 KB (SemiLLIE) for each pixel, which is 20 to 270 GB at this limit. Linux may
-kill a process that takes more memory than there is, which the process cannot catch. With tiles or a small map, the
+A network takes 300 bytes (PSENet) to 4 KB (SemiLLIE) for each pixel, which is 20 to 270 GB at this limit. If a process
+takes more memory than there is, Linux may kill it, and the process cannot prevent that. With tiles or a small map, the
 limit is :data:`~llie_preproc.pictures.MAX_PIXELS`.
 """
 
-# So many pixels of the next pictures are read ahead.
+# Number of pixels of the next pictures that are read ahead.
 _AHEAD_PIXELS = 4 * MAX_BATCH_PIXELS
 # Decoding and encoding release Python's lock; with more threads than this, they wait for each other or for the disk.
 _THREADS = min(8, os.cpu_count() or 1)
@@ -83,7 +83,7 @@ class Plan:
         return len(self.kept)
 
     def remove_leftovers(self) -> int:
-        """Remove what killed processes left of these results, by :func:`~llie_preproc.files.remove_leftovers`."""
+        """Remove unfinished files of killed processes, by :func:`~llie_preproc.files.remove_leftovers`."""
         return remove_leftovers(job.target for job in (*self.jobs, *self.kept))
 
 
@@ -152,7 +152,7 @@ def check_targets(jobs: Sequence[Job], suffixes: Collection[str]) -> None:
         if job.target.suffix.lower() not in suffixes:
             known = ", ".join(sorted(suffixes))
             raise ValueError(f"{job.target}: cannot write the suffix {job.target.suffix!r}; use one of {known}")
-        # os.path also answers for names that are too long, whose problem is reported when they are written.
+        # Path.is_dir would raise for a name that is too long; such names are reported when they are written.
         if os.path.isdir(job.target) and not os.path.isdir(job.source):  # noqa: PTH112
             raise ValueError(f"{job.target} is a folder, but the result of {job.source} would be written there")
         if file_key(job.target) in inputs:
@@ -180,7 +180,7 @@ def _require_distinct_letters(jobs: Sequence[Job]) -> None:
 
 
 def tells_letters(folder: Path) -> bool:
-    """Whether names that differ in case stand for different files on a folder's disk, which is tried with a file."""
+    """Whether names that differ in case stand for different files on a folder's disk; this is tried with a file."""
     with NamedTemporaryFile(prefix=".llie-", dir=folder) as file:
         path = Path(file.name)
         return not path.with_name(path.name.upper()).exists()
@@ -212,8 +212,8 @@ def enhance_files(
 ) -> Iterator[tuple[Job, str | None]]:
     """Enhance picture files; pictures of equal size run together, as many as ``batch_size`` and memory allow.
 
-    The batches depend only on the files, not on the number of processes that share the work, and so do the results. If
-    there is not enough memory for a batch, its pictures run one at a time; a picture that does not fit alone fails.
+    The batches, and so the results, depend only on the files, and not on the number of processes that share the work.
+    If there is not enough memory for a batch, its pictures run one at a time; a picture that does not fit alone fails.
 
     The results keep depth, greyness, alpha channel (resized if the enhancer enlarges), EXIF and colour profile as far
     as the format of the target holds them. Each result appears whole or not at all.
@@ -224,7 +224,7 @@ def enhance_files(
         ignore_orientation: Whether pictures stay as stored, as for :func:`llie_preproc.pictures.read_picture`.
         max_pixels: Limit of a picture's width times height; by default :data:`MAX_WHOLE_PIXELS`, or
             :data:`~llie_preproc.pictures.MAX_PIXELS` with ``tile`` or ``map_side``.
-        ranks: Processes that share the jobs, each of which has all of them; by default this process does all.
+        ranks: Processes that share the jobs; each is given the whole list. By default this process does all jobs.
         **options: Fields of :class:`~llie_preproc.InferenceOptions`; ``channel_order`` has no effect on files.
 
     Returns:
@@ -273,14 +273,15 @@ Loaded = tuple[Job, Picture]
 
 @dataclass(frozen=True)
 class _Batch:
-    """Pictures that run together, and the number of their pixels by their headers."""
+    """Pictures that run together, and the number of their pixels according to their headers."""
 
     jobs: list[Job]
     pixels: int = 0
 
 
 def _batches(jobs: Iterable[Job], batch_size: int, pool: ThreadPoolExecutor) -> Iterator[_Batch]:
-    """Yield batches of one size by the headers of pictures, so that all processes find the same batches."""
+    """Yield batches of pictures of one size. The headers tell the sizes, so that all processes find the same
+    batches."""
     groups: dict[tuple[int, int], list[Job]] = {}
     sizes = partial(_attempt, picture_size)
     for ((job, size),) in _read_ahead((_Batch([job]) for job in jobs), sizes, pool):
@@ -302,7 +303,7 @@ def _read_ahead(
     """Yield the results of ``read`` for the sources of each batch, while the next batches are being read."""
     waiting: deque[tuple[_Batch, list[tuple[Job, Future[T | Exception]]]]] = deque()
     for batch in batches:
-        # This comes before the next batch is started, because together they may not fit into memory.
+        # The first batches are yielded before the next one is started, because together they may not fit into memory.
         while waiting and _is_enough([*(each for each, _ in waiting), batch]):
             yield [(job, future.result()) for job, future in waiting.popleft()[1]]
         waiting.append((batch, [(job, pool.submit(read, job.source)) for job in batch.jobs]))
@@ -320,7 +321,7 @@ def _finish(group: list[Loaded], run: Callable, pool: ThreadPoolExecutor) -> Ite
     results = _enhance_group([picture for _, picture in group], run)
     jobs = [job for job, _ in group]
     full = None
-    # The jobs are yielded one by one, so that an interrupt leaves only those uncounted that are being written.
+    # The jobs are yielded one by one, so that an interrupt leaves out of the count only those that are being written.
     for job, result, outcome in zip(jobs, results, pool.map(_write, jobs, results), strict=True):
         error = outcome if isinstance(result, Exception) else _again_alone(partial(_write, job), outcome, result)
         yield job, None if error is None else _reason(job, error)
@@ -368,7 +369,7 @@ def _attempt(function: Callable, *args: Any, **kwargs: Any) -> Any:
         if not is_out_of_memory(error):
             raise
         failure = ImageMemoryError("memory does not suffice for this picture")
-    # These refer to the frames of the failed call, which would keep alive what filled the memory.
+    # The cause and the traceback would keep the objects of the failed call in memory.
     failure.__cause__ = failure.__context__ = None
     return failure.with_traceback(None)
 

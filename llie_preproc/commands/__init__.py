@@ -1,4 +1,4 @@
-"""The commands of the ``llie`` program, and the start and end of every program."""
+"""The commands of the ``llie`` program, and what every program does at its start and end."""
 
 COMMANDS = {
     "enhance": ("llie_preproc.commands.enhance", "enhance a picture, a folder or a video"),
@@ -6,4 +6,4 @@ COMMANDS = {
     "convert": ("llie_preproc.commands.convert", "turn a checkpoint into safetensors"),
     "export": ("llie_preproc.commands.export", "write an enhancer as an ONNX graph"),
 }
-"""Module and one line of help of each command, by its name."""
+"""Module and line of help of each command, by the command's name."""

@@ -19,12 +19,12 @@ from ..work_sharing import LAUNCHERS
 
 ENHANCER = (
     "a name that 'llie list' shows, in any spelling, or a config file that has an enhancer; @WEIGHTS after it replaces "
-    "the default weights by other ones: the name of shipped weights, a file, or a URL that ends in '#sha256=...'"
+    "the default weights by others: the name of shipped weights, a file, or a URL that ends in '#sha256=...'"
 )
 
 
 class Once(argparse.Action):
-    """Action that stores an option and refuses a second one, of which argparse would keep only the last, silently.
+    """Action that refuses an option if it is given twice; argparse alone would silently keep the last value.
 
     Examples:
         >>> parser = argparse.ArgumentParser()
@@ -43,7 +43,7 @@ class Once(argparse.Action):
 
 
 def path(text: str) -> Path:
-    """Convert an argument to a path (for ``type``); an empty text, as from an unset shell variable, is refused.
+    """Convert an argument to a path. An empty text, as from an unset shell variable, is refused.
 
     Examples:
         >>> path("results").name
@@ -55,7 +55,7 @@ def path(text: str) -> Path:
 
 
 def positive(text: str) -> int:
-    """Convert an argument to a whole number of at least 1 (for ``type``).
+    """Convert an argument to a whole number of at least 1.
 
     Examples:
         >>> positive("12")
@@ -104,8 +104,7 @@ def named_enhancer(given: str | Mapping[str, Any], checkpoint: str | None = DEFA
         checkpoint: Weights, as for :func:`llie_preproc.build_enhancer`.
 
     Raises:
-        ValueError: The network refuses its config, or :func:`llie_preproc.build_enhancer` raises one; other errors of
-            that function pass through.
+        ValueError: The network refuses its config. Errors of :func:`llie_preproc.build_enhancer` pass through.
 
     Examples:
         >>> type(named_enhancer("clahe")).__name__
@@ -119,13 +118,13 @@ def named_enhancer(given: str | Mapping[str, Any], checkpoint: str | None = DEFA
 
 
 def add_inference_options(parser: Any, without: Collection[str] = (), unset: str = "") -> None:
-    """Add a flag for each field of :class:`~llie_preproc.InferenceOptions` that has one.
+    """Add the flags of the fields of :class:`~llie_preproc.InferenceOptions`.
 
     Args:
         parser: Parser, or a group of its arguments.
         without: Names of options that the command does not have.
-        unset: Words that stand for the default in the help. The parsed arguments then lack the options that the command
-            line does not give. Empty if options have their usual defaults.
+        unset: Words that replace the default in the help. Options that are not given are then absent from the parsed
+            arguments. If empty, such options have their usual defaults.
 
     Examples:
         >>> parser = argparse.ArgumentParser()
@@ -164,7 +163,7 @@ def add_device(parser: Any, what: str = "the networks run") -> None:
 
     Args:
         parser: Parser, or a group of its arguments.
-        what: Words for what runs on the device.
+        what: Words that say what runs on the device.
     """
     parser.add_argument(
         "--device", help=f"device where {what}, for example cpu or cuda:1 (default: cuda if there is one, else cpu)"
@@ -194,7 +193,7 @@ def add_out(parser: Any, what: str, metavar: str = "DIR", **options: Any) -> Non
 
     Args:
         parser: Parser, or a group of its arguments.
-        what: Words for what is written to the path.
+        what: Words that say what is written to the path.
         metavar: Word that stands for the path, such as ``DIR`` or ``FILE``.
         **options: Arguments of ``add_argument``, such as ``required``.
     """
@@ -218,7 +217,7 @@ def add_coco_set(parser: Any, flag: str, purpose: str) -> None:
 
 
 def add_classes(parser: Any) -> None:
-    """Add ``--classes``, for a detector of other classes than the set.
+    """Add ``--classes``, for a detector whose classes are not those of the set.
 
     Args:
         parser: Parser, or a group of its arguments.
@@ -227,9 +226,9 @@ def add_classes(parser: Any) -> None:
     parser.add_argument(
         "--classes",
         metavar="FILE",
-        help="mapping from the detector's classes to those of the set: a JSON or YAML object, or the name of a shipped "
-        f"one ({shipped}); a list of classes is measured as one, null leaves a class out, and classes that the mapping "
-        "does not name are matched by name",
+        help="mapping from the detector's classes to those of the set: a JSON or YAML file, or the name of a shipped "
+        f"mapping ({shipped}); classes in a list are measured as one class, null leaves a class out, and classes that "
+        "the mapping does not have are matched by name",
     )
 
 
@@ -257,7 +256,7 @@ def add_launcher(parser: Any) -> None:
 
 
 def add_cfg_options(parser: Any) -> None:
-    """Add ``--cfg-options KEY=VALUE ...``, whose value is a dict.
+    """Add ``--cfg-options KEY=VALUE ...``, which is parsed to a dict.
 
     Args:
         parser: Parser, or a group of its arguments.

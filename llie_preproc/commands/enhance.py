@@ -1,20 +1,20 @@
 """Enhance a picture, a folder or a video.
 
-A folder is mirrored below OUT, with its subfolders. Files in it that are not pictures are left out; so are videos, each
-of which needs a call of its own. Pictures keep their depth, grey, alpha channel, EXIF and colour profile as far as the
-format of the result holds them. Inputs are never overwritten. With --resume, results that exist are kept, whichever
-weights and options made them. Files that hold several pictures (animations, stacks of pages) are reported as failed; so
-are links to folders outside of SRC, which are not followed. Unfinished files that a killed run left beside the same
-results are removed.
+If SRC is a folder, OUT gets the same subfolders. Files that are not pictures are left out. Videos are left out too:
+each video needs its own call. Pictures keep their depth, grey, alpha channel, EXIF and colour profile as far as the
+format of the result can hold them. Inputs are never overwritten. With --resume, results that exist are kept, whichever
+weights and options made them. Files that hold several pictures (animations, stacks of pages) are reported as failed.
+Links to folders outside of SRC are not followed, and are reported as failed too. If a killed run left unfinished files
+of the same results, they are removed.
 
 If PyAV is installed (pip install "llie-preproc[video]"), the frames of a video keep the times at which players show
-them, and sound and subtitles are copied as they are. Without it, only the frames are carried, at one frame rate, and
-videos with uneven frame times are refused. The command says what a result lacks in comparison with its video.
+them, and sound and subtitles are copied as they are. Without PyAV, only the frames are written, at one frame rate, and
+videos with uneven frame times are refused. The command says what the source has and the result lacks.
 
-Processes that torchrun, SLURM or Open MPI started share the pictures, batch by batch, and write what one process
-would write: 'torchrun --nproc_per_node 4 --no-python llie enhance SRC --out OUT --launcher pytorch', 'srun -n 4 llie
-enhance SRC --out OUT --launcher slurm'. All of them must see the same files. A video is one file: the first process
-enhances it, and the others wait.
+Processes that torchrun, SLURM or Open MPI started share the pictures, batch by batch. Together they write what one
+process would write. Examples: 'torchrun --nproc_per_node 4 --no-python llie enhance SRC --out OUT --launcher pytorch',
+'srun -n 4 llie enhance SRC --out OUT --launcher slurm'. All processes must see the same files. A video is one file: the
+first process enhances it, and the others wait.
 
 Exit status: 0, all is done; 1, some pictures or folders failed (they are listed at the end, and all others are done);
 2, the call is wrong, the video failed, the disk of OUT is full or read-only, or another process was lost; 130, the

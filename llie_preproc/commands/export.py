@@ -1,7 +1,7 @@
 """Write an enhancer as an ONNX graph.
 
-The graph accepts pictures of any size that the enhancer accepts, or only of the size that is given. It is written after
-ONNX Runtime has computed the same results with it as PyTorch.
+The graph accepts pictures of any size that the enhancer accepts, or only of the size that is given. It is written only
+if ONNX Runtime computes the same results with it as PyTorch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     config = enhancer_config(args.enhancer)
     target = free_target(args, str(config.pop("checkpoint", DEFAULT_WEIGHTS)), ".onnx")
     size = (args.height, args.width) if args.height else None
-    # This comes before the weights are needed, because a network that cannot be exported needs none.
+    # This check comes before the weights are loaded, so that a network that cannot be exported is refused for that
+    # reason.
     check_exportable(named_enhancer(config, None))
     export_onnx(trained_enhancer(args), target, size=size)
     sizes = f"{size[0]}x{size[1]}" if size else "any size"

@@ -71,7 +71,7 @@ def _without_own_weights(enhancer: Enhancer) -> str:
 
 
 def _macs(enhancer: Enhancer) -> str:
-    # This module needs many parts of PyTorch, which the other listings do not import.
+    # This module imports many parts of PyTorch, which the other listings do not need.
     from ..complexity import complexity
 
     return _abbreviated(complexity(enhancer, _LISTED_SIZE, _LISTED_SIZE).macs)

@@ -1,10 +1,10 @@
 """The ``llie`` program, which finds the commands of all packages and runs one of them.
 
-A package has a table of its commands, with the module and a line of help by each command's name. Entry points of the
-group ``llie_preproc.commands`` name the tables of other packages than this one. A command's module has
-``add_arguments(parser)`` and ``run(args)``, which returns the exit status or None. Its docstring is the text above the
-arguments in ``llie COMMAND --help``, and its optional ``NEEDS`` holds the extras that ``run`` needs. Only the module of
-the command that is called is imported.
+Each package has a table that maps the name of a command to its module and its line of help. Other packages name their
+table by an entry point of the group ``llie_preproc.commands``. A command's module has ``add_arguments(parser)`` and
+``run(args)``, which returns the exit status or None. The module's docstring is the text above the arguments in ``llie
+COMMAND --help``, and its optional ``NEEDS`` holds the extras that ``run`` needs. Only the module of the called command
+is imported.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def start(*words: str, renamed: Mapping[str, str] | None = None) -> NoReturn:
 
     Args:
         words: Arguments that come before those of the process, such as a command's name.
-        renamed: New name of each command of ``llie`` by the name that it had in an older program.
+        renamed: New names of commands, by the names that they had in an older program.
     """
     sys.argv[1:1] = words
     if (name := (renamed or {}).get(old := "".join(sys.argv[1:2]))) is not None:
@@ -71,7 +71,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """Parse a command line that begins with a command's name.
 
     Returns:
-        The arguments, with the command's ``run``, which needs them.
+        The arguments. Their attribute ``run`` is the command's function.
 
     Examples:
         >>> parse_args(["enhance", "night", "--out", "day"]).out
@@ -80,7 +80,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser = _parser(argv[0] if argv else "")
     args, unknown = parser.parse_known_args(argv)
     if unknown:
-        # The message shall refer to the help of the command, which has its flags.
+        # The message refers to the command's own help, because that lists the command's flags.
         parser.prog = f"llie {argv[0]}"
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return args
@@ -114,7 +114,7 @@ def _problem(table: Any, found: Table) -> str | None:
 
 def _main(argv: Sequence[str]) -> int | None:
     command = " ".join(["llie", *argv[:1]])
-    # A missing extra is reported for the command, whether it shows when the parser is made or later.
+    # A missing extra is reported under the command's name, while the parser is made and later.
     with needs(command):
         try:
             with importing():

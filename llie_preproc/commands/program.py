@@ -1,16 +1,16 @@
-"""The start and end of every program: one handler of signals, and one list of the errors that refuse a call.
+"""The start and end of every program: signals and the errors of a wrong call are handled here alone.
 
 A program's ``main`` hands its work to :func:`run`, and its module begins with ::
 
     if __name__ == "__main__":
         launch("package.module")
 
-so that a signal during the module's own imports, or an import that fails, ends in one line too.
+A signal during the module's own imports, or an import that fails, then ends in one line too.
 
 Exit status: 0, all is done; 1, some of the work failed; 2, the call is wrong or nothing could be started; 130, a signal
 interrupted the program; 141, the reader of the standard output has gone (``| head``).
 
-This module imports nothing that takes time, because an interrupt before it has run cannot be handled in good order.
+This module imports only what loads fast, because no interrupt is handled before it is loaded.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from ..out_of_memory import is_out_of_memory
 FAILED, USAGE, INTERRUPTED, NO_READER = 1, 2, 130, 141
 
 REFUSED = (OSError, ValueError, KeyError, ImportError)
-"""Exceptions of a wrong call, file or environment, which end in one line and status 2; others are faults of ours."""
+"""Exceptions of a wrong call, file or environment. They end in one line and status 2; all others are bugs."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# After so many seconds, an interrupt that a callback could not pass on is raised again.
+# Seconds after which an interrupt that a callback could not pass on is raised again.
 _AGAIN = 0.05
 
 
@@ -59,7 +59,7 @@ def launch(module: str, name: str = "") -> NoReturn:
         name: Name that messages begin with; empty for none.
     """
     _interrupts.own_process = True
-    # This must run last, and the function that is registered first runs last.
+    # This must run last, so it is registered first: atexit runs functions in reverse order.
     atexit.register(_interrupts.ignore)
 
     def work() -> int | None:
@@ -81,8 +81,8 @@ def launch(module: str, name: str = "") -> NoReturn:
 def run(work: Callable[[], int | None], name: str = "") -> int:
     """Do a program's work, and return its exit status.
 
-    Meanwhile, SIGINT and SIGTERM raise ``KeyboardInterrupt``, which removes temporary files on its way. A run inside
-    another one leaves interrupts to the outer one.
+    Meanwhile, SIGINT and SIGTERM raise ``KeyboardInterrupt``, so that temporary files are removed. A run inside another
+    one leaves interrupts to the outer one.
 
     Args:
         work: Function that does the work and returns the status; None stands for 0.
@@ -119,7 +119,7 @@ def run(work: Callable[[], int | None], name: str = "") -> int:
 def importing() -> Iterator[None]:
     """Mark a block in which nothing is written yet, so that a signal ends the process at once.
 
-    An exception could be lost during imports, because libraries try imports and go on without those that fail.
+    During imports, an exception could be lost, because libraries try imports and go on if one fails.
     """
     _interrupts.importing += 1
     try:
@@ -130,7 +130,7 @@ def importing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def resumable(how: str) -> Iterator[None]:
-    """Report an interrupt of the block together with advice on how to go on.
+    """Report an interrupt of the block together with advice on how to continue.
 
     Args:
         how: Advice, such as ``'--resume goes on'``.
@@ -143,7 +143,7 @@ def resumable(how: str) -> Iterator[None]:
 
 
 def raise_if_interrupted() -> None:
-    """Raise ``KeyboardInterrupt`` if a signal has arrived that the work has not ended for.
+    """Raise ``KeyboardInterrupt`` if a signal has arrived and the work has not yet ended because of it.
 
     This is for handlers of other exceptions, because the signal may have caused them, for example by killing a worker.
     """
@@ -174,7 +174,7 @@ def _undisturbed(work: Callable[[], int | None], outermost: bool) -> int:
             status = work() or 0
             _flush_output()
     except SystemExit:
-        # The parser raises it after a page of help, and a benchmark after its child has ended.
+        # The parser raises SystemExit after a page of help, and a benchmark after its child has ended.
         raise_if_interrupted()
         _flush_output()
         raise
@@ -196,8 +196,8 @@ class _Interrupts:
     """Handling of SIGINT and SIGTERM.
 
     Attributes:
-        received: Number of signals that the work has not ended for.
-        own_process: Whether the process belongs to one program, and may be ended at any time.
+        received: Number of signals that have arrived and have not yet ended the work.
+        own_process: Whether the process runs only this program, and may be ended at any time.
         importing: Number of ``importing`` blocks that are open.
     """
 
@@ -234,7 +234,7 @@ class _Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received, self._last = self.received + 1, signal.Signals(number)
         if self._ended is not None:
-            # The work is done, so the process ends anyway, and a second signal only hastens that.
+            # The work is done and the process is about to end; a second signal ends it at once.
             if self.received > 1:
                 os._exit(self._ended)
             return
@@ -245,7 +245,7 @@ class _Interrupts:
             raise KeyboardInterrupt
         if self.received > 2:
             self._end("ended at once: temporary files may be left")
-        _write(f"{self._prefix}interrupted, and cleaning up; once more ends at once\n")
+        _write(f"{self._prefix}interrupted, and cleaning up; another signal ends at once\n")
 
     def work_ended(self, status: object) -> None:
         """Let the process end with its own status from now on, whatever signals arrive.
@@ -256,7 +256,7 @@ class _Interrupts:
         self.received, self._ended = 0, status if isinstance(status, int) else FAILED if status else 0
 
     def ignore(self) -> None:
-        """Ignore the signals, so that none kills the process while Python shuts down and runs no handlers any more."""
+        """Ignore the signals, so that none kills the process while Python shuts down and no longer runs handlers."""
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
@@ -271,14 +271,14 @@ class _Interrupts:
             sys.__unraisablehook__(problem)
             return
         self.received -= 1
-        # The signal goes to the main thread itself, so that whatever it waits for ends.
+        # The signal goes to the main thread itself, so that it ends whatever that thread waits for.
         timer = threading.Timer(_AGAIN, signal.pthread_kill, [threading.main_thread().ident, self._last])
         timer.daemon = True
         timer.start()
 
     def _uncaught(self, *error: Any) -> None:
-        # The threads by which worker processes and their parent exchange files report here, on both sides, when an
-        # interrupt has ended the other side.
+        # Worker processes and their parent exchange files by threads. If an interrupt has ended one side, the thread of
+        # the other side fails; this is not reported.
         ended = self.received or self._forked
         if not ended or threading.current_thread() is threading.main_thread():
             sys.__excepthook__(*error)
@@ -288,7 +288,7 @@ class _Interrupts:
             threading.__excepthook__(failure)
 
     def leave_to_parent(self) -> None:
-        """Leave Ctrl-C of the terminal to the parent, which ends its children; this is called in a forked child."""
+        """Ignore Ctrl-C of the terminal in a forked child, because the parent handles it and ends its children."""
         if self._depth:
             self._forked = True
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -317,7 +317,7 @@ def _flush_output() -> None:
 
 
 def _drop_output() -> None:
-    """Redirect a standard output that nobody reads, because Python flushes it when it ends."""
+    """Redirect a standard output that nobody reads, because Python flushes standard output at its end."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -11,7 +11,7 @@ from ..files import remove_leftovers
 
 
 def free_target(args: argparse.Namespace, source: str, suffix: str) -> Path:
-    """Return ``args.out`` after a check that it may be written, and remove what killed processes left of it.
+    """Return ``args.out`` after a check that it may be written, and remove unfinished files of killed processes.
 
     Args:
         args: Arguments with ``out`` and ``overwrite``.

@@ -1,4 +1,7 @@
-"""Enhancement inside MMDetection 3.x, by one of three doors that all end in the same function."""
+"""Enhancement inside MMDetection 3.x: in the pipeline, in the data preprocessor, or in a wrapper of the detector.
+
+These three places are called doors. All doors call the same function.
+"""
 
 from ..errors import needs
 

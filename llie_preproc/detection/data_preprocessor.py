@@ -1,4 +1,4 @@
-"""The second door: a frozen enhancer in the data preprocessor, on the detector's device."""
+"""``door="preprocessor"`` of ``add_enhancer``: a frozen enhancer in the data preprocessor, on the detector's device."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
 
     @property
     def frozen(self) -> FrozenEnhancer:
-        """The network with the options it runs with."""
+        """The network together with its options."""
         return FrozenEnhancer(self.enhancer, self.options)
 
     def train(self, mode: bool = True) -> EnhancedDetDataPreprocessor:
@@ -80,10 +80,11 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
         Args:
             images: Images ``(3, H, W)`` with levels of 0 to 255.
             names: Name of each image, for messages.
-            training: Whether the images may be augmented, so that a few that look normalised are accepted.
+            training: Whether the images may be augmented; a few that look normalised are then accepted.
 
         Returns:
-            Images ``(3, sH, sW)`` float32, with levels of 0 to 255 in the same channel order.
+            Images ``(3, sH, sW)`` float32, with levels of 0 to 255 in the same channel order; s is the enhancer's
+            scale.
 
         Raises:
             ImageError: The values of an image are not levels (:func:`llie_preproc.level_checks.check_levels`), or a
@@ -121,7 +122,7 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
 
 
 def keep_weights(part: nn.Module, state_dict: dict, prefix: str) -> None:
-    """Let a checkpoint without the weights of ``part`` leave them as they are, without a report of missing keys.
+    """Add the weights of ``part`` to a checkpoint that lacks them, so that they stay and are not reported as missing.
 
     Examples:
         >>> state = {}
@@ -142,7 +143,7 @@ def check_enhancer(enhancer: Enhancer, state: Mapping[str, Tensor], cure: str = 
         cure: Sentence at the end of the message.
 
     Raises:
-        CheckpointError: Names or shapes differ, or numbers are not possible in weights.
+        CheckpointError: Names or shapes differ, or a tensor's numbers cannot be weights.
     """
     check_weights(state, enhancer)
     match_report(enhancer, state).check(f"the checkpoint's enhancer is not this {type(enhancer).__name__}", cure=cure)

@@ -56,7 +56,7 @@ class DetectorWrapper(SafeInit, BaseDetector):
             return getattr(detector, name)
 
     def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Rename a checkpoint's tensors, of the wrapper or of the plain detector, to the names of the wrapper.
+        """Rename the tensors of the wrapper's or the plain detector's checkpoint to the names of the wrapper.
 
         Parts beside the detector that the checkpoint does not have keep their weights.
 
@@ -105,7 +105,7 @@ class DetectorWrapper(SafeInit, BaseDetector):
 
     def _is_plain(self, state: dict[str, Tensor], detector: nn.Module) -> bool:
         """Whether a checkpoint is that of the detector alone, which may itself have a part ``detector``."""
-        # Plain checkpoints have a data preprocessor of the same name too, so it tells nothing.
+        # Plain checkpoints have a data preprocessor of the same name too, so that name tells nothing.
         own, inner = ({name for name, _ in m.named_children()} - {"data_preprocessor"} for m in (self, detector))
         roots = {name.split(".")[0] for name in state}
         if roots & (own - inner):
@@ -131,7 +131,7 @@ class DetectorWrapper(SafeInit, BaseDetector):
 
 
 def _need_not_fit(name: str) -> bool:
-    """Whether a tensor may be missing: old checkpoints have no counters, and configs set a data preprocessor's."""
+    """Whether a tensor may be missing: old checkpoints have no counters, and the config sets the data preprocessor."""
     return is_counter(name) or name.startswith("data_preprocessor.")
 
 

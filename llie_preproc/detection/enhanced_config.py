@@ -39,8 +39,9 @@ def add_enhancer(
 
     Args:
         cfg: Config of a detector; it is not changed.
-        enhancer: Network, as for :func:`llie_preproc.enhancers.names.enhancer_config`: a name in any spelling, which
-            may be followed by ``@`` and weights, a config, or a config file, whose enhancer is written into the result.
+        enhancer: Network, as for :func:`llie_preproc.enhancers.names.enhancer_config`: a name in any spelling
+            (``@WEIGHTS`` may follow it), a config, or a config file. The enhancer of a config file is written into the
+            result.
         door: Place of the enhancer: ``'transform'`` puts it into every pipeline, where it runs on CPU workers and, in
             a ``TestTimeAug``, enhances every view. ``'preprocessor'`` puts it, frozen, into the data preprocessor,
             where it runs on the detector's device. ``'detector'`` puts a wrapper around the detector, in which the
@@ -64,7 +65,7 @@ def add_enhancer(
             already, normalises pictures before the enhancer would see them, or has no pipeline or data preprocessor
             for the enhancer. Options that the network cannot run with are refused when the network is built.
         KeyError: There is no such enhancer; the message has the nearest names.
-        TypeError: An option belongs to no door.
+        TypeError: There is no such option.
 
     Examples:
         >>> pipeline = [dict(type="LoadImageFromFile"), dict(type="Resize"), dict(type="PackDetInputs")]
@@ -142,7 +143,8 @@ def _into_preprocessor(cfg: Config, options: dict[str, Any]) -> None:
 
 
 def _into_pipelines(cfg: Config, options: dict[str, Any], position: str) -> None:
-    # Rounding after loading keeps the stored dtype, and so a small cache; before packing, no precision may be lost.
+    # Right after loading, results are rounded to the stored dtype, so that the cache is small; before packing, no
+    # precision may be lost.
     transform = dict(type="llie_preproc.Enhance", keep_dtype=position == "after_load", **options)
     changed = 0
     for pipeline, step in _pipelines(_without_model(cfg)):
@@ -175,7 +177,7 @@ def _only_alternative(transform: dict[str, Any]) -> Any:
 
 
 def _pipelines(node: Any) -> list[tuple[list, Callable[[dict], Any]]]:
-    """List every pipeline at any depth of a config once, with a function that turns a transform into a step of it.
+    """List every pipeline of a config once, each with a function that makes a transform a step of that pipeline.
 
     A step is a transform; within ``TestTimeAug`` it is a list of transforms, one of which is used for each view.
     """

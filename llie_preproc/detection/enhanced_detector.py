@@ -1,4 +1,4 @@
-"""The third door: a wrapper of any MMDetection detector, for trainable and enlarging enhancers."""
+"""``door="detector"`` of ``add_enhancer``: a wrapper of any detector, for trainable and enlarging enhancers."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class EnhancedDetector(DetectorWrapper):
         return self
 
     def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Rename a checkpoint's tensors, of the wrapper or of the plain detector, to the names of the wrapper.
+        """Rename the tensors of the wrapper's or the plain detector's checkpoint to the names of the wrapper.
 
         Raises:
             CheckpointError: Too little of the detector matches; or, with ``strict``, the names or the enhancers
@@ -187,7 +187,7 @@ class EnhancedDetector(DetectorWrapper):
         """Compute the detector's losses on the images that it sees, and the enhancer's (``loss_<name>``)."""
         batch = _raw_images(batch_inputs, batch_data_samples)
         units, outputs = self._enhance(batch.images, batch.samples)
-        # Some losses (Seesaw, GHM) count in buffers what they were given.
+        # Some losses (Seesaw, GHM) count their inputs in buffers, which a frozen detector must not change.
         with contextlib.nullcontext() if self.train_detector else kept_buffers(self.detector):
             losses = self._through_detector(batch, units, outputs, self.detector.loss)
         if not self._trains:
@@ -224,7 +224,7 @@ class EnhancedDetector(DetectorWrapper):
     def _enhance(
         self, images: list[Tensor], samples: list[DetDataSample] | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The images in [0, 1], and their enhancements, or none if these are not used."""
+        """The images in [0, 1], and their enhancements (an empty list if these are not used)."""
         refuse_enhanced(samples)
         names = image_names(samples, len(images))
         look_alikes = self.look_alikes if self.training else None
@@ -277,7 +277,7 @@ class EnhancedDetector(DetectorWrapper):
         return function(data["inputs"], data["data_samples"])
 
     def _with_both_features(self, seen: list[Tensor], raw: list[Tensor], samples: Any, function: Callable) -> Any:
-        # They are one batch, so that padding and random augmentation are the same for both.
+        # Raw and enhanced images are one batch, so that padding and random augmentation are the same for both.
         both = samples and [*samples, *(sample.clone() for sample in samples)]
         data = self.detector.data_preprocessor({"inputs": [*seen, *raw], "data_samples": both}, self.training)
         if not isinstance(data["inputs"], Tensor):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class ImageFusion(nn.Module):
-    """A learned blend of the raw and the enhanced image, with one share for each channel, which starts at a half.
+    """A learned blend of the raw and the enhanced image. Each channel has one share, which starts at a half.
 
     Examples:
         >>> ImageFusion()(torch.zeros(3, 1, 1), torch.ones(3, 1, 1)).flatten().tolist()
@@ -27,7 +27,7 @@ class ImageFusion(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """A learned blend of the features of the raw and of the enhanced image, with one share, which starts at a half.
+    """A learned blend of the features of the raw and of the enhanced image. The only share starts at a half.
 
     Examples:
         >>> FeatureFusion()([torch.zeros(1, 8, 2, 2)], [torch.ones(1, 8, 2, 2)])[0].mean().item()

@@ -49,7 +49,7 @@ class GammaShift(BaseTransform):
         Raises:
             TypeError: ``img`` is not uint8.
         """
-        # NumPy's global generator is the one that MMEngine seeds in each worker.
+        # The draw uses NumPy's global generator, because MMEngine seeds that one in each worker.
         gamma = float(self.gammas[np.random.randint(len(self.gammas)) if len(self.gammas) > 1 else 0])
         results["img"] = shift_gamma(results["img"], gamma, self.convention)
         results["gamma"] = gamma

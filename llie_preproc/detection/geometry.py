@@ -1,6 +1,6 @@
 """Scaling MMDetection's boxes, masks and metadata with an image that is enlarged.
 
-``ori_shape`` never changes. MMDetection divides predictions by ``scale_factor``, which returns them to the raw frame.
+``ori_shape`` never changes. MMDetection divides predictions by ``scale_factor`` to return them to the raw frame.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _scaled_meta(meta: dict[str, Any], scale: int) -> dict[str, Any]:
 
 
 class EnhancedShape(tuple):
-    """An ``ori_shape``, which ``PackDetInputs`` always packs, that also tells that its picture was enhanced.
+    """An ``ori_shape`` that also says that its picture was enhanced; ``PackDetInputs`` always packs this field.
 
     Attributes:
         enhanced_by: Name of the network.

@@ -1,7 +1,8 @@
 """Flattening and rebuilding the structures in which MMDetection's pipelines pass images.
 
-Beside lists of images there are branches (in semi-supervised training: a mapping of branch names to lists, with None
-for a sample without that branch) and clips (in tracking: ``(T, 3, H, W)`` tensors with a ``TrackDataSample``).
+Images come in lists, in branches or in clips. Branches are for semi-supervised training: a mapping of branch names to
+lists, with None for a sample without that branch. Clips are for tracking: ``(T, 3, H, W)`` tensors with a
+``TrackDataSample``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class ImageBatch:
             are not changed.
 
         Raises:
-            ValueError: There are more or fewer of them than the batch had.
+            ValueError: There are more or fewer images or samples than the batch had.
         """
         if len(images) != len(self.images):
             raise ValueError(f"images must be {len(self.images)}, as many as the batch has, got {len(images)}")

@@ -17,8 +17,7 @@ from mmengine.structures import PixelData
 from ..pictures import picture_files, read_rgb8
 from ..registry import TRANSFORMS
 
-# MMDetection records matrices in float32, which leaves errors of this size, in pixels, in pictures of thousands of
-# pixels.
+# MMDetection records matrices in float32. In pictures of thousands of pixels, this leaves errors of so many pixels.
 _TOLERANCE = 0.02
 # If so many crops in a row begin at the picture's corner, they were not random crops.
 _CORNERS = 5
@@ -26,22 +25,22 @@ _CORNERS = 5
 
 @TRANSFORMS.register_module()
 class PackPairedDetInputs(PackDetInputs):
-    """MMDetection's ``PackDetInputs`` that adds the same scene in normal light, in the frame of the input.
+    """MMDetection's ``PackDetInputs``, extended to add the pair of the input: the same scene in normal light.
 
-    The transforms of the pipeline are applied to the pair too. MMDetection's transforms record them in
-    ``homography_matrix``: resizes (bilinear, as by default in MMCV), flips, crops, and the geometric transforms of
-    AutoAugment. Padding is followed too. The result is ``gt_normal_light`` of the data sample: a ``PixelData`` with
-    ``data``, ``(3, scale*H, scale*W)`` uint8 RGB, and, if the input reaches beyond the pair, ``valid``,
-    ``(1, scale*H, scale*W)`` bool.
+    The pipeline's transforms are applied to the pair too, so that it matches the input pixel by pixel. MMDetection
+    records these transforms in ``homography_matrix``: resizes (bilinear, as by default in MMCV), flips, crops, and the
+    geometric transforms of AutoAugment. Padding is followed too. The result is ``gt_normal_light`` of the data sample:
+    a ``PixelData`` with ``data``, ``(3, scale*H, scale*W)`` uint8 RGB. If the input reaches beyond the pair, ``valid``,
+    ``(1, scale*H, scale*W)`` bool, marks the pixels that come from the pair.
 
     Transforms that move pixels without recording it cannot be followed: ``Mosaic``, ``MixUp``, ``RandomAffine``,
     ``Expand``, ``MinIoURandomCrop``, ``RandomShift`` and DSFD's ``DataAnchorSampling``. An input is refused if its size
     shows such a transform.
 
     Args:
-        folder: Folder of the pictures in normal light, which have the names of the inputs with any suffix; folders
-            inside it are not searched.
-        scale: Scale of the enhancer, which is the size of a pair relative to its input as stored.
+        folder: Folder of the pictures in normal light. Each has the name of its input, with any suffix. Subfolders are
+            not searched.
+        scale: Scale of the enhancer. A pair is so many times as large as its input as stored.
         missing: Treatment of an input without a pair: ``'skip'`` packs it alone, ``'error'`` refuses it.
         **kwargs: Arguments of ``PackDetInputs``.
 
@@ -170,7 +169,8 @@ def _upright(matrix: np.ndarray, stored: Sequence[int]) -> tuple[list[int], list
 
 
 def _window(pixels: np.ndarray, offset: Sequence[int], frame: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The part of size ``frame`` from ``offset`` on, black beyond the image, and a mask of the image's pixels."""
+    """A window of the image, of size ``frame`` from ``offset`` on, black outside the image; and a mask of the image's
+    pixels."""
     top, left = offset
     height, width = frame
     source = pixels[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
@@ -181,9 +181,9 @@ def _window(pixels: np.ndarray, offset: Sequence[int], frame: Sequence[int]) -> 
 
 
 def _warped(pixels: np.ndarray, matrix: np.ndarray, frame: Sequence[int], scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """Warp an image by a matrix between frames that are ``scale`` times smaller than the image and the result."""
+    """Warp an image by a matrix that holds for a picture ``scale`` times smaller than the image."""
     enlarge = np.diag([scale, scale, 1.0])
-    # The origin of the matrix is the corner of the first pixel, that of OpenCV its centre.
+    # The matrix has its origin at the corner of the first pixel; OpenCV has it at the pixel's centre.
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     centred = np.linalg.inv(half) @ enlarge @ matrix @ np.linalg.inv(enlarge) @ half
     size = (scale * frame[1], scale * frame[0])

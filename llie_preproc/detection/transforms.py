@@ -1,4 +1,4 @@
-"""The first door: enhancement as a pipeline transform, on the data loader's CPU workers."""
+"""``door="transform"`` of ``add_enhancer``: enhancement as a pipeline transform, on the data loader's CPU workers."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 class Enhance(BaseTransform):
     """Enhance ``results['img']``.
 
-    As the last transform before packing, it enhances the images that the detector sees, and agrees with the other two
-    doors. Right after loading, it enhances the whole pictures, which a cache needs. If an enlarging enhancer stands
-    before a resizing transform, it needs :class:`RestoreScaleFactor` after it, because MMCV's ``Resize`` overwrites
-    ``scale_factor``; :func:`~llie_preproc.detection.add_enhancer` inserts both.
+    As the last transform before packing, it enhances the images that the detector sees, and gives the same result as an
+    enhancer in the data preprocessor or in the wrapper. Right after loading, it enhances the whole pictures, which a
+    cache needs. An enlarging enhancer before a resizing transform also needs :class:`RestoreScaleFactor` in the
+    pipeline, because MMCV's ``Resize`` overwrites ``scale_factor``; :func:`~llie_preproc.detection.add_enhancer`
+    inserts both.
 
     Required keys: ``img``, ``(H, W, 3)`` uint8, or float32 with levels of 0 to 255.
     Added keys: ``enhanced_by``; a second ``Enhance`` refuses a picture that has it.
@@ -45,10 +46,10 @@ class Enhance(BaseTransform):
         enhancer: Name, config or instance of the enhancer. It runs on the CPU, because workers have no CUDA (see
             :meth:`to`).
         checkpoint: Weights of the enhancer, as for :func:`llie_preproc.build_enhancer`.
-        keep_dtype: Whether the result is rounded to the image's dtype, as a stored picture would be. Otherwise it is
-            float32 and not rounded, as in the other doors.
+        keep_dtype: Whether the result is rounded to the image's dtype, as a stored picture would be. Otherwise the
+            result is float32 and not rounded.
         cache_dir: Folder in which results are kept and found again, so that a picture is enhanced only once. This helps
-            only if images repeat, which means before random transforms.
+            only before random transforms, because images must repeat.
         **options: Options of :class:`~llie_preproc.InferenceOptions`, whose channel order is ``'bgr'`` by default, as
             MMDetection loads images.
 
@@ -180,7 +181,7 @@ def _name_of(results: dict[str, Any]) -> str:
 
 @TRANSFORMS.register_module()
 class RestoreScaleFactor(BaseTransform):
-    """Multiply a ``scale_factor`` that a later transform has overwritten by the factor before it.
+    """Multiply the enhancer's ``scale_factor`` with that of a later transform, which has overwritten it.
 
     This transform belongs right before packing, in a pipeline with an enlarging :class:`Enhance` before a resize. If
     nothing was overwritten, it does nothing.
@@ -200,7 +201,7 @@ class RestoreScaleFactor(BaseTransform):
 
 
 def enhance_by_name(name: str) -> Callable[..., Enhance] | None:
-    """Return what builds ``dict(type='llie_preproc.<network>', ...)`` in a pipeline as :class:`Enhance`.
+    """Return a function that builds ``dict(type='llie_preproc.<network>', ...)`` as an :class:`Enhance`.
 
     Keys that are arguments of ``Enhance`` go to it; all others go to the network. None if there is no such network.
 

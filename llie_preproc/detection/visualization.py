@@ -35,8 +35,9 @@ class EnhancedVisualizationHook(Hook):
 
     The picture is the detector's input before normalisation, at the input's size and without padding. It is the image
     from the pipeline or, if the model enhances, its enhancement, which is computed again for the pictures that are
-    drawn. Predictions are moved from the raw frame to the picture's by ``scale_factor``. The hook works with every
-    enhancement door and with a plain detector. With several processes, only the first one draws, from its own share.
+    drawn. Predictions are moved from the raw frame to the picture's by ``scale_factor``. The enhancer may be in the
+    pipeline, in the data preprocessor or in a wrapper; a plain detector works too. With several processes, only the
+    first one draws, from its own share.
 
     Args:
         draw: Whether anything is drawn.
@@ -166,7 +167,8 @@ class EnhancedVisualizationHook(Hook):
         return np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy())
 
     def _annotated(self, image_id: Any) -> InstanceData:
-        """The annotated boxes of a picture in the raw frame; they come from the dataset, as pipelines may move them."""
+        """The annotated boxes of a picture in the raw frame; they come from the dataset, because pipelines may move
+        them."""
         if not self._positions:
             self._positions = {self._dataset.get_data_info(i)["img_id"]: i for i in range(len(self._dataset))}
         instances = self._dataset.get_data_info(self._positions[image_id])["instances"]

@@ -20,11 +20,11 @@ from .classical import HALF_LEVEL
 class AdaptiveGamma(CurveEnhancer):
     """Brings regions in too little or too much light to a middle luma, and leaves well-exposed ones as they are.
 
-    The gamma that takes a mean luma ``m`` to a target ``t`` is ``log t / log m`` (Babakhani and Zarei, "Automatic
-    gamma correction based on average of brightness", 2015, for whole pictures, t = 0.5). Here ``m`` is local, a
-    Gaussian mean, so that a dark face before a bright sky counts as dark. The correction ``e = log2 gamma``, in
-    doublings of the exponent, passes a gate: up to ``leave`` it is dropped, from ``correct`` on it is made in full,
-    and its share grows linearly in between. Nothing is learned.
+    The gamma that takes a mean luma ``m`` to a target ``t`` is ``log t / log m`` (Babakhani and Zarei, "Automatic gamma
+    correction based on average of brightness", 2015, for whole pictures, t = 0.5). Here ``m`` is local, a Gaussian
+    mean, so that a dark face before a bright sky counts as dark. The correction is ``e = log2 gamma``, in doublings of
+    the exponent. A correction up to ``leave`` is not made, one from ``correct`` on is made in full, and the share grows
+    linearly in between. Nothing is learned.
 
     Args:
         target: Luma that regions are brought to, in (0, 1).

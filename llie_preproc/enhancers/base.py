@@ -23,8 +23,8 @@ class Capabilities:
         size_divisor: Number that input height and width must be multiples of; :func:`pad_to_requirements` ensures it.
         min_size: Smallest input height and width, in pixels, that the network itself accepts.
         halo: Distance, in input pixels, over which the result at a pixel depends on the input: tiles that overlap by
-            it give the same result as the whole image. None means that the result depends on the whole image (global
-            pooling, full-image scan), so that tiles only approximate it.
+            the halo give the same result as the whole image. None means that the result depends on the whole image
+            (global pooling, full-image scan), so that tiles only approximate it.
         differentiable: Whether gradients flow to the input and to the parameters.
         precisions: Floating point types under which the output stays faithful; ``torch.float32`` is always among them.
 
@@ -64,17 +64,18 @@ class Enhancer(nn.Module, ABC):
     public_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Regular expressions and replacements, applied in order, that turn the public release's keys into ours."""
     onnx_refusal: str | None = None
-    """Reason why it cannot be exported to ONNX, or None if it can; set on the instance if arguments decide."""
+    """Reason why the enhancer cannot be exported to ONNX, or None if it can; set on the instance if arguments
+    decide."""
     compile_refusal: str | None = None
-    """Reason why ``torch.compile`` cannot compile it as one graph, or None if it can."""
+    """Reason why ``torch.compile`` cannot compile the enhancer as one graph, or None if it can."""
     aliases: ClassVar[tuple[str, ...]] = ()
-    """Other names under which it is found, beside its registered name in any spelling."""
+    """Other names of the enhancer, beside its registered name in any spelling."""
     made_of: ClassVar[str | None] = None
-    """Name of the argument with the names or configs of the enhancers it consists of; None for a single network."""
+    """Name of the argument that takes the members of the enhancer; None for a single network."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        # Caches on disk are keyed by the source of the code that runs, which may be edited after it was imported.
+        # Caches on disk are keyed by the imported source code, which is kept now because its file may be edited later.
         remember_sources()
 
     @property
@@ -84,7 +85,7 @@ class Enhancer(nn.Module, ABC):
 
     @property
     def training_refusal(self) -> str | None:
-        """Why it cannot be trained, as a clause that names it; None: it can.
+        """Reason why the enhancer cannot be trained, as a clause that names it; None if it can.
 
         >>> from llie_preproc import build_enhancer
         >>> build_enhancer("CLAHE").training_refusal, build_enhancer("Identity").training_refusal
@@ -98,7 +99,7 @@ class Enhancer(nn.Module, ABC):
 
     @property
     def members(self) -> list[Enhancer]:
-        """The enhancers that it consists of, each with weights of its own; empty for a single network."""
+        """The enhancers that this one consists of, each with its own weights; empty for a single network."""
         return []
 
     @abstractmethod

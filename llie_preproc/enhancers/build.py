@@ -33,11 +33,11 @@ def build_enhancer(
             (:mod:`llie_preproc.checkpoints`). ``'default'`` loads the weights that are shipped for this network with
             these arguments; a network without parameters needs none. None leaves the weights random. Each member of a
             ``Cascade`` follows this rule by itself; if ``checkpoint`` of the cascade is not ``'default'``, a member
-            without shipped weights starts random.
+            without shipped weights gets random ones.
         device: Device of the result; by default the enhancer stays where it is.
 
     Raises:
-        KeyError: There is no such enhancer; the message lists all there are.
+        KeyError: There is no such enhancer; the message lists the names of all.
         TypeError: A config has no ``type``, a ``type`` that is neither a name nor a class, or an argument that the
             network does not have.
         ValueError: The network refuses an argument (the message names both), or weights are named twice.
@@ -55,7 +55,7 @@ def build_enhancer(
     config = enhancer_config(enhancer)
     name, kind = enhancer_class(config.pop("type"))
     named = config.pop("checkpoint", checkpoint)
-    # A caller that passes None for every network does not overrule weights that a config names.
+    # Some callers pass None for every network; this does not overrule the weights that a config names.
     if checkpoint not in (DEFAULT_WEIGHTS, named) and (checkpoint is not None or isinstance(enhancer, str)):
         raise ValueError(f"weights are named twice: {named!r} with the enhancer, and checkpoint={checkpoint!r}")
     checkpoint = named
@@ -75,7 +75,7 @@ def _construct(name: str, kind: type[Enhancer], config: Mapping[str, Any]) -> En
     try:
         return kind(**config)
     except (TypeError, ValueError) as error:
-        # Subclasses may carry more than a text, and name in it what they are about.
+        # Subclasses of these errors may hold more than a text, and their text says already what they are about.
         if type(error) not in (TypeError, ValueError) or kind.__name__ in str(error):
             raise
         raise type(error)(f"{name}: {error}") from error
@@ -108,14 +108,15 @@ def _of_members(kind: type[Enhancer]) -> str | None:
 
 
 def _comes_trained(enhancer: Enhancer) -> bool:
-    """Whether a network is ready without a checkpoint: it, or each of its members, needs none or has shipped ones."""
+    """Whether a network needs no checkpoint: it has no parameters, or each of its members has none or shipped
+    weights."""
     if enhancer.members:
         return all(_comes_trained(member) or default_weights(type(member).__name__) for member in enhancer.members)
     return next(enhancer.parameters(), None) is None
 
 
 def _is_default(kind: type[Enhancer], config: Mapping[str, Any]) -> bool:
-    """Whether all given arguments equal the defaults, which shipped weights are made for."""
+    """Whether all given arguments equal the defaults; shipped weights are made for these."""
     parameters = signature(kind).parameters
     return all(key in parameters and same_value(value, parameters[key].default) for key, value in config.items())
 
