@@ -280,8 +280,7 @@ class _Batch:
 
 
 def _batches(jobs: Iterable[Job], batch_size: int, pool: ThreadPoolExecutor) -> Iterator[_Batch]:
-    """Yield batches of pictures of one size. The headers tell the sizes, so that all processes find the same
-    batches."""
+    """Yield batches of pictures of one size. Headers tell the sizes, so that all processes find the same batches."""
     groups: dict[tuple[int, int], list[Job]] = {}
     sizes = partial(_attempt, picture_size)
     for ((job, size),) in _read_ahead((_Batch([job]) for job in jobs), sizes, pool):

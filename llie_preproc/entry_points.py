@@ -1,4 +1,4 @@
-"""Loading what other packages name in an entry-point group of their distribution."""
+"""Loading the objects that other packages name by their entry points."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def entries(group: str) -> list[EntryPoint]:
 
 
 def tables(group: str) -> Iterator[tuple[EntryPoint, Any]]:
-    """Yield each entry point of a group with what it names, or with the ``ImportError`` of importing it.
+    """Yield each entry point of a group with the object that it names, or with the ``ImportError`` of its import.
 
     The error is yielded and not raised, so that a package that cannot be imported does not affect others. A caller that
     needs something of that package raises it.
@@ -44,7 +44,7 @@ def tables(group: str) -> Iterator[tuple[EntryPoint, Any]]:
 
 @functools.cache
 def _entries(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """The entry points for this state of Python's path, read once because that takes as long as a short command."""
+    """The entry points for a state of Python's path, kept because reading them takes as long as a short command."""
     return tuple(sorted(entry_points(group=group), key=lambda entry: (_distribution(entry) != _OWN, entry.name)))
 
 
@@ -64,7 +64,7 @@ def load(entry: EntryPoint) -> Any:
     except ValueError as error:
         raise _hidden(entry, f"a module of that name without a file ({error})") from error
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    # This check comes first, so that no code runs of another package that only has the same name.
+    # This check comes first, so that another package with the same name is not run.
     if spec is not None and (_elsewhere(entry, folders) or not _has(folders, inner)):
         raise _hidden(entry, folders[0] if folders else spec.origin)
     try:
@@ -78,7 +78,7 @@ def load(entry: EntryPoint) -> Any:
 
 
 def _elsewhere(entry: EntryPoint, folders: list[str]) -> bool:
-    """Whether a package has the name of one of this project's but lies elsewhere; these all lie side by side."""
+    """Whether a package has the name of one of this project's packages, but is not in the folder that holds these."""
     return _distribution(entry) == _OWN and _ROOT not in (real_path(each).parent for each in folders)
 
 

@@ -1,4 +1,4 @@
-"""Exceptions that callers can catch separately from other ``ValueError``, and the texts of messages."""
+"""The exceptions of this project, the reports of missing optional packages, and the wording of messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from .checks import printable
 
 _PROJECT = "llie-preproc"
-# These packages are installed under other names than they are imported under. PyYAML comes with MMEngine.
+# Names under which packages are installed, where they differ from the imported names. PyYAML comes with MMEngine.
 _DISTRIBUTIONS = {
     "mmengine": "onedl-mmengine",
     "mmcv": "onedl-mmcv",
@@ -44,7 +44,7 @@ class MissingWeightsError(CheckpointError):
 
     Args:
         network: Name of the network, with its arguments if weights are shipped for other arguments.
-        option: Option of a command that names weights; None for the argument ``checkpoint``, which may be None.
+        option: Option of a command that takes weights. None stands for the argument ``checkpoint``.
 
     Examples:
         >>> raise MissingWeightsError("CollaBA", "--weights")
@@ -63,7 +63,7 @@ class MissingWeightsError(CheckpointError):
 
 @contextlib.contextmanager
 def weights_named_by(option: str) -> Iterator[None]:
-    """Within the block, let errors about missing weights name the ``option`` of a command that takes weights.
+    """Within the block, let errors about missing weights name the command's ``option`` that takes weights.
 
     Examples:
         >>> with weights_named_by("--weights"):

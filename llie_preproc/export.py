@@ -23,7 +23,7 @@ from .version import __version__
 
 OPSET = 17
 TOLERANCE = 1e-4
-"""Largest difference of a value in [0, 1] with which an exported graph passes its check."""
+"""Largest difference, of values in [0, 1], that the check of an exported graph accepts."""
 
 # The tracing exporter exists in every supported torch and takes seconds. The newer one needs torch 2.7, takes up to
 # minutes, and fails on some networks.
@@ -39,10 +39,10 @@ def export_onnx(
 ) -> None:
     """Write an enhancer as an ONNX graph, in evaluation mode, and check it with ONNX Runtime.
 
-    The graph's input is ``image``, ``(N, 3, H, W)`` float32 RGB in [0, 1]. Its output is ``enhanced``,
-    ``(N, 3, s*H, s*W)``, clamped to [0, 1], as :func:`llie_preproc.enhance` returns it for float images. The graph does
-    not pad: H and W must be multiples of ``size_divisor`` and at least ``min_size``. Its metadata hold these two, the
-    enhancer's name, the scale, the channel order and the ranges. N is free.
+    The graph's input is ``image``, ``(N, 3, H, W)`` float32 RGB in [0, 1]. Its output is ``enhanced``, ``(N, 3, s*H,
+    s*W)``, clamped to [0, 1], as :func:`llie_preproc.enhance` returns it for float images. The graph does not pad: H
+    and W must be multiples of ``size_divisor`` and at least ``min_size``. Its metadata hold these two, the enhancer's
+    name, the scale, the channel order and the ranges. N may be any number.
 
     Args:
         enhancer: Network with its weights, on any device; it is not changed.
@@ -102,7 +102,7 @@ class _Clamped(nn.Module):
 
 
 def _example_shapes(capabilities: Capabilities, size: tuple[int, int] | None) -> list[tuple[int, int, int, int]]:
-    """The shape to export with, then those to check with, which have other batch sizes and, without ``size``, sizes."""
+    """The shape for the export, then shapes for the check: other batch sizes and, if ``size`` is None, other sizes."""
     divisor = capabilities.size_divisor
     if size is not None:
         if any(n < capabilities.min_size or n % divisor for n in size):
@@ -183,5 +183,5 @@ def _check(path: Path, network: _Clamped, shapes: Sequence[tuple[int, int, int, 
 def _as_export_error(task: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # ONNX Runtime's exceptions have no base of their own.
+    except Exception as error:  # ONNX Runtime's exceptions have no common class.
         raise ExportError(f"ONNX Runtime cannot {task}: {str(error).splitlines()[0]}") from error

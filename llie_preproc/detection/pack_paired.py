@@ -169,8 +169,7 @@ def _upright(matrix: np.ndarray, stored: Sequence[int]) -> tuple[list[int], list
 
 
 def _window(pixels: np.ndarray, offset: Sequence[int], frame: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """A window of the image, of size ``frame`` from ``offset`` on, black outside the image; and a mask of the image's
-    pixels."""
+    """A window of size ``frame`` at ``offset`` of the image, black outside it, and a mask of the image's pixels."""
     top, left = offset
     height, width = frame
     source = pixels[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]

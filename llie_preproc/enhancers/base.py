@@ -64,8 +64,7 @@ class Enhancer(nn.Module, ABC):
     public_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Regular expressions and replacements, applied in order, that turn the public release's keys into ours."""
     onnx_refusal: str | None = None
-    """Reason why the enhancer cannot be exported to ONNX, or None if it can; set on the instance if arguments
-    decide."""
+    """Reason why the enhancer cannot be exported to ONNX, or None; set on the instance if arguments decide."""
     compile_refusal: str | None = None
     """Reason why ``torch.compile`` cannot compile the enhancer as one graph, or None if it can."""
     aliases: ClassVar[tuple[str, ...]] = ()

@@ -108,8 +108,7 @@ def _of_members(kind: type[Enhancer]) -> str | None:
 
 
 def _comes_trained(enhancer: Enhancer) -> bool:
-    """Whether a network needs no checkpoint: it has no parameters, or each of its members has none or shipped
-    weights."""
+    """Whether a network needs no checkpoint: it has no parameters, or each member has none or shipped weights."""
     if enhancer.members:
         return all(_comes_trained(member) or default_weights(type(member).__name__) for member in enhancer.members)
     return next(enhancer.parameters(), None) is None

@@ -33,7 +33,7 @@ class Identity(Enhancer):
 
 @MODELS.register_module()
 class GammaCorrection(Enhancer):
-    """``image^gamma``: below 1 brightens, above 1 darkens.
+    """``image^gamma``: an exponent below 1 brightens, and one above 1 darkens.
 
     Args:
         gamma: Positive exponent; 1/2.2 is the usual brightening.
@@ -62,8 +62,8 @@ class GammaCorrection(Enhancer):
 class CLAHE(Enhancer):
     """Contrast-limited adaptive histogram equalisation of the lightness (CIE L*a*b*), by OpenCV.
 
-    The lightness is rounded to 8 bits for the histograms, because with the 65,536 bins that OpenCV uses for 16 bits
-    the clip limit would lose its effect. The rounded-off part is added back afterwards. No gradient passes.
+    The lightness is rounded to 8 bits for the histograms, because the clip limit would lose its effect with the 65,536
+    bins that OpenCV uses for 16 bits. The rounded-off part is added back afterwards. No gradient passes.
 
     Args:
         clip_limit: OpenCV's ``clipLimit``, a positive number.

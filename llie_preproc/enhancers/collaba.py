@@ -59,7 +59,7 @@ class SpectralConv2d(nn.Conv2d):
             for _ in range(iterations):
                 self.u.copy_(F.normalize(rows.mv(F.normalize(rows.T.mv(self.u), dim=0)), dim=0))
 
-    # The next two use products and sums, because matrix products would lose precision under autocast.
+    # The next two methods use products and sums, because matrix products would lose precision under autocast.
     def _right(self) -> Tensor:
         """Right singular vector that belongs to ``u``, the estimate of the left one."""
         return F.normalize((self.weight.flatten(1) * self.u[:, None]).sum(0), dim=0)
@@ -74,7 +74,7 @@ class SpectralConv2d(nn.Conv2d):
             self._refine()
         with torch.no_grad():
             right = self._right()
-            # This is a new tensor, because the next forward overwrites the buffer, maybe before this one's backward.
+            # This is a new tensor, because the next forward may overwrite the buffer before this pass goes backward.
             direction = torch.outer(self.u, right)
         return (rows * direction).sum()
 
@@ -116,7 +116,7 @@ class SpectralUNet(nn.Module):
 
 
 class _Selection(nn.Module):
-    """Selective kernel feature fusion (SKFF): weights for each channel of each branch, to sum the branches with."""
+    """Selective kernel feature fusion (SKFF): weights of the branches in their sum, one for each channel."""
 
     def __init__(self, channels: int, branches: int) -> None:
         super().__init__()
@@ -251,9 +251,9 @@ class _Group(nn.Module):
 class _MergingUpscaler(nn.Module):
     """Multi-substrate merging up-scaler (MSMU): turns features into a picture of four times their height and width.
 
-    Sub-pixel convolutions make features of size 1, 2 and 4 (Eq. 5). Each size adds the features of the others to its
-    own, enlarged bilinearly or reduced by strided convolutions, with the weights of selective fusion (Eq. 6). At last
-    all sizes are enlarged to size 4 bicubically, and one 1x1 convolution merges them into the picture.
+    Sub-pixel convolutions make features of size 1, 2 and 4 (Eq. 5). For each size, the features of the others are
+    enlarged bilinearly or reduced by strided convolutions, and are added with the weights of selective fusion (Eq. 6).
+    In the end, all sizes are enlarged to size 4 bicubically, and one 1x1 convolution merges them into the picture.
     """
 
     def __init__(self, channels: int) -> None:
@@ -277,8 +277,9 @@ class _MergingUpscaler(nn.Module):
     def _gather(self, levels: list[Tensor], target: int) -> Tensor:
         """Fuse the features of size ``2^target`` and apply their part of the last convolution: ``(N, 3, h, w)``.
 
-        The fusion weights depend on means, which interpolation keeps, and a 1x1 convolution gives the same before and
-        after an interpolation; so only three channels are enlarged instead of all.
+        The convolution comes before the enlargement, so that only three channels are enlarged instead of all. The
+        result is the same: interpolation does not change the means, from which the fusion weights are computed, and a
+        1x1 convolution may come before or after it.
         """
         merge = self.merge.weight.chunk(3, dim=1)[target].flatten(1)
         parts = []
@@ -371,7 +372,7 @@ class CollaBA(Enhancer):
         return self.prior(image).sigmoid()
 
     def enhance_with_attention(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Results of :meth:`forward` and :meth:`attention`, which takes hardly longer than :meth:`forward` alone."""
+        """Results of :meth:`forward` and :meth:`attention`, in hardly more time than :meth:`forward` alone takes."""
         attention = self.attention(image)
         return self._restore(image, attention), attention
 

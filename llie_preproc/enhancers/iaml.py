@@ -1,7 +1,7 @@
 """The auto-encoder of IAML: Illumination-Aware Mirror Loss for Progressive Learning (arXiv 2603.13363).
 
 The paper says "U-Net with CBAM attention used at each scale" (CBAM: Woo et al., ECCV 2018). It does not state width,
-depth, norm and activation, which are choices of this project.
+depth, norm and activation; this project chose them.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def _biased(conv: nn.Conv2d, bias: float) -> nn.Conv2d:
 class _CBAM(nn.Module):
     """Channel attention, then 7x7 spatial attention (CBAM, Eq. 1 to 3).
 
-    The shared perceptron has a leaky ReLU, because its two hidden units at width 32 could otherwise die together and
-    leave it without a gradient. Both attentions start open (biases 1 and 2, sigmoid(2) = 0.88), because attentions that
-    start at a half each would fade the image to a quarter at every scale.
+    The shared perceptron has a leaky ReLU: with a plain one, its two hidden units (at width 32) could die together, so
+    that no gradient passes. Both attentions start open (biases 1 and 2, sigmoid(2) = 0.88): if each started at a half,
+    the image would fade to a quarter at every scale.
     """
 
     def __init__(self, channels: int) -> None:
@@ -57,7 +57,7 @@ def _double_conv(in_channels: int, channels: int, norm: str) -> nn.Sequential:
     """A 3x3 convolution, norm and leaky ReLU, all twice, then CBAM."""
     layers: list[nn.Module] = []
     for inputs in (in_channels, channels):
-        # A norm would subtract a bias in front of it.
+        # There is no bias in front of a norm, because the norm would subtract it.
         conv = _biased(nn.Conv2d(inputs, channels, 3, padding=1, bias=norm == "none"), 0)
         # Without a norm, PyTorch's default initialisation would shrink the features towards zero at every level.
         nn.init.kaiming_normal_(conv.weight, a=_SLOPE)
@@ -118,7 +118,8 @@ class IAMLUNet(Enhancer):
         width: Number of channels at full size; it doubles with every halving of the size.
         depth: Number of times that the size is halved, which is also the number of decoder levels.
         norm: Normalisation, ``'none'`` or ``'group'`` (group normalisation with 8 groups). Batch norm is not offered,
-            because the clean pass through the shared encoder would change its statistics without a gradient.
+            because the clean image, which also passes the shared encoder, would change its statistics without a
+            gradient.
 
     Raises:
         ValueError: ``width`` or ``depth`` is not a whole number of at least 1, ``norm`` is neither of these, or

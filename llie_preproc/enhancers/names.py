@@ -24,8 +24,9 @@ _WEIGHT_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
 def enhancer_classes() -> dict[str, type[Enhancer]]:
     """Every registered enhancer by its name, in sorted order.
 
-    They are those of this package, of other packages that join, and of the caller. No detector is imported, because
-    that takes seconds. A package that does not import is left out; the message about an unknown name mentions it.
+    These are the enhancers of this package, of other packages that join, and of the caller. No detector is imported,
+    because that takes seconds. A package that cannot be imported is left out; the message about an unknown name
+    mentions it.
 
     Examples:
         >>> enhancer_classes()["PSENet"].__name__
@@ -44,7 +45,7 @@ def _registered() -> dict[str, type[Enhancer]]:
 
 @lru_cache(maxsize=1)
 def _absent() -> tuple[str, ...]:
-    """Import the enhancers of other packages, and return a sentence for each module that does not import."""
+    """Import the enhancers of other packages, and return a sentence for each module that cannot be imported."""
     problems = []
     for location in joined_locations("enhancer"):
         try:
@@ -69,7 +70,8 @@ def enhancer_class(kind: object) -> tuple[str, type[Enhancer]]:
         ('ZeroDCE', <class 'llie_preproc.enhancers.zero_dce.ZeroDCE'>)
     """
     if isinstance(kind, type) and issubclass(kind, Enhancer):
-        # An unregistered class goes by its full name, so it does not get weights shipped for a class of equal name.
+        # An unregistered class has its full name, so that it does not get the weights shipped for a class of the same
+        # name.
         own = f"{kind.__module__}.{kind.__qualname__}"
         return next((name for name, each in _registered().items() if each is kind), own), kind
     if not isinstance(kind, str):
@@ -87,11 +89,11 @@ def enhancer_config(given: str | os.PathLike[str] | Mapping | type[Enhancer]) ->
     """Turn anything that names an enhancer into a config for :func:`llie_preproc.build_enhancer`.
 
     Args:
-        given: One of these: a registered name, in which case, ``_`` and ``-`` do not matter (``'PSENet'``,
-            ``'psenet'``, ``'pse_net'``, ``'llie_preproc.PSENet'``); the path of a config file that holds an enhancer
-            (in its model, its data preprocessor, its ``Enhance`` transforms, or as ``enhancer``); such a file of an
-            installed package (``'package::file.py'``); one of these followed by ``@`` and weights, as for
-            ``checkpoint`` of :func:`llie_preproc.build_enhancer`; a dict with ``type``; or a class.
+        given: One of these: a registered name in any spelling (``'PSENet'``, ``'psenet'``, ``'pse_net'``,
+            ``'pse-net'``, ``'llie_preproc.PSENet'``); the path of a config file that holds an enhancer (in its model,
+            its data preprocessor, its ``Enhance`` transforms, or as ``enhancer``); such a file of an installed package
+            (``'package::file.py'``); one of these followed by ``@`` and weights, as for ``checkpoint`` of
+            :func:`llie_preproc.build_enhancer`; a dict with ``type``; or a class.
 
     Returns:
         A dict whose ``type`` is a registered name or a class, with everything else that was given.
@@ -166,22 +168,22 @@ def _read(name: str) -> dict[str, Any]:
         from ..config_files import read_config_file
     if (found := enhancer_in(read_config_file(name).to_dict(), name)) is None:
         raise ValueError(
-            f"{name} has no enhancer: neither 'enhancer', 'model.enhancer' or 'enhancer' of a door in the "
-            "model (a name, or a dict with 'type') nor an Enhance transform"
+            f"{name} has no enhancer: it needs 'enhancer', 'model.enhancer', 'enhancer' of a door in the model (each a "
+            "name, or a dict with 'type'), or an Enhance transform"
         )
     return found
 
 
 def enhancer_in(config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """Find the enhancer that a config, or a door anywhere in it, holds, with the weights beside it; None: it has none.
+    """Find a config's enhancer and the weights beside it, at any place of the config; None if there is none.
 
     Args:
         config: Config that was read from a file, as a plain dict.
         name: Name of the file, for messages.
 
     Raises:
-        ValueError: The value is not an enhancer, or the ``Enhance`` transforms have several that differ; the message
-            names the file.
+        ValueError: The value is not an enhancer, or the ``Enhance`` transforms have different ones; the message names
+            the file.
 
     Examples:
         >>> enhancer_in({"model": {"enhancer": "psenet", "checkpoint": "weights.pth"}}, "config.py")
@@ -197,10 +199,10 @@ def enhancer_in(config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
 
 
 def _places(config: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
-    """Places of a config that may hold its enhancer; the first one that holds one counts."""
+    """Places of a config that may hold its enhancer; the first place that holds one counts."""
     model = config.get("model")
     if isinstance(model, Mapping):
-        # The model itself, its data preprocessor, and what may stand below other models, such as a semi-supervised one.
+        # The model, its data preprocessor, and doors inside other models, such as a semi-supervised one.
         doors = (each for each in nodes(model) if type_name(each) in _DOORS_OF_MODELS)
         yield from ([each] for each in (model, model.get("data_preprocessor"), *doors) if isinstance(each, Mapping))
     yield [each for each in nodes(config) if type_name(each) == "Enhance"]
@@ -217,7 +219,7 @@ def _held(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
     beside = holder.get("checkpoint")
     if beside not in (None, "default"):
         return {"checkpoint": beside, **found}
-    # The checkpoint 'default' means the same as none given.
+    # The checkpoint 'default' means the same as no checkpoint.
     return {key: value for key, value in found.items() if (key, value) != ("checkpoint", "default")}
 
 

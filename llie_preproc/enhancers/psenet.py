@@ -42,7 +42,7 @@ class _InvertedBottleneck(nn.Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        # This works in place to save memory traffic, which takes most of the time at full size; no gradient is harmed.
+        # This works in place to save memory traffic, which takes most of the time at full size; gradients stay right.
         y = self.depthwise(F.leaky_relu(self.expand(x), inplace=True))
         if self.se is not None:
             y = self.se(y)

@@ -20,8 +20,9 @@ _MIN_ILLUMINATION = 1e-4
 class SCI(CurveEnhancer):
     """Divides the image by an illumination that a few 3x3 convolutions estimate (Retinex).
 
-    This is the network of inference. The public release also holds the self-calibrated module (``calibrate.*``), which
-    only prepares the input of further stages in training, so ``llie convert`` leaves it out. By default there are 255
+    This is the network that inference uses. The public release also holds the self-calibrated module (``calibrate.*``),
+    which only prepares the input of further stages in training, so ``llie convert`` leaves it out. By default there are
+    255
     parameters: the published 0.0003 M, without three biases that batch norm would subtract.
 
     Args:

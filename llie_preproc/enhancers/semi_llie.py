@@ -1,6 +1,6 @@
 """Semi-LLIE: Semi-supervised Contrastive Learning with Mamba for Low-light Image Enhancement.
 
-This is the Mamba-based enhancement network of the paper's Sec. III-C; ``training.methods`` has its training.
+This is the Mamba-based enhancement network of the paper's Sec. III-C; its training is in ``training.methods``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _MEAN = (0.4488, 0.4371, 0.4040)
 _STEP_RANGE, _LEAST_STEP = (1e-3, 1e-1), 1e-4
 
 
-# Both run in place when no gradient is needed: on the CPU, the operating system clears each new large tensor before its
-# use, which takes as long as computing it.
+# Both functions work in place when no gradient is needed: on the CPU, the operating system clears each new large tensor
+# before its use, which takes as long as computing it.
 def _silu(x: Tensor) -> Tensor:
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
@@ -105,7 +105,7 @@ class _StateSpaceModule(nn.Module):
         self.contract = nn.Linear(inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Two products instead of one that is split make each half contiguous, and free the first one earlier.
+        # Each half is a product of its own, so that it is contiguous and the first one is freed earlier.
         to_features, to_gate = self.expand.weight.chunk(2)
         y = self.norm(self.scan(self._features(F.linear(x, to_features))))
         return self.contract(_multiply(y, _silu(F.linear(x, to_gate))))
@@ -156,7 +156,7 @@ class SemiLLIE(Enhancer):
     """The Mamba network of Semi-LLIE (Fig. 3): illumination estimation, then multi-scale state-space groups.
 
     It has 610,548 parameters, of which 18 are the frozen kernels of :meth:`gradient_map`. With ``multiscale=False``
-    there are 465,652, the size that the paper states (0.46 M), which is that of its ablation "Base + IE". Eq. 3
+    there are 465,652. The paper states this size (0.46 M), which is that of its ablation "Base + IE". Eq. 3
     concatenates the two local branches, which gives twice the channels of the gate; here a 1x1 convolution halves them.
 
     Args:

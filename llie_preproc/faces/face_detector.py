@@ -58,7 +58,7 @@ class Faces:
 
 
 class FaceDetector(Protocol):
-    """Interface of every face detector: any class with this method is one.
+    """Interface of every face detector: any class with this method ``detect`` is one.
 
     Examples:
         >>> class BrightestPixel:
@@ -79,7 +79,7 @@ class FaceDetector(Protocol):
 
 
 class EnhancedFaceDetector:
-    """Any face detector, shown enhanced images; the boxes are those of the image that was given.
+    """A face detector that sees enhanced images, and returns its boxes in pixels of the given images.
 
     Args:
         detector: Face detector that sees the enhanced images.

@@ -46,7 +46,7 @@ class MMDetFaceDetector:
     Args:
         config: Config of the detector: the path of a file, the name of a package's config (``mmdet::...``), or a
             config, which is not changed.
-        checkpoint: File that MMEngine wrote or that holds a state dict, or a URL of one that ends in
+        checkpoint: File that MMEngine wrote or that holds a state dict, or a URL of such a file, ending in
             ``#sha256=<digest>``. No code of the file is run. None keeps the weights that the config builds.
         device: Device that the detector runs on.
         classes: Names of the classes that are faces, in any spelling (:mod:`llie_preproc.class_names`).
@@ -94,7 +94,8 @@ class MMDetFaceDetector:
             classes = (classes,)
         self.score_thr, self.batch_size = score_thr, batch_size
         cfg = _read(config, cfg_options)
-        # Modules of MMDetection that were imported before the stand-in for its operators hold placeholders.
+        # Modules of MMDetection that were imported before the stand-in for its operators hold placeholders, replaced
+        # here.
         finder.repair_mmdet()
         register_all_modules(init_default_scope=False)
         with safe_loading(), DefaultScope.overwrite_default_scope(cfg.get("default_scope") or "mmdet"):

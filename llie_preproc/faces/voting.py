@@ -55,7 +55,7 @@ class Pass:
         return np.ascontiguousarray(image[:, ::-1]) if self.mirror else image
 
     def restore(self, faces: Faces, height: int, width: int) -> Faces:
-        """Move faces that were found in the view into the frame of the picture, and drop those the pass excludes.
+        """Move faces that were found in the view into the frame of the picture, and drop those that the pass excludes.
 
         Args:
             faces: Faces in pixels of the view.
@@ -124,7 +124,7 @@ def _enlarged(most: float, half: float) -> list[float]:
     scales = [min(2.0, most) if most > 1 else (half + most) / 2]
     if most > 1.5:
         scales.append(1.5)
-    # The release goes on with doublings of 2 below the largest scale, but with a largest scale of three there are none.
+    # The release adds the doublings of 2 (4, 8, ...) below the largest scale; below a scale of three there are none.
     return scales + [most] * (most > 2)
 
 
@@ -189,7 +189,7 @@ def _overlaps(boxes: np.ndarray) -> np.ndarray:
 
 
 class VotedFaceDetector:
-    """Any face detector, shown several views of each picture, with a vote over the boxes that it finds in them.
+    """A face detector that sees several views of each picture, with a vote over the boxes that it finds in them.
 
     Args:
         detector: Face detector, which gets all views of a picture together.

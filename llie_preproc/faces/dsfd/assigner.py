@@ -1,4 +1,4 @@
-"""Assignment of anchors to the faces that they learn."""
+"""DSFD's assignment of anchors to the faces that they learn."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class FaceAnchorAssigner(BaseAssigner):
        Otherwise it is background.
     2. Every face takes the anchor that it overlaps most, however little, even from another face. If two faces claim
        the same anchor, the later face gets it. A face that overlaps no anchor gets none.
-    3. With ``compensate``, each face in turn that has fewer anchors than that takes further ones: background anchors by
-       falling IoU (the first of equal ones), down to ``compensate_thr`` (S3FD, Zhang et al., 2017).
+    3. With ``compensate``, each face with fewer anchors than that number takes more, one face after the other. It takes
+       background anchors by falling IoU (the first of equal ones), down to ``compensate_thr`` (S3FD, Zhang et al.,
+       2017).
 
     Args:
         iou_thr: Smallest IoU of a positive anchor, or two values ``(low, high)``: then an anchor is positive from

@@ -98,7 +98,7 @@ class DSFDResNet(SafeInit, ResNet):
 
 
 def _halved(maps: Tensor, ceil_mode: bool) -> Tensor:
-    # A side of one pixel, to which views of small pictures may come, stays one pixel.
+    # A side of one pixel, which maps of small pictures may have, stays one pixel.
     return F.max_pool2d(maps, 2, ceil_mode=ceil_mode or min(maps.shape[-2:]) == 1)
 
 

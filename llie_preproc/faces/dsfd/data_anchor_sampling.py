@@ -33,9 +33,10 @@ class DataAnchorSampling(BaseTransform):
     With probability ``anchor_prob`` the crop is made for one face of the picture. Let s be the root of the face's area.
     An anchor is drawn, with equal probabilities, from the smallest one up to the first one that is not smaller than s
     (at least the second, at most the largest). The side of the crop is ``s * size / anchor``, so that the resize gives
-    the face the size of that anchor. The crop lies at random around the face. Otherwise the crop is a square, either
-    with the short side of the picture (probability ``full_prob``) or with a side that is uniform in ``[min_crop, 1)``
-    of it. Every crop is clipped to the picture and nothing is padded, so a crop at a border may not be square.
+    the face the size of that anchor. The crop lies at a random place around the face. Otherwise the crop is a square.
+    Its side is the short side of the picture (probability ``full_prob``), or a share of the short side, drawn uniformly
+    from ``[min_crop, 1)``. Every crop is clipped to the picture and nothing is padded, so a crop at a border may not be
+    square.
 
     Faces whose centre is inside the crop are clipped to it, and then dropped unless their area is above ``min_face``
     squared, in pixels of the crop. If no face is left, the crop is drawn again. After ``attempts`` crops, ``min_face``
@@ -149,7 +150,7 @@ class DataAnchorSampling(BaseTransform):
 
 
 def _around_axis(start: float, end: float, side: int, length: int) -> tuple[int, int]:
-    """Draw the beginning and end of a crop that holds ``start`` to ``end``, or that begins at ``start`` if shorter."""
+    """Draw the beginning and end of a crop that holds ``start`` to ``end``; a shorter crop begins at ``start``."""
     latest = min(max(int(np.floor(start)), 0), length - 1)
     earliest = min(max(int(np.ceil(end)) - side, 0), latest)
     first = int(np.random.randint(earliest, latest + 1))

@@ -61,7 +61,8 @@ class DSFD(SafeInit, SingleStageDetector):
         """Rename a checkpoint's tensors to this network's names, and check that they fit.
 
         Raises:
-            CheckpointError: A public checkpoint is not of exactly this network, or too little of another one matches.
+            CheckpointError: A public checkpoint is that of another network, or too little of another checkpoint
+                matches.
         """
         layout = public_layout(state)
         if layout is None:

@@ -47,10 +47,10 @@ class DSFDHead(SafeInit, SSDHead):
     ``form='plain'`` is that of the paper: two shots with 3x3 convolutions on each level. The first shot reads the
     original maps and has anchors of half the size; the second reads the enhanced maps. Only the second predicts.
 
-    ``form='deep_mio'`` is that of the public release: on each level of the enhanced maps, a tower of four convolutions
-    for the classes and one for the boxes serve three sets of anchors. The first set has the level's size, the second
-    half of it from level 2 on, and the third a quarter from level 3 on. In the first set, the face's score (on level 1:
-    the background's) is the largest of three candidates. Only the first set predicts.
+    ``form='deep_mio'`` is that of the public release. On each level of the enhanced maps, two towers of four
+    convolutions, one for the classes and one for the boxes, serve three sets of anchors. The first set has the level's
+    size, the second half of it from level 2 on, and the third a quarter from level 3 on. In the first set, the face's
+    score (on level 1: the background's) is the largest of three candidates. Only the first set predicts.
 
     The score of the background is the last one, as everywhere in MMDetection.
 
@@ -289,7 +289,7 @@ class DeepMaxInOut(nn.Module):
         self.reg = nn.ModuleList(_tower(c, width, 4 * n) for c, n in zip(in_channels, sets, strict=True))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Outputs]:
-        """Compute the scores and deltas of the three sets; the k-th set has none on its first k - 1 levels."""
+        """Compute the scores and deltas of the three sets; the k-th set has none on the first k - 1 levels."""
         scores = [tower(m) for tower, m in zip(self.cls, maps, strict=True)]
         boxes = [tower(m) for tower, m in zip(self.reg, maps, strict=True)]
         first = [max_in_out(s, lowest=level == 0) for level, s in enumerate(scores)]
@@ -304,14 +304,14 @@ def max_in_out(scores: Tensor, lowest: bool) -> Tensor:
     """Reduce the four candidates in the first channels to (face, background), ``(N, 2, H, W)``.
 
     On the lowest level, where many small false positives arise, the background's score is the largest of three
-    candidates (max-out); on the other levels the face's score is (max-in).
+    candidates (max-out); on the other levels, the face's score is the largest of three (max-in).
     """
     faces, backgrounds = scores[:, :4].split((1, 3) if lowest else (3, 1), dim=1)
     return torch.cat([faces.amax(1, keepdim=True), backgrounds.amax(1, keepdim=True)], dim=1)
 
 
 def clip_priors(priors: Tensor, shape: Sequence[int]) -> Tensor:
-    """Cut the centres and sizes of anchors ``(A, 4)``, x1 y1 x2 y2, to those of the picture.
+    """Limit the centres and sizes of anchors ``(A, 4)``, x1 y1 x2 y2, to the size of the picture.
 
     An anchor whose size is cut keeps its centre, so it may still reach beyond the picture.
     """

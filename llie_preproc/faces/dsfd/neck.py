@@ -49,7 +49,7 @@ class DSFDNeck(SafeInit, BaseModule):
         out_channels: Numbers of channels of the six enhanced maps.
 
     Raises:
-        ValueError: An argument is outside what is listed.
+        ValueError: An argument has a value that is not listed.
 
     Examples:
         >>> neck = DSFDNeck(in_channels=(8, 8, 8, 8), extra_channels=((4, 8), (4, 8)))
@@ -189,7 +189,7 @@ class TreeFEM(nn.Module):
 class LearntLength(nn.Module):
     """Normalisation of every position's channels to a learnt length, as in SSD, with eps 1e-10 added after the root.
 
-    A position of zeros stays zero and has a finite gradient, although that of the root is infinite there.
+    A position of zeros stays zero and has a finite gradient, although the gradient of the root is infinite there.
     """
 
     def __init__(self, channels: int, scale: float) -> None:
