@@ -90,8 +90,8 @@ def atomic_path(path: str | os.PathLike[str], suffix: str = ".tmp") -> Iterator[
 def remove_leftovers(targets: Iterable[str | os.PathLike[str]]) -> int:
     """Remove the temporary files of these targets that killed processes left behind.
 
-    A living process, on this machine or on another that shares the disk and its locks, holds a lock on its temporary
-    file. Locked files and temporary files of other targets are kept.
+    A process that still runs, on this machine or on another that shares the disk and its locks, holds a lock on its
+    temporary file. Locked files and temporary files of other targets are kept.
 
     Args:
         targets: Paths that :func:`atomic_write` or :func:`atomic_path` wrote, or was about to write.
@@ -133,9 +133,9 @@ def open_regular(path: str | os.PathLike[str], follow: bool = True) -> Iterator[
     """
     if not follow and Path(path).is_symlink():
         raise NotRegularError(f"{os.fspath(path)}: a symbolic link, and not a regular file")
-    # Opening a device may have an effect already, so the kind is checked before, and again for what was opened.
+    # Even opening a device may have an effect, so the kind is checked before opening, and again on the open file.
     _require_regular(os.stat(path), path)  # noqa: PTH116  a descriptor's status is asked in the same way
-    # A system that lacks one of these flags also lacks the danger that it protects from.
+    # A system that lacks one of these flags also lacks the danger that the flag prevents.
     flags = ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", *(() if follow else ("O_NOFOLLOW",)))
     descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
     with open(descriptor, "rb") as file:  # noqa: PTH123
@@ -158,7 +158,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def require_regular(path: str | os.PathLike[str]) -> None:
-    """Raise what :func:`open_regular` raises; this is for libraries that open files by their names."""
+    """Raise the errors of :func:`open_regular`, for libraries that open files by their names."""
     with open_regular(path):
         pass
 
@@ -275,7 +275,7 @@ def _create(path: Path) -> int | None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _is_at(descriptor, path):
             return descriptor
-        # The file was taken for a leftover between its creation and its lock.
+        # Between its creation and its lock, another process removed the file as a leftover.
         os.close(descriptor)
 
 
@@ -288,7 +288,7 @@ def _remove_unlocked(path: Path) -> bool:
     try:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Before the lock, another process may have removed this file, and its writer may have made it anew.
+            # Before the lock, another process may have removed this file, and its writer may have created a new one.
             if _is_at(descriptor, path):
                 path.unlink()
     except OSError:
@@ -319,7 +319,7 @@ def _temporaries(folder: Path, digests: set[str]) -> list[Path]:
 
 
 def _about(error: BaseException, target: Path, temporary: Path) -> OSError | None:
-    """The error with the name of the target if it is about writing the temporary file, else None."""
+    """The error with the target's name, if writing the temporary file failed; else None."""
     if isinstance(error, OSError) and error.errno is not None:
         nameless = error.filename is None and error.errno in _WRITE_FAILED
         if nameless or (error.filename is not None and Path(os.fsdecode(error.filename)) == temporary):

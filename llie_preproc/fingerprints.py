@@ -1,4 +1,4 @@
-"""Digests of networks, equal only for networks with equal results; they are keys of results that are kept on disk."""
+"""Digests of networks, by which results are kept on disk: networks with one digest have the same results."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ class Digest:
             self.add(part, where)
 
     def _named(self, value: Any, where: str) -> None:
-        # A C function of a module or class is known by its name; that of a bound one includes the object.
+        # A C function of a module or class is known by its name; a bound one also by its object.
         owner = getattr(value, "__self__", None)
         self._text("built-in", str(getattr(value, "__module__", "")), value.__qualname__)
         if owner is not None and not isinstance(owner, types.ModuleType | type):
@@ -366,7 +366,7 @@ def _of_file(module: str, path: Path) -> tuple[tuple[str, str], ...]:
 
 @functools.lru_cache(maxsize=4096)
 def _source_file(thing: Any, module: str) -> Path:
-    """The file in which a class or function is defined, after a check that it really is."""
+    """The file in which a class or function is defined, after a check that the definition is there."""
     try:
         file = inspect.getsourcefile(inspect.unwrap(thing))
         inspect.getsourcelines(thing)

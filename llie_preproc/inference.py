@@ -1,4 +1,4 @@
-"""Enhancement of arrays and tensors; every door into a detector ends in :func:`enhance_batch`."""
+"""Enhancement of arrays and tensors; everything that enhances calls :func:`enhance_batch` in the end."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ class FrozenEnhancer:
         device: Device that the network runs on; by default it stays where it is.
 
     Raises:
-        ValueError: The network cannot run with an option, or :func:`llie_preproc.build_enhancer` raises one; other
-            errors of that function pass through.
+        ValueError: The network cannot run with an option. Errors of :func:`llie_preproc.build_enhancer` pass through.
 
     Examples:
         >>> brighten = FrozenEnhancer("psenet", InferenceOptions(tile=512))
@@ -211,7 +210,7 @@ def _enhance_by_small_map(batch: Tensor, enhancer: CurveEnhancer, map_side: int)
     height, width = small.shape[-2:]
     padded = pad_to_requirements(small, enhancer.capabilities).contiguous(memory_format=torch.channels_last)
     predicted = enhancer.predict_map(padded)[..., :height, :width]
-    # Float16 has too few steps for the values in between.
+    # Float16 has too few steps for interpolated values.
     predicted = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
     map = F.interpolate(predicted, size=batch.shape[-2:], mode="bilinear", align_corners=False)
     return enhancer.apply_map(batch, map)
@@ -246,8 +245,8 @@ def enhance_levels(
 ) -> list[Tensor]:
     """Enhance images in the form that detectors use: levels of 0 to 255 in the channel order of the options.
 
-    If the enhancer changes nothing, the result is bit-identical to the image, also outside 0 to 255, which photometric
-    augmentation may leave.
+    If the enhancer changes nothing, the result is bit-identical to the image. This also holds for levels outside 0 to
+    255, which photometric augmentation may produce.
 
     Args:
         images: Images ``(3, H, W)``, uint8 or floating point.
@@ -256,7 +255,7 @@ def enhance_levels(
         clamp: Whether the results are checked to be finite and clamped to [0, 255]. Training does neither, because the
             trainer handles losses that are not finite.
         names: Name of each image, for messages.
-        look_alikes: Counter of a door, which :func:`llie_preproc.level_checks.check_levels` updates.
+        look_alikes: Counter of images that look normalised, as for :func:`llie_preproc.level_checks.check_levels`.
 
     Returns:
         Images ``(3, s*H, s*W)`` float32, not rounded.

@@ -1,7 +1,7 @@
 """The options of inference, declared, described and checked only here.
 
 A new option needs a field of :class:`InferenceOptions`, one of :class:`OptionKeywords`, and its implementation in
-:mod:`llie_preproc.inference`. The doors, the face and SAM consumers, the commands and their flags then have it too.
+:mod:`llie_preproc.inference`. All detectors, SAM and the commands then have it too, the commands as a flag.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ class InferenceOptions:
 
     Args:
         channel_order: Channel order of the images and of the results: ``'rgb'``, or ``'bgr'`` (that of OpenCV, and the
-            default of the doors into MMDetection).
+            default for MMDetection).
         precision: Number format: ``'float32'``, or ``'bfloat16'`` or ``'float16'`` by autocast, if the network is
             faithful in it.
-        tile: Largest side of the tiles, in input pixels with their overlaps, in which larger images are enhanced one
-            after another, so that the layers take only the memory of a tile. None enhances the whole image at once. The
-            result is the same to float rounding if ``enhancer.capabilities.halo`` is a number, and an approximation
-            otherwise (:func:`llie_preproc.tiles.enhance_tiles`). With gradients, tiles alone save no memory.
+        tile: Largest side of a tile with its overlaps, in input pixels. Larger images are enhanced tile by tile, so
+            that the layers take only the memory of a tile. None enhances the whole image at once. The result is the
+            same to float rounding if ``enhancer.capabilities.halo`` is a number, and an approximation otherwise
+            (:func:`llie_preproc.tiles.enhance_tiles`). With gradients, tiles alone save no memory.
         map_side: Longer side of the shrunk image from which a network predicts its map of curves
             (:class:`~llie_preproc.enhancers.CurveEnhancer`); the map is then applied at full size. This is faster and
-            takes less memory, but is an approximation where the map is not smooth. It does not affect images that are
-            not larger.
+            takes less memory, but is an approximation where the map is not smooth. Images that are not larger than this
+            are not affected.
         batch_size: Largest number of images of one size that run together. A network in training mode gets all of them
             together, because its batch statistics depend on them.
 
@@ -76,7 +76,7 @@ class InferenceOptions:
     )
     map_side: int | None = _option(
         None,
-        "longer side, in pixels, of the shrunk copy that a network predicts its curves from; they apply at full size",
+        "longer side, in pixels, of the shrunk copy from which a network predicts curves for the full size",
     )
     batch_size: int = _option(8, "number of pictures of one size that run together (default: %(default)s)")
 
@@ -112,7 +112,7 @@ class InferenceOptions:
 
     @classmethod
     def taken_from(cls, keywords: dict[str, Any], **defaults: Any) -> InferenceOptions:
-        """Make options from keyword arguments that include other ones, and remove the options from them.
+        """Make options from keyword arguments, and remove them from there; all other arguments stay.
 
         Examples:
             >>> keywords = {"tile": 512, "points_per_side": 16}
@@ -197,7 +197,7 @@ def shows_options(**defaults: Any) -> Callable[[Taker], Taker]:
             )
             for each in fields(InferenceOptions)
         ]
-        # Keyword arguments of another name than "options" belong to another class, and stay.
+        # Keyword arguments that are not called "options" are those of another class, and stay.
         kept = [each for each in rest if each.name != "options"]
         function.__signature__ = signature.replace(parameters=[*own, *shown, *kept])  # type: ignore[attr-defined]
         return function

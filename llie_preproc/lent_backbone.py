@@ -1,6 +1,6 @@
-"""Letting the configs of wrapped detectors show the backbone, because functions of MMDetection look for it there.
+"""Giving the configs of our wrappers an attribute ``backbone``, because functions of MMDetection read it.
 
-This module runs while MMEngine is being imported, and imports nothing that takes time.
+This module runs while MMEngine is being imported, so it imports nothing that takes time.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ _WRAPPERS = ("EnhancedDetector", "BoxPromptedSAM")
 
 
 def lend_backbone() -> None:
-    """Let the config of a wrapper have the ``backbone`` of the detector inside as an attribute, as the wrapper has.
+    """Let the config of a wrapper have its detector's ``backbone`` as an attribute, as the wrapper itself has.
 
     ``mmdet.apis.init_detector`` reads ``config.model.backbone`` to remove pretrained weights, and would raise an
-    ``AttributeError`` for the config of an ``EnhancedDetector``. ``import llie_preproc``, which the config's
-    ``custom_imports`` does in time, changes MMEngine's ``ConfigDict``: if the config of one of our wrappers has no
-    ``backbone``, the attribute is that of its ``detector``. Keys, dumps and all other configs are not affected.
+    ``AttributeError`` for the config of an ``EnhancedDetector``. This function changes MMEngine's ``ConfigDict``: if
+    the config of one of our wrappers has no ``backbone``, the attribute is that of its ``detector``. ``import
+    llie_preproc`` calls the function in time, and the config's ``custom_imports`` contain that import. Keys, dumps and
+    all other configs are not affected.
 
     Examples:
         >>> from mmengine.config import Config

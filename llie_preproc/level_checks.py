@@ -25,7 +25,7 @@ _IN_A_ROW = 16
 
 @dataclass
 class LookAlikes:
-    """Number of pictures in a row that look normalised or in [0, 1], at a door whose pictures may be augmented.
+    """Counter of pictures in a row that look normalised or in [0, 1], for pictures that may be augmented.
 
     Examples:
         >>> door = LookAlikes()
@@ -52,7 +52,7 @@ def check_levels(
     Pixels of the colour of the last corner are not examined, because they may be a border that a ``Pad`` has added.
 
     Augmentation may make a black picture look normalised or in [0, 1]. With ``look_alikes``, such an image is therefore
-    refused only from the 16th in a row on, or if its values are 255ths of [0, 1].
+    refused only from the 16th in a row on, or if its values are multiples of 1/255.
 
     On a GPU, the check costs one synchronisation for a batch of floating point images, and none for uint8. Images that
     look like values in [0, 1] cost more.
@@ -60,8 +60,7 @@ def check_levels(
     Args:
         images: Images ``(3, H, W)`` of any dtype.
         names: Name of each image for the message; by default its number.
-        look_alikes: Counter of a door whose images may be augmented, which this call updates; None if they are not
-            augmented.
+        look_alikes: Counter that this call updates, if the images may be augmented; else None.
 
     Raises:
         ImageError: An image does not have three channels, or its values are not levels.

@@ -46,8 +46,8 @@ def distributions_by_package() -> dict[str, list[str]]:
 def remember_sources() -> None:
     """Keep the source of every module that has been imported since the last call, except installed packages.
 
-    It must be called soon after modules have been imported, while their files are still what was imported. The class
-    statement of a network does so.
+    It must be called soon after an import, before a file may have been edited. The class statement of every network
+    calls it.
     """
     for name, module in list(sys.modules.items()):
         identity = _identity(module)

@@ -84,7 +84,7 @@ class PickledArray:
 
 
 class PickledBuffer(HistoryBuffer):
-    """Stand-in for ``HistoryBuffer``, which becomes one when its state has been read: numbers, but no methods."""
+    """Stand-in for ``HistoryBuffer``. With its state, it becomes a real one that has numbers, but no methods."""
 
     def __init__(self, *args: Any) -> None:
         raise CheckpointError("a HistoryBuffer must be made from its state only")
@@ -141,7 +141,7 @@ def plain(value: Any, place: str = "the file") -> Any:
         place: Place of the value in the file, for the message.
 
     Raises:
-        CheckpointError: Something in it is neither a tensor nor plain data: a function, a class, an object, or a
+        CheckpointError: Something in the value is neither a tensor nor plain data: a function, a class, an object, or a
             container or tensor with attributes of its own.
 
     Examples:

@@ -1,9 +1,9 @@
 """Training data whose random numbers depend on the number of the draw, not on the process that made earlier draws.
 
 MMEngine does not save the state of random numbers, and the workers of its data loaders start anew when a run is
-resumed. With :func:`seed_draws`, each item is made with a seed of its own, which follows from the run's seed, the rank,
-the epoch and the item's place in it, and each iteration of the network gets another seed. So a resumed run continues
-like an uninterrupted one, with any number of workers. What a pipeline remembers of earlier items (MMDetection's
+resumed. With :func:`seed_draws`, each item has its own seed, which follows from the run's seed, the rank, the epoch and
+the item's place in the epoch. Each iteration of the network gets another seed. So a resumed run continues like an
+uninterrupted one, with any number of workers. What a pipeline remembers of earlier items (MMDetection's
 ``CachedMosaic``) is not restored.
 """
 
@@ -122,10 +122,10 @@ class NumberedDraws(Sampler):
 
 @DATASETS.register_module()
 class SeededDraws:
-    """A dataset that makes each item with the seed of its :class:`Draw`; otherwise it behaves like the one it holds.
+    """A dataset that makes each item with the seed of its :class:`Draw`; otherwise it behaves like the dataset inside.
 
     Args:
-        dataset: Config of the dataset that it holds.
+        dataset: Config of the dataset inside.
 
     Examples:
         >>> import numpy as np

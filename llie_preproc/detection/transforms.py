@@ -80,7 +80,7 @@ class Enhance(BaseTransform):
         self.keep_dtype = keep_dtype
         self.cache = EnhancedCache(cache_dir, self.enhancer, keep_dtype, chosen.identity()) if cache_dir else None
         self.device = torch.device("cpu")
-        # Transforms do not know whether the pictures were augmented, so this counts always.
+        # A transform does not know whether its pictures were augmented, so it treats them as if they were.
         self.look_alikes = LookAlikes()
 
     @property

@@ -56,8 +56,8 @@ class _Warnings(logging.Handler):
     """A handler that writes warnings to standard error, on separate lines that do not break progress bars.
 
     Args:
-        console: Handler to replace, whose level and filters are kept; on processes other than the first, MMEngine's
-            lets only errors pass.
+        console: Handler that this one replaces; its level and filters are kept. On processes other than the first,
+            MMEngine's handler lets only errors pass.
     """
 
     def __init__(self, console: logging.Handler) -> None:

@@ -15,7 +15,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 _NAME = "mmcv._ext"
-# MMDetection defines placeholders, which say this, for operators that it could not import.
+# This text is in the placeholders that MMDetection defines for operators that it could not import.
 _PLACEHOLDER = "requires mmcv to be compiled with ops"
 
 

@@ -74,8 +74,9 @@ def softnms(
     """``mmcv._ext.softnms`` (Bodla et al., 2017): indices of the boxes that are kept, in the order of selection.
 
     The box with the highest current score is selected next. It and its score fill the next row of ``dets``. The scores
-    of the remaining boxes then fall with their overlap with it: with ``method`` 0 to zero and with 1 linearly, both
-    from ``iou_threshold`` on, and with 2 by a Gaussian of ``sigma``. Boxes with scores below ``min_score`` are dropped.
+    of the remaining boxes then fall with their overlap with the selected one: ``method`` 0 sets them to zero and 1
+    lowers them linearly, both from ``iou_threshold`` on; 2 lowers them by a Gaussian of ``sigma``. Boxes with scores
+    below ``min_score`` are dropped.
     """
     boxes, scores = (t.clone() for t in _wide(boxes, scores))
     corners = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
@@ -231,7 +232,8 @@ def modulated_deform_conv_backward(
 def _in_layout_of(output: Tensor, per_pixel: Tensor) -> Tensor:
     """Read offsets or masks as mmcv does: from the beginning of each sample's memory, in the size of the output.
 
-    DyHead passes those of a larger feature map, and its weights are trained with the way in which mmcv reads them.
+    DyHead passes offsets and masks of a larger feature map, and its weights are trained with mmcv's way of reading
+    them.
     """
     size = (per_pixel.shape[1], *output.shape[2:])
     return per_pixel.flatten(1)[:, : math.prod(size)].reshape(len(per_pixel), *size)
@@ -263,7 +265,7 @@ def _deform_conv_backward(
 
 
 def _filled(input: Tensor, weight: Tensor, mask: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The mask and the bias, or tensors for them where mmcv has none, because torchvision needs them."""
+    """The mask and the bias; where mmcv has none, a tensor of zeros, because torchvision needs one."""
     mask = input.new_zeros((len(input), 1)) if mask is None else mask
     return mask, weight.new_zeros(len(weight)) if bias is None else bias
 

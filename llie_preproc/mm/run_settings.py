@@ -34,7 +34,7 @@ def set_name(cfg: Config, name: str) -> None:
 
 
 def set_wrapper(cfg: Config) -> None:
-    """Let MMEngine wrap the model of a distributed run on the CPU too, for which it would name a CUDA device.
+    """Let MMEngine wrap the model of a distributed run on the CPU, without naming a CUDA device as it usually does.
 
     Args:
         cfg: Config, which is changed; its ``launcher`` tells whether the run is distributed.
@@ -53,7 +53,7 @@ def set_wrapper(cfg: Config) -> None:
 
 
 def set_checkpoints(cfg: Config, **others: Any) -> None:
-    """Let a training save everything that it needs to resume after an interruption, where it will look for it.
+    """Let a training save all that it needs to resume after an interruption, in the place where it looks for it.
 
     The interval of the config is kept.
 

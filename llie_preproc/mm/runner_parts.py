@@ -29,7 +29,7 @@ from ..work_sharing import read_launch
 
 
 class AtomicLocalBackend(LocalBackend):
-    """MMEngine's backend for local files, which here appear whole or not at all.
+    """MMEngine's backend for local files, changed so that a file appears whole or not at all.
 
     Examples:
         >>> import tempfile
@@ -55,7 +55,7 @@ class AtomicCheckpointHook(CheckpointHook):
     The arguments are those of MMEngine's ``CheckpointHook``.
 
     Raises:
-        TypeError: There is no such argument, which MMEngine would find only when it saves.
+        TypeError: There is no such argument. (MMEngine would notice that only when it saves.)
 
     Examples:
         >>> AtomicCheckpointHook(interval=5, max_keep_ckpts=1).interval

@@ -25,7 +25,7 @@ def gradient_map(image: Tensor, kernel: Tensor | None = None) -> Tensor:
     """``f_g`` of Semi-LLIE's gradient loss (Eq. 6): ``sqrt(dx^2 + dy^2 + 1e-6)`` by central differences.
 
     Args:
-        image: ``(N, C, H, W)``; it counts as zero beyond its border.
+        image: ``(N, C, H, W)``; pixels beyond its border count as zero.
         kernel: Kernels ``(2, 1, 3, 3)`` for dx and dy; by default :func:`central_differences`.
 
     Returns:

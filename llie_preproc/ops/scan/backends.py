@@ -104,7 +104,7 @@ def choose_backend(name: str | None, device: str) -> str:
     return name
 
 
-# torch.compile takes the choice for a constant. PyTorch's decorator for it would import the compiler at once, which
+# torch.compile treats the choice as a constant. PyTorch's decorator for it would import the compiler at once, which
 # takes a second.
 after_import("torch._dynamo", lambda: torch.compiler.assume_constant_result(choose_backend))
 
@@ -122,7 +122,7 @@ _MODULES = {"triton": "gpu", "mamba_ssm": "mamba", "numba": "cpu", "chunked": "c
 @functools.cache
 def _preferred(device: str) -> str:
     """The first backend that runs on the device, apart from Triton's interpreter and the reference."""
-    # Each probe imports what it looks for, so only those of the device's type are made.
+    # Each check imports the library that it looks for, so only the checks for the device's type are made.
     usual: dict[str, dict[str, Callable[[], str | None]]] = {
         "cuda": {"triton": _triton_missing, "mamba_ssm": _mamba_missing},
         "cpu": {"numba": _numba_missing},

@@ -101,7 +101,7 @@ def _solve(decay: Tensor, update: Tensor, entry: Tensor) -> Tensor:
 
 
 def _adjoint(p: Problem, g: int, chunk: _Chunk, entry: Tensor, carry: Tensor, grad: Tensor, grads: Gradients) -> Tensor:
-    """Add a chunk's gradients to ``grads``, and return the gradient that the state before the chunk gets."""
+    """Add a chunk's gradients to ``grads``, and return the gradient of the state before the chunk."""
     states = _solve(chunk.decay, chunk.update, entry)
     before = torch.cat([entry[:, None], states[:, :-1]], 1)
     # The adjoint follows the same recurrence backwards, with the decay of the following position.

@@ -38,8 +38,8 @@ def _ratio(function: Any) -> Any:
     return lambda x: (function(x) - function(0.0)) / x
 
 
-# The fits are made to the difference from the value at 0. So decays close to 1 stay exact, of which a long sequence
-# multiplies many.
+# The fits are made to the difference from the value at 0, so that decays close to 1 stay exact. A long sequence
+# multiplies many of them.
 _E1, _E2, _E3, _E4, _E5, _E6 = _fit(_ratio(np.exp2), (-0.5, 0.5), 5)
 _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8, _L9, _L10 = _fit(_ratio(np.log1p), (0.0, 1.0), 9)
 _ZERO, _ONE, _LOG2E = np.float32(0), np.float32(1), np.float32(math.log2(math.e))
@@ -76,7 +76,7 @@ def _from_bits(typingctx, value):
 def _exp2(x):
     """2^x for x in [-126, 128]; x is clamped to that range.
 
-    The function has flags of its own, because with the caller's flags reassociation would undo the rounding.
+    The function has its own flags, because the caller's flag for reassociation would undo the rounding.
     """
     x = _LOWEST if x < _LOWEST else x
     x = _HIGHEST if x > _HIGHEST else x
@@ -199,7 +199,7 @@ def _advance(state, A, B, C, step, update, y, count, width):
 
 @numba.njit(error_model="numpy", fastmath=_SUMS)
 def _advance_keeping(states, decays, A, B, step, update, count, width):
-    """Advance without output; ``states[t + 1]`` keeps the state after position t, and ``decays[t]`` its decay."""
+    """Advance without output; ``states[t + 1]`` keeps the state after position t, and ``decays[t]`` the decay there."""
     for t in range(count):
         for n in range(A.shape[0]):
             b = B[t, n]
