@@ -1,4 +1,4 @@
-"""The check that a file holds one picture, because of an animation or a stack only the first one would be read."""
+"""The check that a file holds only one picture, because no other picture of it would be read."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL.ImageFile import ImageFile
 from .errors import ImageError
 
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _SUB_IFDS = 254, 255, 256, 330
-# These bits of NewSubfileType mark a reduced version of another page, and a mask of one. The old SubfileType has the
-# value 2 for the former.
+# These bits of NewSubfileType mark a reduced version of another page, and a mask of one. In the old SubfileType, the
+# value 2 marks a reduced version.
 _REDUCED, _MASK = 1, 4
 _OLD_REDUCED = 2
-# So many pages are counted at most, because a hostile file may declare millions.
+# Largest number of pages that are counted, because a hostile file may declare millions.
 _MOST = 1000
 # The number of samples of a pixel, by the first two bytes of the file.
 _PNM_SAMPLES = {b"P4": 1, b"P5": 1, b"P6": 3}

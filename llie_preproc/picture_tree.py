@@ -20,7 +20,7 @@ class PictureTree:
     Attributes:
         files: Paths whose names are those of pictures, sorted; only reading a file shows whether it is one. A link to a
             file counts as that file, wherever it is, because a user has put the link there.
-        others: Number of other files and of links to folders of the tree, whose pictures are found without the link.
+        others: Number of other files, and of links to folders of the tree (the tree is searched without them).
         problems: Sentence for each folder that was left out because it cannot be listed, or because it is a link that
             leaves the tree.
     """
@@ -50,7 +50,7 @@ def scan_tree(
     Args:
         root: Folder, or a link to one.
         suffixes: Suffixes of pictures, in lower case.
-        left_out: Folders that are not visited, by :func:`file_key`.
+        left_out: Folders that are not visited, as results of :func:`file_key`.
 
     Raises:
         OSError: ``root`` itself cannot be listed.
@@ -122,7 +122,7 @@ def _add_file(tree: PictureTree, path: Path, suffixes: Collection[str]) -> None:
 def _add_link(tree: PictureTree, path: Path, root: Path) -> None:
     """Count a link to a folder, or report it if it leaves the tree; it is not followed in either case.
 
-    Pictures of the tree are found without the link, and a folder outside of it might never end.
+    The tree is searched without the link, and a folder outside of the tree might never end.
     """
     target = Path(os.path.realpath(path))
     if path.name.startswith(".") or target.is_relative_to(os.path.realpath(root)):

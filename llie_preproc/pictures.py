@@ -48,7 +48,8 @@ _DEEP_SUFFIXES = {"u2": {".png", *_TIFF_SUFFIXES}, "f4": _TIFF_SUFFIXES, "f8": _
 _DEEP_OPTIONS = [cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_LZW]
 # Length of the signature of a PNG together with its header chunk.
 _PNG_START = 33
-# A pixel has at most four channels of 64 bits. Beside pixels, a file may hold profiles, previews and a phone's film.
+# A pixel has at most four channels of 64 bits. Beside pixels, a file may hold profiles, previews and a phone's short
+# video.
 _BYTES_A_PIXEL, _BYTES_BESIDE = 32, 1 << 28
 # Float pictures that were resampled or decoded overshoot the range by rounding.
 _RANGE_SLACK = 1e-3
@@ -89,16 +90,16 @@ def read_picture(
 
     Args:
         path: Path of a regular file or of a link to one.
-        ignore_orientation: Whether the EXIF orientation is not applied, so that the frame is the stored one, in which
-            labels may have been made.
+        ignore_orientation: Whether pixels stay as stored, without the EXIF orientation, because labels may have been
+            made in that frame.
         max_pixels: Largest declared width times height that is decoded.
 
     Raises:
         FileNotFoundError: The file does not exist.
         ImageSizeError: The file declares more than ``max_pixels``, or holds more bytes than its pixels need.
         ImageMemoryError: There is not enough memory to decode it.
-        ImageError: The path leads to something else than a file (a folder, a FIFO, a device); or the file is empty, not
-            a picture, truncated, or of a kind that is not supported; or it has several frames or pages
+        ImageError: The path leads to a folder, a FIFO or a device; or the file is empty, not a picture, truncated, or
+            of a kind that is not supported; or it has several frames or pages
             (:func:`~llie_preproc.picture_frames.require_one_frame`), or floats that are not finite or not in [0, 1].
 
     Examples:
@@ -136,7 +137,7 @@ def decode_picture(
 
 
 def read_bytes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> bytes:
-    """Read the bytes of a picture file for another decoder, after the checks of :func:`read_picture` before decoding.
+    """Read the bytes of a picture file for another decoder, after the checks that :func:`read_picture` makes first.
 
     The exceptions are those of :func:`read_picture`.
 
@@ -166,7 +167,7 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, quality: int =
 
     Raises:
         ImageMemoryError: There is not enough memory to encode it.
-        ImageError: The suffix is unknown, pixels are not ``(H, W, 3)``, or :func:`read_picture` refuses such floats.
+        ImageError: The suffix is unknown, pixels are not ``(H, W, 3)``, or floats are not finite or not in [0, 1].
         OSError: The file cannot be written; the error names ``path``.
 
     Examples:
@@ -276,7 +277,7 @@ def full_scale(dtype: np.dtype) -> float:
     """The value that stands for 1.0: 255 for uint8, 65535 for uint16, and 1 for floats.
 
     Raises:
-        TypeError: ``dtype`` is another one.
+        TypeError: ``dtype`` is none of these.
 
     Examples:
         >>> full_scale(np.dtype(np.uint8))
@@ -319,7 +320,7 @@ def _check_floats(picture: Picture, name: str) -> None:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], int]]:
-    """Open a regular file, with its length; anything else is refused without blocking, as opening a FIFO could."""
+    """Open a regular file, and yield it with its length; anything else is refused, because a FIFO could block."""
     try:
         with open_regular(path) as file:
             yield file, os.fstat(file.fileno()).st_size
@@ -388,7 +389,7 @@ def _open(data: bytes | IO[bytes]) -> ImageFile:
 
 
 def _declared(file: IO[bytes], name: str) -> tuple[tuple[int, int], Mapping[int, Any], ImageFile | None]:
-    """Read from a header the stored ``(width, height)``, the tags of a TIFF, and Pillow's image of any other file.
+    """Read a header: the stored ``(width, height)``, the tags of a TIFF, and Pillow's image of any other file.
 
     Raises:
         ImageError: The file is not a picture, or holds several.
@@ -416,7 +417,7 @@ def _declared_orientation(file: IO[bytes], tags: Mapping[int, Any], image: Image
 
 
 def _description_of_png(file: IO[bytes]) -> io.BytesIO:
-    """A PNG of one pixel with the text and EXIF of another, where they may follow pixels that Pillow would decode."""
+    """A PNG of one pixel with the text and EXIF of another PNG, whose pixels Pillow would decode to reach them."""
     pixel = io.BytesIO()
     Image.new("L", (1, 1)).save(pixel, format="PNG")
     start, rest = pixel.getvalue()[:_PNG_START], pixel.getvalue()[_PNG_START:]

@@ -1,4 +1,4 @@
-"""Activation checkpointing: training takes less memory but a second forward pass, which does not change buffers."""
+"""Activation checkpointing: less memory in training, by a second forward pass, which does not change buffers."""
 
 from __future__ import annotations
 
@@ -72,6 +72,6 @@ def _values(network: nn.Module) -> dict[str, Tensor]:
 def _write(network: nn.Module, values: Mapping[str, Tensor]) -> None:
     buffers = dict(network.named_buffers())
     for name, value in values.items():
-        # Writing to the data keeps autograd from refusing the buffers of a normalisation layer, which it has saved but
-        # does not read.
+        # Autograd has saved the buffers of a normalisation layer, though it does not read them. It would refuse the
+        # backward pass after a change, unless the change is made to their data.
         buffers[name].data.copy_(value)

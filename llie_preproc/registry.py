@@ -12,7 +12,7 @@ Another package joins by an entry point of the group ``llie_preproc.registry`` t
     LOCATIONS = {"enhancer": ["my_package.networks"], "model": ["my_package.losses"], "hook": ["my_package.hooks"]}
 
 A key is the name of a registry; or ``enhancer`` for networks, which are also found without MMEngine and by every
-command; or the name of another table whose locations are read by :func:`joined_locations`.
+command; or another name, for which :func:`joined_locations` returns the modules.
 
 Without MMEngine, the enhancers are still registered by name, in a registry with the same interface.
 """
@@ -66,7 +66,7 @@ except ModuleNotFoundError as error:
 class Registry(_Base):
     """A registry that imports the modules that register into it when a name is asked for.
 
-    A module whose extra is not installed is skipped, and named if a name is not found.
+    A module whose extra is not installed is skipped; the error about an unknown name mentions it.
 
     Attributes:
         fallback: Function that returns an object for a name that nothing in this package registers, or None for a name
@@ -84,7 +84,8 @@ class Registry(_Base):
         super().__init__(name, parent=parent, scope="llie_preproc", locations=locations)
         self.fallback: Callable[[str], Any] | None = None
         self._own = list(locations)
-        # Modules that were imported or cannot be. Python's own locks wait for an import in another thread.
+        # Modules that have been imported, or cannot be imported. Python's own locks wait for an import in another
+        # thread.
         self._done: set[str] = set()
         self._absent: dict[str, ImportError] = {}
 
@@ -99,8 +100,9 @@ class Registry(_Base):
         """The object that is registered as ``key``, or None.
 
         Raises:
-            ImportError: There is none, and a module that would register more cannot be imported, because an extra is
-                missing (:class:`~llie_preproc.errors.MissingExtraError`) or another package with its name hides it.
+            ImportError: There is no such object, and a module that would register more cannot be imported, because an
+                extra is missing (:class:`~llie_preproc.errors.MissingExtraError`) or another package with its name
+                hides it.
         """
         scope, _, name = key.rpartition(".") if isinstance(key, str) else ("", "", key)
         found = self._found(name) if scope in ("", self.scope) else None
@@ -153,7 +155,7 @@ def import_modules(package: str, folders: Iterable[str]) -> None:
 
     Args:
         package: Name of the package.
-        folders: Its ``__path__``.
+        folders: The package's ``__path__``.
     """
     for found in iter_modules(folders):
         import_module(f"{package}.{found.name}")

@@ -1,10 +1,10 @@
 """Letting MMEngine load checkpoints with this package's safe readers.
 
 If PyTorch's restricted unpickler refuses a file, MMEngine reads it with the unrestricted one, which runs code of the
-file, and it reads URLs only with that one. Inside :func:`safe_loading`, all that MMEngine loads, by ``load_from`` or
-``init_cfg``, is read by :func:`llie_preproc.mm.runner_parts.read_checkpoint`. The commands of this project run inside
-it, and so do the ``init_weights`` of its classes with all their parts. Importing this package does not change how
-MMEngine loads elsewhere.
+file. It reads URLs only with the unrestricted one. Inside :func:`safe_loading`, all that MMEngine loads, by
+``load_from`` or ``init_cfg``, is read by :func:`llie_preproc.mm.runner_parts.read_checkpoint`. The commands of this
+project run inside :func:`safe_loading`, and so does ``init_weights`` of its classes with all their parts. Importing
+this package does not change how MMEngine loads elsewhere.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def safe_loading() -> Iterator[None]:
     URLs of :data:`PUBLISHERS` need no digest, because MMDetection's configs name backbones in this way; such a file is
     compared with the digits in its name, and read by the same reader. All other schemes are refused.
 
-    MMEngine's loaders are changed for the whole process, so that other threads load safely too in the meantime.
+    MMEngine's loaders are changed for the whole process, so that other threads load safely during the block too.
 
     Examples:
         >>> with safe_loading():
@@ -111,7 +111,8 @@ def _file_of_table(name: str, scheme: str) -> Path:
 
 
 class SafeInit:
-    """A mixin, placed before a class of MMEngine, that safely reads weights that ``init_cfg`` names at any depth."""
+    """A mixin that stands before a class of MMEngine, and safely reads the weights that ``init_cfg`` names at any
+    depth."""
 
     def init_weights(self) -> None:
         """Initialise the weights as MMEngine does.

@@ -1,4 +1,4 @@
-"""Sharing work between processes that a launcher started together, and waiting for each other.
+"""Sharing work between processes that a launcher started together; they can also wait for each other.
 
 The processes communicate through a key-value store and without a process group, so that code inside one of them, such
 as MMEngine's Runner, sees a single process.
@@ -42,7 +42,7 @@ _VARIABLES = {
     "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
     "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
 }
-# So many signs of life are given within the patience, so that a few may be late.
+# Number of signs of life that are given within the patience; there are several, because some may be late.
 _BEATS = 20
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.002, 0.5
 _STOPPED = "stopped"
@@ -246,7 +246,7 @@ class Ranks:
             raise ValueError(f"{_named(others)} and rank 0 differ in {what}: all must see the same files")
 
     def announce(self, event: str) -> None:
-        """Let the ranks continue that wait for an event."""
+        """Let the ranks that wait for an event continue."""
         if self.meeting is not None:
             self.meeting.set(f"event/{event}", True)
 

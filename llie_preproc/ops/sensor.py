@@ -1,6 +1,6 @@
 """A camera in too little or too much light: sRGB and linear light, exposure, and the noise of a sensor.
 
-The functions take NumPy arrays and PyTorch tensors alike, and return what they take.
+The functions take NumPy arrays or PyTorch tensors, and return the same kind.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def linear_to_srgb(light: Light) -> Light:
         >>> linear_to_srgb(torch.tensor([0.0, 0.214, 1.0])).mul(10).round().tolist()
         [0.0, 5.0, 10.0]
     """
-    # The power is taken of what is not linear alone: that of a negative value is not defined.
+    # Values of the linear part are replaced before the power, because the power of a negative value is not defined.
     bounded = light.clip(_LINEAR, None)
     return _library(light).where(light <= _LINEAR, 12.92 * light, 1.055 * bounded ** (1 / 2.4) - 0.055)
 
@@ -69,8 +69,7 @@ def sense(light: Light, sensor: Sensor, rng: np.random.Generator | torch.Generat
     Args:
         light: Linear light of any shape, not negative, in which 1 is white.
         sensor: Noise of the sensor; a sensor of infinite ``full_well`` has none.
-        rng: Source of the noise: a generator of NumPy's for an array; one of PyTorch's, or None for its default one,
-            for a tensor.
+        rng: Source of the noise: NumPy's generator for an array; PyTorch's for a tensor, or None for the default one.
 
     Returns:
         Values that are not clipped. They have the expectation ``light`` and the variance

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 class StochasticDepth(nn.Module):
     """Stochastic depth (Huang et al., ECCV 2016): in training, whole samples of a residual branch are zeroed.
 
-    It draws and computes the same as torchvision's with mode ``"row"``, which takes longer to import than all networks.
+    It draws and computes the same as torchvision's with mode ``"row"``. Importing torchvision takes longer than
+    importing all networks.
 
     Args:
         p: Probability, in [0, 1), that a sample is zeroed; the other samples are divided by ``1 - p``.

@@ -33,7 +33,7 @@ class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
         enhancer: Enhancer, as for :func:`llie_preproc.build_enhancer`.
         checkpoint: Weights of the enhancer, as for :func:`llie_preproc.build_enhancer`.
         oversize: Treatment of enhanced images with a long side above SAM's 1024. ``'resize'`` shrinks them, which loses
-            the detail that was gained. ``'crops'`` uses as many of SAM's crop layers as needed until a crop loses
+            the detail that was gained. ``'crops'`` uses as many of SAM's crop layers as are needed for crops that lose
             nothing. The masks of the whole image and of all crops are then merged by SAM's non-maximum suppression,
             which prefers the masks of smaller crops.
         **parameters: Fields of :class:`~llie_preproc.InferenceOptions` (``channel_order`` is that of the images), and
@@ -83,7 +83,7 @@ class EnhancedSamAutomaticMaskGenerator(SamAutomaticMaskGenerator):
             Records, as ``SamAutomaticMaskGenerator`` describes them.
 
         Raises:
-            TypeError, ValueError: The image is one that :meth:`EnhancedSamPredictor.enhance` refuses.
+            TypeError, ValueError: :meth:`EnhancedSamPredictor.enhance` refuses the image.
         """
         seen = image if isinstance(image, EnhancedImage) else self.predictor.enhance(image)
         if self.oversize == "crops":

@@ -36,8 +36,8 @@ class BoxPromptedSAM(DetectorWrapper):
     It needs raw images. SAM sees each image as the pipeline made it, without padding and rounded to 8 bits. Its logits
     are resampled once, to the raw frame (``ori_shape``), so on an image that was not resized the masks are those of
     ``segment_anything.SamPredictor``. Predictions are ``bboxes``, ``scores``, ``labels`` and ``masks`` ``(n, H, W)``
-    bool, which MMDetection's ``CocoMetric`` writes as COCO's JSON. To put an enhancer in front of both, wrap it in
-    :class:`~llie_preproc.detection.EnhancedDetector` or use another door of
+    bool, which MMDetection's ``CocoMetric`` writes as COCO's JSON. To put an enhancer in front of detector and SAM,
+    wrap this segmentor in :class:`~llie_preproc.detection.EnhancedDetector`, or use another ``door`` of
     :func:`~llie_preproc.detection.add_enhancer`.
 
     In training, its losses are those of the detector and those of the masks that SAM finds for ground-truth boxes
@@ -51,18 +51,18 @@ class BoxPromptedSAM(DetectorWrapper):
         sam: Arguments of :func:`~llie_preproc.segmentation.build_sam`, or a model with the interface of
             segment-anything's ``Sam``.
         score_thr: Smallest score of a detector's box that gets a mask; other boxes are dropped.
-        mask_score: Score of a mask if there is a detector, whose scores ``scores`` always are. With ``'box'`` it is
-            the same score. With ``'iou'`` it is multiplied by the IoU that SAM predicts; the products are
-            ``mask_scores``, and the JSON of the masks has them. Without a detector, ``scores`` are the predicted IoU.
-        multimask_output: Whether SAM makes three masks for a box, of which the one with the highest predicted IoU is
-            taken.
-        boxes_per_batch: Number of boxes that SAM's decoder gets together, which bounds its memory. A training image
-            with more boxes is trained with this many, drawn at random.
+        mask_score: Score of a mask if there is a detector. With ``'box'``, it is the detector's score of the box. With
+            ``'iou'``, that score is multiplied by the IoU that SAM predicts; the products are ``mask_scores``, and the
+            JSON of the masks has them. ``scores`` are the detector's in both cases. Without a detector, ``scores`` are
+            the predicted IoU.
+        multimask_output: Whether SAM makes three masks for a box; the one with the highest predicted IoU is then used.
+        boxes_per_batch: Number of boxes that SAM's decoder gets together, which bounds its memory. If a training image
+            has more boxes, this many are drawn at random.
         channel_order: Channel order of the images, ``'bgr'`` (MMDetection's loading) or ``'rgb'``.
         min_matched: Smallest share of the detector's tensors that a loaded checkpoint must match.
-        data_preprocessor: Config of the data preprocessor in front of both, which must not normalise; the one that the
-            detector needs belongs into the detector's config. None passes the images on. A ``DetDataPreprocessor`` is
-            a place for ``add_enhancer(door='preprocessor')``.
+        data_preprocessor: Config of the data preprocessor in front of detector and SAM. It must not normalise; the data
+            preprocessor that the detector needs belongs into the detector's config. None passes the images on.
+            ``add_enhancer(door='preprocessor')`` needs a ``DetDataPreprocessor`` here.
         init_cfg: Initialisation config of MMEngine.
 
     Raises:
@@ -240,7 +240,7 @@ class BoxPromptedSAM(DetectorWrapper):
         }
 
     def _losses_of(self, image: Tensor, sample: DetDataSample) -> tuple[int, dict[str, Tensor]]:
-        """Number of masks of an image that are trained with, and their losses."""
+        """Number of an image's masks that are used in training, and their losses."""
         from .predictor import decode_masks
 
         truth, size = sample.get("gt_instances", {}), image.shape[1:]

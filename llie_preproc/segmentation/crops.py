@@ -13,11 +13,11 @@ from torch import Tensor
 OVERSIZE = ("resize", "crops")
 """Treatments of images that are larger than SAM's input."""
 
-# So many prompts are decoded together; each takes a copy of the embedding, which is 4 MiB in the public models.
+# Number of prompts that are decoded together; each takes a copy of the embedding (4 MiB in the public models).
 _BATCH = 64
 
-# A pixel is surely inside or outside a mask if its logit is so far from the threshold. segment-anything's stability
-# score moves its threshold by the same offset.
+# Distance of a logit from the threshold from which a pixel is surely inside or outside a mask. segment-anything's
+# stability score moves its threshold by the same offset.
 _SURE = 1.0
 
 
@@ -72,7 +72,7 @@ class Crop:
 
 
 def crops_of(size: Sequence[int], side: int, overlap_ratio: float) -> list[Crop]:
-    """The fewest crops of up to ``side`` pixels a side that cover ``(H, W)``; none if one would cover all of it.
+    """The fewest crops of up to ``side`` pixels a side that cover ``(H, W)``; empty if one would cover all of it.
 
     Neighbours share at least ``overlap_ratio`` of ``side``, and fade into each other over that length.
 
@@ -121,7 +121,8 @@ def refined(
     area = inside.sum(dim=(2, 3)).clamp(min=1)
     for crop in crops:
         rows, columns = crop.window
-        # A crop counts as much as both sides of a border show in it, so a crop that rounding adds or drops counts zero.
+        # The more surely both sides of a border show in a crop, the more the crop counts. So a crop that rounding adds
+        # or drops counts zero.
         outside = _sureness(-whole_logits[..., rows, columns], -threshold)
         shown = torch.minimum(inside[..., rows, columns].amax(dim=(2, 3)), outside.amax(dim=(2, 3)))
         asked = (shown > 0).nonzero()

@@ -49,7 +49,7 @@ _DECODER = ("decoder_heads", "decoder_mlp_dim")
 
 
 def sam_sizes(model: str, **sizes: Any) -> dict[str, Any]:
-    """The sizes of a model, in which ``sizes`` replace those of the same name.
+    """The sizes of a model; ``sizes`` replace those of the same name.
 
     Raises:
         ValueError: There is no such model.
@@ -68,7 +68,7 @@ def sam_sizes(model: str, **sizes: Any) -> dict[str, Any]:
 
 
 def image_encoder(**sizes: Any) -> nn.Module:
-    """SAM's image encoder with the sizes of :func:`sam_sizes`, of which those of the decoder are ignored.
+    """SAM's image encoder with the sizes of :func:`sam_sizes`; sizes of the decoder are ignored.
 
     Raises:
         MissingExtraError: segment-anything is not installed.

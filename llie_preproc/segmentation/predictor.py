@@ -145,7 +145,7 @@ class EnhancedSamPredictor(SamPredictor):
         return self.frozen.enhancer
 
     def enhance(self, image: np.ndarray, image_format: str | None = None) -> EnhancedImage:
-        """Enhance an image, for several calls of :meth:`set_image` or to look at.
+        """Enhance an image, to use it in several calls of :meth:`set_image` or to look at it.
 
         Args:
             image: Image ``(H, W, 3)`` uint8.
@@ -153,7 +153,7 @@ class EnhancedSamPredictor(SamPredictor):
 
         Raises:
             TypeError: ``image`` is not a uint8 array.
-            ValueError: The shape or the format is another one.
+            ValueError: ``image`` has another shape, or ``image_format`` is another one.
         """
         image_format = self.frozen.options.channel_order.upper() if image_format is None else image_format
         _check_image(image, image_format)
@@ -174,7 +174,7 @@ class EnhancedSamPredictor(SamPredictor):
             image_format: Channel order of an array, ``'RGB'`` or ``'BGR'``; by default that of the options.
 
         Raises:
-            TypeError, ValueError: The image is one that :meth:`enhance` refuses.
+            TypeError, ValueError: :meth:`enhance` refuses the image.
         """
         seen = image if isinstance(image, EnhancedImage) else self.enhance(image, image_format)
         self.reset_image()

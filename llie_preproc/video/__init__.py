@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIXES", "VideoResult", "declared_frames", "enhance_video", "written_suffixes"]
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"})
-"""Suffixes of the files that are taken for videos."""
+"""Suffixes of the files that are treated as videos."""
 
 
 def written_suffixes() -> Mapping[str, str]:

@@ -263,7 +263,7 @@ def _refuse_short(source: Path, where: str) -> None:
 
 
 def _rates(video: Any, times: array) -> tuple[Fraction, ...]:
-    """Frame rates that a video may have: those declared, that measured, and the usual ones close to it."""
+    """Frame rates that a video may have: the declared ones, the measured one, and the usual ones close to it."""
     found = [video.average_rate, video.guessed_rate]
     if len(times) > 1 and times[-1] > times[0]:
         measured = (len(times) - 1) / ((times[-1] - times[0]) * video.time_base)
@@ -489,7 +489,7 @@ class _Copies:
 
     Attributes:
         sources: Streams of the source that the result can hold.
-        carried: Names of what they carry, for people.
+        carried: Names of what they carry, for messages.
         lost: Sentences on the streams that are left out.
     """
 
@@ -559,7 +559,7 @@ class _Copies:
 
 
 def _fits(stream: Any, muxer: str) -> bool:
-    """Whether a container can hold a stream, which is tried without the stream's packets."""
+    """Whether a container can hold a stream; this is tried without the stream's packets."""
     if stream.codec_context is None:
         return False
     try:
@@ -581,7 +581,7 @@ def _copy_tags(source: Any, target: Any) -> None:
 
 @contextlib.contextmanager
 def _damage(source: Path) -> Iterator[None]:
-    """Turn what FFmpeg raises while it reads into an error that names the source."""
+    """Replace an error that FFmpeg raises while it reads by one that names the source."""
     try:
         yield
     except ImageError:
@@ -595,7 +595,7 @@ def _damage(source: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _blamed(target: Path, temporary: Path) -> Iterator[None]:
-    """Turn what FFmpeg and the system raise while the result is written into an error that names the result."""
+    """Replace an error that FFmpeg or the system raises while the result is written by one that names the result."""
     try:
         yield
     except av.FFmpegError as error:

@@ -40,8 +40,8 @@ def enhance_video(source: Path, target: Path, settings: Settings) -> VideoResult
     """Do what :func:`llie_preproc.video.enhance_video` says, with OpenCV.
 
     Raises:
-        ImageError: The frames do not follow each other evenly, which OpenCV cannot write, the width or height of the
-            result is odd, or a reason of that function applies.
+        ImageError: The frames do not follow each other evenly or the result's width or height is odd, which OpenCV
+            cannot write; or another reason of that function applies.
     """
     suffix = target.suffix.lower()
     lost = [WITHOUT_SOUND, *_check(source, settings)]
@@ -63,7 +63,7 @@ def enhance_video(source: Path, target: Path, settings: Settings) -> VideoResult
 
 
 def _check(source: Path, settings: Settings) -> list[str]:
-    """Decode a video once before it is enhanced, and return sentences on what OpenCV hides of it.
+    """Decode a video once before it is enhanced, and return sentences on what OpenCV leaves out.
 
     Raises:
         ImageError: The frames are too large, missing, or not evenly spaced.

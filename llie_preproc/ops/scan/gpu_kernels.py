@@ -6,8 +6,9 @@ scans over the chunks. The third computes the outputs from the true state before
 same for the adjoint, from the end.
 
 A tile is ``(T, BLOCK)`` positions by channels. Its N states are computed one at a time, so that it never holds all of
-them. Every scan runs forwards: one from the end has its rows in descending order instead, because ``reverse=True`` gave
-wrong results on devices (triton-lang/triton#4362). No sum of steps is computed as a difference, which would cancel.
+them. Every scan runs forwards. A scan from the end has its rows in descending order, because ``reverse=True`` gave
+wrong results on devices (triton-lang/triton#4362). No sum of steps is computed as a difference, because digits would
+cancel.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def chunk_adjoints(
 def combine_chunks(
     states, totals, A, D, G, chunks, N: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr, REVERSE: tl.constexpr
 ):
-    """Turn, in place, what each chunk adds into the state after it or, with ``REVERSE``, the gradient before it."""
+    """Replace each chunk's own contribution by the state after it or, with ``REVERSE``, by the gradient before it."""
     image, n = tl.program_id(0).to(tl.int64), tl.program_id(1)
     g = image % G
     channels = tl.program_id(2).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -233,9 +234,9 @@ def gradients(
 ):  # fmt: skip
     """Compute all gradients of a chunk.
 
-    Rows are in descending order, except in the scan of the states, whose result is turned round. ``du`` has the strides
-    g*, and the other results are contiguous: ``dA``, ``dweight``, ``dbias`` and ``dskip`` have a copy for each image
-    and chunk; ``dB``, ``dC`` and a low-rank ``ddelta`` have one for each block of channels.
+    Rows are in descending order, except in the scan of the states, whose result is reversed. ``du`` has the strides g*,
+    and the other results are contiguous: ``dA``, ``dweight``, ``dbias`` and ``dskip`` have a copy for each image and
+    chunk; ``dB``, ``dC`` and a low-rank ``ddelta`` have one for each block of channels.
     """
     launched = 1 if SHARED else G
     program = tl.program_id(0).to(tl.int64)

@@ -1,4 +1,4 @@
-"""The one form of every selective scan, which every backend computes."""
+"""The common form of all selective scans, which every backend computes."""
 
 from __future__ import annotations
 
