@@ -189,8 +189,8 @@ def read_state_dict(source: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Args:
         source: Name of shipped weights, a path, or a URL. A URL must end in ``#sha256=<64 hex digits>``; a path or name
-            may end so too. The file must then have that digest. A downloaded file is kept in torch.hub's checkpoint
-            folder, under its digest.
+            may have the same ending. The file must have that digest. A downloaded file is kept in torch.hub's
+            checkpoint folder, under its digest.
 
     Returns:
         Tensors by name, on the CPU, without the containers and prefixes that trainers add.

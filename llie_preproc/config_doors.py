@@ -36,7 +36,7 @@ def find_enhancement(config: Any) -> str:
 
 
 def refuse_second_door(config: Any, name: str) -> None:
-    """Refuse a config in which two doors of different kinds would enhance the same picture.
+    """Refuse a config in which two doors of different kinds would enhance a picture twice.
 
     The kinds are transforms (several pipelines may have one each), the data preprocessor, and the wrapper. Only the
     model, the data loaders and the pipeline of test-time augmentation are examined; a run does not use other variables.

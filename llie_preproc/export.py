@@ -39,10 +39,10 @@ def export_onnx(
 ) -> None:
     """Write an enhancer as an ONNX graph, in evaluation mode, and check it with ONNX Runtime.
 
-    The graph's input is ``image``, ``(N, 3, H, W)`` float32 RGB in [0, 1]. Its output is ``enhanced``, ``(N, 3, s*H,
-    s*W)``, clamped to [0, 1], as :func:`llie_preproc.enhance` returns it for float images. The graph does not pad: H
-    and W must be multiples of ``size_divisor`` and at least ``min_size``. Its metadata hold these two, the enhancer's
-    name, the scale, the channel order and the ranges. N may be any number.
+    The graph's input is ``image``, ``(N, 3, H, W)`` float32 RGB in [0, 1]. Its output is ``enhanced``,
+    ``(N, 3, s*H, s*W)``, clamped to [0, 1], as :func:`llie_preproc.enhance` returns it for float images. The graph does
+    not pad: H and W must be multiples of ``size_divisor`` and at least ``min_size``. Its metadata hold these two, the
+    enhancer's name, the scale, the channel order and the ranges. N may be any number.
 
     Args:
         enhancer: Network with its weights, on any device; it is not changed.

@@ -1,4 +1,4 @@
-"""Digests of networks, by which results are kept on disk: networks with one digest have the same results."""
+"""Digests of networks, by which results are kept on disk: networks with equal digests have equal results."""
 
 from __future__ import annotations
 

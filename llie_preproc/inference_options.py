@@ -53,8 +53,7 @@ class InferenceOptions:
             (:func:`llie_preproc.tiles.enhance_tiles`). With gradients, tiles alone save no memory.
         map_side: Longer side of the shrunk image from which a network predicts its map of curves
             (:class:`~llie_preproc.enhancers.CurveEnhancer`); the map is then applied at full size. This is faster and
-            takes less memory, but is an approximation where the map is not smooth. Images that are not larger than this
-            are not affected.
+            takes less memory, but is an approximation where the map is not smooth. Only larger images are affected.
         batch_size: Largest number of images of one size that run together. A network in training mode gets all of them
             together, because its batch statistics depend on them.
 

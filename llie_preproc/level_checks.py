@@ -28,9 +28,9 @@ class LookAlikes:
     """Counter of pictures in a row that look normalised or in [0, 1], for pictures that may be augmented.
 
     Examples:
-        >>> door = LookAlikes()
-        >>> check_levels([torch.linspace(-30, -20, 48).view(3, 4, 4)], look_alikes=door)
-        >>> door.in_a_row
+        >>> counter = LookAlikes()
+        >>> check_levels([torch.linspace(-30, -20, 48).view(3, 4, 4)], look_alikes=counter)
+        >>> counter.in_a_row
         1
     """
 

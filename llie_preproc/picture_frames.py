@@ -1,4 +1,4 @@
-"""The check that a file holds only one picture, because no other picture of it would be read."""
+"""The check that a file holds only one picture, because the reader would ignore all but the first."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def _file_of_table(name: str, scheme: str) -> Path:
 
 
 class SafeInit:
-    """A mixin that stands before a class of MMEngine, and safely reads the weights that ``init_cfg`` names at any
+    """A mixin for a class of MMEngine (placed before it) that reads the weights of ``init_cfg`` safely, at any
     depth."""
 
     def init_weights(self) -> None:

@@ -2,9 +2,9 @@
 
 Each package has a table that maps the name of a command to its module and its line of help. Other packages name their
 table by an entry point of the group ``llie_preproc.commands``. A command's module has ``add_arguments(parser)`` and
-``run(args)``, which returns the exit status or None. The module's docstring is the text above the arguments in ``llie
-COMMAND --help``, and its optional ``NEEDS`` holds the extras that ``run`` needs. Only the module of the called command
-is imported.
+``run(args)``, which returns the exit status or None. The module's docstring is the text above the arguments in
+``llie COMMAND --help``, and its optional ``NEEDS`` holds the extras that ``run`` needs. Only the module of the called
+command is imported.
 """
 
 from __future__ import annotations

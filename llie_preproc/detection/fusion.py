@@ -27,7 +27,7 @@ class ImageFusion(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """A learned blend of the features of the raw and of the enhanced image. The only share starts at a half.
+    """A learned blend of the features of the raw and of the enhanced image. It has one share, which starts at a half.
 
     Examples:
         >>> FeatureFusion()([torch.zeros(1, 8, 2, 2)], [torch.ones(1, 8, 2, 2)])[0].mean().item()

@@ -17,7 +17,8 @@ from mmengine.structures import PixelData
 from ..pictures import picture_files, read_rgb8
 from ..registry import TRANSFORMS
 
-# MMDetection records matrices in float32. In pictures of thousands of pixels, this leaves errors of so many pixels.
+# MMDetection records matrices in float32. In pictures of thousands of pixels, this leaves errors of up to this many
+# pixels.
 _TOLERANCE = 0.02
 # If so many crops in a row begin at the picture's corner, they were not random crops.
 _CORNERS = 5
@@ -40,7 +41,7 @@ class PackPairedDetInputs(PackDetInputs):
     Args:
         folder: Folder of the pictures in normal light. Each has the name of its input, with any suffix. Subfolders are
             not searched.
-        scale: Scale of the enhancer. A pair is so many times as large as its input as stored.
+        scale: Scale of the enhancer. A pair is this many times as large as its stored input.
         missing: Treatment of an input without a pair: ``'skip'`` packs it alone, ``'error'`` refuses it.
         **kwargs: Arguments of ``PackDetInputs``.
 

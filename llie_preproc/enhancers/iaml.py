@@ -31,7 +31,7 @@ def _biased(conv: nn.Conv2d, bias: float) -> nn.Conv2d:
 class _CBAM(nn.Module):
     """Channel attention, then 7x7 spatial attention (CBAM, Eq. 1 to 3).
 
-    The shared perceptron has a leaky ReLU: with a plain one, its two hidden units (at width 32) could die together, so
+    The shared perceptron has a leaky ReLU: with a plain ReLU, its two hidden units (at width 32) could die together, so
     that no gradient passes. Both attentions start open (biases 1 and 2, sigmoid(2) = 0.88): if each started at a half,
     the image would fade to a quarter at every scale.
     """

@@ -70,7 +70,7 @@ def enhancer_class(kind: object) -> tuple[str, type[Enhancer]]:
         ('ZeroDCE', <class 'llie_preproc.enhancers.zero_dce.ZeroDCE'>)
     """
     if isinstance(kind, type) and issubclass(kind, Enhancer):
-        # An unregistered class has its full name, so that it does not get the weights shipped for a class of the same
+        # An unregistered class is known by its full name, so that it does not get the weights of a class of the same
         # name.
         own = f"{kind.__module__}.{kind.__qualname__}"
         return next((name for name, each in _registered().items() if each is kind), own), kind
@@ -168,8 +168,8 @@ def _read(name: str) -> dict[str, Any]:
         from ..config_files import read_config_file
     if (found := enhancer_in(read_config_file(name).to_dict(), name)) is None:
         raise ValueError(
-            f"{name} has no enhancer: it needs 'enhancer', 'model.enhancer', 'enhancer' of a door in the model (each a "
-            "name, or a dict with 'type'), or an Enhance transform"
+            f"{name} has no enhancer: it needs an Enhance transform, or 'enhancer' (a name, or a dict with 'type') at "
+            "the top, in the model, or in an EnhancedDetector or EnhancedDetDataPreprocessor of the model"
         )
     return found
 
@@ -202,7 +202,7 @@ def _places(config: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
     """Places of a config that may hold its enhancer; the first place that holds one counts."""
     model = config.get("model")
     if isinstance(model, Mapping):
-        # The model, its data preprocessor, and doors inside other models, such as a semi-supervised one.
+        # The model, its data preprocessor, and such parts inside other models, for example a semi-supervised one.
         doors = (each for each in nodes(model) if type_name(each) in _DOORS_OF_MODELS)
         yield from ([each] for each in (model, model.get("data_preprocessor"), *doors) if isinstance(each, Mapping))
     yield [each for each in nodes(config) if type_name(each) == "Enhance"]

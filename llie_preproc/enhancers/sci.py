@@ -22,8 +22,7 @@ class SCI(CurveEnhancer):
 
     This is the network that inference uses. The public release also holds the self-calibrated module (``calibrate.*``),
     which only prepares the input of further stages in training, so ``llie convert`` leaves it out. By default there are
-    255
-    parameters: the published 0.0003 M, without three biases that batch norm would subtract.
+    255 parameters: the published 0.0003 M, without three biases that batch norm would subtract.
 
     Args:
         layers: Number of times that the block is applied, always with the same weights.

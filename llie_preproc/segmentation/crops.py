@@ -16,8 +16,8 @@ OVERSIZE = ("resize", "crops")
 # Number of prompts that are decoded together; each takes a copy of the embedding (4 MiB in the public models).
 _BATCH = 64
 
-# Distance of a logit from the threshold from which a pixel is surely inside or outside a mask. segment-anything's
-# stability score moves its threshold by the same offset.
+# Distance between logit and threshold at which a pixel is surely inside or outside a mask. segment-anything's stability
+# score moves its threshold by the same offset.
 _SURE = 1.0
 
 
