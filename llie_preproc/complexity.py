@@ -17,10 +17,10 @@ class Complexity:
 
     Attributes:
         parameters: Number of parameters, trained or frozen.
-        macs: Multiply-adds for one image, half the FLOPs of :class:`torch.utils.flop_counter.FlopCounterMode`. It
-            counts convolutions, matrix products, attention, and operators with a formula of their own (the selective
-            scan). It does not count activations, norms, pooling, interpolation, tone curves and other element-wise
-            arithmetic. None for an enhancer that computes outside of torch.
+        macs: Multiply-adds for one image, half the FLOPs that :class:`torch.utils.flop_counter.FlopCounterMode` counts.
+            It counts convolutions, matrix products, attention, and operators with their own formula (the selective
+            scan), but no activations, norms, pooling, interpolation, tone curves and other element-wise arithmetic.
+            None for an enhancer that computes outside of torch.
 
     Examples:
         >>> Complexity(parameters=15251, macs=150_000_000).macs

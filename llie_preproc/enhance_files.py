@@ -34,7 +34,7 @@ MAX_BATCH_PIXELS = 1 << 24
 """Largest number of input pixels that run together, 16.8 million; a larger picture runs alone."""
 
 MAX_WHOLE_PIXELS = 1 << 26
-"""Default limit of a picture that a network enhances whole: 67 million pixels.
+"""Default limit of a picture's pixels if a network enhances the picture as a whole: 67 million.
 
 A network takes 300 bytes (PSENet) to 4 KB (SemiLLIE) for each pixel, which is 20 to 270 GB at this limit. If a process
 takes more memory than there is, Linux may kill it, and the process cannot prevent that. With tiles or a small map, the

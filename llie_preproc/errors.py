@@ -204,7 +204,7 @@ class Extras:
         return True
 
     def all_with(self, extra: str | None) -> str:
-        """The names and another one that is needed too, separated by commas."""
+        """The names together with another extra that is needed too, separated by commas."""
         return ",".join(dict.fromkeys(name for name in (*self._names.split(","), extra) if name))
 
     def check(self, purpose: str) -> None:

@@ -1,7 +1,7 @@
 """Simulation of too little and too much light by a gamma shift of stored levels, as in Section 5 of PSENet.
 
-The paper plots detection against "gamma" without a formula. By its text, low values are too dark and high values too
-bright, which is the convention ``'inverse'`` here. MMDetection users and image tools mostly mean ``'power'``.
+The paper plots detection against "gamma" without a formula. According to its text, low values are too dark and high
+values too bright: this is the convention ``'inverse'`` here. MMDetection users and image tools mostly mean ``'power'``.
 """
 
 from __future__ import annotations

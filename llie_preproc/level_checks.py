@@ -14,8 +14,8 @@ from .errors import ImageError
 # of saturation keeps the largest channel of a pixel, and its change of hue keeps all channels between the smallest and
 # the largest. Noise that is resampled with Lanczos's kernel reaches 436.
 _FARTHEST = 440.0
-# With that kernel, noise goes below 0 by less than a third of the range, and with other kernels by less; half a level
-# is the error of rounding.
+# With Lanczos's kernel, noise goes below 0 by less than a third of the range, and with other kernels by even less. Half
+# a level is the error of rounding.
 _OVERSHOOT, _ROUNDED = 1 / 3, 0.5
 # A black picture that was made lighter has few different values that are not whole: those of its noise.
 _FEW = 24
@@ -127,7 +127,7 @@ def check_finite(images: Sequence[Tensor], made_by: str, names: Sequence[str] | 
     """
     if not images:
         return
-    # The extremes are NaN if any value is, and are ten times as fast as a test of each value.
+    # The smallest and largest values are NaN if any value is. Finding them is ten times as fast as testing each value.
     ends = torch.stack([torch.stack(torch.aminmax(image.detach())).float() for image in images])
     finite = ends.isfinite().all(dim=1).tolist()
     if not all(finite):

@@ -111,8 +111,7 @@ def _file_of_table(name: str, scheme: str) -> Path:
 
 
 class SafeInit:
-    """A mixin for a class of MMEngine (placed before it) that reads the weights of ``init_cfg`` safely, at any
-    depth."""
+    """A mixin, placed before a class of MMEngine, that reads the weights of ``init_cfg`` safely, at any depth."""
 
     def init_weights(self) -> None:
         """Initialise the weights as MMEngine does.

@@ -98,7 +98,7 @@ class Launch:
 def read_launch(launcher: str) -> Launch:
     """Read the environment that a launcher set, as MMEngine's ``init_dist`` does before it starts a process group.
 
-    ``MASTER_ADDR`` and ``MASTER_PORT`` (29500 if it is missing) are the place of rank 0. If there is no address,
+    ``MASTER_ADDR`` and ``MASTER_PORT`` (29500 if it is missing) say where rank 0 is reached. If there is no address,
     ``scontrol`` finds it in SLURM's node list. Open MPI needs an address if there is more than one machine.
 
     Args:

@@ -140,7 +140,7 @@ def check_enhancer(enhancer: Enhancer, state: Mapping[str, Tensor], cure: str = 
     Args:
         enhancer: Enhancer that the weights are for.
         state: Tensors by the names that they have in the enhancer.
-        cure: Sentence at the end of the message.
+        cure: Sentence at the end of the message that says what helps.
 
     Raises:
         CheckpointError: Names or shapes differ, or a tensor's numbers cannot be weights.

@@ -99,14 +99,14 @@ class EnhancedVisualizationHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[DetDataSample] | None = None
     ) -> None:
-        """Draw the pictures of a batch whose turn it is."""
+        """Draw those pictures of a batch that the interval selects."""
         for index, sample, image in self._due(data_batch, outputs):
             self._add(runner, image, sample, name="val_img", step=runner.iter + index)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[DetDataSample] | None = None
     ) -> None:
-        """Draw the pictures of a batch whose turn it is."""
+        """Draw those pictures of a batch that the interval selects."""
         for index, sample, image in self._due(data_batch, outputs):
             target = None
             if self.test_out_dir is not None:

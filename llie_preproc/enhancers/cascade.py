@@ -31,7 +31,7 @@ class Cascade(Enhancer):
     Raises:
         TypeError: ``enhancers`` is not a sequence of names, configs or enhancers.
         ValueError: There are no members.
-        KeyError: There is no enhancer of a member's name.
+        KeyError: A member's name is not that of an enhancer.
         MissingWeightsError: No weights are shipped for a named member that has parameters.
         CheckpointError: A member's checkpoint does not fit, or is unsafe or damaged.
 

@@ -116,7 +116,7 @@ class SpectralUNet(nn.Module):
 
 
 class _Selection(nn.Module):
-    """Selective kernel feature fusion (SKFF): weights of the branches in their sum, one for each channel."""
+    """Selective kernel feature fusion (SKFF): the weights with which branches are summed, one for each channel."""
 
     def __init__(self, channels: int, branches: int) -> None:
         super().__init__()

@@ -136,7 +136,8 @@ def box_voting(boxes: np.ndarray, scores: np.ndarray, iou: float = 0.3, limit: i
 
     The box of the highest score and the boxes that overlap it form a group; the highest of the rest forms the next
     group with those that overlap it, and so on. A group becomes the mean of its boxes, weighted by their scores, and
-    has its highest score. **A group of one box is dropped**, so that a box found in only one view does not count.
+    gets the highest of these scores. **A group of one box is dropped**, so that a box found in only one view does not
+    count.
 
     Args:
         boxes: Boxes ``(n, 4)``, x1 y1 x2 y2 in pixels. Overlaps are computed with both ends included, so the width is

@@ -40,7 +40,7 @@ _FORMATS = ("RGB", "BGR")
 
 @dataclass(frozen=True)
 class EnhancedImage:
-    """An enhanced image for SAM, with the shape and the windows of the raw image.
+    """An enhanced image for SAM, whose shape and windows are in pixels of the raw image.
 
     Attributes:
         pixels: Enhanced image ``(sH, sW, 3)`` RGB uint8.
@@ -82,8 +82,8 @@ class EnhancedSamPredictor(SamPredictor):
     crop are the points inside it, the box clipped to it (or the box around the mask found so far), and the mask found
     so far. The logits of neighbouring crops fade linearly into each other; away from the crops that were used, logits
     stay those of the whole image. A crop counts in full if pixels on both sides of the border are at least one logit
-    from the threshold, and less if they are closer to it, so that rounding does not decide between crops. Each crop
-    that is used takes one pass of the encoder for an image. ``low_res_masks`` are those of the whole image.
+    from the threshold, and less if they are closer to it, so that rounding does not decide between crops. SAM's encoder
+    runs once for each crop that is used. ``low_res_masks`` are those of the whole image.
 
     Args:
         sam_model: segment-anything's ``Sam`` of any size (:func:`llie_preproc.segmentation.build_sam`), or a model with
@@ -96,8 +96,8 @@ class EnhancedSamPredictor(SamPredictor):
         with_grad: Whether gradients flow, where they are enabled, through SAM's decoder, its encoder and the enhancer.
             The enhancer then runs unclamped and in the mode that it is in. SAM still sees 8-bit pixels, whose gradient
             is that of the unrounded, bilinearly resized image.
-        **options: Fields of :class:`~llie_preproc.InferenceOptions`; ``channel_order`` is that of arrays without an
-            ``image_format``.
+        **options: Fields of :class:`~llie_preproc.InferenceOptions`; ``channel_order`` is that of arrays that are given
+            without an ``image_format``.
 
     Raises:
         ValueError: ``oversize`` is unknown, the overlap is outside its range, the enhancer cannot run with an option,

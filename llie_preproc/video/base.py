@@ -62,7 +62,7 @@ class Settings:
         return FrozenEnhancer(self.enhancer.enhancer, options)(frames)
 
     def frames_together(self, pixels: int) -> int:
-        """Number of frames that run together, for frames of so many pixels."""
+        """Number of frames that run together if each has so many pixels."""
         return max(1, min(self.enhancer.options.batch_size, MAX_BATCH_PIXELS // pixels))
 
     def check_size(self, width: int, height: int, name: Path) -> None:

@@ -38,8 +38,8 @@ class DSFDNeck(SafeInit, BaseModule):
         fpn_relu: Whether a ReLU follows every top-down convolution and every product, and a 1x1 convolution comes
             first on the top map.
         fem: Form of the FEM: ``'parallel'`` (three branches of 1, 2 and 3 convolutions of dilation 3, together as wide
-            as the input) or ``'tree'`` (convolutions of dilation 1 and 2 that share their beginning, with
-            ``2 * fem_width`` channels).
+            as the input) or ``'tree'`` (three branches of dilation 1 and 2, two of which share their first convolution,
+            with ``2 * fem_width`` channels).
         fem_width: Width of the tree.
         align_corners: Option of the bilinear enlargement in the up-path.
         init_cfg: Initialisation by MMEngine; Xavier by default.
