@@ -107,7 +107,7 @@ def _converted(model: nn.Module, state: dict[str, Tensor], places: Collection[st
         state = {_PREPROCESSORS.sub(place, name): tensor for name, tensor in state.items()}
     known = own if place is None else {*own, *(name for name in state if name.startswith(place))}
     lost = [name for name in state if _ENHANCER.match(name) and name not in known]
-    # Enhancers at other places belong to inner wrappers, which convert names themselves.
+    # Enhancers at other places belong to inner wrappers, which rename tensors themselves.
     if lost and (place or not places):
         raise CheckpointError(
             f"the checkpoint has an enhancer's weights ({lost[0]}), and this {kind} has no place for them: they would "

@@ -1,6 +1,6 @@
-"""Letting MMEngine's models convert the names of a checkpoint before they load it.
+"""Letting MMEngine's models rename the tensors of a checkpoint before they load it.
 
-The conversion is in :mod:`llie_preproc.checkpoint_names`. This module is separate from it, because it runs while
+The renaming is in :mod:`llie_preproc.checkpoint_names`. This module is separate from that one, because it runs while
 MMEngine is being imported and must import nothing else of this package.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def watch_models() -> None:
-    """Let every model of MMEngine convert names before it loads; a second call does nothing."""
+    """Let every model of MMEngine rename tensors before it loads them; a second call does nothing."""
     from mmengine.model import BaseModel
 
     if "_load_from_state_dict" not in vars(BaseModel):

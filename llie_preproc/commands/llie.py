@@ -114,7 +114,7 @@ def _problem(table: Any, found: Table) -> str | None:
 
 def _main(argv: Sequence[str]) -> int | None:
     command = " ".join(["llie", *argv[:1]])
-    # A missing extra is reported under the command's name, while the parser is made and later.
+    # A missing extra is reported under the command's name, both while the parser is made and later.
     with needs(command):
         try:
             with importing():

@@ -1,4 +1,4 @@
-"""The check of the file that a command writes."""
+"""The check of the path to which a command writes its result."""
 
 from __future__ import annotations
 
