@@ -1,4 +1,4 @@
-"""Seconds that the conversion of VisDrone-DET annotations takes, on made texts and JPEGs; only their headers are read.
+"""The time to convert annotations of VisDrone-DET to COCO. The label files and JPEGs are generated.
 
 ``python -m benchmarks.convert_annotations [--files 10000] [--boxes 50] [--json FILE]``
 """
@@ -32,7 +32,7 @@ _WIDTH, _HEIGHT = 1360, 765
 
 
 def make(root: Path, files: int, boxes: int) -> None:
-    """Write a set in VisDrone's layout; its pictures are black and have the usual size."""
+    """Write a set in VisDrone's layout, with black pictures of a usual size."""
     draw = random.Random(0)
     picture = root / "images" / "0000000.jpg"
     picture.parent.mkdir(parents=True)

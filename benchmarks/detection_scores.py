@@ -1,4 +1,4 @@
-"""The time of this package's detection scores and intervals, beside that of pycocotools on the same data in one run.
+"""The time of this package's detection scores and intervals, beside the time of pycocotools on the same data.
 
 ``python -m benchmarks.detection_scores [--images 548] [--boxes 500] [--objects 70] [--resamples 1000] [--json FILE]``
 """
@@ -35,9 +35,9 @@ _FOUND = 0.3
 
 
 def scene(images: int, objects: int, boxes: int, seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Annotations with ``visdrone_rows``, and ``boxes`` detections of each image by falling score.
+    """Random annotations with ``visdrone_rows``, and ``boxes`` random detections in each image, best first.
 
-    Three in ten detections lie near an object; these have the better scores.
+    Three in ten detections lie near an object. Their scores tend to be higher.
     """
     rng = np.random.default_rng(seed)
     shares = _SHARES / _SHARES.sum()

@@ -2,12 +2,13 @@
 
 ``python -m benchmarks.detector_overhead [--size 1333x800] [--device cpu] [--threads N] [--repeats N] [--json FILE]``
 
-The detector is MMDetection's own with random weights. Its RPN hands on 1,000 proposals, as that of a trained detector
-does, but almost no detection passes the threshold, so the detector is as cheap as it can be. A picture is uint8, as it
-comes from a data loader, and goes through ``test_step``: data preprocessor, enhancer, network, post-processing. The
-variants run in turn, once in each round. The overhead is the extra time against the plain detector in the same round,
-as the median over the rounds, with quartiles. A second overhead compares the fastest runs, which other work on the
-machine disturbs less.
+The detector is MMDetection's own with random weights. Its RPN passes on 1,000 proposals, like the RPN of a trained
+detector. Almost no detection passes the score threshold, so the detector is as cheap as it can be. A picture is uint8,
+as it comes from a data loader, and goes through ``test_step``: data preprocessor, enhancer, network, post-processing.
+
+The variants take turns: each runs once in each round. The overhead of a variant is its extra time against the plain
+detector in the same round, given as median and quartiles over the rounds. A second overhead compares the fastest runs,
+because other work on the machine disturbs them less.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The time of DSFD on one image: the paper's form on VGG-16 and the public release's on ResNet-152, random weights.
+"""The time of the face detector DSFD on one image: the paper's VGG-16 and the public release's ResNet-152.
 
 ``python -m benchmarks.dsfd_forward [--size 640x640] [--device cpu] [--threads N] [--json FILE]``
 
-*forward* runs the backbone, the neck and the predicting heads. *predict* adds softmax, the choice of the best 5,000,
-decoding and NMS; there is no threshold, which is the worst case.
+The weights are random. *forward* runs the backbone, the neck and the predicting heads. *predict* adds softmax, the
+choice of the best 5,000, decoding and NMS. It has no score threshold, which is the slowest case.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-# This must precede mmdet, which needs mmcv's operators: this package stands in for them if none are compiled.
+# This import must come before mmdet's: it provides a stand-in for mmcv's operators if those are not compiled.
 import llie_preproc  # noqa: F401
 
 from .timing import machine, picture_options, report, seconds
@@ -67,7 +67,7 @@ def runs(detector: nn.Module, image: Tensor) -> dict[str, Callable[[], Any]]:
 
 
 def measure(name: str, image: Tensor, repeats: int) -> dict[str, Any]:
-    """The median milliseconds of each function; the functions take turns, twice, with ``repeats`` runs at a time."""
+    """The median milliseconds of each function, which runs ``repeats`` times in each of two rounds."""
     detector = build(name, image.device)
     measured: dict[str, list[float]] = {}
     with torch.no_grad():

@@ -1,9 +1,9 @@
-"""The time of FDDB's ROC on as many pictures as FDDB has, against the plain definition with masks of whole pictures.
+"""The time of this package's FDDB evaluation, against a plain evaluation that draws masks of whole pictures.
 
 ``python -m benchmarks.fddb_evaluation [--fddb DIR] [--boxes 2 50 200] [--plain 50] [--json FILE]``
 
-Pictures, faces and detections are made, in FDDB's numbers. ``--fddb`` uses the real annotations instead (``FDDB-folds``
-and ``image_sizes.csv`` below DIR), and ``--detections`` adds a row for saved detections.
+The pictures, faces and detections are generated, as many as FDDB has. ``--fddb`` uses the real annotations instead
+(``FDDB-folds`` and ``image_sizes.csv`` below DIR), and ``--detections`` adds a row for saved detections.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Sizes = Mapping[str, tuple[int, int]]
 
 
 def scene(seed: int = 0) -> tuple[FddbTruth, Sizes]:
-    """Made faces and pictures: the numbers, sizes and crowding are those of FDDB."""
+    """Generated faces, and the sizes of their pictures: as many, as large and as crowded as in FDDB."""
     rng = np.random.default_rng(seed)
     of_picture = np.append(np.arange(_PICTURES), rng.integers(_PICTURES, size=_FACES - _PICTURES))
     names = [f"made/img_{at}" for at in range(_PICTURES)]
@@ -62,7 +62,7 @@ def _around(rng: np.random.Generator, faces: np.ndarray, boxes: int) -> FddbDete
 
 
 def plain(truth: FddbTruth, found: Mapping[str, FddbDetections], sizes: Sizes) -> float:
-    """The sum of all overlaps by the definition: masks are as large as pictures, each score has its own assignment."""
+    """The sum of all overlaps by the definition: masks of picture size, and a new assignment for each score."""
     total = 0.0
     for name, faces in truth.ellipses.items():
         one, other = _masks(faces, sizes[name])[:, None], _masks(found[name].shapes, sizes[name])[None]
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--fddb", type=Path, metavar="DIR", help="folder of the real annotations")
     parser.add_argument("--detections", type=Path, metavar="PATH", help="saved detections in the pictures of --fddb")
     parser.add_argument(
-        "--boxes", type=int, nargs="+", default=[2, 50, 200], help="numbers of made detections in a picture"
+        "--boxes", type=int, nargs="+", default=[2, 50, 200], help="numbers of generated detections in a picture"
     )
     parser.add_argument(
         "--plain", type=int, default=50, metavar="N", help="number of pictures for the plain definition"

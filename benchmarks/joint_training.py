@@ -1,22 +1,23 @@
-"""Does it help to train the enhancer with the detector? Raw, frozen and joint training are compared.
+"""Does it help to train the enhancer together with the detector?
 
-All have equal budgets and start from the same detector.
+The detector is trained without an enhancer (raw), behind a frozen enhancer, and jointly with the enhancer. All
+trainings have the same budget and start from the same detector.
 
 ``python -m benchmarks.joint_training night --out DIR [--seeds 3]``: a small Faster R-CNN learns rendered scenes by
-day (:mod:`detection_eval.demo.night_scenes`). From there it learns a few other scenes by night.
+day (:mod:`detection_eval.demo.night_scenes`). It then learns a few other scenes by night.
 
 ``python -m benchmarks.joint_training exdark IMAGES BBGT --out DIR [--folds 4] [--seeds 1]``: the same detector learns
-the few pictures of ExDark that are at hand. All classes become one, ``object``, because so few pictures do not tell
-twelve classes apart. The pictures are cut into folds: each is tested once, by a detector that did not see it, and the
-table shows all of them together.
+a few pictures of ExDark. All classes become one, ``object``, because twelve classes cannot be learnt from so few
+pictures. The pictures are split into folds. Each picture is tested once, by a detector that was not trained on it, and
+the table covers all pictures.
 
 ``python -m benchmarks.joint_training visdrone IMAGES LABELS --out DIR``: Faster R-CNN R50-FPN learns from scratch on
-pictures of VisDrone, in folds; it needs a GPU. The pictures are darkened as the demo's scenes are
+pictures of VisDrone, in folds; this needs a GPU. The pictures are darkened like the demo's scenes
 (:func:`llie_preproc.ops.sensor.photograph`). LABELS is a folder of YOLO's text files with car, van, truck, bus
 and motor as classes 0 to 4.
 
-Every training is a cell of ``llie compare``, where *frozen* is the mode ``retrained``. The last checkpoint of each
-counts. DIR keeps the comparisons; a second call does not run finished cells again.
+``llie compare`` runs the trainings; its mode ``retrained`` is the frozen enhancer. The last checkpoint of each training
+is tested. DIR keeps the results, and a second call does not repeat finished trainings.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _DAY_SEED, _NIGHT_SEED, _TEST_SEED = 10, 11, 12
 _STOPS = (-5.0, -3.0)
 
 CocoFiles = tuple[Path, Path]
-"""The annotations, and the folder of their pictures."""
+"""The file of annotations, and the folder of its pictures."""
 
 
 def day_detector(folder: Path) -> Path:
@@ -79,7 +80,7 @@ def night(args: argparse.Namespace) -> Comparison:
 
 
 def exdark(args: argparse.Namespace) -> Comparison:
-    """The comparison on the pictures of ExDark that are at hand."""
+    """The comparison on a few pictures of ExDark."""
     start = day_detector(args.day or args.out)
     converted = args.out / "exdark.json"
     llie(["annotations", "exdark", str(args.images), str(args.annotations), "--out", str(converted)])
@@ -139,7 +140,7 @@ def _compare(
 
 
 def _in_folds(config: Path, files: CocoFiles, args: argparse.Namespace, options: Sequence[str]) -> Comparison:
-    """Compare in folds, and put the detections of all folds into one comparison."""
+    """Run one comparison for each fold, and merge them into one."""
     truth = json.loads(files[0].read_text(encoding="utf-8"))
     order = np.random.default_rng(0).permutation([image["id"] for image in truth["images"]])
     parts = []
@@ -166,7 +167,7 @@ def _part(truth: dict[str, Any], chosen: set[int], path: Path) -> Path:
 
 
 def _pooled(parts: Sequence[Comparison], truth: dict[str, Any], folder: Path) -> Comparison:
-    """One comparison from the detections of several, each of which tested other pictures of ``truth``."""
+    """Merge comparisons into one. Each of them tested other pictures of ``truth``."""
     shutil.rmtree(folder, ignore_errors=True)
     first = parts[0]
     pooled = Comparison.begin(folder, dict(first.plan, config=f"{first.plan['config']}, {len(parts)} folds"), truth)
@@ -216,7 +217,7 @@ def _from_yolo(images: Path, labels: Path, names: Sequence[str], target: Path) -
 
 
 def _darkened(annotations: Path, images: Path, folder: Path) -> Path:
-    """Write the pictures of a COCO file as the demo's sensor would take them at night, with its noise."""
+    """Write the pictures of a COCO file as the demo's noisy sensor would take them at night."""
     for entry in json.loads(annotations.read_text(encoding="utf-8"))["images"]:
         rng = np.random.default_rng([0, entry["id"]])
         picture = read_picture(images / entry["file_name"])
@@ -232,7 +233,7 @@ def main() -> None:
     parser.add_argument("images", nargs="?", type=Path)
     parser.add_argument("annotations", nargs="?", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--day", type=Path, help="folder --out of another call, whose detector by day is used")
+    parser.add_argument("--day", type=Path, help="folder --out of an earlier call; its detector by day is used")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--iterations", type=int, help="iterations of each training; epochs for visdrone")
@@ -246,7 +247,7 @@ def main() -> None:
     if args.json:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         plan = {k: v for k, v in comparison.plan.items() if k not in ("command", "image_root")}
-        # The result does not show the folders of this machine.
+        # The result must not show the folders of this machine.
         plan["config"] = Path(plan["config"]).name
         plan["budget"] = {k: v for k, v in plan["budget"].items() if k != "train_set"}
         command = f"python -m benchmarks.joint_training {args.what} --seeds {args.seeds}"

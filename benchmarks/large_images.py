@@ -34,7 +34,7 @@ CASES = {
 
 
 def run(case: str, device: torch.device, tile: int | None) -> dict[str, Any]:
-    """Enhance one random 8-bit image, and measure seconds and memory in MiB."""
+    """Enhance one random 8-bit image, and measure the seconds and the peak memory in MiB."""
     name, height, width = CASES[case]
     network = build_enhancer(name, checkpoint=None, device=device)
     image = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8).numpy()

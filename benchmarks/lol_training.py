@@ -1,9 +1,9 @@
-"""Each training method on a few pairs with equal budgets: ``python -m benchmarks.lol_training DATA``.
+"""The scores of each training method after the same budget on a few pairs of pictures.
 
-DATA holds ``lol_v1/our485/{low,high}`` and ``unpaired/``. The benchmark runs every config of
-``mm_configs/enhancers/lol40``, or those that ``--only`` names. It then scores the exported enhancers, and the raw
-input, on the 8 pairs on which none was trained: in RGB, at full size, on 8-bit results, as means over the pairs. A GPU
-can afford ``--crop 256`` and more ``--iterations``.
+``python -m benchmarks.lol_training DATA``: DATA holds ``lol_v1/our485/{low,high}`` and ``unpaired/``. The benchmark
+runs every config of ``mm_configs/enhancers/lol40``, or those that ``--only`` names. It then scores the exported
+enhancers and the raw input on 8 pairs that no training uses. The scores are computed in RGB, at full size, on 8-bit
+results, and are means over the pairs. A GPU is fast enough for ``--crop 256`` and more ``--iterations``.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def score(name: str, enhancer: Any, checkpoint: Path | None, data: Path) -> dict
 
 
 def stretch(config: Config, iterations: int) -> None:
-    """Set another number of iterations; the warm-up takes an eighth of them, and the schedule ends with them."""
+    """Set another number of iterations. The warm-up takes an eighth of them, and the schedule ends with the last."""
     config.train_cfg.update(max_iters=iterations, val_interval=iterations)
     warm_up, cosine = config.param_scheduler
     warm_up.end = cosine.begin = max(1, iterations // 8)
@@ -103,7 +103,7 @@ def stretch(config: Config, iterations: int) -> None:
 
 
 def enlarge(dataset: Any, crop: int) -> None:
-    """Set the size of the training pictures, whether they are cropped or resized to it."""
+    """Set the size to which the training pictures are cropped or resized."""
     for part in ("paired", "unpaired"):
         if part in dataset:
             enlarge(dataset[part], crop)

@@ -1,16 +1,16 @@
-"""A check that every model family of the installed MMDetection runs behind an enhancer as it runs plain.
+"""A check that each model family of the installed MMDetection runs behind an enhancer if it runs without one.
 
 ``python -m benchmarks.mmdet_zoo [--families F ...] [--enhancer psenet] [--out FILE] [--jobs N] [--timeout S]``
 ``python -m benchmarks.mmdet_zoo --table FILE``
 
 A family is a folder of configs that MMDetection ships. The check takes the lightest config of each family that runs,
-with random weights and fewer proposals and queries. It goes through build, loss, backward and predict on a made batch
-of 128 x 160 pixels, in the form that the model needs: boxes, masks, segmentation maps, clips, or the branches of
-semi-supervised training. Behind a trainable enhancer the detection losses must give every parameter of the enhancer a
+with random weights and fewer proposals and queries. The model is built and goes through loss, backward and predict on
+a generated batch of 128 x 160 pixels. The batch has what the model needs: boxes, masks, segmentation maps, clips, or
+the branches of semi-supervised training. The detection losses must give every parameter of a trainable enhancer a
 finite gradient that is not zero.
 
-Each family runs in a process of its own. ``--out`` is written after each family; the rows of other families in it are
-kept. ``--table`` prints the page of such a file.
+Each family runs in a separate process. The file of ``--out`` is written after each family, and keeps its rows of other
+families. ``--table`` prints the result in such a file as a page.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
-# This comes before mmdet's models, which take mmcv's operators from it if none are compiled.
+# This import must come before mmdet's models: it provides a stand-in for mmcv's operators if those are not compiled.
 import llie_preproc  # noqa: F401
 from llie_preproc.config_nodes import nodes
 from llie_preproc.enhancers.names import enhancer_config
@@ -57,7 +57,7 @@ CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 SIZE = (128, 160)
 STAGES = ("build", "loss", "backward", "predict")
 _OK = "ok"
-# At most this number of configs of a family is tried, and none after this number of different faults.
+# At most _TRIES configs of a family are tried. The search ends earlier after _FAULTS different errors.
 _TRIES, _FAULTS = 6, 3
 _REFUSED = re.compile(r"mmcv's operator '(\w+)' is not compiled")
 _HEAVY = re.compile(r"101|152|200|x50|swin|convnext|[-_](l|x|b|m|h\d\d)[-_]|(large|huge|giant)")
@@ -70,7 +70,7 @@ def families() -> list[str]:
 
 
 def candidates(family: str) -> list[Path]:
-    """The configs of a family: those named after it come first, and among them those with the name of a light model."""
+    """The configs of a family, sorted: first those named after the family, and the lighter models before the others."""
     folder = CONFIGS / family / ("models" if family == "_base_" else "")
     found = [*folder.glob("*.py")] or [*folder.rglob("*.py")]
     return sorted(found, key=lambda p: (_plain(family) not in _plain(p.name), _weight(p.name), len(p.name), p.name))
@@ -85,7 +85,7 @@ def _weight(name: str) -> int:
 
 
 def shrunk(model: Mapping) -> dict:
-    """The model of a config, changed so that it downloads nothing, runs cheaply, and keeps all that it finds."""
+    """The model of a config, changed so that it downloads nothing, runs cheaply, and keeps detections of any score."""
     model = copy.deepcopy(model)
     for node in nodes(model):
         for key in ("pretrained", "init_cfg", "teacher_ckpt"):
@@ -111,7 +111,7 @@ def shrunk(model: Mapping) -> dict:
 
 
 def _make_shallower(backbone: dict, neck: Any) -> None:
-    """Replace ResNet-50 by ResNet-18 if only the pyramid uses the backbone and the blocks may be basic ones."""
+    """Replace ResNet-50 by ResNet-18 if a plain feature pyramid follows and no block needs a bottleneck."""
     first = neck[0] if isinstance(neck, list) else neck
     plain = backbone["type"] == "ResNet" and backbone.get("depth") == 50 and first["type"] == "FPN"
     if plain and first["in_channels"] == [256, 512, 1024, 2048] and not ({"dcn", "plugins"} & set(backbone)):
@@ -171,7 +171,7 @@ def _picture(model: Mapping, seed: int) -> tuple[Tensor, Any]:
 
 
 def _branches(model: Mapping) -> dict[str, Any]:
-    """A batch of semi-supervised training: one labelled picture, and two that a teacher and a student see."""
+    """A batch of semi-supervised training: one labelled picture, and two without labels for teacher and student."""
     (labelled, truth), *others = (_picture(model, seed) for seed in range(3))
     for _, sample in others:
         sample.gt_instances = sample.gt_instances[:0]
@@ -216,7 +216,7 @@ def _identities() -> dict[str, Any]:
 
 
 def attempt(model: Mapping, batches: Mapping[str, dict]) -> dict[str, str]:
-    """Run the stages.
+    """Run a model through the stages.
 
     Args:
         model: Config of a detector.
@@ -298,7 +298,7 @@ def check_gradients(module: nn.Module) -> None:
 
 
 def examine(family: str, enhancer: str) -> dict[str, Any]:
-    """The row of a family: the config that gets furthest when plain, and its outcomes plain and enhanced."""
+    """The row of a family: the config that passes most stages when plain, and its outcomes plain and enhanced."""
     best: tuple[int, Path, Config, dict[str, str]] | None = None
     reasons: list[str] = []
     for path in candidates(family)[:_TRIES]:
@@ -329,7 +329,7 @@ def examine(family: str, enhancer: str) -> dict[str, Any]:
 
 
 def load(path: Path) -> Config:
-    """Read a config whose model is :func:`shrunk` and holds its data preprocessor."""
+    """Read a config, make its model cheap by :func:`shrunk`, and put the data preprocessor into the model."""
     cfg = Config.fromfile(path)
     if "model" in cfg:
         if "data_preprocessor" in cfg:
@@ -353,7 +353,7 @@ def _line(error: BaseException) -> str:
     """The error in one line, without the folders of this machine."""
     said = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
     text = " ".join(f"{type(error).__name__}: {said}".split())
-    # The folders that Python searches follow this phrase.
+    # After this phrase comes the list of folders that Python searches.
     text = text.partition(", the current sys.path is")[0]
     for folder, name in ((CONFIGS.parents[1], "mmdet"), (Path.cwd(), "."), (Path.home(), "~")):
         text = text.replace(str(folder), name)
@@ -372,7 +372,7 @@ def _child(sender: Connection, family: str, enhancer: str) -> None:
 
 
 def run_family(family: str, enhancer: str = "psenet", timeout: float = 180.0) -> dict[str, Any]:
-    """The row of a family, from a process of its own; if the process dies, the row holds the reason."""
+    """The row of a family, computed in a separate process. If the process dies, the row says why."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["llie_preproc.detection", "mmdet.models", "mmdet.datasets"])
     receiver, sender = context.Pipe(duplex=False)
@@ -489,7 +489,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _without_the_rest(pool: ThreadPoolExecutor) -> Iterator[None]:
-    """Let an interrupt end without the families that have not begun."""
+    """Cancel the families that have not begun when the user interrupts."""
     try:
         yield
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The time of PSENet's inference in this package against a plain eager evaluation in NCHW, measured in one run.
+"""The time of PSENet's inference in this package, against a plain eager evaluation in NCHW.
 
 ``python -m benchmarks.psenet_inference [--size 1080x720] [--device cpu] [--threads N] [--json FILE]``
 """
@@ -23,13 +23,13 @@ from .timing import machine, picture_options, report, seconds
 
 
 def plain(network: PSENet, image: Tensor) -> Tensor:
-    """The output of the network as it is written, on a contiguous NCHW image."""
+    """The output of a direct call of the network on a contiguous NCHW image."""
     with torch.no_grad():
         return network(image).clamp(0, 1)
 
 
 def ours(network: PSENet, image: Tensor) -> Tensor:
-    """The output of the function that ``llie_preproc.enhance`` and every door run."""
+    """The output of the function that ``llie_preproc.enhance`` and all integrations call."""
     with torch.no_grad():
         return enhance_batch([image[0]], network)[0][None]
 

@@ -1,11 +1,11 @@
-"""The time of the selective scan's backends against the sequential definition, and of Semi-LLIE with them, in one run.
+"""The time of the selective scan's backends against the sequential definition, and the time of Semi-LLIE.
 
 ``python -m benchmarks.selective_scan [--device cpu] [--length 16384] [--channels 128] [--states 16] [--json FILE]``
 
 The definition is written in torch as usual: it computes the decays of all positions at once, then loops over the
-positions. On a GPU it would take minutes and is left out. There the backends are compared with mamba-ssm's kernel, or
-with the chunked backend if its extension does not load. The four-direction scan is also compared with the time of a
-copy of as many bytes as a scan has to move.
+positions. On a GPU it would take minutes and is left out. On a GPU the backends are compared with mamba-ssm's kernel,
+or with the chunked backend if mamba-ssm's extension does not load. The time of the four-direction scan is also compared
+with the time to copy the bytes that a scan has to move.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def sequential(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Ten
     decay = torch.exp(torch.einsum("bdl,dn->bdln", step, A))
     update = torch.einsum("bdl,bnl,bdl->bdln", step, B, u)
     state, outputs = A.new_zeros(u.shape[0], *A.shape), []
-    # The positions are unbound, because the gradient of each index would be as large as the whole sequence.
+    # The loop unbinds the positions: if it indexed them, each gradient would be as large as the whole sequence.
     for a, x, c in zip(decay.unbind(2), update.unbind(2), C.unbind(2), strict=True):
         state = a * state + x
         outputs.append(torch.einsum("bdn,bn->bd", state, c))
@@ -84,7 +84,7 @@ def one_dimensional(args: argparse.Namespace, device: torch.device) -> dict[str,
 
 
 def measure(scan: Callable[..., Tensor], inputs: dict[str, Tensor], device: torch.device, repeats: int) -> dict:
-    """The medians in milliseconds."""
+    """The median milliseconds of a scan, forward alone and with gradients."""
     with torch.no_grad():
         forward = statistics.median(seconds(lambda: scan(**inputs), repeats, device))
     both = statistics.median(seconds(with_gradient(scan, inputs), repeats, device))
@@ -92,7 +92,7 @@ def measure(scan: Callable[..., Tensor], inputs: dict[str, Tensor], device: torc
 
 
 def add_ratios(result: dict[str, Any], baseline: str) -> None:
-    """Add to each backend how many times faster than the baseline it is."""
+    """Add to each backend's row how many times faster than the baseline it is."""
     for name, values in result.items():
         for what in ("forward", "forward_backward"):
             if name != baseline:
@@ -101,7 +101,7 @@ def add_ratios(result: dict[str, Any], baseline: str) -> None:
 
 
 def two_dimensional(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """The times of the four-direction scan of one 256x256 image, and of a copy of as many bytes as it has to move."""
+    """The times of the four-direction scan of one 256x256 image, and the time to copy the bytes that it has to move."""
     side, rank = 256, 4
     pixels = (1, side, side)
     inputs = {
@@ -126,7 +126,7 @@ def two_dimensional(args: argparse.Namespace, device: torch.device) -> dict[str,
 
 
 def semi_llie(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """The seconds of one forward pass, and the nanoseconds for each pixel, by size."""
+    """The seconds of one forward pass and the nanoseconds for each pixel, for each size of image."""
     network = build_enhancer("SemiLLIE", checkpoint=None, device=device)
     result = {}
     for side in args.sides:

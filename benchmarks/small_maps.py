@@ -1,10 +1,11 @@
-"""The time saved, and the error made, by curves that are predicted on a small picture and applied at full size.
+"""The time that small maps save, and the error that they make.
 
 ``python -m benchmarks.small_maps --images DIR [--size 1333x800] [--device cpu] [--threads N] [--json FILE]``
 
-Each picture below DIR is scaled to fit into the size, and is enhanced with the map of curves predicted on the picture
-itself, and with the maps predicted on it shrunk to three sizes. PSNR compares each of these results with the first, all
-clamped to [0, 1]. ZeroDCE and SCI take part if their weights are given (``--weights ZeroDCE=FILE``).
+Some enhancers predict a map of tone curves, one curve for each pixel. They can predict a small map on a shrunk picture
+and apply it at full size. Each picture below DIR is scaled to fit into the size. It is enhanced with its full map, and
+with small maps of three sizes. PSNR compares each result of a small map with the result of the full map, both clamped
+to [0, 1]. ZeroDCE and SCI take part if their weights are given (``--weights ZeroDCE=FILE``).
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _fitted(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def compare(network: Enhancer, images: Sequence[np.ndarray]) -> dict[str, Any]:
-    """The milliseconds of a picture, and the PSNR of the results with small maps against those with full ones."""
+    """The median milliseconds of a picture by size of map, and the PSNR of the small maps' results."""
     enhance(images[0], network)
     full = [timed(lambda image=image: enhance(image, network)) for image in images]
     result: dict[str, Any] = {"full_ms": _milliseconds([t for _, t in full])}

@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.small_sam train --out DIR`` trains ``build_sam("small")`` from random weights on rendered scenes
 by day (:mod:`detection_eval.demo.mask_scenes`). ``python -m benchmarks.small_sam measure --weights FILE --out DIR``
-measures the IoU of its masks on other scenes, by day and in the dark, raw and enhanced; it also measures the masks in
-larger pictures, resized against cropped. Scores are means over all masks, with 95 % bootstrap intervals over scenes.
+measures the IoU of its masks on other scenes, by day and in the dark, raw and enhanced. It also compares two treatments
+of larger pictures: resizing and crops. Scores are means over all masks, with 95 % bootstrap intervals over scenes.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ _VIEWS = ("Identity, resize", "Identity, crops", "Upscale x2, resize", "Upscale 
 
 
 def prompt_iou(predictor: EnhancedSamPredictor, picture: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
-    """The IoU of SAM's answers with the masks ``(n, H, W)``; prompts are the box and the innermost pixel of each mask.
+    """The IoU of SAM's masks with the true masks ``(n, H, W)``, for two prompts: a box and a point.
 
-    The answer to a box is SAM's single mask; the answer to a point is that of the three masks with the highest
-    predicted IoU.
+    A prompt is the box or the innermost pixel of a true mask. A box is answered by SAM's single mask. A point is
+    answered by three masks, of which the one with the highest predicted IoU is taken.
     """
     truth = torch.from_numpy(masks).to(predictor.device)
     predictor.set_image(picture)
@@ -78,14 +78,14 @@ def prompt_iou(predictor: EnhancedSamPredictor, picture: np.ndarray, masks: np.n
 
 
 def innermost_pixels(masks: np.ndarray) -> np.ndarray:
-    """The pixel of each mask that is farthest from its outside, ``(n, 2)`` x y."""
+    """The pixel of each mask that is farthest from the mask's border, ``(n, 2)`` x y."""
     padded = np.pad(masks, [(0, 0), (1, 1), (1, 1)]).astype(np.uint8)
     depths = [cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1] for mask in padded]
     return np.array([np.unravel_index(depth.argmax(), depth.shape)[::-1] for depth in depths])
 
 
 def inscribed_ellipses(masks: np.ndarray) -> np.ndarray:
-    """The ellipse in the box of each mask, ``(n, H, W)`` bool; it shows how much a box alone tells of a mask."""
+    """The ellipse in the box of each mask, ``(n, H, W)`` bool: the guess of a mask from its box alone."""
     y, x = np.mgrid[: masks.shape[1], : masks.shape[2]] + 0.5
     left, top, right, bottom = boxes_of(masks).T[..., None, None]
     across, down = (2 * x - left - right) / (right - left), (2 * y - top - bottom) / (bottom - top)
@@ -97,7 +97,7 @@ def _numbers(values: Tensor) -> np.ndarray:
 
 
 def in_the_dark(sam: Any, scenes: Sequence[MaskScene], reference_weights: Path | None) -> list[dict[str, Any]]:
-    """A row for each input and exposure, with the IoU and the difference to raw pictures at the same exposure."""
+    """A row for each input and exposure: the IoU, and its difference to raw pictures at the same exposure."""
     networks = {name: build_enhancer(kind) for name, kind in ENHANCERS.items()}
     if reference_weights is not None:
         known = REFERENCE_WEIGHTS.items()
@@ -154,7 +154,7 @@ def _count(scenes: Sequence[MaskScene]) -> int:
 
 
 def dark_table(rows: Sequence[Mapping[str, Any]], prompt: str) -> str:
-    """A table of the mean IoU of raw pictures, and of the differences of enhanced ones with intervals, by exposure."""
+    """A table by exposure: mean IoU, and for enhanced pictures the difference to raw ones with its interval."""
     inputs = list(dict.fromkeys(row["input"] for row in rows))
     cells = {(row["input"], row["stops"]): row for row in rows}
     lines = [[prompt, *("day" if stops == 0 else f"{stops} EV" for stops in STOPS)]]
@@ -164,7 +164,7 @@ def dark_table(rows: Sequence[Mapping[str, Any]], prompt: str) -> str:
 
 
 def crop_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of the mean IoU of resized pictures, and of the differences of crops with intervals, by size."""
+    """A table by size of picture: mean IoU, and for crops the difference to resizing with its interval."""
     lines = [["side", "enhancer", "oversize", "box", "point"]]
     for row in rows:
         lines.append([str(row["size"]), row["enhancer"], row["oversize"], _cell(row, "box"), _cell(row, "point")])
@@ -181,7 +181,7 @@ def _cell(row: Mapping[str, Any], prompt: str) -> str:
 
 
 def train_command(args: argparse.Namespace) -> None:
-    """Train the small SAM, and write its weights and the curve."""
+    """Train the small SAM, and write its weights and the curve of its loss."""
     recipe = Recipe(seed=args.seed, iterations=args.iterations)
     torch.manual_seed(recipe.seed)
     sam = build_sam("small", device=args.device)
@@ -244,7 +244,7 @@ def main() -> None:
     training.add_argument("--seed", type=int, default=Recipe.seed)
     training.add_argument("--iterations", type=int, default=Recipe.iterations)
     training.set_defaults(run=train_command)
-    measuring = commands.add_parser("measure", help="measure its masks by day and in the dark, raw and enhanced")
+    measuring = commands.add_parser("measure", help="measure SAM's masks by day and in the dark, raw and enhanced")
     measuring.add_argument("--weights", type=Path, required=True, metavar="FILE")
     measuring.add_argument("--scenes", type=int, default=100)
     measuring.add_argument(

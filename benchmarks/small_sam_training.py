@@ -1,4 +1,4 @@
-"""The training of the small SAM of :mod:`benchmarks.small_sam`: as SAM was trained (Kirillov et al., ICCV 2023).
+"""The training of the small SAM of :mod:`benchmarks.small_sam`, after SAM's paper (Kirillov et al., ICCV 2023).
 
 Prompts are boxes, whose sides are moved by about a tenth, and single points. The loss of a mask is 20 x focal + dice.
 Of the three masks that answer an ambiguous prompt, only the one with the least loss counts; the fourth mask, for
@@ -96,7 +96,7 @@ def _moved(boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Correction:
-    """A correction of each prompt: logits of a mask ``(P, 1, h, w)``, and a point ``(P, 1, 2)`` with its label."""
+    """What corrects each prompt: logits of a mask ``(P, 1, h, w)``, and a point ``(P, 1, 2)`` with its label."""
 
     masks: Tensor
     points: Tensor
@@ -193,8 +193,8 @@ def train(
         keep: Function that is called with each row of the curve.
 
     Returns:
-        The curve: the mean loss and IoU over every 50 iterations, on scenes that were new, and the seconds since the
-        start.
+        The curve: the mean loss and IoU over every 50 iterations, on scenes not yet trained on, and the seconds since
+        the start.
     """
     torch.manual_seed(recipe.seed)
     sam.train()

@@ -1,6 +1,7 @@
 """``python -m detection_eval COMMAND`` does what ``llie COMMAND`` does, except for ``convert``.
 
-Here ``convert`` runs ``llie annotations``, which had that name before ``llie convert`` was given to checkpoints.
+Here ``convert`` runs ``llie annotations``. That command had the name ``convert`` before ``llie convert`` became the
+command for checkpoints.
 """
 
 from __future__ import annotations

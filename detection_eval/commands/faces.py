@@ -1,10 +1,11 @@
 """Face detection in extreme light, raw and behind enhancers.
 
-Darken or brighten the pictures of a data set by each gamma, find faces in them, raw and behind each enhancer, and score
-the detections by the rules of the data set: FDDB's true positive rate; the AP of DARK FACE's or WIDER FACE's own tool,
-and COCO's; for a folder without labels, the share of the faces found raw at gamma 1 that are found again. --resume
-keeps the detections of an earlier run and makes the others, after an interruption or with more enhancers or gammas. The
-command writes results.json, table.md, table.csv, plot.svg and report.html, and prints the table.
+Darken or brighten the pictures of a data set by each gamma, and find faces in them, raw and behind each enhancer. Score
+the detections by the rules of the data set. For FDDB that is the true positive rate. For DARK FACE and WIDER FACE it is
+the AP of the set's own tool, and COCO's AP. For a folder without labels it is the share of the faces found raw at gamma
+1 that are found again. After an interruption, or with more enhancers or gammas, --resume keeps the detections of the
+earlier run and makes only the others. The command writes results.json, table.md, table.csv, plot.svg and report.html,
+and prints the table.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset",
         required=True,
         choices=list(FACE_SETS),
-        help="data set, whose rules score the detections: "
+        help="data set; its rules score the detections: "
         + ", ".join(f"{name} ({each.title})" for name, each in FACE_SETS.items()),
     )
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")

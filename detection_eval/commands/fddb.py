@@ -22,9 +22,9 @@ NEEDS = Extras("mm")
 with NEEDS:
     from ..metrics.fddb import KINDS, FddbRoc, fddb_roc, mean_curve, mean_rate_at, ten_fold
 
-# PSENet's comparison has this number.
+# PSENet's paper compares rates at this number.
 _FALSE_POSITIVES = 500
-# Files of the kinds of curves, in the order of KINDS.
+# The name of the file of each kind of curve, in the order of KINDS.
 _FILES = ("DiscROC.txt", "ContROC.txt")
 
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "detections", type=Path, metavar="DETECTIONS", help="folder of fold-XX-out.txt, or one file in that layout"
     )
-    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures, whose sizes are read")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures, to read their sizes")
     parser.add_argument(
         "--sizes",
         type=Path,

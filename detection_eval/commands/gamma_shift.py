@@ -1,8 +1,8 @@
 """Make a set of pictures in too little and too much light.
 
-Darken or brighten every picture below PICTURES by each gamma: a power of its levels, rounded to 8 bits. Each gamma gets
-a tree of PNG files, such as DIR/gamma_0.1/. Pictures that cannot be read are listed at the end, and the exit status is
-then 1.
+Darken or brighten every picture below PICTURES by each gamma: the levels are raised to a power and rounded to 8 bits.
+Each gamma gets a tree of PNG files, such as DIR/gamma_0.1/. Pictures that cannot be read are listed at the end, and the
+exit status is then 1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--annotations",
         type=Path,
         metavar="COCO.json",
-        help="annotations of the pictures, with names relative to PICTURES, which are also written with the new names, "
+        help="annotations of the pictures, with names relative to PICTURES; each gamma gets a copy with the new names, "
         "such as DIR/gamma_0.1.json",
     )
     existing = parser.add_mutually_exclusive_group()
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _truth(path: Path, root: Path) -> dict[str, Any]:
-    # This import needs an extra that the pictures alone do not need.
+    # This import needs an extra, which a call without annotations does not need.
     from ..metrics.detections import read_truth
 
     truth = read_truth(path)

@@ -1,4 +1,4 @@
-"""The flags and checks of the gammas of commands that shift pictures."""
+"""The flags and the check of gammas, for the commands that darken or brighten pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_gammas(gammas: Sequence[float], convention: str) -> list[float]:
     """Check gammas, and sort them in rising order.
 
     Raises:
-        ValueError: A gamma is not positive and finite, or two have the same name.
+        ValueError: A gamma is not positive and finite, or two are the same in six digits.
 
     Examples:
         >>> check_gammas([2.5, 0.4], "power")

@@ -1,8 +1,8 @@
 """List the night pictures of a folder.
 
 Write a list of the night pictures below IMAGES: one name a line, relative to IMAGES. Also write a CSV file with the
-brightness of every picture. 'llie annotations --names' and the training sets read such a list. The brightness of a
-picture decides by a rule that was fitted to a few pictures (docs/detection_datasets.md), so check the pictures that it
+brightness of every picture. 'llie annotations --names' and the training sets read such a list. A rule decides by the
+brightness of a picture. It was fitted to a few pictures (docs/detection_datasets.md), so check the pictures that it
 chooses. --names replaces the rule by your own list.
 """
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of the pictures, with its subfolders")
     add_out(parser, "list to write; the brightness goes to FILE.csv", "FILE.txt", required=True)
     parser.add_argument(
-        "--names", metavar="FILE", help="list of the night pictures, one name a line, which replaces the rule"
+        "--names", metavar="FILE", help="list of the night pictures, one name a line; it replaces the rule"
     )
     add_rule(parser)
     add_split(parser, "the parts FILE_train.txt and FILE_test.txt")

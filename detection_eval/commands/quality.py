@@ -1,6 +1,6 @@
 """PSNR, SSIM and other metrics of enhanced pictures.
 
-Enhance the pictures of LOW and compare each with the picture of the same name in HIGH: RGB, full size, 8-bit results.
+Enhance the pictures of LOW and compare each with the picture of the same name in HIGH, in RGB, 8 bits and full size.
 The table has a line for the raw input and one for each enhancer, with means over the pictures. HIGH can be left out if
 no metric needs it. An enhancer that enlarges s times needs pictures in HIGH that are s times as wide and high as those
 in LOW; the raw input is then enlarged by bicubic interpolation. With --metrics, the exact definition of each metric
@@ -43,11 +43,11 @@ with NEEDS:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("low", metavar="LOW", nargs="?", help="folder of the pictures to enhance")
-    parser.add_argument("high", metavar="HIGH", nargs="?", help="folder of their references, of the same names")
+    parser.add_argument("high", metavar="HIGH", nargs="?", help="folder of their references, with the same names")
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="config file whose val_dataloader.dataset has the pictures, which replaces LOW and HIGH "
+        help="config file whose val_dataloader.dataset has the pictures; it replaces LOW and HIGH "
         "(mm_configs/evaluation has SICE, exposure errors and others)",
     )
     add_cfg_options(parser)

@@ -2,7 +2,7 @@
 
 Write the results of 'compare' as one HTML file that needs no network and no other file. The page says in words and in
 a table whether enhancement helps, and shows AP by class, object size and brightness, precision and recall, the pictures
-whose detections changed most, and image-quality scores. Rows with unfinished cells are named and left out.
+whose detections changed most, and image-quality scores. Rows whose runs are not finished are named and left out.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=8,
         metavar="N",
-        help="number of pictures shown whose detections improved most, and number of pictures shown whose detections "
-        "worsened most (default: %(default)s)",
+        help="number of pictures to show among those whose detections improved most, and as many among those whose "
+        "detections worsened most (default: %(default)s)",
     )
     parser.add_argument(
         "--quality-images",

@@ -2,9 +2,9 @@
 
 Segment pictures with SAM, raw and behind each enhancer, and score the masks. With --reference, automatic masks are
 compared with those of the same pictures in good light. With --boxes, the masks of box prompts are scored by SAM's own
-estimate, by their stability, by their agreement with the box, and by annotated masks if there are any. --resume keeps
-the masks of an earlier run and makes the others, after an interruption or with more enhancers. The command writes
-results.json, table.md, table.csv, report.html and COCO mask files, and prints the table.
+estimate, by their stability, by their agreement with the box, and by annotated masks if there are any. After an
+interruption, or with more enhancers, --resume keeps the masks of the earlier run and makes only the others. The command
+writes results.json, table.md, table.csv, report.html and COCO mask files, and prints the table.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit",
         type=positive,
         metavar="N",
-        help="number of pictures to use, the first by name (default: all)",
+        help="number of pictures to use: the first N by name (default: all)",
     )
     add_device(parser, "enhancers and SAM run")
     add_out(parser, "folder to write into", required=True)

@@ -27,9 +27,9 @@ class AnnotationFormat:
     """A format of annotations.
 
     Attributes:
-        title: Name of the format that people read.
-        add_arguments: Function that adds the format's arguments to a parser, and returns the function that reads a set
-            by their values.
+        title: Name of the format in help and messages.
+        add_arguments: Function that adds the format's arguments to a parser. It returns a function that takes the
+            parsed arguments and reads the set.
     """
 
     title: str
@@ -42,11 +42,11 @@ FORMATS: SelfRegistered[AnnotationFormat] = SelfRegistered(
 
 
 def annotation_format(name: str, title: str) -> Callable[[AddArguments], AddArguments]:
-    """A decorator that registers a format by the function which adds its arguments.
+    """A decorator of the function that adds a format's arguments. It registers the format.
 
     Args:
         name: Name of the format on the command line.
-        title: Name of the format that people read.
+        title: Name of the format in help and messages.
 
     Raises:
         ValueError: A format with that name exists already.
@@ -55,6 +55,6 @@ def annotation_format(name: str, title: str) -> Callable[[AddArguments], AddArgu
 
 
 def add_folders(parser: argparse.ArgumentParser, annotations: str) -> None:
-    """Add the arguments ``IMAGES``, a folder, and ``ANNOTATIONS``; ``annotations`` is the help of the latter."""
+    """Add the arguments ``IMAGES`` and ``ANNOTATIONS``. The help of ``ANNOTATIONS`` is ``annotations``."""
     parser.add_argument("images", metavar="IMAGES", help="folder of the pictures")
     parser.add_argument("annotations", metavar="ANNOTATIONS", help=annotations)

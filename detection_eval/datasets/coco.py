@@ -27,8 +27,8 @@ def to_coco(labels: LabelSet, problems: Problems, out_of_bounds: str = "clip") -
     """Read the headers of the pictures and their annotations, check them, and convert them to COCO's format.
 
     Coordinates belong to the picture as MMDetection's ``LoadImageFromFile`` (``cv2``) loads it, with the EXIF
-    orientation applied. A box that leaves the picture by at most half a pixel does so by rounding: it counts as inside,
-    and is clipped (or kept).
+    orientation applied. A box that leaves the picture by at most half a pixel counts as inside, because rounding can
+    cause this. It is clipped or kept.
 
     >>> import tempfile
     >>> import numpy as np
@@ -43,9 +43,9 @@ def to_coco(labels: LabelSet, problems: Problems, out_of_bounds: str = "clip") -
 
     Args:
         labels: Pictures and annotations.
-        problems: Collector of what is bad and of the counts of what is left out or changed.
+        problems: Collector of errors, and of the counts of what is left out or changed.
         out_of_bounds: Treatment of boxes that leave the picture. ``'clip'`` clips them to the picture, and leaves out
-            those wholly outside; ``'keep'`` keeps all of them as they are; ``'error'`` makes them bad.
+            those wholly outside. ``'keep'`` keeps all of them as they are. ``'error'`` reports them as errors.
 
     Returns:
         A dict with ``info``, ``images``, ``annotations`` and ``categories`` of COCO's annotation format. Images are
@@ -53,7 +53,7 @@ def to_coco(labels: LabelSet, problems: Problems, out_of_bounds: str = "clip") -
         (left, top, width, height) in pixels.
 
     Raises:
-        ValueError: Something is bad and ``problems`` does not skip it, no picture is left, or ``out_of_bounds`` is
+        ValueError: There is an error that ``problems`` does not skip, no picture is left, or ``out_of_bounds`` is
             unknown.
     """
     if out_of_bounds not in BOUNDS:
@@ -85,7 +85,7 @@ def to_coco(labels: LabelSet, problems: Problems, out_of_bounds: str = "clip") -
 
 
 def images_of(truth: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The part of a COCO dict that belongs to the images with these names; all ids stay as they are.
+    """The part of a COCO dict that belongs to the images with these names. All ids stay as they are.
 
     >>> truth = dict(images=[dict(id=1, file_name="a.png"), dict(id=2, file_name="b.png")], annotations=[])
     >>> images_of(truth, ["b.png"])
@@ -101,12 +101,12 @@ def images_of(truth: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 def write_coco(path: str | os.PathLike[str], truth: Mapping[str, Any]) -> None:
     """Write a COCO dict, atomically."""
     with atomic_write(path) as file:
-        # There is no indentation, because it would use the encoder that is written in Python and ten times as slow.
+        # With an indentation, json would use its encoder in Python, which is ten times slower than the one in C.
         file.write(json.dumps(truth).encode() + b"\n")
 
 
 def summary(truth: Mapping[str, Any]) -> str:
-    """The numbers of images, boxes and crowd boxes in one line, then the boxes of each class in a line each."""
+    """One line with the numbers of images, boxes and crowd boxes, then for each class a line with its boxes."""
     names = {each["id"]: each["name"] for each in truth["categories"]}
     boxes = Counter(names[each["category_id"]] for each in truth["annotations"] if not each["iscrowd"])
     crowds = sum(each["iscrowd"] for each in truth["annotations"])
@@ -129,7 +129,7 @@ def _checked(
 
 
 def _placed(box: Box, size: tuple[int, int], source: Path, problems: Problems, out_of_bounds: str) -> XYWH | None:
-    """The place that a box which leaves the picture gets, or None if the box is left out."""
+    """The new place of a box that leaves the picture, or None if the box is left out."""
     inside = _clip(box.xywh, size)
     leaves = max(abs(new - old) for new, old in zip(_corners(inside), _corners(box.xywh), strict=True)) > _ROUNDING
     if leaves and out_of_bounds == "error":

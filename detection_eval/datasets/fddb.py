@@ -48,8 +48,8 @@ class FddbTruth:
         folds: Fold of each picture, 1 to 10, by the picture's name.
 
     Raises:
-        ValueError: The two do not have the same names, an array has another shape, a value is not finite, or a radius
-            is negative.
+        ValueError: ``ellipses`` and ``folds`` do not name the same pictures, an array has another shape, a value is not
+            finite, or a radius is negative.
     """
 
     ellipses: Mapping[str, np.ndarray]
@@ -96,7 +96,7 @@ class FddbDetections:
 
     Attributes:
         shapes: Rectangles ``(n, 4)`` left, top, width, height, or ellipses ``(n, 5)`` as in :class:`FddbTruth`.
-        scores: Scores ``(n,)`` of any range; a higher score is surer.
+        scores: Scores ``(n,)`` of any range; a higher score means a more certain detection.
 
     Raises:
         ValueError: An array has another shape, a value is not finite, or a width, height or radius is negative.
@@ -145,7 +145,7 @@ def from_faces(faces: Faces) -> FddbDetections:
 
 
 def read_fddb(folder: str | os.PathLike[str], folds: Sequence[int] | None = None) -> FddbTruth:
-    """Read the annotations.
+    """Read FDDB's annotations.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
@@ -239,15 +239,15 @@ def write_detections(path: str | os.PathLike[str], detections: Mapping[str, Face
 
 
 def read_sizes(path: str | os.PathLike[str]) -> dict[str, Size]:
-    """Read a table of sizes: a head ``image,width,height``, then a line for each picture.
+    """Read a CSV table of sizes: the line ``image,width,height``, then a line for each picture.
 
     Returns:
         ``(width, height)`` in pixels by the picture's name.
 
     Raises:
         FileNotFoundError: The file is missing.
-        ValueError: The head is another one, a line is bad, a size is below 1, or a picture is listed twice; the message
-            names the file and the line.
+        ValueError: The first line is another one, a line is bad, a size is below 1, or a picture is listed twice; the
+            message names the file and the line.
     """
     source = Path(path).expanduser()
     try:
@@ -270,7 +270,7 @@ def read_sizes(path: str | os.PathLike[str]) -> dict[str, Size]:
 def picture_sizes(
     truth: FddbTruth, images: str | os.PathLike[str] | None = None, table: str | os.PathLike[str] | None = None
 ) -> dict[str, Size]:
-    """The known sizes of the pictures, from the picture files and, for pictures without a file, from a table.
+    """The known sizes of the pictures: from the picture files, or from a table for pictures without a file.
 
     Args:
         truth: Annotations, which name the pictures.
@@ -302,7 +302,7 @@ def picture_sizes(
 def find_pictures(truth: FddbTruth, images: str | os.PathLike[str]) -> dict[str, Path]:
     """The picture files that exist, by the picture's name.
 
-    Names are looked up among the pictures below the folder, as in all other sets, so that no name leads out of it.
+    A name is looked up only among the pictures below the folder, so a name such as ``../x`` does not lead out of it.
 
     Args:
         truth: Annotations, which name the pictures.
@@ -327,7 +327,7 @@ class _Block(NamedTuple):
 
 
 def _blocks(path: Path, parse: Callable[[str], list[float]], places: dict[str, str]) -> Iterator[_Block]:
-    """The pictures of a file; ``places`` collects where each picture is listed."""
+    """The pictures of a fold file. ``places`` collects where each is listed, to find one that is listed twice."""
     lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line]
     position = 0
     while position < len(lines):

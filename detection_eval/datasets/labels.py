@@ -1,4 +1,4 @@
-"""The common base of the parsers of all formats: what they return, the files and lines they read, and their errors."""
+"""What the readers of all annotation formats share: the types that they return, the reading of lines, and errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class BoxList(NamedTuple):
 
 
 class Place(NamedTuple):
-    """The place of an annotation: a file of its own, or the first of its lines in a file for all pictures."""
+    """The place of an annotation: its own file, or its first line in a file for all pictures."""
 
     file: Path
     line: int | None = None
@@ -54,7 +54,7 @@ class Place(NamedTuple):
 
 
 class Problems:
-    """A collector of what is wrong with a set of annotations, and of counts of what is left out on purpose.
+    """A collector of errors in a set of annotations, and of counts of what is left out on purpose.
 
     >>> problems = Problems(skip_bad=True)
     >>> problems.bad("1.txt:3: a line that cannot be used")
@@ -74,7 +74,7 @@ class Problems:
         """Report a line or a file that cannot be used.
 
         Raises:
-            ValueError: Bad ones are not skipped.
+            ValueError: ``skip_bad`` is off.
         """
         if not self.skip_bad:
             raise ValueError(message)
@@ -84,14 +84,14 @@ class Problems:
         """Report several lines or files that cannot be used.
 
         Raises:
-            ValueError: Bad ones are not skipped; the message holds the first few.
+            ValueError: ``skip_bad`` is off; the message holds the first few.
         """
         if messages and not self.skip_bad:
             raise ValueError(_first(messages))
         self.skipped += messages
 
     def in_short(self) -> str:
-        """The end of a message: how many were skipped and the first few of them; empty if none was skipped."""
+        """The end of a message: the number of skipped lines and files, and the first few; empty if there are none."""
         return f"; {len(self.skipped)} bad lines or files skipped: {_first(self.skipped)}" if self.skipped else ""
 
     def count(self, what: str, number: int = 1) -> None:
@@ -112,7 +112,7 @@ class LabelSet:
         labelled: Places of the annotations by key.
         read: Function that reads the annotation of a key of ``labelled``, given the picture's size (width, height). An
             error that it raises makes the whole annotation bad.
-        unlabelled_is_empty: Whether a picture without annotation is one without objects; otherwise it is bad.
+        unlabelled_is_empty: Whether a picture without annotation has no objects. Otherwise it is reported as bad.
     """
 
     format: str
@@ -134,7 +134,7 @@ class LabelSet:
         return replace(self, pictures=pictures, labelled={k: v for k, v in self.labelled.items() if k in wanted})
 
     def complete(self, problems: Problems) -> LabelSet:
-        """The part of the set where picture and annotation are both there; what lacks the other is reported as bad."""
+        """The pictures that have annotations. A picture or annotation that lacks the other is reported as bad."""
         orphans = [
             f"{where}: there is no picture {key!r} below {self.root}"
             for key, where in self.labelled.items()
@@ -173,7 +173,7 @@ def pictures_by(root: Path, key: Callable[[Path], str]) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: The folder is missing or holds no picture.
-        ValueError: Two pictures have one key; the message names both.
+        ValueError: Two pictures have the same key; the message names both.
     """
     return by_key(picture_files(root), key)
 
@@ -183,7 +183,7 @@ def texts_by(root: Path, key: Callable[[Path], str]) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: The folder is missing.
-        ValueError: Two files have one key; the message names both.
+        ValueError: Two files have the same key; the message names both.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}, which should hold the annotation files")
@@ -195,7 +195,7 @@ def by_key(files: Iterable[Path], key: Callable[[Path], str]) -> dict[str, Path]
     """The files by their keys.
 
     Raises:
-        ValueError: Two files have one key; the message names both.
+        ValueError: Two files have the same key; the message names both.
     """
     found: dict[str, Path] = {}
     for path in files:

@@ -1,9 +1,9 @@
-"""Night or day by brightness, for sets that do not say which pictures were taken at night.
+"""Night pictures, found by their brightness, for sets that do not say which pictures were taken at night.
 
 The luma (ITU-R BT.601, 0 to 255, as JPEG stores it) is averaged over blocks of 8x8 pixels. A picture counts as night if
 the mean over the blocks is below ``max_luma`` **and** at least the share ``min_dark`` of the blocks is darker than 50.
-The second condition keeps out pictures that are dim all over without dark places (haze, dusk). The defaults were fitted
-to a few pictures and are not validated; docs/detection_datasets.md has the measured values.
+The second condition excludes pictures that are dim everywhere but have no dark places (haze, dusk). The defaults were
+fitted to a few pictures and are not validated; docs/detection_datasets.md has the measured values.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class NightRule:
     (True, False)
 
     Attributes:
-        max_luma: Bound below which the mean luma of a night picture lies.
+        max_luma: Mean luma that a night picture must be below.
         min_dark: Least share of dark blocks in a night picture.
     """
 
@@ -100,7 +100,7 @@ def measure(path: str | os.PathLike[str]) -> Light:
 
 
 def measure_all(pictures: Mapping[str, Path], problems: Problems) -> dict[str, Light]:
-    """Measure pictures on all cores, by their names; a picture that cannot be read is reported as bad and left out."""
+    """Measure named pictures on all cores. A picture that cannot be read is reported as bad and left out."""
 
     def attempt(path: Path) -> Light | Exception:
         try:

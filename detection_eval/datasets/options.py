@@ -1,4 +1,4 @@
-"""Options that the commands which choose and split pictures have in common."""
+"""The options that are the same in all commands that choose and split pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=rule.max_luma,
         metavar="L",
-        help="bound, 0 to 255, below which the mean luma of a night picture lies (default: %(default)s)",
+        help="mean luma, 0 to 255, that a night picture must be below (default: %(default)s)",
     )
     parser.add_argument(
         "--min-dark",
@@ -41,7 +41,7 @@ def add_split(parser: argparse.ArgumentParser, what: str) -> None:
         nargs="+",
         metavar="SIZE",
         help=f"also write {what}: give the share of the first part, such as 0.8, or the numbers of pictures of both, "
-        "such as 526 131; the draw depends on the names and --seed alone",
+        "such as 526 131; the draw depends only on the names and --seed",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the draw of --split (default: %(default)s)"
@@ -58,7 +58,7 @@ def split_of(args: argparse.Namespace) -> Split | None:
 
 
 def add_skip_bad(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--skip-bad``; ``what`` names in the help what the option leaves out."""
+    """Add ``--skip-bad``. The help names ``what`` the option leaves out."""
     parser.add_argument(
         "--skip-bad",
         action="store_true",
@@ -67,7 +67,7 @@ def add_skip_bad(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def print_problems(problems: Problems) -> None:
-    """Print the counts of what was left out or changed and of what was bad, and list the bad ones on stderr."""
+    """Print how much was left out, changed or skipped, and list the skipped lines and files on stderr."""
     for what, number in sorted(problems.counts.items()):
         print(f"{number} {what}")
     if problems.skipped:

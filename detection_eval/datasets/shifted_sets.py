@@ -48,11 +48,11 @@ def shift_set(
         overwrite: Whether to replace shifted pictures that exist already.
 
     Returns:
-        The number of pictures that were shifted, and a message for each that could not be.
+        The number of pictures that were shifted, and a message for each picture that could not be read or written.
 
     Raises:
         FileNotFoundError: The folder is missing or holds no picture.
-        ValueError: ``out`` is inside ``pictures``, a file exists already, or two pictures would get one name.
+        ValueError: ``out`` is inside ``pictures``, a file exists already, or two pictures would get the same name.
     """
     files = picture_files(pictures)
     _require_apart(pictures, out)
@@ -89,7 +89,7 @@ def folder_name(gamma: float) -> str:
 
 
 def shifted_truth(truth: Mapping[str, Any], pictures: Iterable[str]) -> dict[str, Any]:
-    """COCO annotations in which images have the names of the shifted pictures.
+    """COCO annotations with the names of the shifted pictures.
 
     Args:
         truth: Annotations of the original pictures.
@@ -119,5 +119,5 @@ def _require_apart(pictures: Path, out: Path) -> None:
     inside, root = real_path(out), real_path(pictures)
     if inside == root or root in inside.parents:
         raise ValueError(
-            f"{out} is inside {pictures}, so the next call would take its pictures for inputs: name another --out"
+            f"{out} is inside {pictures}, so the next call would read its pictures as inputs: name another --out"
         )

@@ -1,4 +1,4 @@
-"""Parts of a set by the names of pictures: lists of names, and splits drawn from a seed."""
+"""Parts of a set of pictures: lists of names in files, and random splits."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Split:
         return Split((share,), seed)
 
     def draw(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Draw two parts of ``names``, each sorted. If the numbers are less than all names, the rest is in neither.
+        """Draw two sorted parts of ``names``. If the parts are smaller than all names, the rest is in neither.
 
         Names are ranked by the SHA-256 digest of seed and name, so the order of the names, the machine and the version
         of Python make no difference.
@@ -79,7 +79,7 @@ class Split:
 
 
 def read_names(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The names of a text file with one name in each line; each name comes with its place, for messages.
+    """The names in a text file, one in each line, and the file and line of each name, for messages.
 
     Raises:
         FileNotFoundError: The file is missing.
@@ -112,12 +112,12 @@ def part_path(path: Path, part: str) -> Path:
 
 
 def select(path: str | os.PathLike[str], pictures: Mapping[str, str], problems: Problems) -> list[str]:
-    """The pictures that a list names, by their path or by their file name alone; suffixes need not be given.
+    """The pictures that a list names by path or by file name, with or without suffix.
 
     Args:
         path: Path of the list.
         pictures: Relative names of the pictures to choose from, with slashes, by key.
-        problems: Collector of names that belong to no picture, to several, or to one that was named before.
+        problems: Collector of errors: names of no picture, of several, or of one that was named before.
 
     Returns:
         The keys of the named pictures, in the order of the list.

@@ -106,8 +106,8 @@ def read_wider_predictions(folder: str | os.PathLike[str]) -> dict[str, Faces]:
 
     Raises:
         FileNotFoundError: The folder is missing.
-        ValueError: A line is bad, the number of lines differs from the number of faces, or the text is that of another
-            picture; the message names the file and the line.
+        ValueError: A line is bad, the number of lines differs from the number of faces, or the text names another
+            picture than its file; the message names the file and the line.
     """
     return {key: _wider_faces(path) for key, path in _texts(folder).items()}
 
@@ -214,7 +214,7 @@ def _by_score(faces: Faces) -> Iterator[list[float]]:
 
 
 def _line(values: Sequence[float]) -> list[str]:
-    """The values in nine digits, which is enough to tell any two float32 numbers apart."""
+    """The values in nine digits, which are enough to tell any two float32 numbers apart."""
     return [*(f"{value:.9g}" for value in values)]
 
 

@@ -1,1 +1,1 @@
-"""The demo: enhancement before detectors on shipped or simulated pictures, with one report."""
+"""The demo ``llie demo``: detectors on raw and on enhanced pictures, and one report."""

@@ -22,7 +22,7 @@ GAMMAS = (0.1, 0.2, 0.4, 1.0, 2.5, 5.0, 8.0)
 
 @dataclass(frozen=True)
 class Sweep:
-    """The result of a sweep.
+    """The result of a sweep over gammas.
 
     Attributes:
         reference: Reference faces of each unchanged picture, by its name.
@@ -40,8 +40,9 @@ class Sweep:
     def rows(self) -> dict[str, dict[float, float]]:
         """Compute the share of the reference faces that are found again, in [0, 1], for each gamma.
 
-        The rows are those of each detector by the first rule, then those of each detector by the stricter rule. A share
-        is NaN if there is no reference face.
+        First comes a row for each detector, in which all its detections count. Then comes a second row for each
+        detector, in which only detections above :data:`REFERENCE_SCORE` count. A share is NaN if there is no reference
+        face.
         """
         scores = {
             name: {gamma: RetentionScores(self.reference, pictures).values() for gamma, pictures in of_detector.items()}
@@ -65,7 +66,7 @@ def sweep(
         pictures: Pictures ``(H, W, 3)`` RGB uint8, by name.
         raw: Detector that finds the reference faces.
         detectors: Detectors to compare, by name.
-        gammas: Exponents of the shifts.
+        gammas: Exponents that wash out or darken the pictures.
     """
     reference: dict[str, Faces] = {}
     found: dict[str, dict[float, dict[str, Faces]]] = {d: {g: {} for g in gammas} for d in detectors}

@@ -37,7 +37,7 @@ class Relit:
 
 
 def relight(photographs: Mapping[str, np.ndarray], enhancer: FrozenEnhancer, seed: int) -> dict[str, dict[str, Relit]]:
-    """Simulate photographs of the pictures by :data:`SENSOR` in both exposures, and enhance them.
+    """Photograph pictures again with the simulated :data:`SENSOR`, in both exposures, and enhance the results.
 
     Args:
         photographs: Pictures ``(H, W, 3)`` RGB uint8, by name.

@@ -1,10 +1,10 @@
 """Scenes with a mask of every object, made of real photographs, by day and at night.
 
-Blobs, ellipses and polygons are filled with pieces of scikit-image's photographs. They and the cut-outs of
-:mod:`~detection_eval.demo.night_scenes` are pasted over each other on photographed textures. A mask is the visible part
-of an object. Outlines are random and objects hide parts of each other, so that the box of an object does not determine
-its mask. At night the light is that of :func:`~detection_eval.demo.night_scenes.lamps`. A seed and an index determine a
-scene.
+Objects are pasted over each other on photographed textures. Some are the cut-outs of
+:mod:`~detection_eval.demo.night_scenes`. The others are random blobs, ellipses and polygons, filled with pieces of
+scikit-image's photographs. A mask is the visible part of an object. Outlines are random and objects hide parts of each
+other, so that the box of an object does not determine its mask. At night
+:func:`~detection_eval.demo.night_scenes.lamps` light the scene. A seed and an index determine a scene.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def _shape(rng: np.random.Generator, side: float) -> np.ndarray:
 
 
 def _outline(rng: np.random.Generator) -> np.ndarray:
-    """Draw the points, ``(n, 2)``, of a blob, an ellipse or a polygon around the origin, which may be concave."""
+    """Draw the outline, ``(n, 2)`` points, of a blob, an ellipse or a polygon around the origin. It may be concave."""
     kind = rng.choice(["blob", "ellipse", "polygon"], p=[0.4, 0.15, 0.45])
     angles = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     radii = np.ones_like(angles)

@@ -1,11 +1,11 @@
 """A small night-time detection set, made of real photographs.
 
-Objects are cut out of scikit-image's photographs and pasted, scaled, turned and mirrored, on photographed textures. A
-scene is then photographed at night: every pixel's linear light is multiplied by an illumination with a few lamps,
+Objects are cut out of scikit-image's photographs, scaled, turned and mirrored, and pasted on photographed textures. A
+scene is then photographed at night. Every pixel's linear light is multiplied by an illumination with a few lamps:
 
-    E(x) = ambient + sum_i c_i / (1 + |x - p_i|^2 / r_i^2),
+    E(x) = ambient + sum_i c_i / (1 + |x - p_i|^2 / r_i^2)
 
-the exposure is set in stops, shot and read noise are drawn, and the result is encoded as sRGB in 8 bits
+The exposure is set in stops, shot noise and read noise are drawn, and the result is encoded as sRGB in 8 bits
 (:func:`llie_preproc.ops.sensor.photograph`). A seed and an index determine a scene.
 """
 
@@ -70,7 +70,7 @@ class Scene:
     labels: tuple[int, ...]
 
 
-# Outlines in pixels of the photograph, which are ellipses (centre x, y, half axes) or a polygon.
+# Outlines in pixels of the photograph: ellipses (centre x, y, half axes) or a polygon.
 _OUTLINES: dict[str, tuple[str, list]] = {
     "face": ("astronaut", [(226, 101, 72, 88)]),
     "cup": ("coffee", [(278, 228, 200, 154), (293, 100, 122, 84)]),
@@ -190,7 +190,7 @@ def vary(cut: CutOut, rng: np.random.Generator, longer_side: tuple[float, float]
 def _paste(
     canvas: np.ndarray, cut: CutOut, others: Sequence[np.ndarray], rng: np.random.Generator
 ) -> np.ndarray | None:
-    """Blend an object into ``canvas``, in place, where it hides little of others; return its box, or None."""
+    """Blend an object into ``canvas``, in place, where it hides little of others; return its box, None if nowhere."""
     visible = cut.alpha > 0.5
     rows, columns = (np.flatnonzero(visible.any(axis=axis)) for axis in (1, 0))
     extent = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
@@ -208,7 +208,7 @@ def _paste(
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Divide the common area by the smaller area."""
+    """Divide the common area of two boxes by the area of the smaller one."""
     common = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0).prod()
     return float(common / min((a[2:] - a[:2]).prod(), (b[2:] - b[:2]).prod()))
 

@@ -1,4 +1,4 @@
-"""The photographs of the demo, which scikit-image's wheel or a data folder contains."""
+"""The photographs of the demo: the samples that come with scikit-image, or the pictures of a data folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from llie_preproc.pictures import is_picture, read_rgb8
 
 LICENCES = "scikit-image's sample pictures (public domain or CC0; motorcycle: Middlebury stereo benchmark)"
 
-# Number, enlargement and columns of scikit-image's LFW faces, for a detector whose smallest face has 20 pixels.
+# The number of scikit-image's LFW faces, their enlargement, and the columns of a sheet. The detector finds no face
+# smaller than 20 pixels.
 _LFW_COUNT, _LFW_ENLARGE, _LFW_COLUMNS = 100, 3, 5
 
 

@@ -1,4 +1,4 @@
-"""The whole demo, which runs its parts and writes the report."""
+"""The run of the whole demo: its parts one after the other, then the report."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class DemoOptions:
     Attributes:
         out: Folder to write into.
         enhancer: Name or config file of the enhancer; ``@`` and weights may follow.
-        device: Device that the enhancer and the face detector run on; MMEngine chooses that of the small detector.
-        real: Folder of real data; None for the embedded photographs.
+        device: Device of the enhancer and of the face detector. MMEngine chooses the device of the small detector.
+        real: Folder of real data; None for the photographs that come with scikit-image.
         seed: Seed of noise, scenes and training.
         options: Options that the enhancer runs with.
         budget: Budget of the small detector.
@@ -88,7 +88,7 @@ class _Progress:
 def run_demo(options: DemoOptions) -> Path:
     """Run the demo, and return the path of the report.
 
-    The folder of the report also gets ``results.json`` and, with the embedded photographs, ``before_after.jpg``.
+    The folder of the report also gets ``results.json``, and ``before_after.jpg`` if no ``real`` data is given.
 
     Raises:
         MissingExtraError: The extra ``demo`` is not installed.

@@ -25,10 +25,11 @@ class DetectorChoice:
 
     Attributes:
         name: Name of a registered detector, such as ``'mtcnn'``, or a config of MMDetection.
-        checkpoint: Weights of a config; MTCNN brings its own.
+        checkpoint: Weights for a config; MTCNN has its own weights.
         passes: Views of a picture that the detector sees, one of :data:`PASSES`: the picture alone, or the views of a
             test protocol with a vote over their detections.
-        score_thr: Least confidence of a detection, for a config or a vote; registered detectors have their own.
+        score_thr: Least confidence of a detection, for a config or a vote. A registered detector without a vote uses
+            its own threshold.
         device: Device that the detector runs on.
 
     Examples:
@@ -48,7 +49,8 @@ class DetectorChoice:
         Raises:
             MissingExtraError: A package of the detector is not installed.
             FileNotFoundError: There is no such config or checkpoint.
-            ValueError: A registered detector refuses the checkpoint, a config has none, or the config enhances.
+            ValueError: A registered detector refuses the checkpoint, no checkpoint is given for a config, or the config
+                has an enhancer already.
         """
         if self.name in FACE_DETECTORS:
             made_with = FACE_DETECTORS[self.name]().made_with(self.checkpoint)
@@ -106,7 +108,7 @@ class DetectorChoice:
 
 
 def behind(detector: FaceDetector, spec: Spec | None, device: str, options: InferenceOptions) -> FaceDetector:
-    """Put a detector behind an enhancer, which enhances each picture once, before its views are made.
+    """Put a detector behind an enhancer. Each picture is enhanced once, before its views are made.
 
     Args:
         detector: Detector of faces.

@@ -1,4 +1,4 @@
-"""Detections of faces for an enhancer and a gamma, which are made once and kept in a file."""
+"""Detections of faces for one enhancer and one gamma. They are made once and kept in a file."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _read(path: Path) -> tuple[Any, dict[str, Faces], dict[str, str]]:
         raise ValueError(
             f"boxes have the shape {boxes.shape} and {len(scores)} scores, expected (N, 4) and N finite numbers"
         )
-    # Python adds the counts, because a sum of 64 bits overflows if a damaged file has large ones.
+    # NumPy's sum of 64 bits would overflow with the large counts of a damaged file, so Python adds them.
     if (counts < 0).any() or sum(counts.tolist()) != len(boxes):
         raise ValueError(f"the numbers of faces of {len(counts)} pictures do not add up to {len(boxes)} boxes")
     starts = np.cumsum(counts) - counts
@@ -107,10 +107,10 @@ def detect(
     batch_size: int,
     title: str,
 ) -> dict[str, str]:
-    """Detect the faces that ``kept`` lacks, and save them at the end and about every minute.
+    """Detect the faces of the pictures that ``kept`` lacks. They are saved about every minute and at the end.
 
     Args:
-        kept: Detections that are completed.
+        kept: Kept detections, to which the others are added.
         files: Picture files by name.
         digests: SHA-256 by name of the files that are processed.
         detector: Detector, which gets each shifted picture as 8-bit RGB.

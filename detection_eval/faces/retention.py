@@ -1,11 +1,11 @@
-"""Retention: the share of faces that a detector still finds in shifted pictures, without any annotation.
+"""Retention: the share of faces that a detector still finds in darkened or brightened pictures, without any annotation.
 
 The reference faces are those that the detector itself finds in the unchanged, raw pictures with a confidence above 0.9;
 no human annotated them. A reference face is found again if a detection overlaps it with an IoU above 0.5. There are two
 rules: the first accepts every detection, the second only those with a confidence above 0.9. The matching is not one to
 one: a second detection of a face is no mistake, and one detection may find two reference faces. Detections above 0.9
-that overlap no reference face with an IoU above 0.5 are counted too, so that a detector does not win by finding
-everything. Some of them may be real faces that the detector missed in the unchanged picture.
+that overlap no reference face with an IoU above 0.5 are counted too, so that a detector does not win by reporting faces
+everywhere. Some of them may be real faces that the detector missed in the unchanged picture.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RetentionScores(ImageScores):
         found: Detections in the same pictures.
 
     Raises:
-        ValueError: The two have different pictures.
+        ValueError: ``reference`` and ``found`` have different pictures.
 
     Examples:
         >>> faces = Faces(np.float32([[0, 0, 10, 10], [20, 0, 30, 10]]), np.float32([0.99, 0.95]))

@@ -1,4 +1,4 @@
-"""A sweep over enhancers and gammas, which is measured on the pictures that succeed for all of them."""
+"""A sweep over enhancers and gammas. Only the pictures that succeed with all of them are measured."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Request:
     """Settings of a sweep.
 
     Attributes:
-        protocol: Data set with its measure.
+        protocol: Data set, with the rules that score detections.
         detector: Face detector.
         enhancers: Labels in the order of the rows, ``'none'`` for raw.
         specs: Descriptions of the other enhancers (:func:`detection_eval.shared.enhancers.enhancer_specs`), by label.
         gammas: Gammas in rising order.
         convention: Meaning of gamma, as for :func:`llie_preproc.gamma_shift.shift_gamma`.
         folder: Folder for all results.
-        options: Options that the enhancers run with. The batch size is that of the detector too.
+        options: Options that the enhancers run with. Their batch size is also that of the detector.
         resume: Whether to keep the detections of an earlier run in the folder, and to make only the others.
     """
 
@@ -89,7 +89,7 @@ class Sweep:
 
 
 def sweep(request: Request) -> Sweep:
-    """Detect the faces that are not on disk yet, and measure.
+    """Detect the faces of the pictures that have no kept detections yet, and score all detections.
 
     Raises:
         ValueError: The folder has detections of an earlier run without ``resume``, kept detections were made with other

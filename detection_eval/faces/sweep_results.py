@@ -17,9 +17,9 @@ from .protocols import Evaluation
 
 
 def rows_of(evaluations: Mapping[tuple[str, float], Evaluation]) -> list[dict[str, Any]]:
-    """Make the rows of a table, with 95 % intervals of a bootstrap over pictures if the measure has them.
+    """Make the rows of a table, with 95 % intervals of a bootstrap over pictures if the data set has them.
 
-    Each row also has its ``gamma``; its ``difference`` is to the raw row of the same gamma.
+    Each row also has its ``gamma``. Its ``difference`` compares it with the raw row of the same gamma.
 
     Args:
         evaluations: Scores by label of the enhancer and gamma.
@@ -45,12 +45,12 @@ def series(rows: Sequence[Row], score: str) -> dict[str, dict[float, float]]:
 
 
 def score_table(rows: Sequence[Row], score: str, digits: int) -> list[list[str]]:
-    """Write a head, and a line for each enhancer with the score at each gamma."""
+    """Write a header, and a line for each enhancer with the score at each gamma."""
     return _by_gamma(rows, _gammas(rows), score, lambda row: Numbers(digits).text(row["scores"][score]["value"]))
 
 
 def difference_table(rows: Sequence[Row], score: str, digits: int) -> list[list[str]]:
-    """Write a head, and a line for each enhancer with its differences to raw and their intervals."""
+    """Write a header, and a line for each enhancer with its differences to raw and their intervals."""
     numbers = Numbers(digits, sign="+")
     changed = [row for row in rows if row["difference"] is not None]
     gammas = _gammas(rows)

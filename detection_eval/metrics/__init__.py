@@ -1,4 +1,4 @@
-"""Metrics of enhanced images: plain functions, a set of them by name, and the MMEngine metric. Scores of detections."""
+"""Metrics of enhanced images (functions, a suite by name, an MMEngine metric), and scores of detections."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Name what the metric of MMEngine's lacks."""
+    """Name the extra that the MMEngine metric needs, if it is not installed."""
     if name in ("ImageQuality", "image_quality"):
         _NEEDS.check(f"detection_eval.metrics.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from llie_preproc.pictures import read_rgb8
 
-# Weights of MATLAB's rgb2gray, to the digits that MATLAB computes with.
+# Weights of MATLAB's rgb2gray, with as many digits as MATLAB uses.
 _RGB2GRAY = np.array([0.298936, 0.587043, 0.114021])
-# A network overshoots [0, 1] by less. Levels of 0 to 255, even of a dark picture, and normalised inputs exceed it.
+# A network's output leaves [0, 1] by less than this. Levels of 0 to 255 (even of a dark picture) and normalised inputs
+# leave it by more.
 _OVERSHOOT = 0.5
 
 
@@ -32,7 +33,7 @@ def to_unit(image: Tensor) -> Tensor:
 
     Raises:
         ValueError: The shape or dtype is another one, or values are not finite or leave [0, 1] by more than 0.5, which
-            is another range and no overshoot.
+            shows that their range is another one.
 
     Examples:
         >>> to_unit(torch.tensor([0.0, 0.5, 1.2]).reshape(3, 1, 1)).flatten()
@@ -84,7 +85,7 @@ def unit_pair(enhanced: Tensor, target: Tensor, min_side: int = 1) -> tuple[Tens
     """
     if enhanced.shape != target.shape or min(enhanced.shape[-2:]) < min_side:
         raise ValueError(
-            f"the two pictures must have one shape and at least {min_side} pixels a side, "
+            f"the two pictures must have the same shape and at least {min_side} pixels a side, "
             f"got {tuple(enhanced.shape)} and {tuple(target.shape)}"
         )
     return to_unit(enhanced), to_unit(target).to(enhanced.device)

@@ -87,8 +87,9 @@ def differences(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """The mean of ``b`` minus the mean of ``a`` for each score, with its interval. A resample draws the same images for
-    ``a`` and ``b``.
+    """The mean of ``b`` minus the mean of ``a`` for each score, with its interval.
+
+    A resample draws the same images for ``a`` and ``b``.
 
     >>> from detection_eval.metrics.masks import ItemScores
     >>> raw = ItemScores({"a": {"iou": np.array([0.5])}, "b": {"iou": np.array([0.7])}})
@@ -135,8 +136,8 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
-# Several runs are compared with the same raw run. This table keeps its resampled scores, so that they are computed
-# once.
+# Several runs are compared with the same raw run. This table keeps the raw run's resampled scores, so that they are
+# computed once.
 _KEPT: WeakKeyDictionary[Any, dict[tuple[int, int], Mapping[str, np.ndarray]]] = WeakKeyDictionary()
 
 

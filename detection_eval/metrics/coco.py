@@ -31,7 +31,7 @@ class _Cut:
         names: Names of the scores.
         area: Index of the range of areas.
         limit: Largest number of detections of an image and class.
-        thresholds: Indices of the IoU thresholds. With several names there is one for each; a single name averages over
+        thresholds: Indices of the IoU thresholds. Several names have one threshold each; a single name is the mean over
             all.
     """
 

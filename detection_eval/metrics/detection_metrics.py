@@ -46,7 +46,7 @@ class CocoIntervalMetric(NameMatchedCocoMetric):
             defaults: ``'bbox'``, None and ``(100, 300, 1000)``.
 
     Raises:
-        ValueError: One of those three has another value.
+        ValueError: ``metric``, ``iou_thrs`` or ``proposal_nums`` has another value.
 
     Examples:
         >>> metric = METRICS.build(dict(type="llie_preproc.CocoIntervalMetric", resamples=200))
@@ -78,7 +78,7 @@ class CocoIntervalMetric(NameMatchedCocoMetric):
         return computed
 
     def _intervals(self, path: Path) -> dict[str, Any]:
-        # The ground truth has been restricted to the shared classes.
+        # The parent has restricted this ground truth to the classes that it shares with the detector.
         truth = self._coco_api.dataset
         return intervals([CocoScores(truth, read_detections(path, truth))], **self.resampling)
 

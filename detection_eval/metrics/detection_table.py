@@ -53,7 +53,7 @@ def detection_metric(name: str, title: str) -> Callable[[Class], Class]:
 
     Raises:
         ValueError: The name is taken.
-        TypeError: What is decorated is not callable, or its ``names`` lack ``AP``, by which reports rank.
+        TypeError: The decorated object is not callable, or its ``names`` lack ``AP``, by which reports rank.
     """
     return DETECTION_METRICS.decorator(name, partial(DetectionMetric, title))
 

@@ -56,7 +56,7 @@ def read_truth(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not JSON, a field is missing, an id stands twice or belongs to nothing, or a box or an
+        ValueError: The file is not JSON, a field is missing, an id occurs twice or refers to nothing, or a box or an
             area is negative or not finite; the message names the file, the entry and the field.
 
     Examples:

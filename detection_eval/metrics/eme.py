@@ -32,7 +32,7 @@ def eme(image: Tensor, block: int = 8, log: str = "ln") -> float:
     Args:
         image: Picture ``(3, H, W)`` RGB, uint8 or floating in [0, 1]. It is converted to 8-bit levels and to grey by
             MATLAB's weights, rounded.
-        block: Side of a block; public programs have 5, 8 and 11.
+        block: Side of a block; public programs use 5, 8 and 11.
         log: ``'ln'``, as in public programs, or ``'log10'``.
 
     Raises:
@@ -50,7 +50,7 @@ def eme(image: Tensor, block: int = 8, log: str = "ln") -> float:
 
 
 def check_eme(block: int, log: str) -> None:
-    """Raise ``ValueError`` for arguments that :func:`eme` refuses whatever the picture."""
+    """Raise ``ValueError`` for arguments that :func:`eme` refuses for every picture."""
     if log not in _LOGS:
         raise ValueError(f"EME's log must be one of {sorted(_LOGS)}, got {log!r}")
     if block < 1:

@@ -35,7 +35,7 @@ from ..datasets.labels import Size
 from .hints import fddb_hints
 from .matches import ImageScores
 
-# The extra of MMDetection brings SciPy.
+# The extra with MMDetection also installs SciPy.
 with needs("FDDB's matching"):
     from scipy.optimize import linear_sum_assignment
 
@@ -57,9 +57,10 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class FddbRoc:
-    """Both curves, with a point for each distinct score, by rising threshold.
+    """Both ROC curves, with a point for each distinct score, by rising threshold.
 
-    If a picture has no detection, the last point is the program's: nothing is found at the largest double.
+    If a picture has no detection, FDDB's program adds a last point, and so does this class: the threshold is the
+    largest double, and nothing is found.
 
     Attributes:
         thresholds: Scores, ``(k,)``; a point counts the detections of this score or more.
@@ -100,9 +101,9 @@ class FddbRoc:
 
     @property
     def caution(self) -> str:
-        """A sentence on the error of the numbers because sizes are missing; empty if all sizes were known.
+        """A sentence on the errors that unknown sizes cause; empty if all sizes were known.
 
-        The figures in it come from MTCNN's published boxes on all of FDDB, of which 1 in 100 leaves its frame.
+        Its figures were measured with MTCNN's published boxes on all of FDDB. One in 100 of these leaves its frame.
         """
         if not self.without_size:
             return ""
@@ -173,14 +174,15 @@ def fddb_roc(
         truth: Annotated faces.
         detections: Detections of every evaluated picture, by name; a picture in which nothing was found has an empty
             entry. Detections of other folds are left out.
-        sizes: ``(width, height)`` of the pictures by name. A picture that is missing is clipped at 450x450, which
-            ``caution`` tells.
+        sizes: ``(width, height)`` of the pictures by name. A picture without an entry is clipped at 450x450, and
+            ``caution`` says so.
         folds: Folds of the truth to evaluate; by default all.
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: A picture has no entry, an entry has no picture, no face is annotated, a size is below 1, a face has
-            no pixel in its frame (the sizes then belong to other pictures), or a detection is too large to be drawn.
+        ValueError: A picture has no entry in ``detections``, an entry has no picture, no face is annotated, a size is
+            below 1, a face has no pixel in its frame (the sizes then belong to other pictures), or a detection is too
+            large to be drawn.
     """
     chosen = truth if folds is None else truth.only(folds)
     _check_names(truth, chosen, detections)
@@ -293,7 +295,7 @@ def mean_curve(
 
 
 class _Events(NamedTuple):
-    """The changes that come with each of ``(m,)`` scores when the threshold falls to it; those of one score add up."""
+    """What changes when the threshold falls to each of ``(m,)`` scores. Changes at the same score add up."""
 
     threshold: np.ndarray
     valid: np.ndarray
@@ -451,7 +453,7 @@ def _common(one: _Region, other: _Region) -> int:
 def _matched(iou: np.ndarray, scores: np.ndarray) -> Iterator[_Events]:
     """The changes of the best matching from score to score.
 
-    Faces that no detections link, directly or by way of other faces, are matched apart from each other.
+    Faces are matched together only if detections link them, directly or through other faces.
     """
     touching = iou > 0
     group_of = _groups(touching)
@@ -463,9 +465,10 @@ def _matched(iou: np.ndarray, scores: np.ndarray) -> Iterator[_Events]:
 
 
 def _groups(touching: np.ndarray) -> np.ndarray:
-    """The first face of the group of each face, ``(faces,)``; detections link the faces of a group.
+    """The group of each face, ``(faces,)``, as the index of the first face in it.
 
-    ``touching`` says which faces and detections overlap, ``(faces, detections)``.
+    A detection that overlaps two faces puts them into one group. ``touching`` says which faces and detections overlap,
+    ``(faces, detections)``.
     """
     linked = (touching @ touching.T) | np.eye(len(touching), dtype=bool)
     while not np.array_equal(further := linked @ linked, linked):

@@ -1,9 +1,8 @@
 """The format of DARK FACE.
 
 Beside the picture ``N.png`` lies ``N.txt``: a line with the number of faces, then a line ``x1 y1 x2 y2`` for each face.
-Both corners are pixels that belong to the face. The benchmark's own tool counts them so: its areas are
-``(x2 - x1 + 1) (y2 - y1 + 1)``. Boxes therefore get the width ``x2 - x1 + 1`` and the height ``y2 - y1 + 1``, and have
-the same areas and overlaps as in the tool.
+Both corners are pixels that belong to the face, so boxes get the width ``x2 - x1 + 1`` and the height ``y2 - y1 + 1``.
+Their areas and overlaps are then the same as in the benchmark's own tool.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _PSEUDO = ("x", "y", "width", "height", "label")
 
 
 def darkface(images: str | os.PathLike[str], annotations: str | os.PathLike[str]) -> LabelSet:
-    """DARK FACE with its annotations, or with pseudo-labels as HLA-Face lists them.
+    """DARK FACE with its annotations, or with pseudo-labels in the format of HLA-Face's list.
 
     >>> import tempfile
     >>> from llie_preproc.files import write_texts
@@ -46,13 +45,13 @@ def darkface(images: str | os.PathLike[str], annotations: str | os.PathLike[str]
 
     Args:
         images: Folder of the pictures.
-        annotations: Folder of the texts, or a file of pseudo-labels. Each line has the picture's path (only its file
-            name counts), the number of faces, and ``x y width height 1`` for each face. Boxes of such a list are marked
-            ``pseudo_label``.
+        annotations: Folder of the texts, or a file of pseudo-labels. Each line of such a file has the picture's path
+            (only its file name counts), the number of faces, and ``x y width height 1`` for each face. The boxes of
+            pseudo-labels are marked ``pseudo_label``.
 
     Raises:
         FileNotFoundError: A folder or file is missing.
-        ValueError: Two files have one name, or a picture is listed twice.
+        ValueError: Two files have the same name, or a picture is listed twice.
     """
     root, source = Path(images).expanduser(), Path(annotations).expanduser()
     pictures = pictures_by(root, lambda path: plain_stem(path.name))
@@ -95,7 +94,7 @@ def read_darkface(path: Path, problems: Problems) -> BoxList:
 
 
 def read_pseudo_labels(path: Path, number: int, values: list[str], problems: Problems) -> BoxList:
-    """Read the faces from the ``values`` of line ``number``: the number of faces, then five values for each face.
+    """Read the faces from the ``values`` of line ``number``: the number of faces, and five values for each face.
 
     Raises:
         ValueError: The number of faces does not fit the values, or a value is bad; the message names the file and the

@@ -67,14 +67,14 @@ def exdark(
     Args:
         images: Folder of the pictures.
         annotations: Folder of the texts.
-        class_list: Path of ``imageclasslist.txt``. Its names are matched without suffix; a picture that it does not
-            list is bad.
-        part: Part of the set by ``class_list``, one of :data:`PARTS`, or ``'all'``.
+        class_list: Path of ``imageclasslist.txt``. Its names are matched without suffix. A picture that it does not
+            list is an error.
+        part: Part of the set to read: one of :data:`PARTS`, which ``class_list`` defines, or ``'all'``.
 
     Raises:
         FileNotFoundError: A folder or file is missing.
-        ValueError: Two files have one name, a line of ``class_list`` is bad, ``part`` is unknown, or ``part`` is given
-            without ``class_list``.
+        ValueError: Two files have the same name, a line of ``class_list`` is bad, ``part`` is unknown, or ``part`` is
+            given without ``class_list``.
     """
     if part not in (*PARTS, "all"):
         raise ValueError(f"part must be one of {', '.join(PARTS)}, all; got {part!r}")
@@ -102,7 +102,7 @@ def _arguments(parser: argparse.ArgumentParser) -> Reader:
     parser.add_argument(
         "--list",
         metavar="FILE",
-        help="file imageclasslist.txt, which says of each picture its light, indoor or outdoor, and its part",
+        help="file imageclasslist.txt, with the light, the place (indoor or outdoor) and the part of each picture",
     )
     parser.add_argument(
         "--part", choices=(*PARTS, "all"), default="all", help="part of the set, by --list (default: all)"

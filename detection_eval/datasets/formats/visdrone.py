@@ -71,7 +71,7 @@ def visdrone(root: str | os.PathLike[str], ignored_regions: str = "crowd") -> La
 
     Raises:
         FileNotFoundError: There is no split.
-        ValueError: Two pictures or two annotations have one name, or ``ignored_regions`` is unknown.
+        ValueError: Two pictures or two annotations have the same name, or ``ignored_regions`` is unknown.
     """
     one_of("ignored_regions", ignored_regions, IGNORED_REGIONS)
     base = Path(root).expanduser()
@@ -92,8 +92,8 @@ def _arguments(parser: argparse.ArgumentParser) -> Reader:
         "--ignored-regions",
         choices=IGNORED_REGIONS,
         default="crowd",
-        help="treatment of ignored regions: a box of a crowd for every class (default), or none (drop); VisDrone's own "
-        "metric knows of them in both cases",
+        help="treatment of ignored regions: crowd makes each a crowd box of every class (default), and drop leaves them "
+        "out; VisDrone's own metric uses them in both cases",
     )
     return lambda args: visdrone(args.root, args.ignored_regions)
 

@@ -1,7 +1,7 @@
 """The format of WIDER FACE: a list ``wider_face_{train,val}_bbx_gt.txt`` for all pictures of a part.
 
 For each picture it holds the name, the number of faces, and a line ``x y width height blur expression illumination
-invalid occlusion pose`` for each face. If the number is 0, one line of zeros follows nevertheless.
+invalid occlusion pose`` for each face. Even if the number is 0, one line follows; it has only zeros.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Numbered = list[tuple[int, str]]
 
 
 def wider_face(images: str | os.PathLike[str], annotations: str | os.PathLike[str]) -> LabelSet:
-    """WIDER FACE. Faces that are marked invalid become crowds; boxes keep the six attributes.
+    """WIDER FACE. Faces that are marked invalid become crowds. Boxes keep their six attributes.
 
     Width and height stay as they are. (The benchmark's own tool adds a pixel when it computes overlaps.)
 
@@ -54,7 +54,7 @@ def wider_face(images: str | os.PathLike[str], annotations: str | os.PathLike[st
 
     Raises:
         FileNotFoundError: The folder or the list is missing.
-        ValueError: The list is not made of names, numbers and faces, or it names a picture twice.
+        ValueError: The list does not have this format, or it names a picture twice.
     """
     root, source = Path(images).expanduser(), Path(annotations).expanduser()
     pictures = by_key(picture_files(root), lambda path: path.relative_to(root).as_posix())

@@ -37,7 +37,7 @@ _FIELDS = ("cx", "cy", "width", "height")
 _CLASS_FILE = "classes.txt"
 _LISTS, _YAML = (".txt", ".names"), (".yaml", ".yml")
 _LONGEST_NAME = 200
-# Fractions from programs that compute in 32 bits leave [0, 1] by less than this.
+# Programs that compute in 32 bits write fractions that are outside [0, 1] by less than this.
 _ROUNDING = 1e-6
 
 
@@ -53,12 +53,12 @@ def yolo(images: str | os.PathLike[str], annotations: str | os.PathLike[str], cl
 
     Args:
         images: Folder of the pictures.
-        annotations: Folder of the texts, with the same subfolders. ``classes.txt`` in it does not count as annotation.
+        annotations: Folder of the texts, with the same subfolders. A file ``classes.txt`` in it is not an annotation.
         classes: Names of the classes by number. They get the ids 1, 2, ...
 
     Raises:
         FileNotFoundError: A folder is missing, or there is no text.
-        ValueError: Two pictures or two classes have one name, or there is no class.
+        ValueError: Two pictures or two classes have the same name, or there is no class.
     """
     require_classes(classes, "classes")
     root, folder = Path(images).expanduser(), Path(annotations).expanduser()
@@ -111,15 +111,15 @@ def read_yolo(path: Path, size: tuple[int, int], classes: Sequence[str], problem
 def class_names(given: Sequence[str]) -> list[str]:
     """The names of the classes, from ``given`` itself or from the file that it names.
 
-    A single name that looks like a file is taken for one. A YAML file holds ``names``, a list or a mapping from number
-    to name; a text file holds one name in each line.
+    A single name that looks like a file is read as a file. A YAML file holds ``names``, a list or a mapping from number
+    to name. A text file holds one name in each line.
 
     >>> class_names(["car", "bus"])
     ['car', 'bus']
 
     Raises:
         FileNotFoundError: A single name has folders or the suffix of a file, and there is no such file.
-        ValueError: The file has another suffix, holds no names, or holds one twice.
+        ValueError: The suffix of the file is unknown, or the file holds no names or a name twice.
         MissingExtraError: The file is YAML, and PyYAML is not installed.
     """
     path = Path(given[0]).expanduser()

@@ -1,4 +1,4 @@
-"""The table of face detectors by name, and what each entry has."""
+"""The table of face detectors by name, and the interface of its entries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class NamedDetector(ABC):
         Raises:
             MissingExtraError: A package of the detector is not installed.
             FileNotFoundError: There is no such checkpoint.
-            ValueError: The detector takes no checkpoint, or needs one.
+            ValueError: The detector takes no checkpoint and one is given, or it needs one and none is given.
         """
 
     @abstractmethod

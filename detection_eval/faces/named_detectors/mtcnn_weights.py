@@ -1,4 +1,4 @@
-"""MTCNN with the weights that its package brings."""
+"""The face detector MTCNN with the weights that come with its package."""
 
 from __future__ import annotations
 

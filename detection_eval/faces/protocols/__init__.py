@@ -1,4 +1,4 @@
-"""Data sets of faces with their measures. Each has a module, in which it registers itself."""
+"""Data sets of faces, and how each scores detections. Each set has a module, in which it registers itself."""
 
 from .base import FACE_SETS, Evaluation, Found, Protocol, face_set
 

@@ -1,6 +1,6 @@
-"""The interface of a data set of faces with its measure: its pictures, its faces, and the scores of detections.
+"""The interface of a data set of faces: its pictures, its faces, and the scores of detections.
 
-A set registers its class by name ::
+A set registers its class by name::
 
     @face_set("darkface")
     class DarkFace(BoxedFaces):
@@ -36,8 +36,8 @@ class Evaluation:
 
     Attributes:
         scores: Scores by name; an undefined score is NaN.
-        per_picture: The same scores, or some of them, for any weighting of the pictures, from which intervals are made;
-            None if there are no intervals.
+        per_picture: Object that computes these scores, or some of them, for any weighting of the pictures. Intervals
+            are made with it. None if there are no intervals.
         roc: Curves of FDDB; None for other sets.
 
     Examples:
@@ -52,7 +52,7 @@ class Evaluation:
 
 @dataclass
 class Protocol(ABC):
-    """Data set with its measure.
+    """A data set of faces, with the rules that score detections in it.
 
     Attributes:
         files: Picture files by name.
@@ -65,7 +65,7 @@ class Protocol(ABC):
     settings: ClassVar[tuple[Setting, ...]] = ()
     """Arguments of the class after the folder of the pictures; they are also flags of ``llie faces``."""
     title = ""
-    """Name of the set for people."""
+    """Name of the set in tables and messages."""
     headline = ""
     """Name of the score that is plotted."""
     digits = 3
@@ -102,7 +102,7 @@ class Protocol(ABC):
 
     @classmethod
     def has_tool(cls) -> bool:
-        """Say whether the data set has its own tool, whose format detections can be written in."""
+        """Say whether detections can be written in the format of the data set's own tool."""
         return cls.write_official is not Protocol.write_official
 
     def write_official(self, folder: Path, found: Found) -> None:

@@ -1,4 +1,4 @@
-"""The base of sets with boxes of faces: pictures and boxes of a label set, and COCO's AP besides that of a tool."""
+"""The base class of data sets with boxes of faces. It holds pictures and boxes, and adds COCO's AP to a set's own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COCO_NOTE = (
 
 
 class BoxedFaces(Protocol):
-    """Data set with boxes of faces. Its ``boxes`` are those of the annotations, by the picture's name.
+    """A data set with boxes of faces. ``boxes`` holds the annotated boxes by the picture's name.
 
     Args:
         labels: Pictures and their annotations.

@@ -20,7 +20,7 @@ with _NEEDS:
 
 @face_set("darkface")
 class DarkFace(BoxedFaces):
-    """DARK FACE, measured by the AP of its tool and by COCO's.
+    """DARK FACE, measured by the AP of its tool and by COCO's AP.
 
     Args:
         images: Folder of the pictures.

@@ -1,4 +1,4 @@
-"""Retention of a detector's own faces, for pictures without labels."""
+"""Retention, for pictures without labels: the share of a detector's own faces that it finds again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Folder(Protocol):
 
     title = "pictures without labels"
     headline = "found"
-    # Every detection above this confidence can find a face, so it must not be lower than what users accept as a face.
+    # Any detection above this confidence can count as a found face, so it must not be lower than users would accept.
     least_score = 0.5
     shown_score = REFERENCE_SCORE
     reference_kind = "reference faces (the detector's own)"

@@ -23,7 +23,7 @@ with _NEEDS:
 
 @face_set("wider")
 class Wider(BoxedFaces):
-    """WIDER FACE, measured by the AP of its tool for each difficulty and by COCO's.
+    """WIDER FACE, measured by the AP of its tool for each difficulty and by COCO's AP.
 
     Args:
         images: Folder of the pictures, with a subfolder for each event.
