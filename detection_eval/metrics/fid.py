@@ -1,4 +1,4 @@
-"""FID, the distance of the feature distributions of two sets of pictures.
+"""FID, the distance between the feature distributions of two sets of pictures.
 
 Source: Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter: GANs Trained by a Two Time-Scale Update Rule Converge to a
 Local Nash Equilibrium, 2017.
@@ -103,8 +103,9 @@ def folder_features(files: Sequence[Path], network: nn.Module) -> np.ndarray:
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     """Squared Fréchet distance of the Gaussians that fit two sets of features (sample covariances, ``ddof`` 1).
 
-    The trace of the root of the product of the covariances is computed as the sum of the singular values of the product
-    of the centred features. This takes no root of an ill-conditioned matrix, and is fast for few pictures.
+    The distance contains the trace of the square root of the product of the covariances. This function computes it as
+    the sum of the singular values of the product of the centred features. That needs no root of an ill-conditioned
+    matrix, and is fast for few pictures.
 
     >>> features = np.random.default_rng(0).normal(size=(8, 4))
     >>> round(frechet_distance(features, features + 1), 6)
@@ -156,7 +157,7 @@ def _fid_of_pairs(added: Sequence[np.ndarray]) -> float:
 
 
 class _FidAgainstFolder:
-    """FID against a folder. Its features are computed when first needed, once, each process computing its share."""
+    """FID against a folder. The folder's features are computed once, at their first use; each process takes a share."""
 
     def __init__(self, folder: str | os.PathLike[str], network: nn.Module) -> None:
         self._files, self._network = picture_files(folder), network

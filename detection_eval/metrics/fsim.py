@@ -37,7 +37,7 @@ _EPSILON = 1e-4
 def fsimc(enhanced: Tensor, target: Tensor) -> float:
     """FSIMc, the paper's index for colour pictures, computed by piq; 1 for equal pictures.
 
-    It compares in YIQ, after down-sampling by ``round(min(H, W) / 256)``.
+    The pictures are compared in YIQ, after down-sampling by ``round(min(H, W) / 256)``.
 
     >>> import torch
     >>> image = torch.rand(3, 16, 16)
@@ -66,13 +66,13 @@ def fsimc(enhanced: Tensor, target: Tensor) -> float:
     beside="target",
 )
 def fsim_bands(enhanced: Tensor, target: Tensor) -> float:
-    """FSIM as the package image-similarity-measures computes it, and as CollaBA's tables have it.
+    """FSIM as in the package image-similarity-measures and in CollaBA's tables.
 
-    Each band is compared by itself, without down-sampling; the result is the mean over the bands. There are 4 scales
-    from wavelength 6 with factor 2 and sigma on f 0.5978, and 6 orientations with raised-cosine spread, whose phase
-    congruencies are added. T1 is 0.85; T2 is 160, on an unscaled Scharr gradient. Like the package, this function
-    computes the gradient in unsigned 16 bits: negative derivatives become 0 and squares wrap at 65,536. The result is
-    NaN for two flat pictures.
+    Each colour band is compared by itself, without down-sampling; the result is the mean over the bands. The filters
+    have 4 scales (from wavelength 6, factor 2, sigma on f 0.5978) and 6 orientations with a raised-cosine spread. The
+    phase congruencies of the orientations are added. T1 is 0.85; T2 is 160, on an unscaled Scharr gradient. Like the
+    package, this function computes the gradient in unsigned 16 bits: negative derivatives become 0 and squares wrap at
+    65,536. The result is NaN for two flat pictures.
 
     >>> import torch
     >>> image = torch.zeros(3, 16, 16)
@@ -134,7 +134,7 @@ def _oriented_congruency(responses: np.ndarray) -> np.ndarray:
 
 
 def _noise_threshold(finest: np.ndarray) -> float:
-    """The mean plus two deviations of the energy of Rayleigh distributed noise, from the median of the finest scale."""
+    """The mean plus two deviations of the energy of noise (Rayleigh distributed), by the median of the finest scale."""
     tau = np.median(finest) / math.sqrt(math.log(4))
     tau *= (1 - (1 / _MULTIPLIER) ** _SCALES) / (1 - 1 / _MULTIPLIER)
     return max(tau * (math.sqrt(math.pi / 2) + _NOISE_DEVIATIONS * math.sqrt((4 - math.pi) / 2)), _EPSILON)

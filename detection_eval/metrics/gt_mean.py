@@ -1,4 +1,4 @@
-"""The match of brightness that some papers' tables apply before they compare (KinD; an option of Retinexformer)."""
+"""The matching of brightness, which some papers do before they compare pictures (KinD; an option of Retinexformer)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .arrays import unit_pair
 
 
 def match_mean(enhanced: Tensor, target: Tensor) -> Tensor:
-    """``enhanced`` times the target's mean grey level over its own, clamped to [0, 1].
+    """Scale ``enhanced`` to the target's mean grey level, and clamp the result to [0, 1].
 
-    This tells the result how bright the reference is, and raises PSNR on LOL-v1 by about 2 dB. A score with it can only
-    be compared with other such scores. A black ``enhanced`` stays as it is. Grey is 0.299 R + 0.587 G + 0.114 B.
+    The reference thus tells the result how bright to be, which raises PSNR on LOL-v1 by about 2 dB. Such scores can
+    only be compared with each other. A black ``enhanced`` stays as it is. Grey is 0.299 R + 0.587 G + 0.114 B.
 
     >>> import torch
     >>> matched = match_mean(torch.full((3, 4, 4), 0.2), torch.full((3, 4, 4), 0.5))

@@ -17,9 +17,9 @@ from llie_preproc.coco_json import is_whole
 from ..datasets.fddb import FddbDetections, FddbTruth
 from ..datasets.labels import Size
 
-# Boxes are taken for corners if more than this share reaches outside the pictures, and none would as corners.
+# Boxes look like corners if more than this share of them leaves the pictures, and none would leave them as corners.
 _SHARE = 0.5
-# Fewer boxes prove nothing.
+# Fewer boxes than this prove nothing.
 _FEWEST_BOXES = 5
 # Boxes in pixels exceed this value; fractions never do.
 _LEAST_PIXELS = 5
@@ -88,7 +88,7 @@ def _degrees(ellipses: Mapping[str, np.ndarray], what: str) -> Iterator[str]:
 def _fractions(boxes: np.ndarray, truth: np.ndarray) -> Iterator[str]:
     if not len(boxes) or not len(truth):
         return
-    # Nobody annotates less than a pixel, and no fraction is more than the whole picture.
+    # Nobody annotates an object smaller than a pixel, and no fraction of a picture is above 1.
     found, there = (float(np.abs(each).max()) for each in (boxes, truth))
     looks = "lies within [0, 1]: boxes must be in pixels, but these look like fractions of the picture"
     if found <= 1 < _LEAST_PIXELS < there:

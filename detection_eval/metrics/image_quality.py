@@ -22,10 +22,10 @@ class ImageQuality(BaseMetric):
     """MMEngine metric of enhanced images, by default the mean PSNR (dB) and SSIM of a set of pairs.
 
     PSNR and SSIM are computed on RGB in [0, 1] at full size. The output is clamped, its border is not cropped and its
-    mean brightness is not adjusted. SSIM has the Gaussian 11x11 window of sigma 1.5, without down-sampling; it is
-    averaged over channels and over the pixels that the window fits around, as in the original by Wang et al.
-    ``docs/metrics.md`` describes the other metrics. :meth:`describe` describes the chosen ones, and the log has this
-    text at the first evaluation.
+    mean brightness is not adjusted. SSIM has the Gaussian 11x11 window of sigma 1.5, without down-sampling. It is
+    averaged over the channels and over all windows that lie inside the picture, as in the original by Wang et al.
+    ``docs/metrics.md`` describes the other metrics. :meth:`describe` describes the chosen metrics, and the first
+    evaluation writes this description to the log.
 
     Each sample is a dict with ``enhanced`` (``(3, s H, s W)`` float in [0, 1]) and ``target`` (of the same shape,
     uint8), which can be left out if no metric compares with it. ``loe`` and ``loe_bimef`` compare with the ``inputs``
@@ -124,6 +124,6 @@ def image_quality(enhanced: Tensor, target: Tensor) -> dict[str, float]:
         >>> {name: round(score, 3) for name, score in scores.items()}
         {'psnr': 20.0, 'ssim': 0.984}
     """
-    # SSIM comes first because it needs the larger pictures, so that its message names the size that is enough for both.
+    # SSIM needs larger pictures than PSNR. It comes first, so that its message names a size that is enough for both.
     similarity = ssim(enhanced, target)
     return {"psnr": psnr(enhanced, target), "ssim": similarity}

@@ -24,7 +24,7 @@ _GRID = 100
     beside="image",
 )
 def lightness_order_error(enhanced: Tensor, image: Tensor, variant: str = "A") -> float:
-    """The number of ordered pairs of samples whose order of lightness the enhancement changes, over that of samples.
+    """The number of ordered pairs of samples whose order of lightness changes, divided by the number of samples.
 
     Lightness is the largest of R, G and B of the 8-bit pictures. With ``m`` samples, LOE is ``1/m sum_p sum_q
     [(L_p >= L_q) xor (L'_p >= L'_q)]``. It is 0 for equal pictures and at most about ``m``, so values of different
@@ -38,9 +38,9 @@ def lightness_order_error(enhanced: Tensor, image: Tensor, variant: str = "A") -
     Args:
         enhanced: Enhanced picture, ``(3, s H, s W)`` RGB, uint8 or floating in [0, 1]; ``s`` is a whole number.
         image: Input picture, ``(3, H, W)``; not a reference.
-        variant: Way to take samples. ``'A'``, as the public MATLAB files of NPE, resizes pictures so that the input's
-            short side becomes 50, bicubic with antialiasing, rounded to 8 bits. ``'B'``, as BIMEF, picks 100 rows and
-            100 columns at ``round(linspace(1, n, 100))`` without a filter.
+        variant: Way to take samples. ``'A'`` is that of NPE's public MATLAB files. It resizes pictures so that the
+            input's short side becomes 50 (bicubic, antialiased, rounded to 8 bits). ``'B'`` is that of BIMEF. It picks
+            100 rows and 100 columns at ``round(linspace(1, n, 100))`` without a filter.
 
     Raises:
         ValueError: ``variant`` is unknown, or the enhanced size is not a whole multiple of the input's.
@@ -75,7 +75,7 @@ _SAMPLERS = {"A": _resized, "B": _picked}
 
 
 def _order_errors(before: np.ndarray, after: np.ndarray) -> int:
-    """The number of ordered pairs that differ, from the joint histogram of the 256 levels instead of pair by pair."""
+    """The number of ordered pairs that differ, counted by the joint histogram of the 256 levels, not pair by pair."""
     joint = np.bincount(before * 256 + after, minlength=256 * 256).reshape(256, 256)
     both = joint.cumsum(axis=0).cumsum(axis=1)
     # A sample of levels (a, b) differs from the samples q with either L_q <= a or L'_q <= b, but not both.

@@ -71,7 +71,7 @@ def lpips(enhanced: Tensor, target: Tensor, network: nn.Module) -> float:
 
     Args:
         enhanced: Result ``(3, H, W)`` RGB, uint8 or floating in [0, 1]; it is clamped and scaled to [-1, 1] here.
-        target: Reference of the same shape and of either type.
+        target: Reference of the same shape, uint8 or floating in [0, 1].
         network: Network of :func:`read_lpips`, which is moved to the device of ``enhanced``.
 
     Raises:

@@ -2,7 +2,7 @@
 
 A mask is a bool array ``(H, W)`` or a compressed COCO RLE (``{"size": [H, W], "counts": ...}``); the frame, which is
 height and width, is the same for all masks of a picture. The scores are means over all reference masks, or over all
-prompts, of all pictures together. A picture with more of them counts more, and one without any does not count.
+prompts, of all pictures together. A picture with more masks or prompts counts more, and one without any does not count.
 
 **With a reference picture**, its masks and the found masks are matched one to one so that the sum of the IoUs is as
 large as possible; masks that do not overlap are not matched. ``mean_iou`` is the mean over the reference masks of the
@@ -62,8 +62,8 @@ class ItemScores(ImageScores):
     {'iou': 0.7}
 
     Args:
-        items: Values ``(n,)`` of the items, by picture and by score; nan for an item that does not count for a score.
-            All pictures have the same scores.
+        items: Values ``(n,)`` of the items, by picture and by name of the score; nan for an item that does not count
+            for a score. All pictures have the same names.
 
     Raises:
         ValueError: There is no picture, or a picture has other scores than the first.
@@ -100,7 +100,7 @@ class MaskScores(ItemScores):
         reference: Masks of the references of the same pictures, in the same frames.
 
     Raises:
-        ValueError: The two do not have the same pictures, there is no picture, or two frames differ.
+        ValueError: ``found`` and ``reference`` have different pictures, there is no picture, or two frames differ.
     """
 
     def __init__(self, found: Mapping[Any, Masks], reference: Mapping[Any, Masks]) -> None:
@@ -128,7 +128,7 @@ def match_masks(found: Masks, reference: Masks) -> Matches:
         ValueError: :func:`mask_iou` refuses the masks.
     """
     table = mask_iou(reference, found)
-    # Found masks that overlap no reference are left out, lest they change which of several equal sums is chosen.
+    # Found masks that overlap no reference are left out, because they could change which of equal sums is chosen.
     near = np.flatnonzero(table.any(axis=0))
     rows, columns = linear_sum_assignment(table[:, near], maximize=True)
     partners = near[columns]
@@ -198,9 +198,9 @@ def check_rle(mask: Rle) -> None:
 def _runs(counts: bytes) -> list[int]:
     """The lengths of the runs that COCO's text of an RLE stands for.
 
-    Each character holds five bits of a number, the lowest first, and a sixth bit that tells whether more characters of
-    the number follow; the highest of the five bits in the last character is the sign. From the fourth number on, each
-    is the difference from the number two places before.
+    Each character holds five bits of a number; the lowest bits come first. A sixth bit tells whether the number goes on
+    in the next character. The highest of the five bits in the last character is the sign. From the fourth number on,
+    each number is the difference from the number two places before.
     """
     runs: list[int] = []
     value = shift = 0
@@ -261,8 +261,8 @@ def box_agreement(masks: Masks, boxes: np.ndarray) -> np.ndarray:
 def stability_scores(logits: np.ndarray, threshold: float = 0.0, offset: float = 1.0) -> np.ndarray:
     """IoU of masks cut at ``threshold + offset`` and at ``threshold - offset``.
 
-    This is segment-anything's ``calculate_stability_score``, except that it is 0 where that function divides 0 by 0,
-    because nothing is above the lower threshold.
+    This is segment-anything's ``calculate_stability_score``, except for a mask with nothing above the lower threshold:
+    its score is 0 here, where that function divides 0 by 0.
 
     >>> stability_scores(np.array([[[-2.0, 0.5, 3.0]]])).tolist()
     [0.5]

@@ -1,7 +1,7 @@
 """Matching of detections to ground truth, and precision and recall for any weighting of the images.
 
-Matching is done once, whatever the weights. A weight says how often an image counts. The copies of an image are
-adjacent in the order of images, which decides between equal scores.
+A weight says how often an image counts. Matching does not depend on the weights, so it is done once. The order of the
+images decides between equal scores; the copies of an image are next to each other in it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 UNMATCHED, TRUE, ABSORBED = 0, 1, 2
 """Outcomes of a detection at a threshold: not matched, matched to an object that counts, matched to an ignored one."""
 
-# With this number of resamples at once the running sums stay in the processor's cache.
+# With this number of weightings at once, the running sums stay in the processor's cache.
 _CHUNK = 32
 
 
@@ -139,11 +139,11 @@ def match(detections: Boxes, truth: Boxes, absorbing: np.ndarray, ignored: np.nd
 class _Overlaps:
     """The objects to which each detection may be matched.
 
-    In each row they come by falling overlap; of equal overlaps the later object comes first.
+    Each row is for one detection. It lists the objects by falling overlap; of equal overlaps the later object is first.
 
     Attributes:
         detection: Indices of the detections, ``(P,)``, rising.
-        objects: Indices of the objects, ``(P, C)``; the number of all objects stands where there is none.
+        objects: Indices of the objects, ``(P, C)``. At the end of a row, the number of all objects stands for none.
         iou: Overlaps, ``(P, C)``.
     """
 
@@ -175,7 +175,10 @@ def _overlapping(detections: Boxes, truth: Boxes, absorbing: np.ndarray) -> _Ove
 
 
 def _pairs(detections: Boxes, truth: Boxes, absorbing: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The detections and objects of one image and class that overlap by the least threshold or more; overlaps last."""
+    """The pairs of a detection and an object that overlap enough for the least threshold, and their overlaps.
+
+    Both have the same image and class.
+    """
     by_image = np.argsort(truth.image, kind="stable")
     images, starts = np.unique(detections.image, return_index=True)
     ends = np.searchsorted(detections.image, images, side="right")
@@ -289,7 +292,7 @@ def at_recalls(reached: np.ndarray, counted: np.ndarray, objects: np.ndarray) ->
     lift = np.arange(rows)[:, None] * step
     at = np.searchsorted((reached + lift).ravel(), np.minimum(needed, step - 1) + lift)
     at -= np.arange(rows)[:, None] * columns
-    # pycocotools adds this against 0 / 0, and it shows in the result if a single detection counts.
+    # pycocotools adds this small number to avoid 0 / 0. It changes the result if only one detection counts.
     padded = np.concatenate([_envelope(reached / (counted + np.spacing(1))), np.zeros((rows, 1))], axis=1)
     result = np.take_along_axis(padded, at, axis=1)
     result[objects == 0] = np.nan
@@ -297,7 +300,7 @@ def at_recalls(reached: np.ndarray, counted: np.ndarray, objects: np.ndarray) ->
 
 
 def _least_found(objects: np.ndarray) -> np.ndarray:
-    """The least number found whose share of ``objects``, in floating point, reaches each recall, ``(B, 101)``."""
+    """The least number of found objects that reaches each recall in floating point, ``(B, 101)``."""
     count = np.maximum(objects, 1)[:, None]
     needed = np.ceil(RECALLS * count)
     needed -= (needed - 1) / count >= RECALLS

@@ -1,12 +1,12 @@
 """The metrics of pictures by name. Each metric registers itself in the module of its function.
 
-A metric that needs nothing beyond the pictures is registered by decorating its function ::
+A metric that needs only pictures is registered by decorating its function::
 
     @meter("psnr", "PSNR {:6.3f} dB", "RGB in [0, 1], full size", beside="target")
     def psnr(enhanced, target): ...
 
-A metric with files or numbers of its own is registered by decorating a function that takes them, as :class:`Setting`
-declares them, and returns a :class:`Meter` ::
+A metric that also needs files or numbers declares each as a :class:`Setting`. It is registered by decorating a function
+that takes their values and returns a :class:`Meter`::
 
     @meter_builder("niqe", Setting("niqe_model", "file niqe_pris_params.npz", needed=True, metavar="FILE"))
     def _meter(niqe_model): ...
@@ -81,12 +81,14 @@ class Meter:
         name, _, rest = self.layout.partition(" ")
         if not name or rest.format(0.0) == rest:
             example = "PSNR {:.3f} dB"
-            raise ValueError(f"layout needs a name, a space and a place, as {example!r} has, got {self.layout!r}")
+            raise ValueError(
+                f"layout needs a name, a space and a place for the value, as in {example!r}, got {self.layout!r}"
+            )
 
 
 @dataclass(frozen=True)
 class RegisteredMeter:
-    """Entry of a metric: its settings, and the function that takes them by name and returns its meter."""
+    """Entry of a metric: its settings, and the function that takes their values by name and returns the meter."""
 
     settings: tuple[Setting, ...]
     build: Callable[..., Meter]

@@ -79,9 +79,9 @@ def read_niqe_model(path: str | os.PathLike[str]) -> NiqeModel:
 def niqe(image: Tensor, model: NiqeModel) -> float:
     """NIQE of one picture; lower is better.
 
-    Like the authors' MATLAB code on a picture made grey by ``rgb2gray``, it takes 8-bit grey levels, crops them to
-    whole blocks of 96x96 from the top left, and computes 36 features of each block, 18 at each of two scales. It is NaN
-    if fewer than two blocks have texture.
+    It follows the authors' MATLAB code for a picture that ``rgb2gray`` made grey: the 8-bit grey levels are cropped to
+    whole blocks of 96x96 from the top left, and each block has 36 features, 18 at each of two scales. NIQE is NaN if
+    fewer than two blocks have texture.
 
     >>> import torch
     >>> picture = torch.randint(256, (3, 96, 192), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -43,7 +43,7 @@ def ssim(enhanced: Tensor, target: Tensor) -> float:
     with needs("the metric 'ssim'"):
         from torchmetrics.functional.image import structural_similarity_index_measure
     first, second = unit_pair(enhanced, target, _WINDOW)
-    # The border goes because torchmetrics reflects the picture there, and its own mean includes these pixels.
+    # The border is cut off, because torchmetrics fills its windows with a reflection of the picture.
     full = structural_similarity_index_measure(first[None], second[None], data_range=1.0, return_full_image=True)[1]
     border = _WINDOW // 2
     return full[..., border:-border, border:-border].mean().item()

@@ -13,7 +13,7 @@ from ..self_registration import Setting, flag_of, lacking, misplaced, names_of, 
 from .gt_mean import match_mean
 from .meters import METERS, Meter
 
-# A message names at most so many pictures.
+# A message names at most this number of pictures.
 _SHOWN = 5
 
 
@@ -86,7 +86,7 @@ class QualitySuite:
         return added
 
     def prepare(self) -> None:
-        """Do the work in which all processes take part; each process calls this before one calls :meth:`summarise`.
+        """Do the work that all processes share. Every process must call this before :meth:`summarise` is called.
 
         Raises:
             ValueError: A process cannot read a picture of ``fid_reference``.

@@ -11,8 +11,8 @@ Most of the steps differ from COCO's:
 4. Classes 1 to 10 are scored. "Others" (11) are objects of no class: a car found on one is a false positive.
 5. The first 1, 10, 100 or 500 detections of an image count, in the order of the file and over all classes together.
 6. Detections are matched as in COCO, at IoU 0.5, 0.55 ... 0.95.
-7. Recall is measured over all ground truth, including the ignored. AP is the area under the envelope of all points of
-   the curve.
+7. Recall is measured over all ground truth, including what is ignored. AP is the area under the envelope of all points
+   of the curve.
 8. In the mean over the classes, a class is weighted by the number of images that show it.
 """
 
@@ -43,7 +43,7 @@ _REGION, _CLASSES, _CATEGORIES = 0, tuple(range(1, 11)), tuple(range(12))
 _NUMBERS = dict(zip(("ignored regions", *CLASSES, "others"), _CATEGORIES, strict=True))
 _LIMITS = (1, 10, 100, 500)
 _AT_50, _AT_75 = 0, 5
-# The toolkit reads left, top, width, height, score and category, and no further.
+# The toolkit reads left, top, width, height, score and category, and nothing after these.
 _READ = 6
 
 
@@ -54,10 +54,10 @@ class VisDroneScores(ImageScores):
     ``mode='toolkit'`` follows the official program, whose steps are listed above. The detections of an image must then
     be in order of falling score, as in the toolkit's files. They are not sorted here.
 
-    ``mode='coco'`` has the toolkit's boxes and matches (steps 1 to 4 and 6) with COCO's summary: the limits take the
-    best detections of an image, of all classes together, instead of the first; recall is measured over the ground truth
-    that is not ignored; precision is read at 101 recalls; and in the mean, all classes that have such ground truth
-    weigh the same.
+    ``mode='coco'`` has the toolkit's boxes and matches (steps 1 to 4 and 6) with COCO's summary. The limits take the
+    best detections of an image, over all classes together, not the first. Recall is measured over the ground truth that
+    is not ignored. Precision is read at 101 recalls. All classes that have such ground truth weigh the same in the
+    mean.
 
     >>> image = dict(id=1, width=100, height=80, visdrone_rows=[[10, 20, 40, 50, 1, 4, 0, 0]])
     >>> truth = dict(images=[image], categories=[dict(id=4, name="car")], annotations=[])
@@ -129,8 +129,8 @@ class VisDroneScores(ImageScores):
         Args:
             annotations: Folder of files ``NAME.txt`` with lines
                 ``left,top,width,height,score,category,truncation,occlusion``.
-            detections: Folder with a file ``NAME.txt`` for each of them, which may be empty, with lines
-                ``left,top,width,height,score,category,-1,-1``.
+            detections: Folder of files with the same names and lines ``left,top,width,height,score,category,-1,-1``. A
+                file may be empty.
             images: Folder of the pictures, whose sizes are read, or ``(width, height)`` in pixels by name.
             mode: One of :data:`MODES`.
 
@@ -204,7 +204,7 @@ def covered_share(boxes: np.ndarray, regions: np.ndarray, size: tuple[int, int])
 
     All values, including widths and heights, are raised to at least 1 and rounded, halves up. Counting begins one row
     and one column after a box's first pixel, and stops at the end of the box or of the image. The count is divided by
-    the whole area of the box, also of what lies beyond the image.
+    the whole area of the box, including the part beyond the image.
 
     Args:
         boxes: Boxes ``(N, 4)``, left, top, width, height in pixels.
@@ -274,7 +274,7 @@ def _mean(table: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 
 def _numbers(categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
-    """VisDrone's numbers by the ids of categories; the number of a merged one is that of its first class."""
+    """VisDrone's numbers by the ids of categories. A merged category has the number of its first class."""
     unknown = [name for category in categories for name in _names(category) if name not in _NUMBERS]
     if unknown:
         raise ValueError(
@@ -289,7 +289,7 @@ def _names(category: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _counted_as(categories: Sequence[Mapping[str, Any]], numbers: Mapping[Any, int]) -> np.ndarray:
-    """The category that each of VisDrone's 12 counts as, ``(12,)``; a class that the annotations lack is "others"."""
+    """The number that each of VisDrone's 12 categories counts as, ``(12,)``. A class that is missing is "others"."""
     table = np.array(_CATEGORIES)
     table[list(_CLASSES)] = _NUMBERS["others"]
     for category in categories:

@@ -18,7 +18,7 @@ from llie_preproc.faces import Faces
 
 from .matches import ImageScores
 
-# The extra of MMDetection brings SciPy.
+# The extra with MMDetection also installs SciPy.
 with needs("the AP of DARK FACE and WIDER FACE"):
     from scipy.sparse import csr_array
 
@@ -66,7 +66,7 @@ class FaceScores(ImageScores):
         wanted: Whether each face is to be found, ``(n,)`` bool, by the same names.
 
     Raises:
-        ValueError: :func:`darkface_ap` refuses the arguments too.
+        ValueError: The arguments have an error for which :func:`darkface_ap` refuses them.
     """
 
     names = ("AP",)
@@ -106,7 +106,7 @@ class FaceScores(ImageScores):
             return counted, found, faces, found / counted, found / faces[:, None]
 
     def _reached(self, scores: Mapping[int, np.ndarray]) -> csr_array:
-        """The number of scores of each picture for which a threshold is the first they reach, ``(1000, pictures)``."""
+        """How many scores of each picture reach each threshold, but no higher one, ``(1000, pictures)``."""
         pictures = np.repeat(np.array(list(scores), dtype=np.int64), [len(each) for each in scores.values()])
         first = _first_reached(np.concatenate([np.zeros(0), *scores.values()]))
         shape = (len(THRESHOLDS), len(self.image_ids))
@@ -150,13 +150,14 @@ def wider_ap(
 
     Args:
         truth: All faces of every picture by its name, ``(n, 4)`` left, top, width, height as the annotations have them.
-            The tool's right edge is ``left + width``, itself included.
+            In the tool, the last column of a face is ``left + width``.
         found: Detections by the same names, x1 y1 x2 y2; a picture that is missing has none.
         kept: Indices, from 0, of the faces of that difficulty, by the same names
             (:func:`detection_eval.datasets.wider_difficulty.read_difficulty`). None takes all faces.
 
     Raises:
-        ValueError: :func:`darkface_ap` refuses the faces too, ``kept`` lacks a picture, or an index belongs to no face.
+        ValueError: The faces have an error for which :func:`darkface_ap` refuses them, ``kept`` lacks a picture, or an
+            index belongs to no face.
     """
     return wider_scores(truth, found, kept).curve()
 
@@ -179,7 +180,7 @@ def area_under(precision: np.ndarray, recall: np.ndarray) -> float:
     0.75
 
     Args:
-        precision: Precision, ``(k,)``; nan where undefined, which is left out.
+        precision: Precision, ``(k,)``; undefined values are nan, and are left out.
         recall: Recall, ``(k,)``, which never falls.
 
     Returns:
@@ -253,7 +254,7 @@ def _mask(name: str, count: int, kept: Mapping[str, np.ndarray] | None) -> np.nd
         raise ValueError(f"{name}: the list of kept faces has no such picture")
     indices = np.asarray(kept[name], dtype=np.int64)
     if indices.size and (indices.min() < 0 or indices.max() >= count):
-        raise ValueError(f"{name}: kept faces are {_span(indices)}, but it has {count}, counted from 0")
+        raise ValueError(f"{name}: kept faces are {_span(indices)}, but it has {count} faces, counted from 0")
     mask = np.zeros(count, dtype=bool)
     mask[indices] = True
     return mask

@@ -1,4 +1,7 @@
-"""The masks of a measurement in COCO's formats: ``COCO(f"{task}.json").loadRes(f"{task}/{label}.json")``."""
+"""Files of the masks of a measurement in COCO's formats.
+
+pycocotools reads them: ``COCO(f"{task}.json").loadRes(f"{task}/{label}.json")``.
+"""
 
 from __future__ import annotations
 

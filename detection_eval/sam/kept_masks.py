@@ -49,7 +49,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Kept:
-    """Folder of masks, with a JSON file for each picture that has ``made_with``, ``made_of`` and ``masks``.
+    """Folder of masks. It has a JSON file for each picture, with ``made_with``, ``made_of`` and ``masks``.
 
     Args:
         folder: Folder, which is created when the first file is written.
@@ -108,7 +108,7 @@ def _read(path: Path) -> _Content:
 
 
 def _check(found: Found) -> None:
-    """Raise ``ValueError`` for masks that pycocotools, which does not check them, would read past their end."""
+    """Raise ``ValueError`` for damaged masks: pycocotools does not check them, and would read past their end."""
     for mask in found.masks:
         check_rle(mask)
     if not (np.isfinite(found.predicted_iou).all() and np.isfinite(found.stability_score).all()):

@@ -45,7 +45,7 @@ def asked_of(request: Request, result: Result) -> dict[str, int]:
 
 
 def score_tables(request: Request, rows: Sequence[Row]) -> dict[str, list[list[str]]]:
-    """Write for each task a head, and a line for each row: the number of masks, and the scores with intervals."""
+    """Write for each task a header, and a line for each row: the number of masks, and the scores with intervals."""
     tables = {}
     for task in request.tasks:
         names, lead = _names(task, rows), partial(_counted, task)
@@ -55,7 +55,7 @@ def score_tables(request: Request, rows: Sequence[Row]) -> dict[str, list[list[s
 
 
 def difference_tables(request: Request, rows: Sequence[Row]) -> dict[str, list[list[str]]]:
-    """Write for each task a head, and a line for each row with its differences to raw; no table without differences."""
+    """Write for each task a header, and a line for each row with its differences to raw, if there are any."""
     tables = {}
     for task in request.tasks:
         names = _names(task, rows)
@@ -105,7 +105,7 @@ def notes(request: Request) -> list[str]:
         )
     if request.pictures.annotated:
         told.append("iou: IoU with the annotated mask of the prompt, if it has one.")
-    return [*told, "The brackets have 95 % intervals of a bootstrap over pictures."]
+    return [*told, "The brackets show 95 % intervals of a bootstrap over pictures."]
 
 
 def _names(task: str, rows: Sequence[Row]) -> list[str]:

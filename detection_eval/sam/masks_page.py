@@ -44,7 +44,7 @@ def write_page(request: Request, result: Result, rows: Sequence[Row], provenance
 
 
 def choose_pictures(request: Request, result: Result) -> dict[str, str]:
-    """Choose the picture with most masks to find, and those that gained and lost most against raw, with reasons."""
+    """Choose the picture with most masks to find and those that gained and lost most against raw, and say why."""
     task = request.tasks[0]
     headline = "mean_iou" if task == AUTOMATIC else "iou" if request.pictures.annotated else "box_agreement"
     first = result.items[request.enhancers[0]]
@@ -82,14 +82,14 @@ def _scores_section(request: Request, result: Result, rows: Sequence[Row]) -> Ht
 
 @dataclass(frozen=True)
 class _View:
-    """Picture as SAM saw it, RGB uint8 and small enough to show, with the size and the masks of the raw frame."""
+    """Picture as SAM saw it, shrunk to be shown, RGB uint8. ``size`` and ``masks`` are those of the raw frame."""
 
     image: np.ndarray
     size: tuple[int, int]
     masks: Sequence[Rle]
 
     def panel(self, colours: Sequence[str], caption: str, boxes: np.ndarray | None = None) -> Panel:
-        """Paint the masks on the picture, and in their colours the boxes ``(n, 4)`` left, top, width, height."""
+        """Paint the masks on the picture, and draw the boxes ``(n, 4)`` left, top, width, height in their colours."""
         height, width = self.image.shape[:2]
         shown = [
             cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0
@@ -157,8 +157,8 @@ class _Pictures:
 def _pictures_section(request: Request, result: Result) -> Html:
     legends = {
         AUTOMATIC: "Automatic masks are painted on the picture as SAM saw it. A mask and its partner in the reference "
-        f"have one colour if their IoU is at least {_PARTNER_IOU:g}; a grey mask has no such partner.",
-        BOXES: "A box prompt and its mask have one colour.",
+        f"have the same colour if their IoU is at least {_PARTNER_IOU:g}; a grey mask has no such partner.",
+        BOXES: "A box prompt and its mask have the same colour.",
     }
     legend = " ".join(legends[task] for task in request.tasks)
     return pictures_section(legend, choose_pictures(request, result), _Pictures(request, result).rows, _MAX_SIDE)

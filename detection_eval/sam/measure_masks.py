@@ -1,4 +1,4 @@
-"""The masks of all rows, which are made once and measured on the pictures that succeed for all rows."""
+"""The masks of all rows. They are made once, and measured on the pictures that succeed for all rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .sam_choice import SamChoice
 AUTOMATIC, BOXES = "automatic", "boxes"
 REFERENCE = "reference"
 
-# Number of masks that are decoded at once, because each needs four bytes for each pixel of the picture.
+# Number of masks that are decoded at once. It is small, because each needs four bytes for each pixel of the picture.
 _PROMPTS = 16
 
 
@@ -63,7 +63,7 @@ class Request:
 
     @property
     def looks(self) -> list[list[Stage]]:
-        """Stages that have one enhancer: the masks of the references, then the masks of each row."""
+        """Stages grouped by enhancer: the masks of the references, then the masks of each row."""
         references = [[Stage(REFERENCE, NONE)]] if self.pictures.references is not None else []
         return references + [[Stage(task, label) for task in self.tasks] for label in self.enhancers]
 
@@ -98,7 +98,7 @@ class Result:
         found: Masks in the raw frame, by stage and name.
         items: Values for each reference mask or prompt, by enhancer, picture and score.
         scores: Scores by enhancer.
-        sam: Description of the SAM, for people.
+        sam: Description of the SAM model, in words.
         failed: Message for each picture that is left out.
     """
 
@@ -129,7 +129,7 @@ class Looker:
 
     def everything(self, seen: EnhancedImage) -> Found:
         """Make automatic masks."""
-        # SAM gives empty masks too if its threshold of stability is 0; they do not even match themselves.
+        # If its threshold of stability is 0, SAM also gives empty masks. They match nothing, not even themselves.
         records = [each for each in self._generator.generate(seen) if each["area"]]
         scores = np.array([[each["predicted_iou"], each["stability_score"]] for each in records]).reshape(-1, 2)
         return Found(encode_masks([each["segmentation"] for each in records]), *scores.T)
@@ -207,7 +207,7 @@ class _Work:
         self.found = {stage: self._found(stage) for stage in self.kept}
 
     def look(self, stages: Sequence[Stage]) -> None:
-        """Make and keep the missing masks of stages that have one enhancer."""
+        """Make and keep the missing masks of stages that have the same enhancer."""
         lacking = {name: [s for s in stages if name not in self.found[s]] for name in self._open()}
         lacking = {name: each for name, each in lacking.items() if each}
         if not lacking:
@@ -269,11 +269,11 @@ class _Work:
 
 
 def read_reference(path: Path, size: tuple[int, int]) -> EnhancedImage:
-    """Read a reference picture, whose masks are later given in the frame of the raw picture.
+    """Read a reference picture. Its masks will be given in the frame of the raw picture.
 
     Args:
         path: File of the reference.
-        size: Width and height of the raw picture, of which those of the reference are a whole multiple.
+        size: Width and height of the raw picture. Those of the reference must be a whole multiple of them.
 
     Raises:
         OSError, ImageError: The file cannot be read.

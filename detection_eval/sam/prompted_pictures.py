@@ -25,7 +25,7 @@ class Prompts(NamedTuple):
     Attributes:
         boxes: Boxes ``(n, 4)`` left, top, width, height, in edges of pixels.
         masks: Annotated mask of each box, or None for a box without one; None if the annotations have no masks.
-        size: Height and width of the picture by the annotations; None if they do not have them.
+        size: Height and width of the picture by the annotations; None if they give no size.
     """
 
     boxes: np.ndarray
@@ -122,7 +122,7 @@ def _darkface_prompts(found: PictureSet, root: Path, source: Path) -> dict[str, 
 
 
 def _sized(boxes: list[Any]) -> np.ndarray:
-    """Convert boxes to ``(n, 4)``, without those of no size, which show nothing."""
+    """Convert boxes to ``(n, 4)``, and leave out boxes without size, which show nothing."""
     table = np.array(boxes, np.float64).reshape(-1, 4)
     return table[(table[:, 2:] > 0).all(axis=1)]
 

@@ -84,7 +84,7 @@ class SamChoice:
         return dict(sam_model=self.model, sam_weights=fingerprint(sam))
 
     def described(self, sam: Any) -> str:
-        """Describe the built model for people."""
+        """Describe the built model in words."""
         weights = os.fspath(self.checkpoint) if self.checkpoint else f"random weights, seed {_SEED}"
         return f"{self.model}, {weights} ({fingerprint(sam)[:12]})"
 
@@ -93,7 +93,7 @@ class SamChoice:
 
 
 def generator_parameters(given: Sequence[str], oversize: str = "resize") -> dict[str, Any]:
-    """Change :data:`GENERATOR` by ``KEY=VALUE`` of the command line.
+    """Return :data:`GENERATOR` with the changes that the command line makes by ``KEY=VALUE``.
 
     Args:
         given: Values of ``--generator``.

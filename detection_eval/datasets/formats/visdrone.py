@@ -92,8 +92,8 @@ def _arguments(parser: argparse.ArgumentParser) -> Reader:
         "--ignored-regions",
         choices=IGNORED_REGIONS,
         default="crowd",
-        help="treatment of ignored regions: crowd makes each a crowd box of every class (default), and drop leaves them "
-        "out; VisDrone's own metric uses them in both cases",
+        help="treatment of ignored regions: crowd makes each a crowd box of every class (default), drop leaves it out; "
+        "VisDrone's own metric uses them in both cases",
     )
     return lambda args: visdrone(args.root, args.ignored_regions)
 
