@@ -1,4 +1,4 @@
-"""Splitting the checkpoint of a finetuned detector into detector and enhancer."""
+"""The split of a finetuned detector's checkpoint into a detector and an enhancer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llie_preproc.mm.runner_parts import read_checkpoint
 
 from .finetune_words import DETECTOR, ENHANCER
 
-# Neither file needs these parts of an EnhancedDetector.
+# These parts of an EnhancedDetector are in neither file.
 _LEFT_OUT = {"losses", "data_preprocessor"}
 _PREPROCESSORS = "data_preprocessor.enhancer."
 _META = ("dataset_meta", "epoch", "iter", "mmengine_version")

@@ -27,7 +27,7 @@ _ENV_KEYS = {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"}
 
 
 def list_evaluators(cfg: Config) -> None:
-    """Put single metrics into lists, because MMEngine takes a single metric with a key ``metrics`` for an evaluator.
+    """Put single metrics into lists, because MMEngine reads a single metric with a key ``metrics`` as an evaluator.
 
     Examples:
         >>> cfg = Config(dict(val_evaluator=dict(type="PictureScores", metrics=["psnr"])))
@@ -41,7 +41,7 @@ def list_evaluators(cfg: Config) -> None:
 
 
 def check_options(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Refuse options for a config that would change nothing.
+    """Refuse options that would change nothing in a config.
 
     Args:
         cfg: Config that the options are for.
@@ -73,7 +73,7 @@ def check_names(cfg: Config) -> None:
     """Refuse a config with a key that looks like a misspelt key of the Runner, which would ignore it.
 
     Raises:
-        ValueError: There is such a key (the message has the likely one), or an unknown key in ``env_cfg``, or
+        ValueError: There is such a key (the message names the likely right one), or an unknown key in ``env_cfg``, or
             ``randomness.diff_rank_seed`` is true.
         KeyError: An optimiser is not registered.
 

@@ -53,7 +53,7 @@ class MethodDataParallel(nn.Module):
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over all processes; a parameter without one on this rank is left out."""
+    """Replace each gradient by its mean over all processes. A parameter without a gradient is left out."""
     if get_world_size() > 1:
         average_tensors([p.grad for p in parameters if p.grad is not None])
 

@@ -1,4 +1,4 @@
-"""Making the config of a finetuning run from that of a detector and the options of the command line."""
+"""The config of a finetuning run, made from a detector's config and the options of the command line."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _HOOKS = ("llie_preproc.EpochSeed", "llie_preproc.AverageStatistics")
 _STAGED = "llie_preproc.StagedTraining"
 _CONSTRUCTOR = "DefaultOptimWrapperConstructor"
 _EMA = "EMAHook"
-# A preset sets these, and another preset may not know them, so they are removed before.
+# Some presets set these keys. They are removed before a preset is applied, because it may not set all of them.
 _OF_PRESETS = ("trainable", "train_detector")
 # Other wrappers for mixed precision have these options, which bfloat16 does not need.
 _OF_OTHER_WRAPPERS = ("loss_scale", "dtype", "use_fsdp")
@@ -57,7 +57,7 @@ _OF_OTHER_WRAPPERS = ("loss_scale", "dtype", "use_fsdp")
 def finetuning_config(args: argparse.Namespace) -> Config:
     """Make the whole config of a run, except for its folder and the checkpoint that it resumes.
 
-    If the result is given as ``args.detector`` without options, it does not change.
+    A result that is given again as ``args.detector``, without options, stays the same.
 
     Raises:
         FileNotFoundError: The config, an annotation file or a folder does not exist.
@@ -148,7 +148,7 @@ def _replace_schedule(cfg: Config) -> None:
 
 
 def _keep_own_optimiser(cfg: Config, schedule: dict[str, Any]) -> None:
-    """Keep a detector's own optimiser: one that is trained by AdamW, as for transformers, would not learn by SGD."""
+    """Keep a detector's own optimiser: a detector that needs AdamW, such as a transformer, would not learn by SGD."""
     del schedule["optim_wrapper"]["optimizer"], schedule["auto_scale_lr"]
     if cfg.optim_wrapper.get("clip_grad"):
         del schedule["optim_wrapper"]["clip_grad"]
@@ -307,7 +307,7 @@ def _check_optimiser(cfg: Config) -> None:
 
 
 def _registered(registry: Registry, name: Any, scope: str) -> Any:
-    """The class with a name; if there is none, the error, unlike MMEngine's, has the name."""
+    """The class with a name. If there is none, the error contains the name, unlike MMEngine's error."""
     if not isinstance(name, str):
         return name
     with registry.switch_scope_and_registry(scope) as own:

@@ -19,7 +19,7 @@ from .work_folder import TrainingRunner, WriteConfig
 
 
 def build_runner(args: argparse.Namespace) -> TrainingRunner:
-    """Build the Runner of a command line, with everything that can fail before the first step.
+    """Build the Runner of a command line, and all that it needs, so that errors come before the first step.
 
     Raises:
         FileNotFoundError: The config, the data or a checkpoint does not exist.

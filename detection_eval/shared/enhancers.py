@@ -1,4 +1,4 @@
-"""The enhancers that a command compares: conversion of ``--enhancer`` to specs, and of specs to networks."""
+"""The enhancers that a command compares: the flag ``--enhancer``, descriptions (specs) of enhancers, and networks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def add_enhancers(
 
 
 def labelled(given: Sequence[str]) -> dict[str, str]:
-    """Divide the values of ``--enhancer`` into labels and enhancers, in the given order.
+    """Split the values of ``--enhancer`` into labels and enhancers, in the given order.
 
     Args:
         given: Values, each ``none`` or ``[LABEL=]NAME[@WEIGHTS]``. The default label is ``NAME``.
@@ -58,7 +58,7 @@ def labelled(given: Sequence[str]) -> dict[str, str]:
         Enhancer ``NAME[@WEIGHTS]`` by label.
 
     Raises:
-        ValueError: A label stands twice, or cannot be the name of a folder.
+        ValueError: A label occurs twice, or cannot be the name of a folder.
 
     Examples:
         >>> labelled(["none", "psenet", "other=psenet@other.pth"])
@@ -83,7 +83,7 @@ def enhancer_specs(
     given: Sequence[str],
     options: InferenceOptions = InferenceOptions(),  # noqa: B008  (it is frozen)
 ) -> dict[str, dict[str, Any]]:
-    """Describe the enhancers of ``--enhancer`` (:func:`labelled`) without ``none``, as :func:`described` does.
+    """Describe the enhancers that ``--enhancer`` names, except ``none``; see :func:`labelled` and :func:`described`.
 
     Examples:
         >>> spec = enhancer_specs(["none", "mine=clahe"])["mine"]
@@ -94,7 +94,7 @@ def enhancer_specs(
 
 
 def described(named: Mapping[str, str | Mapping[str, Any]], options: InferenceOptions) -> dict[str, dict[str, Any]]:
-    """Describe enhancers; each is built once, for its fingerprint and to check the options.
+    """Describe enhancers. Each is built once, to compute its fingerprint and to check the options.
 
     Args:
         named: Name or config of each enhancer (:func:`llie_preproc.enhancers.names.enhancer_config`), by label;
@@ -119,7 +119,7 @@ def network_config(spec: Spec) -> dict[str, Any]:
 
 
 def identity_of(spec: Spec | None) -> dict[str, Any]:
-    """Return all of an enhancer that its results depend on, to compare with kept results; None stands for raw."""
+    """Return what the results of an enhancer depend on, to compare it with kept results; None stands for raw."""
     return {"enhancer": None} if spec is None else {"enhancer": spec["fingerprint"], **spec["options"]}
 
 
@@ -140,7 +140,7 @@ def label_of(enhancer: str) -> str:
 
 
 def _divided(given: str) -> tuple[str, str]:
-    """Divide a value into label and name; a ``=`` after an ``@`` belongs to the address of the weights."""
+    """Split a value into label and name. A ``=`` after an ``@`` belongs to the address of the weights."""
     label, equals, name = given.partition("=")
     if equals and re.fullmatch(_LABEL, label):
         return label, name

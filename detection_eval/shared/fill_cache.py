@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import llie_preproc  # noqa: F401  before mmdet, which takes mmcv's operators from it where none are compiled
+import llie_preproc  # noqa: F401  before mmdet: it provides a stand-in for mmcv's operators if those are not compiled
 
 # isort: split
 import cv2
@@ -28,7 +28,7 @@ from llie_preproc.errors import why_failed
 from llie_preproc.work_sharing import Ranks, alone
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
-# Transforms that give the same picture each time. After any other, such as a random one, an entry is never found again.
+# Transforms that give the same picture each time. Entries made after other transforms would never be found again.
 _FIXED = ("Resize", "FixScaleResize", "Pad", "RestoreScaleFactor")
 
 
@@ -56,15 +56,15 @@ def fill_cache(cfg: Config, device: str = "cpu", ranks: Ranks | None = None, pro
 
     Args:
         cfg: MMDetection config; it is not changed.
-        device: Device that the networks run on. It is no part of an entry's key, so that workers on the CPU find what a
-            GPU made; results of two devices may differ by rounding.
+        device: Device that the networks run on. It is not part of an entry's key, so workers on the CPU find what a GPU
+            made. Results of two devices may differ by rounding.
         ranks: Processes that share the pictures; None for this process alone. The report is about the share of this
             process.
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: No ``Enhance`` has a ``cache_dir``, one stands after a transform that does not give the same picture
-            each time, or the config enhances by another door too.
+        ValueError: No ``Enhance`` has a ``cache_dir``, one comes after a transform that does not give the same picture
+            each time, or the config also enhances in another place (its detector or data preprocessor).
         FileNotFoundError: An annotation file is missing.
     """
     register_all_modules(init_default_scope=False)
@@ -113,7 +113,7 @@ def _require_fixed(transform: Any) -> None:
 
 
 def _unique(work: Iterator[tuple[Mapping[str, Any], int]]) -> list[tuple[Mapping[str, Any], int]]:
-    """Drop repetitions, because tests often use the validation set."""
+    """Drop repetitions, because the test set is often the validation set."""
     found: list[tuple[Mapping[str, Any], int]] = []
     for each in work:
         if each not in found:

@@ -35,7 +35,7 @@ def record(settings: Mapping[str, str], modules: Sequence[str], device: str) -> 
 
 
 def versions(modules: Sequence[str]) -> dict[str, str]:
-    """Return the versions of this project, of Python and of the installed ones of ``modules``.
+    """Return the versions of this project, of Python, and of those ``modules`` that are installed.
 
     The keys are the names by which modules are imported, because OpenMMLab's forks install them under other names.
 

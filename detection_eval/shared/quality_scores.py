@@ -72,7 +72,7 @@ def score_pictures(
         device: Device that computes the metrics.
 
     Returns:
-        Scores of all rows. No row has a picture that cannot be scored for one of them.
+        Scores of all rows. A picture that cannot be scored for one row is left out of all.
     """
     scores = Scores({row: [] for row in candidates})
     for name, read in tqdm(items, unit="picture", disable=None):

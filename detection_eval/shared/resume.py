@@ -51,7 +51,7 @@ def require_resume(out: Path, earlier: bool, resume: bool) -> None:
 
 
 def holds_files(folder: Path) -> bool:
-    """Say whether a folder, which may be missing, or one of its subfolders holds anything but folders."""
+    """Say whether a folder or one of its subfolders holds anything but folders. The folder may be missing."""
     return any(not path.is_dir() for path in folder.rglob("*"))
 
 
@@ -65,7 +65,7 @@ def read_kept(path: Path, read: Callable[[Path], Content]) -> Content | None:
     Raises:
         ValueError: The file is damaged or cannot be read.
     """
-    # A link that leads nowhere counts as a file, because it must not be overwritten without a word.
+    # A link that leads nowhere counts as a file, because it must not be overwritten silently.
     if not os.path.lexists(path):
         return None
     try:

@@ -29,14 +29,14 @@ BOUNDS = ("value", "low", "high")
 
 
 def say_left_out(failed: Sequence[str]) -> None:
-    """Name the first pictures that were left out, on the stream of errors."""
+    """List the first pictures that were left out, on stderr."""
     if failed:
         more = [f"and {len(failed) - LISTED} more"] if len(failed) > LISTED else []
         say_failed(f"{len(failed)} left out", [*failed[:LISTED], *more])
 
 
 def most_changed(gain: Mapping[str, float], what: str) -> dict[str, str]:
-    """Choose the picture that gained most over raw, and the one that lost most, if there are such.
+    """Choose the picture that gained most over raw, and the one that lost most, if there are any.
 
     Args:
         gain: Gain of each picture over raw.
@@ -107,7 +107,7 @@ class Numbers:
         return f"{round(self.factor * value, self.digits) + 0.0:{self.sign}.{self.digits}f}"
 
     def with_interval(self, score: Mapping[str, float | None], between: str = "\n") -> str:
-        """Write a number with its interval, and with ``±`` its deviation over training seeds if it has one.
+        """Write a number with its interval, and after ``±`` its deviation over training seeds if it has one.
 
         Args:
             score: Score with ``value``, ``low``, ``high``, and ``seed_sd`` if there are several training seeds.
@@ -148,7 +148,7 @@ def score_lines(
 
 
 def markdown_table(table: Sequence[Sequence[str]]) -> str:
-    """Write a head and lines as a table of Markdown.
+    """Write a header and the lines below it as a Markdown table.
 
     Examples:
         >>> print(markdown_table([["row", "AP"], ["raw", "0.5\\n[0.4, 0.6]"]]), end="")

@@ -1,4 +1,7 @@
-"""The enhancer that ``ENHANCER`` names, as a transform of the stored pictures; the cache keeps its results."""
+"""A pipeline step that enhances the stored pictures and keeps the results in a cache.
+
+The environment variable ``ENHANCER`` names the enhancer (by default PSENet).
+"""
 
 _base_ = "enhancers/{{$ENHANCER:psenet}}.py"
 

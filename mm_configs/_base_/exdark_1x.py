@@ -1,4 +1,4 @@
-"""ExDark for detectors that train by the 1x schedule, pictures as they are."""
+"""ExDark for detectors that train by MMDetection's 1x schedule, without an enhancer."""
 
 _base_ = ["exdark.py", "resize_1x.py"]
 

@@ -1,9 +1,9 @@
 """A small set for comparisons: 40 pairs of LOL-v1's training split to train on, and 8 to validate on.
 
-Neighbouring numbers often show one scene, so the 8 validation pairs are a block, those with the highest numbers. The
-schedule is much shorter than those of the papers, with iterations of eight 128x128 crops. The environment variable
-``LOLV1_ROOT`` names the folder that holds ``our485``. ``python -m benchmarks.lol_training`` runs the configs that build
-on this one.
+Pictures with neighbouring numbers often show the same scene, so the 8 validation pairs are those with the highest
+numbers. The schedule is much shorter than those of the papers. An iteration has eight crops of 128x128. The environment
+variable ``LOLV1_ROOT`` names the folder that holds ``our485``. ``python -m benchmarks.lol_training`` runs the configs
+that build on this one.
 """
 
 _base_ = "enhancer_runtime.py"

@@ -5,8 +5,8 @@ and the files ``night_train.json`` and ``night_test.json`` that this command wri
 
     llie annotations visdrone FOLDER --night --split 526 131 --out annotations/night.json
 
-``max_per_img`` is the official metric's limit on detections. There is no validation part; the test part stands in for
-it, as in the paper. Its validation scores should therefore not decide anything.
+``max_per_img`` is the official metric's limit on detections. There is no validation part: validation uses the test
+part, as in the paper. Do not choose a model or a setting by the validation scores.
 """
 
 custom_imports = dict(imports=["llie_preproc"], allow_failed_imports=False)

@@ -1,4 +1,4 @@
-"""Night VisDrone for detectors that train by the 1x schedule, pictures as they are."""
+"""Night VisDrone for detectors that train by MMDetection's 1x schedule, without an enhancer."""
 
 _base_ = ["night_visdrone.py", "resize_1x.py"]
 

@@ -1,5 +1,6 @@
-"""Pipelines with pictures within 1333x800, and their data loaders; an enhancer fits between the pieces.
+"""The pieces of pipelines that fit pictures into 1333x800, and data loaders.
 
+An enhancer can be put between ``load`` (or ``load_image``) and the transforms.
 ``RestoreScaleFactor`` does nothing unless an enhancer that enlarges comes before the resize.
 """
 

@@ -1,4 +1,4 @@
-"""MMDetection's 1x schedule (12 epochs) with pictures within 1333x800; an enhancer fits between the pieces.
+"""MMDetection's 1x schedule (12 epochs) with pictures that fit into 1333x800, by the pieces of ``resize.py``.
 
 The learning rate is that for 16 pictures a step, scaled to the actual number.
 """

@@ -1,7 +1,7 @@
-"""MMDetection's Faster R-CNN behind a frozen enhancer, which ``ENHANCER`` names (PSENet).
+"""MMDetection's Faster R-CNN behind a frozen enhancer, ``$ENHANCER`` (default: PSENet).
 
-These lines fit any config. COCO weights of the plain detector load into this one (``load_from``, or the checkpoint of
-``init_detector``).
+The same lines work for any config of a detector. COCO weights of the plain detector load into this one (``load_from``,
+or the checkpoint of ``init_detector``).
 """
 
 _base_ = ["mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py", "../_base_/enhancers/{{$ENHANCER:psenet}}.py"]

@@ -1,4 +1,4 @@
-"""Faster R-CNN R50-FPN 1x on night VisDrone, from an ImageNet backbone; pictures as they are."""
+"""Faster R-CNN R50-FPN 1x on night VisDrone, from an ImageNet backbone; no enhancer."""
 
 _base_ = ["mmdet::_base_/models/faster-rcnn_r50_fpn.py", "../_base_/night_visdrone_1x.py"]
 

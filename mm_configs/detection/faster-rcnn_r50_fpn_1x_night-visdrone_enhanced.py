@@ -1,4 +1,4 @@
-"""Faster R-CNN R50-FPN 1x on night VisDrone, trained and tested on pictures enhanced by ``ENHANCER`` (PSENet)."""
+"""Faster R-CNN R50-FPN 1x on night VisDrone, trained and tested behind the enhancer ``$ENHANCER`` (default: PSENet)."""
 
 _base_ = ["faster-rcnn_r50_fpn_1x_night-visdrone.py", "../_base_/enhanced.py"]
 

@@ -1,4 +1,4 @@
-"""RetinaNet R50-FPN 1x on ExDark, trained and tested on pictures enhanced by ``ENHANCER`` (PSENet)."""
+"""RetinaNet R50-FPN 1x on ExDark, trained and tested behind the enhancer ``$ENHANCER`` (default: PSENet)."""
 
 _base_ = ["retinanet_r50_fpn_1x_exdark.py", "../_base_/enhanced.py"]
 

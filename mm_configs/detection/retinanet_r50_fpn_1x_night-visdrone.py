@@ -1,4 +1,4 @@
-"""RetinaNet R50-FPN 1x on night VisDrone, from an ImageNet backbone; pictures as they are."""
+"""RetinaNet R50-FPN 1x on night VisDrone, from an ImageNet backbone; no enhancer."""
 
 _base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "../_base_/night_visdrone_1x.py"]
 
@@ -6,5 +6,5 @@ model = dict(
     bbox_head=dict(num_classes=_base_.num_classes),
     test_cfg=dict(max_per_img=_base_.max_per_img),
 )
-# MMDetection's own RetinaNet has half of the schedule's learning rate too.
+# MMDetection's own RetinaNet also has half of the schedule's learning rate.
 optim_wrapper = dict(optimizer=dict(lr=0.01))

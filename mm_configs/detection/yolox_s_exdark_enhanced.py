@@ -1,4 +1,4 @@
-"""YOLOX-s on ExDark, trained and tested on pictures enhanced by ``ENHANCER`` (PSENet)."""
+"""YOLOX-s on ExDark, trained and tested behind the enhancer ``$ENHANCER`` (default: PSENet)."""
 
 _base_ = ["yolox_s_exdark.py", "../_base_/enhanced.py"]
 

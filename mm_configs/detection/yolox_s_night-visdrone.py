@@ -1,4 +1,4 @@
-"""YOLOX-s on night VisDrone, from random weights; pictures as they are."""
+"""YOLOX-s on night VisDrone, from random weights; no enhancer."""
 
 _base_ = ["../_base_/yolox_s.py", "../_base_/night_visdrone.py"]
 

@@ -1,4 +1,4 @@
-"""YOLOX-s on night VisDrone, trained and tested on pictures enhanced by ``ENHANCER`` (PSENet)."""
+"""YOLOX-s on night VisDrone, trained and tested behind the enhancer ``$ENHANCER`` (default: PSENet)."""
 
 _base_ = ["yolox_s_night-visdrone.py", "../_base_/enhanced.py"]
 

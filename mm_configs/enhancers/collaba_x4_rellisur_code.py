@@ -1,6 +1,6 @@
 """CollaBA x4 on RELLISUR with the options of the public code.
 
-There is no best response, and the enhancer makes a step in every third iteration.
+The best response of the bi-level training is off, and the enhancer makes a step only in every third iteration.
 """
 
 _base_ = "collaba_x2_rellisur_code.py"

@@ -1,10 +1,9 @@
 """IAML on LOL-v1: IAMLUNet trained by mirror distillation (arXiv 2603.13363).
 
 These settings are the paper's: Adam, a cosine over 500 epochs, batch size 8, random crops with flips along both axes,
-MSE + SSIM + mirror loss, and a constant momentum. The paper's text, as we have it, holds no other numbers. These are
-this project's choice: a learning rate from 2e-4 to 1e-6, betas 0.9 and 0.999, crops of 256, momentum 0.999, lambda 0.8,
-weights 1 and 1.6, and the network's width and depth, which the paper never gave. The rows of Table IV are in
-docs/ablations.md.
+MSE + SSIM + mirror loss, and a constant momentum. The paper's text, as this project has it, gives no other numbers.
+These are this project's choice: a learning rate from 2e-4 to 1e-6, betas 0.9 and 0.999, crops of 256, momentum 0.999,
+lambda 0.8, weights 1 and 1.6, and the network's width and depth. docs/ablations.md has the settings of Table IV.
 
 The environment variable ``LOLV1_ROOT`` names the folder, which holds ``our485`` and ``eval15``.
 """

@@ -5,14 +5,14 @@ These settings are the paper's: AdamP with a rate of 2e-4 (betas 0.9 and 0.999, 
 stages) + 0.1 gradient; lambda_1 = 0.2 exp(-5 (1 - t / 200)^2); an adversarial weight of 0.1; a weak augmentation that
 resizes, and a strong one that adds blur, grey and colour jitter.
 
-Where the paper is silent, these settings come from the public code: pairs are resized to 280x280 before the crop and
-one of eight turns; the numbers of the strong augmentation; the teacher's momentum of 0.996; batch norm in the
-discriminator, and its Adam with a rate of 2e-4. Two terms differ from the paper's print: binary cross entropy works on
-logits, which keeps the gradient that the printed logarithms lose; and the contrastive ratio is student-teacher over
+Where the paper says nothing, these settings come from the public code: the resizing of pairs to 280x280 before the
+crop and one of eight turns and mirrorings; the numbers of the strong augmentation; the teacher's momentum of 0.996;
+batch norm in the discriminator, and its Adam with a rate of 2e-4. Two terms differ from the paper's print. Binary cross
+entropy works on logits, because the printed logarithms lose the gradient. The contrastive ratio is student-teacher over
 student-input (see ContrastiveLoss). An epoch is a pass over the unpaired set.
 
 The environment variables ``LSRW_ROOT`` and ``ENLIGHTENGAN_ROOT`` name the folders. Set ``ram_checkpoint`` here to RAM's
-published ``ram_swin_large_14m.pth``. The rows of Tables III to VI are in docs/ablations.md.
+published ``ram_swin_large_14m.pth``. docs/ablations.md has the settings of Tables III to VI.
 """
 
 _base_ = "../_base_/enhancer_runtime.py"
@@ -84,6 +84,6 @@ optim_wrapper = dict(
     enhancer=dict(optimizer=dict(type="llie_preproc.AdamP", lr=2e-4, betas=(0.9, 0.999), weight_decay=1e-4)),
     discriminator=dict(optimizer=dict(type="Adam", lr=2e-4, betas=(0.9, 0.999))),
 )
-# The rate reaches 0 after the last epoch, not in it.
+# The end is 201, so that the rate reaches 0 after the last epoch, not in it.
 param_scheduler = [dict(type="LinearLR", start_factor=1.0, end_factor=0.0, begin=100, end=201, by_epoch=True)]
 train_cfg = dict(by_epoch=True, max_epochs=200, val_interval=10)

@@ -1,8 +1,8 @@
 """The test part of Afifi et al.'s exposure errors, as PSENet is evaluated on it: against expert E, at full size.
 
 ``llie quality --config mm_configs/evaluation/exposure_errors.py --metrics psnr ssim_piq`` evaluates it. ``--cfg-options
-val_dataloader.dataset.exposures=under`` and ``over`` choose its two halves, of which the second has 0 EV. The
-environment variable ``EXPOSURE_ERRORS_ROOT`` names the folder, whose layout is in docs/datasets.md.
+val_dataloader.dataset.exposures=under`` and ``over`` choose its two halves; 0 EV belongs to ``over``. The environment
+variable ``EXPOSURE_ERRORS_ROOT`` names the folder, whose layout is in docs/datasets.md.
 """
 
 data_root = "{{$EXPOSURE_ERRORS_ROOT:data/exposure_errors}}"

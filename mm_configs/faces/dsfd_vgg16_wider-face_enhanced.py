@@ -1,4 +1,4 @@
-"""The DSFD of ``dsfd_vgg16_wider-face.py`` behind a frozen enhancer, which ``ENHANCER`` names (PSENet).
+"""The DSFD of ``dsfd_vgg16_wider-face.py`` behind a frozen enhancer, ``$ENHANCER`` (default: PSENet).
 
 A checkpoint of the plain detector loads into it and needs no further training.
 """

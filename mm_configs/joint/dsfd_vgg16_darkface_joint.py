@@ -1,4 +1,4 @@
-"""DSFD (the paper's form) on VGG-16 and the enhancer that ``ENHANCER`` names (PSENet), trained together on DARK FACE.
+"""DSFD (the paper's form) on VGG-16 and the enhancer ``$ENHANCER`` (default: PSENet), trained together on DARK FACE.
 
 DSFD starts from WIDER FACE. You must provide ``weights/dsfd_vgg16_wider-face.pth``;
 ``mm_configs/faces/dsfd_vgg16_wider-face.py`` trains it.
@@ -13,7 +13,7 @@ _base_ = [
 ]
 
 work_dir = "work_dirs/dsfd_vgg16_darkface_joint_{{$ENHANCER:psenet}}"
-# The plain detector downloads nothing, because its weights come with the checkpoint.
+# The backbone downloads no weights, because the checkpoint has them.
 _base_.model.backbone.init_cfg = None
 model = dict(
     _delete_=True,

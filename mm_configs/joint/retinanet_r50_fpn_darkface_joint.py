@@ -1,7 +1,7 @@
-"""RetinaNet R50-FPN from COCO and the enhancer that ``ENHANCER`` names (PSENet), trained together on DARK FACE.
+"""RetinaNet R50-FPN from COCO and the enhancer ``$ENHANCER`` (default: PSENet), trained together on DARK FACE.
 
-You must provide the checkpoint, from MMDetection's model zoo, as ``load_from`` or by the environment variable
-``COCO_CHECKPOINT``. The layers that tell the classes apart begin anew.
+You must provide the checkpoint of MMDetection's model zoo, as ``load_from`` or by the environment variable
+``COCO_CHECKPOINT``. The layers that tell the classes apart start from random weights.
 """
 
 _base_ = [
@@ -13,7 +13,7 @@ _base_ = [
 ]
 
 work_dir = "work_dirs/retinanet_r50_fpn_darkface_joint_{{$ENHANCER:psenet}}"
-# The plain detector downloads nothing, because its weights come with the checkpoint.
+# The backbone downloads no weights, because the checkpoint has them.
 _base_.model.backbone.init_cfg = None
 _base_.model.bbox_head.num_classes = _base_.num_classes
 _base_.model.test_cfg.max_per_img = _base_.max_per_img

@@ -1,4 +1,4 @@
-"""Masks of SAM vit_b for the objects that Faster R-CNN finds on ExDark; pictures as they are.
+"""Masks of SAM vit_b for the objects that Faster R-CNN finds on ExDark; no enhancer.
 
 Test it with an unchanged checkpoint of ``mm_configs/detection/faster-rcnn_r50_fpn_1x_exdark.py``. The AP is that of the
 boxes, as ExDark has no masks; the masks go to ``work_dirs/segmentation/exdark.segm.json``.
@@ -11,7 +11,7 @@ model = dict(
     type="llie_preproc.BoxPromptedSAM",
     detector={{_base_.model}},
     sam={{_base_.sam}},
-    # Boxes with lower scores are many, and each would need a mask.
+    # There are many boxes with lower scores, and each would need a mask.
     score_thr=0.05,
     # add_enhancer(door="preprocessor") puts the enhancer here.
     data_preprocessor=dict(type="DetDataPreprocessor"),

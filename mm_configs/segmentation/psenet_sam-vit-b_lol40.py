@@ -1,8 +1,8 @@
 """PSENet, finetuned from its shipped weights so that SAM sees in dark pictures of LOL-v1 what it sees in well-lit ones.
 
-It trains on the 40 pairs of ``lol_v1_40.py``, which have no annotated masks. SAM's embedding of the enhanced picture is
-drawn to that of the well-lit picture, and its masks for random boxes are drawn to those in the well-lit picture; L1
-keeps the colours. Crops are nearly as large as the pictures and are not turned, since SAM looks at whole scenes.
+It trains on the 40 pairs of ``lol_v1_40.py``, which have no annotated masks. In the enhanced picture, SAM's embedding
+and its masks for random boxes are trained to be those of the well-lit picture; L1 keeps the colours. Crops are nearly
+as large as the pictures and are not turned, because SAM looks at whole scenes.
 
 Set ``model.sam.checkpoint`` to the public ``sam_vit_b_01ec64.pth``, as a path or as the URL with its digest
 (``llie_preproc.segmentation.PUBLIC_CHECKPOINTS``). SAM's encoder runs at 1024 pixels and keeps its activations for the

@@ -1,4 +1,4 @@
-"""Masks of SAM vit_b for the labelled faces of DARK FACE; pictures as they are.
+"""Masks of SAM vit_b for the labelled faces of DARK FACE; no enhancer.
 
 There is nothing to train and no checkpoint to pass. The scores are the IoU that SAM predicts.
 """

@@ -1,6 +1,6 @@
-"""Masks of SAM vit_b for the labelled faces of DARK FACE, in pictures enhanced by ``ENHANCER`` (PSENet).
+"""Masks of SAM vit_b for the labelled faces of DARK FACE, in pictures enhanced by ``$ENHANCER`` (default: PSENet).
 
-Masks have the frame of the stored pictures, also behind an enhancer that enlarges.
+Masks have the size of the stored pictures, even if the enhancer enlarges.
 """
 
 _base_ = ["sam_vit-b_darkface-labels.py", "../_base_/enhancers/{{$ENHANCER:psenet}}.py"]

@@ -1,4 +1,4 @@
-"""The base of all picture sets: the choice of files, reading, transforms, and the check before training."""
+"""The base classes of all training sets: the choice of files, reading, transforms, and the check before training."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _SHOWN = 3
 
 
 def alone(path: Path) -> Mapping[str, Path]:
-    """No references: the value of ``references_of`` for pictures without references."""
+    """Return no references; it is the default of ``references_of``, for pictures without references."""
     return {}
 
 
 def every(path: Path) -> bool:
-    """True: the value of ``keep`` for sets that are taken whole."""
+    """Return True; it is the default of ``keep``, for sets whose inputs are all used."""
     return True
 
 
@@ -59,7 +59,7 @@ class Layout:
         inputs: Files of all inputs.
         references_of: Function from an input to its references by field; the files need not exist.
         references: Files that must each be the reference of some input; an unused one is an error.
-        scales: Number of times that a field is as large as the input; 1 for a field that is not listed.
+        scales: Height and width of each field as a multiple of the input's; 1 for a field that is not listed.
         keep: Function that says whether an input becomes an item.
     """
 
@@ -93,9 +93,9 @@ class CheckedSet(Dataset, ABC):
 
         Raises:
             ValueError: A header cannot be read, a reference does not have its scale times the size of its input, or a
-                picture is smaller than its crop. The message tells how many pictures are concerned, and names the first
-                few with their sizes. With ``batched``, also when sizes differ after the transforms; the message then
-                names two files with their sizes.
+                picture is smaller than its crop. The message tells how many pictures are wrong, and names the first few
+                with their sizes. With ``batched`` it is also an error if sizes differ after the transforms; the message
+                then names two files with their sizes.
         """
         sizes = self.output_sizes()
         if batched:
@@ -111,11 +111,11 @@ class PictureSet(CheckedSet):
 
     Args:
         layout: Files of the set.
-        size: Size to which the input is resized, an edge or ``(width, height)``, bilinear (OpenCV). References get as
-            many times that size as their scale says. None keeps each picture's own size.
+        size: Size to which the input is resized, an edge or ``(width, height)``, bilinear (OpenCV). A reference is
+            resized to its scale times that size. None keeps each picture's own size.
         names: Names of the pictures to take, relative to the layout's base, with their suffixes; or the path of a text
             file that lists them, one in each line. None takes all pictures.
-        transforms: Configs of registered transforms, or callables, each from a dict of pictures to another.
+        transforms: Configs of registered transforms, or callables. Each takes and returns a dict of pictures.
 
     Raises:
         FileNotFoundError: A picture has no reference, a reference has no picture, a name is not that of a picture, or
@@ -260,7 +260,7 @@ def edges(size: int | Sequence[int]) -> tuple[int, int]:
     ((256, 256), (320, 240))
 
     Raises:
-        ValueError: ``size`` is neither a positive whole number nor a pair of such.
+        ValueError: ``size`` is neither a positive whole number nor a pair of such numbers.
     """
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2 or not all(type(edge) is int and edge > 0 for edge in pair):
@@ -269,7 +269,7 @@ def edges(size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _listed(size: Sequence[Any]) -> list[tuple[int, int]]:
-    """The sizes that ``output_size`` returned, as a list: one ``(width, height)``, or those that may be drawn."""
+    """The result of ``output_size`` as a list: one ``(width, height)``, or all sizes that a random transform gives."""
     return [tuple(s) for s in (size if isinstance(size[0], Sequence) else [size])]
 
 
@@ -311,7 +311,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _other_suffixes(missing: Iterable[str], there: Iterable[str]) -> str:
-    """A hint at those missing names that exist with another suffix; the first few are given."""
+    """A hint that names the first few pictures which have the missing names, but with another suffix."""
     by_stem = {_stem(name): name for name in there}
     # The whole name is tried first, because a dot need not begin a suffix: 00266-3.0 has none.
     stems = [next((s for s in (name, _stem(name)) if s in by_stem), None) for name in missing]

@@ -1,4 +1,7 @@
-"""Sets made of other sets. They hand a draw on to their parts, so that an item depends on nothing but its draw."""
+"""Sets made of other sets, for samplers whose indices carry a random seed (:class:`~training.datasets.Draw`).
+
+The seed is passed on to the parts, so that an item depends only on its index and seed.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from .samplers import Draw, seeded_by
 
 @DATASETS.register_module()
 class ConcatenatedSets(CheckedSet):
-    """Sets one after the other: MMEngine's ``ConcatDataset`` with draws.
+    """Sets one after the other, like MMEngine's ``ConcatDataset``, for indices that are draws.
 
     >>> both = ConcatenatedSets([["a", "b"], ["c"]])
     >>> len(both), both[2]
@@ -50,7 +53,7 @@ class ConcatenatedSets(CheckedSet):
         return self.datasets[part][index.at(local) if isinstance(index, Draw) else local]
 
     def output_sizes(self) -> Sizes:
-        """The sizes of all parts together, as a batch may hold pictures of any part."""
+        """The sizes of all parts together, because a batch may hold pictures of any part."""
         sizes: Sizes = {}
         for dataset in self.datasets:
             for field, found in _sizes_of(dataset).items():
@@ -68,8 +71,7 @@ class SemiSupervisedSet(CheckedSet):
 
     An item is ``dict(inputs, data_samples)``. ``inputs`` is the pair's input ``(3, H, W)``. ``data_samples`` has the
     reference ``target``, the weak view ``unpaired`` and the strong view ``strong``, both ``(3, h, w)``, and the paths
-    ``img_path`` and ``unpaired_path``. All pictures are uint8 RGB. If the index is a draw, the item depends on nothing
-    but the draw.
+    ``img_path`` and ``unpaired_path``. All pictures are uint8 RGB. If the index is a draw, the item depends only on it.
 
     >>> import tempfile
     >>> import numpy as np
@@ -114,7 +116,7 @@ class SemiSupervisedSet(CheckedSet):
         return {"inputs": pair["inputs"], "data_samples": sample}
 
     def output_sizes(self) -> Sizes:
-        """The sizes of the pairs, and those of ``unpaired`` apart, as its pictures form a batch of their own."""
+        """The sizes of the pairs, and separately those of ``unpaired``, whose pictures form a separate batch."""
         return {**_sizes_of(self.paired), "unpaired": _sizes_of(self.unpaired).get("image", {})}
 
 
@@ -123,7 +125,7 @@ def _built(dataset: dict | Dataset) -> Any:
 
 
 def _sizes_of(dataset: Any) -> Sizes:
-    """The sizes of a set that knows them. Of another set only ``check`` is called, if it has one."""
+    """The sizes of a set that knows them. For another set only its ``check`` is called, if it has one."""
     if hasattr(dataset, "output_sizes"):
         return dataset.output_sizes()
     if hasattr(dataset, "check"):

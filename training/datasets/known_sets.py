@@ -1,4 +1,4 @@
-"""The sets on which papers train and test, each found by its layout.
+"""The sets on which papers train and test, each read from its published layout of folders.
 
 Each is a :class:`~training.datasets.base.PictureSet`: ``options`` are its ``size``, ``names`` and ``transforms``, and
 items have ``data_samples.target``. ``root`` is the folder that holds the layout. A picture without its pair or a
@@ -118,7 +118,7 @@ class SICE(PictureSet):
         root: Root folder of the set.
         part: Part of the set, 1 or 2.
         exposures: ``'all'``, or the darker half (``'under'``) or the brighter half (``'over'``) of each sequence, as
-            the exposures are numbered. The middle exposure of an odd number is in neither half.
+            the exposures are numbered. If their number is odd, the middle exposure is in neither half.
         **options: Arguments of :class:`~training.datasets.base.PictureSet`; names look like ``12/3.JPG``.
     """
 
@@ -147,7 +147,7 @@ class ExposureErrors(PictureSet):
         split: ``'train'``, ``'val'`` or ``'test'``.
         expert: Expert whose retouched pictures are the references of the test split, ``'a'`` to ``'e'``. The other
             splits have the references of a single expert.
-        exposures: ``'all'``, ``'under'`` (N1.5 and N1), ``'over'`` (the others, with 0 EV among them, as in PSENet's
+        exposures: ``'all'``, ``'under'`` (N1.5 and N1), ``'over'`` (the others, including 0 EV, as in PSENet's
             protocol), or a list of suffixes.
         **options: Arguments of :class:`~training.datasets.base.PictureSet`; names are relative to ``INPUT_IMAGES``.
     """
@@ -172,8 +172,8 @@ class RELLISUR(PictureSet):
     needs it.
 
     The layout is ``{Train,Val,Test}/LLLR`` for the inputs. The references lie in ``NLHR-Duplicates/X{1,2,4}`` under the
-    same names (``00266-3.0.png``); without that folder, in ``NLHR/X{1,2,4}`` under the number of the scene
-    (``00266.png``).
+    same names (``00266-3.0.png``). If that folder is missing, they lie in ``NLHR/X{1,2,4}`` under the number of the
+    scene (``00266.png``).
 
     >>> import tempfile
     >>> from llie_preproc.files import write_texts
@@ -186,8 +186,9 @@ class RELLISUR(PictureSet):
     Args:
         root: Root folder of the set.
         split: ``'train'``, ``'val'`` or ``'test'``.
-        scale: Number of times that a reference is as large as its input: 1, 2 or 4.
-        target_x1: Whether items have that field. Without it the folder ``X1`` may be missing, unless ``scale`` is 1.
+        scale: Factor by which a reference is wider and higher than its input: 1, 2 or 4.
+        target_x1: Whether items have the field ``target_x1``. If not, the folder ``X1`` may be missing, unless
+            ``scale`` is 1.
         **options: Arguments of :class:`~training.datasets.base.PictureSet`; names are relative to ``LLLR``.
     """
 

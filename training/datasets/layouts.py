@@ -58,7 +58,7 @@ def lsrw(root: Folder, split: str, camera: str) -> Layout:
 def sice(root: Folder, part: int, exposures: str) -> Layout:
     """``Dataset_Part{1,2}``: a folder of exposures for each sequence, 1 the darkest, and ``Label/<sequence>.JPG``."""
     name = _one_of("part", part, {1: "Dataset_Part1", 2: "Dataset_Part2"})
-    # The middle exposure of an odd number belongs to neither half.
+    # If the number of exposures is odd, the middle one belongs to neither half.
     halves: dict[Path, str] = {}
     kept: dict[str, Callable[[Path], bool]] = {
         "all": lambda path: True,
@@ -155,12 +155,14 @@ def by_stem(folder: Path) -> Callable[[str], Path]:
     """A function that finds a picture of a folder by its name without suffix, whatever the suffix and its case.
 
     Raises:
-        ValueError: The names of two pictures differ in the suffix only.
+        ValueError: The names of two pictures differ only in the suffix.
     """
     found: dict[str, Path] = {}
     for path in sorted(filter(is_picture, folder.iterdir())):
         if path.stem in found:
-            raise ValueError(f"{found[path.stem]} and {path} have the same name but for the suffix: remove one of them")
+            raise ValueError(
+                f"{found[path.stem]} and {path} have the same name except for the suffix: remove one of them"
+            )
         found[path.stem] = path
     return lambda stem: found.get(stem, folder / f"{stem}.*")
 

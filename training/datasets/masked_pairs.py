@@ -54,12 +54,12 @@ class MaskedPairs(PictureSet):
         low: Folder of the inputs. Pictures in it that the annotation file does not list are left out.
         ann_file: JSON file with ``images`` (``id``, ``file_name`` relative to ``low``, ``width``, ``height``) and
             ``annotations`` (``image_id``; ``segmentation``, which is polygons or run lengths, compressed or not). It
-            describes the frame of the inputs. Regions of crowds (``iscrowd``) are left out, as they are no single
+            describes the frame of the inputs. Regions of crowds (``iscrowd``) are left out, because they are not single
             objects.
         high: Folder of the references, with the same names. None: there are no references.
         size: Size to which the input is resized, an edge or ``(width, height)``, bilinear (OpenCV); the reference gets
             ``scale`` times that size, and masks take the nearest pixel. None keeps each picture's own size.
-        scale: Number of times that a reference is as large as its input.
+        scale: Factor by which a reference is wider and higher than its input.
         names: Names of the pictures to take, as in :class:`~training.datasets.PairedFolders`.
         transforms: Transforms, as in :class:`~training.datasets.PairedFolders`; they change the masks too.
 
@@ -197,7 +197,7 @@ def _check(row: dict, annotated: _Annotated, path: Path) -> None:
 
 
 def _is_polygon(points: Any) -> bool:
-    """Whether these are at least three points x1 y1 x2 y2 ...; pycocotools would take four numbers for a box."""
+    """Whether these are at least three points x1 y1 x2 y2 ...; pycocotools would read four numbers as a box."""
     numbers = isinstance(points, list) and all(is_number(n) and math.isfinite(n) for n in points)
     return numbers and len(points) >= 6 and len(points) % 2 == 0
 

@@ -23,7 +23,7 @@ from .base import MASKS, Pictures, edges, resize_masks
 
 @TRANSFORMS.register_module()
 class PairedResize:
-    """Resizes the input. References stay as many times as large as they were.
+    """Resizes the input, and references and masks by the same factors.
 
     Pictures are sampled bilinearly, masks to the nearest pixel. By default pictures are first smoothed by Pillow's
     low-pass filter (``antialias``), so that shrunk night pictures average their noise instead of picking single pixels.

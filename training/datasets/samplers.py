@@ -1,4 +1,4 @@
-"""Samplers that give each of their draws a random seed of its own."""
+"""Samplers that give draws: indices that each carry a random seed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _DrawSampler(Sampler):
 
 @DATA_SAMPLERS.register_module()
 class DrawSampler(_DrawSampler):
-    """MMEngine's ``DefaultSampler`` with draws: it gives every index once in an epoch.
+    """MMEngine's ``DefaultSampler`` for draws: it gives every index once in an epoch.
 
     The number of draws is rounded up so that all processes get equal shares.
 
@@ -80,7 +80,7 @@ class DrawSampler(_DrawSampler):
 
 @DATA_SAMPLERS.register_module()
 class InfiniteDrawSampler(_DrawSampler):
-    """MMEngine's ``InfiniteSampler`` with draws: epoch after epoch without end, for loops that count iterations.
+    """MMEngine's ``InfiniteSampler`` for draws: epoch after epoch without end, for loops that count iterations.
 
     >>> from itertools import islice
     >>> sampler = InfiniteDrawSampler(["a", "b", "c"], shuffle=False, seed=0)

@@ -100,7 +100,7 @@ class FeatureEncoder(nn.Module):
         self.requires_grad_(False).eval()
 
     def renamed(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The tensors of the public file under the names of this module; foreign tensors may stay."""
+        """The tensors of the public file under the names of this module. Other tensors may stay."""
         return state
 
     def _load(self, checkpoint: str | os.PathLike[str]) -> None:
@@ -128,9 +128,9 @@ _built: WeakValueDictionary[str, FeatureEncoder] = WeakValueDictionary()
 def build_encoder(encoder: Mapping[str, Any] | FeatureEncoder) -> FeatureEncoder:
     """The encoder of a config. An encoder in use that has an equal config with a checkpoint is returned again.
 
-    A perceptual and a contrastive loss with equal configs thus share one RAM. Encoders with random weights, made for
-    tests, are never shared. Reading weights leaves PyTorch's random state alone, so that what is initialised next does
-    not depend on whether the encoder was there already.
+    For example, a perceptual and a contrastive loss with equal configs share one RAM. Encoders with random weights, for
+    tests, are never shared. Reading weights does not change PyTorch's random state, so what is initialised next does
+    not depend on whether the encoder existed already.
 
     >>> encoder = build_encoder(dict(type="llie_preproc.VGGEncoder", checkpoint=None, width=4))
     >>> encoder.embed(torch.rand(2, 3, 32, 32)).shape

@@ -37,7 +37,7 @@ class SAMEncoder(FeatureEncoder):
             image encoder is read from it. None gives random weights, for tests.
         model: ``'vit_b'``, ``'vit_l'`` or ``'vit_h'``.
         image_size: Side of the input. None takes 1024, the size that the weights were trained at. Smaller sizes
-            interpolate the positions and cost a fraction, as global attention grows with the fourth power of the side.
+            interpolate the positions and cost a fraction: global attention grows with the fourth power of the side.
         **sizes: Sizes that override those of the model, as in :func:`llie_preproc.segmentation.build_sam`.
 
     Raises:
@@ -142,7 +142,7 @@ class FrozenSAM(nn.Module):
         return sam_embeddings(self.model, images).float()
 
     def shown(self, embedding: Tensor, size: Sequence[int]) -> Tensor:
-        """The part of embeddings that shows pictures of ``size`` ``(H, W)``, without that of the padding."""
+        """The part of embeddings that shows pictures of ``size`` ``(H, W)``, without the padding."""
         encoder = self.model.image_encoder
         return embedding[_shown(_input_size(size, encoder.img_size), encoder.img_size // embedding.shape[-1])]
 

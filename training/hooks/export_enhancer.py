@@ -16,8 +16,8 @@ from llie_preproc.registry import HOOKS
 class ExportEnhancer(Hook):
     """A hook that writes the enhancer alone to ``enhancer.safetensors`` in the work folder with each checkpoint.
 
-    This is the network that validation scores, which is the averaged one or the teacher if the method has one. In that
-    case, the network that the optimiser trains is written to ``student.safetensors`` too. Both files load with
+    The file holds the network that validation scores. If the method has an average or a teacher, that is this network,
+    and the network that the optimiser trains is written to ``student.safetensors``. Both files load with
     ``build_enhancer(..., checkpoint=path)``, and are replaced atomically.
 
     Examples:

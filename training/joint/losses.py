@@ -1,4 +1,4 @@
-"""Losses that keep an enhancer an enhancer while a detector trains it.
+"""Losses that make an enhancer go on enhancing while the losses of a detector train it.
 
 Each is a module for ``EnhancedDetector(losses=...)``, which calls ``forward(image, output, enhancer, sample)`` for each
 picture. ``image`` is ``(1, 3, H, W)`` RGB in [0, 1]; ``output`` is what ``enhancer`` made of it, ``(1, 3, s*H, s*W)``,
@@ -35,7 +35,7 @@ class FidelityLoss(nn.Module):
 
     :meth:`bind` keeps the enhancer as it was before training, as a frozen copy in evaluation mode. The copy is part of
     the state dict, so that a resumed run keeps it; ``EnhancedDetector`` leaves it as it is when a checkpoint has none.
-    If the enhancer has batch or spectral norm, the distance is not 0 at the start, because these norms work otherwise
+    If the enhancer has batch or spectral norm, the distance is not 0 at the start, because these norms work differently
     in training mode.
 
     >>> from llie_preproc import build_enhancer
@@ -174,7 +174,7 @@ class MapSmoothnessLoss(nn.Module):
         # Each pixel of the map needs a neighbour, however narrow the picture is.
         image = _shrunk(image, self.side, least=2)
         height, width = image.shape[-2:]
-        # Autocast would drown the small differences between neighbours.
+        # Autocast would round the small differences between neighbours away.
         with torch.autocast(image.device.type, enabled=False), kept_buffers(enhancer):
             curves = enhancer.predict_map(pad_to_requirements(image, enhancer.capabilities))
         form = self.form or ("log" if hasattr(enhancer, "gamma_map") else "squared")
@@ -242,8 +242,8 @@ class SelfEnhancementLoss(nn.Module):
 
     The candidates of the pseudo ground truth are the picture, brighter and darker references made from it, and the
     enhancer's present output; each pixel comes from the best of them. The loss is the mean squared distance of the
-    output from it (Eq. 7, first term). PSENet itself takes the output of the weights one step earlier, which is not at
-    hand here.
+    output from it (Eq. 7, first term). PSENet itself takes the output of the weights one step earlier, which this loss
+    does not have.
 
     >>> from llie_preproc import build_enhancer
     >>> enhancer, image = build_enhancer("psenet"), torch.rand(1, 3, 32, 32)
@@ -259,8 +259,8 @@ class SelfEnhancementLoss(nn.Module):
         patch: Side of the local window of the score, odd.
 
     Raises:
-        ValueError: ``side`` is below 1, or another argument is refused by
-            :class:`~training.methods.progressive.ProgressiveSelfEnhancement` too.
+        ValueError: ``side`` is below 1, or another argument is one that
+            :class:`~training.methods.progressive.ProgressiveSelfEnhancement` refuses.
     """
 
     def __init__(

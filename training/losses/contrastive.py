@@ -16,7 +16,7 @@ from ..feature_encoders import FeatureEncoder, build_encoder
 
 @MODELS.register_module()
 class ContrastiveLoss(nn.Module):
-    """Draws the student's output to the teacher's and away from the dark input, in the space of an encoder's vectors.
+    """Pulls the student's output to the teacher's and away from the dark input, in the space of an encoder's vectors.
 
     The loss of one picture is ``weight * d(anchor, positive) / (d(anchor, negative) + eps)``, where d is the mean
     absolute difference of two vectors. The loss of a batch is the mean over its pictures. Semi-LLIE's Eq. 4 prints

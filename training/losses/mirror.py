@@ -38,8 +38,8 @@ def illumination_weight(image: Tensor, base_weight: float = 1.0, max_weight: flo
 
     Args:
         image: Low-light input, ``(N, 3, H, W)`` RGB in [0, 1].
-        base_weight: Weight of the lightest pixel, w_base. The paper's text, as we have it, gives no number for it.
-        max_weight: Weight of the darkest pixel, w_max. The paper's text, as we have it, gives no number for it.
+        base_weight: Weight of the lightest pixel, w_base. This project chose the number.
+        max_weight: Weight of the darkest pixel, w_max. This project chose the number.
 
     Returns:
         ``(N, 1, H, W)``.

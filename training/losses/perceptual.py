@@ -26,7 +26,7 @@ class PerceptualLoss(nn.Module):
     paper squares the distance (``'l2'``), its published code does not (``'l1'``). The distance of a stage is the mean
     over all its values. Eq. 5, as printed, does not divide by the number of channels.
 
-    Gradients reach the output only, through the encoder.
+    Only the output gets a gradient, through the encoder.
 
     >>> import torch
     >>> loss = PerceptualLoss(dict(type="llie_preproc.VGGEncoder", checkpoint=None, width=4), stages=["conv1_2"])

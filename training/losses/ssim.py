@@ -38,5 +38,5 @@ class SSIMLoss(nn.Module):
             output, target, sigma=1.5, kernel_size=_WINDOW, data_range=1.0, return_full_image=True
         )
         margin = _WINDOW // 2
-        # The margin goes because torchmetrics mirrors the image beyond its border.
+        # The margin is cut off, because torchmetrics fills its windows with a mirror image beyond the border.
         return 1 - similarity[..., margin:-margin, margin:-margin].mean()

@@ -1,4 +1,4 @@
-"""Total variation: losses that keep the maps that networks predict smooth."""
+"""Total variation: losses that make the maps smooth that networks predict."""
 
 from __future__ import annotations
 

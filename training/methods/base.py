@@ -1,4 +1,4 @@
-"""The base of all training methods: MMEngine's interface, paired losses, the optimiser step and averaged weights."""
+"""The base class of all training methods: MMEngine's interface, paired losses, optimiser step and averaged weights."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class TrainingMethod(SafeInit, BaseModel):
         self.losses, self.loss_weights = build_losses(losses or {})
 
     def require_losses(self) -> None:
-        """Check that ``losses`` holds a loss that counts.
+        """Check that ``losses`` holds a loss with a weight above 0.
 
         Raises:
             ValueError: There is no loss, or every loss has the weight 0.
@@ -172,8 +172,9 @@ class TrainingMethod(SafeInit, BaseModel):
 
 
 def _in_float32(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:
-    """Compute a loss with autocast off. A loss with an encoder runs under autocast, because it converts its features to
-    float32 itself.
+    """Compute a loss with autocast off.
+
+    A loss with an encoder runs under autocast, because it converts its features to float32 itself.
     """
     if hasattr(loss, "encoder"):
         return loss(output, target)
@@ -220,7 +221,7 @@ def update_average(average: nn.Module, source: nn.Module, momentum: float) -> No
 
 
 def averaged_log(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Logged scalars as means over the processes, so that a schedule that watches the loss acts alike in all."""
+    """The means of logged scalars over all processes, so that a schedule that watches the loss is the same in each."""
     copies = {name: value.detach().clone() for name, value in values.items()}
     average_tensors(list(copies.values()))
     return copies

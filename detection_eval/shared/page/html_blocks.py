@@ -72,7 +72,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) ->
     """Write a table; a line break within a cell is kept.
 
     Args:
-        header: Heads of the columns.
+        header: Titles of the columns.
         rows: Cells of each row; the first cell names the row.
         caption: Text above the table. Units stand here or in the header.
 
@@ -86,7 +86,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) ->
 
 
 def captioned(lines: Sequence[Sequence[str]], caption: str) -> Html:
-    """Write a table whose first line is the head; the caption names the table, so the head's first cell is emptied."""
+    """Write a table whose first line is the header. The caption replaces the text in the header's first cell."""
     head, *rows = lines
     return table(["", *head[1:]], rows, caption)
 

@@ -16,14 +16,14 @@ COLOURS = (
     "#c396c3",
     "#5a69ff",
 )
-"""Colours of series or kinds of boxes, in order; they differ on light and dark pages, and for the colour-blind."""
+"""Colours of series or kinds of boxes, in order. Colour-blind people can tell them apart, on light and dark pages."""
 
 # Steps of the golden ratio around a circle stay apart, whatever their number.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def hues(count: int) -> list[str]:
-    """Return any number of colours, for things that are more than :data:`COLOURS`.
+    """Return any number of colours, where :data:`COLOURS` are too few.
 
     A larger count only adds colours; the first ones do not change.
 

@@ -1,4 +1,4 @@
-"""Plots of a page as embedded SVG, which take the font and the text colour of the page."""
+"""Plots of a page: embedded SVG, with the font and the text colour of the page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ with needs("a report"):
 _MARKERS = "os^Dv"
 _DASHES = ("-", "--", "-.", ":")
 
-# A legend within the axes would hide lines if there are more than these.
+# If there are more lines than this, a legend within the axes would hide some.
 _LEGEND_WITHIN = 3
 
 # matplotlib draws text and axes in this colour, which the text colour of the light or dark page then replaces.

@@ -1,4 +1,4 @@
-"""CollaBA x2. The detector behind it works on pictures of twice the side, in four times the memory.
+"""The enhancer CollaBA x2, which doubles height and width. The detector behind it needs four times the memory.
 
 You must provide ``weights/collaba_x2.safetensors``; ``mm_configs/enhancers/collaba_x2_rellisur.py`` trains it.
 

@@ -1,4 +1,4 @@
-"""IAML.
+"""The enhancer IAML, a U-Net with attention.
 
 You must provide ``weights/iaml.safetensors``; ``mm_configs/enhancers/iaml_lolv1.py`` trains it.
 

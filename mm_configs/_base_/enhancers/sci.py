@@ -1,4 +1,4 @@
-"""SCI.
+"""The enhancer SCI, a small network that estimates the illumination.
 
 You must provide ``weights/sci.safetensors``.
 """

@@ -1,4 +1,4 @@
-"""Semi-LLIE.
+"""The enhancer Semi-LLIE, a Mamba network.
 
 You must provide ``weights/semi_llie.safetensors``; ``mm_configs/enhancers/semi_llie_visdrone.py`` trains it.
 

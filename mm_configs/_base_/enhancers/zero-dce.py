@@ -1,4 +1,4 @@
-"""Zero-DCE.
+"""The enhancer Zero-DCE, a small network that predicts a tone curve for each pixel.
 
 You must provide ``weights/zero_dce.safetensors``.
 """

@@ -1,3 +1,3 @@
-"""Training of the enhancer for the detector, which stays as it is."""
+"""Training of the enhancer alone, by the losses of a frozen detector behind it."""
 
 model = dict(trainable=True, train_detector=False)

@@ -1,3 +1,3 @@
-"""Training of the detector behind the enhancer, which stays as it is."""
+"""Training of the detector alone, behind a frozen enhancer."""
 
 model = dict(trainable=False, train_detector=True)

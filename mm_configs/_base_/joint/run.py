@@ -1,8 +1,8 @@
-"""The settings of ``schedule.py`` as a run of their own, with MMDetection's runtime."""
+"""``schedule.py`` with MMDetection's runtime, as the base of a whole config."""
 
 _base_ = "schedule.py"
 
-# These come without _delete_, because there is no detector's config for them to replace.
+# These settings are taken without their _delete_, because they replace no settings of a detector's config here.
 optim_wrapper = dict(type="OptimWrapper", optimizer=_base_.optim_wrapper.optimizer)
 train_cfg = _base_.train_cfg
 train_dataloader = dict(sampler=_base_.train_dataloader.sampler)

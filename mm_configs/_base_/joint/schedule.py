@@ -2,11 +2,12 @@
 
 The recipe follows IAT's joint training (BMVC 2022): SGD with a rate of 1e-3 at 8 pictures a step (scaled to the actual
 number), 25 epochs, the rate divided by 10 after 18 and 23 epochs, and a detector that starts from COCO. This project
-added the enhancer's share of the rate, with no weight decay, since it is trained already; the detector's momentum and
-weight decay; the warm-up; the clipping; and the moving average, which is validated and written as the model.
+added the rest. The enhancer has its share of the rate and no weight decay, because it is trained already. The detector
+has momentum and weight decay. There are a warm-up, clipped gradients, and a moving average of the weights, which is
+validated and written as the model.
 
-It can be merged over the config of any detector that trains. It replaces the optimiser, the loop and the sampler of
-that config.
+This file can be merged over the config of any detector that trains. It replaces the optimiser, the loop and the sampler
+of that config.
 """
 
 optim_wrapper = dict(
@@ -15,7 +16,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=35, norm_type=2),
 )
 train_cfg = dict(_delete_=True, type="EpochBasedTrainLoop", max_epochs=25, val_interval=1)
-# This replaces samplers without end, whose epochs would never end.
+# This replaces infinite samplers, whose epochs would never end.
 train_dataloader = dict(sampler=dict(_delete_=True, type="DefaultSampler", shuffle=True))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=500),

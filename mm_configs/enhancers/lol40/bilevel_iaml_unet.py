@@ -1,6 +1,6 @@
-"""CollaBA's bi-level adversarial training on the 40 pairs, without the terms that need VGG's weights or a prior.
+"""CollaBA's bi-level adversarial training on 40 pairs of LOL-v1, without terms that need VGG's weights or a prior.
 
-Only the patch discriminator is used, at a quarter of its width; a CPU cannot afford the other discriminator.
+Only the patch discriminator is used, at a quarter of its width. The other discriminator is too slow for a CPU.
 """
 
 _base_ = "../../_base_/lol_v1_40.py"

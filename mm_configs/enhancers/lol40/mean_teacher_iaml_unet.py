@@ -1,7 +1,7 @@
-"""Semi-LLIE's mean teacher on the 40 pairs and an unpaired folder, without the terms that need RAM's weights.
+"""Semi-LLIE's mean teacher on 40 pairs of LOL-v1 and a folder without pairs, without terms that need RAM's weights.
 
 The environment variable ``UNPAIRED_ROOT`` names that folder. The fidelity, gradient, consistency and adversarial terms
-are left. The adversarial term has a tenth of the paper's weight and a narrow discriminator, which a CPU can afford.
+remain. The adversarial term has a tenth of the paper's weight, and a discriminator that is narrow enough for a CPU.
 """
 
 _base_ = "../../_base_/lol_v1_40.py"

@@ -1,4 +1,4 @@
-"""IAML's mirror distillation on the 40 pairs; pixel and SSIM terms, lambda and EMA as in ``iaml_lolv1.py``."""
+"""IAML's mirror distillation on 40 pairs of LOL-v1; pixel and SSIM terms, lambda and EMA as in ``iaml_lolv1.py``."""
 
 _base_ = "../../_base_/lol_v1_40.py"
 

@@ -1,4 +1,4 @@
-"""Plain supervised training of IAMLUNet on the 40 pairs."""
+"""Plain supervised training of IAMLUNet on 40 pairs of LOL-v1."""
 
 _base_ = "../../_base_/lol_v1_40.py"
 

@@ -1,7 +1,7 @@
 """DSFD's pipelines: crops of 640x640 that bring faces to the sizes of anchors; tests take pictures at their own size.
 
-Faces of less than two pixels a side are left out of training, as in DSFD's release. An enhancer fits between the pieces
-that load and the others.
+Faces of less than two pixels a side are left out of training, as in DSFD's release. An enhancer can be put between
+``load`` (or ``load_image``) and the transforms.
 """
 
 load_image = [dict(type="LoadImageFromFile")]

@@ -5,9 +5,9 @@ The environment variable ``DARKFACE_ROOT`` names the folder (by default ``data/D
 
     llie annotations darkface image label --split 0.9 --out annotations/darkface.json
 
-The set has no published split; other users also draw parts of these sizes. There is no validation part; the test part
-stands in for it, so its validation scores should not decide anything. The benchmark's own AP comes from ``llie faces``.
-It has no limit on the faces of a picture; ``max_per_img`` is that of DSFD.
+The set has no published split; other users also draw parts of these sizes. There is no validation part: validation uses
+the test part. Do not choose a model or a setting by the validation scores. The benchmark's own AP comes from ``llie
+faces``. That AP has no limit on the detections in a picture; ``max_per_img`` is DSFD's limit.
 """
 
 custom_imports = dict(imports=["llie_preproc"], allow_failed_imports=False)

@@ -1,8 +1,8 @@
 """DSFD in the paper's form on VGG-16: 49,793,432 parameters, and 34,125 anchors of each shot at 640x640.
 
 It has two shots, the feature enhance module with three branches of dilation 3, and five fusions from the top. The
-backbone starts from the ImageNet weights of Caffe's VGG-16, whose pictures were BGR, less the means below and not
-divided. The other layers start from Xavier's initialisation.
+backbone starts from the ImageNet weights of Caffe's VGG-16. These were trained on BGR pictures, from which the means
+below were subtracted, without any division. The other layers start from Xavier's initialisation.
 """
 
 model = dict(

@@ -1,7 +1,7 @@
 """WIDER FACE: 12,880 pictures to train on, 3,226 to validate on, one class, COCO-style AP.
 
 The environment variable ``WIDER_FACE_ROOT`` names the folder (by default ``data/WIDER_FACE``). It holds
-``WIDER_train``, ``WIDER_val``, ``wider_face_split`` and the files that this command writes for each PART of train and val::
+``WIDER_train``, ``WIDER_val``, ``wider_face_split`` and the files that this command writes (PART is train or val)::
 
     llie annotations wider-face WIDER_PART/images wider_face_split/wider_face_PART_bbx_gt.txt \\
         --out annotations/wider_PART.json

@@ -1,8 +1,8 @@
 """DARK FACE with its labels, for models that need boxes; the masks that they find are written as COCO JSON.
 
-``mm_configs/faces/_base_/darkface.py`` says where the set lies. Pictures stay as stored. There are no masks to score
-against; the found ones go to ``work_dirs/segmentation/darkface.segm.json``. Annotations are loaded before any transform
-that resizes the picture, so that their boxes are resized with it.
+``mm_configs/faces/_base_/darkface.py`` says where the set is. Pictures are not resized. The set has no masks to score
+against; the masks that are found go to ``work_dirs/segmentation/darkface.segm.json``. Annotations are loaded before any
+transform that resizes the picture, so that their boxes are resized with it.
 """
 
 _base_ = ["mmdet::_base_/default_runtime.py", "../../faces/_base_/darkface.py"]
