@@ -52,7 +52,8 @@ class AutocastOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Enter autocast on the device of ``model``."""
         device = next(model.parameters()).device.type
-        # The cache of cast weights is off: a network that runs without gradient first would cache weights without one.
+        # The cache of converted weights is off: a network that first runs without gradients would cache its weights
+        # without gradients.
         with super().optim_context(model), torch.autocast(device, torch.bfloat16, cache_enabled=False):
             yield
 

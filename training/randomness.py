@@ -66,7 +66,7 @@ class SharedStochasticDepth(StochasticDepth):
 
 
 def share_stochastic_depth(module: nn.Module) -> None:
-    """Let stochastic depth in ``module``, torchvision's too, draw as a single process with the whole batch would."""
+    """Make stochastic depth in ``module``, also torchvision's, draw as in a single process with the whole batch."""
     for name, child in module.named_children():
         if isinstance(child, StochasticDepth | torchvision_ops.StochasticDepth):
             setattr(module, name, SharedStochasticDepth(child.p))

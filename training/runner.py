@@ -25,7 +25,7 @@ from .work_folder import InterruptedTraining, TrainingRunner, WriteConfig
 
 _AMP = "llie_preproc.AutocastOptimWrapper"
 _CONSTRUCTOR = "llie_preproc.MethodOptimWrapperConstructor"
-# A wrong config may raise these while the run is built, beside the errors that every program refuses.
+# A wrong config may raise these while the run is built, besides the errors (REFUSED) that every command reports.
 _OF_CONFIGS = (TypeError, AttributeError, SyntaxError, NameError)
 
 
@@ -89,7 +89,7 @@ def training_config(args: argparse.Namespace) -> Config:
 
 
 def build_runner(cfg: Config, args: argparse.Namespace) -> TrainingRunner:
-    """Build the Runner of a command line, with everything that can fail before the first step.
+    """Build the Runner of a command line, and all that it needs, so that errors come before the first step.
 
     Args:
         cfg: Config from :func:`training_config`.
@@ -134,7 +134,7 @@ def last_checkpoint(work_dir: str | Path, resume: bool) -> Path | None:
     """The last checkpoint of a work folder, or None if there is none.
 
     Raises:
-        ValueError: There is one, and the run is not to resume from it.
+        ValueError: There is a checkpoint, and ``resume`` is False.
 
     Examples:
         >>> import tempfile

@@ -17,7 +17,7 @@ _NEVER = 10**9
 
 
 def set_epochs(cfg: Config, epochs: int, batches: int) -> None:
-    """Let a config train for another number of epochs, while its schedules keep their proportions.
+    """Set another number of epochs in a config. Its schedules keep their proportions.
 
     If the training loop counts epochs, schedules in epochs are scaled, and with them the epochs at which hooks begin or
     switch the pipeline. If the loop counts iterations, the same happens to what is counted in iterations. A schedule
@@ -31,7 +31,7 @@ def set_epochs(cfg: Config, epochs: int, batches: int) -> None:
     Args:
         cfg: Config, which is changed in place.
         epochs: Number of passes over the training set.
-        batches: Number of iterations in an epoch, where all processes step together.
+        batches: Number of iterations in an epoch; all processes together make one iteration.
 
     Raises:
         ValueError: The loop counts neither epochs nor iterations.

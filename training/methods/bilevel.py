@@ -67,8 +67,8 @@ class BilevelAdversarial(TrainingMethod):
 
     Each iteration first makes one step of the discriminators (the lower level). It then makes one step of the enhancer
     and of the weights of its loss terms (the upper level), on the gradient of L_total (Eq. 11) plus the best-response
-    gradient G_BR (Eq. 17). L_adv in G_BR sees the enhancer's output **with** its gradient. The public trainer detaches
-    the output there, which makes G_BR zero.
+    gradient G_BR (Eq. 17). L_adv in G_BR is computed on the enhancer's output **with** its gradient. The public trainer
+    detaches the output there, which makes G_BR zero.
 
     Samples need ``target``. With ``illumination_weight`` they also need ``target_x1``, the normal-light picture at the
     input's size, unless the enhancer keeps the size. A weight of 0 leaves its term out.
@@ -85,11 +85,11 @@ class BilevelAdversarial(TrainingMethod):
     ['loss_pixel', 'loss_adversarial', 'loss_regulariser']
 
     Args:
-        enhancer: Config of a registered enhancer, or its name. Any scale will do.
+        enhancer: Config of a registered enhancer, or its name; of any scale.
         losses: Configs of the losses between output and reference by name; CollaBA has ``pixel`` (Eq. 8) and
             ``perceptual`` (Eq. 9).
         discriminators: Configs of the discriminators by name; CollaBA has the global ``unet`` and the local ``patch``
-            (Eq. 10). An entry that is None is left out. They stay idle when ``adversarial_weight`` is 0.
+            (Eq. 10). An entry that is None is left out. They are not used if ``adversarial_weight`` is 0.
         illumination_weight: Weight of the illumination prior loss (Eq. 7), for which the enhancer needs a method
             ``enhance_with_attention``.
         attention_tv_weight: Weight of the total variation of that attention, a term of the public code that the paper
@@ -315,7 +315,7 @@ class BilevelAdversarial(TrainingMethod):
     def _ratio(self, adversarial: Tensor, term: Tensor, wrapper: OptimWrapper) -> Tensor:
         """The factor of Eq. 17 over the batches of all processes.
 
-        Of L_total only ``term``, the adversarial one, depends on the discriminators.
+        Only one term of L_total depends on the discriminators: the adversarial one, ``term``.
         """
         parameters = [p for p in self.discriminators.parameters() if p.requires_grad]
         scaler = getattr(wrapper, "loss_scaler", None)

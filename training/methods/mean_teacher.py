@@ -167,7 +167,7 @@ class SemiSupervisedMeanTeacher(TrainingMethod):
         self.updates += 1
 
     def _unsupervised(self, weak: Tensor, strong: Tensor) -> dict[str, Tensor]:
-        """The terms of Eq. 8 times lambda_1, in float32 whatever the autocast."""
+        """The terms of Eq. 8 times lambda_1, in float32 even under autocast."""
         factor = self.consistency_factor()
         with torch.no_grad():
             pseudo = self.teacher(weak)

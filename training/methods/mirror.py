@@ -46,8 +46,8 @@ class MirrorDistillation(TrainingMethod):
         mirror: Comparison of feature maps. ``'illumination'`` compares standardised maps, weighted by darkness (Eq. 8;
             Table IV, row 5); ``'standardised'`` leaves out the weight (row 4); ``'cosine'`` takes the cosine similarity
             (row 3). None compares nothing and has no teacher (rows 1 and 2).
-        mirror_weight: Weight of the mirror loss, lambda of Eq. 10. The paper's text, as we have it, holds neither this
-            value nor those of the next three arguments.
+        mirror_weight: Weight of the mirror loss, lambda of Eq. 10. This project chose this value and those of the next
+            three arguments.
         momentum: Momentum of the teacher's decoder, m of Eq. 4.
         base_weight: Weight of the lightest pixels, w_base of Eq. 6.
         max_weight: Weight of the darkest pixels, w_max of Eq. 6.
@@ -109,7 +109,7 @@ class MirrorDistillation(TrainingMethod):
         return self.teacher_decoder(self.enhancer.encode(target))
 
     def distance(self, student: Sequence[Tensor], teacher: Sequence[Tensor], image: Tensor) -> Tensor:
-        """The mirror loss without its weight, in float32 whatever the autocast.
+        """The mirror loss without its weight, in float32 even under autocast.
 
         Args:
             student: Feature maps of the student's decoder.

@@ -30,8 +30,8 @@ def reference_images(
     """``number`` brighter and ``number`` darker versions of each image (Eq. 1).
 
     Each of the two ranges is cut into ``number`` equal parts. Each image and part gets one draw of log gamma, uniform
-    on that part. Gamma above 1 brightens, so the references of ``brighter`` mend under-exposure; the paper calls them,
-    drawn from U(0, 3), the under-exposed references.
+    on that part. Gamma above 1 brightens, so the references of ``brighter`` correct under-exposure. The paper draws
+    them from U(0, 3), and calls them the under-exposed references.
 
     >>> references = reference_images(torch.full((1, 3, 4, 4), 0.2), 2, brighter=(0, 3), darker=(-2, 0))
     >>> len(references), references[0].shape
@@ -199,7 +199,7 @@ class ProgressiveSelfEnhancement(TrainingMethod):
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Continue with the batch that waited.
 
-        Each of several processes had a batch of its own, of which one was saved, so several processes begin anew.
+        If there are several processes, each had its own batch, but only one batch was saved. They start without one.
         """
         self._pending = state["pending"] if get_world_size() == 1 else None
 
@@ -211,7 +211,7 @@ class ProgressiveSelfEnhancement(TrainingMethod):
 
 
 def _box(image: Tensor, patch: int) -> Tensor:
-    """Mean over a ``patch x patch`` window with reflected borders, in two passes: 2 patch additions a pixel."""
+    """Mean over a ``patch x patch`` window with reflected borders, in two passes: 2 * patch additions for a pixel."""
     margin = patch // 2
     padded = F.pad(image, (margin, margin, margin, margin), mode="reflect")
     return F.avg_pool2d(F.avg_pool2d(padded, (1, patch), 1), (patch, 1), 1)
