@@ -15,9 +15,9 @@ from llie_preproc.registry import MODEL_WRAPPERS
 class MethodDataParallel(nn.Module):
     """Distributed data parallel for the methods of :mod:`training.methods`.
 
-    All processes start with the weights of rank 0. The methods average the gradients themselves, in one message before
-    each optimiser step (:func:`average_gradients`). PyTorch's own wrapper supports neither several optimisers nor the
-    gradients with respect to chosen parameters that CollaBA's best response needs.
+    All processes start with the weights of rank 0. The methods average the gradients themselves, all at once before
+    each optimiser step (:func:`average_gradients`). PyTorch's own wrapper does not support several optimisers, nor
+    gradients with respect to chosen parameters, which CollaBA's best response needs.
 
     >>> from training.methods import SupervisedTraining
     >>> network = dict(type="IAMLUNet", width=4, depth=1)

@@ -1,7 +1,7 @@
-"""Random numbers that depend on nothing but the seed and the iteration of the training.
+"""Random numbers that depend only on the seed and the iteration of the training.
 
-A resumed run thus draws the numbers of the uninterrupted run, and several processes together draw those of a single
-one.
+A resumed run therefore draws the same numbers as an uninterrupted run, and several processes together draw the same
+numbers as a single process.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def sample_uniform(number: int, draws: int = 1) -> Tensor:
     """Uniform numbers in [0, 1), ``draws`` for each of ``number`` samples of this process, as ``(number, draws)``.
 
     In distributed training, sample i of rank r gets the numbers that sample ``i * world_size + r`` of the whole batch
-    gets in a single process. This is the order in which the samplers of :mod:`training.datasets` deal samples out.
+    gets in a single process. The samplers of :mod:`training.datasets` distribute the samples in this order.
 
     >>> sample_uniform(4, draws=2).shape
     torch.Size([4, 2])

@@ -19,8 +19,8 @@ def read_run(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        CheckpointError: The file is damaged, is not the checkpoint of such a run, or holds objects that could run code;
-            or a URL has no digest.
+        CheckpointError: The file is damaged, is not the checkpoint of such a run, or holds objects that could run code,
+            or the path is a URL without a digest.
 
     Examples:
         >>> import tempfile

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--real",
         type=Path,
         metavar="DATA_DIR",
-        help="folder of real photographs of nights and crowds, which replace the embedded ones; no detector is trained",
+        help="folder of real photographs of nights and crowds, used in place of the demo's own; no detector is trained",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of noise, scenes and training (default: %(default)s)"

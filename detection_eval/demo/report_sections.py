@@ -77,7 +77,7 @@ def light_section(
 
 
 def faces_section(pictures: Mapping[str, np.ndarray], sweep: Sweep, enhancer: FrozenEnhancer, source: str) -> Html:
-    """Show retention over a gamma sweep: a plot, a table, the first picture and the picture with most faces."""
+    """Show the faces found again at each gamma: a plot, a table, the first picture and the one with most faces."""
     rows = sweep.rows()
     plotted = {name: rows[name] for name in (RAW, ENHANCED)}
     names = list(pictures)

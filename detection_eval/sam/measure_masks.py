@@ -1,4 +1,4 @@
-"""The masks of all rows. They are made once, and measured on the pictures that succeed for all rows."""
+"""SAM's masks for all rows of the table. They are made once, and measured on the pictures that succeed for all rows."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 The optimiser is Adam with a rate of 2e-4, halved after 70,000 and 75,000 iterations. The paper's rate of 2e-3 seems to
 be a misprint, because its code has 1e-4 and 2e-4. The losses are those of section 3.3. What the paper leaves open comes
 from the public code: the layers of VGG-19 and their weights, the fixed weights of the loss terms, which the learned
-weights multiply, and the moving average.
-The sharpened references and the total variation of the attention are not in the paper and are off here;
-``collaba_x2_rellisur_code.py`` turns them on. docs/ablations.md has the settings of Table 5 and Fig. 14.
+weights multiply, and the moving average. The sharpened references and the total variation of the attention are not in
+the paper and are off here; ``collaba_x2_rellisur_code.py`` turns them on. docs/ablations.md has the settings of Table 5
+and Fig. 14.
 
 The environment variable ``RELLISUR_ROOT`` names the set's folder. Set ``model.losses.perceptual.encoder.checkpoint`` to
 torchvision's ``vgg19-dcbb9e9d.pth``, here or with ``--cfg-options``.

@@ -1,4 +1,4 @@
-"""The stages of joint training."""
+"""The stages of joint training: first the detector alone, then detector and enhancer."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class StagedTraining(Hook):
     """A hook that first trains the detector of an ``EnhancedDetector`` alone, and then detector and enhancer.
 
     Before ``begin``, the enhancer is frozen: it is in evaluation mode, and its auxiliary losses are not computed. It
-    gets no gradient, so the optimiser does not change it, not even by weight decay or momentum. The optimiser has its
-    parameters from the start, so the model must be built with ``trainable=True``, and distributed training needs
-    ``find_unused_parameters=True``. A resumed run continues in its stage.
+    gets no gradient, so the optimiser does not change it, not even by weight decay or momentum. The optimiser has the
+    enhancer's parameters from the start, so the model must be built with ``trainable=True``, and distributed training
+    needs ``find_unused_parameters=True``. A resumed run continues in its stage.
 
     Args:
         begin: Number of epochs or iterations in which the detector is trained alone.

@@ -40,8 +40,8 @@ def gallery(panels: Sequence[Panel], columns: int | None = None, max_side: int =
 
     Args:
         panels: Pictures of the gallery.
-        columns: Number of pictures in a row; a narrow screen shows fewer. None for one row of up to four pictures, or
-            two rows or more of more pictures.
+        columns: Number of pictures in a row; a narrow screen shows fewer. None puts up to four pictures in one row, and
+            more pictures in two or more rows.
         max_side: Largest height and width in pixels; larger pictures are shrunk.
         quality: Quality of the JPEG encoding.
     """

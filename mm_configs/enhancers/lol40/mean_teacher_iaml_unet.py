@@ -1,7 +1,8 @@
-"""Semi-LLIE's mean teacher on 40 pairs of LOL-v1 and a folder without pairs, without terms that need RAM's weights.
+"""Semi-LLIE's mean teacher on 40 pairs of LOL-v1 and a folder of unpaired pictures.
 
-The environment variable ``UNPAIRED_ROOT`` names that folder. The fidelity, gradient, consistency and adversarial terms
-remain. The adversarial term has a tenth of the paper's weight, and a discriminator that is narrow enough for a CPU.
+The environment variable ``UNPAIRED_ROOT`` names that folder. The terms that need RAM's weights are left out; the
+fidelity, gradient, consistency and adversarial terms remain. The adversarial term has a tenth of the paper's weight,
+and a discriminator that is narrow enough for a CPU.
 """
 
 _base_ = "../../_base_/lol_v1_40.py"
