@@ -42,7 +42,7 @@ def main() -> None:
     image = torch.rand(1, 3, args.height, args.width, generator=torch.Generator().manual_seed(0)).to(device)
 
     difference = float((plain(network, image) - ours(network, image)).abs().max())
-    # The blocks alternate, so that a machine whose speed drifts treats both alike.
+    # The two take turns, so that changes in the machine's speed affect both equally.
     measured: dict[str, list[float]] = {"plain": [], "ours": []}
     for _ in range(3):
         measured["plain"] += seconds(lambda: plain(network, image), args.repeats, device)

@@ -163,8 +163,8 @@ def add_settings(parser: Any, declared: Declared) -> None:
         declared: Settings by entry.
 
     Raises:
-        ValueError: A setting has the flag of another argument, or two entries declare settings of one name that differ
-            in more than the help and ``needed``.
+        ValueError: A setting has the flag of another argument, or two entries declare settings of the same name that
+            differ in more than the help and ``needed``.
     """
     for name in names_of(declared):
         owners = _owners(declared, name)

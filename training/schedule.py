@@ -19,9 +19,9 @@ _NEVER = 10**9
 def set_epochs(cfg: Config, epochs: int, batches: int) -> None:
     """Set another number of epochs in a config. Its schedules keep their proportions.
 
-    If the training loop counts epochs, schedules in epochs are scaled, and with them the epochs at which hooks begin or
-    switch the pipeline. If the loop counts iterations, the same happens to what is counted in iterations. A schedule
-    that has no time left after scaling is removed.
+    If the training loop counts epochs, schedules in epochs are scaled, and so are the epochs at which hooks begin or
+    switch the pipeline. If the loop counts iterations, schedules and hooks in iterations are scaled. A schedule that
+    has no time left after scaling is removed.
 
     >>> cfg = Config(dict(train_cfg=dict(max_epochs=12), param_scheduler=dict(type="MultiStepLR", milestones=[8, 11])))
     >>> set_epochs(cfg, epochs=24, batches=100)

@@ -147,7 +147,7 @@ def _candidates(args: argparse.Namespace, config: Config | None, device: str) ->
     scales = {label: enhancer.scale for label, enhancer in enhancers.items()}
     if len(set(scales.values())) > 1:
         factors = ", ".join(f"{label} by {scale}" for label, scale in scales.items())
-        raise ValueError(f"--enhancer: all enhancers of a call must enlarge by one factor, got {factors}")
+        raise ValueError(f"--enhancer: all enhancers of a call must enlarge by the same factor, got {factors}")
     scale = next(iter(scales.values()), 1)
     raw = "raw input" if scale == 1 else f"raw input, bicubic x{scale}"
     return {raw: lambda pixels: enlarged(pixels, scale), **enhancers}

@@ -201,7 +201,7 @@ def by_key(files: Iterable[Path], key: Callable[[Path], str]) -> dict[str, Path]
     for path in files:
         other = found.setdefault(key(path), path)
         if other is not path:
-            raise ValueError(f"{other} and {path} have one name, {key(path)!r}: rename or remove one of them")
+            raise ValueError(f"{other} and {path} have the same name, {key(path)!r}: rename or remove one of them")
     return found
 
 

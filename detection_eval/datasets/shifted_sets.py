@@ -1,4 +1,4 @@
-"""Sets of pictures whose gamma is shifted, as if they had been taken in too little or too much light."""
+"""Sets of pictures that gamma darkens or brightens, as if they had been taken in too little or too much light."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def shift_set(
     Args:
         pictures: Folder of the pictures; its subfolders are searched too.
         out: Folder of the trees, which gets one subfolder for each gamma (:func:`folder_name`).
-        gammas: Gammas of the shifts.
+        gammas: Gammas, each of which gets a tree.
         convention: Meaning of gamma, as in :func:`~llie_preproc.gamma_shift.shift_gamma`.
         resume: Whether to keep shifted pictures that exist already.
         overwrite: Whether to replace shifted pictures that exist already.

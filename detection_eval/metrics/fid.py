@@ -81,7 +81,7 @@ def inception_features(image: Tensor, network: nn.Module) -> np.ndarray:
 def folder_features(files: Sequence[Path], network: nn.Module) -> np.ndarray:
     """The features ``(N, 2048)`` float32 of picture files, as :func:`inception_features` computes them.
 
-    Pictures of one size go through the network together, so the features are sorted by the size of the pictures.
+    Pictures of the same size go through the network together, so the features are sorted by the size of the pictures.
 
     Args:
         files: Picture files.

@@ -82,7 +82,7 @@ def _scores_section(request: Request, result: Result, rows: Sequence[Row]) -> Ht
 
 @dataclass(frozen=True)
 class _View:
-    """Picture as SAM saw it, shrunk to be shown, RGB uint8. ``size`` and ``masks`` are those of the raw frame."""
+    """Picture as SAM saw it, shrunk for the page, RGB uint8. ``size`` and ``masks`` are those of the raw frame."""
 
     image: np.ndarray
     size: tuple[int, int]

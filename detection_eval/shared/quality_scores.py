@@ -103,7 +103,7 @@ def _rows(
         result = torch.from_numpy(candidate(pixels)).permute(2, 0, 1).to(device)
         if target is not None and result.shape != target.shape:
             raise ValueError(
-                f"the result has the shape {tuple(result.shape)} and its reference {tuple(target.shape)}; expected one "
-                f"shape (the input has {tuple(image.shape)})"
+                f"the result has the shape {tuple(result.shape)} and its reference {tuple(target.shape)}; expected "
+                f"the same shape (the input has {tuple(image.shape)})"
             )
         yield suite.score(result, target, image.to(device))

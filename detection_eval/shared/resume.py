@@ -128,7 +128,7 @@ def require_some(names: Collection[str], total: int, failed: Mapping[str, str]) 
     """
     if not names:
         first = next(iter(failed.values()), "there is none")
-        raise ValueError(f"not one of {total} pictures could be worked through: {first}")
+        raise ValueError(f"none of {total} pictures could be processed: {first}")
 
 
 def reason(path: Path, error: Exception) -> str:

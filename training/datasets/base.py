@@ -89,7 +89,7 @@ class CheckedSet(Dataset, ABC):
         """Read the header of every picture and compare sizes; nothing is decoded.
 
         Args:
-            batched: Whether pictures will be stacked, so that each field must have one size.
+            batched: Whether pictures will be stacked, so that each field must have the same size in all.
 
         Raises:
             ValueError: A header cannot be read, a reference does not have its scale times the size of its input, or a
@@ -278,8 +278,8 @@ def _require_one_size(sizes: Sizes) -> None:
         if len(found) > 1:
             (first, path), (second, other) = list(found.items())[:2]
             raise ValueError(
-                f"pictures of a batch must have one size, but {field} {path} comes out as {first[0]}x{first[1]} and "
-                f"{f'{other} ' if other != path else ''}as {second[0]}x{second[1]}: crop or resize them, or use a "
+                f"pictures of a batch must have the same size, but {field} {path} comes out as {first[0]}x{first[1]} "
+                f"and {f'{other} ' if other != path else ''}as {second[0]}x{second[1]}: crop or resize them, or use a "
                 "batch size of 1"
             )
 

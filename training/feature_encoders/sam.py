@@ -24,8 +24,8 @@ class SAMEncoder(FeatureEncoder):
 
     As in SAM, a picture is resized so that its longer side fits the input, and the rest is padded with zeros. The
     stages ``block0``, ``block1``, ... are the patch tokens after each block, ``(N, width, h, w)``; the last stage,
-    ``neck``, is SAM's image embedding ``(N, 256, h, w)``. They hold the patches that show the picture, without those of
-    the padding, at 1/16 of the resized picture. The vector is the mean of the neck over them, 256 values.
+    ``neck``, is SAM's image embedding ``(N, 256, h, w)``. All stages hold only the patches that show the picture, not
+    the padding, at 1/16 of the resized picture. The vector is the mean of the neck over these patches, 256 values.
 
     >>> sizes = dict(patch_size=8, embed_dim=16, depth=1, num_heads=2, window_size=4, out_chans=16)
     >>> encoder = SAMEncoder(checkpoint=None, image_size=64, img_size=64, global_attn_indexes=(0,), **sizes)

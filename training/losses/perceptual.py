@@ -78,7 +78,7 @@ class PerceptualLoss(nn.Module):
         """
         if output.shape != target.shape:
             shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
-            raise ValueError(f"output and target must have one shape, got {shapes}")
+            raise ValueError(f"output and target must have the same shape, got {shapes}")
         with torch.no_grad():
             expected = self.encoder(target, self.stages)
         features = self.encoder(output, self.stages)

@@ -202,7 +202,7 @@ def to_batch(pictures: Sequence[Tensor]) -> Tensor:
     if len({p.shape for p in pictures}) > 1:
         shapes = sorted({tuple(p.shape) for p in pictures})
         raise ValueError(
-            f"pictures of one batch must have one shape, got {shapes}: crop or resize them, or set batch_size=1"
+            f"pictures of one batch must have the same shape, got {shapes}: crop or resize them, or set batch_size=1"
         )
     return torch.stack(list(pictures)).float() / 255
 

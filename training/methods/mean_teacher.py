@@ -138,7 +138,7 @@ class SemiSupervisedMeanTeacher(TrainingMethod):
         target, output = stacked(data_samples, "target"), self.enhancer(image)
         if output.shape != target.shape:
             raise ValueError(
-                f"output and target must have one shape, got {tuple(output.shape)} and {tuple(target.shape)}"
+                f"output and target must have the same shape, got {tuple(output.shape)} and {tuple(target.shape)}"
             )
         losses = self.paired_losses(output, target)
         if self.discriminator is not None:

@@ -90,7 +90,9 @@ class MirrorDistillation(TrainingMethod):
         """
         target = stacked(data_samples, "target")
         if target.shape != image.shape:
-            raise ValueError(f"input and target must have one shape, got {tuple(image.shape)}, {tuple(target.shape)}")
+            raise ValueError(
+                f"input and target must have the same shape, got {tuple(image.shape)} and {tuple(target.shape)}"
+            )
         decoded = self.enhancer.decode(self.enhancer.encode(image))
         losses = self.paired_losses(self.enhancer.reconstruct(image, decoded), target)
         if self.teacher_decoder is not None:

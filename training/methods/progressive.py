@@ -93,7 +93,7 @@ def pseudo_ground_truth(candidates: list[Tensor], well_exposed: float = 0.5, pat
     True
 
     Args:
-        candidates: Tensors of one shape ``(N, 3, H, W)`` in [0, 1].
+        candidates: Tensors of the same shape ``(N, 3, H, W)`` in [0, 1].
         well_exposed: Level of a well exposed pixel.
         patch: Side of the local window of the score, odd.
     """

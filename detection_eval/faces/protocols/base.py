@@ -97,7 +97,7 @@ class Protocol(ABC):
         """Explain the scores, in sentences."""
 
     def refer_to(self, found: Found) -> None:
-        """Set the faces to find to those of the raw detector in the unchanged pictures, if :attr:`refers_to_raw`."""
+        """Set the faces to find: those of the raw detector in the unchanged pictures. For sets that refer to raw."""
         raise NotImplementedError
 
     @classmethod

@@ -135,4 +135,4 @@ def test_no_readable_picture_is_an_error(detector, tmp_path, faces):
     (tmp_path / "pictures" / "a.png").write_bytes(b"")
     code, _, err = faces("folder", tmp_path / "pictures", tmp_path / "out", "--gammas", 1)
     assert code == 2
-    assert "not one of 1 pictures could be worked through" in err
+    assert "none of 1 pictures could be processed" in err

@@ -38,7 +38,7 @@ def test_scores_agree_with_scikit_image():
 def test_shapes_that_cannot_be_compared_are_named():
     with pytest.raises(ValueError, match=r"at least 11.*\(3, 9, 20\)"):
         image_quality(torch.rand(3, 9, 20), torch.rand(3, 9, 20))
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         image_quality(torch.rand(3, 20, 20), torch.rand(3, 20, 21))
 
 
@@ -119,7 +119,7 @@ def test_a_missing_pair_is_named(pairs, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
-        (lambda high: Image.fromarray(picture(0, size=(8, 9))).save(high / "a" / "1.png"), "expected one shape"),
+        (lambda high: Image.fromarray(picture(0, size=(8, 9))).save(high / "a" / "1.png"), "expected the same shape"),
         (lambda high: (high / "a" / "1.png").write_bytes(b""), "the file is empty"),
     ],
 )

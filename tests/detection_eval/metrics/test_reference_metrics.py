@@ -164,7 +164,7 @@ def test_matched_mean_undoes_a_gain_that_clips_nothing():
 def test_pictures_of_two_shapes_are_refused(metric):
     if metric in (ssim_piq, fsimc):
         pytest.importorskip("piq", reason="needs the extra 'metrics'")
-    with pytest.raises(ValueError, match=r"one shape.*\(3, 20, 20\) and \(3, 20, 21\)"):
+    with pytest.raises(ValueError, match=r"the same shape.*\(3, 20, 20\) and \(3, 20, 21\)"):
         metric(torch.rand(3, 20, 20), torch.rand(3, 20, 21))
 
 

@@ -230,7 +230,7 @@ def test_invalid_arguments_of_the_perceptual_loss_are_refused(arguments: dict, m
 
 def test_invalid_inputs_and_eps_are_refused() -> None:
     perceptual, contrastive = PerceptualLoss(Plain(), ["once"]), ContrastiveLoss(Plain())
-    with pytest.raises(ValueError, match=r"one shape, got \(2, 3, 40, 40\) and \(2, 3, 40, 20\)"):
+    with pytest.raises(ValueError, match=r"the same shape, got \(2, 3, 40, 40\) and \(2, 3, 40, 20\)"):
         perceptual(picture(), picture(40, 20))
     with pytest.raises(ValueError, match="equally many pictures, got 2, 2 and 1"):
         contrastive(picture(), picture(), picture(count=1))

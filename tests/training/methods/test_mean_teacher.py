@@ -281,5 +281,5 @@ def test_wrong_pictures_are_named():
     for field in ("target", "unpaired", "strong"):
         with pytest.raises(ValueError, match=f"'{field}'"):
             model.loss(images(), samples(**{field: 0}))
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         method(enhancer={"type": "CollaBA"}).loss(images(), samples())

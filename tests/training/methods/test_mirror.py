@@ -283,7 +283,7 @@ def test_wrong_pictures_are_named():
     model = method()
     with pytest.raises(ValueError, match="multiples of 4"):
         model.loss(images(height=30), samples(height=30))
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         model.loss(images(height=28), samples())
     with pytest.raises(ValueError, match="'target'"):
         model.loss(images(), [])
