@@ -1,6 +1,6 @@
 """DSFD (the paper's form) on VGG-16 and the enhancer ``$ENHANCER`` (default: PSENet), trained together on DARK FACE.
 
-DSFD starts from WIDER FACE. You must provide ``weights/dsfd_vgg16_wider-face.pth``;
+DSFD starts from weights of WIDER FACE. You must provide ``weights/dsfd_vgg16_wider-face.pth``;
 ``mm_configs/faces/dsfd_vgg16_wider-face.py`` trains it.
 """
 
