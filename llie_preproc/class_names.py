@@ -1,47 +1,25 @@
 """Matching the classes of a detector to those of an annotated set, by name and never by position.
 
 A class keeps its meaning under several names: COCO's ``motorcycle`` is ExDark's ``Motorbike`` and VisDrone's ``motor``.
-Names match if they are equal, if they differ only in case, spaces, hyphens and underscores, or if :data:`SYNONYMS` has
-both in one row. A mapping says the rest. Where a class of the detector stands for several classes of the set, these are
-measured as one, because no score can tell them apart.
+Names match if they are equal, if they differ only in case, spaces, hyphens and underscores, or if a table of synonyms
+has both (:mod:`llie_preproc.class_synonyms`). A mapping says the rest. Where a class of the detector stands for several
+classes of the set, these are measured as one, because no score can tell them apart.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from .coco_json import kind_of, read_json
-from .errors import one_line, require
-from .files import read_text
+from .class_mapping_files import Mapped, shipped_like
+from .class_synonyms import alike, letters, match_by_name
 
-SYNONYMS = (
-    ("person", "people", "pedestrian"),
-    ("bicycle", "bike"),
-    ("motorcycle", "motorbike", "motor"),
-    ("airplane", "aeroplane"),
-    ("couch", "sofa"),
-    ("dining table", "table"),
-    ("tv", "tv monitor", "television"),
-    ("cell phone", "mobile phone"),
-    ("hair drier", "hair dryer"),
-    ("donut", "doughnut"),
-    ("face", "human face"),
-)
-"""Names of one class in COCO, PASCAL VOC, ExDark, VisDrone, BDD100K and Open Images, a class in each row."""
+MERGED = "llie_merged"
+"""Key of a category that :meth:`ClassMatch.truth` has merged: the names of the classes that it was made of."""
 
-MAPPINGS = Path(__file__).parent / "class_mappings"
-"""Folder of the shipped mappings, each a file ``NAME.json``."""
-
-Mapped = Mapping[str, "str | Sequence[str] | None"]
-"""Mapping from a detector's class to a class of the set, to several that are measured as one, or to None for none."""
-
-_NAMED, _TOLD, _NEAR = 5, 100, 3
+_NAMED, _TOLD, _NEAR = 5, 10, 3
 
 
 @dataclass(frozen=True)
@@ -67,6 +45,8 @@ class ClassMatch:
         detector: Names of the detector's classes in the order of its labels.
         annotated: Names of the set's classes.
         shared: Shared classes, in the detector's order.
+        dropped: Names of the detector's classes that the mapping leads to no class of the set.
+        passed_over: Names of the set's classes that the mapping leads nothing to, although the names alone would match.
 
     Examples:
         >>> match = match_classes(["person", "dog", "car"], ["car", "pedestrian", "people", "van"], "set.json")
@@ -77,6 +57,8 @@ class ClassMatch:
     detector: tuple[str, ...]
     annotated: tuple[str, ...]
     shared: tuple[SharedClass, ...]
+    dropped: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
     @property
     def found_as(self) -> dict[str, str | None]:
@@ -91,12 +73,12 @@ class ClassMatch:
 
     @property
     def ignored(self) -> list[str]:
-        """Classes of the detector that the set does not have."""
+        """Classes of the detector whose detections do not count."""
         return [name for name, found in self.found_as.items() if found is None]
 
     @property
     def unknown(self) -> list[str]:
-        """Classes of the set that the detector does not have."""
+        """Classes of the set that are not measured."""
         known = {name for each in self.shared for name in each.annotated}
         return [name for name in self.annotated if name not in known]
 
@@ -110,20 +92,46 @@ class ClassMatch:
 the detector does not know (Cup)"]
         """
         one = [each for each in self.shared if len(each.detector) == len(each.annotated) == 1]
-        renamed = [each for each in one if _letters(each.detector[0]) != _letters(each.annotated[0])]
+        renamed = [each for each in one if letters(each.detector[0]) != letters(each.annotated[0])]
         merged = [each for each in self.shared if each not in one]
-        of_set = _left_out(self.unknown, "the set", self.annotated, "the detector does not know")
-        return [*_told("classes with other names", renamed), *_told("classes that count as one", merged), *of_set]
+        return [
+            *_told("classes with other names", renamed),
+            *_told("classes that count as one", merged),
+            *_left_out(self._lacking, "the set", self.annotated, "which the detector does not know"),
+            *_left_out(self.passed_over, "the set", self.annotated, "which the mapping leads nothing to"),
+        ]
 
     @property
     def ignored_note(self) -> list[str]:
-        """Sentence on the classes of the detector that the set does not have; empty if there is none."""
-        return _left_out(self.ignored, "the detector", self.detector, "the set does not have")
+        """Sentences on the classes of the detector whose detections do not count; empty if there are none.
+
+        Examples:
+            >>> match_classes(["person", "dog", "cat"], ["person", "cat"], "set.json", {"cat": None}).ignored_note
+            ["left out of the scores: 1 of the detector's 3 classes, which the set does not have (dog)", "left out of \
+the scores: 1 of the detector's 3 classes, which the mapping leaves out (cat)"]
+        """
+        return [
+            *_left_out(self._absent, "the detector", self.detector, "which the set does not have"),
+            *_left_out(self.dropped, "the detector", self.detector, "which the mapping leaves out"),
+        ]
+
+    @property
+    def _lacking(self) -> list[str]:
+        """Classes of the set that the detector does not have, whatever the mapping says."""
+        return [name for name in self.unknown if name not in self.passed_over]
+
+    @property
+    def _absent(self) -> list[str]:
+        """Classes of the detector that the set does not have, whatever the mapping says."""
+        return [name for name in self.ignored if name not in self.dropped]
 
     def truth(self, truth: Mapping[str, Any]) -> dict[str, Any]:
         """Copy checked COCO annotations with the shared classes alone, merged and named as in scores.
 
-        A merged class has the id of its first class, and the names of all under ``merged``.
+        A merged class has the id of its first class, and the names of all under :data:`MERGED`.
+
+        Raises:
+            ValueError: :data:`MERGED` of a category is something else than this method writes.
 
         Examples:
             >>> kinds = [dict(id=4, name="people"), dict(id=5, name="pedestrian")]
@@ -131,14 +139,16 @@ the detector does not know (Cup)"]
             >>> truth = dict(images=[dict(id=1)], categories=kinds, annotations=[box])
             >>> merged = match_classes(["person"], ["people", "pedestrian"], "set.json").truth(truth)
             >>> merged["categories"], merged["annotations"][0]["category_id"]
-            ([{'id': 4, 'name': 'person', 'merged': ['people', 'pedestrian']}], 4)
+            ([{'id': 4, 'name': 'person', 'llie_merged': ['people', 'pedestrian']}], 4)
         """
         by_name = {each["name"]: each for each in truth["categories"]}
         categories, new = [], {}
         for each in self.shared:
             first = by_name[each.annotated[0]]
-            merged = dict(merged=list(each.annotated)) if len(each.annotated) > 1 else {}
-            categories.append(dict(first, name=each.name, **merged))
+            # Where a class was merged before, its own classes are named, so that a metric still recognises them.
+            names = [name for old in each.annotated for name in merged_names(by_name[old])]
+            merged = {MERGED: names} if len(each.annotated) > 1 else {}
+            categories.append(dict(first, name=each.name) | merged)
             new.update({by_name[name]["id"]: first["id"] for name in each.annotated})
         annotations = [
             dict(each, category_id=new[each["category_id"]])
@@ -184,7 +194,7 @@ the detector does not know (Cup)"]
                 each side classes that the other lacks.
         """
         if self.unknown and (self.ignored or whole):
-            raise ValueError(_unlike(self.unknown, self.ignored, source))
+            raise ValueError(self._unlike(source))
 
     def require_labels(self, source: str, whole: bool = True) -> None:
         """Raise ``ValueError`` if the detector cannot be trained on the set.
@@ -201,15 +211,35 @@ the detector does not know (Cup)"]
                     "of the set, so that its objects have no single label to train on"
                 )
 
+    def require_shared(self, source: str) -> None:
+        """Raise ``ValueError`` if the two share no class.
+
+        Args:
+            source: Name of the annotations in messages.
+        """
+        if not self.shared:
+            raise ValueError(self._unlike(source))
+
+    def _unlike(self, source: str) -> str:
+        sides = {
+            "the detector has no": self._lacking,
+            "the set has no": self._absent,
+            "the mapping leaves out": self.dropped,
+        }
+        lacking = ", ".join(f"{what} {_listed(names)}" for what, names in sides.items() if names)
+        return f"{source}: its classes are not the detector's: {lacking}"
+
 
 def match_classes(
     detector: Sequence[str], annotated: Sequence[str], source: str, mapping: Mapped | None = None
 ) -> ClassMatch:
     """Match a detector's classes to those of a set.
 
-    A class that the mapping names is matched as the mapping says. The others are matched by name: equal names first,
-    and then, by the rules of this module, what is left over on both sides. If one side has several names of one class
-    there and the other side has one name, all of them match. If both sides have several, only equal spellings match.
+    A class of the detector that the mapping names is matched as the mapping says. The others are matched by name, to
+    classes that the mapping leads to as well: first by equal names; then, what is left over on both sides, by names
+    that differ in case and separators alone; and then, what is still left over, by synonyms. If one side has several
+    names of one class in such a step and the other side has one name, all of them match; if both sides have several,
+    none does.
 
     Args:
         detector: Names of the detector's classes in the order of its labels.
@@ -230,82 +260,39 @@ def match_classes(
         Traceback (most recent call last):
         ValueError: faces.json: its classes are not the detector's: the detector has no face, the set has no person
     """
-    targets = _by_mapping(mapping or {}, detector, annotated, source)
-    given = {name for names in targets.values() for name in names}
-    free = [name for name in detector if name not in targets]
-    targets |= {name: (name,) for name in free if name in set(annotated)}
+    mapped = _by_mapping(mapping or {}, detector, annotated, source)
+    targets = mapped | match_by_name([name for name in detector if name not in mapped], annotated)
+    shared = _joined(detector, annotated, targets)
     known = {name for names in targets.values() for name in names}
-    rest = [name for name in annotated if name not in known | given]
-    targets |= _by_meaning([name for name in free if name not in targets], rest)
-    match = ClassMatch(tuple(detector), tuple(annotated), _joined(detector, annotated, targets))
-    if not match.shared:
-        raise ValueError(_unlike(match.unknown, match.ignored, source))
+    by_name = {name for names in match_by_name(detector, annotated).values() for name in names} if mapped else set()
+    match = ClassMatch(
+        tuple(detector),
+        tuple(annotated),
+        shared,
+        dropped=tuple(name for name in detector if mapped.get(name) == ()),
+        passed_over=tuple(name for name in annotated if name in by_name - known),
+    )
+    match.require_shared(source)
     names = [each.name for each in match.shared]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{source}: two classes would be measured as {twice[0]!r}: change the mapping")
     return match
 
 
-def read_mapping(given: str | os.PathLike[str] | Mapped | None) -> dict[str, Any]:
-    """Read a mapping from a detector's classes to those of a set.
-
-    Args:
-        given: Name of a shipped mapping, JSON or YAML file with an object, or a mapping; None for an empty one.
-
-    Returns:
-        Names of the set's class, or classes, by the detector's class; None for a class whose detections do not count.
+def merged_names(category: Mapping[str, Any]) -> list[str]:
+    """Names of the classes that a category was made of by :meth:`ClassMatch.truth`; its own name if it was not merged.
 
     Raises:
-        FileNotFoundError: There is neither a shipped mapping of this name nor such a file.
-        MissingExtraError: The file is YAML, and PyYAML is not installed.
-        ValueError: The file is damaged, or holds something else.
+        ValueError: :data:`MERGED` of the category is something else than this project writes.
 
     Examples:
-        >>> read_mapping("coco-visdrone")["person"]
-        ['pedestrian', 'people']
+        >>> merged_names(dict(name="person", llie_merged=["people", "pedestrian"])), merged_names(dict(name="car"))
+        (['people', 'pedestrian'], ['car'])
     """
-    if given is None or isinstance(given, Mapping):
-        content, source = given or {}, "classes"
-    elif isinstance(given, str | os.PathLike):
-        content, source = _read(given), str(given)
-    else:
-        raise ValueError(f"classes is {kind_of(given)}, expected a mapping from the detector's classes, or its file")
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{source} holds {kind_of(content)}, expected an object: the detector's class to the set's")
-    return {name: _target(name, target, source) for name, target in content.items()}
-
-
-def _target(name: Any, target: Any, source: str) -> Any:
-    names = [] if target is None else [target] if isinstance(target, str) else target
-    good = target is None or (isinstance(names, Sequence) and names)
-    if not good or not all(isinstance(each, str) for each in (name, *names)):
-        raise ValueError(f"{source}: {name!r}: {target!r}, expected a name, a list of names, or null")
-    return target if target is None or isinstance(target, str) else list(target)
-
-
-def _read(given: str | os.PathLike[str]) -> Any:
-    shipped = {path.stem: path for path in MAPPINGS.glob("*.json")}
-    path = Path(given)
-    hidden = str(given) in shipped and not path.is_file()
-    if not path.exists() and not hidden:
-        raise FileNotFoundError(
-            f"no mapping of classes {given}: expected a file, or one of {', '.join(sorted(shipped))}"
-        )
-    path = shipped[str(given)] if hidden else path
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return read_json(path)
-    require("yaml", f"{path}, a mapping in YAML,", "mm")
-    import yaml
-
-    try:
-        text = read_text(path)
-        node = yaml.compose(text, yaml.SafeLoader)
-        keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise ValueError(f"it has the key {twice[0]!r} twice")
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
-        raise ValueError(f"{path} is not YAML: {one_line(error)}") from error
+    names = category.get(MERGED, [category["name"]])
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"the category {category['name']!r} has {MERGED} {names!r}, expected a list of names")
+    return names
 
 
 def _by_mapping(
@@ -313,36 +300,44 @@ def _by_mapping(
 ) -> dict[str, tuple[str, ...]]:
     """The set's names by the detector's, as a mapping has them in any spelling."""
     found: dict[str, tuple[str, ...]] = {}
-    for name, target in mapping.items():
-        names = [] if target is None else [target] if isinstance(target, str) else target
-        own = _spelled_as(name, detector, "the detector")
-        if own in found:
-            raise ValueError(f"classes: {name!r} is {own!r}, which the mapping has already")
-        found[own] = tuple(dict.fromkeys(_spelled_as(each, annotated, source) for each in names))
+    targets = {name: [target] if isinstance(target, str) else target or [] for name, target in mapping.items()}
+    try:
+        for name, names in targets.items():
+            own = _spelled_as(name, detector, "the detector")
+            if own in found:
+                raise ValueError(f"classes: {name!r} is {own!r}, which the mapping has already")
+            found[own] = tuple(dict.fromkeys(_spelled_as(each, annotated, source) for each in names))
+    except _UnknownClassError as error:
+        raise ValueError(f"{error}{_wrong_mapping(mapping, targets, detector, annotated)}") from None
     return found
+
+
+class _UnknownClassError(ValueError):
+    """A mapping has a name that its side lacks."""
+
+
+def _wrong_mapping(
+    mapping: Mapped, targets: Mapping[str, Sequence[str]], detector: Sequence[str], annotated: Sequence[str]
+) -> str:
+    """What a mapping with an unknown name may be: a reversed one, or a shipped one of other sides; empty if neither."""
+    if shipped := shipped_like(mapping):
+        return f". {shipped}"
+    values = [name for names in targets.values() for name in names]
+    reversed_ = all(alike(name, annotated) for name in targets) and all(alike(name, detector) for name in values)
+    return ". The mapping is reversed: it must lead from the detector's classes to the set's" if reversed_ else ""
 
 
 def _spelled_as(name: str, names: Sequence[str], side: str) -> str:
-    alike = [name] if name in names else [each for each in names if _letters(each) == _letters(name)]
-    if len(alike) == 1:
-        return alike[0]
-    by_letters = {_letters(each): each for each in names}
-    near = [by_letters[each] for each in difflib.get_close_matches(_letters(name), by_letters, _NEAR)]
+    found = alike(name, names)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        meant = " or ".join(map(repr, found))
+        raise ValueError(f"classes: {name!r} may be {meant} of {side}: write the one that is meant as it stands there")
+    by_letters = {letters(each): each for each in names}
+    near = [by_letters[each] for each in difflib.get_close_matches(letters(name), by_letters, _NEAR)]
     meant = f"is {' or '.join(map(repr, near))} meant?" if near else f"it has {_listed(names)}"
-    raise ValueError(f"classes: {side} has no class {name!r}; {meant}")
-
-
-def _by_meaning(detector: Sequence[str], annotated: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The set's names by the detector's, for names of one meaning."""
-    found = {}
-    for name in detector:
-        own = [each for each in detector if _meaning(each) == _meaning(name)]
-        there = [each for each in annotated if _meaning(each) == _meaning(name)]
-        if len(own) > 1 and len(there) > 1:
-            there = [each for each in there if _letters(each) == _letters(name)]
-        if there:
-            found[name] = tuple(there)
-    return found
+    raise _UnknownClassError(f"classes: {side} has no class {name!r}; {meant}")
 
 
 def _joined(
@@ -363,34 +358,18 @@ def _joined(
     )
 
 
-def _letters(name: str) -> str:
-    """A name without case, spaces, hyphens and underscores."""
-    return re.sub(r"[\s_-]+", "", name).casefold()
-
-
-_ROWS = {_letters(name): row[0] for row in SYNONYMS for name in row}
-
-
-def _meaning(name: str) -> str:
-    letters = _letters(name)
-    return _ROWS.get(letters, letters)
-
-
-def _unlike(unknown: Sequence[str], ignored: Sequence[str], source: str) -> str:
-    lacking = [f"the detector has no {_listed(unknown)}"] * bool(unknown)
-    lacking += [f"the set has no {_listed(ignored)}"] * bool(ignored)
-    return f"{source}: its classes are not the detector's: {', '.join(lacking)}"
-
-
 def _left_out(names: Sequence[str], whose: str, all_of_it: Sequence[str], why: str) -> list[str]:
     if not names:
         return []
-    which = f"{len(names)} of {whose}'s {len(all_of_it)} classes, which {why}"
-    return [f"left out of the scores: {which} ({_listed(names, _TOLD)})"]
+    count = f"{len(names)} of {whose}'s {len(all_of_it)} classes"
+    return [f"left out of the scores: {count}, {why} ({_listed(names, _TOLD)})"]
 
 
 def _told(what: str, classes: Iterable[SharedClass]) -> list[str]:
-    pairs = [f"{' and '.join(each.detector)} is {' and '.join(each.annotated)}" for each in classes]
+    pairs = [
+        f"{' and '.join(each.detector)} {'is' if len(each.detector) == 1 else 'are'} {' and '.join(each.annotated)}"
+        for each in classes
+    ]
     return [f"{what}: {_listed(pairs, _TOLD)}"] if pairs else []
 
 

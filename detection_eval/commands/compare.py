@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from llie_preproc.checkpoints import local_file
-from llie_preproc.class_names import read_mapping
+from llie_preproc.class_mapping_files import read_mapping
 from llie_preproc.commands.arguments import (
     add_cfg_options,
     add_classes,

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llie_preproc.class_names import match_classes, read_mapping
+from llie_preproc.class_mapping_files import read_mapping
+from llie_preproc.class_names import match_classes
 from llie_preproc.commands.arguments import add_classes
 from llie_preproc.commands.program import say
 

@@ -11,7 +11,8 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from llie_preproc.class_names import ClassMatch, match_classes, read_mapping
+from llie_preproc.class_mapping_files import read_mapping
+from llie_preproc.class_names import ClassMatch, match_classes
 from llie_preproc.coco_json import require_pictures
 from llie_preproc.config_nodes import type_name
 from llie_preproc.detection.coco_sets import dataset_classes, inner_datasets

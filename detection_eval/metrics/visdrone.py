@@ -29,6 +29,7 @@ import cv2
 import numpy as np
 
 from llie_preproc import files
+from llie_preproc.class_names import merged_names
 from llie_preproc.coco_json import is_number, is_whole
 from llie_preproc.pictures import picture_files, picture_size
 
@@ -68,13 +69,14 @@ class VisDroneScores(ImageScores):
     Args:
         truth: COCO annotations whose images have ``width``, ``height`` and ``visdrone_rows``, as ``llie annotations
             visdrone`` writes them. Categories are recognised by their names, whatever their ids. Objects whose class is
-            missing from the categories count as objects of no class, like "others". A category whose ``merged`` has the
-            names of several classes (:meth:`llie_preproc.class_names.ClassMatch.truth`) counts as the first of them.
+            missing from the categories count as objects of no class, like "others". A category that this project has
+            merged (:meth:`llie_preproc.class_names.ClassMatch.truth`) has the objects of all its classes.
         detections: COCO results of the images of ``truth``.
         mode: One of :data:`MODES`.
 
     Raises:
-        ValueError: A field of an entry is missing or wrong, a class is not VisDrone's, or ``mode`` is unknown.
+        ValueError: A field of an entry is missing or wrong, a class is not VisDrone's or belongs to two categories,
+            ignored regions are merged with objects, or ``mode`` is unknown.
     """
 
     names = ("AP", "AP50", "AP75", *(f"AR{limit}" for limit in _LIMITS))
@@ -274,18 +276,24 @@ def _mean(table: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 
 def _numbers(categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
-    """VisDrone's numbers by the ids of categories. A merged category has the number of its first class."""
-    unknown = [name for category in categories for name in _names(category) if name not in _NUMBERS]
-    if unknown:
+    """VisDrone's numbers by the ids of categories."""
+    names = [name for category in categories for name in merged_names(category)]
+    if unknown := [name for name in names if name not in _NUMBERS]:
         raise ValueError(
             f"the categories {', '.join(map(repr, unknown))} are none of VisDrone's ({', '.join(CLASSES)}): convert "
             "the annotations with 'llie annotations visdrone'"
         )
-    return {category["id"]: _NUMBERS[_names(category)[0]] for category in categories}
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two categories have objects of the class {twice[0]!r}: each class belongs to one category")
+    return {category["id"]: _number(category) for category in categories}
 
 
-def _names(category: Mapping[str, Any]) -> Sequence[str]:
-    return category.get("merged") or [category["name"]]
+def _number(category: Mapping[str, Any]) -> int:
+    """VisDrone's number of a category; that of a merged one is its first class that is scored, or else "others"."""
+    numbers = sorted(_NUMBERS[name] for name in merged_names(category))
+    if len(numbers) > 1 and _REGION in numbers:
+        raise ValueError(f"the category {category['name']!r} joins ignored regions with objects: leave the regions out")
+    return numbers[0]
 
 
 def _counted_as(categories: Sequence[Mapping[str, Any]], numbers: Mapping[Any, int]) -> np.ndarray:
@@ -293,7 +301,7 @@ def _counted_as(categories: Sequence[Mapping[str, Any]], numbers: Mapping[Any, i
     table = np.array(_CATEGORIES)
     table[list(_CLASSES)] = _NUMBERS["others"]
     for category in categories:
-        table[[_NUMBERS[name] for name in _names(category)]] = numbers[category["id"]]
+        table[[_NUMBERS[name] for name in merged_names(category)]] = numbers[category["id"]]
     return table
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..class_names import MAPPINGS
+from ..class_mapping_files import shipped_mappings
 from ..enhancers import Enhancer
 from ..enhancers.build import DEFAULT_WEIGHTS, build_enhancer
 from ..errors import weights_named_by
@@ -222,7 +222,7 @@ def add_classes(parser: Any) -> None:
     Args:
         parser: Parser, or a group of its arguments.
     """
-    shipped = ", ".join(sorted(path.stem for path in MAPPINGS.glob("*.json")))
+    shipped = ", ".join(shipped_mappings())
     parser.add_argument(
         "--classes",
         metavar="FILE",

@@ -14,7 +14,8 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 
 from ..checkpoints import local_file
-from ..class_names import Mapped, match_classes, read_mapping
+from ..class_mapping_files import Mapped, read_mapping
+from ..class_names import match_classes
 from ..coco_json import read_annotations, require_pictures
 from ..config_doors import find_enhancement
 from ..config_files import read_config_file

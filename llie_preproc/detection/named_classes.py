@@ -11,7 +11,8 @@ import numpy as np
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation.metrics import CocoMetric
 
-from ..class_names import ClassMatch, Mapped, match_classes, read_mapping
+from ..class_mapping_files import Mapped, read_mapping
+from ..class_names import ClassMatch, match_classes
 from ..coco_json import read_annotations
 from ..registry import DATASETS, METRICS
 
@@ -27,7 +28,7 @@ class NameMatchedCocoDataset(CocoDataset):
     Args:
         *args: Arguments of ``CocoDataset``.
         classes: Mapping from the detector's classes to those of the file, its name or its file
-            (:func:`llie_preproc.class_names.read_mapping`); the others are matched by name.
+            (:func:`llie_preproc.class_mapping_files.read_mapping`); the others are matched by name.
         **options: Arguments of ``CocoDataset``.
 
     Raises:
@@ -86,7 +87,7 @@ class NameMatchedCocoMetric(CocoMetric):
     Args:
         ann_file: Annotation file; None for the ground truth of the dataset.
         classes: Mapping from the detector's classes to those of the file, its name or its file
-            (:func:`llie_preproc.class_names.read_mapping`); the others are matched by name.
+            (:func:`llie_preproc.class_mapping_files.read_mapping`); the others are matched by name.
         **options: Arguments of ``CocoMetric``.
 
     Raises:

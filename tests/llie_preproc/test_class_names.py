@@ -1,6 +1,6 @@
 """Classes are matched by their names and meanings, whatever their order, and never by position."""
 
-import json
+import re
 from itertools import chain
 
 import pytest
@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from detection_eval.metrics.coco import CocoScores
 from detection_eval.metrics.detections import check_truth
-from llie_preproc.class_names import MAPPINGS, SYNONYMS, match_classes, read_mapping
+from llie_preproc.class_mapping_files import read_mapping
+from llie_preproc.class_names import match_classes
+from llie_preproc.class_synonyms import SYNONYMS
 from tests.support.made_detections import VISDRONE, made_scene
 
 COCO = (
@@ -63,8 +65,29 @@ def test_equal_names_come_before_synonyms():
     own = match_classes(VISDRONE, VISDRONE, "visdrone.json")
     assert one_to_one(own) == {name: name for name in VISDRONE}
     assert match_classes(["pedestrian"], VISDRONE, "visdrone.json").labels() == {"pedestrian": 0}
-    both = match_classes(["pedestrian", "people"], ["People"], "exdark.json")
-    assert both.found_as == {"pedestrian": "People", "people": "People"}
+    both = match_classes(["pedestrian", "people"], ["Person"], "voc.json")
+    assert both.found_as == {"pedestrian": "Person", "people": "Person"}
+
+
+@pytest.mark.parametrize("spell", [str, str.title, str.upper, lambda n: f"{n} "])
+def test_another_spelling_of_a_name_matches_what_the_name_matches(spell):
+    one = match_classes(["person", "car"], [spell("person"), "pedestrian", "car"], "set.json")
+    assert (one.found_as, one.unknown) == ({"person": spell("person"), "car": "car"}, ["pedestrian"])
+    other = match_classes(["pedestrian", "people"], [spell("people")], "set.json")
+    assert other.found_as == {"pedestrian": None, "people": spell("people")}
+
+
+@pytest.mark.parametrize(("name", "other"), [("class 1 1", "class 11"), ("1-1", "11"), ("lane_2_10", "lane 21 0")])
+def test_a_separator_between_digits_is_part_of_a_name(name, other):
+    with pytest.raises(ValueError, match="its classes are not the detector's"):
+        match_classes([name], [other], "set.json")
+    spelled = name.upper().replace(" ", "_")
+    assert match_classes([name], [other, spelled], "set.json").found_as == {name: spelled}
+
+
+def test_several_names_on_both_sides_match_nothing():
+    match = match_classes(["tv", "television", "cup"], ["tv monitor", "TV-Monitor", "cup"], "set.json")
+    assert (match.ignored, match.unknown) == (["tv", "television"], ["tv monitor", "TV-Monitor"])
 
 
 @pytest.mark.parametrize(("detector", "annotated"), [(COCO, ("face",)), (("face",), COCO), (("face",), EXDARK)])
@@ -106,6 +129,9 @@ def test_no_name_has_two_meanings():
         ({"person": "Poeple"}, r"exdark\.json has no class 'Poeple'; is 'People' meant\?"),
         ({"person": "xyz"}, r"exdark\.json has no class 'xyz'; it has Bicycle, Boat, Bottle, Bus, Car and 7 more"),
         ({"person": "People", "Person": "Car"}, "'Person' is 'person', which the mapping has already"),
+        ({"People": "person", "Car": "car"}, "no class 'People'.* The mapping is reversed: it must lead from the det"),
+        ({"People": None}, "The mapping is reversed"),
+        (read_mapping("coco-visdrone"), "coco-visdrone is for a detector of COCO and the set VisDrone$"),
     ],
 )
 def test_unknown_names_in_a_mapping_are_refused_with_the_nearest(mapping, message):
@@ -113,48 +139,65 @@ def test_unknown_names_in_a_mapping_are_refused_with_the_nearest(mapping, messag
         match_classes(COCO, EXDARK, "exdark.json", mapping)
 
 
+def test_no_other_mapping_is_called_reversed_or_shipped():
+    for mapping in ({"People": "persn"}, {"Peeple": "person"}, {"People": "person", "truck": "Car"}):
+        with pytest.raises(ValueError, match="no class") as refused:
+            match_classes(COCO, EXDARK, "exdark.json", mapping)
+        assert not re.search("reversed|coco-", str(refused.value))
+
+
+def test_a_name_of_a_mapping_that_may_be_several_is_refused_with_all_of_them():
+    message = "classes: 'CAR' may be 'Car' or 'car' of the detector: write the one that is meant as it stands there"
+    with pytest.raises(ValueError, match=message):
+        match_classes(["Car", "car"], ["vehicle"], "set.json", {"CAR": "vehicle"})
+    with pytest.raises(ValueError, match=r"'CAR' may be 'Car' or 'car' of set\.json"):
+        match_classes(["vehicle"], ["Car", "car"], "set.json", {"vehicle": "CAR"})
+    assert match_classes(["Car", "car"], ["vehicle"], "s", {"car": "vehicle"}).found_as == {
+        "Car": None,
+        "car": "vehicle",
+    }
+
+
+def test_classes_that_a_mapping_does_not_name_are_matched_by_name_to_those_that_it_names_too():
+    for names in (["car", "people"], ["Car", "person"]):
+        match = match_classes(["car", "truck", "person", "rider"], names, "s", {"truck": names[0], "rider": names[1]})
+        assert [set(each.detector) for each in match.shared] == [{"car", "truck"}, {"person", "rider"}]
+
+
+def test_notes_name_the_mapping_where_the_mapping_leaves_a_class_out():
+    match = match_classes(
+        ["person", "car", "dog", "lamp"],
+        ["pedestrian", "people", "automobile", "dog", "cup"],
+        "set.json",
+        {"person": "pedestrian", "dog": None, "car": "automobile"},
+    )
+    assert match.notes == [
+        "classes with other names: person is pedestrian, car is automobile",
+        "left out of the scores: 1 of the set's 5 classes, which the detector does not know (cup)",
+        "left out of the scores: 2 of the set's 5 classes, which the mapping leads nothing to (people, dog)",
+    ]
+    assert match.ignored_note == [
+        "left out of the scores: 1 of the detector's 4 classes, which the set does not have (lamp)",
+        "left out of the scores: 1 of the detector's 4 classes, which the mapping leaves out (dog)",
+    ]
+    with pytest.raises(ValueError, match=r"the detector has no cup, the set has no lamp, the mapping leaves out dog$"):
+        match_classes(["lamp", "dog"], ["dog", "cup"], "set.json", {"dog": None})
+
+
+def test_notes_tell_what_several_classes_are_and_name_the_first_of_many():
+    merged = match_classes(["car", "bus"], ["vehicle"], "set.json", {"car": "vehicle", "bus": "vehicle"})
+    assert merged.notes == ["classes that count as one: car and bus are vehicle"]
+    assert match_classes(["person"], VISDRONE, "set.json").notes[0].endswith(": person is pedestrian and people")
+    many = match_classes(["car", *(f"kind {n}" for n in range(79))], ["car"], "set.json").ignored_note
+    shown = ", ".join(f"kind {n}" for n in range(10))
+    assert many == [
+        f"left out of the scores: 79 of the detector's 80 classes, which the set does not have ({shown} and 69 more)"
+    ]
+
+
 def test_two_measured_classes_of_one_name_are_refused():
     with pytest.raises(ValueError, match="two classes would be measured as 'person'"):
         match_classes(["person", "human"], ["a", "b", "person"], "s", {"person": ["a", "b"], "human": "person"})
-
-
-@pytest.mark.parametrize("target", [3, [], [None], {"a": 1}, [3], True])
-def test_a_mapping_to_something_else_than_names_is_refused(tmp_path, target):
-    path = tmp_path / "classes.json"
-    path.write_text(json.dumps({"person": target}))
-    for form in (path, str(path), {"person": target}):
-        with pytest.raises(ValueError, match=r"'person': .*, expected a name, a list of names, or null"):
-            read_mapping(form)
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("a.json", "[1]", "holds a list, expected an object"),
-        ("a.json", "{", "is not JSON"),
-        ("a.json", '{"a": "b", "a": "c"}', "'a' twice"),
-        ("a.yaml", "a: [b", "is not YAML"),
-        ("a.yaml", "a: !!python/object/apply:os.getcwd []", "is not YAML"),
-        ("a.yaml", "no: b", "expected a name"),
-        ("a.yaml", "- a", "holds a list, expected an object"),
-    ],
-)
-def test_damaged_files_of_mappings_are_refused(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_mapping(tmp_path / name)
-
-
-def test_a_mapping_is_a_file_or_the_name_of_a_shipped_one(tmp_path):
-    (tmp_path / "own.yml").write_text("person: [pedestrian, people]\ndog:\n")
-    assert read_mapping(tmp_path / "own.yml") == {"person": ["pedestrian", "people"], "dog": None}
-    assert read_mapping(None) == {}
-    for path in MAPPINGS.iterdir():
-        assert read_mapping(path.stem) == json.loads(path.read_text())
-    with pytest.raises(FileNotFoundError, match=r"no mapping of classes coco-nothing: .*coco-exdark, coco-visdrone"):
-        read_mapping("coco-nothing")
-    with pytest.raises(ValueError, match="classes is a tuple"):
-        read_mapping(("a", "b"))
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -182,6 +225,20 @@ def test_merging_equals_scoring_relabelled_files(seed):
     expected = CocoScores(by_hand, kept)
     assert scores.values() == pytest.approx(expected.values(), nan_ok=True)
     assert scores.by_class() == pytest.approx(expected.by_class(), nan_ok=True)
+
+
+def test_a_class_that_is_merged_again_names_all_its_own_classes():
+    kinds = [dict(id=n, name=name) for n, name in enumerate(["car", "van", "bus", "cup"], 1)]
+    truth = dict(images=[], categories=kinds, annotations=[])
+    mapping = {"vehicle": ["car", "van"], "large vehicle": "bus"}
+    once = match_classes(["vehicle", "large vehicle", "cup"], ["car", "van", "bus", "cup"], "s", mapping).truth(truth)
+    again = match_classes(["thing"], ["vehicle", "bus", "cup"], "s", {"thing": ["bus", "vehicle"]}).truth(once)
+    assert once["categories"] == [
+        dict(id=1, name="vehicle", llie_merged=["car", "van"]),
+        dict(id=3, name="bus"),
+        dict(id=4, name="cup"),
+    ]
+    assert again["categories"] == [dict(id=1, name="thing", llie_merged=["car", "van", "bus"])]
 
 
 @pytest.mark.parametrize(

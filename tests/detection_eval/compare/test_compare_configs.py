@@ -201,7 +201,7 @@ def test_a_config_may_name_the_mapping_of_its_own_test_set(tmp_path, given):
     options = {"test_dataloader.dataset": dataset, "test_evaluator": evaluator}
     cfg = use_sets(read_config(str(write_config(tmp_path / "tiny.py")), options), None, None, trains=False)
     truth, _, match = ground_truth(cfg)
-    assert truth["categories"] == [dict(id=1, name="vehicle", merged=["red", "green"])]
+    assert truth["categories"] == [dict(id=1, name="vehicle", llie_merged=["red", "green"])]
     assert {each["category_id"] for each in truth["annotations"]} == {1}
     assert match.found_as == {"lamp": None, "vehicle": "vehicle"}
 

@@ -321,3 +321,59 @@ def test_merging_and_leaving_out_classes_equals_relabelling_rows(mode, seed):
     )
     scores, expected = VisDroneScores(measured, own, mode), VisDroneScores(by_hand, relabelled, mode)
     assert scores.values() == pytest.approx(expected.values(), nan_ok=True)
+
+
+def test_another_programs_key_merged_changes_nothing():
+    truth = truth_of([(10, 10, 20, 20, 1, 4), (50, 50, 20, 20, 1, 5)])
+    detections = [found(0, (10, 10, 20, 20), 4), found(0, (50, 50, 20, 20), 4)]
+    expected = VisDroneScores(truth, detections).values()
+    truth["categories"][3]["merged"] = ["car", "van"]
+    assert VisDroneScores(truth, detections).values() == expected
+
+
+@pytest.mark.parametrize("mode", ["toolkit", "coco"])
+def test_the_order_of_merged_classes_changes_no_score(mode):
+    rows = [(10, 10, 20, 20, 1, 4), (50, 50, 20, 20, 1, 11), (80, 10, 10, 10, 1, 5), (0, 60, 20, 20, 0, 0)]
+    truth = truth_of(rows)
+    truth["categories"] += [dict(id=11, name="others"), dict(id=12, name="ignored regions")]
+    detections = [found(0, row[:4], 1, score) for row, score in zip(rows, (0.9, 0.8, 0.7, 0.6), strict=True)]
+    seen = []
+    for order in ([3, 4, 10], [10, 3, 4], [10, 4, 3], [4, 10, 3]):
+        kinds = [truth["categories"][at] for at in order]
+        match = match_classes(["vehicle"], [each["name"] for each in kinds], "s", {"vehicle": ["car", "van", "others"]})
+        measured = match.truth(dict(truth, categories=kinds))
+        own = match.detections(detections, [dict(id=1, name="vehicle")], measured)
+        seen.append(VisDroneScores(measured, own, mode).values())
+    # Cars, vans and others are one class, each of whose three objects is found.
+    assert seen[0]["AP"] == pytest.approx(1)
+    assert all(each == seen[0] for each in seen)
+
+
+def test_a_class_that_is_merged_again_is_scored_as_all_its_classes():
+    truth = truth_of([(10, 10, 20, 20, 1, 4), (50, 50, 20, 20, 1, 5), (80, 10, 10, 10, 1, 9)])
+    once = match_classes(["car"], VISDRONE, "s", {"car": ["car", "van"]}).truth(truth)
+    again = match_classes(["car", "bus"], VISDRONE, "s", {"car": ["car", "van"]}).truth(truth)
+    again = match_classes(["vehicle"], ["car", "bus"], "s", {"vehicle": ["bus", "car"]}).truth(again)
+    detections = [found(0, row[:4], 4) for row in truth["images"][0]["visdrone_rows"]]
+    assert VisDroneScores(again, detections).values()["AR500"] == pytest.approx(1)
+    assert VisDroneScores(again, detections).values()["AP"] == pytest.approx(1)
+    assert VisDroneScores(once, detections[:2]).values()["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([dict(id=1, name="car", llie_merged=["car", "tram"])], "'tram' are none of VisDrone's"),
+        (
+            [dict(id=1, name="car", llie_merged=[])],
+            r"'car' has llie_merged \[\], expected a list of names",
+        ),
+        ([dict(id=1, name="car", llie_merged="car")], "llie_merged 'car', expected a list of names"),
+        ([dict(id=1, name="car", llie_merged=[["van"]])], "expected a list of names"),
+        ([dict(id=1, name="x", llie_merged=["car", "van"]), dict(id=2, name="van")], "objects of the class 'van'"),
+        ([dict(id=1, name="x", llie_merged=["car", "ignored regions"])], "'x' joins ignored regions with objects"),
+    ],
+)
+def test_merged_classes_that_cannot_be_scored_are_refused(categories, message):
+    with pytest.raises(ValueError, match=message):
+        VisDroneScores(dict(truth_of([(1, 1, 5, 5, 1, 4)]), categories=categories), [])
