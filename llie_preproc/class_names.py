@@ -8,18 +8,18 @@ classes of the set, these are measured as one, because no score can tell them ap
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .class_mapping_files import Mapped, shipped_like
 from .class_synonyms import alike, letters, match_by_name
+from .errors import nearest
 
 MERGED = "llie_merged"
 """Key of a category that :meth:`ClassMatch.truth` has merged: the names of the classes that it was made of."""
 
-_NAMED, _TOLD, _NEAR = 5, 10, 3
+_NAMED, _TOLD = 5, 10
 
 
 @dataclass(frozen=True)
@@ -334,9 +334,7 @@ def _spelled_as(name: str, names: Sequence[str], side: str) -> str:
     if found:
         meant = " or ".join(map(repr, found))
         raise ValueError(f"classes: {name!r} may be {meant} of {side}: write the one that is meant as it stands there")
-    by_letters = {letters(each): each for each in names}
-    near = [by_letters[each] for each in difflib.get_close_matches(letters(name), by_letters, _NEAR)]
-    meant = f"is {' or '.join(map(repr, near))} meant?" if near else f"it has {_listed(names)}"
+    meant = nearest(name, names, letters) or f"it has {_listed(names)}"
     raise _UnknownClassError(f"classes: {side} has no class {name!r}; {meant}")
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 
 from .checks import printable
 
 _PROJECT = "llie-preproc"
+# A message suggests at most so many names.
+_NEAR = 3
 # Names under which packages are installed, where they differ from the imported names. PyYAML comes with MMEngine.
 _DISTRIBUTIONS = {
     "mmengine": "onedl-mmengine",
@@ -215,6 +218,23 @@ class Extras:
         """
         if self._missing:
             raise MissingExtraError(self._missing, purpose, self._names)
+
+
+def nearest(name: str, names: Iterable[str], plain: Callable[[str], str] = str.casefold) -> str:
+    """Question that a message about an unknown name asks; empty if no known name is near.
+
+    Args:
+        name: Unknown name.
+        names: Known names.
+        plain: Function that removes what makes no difference between names.
+
+    Examples:
+        >>> nearest("lst", ["list", "enhance"]), nearest("xyz", ["list"])
+        ("is 'list' meant?", '')
+    """
+    by_plain = {plain(each): each for each in names}
+    near = [by_plain[each] for each in difflib.get_close_matches(plain(name), by_plain, _NEAR)]
+    return f"is {' or '.join(map(repr, near))} meant?" if near else ""
 
 
 def one_line(error: BaseException) -> str:

@@ -63,7 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CONFIG",
         help=f"MMDetection config of a face detector, or one of {', '.join(FACE_DETECTORS)} (default: {DEFAULT})",
     )
-    parser.add_argument("--detector-checkpoint", metavar="FILE", help="weights of the detector, if it is a CONFIG")
+    parser.add_argument(
+        "--detector-checkpoint",
+        metavar="FILE",
+        help="weights of the detector, for a CONFIG or for a named detector that takes some",
+    )
     parser.add_argument(
         "--passes",
         choices=PASSES,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llie_preproc.commands.arguments import (
+    OnceEach,
     add_cfg_options,
     add_device,
     add_inference_options,
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics",
         nargs="+",
+        action=OnceEach,
         metavar="NAME",
         help=f"names of metrics: {' '.join(metric_names())} (default: psnr ssim)",
     )

@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--categories",
         type=Path,
         metavar="FILE",
-        help="COCO file whose categories name the classes of the detections, if they are not those of ANNOTATIONS",
+        help="COCO file whose categories name the classes of the detections, if they are not those of ANNOTATIONS; "
+        "--classes needs it",
     )
     add_classes(parser)
     add_metrics(parser)
@@ -73,7 +74,12 @@ def _matched(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[Path],
     truth = read_truth(args.annotations)
     if args.categories is None and args.classes is None:
         return truth, lambda path: read_detections(path, truth)
-    named = truth["categories"] if args.categories is None else read_truth(args.categories)["categories"]
+    if args.categories is None:
+        raise ValueError(
+            "--classes needs --categories FILE, a COCO file whose categories are the detector's classes with the ids "
+            "that the detections have (ANNOTATIONS itself, if the detector was trained on its classes)"
+        )
+    named = read_truth(args.categories)["categories"]
     names, annotated = ([each["name"] for each in categories] for categories in (named, truth["categories"]))
     match = match_classes(names, annotated, str(args.annotations), read_mapping(args.classes))
     for note in [*match.notes, *match.ignored_note]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llie_preproc import InferenceOptions
@@ -25,7 +26,7 @@ class DetectorChoice:
 
     Attributes:
         name: Name of a registered detector, such as ``'mtcnn'``, or a config of MMDetection.
-        checkpoint: Weights for a config; MTCNN has its own weights.
+        checkpoint: Weights for a config, or for a registered detector that takes some; MTCNN has its own weights.
         passes: Views of a picture that the detector sees, one of :data:`PASSES`: the picture alone, or the views of a
             test protocol with a vote over their detections.
         score_thr: Least confidence of a detection, for a config or a vote. A registered detector without a vote uses
@@ -52,10 +53,7 @@ class DetectorChoice:
             ValueError: A registered detector refuses the checkpoint, no checkpoint is given for a config, or the config
                 has an enhancer already.
         """
-        if self.name in FACE_DETECTORS:
-            made_with = FACE_DETECTORS[self.name]().made_with(self.checkpoint)
-        else:
-            made_with = self._config_made_with()
+        made_with = self._named_made_with() if self.name in FACE_DETECTORS else self._config_made_with()
         threshold = dict(score_thr=self.score_thr) if self.has_threshold else {}
         return dict(detector=self.name, **made_with, **threshold, passes=self.passes)
 
@@ -77,6 +75,18 @@ class DetectorChoice:
 
         return VotedFaceDetector(self._build_base(), self.passes, score_thr=self.score_thr)
 
+    def _named_made_with(self) -> dict[str, Any]:
+        made_with = FACE_DETECTORS[self.name]().made_with(self._file_for_named())
+        return dict(made_with, **({"checkpoint_sha256": self._checkpoint_sha256()} if self.checkpoint else {}))
+
+    def _file_for_named(self) -> str | None:
+        """The file of the checkpoint, or None, after a check that the registered detector takes one."""
+        if not self.checkpoint:
+            return None
+        if not FACE_DETECTORS[self.name].takes_checkpoint:
+            raise ValueError(f"--detector {self.name} takes no --detector-checkpoint: it brings what it needs")
+        return str(self._checkpoint_file())
+
     def _config_made_with(self) -> dict[str, str]:
         with needs(f"--detector {self.name}"):
             from llie_preproc.config_files import read_config_file
@@ -91,17 +101,22 @@ class DetectorChoice:
             )
         if not self.checkpoint:
             raise ValueError(f"--detector {self.name} needs a --detector-checkpoint: without it the weights are random")
+        return dict(config=config.pretty_text, checkpoint_sha256=self._checkpoint_sha256())
+
+    def _checkpoint_sha256(self) -> str:
+        return file_sha256(self._checkpoint_file())
+
+    def _checkpoint_file(self) -> Path:
         try:
-            checkpoint = local_file(self.checkpoint)
+            return local_file(str(self.checkpoint))
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"no file {self.checkpoint}, the --detector-checkpoint of --detector {self.name}"
             ) from error
-        return dict(config=config.pretty_text, checkpoint_sha256=file_sha256(checkpoint))
 
     def _build_base(self) -> FaceDetector:
         if self.name in FACE_DETECTORS:
-            return FACE_DETECTORS[self.name]().build(self.checkpoint, self.device)
+            return FACE_DETECTORS[self.name]().build(self._file_for_named(), self.device)
         from llie_preproc.faces.mmdetection import MMDetFaceDetector
 
         return MMDetFaceDetector(self.name, self.checkpoint, self.device, score_thr=self.score_thr)

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from llie_preproc.errors import nearest
+
 from ..self_registration import Setting, flag_of, lacking, misplaced, names_of, values_of
 from .gt_mean import match_mean
 from .meters import METERS, Meter
@@ -47,7 +49,8 @@ class QualitySuite:
         names = [metrics] if isinstance(metrics, str) else list(metrics)
         unknown = [name for name in names if name not in METERS]
         if unknown or not names or len(set(names)) < len(names):
-            raise ValueError(f"metrics must be different names out of {', '.join(METERS)}; got {names}")
+            meant = "".join(f"; {near}" for name in unknown[:1] if (near := nearest(str(name), METERS)))
+            raise ValueError(f"metrics must be different names out of {', '.join(METERS)}; got {names}{meant}")
         _check_settings(names, settings)
         self.meters: dict[str, Meter] = {}
         for name in names:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from llie_preproc.commands.arguments import OnceEach
+
 from ..metrics.detection_table import DETECTION_METRICS
 
 
@@ -16,6 +18,7 @@ def add_metrics(parser: Any) -> None:
     parser.add_argument(
         "--metrics",
         nargs="+",
+        action=OnceEach,
         choices=list(DETECTION_METRICS),
         default=["coco"],
         help="metrics of the table (default: coco)",

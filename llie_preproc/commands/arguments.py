@@ -42,6 +42,23 @@ class Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class OnceEach(Once):
+    """Action for an option with several values, which refuses a second option and a value that stands twice.
+
+    Examples:
+        >>> parser = argparse.ArgumentParser()
+        >>> _ = parser.add_argument("--metrics", nargs="+", action=OnceEach)
+        >>> parser.parse_args(["--metrics", "coco", "visdrone"]).metrics
+        ['coco', 'visdrone']
+    """
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        """Store the values, or end with an error."""
+        if twice := [value for value in values if values.count(value) > 1]:
+            parser.error(f"{option} has {twice[0]!r} twice")
+        super().__call__(parser, namespace, values, option)
+
+
 def path(text: str) -> Path:
     """Convert an argument to a path. An empty text, as from an unset shell variable, is refused.
 

@@ -28,7 +28,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from ..checks import printable
-from ..errors import one_line
+from ..errors import nearest, one_line
 from ..out_of_memory import is_out_of_memory
 
 FAILED, USAGE, INTERRUPTED, NO_READER = 1, 2, 130, 141
@@ -49,6 +49,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message, and end with status 2."""
         self.exit(USAGE, f"{self.prefix}error: {printable(message)} (see '{self.prog} --help')\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a value that is none of the choices of its argument, with the nearest of them."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            if meant := nearest(str(value), map(str, action.choices or ())):
+                raise argparse.ArgumentError(action, f"{error.message}; {meant}") from None
+            raise
 
 
 def launch(module: str, name: str = "") -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config_nodes import nodes, type_name
-from ..errors import needs, one_line
+from ..errors import nearest, needs, one_line
 from ..registry import MODELS, joined_locations, unusable_tables
 from .base import Enhancer
 
@@ -241,11 +240,9 @@ def _spelt(name: str, classes: Mapping[str, type[Enhancer]]) -> str | None:
 
 def _unknown(name: str) -> str:
     classes = enhancer_classes()
-    by_plain = {_plain(each): each for each in classes}
-    near = [by_plain[each] for each in difflib.get_close_matches(_plain(name), by_plain, n=3, cutoff=0.6)]
-    meant = f"; is {' or '.join(map(repr, near))} meant? There" if near else "; there"
+    meant = nearest(name, classes, _plain)
     absent = "".join(f" ({problem})" for problem in _absent())
-    return f"no enhancer {name!r}{meant} are: {', '.join(classes)}{absent}"
+    return f"no enhancer {name!r}; {f'{meant} There' if meant else 'there'} are: {', '.join(classes)}{absent}"
 
 
 def _plain(name: str) -> str:

@@ -14,22 +14,29 @@ from ...self_registration import SelfRegistered
 class NamedDetector(ABC):
     """Face detector that a command line names.
 
+    Attributes:
+        takes_checkpoint: Whether the detector takes the weights of ``--detector-checkpoint``, which are refused
+            otherwise.
+
     Examples:
         >>> issubclass(FACE_DETECTORS["mtcnn"], NamedDetector)
         True
     """
 
+    takes_checkpoint = False
+
     @abstractmethod
     def made_with(self, checkpoint: str | None) -> dict[str, Any]:
-        """Return everything that the detections depend on, besides the pictures, as values for JSON.
+        """Return everything that the detections depend on, besides the pictures and the checkpoint, as values for JSON.
+
+        The results keep these values, and ``--resume`` refuses results that were made with others.
 
         Args:
-            checkpoint: Weights that the command line names.
+            checkpoint: File of the weights that the command line names; None if it names none.
 
         Raises:
             MissingExtraError: A package of the detector is not installed.
-            FileNotFoundError: There is no such checkpoint.
-            ValueError: The detector takes no checkpoint and one is given, or it needs one and none is given.
+            ValueError: The detector needs a checkpoint, and none is given.
         """
 
     @abstractmethod
@@ -37,7 +44,7 @@ class NamedDetector(ABC):
         """Build the detector.
 
         Args:
-            checkpoint: Weights that the command line names.
+            checkpoint: File of the weights that the command line names; None if it names none.
             device: Device that the detector runs on.
         """
 

@@ -20,8 +20,6 @@ class NamedMtcnn(NamedDetector):
         # The import shows whether the packages that facenet_pytorch itself needs are installed.
         with needs("--detector mtcnn"):
             import_module("facenet_pytorch")
-        if checkpoint:
-            raise ValueError("--detector-checkpoint is for a CONFIG: mtcnn brings its own weights")
         return dict(facenet_pytorch=version("facenet-pytorch"))
 
     def build(self, checkpoint: str | None, device: str) -> FaceDetector:

@@ -1,6 +1,7 @@
 """``llie faces --detector`` takes a config with its checkpoint or the name of a detector, and names what is missing."""
 
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 
+from detection_eval.faces.named_detectors import FACE_DETECTORS, NamedDetector
 from llie_preproc.commands.llie import main
 from llie_preproc.pictures import Picture, write_picture
 from tests.support.squares import SQUARES, SquareDetector, score_values
@@ -103,3 +105,51 @@ def test_an_unknown_detector_is_refused_with_the_names_that_there_are(pictures, 
     arguments = ["--images", str(pictures), "--out", str(tmp_path / "out"), "--detector", "retinaface"]
     assert main(["faces", "--dataset", "folder", *arguments]) == 2
     assert "no config file retinaface; the detectors that have a name are mtcnn" in capsys.readouterr().err
+
+
+class NamedSquares(NamedDetector):
+    """The squares' detector by its name, which keeps the checkpoint that it is given."""
+
+    takes_checkpoint = True
+    seen: ClassVar[list[str | None]] = []
+
+    def made_with(self, checkpoint):
+        return {"version": "1"}
+
+    def build(self, checkpoint, device):
+        self.seen.append(checkpoint)
+        return SquareDetector()
+
+
+@pytest.fixture
+def squares(monkeypatch):
+    """The name of a registered detector that takes a checkpoint."""
+    list(FACE_DETECTORS)
+    monkeypatch.setitem(FACE_DETECTORS._entries, "squares", NamedSquares)
+    monkeypatch.setattr(NamedSquares, "seen", [])
+    return "squares"
+
+
+def test_a_named_detector_that_takes_a_checkpoint_gets_it_and_its_results_belong_to_it(
+    squares, pictures, faces, tmp_path
+):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.pth").write_text(name)
+    given = ("--gammas", 1, "--resume", "--detector", squares)
+    assert faces("folder", pictures, tmp_path / "out", *given, "--detector-checkpoint", tmp_path / "a.pth")[0] == 0
+    assert NamedSquares.seen == [str(tmp_path / "a.pth")]
+    code, _, err = faces("folder", pictures, tmp_path / "out", *given, "--detector-checkpoint", tmp_path / "b.pth")
+    assert (code, "another checkpoint_sha256" in err) == (2, True)
+    code, _, err = faces("folder", pictures, tmp_path / "new", *given, "--detector-checkpoint", tmp_path / "c.pth")
+    assert (code, f"no file {tmp_path / 'c.pth'}, the --detector-checkpoint of --detector squares" in err) == (2, True)
+    assert faces("folder", pictures, tmp_path / "none", *given)[0] == 0
+    assert NamedSquares.seen[1:] == [None]
+
+
+def test_a_checkpoint_that_a_named_detector_does_not_take_is_refused(squares, pictures, faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(NamedSquares, "takes_checkpoint", False)
+    (tmp_path / "a.pth").write_text("a")
+    given = ("--gammas", 1, "--detector", squares, "--detector-checkpoint", tmp_path / "a.pth")
+    code, _, err = faces("folder", pictures, tmp_path / "out", *given)
+    assert (code, "--detector squares takes no --detector-checkpoint" in err) == (2, True)
+    assert NamedSquares.seen == []

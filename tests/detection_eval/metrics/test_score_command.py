@@ -306,6 +306,20 @@ def test_detections_of_a_detector_of_other_classes_are_scored_by_name(files, cap
     assert "category_id" in capsys.readouterr().err
 
 
+def test_a_mapping_needs_the_names_of_the_detectors_classes(files, capsys):
+    folder, *_ = files
+    given = ["score", str(folder / "truth.json"), str(folder / "found.json"), "--resamples", "0"]
+    assert main([*given, "--classes", "coco-visdrone"]) == 2
+    err = capsys.readouterr().err
+    assert (err.count("\n"), "--classes needs --categories FILE" in err) == (1, True)
+    (folder / "own.json").write_text('{"car": ["car", "van"], "van": null}')
+    mapped = ["--classes", str(folder / "own.json"), "--categories", str(folder / "truth.json")]
+    assert main([*given, *mapped]) == 0
+    assert "left out of the scores: 1 of the detector's 10 classes, which the mapping leaves out (van)" in (
+        capsys.readouterr().err
+    )
+
+
 @pytest.mark.examples(3)
 @pytest.mark.parametrize("kind", ["CocoIntervalMetric", "VisDroneMetric", "NameMatchedCocoMetric"])
 @pytest.mark.parametrize("renamed", [lambda n: n - 1, lambda n: f"box {n}", lambda n: 5_000_000_000 - n])

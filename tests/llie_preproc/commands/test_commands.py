@@ -166,6 +166,34 @@ def test_a_package_adds_commands(llie: Run, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["lst"], ["invalid choice: 'lst'", "is 'list' meant?"]),
+        (["Compare"], ["is 'compare' or "]),
+        (["annotations", "visdrome"], ["'visdrome'", "is 'visdrone' meant?", "llie annotations --help"]),
+        (
+            ["score", "a.json", "b.json", "--metrics", "visdron"],
+            ["--metrics", "is 'visdrone' or 'visdrone-coco' meant?"],
+        ),
+        (["quality", "low", "high", "--metrics", "psnr", "sim"], ["is 'ssim' ", "meant?"]),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(llie: Run, words: list[str], parts: list[str]) -> None:
+    one_line(llie(*words), *parts)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--metrics", "coco", "--metrics", "visdrone"], "--metrics is given twice"),
+        (["--metrics", "coco", "visdrone", "coco"], "--metrics has 'coco' twice"),
+    ],
+)
+def test_metrics_that_are_given_twice_are_refused(llie: Run, words: list[str], part: str) -> None:
+    one_line(llie("score", "a.json", "b.json", *words), part)
+
+
+@pytest.mark.parametrize(
     ("table", "reason"),
     [
         ("{'list': ('sayer.say', 'say')}", "another package has a command 'list' too"),
