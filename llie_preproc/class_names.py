@@ -308,12 +308,13 @@ def _by_mapping(
                 raise ValueError(f"classes: {name!r} is {own!r}, which the mapping has already")
             found[own] = tuple(dict.fromkeys(_spelled_as(each, annotated, source) for each in names))
     except _UnknownClassError as error:
-        raise ValueError(f"{error}{_wrong_mapping(mapping, targets, detector, annotated)}") from None
+        unknown, meant = error.args
+        raise ValueError(f"{unknown}; {_wrong_mapping(mapping, targets, detector, annotated) or meant}") from None
     return found
 
 
 class _UnknownClassError(ValueError):
-    """A mapping has a name that its side lacks."""
+    """A mapping has a name that its side lacks; the arguments are a sentence, and what may be meant."""
 
 
 def _wrong_mapping(
@@ -321,10 +322,10 @@ def _wrong_mapping(
 ) -> str:
     """What a mapping with an unknown name may be: a reversed one, or a shipped one of other sides; empty if neither."""
     if shipped := shipped_like(mapping):
-        return f". {shipped}"
+        return shipped
     values = [name for names in targets.values() for name in names]
     reversed_ = all(alike(name, annotated) for name in targets) and all(alike(name, detector) for name in values)
-    return ". The mapping is reversed: it must lead from the detector's classes to the set's" if reversed_ else ""
+    return "the mapping is reversed: it must lead from the detector's classes to the set's" if reversed_ else ""
 
 
 def _spelled_as(name: str, names: Sequence[str], side: str) -> str:
@@ -335,7 +336,7 @@ def _spelled_as(name: str, names: Sequence[str], side: str) -> str:
         meant = " or ".join(map(repr, found))
         raise ValueError(f"classes: {name!r} may be {meant} of {side}: write the one that is meant as it stands there")
     meant = nearest(name, names, letters) or f"it has {_listed(names)}"
-    raise _UnknownClassError(f"classes: {side} has no class {name!r}; {meant}")
+    raise _UnknownClassError(f"classes: {side} has no class {name!r}", meant)
 
 
 def _joined(

@@ -1,4 +1,4 @@
-"""Silencing messages that MMEngine and MMDetection's fork print at each import and that nobody can act upon.
+"""Silencing messages of MMEngine, MMDetection and PyTorch that appear in every run and that nobody needs to act upon.
 
 This module stands alone and imports nothing else of this package, because it runs while MMEngine is being imported.
 """
@@ -11,9 +11,17 @@ import warnings
 from functools import wraps
 from typing import Any
 
+# A package that is optional; the processes of loaders, whose number is in MMDetection's configs and made for servers;
+# and a call that MMDetection makes.
+_NOT_FOR_USERS = (
+    "faster_coco_eval is not installed",
+    r"This DataLoader will create \d+ worker processes in total",
+    "torch.meshgrid: in an upcoming release",
+)
+
 
 def silence() -> None:
-    """Let ``print_log`` without a logger respect the level, and suppress a warning about an optional package.
+    """Let ``print_log`` without a logger respect the level, and suppress three warnings that are not for users.
 
     Without a logger, MMEngine prints messages of every level to standard output, such as a debug message of
     MMDetection's fork about a package that is not installed. After this call, debug messages are not printed, and
@@ -27,7 +35,8 @@ def silence() -> None:
     """
     from mmengine import logging as mmengine_logging
 
-    warnings.filterwarnings("ignore", "faster_coco_eval is not installed", UserWarning)
+    for message in _NOT_FOR_USERS:
+        warnings.filterwarnings("ignore", message, UserWarning)
     plain = mmengine_logging.print_log
     if getattr(plain, "heeds_levels", False):
         return

@@ -21,6 +21,7 @@ from mmengine.logging import MMLogger, print_log
 from mmengine.optim import build_optim_wrapper
 
 from llie_preproc.commands.llie import main
+from llie_preproc.mm.chatter import silence
 from llie_preproc.mm.console import quiet
 from llie_preproc.registry import HOOKS
 from tests.support import finetune_runs, training_runs
@@ -133,6 +134,26 @@ def test_a_finetuning_in_a_process_of_its_own_prints_only_its_results(tmp_path, 
     for said in ("System environment", "Config:", "Hooks will be executed", "Evaluating bbox", "DONE (t="):
         assert said in written
         assert said not in done.stderr
+
+
+def test_warnings_of_loaders_and_of_meshgrid_that_nobody_acts_upon_are_not_shown():
+    def use():
+        torch.utils.data.DataLoader([1], num_workers=os.cpu_count() + 1)
+        torch.meshgrid(torch.zeros(1), torch.zeros(1))
+        warnings.warn("for the user", stacklevel=1)
+
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(record=True) as shown:
+            warnings.simplefilter("always")
+            use()
+            silence()
+            use()
+    finally:
+        torch.set_warn_always(before)
+    texts = [str(each.message).split(" ")[0] for each in shown]
+    assert texts == ["This", "torch.meshgrid:", "for", "for"]
 
 
 def test_inside_a_command_an_earlier_logger_prints_only_warnings(capsys):
