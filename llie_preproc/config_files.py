@@ -2,7 +2,8 @@
 
 A config is a program, whatever its format: MMEngine runs a ``.py`` file, imports what ``custom_imports`` names, and
 calls what a ``type`` names. So read configs only from people whom you trust. Tags in a YAML file are refused
-nevertheless, because with them MMEngine's reader would call any function while it reads.
+nevertheless, because with them MMEngine's reader would call any function while it reads. What a config prints goes to
+standard error, because standard output is for results.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import logging
 import os
 import re
+import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
@@ -19,15 +21,19 @@ from typing import Any
 
 import yaml
 from mmengine.config import Config
-from mmengine.fileio.handlers import YamlHandler, file_handlers
+from mmengine.fileio.handlers import JsonHandler, YamlHandler, file_handlers
 from mmengine.logging import MMLogger
 
 from .checks import printable
+from .coco_json import kind_of
+from .config_nodes import walk
 from .errors import one_line
 from .files import real_path, require_regular
 
 _YAML = ("yaml", "yml")
 _SUFFIXES = (".py", ".json", *(f".{kind}" for kind in _YAML))
+# A variable with its default, as MMEngine's configs write them.
+_VARIABLE = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}")
 # These functions of MMEngine read a file, and call themselves to read its bases.
 _READING = ("_file2dict", "_parse_lazy_import")
 # MMEngine has a single table of readers for the whole process.
@@ -62,7 +68,7 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
         require_regular(name)
     try:
         # A package's config is read as a base, because MMEngine's own function for it would install missing packages.
-        with _plain_yaml(), _untold_substitutions():
+        with _plain_values(), _untold_substitutions(), contextlib.redirect_stdout(sys.stderr):
             cfg = Config.fromstring(f"_base_ = {name!r}", ".py") if packaged else Config.fromfile(name)
         cfg.merge_from_dict(dict(options or {}))
     except ImportError:
@@ -74,7 +80,44 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
     return cfg
 
 
+@contextlib.contextmanager
+def naming_missing_files(cfg: Config) -> Iterator[None]:
+    """Within the block, let an error about a missing file or folder name the key of the config that leads to it.
+
+    The variable that the path depends on is named too (``{{$NAME:default}}`` in the file of the config).
+
+    Args:
+        cfg: Config that the block uses.
+
+    Examples:
+        >>> with naming_missing_files(Config(dict(test_dataloader=dict(dataset=dict(data_root="data/a"))))):
+        ...     raise FileNotFoundError("no folder data/a")
+        Traceback (most recent call last):
+        FileNotFoundError: no folder data/a (test_dataloader.dataset.data_root of the config)
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        if not (origin := _origin(cfg, one_line(error))):
+            raise
+        raise FileNotFoundError(f"{one_line(error)} ({origin})") from error
+
+
+def _origin(cfg: Config, told: str) -> str:
+    keys = {value: ".".join(path) for path, value in walk(cfg) if isinstance(value, str) and _names(told, value)}
+    variables = [name for name, default in _VARIABLE.findall(cfg.text) if _names(told, os.getenv(name, default))]
+    key = [f"{keys[max(keys, key=len)]} of the config"] if keys else []
+    return ", ".join([*key, *(f"set by the variable {name}" for name in variables[:1])])
+
+
+def _names(told: str, path: str) -> bool:
+    """Whether a message names a path, or something below it."""
+    return bool(path) and re.search(rf"(?<![\w.-]){re.escape(path.rstrip('/'))}(?![\w-])", told) is not None
+
+
 def _reason(file: str, error: BaseException) -> str:
+    if isinstance(error, _NoObjectError):
+        return f"it, or a base of it, holds {error}, expected an object with the keys of a config"
     if isinstance(error, NameError) and error.name:
         return _unimported(file, error.name)
     if isinstance(error, FileNotFoundError) and str(error.filename).endswith(_SUFFIXES):
@@ -113,18 +156,35 @@ def _unimported(file: str, unknown: str) -> str:
     )
 
 
+class _NoObjectError(ValueError):
+    """A JSON or YAML file of a config holds something else than keys and values."""
+
+
+def _object(content: Any) -> Any:
+    if not isinstance(content, Mapping):
+        raise _NoObjectError(kind_of(content))
+    return content
+
+
 class _PlainYamlHandler(YamlHandler):
     """MMEngine's reader of YAML, restricted to plain values. MMEngine uses it for every base too."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        return yaml.safe_load(file)
+        return _object(yaml.safe_load(file))
+
+
+class _PlainJsonHandler(JsonHandler):
+    """MMEngine's reader of JSON, restricted to objects."""
+
+    def load_from_fileobj(self, file: Any) -> Any:
+        return _object(super().load_from_fileobj(file))
 
 
 @contextlib.contextmanager
-def _plain_yaml() -> Iterator[None]:
+def _plain_values() -> Iterator[None]:
     with _READERS:
-        before = {kind: file_handlers[kind] for kind in _YAML}
-        file_handlers.update(dict.fromkeys(_YAML, _PlainYamlHandler()))
+        before = {kind: file_handlers[kind] for kind in ("json", *_YAML)}
+        file_handlers.update(dict.fromkeys(_YAML, _PlainYamlHandler()), json=_PlainJsonHandler())
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, DefaultSco
 
 from llie_preproc.checkpoints import local_file
 from llie_preproc.config_doors import find_enhancement, refuse_second_door
-from llie_preproc.config_files import read_config_file
+from llie_preproc.config_files import naming_missing_files, read_config_file
 from llie_preproc.config_nodes import nodes, type_name
 from llie_preproc.detection import add_enhancer
 from llie_preproc.detection.coco_sets import (
@@ -186,7 +187,9 @@ def _with_sets(cfg: Config, args: argparse.Namespace) -> Config:
     train, val = CocoSet.given(args.train), CocoSet.given(args.val)
     list_evaluators(cfg)
     evaluators = [each for key in ("val_evaluator", "test_evaluator") for each in cfg.get(key) or []]
-    classes = starting_classes(cfg, train)
+    # The weights of --detector-checkpoint are named as the user gave them, not by the key that they have in the config.
+    with contextlib.nullcontext() if args.detector_checkpoint else naming_missing_files(cfg):
+        classes = starting_classes(cfg, train)
     if not cfg.model.get("train_detector", True):
         # The layers of a frozen detector that tell classes apart do not change, so its checkpoint names the classes.
         classes = checkpoint_classes(read_checkpoint(local_file(cfg.load_from))) if cfg.get("load_from") else ()

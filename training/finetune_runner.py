@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from llie_preproc.config_files import naming_missing_files
 from llie_preproc.mm.run_settings import set_name, set_wrapper
 from llie_preproc.mm.runner_parts import join_processes, read_checkpoint
 from llie_preproc.numbered_draws import seed_draws
@@ -37,11 +38,12 @@ def build_runner(args: argparse.Namespace) -> TrainingRunner:
         read_checkpoint(cfg.load_from)
     written = cfg.pretty_text
     _place(cfg, args, work_dir, last)
-    runner = TrainingRunner.from_cfg(cfg)
-    runner.register_hook(WriteConfig("finetune.py", written))
-    _check_data(runner.train_loop.dataloader.dataset, "the training set")
-    if runner.val_loop is not None:
-        _check_data(runner.val_loop.dataloader.dataset, "the validation set")
+    with naming_missing_files(cfg):
+        runner = TrainingRunner.from_cfg(cfg)
+        runner.register_hook(WriteConfig("finetune.py", written))
+        _check_data(runner.train_loop.dataloader.dataset, "the training set")
+        if runner.val_loop is not None:
+            _check_data(runner.val_loop.dataloader.dataset, "the validation set")
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     # The learning rate is scaled only here; otherwise it would be scaled again at the start of the training.
     runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)

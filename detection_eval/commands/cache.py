@@ -19,7 +19,7 @@ from llie_preproc.work_sharing import join_ranks
 
 NEEDS = Extras("mm")
 with NEEDS:
-    from llie_preproc.config_files import read_config_file
+    from llie_preproc.config_files import naming_missing_files, read_config_file
 
     from ..shared.fill_cache import CacheReport, fill_cache
 
@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """Fill the caches of the config that the command line names; returns the exit status."""
     with resumable("the same command goes on"), join_ranks(args.launcher) as ranks:
         cfg = read_config_file(args.config, args.cfg_options)
-        report = _sum(ranks.gather(asdict(fill_cache(cfg, device_of(args), ranks, progress=ranks.main))))
+        with naming_missing_files(cfg):
+            report = _sum(ranks.gather(asdict(fill_cache(cfg, device_of(args), ranks, progress=ranks.main))))
         if ranks.main:
             _print(report)
     return FAILED if report.failed else 0

@@ -10,6 +10,7 @@ prints the table; 'llie report DIR' makes a page from it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from pathlib import Path
 
@@ -42,6 +43,7 @@ NEEDS = Extras("compare")
 with NEEDS:
     from mmengine.config import Config
 
+    from llie_preproc.config_files import naming_missing_files
     from llie_preproc.detection.coco_sets import (
         CocoSet,
         checkpoint_classes,
@@ -120,7 +122,10 @@ def run(args: argparse.Namespace) -> int:
         if args.share == BATCHES:
             # join_ranks has set the variables that MMEngine's processes join by.
             join_processes("pytorch" if ranks.size > 1 else "none", timeout=_PATIENCE)
-        comparison, failed = compare(_request(args, ranks))
+        request = _request(args, ranks)
+        # Files of --train and --test are named as the user gave them, not by the keys that they have in the config.
+        with contextlib.nullcontext() if args.test else naming_missing_files(request.plain):
+            comparison, failed = compare(request)
         if ranks.main:
             print((comparison.folder / "table.md").read_text(), flush=True)
             if failed:

@@ -38,7 +38,7 @@ NEEDS = Extras("mm")
 with NEEDS:
     from mmengine.config import Config
 
-    from llie_preproc.config_files import read_config_file
+    from llie_preproc.config_files import naming_missing_files, read_config_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,7 +118,8 @@ def _set_items(config: Config, name: str) -> list[tuple[str, Callable[[], Pictur
     if not isinstance(given, Mapping):
         raise ValueError(f"{name} has no val_dataloader.dataset")
     try:
-        pictures = DATASETS.build(given)
+        with naming_missing_files(config):
+            pictures = DATASETS.build(given)
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{name}: val_dataloader.dataset: {error}") from error
 

@@ -119,6 +119,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         {'epoch': 1}
     """
     path = local_file(path)
+    if path.suffix == ".safetensors":
+        raise CheckpointError(
+            f"{path} is a safetensors file, which holds weights alone: expected a checkpoint that MMEngine or PyTorch "
+            "wrote, such as FILE.pth"
+        )
     try:
         checkpoint = plain(read_pickle(path, answers()))
     except (pickle.UnpicklingError, *DAMAGE) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mmengine.config import Config
 from mmengine.fileio.handlers import file_handlers
 from mmengine.logging import MMLogger
 
-from llie_preproc.config_files import read_config_file
+from llie_preproc.config_files import naming_missing_files, read_config_file
 
 
 def tag(folder: Path) -> str:
@@ -134,3 +135,54 @@ def test_another_recursion_is_reported_as_such(tmp_path: Path) -> None:
     path = write(tmp_path / "top.py", "def f():\n    return f()\n\n\nx = f()\n")
     with pytest.raises(ValueError, match=r"top\.py: RecursionError: maximum recursion depth"):
         read_config_file(str(path))
+
+
+@pytest.mark.parametrize("name", ["list.json", "list.yaml", "base.py"])
+def test_a_file_that_holds_no_object_is_refused_in_plain_words(tmp_path: Path, name: str) -> None:
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "list.yaml").write_text("- 1")
+    (tmp_path / "base.py").write_text("_base_ = './list.json'\n")
+    with pytest.raises(ValueError, match=rf"{name}: it, or a base of it, holds a list, expected an object"):
+        read_config_file(str(tmp_path / name))
+
+
+def test_what_a_config_prints_goes_to_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "base.py").write_text("print('from the base')\n")
+    (tmp_path / "top.py").write_text("_base_ = './base.py'\nprint('from the top')\n")
+    read_config_file(str(tmp_path / "top.py"))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert {"from the base", "from the top"} <= set(err.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("told", "origin"),
+    [
+        ("no folder data/night", "data.root of the config, set by the variable NIGHT_ROOT"),
+        ("data/night/low: no such file", "data.root of the config, set by the variable NIGHT_ROOT"),
+        ("no file data/day/truth.json", "data.ann_file of the config"),
+        ("no folder data/nights", None),
+        ("no folder elsewhere", None),
+    ],
+)
+def test_an_error_about_a_missing_file_names_the_key_and_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, origin: str | None
+) -> None:
+    monkeypatch.delenv("NIGHT_ROOT", raising=False)
+    (tmp_path / "base.py").write_text(
+        "data = dict(root='{{$NIGHT_ROOT:data/night}}', ann_file='data/day/truth.json')\n"
+    )
+    (tmp_path / "top.py").write_text("_base_ = './base.py'\n")
+    cfg = read_config_file(str(tmp_path / "top.py"))
+    expected = f"{told} ({origin})" if origin else told
+    with pytest.raises(FileNotFoundError, match=f"^{re.escape(expected)}$"), naming_missing_files(cfg):
+        raise FileNotFoundError(told)
+
+
+def test_the_key_and_the_variable_of_another_folder_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHT_ROOT", str(tmp_path / "mine"))
+    (tmp_path / "top.py").write_text("low = '{{$NIGHT_ROOT:data/night}}/low'\n")
+    cfg = read_config_file(str(tmp_path / "top.py"))
+    message = r"low of the config, set by the variable NIGHT_ROOT\)$"
+    with pytest.raises(FileNotFoundError, match=message), naming_missing_files(cfg):
+        (tmp_path / "mine" / "low" / "1.png").open()

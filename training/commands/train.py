@@ -13,6 +13,8 @@ from llie_preproc.errors import Extras
 
 NEEDS = Extras("train")
 with NEEDS:
+    from llie_preproc.config_files import naming_missing_files
+
     from ..printed_results import print_results
     from ..runner import build_runner, building, going_on, train, training_config
     from ..work_folder import unchanged_when_refused
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
         with building():
             cfg = training_config(args)
         with unchanged_when_refused(Path(cfg.work_dir)):
-            with building():
+            with building(), naming_missing_files(cfg):
                 runner = build_runner(cfg, args)
             train(runner)
         print_results(runner)

@@ -223,6 +223,32 @@ def test_a_mapping_with_an_unknown_class_or_a_wrong_value_is_refused(made, llie,
         assert part in err
 
 
+def test_a_safetensors_file_is_no_checkpoint_of_a_detector(made, llie):
+    truth, command, folder = made
+    (folder / "enhancer.safetensors").write_bytes(b"any")
+    given = [folder / "enhancer.safetensors" if part == folder / "detector.pth" else part for part in command(truth)]
+    code, _, err = llie(*given)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "enhancer.safetensors is a safetensors file, which holds weights alone: expected a checkpoint" in err
+
+
+def test_a_folder_of_the_config_that_is_missing_is_named_by_its_key_and_its_variable(made, llie, monkeypatch):
+    _, _, folder = made
+    monkeypatch.setenv("MADE_ROOT", str(folder / "none"))
+    (folder / "own.py").write_text(
+        """
+_base_ = "answering.py"
+test_dataloader = dict(dataset=dict(ann_file="{{$MADE_ROOT:data}}/set.json"))
+test_evaluator = dict(type="CocoMetric", ann_file="{{$MADE_ROOT:data}}/set.json")
+"""
+    )
+    detector = ["--detector", folder / "own.py", "--detector-checkpoint", folder / "detector.pth"]
+    code, _, err = llie("compare", *detector, "--enhancer", "none", "--out", folder / "out")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{folder / 'none' / 'set.json'}: no such file or folder (" in err
+    assert "ann_file of the config, set by the variable MADE_ROOT)" in err
+
+
 @pytest.mark.further
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(range(10)), st.lists(st.integers(0, 2**40), min_size=10, max_size=10, unique=True), st.data())
