@@ -8,9 +8,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.support.docs_pages import Block, blocks
 from tests.support.places import PACKAGES, ROOT, copy_packages
@@ -18,7 +16,7 @@ from tests.support.processes import Ended, Programs
 
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
-skimage_data = pytest.importorskip("skimage.data", reason="needs the extra 'metrics'")
+pytest.importorskip("skimage.data", reason="needs the extra 'metrics'")
 
 PAGE = ROOT / "docs" / "extending.md"
 BLOCKS = blocks(PAGE)
@@ -26,7 +24,7 @@ RUN = [block for block in BLOCKS if block.file is None]
 
 
 class Reader:
-    """Someone who follows the page in a folder of their own, which holds the pictures that the page assumes.
+    """Someone who follows the page in a folder of their own.
 
     Args:
         folder: Folder to work in.
@@ -38,7 +36,6 @@ class Reader:
         self.folder, self._programs, self._bare_programs = folder, programs, bare_programs
         self._installed, self._clone = folder / "site-packages", folder / "clone"
         self._installed.mkdir()
-        write_pictures(folder)
 
     def follow(self, block: Block) -> Ended | None:
         """Write the file of a block, or run the block."""
@@ -96,14 +93,6 @@ class Reader:
         (info / "entry_points.txt").write_text("\n".join(groups))
         for package in project["tool"]["setuptools"]["packages"]:
             (self._installed / package).symlink_to(self.folder / package)
-
-
-def write_pictures(folder: Path) -> None:
-    """Write two photographs, one with a face, to ``reference``, and copies with 1/20 of their levels to ``photos``."""
-    for name, pixels in (("astronaut", skimage_data.astronaut()), ("cat", skimage_data.chelsea())):
-        for kind, gain in (("reference", 1), ("photos", 1 / 20)):
-            (folder / kind).mkdir(exist_ok=True)
-            Image.fromarray((gain * pixels[:256, 64:384]).round().astype(np.uint8)).save(folder / kind / f"{name}.png")
 
 
 @pytest.fixture(scope="module")

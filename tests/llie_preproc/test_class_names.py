@@ -1,5 +1,6 @@
 """Classes are matched by their names and meanings, whatever their order, and never by position."""
 
+import json
 import re
 from itertools import chain
 
@@ -13,6 +14,7 @@ from llie_preproc.class_mapping_files import read_mapping
 from llie_preproc.class_names import match_classes
 from llie_preproc.class_synonyms import SYNONYMS
 from tests.support.made_detections import VISDRONE, made_scene
+from tests.support.places import ROOT
 
 COCO = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light", "bench",
@@ -45,6 +47,15 @@ def test_a_coco_detector_knows_every_class_of_exdark_and_voc():
     assert one_to_one(match)["motorcycle"] == "Motorbike"
     assert match_classes(COCO, VOC, "voc.json").unknown == []
     assert pairs(match_classes(COCO, EXDARK, "exdark.json", read_mapping("coco-exdark"))) == pairs(match)
+
+
+def test_the_mapping_of_the_docs_leads_from_coco_to_visdrone():
+    page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```json\n(.*?)^```$", page, re.M | re.S)
+    match = match_classes(COCO, VISDRONE, "visdrone.json", read_mapping(json.loads(block)))
+    assert match.found_as["train"] == match.found_as["truck"] == "truck"
+    assert (match.found_as["person"], match.found_as["boat"]) == ("person", None)
+    assert match.unknown == ["tricycle", "awning-tricycle"]
 
 
 def test_classes_that_only_bdd100k_has_are_left_out():
