@@ -65,6 +65,7 @@ LINES_OF: Mapping[tuple[str, str], str] = {
     ("quality", "lpips_trunk"): "pictures pictures --metrics lpips",
     ("quality", "fid_trunk"): "pictures pictures --metrics fid",
     ("quality", "fid_reference"): "pictures pictures --metrics fid --fid-trunk no.pth",
+    ("score", "classes"): "coco.json results.json --categories coco.json --resamples 0",
     ("sam", "generator"): f"--images pictures --reference pictures {SMALL_SAM}",
     **{
         ("faces", option): f"--dataset {dataset} --images photos --gammas 1 --resume --out out {more}"
