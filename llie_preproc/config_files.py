@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from .config_nodes import walk
 from .errors import one_line
 from .files import real_path, require_regular
 
+_CONFIGS = "mm_configs"
 _YAML = ("yaml", "yml")
 _SUFFIXES = (".py", ".json", *(f".{kind}" for kind in _YAML))
 # A variable with its default, as MMEngine's configs write them.
@@ -64,7 +66,7 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
     packaged = "::" in name
     if not packaged:
         if not Path(name).exists():
-            raise FileNotFoundError(f"no config file {name}")
+            raise FileNotFoundError(f"no config file {name}{_installed(name)}")
         require_regular(name)
     try:
         # A package's config is read as a base, because MMEngine's own function for it would install missing packages.
@@ -78,6 +80,13 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
     except (Exception, SystemExit) as error:  # a config is a program, and formats have their own exceptions
         raise ValueError(f"{name}: {_reason(name, error)}") from error
     return cfg
+
+
+def _installed(name: str) -> str:
+    """Where a config of this project lies that has been named by its path in a clone; empty for other names."""
+    spec = find_spec(_CONFIGS) if Path(name).parts[:1] == (_CONFIGS,) else None
+    paths = [Path(folder).parent / name for folder in (spec.submodule_search_locations or () if spec else ())]
+    return "".join(f"; there is {path}" for path in paths if path.is_file())
 
 
 @contextlib.contextmanager

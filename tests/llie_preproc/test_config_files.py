@@ -146,6 +146,20 @@ def test_a_file_that_holds_no_object_is_refused_in_plain_words(tmp_path: Path, n
         read_config_file(str(tmp_path / name))
 
 
+def test_a_shipped_config_that_is_named_outside_of_a_clone_is_found_in_the_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "mm_configs/enhancers/psenet_sice.py"
+    with pytest.raises(FileNotFoundError, match=rf"^no config file {name}; there is /") as refused:
+        read_config_file(name)
+    found = read_config_file(str(refused.value).split("there is ")[1])
+    assert found.model.type == "llie_preproc.ProgressiveSelfEnhancement"
+    for other in ("mm_configs/enhancers/none.py", "configs/psenet_sice.py"):
+        with pytest.raises(FileNotFoundError, match=rf"^no config file {other}$"):
+            read_config_file(other)
+
+
 def test_what_a_config_prints_goes_to_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "base.py").write_text("print('from the base')\n")
     (tmp_path / "top.py").write_text("_base_ = './base.py'\nprint('from the top')\n")
