@@ -387,5 +387,5 @@ def test_a_given_set_is_checked_before_mmdetection_reads_it(tmp_path):
 
 
 def test_detections_of_unknown_categories_are_refused():
-    with pytest.raises(ValueError, match=r"detections\[0\]: category_id 4 is none"):
+    with pytest.raises(ValueError, match=r"detections\[0\]: category_id 4 is not in the annotation file"):
         detection_boxes([dict(image_id=1, category_id=4, bbox=[0, 0, 1, 1], score=1)], [1], [1, 2, 3])

@@ -135,8 +135,8 @@ def _with(entry, **fields):
         ("annotations", {"area": "big"}, r"annotations\[1\]: area 'big' is not numeric"),
         ("annotations", {"id": 1}, r"annotations\[1\]: id 1 stands at \[0\] already"),
         ("annotations", {"id": [1]}, r"annotations\[1\]: id \[1\] is neither"),
-        ("annotations", {"image_id": 77}, r"annotations\[1\]: image_id 77 is none"),
-        ("annotations", {"category_id": None}, r"annotations\[1\]: category_id None is none"),
+        ("annotations", {"image_id": 77}, r"annotations\[1\]: image_id 77 is not in the annotation file"),
+        ("annotations", {"category_id": None}, r"annotations\[1\]: category_id None is not in the annotation file"),
         ("annotations", {"bbox": [1, 2, -3, 4]}, r"annotations\[1\]: bbox \[1, 2, -3, 4\].*no negative size"),
         ("annotations", {"bbox": [1, 2, 3]}, r"annotations\[1\]: bbox \[1, 2, 3\], expected \[left"),
         ("annotations", {"bbox": [1, 2, 3, "4 px"]}, r"annotations\[1\]: bbox .* is not numeric"),
@@ -160,8 +160,8 @@ def test_a_bad_annotation_file_is_named_with_entry_and_field(tmp_path, kind, fie
         ({"score": float("nan")}, "score nan, expected finite"),
         ({"bbox": [0, 0, float("inf"), 1]}, "bbox .*inf.*, expected finite"),
         ({"bbox": [0, 0, 1, -0.5]}, "bbox .*no negative size"),
-        ({"image_id": 0}, "image_id 0 is none"),
-        ({"category_id": [1]}, r"category_id \[1\] is none"),
+        ({"image_id": 0}, "image_id 0 is not in the annotation file"),
+        ({"category_id": [1]}, r"category_id \[1\] is not in the annotation file"),
     ],
 )
 def test_bad_detections_are_named_with_entry_and_field(tmp_path, fields, message):

@@ -278,7 +278,7 @@ def test_bad_input_is_refused():
         VisDroneScores(truth, [], mode="plain")
     with pytest.raises(ValueError, match="'cars' are none of VisDrone's"):
         VisDroneScores(truth | {"categories": [*truth["categories"], {"id": 11, "name": "cars"}]}, [])
-    with pytest.raises(ValueError, match=r"detections\[0\]: category_id 12 is none"):
+    with pytest.raises(ValueError, match=r"detections\[0\]: category_id 12 is not in the annotation file"):
         VisDroneScores(truth, [found(0, (1, 1, 5, 5), 12)])
     with pytest.raises(ValueError, match=r"visdrone_rows\[0\]: expected at least 6 values .* got 2"):
         VisDroneScores({**truth, "images": [truth["images"][0] | {"visdrone_rows": [[1, 2]]}]}, [])
