@@ -176,6 +176,8 @@ def test_what_a_config_prints_goes_to_standard_error(tmp_path: Path, capsys: pyt
         ("data/night/low: no such file", "data.root of the config, set by the variable NIGHT_ROOT"),
         ("no file data/day/truth.json", "data.ann_file of the config"),
         ("no folder data/nights", None),
+        ("no folder lists", "data.lists of the config"),
+        ("no folder elsewhere/lists/all", None),
         ("no folder elsewhere", None),
     ],
 )

@@ -108,7 +108,7 @@ def test_a_missing_package_is_named_with_all_extras(
         ("score absent.json detections.json", "absent.json: no such file or folder"),
         ("fddb absent detections", "absent/FDDB-fold-01-ellipseList.txt: no such file or folder"),
         ("cache absent.py", "no config file absent.py"),
-        ("cache set.py", "absent.json: no such file or folder"),
+        ("cache set.py", "absent.json: no such file or folder (train_dataloader.dataset.ann_file of the config)"),
         ("split absent.pth --out out", "no checkpoint at absent.pth"),
         ("enhance . --out out --enhancer psenet@w", "no checkpoint at w; shipped weights of PSENet: psenet_sice"),
     ],
