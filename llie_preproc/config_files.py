@@ -120,10 +120,10 @@ def _origin(cfg: Config, told: str) -> str:
 
 
 def _names(told: str, path: str) -> bool:
-    """Whether a message names a path, or something below it. A single word counts only at the end of the message."""
+    """Whether a message names a path, or something below it. A single word must begin or end the message."""
     path = path.rstrip("/")
     found = re.search(rf"(?<![\w.-]){re.escape(path)}(?![\w-])", told) if path else None
-    return found is not None and ("/" in path or found.end() == len(told))
+    return found is not None and ("/" in path or found.start() == 0 or found.end() == len(told))
 
 
 def _reason(file: str, error: BaseException) -> str:

@@ -185,9 +185,8 @@ def test_an_error_about_a_missing_file_names_the_key_and_the_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, origin: str | None
 ) -> None:
     monkeypatch.delenv("NIGHT_ROOT", raising=False)
-    (tmp_path / "base.py").write_text(
-        "data = dict(root='{{$NIGHT_ROOT:data/night}}', ann_file='data/day/truth.json')\n"
-    )
+    data = "root='{{$NIGHT_ROOT:data/night}}', ann_file='data/day/truth.json', lists='lists', prefix='/'"
+    (tmp_path / "base.py").write_text(f"data = dict({data})\n")
     (tmp_path / "top.py").write_text("_base_ = './base.py'\n")
     cfg = read_config_file(str(tmp_path / "top.py"))
     expected = f"{told} ({origin})" if origin else told
