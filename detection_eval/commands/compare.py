@@ -3,8 +3,8 @@
 Train and test the detector with equal budgets in each mode: raw (trained and tested on raw pictures), zero-shot
 (trained on raw pictures, tested on enhanced ones), retrained (trained and tested on enhanced pictures), and joint
 (trained together with its enhancer). A cell is one mode of one enhancer with one seed. --resume keeps the finished
-cells of an earlier run and does the others, after an interruption or with more enhancers, modes or seeds. The command
-prints the table; 'llie report DIR' makes a page from it.
+cells of an earlier run and does the others, after an interruption or with more enhancers, modes or seeds. --exposures
+or --gammas test each cell at several lights. The command prints the table; 'llie report DIR' makes a page from it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from ..compare.comparison_store import BATCHES, CELLS, MODES, RAW, ZERO_SHOT
 from ..shared.enhancers import NONE, add_enhancers, enhancer_specs
 from ..shared.score_flags import add_bootstrap, add_metrics
 from ..shared.score_table import GOES_ON
+from .lights import add_lights, light_axis
 
 NEEDS = Extras("compare")
 with NEEDS:
@@ -91,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_coco_set(parser, "--train", "train on")
     add_coco_set(parser, "--test", "test on")
     add_classes(parser)
+    add_lights(parser)
     add_out(parser, "folder to write into (default: work_dirs/compare_<config name>)")
     add_resume(parser)
     add_metrics(parser)
@@ -135,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
     device, options, plain = device_of(args), inference_options(args), _plain(args)
+    axis, lights = light_axis(args)
     if plain.get("load_from"):
         # A missing file, or a URL without its digest, is refused here rather than in every cell.
         local_file(plain.load_from)
@@ -156,6 +159,9 @@ def _request(args: argparse.Namespace, ranks: Ranks) -> Request:
         device=device,
         ranks=ranks,
         share=args.share,
+        axis=axis,
+        lights=lights,
+        photographs=args.photographs.expanduser().absolute() if args.photographs else None,
     )
 
 
@@ -195,3 +201,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--amp needs a CUDA device, the only one that MMEngine's mixed precision supports")
     if args.train and not args.test:
         raise ValueError("--train needs --test, a test set with the same classes")
+    axis, lights = light_axis(args)
+    if axis and not args.detector_checkpoint and axis.as_is not in lights:
+        raise ValueError(
+            f"--{axis.kind} must have {axis.as_is:g}, the pictures as they are, on which the detectors are trained"
+        )

@@ -18,10 +18,20 @@ def add_gammas(parser: argparse.ArgumentParser) -> None:
         metavar="G",
         help=f"gammas that darken or brighten the pictures (default: {' '.join(f'{gamma:g}' for gamma in GAMMAS)})",
     )
+    add_convention(parser)
+
+
+def add_convention(parser: argparse.ArgumentParser, default: str | None = "power") -> None:
+    """Add ``--convention``.
+
+    Args:
+        parser: Parser to extend.
+        default: Convention if the command line names none; None to see whether it does.
+    """
     parser.add_argument(
         "--convention",
         choices=CONVENTIONS,
-        default="power",
+        default=default,
         help="meaning of G: power is I^g, which darkens above 1 (default); inverse is I^(1/g), which brightens above 1",
     )
 

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from llie_preproc.detection import add_enhancer
 from llie_preproc.detection.coco_sets import METRIC
+from llie_preproc.detection.enhanced_config import insert_after_loading
 from llie_preproc.mm.run_settings import set_checkpoints, set_enhancer_lr, set_name, set_wrapper
 
 from ..shared.enhancers import NONE, network_config
@@ -24,6 +25,7 @@ _TESTING = ("test_dataloader", "test_cfg", "test_evaluator")
 def training_config(request: Request, cell: Cell, work_dir: Path) -> Config:
     """Make the config that trains a cell's detector, with the budget of the plain config in every mode.
 
+    It is trained on pictures as they are, at whichever light it is tested.
     No validation runs during the training: the last checkpoint counts, and none is chosen by its score.
     """
     cfg = _enhanced(request, cell)
@@ -63,6 +65,9 @@ def testing_config(
         cfg[key] = None
     prefix = str(work_dir / DETECTIONS)
     cfg.test_evaluator = [dict(type=METRIC, ann_file=str(truth), metric="bbox", outfile_prefix=prefix, classes=classes)]
+    if request.axis is not None and cell.light is not None and cell.light != request.axis.as_is:
+        relight = request.axis.transform(cell.light, request.photographs_dir)
+        insert_after_loading(cfg.test_dataloader, relight, "test_dataloader")
     cfg.load_from, cfg.resume = str(checkpoint), False
     return _run(cfg, request, cell, work_dir)
 

@@ -38,20 +38,26 @@ class ComparisonData:
         self.comparison = comparison
         _check_keys(comparison.plan, _PLAN_KEYS, comparison.folder / "comparison.json")
         self.rows = _rows(comparison)
+        self.light = _farthest(comparison, self.rows)
         self.truth = read_truth(comparison.truth_path)
         self.classes = {category["id"]: category["name"] for category in self.truth["categories"]}
 
+    @property
+    def shown(self) -> list[dict[str, Any]]:
+        """Measured rows of the light that pictures are shown at, which are all rows without an axis of light."""
+        return [row for row in self.rows if row.get("light") == self.light]
+
     @cached_property
     def lines(self) -> list[Line]:
-        """Measured rows with their scores."""
-        with tqdm(self.rows, desc="scoring", unit="row") as rows:
+        """Measured rows of the light that pictures are shown at, with their scores."""
+        with tqdm(self.shown, desc="scoring", unit="row") as rows:
             return [
                 Line(row, [CocoScores(self.truth, self.detections(cell)) for cell in self.cells(row)]) for row in rows
             ]
 
     @cached_property
     def luma(self) -> list[float]:
-        """Mean luma of the raw test pictures, in the order of the scores' images."""
+        """Mean luma of the raw test pictures at that light, in the order of the scores' images."""
         images = {image["id"]: image for image in self.truth["images"]}
         with tqdm(self.lines[0].scores[0].image_ids, desc="brightness", unit="picture") as ids:
             return [mean_luma(self.picture(images[i])) for i in ids]
@@ -91,15 +97,21 @@ class ComparisonData:
 
     def cells(self, row: Mapping[str, Any]) -> list[Cell]:
         """Return the cells of a measured row, one for each seed."""
-        return [Cell(row["enhancer"], row["mode"], seed) for seed in row["seeds"]]
+        return [Cell(row["enhancer"], row["mode"], seed, row.get("light")) for seed in row["seeds"]]
 
     def detections(self, cell: Cell) -> list[dict[str, Any]]:
         """Read the detections of a cell."""
         return read_detections(self.comparison.detections_path(cell), self.truth)
 
     def picture(self, image: Mapping[str, Any]) -> np.ndarray:
-        """Read a raw picture, ``(H, W, 3)`` uint8 RGB."""
-        return read_rgb8(self.comparison.picture(image))
+        """Read a raw picture at the light that pictures are shown at, ``(H, W, 3)`` uint8 RGB."""
+        axis, stored = self.comparison.axis, read_rgb8(self.comparison.picture(image))
+        return stored if axis is None or self.light is None else axis.relit(stored, self.light)
+
+
+def _farthest(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the measured light that is farthest from the pictures as they are; None without an axis of light."""
+    return None if comparison.axis is None else max((row["light"] for row in rows), key=comparison.axis.distance)
 
 
 def _rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -108,8 +120,11 @@ def _rows(comparison: Comparison) -> list[dict[str, Any]]:
         rows = comparison.table()
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is no table of a comparison: it has no 'rows'") from error
+    planned = {cell.light for cell in comparison.cells}
     for row in rows:
-        _check_keys(row, _ROW_KEYS, path)
+        _check_keys(row, _ROW_KEYS if comparison.axis is None else (*_ROW_KEYS, "light", "series"), path)
+        if (light := row.get("light")) not in planned:
+            raise ValueError(f"{path} is damaged: {row['label']} has the light {light}, which the plan does not have")
     if not rows:
         names = ", ".join(cell.name for cell in comparison.unfinished())
         raise ValueError(f"no row of {comparison.folder} is finished; without a result: {names}")

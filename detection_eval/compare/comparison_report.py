@@ -19,6 +19,7 @@ from .changes import Change, Matches, best_threshold, changes, extremes, match
 from .comparison_data import ComparisonData
 from .comparison_store import JOINT, RAW, Cell, Comparison
 from .condition_sections import classes_section, conditions_section, curves_section
+from .light_section import light_section
 from .picture_sections import Changed, changes_section, looks_section
 from .side_by_side import Pair, View
 from .verdict_sections import headline, scores_section
@@ -58,8 +59,10 @@ def write_comparison_report(
     """
     looks = Looks(niqe_model)
     data = ComparisonData(Comparison(folder))
+    axis = data.comparison.axis
     sections = [
         scores_section(data.rows, data.truth, data.comparison.plan, data.missing),
+        *([light_section(data.rows, axis, data.light)] if axis and data.light is not None else []),
         classes_section(data.lines, data.truth),
         curves_section(data.lines),
         conditions_section(data.lines, data.truth, brightness_bins(data.luma, brightness_edges)),
@@ -82,7 +85,7 @@ class _Pictures:
 
     def networks(self) -> dict[str, FrozenEnhancer]:
         """Return the different networks by label; several rows can share a frozen one."""
-        return {self.label(row): self.network(row) for row in self._data.rows if row["enhancer"] != NONE}
+        return {self.label(row): self.network(row) for row in self._data.shown if row["enhancer"] != NONE}
 
     def label(self, row: Mapping[str, Any]) -> str:
         """Return the label of a row's network; each joint training has a network of its own."""
@@ -102,13 +105,14 @@ class _Pictures:
 
 def _changed(data: ComparisonData, pictures: _Pictures, count: int) -> Changed | None:
     """Compare raw with the enhanced row of the highest AP; None if there is no such row or no raw one."""
-    raw = next((row for row in data.rows if (row["enhancer"], row["mode"]) == (NONE, RAW)), None)
-    enhanced = [row for row in data.rows if row["enhancer"] != NONE and _ap(row) is not None]
+    raw = next((row for row in data.shown if (row["enhancer"], row["mode"]) == (NONE, RAW)), None)
+    enhanced = [row for row in data.shown if row["enhancer"] != NONE and _ap(row) is not None]
     if raw is None or not enhanced:
         return None
     best = max(enhanced, key=_ap)
     seed = next((s for s in best["seeds"] if s in raw["seeds"]), best["seeds"][0])
-    before, after = (match(data.truth, data.detections(Cell(r["enhancer"], r["mode"], seed))) for r in (raw, best))
+    cells = (Cell(row["enhancer"], row["mode"], seed, data.light) for row in (raw, best))
+    before, after = (match(data.truth, data.detections(cell)) for cell in cells)
     thresholds = best_threshold(before.values()), best_threshold(after.values())
     ranked = changes(before, after, thresholds)
     sides = (RAW, None, before, thresholds[0]), (best["label"], pictures.network(best), after, thresholds[1])

@@ -5,6 +5,7 @@
     OUT/comparison.json          plan: config, classes, enhancers, modes, seeds, budget, versions
     OUT/truth.json               ground truth of the test set, COCO
     OUT/cells/<name>/            a cell: logs, checkpoint, detections.bbox.json, and result.json when it is finished
+    OUT/photographs/             test pictures that were photographed again, if the comparison has exposures
     OUT/results.json, table.md, table.csv      table
     OUT/report.html              page, which ``llie report OUT`` writes
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from llie_preproc.files import write_json, write_text
 
 from ..shared.enhancers import NONE
 from ..shared.resume import read_kept
+from .light_axis import LightAxis, axis_of
 
 RAW, ZERO_SHOT, RETRAINED, JOINT = "raw", "zero-shot", "retrained", "joint"
 MODES = (RAW, ZERO_SHOT, RETRAINED, JOINT)
@@ -34,6 +36,7 @@ CELLS, BATCHES = "cells", "batches"
 
 _PLAN, _TRUTH, _TABLE, _RESULT = "comparison.json", "truth.json", "results.json", "result.json"
 DETECTIONS = "detections"
+PHOTOGRAPHS = "photographs"
 
 
 @dataclass(frozen=True)
@@ -44,35 +47,55 @@ class Cell:
         enhancer: Label of the enhancer in the plan; ``'none'`` for raw pictures.
         mode: Mode, one of :data:`MODES`.
         seed: Seed of the training.
+        light: Place on the comparison's axis of light at which the cell is tested; None without an axis.
 
     Examples:
-        >>> Cell("psenet", "zero-shot", 0).name
-        'psenet-zero-shot-seed0'
+        >>> Cell("psenet", "zero-shot", 0).name, Cell("none", "raw", 0, -3.0).name
+        ('psenet-zero-shot-seed0', 'raw-seed0-light-3')
     """
 
     enhancer: str
     mode: str
     seed: int
+    light: float | None = None
 
     @property
     def name(self) -> str:
         """Name of the cell's folder below ``cells``."""
         kind = self.mode if self.enhancer == NONE else f"{self.enhancer}-{self.mode}"
-        return f"{kind}-seed{self.seed}"
+        return f"{kind}-seed{self.seed}" + ("" if self.light is None else f"-light{self.light:g}")
+
+    @property
+    def entry(self) -> list[Any]:
+        """Entry of the cell in a plan."""
+        return [self.enhancer, self.mode, self.seed, *([] if self.light is None else [self.light])]
 
 
 @dataclass(frozen=True)
 class CellRow:
-    """Row of the table: cells that differ only in their seed."""
+    """Row of the table: cells that differ only in their seed.
+
+    Attributes:
+        enhancer, mode, light: Those of the cells.
+        cells: Cells of the row, one for each seed.
+        light_words: Words for ``light``, such as ``'-3 EV'``; empty without an axis.
+    """
 
     enhancer: str
     mode: str
+    light: float | None
     cells: tuple[Cell, ...]
+    light_words: str = ""
+
+    @property
+    def series(self) -> str:
+        """Name that the rows of one enhancer and mode share, such as ``'raw'`` or ``'psenet, zero-shot'``."""
+        return self.mode if self.enhancer == NONE else f"{self.enhancer}, {self.mode}"
 
     @property
     def label(self) -> str:
-        """Name of the row, such as ``'raw'`` or ``'psenet, zero-shot'``."""
-        return self.mode if self.enhancer == NONE else f"{self.enhancer}, {self.mode}"
+        """Name of the row, such as ``'psenet, zero-shot'`` or ``'psenet, zero-shot, -3 EV'``."""
+        return f"{self.series}, {self.light_words}" if self.light_words else self.series
 
 
 class Comparison:
@@ -94,6 +117,10 @@ class Comparison:
         self.plan: dict[str, Any] = read_json(path)
         if not _is_plan(self.plan):
             raise ValueError(f"{path} is damaged: it is no plan of a comparison")
+        try:
+            self.axis = _axis(self.plan)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
 
     @staticmethod
     def earlier(folder: str | os.PathLike[str]) -> Comparison | None:
@@ -121,11 +148,26 @@ class Comparison:
 
     @property
     def rows(self) -> list[CellRow]:
-        """Rows of the table: the cells, grouped by enhancer and mode."""
-        grouped: dict[tuple[str, str], list[Cell]] = {}
+        """Rows of the table: the cells, grouped by enhancer, mode and light."""
+        grouped: dict[tuple[str, str, float | None], list[Cell]] = {}
         for cell in self.cells:
-            grouped.setdefault((cell.enhancer, cell.mode), []).append(cell)
-        return [CellRow(*key, tuple(cells)) for key, cells in grouped.items()]
+            grouped.setdefault((cell.enhancer, cell.mode, cell.light), []).append(cell)
+        return [
+            CellRow(enhancer, mode, light, tuple(cells), self.light_words(light))
+            for (enhancer, mode, light), cells in grouped.items()
+        ]
+
+    def light_words(self, light: float | None) -> str:
+        """Return the words for a light, such as ``'-3 EV'``; empty without an axis of light."""
+        return "" if self.axis is None or light is None else self.axis.words(light)
+
+    def trainer(self, cell: Cell) -> Cell:
+        """Return the cell whose training gives a cell its detector, if detectors are trained.
+
+        A zero-shot cell has the detector of raw pictures, and every cell one that was trained on pictures as they are.
+        """
+        light = None if self.axis is None else self.axis.as_is
+        return Cell(NONE, RAW, cell.seed, light) if cell.mode == ZERO_SHOT else replace(cell, light=light)
 
     @property
     def truth_path(self) -> Path:
@@ -189,8 +231,24 @@ def _is_plan(plan: Any) -> bool:
     if not isinstance(plan, dict) or not isinstance(plan.get("enhancers"), dict):
         return False
     cells = plan.get("cells")
-    whole = isinstance(cells, list) and all(isinstance(each, list) and len(each) == 3 for each in cells)
+    whole = isinstance(cells, list) and all(isinstance(each, list) and _is_cell(*each) for each in cells)
     return whole and isinstance(plan.get("image_root"), str)
+
+
+def _axis(plan: Mapping[str, Any]) -> LightAxis | None:
+    """Read the axis of light of a plan, on which every cell must have a place."""
+    axis = axis_of(plan.get("light"))
+    for cell in (Cell(*each) for each in plan["cells"]):
+        if (axis is None) != (cell.light is None):
+            raise ValueError(f"the cell {cell.name} does not fit the plan's light, {plan.get('light')}")
+        if axis is not None and cell.light is not None:
+            axis.require(cell.light)
+    return axis
+
+
+def _is_cell(*entry: Any) -> bool:
+    """Whether an entry has enhancer, mode, seed and, of a comparison with an axis, a light."""
+    return len(entry) == 3 or (len(entry) == 4 and type(entry[3]) in (int, float))
 
 
 def _read_result(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ from ..metrics.detections import read_truth
 from ..shared.enhancers import NONE, Spec, network_config
 from ..shared.provenance import command_line, versions
 from ..shared.resume import as_read, differing, require_resume
-from .comparison_store import CELLS, JOINT, MODES, RAW, ZERO_SHOT, Cell, Comparison
+from .comparison_store import CELLS, JOINT, MODES, PHOTOGRAPHS, RAW, ZERO_SHOT, Cell, Comparison
+from .light_axis import LightAxis, plan_of
 from .truth import ground_truth
 
 _PACKAGES = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy")
@@ -54,6 +56,10 @@ class Request:
         share: Work that the processes share. With ``'cells'`` one process trains and evaluates a cell as if it were
             alone. With ``'batches'`` all processes train each cell together, for which MMEngine's processes must have
             joined already.
+        axis: Axis of light along which the test set is measured; None to measure it only as it is.
+        lights: Places on the axis; without an axis none. If detectors are trained, the pictures as they are belong to
+            them.
+        photographs: Folder that keeps the pictures that are photographed again; None for one in ``folder``.
         command: Command line, for the plan.
     """
 
@@ -74,7 +80,15 @@ class Request:
     device: str = "cpu"
     ranks: Ranks = field(default_factory=alone)
     share: str = CELLS
+    axis: LightAxis | None = None
+    lights: Sequence[float] = ()
+    photographs: Path | None = None
     command: str = field(default_factory=command_line)
+
+    @property
+    def photographs_dir(self) -> Path:
+        """Folder that keeps the pictures that are photographed again."""
+        return self.photographs or self.folder / PHOTOGRAPHS
 
     @property
     def over_cells(self) -> Ranks:
@@ -132,12 +146,13 @@ def begin(request: Request) -> Comparison:
         enhancers={label: dict(spec) for label, spec in specs.items()},
         amp=request.amp,
         enhancer_lr_mult=request.enhancer_lr_mult,
+        light=plan_of(request.axis),
         processes=request.in_cell.size,
         budget=_budget(plain) if request.detector is None else None,
         metrics=list(request.metrics),
         resamples=request.resamples,
         bootstrap_seed=request.bootstrap_seed,
-        cells=[[cell.enhancer, cell.mode, cell.seed] for cell in sorted(cells, key=_order(cells))],
+        cells=[cell.entry for cell in sorted(cells, key=_order(cells, request.axis))],
         command=request.command,
         versions=versions(_PACKAGES),
         device=request.device,
@@ -160,12 +175,12 @@ def _cells(request: Request) -> list[Cell]:
         ValueError: There is none, because no enhancer can be trained in the requested modes.
     """
     cells = []
-    for seed in request.seeds:
+    for light, seed in itertools.product(request.lights or (None,), request.seeds):
         # Zero-shot evaluates the detector that is trained on raw pictures.
         if {RAW, ZERO_SHOT} & set(request.modes):
-            cells.append(Cell(NONE, RAW, seed))
+            cells.append(Cell(NONE, RAW, seed, light))
         for label in request.specs:
-            cells += [Cell(label, mode, seed) for mode in MODES if mode in request.modes and mode != RAW]
+            cells += [Cell(label, mode, seed, light) for mode in MODES if mode in request.modes and mode != RAW]
     specs = request.specs if JOINT in request.modes else {}
     reasons = {label: build_enhancer(network_config(spec)).training_refusal for label, spec in specs.items()}
     refused = {label: f"{label}, joint ({reason})" for label, reason in reasons.items() if reason}
@@ -178,9 +193,14 @@ def _cells(request: Request) -> list[Cell]:
     return cells
 
 
-def _order(cells: Sequence[Cell]) -> Callable[[Cell], tuple]:
+def _order(cells: Sequence[Cell], axis: LightAxis | None) -> Callable[[Cell], tuple]:
     labels = list(dict.fromkeys(cell.enhancer for cell in cells))
-    return lambda cell: (cell.enhancer != NONE, labels.index(cell.enhancer), MODES.index(cell.mode), cell.seed)
+
+    def key(cell: Cell) -> tuple:
+        place = 0.0 if axis is None or cell.light is None else axis.place(cell.light)
+        return place, cell.enhancer != NONE, labels.index(cell.enhancer), MODES.index(cell.mode), cell.seed
+
+    return key
 
 
 def _check_schedule(plain: Config, modes: Sequence[str]) -> None:
@@ -226,11 +246,11 @@ def _images(files: Sequence[Path]) -> int | None:
 
 
 def _check_same(earlier: Comparison, plan: Mapping[str, Any]) -> None:
-    # The plan of an earlier version may lack a key.
-    keys = [key for key in plan if key not in _OF_THE_CALL and key in earlier.plan]
+    # The plan of an earlier version may lack a key; without light, it has no axis.
+    keys = [key for key in plan if key not in _OF_THE_CALL and (key in earlier.plan or key == "light")]
     both = [label for label in plan["enhancers"] if label in earlier.plan["enhancers"]]
     old, new = (
-        {**{key: each[key] for key in keys}, "enhancer": {label: each["enhancers"][label] for label in both}}
+        {**{key: each.get(key) for key in keys}, "enhancer": {label: each["enhancers"][label] for label in both}}
         for each in (earlier.plan, plan)
     )
     if changed := differing(old, new):

@@ -31,7 +31,6 @@ from llie_preproc.seeds import own_random_state
 from llie_preproc.work_sharing import Ranks
 
 from ..metrics.detections import read_detections, read_truth
-from ..shared.enhancers import NONE
 from ..shared.fill_cache import fill_cache
 from .cell_configs import testing_config, training_config
 from .comparison_store import JOINT, RAW, RETRAINED, ZERO_SHOT, Cell, Comparison
@@ -65,14 +64,16 @@ def compare(request: Request) -> tuple[Comparison, list[str]]:
     comparison = begin(request)
     ranks = request.over_cells
     detector = _safe_copy(request.detector, comparison, request.ranks) if request.detector else None
-    names = request.ranks.broadcast([cell.name for cell in _by_length(comparison.unfinished())])
+    # Cells that train a detector come before those that only test it.
+    waiting = sorted(_by_length(comparison.unfinished()), key=lambda cell: comparison.trainer(cell) != cell)
+    names = request.ranks.broadcast([cell.name for cell in waiting])
     cells = {cell.name: cell for cell in comparison.cells}
     failed = []
     for number in ranks.take(len(names)):
         cell = cells[names[number]]
-        raw = Cell(NONE, RAW, cell.seed).name
-        if cell.mode == ZERO_SHOT and detector is None and raw in names:
-            ranks.wait_for(raw)
+        trainer = comparison.trainer(cell)
+        if detector is None and trainer != cell and trainer.name in names:
+            ranks.wait_for(trainer.name)
         _say(request, f"[{number + 1}/{len(names)}] {cell.name}")
         failed += _attempt(comparison, request, cell, detector)
         ranks.announce(cell.name)
@@ -119,19 +120,20 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
     Args:
         comparison: Comparison that gets the result.
         request: Settings of all cells.
-        cell: Cell to run; a zero-shot cell needs the finished raw cell of its seed.
+        cell: Cell to run; one that has the detector of another cell needs that cell to be finished.
         detector: Checkpoint of a trained detector, which is only evaluated; None to train the detector.
 
     Raises:
         CheckpointError: The checkpoint to start from belongs to another detector.
-        ValueError: A picture cannot be enhanced, the raw cell is not finished, or detections are not finite.
+        ValueError: A picture cannot be enhanced, the cell that trains the detector is not finished, or detections are
+            not finite.
     """
     folder = comparison.cell_folder(cell)
     seconds, steps = None, None
     if detector is not None:
         checkpoint = detector
-    elif cell.mode == ZERO_SHOT:
-        checkpoint = _raw_checkpoint(comparison, cell.seed)
+    elif comparison.trainer(cell) != cell:
+        checkpoint = _checkpoint_of(comparison, comparison.trainer(cell))
     else:
         seconds, steps = _train(training_config(request, cell, folder), cell, request)
         checkpoint = saved_checkpoints(folder)[-1]
@@ -169,11 +171,11 @@ def _safe_copy(path: Path, comparison: Comparison, ranks: Ranks) -> Path:
     return target
 
 
-def _raw_checkpoint(comparison: Comparison, seed: int) -> Path:
-    raw = comparison.result(Cell(NONE, RAW, seed))
-    if raw is None:
-        raise ValueError(f"the detector of raw pictures, seed {seed}, is not trained yet")
-    return comparison.folder / raw["checkpoint"]
+def _checkpoint_of(comparison: Comparison, trainer: Cell) -> Path:
+    result = comparison.result(trainer)
+    if result is None:
+        raise ValueError(f"the detector of {trainer.name} is not trained yet")
+    return comparison.folder / result["checkpoint"]
 
 
 def _train(cfg: Config, cell: Cell, request: Request) -> tuple[float | None, int]:

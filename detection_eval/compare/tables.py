@@ -15,6 +15,7 @@ from ..metrics.detection_table import DETECTION_METRICS
 from ..metrics.detections import read_detections, read_truth
 from ..shared.enhancers import NONE
 from ..shared.score_table import (
+    ABSENT,
     BOUNDS,
     Numbers,
     Row,
@@ -25,6 +26,7 @@ from ..shared.score_table import (
     score_lines,
 )
 from .comparison_store import RAW, CellRow, Comparison
+from .light_axis import LightAxis
 
 _TIMES = ("enhancer_ms", "detector_ms", "train_seconds")
 _PERCENT, _POINTS = Numbers(1, factor=100), Numbers(1, factor=100, sign="+")
@@ -34,22 +36,24 @@ def measure(comparison: Comparison) -> list[dict[str, Any]]:
     """Score the saved detections of the rows whose cells are all finished.
 
     Returns:
-        Rows with ``enhancer``, ``mode``, ``label`` and ``seeds``; ``scores[metric][name]`` with ``value`` (mean over
-        seeds), ``low`` and ``high`` (of the bootstrap over images) and ``seed_sd``; ``difference[metric][name]``, the
-        row minus the raw row, paired by image and seed (``difference`` is None without a raw row, for that row itself,
-        and for a row that shares no seed with it); and ``timing``, means over seeds. Scores are in [0, 1]; an undefined
-        number is None.
+        Rows with ``enhancer``, ``mode``, ``light``, ``label`` and ``seeds``; ``series``, the label without the light;
+        ``scores[metric][name]`` with ``value`` (mean over seeds), ``low`` and ``high`` (of the bootstrap over images)
+        and ``seed_sd``; ``difference[metric][name]``, the row minus the raw row of the same light, paired by image and
+        seed (``difference`` is None without a raw row, for that row itself, and for a row that shares no seed with it);
+        and ``timing``, means over seeds. Scores are in [0, 1]; an undefined number is None.
     """
     finished = [row for row in comparison.rows if all(comparison.result(cell) is not None for cell in row.cells)]
-    raw = next((row for row in finished if (row.enhancer, row.mode) == (NONE, RAW)), None)
+    raw = {row.light: row for row in finished if (row.enhancer, row.mode) == (NONE, RAW)}
     measured: list[dict[str, Any]] = [
         dict(
             enhancer=row.enhancer,
             mode=row.mode,
+            light=row.light,
             label=row.label,
+            series=row.series,
             seeds=[cell.seed for cell in row.cells],
             scores={},
-            difference={} if raw is not None and row is not raw and _shared(raw, row) else None,
+            difference={} if _shared(raw.get(row.light), row) else None,
             timing=_timing([(comparison.result(cell) or {}).get("timing", {}) for cell in row.cells]),
         )
         for row in finished
@@ -61,7 +65,12 @@ def measure(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _score(
-    comparison: Comparison, metric: str, truth: dict, rows: Sequence[CellRow], raw: CellRow | None, measured: list[dict]
+    comparison: Comparison,
+    metric: str,
+    truth: dict,
+    rows: Sequence[CellRow],
+    raw: Mapping[float | None, CellRow],
+    measured: list[dict],
 ) -> None:
     options = {"resamples": comparison.plan["resamples"], "seed": comparison.plan["bootstrap_seed"]}
 
@@ -69,20 +78,23 @@ def _score(
         found = {cell.seed: read_detections(comparison.detections_path(cell), truth) for cell in row.cells}
         return {seed: DETECTION_METRICS[metric].scores(truth, each) for seed, each in found.items()}
 
-    base = scores(raw) if raw else {}
+    base = {light: scores(row) for light, row in raw.items()}
     for row, line in zip(rows, measured, strict=True):
-        own = base if row is raw else scores(row)
+        first = raw.get(row.light)
+        own = base[row.light] if row is first else scores(row)
         spread = _seed_sd(list(own.values()))
         of_all = plain_scores(intervals(list(own.values()), **options))
         line["scores"][metric] = {name: dict(each, seed_sd=spread[name]) for name, each in of_all.items()}
         if line["difference"] is not None:
-            shared = _shared(raw, row) if raw else []
-            paired = differences([base[seed] for seed in shared], [own[seed] for seed in shared], **options)
+            shared, before = _shared(first, row), base[row.light]
+            paired = differences([before[seed] for seed in shared], [own[seed] for seed in shared], **options)
             line["difference"][metric] = plain_scores(paired)
 
 
-def _shared(raw: CellRow, row: CellRow) -> list[int]:
-    """Return the seeds that both rows have."""
+def _shared(raw: CellRow | None, row: CellRow) -> list[int]:
+    """Return the seeds that a row shares with the raw row of its light; none for the raw row itself."""
+    if raw is None or row is raw:
+        return []
     of_raw = {cell.seed for cell in raw.cells}
     return [cell.seed for cell in row.cells if cell.seed in of_raw]
 
@@ -105,9 +117,10 @@ def _timing(times: Sequence[Mapping[str, float | None]]) -> dict[str, float | No
 def write_tables(comparison: Comparison, rows: list[dict[str, Any]]) -> None:
     """Write ``results.json``, ``table.csv`` and ``table.md``."""
     comparison.save_table(rows)
-    write_text(comparison.folder / "table.csv", _csv(rows))
+    write_text(comparison.folder / "table.csv", _csv(rows, comparison.axis is not None))
     notes = "".join(f"\n{note}\n" for note in comparison.plan.get("class_notes", ()))
-    write_text(comparison.folder / "table.md", markdown(rows) + notes)
+    along = light_markdown(rows, comparison.axis) if comparison.axis and rows else ""
+    write_text(comparison.folder / "table.md", along + markdown(rows) + notes)
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -123,6 +136,57 @@ def markdown(rows: Sequence[Row]) -> str:
         if compared := score_lines(of_metric, "difference", names, _POINTS, _lead):
             parts.append([[f"{metric}, minus raw", "seeds", *names], *compared])
     return "\n".join(map(markdown_table, parts))
+
+
+def light_markdown(rows: Sequence[Row], axis: LightAxis) -> str:
+    """Write the tables of AP along an axis of light in Markdown, with the sentence that says how it was made.
+
+    Args:
+        rows: Rows of :func:`measure`, at least one.
+        axis: Axis of the comparison.
+    """
+    tables = [table for metric in rows[0]["scores"] for table in light_tables(rows, axis, metric)]
+    return "".join(f"{markdown_table(table)}\n" for table in tables) + f"{axis.description}\n\n"
+
+
+def light_tables(rows: Sequence[Row], axis: LightAxis, metric: str) -> list[list[list[str]]]:
+    """Write AP in percent along an axis of light: a table of the scores, and one of the differences to raw if any.
+
+    Args:
+        rows: Rows of :func:`measure`.
+        axis: Axis of the comparison.
+        metric: Metric of the scores.
+
+    Returns:
+        Tables, each with a head and a line for each enhancer and mode, and a column for each light. What is not
+        measured is :data:`~detection_eval.shared.score_table.ABSENT`.
+    """
+    lights = sorted({row["light"] for row in rows}, key=axis.place)
+    heads = {"scores": (f"AP ({metric}), %", _PERCENT), "difference": (f"AP ({metric}), minus raw", _POINTS)}
+    found = []
+    for part, (title, numbers) in heads.items():
+        lines = [
+            [series, *(numbers.with_interval(points[light]) if light in points else ABSENT for light in lights)]
+            for series, points in light_points(rows, metric, part).items()
+        ]
+        if lines:
+            found.append([[title, *map(axis.words, lights)], *lines])
+    return found
+
+
+def light_points(rows: Sequence[Row], metric: str, part: str) -> dict[str, dict[float, Mapping[str, float | None]]]:
+    """Collect AP, with its interval, by enhancer and mode and by light.
+
+    Args:
+        rows: Rows of :func:`measure`.
+        metric: Metric of the scores.
+        part: ``'scores'``, or ``'difference'`` for the differences to raw.
+    """
+    points: dict[str, dict[float, Mapping[str, float | None]]] = {}
+    for row in rows:
+        if row[part] is not None:
+            points.setdefault(row["series"], {})[row["light"]] = row[part][metric]["AP"]
+    return points
 
 
 def percent(score: Mapping[str, float | None], signed: bool = False) -> str:
@@ -151,12 +215,13 @@ def _milliseconds(row: Row) -> list[str]:
     return [Numbers(1).text(row["timing"][key]) for key in ("enhancer_ms", "detector_ms")]
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def _csv(rows: Sequence[Row], with_light: bool) -> str:
     """Write a CSV line for each row, metric and score, with plain numbers; an undefined number is empty."""
+    light = ["light"] if with_light else []
     return csv_text(
         [each for row in rows for metric in row["scores"] for each in _of_metric([row], metric)],
-        ["enhancer", "mode", "seeds", "metric"],
-        lambda row: [row["enhancer"], row["mode"], len(row["seeds"]), row["metric"]],
+        ["enhancer", "mode", *light, "seeds", "metric"],
+        lambda row: [row["enhancer"], row["mode"], *(row[key] for key in light), len(row["seeds"]), row["metric"]],
         own=(*BOUNDS, "seed_sd"),
         end_head=_TIMES,
         end=lambda row: [row["timing"][name] for name in _TIMES],

@@ -11,12 +11,11 @@ import torch
 from tqdm import tqdm
 
 from llie_preproc import FrozenEnhancer
-from llie_preproc.ops.sensor import Sensor, photograph
+from llie_preproc.ops.sensor import SENSOR, photograph
 
 from ..metrics.image_quality import image_quality
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "motorcycle")
-SENSOR = Sensor(full_well=3000.0, read_noise=3.0)
 UNDER, OVER = "under-exposed, -3 EV", "over-exposed, +1.5 EV"
 _STOPS = {UNDER: -3.0, OVER: 1.5}
 

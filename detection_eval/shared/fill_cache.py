@@ -29,7 +29,7 @@ from llie_preproc.work_sharing import Ranks, alone
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 # Transforms that give the same picture each time. Entries made after other transforms would never be found again.
-_FIXED = ("Resize", "FixScaleResize", "Pad", "RestoreScaleFactor")
+_FIXED = ("Resize", "FixScaleResize", "Pad", "RestoreScaleFactor", "Photograph")
 
 
 @dataclass
@@ -105,7 +105,9 @@ def _caches(transform: Any) -> bool:
 
 def _require_fixed(transform: Any) -> None:
     name = type_name(transform)
-    if not (name.startswith("Load") or name in _FIXED or _caches(transform)):
+    # A gamma that is not drawn is fixed too.
+    fixed = name in _FIXED or (name == "GammaShift" and isinstance(transform["gamma"], int | float))
+    if not (name.startswith("Load") or fixed or _caches(transform)):
         raise ValueError(
             f"{name} stands before an Enhance with cache_dir, so that no cached picture is found again: place the "
             "Enhance right after loading"

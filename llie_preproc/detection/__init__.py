@@ -12,6 +12,7 @@ with needs("llie_preproc.detection"):
     from .enhanced_detector import EnhancedDetector
     from .gamma_shift_transform import GammaShift
     from .pack_paired import PackPairedDetInputs
+    from .photograph_transform import Photograph
     from .transforms import Enhance, RestoreScaleFactor
     from .visualization import EnhancedVisualizationHook
 
@@ -25,6 +26,7 @@ __all__ = [
     "EnhancedVisualizationHook",
     "GammaShift",
     "PackPairedDetInputs",
+    "Photograph",
     "RestoreScaleFactor",
     "add_enhancer",
 ]

@@ -108,6 +108,33 @@ def add_enhancer(
     return cfg
 
 
+def insert_after_loading(part: Mapping[str, Any], transform: Mapping[str, Any], name: str) -> None:
+    """Insert a transform into every pipeline of a part of a config, right after the picture is loaded.
+
+    An :class:`Enhance` of the pipeline then sees what the transform gives.
+
+    Args:
+        part: Part of a config, such as ``test_dataloader``, which is changed.
+        transform: Config of the transform.
+        name: Name of the part, for the message.
+
+    Raises:
+        ValueError: No pipeline of the part loads a picture.
+
+    Examples:
+        >>> loader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]))
+        >>> insert_after_loading(loader, dict(type="llie_preproc.GammaShift", gamma=2.0), "test_dataloader")
+        >>> [step["type"] for step in loader["dataset"]["pipeline"]]
+        ['LoadImageFromFile', 'llie_preproc.GammaShift', 'LoadAnnotations']
+    """
+    found = [(pipeline, step, _image_loader(pipeline)) for pipeline, step in _pipelines(part)]
+    if all(load is None for _, _, load in found):
+        raise ValueError(f"{name}: no pipeline has a transform that loads a picture, such as LoadImageFromFile")
+    for pipeline, step, load in found:
+        if load is not None:
+            pipeline.insert(load + 1, step(dict(transform)))
+
+
 def _wrapper_options() -> set[str]:
     return set(inspect.signature(EnhancedDetector).parameters) - {"detector", "data_preprocessor", "channel_order"}
 
@@ -149,7 +176,7 @@ def _into_pipelines(cfg: Config, options: dict[str, Any], position: str) -> None
     changed = 0
     for pipeline, step in _pipelines(_without_model(cfg)):
         pack = _index(pipeline, lambda kind: kind == _PACK)
-        load = _index(pipeline, lambda kind: kind.startswith("Load") and "Image" in kind)
+        load = _image_loader(pipeline)
         if position == "before_pack" and pack is not None:
             pipeline.insert(pack, step(transform))
             changed += 1
@@ -200,6 +227,10 @@ def _loaded(pipeline: list, load: int) -> int:
     """
     rest = enumerate(pipeline[load + 1 :], load + 1)
     return next((i for i, step in rest if not all(kind.startswith("Load") for kind in _kinds([step]))), len(pipeline))
+
+
+def _image_loader(pipeline: list) -> int | None:
+    return _index(pipeline, lambda kind: kind.startswith("Load") and "Image" in kind)
 
 
 def _kinds(steps: list) -> list[str]:

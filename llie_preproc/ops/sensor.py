@@ -41,6 +41,10 @@ class Sensor:
         return math.isfinite(self.full_well)
 
 
+SENSOR = Sensor(full_well=3000.0, read_noise=3.0)
+"""The sensor of pictures that are photographed again, unless another one is named."""
+
+
 def srgb_to_linear(encoded: Light) -> Light:
     """Decode sRGB in [0, 1] to linear light in [0, 1] (IEC 61966-2-1).
 

@@ -25,6 +25,7 @@ _LEGEND_WITHIN = 3
 
 # matplotlib draws text and axes in this colour, which the text colour of the light or dark page then replaces.
 _INK = "#010203"
+_BAND: Any = dict(alpha=0.15, linewidth=0)
 _GRID: Any = dict(alpha=0.25, color="#888888")
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -45,6 +46,7 @@ def line_plot(
     log_x: bool = False,
     y_range: tuple[float, float] | None = None,
     marks: int | None = None,
+    bands: Mapping[str, Mapping[float, tuple[float, float]]] | None = None,
 ) -> Html:
     """Plot lines through points, one line for each named series.
 
@@ -56,6 +58,7 @@ def line_plot(
         log_x: Whether the horizontal axis is logarithmic; it is then labelled only at the points.
         y_range: Ends of the vertical axis; None to fit the data.
         marks: Approximate number of points of a line that get a marker; None for all of them.
+        bands: Intervals of the points of some lines, drawn as bands in the colours of the lines.
     """
     # The legend of many lines stands below the axes, and the figure grows, so that the axes keep their height.
     below = len(series) > _LEGEND_WITHIN
@@ -74,6 +77,9 @@ def line_plot(
                 linestyle=_DASHES[number % len(_DASHES)] if marks else "-",
                 label=name,
             )
+            if band := (bands or {}).get(name):
+                lows, highs = ([ends[side] for ends in band.values()] for side in (0, 1))
+                axes.fill_between(list(band), lows, highs, color=COLOURS[number % len(COLOURS)], **_BAND)
         if log_x:
             ticks = sorted({x for points in series.values() for x in points})
             axes.set_xscale("log")
