@@ -5,6 +5,7 @@ detector.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -27,23 +28,43 @@ ENHANCERS = {
 }
 
 
-def write_comparison(folder: Path, images: int = 20, seed: int = 0) -> Path:
-    """Write pictures, plan, truth and finished cells, but no table; returns the comparison folder."""
+def write_comparison(
+    folder: Path, images: int = 20, seed: int = 0, light: dict | None = None, lights: Sequence[float] = ()
+) -> Path:
+    """Write pictures, plan, truth and finished cells, but no table; returns the comparison folder.
+
+    Args:
+        folder: Folder to write into.
+        images: Number of pictures.
+        seed: Seed of the pictures and of the detections.
+        light: Axis of light of the plan.
+        lights: Places on the axis, each with cells of its own.
+    """
     rng = np.random.default_rng(seed)
     truth = _write_pictures(folder / "pictures", images, rng)
     out = folder / "out"
-    write_cells(out, folder / "pictures", truth, CLASSES, rng)
+    write_cells(out, folder / "pictures", truth, CLASSES, rng, light, lights)
     return out
 
 
-def write_cells(out: Path, pictures: Path, truth: dict, classes: tuple[str, ...], rng: np.random.Generator) -> None:
-    """Write the plan, the truth and a finished cell for each row and seed, with detections made from ``truth``."""
-    cells = [[enhancer, mode, seed] for enhancer, mode in ROWS for seed in SEEDS]
+def write_cells(
+    out: Path,
+    pictures: Path,
+    truth: dict,
+    classes: tuple[str, ...],
+    rng: np.random.Generator,
+    light: dict | None = None,
+    lights: Sequence[float] = (),
+) -> None:
+    """Write the plan, the truth and a finished cell for each row, seed and light, with detections from ``truth``."""
+    places = [[each] for each in lights] or [[]]
+    cells = [[enhancer, mode, seed, *place] for place in places for enhancer, mode in ROWS for seed in SEEDS]
     plan = dict(
         config="detector.py",
         image_root=str(pictures),
         classes=list(classes),
         enhancers=ENHANCERS,
+        light=light,
         modes=["raw", "zero-shot", "retrained"],
         seeds=list(SEEDS),
         budget=dict(train_cfg=dict(max_epochs=12), batch_size=8),
@@ -57,9 +78,9 @@ def write_cells(out: Path, pictures: Path, truth: dict, classes: tuple[str, ...]
     )
     write(out / "truth.json", truth)
     write(out / "comparison.json", plan)
-    for enhancer, mode, seed in cells:
+    for enhancer, mode, seed, *place in cells:
         name = mode if enhancer == "none" else f"{enhancer}-{mode}"
-        cell = out / "cells" / f"{name}-seed{seed}"
+        cell = out / "cells" / "-light".join([f"{name}-seed{seed}", *(f"{each:g}" for each in place)])
         write(cell / "detections.bbox.json", detections(truth, *_SKILL[name], rng))
         timing = dict(enhancer_ms=None if enhancer == "none" else 3.25, detector_ms=41.5, train_seconds=None)
         write(cell / "result.json", dict(timing=timing, checkpoint=None))
