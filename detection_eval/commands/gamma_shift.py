@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llie_preproc.coco_json import require_pictures
 from llie_preproc.commands.arguments import add_out, add_resume
 from llie_preproc.commands.program import FAILED, say_failed
+from llie_preproc.gamma_shift import shift_gamma
 
 from ..datasets.coco import write_coco
-from ..datasets.shifted_sets import folder_name, shift_set, shifted_name, shifted_truth
+from ..datasets.shifted_sets import folder_name, relight_set, shifted_name, shifted_truth
 from .gammas import add_gammas, check_gammas
 
 
@@ -43,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     gammas = check_gammas(args.gammas, args.convention)
     root = args.pictures.expanduser()
     truth = None if args.annotations is None else _truth(args.annotations, root)
-    done, failed = shift_set(root, args.out.expanduser(), gammas, args.convention, args.resume, args.overwrite)
+    lights = {folder_name(gamma): partial(shift_gamma, gamma=gamma, convention=args.convention) for gamma in gammas}
+    done, failed = relight_set(root, args.out.expanduser(), lights, args.resume, args.overwrite)
     print(f"{args.out}: {done} pictures at {len(gammas)} gammas, {args.convention} convention")
     if truth is not None:
         _write_truths(truth, root, args.out.expanduser(), gammas)

@@ -1,9 +1,9 @@
-"""Sets of pictures that gamma darkens or brightens, as if they had been taken in too little or too much light."""
+"""Sets of pictures as if they had been taken in too little or too much light."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -15,40 +15,42 @@ from tqdm import tqdm
 from llie_preproc.enhance_files import plan_jobs
 from llie_preproc.errors import ImageError, why_failed
 from llie_preproc.files import real_path
-from llie_preproc.gamma_shift import shift_gamma
 from llie_preproc.pictures import Picture, convert_depth, picture_files, read_picture, write_picture
 
 from .coco import images_of
+
+Relight = Callable[[np.ndarray], np.ndarray]
+"""Function of a picture ``(H, W, 3)`` RGB uint8 that returns it in other light, of the same shape and depth."""
 
 _SUFFIX = "png"
 # Threads suffice, because encoding releases Python's lock.
 _THREADS = min(8, os.cpu_count() or 1)
 
 
-def shift_set(
-    pictures: Path, out: Path, gammas: Sequence[float], convention: str, resume: bool = False, overwrite: bool = False
+def relight_set(
+    pictures: Path, out: Path, lights: Mapping[str, Relight], resume: bool = False, overwrite: bool = False
 ) -> tuple[int, list[str]]:
-    """Write a tree of shifted pictures for each gamma.
+    """Write a tree of the same pictures in other light for each light.
 
     Pictures of more than 8 bits are reduced to 8 bits; alpha channel, EXIF data and colour profile are kept.
 
     >>> import tempfile
+    >>> from llie_preproc.exposures import Exposure
     >>> with tempfile.TemporaryDirectory() as root:
     ...     write_picture(f"{root}/day/1.png", Picture(np.full((4, 6, 3), 128, np.uint8)))
-    ...     _ = shift_set(Path(root, "day"), Path(root, "shifted"), [0.5, 2.0], "power")
-    ...     sorted(path.name for path in Path(root, "shifted").iterdir())
-    ['gamma_0.5', 'gamma_2']
+    ...     _ = relight_set(Path(root, "day"), Path(root, "night"), {"ev_-3": Exposure(-3.0).photograph})
+    ...     read_picture(f"{root}/night/ev_-3/1.png").pixels.shape
+    (4, 6, 3)
 
     Args:
         pictures: Folder of the pictures; its subfolders are searched too.
-        out: Folder of the trees, which gets one subfolder for each gamma (:func:`folder_name`).
-        gammas: Gammas, each of which gets a tree.
-        convention: Meaning of gamma, as in :func:`~llie_preproc.gamma_shift.shift_gamma`.
-        resume: Whether to keep shifted pictures that exist already.
-        overwrite: Whether to replace shifted pictures that exist already.
+        out: Folder of the trees.
+        lights: Function that makes a picture of each tree, by the name of the tree's folder in ``out``.
+        resume: Whether to keep pictures that exist already.
+        overwrite: Whether to replace pictures that exist already.
 
     Returns:
-        The number of pictures that were shifted, and a message for each picture that could not be read or written.
+        The number of pictures that were made, and a message for each picture that could not be read or written.
 
     Raises:
         FileNotFoundError: The folder is missing or holds no picture.
@@ -56,25 +58,25 @@ def shift_set(
     """
     files = picture_files(pictures)
     _require_apart(pictures, out)
-    work: dict[Path, list[tuple[float, Path]]] = {}
-    for gamma in gammas:
-        plan = plan_jobs(pictures, out / folder_name(gamma), format=_SUFFIX, resume=resume, overwrite=overwrite)
+    work: dict[Path, list[tuple[Relight, Path]]] = {}
+    for name, relight in lights.items():
+        plan = plan_jobs(pictures, out / name, format=_SUFFIX, resume=resume, overwrite=overwrite)
         plan.remove_leftovers()
         for job in plan.jobs:
-            work.setdefault(job.source, []).append((gamma, job.target))
+            work.setdefault(job.source, []).append((relight, job.target))
 
-    def shift(item: tuple[Path, list[tuple[float, Path]]]) -> str | None:
+    def make(item: tuple[Path, list[tuple[Relight, Path]]]) -> str | None:
         source, targets = item
         try:
             picture = read_picture(source)
-            for gamma, target in targets:
-                _write(picture, gamma, convention, target)
+            for relight, target in targets:
+                _write(picture, relight, target)
         except (ImageError, OSError) as error:
             return f"{source}: {why_failed(source, error)}"
         return None
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        results = list(tqdm(pool.map(shift, work.items()), total=len(work), desc="shifting gamma", unit="picture"))
+        results = list(tqdm(pool.map(make, work.items()), total=len(work), desc="changing light", unit="picture"))
     failed = [line for line in results if line]
     return len(files) - len(failed), failed
 
@@ -109,8 +111,8 @@ def shifted_name(name: str) -> str:
     return PurePosixPath(name).with_suffix(f".{_SUFFIX}").as_posix()
 
 
-def _write(picture: Picture, gamma: float, convention: str, target: Path) -> None:
-    pixels = shift_gamma(convert_depth(picture.pixels, np.uint8), gamma, convention)
+def _write(picture: Picture, relight: Relight, target: Path) -> None:
+    pixels = relight(convert_depth(picture.pixels, np.uint8))
     alpha = None if picture.alpha is None else convert_depth(picture.alpha, np.uint8)
     write_picture(target, replace(picture, pixels=pixels, alpha=alpha))
 
