@@ -12,7 +12,7 @@ from llie_preproc.coco_json import column, finite, flags
 
 from .detection_table import detection_metric
 from .detections import category_ids, detection_boxes, image_ids, truth_boxes
-from .matches import IOUS, RECALLS, ImageScores, Ranking, at_recalls, match, rank
+from .matches import IOUS, RECALLS, ImageScores, Ranking, at_recalls, least_found, match, rank
 
 # These are the ranges of the annotations' ``area``: all, small, medium and large. Both ends belong to a range.
 _AREAS = np.array([[0, 1e5], [0, 32], [32, 96], [96, 1e5]]) ** 2
@@ -106,7 +106,7 @@ class CocoScores(ImageScores):
 
     def by_class(self) -> dict[str, float]:
         """``AP`` of each class by its name, nan for a class without ground truth; their mean is ``AP``."""
-        table = self._precision(_CUTS[0], np.ones((1, len(self.image_ids)), dtype=np.int64))[0]
+        table = self._precision(_CUTS[0], np.ones((1, len(self.image_ids)), dtype=np.int64), self._every)[0]
         return {name: float(table[:, :, k].mean()) for k, name in enumerate(self.class_names)}
 
     def precision_recall(self, iou: float = 0.5) -> dict[str, np.ndarray]:
@@ -124,25 +124,32 @@ class CocoScores(ImageScores):
         if not near.size:
             raise ValueError(f"iou is {iou}, expected one of {', '.join(f'{each:g}' for each in IOUS)}")
         cut = _Cut((f"AP{100 * iou:.0f}",), _ALL, _MANY, (int(near[0]),))
-        table = self._precision(cut, np.ones((1, len(self.image_ids)), dtype=np.int64))
+        table = self._precision(cut, np.ones((1, len(self.image_ids)), dtype=np.int64), self._every)
         return {name: table[0, 0, :, k] for k, name in enumerate(self.class_names)}
 
     def _weighted(self, weights: np.ndarray) -> np.ndarray:
         means = []
         for cut in _CUTS:
-            table = self._precision(cut, weights)
+            # A class without an object has no precision in any weighting, and there may be many such classes.
+            table = self._precision(cut, weights, np.flatnonzero(self._objects[cut.area].any(axis=1)))
             means += [_mean(part) for part in np.split(table, len(cut.names), axis=1)]
         return np.stack(means)
 
-    def _precision(self, cut: _Cut, weights: np.ndarray) -> np.ndarray:
-        """The precision at recalls, ``(B, T, 101, classes)``; nan for a class without an object."""
+    @property
+    def _every(self) -> np.ndarray:
+        """Indices of all classes."""
+        return np.arange(len(self.class_names))
+
+    def _precision(self, cut: _Cut, weights: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """The precision at recalls, ``(B, T, 101, len(classes))``; nan for a class without an object."""
         rankings = self._rankings[cut.area, cut.limit]
-        table = np.empty((len(weights), len(cut.thresholds), len(RECALLS), len(rankings)))
-        for k, (ranking, counts) in enumerate(zip(rankings, self._objects[cut.area], strict=True)):
-            objects = weights @ counts
-            for t, curve in enumerate(ranking.curves(weights, cut.thresholds)):
-                table[:, t, :, k] = at_recalls(*curve, objects)
-        return table
+        table = np.empty((len(classes), len(weights), len(cut.thresholds), len(RECALLS)))
+        for place, k in enumerate(classes):
+            objects = weights @ self._objects[cut.area, k]
+            needed = least_found(objects)
+            for t, curve in enumerate(rankings[k].curves(weights, cut.thresholds)):
+                table[place, :, t] = at_recalls(*curve, objects, needed)
+        return np.ascontiguousarray(np.moveaxis(table, 0, -1))
 
 
 def _within(area: np.ndarray) -> np.ndarray:

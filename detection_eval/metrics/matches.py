@@ -274,38 +274,48 @@ def _running(columns: np.ndarray) -> np.ndarray:
     return sums
 
 
-def at_recalls(reached: np.ndarray, counted: np.ndarray, objects: np.ndarray) -> np.ndarray:
+def at_recalls(reached: np.ndarray, counted: np.ndarray, objects: np.ndarray, needed: np.ndarray) -> np.ndarray:
     """The largest precision at each of :data:`RECALLS` or beyond it; 0 where the recall is not reached.
 
     Args:
         reached: Numbers of true positives of :meth:`Ranking.curves`, ``(B, n)``.
         counted: Numbers of detections that count of :meth:`Ranking.curves`, ``(B, n)``.
         objects: Numbers of objects, ``(B,)``.
+        needed: Numbers of objects that each recall needs (:func:`least_found`), which all thresholds of a class share.
 
     Returns:
         The precisions, ``(B, 101)``; nan where there is no object.
     """
-    rows, columns = reached.shape
-    needed = np.maximum(_least_found(objects), 1)
+    row = np.arange(len(reached))[:, None]
     # One search serves all rows, because each row is lifted above those before it.
     step = reached[:, -1:].max(initial=0) + 2
-    lift = np.arange(rows)[:, None] * step
+    lift = row * step
     at = np.searchsorted((reached + lift).ravel(), np.minimum(needed, step - 1) + lift)
-    at -= np.arange(rows)[:, None] * columns
     # pycocotools adds this small number to avoid 0 / 0. It changes the result if only one detection counts.
-    padded = np.concatenate([_envelope(reached / (counted + np.spacing(1))), np.zeros((rows, 1))], axis=1)
-    result = np.take_along_axis(padded, at, axis=1)
+    padded = np.concatenate([_envelope(reached / (counted + np.spacing(1))), np.zeros((len(row), 1))], axis=1)
+    # Each row has one column more than those that were searched.
+    result = padded.ravel().take(at + row)
     result[objects == 0] = np.nan
     return result
 
 
-def _least_found(objects: np.ndarray) -> np.ndarray:
-    """The least number of found objects that reaches each recall in floating point, ``(B, 101)``."""
+def least_found(objects: np.ndarray) -> np.ndarray:
+    """The least number of found objects that reaches each of :data:`RECALLS` in floating point.
+
+    >>> least_found(np.array([2]))[0, [0, 50, 51]].tolist()
+    [1, 1, 2]
+
+    Args:
+        objects: Numbers of objects, ``(B,)``.
+
+    Returns:
+        Numbers of at least 1, ``(B, 101)``.
+    """
     count = np.maximum(objects, 1)[:, None]
     needed = np.ceil(RECALLS * count)
     needed -= (needed - 1) / count >= RECALLS
     needed += needed / count < RECALLS
-    return needed.astype(np.int64)
+    return np.maximum(needed.astype(np.int64), 1)
 
 
 def _envelope(precision: np.ndarray) -> np.ndarray:
@@ -316,7 +326,7 @@ def _envelope(precision: np.ndarray) -> np.ndarray:
 def area_under(reached: np.ndarray, counted: np.ndarray, objects: np.ndarray) -> np.ndarray:
     """The area ``(B,)`` under the envelope of the precision at all points; nan where there is no object.
 
-    The arguments are those of :func:`at_recalls`.
+    The arguments are the first three of :func:`at_recalls`.
     """
     gained = np.diff(reached, axis=1, prepend=0)
     area = (gained * _envelope(reached / np.maximum(counted, 1))).sum(axis=1)

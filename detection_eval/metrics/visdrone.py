@@ -36,7 +36,19 @@ from llie_preproc.pictures import picture_files, picture_size
 from ..datasets.formats.visdrone import CLASSES
 from .detection_table import detection_metric
 from .detections import Boxes, detection_boxes, image_ids
-from .matches import IOUS, RECALLS, TRUE, ImageScores, Ranking, area_under, at_recalls, match, position, rank
+from .matches import (
+    IOUS,
+    RECALLS,
+    TRUE,
+    ImageScores,
+    Ranking,
+    area_under,
+    at_recalls,
+    least_found,
+    match,
+    position,
+    rank,
+)
 
 MODES = ("toolkit", "coco")
 _REGION, _CLASSES, _CATEGORIES = 0, tuple(range(1, 11)), tuple(range(12))
@@ -166,17 +178,18 @@ class VisDroneScores(ImageScores):
         objects = weights @ self._objects.T
         precision = np.empty((len(IOUS), *objects.shape))
         for k, ranking in enumerate(self._rankings):
+            needed = least_found(objects[:, k])
             for t, curve in enumerate(ranking.curves(weights, range(len(IOUS)))):
-                precision[t, :, k] = self._average(*curve, objects[:, k])
+                precision[t, :, k] = self._average(*curve, objects[:, k], needed)
         recalled = (self._recalled @ weights.T).mean(axis=2).swapaxes(1, 2)
         recall = np.divide(recalled, objects, out=np.full(recalled.shape, np.nan), where=objects > 0)
         tables = [precision.mean(axis=0), precision[_AT_50], precision[_AT_75], *recall]
         share = objects > 0 if self.mode == "coco" else weights @ self._present.T
         return np.stack([_mean(table, share) for table in tables])
 
-    def _average(self, reached: np.ndarray, counted: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    def _average(self, reached: np.ndarray, counted: np.ndarray, objects: np.ndarray, needed: np.ndarray) -> np.ndarray:
         if self.mode == "coco":
-            return at_recalls(reached, counted, objects).sum(axis=1) / len(RECALLS)
+            return at_recalls(reached, counted, objects, needed).sum(axis=1) / len(RECALLS)
         return area_under(reached, counted, objects)
 
 
