@@ -147,8 +147,8 @@ class CocoScores(ImageScores):
         for place, k in enumerate(classes):
             objects = weights @ self._objects[cut.area, k]
             needed = least_found(objects)
-            for t, curve in enumerate(rankings[k].curves(weights, cut.thresholds)):
-                table[place, :, t] = at_recalls(*curve, objects, needed)
+            for t, (reached, counted) in enumerate(rankings[k].curves(weights, cut.thresholds)):
+                table[place, :, t] = at_recalls(reached, counted, objects, needed)
         return np.ascontiguousarray(np.moveaxis(table, 0, -1))
 
 
