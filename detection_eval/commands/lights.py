@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 
 from llie_preproc.commands.arguments import Once, path
@@ -65,13 +66,15 @@ def light_axis(args: argparse.Namespace) -> tuple[LightAxis | None, list[float]]
     """Return the axis of a command line and the places on it, in the order of tables; None and none without one.
 
     Raises:
-        ValueError: A place or a setting is wrong, a place is named twice, or a setting belongs to no axis that the
-            command line names.
+        ValueError: A place or a setting is wrong, a place is named twice, a setting belongs to no axis that the command
+            line names, or ``--photographs`` names something else than a folder.
     """
     for kind, names in _BELONGS.items():
         if getattr(args, kind) is None and (given := [name for name in names if getattr(args, name) is not None]):
             raise ValueError(f"--{given[0].replace('_', '-')} needs --{kind}")
     if args.exposures is not None:
+        if args.photographs and os.path.lexists(args.photographs) and not args.photographs.is_dir():
+            raise ValueError(f"--photographs {args.photographs}: expected a folder, or a name that nothing has")
         names = ("full_well", "read_noise", "noise_seed")
         settings = {name: value for name in names if (value := getattr(args, name)) is not None}
         return _checked(ExposureAxis(**settings), args.exposures)

@@ -65,6 +65,7 @@ LINES_OF: Mapping[tuple[str, str], str] = {
     ("quality", "lpips_trunk"): "pictures pictures --metrics lpips",
     ("quality", "fid_trunk"): "pictures pictures --metrics fid",
     ("quality", "fid_reference"): "pictures pictures --metrics fid --fid-trunk no.pth",
+    ("compare", "photographs"): f"--detector detector.py --enhancer none --train {SET} --test {SET} --exposures 0 -1",
     ("score", "classes"): "coco.json results.json --categories coco.json --resamples 0",
     ("sam", "generator"): f"--images pictures --reference pictures {SMALL_SAM}",
     **{
@@ -142,7 +143,7 @@ SUFFIXES: Mapping[str, Sequence[str]] = {
 # Suffixes of config files of an enhancer; any other file holds weights.
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 # Options that name an output. A hostile file in the output's place is not read, but may make writing impossible.
-WRITTEN = {"out"}
+WRITTEN = {"out", "photographs"}
 IN_THE_WAY = {"fifo", "link_to_itself", "no_text"}
 
 

@@ -185,6 +185,7 @@ def test_detectors_are_trained_once_and_tested_at_each_light(tmp_path: Path) -> 
         (["--gammas", "1", "0"], "--gammas: gamma must be positive and finite, got 0"),
         (["--full-well", "100"], "--full-well needs --exposures"),
         (["--photographs", "kept", "--gammas", "1"], "--photographs needs --exposures"),
+        (["--exposures", "0", "--photographs", __file__], "test_light_axis.py: expected a folder"),
         (["--convention", "power", "--exposures", "0"], "--convention needs --gammas"),
         (["--exposures", "-2", "-4"], "--exposures must have 0, the pictures as they are, on which the detectors are"),
         (["--gammas", "2"], "--gammas must have 1, the pictures as they are"),
