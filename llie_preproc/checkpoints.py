@@ -152,7 +152,7 @@ class LoadReport:
 
 
 def is_counter(name: str) -> bool:
-    """Whether a tensor, by its name, counts the batches of a batch norm; old checkpoints have no such counters.
+    """Whether the name is that of a batch norm's counter of batches; old checkpoints have no such counters.
 
     Examples:
         >>> is_counter("backbone.bn1.num_batches_tracked")
@@ -383,8 +383,8 @@ def read_pickle(path: Path, answers: Sequence[Any] = ()) -> Any:
             globals.
 
     Raises:
-        CheckpointError: The file is an archive that could hold more than its size, or has PyTorch's tar format, whose
-            reader ran code up to PyTorch 2.5.
+        CheckpointError: The file is an archive that could unpack to more than its size, or it has PyTorch's tar format.
+            Reading that format could run code in PyTorch 2.5 and older.
         pickle.UnpicklingError: The pickle names something else.
         Exception: One of :data:`DAMAGE`.
 
@@ -428,7 +428,7 @@ def _check_archive(path: Path) -> None:
         if len({entry.header_offset for entry in entries}) < len(entries) or (
             not program and sum(entry.file_size for entry in entries) > path.stat().st_size
         ):
-            raise CheckpointError("its records share bytes, so that they hold more than the size of the file")
+            raise CheckpointError("its records overlap, so they could unpack to more than the file's size")
 
 
 def tensor_fault(tensor: Tensor) -> str:

@@ -37,9 +37,8 @@ def adamp(params: Any, **options: Any) -> torch.optim.Optimizer:
 class AutocastOptimWrapper(OptimWrapper):
     """Runs the forward pass and the loss under autocast to ``bfloat16``, on CUDA devices and on the CPU.
 
-    No loss scaling is needed. Every network of this package that has parameters keeps its accuracy in bfloat16; those
-    that do so in float16 say it in their ``capabilities.precisions``. Devices without bfloat16 can use MMEngine's
-    ``AmpOptimWrapper``.
+    No loss scaling is needed. Every network of this package that has parameters keeps its accuracy in bfloat16. Devices
+    without bfloat16 can use MMEngine's ``AmpOptimWrapper``, if the network's ``capabilities.precisions`` list float16.
 
     >>> model = nn.Linear(2, 2)
     >>> wrapper = AutocastOptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
@@ -64,8 +63,8 @@ class MethodOptimWrapperConstructor:
 
     A config looks like ``optim_wrapper = dict(constructor='llie_preproc.MethodOptimWrapperConstructor',
     enhancer=dict(...), discriminator=dict(...))``, where each part has an ordinary ``optim_wrapper`` config. The parts
-    are those of :meth:`~training.methods.base.TrainingMethod.optimised`. The config of a discriminator may stay when
-    the method has none. A method with a single part gets a plain wrapper.
+    are those of :meth:`~training.methods.base.TrainingMethod.optimised`. If the method has no discriminator, the config
+    of ``discriminator`` is ignored. A method with a single part gets a plain wrapper.
 
     >>> from training.methods import SupervisedTraining
     >>> network = dict(type="IAMLUNet", width=4, depth=1)
@@ -79,8 +78,8 @@ class MethodOptimWrapperConstructor:
         paramwise_cfg: Must be None; it belongs inside the config of each part.
 
     Raises:
-        ValueError: ``paramwise_cfg`` is given. When a method is given, a part of it has no config, or a config names an
-            unknown part.
+        ValueError: ``paramwise_cfg`` is given. A call also raises it if a part of the method has no config, or if a
+            config names an unknown part.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:

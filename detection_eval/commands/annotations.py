@@ -77,7 +77,7 @@ def _chosen(labels: LabelSet, args: argparse.Namespace, problems: Problems) -> L
         return labels.only(select(args.names, {key: labels.name(key) for key in labels.pictures}, problems))
     if not args.night:
         return labels
-    # Missing pictures are reported first, because they might be night pictures.
+    # Annotations without a picture are reported first, because the choice of night pictures drops them.
     labels = labels.complete(problems)
     rule = rule_of(args)
     lights = measure_all(labels.pictures, problems)

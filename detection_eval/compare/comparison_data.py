@@ -57,7 +57,7 @@ class ComparisonData:
 
     @cached_property
     def luma(self) -> list[float]:
-        """Mean luma of the raw test pictures at that light, in the order of the scores' images."""
+        """Mean luma of the raw test pictures at that light, in the order of ``image_ids`` in the scores."""
         images = {image["id"]: image for image in self.truth["images"]}
         with tqdm(self.lines[0].scores[0].image_ids, desc="brightness", unit="picture") as ids:
             return [mean_luma(self.picture(images[i])) for i in ids]

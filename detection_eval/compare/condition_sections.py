@@ -78,7 +78,7 @@ def conditions_section(lines: Sequence[Line], truth: Mapping[str, Any], bins: Se
     Args:
         lines: Rows with their scores.
         truth: COCO annotations of the test set.
-        bins: Bins of brightness, whose weights are in the order of the scores' images.
+        bins: Bins of brightness. Their weights follow the order of ``image_ids`` in the scores.
     """
     weights = np.stack([each.weights for each in bins])
     names = [f"{each.label} ({each.size} pictures)" for each in bins]
@@ -90,7 +90,7 @@ def conditions_section(lines: Sequence[Line], truth: Mapping[str, Any], bins: Se
         *_size_blocks(lines, truth),
         heading("Brightness of the raw picture"),
         paragraph(
-            f"AP for the pictures of each bin, which is chosen by the mean luma (0 to 255) of the raw picture. "
+            f"AP for the pictures of each bin. A bin is a range of the raw picture's mean luma (0 to 255). "
             f"{_MEAN_OVER_SEEDS} There are no intervals. A bin has fewer pictures than the test set, so that its AP "
             "varies more by chance."
         ),

@@ -17,8 +17,8 @@ from .labels import Box, BoxList, LabelSet, Problems
 
 BOUNDS = ("clip", "keep", "error")
 EMPTY, OUTSIDE = "boxes of no size left out", "boxes wholly outside the picture left out"
-CLIPPED, KEPT = "boxes clipped to the picture", "boxes that leave the picture kept as they are"
-# Rounding moves coordinates that are fractions of the picture's size by less than a whole pixel.
+CLIPPED, KEPT = "boxes clipped to the picture", "boxes kept although they leave the picture"
+# Some formats have fractions of the picture's size. Their rounding may push a box this many pixels out.
 _ROUNDING = 0.5
 XYWH = tuple[float, float, float, float]
 

@@ -246,8 +246,8 @@ def read_sizes(path: str | os.PathLike[str]) -> dict[str, Size]:
 
     Raises:
         FileNotFoundError: The file is missing.
-        ValueError: The first line is another one, a line is bad, a size is below 1, or a picture is listed twice; the
-            message names the file and the line.
+        ValueError: The first line is not ``image,width,height``, a line is bad, a size is below 1, or a picture is
+            listed twice; the message names the file and the line.
     """
     source = Path(path).expanduser()
     try:

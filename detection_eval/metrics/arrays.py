@@ -32,8 +32,8 @@ def to_unit(image: Tensor) -> Tensor:
     A floating picture is clamped.
 
     Raises:
-        ValueError: The shape or dtype is another one, or values are not finite or leave [0, 1] by more than 0.5, which
-            shows that their range is another one.
+        ValueError: The shape or dtype is wrong, a value is not finite, or values leave [0, 1] by more than 0.5 (their
+            range must then be another, such as 0 to 255).
 
     Examples:
         >>> to_unit(torch.tensor([0.0, 0.5, 1.2]).reshape(3, 1, 1)).flatten()

@@ -153,7 +153,7 @@ class EnhancedSamPredictor(SamPredictor):
 
         Raises:
             TypeError: ``image`` is not a uint8 array.
-            ValueError: ``image`` has another shape, or ``image_format`` is another one.
+            ValueError: ``image`` has another shape, or ``image_format`` is unknown.
         """
         image_format = self.frozen.options.channel_order.upper() if image_format is None else image_format
         _check_image(image, image_format)

@@ -1,4 +1,4 @@
-"""``llie compare --resume`` gives the detections of a run without interruption, whatever ran before it."""
+"""A resumed ``llie compare`` gives the same detections as an uninterrupted one, whatever ran before."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def detections(folder: Path) -> dict[str, bytes]:
 
 
 def interrupt_iterations(patch: pytest.MonkeyPatch, numbers: set[int], number: signal.Signals) -> None:
-    """Send the signal ``number`` after the iterations ``numbers``, counted from 1 over all trainings of the process."""
+    """Send a signal after the given iterations, counted from 1 over all trainings of the process."""
     count = 0
     plain = ProgressBar.after_train_iter
 

@@ -225,7 +225,7 @@ def test_boxes_that_leave_the_picture_are_clipped_kept_or_refused(made, capsys):
     assert "1 boxes clipped to the picture" in capsys.readouterr().out
     _, truth = made.run("--out-of-bounds", "keep")
     assert boxes_of(truth)[0][1:] == pytest.approx((-4, 40, 20, 16))
-    assert "1 boxes that leave the picture kept" in capsys.readouterr().out
+    assert "1 boxes kept although they leave the picture" in capsys.readouterr().out
     (made.root / "out.json").unlink()
     assert made.run("--out-of-bounds", "error") == (2, None)
     err = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The ROC of ``metrics/fddb.py`` equals FDDB's definition, for which all matchings are tried; bad input is refused."""
+"""The ROC of ``metrics/fddb.py`` follows from the best of all matchings, as FDDB defines; bad input is refused."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_points_of_unknown_kinds_are_refused():
 
 
 def state(found, faces, frame, threshold):
-    """True positives, overlap and false positives of one picture, at its lowest score that reaches each threshold."""
+    """True positives, overlap and false positives of one picture at each threshold."""
     if not len(faces):
         return np.array([[0, 0, (found.scores >= each).sum()] for each in threshold]).T
     roc = fddb_roc(truth_of(faces), {"0": found}, {"0": frame})

@@ -186,5 +186,5 @@ def test_views_of_an_enlarging_enhancer_are_in_the_raw_frame(position, picture):
         packed = Compose(list(new.tta_pipeline))(dict(img_path=str(picture), img_id=1))
     for sample in packed["data_samples"]:
         assert sample.ori_shape == (60, 80)
-        # The long side of 96 pixels is that of the picture (before packing) or of the enlarged picture (after loading).
+        # 'before_pack' resizes the picture to 96 pixels and then doubles it; 'after_load' doubles it first.
         assert sample.scale_factor == pytest.approx((1.2 * (2 if position == "before_pack" else 1),) * 2)
