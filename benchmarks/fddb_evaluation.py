@@ -62,7 +62,7 @@ def _around(rng: np.random.Generator, faces: np.ndarray, boxes: int) -> FddbDete
 
 
 def plain(truth: FddbTruth, found: Mapping[str, FddbDetections], sizes: Sizes) -> float:
-    """The sum of all overlaps by the definition: masks of picture size, and a new assignment for each score."""
+    """The total overlap, computed plainly: masks of picture size, and a new assignment for each score."""
     total = 0.0
     for name, faces in truth.ellipses.items():
         one, other = _masks(faces, sizes[name])[:, None], _masks(found[name].shapes, sizes[name])[None]
@@ -95,7 +95,7 @@ def main() -> None:
         "--boxes", type=int, nargs="+", default=[2, 50, 200], help="numbers of generated detections in a picture"
     )
     parser.add_argument(
-        "--plain", type=int, default=50, metavar="N", help="number of pictures for the plain definition"
+        "--plain", type=int, default=50, metavar="N", help="number of pictures for the plain evaluation"
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

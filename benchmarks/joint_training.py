@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("images", nargs="?", type=Path)
     parser.add_argument("annotations", nargs="?", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--day", type=Path, help="folder --out of an earlier call; its detector by day is used")
+    parser.add_argument("--day", type=Path, help="--out of an earlier call, whose daytime detector is reused")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--iterations", type=int, help="iterations of each training; epochs for visdrone")

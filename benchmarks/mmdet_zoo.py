@@ -410,8 +410,8 @@ def table(result: Mapping[str, Any]) -> str:
         "# MMDetection's zoo behind an enhancer",
         "",
         "This page says which detectors of MMDetection run behind an enhancer. It has one config of every family that "
-        f"the installed MMDetection ships, with random weights, on made pictures of {SIZE[0]} x {SIZE[1]} pixels. Each "
-        f"config goes through build, loss, backward and predict, plain and behind `{result['enhancer']}` "
+        f"the installed MMDetection ships, with random weights, on generated pictures of {SIZE[0]} x {SIZE[1]} pixels. "
+        f"Each config goes through build, loss, backward and predict, plain and behind `{result['enhancer']}` "
         '(`add_enhancer(cfg, enhancer, door="detector", trainable=True)`). For an enhanced config, *runs* also says '
         "that the detection losses gave every parameter of the enhancer a finite gradient that is not zero.",
         "",

@@ -1,11 +1,11 @@
 """The training of the small SAM of :mod:`benchmarks.small_sam`, after SAM's paper (Kirillov et al., ICCV 2023).
 
-Prompts are boxes, whose sides are moved by about a tenth, and single points. The loss of a mask is 20 x focal + dice.
-Of the three masks that answer an ambiguous prompt, only the one with the least loss counts; the fourth mask, for
-prompts without ambiguity, is trained on all prompts. The IoU head learns the IoU of every mask. In every second step
-of the last two thirds, the mask with the highest predicted IoU is given back as a prompt, with a point where it is
-wrong. The optimiser is AdamW with a warm-up, a cosine and clipped gradients. There is no augmentation, because no
-scene is seen twice.
+Prompts are single points and boxes. Each edge of a box is moved by about a tenth of the box's size. The loss of a mask
+is 20 x focal + dice. Each prompt gets four masks. Of the three for ambiguous prompts, only the one with the least loss
+counts. The fourth, for clear prompts, always counts. The IoU head learns the IoU of every mask. In every second step of
+the last two thirds, the mask with the highest predicted IoU is given back as a prompt, with a point where it is wrong.
+The optimiser is AdamW with a warm-up, a cosine and clipped gradients. There is no augmentation, because no scene is
+seen twice.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def mask_iou(masks: Tensor, targets: Tensor) -> Tensor:
 
 
 def _correct(given: Tensor, targets: Tensor) -> Correction:
-    """Draw a pixel where a mask is wrong, or any pixel if none is wrong, and label it with the right answer."""
+    """Choose a random pixel where a mask is wrong (any pixel if none is), and give it the right label."""
     masks = interpolate(given, targets.shape[1:], mode="bilinear", align_corners=False)[:, 0] > 0
     wrong = (masks != (targets > 0.5)).flatten(1).float() + 1e-6
     at = torch.multinomial(wrong, 1)

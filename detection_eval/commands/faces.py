@@ -2,10 +2,10 @@
 
 Darken or brighten the pictures of a data set by each gamma, and find faces in them, raw and behind each enhancer. Score
 the detections by the rules of the data set. For FDDB that is the true positive rate. For DARK FACE and WIDER FACE it is
-the AP of the set's own tool, and COCO's AP. For a folder without labels it is the share of the faces found raw at gamma
-1 that are found again. After an interruption, or with more enhancers or gammas, --resume keeps the detections of the
-earlier run and makes only the others. The command writes results.json, table.md, table.csv, plot.svg and report.html,
-and prints the table.
+the AP of the set's own tool, and COCO's AP. For a folder without labels, the faces found at gamma 1 without
+an enhancer are the reference, and the score is the share of them that is found again. After an interruption, or with
+more enhancers or gammas, --resume keeps the detections of the earlier run and makes only the others. The command writes
+results.json, table.md, table.csv, plot.svg and report.html, and prints the table.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--score-thr must be in [0, 1), got {args.score_thr}")
     if args.score_thr is not None and not _detector(args).has_threshold:
         raise ValueError(
-            f"--score-thr needs a CONFIG as --detector, or --passes: {args.detector} has its own thresholds"
+            f"--score-thr needs a CONFIG as --detector, or --passes other than {PASSES[0]}; "
+            f"{args.detector} has its own thresholds"
         )
     if args.official_files and not chosen.has_tool():
         raise ValueError(f"--official-files: {chosen.title} have no tool of their own")

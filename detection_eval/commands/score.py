@@ -97,7 +97,7 @@ def _scores(metric: str, truth: dict[str, Any], found: list[dict[str, Any]], pat
     try:
         return DETECTION_METRICS[metric].scores(truth, found)
     except ValueError as error:
-        # A metric may need more of the annotations than their reading has checked.
+        # The annotations may lack something that only this metric needs.
         raise ValueError(f"{path}: {error}") from None
 
 

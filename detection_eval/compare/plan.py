@@ -54,11 +54,11 @@ class Request:
         device: Device on which pictures are enhanced before the data loaders read them.
         ranks: Processes that share the work, which have joined already.
         share: Work that the processes share. With ``'cells'`` one process trains and evaluates a cell as if it were
-            alone. With ``'batches'`` all processes train each cell together, for which MMEngine's processes must have
-            joined already.
+            alone. With ``'batches'`` all processes train each cell together, and must be connected already
+            (:func:`llie_preproc.mm.runner_parts.join_processes`).
         axis: Axis of light along which the test set is measured; None to measure it only as it is.
-        lights: Places on the axis; without an axis none. If detectors are trained, the pictures as they are belong to
-            them.
+        lights: Places on the axis; empty without an axis. If detectors are trained, they include the pictures as they
+            are.
         photographs: Folder that keeps the pictures that are photographed again; None for one in ``folder``.
         command: Command line, for the plan.
     """
@@ -111,23 +111,23 @@ def begin(request: Request) -> Comparison:
 
     Raises:
         FileNotFoundError: Annotations or pictures of the test set are missing.
-        ValueError: The folder has a comparison without ``resume``, or one that differs in more than its cells, or cells
-            without a plan; a metric
-            needs annotations that the test set lacks; the schedule of the config does not suit a comparison; or the
-            processes find different files.
+        ValueError: The folder holds a comparison and ``resume`` is false; that comparison cannot be continued with
+            these settings; the folder holds cells but no plan; no cell is left to run; a metric needs annotations that
+            the test set lacks; the schedule of the config does not suit a comparison; or the processes find different
+            files.
     """
     plain, specs, folder = request.plain, request.specs, request.folder
     earlier = Comparison.earlier(folder)
     require_resume(folder, earlier is not None or Comparison.is_orphaned(folder), request.resume)
     if Comparison.is_orphaned(folder):
-        raise ValueError(f"{folder} holds cells without the plan that they are of: remove it, or choose another --out")
+        raise ValueError(f"{folder} holds cells but no plan: remove the folder, or choose another --out")
     if request.detector is None:
         _check_schedule(plain, request.modes)
     truth, image_root, match = ground_truth(plain)
     for note in [*match.notes, *match.ignored_note] if request.ranks.main else ():
         say(note)
     for metric in request.metrics:
-        # The metric raises an error now if it needs more of the annotations.
+        # If the annotations lack something that the metric needs, this is an error before any training.
         DETECTION_METRICS[metric].scores(truth, [])
     cells = _cells(request)
     if earlier:
@@ -204,7 +204,7 @@ def _order(cells: Sequence[Cell], axis: LightAxis | None) -> Callable[[Cell], tu
 
 
 def _check_schedule(plain: Config, modes: Sequence[str]) -> None:
-    """Refuse a schedule that would change the budget, or make it differ between modes."""
+    """Refuse a schedule that needs validation or, in mode joint, has no learning rate for the enhancer."""
     schedulers = plain.get("param_scheduler") or []
     for each in [schedulers] if isinstance(schedulers, Mapping) else schedulers:
         if "ReduceOnPlateau" in type_name(each):

@@ -92,8 +92,8 @@ def sweep(request: Request) -> Sweep:
     """Detect the faces of the pictures that have no kept detections yet, and score all detections.
 
     Raises:
-        ValueError: The folder has detections of an earlier run without ``resume``, kept detections were made with other
-            settings or are damaged, or no picture could be processed.
+        ValueError: The folder has detections of an earlier run and ``resume`` is false, kept detections were made with
+            other settings or are damaged, or no picture could be processed.
         OSError: The folder cannot be written to.
         MissingExtraError, CheckpointError, FileNotFoundError: The detector cannot be built.
     """

@@ -163,8 +163,8 @@ def measure(request: Request) -> Result:
     """Make the masks that are not on disk yet, and measure all masks.
 
     Raises:
-        ValueError: The folder has masks of an earlier run without ``resume``, kept masks were made with other settings
-            or are damaged, or no picture could be processed.
+        ValueError: The folder has masks of an earlier run and ``resume`` is false, kept masks were made with other
+            settings or are damaged, or no picture could be processed.
         OSError: The folder cannot be written to.
         CheckpointError, FileNotFoundError: SAM cannot be built.
     """

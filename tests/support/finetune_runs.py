@@ -73,7 +73,7 @@ def make(folder: Path) -> Tiny:
 
 
 def plain_detector(config: Path, classes: int = 2) -> Any:
-    """The detector of ``config``, for the classes of the made set."""
+    """The detector of ``config``, for ``classes`` classes."""
     cfg = Config.fromfile(config)
     cfg.model.roi_head.bbox_head.num_classes = classes
     with DefaultScope.overwrite_default_scope("mmdet"):

@@ -1,4 +1,4 @@
-"""Made scenes with detections, and their scores by pycocotools."""
+"""Generated scenes with detections, and their scores by pycocotools."""
 
 from __future__ import annotations
 

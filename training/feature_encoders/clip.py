@@ -50,8 +50,8 @@ class CLIPEncoder(FeatureEncoder):
         checkpoint: Path of a state dict in the layout of OpenAI and OpenCLIP (``visual.conv1.weight``, ...). OpenAI's
             own ``.pt`` files are TorchScript programs and are refused; OpenCLIP's files hold the same weights. None
             gives random weights, for tests.
-        model: Name of the network in timm. OpenAI's weights were trained with the quick GELU of the default; LAION's
-            weights belong to the names without ``quickgelu``. The file does not tell them apart.
+        model: Name of the network in timm. OpenAI's weights need a name with ``quickgelu``, such as the default;
+            LAION's need one without. A checkpoint does not show which it needs.
         projection: Length of the vector.
         **sizes: Other arguments of timm's network (``embed_dim``, ``depth``, ``num_heads``, ``img_size``, ...), which
             override those of the model.

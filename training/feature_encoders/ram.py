@@ -138,7 +138,7 @@ def _check_sizes(image_size: int, window_size: int, width: int, depths: Sequence
         if side < 1 or rest or side % min(side, window_size):
             raise ValueError(
                 f"image_size {image_size} does not fit: stage s{stage + 1} would be {image_size / (_PATCH << stage):g} "
-                f"patches wide, but must be a multiple of window_size, {window_size}, or below it"
+                f"patches wide; the width must be a whole number below window_size ({window_size}) or a multiple of it"
             )
         if (width << stage) % count:
             raise ValueError(f"the {width << stage} channels of s{stage + 1} must be a multiple of its {count} heads")

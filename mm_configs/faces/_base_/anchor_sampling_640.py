@@ -8,7 +8,7 @@ load_image = [dict(type="LoadImageFromFile")]
 load = [*load_image, dict(type="LoadAnnotations", with_bbox=True)]
 # The release distorts before it crops. The distortion works pixel by pixel, so the result is the same.
 train_transforms = [
-    # Sides are whole pixels, so more than one is at least two.
+    # This keeps sides above 1. Sides are whole pixels, so they are at least 2.
     dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1)),
     dict(type="llie_preproc.DataAnchorSampling", size=640),
     dict(type="PhotoMetricDistortion"),

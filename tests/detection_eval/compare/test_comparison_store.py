@@ -27,7 +27,7 @@ def test_cells_without_their_plan_are_refused(tmp_path: Path, capsys: pytest.Cap
     cell.parent.mkdir(parents=True)
     cell.write_text('{"timing": {}}')
     assert main([*command, *["--resume"] * resume]) == 2
-    assert ("without the plan" if resume else "results of an earlier run") in capsys.readouterr().err
+    assert ("cells but no plan" if resume else "results of an earlier run") in capsys.readouterr().err
     assert cell.read_text() == '{"timing": {}}'
 
 

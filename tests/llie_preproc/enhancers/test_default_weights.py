@@ -45,7 +45,7 @@ def test_missing_weights_are_a_checkpoint_error() -> None:
 
 
 def written_out(kind: type[Enhancer]) -> dict[str, Any]:
-    """The default arguments of a network, with numbers as floats and tuples as lists where possible."""
+    """The default arguments of a network in other types: integers as floats, 1.0 as 1, tuples as lists."""
 
     def other(value: Any) -> Any:
         if isinstance(value, tuple | list):
