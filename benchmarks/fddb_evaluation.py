@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.fddb_evaluation [--fddb DIR] [--boxes 2 50 200] [--plain 50] [--json FILE]``
 
-The pictures, faces and detections are generated, as many as FDDB has. ``--fddb`` uses the real annotations instead
-(``FDDB-folds`` and ``image_sizes.csv`` below DIR), and ``--detections`` adds a row for saved detections.
+Faces, picture sizes and detections are generated. There are as many faces and pictures as in FDDB. ``--fddb`` uses the
+real annotations instead (``FDDB-folds`` and ``image_sizes.csv`` below DIR). ``--detections`` adds a row for saved
+detections.
 """
 
 from __future__ import annotations

@@ -3,14 +3,14 @@
 ``python -m benchmarks.mmdet_zoo [--families F ...] [--enhancer psenet] [--out FILE] [--jobs N] [--timeout S]``
 ``python -m benchmarks.mmdet_zoo --table FILE``
 
-A family is a folder of configs that MMDetection ships. The check takes the lightest config of each family that runs,
-with random weights and fewer proposals and queries. The model is built and goes through loss, backward and predict on
-a generated batch of 128 x 160 pixels. The batch has what the model needs: boxes, masks, segmentation maps, clips, or
-the branches of semi-supervised training. The detection losses must give every parameter of a trainable enhancer a
-finite gradient that is not zero.
+A family is a folder of configs that MMDetection ships. In each family, the check takes the lightest config that runs,
+and gives it random weights and fewer proposals and queries. The model is built and goes through loss, backward and
+predict on a generated batch of 128 x 160 pixels. The batch has what the model needs: boxes, masks, segmentation maps,
+clips, or the branches of semi-supervised training. The detection losses must give every parameter of a trainable
+enhancer a finite gradient that is not zero.
 
-Each family runs in a separate process. The file of ``--out`` is written after each family, and keeps its rows of other
-families. ``--table`` prints the result in such a file as a page.
+Each family runs in a separate process. The file of ``--out`` is written after each family. Its rows of families that
+are not in ``--families`` stay as they are. ``--table`` prints the result in such a file as a page.
 """
 
 from __future__ import annotations
@@ -489,7 +489,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _without_the_rest(pool: ThreadPoolExecutor) -> Iterator[None]:
-    """Cancel the families that have not begun when the user interrupts."""
+    """When the user interrupts, cancel the families that have not begun."""
     try:
         yield
     except KeyboardInterrupt:

@@ -2,10 +2,10 @@
 
 Prompts are single points and boxes. Each edge of a box is moved by about a tenth of the box's size. The loss of a mask
 is 20 x focal + dice. Each prompt gets four masks. Of the three for ambiguous prompts, only the one with the least loss
-counts. The fourth, for clear prompts, always counts. The IoU head learns the IoU of every mask. In every second step of
-the last two thirds, the mask with the highest predicted IoU is given back as a prompt, with a point where it is wrong.
-The optimiser is AdamW with a warm-up, a cosine and clipped gradients. There is no augmentation, because no scene is
-seen twice.
+counts. The fourth, for clear prompts, always counts. The IoU head learns the IoU of every mask. After the first third
+of the training, every second step takes the mask with the highest predicted IoU as a further prompt, with a point where
+it is wrong. The optimiser is AdamW with a warm-up, a cosine and clipped gradients. There is no augmentation, because no
+scene is seen twice.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def set_epochs(cfg: Config, epochs: int, batches: int) -> None:
 
 
 def shorten_warmup(cfg: Config, batches: int) -> None:
-    """End warm-ups that are counted in iterations no later than the first epoch, if the loop counts epochs."""
+    """If the loop counts epochs, end warm-ups in iterations with the first epoch at the latest."""
     if "max_epochs" not in cfg.train_cfg:
         return
     schedulers = schedulers_of(cfg)

@@ -119,8 +119,9 @@ def use_sets(
 
     Raises:
         FileNotFoundError: An annotation file or a folder does not exist.
-        ValueError: Annotations are damaged; a set that the detector is trained for has a class that it does not know
-            and no mapping; or the test set and the detector share no class. The message names the classes.
+        ValueError: Annotations are damaged. Or the config is for training, no mapping is given, and a set has a class
+            that the detector does not know. Or the test set and the detector share no class. The message names the
+            classes.
     """
     cfg = copy.deepcopy(cfg)
     before = dataset_classes(inner_datasets(cfg.train_dataloader.dataset)[0])
@@ -275,7 +276,7 @@ def starting_classes(cfg: Config, train: CocoSet | None) -> tuple[str, ...] | No
     """
     names = dataset_classes(inner_datasets(cfg.train_dataloader.dataset)[0]) if train is None else set_classes(train)
     source = str(cfg.get("load_from") or "")
-    # A URL without a digest is not read here; loading it refuses it later.
+    # A URL without a digest is not read here. It is refused later, when it is loaded.
     readable = source and ("://" not in source or "#sha256=" in source)
     start = checkpoint_classes(read_checkpoint(local_file(source))) if readable else ()
     return start if sorted(start) == sorted(names) else names

@@ -26,7 +26,7 @@ class EnhancedDetDataPreprocessor(DetDataPreprocessor):
     """MMDetection's ``DetDataPreprocessor``, extended to enhance each image before it normalises and pads it.
 
     The enhancer is frozen: it is in evaluation mode and takes no gradients. Its weights are part of the detector's
-    checkpoints. The checkpoint of a plain detector leaves the enhancer as it was built, and one with the weights of
+    checkpoints. A checkpoint of a plain detector leaves the enhancer as it was built. A checkpoint with the weights of
     another enhancer is refused with :class:`~llie_preproc.errors.CheckpointError`. Checkpoints of an
     ``EnhancedDetector`` load too.
 

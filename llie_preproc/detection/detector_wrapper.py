@@ -91,8 +91,8 @@ class DetectorWrapper(SafeInit, BaseDetector):
             kept = {name for name in state if name.startswith("data_preprocessor.") and name in own}
             state = {name if name in kept else WRAPPED + name: tensor for name, tensor in state.items()}
         inner = {name.removeprefix(WRAPPED): tensor for name, tensor in state.items() if name.startswith(WRAPPED)}
-        # The detector may rename tensors itself: public names (DSFD), or those of a plain detector (another wrapper,
-        # SemiBaseDetector).
+        # Some detectors rename tensors when they load: DSFD those with public names, another wrapper and
+        # SemiBaseDetector those of a plain detector.
         detector._load_from_state_dict(inner, "", {}, False, [], [], [])
         report = match_report(detector, inner)
         cure = f"At least {self.min_matched:.0%} must match (min_matched)."

@@ -87,8 +87,8 @@ class EnhancedDetector(DetectorWrapper):
             method ``bind``, it is called once with the enhancer. See ``training.joint.losses``.
         checkpointing: Whether the enhancer's activations are computed again in the backward pass instead of kept.
         min_matched: Smallest share of the detector's tensors that a loaded checkpoint must match.
-        strict: Whether a checkpoint is refused if it names other tensors of the detector (shapes may differ) or has
-            the weights of another enhancer.
+        strict: Whether a loaded checkpoint must name all tensors of the detector and no others (shapes may differ), and
+            must not have the weights of another enhancer.
         data_preprocessor: Config of the detector's data preprocessor, if the detector's config has none. (MMEngine's
             Runner passes the top-level ``data_preprocessor`` of a config file here.)
         init_cfg: Initialisation config of MMEngine.

@@ -27,8 +27,8 @@ class NameMatchedCocoDataset(CocoDataset):
 
     Args:
         *args: Arguments of ``CocoDataset``.
-        classes: Mapping from the detector's classes to those of the file, its name or its file
-            (:func:`llie_preproc.class_mapping_files.read_mapping`); the others are matched by name.
+        classes: Mapping from the detector's classes to those of the file, or the name or file of such a mapping
+            (:func:`llie_preproc.class_mapping_files.read_mapping`). Other classes are matched by name.
         **options: Arguments of ``CocoDataset``.
 
     Raises:
@@ -81,13 +81,13 @@ class NameMatchedCocoMetric(CocoMetric):
     """MMDetection's ``CocoMetric``, but with the class ``dataset_meta['classes'][i]`` as label ``i``.
 
     If the annotation file lacks some of the detector's classes, detections of these are left out. If the detector
-    lacks some of the file's classes, annotations of these are left out, with a warning. Classes of the file for which
-    the detector has one class are evaluated as one.
+    lacks some of the file's classes, annotations of these are left out, with a warning. If several classes of the file
+    belong to one class of the detector, they are evaluated as one.
 
     Args:
         ann_file: Annotation file; None for the ground truth of the dataset.
-        classes: Mapping from the detector's classes to those of the file, its name or its file
-            (:func:`llie_preproc.class_mapping_files.read_mapping`); the others are matched by name.
+        classes: Mapping from the detector's classes to those of the file, or the name or file of such a mapping
+            (:func:`llie_preproc.class_mapping_files.read_mapping`). Other classes are matched by name.
         **options: Arguments of ``CocoMetric``.
 
     Raises:

@@ -167,7 +167,7 @@ class EnhancedVisualizationHook(Hook):
         return np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy())
 
     def _annotated(self, image_id: Any) -> InstanceData:
-        """The annotated boxes of a picture in the raw frame: the dataset's, because a pipeline may move them."""
+        """The annotated boxes of a picture in the raw frame, from the dataset, because a pipeline may move them."""
         if not self._positions:
             self._positions = {self._dataset.get_data_info(i)["img_id"]: i for i in range(len(self._dataset))}
         instances = self._dataset.get_data_info(self._positions[image_id])["instances"]

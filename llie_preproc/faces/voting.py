@@ -10,7 +10,7 @@ import numpy as np
 
 from .face_detector import FaceDetector, Faces, check_images
 
-# The release enlarges a picture at most three times, and only as far as 200 bytes for each pixel stay below 2^31 bytes.
+# The release enlarges a picture at most three times. The result, at 200 bytes a pixel, must stay below 2^31 bytes.
 _PIXELS = (2**31 - 1) / 200
 _LARGEST = 3.0
 

@@ -121,8 +121,8 @@ def refined(
     area = inside.sum(dim=(2, 3)).clamp(min=1)
     for crop in crops:
         rows, columns = crop.window
-        # The more surely both sides of a border show in a crop, the more the crop counts. So a crop that rounding adds
-        # or drops counts zero.
+        # The more surely both sides of a border show in a crop, the more the crop counts. So if rounding adds or drops
+        # a crop, that crop counts zero.
         outside = _sureness(-whole_logits[..., rows, columns], -threshold)
         shown = torch.minimum(inside[..., rows, columns].amax(dim=(2, 3)), outside.amax(dim=(2, 3)))
         asked = (shown > 0).nonzero()

@@ -277,7 +277,7 @@ class EnhancedSamPredictor(SamPredictor):
     def _encode(self, seen: EnhancedImage) -> tuple[Tensor, tuple[int, int]]:
         """The embedding of an image, and its size in the input frame."""
         size = self.transform.get_preprocess_shape(*seen.shape[:2], self.transform.target_length)
-        # ResizeLongestSide would round the size of the enhanced image; this is the size of the raw one in that frame.
+        # ``size`` is the raw image's, in the input frame. ResizeLongestSide would round that of the enhanced image.
         pixels = np.array(resize(to_pil_image(seen.pixels), list(size)))
         image = torch.as_tensor(pixels, device=self.device).permute(2, 0, 1).contiguous()[None]
         if seen.levels is not None:

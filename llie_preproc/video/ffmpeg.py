@@ -552,7 +552,7 @@ class _Copies:
         self._output.mux(packet)
 
     def _hidden(self, packet: Any, time: int) -> bool:
-        """Whether players do not play a packet, and the result cannot declare that."""
+        """Whether players skip a packet of the source, but the result cannot tell them to skip it."""
         if time < 0:
             return not self._early
         return packet.is_discard

@@ -40,8 +40,8 @@ def enhance_video(source: Path, target: Path, settings: Settings) -> VideoResult
     """Do what :func:`llie_preproc.video.enhance_video` says, with OpenCV.
 
     Raises:
-        ImageError: The frames do not follow each other evenly or the result's width or height is odd, which OpenCV
-            cannot write; or another reason of that function applies.
+        ImageError: The frames do not follow each other evenly, or the result's width or height is odd; OpenCV cannot
+            write such videos. Other reasons are those of :func:`llie_preproc.video.enhance_video`.
     """
     suffix = target.suffix.lower()
     lost = [WITHOUT_SOUND, *_check(source, settings)]

@@ -1,4 +1,4 @@
-"""Total variation: losses that make the maps smooth that networks predict."""
+"""Total variation: losses that smooth the maps that networks predict."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ class ProgressiveSelfEnhancement(TrainingMethod):
         return {"loss_rec": F.mse_loss(output, target), "loss_tv": self.tv_weight * log_total_variation(gamma)}
 
     def training_state(self) -> dict[str, Any]:
-        """The batch that waits for its step, on the process that saves."""
+        """The batch that waits for its step. The batches of other processes are not saved."""
         return {"pending": self._pending}
 
     def load_training_state(self, state: dict[str, Any]) -> None:

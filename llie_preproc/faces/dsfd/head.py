@@ -48,9 +48,10 @@ class DSFDHead(SafeInit, SSDHead):
     original maps and has anchors of half the size; the second reads the enhanced maps. Only the second predicts.
 
     ``form='deep_mio'`` is that of the public release. On each level of the enhanced maps, two towers of four
-    convolutions, one for the classes and one for the boxes, serve three sets of anchors. The first set has the level's
-    size, the second half of it from level 2 on, and the third a quarter from level 3 on. In the first set, the face's
-    score (on level 1: the background's) is the largest of three candidates. Only the first set predicts.
+    convolutions, one for the classes and one for the boxes, serve three sets of anchors. Anchors of the first set have
+    the level's size. Those of the second set (from level 2 on) have half of it, and those of the third set (from level
+    3 on) have a quarter. In the first set, the face's score (on level 1: the background's) is the largest of three
+    candidates. Only the first set predicts.
 
     The score of the background is the last one, as everywhere in MMDetection.
 
