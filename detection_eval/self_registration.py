@@ -113,7 +113,7 @@ class Setting:
 
     Attributes:
         name: Name of the argument. The flag has dashes in place of underscores.
-        help: Description of the value that begins with a noun.
+        help: Description of the value, as a noun phrase.
         default: Value if none is given.
         needed: Whether a value must be given.
         type: Function that reads a value on the command line.

@@ -171,7 +171,7 @@ def _plain(args: argparse.Namespace) -> Config:
     mapping = read_mapping(args.classes)
     if not args.detector_checkpoint:
         return use_sets(cfg, train, test, starting_classes(cfg, train), mapping=mapping)
-    # Nothing is trained. The training set only tells the classes if the checkpoint does not.
+    # Nothing is trained. If the checkpoint does not name its classes, they are those of the training set.
     classes = checkpoint_classes(read_checkpoint(args.detector_checkpoint))
     return use_sets(cfg, None, test, classes or (set_classes(train) if train else None), trains=False, mapping=mapping)
 

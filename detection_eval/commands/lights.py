@@ -63,7 +63,7 @@ def add_lights(parser: argparse.ArgumentParser) -> None:
 
 
 def light_axis(args: argparse.Namespace) -> tuple[LightAxis | None, list[float]]:
-    """Return the axis of a command line and the places on it, in the order of tables; None and none without one.
+    """Return the axis of a command line and the places on it, in the order of tables; ``(None, [])`` without an axis.
 
     Raises:
         ValueError: A place or a setting is wrong, a place is named twice, a setting belongs to no axis that the command
@@ -74,7 +74,7 @@ def light_axis(args: argparse.Namespace) -> tuple[LightAxis | None, list[float]]
             raise ValueError(f"--{given[0].replace('_', '-')} needs --{kind}")
     if args.exposures is not None:
         if args.photographs and os.path.lexists(args.photographs) and not args.photographs.is_dir():
-            raise ValueError(f"--photographs {args.photographs}: expected a folder, or a name that nothing has")
+            raise ValueError(f"--photographs {args.photographs}: expected a folder, or a path that does not exist")
         names = ("full_well", "read_noise", "noise_seed")
         settings = {name: value for name in names if (value := getattr(args, name)) is not None}
         return _checked(ExposureAxis(**settings), args.exposures)
@@ -89,7 +89,7 @@ def _checked(axis: LightAxis, lights: Sequence[float]) -> tuple[LightAxis, list[
             axis.require(light)
         except ValueError as error:
             raise ValueError(f"--{axis.kind}: {error}") from None
-    # Cells are named with six digits, as their words are.
+    # Names of cells show at most six digits of a light.
     if len({f"{light + 0.0:g}" for light in lights}) < len(lights):
         raise ValueError(f"--{axis.kind} names one twice: {' '.join(f'{light:g}' for light in lights)}")
     # Adding 0 turns -0.0 into 0.0.

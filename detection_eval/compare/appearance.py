@@ -52,7 +52,8 @@ def brightness_bins(luma: Sequence[float], edges: Sequence[float] | None = None)
 
     Args:
         luma: Mean luma of each picture, 0 to 255.
-        edges: Levels between the bins, each of which belongs to the brighter bin; None for the tertiles of ``luma``.
+        edges: Borders between the bins; a picture on a border is in the brighter bin. None takes the tertiles of
+            ``luma``.
 
     Returns:
         Bins in the order of their brightness.

@@ -25,7 +25,7 @@ _TESTING = ("test_dataloader", "test_cfg", "test_evaluator")
 def training_config(request: Request, cell: Cell, work_dir: Path) -> Config:
     """Make the config that trains a cell's detector, with the budget of the plain config in every mode.
 
-    It is trained on pictures as they are, at whichever light it is tested.
+    The detector is trained on the pictures as they are, even if the cell tests it in another light.
     No validation runs during the training: the last checkpoint counts, and none is chosen by its score.
     """
     cfg = _enhanced(request, cell)
@@ -37,7 +37,7 @@ def training_config(request: Request, cell: Cell, work_dir: Path) -> Config:
         set_enhancer_lr(cfg, request.enhancer_lr_mult)
     # Without validation no checkpoint is the best.
     set_checkpoints(cfg, max_keep_ckpts=1, save_best=None)
-    # A config may start from other weights, but it must not resume a training, whose budget is used up in part.
+    # A config may start from other weights, but it must not resume a training that has used a part of its budget.
     cfg.resume = False
     return _run(cfg, request, cell, work_dir)
 
@@ -77,7 +77,7 @@ def _enhanced(request: Request, cell: Cell) -> Config:
         return copy.deepcopy(request.plain)
     spec, options = network_config(request.specs[cell.enhancer]), request.options.keywords()
     if cell.mode == JOINT:
-        # Like a plain detector it starts from a checkpoint that fits in part; how much must fit is checked later.
+        # As for a plain detector, only a part of the checkpoint must fit; it is checked later that this part is enough.
         return add_enhancer(request.plain, spec, door="detector", trainable=True, strict=False, **options)
     # The enhancer is frozen and the training repeats pictures, so each stored picture is enhanced once and cached.
     return add_enhancer(
@@ -88,7 +88,7 @@ def _enhanced(request: Request, cell: Cell) -> Config:
 def _run(cfg: Config, request: Request, cell: Cell, work_dir: Path) -> Config:
     cfg.work_dir = str(work_dir)
     cfg.randomness = dict(cfg.get("randomness") or {}, seed=cell.seed)
-    # Every launcher's environment has been turned into the variables of PyTorch's, by which the processes have joined.
+    # The processes have joined by the variables of PyTorch, which were set whatever the launcher.
     cfg.launcher = "pytorch" if request.distributed else "none"
     cfg.setdefault("default_scope", "mmdet")
     set_name(cfg, cell.name)

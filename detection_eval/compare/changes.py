@@ -52,8 +52,8 @@ class Change:
 
     Attributes:
         image_id: Id of the picture.
-        found: Number of annotated objects that the second detector finds more; negative if it finds fewer.
-        fewer_false: Number of false detections that the second detector has less; negative if it has more.
+        found: How many more annotated objects the second detector finds; negative if it finds fewer.
+        fewer_false: How many fewer false detections the second detector has; negative if it has more.
     """
 
     image_id: int
@@ -62,7 +62,7 @@ class Change:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Key by which larger is better: found objects first, then false detections."""
+        """Key to sort by, largest for the best change: found objects count first, then false detections."""
         return self.found, self.fewer_false
 
 
@@ -72,8 +72,8 @@ def match(
     """Match detections with annotated objects, by picture and class, as COCO's evaluation does.
 
     In descending order of scores each detection takes the free object that it overlaps most, with an IoU of at least
-    ``min_iou``. A detection that takes none is left out if it overlaps a crowd region as much, measured as intersection
-    over its own area. The number of detections of a picture is not limited.
+    ``min_iou``. A detection that takes none is left out if at least the share ``min_iou`` of its area lies in a crowd
+    region. The number of detections of a picture is not limited.
 
     Args:
         truth: COCO annotations.

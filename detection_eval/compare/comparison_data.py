@@ -44,7 +44,7 @@ class ComparisonData:
 
     @property
     def shown(self) -> list[dict[str, Any]]:
-        """Measured rows of the light that pictures are shown at, which are all rows without an axis of light."""
+        """Measured rows of the light that pictures are shown at; all measured rows if there is no axis of light."""
         return [row for row in self.rows if row.get("light") == self.light]
 
     @cached_property
@@ -57,7 +57,7 @@ class ComparisonData:
 
     @cached_property
     def luma(self) -> list[float]:
-        """Mean luma of the raw test pictures at that light, in the order of ``image_ids`` in the scores."""
+        """Mean luma of the raw test pictures at the light that is shown, in the order of the scores' ``image_ids``."""
         images = {image["id"]: image for image in self.truth["images"]}
         with tqdm(self.lines[0].scores[0].image_ids, desc="brightness", unit="picture") as ids:
             return [mean_luma(self.picture(images[i])) for i in ids]

@@ -45,11 +45,11 @@ def write_comparison_report(
     Args:
         folder: Folder of the comparison.
         out: File to write.
-        command: Command that makes the page, which the page shows.
-        changed: Largest number of most improved pictures, and of most worsened pictures, that are shown.
+        command: Command that makes the page; the page shows this command.
+        changed: Largest number of improved pictures to show, and of worsened pictures.
         quality_images: Largest number of test pictures whose image-quality scores are averaged; 0 for none.
         seed: Seed of the choice of those pictures.
-        brightness_edges: Levels between the bins of brightness; None for the tertiles of the test pictures.
+        brightness_edges: Borders between the bins of brightness; None for the tertiles of the test pictures.
         niqe_model: File of NIQE's model; None to leave NIQE out.
         device: Device that the enhancers run on.
 

@@ -164,7 +164,7 @@ class Comparison:
     def trainer(self, cell: Cell) -> Cell:
         """Return the cell whose training gives a cell its detector, if detectors are trained.
 
-        A zero-shot cell has the detector of raw pictures, and every cell one that was trained on pictures as they are.
+        A zero-shot cell has the detector of the raw cell. Detectors are trained only on the pictures as they are.
         """
         light = None if self.axis is None else self.axis.as_is
         return Cell(NONE, RAW, cell.seed, light) if cell.mode == ZERO_SHOT else replace(cell, light=light)
@@ -194,7 +194,7 @@ class Comparison:
         return read_kept(self.cell_folder(cell) / _RESULT, _read_result)
 
     def finish(self, cell: Cell, result: Mapping[str, Any]) -> None:
-        """Write the result of a cell, which marks it as finished, after all other files of the cell."""
+        """Write the result of a cell, after all its other files. The result marks the cell as finished."""
         write_json(self.cell_folder(cell) / _RESULT, result)
 
     def unfinished(self) -> list[Cell]:
@@ -247,7 +247,7 @@ def _axis(plan: Mapping[str, Any]) -> LightAxis | None:
 
 
 def _is_cell(*entry: Any) -> bool:
-    """Whether an entry has enhancer, mode, seed and, of a comparison with an axis, a light."""
+    """Whether an entry has an enhancer, a mode, a seed and, if the comparison has an axis, a light."""
     return len(entry) == 3 or (len(entry) == 4 and type(entry[3]) in (int, float))
 
 

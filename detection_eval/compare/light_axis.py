@@ -36,7 +36,7 @@ class ExposureAxis:
 
     @property
     def description(self) -> str:
-        """How the pictures were made, in a sentence."""
+        """Text that says how the pictures were made."""
         return (
             "A simulated camera photographs each test picture again: linear light times 2^EV, a sensor of "
             f"{self.full_well:g} electrons at white with a read noise of {self.read_noise:g}, clipped, and encoded as "
@@ -97,7 +97,7 @@ class GammaAxis:
 
     @property
     def description(self) -> str:
-        """How the pictures were made, in a sentence."""
+        """Text that says how the pictures were made."""
         power, dark = ("I^g", "above") if self.convention == "power" else ("I^(1/g)", "below")
         return f"The levels of each test picture are shifted by {power}, which darkens {dark} 1, and rounded to 8 bits."
 

@@ -50,7 +50,7 @@ def changes_section(changed: Changed | None, classes: Mapping[int, str]) -> Html
     """Show the most improved and the most worsened pictures, raw and enhanced side by side.
 
     Args:
-        changed: Changes of the enhanced row; None if raw or every enhanced row is not finished.
+        changed: Changes of the enhanced row; None unless raw and an enhanced row are finished.
         classes: Names of the classes by category id.
     """
     if changed is None:

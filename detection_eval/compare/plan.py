@@ -57,8 +57,8 @@ class Request:
             alone. With ``'batches'`` all processes train each cell together, and must be connected already
             (:func:`llie_preproc.mm.runner_parts.join_processes`).
         axis: Axis of light along which the test set is measured; None to measure it only as it is.
-        lights: Places on the axis; empty without an axis. If detectors are trained, they include the pictures as they
-            are.
+        lights: Places on the axis; empty without an axis. If detectors are trained, the place of the pictures as they
+            are must be among them.
         photographs: Folder that keeps the pictures that are photographed again; None for one in ``folder``.
         command: Command line, for the plan.
     """
@@ -246,7 +246,7 @@ def _images(files: Sequence[Path]) -> int | None:
 
 
 def _check_same(earlier: Comparison, plan: Mapping[str, Any]) -> None:
-    # The plan of an earlier version may lack a key; without light, it has no axis.
+    # A plan of an earlier version may lack keys, which are not compared. If it lacks ``light``, it has no axis.
     keys = [key for key in plan if key not in _OF_THE_CALL and (key in earlier.plan or key == "light")]
     both = [label for label in plan["enhancers"] if label in earlier.plan["enhancers"]]
     old, new = (

@@ -120,7 +120,7 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
     Args:
         comparison: Comparison that gets the result.
         request: Settings of all cells.
-        cell: Cell to run; one that has the detector of another cell needs that cell to be finished.
+        cell: Cell to run. If it tests the detector of another cell, that cell must be finished.
         detector: Checkpoint of a trained detector, which is only evaluated; None to train the detector.
 
     Raises:
@@ -155,7 +155,7 @@ def run_cell(comparison: Comparison, request: Request, cell: Cell, detector: Pat
 
 
 def _sort(path: Path, truth: dict[str, Any]) -> None:
-    """Sort saved detections by falling score, which VisDrone's official program relies on and COCO's ignores."""
+    """Sort saved detections by falling score: VisDrone's official program needs this order, COCO's does not."""
     detections = read_detections(path, truth)
     write_text(path, json.dumps(sorted(detections, key=lambda each: -each["score"])))
 

@@ -1,4 +1,4 @@
-"""Pictures, raw and enhanced side by side, with the objects that the detector found and missed, and its false ones."""
+"""Pictures, raw and enhanced side by side, with found and missed objects and false detections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEGEND = (
 _LONG, _SHORT = 10, 4
 # More labels than this would hide the picture.
 _LABELLED = 5
-# Least longer side of the shown part of a large picture, in raw pixels and in sides of a typical box.
+# Least length of the longer side of a cut-out part: in raw pixels, and in sides of a typical box.
 _LEAST_WINDOW, _WINDOW_BOXES = 640, 8
 # Pixels of smaller pictures are repeated, because lines and labels would hide them.
 _LEAST_SIDE = 400

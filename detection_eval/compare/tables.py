@@ -139,7 +139,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def light_markdown(rows: Sequence[Row], axis: LightAxis) -> str:
-    """Write the tables of AP along an axis of light in Markdown, with the sentence that says how it was made.
+    """Write the tables of AP along an axis of light in Markdown, and the text that says how the pictures were made.
 
     Args:
         rows: Rows of :func:`measure`, at least one.

@@ -91,7 +91,7 @@ def _signed(value: float) -> str:
 def _once(row: Row) -> str:
     """Add a caution if the row and raw are single trainings."""
     if row["mode"] in (RETRAINED, JOINT) and len(row["seeds"]) == 1:
-        return " It is based on one training each: another seed may give another result."
+        return " Each of the two was trained only once: another seed may give another result."
     return ""
 
 

@@ -66,7 +66,7 @@ class NightRule:
         return light.luma < self.max_luma and light.dark >= self.min_dark
 
     def __str__(self) -> str:
-        return f"luma below {self.max_luma:g}, at least {self.min_dark:g} of it dark"
+        return f"luma below {self.max_luma:g}, at least {self.min_dark:g} of the blocks dark"
 
 
 def measure(path: str | os.PathLike[str]) -> Light:

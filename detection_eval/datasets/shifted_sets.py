@@ -50,7 +50,8 @@ def relight_set(
         overwrite: Whether to replace pictures that exist already.
 
     Returns:
-        The number of pictures that were made, and a message for each picture that could not be read or written.
+        The number of pictures that were made or existed already, and a message for each picture that could not be read
+        or written.
 
     Raises:
         FileNotFoundError: The folder is missing or holds no picture.

@@ -257,7 +257,7 @@ def _texture(material: Material, shape: tuple[int, ...], rng: np.random.Generato
 
 
 def _paste(day: np.ndarray, owner: np.ndarray, areas: list[int], cut: CutOut, rng: np.random.Generator) -> None:
-    """Blend an object into ``day``, in place, where enough of the earlier objects stays visible."""
+    """Blend an object into ``day``, at a place where enough of the earlier objects stays visible."""
     inside = cut.alpha > 0.5
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
     cropped = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

@@ -190,7 +190,7 @@ def vary(cut: CutOut, rng: np.random.Generator, longer_side: tuple[float, float]
 def _paste(
     canvas: np.ndarray, cut: CutOut, others: Sequence[np.ndarray], rng: np.random.Generator
 ) -> np.ndarray | None:
-    """Blend an object into ``canvas``, in place, where it hides little of others; return its box, None if nowhere."""
+    """Blend an object into ``canvas`` where it hides little of others; return its box, or None if it fits nowhere."""
     visible = cut.alpha > 0.5
     rows, columns = (np.flatnonzero(visible.any(axis=axis)) for axis in (1, 0))
     extent = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])

@@ -87,7 +87,7 @@ def compare_protocols(
         budget: Numbers of scenes and iterations.
     """
     scenes = folder / "night_scenes"
-    # Sets of different seeds share no scene. With this offset no small seed trains on the validation scenes of another.
+    # Sets of different seeds share no scene. The offset keeps validation seeds apart from all small training seeds.
     write_night_set(scenes / "train", seed, budget.train_scenes)
     annotations = write_night_set(scenes / "val", seed + 1_000_000, budget.val_scenes)
     # Each run of the demo starts again.

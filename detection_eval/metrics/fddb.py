@@ -109,9 +109,9 @@ class FddbRoc:
             return ""
         return (
             f"{self.without_size} of {self.pictures} pictures have no known size and were clipped at "
-            f"{_LONGEST}x{_LONGEST}: where none of FDDB's was known, a published detector's discrete rates were off by "
-            "at most 0.0005, its continuous rates by 0.001, and its false positives by 3; boxes that leave the frame "
-            "more often are further off"
+            f"{_LONGEST}x{_LONGEST}: with all of FDDB's sizes unknown, a published detector's discrete rates were off "
+            "by at most 0.0005, its continuous rates by 0.001, and its false positives by 3; a detector whose boxes "
+            "leave the frame more often has larger errors"
         )
 
     def rate_at(self, false_positives: int, kind: str = "discrete") -> float:
@@ -356,8 +356,8 @@ def _check_names(truth: FddbTruth, chosen: FddbTruth, detections: Mapping[str, F
     absent = [name for name in chosen.ellipses if name not in detections]
     if absent:
         raise ValueError(
-            f"no entry in the detections for pictures of the annotations: {_some(absent)}; one where nothing was found "
-            "has an entry without detections"
+            f"no entry in the detections for pictures of the annotations: {_some(absent)}; a picture in which nothing "
+            "was found needs an entry without detections"
         )
     if not chosen.faces:
         raise ValueError(f"the {len(chosen)} pictures have no annotated face, so there is no rate")

@@ -1,7 +1,7 @@
 """Matching of detections to ground truth, and precision and recall for any weighting of the images.
 
-A weight says how often an image counts. Matching does not depend on the weights, so it is done once. The order of the
-images decides between equal scores; the copies of an image are next to each other in it.
+A weight says how often an image counts. Matching does not depend on the weights, so it is done once. Between equal
+scores the order of the images decides; copies of an image are next to each other in this order.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class _Overlaps:
 
     Attributes:
         detection: Indices of the detections, ``(P,)``, rising.
-        objects: Indices of the objects, ``(P, C)``. At the end of a row, the number of all objects stands for none.
+        objects: Indices of the objects, ``(P, C)``. Unused places at the end of a row hold the number of all objects.
         iou: Overlaps, ``(P, C)``.
     """
 

@@ -100,8 +100,9 @@ def notes(request: Request) -> list[str]:
     if BOXES in request.tasks:
         told.append(
             "Each box prompt gives one mask. predicted_iou: SAM's own estimate of the IoU. stability_score: IoU of the "
-            "masks at thresholds of the logits of 1 and -1. box_agreement: IoU of the prompt and the tightest box "
-            "around the mask, both in edges of pixels; 0 for an empty mask. None of these scores uses annotated masks."
+            "masks that are cut at logits of 1 and -1. box_agreement: IoU of the prompt and the tightest box around "
+            "the mask, both measured at the edges of pixels; 0 for an empty mask. None of these scores uses annotated "
+            "masks."
         )
     if request.pictures.annotated:
         told.append("iou: IoU with the annotated mask of the prompt, if it has one.")

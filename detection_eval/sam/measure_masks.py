@@ -284,7 +284,7 @@ def read_reference(path: Path, size: tuple[int, int]) -> EnhancedImage:
     scale = width // size[0]
     if scale < 1 or (width, height) != (scale * size[0], scale * size[1]):
         raise ValueError(
-            f"the reference {path} has {width}x{height} pixels, expected {size[0]}x{size[1]} as the picture or a whole "
+            f"the reference {path} has {width}x{height} pixels, expected the picture's {size[0]}x{size[1]} or a whole "
             "multiple of both sides"
         )
     return EnhancedImage(pixels, scale)

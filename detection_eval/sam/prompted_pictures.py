@@ -23,7 +23,7 @@ class Prompts(NamedTuple):
     """Box prompts of a picture.
 
     Attributes:
-        boxes: Boxes ``(n, 4)`` left, top, width, height, in edges of pixels.
+        boxes: Boxes ``(n, 4)`` left, top, width, height, measured at the edges of pixels.
         masks: Annotated mask of each box, or None for a box without one; None if the annotations have no masks.
         size: Height and width of the picture by the annotations; None if they give no size.
     """

@@ -20,8 +20,9 @@ ABSENT = "–"
 """Text in place of an undefined number."""
 RESAMPLING = dict(resamples=1000, seed=0)
 Row = Mapping[str, Any]
-"""Row of a table: ``enhancer``; ``scores[name]`` with ``value``, ``low`` and ``high``; ``difference[name]`` to the raw
-row with the same keys, or ``difference`` None; and other keys of the command. An undefined number is None."""
+"""Row of a table: ``enhancer``; ``scores[name]`` with ``value``, ``low`` and ``high``; ``difference[name]`` with the
+same keys, the score minus that of the raw row, or ``difference`` None; and other keys of the command. An undefined
+number is None."""
 
 LISTED = 20
 BOUNDS = ("value", "low", "high")

@@ -1,4 +1,4 @@
-"""``llie compare --exposures`` and ``--gammas``: cells at a light are those of a set that was made at it by hand."""
+"""``llie compare --exposures`` and ``--gammas``: a cell at a light equals that of a set made by hand at this light."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_rows_go_from_bright_to_dark(finished: Comparison) -> None:
     assert finished.plan["light"] == dict(kind="exposures", full_well=400.0, read_noise=2.0, noise_seed=7)
 
 
-def test_no_exposure_is_the_comparison_without_an_axis(finished: Comparison, tested: Any) -> None:
+def test_exposure_0_finds_what_a_comparison_without_an_axis_finds(finished: Comparison, tested: Any) -> None:
     _, run = tested
     plain = run("plain", "--enhancer", "none", "clahe")
     for cell in plain.cells:
@@ -84,7 +84,7 @@ def test_no_exposure_is_the_comparison_without_an_axis(finished: Comparison, tes
 
 
 @pytest.mark.parametrize("stops", [-4.0, 1.0])
-def test_an_exposure_is_the_comparison_on_a_set_of_photographs(finished: Comparison, tested: Any, stops: float) -> None:
+def test_an_exposure_finds_what_a_set_of_photographs_gives(finished: Comparison, tested: Any, stops: float) -> None:
     folder, run = tested
     taken = folder / f"taken{stops:g}"
     taken.mkdir()
@@ -97,7 +97,7 @@ def test_an_exposure_is_the_comparison_on_a_set_of_photographs(finished: Compari
         assert found(by_hand, *cell.entry) == found(finished, *cell.entry, stops)
 
 
-def test_a_gamma_is_the_comparison_on_the_set_of_the_command(tested: Any) -> None:
+def test_a_gamma_finds_what_the_set_of_gamma_shift_gives(tested: Any) -> None:
     folder, run = tested
     given = ["--annotations", str(folder / "test.json"), "--out", str(folder / "shifted")]
     settings = ["--gammas", "0.4", "--convention", "inverse"]
@@ -215,7 +215,7 @@ def test_a_pipeline_without_a_loader_is_refused_in_words() -> None:
         insert_after_loading(part, dict(type="llie_preproc.GammaShift", gamma=2.0), "test_dataloader")
 
 
-def test_lights_of_a_set_are_fixed_before_a_cache(tmp_path: Path) -> None:
+def test_a_cache_may_follow_a_fixed_light_but_no_drawn_one(tmp_path: Path) -> None:
     """A cache behind a fixed gamma finds its pictures again; behind a drawn one it would not."""
     from mmengine.config import Config
 

@@ -99,7 +99,7 @@ def test_pictures_that_cannot_be_read_are_named(folder):
 def test_the_command_writes_names_and_brightness(folder, tmp_path, capsys):
     assert main(["night", str(folder), "--out", str(tmp_path / "night.txt")]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("6 of 10 pictures are night by brightness: luma below 80, at least 0.2 of it dark\n")
+    assert out.startswith("6 of 10 pictures are night by brightness: luma below 80, at least 0.2 of the blocks dark\n")
     names = (tmp_path / "night.txt").read_text().splitlines()
     assert names == [f"a/night{number}.jpg" for number in range(6)]
     with (tmp_path / "night.csv").open(newline="") as file:

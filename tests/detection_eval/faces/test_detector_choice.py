@@ -108,7 +108,7 @@ def test_an_unknown_detector_is_refused_with_the_names_that_there_are(pictures, 
 
 
 class NamedSquares(NamedDetector):
-    """The squares' detector by its name, which keeps the checkpoint that it is given."""
+    """A registered detector of squares, which records the checkpoint that it gets."""
 
     takes_checkpoint = True
     seen: ClassVar[list[str | None]] = []

@@ -21,7 +21,7 @@ def test_a_folder_is_scored_by_retention(detector, pictures, undo, faces, tmp_pa
     code, printed, _ = faces("folder", pictures, out, "--enhancer", "none", undo, "--gammas", 0.1, 1, 3)
     assert code == 0
     rows = score_values(out)
-    # The weaker square is not in the reference: its confidence is 0.9, and only faces above 0.9 are.
+    # The weaker square is not in the reference: its confidence is 0.9, which is not above 0.9.
     assert rows["none", 1] == {"found": 1.0, "found sure": 1.0, "unmatched": 0.0}
     assert rows["none", 0.1]["found"] == 0.0
     assert rows["undo", 0.1]["found"] == 1.0

@@ -55,7 +55,7 @@ def test_a_reference_of_another_size_and_a_missing_one_are_named(sam, pictures, 
     code, printed, err = sam(pictures, tmp_path / "out", "--reference", references, *FAST)
     assert code == 1
     assert "2 left out" in err
-    assert "has 100x48 pixels, expected 64x48" in err
+    assert "has 100x48 pixels, expected the picture's 64x48" in err
     assert "sub/c.png: there is no reference" in err
     assert "- pictures: 1\n" in printed
     assert "b.png" in (tmp_path / "out" / "report.html").read_text()
