@@ -89,8 +89,8 @@ def read_archive(
 
     Args:
         path: Path of the file.
-        fields: Kind of the dtype (``'f'``, ``'i'``, ``'U'``; one of several letters must fit) and number of dimensions
-            of each needed array, by its name. Other arrays in the file are not read.
+        fields: For each needed array, by its name: the letters of the dtype kinds that are allowed (``'f'``, ``'iu'``),
+            and the number of dimensions. Other arrays in the file are not read.
         follow: Whether a symbolic link to the file is accepted.
 
     Raises:

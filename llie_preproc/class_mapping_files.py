@@ -15,7 +15,7 @@ MAPPINGS = Path(__file__).parent / "class_mappings"
 """Folder of the shipped mappings, each a file ``DETECTOR-SET.json``."""
 
 Mapped = Mapping[str, "str | Sequence[str] | None"]
-"""Mapping from a detector's class to a class of the set, to several that are measured as one, or to None for none."""
+"""Mapping from a detector's class to a class of the set, to several that are measured as one, or to None (left out)."""
 
 _TITLES = {"coco": "COCO", "exdark": "ExDark", "visdrone": "VisDrone"}
 
@@ -69,7 +69,7 @@ def read_mapping(given: str | os.PathLike[str] | Mapped | None) -> dict[str, Any
     else:
         raise ValueError(f"classes is {kind_of(given)}, expected a mapping from the detector's classes, or its file")
     if not isinstance(content, Mapping):
-        raise ValueError(f"{source} holds {kind_of(content)}, expected an object: the detector's class to the set's")
+        raise ValueError(f"{source} holds {kind_of(content)}, expected an object with the detector's classes as keys")
     return {name: _target(name, target, source) for name, target in content.items()}
 
 

@@ -45,8 +45,8 @@ class ClassMatch:
         detector: Names of the detector's classes in the order of its labels.
         annotated: Names of the set's classes.
         shared: Shared classes, in the detector's order.
-        dropped: Names of the detector's classes that the mapping leads to no class of the set.
-        passed_over: Names of the set's classes that the mapping leads nothing to, although the names alone would match.
+        dropped: Names of the detector's classes that the mapping leaves out.
+        passed_over: Names of the set's classes that would match by name alone, but not with the mapping.
 
     Examples:
         >>> match = match_classes(["person", "dog", "car"], ["car", "pedestrian", "people", "van"], "set.json")
@@ -62,7 +62,7 @@ class ClassMatch:
 
     @property
     def found_as(self) -> dict[str, str | None]:
-        """Name in scores of each of the detector's classes; None for a class whose detections do not count.
+        """The name in scores for each class of the detector; None for a class whose detections do not count.
 
         Examples:
             >>> match_classes(["person", "dog"], ["People"], "set.json").found_as
@@ -98,7 +98,7 @@ the detector does not know (Cup)"]
             *_told("classes with other names", renamed),
             *_told("classes that count as one", merged),
             *_left_out(self._lacking, "the set", self.annotated, "which the detector does not know"),
-            *_left_out(self.passed_over, "the set", self.annotated, "which the mapping leads nothing to"),
+            *_left_out(self.passed_over, "the set", self.annotated, "which the mapping leaves without a match"),
         ]
 
     @property
@@ -145,7 +145,7 @@ the scores: 1 of the detector's 3 classes, which the mapping leaves out (cat)"]
         categories, new = [], {}
         for each in self.shared:
             first = by_name[each.annotated[0]]
-            # Where a class was merged before, its own classes are named, so that a metric still recognises them.
+            # If a class was merged before, the names that it was made of are kept, so that a metric recognises them.
             names = [name for old in each.annotated for name in merged_names(by_name[old])]
             merged = {MERGED: names} if len(each.annotated) > 1 else {}
             categories.append(dict(first, name=each.name) | merged)
@@ -174,7 +174,7 @@ the scores: 1 of the detector's 3 classes, which the mapping leaves out (cat)"]
         ]
 
     def labels(self) -> dict[str, int]:
-        """The detector's label of each class of the set that it knows.
+        """The detector's label for each class of the set that the detector knows.
 
         Where several of the detector's classes stand for one class of the set, the label is that of the first.
 
@@ -190,8 +190,8 @@ the scores: 1 of the detector's 3 classes, which the mapping leaves out (cat)"]
 
         Args:
             source: Name of the annotations in messages.
-            whole: Whether the detector must know all classes of the set. If not, the set may have more classes, but not
-                each side classes that the other lacks.
+            whole: Whether the detector must know all classes of the set. If not, the set may have further classes, as
+                long as the detector has none that the set lacks.
         """
         if self.unknown and (self.ignored or whole):
             raise ValueError(self._unlike(source))
@@ -235,11 +235,10 @@ def match_classes(
 ) -> ClassMatch:
     """Match a detector's classes to those of a set.
 
-    A class of the detector that the mapping names is matched as the mapping says. The others are matched by name, to
-    classes that the mapping leads to as well: first by equal names; then, what is left over on both sides, by names
-    that differ in case and separators alone; and then, what is still left over, by synonyms. If one side has several
-    names of one class in such a step and the other side has one name, all of them match; if both sides have several,
-    none does.
+    A class of the detector that the mapping names is matched as the mapping says. The others are matched by name, also
+    to classes that the mapping leads to. There are three steps, and each matches only what is left over: equal names,
+    names that differ only in case and separators, and synonyms. If one side has several names of one class in a step
+    and the other side has one name, all of them match; if both sides have several, none does.
 
     Args:
         detector: Names of the detector's classes in the order of its labels.
@@ -298,7 +297,7 @@ def merged_names(category: Mapping[str, Any]) -> list[str]:
 def _by_mapping(
     mapping: Mapped, detector: Sequence[str], annotated: Sequence[str], source: str
 ) -> dict[str, tuple[str, ...]]:
-    """The set's names by the detector's, as a mapping has them in any spelling."""
+    """Read a mapping, whose names may be in any spelling, to the set's names by the detector's names."""
     found: dict[str, tuple[str, ...]] = {}
     targets = {name: [target] if isinstance(target, str) else target or [] for name, target in mapping.items()}
     try:
@@ -314,13 +313,13 @@ def _by_mapping(
 
 
 class _UnknownClassError(ValueError):
-    """A mapping has a name that its side lacks; the arguments are a sentence, and what may be meant."""
+    """A mapping has a name that the detector or the set lacks. Arguments: the message, and what may be meant."""
 
 
 def _wrong_mapping(
     mapping: Mapped, targets: Mapping[str, Sequence[str]], detector: Sequence[str], annotated: Sequence[str]
 ) -> str:
-    """What a mapping with an unknown name may be: a reversed one, or a shipped one of other sides; empty if neither."""
+    """Explain a mapping with an unknown name: it is reversed, or shipped for another pair; empty if neither."""
     if shipped := shipped_like(mapping):
         return shipped
     values = [name for names in targets.values() for name in names]
@@ -342,7 +341,7 @@ def _spelled_as(name: str, names: Sequence[str], side: str) -> str:
 def _joined(
     detector: Sequence[str], annotated: Sequence[str], targets: Mapping[str, Sequence[str]]
 ) -> tuple[SharedClass, ...]:
-    """The shared classes: all that a chain of matches connects is one class."""
+    """The shared classes. Classes that a chain of matches connects become one."""
     groups: list[tuple[set[str], set[str]]] = []
     for name in detector:
         own, there = {name}, set(targets.get(name, ()))

@@ -22,7 +22,7 @@ SYNONYMS = (
 
 
 def letters(name: str) -> str:
-    """A name without case, and without spaces, hyphens and underscores, of which one space is left between digits.
+    """A name in lower case, without spaces, hyphens and underscores; between two digits they become one space.
 
     Examples:
         >>> letters("Traffic_Light"), letters("class 1-1"), letters("class 11")
@@ -43,7 +43,7 @@ def alike(name: str, names: Sequence[str]) -> list[str]:
 
 
 def match_by_name(detector: Sequence[str], annotated: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Match a detector's names to a set's: equal names, then equal spellings, then synonyms, each of what is left over.
+    """Match a detector's names to a set's: first equal names, then other spellings of the rest, then synonyms.
 
     Where one side has several names of one class and the other side has one, all of them match. Where both sides have
     several, none does.

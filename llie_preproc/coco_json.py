@@ -84,7 +84,7 @@ def check_annotations(truth: Any, source: str = "annotations") -> None:
 
     Raises:
         ValueError: A field is missing or breaks the rule of this module, an id or the name of a category occurs twice,
-            an annotation has the id of no image or category, or a size is negative.
+            an annotation's image or category does not exist, or a size is negative.
 
     Examples:
         >>> check_annotations(dict(images=[], categories=[dict(id=1, name="car")], annotations=[]))

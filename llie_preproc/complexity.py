@@ -60,6 +60,6 @@ def _macs(enhancer: Enhancer, height: int, width: int) -> int | None:
         try:
             shapes_only(image)
         except (RuntimeError, TypeError):
-            # The network needs values to compute with outside of torch, but meta tensors have none.
+            # The network computes outside of torch, which needs values, and meta tensors have none.
             return None
     return counter.get_total_flops() // 2

@@ -101,7 +101,7 @@ def _enhances(kind: Any, path: tuple[str, ...]) -> bool:
 
 
 def _spells_enhancer(name: str) -> bool:
-    """Whether a name, given with its scope, is an enhancer's; the registry of transforms accepts it in any spelling."""
+    """Whether this name, given with its scope, means an enhancer. The registry of transforms accepts any spelling."""
     try:
         return bool(enhancer_class(name))
     except KeyError:

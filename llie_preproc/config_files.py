@@ -83,7 +83,7 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
 
 
 def _installed(name: str) -> str:
-    """Where a config of this project lies that has been named by its path in a clone; empty for other names."""
+    """Say where a config of this project is installed, if its path in a clone was given; empty for other names."""
     spec = find_spec(_CONFIGS) if Path(name).parts[:1] == (_CONFIGS,) else None
     paths = [Path(folder).parent / name for folder in (spec.submodule_search_locations or () if spec else ())]
     return "".join(f"; there is {path}" for path in paths if path.is_file())
@@ -91,7 +91,7 @@ def _installed(name: str) -> str:
 
 @contextlib.contextmanager
 def naming_missing_files(cfg: Config) -> Iterator[None]:
-    """Within the block, let an error about a missing file or folder name the key of the config that leads to it.
+    """Within the block, add to an error about a missing file or folder the key of the config that leads to it.
 
     The variable that the path depends on is named too (``{{$NAME:default}}`` in the file of the config).
 

@@ -320,7 +320,7 @@ def _finish(group: list[Loaded], run: Callable, pool: ThreadPoolExecutor) -> Ite
     results = _enhance_group([picture for _, picture in group], run)
     jobs = [job for job, _ in group]
     full = None
-    # The jobs are yielded one by one, so that an interrupt leaves out of the count only those that are being written.
+    # The jobs are yielded one by one, so that after an interrupt only those being written are missing in the count.
     for job, result, outcome in zip(jobs, results, pool.map(_write, jobs, results), strict=True):
         error = outcome if isinstance(result, Exception) else _again_alone(partial(_write, job), outcome, result)
         yield job, None if error is None else _reason(job, error)
@@ -389,7 +389,7 @@ def _advice(error: Exception) -> str:
     if isinstance(error, ImageMemoryError):
         return "; --tile N takes only the memory of a tile, and --max-pixels N leaves out such pictures"
     if isinstance(error, ImageSizeError):
-        return f"; --max-pixels N allows more pixels, and --tile N, which takes only the memory of a tile, {MAX_PIXELS}"
+        return f"; --max-pixels N sets the limit; --tile N takes only a tile's memory, and allows {MAX_PIXELS} pixels"
     return ""
 
 

@@ -44,7 +44,7 @@ def tables(group: str) -> Iterator[tuple[EntryPoint, Any]]:
 
 @functools.cache
 def _entries(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """The entry points for a state of Python's path, kept because reading them takes as long as a short command."""
+    """The entry points for one value of ``sys.path``, cached because reading them takes as long as a short command."""
     return tuple(sorted(entry_points(group=group), key=lambda entry: (_distribution(entry) != _OWN, entry.name)))
 
 

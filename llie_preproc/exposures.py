@@ -1,4 +1,4 @@
-"""Pictures that a simulated camera takes again at another exposure, with noise that depends on the picture alone."""
+"""Pictures that a simulated camera takes again at another exposure, with noise that is the same in every run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Exposure:
     Attributes:
         stops: Exposure in EV, from -20 to 20; -3 is an eighth of the light. 0 stands for the picture as it is, to which
             no noise is added.
-        sensor: Noise of the sensor, of at most a thousand million electrons.
+        sensor: Noise of the sensor; its full well and its read noise are at most 1e9 electrons.
         noise_seed: Seed of the noise.
 
     Raises:

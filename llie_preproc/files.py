@@ -275,7 +275,7 @@ def _create(path: Path) -> int | None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _is_at(descriptor, path):
             return descriptor
-        # Between its creation and its lock, another process removed the file as a leftover.
+        # Another process removed the file as a leftover before it was locked.
         os.close(descriptor)
 
 

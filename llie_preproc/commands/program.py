@@ -5,7 +5,7 @@ A program's ``main`` hands its work to :func:`run`, and its module begins with :
     if __name__ == "__main__":
         launch("package.module")
 
-A signal during the module's own imports, or an import that fails, then ends in one line too.
+Then a signal during the module's own imports, or an import that fails, also gives a message of one line.
 
 Exit status: 0, all is done; 1, some of the work failed; 2, the call is wrong or nothing could be started; 130, a signal
 interrupted the program; 141, the reader of the standard output has gone (``| head``).
@@ -34,10 +34,10 @@ from ..out_of_memory import is_out_of_memory
 FAILED, USAGE, INTERRUPTED, NO_READER = 1, 2, 130, 141
 
 REFUSED = (OSError, ValueError, KeyError, ImportError)
-"""Exceptions of a wrong call, file or environment. They end in one line and status 2; all others are bugs."""
+"""Exceptions of a wrong call, file or environment. They give a message of one line and status 2; others are bugs."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Seconds after which an interrupt that a callback could not pass on is raised again.
+# An interrupt that a callback could not pass on is raised again after this many seconds.
 _AGAIN = 0.05
 
 
@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prefix}error: {printable(message)} (see '{self.prog} --help')\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse a value that is none of the choices of its argument, with the nearest of them."""
+        """Refuse a value that is not among the argument's choices, and name the nearest choice."""
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
@@ -275,7 +275,7 @@ class _Interrupts:
         os._exit(INTERRUPTED)
 
     def _unraisable(self, problem: Any) -> None:
-        """Raise an interrupt again that was raised where Python cannot pass it on, such as in a finalizer."""
+        """Raise an interrupt again if it was raised where Python cannot pass it on, such as in a finalizer."""
         if not isinstance(problem.exc_value, KeyboardInterrupt):
             sys.__unraisablehook__(problem)
             return

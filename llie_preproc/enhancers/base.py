@@ -64,7 +64,7 @@ class Enhancer(nn.Module, ABC):
     public_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Regular expressions and replacements, applied in order, that turn the public release's keys into ours."""
     onnx_refusal: str | None = None
-    """Reason why the enhancer cannot be exported to ONNX, or None; set on the instance if arguments decide."""
+    """Reason why the enhancer cannot be exported to ONNX, or None; set on the instance if it depends on arguments."""
     compile_refusal: str | None = None
     """Reason why ``torch.compile`` cannot compile the enhancer as one graph, or None if it can."""
     aliases: ClassVar[tuple[str, ...]] = ()
@@ -84,7 +84,7 @@ class Enhancer(nn.Module, ABC):
 
     @property
     def training_refusal(self) -> str | None:
-        """Reason why the enhancer cannot be trained, as a clause that names it; None if it can.
+        """Reason why the enhancer cannot be trained, as a clause that names the enhancer; None if it can.
 
         >>> from llie_preproc import build_enhancer
         >>> build_enhancer("CLAHE").training_refusal, build_enhancer("Identity").training_refusal

@@ -118,8 +118,7 @@ class IAMLUNet(Enhancer):
         width: Number of channels at full size; it doubles with every halving of the size.
         depth: Number of times that the size is halved, which is also the number of decoder levels.
         norm: Normalisation, ``'none'`` or ``'group'`` (group normalisation with 8 groups). Batch norm is not offered,
-            because the clean image, which also passes the shared encoder, would change its statistics without a
-            gradient.
+            because the clean image also passes the shared encoder, and would change the statistics without a gradient.
 
     Raises:
         ValueError: ``width`` or ``depth`` is not a whole number of at least 1, ``norm`` is neither of these, or

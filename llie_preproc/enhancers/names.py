@@ -181,8 +181,8 @@ def enhancer_in(config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
         name: Name of the file, for messages.
 
     Raises:
-        ValueError: The value is not an enhancer, or the ``Enhance`` transforms have different ones; the message names
-            the file.
+        ValueError: A value of ``enhancer`` names none, or the ``Enhance`` transforms have different ones; the message
+            names the file.
 
     Examples:
         >>> enhancer_in({"model": {"enhancer": "psenet", "checkpoint": "weights.pth"}}, "config.py")
@@ -205,8 +205,8 @@ def _places(config: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
         doors = (each for each in nodes(model) if type_name(each) in _DOORS_OF_MODELS)
         yield from ([each] for each in (model, model.get("data_preprocessor"), *doors) if isinstance(each, Mapping))
     yield [each for each in nodes(config) if type_name(each) == "Enhance"]
-    # The other places may have been made from this variable of the file and changed by options afterwards, so it counts
-    # last. A 'checkpoint' beside it does not belong to the enhancer.
+    # The variable 'enhancer' of the file counts last, because options may have changed the places that were made from
+    # it. A 'checkpoint' beside it does not belong to the enhancer.
     yield [{"enhancer": config.get("enhancer")}]
 
 

@@ -191,7 +191,7 @@ def test_notes_name_the_mapping_where_the_mapping_leaves_a_class_out():
     assert match.notes == [
         "classes with other names: person is pedestrian, car is automobile",
         "left out of the scores: 1 of the set's 5 classes, which the detector does not know (cup)",
-        "left out of the scores: 2 of the set's 5 classes, which the mapping leads nothing to (people, dog)",
+        "left out of the scores: 2 of the set's 5 classes, which the mapping leaves without a match (people, dog)",
     ]
     assert match.ignored_note == [
         "left out of the scores: 1 of the detector's 4 classes, which the set does not have (lamp)",
