@@ -21,8 +21,8 @@ def lend_backbone() -> None:
     ``mmdet.apis.init_detector`` reads ``config.model.backbone`` to remove pretrained weights, and would raise an
     ``AttributeError`` for the config of an ``EnhancedDetector``. This function changes MMEngine's ``ConfigDict``: if
     the config of one of our wrappers has no ``backbone``, the attribute is that of its ``detector``. Importing
-    ``llie_preproc`` calls it; the config's ``custom_imports`` do that in time. Keys, dumps and all other configs are
-    not affected.
+    ``llie_preproc`` calls this function, and the config's ``custom_imports`` import it early enough. Keys, dumps and
+    all other configs are not affected.
 
     Examples:
         >>> from mmengine.config import Config

@@ -17,9 +17,9 @@ _FARTHEST = 440.0
 # With Lanczos's kernel, noise goes below 0 by less than a third of the range, and with other kernels by even less. Half
 # a level is the error of rounding.
 _OVERSHOOT, _ROUNDED = 1 / 3, 0.5
-# A black picture that was made lighter has few different values that are not whole: those of its noise.
+# A black picture that was made lighter has few different fractional values, which come from its noise.
 _FEW = 24
-# Augmentation makes a quarter of black pictures look normalised, so that so many in a row are not chance (4 ** -16).
+# Augmentation makes a quarter of black pictures look normalised, so 16 in a row are no chance (probability 4 ** -16).
 _IN_A_ROW = 16
 
 
@@ -49,7 +49,7 @@ def check_levels(
     - a value is below 0 by more than half a level and more than a third of the image's range (normalised), or
     - no value exceeds 1, and more than 24 different values are not whole numbers (in [0, 1], or normalised).
 
-    Pixels of the colour of the last corner are not examined, because they may be a border that a ``Pad`` has added.
+    Pixels with the colour of the bottom right corner are not examined, because a ``Pad`` may have added them.
 
     Augmentation may make a black picture look normalised or in [0, 1]. With ``look_alikes``, such an image is therefore
     refused only from the 16th in a row on, or if its values are multiples of 1/255.
@@ -104,7 +104,7 @@ def _ends_of(image: Tensor) -> Tensor:
 
 
 def _is_own(image: Tensor) -> Tensor:
-    """Mask ``(H, W)`` of the pixels that are not a border, which has the colour of the last corner."""
+    """Mask ``(H, W)`` of the pixels that differ from the bottom right one, whose colour a border has."""
     return (image != image[:, -1:, -1:]).any(0)
 
 

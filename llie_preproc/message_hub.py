@@ -228,7 +228,7 @@ def _bytes_of(text: Any, encoding: Any) -> bytes:
 
 
 def _no_bytes() -> bytes:
-    """Stand-in for ``bytes``, by which the data of an array without numbers is pickled."""
+    """Stand-in for ``bytes``, by which the data of an empty array is pickled."""
     return b""
 
 

@@ -11,8 +11,8 @@ import warnings
 from functools import wraps
 from typing import Any
 
-# A package that is optional; the processes of loaders, whose number is in MMDetection's configs and made for servers;
-# and a call that MMDetection makes.
+# These warn of an optional package, of the number of loader processes (which MMDetection's configs choose for servers),
+# and of a call that MMDetection makes.
 _NOT_FOR_USERS = (
     "faster_coco_eval is not installed",
     r"This DataLoader will create \d+ worker processes in total",
