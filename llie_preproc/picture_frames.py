@@ -76,7 +76,7 @@ def _pages_of_tiff(file: IO[bytes], name: str) -> int:
 
 
 def _tiff_pages(file: IO[bytes]) -> Iterator[_Page]:
-    """Yield the pages in their order; in files of careless writers, the last one may point to something else."""
+    """Yield the pages in their order. A careless writer's last page may point to something that is no page."""
     # Only the entries are read. Pillow would fetch the values of each page, together as many bytes as the file has.
     file.seek(0)
     header = file.read(16)

@@ -65,7 +65,7 @@ class Picture:
         pixels: Pixels ``(H, W, 3)`` in RGB order, as uint8, uint16, or float nominally in [0, 1].
         alpha: Alpha channel ``(H, W)`` of the same dtype, or None.
         grey: Whether the file had one channel, which ``pixels`` repeats three times.
-        exif: EXIF block to write back, with the orientation reset; empty if there was none.
+        exif: EXIF block to write back; empty if there was none. Its orientation is reset, unless reading ignored it.
         icc_profile: Colour profile to write back; empty if there was none.
 
     Examples:
@@ -157,8 +157,7 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, quality: int =
     """Write a picture file atomically, in the format of the suffix of ``path``.
 
     The depth is kept if the format supports it (16 bits in PNG and TIFF, floats in TIFF), and otherwise reduced to 8
-    bits. The alpha channel is dropped in JPEG, BMP, PPM and PGM files. The orientation is never applied, because the
-    pixels are upright already.
+    bits. The alpha channel is dropped in JPEG, BMP, PPM and PGM files. No orientation is applied to the pixels.
 
     Args:
         path: Path of the file, with one of the suffixes in :data:`SUFFIXES`.
@@ -417,7 +416,7 @@ def _declared_orientation(file: IO[bytes], tags: Mapping[int, Any], image: Image
 
 
 def _description_of_png(file: IO[bytes]) -> io.BytesIO:
-    """A PNG of one pixel with the text and EXIF of another PNG, whose pixels Pillow would decode to reach them."""
+    """Copy a PNG's text and EXIF to a PNG of one pixel. Pillow decodes all pixels of a PNG before it returns these."""
     pixel = io.BytesIO()
     Image.new("L", (1, 1)).save(pixel, format="PNG")
     start, rest = pixel.getvalue()[:_PNG_START], pixel.getvalue()[_PNG_START:]
@@ -447,7 +446,7 @@ def _from_pillow(image: ImageFile, data: bytes, name: str, ignore_orientation: b
 
 
 def _is_deep_tiff(tags: Mapping[int, Any]) -> bool:
-    """Whether a TIFF has more than 8 bits in a channel; OpenCV decodes these, which Pillow reduces or refuses."""
+    """Whether a TIFF has more than 8 bits in a channel. OpenCV decodes these; Pillow would reduce or refuse them."""
     return max(tags.get(_BITS, (8,))) > 8
 
 

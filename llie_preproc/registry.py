@@ -64,7 +64,7 @@ except ModuleNotFoundError as error:
 
 
 class Registry(_Base):
-    """A registry that imports the modules that register into it when a name is asked for.
+    """A registry that, when it is asked for a name, imports the modules that register into it.
 
     A module whose extra is not installed is skipped; the error about an unknown name mentions it.
 

@@ -122,6 +122,6 @@ def _merge(before: Tensor, after: Tensor, dim: int, fade: bool) -> Tensor:
     head, rest = after.split([length, after.shape[dim] - length], dim)
     position = ((torch.arange(length, device=after.device) + 0.5) / max(length, 1)).to(after.dtype)
     position = position if dim == -1 else position[:, None]
-    # Where both agree, lerp and where return exactly that value; where also keeps infinities out of the other side.
+    # Both functions return the exact value if both sides agree. torch.where also keeps an infinity to its own side.
     merged = torch.lerp(before, head, position) if fade else torch.where(position < 0.5, before, head)
     return torch.cat([merged, rest], dim)

@@ -2,8 +2,8 @@
 
 ``pip install`` of mmcv often brings no ``mmcv._ext``, because there is no wheel for the installed torch, and then
 ``mmcv.ops`` cannot be imported. :func:`llie_preproc.mm.finder.install` appends a finder for ``mmcv._ext`` to the end of
-``sys.meta_path``, so that a compiled extension always has priority. The stand-in has NMS, soft NMS, RoIAlign, both
-versions of deformable convolution and CARAFE (the last four with their backward passes), and masked convolution. Few of
+``sys.meta_path``, so that a compiled extension always has priority. The stand-in has NMS, soft NMS, masked
+convolution and, with their backward passes, RoIAlign, both versions of deformable convolution, and CARAFE. Few of
 MMDetection's models need others. Any other operator raises, and the message says how to get the compiled ones. bfloat16
 and float16 tensors, as from automatic mixed precision, are computed in float32.
 """

@@ -53,7 +53,7 @@ def set_wrapper(cfg: Config) -> None:
 
 
 def set_checkpoints(cfg: Config, **others: Any) -> None:
-    """Let a training save all that it needs to resume after an interruption, in the place where it looks for it.
+    """Let a training save all that it needs to resume after an interruption, where the resumed run looks for it.
 
     The interval of the config is kept.
 

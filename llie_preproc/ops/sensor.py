@@ -14,7 +14,7 @@ import torch
 
 Light = TypeVar("Light", np.ndarray, torch.Tensor)
 
-# sRGB (IEC 61966-2-1) is linear below these values, encoded and in linear light.
+# sRGB (IEC 61966-2-1) is a straight line up to one point, given here as an encoded value and as linear light.
 _ENCODED, _LINEAR = 0.04045, 0.0031308
 
 
@@ -23,8 +23,8 @@ class Sensor:
     """Noise of one pixel.
 
     Attributes:
-        full_well: Number of electrons that reads as white. Their number follows a Poisson law, so that fewer electrons
-            are noisier. Infinite for no noise.
+        full_well: Number of electrons that is read as white. The electrons of a pixel follow a Poisson law, so that
+            dark pixels are noisier in relation to their light. Infinity stands for no noise at all.
         read_noise: Standard deviation of the noise that reading adds, in electrons.
 
     Examples:

@@ -142,7 +142,7 @@ def selective_scan_2d(
 
     Raises:
         TypeError: An argument is not a floating point tensor.
-        ValueError: A direction is unknown, or another reason of :func:`selective_scan` applies.
+        ValueError: A direction is unknown, or :func:`selective_scan` would refuse the arguments.
 
     Examples:
         Without decay (``A = 0``), both walks along the rows sum up the pixels that they have passed:

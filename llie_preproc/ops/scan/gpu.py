@@ -84,7 +84,7 @@ def _backward(problem: Problem, grad: Tensor) -> Gradients:
 
 @functools.lru_cache(maxsize=64)
 def _directions(directions: tuple[int, ...], device: torch.device) -> Tensor:
-    """The directions on the device. They stay there: a copy would wait for it, and no CUDA graph can record a copy."""
+    """The directions, kept on the device: copying them would wait for the device, and no CUDA graph can record it."""
     return torch.tensor(directions, dtype=torch.int32, device=device)
 
 

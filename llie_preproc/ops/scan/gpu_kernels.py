@@ -1,9 +1,9 @@
 """Triton kernels of the selective scan.
 
 The walk is cut into chunks of T positions, and all chunks run side by side in three passes. The first computes what
-each chunk adds to the state, which is a sum, because the decay over a stretch is ``exp(A * sum of steps)``. The second
-scans over the chunks. The third computes the outputs from the true state before each chunk. The backward pass does the
-same for the adjoint, from the end.
+each chunk adds to the state. This is a plain sum, because the decay over a stretch is ``exp(A * sum of steps)``. The
+second scans over the chunks. The third computes the outputs from the true state before each chunk. The backward pass
+does the same for the adjoint, from the end.
 
 A tile is ``(T, BLOCK)`` positions by channels. Its N states are computed one at a time, so that it never holds all of
 them. Every scan runs forwards. A scan from the end has its rows in descending order, because ``reverse=True`` gave
