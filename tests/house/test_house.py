@@ -53,7 +53,7 @@ def statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def imported(name: str) -> set[str]:
-    """Names of the modules that a module imports, also inside functions; those of the three packages in full."""
+    """Names of the modules that a module imports, also inside functions; those of the three packages by full names."""
     path, found = MODULES[name], set()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in statements(parsed(path)):
@@ -163,7 +163,7 @@ def test_llie_preproc_imports_no_other_package_at_run_time(walked: dict) -> None
 
 
 def test_registered_names_of_llie_preproc_are_found_without_the_other_packages(walked: dict) -> None:
-    """Only the tables of the other packages are imported, since they may hold a name that ``llie_preproc`` lacks."""
+    """Of the other packages only the modules ``registered`` are imported; they list names that the packages add."""
     assert walked["registries"] == 12
     assert set(walked["roofs"]) <= {"training", "training.registered", "detection_eval", "detection_eval.registered"}
 

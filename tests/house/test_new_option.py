@@ -1,4 +1,4 @@
-"""A new inference option needs changes in two files only; then every consumer and every command has it."""
+"""A new inference option needs changes in two files only; then all functions, classes and commands have it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ CHANGES = {
     ],
     "llie_preproc/inference.py": [(".to(batch.dtype)\n", ".to(batch.dtype) * options.gain\n")],
 }
-# The program prints the mean level that each consumer makes of a grey picture of level 100; then the commands' help.
+# The program prints the mean level that each function or class makes of a grey picture of level 100, then the help of
+# the commands.
 CONSUMERS = """
     import sys
     from pathlib import Path

@@ -59,7 +59,7 @@ def start(*program: str, folder: Path | None = None) -> subprocess.Popen:
 
 
 def wait_for_handler(process: subprocess.Popen) -> None:
-    """Wait until a process handles SIGTERM: an earlier signal would meet Python's start, not the program."""
+    """Wait until a process handles SIGTERM: an earlier signal would arrive while Python itself starts."""
     deadline = time.monotonic() + 60
     status = Path(f"/proc/{process.pid}/status")
     while time.monotonic() < deadline and process.poll() is None:

@@ -55,7 +55,7 @@ def test_a_signal_while_importing_ends_the_program(tmp_path, number):
     try:
         os.kill(os.getpid(), {int(number)})
         time.sleep(10)
-    except BaseException:  # as libraries do that try imports
+    except BaseException:  # some libraries catch everything when they try an import
         pass
     def main():
         print("went on")

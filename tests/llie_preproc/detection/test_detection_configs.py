@@ -34,7 +34,7 @@ LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 @pytest.fixture(scope="module", autouse=True)
 def sets(tmp_path_factory):
-    """Write both sets in their layouts, where the environment variables of the configs say."""
+    """Write both sets in their layouts, in the folders that the configs' environment variables name."""
     with pytest.MonkeyPatch.context() as patch:
         for each, variable in {"night-visdrone": "VISDRONE_ROOT", "exdark": "EXDARK_ROOT"}.items():
             root = tmp_path_factory.mktemp(each)

@@ -35,7 +35,7 @@ def model_of(cfg, door, seed, enhancer="PSENet", checkpoint="default"):
 
 
 def trained(cfg, door):
-    """A model as after some training: its detector and its enhancer have other weights than its config gives."""
+    """A model that stands for a trained one: detector and enhancer have other weights than its config gives."""
     model = model_of(cfg, door, seed=1)
     (model.detector if door == "detector" else model).load_state_dict(build(cfg.model, 1).state_dict(), strict=False)
     generator = torch.Generator().manual_seed(2)

@@ -15,7 +15,7 @@ from tests.support.mmdet_models import build, mmdet_config
 
 UPSCALE = {"type": "Upscale", "scale": 2}
 META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
-# Annotations are loaded before all geometry, so that the perfect detector gets them in the frame of its input.
+# Annotations are loaded before all geometric steps, so that the perfect detector gets them in the frame of its input.
 LOAD = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations", with_bbox=True)]
 PACK = [dict(type="PackDetInputs", meta_keys=META)]
 GEOMETRY = {

@@ -1,4 +1,4 @@
-"""Every config of ``mm_configs`` that takes an enhancer takes every one, and environment variables name the sets."""
+"""A config of ``mm_configs`` that takes one enhancer takes every one; environment variables name the sets' folders."""
 
 from __future__ import annotations
 

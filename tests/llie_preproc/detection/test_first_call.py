@@ -1,4 +1,4 @@
-"""The functions that MMDetection's users call first take configs of three lines and those of ``add_enhancer``."""
+"""``init_detector``, ``DetInferencer`` and ``Runner`` take configs of three lines and configs of ``add_enhancer``."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ model = dict(_delete_=True, type="llie_preproc.EnhancedDetector", detector={{{{_
 
 @pytest.fixture(scope="module", params=PLAIN)
 def plain(request, tmp_path_factory):
-    """Files of a plain config, MMDetection's own with a smaller network, and of a checkpoint of its detector."""
+    """Files of a config and of a checkpoint for it; the config is MMDetection's own, with a smaller network."""
     folder = tmp_path_factory.mktemp(request.param)
     cfg = read_config(Path(mmdet.__file__).parent / ".mim" / "configs" / PLAIN[request.param])
     narrow_pyramid(cfg.model)

@@ -147,7 +147,7 @@ def test_the_rest_is_packed_as_mmdetection_packs_it(tmp_path):
 
 
 def test_a_pair_of_another_colour_depth_or_suffix_is_read(tmp_path):
-    """A grey file of 16 bits is read by its levels divided by 257; blue stays in the last channel."""
+    """The levels of a grey file of 16 bits are divided by 257; blue is in the last channel."""
     levels = np.arange(30 * 40, dtype=np.uint16).reshape(30, 40) % 256
     folder = write(tmp_path, levels * 257, "seven.tif")
     _, entry = packed_pair(run([], noise(30, 40, 0), 0), folder)

@@ -51,7 +51,7 @@ def test_a_picture_within_map_side_is_enhanced_at_full_size(name: str) -> None:
 
 @pytest.mark.parametrize("name", CURVES)
 def test_a_uniform_picture_has_the_same_curve_at_every_size(name: str) -> None:
-    """Far from the border, where convolutions see padding, the map is one value, so resampling does not change it."""
+    """Convolutions see padding only near the border; elsewhere the map is one value, which resampling keeps."""
     image = np.full((128, 192, 3), 0.2, np.float32)
     small, full = (enhance(image, built(name), map_side=side)[40:88, 60:132] for side in (96, None))
     assert np.allclose(small, full, atol=2e-5)

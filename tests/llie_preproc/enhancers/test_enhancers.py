@@ -169,7 +169,7 @@ def test_an_enhancer_compiles_as_one_graph_or_says_why_not(name: str) -> None:
 
 
 def required(length: int, capabilities: Capabilities) -> int:
-    """The smallest size from ``length`` on that the network itself takes."""
+    """The smallest size of at least ``length`` that the network itself takes."""
     return math.ceil(max(length, capabilities.min_size) / capabilities.size_divisor) * capabilities.size_divisor
 
 

@@ -31,7 +31,7 @@ def counted(width: int, depth: int) -> int:
     ("width", "depth", "millions"), [(32, 3, "1.94"), (32, 4, "7.8"), (48, 3, "4.4"), (64, 3, "7.8"), (64, 4, "31.3")]
 )
 def test_the_network_has_the_parameters_of_the_layer_table(width: int, depth: int, millions: str) -> None:
-    """The paper states no count; these follow from a usual U-Net with one more resolution than decoder levels."""
+    """The paper states no count; these fit a usual U-Net whose encoder has one level more than its decoder."""
     count = sum(p.numel() for p in IAMLUNet(width, depth).parameters())
     assert count == counted(width, depth)
     assert f"{count / 1e6:.{len(millions.partition('.')[2])}f}" == millions

@@ -1,4 +1,4 @@
-"""``enhancer_config`` resolves every spelling, class and file that names an enhancer, for every consumer."""
+"""``enhancer_config`` resolves every spelling, class and file that names an enhancer, wherever one is used."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_the_illumination_map_needs_its_estimator() -> None:
 
 
 def test_the_gradient_map_equals_numpys() -> None:
-    """The map has central differences with zeros beyond the border; numpy's gradient is half of them inside."""
+    """The map's differences are twice numpy's gradient; beyond the border, the picture counts as zero."""
     image = torch.rand(1, 2, 6, 7, dtype=torch.float64)
     found = SemiLLIE(width=4).double().gradient_map(image)[0].numpy()
     by_row, by_column = np.gradient(np.pad(image[0].numpy(), ((0, 0), (1, 1), (1, 1))), axis=(1, 2))
