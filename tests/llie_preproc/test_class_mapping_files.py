@@ -1,4 +1,4 @@
-"""Mappings of classes are read from files and by name, and what is wrong in them is refused by the file's name."""
+"""Mappings of classes are read from files and by name; an error about the content of a file names the file."""
 
 import json
 

@@ -58,7 +58,7 @@ def test_no_tag_is_run(tmp_path: Path, make: Callable[[Path], Path]) -> None:
 
 
 def test_mmengines_own_reader_runs_a_tag(tmp_path: Path) -> None:
-    """Therefore the test above can fail. A call of ours leaves MMEngine's readers unchanged."""
+    """If it did not, the test above could not fail. Our own reader leaves MMEngine's readers unchanged."""
     before = dict(file_handlers)
     with pytest.raises(ValueError, match="hidden"):
         read_config_file(str(behind_a_substitution(tmp_path)))

@@ -1,4 +1,4 @@
-"""Pictures are photographed again in the same way wherever it happens, and kept results are those of a new call."""
+"""The function and the transform photograph pictures in the same way, and a kept result equals that of a new call."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_camera_is_the_one_of_the_project() -> None:
     grey = np.full((200, 200, 3), 128, np.uint8)
     own = Exposure(-4.0).photograph(grey).astype(float)
     drawn = photograph(grey, -4.0, SENSOR, np.random.default_rng(11)).astype(float)
-    # 120,000 draws of a deviation of about 2 levels: five standard errors.
+    # Five standard errors; each picture has 120,000 draws with a deviation of about 2 levels.
     assert own.mean() == pytest.approx(drawn.mean(), abs=5 * drawn.std() * (2 / drawn.size) ** 0.5)
     assert own.std() == pytest.approx(drawn.std(), rel=0.03)
 
@@ -104,7 +104,7 @@ def test_other_pictures_are_refused(picture: np.ndarray) -> None:
 
 @pytest.fixture
 def camera(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The exposures of the photographs that are taken; every one counts."""
+    """A list that gets the exposure of each photograph that is taken."""
     taken: list[float] = []
 
     def take(scene: np.ndarray, stops: float, *others: Any) -> np.ndarray:
@@ -185,7 +185,7 @@ def loaded() -> Callable[..., dict]:
 
 
 def test_the_transform_equals_the_function(loaded: Callable[..., dict], tmp_path: Path) -> None:
-    """Colours, grey pictures, 16 bits and turned pictures reach the camera as MMDetection loads them."""
+    """Colour, grey and 16-bit pictures reach the camera as MMDetection loads them."""
     colours = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
     write_picture(tmp_path / "colours.png", Picture(colours))
     cv2.imwrite(str(tmp_path / "grey.png"), colours[..., 0])

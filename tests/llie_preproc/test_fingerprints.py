@@ -132,7 +132,7 @@ def test_a_file_that_is_edited_after_its_import_is_refused(written, tmp_path, ed
 
 def test_a_module_imported_later_is_compared_by_its_functions(written, tmp_path):
     network = editable(written, tmp_path)
-    # Between this import and the edit nothing records the module's source: no class statement and no fingerprint.
+    # Only the class statement of a network or a fingerprint records sources: neither comes between import and edit.
     sys.modules.pop("late")
     late = tmp_path / "late.py"
     late.write_text(

@@ -130,7 +130,7 @@ DOORS = ["transform", "preprocessor", "detector"]
 
 
 def taken_before_refusal(door, picture, message):
-    """Number of times that a door takes a picture before it refuses it; first it gets one that surely holds levels."""
+    """How often a door takes a picture before refusing it; before that, it takes one that surely holds levels."""
     door(DARK)
     for taken in range(IN_A_ROW):
         if refusal := refusal_of(door, picture):

@@ -226,7 +226,7 @@ def test_records_that_share_bytes_are_refused(tmp_path: Path, reader: Any) -> No
 
 @pytest.mark.parametrize("asked", [("builtins", "getattr"), ("numpy", "dtype")])
 def test_an_endless_name_is_not_printed(tmp_path: Path, asked: tuple[str, str]) -> None:
-    """A list that holds itself twice, doubled forty times, has a text of a trillion characters."""
+    """Forty nested lists, each of which holds the next one twice, have a text of a trillion characters."""
     doubled = b"".join(b"0](h" + bytes([n]) + b"h" + bytes([n]) + b"eq" + bytes([n + 1]) for n in range(1, 41))
     arguments = [name("numpy", "dtype")] * (asked[1] == "getattr") + [b"]q\x01" + doubled]
     path = write(tmp_path / "endless.pth", call(name(*asked), *arguments))

@@ -1,4 +1,4 @@
-"""``DataAnchorSampling`` crops a picture and moves its faces along; the pixels of the tests hold their coordinates."""
+"""``DataAnchorSampling`` crops a picture and moves its faces along; pixels in the tests hold their coordinates."""
 
 import numpy as np
 import pytest
@@ -148,7 +148,7 @@ def test_a_crop_at_the_border_is_clipped_and_not_padded():
     np.random.seed(0)
     for _ in range(40):
         results = run(transform(anchor_prob=1.0, full_prob=0.0), picture(60, 200), [[0, 0, 20, 20]])
-        # Crops with sides of 400 and 800 leave the picture on at least one side.
+        # Crops with sides of 400 and 800 reach beyond the picture.
         assert results["img_shape"] == (60, 200)
         assert results["gt_bboxes"].tensor.tolist() == [[0, 0, 20, 20]]
 

@@ -364,7 +364,7 @@ def test_clipped_priors_are_shares_of_the_picture():
                 expected.append([(cx - w / 2) * 47, (cy - h / 2) * 62, (cx + w / 2) * 47, (cy + h / 2) * 62])
     found = {tuple(round(float(v), 2) for v in b) for b in boxes(clip_priors=True)}
     assert found == {tuple(round(v, 2) for v in b) for b in np.float32(expected).tolist()}
-    # Only with the option is the anchor of 512 pixels clipped to the picture's size.
+    # The anchor of 512 pixels is clipped to the picture's size only with the option.
     sides = boxes()[:, 3] - boxes()[:, 1]
     assert float(sides.max()) == pytest.approx(512 * math.sqrt(1.5), rel=1e-5)
     assert float((boxes(clip_priors=True)[:, 3] - boxes(clip_priors=True)[:, 1]).max()) == pytest.approx(62)

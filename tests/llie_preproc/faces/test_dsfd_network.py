@@ -142,7 +142,7 @@ def test_vgg_is_torchvisions_up_to_the_third_pooling(tmp_path):
         pooled = F.max_pool2d(taps[2], 2)
         fc6 = F.conv2d(pooled, ours.fc6.weight, ours.fc6.bias, padding=3, dilation=3).relu()
         torch.testing.assert_close(taps[3], F.conv2d(fc6, ours.fc7.weight, ours.fc7.bias).relu())
-    # fc7 is not in the file and starts by Xavier, uniform in +-sqrt(6 / (1024 + 1024)).
+    # fc7 is not in the file, so it gets Xavier's initial weights, uniform in +-sqrt(6 / (1024 + 1024)).
     bound = math.sqrt(6 / 2048)
     assert 0.99 * bound < float(ours.fc7.weight.detach().abs().max()) <= bound
     assert not torch.equal(ours.fc7.weight, fc7)
@@ -268,7 +268,7 @@ def test_the_lengths_of_the_first_three_maps_start_at_10_8_and_5():
 
 
 def test_positions_of_zeros_have_a_finite_gradient():
-    """The gradient of a root is infinite at zero, and this neck has no ReLU that would keep zeros away."""
+    """The gradient of a root is infinite at zero, and this neck has no ReLU that would stop it."""
     neck = build(thin_release_vgg()).neck
     torch.manual_seed(0)
     maps = [torch.rand(1, c, s, s) for c, s in zip((16, 32, 32, 64), (16, 8, 4, 2), strict=True)]

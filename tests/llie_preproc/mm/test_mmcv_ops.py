@@ -212,7 +212,7 @@ def test_deformable_convolutions_have_the_gradient_of_finite_differences(modulat
     image = torch.rand(2, 4, 4, 5, dtype=torch.float64, generator=generator, requires_grad=True)
     plain = {k: v for k, v in options.items() if k in CONVOLUTION}
     size = conv2d(image, layer.weight, **plain).shape[2:]
-    # The points stay within a pixel, away from the corners of bilinear interpolation.
+    # The points are not at whole pixels, where bilinear interpolation has no derivative.
     offset = 0.2 + 0.6 * torch.rand(2, 2 * points, *size, dtype=torch.float64, generator=generator)
     inputs = [image, offset.requires_grad_(), *layer.parameters()]
     if modulated:

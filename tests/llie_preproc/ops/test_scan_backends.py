@@ -67,7 +67,7 @@ def test_operations_are_counted_by_the_formula() -> None:
 
 @pytest.mark.skipif("numba" not in FAST, reason="the fused CPU kernel is for the CPU, and needs Numba")
 class TestThreads:
-    """Numba's own thread pools fail in these cases; the library's threads must not."""
+    """Numba's own thread pools fail in these cases; the threads that the backend starts must not."""
 
     def test_the_number_of_threads_changes_nothing(self) -> None:
         inputs = image(1, 12, 11, 40)

@@ -192,7 +192,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 @every_backend
 def test_small_steps_keep_their_digits(backend: str) -> None:
-    """Mamba begins with steps of 1e-3, the softplus of -6.9, where log(1 + e) loses half of its digits."""
+    """Mamba begins with steps of 1e-3, the softplus of -6.9; there log(1 + exp(x)) loses half of its digits."""
     inputs = {k: v.abs() for k, v in sequence(1, 3, 20, 2).items()}
     inputs["A"] = -inputs["A"]
     for shift in (-4, -7, -12):

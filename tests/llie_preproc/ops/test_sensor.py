@@ -1,4 +1,4 @@
-"""The camera model: sRGB follows its standard, exposure and noise their formulas, in NumPy and in PyTorch."""
+"""The camera model: sRGB follows its standard; exposure and noise follow their formulas, in NumPy and in PyTorch."""
 
 from __future__ import annotations
 

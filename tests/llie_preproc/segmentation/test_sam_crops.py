@@ -118,7 +118,7 @@ def test_a_tiny_sam_rounds_no_more_than_assumed(oversize, seed):
 @pytest.mark.parametrize("oversize", PASSES)
 @pytest.mark.parametrize("precise", [False, True])
 def test_each_prompt_of_a_batch_has_the_answer_that_it_has_alone(oversize, precise):
-    """The picture is low, so that SAM pads its crops; in float64 no rounding can hide a difference."""
+    """The picture is only 40 pixels high, so that SAM pads its crops; in float64 no rounding can hide a difference."""
     sam, shape = in_float64(tiny_sam()) if precise else tiny_sam(), (40, 140)
     predictor = EnhancedSamPredictor(sam, oversize=oversize)
     predictor.set_image(picture(5, *shape))
@@ -136,8 +136,8 @@ def test_each_prompt_of_a_batch_has_the_answer_that_it_has_alone(oversize, preci
 def test_answers_from_crops_change_continuously(given):
     """A rounding must not change a mask, neither through the choice of crops nor through the box of their prompt.
 
-    The threshold is put just below and just above the largest and smallest logit of each row and column of the picture,
-    where ``logits > threshold`` gives another mask. The answers must change by about as little as the threshold.
+    The threshold is put just below and just above the largest or smallest logit of some rows and columns. Between the
+    two, the mask ``logits > threshold`` changes, but the answers must change by about as little as the threshold.
     """
     sam, shape, hair = in_float64(tiny_sam()), (40, 140), 1e-9
     whole, predictor = (EnhancedSamPredictor(sam, oversize=oversize) for oversize in ("resize", "crops"))

@@ -56,7 +56,7 @@ def sets(tmp_path_factory):
 
 
 def parsed(name):
-    """A config by its name; an enhanced one's name is the plain one's, ``_`` and the enhancer's."""
+    """A config by its name, which is ``PLAIN_ENHANCER`` for an enhanced config."""
     if name not in ENHANCED:
         return read_config(FOLDER / f"{name}.py")
     return read_config(FOLDER / f"{LABELS}_enhanced.py", ENHANCER=name.rpartition("_")[2])
