@@ -184,7 +184,7 @@ def test_tiles_that_differ_leave_no_seam(size: tuple[int, int], tile: int) -> No
 def test_a_local_network_without_a_halo_is_nearly_exact() -> None:
     image = dark_image(150, 210)
     whole, tiled = enhance(image, Blur()), enhance(image, Blur(), tile=80)
-    # Only a tile's outermost line is wrong: it lacks a third of its pixels. The tile has almost no weight there.
+    # Only a tile's outermost line is wrong: a third of the 3x3 pixels is missing, and the tile has almost no weight.
     assert (whole - tiled).abs().max() < 2 * whole.max() * (1 / 3) * 0.5 / FADE
     assert ((whole - tiled).abs() < 1e-6).float().mean() > 0.9
 

@@ -152,7 +152,7 @@ def build(model: dict, seed: int = 0) -> torch.nn.Module:
         for norm in norms:
             norm.train().momentum = None
         with torch.no_grad():
-            # A wrapper takes grey levels, but these pictures are normalised, so the detector inside it is called.
+            # A wrapper takes levels 0 to 255, but these pictures are normalised, so the detector inside it is called.
             getattr(detector, "detector", detector).extract_feat(torch.randn(4, 3, 128, 160) * 60)
         detector.eval()
     return detector

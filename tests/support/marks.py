@@ -12,9 +12,9 @@ import pytest
 
 
 def leave_examples(items: Iterable[pytest.Item]) -> None:
-    """Mark the cases of a test as ``further``, except for ``number`` of them if it has the mark ``examples(number)``.
+    """Mark the cases of each test with the mark ``examples(number)`` as ``further``, except for ``number`` of them.
 
-    These are drawn at random, seeded by the test's name: every k-th case could have the same value of a parameter.
+    The kept cases are drawn at random, seeded by the test's name: every k-th case could share a parameter's value.
     """
     cases: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:

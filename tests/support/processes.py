@@ -1,6 +1,6 @@
 """Programs of the project in processes of their own, which start at once because they are forked.
 
-A test of the start itself, such as of what is imported, starts ``python`` instead.
+A test of the start itself, for example of its imports, starts ``python`` instead.
 """
 
 from __future__ import annotations

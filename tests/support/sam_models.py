@@ -62,7 +62,7 @@ def in_float64(sam: Any) -> Any:
 
 
 def assert_equal_but_for_rounding(own: Tensor, expected: Tensor, roundings: float = ROUNDING) -> None:
-    """Assert that two computations of a value differ by at most twice :data:`ROUNDING`, relative to its maximum."""
+    """Assert that two computations of a value differ by at most twice ``roundings``, relative to its maximum."""
     torch.testing.assert_close(own, expected, rtol=0, atol=2 * roundings * float(expected.detach().abs().max()))
 
 

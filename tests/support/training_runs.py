@@ -126,7 +126,7 @@ def write_config(root: Path, name: str, batch: int = 8, **options: object) -> Pa
 
 
 def apart(model: Any) -> Any:
-    """Change the student of a method so that it differs from its teacher, as after some training."""
+    """Change the student of a method so that it differs from its teacher, as it does after some training."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for p in model.enhancer.parameters():

@@ -20,7 +20,7 @@ from tests.support.films import grey, make_film
 
 
 def turned(path: Path, degrees: int, **options: Any) -> Path:
-    """A video of pictures with a bright corner, which players turn."""
+    """A video whose pictures have a bright corner; its metadata tells players to turn it."""
 
     def corner(number: int, size: tuple[int, int]) -> np.ndarray:
         picture = np.full((size[1], size[0], 3), 40, np.uint8)

@@ -1,4 +1,4 @@
-"""``llie finetune`` trains the parts that a preset names from the given weights, and refuses bad input."""
+"""``llie finetune`` starts from the given weights, trains the parts that a preset names, and refuses bad input."""
 
 import pickle
 from pathlib import Path

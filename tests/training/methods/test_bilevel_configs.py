@@ -32,7 +32,7 @@ FIG_14 = ablation_rows("CollaBA, Fig. 14")
 
 
 def configured(name: str, row: str) -> tuple[BilevelAdversarial, Config]:
-    """Change a shipped config by the options ``row`` and to small networks; return its method and the config."""
+    """Give a shipped config the options ``row`` and small networks; return its method and the config."""
     path = str(CONFIGS / f"{name}.py")
     cfg = Config.fromfile(path)
     if row:
