@@ -247,8 +247,9 @@ def match_classes(
         mapping: Mapping from some of the detector's classes.
 
     Raises:
-        ValueError: The two share no class; the mapping has a name that the detector or the set lacks, or something else
-            than a name, names or None; or two measured classes would have one name.
+        ValueError: The two share no class; the detector has two classes of one name; the mapping has a name that the
+            detector or the set lacks, or something else than a name, names or None; or two measured classes would have
+            one name.
 
     Examples:
         >>> match_classes(["motorcycle", "cup"], ["Cup", "Motorbike"], "set.json").found_as
@@ -259,6 +260,9 @@ def match_classes(
         Traceback (most recent call last):
         ValueError: faces.json: its classes are not the detector's: the detector has no face, the set has no person
     """
+    if repeated := next((name for name in detector if list(detector).count(name) > 1), None):
+        # Labels are found by name, so that every label after the second of them would stand for another class.
+        raise ValueError(f"{source}: the detector has the class {repeated!r} twice, expected names that differ")
     mapped = _by_mapping(mapping or {}, detector, annotated, source)
     targets = mapped | match_by_name([name for name in detector if name not in mapped], annotated)
     shared = _joined(detector, annotated, targets)

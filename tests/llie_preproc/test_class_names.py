@@ -5,7 +5,7 @@ import re
 from itertools import chain
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection_eval.metrics.coco import CocoScores
@@ -108,6 +108,7 @@ def test_a_person_is_no_face(detector, annotated, mapping):
         match_classes(detector, annotated, "faces.json", mapping)
 
 
+@settings(deadline=None)
 @given(st.permutations(COCO), st.permutations(VISDRONE), st.sampled_from([None, "coco-visdrone"]))
 def test_the_order_on_either_side_changes_nothing(detector, annotated, mapping):
     expected = match_classes(COCO, VISDRONE, "set.json", read_mapping(mapping))
@@ -117,6 +118,7 @@ def test_the_order_on_either_side_changes_nothing(detector, annotated, mapping):
     assert first == sorted(first)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_name_of_the_same_meaning_changes_nothing(data):
     rows = data.draw(st.lists(st.sampled_from(SYNONYMS), unique=True, min_size=1))
@@ -217,6 +219,7 @@ def test_two_measured_classes_of_one_name_are_refused():
         match_classes(["person", "human"], ["a", "b", "person"], "s", {"person": ["a", "b"], "human": "person"})
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_merging_equals_scoring_relabelled_files(seed):
     truth, found = made_scene(seed, images=3, classes=4)
@@ -274,3 +277,9 @@ def test_a_set_whose_objects_have_no_label_cannot_train_a_detector(detector, ann
 def test_a_set_with_more_or_merged_classes_can_train_a_detector():
     match_classes(["person"], ["person", "car"], "set.json").require_labels("set.json", whole=False)
     match_classes(["person", "car"], ["pedestrian", "people"], "set.json").require_labels("set.json")
+
+
+@pytest.mark.parametrize("detector", [["car", "car", "person"], ["car", "person", "car"]])
+def test_a_detector_with_two_classes_of_one_name_is_refused(detector: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"set\.json: the detector has the class 'car' twice"):
+        match_classes(detector, ["car", "person"], "set.json")
