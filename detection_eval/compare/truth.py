@@ -27,8 +27,8 @@ def ground_truth(cfg: Config) -> tuple[dict[str, Any], Path, ClassMatch]:
     """Read the annotations of a config's test set, and find the folder of its pictures.
 
     If the config evaluates by MMDetection's ``CocoMetric``, the annotations are those of the metric's file for the
-    classes that the detector shares with it. Any other dataset of MMDetection is read once, and its ignored boxes
-    become crowds.
+    classes that the detector shares with it. Without such a file they are those of the set's own COCO file. Any other
+    dataset of MMDetection is read once, and its ignored boxes become crowds.
 
     Args:
         cfg: Config with a test set.
@@ -40,19 +40,20 @@ def ground_truth(cfg: Config) -> tuple[dict[str, Any], Path, ClassMatch]:
         FileNotFoundError: The annotation file or pictures are missing; the message has the number of missing pictures
             and the first one.
         ValueError: The annotations are damaged or have none of the detector's classes, or the config tests on several
-            sets.
+            sets or on a part of the pictures of its annotation file.
     """
     dataset, *more = inner_datasets(cfg.test_dataloader.dataset)
     if more:
         raise ValueError(
             f"the config tests on {len(more) + 1} sets, expected one: name it with --test or in the config"
         )
-    file = _coco_file(cfg)
+    file = _coco_file(cfg) or _own_file(dataset)
     if file is None:
         truth, root = _of_dataset(dataset)
         match = _matched(dataset, truth, "the test set")
     else:
         prefix = (dataset.get("data_prefix") or {}).get("img") or (dataset.get("data_prefix") or {}).get("img_path")
+        _require_whole(dataset, file)
         truth = read_truth(file)
         require_pictures(truth, str(file))
         match = _matched(dataset, truth, str(file))
@@ -69,6 +70,26 @@ def _coco_file(cfg: Config) -> Path | None:
         if type_name(metric) in _OF_COCO and metric.get("ann_file"):
             return Path(metric["ann_file"]).absolute()
     return None
+
+
+def _own_file(dataset: Mapping[str, Any]) -> Path | None:
+    """The local annotation file of a set that matches classes by name: the labels that it gives follow its mapping."""
+    if type_name(dataset) != "NameMatchedCocoDataset" or not dataset.get("ann_file") or dataset.get("backend_args"):
+        return None
+    return Path(dataset.get("data_root") or "", dataset["ann_file"]).absolute()
+
+
+def _require_whole(dataset: Mapping[str, Any], file: Path) -> None:
+    """Refuse a test set that leaves out pictures of its annotation file, whose objects would count as missed."""
+    part = {key: dataset.get(key) for key in ("indices", "filter_cfg")}
+    if dataset.get("test_mode"):
+        # MMDetection filters no pictures then.
+        part["filter_cfg"] = None
+    for key, value in part.items():
+        if value:
+            raise ValueError(
+                f"the config tests on a part of {file} ({key}={value!r}), expected all pictures: remove {key}"
+            )
 
 
 def _matched(dataset: Mapping[str, Any], truth: Mapping[str, Any], source: str) -> ClassMatch:

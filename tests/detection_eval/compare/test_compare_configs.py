@@ -206,6 +206,46 @@ def test_a_config_may_name_the_mapping_of_its_own_test_set(tmp_path, given):
     assert match.found_as == {"lamp": None, "vehicle": "vehicle"}
 
 
+@pytest.mark.parametrize(
+    "mapping", [{"red": "green", "green": "red"}, {"lamp": ["red", "green"]}, {"red": "red", "green": "red"}]
+)
+def test_a_mapping_of_a_set_whose_metric_names_no_file_is_followed_once(tmp_path, mapping):
+    annotations, images = write_set(tmp_path / "set", 4, 3)
+    classes = ("lamp", "red", "green") if "lamp" in mapping else ("red", "green")
+    own = dict(ann_file=annotations, data_prefix=dict(img=images), metainfo=dict(classes=classes), pipeline=[])
+
+    def read(file):
+        # The config's own metric has a file, which None removes.
+        evaluator = dict(type="CocoMetric", ann_file=file)
+        options = {"test_dataloader.dataset": dict(own, type="CocoDataset"), "test_evaluator": evaluator}
+        cfg = read_config(str(write_config(tmp_path / "tiny.py")), options)
+        return ground_truth(use_sets(cfg, None, None, trains=False, mapping=mapping))
+
+    without = read(None)
+    assert without == read(annotations)
+    whole = json.loads(Path(annotations).read_text())
+    annotated = {each["id"]: each["name"] for each in whole["categories"]}
+    truth, _, match = without
+    scored = {each["id"]: each["name"] for each in truth["categories"]}
+    for name, targets in mapping.items():
+        boxes = [each["bbox"] for each in truth["annotations"] if scored[each["category_id"]] == match.found_as[name]]
+        assert boxes == [each["bbox"] for each in whole["annotations"] if annotated[each["category_id"]] in targets]
+
+
+@pytest.mark.parametrize("part", [dict(indices=3), dict(indices=[0, 2]), dict(filter_cfg=dict(filter_empty_gt=True))])
+def test_a_part_of_the_annotated_pictures_is_refused(tmp_path, part):
+    """Objects of pictures that no detector sees would count as missed."""
+    annotations, images = write_set(tmp_path / "set", 4, 3)
+    dataset = dict(type="CocoDataset", data_prefix=dict(img=images), metainfo=dict(classes=("red", "green")), **part)
+    cfg = Config(dict(test_dataloader=dict(dataset=dataset)))
+    cfg.test_evaluator = dict(type="CocoMetric", ann_file=annotations)
+    with pytest.raises(ValueError, match=rf"set\.json \({next(iter(part))}=.*, expected all pictures"):
+        ground_truth(cfg)
+    if "filter_cfg" in part:
+        cfg.test_dataloader.dataset.test_mode = True
+        assert len(ground_truth(cfg)[0]["images"]) == 4
+
+
 def test_only_the_datasets_classes_are_scored(tmp_path):
     annotations, images = write_set(tmp_path / "set", 4, 3)
     dataset = dict(type="CocoDataset", data_prefix=dict(img=images), metainfo=dict(classes=("green",)))
