@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from llie_preproc.commands.arguments import Once, path
 from llie_preproc.ops.sensor import SENSOR
 
-from ..compare.light_axis import ExposureAxis, GammaAxis, LightAxis
+from ..compare.light_axis import ExposureAxis, GammaAxis, LightAxis, digits
 from .gammas import add_convention
 
 # Flags that belong to one kind of axis, by the flag that asks for it.
@@ -89,8 +89,7 @@ def _checked(axis: LightAxis, lights: Sequence[float]) -> tuple[LightAxis, list[
             axis.require(light)
         except ValueError as error:
             raise ValueError(f"--{axis.kind}: {error}") from None
-    # Names of cells show at most six digits of a light.
-    if len({f"{light + 0.0:g}" for light in lights}) < len(lights):
-        raise ValueError(f"--{axis.kind} names one twice: {' '.join(f'{light:g}' for light in lights)}")
+    if len(set(lights)) < len(lights):
+        raise ValueError(f"--{axis.kind} names one twice: {' '.join(map(digits, lights))}")
     # Adding 0 turns -0.0 into 0.0.
     return axis, sorted((light + 0.0 for light in lights), key=axis.place)

@@ -24,7 +24,7 @@ from llie_preproc.files import write_json, write_text
 
 from ..shared.enhancers import NONE
 from ..shared.resume import read_kept
-from .light_axis import LightAxis, axis_of
+from .light_axis import LightAxis, axis_of, digits
 
 RAW, ZERO_SHOT, RETRAINED, JOINT = "raw", "zero-shot", "retrained", "joint"
 MODES = (RAW, ZERO_SHOT, RETRAINED, JOINT)
@@ -63,7 +63,7 @@ class Cell:
     def name(self) -> str:
         """Name of the cell's folder below ``cells``."""
         kind = self.mode if self.enhancer == NONE else f"{self.enhancer}-{self.mode}"
-        return f"{kind}-seed{self.seed}" + ("" if self.light is None else f"-light{self.light:g}")
+        return f"{kind}-seed{self.seed}" + ("" if self.light is None else f"-light{digits(self.light)}")
 
     @property
     def entry(self) -> list[Any]:

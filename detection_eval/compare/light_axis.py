@@ -50,7 +50,7 @@ class ExposureAxis:
             >>> ExposureAxis().words(-3.0), ExposureAxis().words(0.0), ExposureAxis().words(0.5)
             ('-3 EV', '0 EV', '+0.5 EV')
         """
-        return f"{light:{'+' if light else ''}g} EV"
+        return f"{'+' if light > 0 else ''}{digits(light)} EV"
 
     def place(self, light: float) -> float:
         """Place of an exposure in tables, which begin with the brightest."""
@@ -108,7 +108,7 @@ class GammaAxis:
             >>> GammaAxis().words(2.5)
             'gamma 2.5'
         """
-        return f"gamma {light:g}"
+        return f"gamma {digits(light)}"
 
     def place(self, light: float) -> float:
         """Place of a gamma in tables, which begin with the smallest."""
@@ -133,6 +133,17 @@ class GammaAxis:
 
 LightAxis = ExposureAxis | GammaAxis
 """Axis of a comparison."""
+
+
+def digits(light: float) -> str:
+    """Write a light in the fewest digits that no other light has, for words and for names of folders.
+
+    Examples:
+        >>> digits(-3.0), digits(0.1), digits(0.1234567)
+        ('-3', '0.1', '0.1234567')
+    """
+    return repr(float(light)).removesuffix(".0")
+
 
 _AXES: dict[str, type[ExposureAxis] | type[GammaAxis]] = {axis.kind: axis for axis in (ExposureAxis, GammaAxis)}
 

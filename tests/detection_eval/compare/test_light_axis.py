@@ -135,6 +135,17 @@ def test_photographs_are_taken_once(tested: Any, monkeypatch: pytest.MonkeyPatch
     assert found(other, "none", "raw", 0, -4.0) != found(again, "none", "raw", 0, -4.0)
 
 
+def test_lights_that_differ_in_the_seventh_digit_have_cells_of_their_own(tested: Any) -> None:
+    """A resumed comparison must not take the finished cell of a light nearby for its own."""
+    _, run = tested
+    near, other = -3.1234567, -3.1234574
+    assert f"{near:g}" == f"{other:g}"
+    run("near", "--enhancer", "none", "--exposures", str(near), *SENSOR)
+    both = run("near", "--enhancer", "none", "--exposures", str(other), *SENSOR, "--resume")
+    assert [row["label"] for row in both.table()] == [f"raw, {near} EV", f"raw, {other} EV"]
+    assert found(both, "none", "raw", 0, near) != found(both, "none", "raw", 0, other)
+
+
 def test_another_camera_or_axis_in_the_same_folder_is_refused(
     finished: Comparison, tested: Any, capsys: pytest.CaptureFixture
 ) -> None:
