@@ -49,6 +49,7 @@ with NEEDS:
         CocoSet,
         checkpoint_classes,
         read_config,
+        require_training_set,
         set_classes,
         starting_classes,
         use_sets,
@@ -170,6 +171,9 @@ def _plain(args: argparse.Namespace) -> Config:
     cfg, train, test = read_config(args.detector, args.cfg_options), CocoSet.given(args.train), CocoSet.given(args.test)
     mapping = read_mapping(args.classes)
     if not args.detector_checkpoint:
+        # Without --test, the message about any missing file names the key of the config that leads to it.
+        if test and not train:
+            require_training_set(cfg)
         return use_sets(cfg, train, test, starting_classes(cfg, train), mapping=mapping)
     # Nothing is trained. If the checkpoint does not name its classes, they are those of the training set.
     classes = checkpoint_classes(read_checkpoint(args.detector_checkpoint))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from llie_preproc.commands.arguments import number
 from llie_preproc.gamma_shift import CONVENTIONS, GAMMAS, exponent
 
 
@@ -13,7 +14,7 @@ def add_gammas(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gammas",
         nargs="+",
-        type=float,
+        type=number,
         default=list(GAMMAS),
         metavar="G",
         help=f"gammas that darken or brighten the pictures (default: {' '.join(f'{gamma:g}' for gamma in GAMMAS)})",

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from llie_preproc.commands.arguments import Once, path
+from llie_preproc.commands.arguments import Once, number, path
 from llie_preproc.ops.sensor import SENSOR
 
 from ..compare.light_axis import ExposureAxis, GammaAxis, LightAxis, digits
@@ -22,7 +22,7 @@ def add_lights(parser: argparse.ArgumentParser) -> None:
     kinds.add_argument(
         "--exposures",
         nargs="+",
-        type=float,
+        type=number,
         action=Once,
         metavar="EV",
         help="exposures at which a simulated camera photographs the test set again, to measure AP at each; -3 is an "
@@ -31,7 +31,7 @@ def add_lights(parser: argparse.ArgumentParser) -> None:
     kinds.add_argument(
         "--gammas",
         nargs="+",
-        type=float,
+        type=number,
         action=Once,
         metavar="G",
         help="gammas by which the test set is darkened or brightened, to measure AP at each; 1 is the pictures as "
@@ -88,7 +88,10 @@ def _checked(axis: LightAxis, lights: Sequence[float]) -> tuple[LightAxis, list[
         try:
             axis.require(light)
         except ValueError as error:
-            raise ValueError(f"--{axis.kind}: {error}") from None
+            # A message begins with the name of what is wrong: a setting of the axis, or else the light.
+            wrong = str(error).split()[0]
+            flag = wrong.replace("_", "-") if wrong in _BELONGS[axis.kind] else axis.kind
+            raise ValueError(f"--{flag}: {error}") from None
     if len(set(lights)) < len(lights):
         raise ValueError(f"--{axis.kind} names one twice: {' '.join(map(digits, lights))}")
     # Adding 0 turns -0.0 into 0.0.

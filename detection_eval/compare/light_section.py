@@ -45,7 +45,8 @@ def light_section(rows: Sequence[Row], axis: LightAxis, shown: float) -> Html:
     blocks += [
         heading("The sections below"),
         paragraph(
-            f"They are about the test set at {axis.words(shown)}, which is farthest from the pictures as they are."
+            f"The other sections are about the test set at {axis.words(shown)}, which is farthest from the pictures "
+            "as they are."
         ),
     ]
     return section("Average precision by light", *blocks)

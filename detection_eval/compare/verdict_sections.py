@@ -125,11 +125,13 @@ def _differences_table(rows: Sequence[Row], metric: str) -> Html:
 def _caveats(rows: Sequence[Row], truth: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
     objects = sum(not a.get("iscrowd", 0) for a in truth["annotations"])
     seeds = max((row["seeds"] for row in rows), key=len)
+    given = plan.get("detector_sha256") is not None
+    trained = "nothing was trained" if given else f"training seeds {', '.join(map(str, seeds))}"
     training = (
         "The values are means over the seeds. The interval does not include the effect of another training; the "
         "standard deviation next to it does."
         if len(seeds) > 1
-        else "With one seed, nothing on this page shows how much another training would change the values."
+        else "With one training, nothing on this page shows how much another would change the values."
     )
     scores = [each for row in rows for scores in (row["difference"] or {}).values() for each in scores.values()]
     compared = sum(each["low"] is not None for each in scores)
@@ -139,8 +141,7 @@ def _caveats(rows: Sequence[Row], truth: Mapping[str, Any], plan: Mapping[str, A
         else ""
     )
     return [
-        f"The data are {len(truth['images'])} test pictures with {objects} annotated objects; training seeds "
-        f"{', '.join(map(str, seeds))}.",
+        f"The data are {len(truth['images'])} test pictures with {objects} annotated objects; {trained}.",
         f"An interval only covers the choice of the test pictures: {plan['resamples']} bootstrap resamples of them, "
         f"seed {plan['bootstrap_seed']}.{few} {training}",
         f"The tables have {compared} differences. If the true difference is 0, the interval excludes 0 by chance in "

@@ -68,6 +68,8 @@ def labelled(given: Sequence[str]) -> dict[str, str]:
     for each in given:
         label, name = _divided(each)
         if not re.fullmatch(_LABEL, label) or label == RAW or (label == NONE and name != NONE):
+            if "," in each:
+                raise ValueError(f"--enhancer {each}: several enhancers have spaces between them, not commas")
             raise ValueError(
                 f"--enhancer {each}: {label!r} is no label: a label has letters, digits and _ . + -, and is neither "
                 f"{NONE!r} nor {RAW!r}; put LABEL= before the name"

@@ -83,6 +83,19 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def number(text: str) -> float:
+    """Convert one of an argument's numbers.
+
+    Examples:
+        >>> number("-0.5")
+        -0.5
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers with spaces between them, got {text!r}") from None
+
+
 def add_enhancer(parser: Any, default: str | None = "psenet", **options: Any) -> None:
     """Add ``--enhancer NAME[@WEIGHTS]``.
 

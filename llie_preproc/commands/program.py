@@ -18,7 +18,9 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import itertools
 import os
+import re
 import signal
 import sys
 import threading
@@ -39,6 +41,8 @@ REFUSED = (OSError, ValueError, KeyError, ImportError)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # An interrupt that a callback could not pass on is raised again after this many seconds.
 _AGAIN = 0.05
+# A word that begins like a negative number, and one that argparse takes for such a number and not for a flag.
+_LIKE_NEGATIVE, _NEGATIVE = re.compile(r"-\.?\d"), re.compile(r"-\d+|-\d*\.\d+")
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,6 +53,22 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message, and end with status 2."""
         self.exit(USAGE, f"{self.prefix}error: {printable(message)} (see '{self.prog} --help')\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse words; a misspelt flag of a command is reported before what is missing without it."""
+        if self._subparsers is None:
+            self._refuse_unknown_flags(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def _refuse_unknown_flags(self, words: Sequence[str]) -> None:
+        known = [flag for action in self._actions for flag in action.option_strings]
+        for word in itertools.takewhile("--".__ne__, words):
+            flag = word.partition("=")[0]
+            if word.startswith("--") and not any(each.startswith(flag) for each in known):
+                meant = nearest(flag, known)
+                self.error(f"unrecognized arguments: {word}{'; ' if meant else ''}{meant}")
+            if _LIKE_NEGATIVE.match(word) and not _NEGATIVE.fullmatch(word):
+                self.error(f"expected a number such as -3 or -0.5, and spaces between several, got {word!r}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse a value that is not among the argument's choices, and name the nearest choice."""

@@ -52,11 +52,21 @@ class CocoSet:
     def given(cls, pair: Sequence[str] | None) -> CocoSet | None:
         """Make the set of a command line's pair ``ANNOTATIONS IMAGES``; None stays None.
 
+        Raises:
+            ValueError: The pair is a folder and then a file.
+
         Examples:
             >>> CocoSet.given(["val.json", "images"]).annotations.name
             'val.json'
         """
-        return None if pair is None else cls(*map(Path, pair))
+        if pair is None:
+            return None
+        annotations, images = map(Path, pair)
+        if annotations.is_dir() and images.is_file():
+            raise ValueError(
+                f"{annotations} {images}: expected a COCO file and then its folder of pictures, got the folder first"
+            )
+        return cls(annotations, images)
 
 
 def read_config(name: str, options: Mapping[str, Any]) -> Config:
@@ -232,11 +242,27 @@ def check_set(dataset: Mapping[str, Any]) -> None:
         _checked_classes(file)
 
 
+def require_training_set(cfg: Config) -> None:
+    """Raise ``FileNotFoundError`` if a local annotation file of the config's own training set does not exist."""
+    for dataset in inner_datasets(cfg.train_dataloader.dataset):
+        file = _annotation_file(dataset)
+        if file is not None and not file.exists():
+            raise FileNotFoundError(
+                f"{file}: no such file. It is the training set of the config: --train names another one, and "
+                "--detector-checkpoint names the weights of a detector that is not to be trained"
+            )
+
+
+def _annotation_file(dataset: Any) -> Path | None:
+    """The local path of a set's annotations; None if the set names none, or if they are not local."""
+    named = dataset.get("ann_file") and not dataset.get("backend_args")
+    return Path(dataset.get("data_root") or "", dataset["ann_file"]) if named else None
+
+
 def _coco_file(dataset: Any) -> Path | None:
     """The local annotation file of a set in COCO's format; None for other sets, and if there is no such file."""
-    file = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
-    named = dataset.get("ann_file") and not dataset.get("backend_args")
-    return file if named and file.exists() and _reads_coco(dataset) else None
+    file = _annotation_file(dataset)
+    return file if file is not None and file.exists() and _reads_coco(dataset) else None
 
 
 def _reads_coco(dataset: Any) -> bool:

@@ -282,6 +282,27 @@ def test_settings_that_cells_cannot_share_are_refused(tmp_path, capsys, change, 
     assert error.count("\n") == 1
 
 
+def test_a_set_whose_folder_comes_first_is_refused(tmp_path, capsys):
+    command = arguments(tmp_path)
+    place = command.index("--test") + 1
+    command[place : place + 2] = reversed(command[place : place + 2])
+    assert main([*command, "--enhancer", "none"]) == 2
+    error = capsys.readouterr().err
+    assert "expected a COCO file and then its folder of pictures, got the folder first" in error
+    assert error.count("\n") == 1
+
+
+def test_a_missing_training_set_of_the_config_is_refused_with_both_ways_out(tmp_path, capsys):
+    annotations, images = write_set(tmp_path / "set", 4, 3)
+    command = ["compare", "--detector", "mmdet::yolox/yolox_nano_8xb8-300e_coco.py", "--test", annotations, images]
+    assert main([*command, "--enhancer", "none", "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "instances_train2017.json: no such file. It is the training set of the config: --train names" in error
+    assert "--detector-checkpoint" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_missing_config_is_an_error_of_one_line(capsys):
     assert main(["compare", "--detector", "nopackage::a/b.py", "--enhancer", "psenet"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

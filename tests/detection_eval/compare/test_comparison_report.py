@@ -125,6 +125,18 @@ def test_a_verdict_on_two_single_trainings_says_so(mode):
     assert ("trained only once" in said) == (mode != "zero-shot")
 
 
+def test_a_given_detector_has_no_training_seeds(tmp_path):
+    out = made_comparison.write_comparison(tmp_path, images=2)
+    plan = json.loads((out / "comparison.json").read_text())
+    (out / "comparison.json").write_text(json.dumps({**plan, "detector_sha256": "0" * 64}))
+    comparison = Comparison(out)
+    comparison.save_table(measure(comparison))
+    assert main(["report", str(out), "--changed", "0", "--quality-images", "0"]) == 0
+    summary = Page((out / "report.html").read_text()).sections["Does it help?"]
+    assert "annotated objects; nothing was trained." in summary
+    assert "training seeds 0" not in summary
+
+
 @pytest.mark.further
 def test_one_test_picture_gives_no_verdict(tmp_path):
     out = made_comparison.write_comparison(tmp_path, images=1)

@@ -192,7 +192,7 @@ def test_detectors_are_trained_once_and_tested_at_each_light(tmp_path: Path) -> 
         (["--exposures", "0", "-21"], "--exposures: exposure must be a number of at least -20"),
         (["--exposures", "0", "-2", "-2.0"], "--exposures names one twice: 0 -2 -2"),
         (["--exposures", "0", "-0.0"], "--exposures names one twice"),
-        (["--exposures", "0", "--full-well", "0"], "--exposures: full_well must be a number above 0"),
+        (["--exposures", "0", "--full-well", "0"], "error: --full-well: full_well must be a number above 0"),
         (["--gammas", "1", "0"], "--gammas: gamma must be positive and finite, got 0"),
         (["--full-well", "100"], "--full-well needs --exposures"),
         (["--photographs", "kept", "--gammas", "1"], "--photographs needs --exposures"),

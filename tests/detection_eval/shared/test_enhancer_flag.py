@@ -62,6 +62,7 @@ def test_a_label_stands_before_the_first_equals_sign(given: str, label: str, nam
         (["../a=psenet"], "'../a=psenet' is no label"),
         (["=psenet"], "'=psenet' is no label"),
         (["@w.pth"], "'' is no label"),
+        (["none,psenet"], "--enhancer none,psenet: several enhancers have spaces between them, not commas"),
     ],
 )
 def test_a_label_must_be_unique_and_usable_as_the_name_of_a_folder(given: list[str], message: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from llie_preproc.commands.llie import find_commands
+from llie_preproc.commands.program import Parser
 from tests.support.command import Run, one_line
 from tests.support.places import ROOT
 from tests.support.processes import Ended, Programs
@@ -176,10 +177,26 @@ def test_a_package_adds_commands(llie: Run, tmp_path: Path, monkeypatch: pytest.
             ["--metrics", "is 'visdrone' or 'visdrone-coco' meant?"],
         ),
         (["quality", "low", "high", "--metrics", "psnr", "sim"], ["is 'ssim' ", "meant?"]),
+        (["compare", "--enhancers", "clahe"], ["arguments: --enhancers; is '--enhancer' ", "llie compare --help"]),
+        (["compare", "--exposurs=0"], ["--exposurs=0", "; is '--exposures' "]),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(llie: Run, words: list[str], parts: list[str]) -> None:
     one_line(llie(*words), *parts)
+
+
+@pytest.mark.parametrize("given", ["0,-3", "-3,-5", "-3EV", "1,2"])
+@pytest.mark.parametrize("flag", ["--exposures", "--gammas"])
+def test_numbers_that_no_spaces_separate_are_refused(llie: Run, flag: str, given: str) -> None:
+    words = ["compare", "--detector", "a.py", "--enhancer", "none", flag, given]
+    one_line(llie(*words), "spaces between", f"got '{given}'")
+
+
+@pytest.mark.parametrize("given", [["-3"], ["-.5", "0"], ["--", "-3,5"]])
+def test_words_like_negative_numbers_are_no_flags(given: list[str]) -> None:
+    parser = Parser()
+    parser.add_argument("words", nargs="*")
+    assert parser.parse_args(given).words == [word for word in given if word != "--"]
 
 
 @pytest.mark.parametrize(
