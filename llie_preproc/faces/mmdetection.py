@@ -5,37 +5,28 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..checkpoints import LoadReport, check_weights, is_counter
 from ..class_names import match_classes
-from ..errors import CheckpointError, needs
-from ..mm import finder
+from ..errors import needs
 from .face_detector import Faces, check_images
 
 with needs("llie_preproc.faces.MMDetFaceDetector"):
     from mmcv.transforms import Compose
-    from mmdet.registry import MODELS
     from mmdet.structures import DetDataSample
-    from mmdet.utils import get_test_pipeline_cfg, register_all_modules
+    from mmdet.utils import get_test_pipeline_cfg
     from mmengine.config import Config
-    from mmengine.model.utils import revert_sync_batchnorm
     from mmengine.registry import DefaultScope
 
 from ..config_doors import refuse_second_door
 from ..config_files import read_config_file
 from ..config_nodes import type_name
-from ..detection.coco_sets import checkpoint_classes, dataset_classes, inner_datasets
-from ..mm.runner_parts import read_checkpoint
-from ..safe_loading import safe_loading
-
-# A checkpoint must have at least this share of the detector's tensors.
-_MIN_MATCHED = 0.9
+from ..detection.coco_sets import dataset_classes, inner_datasets
+from ..detection.trained_detector import build_trained_detector
 
 
 class MMDetFaceDetector:
@@ -94,14 +85,10 @@ class MMDetFaceDetector:
             classes = (classes,)
         self.score_thr, self.batch_size = score_thr, batch_size
         cfg = _read(config, cfg_options)
-        # Modules of MMDetection that were imported before the stand-in for its operators hold placeholders, replaced
-        # here.
-        finder.repair_mmdet()
-        register_all_modules(init_default_scope=False)
-        with safe_loading(), DefaultScope.overwrite_default_scope(cfg.get("default_scope") or "mmdet"):
+        model, names = build_trained_detector(cfg, checkpoint)
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope") or "mmdet"):
             self._pipeline = Compose(_for_arrays(cfg))
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
-            names = _load(model, checkpoint) or dataset_classes(inner_datasets(cfg.test_dataloader.dataset)[0])
+            names = names or dataset_classes(inner_datasets(cfg.test_dataloader.dataset)[0])
         self._labels = _labels(names, classes)
         self.model = model.to(device).eval()
 
@@ -176,26 +163,6 @@ def _for_arrays(cfg: Config) -> list[dict]:
     loader = {key: value for key, value in steps[loaders[0]].items() if key == "to_float32"}
     steps[loaders[0]] = dict(loader, type="mmdet.LoadImageFromNDArray")
     return steps
-
-
-def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str] | None) -> tuple[str, ...]:
-    """Load the checkpoint and return the names of its classes, or none if it does not name them."""
-    if checkpoint is None:
-        return ()
-    content = read_checkpoint(checkpoint)
-    # Distributed training adds the prefix, which MMEngine's own loading removes too.
-    state = {name.removeprefix("module."): value for name, value in content.get("state_dict", content).items()}
-    check_weights(state, model, checkpoint)
-    try:
-        keys = model.load_state_dict(state, strict=False)
-    except (RuntimeError, CheckpointError) as error:
-        raise CheckpointError(f"{checkpoint}: {error}") from error
-    missing, total = tuple(keys.missing_keys), len(model.state_dict())
-    report = LoadReport(total - len(missing), total, missing, tuple(keys.unexpected_keys), ()).without(is_counter)
-    report.check(f"{checkpoint} is not a checkpoint of this {type(model).__name__}", _MIN_MATCHED)
-    if report.missing:
-        warnings.warn(f"{checkpoint}: {report}", stacklevel=3)
-    return checkpoint_classes(content)
 
 
 def _labels(names: tuple[str, ...], classes: Sequence[str]) -> torch.Tensor:

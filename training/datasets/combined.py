@@ -15,6 +15,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from llie_preproc.checks import each, within
 from llie_preproc.registry import DATASETS, TRANSFORMS
 
 from .base import CheckedSet, Sizes
@@ -59,6 +60,51 @@ class ConcatenatedSets(CheckedSet):
             for field, found in _sizes_of(dataset).items():
                 sizes[field] = sizes.get(field, {}) | found
         return sizes
+
+
+@DATASETS.register_module()
+class MixedSets(CheckedSet):
+    """Items of several sets, drawn by the sets' shares, however many pictures each has.
+
+    Each item draws a set by its share and then one of its items uniformly, so that the index only seeds the draw. An
+    epoch has as many items as the sets together.
+
+    >>> mixed = MixedSets([["a"], ["b"]], shares=[1, 0.25])
+    >>> len(mixed), mixed[0] in ("a", "b")
+    (2, True)
+
+    Args:
+        datasets: Sets or their configs.
+        shares: Share of each set, as any numbers above 0.
+
+    Raises:
+        ValueError: There is no set, the numbers of sets and of shares differ, or a share is not above 0.
+    """
+
+    def __init__(self, datasets: Sequence[dict | Dataset], shares: Sequence[float]) -> None:
+        each("shares", shares, within, None, None)
+        if not datasets or len(datasets) != len(shares) or min(shares) <= 0:
+            raise ValueError(
+                f"shares must have one number above 0 for each of at least one set, got {list(shares)} for "
+                f"{len(datasets)} sets"
+            )
+        self.parts = ConcatenatedSets(datasets)
+        self.shares = torch.tensor(shares, dtype=torch.float64)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {int(index)} is outside a set of {len(self)}")
+        with seeded_by(index):
+            # The part gets a plain index and so continues the random stream of this draw.
+            dataset = self.parts.datasets[int(torch.multinomial(self.shares, 1))]
+            return dataset[int(torch.randint(len(dataset), ()))]
+
+    def output_sizes(self) -> Sizes:
+        """The sizes of all parts together."""
+        return self.parts.output_sizes()
 
 
 @DATASETS.register_module()

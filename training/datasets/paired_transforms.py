@@ -15,10 +15,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from llie_preproc.checks import within
+from llie_preproc.checks import at_least, rising, within
 from llie_preproc.registry import TRANSFORMS
 
 from .base import MASKS, Pictures, edges, resize_masks
+from .draws import uniform
 
 
 @TRANSFORMS.register_module()
@@ -68,6 +69,39 @@ class PairedResize:
             )
 
         return _each(pictures, resized, lambda masks, scale: resize_masks(masks, (scale * width, scale * height)))
+
+
+@TRANSFORMS.register_module()
+class PairedRandomResize:
+    """Resizes the input by a factor drawn at random. References stay as many times as large as they were.
+
+    Pictures are sampled as by :class:`PairedResize`.
+
+    >>> image = torch.zeros(3, 40, 60, dtype=torch.uint8)
+    >>> PairedRandomResize((0.5, 0.5))(dict(image=image))["image"].shape
+    torch.Size([3, 20, 30])
+    >>> PairedRandomResize((0.5, 0.5), least=40)(dict(image=image))["image"].shape
+    torch.Size([3, 40, 60])
+
+    Args:
+        factor: Range of the factor, drawn uniformly.
+        least: Smallest shorter edge of the result, such as that of the crop that follows. Where the factor would make
+            it smaller, the picture is resized to this edge.
+
+    Raises:
+        ValueError: ``factor`` is not two numbers ``0 < low <= high``, or ``least`` is below 1.
+    """
+
+    def __init__(self, factor: Sequence[float], least: int = 1) -> None:
+        rising("factor", factor, above=0)
+        at_least("least", least, 1)
+        self.factor, self.least = factor, least
+
+    def __call__(self, pictures: Pictures) -> Pictures:
+        height, width = pictures["image"].shape[-2:]
+        factor = max(uniform(self.factor), self.least / min(height, width))
+        size = [max(self.least, round(factor * edge)) for edge in (width, height)]
+        return PairedResize(size)(pictures)
 
 
 @TRANSFORMS.register_module()

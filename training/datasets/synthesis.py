@@ -6,17 +6,23 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from llie_preproc.checks import rising
+from llie_preproc.checks import rising, within
+from llie_preproc.gamma_shift import shift_gamma
 from llie_preproc.ops.sensor import Sensor, linear_to_srgb, sense, srgb_to_linear
 from llie_preproc.pictures import picture_files
 from llie_preproc.registry import DATASETS, TRANSFORMS
 
 from .augmentation import require_picture
 from .base import Layout, Pictures, PictureSet
+from .draws import log_uniform, uniform
+
+# Level of linear light beyond which a sensor is full, whatever noise it adds.
+_FULL = 4.0
 
 
 @TRANSFORMS.register_module()
@@ -26,9 +32,11 @@ class LowLightSynthesis:
     Let ``x`` be the picture in [0, 1] and ``L`` the inverse of sRGB's transfer function (IEC 61966-2-1), which gives
     linear light. Then::
 
-        y = exposure * L(x) ** gamma                                       less light, and deeper shadows
+        y = exposure * (factor * L(x) ** gamma + glare)                    less light, and deeper shadows
         z = (Poisson(electrons * y) + read_noise * N(0, 1)) / electrons    shot and read noise
-        output = round(255 * inverse of L(clip(z, 0, 1)))
+        output = round(255 * inverse of L(clip(processed z, 0, 1)))
+
+    ``factor`` and ``glare`` are 1 and 0 without ``illumination``; ``processed z`` is ``z`` without ``processing``.
 
     Before clipping, ``z`` has the mean ``y`` and the variance ``y / electrons + (read_noise / electrons) ** 2``. The
     noise is independent between pixels and between channels; demosaicking and compression are not modelled. Each
@@ -48,6 +56,10 @@ class LowLightSynthesis:
         electrons: Range of the number of electrons that a white pixel of the day picture stands for, drawn
             log-uniformly. Fewer electrons give more noise. None adds no noise.
         read_noise: Range of the standard deviation of the read noise in electrons, drawn uniformly.
+        illumination: Callable that draws a scene's light, or the config of a registered one
+            (:class:`NightIllumination`). None leaves the light as it is by day.
+        processing: Callable that changes what the sensor has read, or the config of a registered one
+            (:class:`CameraProcessing`). None leaves it as it is.
 
     Raises:
         ValueError: A range is not two numbers ``0 < low <= high`` (for ``read_noise``, ``0 <= low <= high``).
@@ -59,10 +71,13 @@ class LowLightSynthesis:
         gamma: Sequence[float] = (1.0, 1.4),
         electrons: Sequence[float] | None = (2000.0, 20000.0),
         read_noise: Sequence[float] = (1.0, 5.0),
+        illumination: dict | Callable[[int, int], tuple[Tensor, Tensor]] | None = None,
+        processing: dict | Callable[[Tensor, float], Tensor] | None = None,
     ) -> None:
         self.exposure, self.gamma = _range("exposure", exposure), _range("gamma", gamma)
         self.electrons = None if electrons is None else _range("electrons", electrons)
         self.read_noise = _range("read_noise", read_noise, zero=True)
+        self.illumination, self.processing = _built(illumination), _built(processing)
 
     def __call__(self, picture: Tensor) -> Tensor:
         """Darken a picture ``(3, H, W)`` uint8 sRGB; random numbers come from PyTorch's CPU generator.
@@ -71,11 +86,84 @@ class LowLightSynthesis:
             TypeError: The argument is no such picture.
         """
         require_picture(picture, self)
-        exposure, gamma = _log_uniform(self.exposure), _uniform(self.gamma)
-        signal = exposure * srgb_to_linear(picture / 255) ** gamma
+        exposure, gamma = log_uniform(self.exposure), uniform(self.gamma)
+        light = srgb_to_linear(picture / 255) ** gamma
+        if self.illumination is not None:
+            factor, glare = self.illumination(*picture.shape[1:])
+            light = factor * light + glare
+        signal = exposure * light
         if self.electrons is not None:
-            signal = sense(signal, Sensor(_log_uniform(self.electrons), _uniform(self.read_noise)))
+            # Beyond white a pixel is full, and counting more electrons would only take time.
+            signal = sense(signal.clamp_max(_FULL), Sensor(log_uniform(self.electrons), uniform(self.read_noise)))
+        if self.processing is not None:
+            signal = self.processing(signal, math.log2(exposure))
         return (255 * linear_to_srgb(signal.clamp(0, 1))).round().to(torch.uint8)
+
+
+@TRANSFORMS.register_module()
+class RandomGamma:
+    """Shifts the levels of a picture by a power drawn at random, without noise (:mod:`llie_preproc.gamma_shift`).
+
+    >>> grey = torch.full((3, 2, 2), 128, dtype=torch.uint8)
+    >>> RandomGamma(gamma=(2.0, 2.0))(grey).unique().tolist()
+    [64]
+
+    Args:
+        gamma: Range of the exponent on levels in [0, 1], drawn log-uniformly; above 1 it darkens.
+
+    Raises:
+        ValueError: ``gamma`` is not two numbers ``0 < low <= high``.
+    """
+
+    def __init__(self, gamma: Sequence[float] = (0.3, 3.0)) -> None:
+        self.gamma = _range("gamma", gamma)
+
+    def __call__(self, picture: Tensor) -> Tensor:
+        """Shift a picture ``(3, H, W)`` uint8 RGB; random numbers come from PyTorch's CPU generator.
+
+        Raises:
+            TypeError: The argument is no such picture.
+        """
+        require_picture(picture, self)
+        return torch.from_numpy(shift_gamma(picture.numpy(), log_uniform(self.gamma)))
+
+
+@TRANSFORMS.register_module()
+class RandomSynthesis:
+    """Gives each picture to one of several syntheses, drawn by their shares.
+
+    >>> untouched = dict(share=0.5, steps=[])
+    >>> dark = dict(share=0.5, steps=[dict(type="LowLightSynthesis")])
+    >>> RandomSynthesis([untouched, dark])(torch.zeros(3, 8, 8, dtype=torch.uint8)).shape
+    torch.Size([3, 8, 8])
+
+    Args:
+        choices: Syntheses, each a dict of its ``share`` and of its ``steps``: a list of callables from picture to
+            picture, or of configs of registered ones, which run in turn. A choice without steps leaves the picture as
+            it is, so that an enhancer learns to leave well-lit pictures alone.
+
+    Raises:
+        ValueError: There is no choice, one has other keys, or a share is not above 0.
+    """
+
+    def __init__(self, choices: Sequence[dict[str, Any]]) -> None:
+        if not choices or any(set(choice) != {"share", "steps"} for choice in choices):
+            raise ValueError(f"choices must be dicts of 'share' and 'steps', at least one, got {choices}")
+        for choice in choices:
+            within("share", choice["share"], above=0)
+        self.shares = torch.tensor([float(choice["share"]) for choice in choices])
+        self.steps = [[_built(step) for step in choice["steps"]] for choice in choices]
+
+    def __call__(self, picture: Tensor) -> Tensor:
+        """Change a picture ``(3, H, W)`` uint8 RGB; random numbers come from PyTorch's CPU generator.
+
+        Raises:
+            TypeError: The argument is no such picture.
+        """
+        require_picture(picture, self)
+        for step in self.steps[int(torch.multinomial(self.shares, 1))]:
+            picture = step(picture)
+        return picture
 
 
 @DATASETS.register_module()
@@ -123,11 +211,7 @@ class Degraded:
     """
 
     def __init__(self, synthesis: dict | Callable[[Tensor], Tensor] | None = None) -> None:
-        if synthesis is None:
-            synthesis = LowLightSynthesis()
-        self.synthesis: Callable[[Tensor], Tensor] = (
-            TRANSFORMS.build(synthesis) if isinstance(synthesis, dict) else synthesis
-        )
+        self.synthesis: Callable[[Tensor], Tensor] = LowLightSynthesis() if synthesis is None else _built(synthesis)
 
     def output_size(self, width: int, height: int) -> tuple[int, int]:
         return width, height
@@ -146,10 +230,5 @@ def _range(name: str, value: Sequence[float], zero: bool = False) -> tuple[float
     return float(value[0]), float(value[1])
 
 
-def _uniform(interval: tuple[float, float]) -> float:
-    low, high = interval
-    return low + (high - low) * float(torch.rand(()))
-
-
-def _log_uniform(interval: tuple[float, float]) -> float:
-    return math.exp(_uniform((math.log(interval[0]), math.log(interval[1]))))
+def _built(step: Any) -> Any:
+    return TRANSFORMS.build(step) if isinstance(step, dict) else step

@@ -5,12 +5,23 @@ Every file of this folder is imported, so a new file that registers something is
 
 from llie_preproc.registry import import_modules
 
-from .base import FeatureEncoder, build_encoder
+from .base import FeatureEncoder, FrozenModule, build_encoder
 from .clip import CLIPEncoder
+from .detector import FrozenDetector
 from .ram import RAMEncoder
 from .sam import FrozenSAM, SAMEncoder
 from .vgg import VGGEncoder
 
-__all__ = ["CLIPEncoder", "FeatureEncoder", "FrozenSAM", "RAMEncoder", "SAMEncoder", "VGGEncoder", "build_encoder"]
+__all__ = [
+    "CLIPEncoder",
+    "FeatureEncoder",
+    "FrozenDetector",
+    "FrozenModule",
+    "FrozenSAM",
+    "RAMEncoder",
+    "SAMEncoder",
+    "VGGEncoder",
+    "build_encoder",
+]
 
 import_modules(__name__, __path__)

@@ -6,7 +6,7 @@ import json
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import torch
@@ -15,10 +15,27 @@ from torch import Tensor, nn
 from llie_preproc.checkpoints import check_weights, match_report, read_state_dict
 from llie_preproc.registry import MODELS
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class FeatureEncoder(nn.Module):
+class FrozenModule(nn.Module):
+    """The base class of trained networks that a method looks through: they stay in evaluation mode.
+
+    Checkpoints leave them out, because they never change and may be hundreds of times larger than the enhancer.
+
+    >>> FrozenModule().train().training
+    False
+    """
+
+    def train(self, mode: bool = True) -> Self:
+        """Keep evaluation mode, whatever ``mode`` says."""
+        return super().train(False)
+
+
+class FeatureEncoder(FrozenModule):
     """The base class of frozen pretrained networks that map pictures to feature maps and to one vector each.
 
     The weights take no gradient, and dropout stays off after ``train()`` too; gradients reach the picture. The encoder
@@ -88,10 +105,6 @@ class FeatureEncoder(nn.Module):
     def normalised(self, image: Tensor) -> Tensor:
         """The image in the network's precision, less the mean and divided by the standard deviation."""
         return (image.to(self.mean.dtype) - self.mean) / self.std
-
-    def train(self, mode: bool = True) -> FeatureEncoder:
-        """Keep evaluation mode, whatever ``mode`` says."""
-        return super().train(False)
 
     def freeze(self, checkpoint: str | os.PathLike[str] | None) -> None:
         """Read the weights if a checkpoint is named, and stop all gradients with respect to the weights."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from llie_preproc.checks import at_least
@@ -15,7 +15,7 @@ from llie_preproc.errors import require
 from llie_preproc.registry import MODELS
 from llie_preproc.segmentation import PUBLIC_CHECKPOINTS, build_sam, models
 
-from .base import FeatureEncoder
+from .base import FeatureEncoder, FrozenModule
 
 
 @MODELS.register_module()
@@ -106,7 +106,7 @@ class SAMEncoder(FeatureEncoder):
         return resized.permute(0, 2, 3, 1)
 
 
-class FrozenSAM(nn.Module):
+class FrozenSAM(FrozenModule):
     """A whole SAM whose weights take no gradient; gradients reach the pictures.
 
     >>> sizes = dict(img_size=64, patch_size=8, embed_dim=16, depth=1, num_heads=2, window_size=4, out_chans=16)
@@ -127,10 +127,6 @@ class FrozenSAM(nn.Module):
     def __init__(self, *, checkpoint: str | os.PathLike[str] | None, **config: Any) -> None:
         super().__init__()
         self.model: Any = build_sam(checkpoint=checkpoint, **config).requires_grad_(False)
-
-    def train(self, mode: bool = True) -> FrozenSAM:
-        """Keep evaluation mode, whatever ``mode`` says."""
-        return super().train(False)
 
     def embed(self, images: Tensor) -> Tensor:
         """Embeddings ``(N, C, h, w)`` float32, padding included, of pictures ``(N, 3, H, W)`` RGB in [0, 1].

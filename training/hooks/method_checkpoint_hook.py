@@ -9,7 +9,7 @@ from llie_preproc.checkpoints import match_report
 from llie_preproc.mm.runner_parts import AtomicCheckpointHook, unwrapped
 from llie_preproc.registry import HOOKS
 
-from ..feature_encoders import FeatureEncoder, FrozenSAM
+from ..feature_encoders import FrozenModule
 from ..run_checkpoints import WEIGHTS_ALONE, optimizer_names
 
 
@@ -17,9 +17,9 @@ from ..run_checkpoints import WEIGHTS_ALONE, optimizer_names
 class MethodCheckpointHook(AtomicCheckpointHook):
     """The checkpoint hook of the training methods.
 
-    Frozen encoders and SAMs are not saved, because they may be hundreds of times larger than the enhancer and never
-    change. The state that a method needs besides its weights is saved too. Loading refuses a checkpoint of another
-    network or method.
+    Frozen encoders, SAMs and detectors are not saved, because they may be hundreds of times larger than the enhancer
+    and never change. The state that a method needs besides its weights is saved too. Loading refuses a checkpoint of
+    another network or method.
 
     Examples:
         >>> MethodCheckpointHook(interval=5, by_epoch=False).interval
@@ -55,7 +55,7 @@ class MethodCheckpointHook(AtomicCheckpointHook):
 
 
 def encoder_prefixes(method: nn.Module) -> tuple[str, ...]:
-    """Prefixes of the names of the tensors in frozen encoders and SAMs.
+    """Prefixes of the names of the tensors in frozen encoders, SAMs and detectors.
 
     Examples:
         >>> encoder_prefixes(nn.Sequential(nn.Linear(1, 1)))
@@ -63,4 +63,4 @@ def encoder_prefixes(method: nn.Module) -> tuple[str, ...]:
     """
     # Several losses may share an encoder, which then has several names.
     modules = method.named_modules(remove_duplicate=False)
-    return tuple(f"{name}." for name, module in modules if isinstance(module, (FeatureEncoder, FrozenSAM)))
+    return tuple(f"{name}." for name, module in modules if isinstance(module, FrozenModule))

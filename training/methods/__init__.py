@@ -8,6 +8,7 @@ from llie_preproc.registry import import_modules
 
 with needs("training.methods"):
     from .bilevel import BilevelAdversarial
+    from .detector_consistency import DetectorConsistency
     from .mean_teacher import SemiSupervisedMeanTeacher
     from .mirror import MirrorDistillation
     from .progressive import ProgressiveSelfEnhancement
@@ -18,6 +19,7 @@ with needs("training.methods"):
 
 __all__ = [
     "BilevelAdversarial",
+    "DetectorConsistency",
     "MirrorDistillation",
     "ProgressiveSelfEnhancement",
     "SamConsistency",

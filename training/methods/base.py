@@ -159,7 +159,14 @@ class TrainingMethod(SafeInit, BaseModel):
             update_average(self.average, self.enhancer, self.ema)
 
     def paired_losses(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The weighted losses between output and reference, by the names ``loss_<name>``."""
+        """The weighted losses between output and reference, by the names ``loss_<name>``.
+
+        Raises:
+            ValueError: Output and reference differ in shape.
+        """
+        if output.shape != target.shape:
+            shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
+            raise ValueError(f"output and target must have one shape, got {shapes}")
         pair = output.float(), target.float()
         return {f"loss_{k}": self.loss_weights[k] * _in_float32(loss, *pair) for k, loss in self.losses.items()}
 

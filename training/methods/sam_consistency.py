@@ -110,7 +110,7 @@ class SamConsistency(TrainingMethod):
         teaches = self._asks_at_random(data_samples) or bool(self.feature_weight)
         target = self._target(data_samples) if teaches or self.losses else None
         output = self.enhancer(image)
-        losses = {} if target is None else self._paired(output, target)
+        losses = {} if target is None else self.paired_losses(output, target)
         found = self.sam.embed(output)
         wanted = None
         if teaches and target is not None:
@@ -132,12 +132,6 @@ class SamConsistency(TrainingMethod):
                 "'masks', and set feature_weight=0 and losses=None"
             )
         return stacked(samples, "target")
-
-    def _paired(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        if output.shape != target.shape:
-            shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
-            raise ValueError(f"output and target must have one shape, got {shapes}")
-        return self.paired_losses(output, target)
 
     def _asks_at_random(self, samples: Sequence[BaseDataElement]) -> bool:
         """Whether a sample has no masks of its own, so that SAM's masks in the reference are needed."""
