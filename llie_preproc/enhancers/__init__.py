@@ -9,6 +9,7 @@ from .base import Capabilities, CurveEnhancer, Enhancer, pad_to_requirements
 from .cascade import Cascade
 from .classical import CLAHE, GammaCorrection, Identity, Upscale
 from .collaba import CollaBA
+from .gain_unet import GainUNet
 from .iaml import IAMLUNet
 from .psenet import PSENet
 from .sci import SCI
@@ -24,6 +25,7 @@ __all__ = [
     "CollaBA",
     "CurveEnhancer",
     "Enhancer",
+    "GainUNet",
     "GammaCorrection",
     "IAMLUNet",
     "Identity",

@@ -8,6 +8,7 @@ features of half the size do not hold. Global pooling follows each block at the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -25,11 +26,12 @@ _LIFT, _LEAST = 0.4, 1e-3
 _GAIN = 8.0
 
 
-def _conv(channels: int, variance: float) -> nn.Conv2d:
-    conv = nn.Conv2d(channels, channels, 3, padding=1)
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    conv.weight.data *= variance**0.5
-    nn.init.zeros_(conv.bias)
+def _conv(inputs: int, outputs: int, deviation: float) -> nn.Conv2d:
+    """A 3x3 convolution whose weights have the given deviation, without a bias at first."""
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+    nn.init.normal_(conv.weight, std=deviation)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
     return conv
 
 
@@ -38,8 +40,10 @@ class _Block(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        # A small second convolution keeps the variance of many blocks in a row near that of the first.
-        self.first, self.second = _conv(channels, 1.0), _conv(channels, 0.1)
+        # He et al., "Delving Deep into Rectifiers" (ICCV 2015). The second convolution is smaller, so that many blocks
+        # in a row keep the variance of their input.
+        he = math.sqrt(2 / (9 * channels))
+        self.first, self.second = _conv(channels, channels, he), _conv(channels, channels, 0.3 * he)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.relu(self.first(x)))
@@ -104,10 +108,8 @@ class GainUNet(Enhancer):
         )
         self.ups = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in steps)
         self.decoder = nn.ModuleList(map(_blocks, fine, blocks))
-        self.head = nn.Conv2d(channels[0], 6 * _DOWN**2, 3, padding=1)
         # A small head changes the picture little at first, and yet passes gradients on.
-        nn.init.normal_(self.head.weight, std=1e-3)
-        nn.init.zeros_(self.head.bias)
+        self.head = _conv(channels[0], 6 * _DOWN**2, 1e-3)
         self.capabilities = Capabilities(
             size_divisor=_DOWN * 2 ** len(fine), halo=None, precisions=(torch.float32, torch.bfloat16)
         )

@@ -90,7 +90,7 @@ class MMDetFaceDetector:
             self._pipeline = Compose(_for_arrays(cfg))
             names = names or dataset_classes(inner_datasets(cfg.test_dataloader.dataset)[0])
         self._labels = _labels(names, classes)
-        self.model = model.to(device).eval()
+        self.model: Any = model.to(device).eval()
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Faces]:
         """Find the faces in images ``(H, W, 3)`` RGB uint8 of any sizes.

@@ -14,7 +14,7 @@ from torch.nn import functional
 from llie_preproc.checks import each, one_of, rising
 from llie_preproc.config_doors import refuse_second_door
 from llie_preproc.config_files import read_config_file
-from llie_preproc.detection.trained_detector import build_trained_detector
+from llie_preproc.errors import require
 
 from .base import FrozenModule
 
@@ -68,6 +68,10 @@ class FrozenDetector(FrozenModule):
         scales: Sequence[float] = (1.0, 1.0),
         cfg_options: Mapping[str, Any] | None = None,
     ) -> None:
+        require("mmdet", "training through a detector")
+        # MMDetection takes seconds to import, and other methods do not need it.
+        from llie_preproc.detection.trained_detector import build_trained_detector
+
         super().__init__()
         rising("scales", scales, above=0)
         cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config_file(os.fspath(config))
@@ -91,7 +95,7 @@ class FrozenDetector(FrozenModule):
         Raises:
             ValueError: The detector has no dense head with independent (sigmoid) scores.
         """
-        head = getattr(self.model, "bbox_head", None) or getattr(self.model, "rpn_head", None)
+        head: Any = getattr(self.model, "bbox_head", None) or getattr(self.model, "rpn_head", None)
         if not getattr(head, "use_sigmoid_cls", False):
             raise ValueError(
                 f"{type(self.model).__name__} has no dense head with independent (sigmoid) scores: set score_weight=0"

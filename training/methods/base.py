@@ -166,7 +166,7 @@ class TrainingMethod(SafeInit, BaseModel):
         """
         if output.shape != target.shape:
             shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
-            raise ValueError(f"output and target must have one shape, got {shapes}")
+            raise ValueError(f"output and target must have the same shape, got {shapes}")
         pair = output.float(), target.float()
         return {f"loss_{k}": self.loss_weights[k] * _in_float32(loss, *pair) for k, loss in self.losses.items()}
 

@@ -95,6 +95,8 @@ class DetectorConsistency(TrainingMethod):
         super().__init__(enhancer, losses, **options)
         self.detectors = torch.nn.ModuleList(FrozenDetector(**given) for given in detectors)
         self.feature_weight, self.score_weight = feature_weight, score_weight
+        # oneDNN's convolutions are about twice as fast with the channels last.
+        self.to(memory_format=torch.channels_last)
 
     def loss(self, image: Tensor, data_samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
         """The weighted terms.
@@ -102,7 +104,6 @@ class DetectorConsistency(TrainingMethod):
         Raises:
             ValueError: The samples lack ``target``, or it has another size than the output.
         """
-        # oneDNN's convolutions are about twice as fast with the channels last.
         image = image.contiguous(memory_format=torch.channels_last)
         target = stacked(data_samples, "target").contiguous(memory_format=torch.channels_last)
         output = self.enhancer(image)
