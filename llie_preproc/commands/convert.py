@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import argparse
 
+import torch
+from torch import Tensor
+
 from ..checkpoints import load_checkpoint, save_state_dict
 from ..checks import printable
 from ..enhancers.names import enhancer_config
@@ -22,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--enhancer", required=True, metavar="NAME", help="name or config file of the network whose weights SRC holds"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
+    parser.add_argument(
+        "--half", action="store_true", help="store the weights in half precision (float16); they load as float32"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,6 +38,23 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--enhancer must not name weights, because SRC has them, got {config['checkpoint']!r}")
     enhancer = named_enhancer(config, None)
     report = load_checkpoint(enhancer, args.src)
-    digest = save_state_dict(enhancer.state_dict(), target, {"enhancer": type(enhancer).__name__})
+    state = enhancer.state_dict()
+    if args.half:
+        state = {name: _halved(name, tensor) for name, tensor in state.items()}
+    digest = save_state_dict(state, target, {"enhancer": type(enhancer).__name__})
     print(f"{report}; wrote {printable(str(target))}, sha256 {digest}")
     return 0
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    """The tensor in float16, if its numbers are floats.
+
+    Raises:
+        ValueError: A number is beyond the range of float16.
+    """
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    if not torch.equal(half.isfinite(), tensor.isfinite()):
+        raise ValueError(f"--half: {name} has a number beyond {torch.finfo(torch.float16).max:g}, the range of float16")
+    return half

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from llie_preproc import enhance
+from llie_preproc import build_enhancer, enhance
 from llie_preproc.enhancers import PSENet
 from tests.support.command import Run, one_line
 
@@ -51,3 +51,25 @@ def test_wrong_conversions_are_refused(llie: Run, tmp_path: Path, weights: Path)
     )
     assert weights.read_bytes() == before
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_half_stores_the_nearest_float16_which_loads_as_float32(llie: Run, tmp_path: Path, weights: Path) -> None:
+    target = tmp_path / "half.safetensors"
+    assert llie("convert", weights, "--out", target, "--enhancer", "PSENet", "--half").code == 0
+    exact, half = load_file(weights), load_file(target)
+    for name, tensor in exact.items():
+        expected = tensor.numpy().astype(np.float16) if tensor.is_floating_point() else tensor.numpy()
+        assert np.array_equal(half[name].numpy(), expected)
+    loaded = build_enhancer("PSENet", target).state_dict()
+    assert all(loaded[name].dtype == exact[name].dtype for name in exact)
+    assert target.stat().st_size < 0.7 * weights.stat().st_size
+
+
+def test_numbers_beyond_float16_are_not_stored_in_half(llie: Run, tmp_path: Path) -> None:
+    state = PSENet().state_dict()
+    name = next(iter(state))
+    state[name] = torch.full_like(state[name], 1e6)
+    torch.save(state, tmp_path / "large.pth")
+    call = ("convert", tmp_path / "large.pth", "--out", tmp_path / "a.safetensors", "--enhancer", "PSENet")
+    one_line(llie(*call, "--half"), name, "float16")
+    assert llie(*call).code == 0
