@@ -337,7 +337,7 @@ def _spelled_as(name: str, names: Sequence[str], side: str) -> str:
         return found[0]
     if found:
         meant = " or ".join(map(repr, found))
-        raise ValueError(f"classes: {name!r} may be {meant} of {side}: write the one that is meant as it stands there")
+        raise ValueError(f"classes: {name!r} may be {meant} of {side}: write the name exactly as {side} has it")
     meant = nearest(name, names, letters) or f"it has {_listed(names)}"
     raise _UnknownClassError(f"classes: {side} has no class {name!r}", meant)
 
