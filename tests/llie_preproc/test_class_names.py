@@ -166,7 +166,7 @@ def test_no_other_mapping_is_called_reversed_or_shipped():
 
 
 def test_a_name_of_a_mapping_that_may_be_several_is_refused_with_all_of_them():
-    message = "classes: 'CAR' may be 'Car' or 'car' of the detector: write the one that is meant as it stands there"
+    message = "classes: 'CAR' may be 'Car' or 'car' of the detector: write the name exactly as the detector has it"
     with pytest.raises(ValueError, match=message):
         match_classes(["Car", "car"], ["vehicle"], "set.json", {"CAR": "vehicle"})
     with pytest.raises(ValueError, match=r"'CAR' may be 'Car' or 'car' of set\.json"):
