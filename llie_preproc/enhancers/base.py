@@ -136,18 +136,24 @@ class CurveEnhancer(Enhancer):
         return self.apply_map(image, self.predict_map(image))
 
 
-def check_image_batch(image: Tensor) -> None:
+def check_image_batch(image: Tensor, divisor: int = 1) -> None:
     """Raise unless ``image`` is a floating ``(N, 3, H, W)`` tensor with at least one pixel.
+
+    Args:
+        image: Given pictures.
+        divisor: Number that H and W must be multiples of.
 
     Raises:
         TypeError: ``image`` is not a floating point tensor.
-        ValueError: The shape is not ``(N, 3, H, W)``, or a dimension is 0.
+        ValueError: The shape is not ``(N, 3, H, W)``, a dimension is 0, or H or W is not a multiple of ``divisor``.
     """
     if not isinstance(image, Tensor) or not image.is_floating_point():
         kind = image.dtype if isinstance(image, Tensor) else type(image).__name__
         raise TypeError(f"an enhancer needs a floating point tensor in [0, 1], got {kind}")
     if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
         raise ValueError(f"an enhancer needs RGB images of shape (N, 3, H, W), got {tuple(image.shape)}")
+    if any(n % divisor for n in image.shape[-2:]):
+        raise ValueError(f"height and width must be multiples of {divisor}, got {tuple(image.shape[-2:])}")
 
 
 def pad_to_requirements(image: Tensor, capabilities: Capabilities) -> Tensor:

@@ -50,12 +50,14 @@ class _Block(nn.Module):
 
 
 class _GlobalContext(nn.Module):
-    """A scale and a shift of each channel, predicted from the means and maxima of all channels; at first 1 and 0."""
+    """A scale and a shift of each channel, predicted from the means and maxima of all channels; at first near 1 and 0."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.squeeze, self.excite = nn.Linear(2 * channels, channels), nn.Linear(channels, 2 * channels)
-        nn.init.zeros_(self.excite.weight)
+        # With weights of 0 no gradient would reach the layer before.
+        with torch.no_grad():
+            self.excite.weight.mul_(0.01)
         nn.init.zeros_(self.excite.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,7 +121,11 @@ class GainUNet(Enhancer):
 
         Args:
             image: ``(N, 3, H, W)`` RGB in [0, 1], H and W multiples of ``capabilities.size_divisor``.
+
+        Raises:
+            ValueError: H or W is not such a multiple.
         """
+        check_image_batch(image, self.capabilities.size_divisor)
         lifted = torch.cat([image, (image.clamp_min(0) + _LEAST) ** _LIFT], dim=1)
         x = self.stem(F.pixel_unshuffle(lifted, _DOWN))
         skips = []
@@ -134,6 +140,5 @@ class GainUNet(Enhancer):
 
     def forward(self, image: Tensor) -> Tensor:
         """Enhance ``(N, 3, H, W)`` RGB in [0, 1]; the result has the same shape and is not clamped."""
-        check_image_batch(image)
         gain, offset = self.predict(image)
         return image + gain * image + offset

@@ -154,10 +154,7 @@ class IAMLUNet(Enhancer):
         Raises:
             ValueError: H or W is not such a multiple.
         """
-        check_image_batch(image)
-        divisor = self.capabilities.size_divisor
-        if any(n % divisor for n in image.shape[-2:]):
-            raise ValueError(f"height and width must be multiples of {divisor}, got {tuple(image.shape[-2:])}")
+        check_image_batch(image, self.capabilities.size_divisor)
         return self.encoder(image)
 
     def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
