@@ -50,7 +50,7 @@ class _Block(nn.Module):
 
 
 class _GlobalContext(nn.Module):
-    """A scale and a shift of each channel, predicted from the means and maxima of all channels; at first near 1 and 0."""
+    """A scale (at first about 1) and a shift (about 0) of each channel, from the means and maxima of all channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

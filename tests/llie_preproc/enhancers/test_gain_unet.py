@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from llie_preproc import enhance
-from llie_preproc.complexity import complexity
 from llie_preproc.enhancers import GainUNet
 from tests.support.networks import parameter_count, untrained
 from tests.support.numpy_layers import conv2d
@@ -30,7 +29,9 @@ def counted(channels: tuple[int, ...], blocks: tuple[int, ...]) -> int:
     return ends + blocks_of_fine + steps + blocks[-1] * (2 * conv(coarsest, coarsest) + context)
 
 
-@pytest.mark.parametrize(("channels", "blocks"), [((32, 64, 96), (1, 1, 2)), ((4, 8), (2, 1)), ((4, 6, 8, 4), (1,) * 4)])
+@pytest.mark.parametrize(
+    ("channels", "blocks"), [((32, 64, 96), (1, 1, 2)), ((4, 8), (2, 1)), ((4, 6, 8, 4), (1,) * 4)]
+)
 def test_the_network_has_the_parameters_of_its_layers(channels: tuple[int, ...], blocks: tuple[int, ...]) -> None:
     assert parameter_count(GainUNet(channels, blocks)) == counted(channels, blocks)
 
@@ -38,11 +39,6 @@ def test_the_network_has_the_parameters_of_its_layers(channels: tuple[int, ...],
 def test_the_count_in_the_docstring_is_right() -> None:
     assert parameter_count(GainUNet()) == 670_840
     assert "670,840 parameters" in (GainUNet.__doc__ or "")
-
-
-def test_the_network_costs_less_than_a_narrow_iaml_unet() -> None:
-    """A multiply-add count that does not depend on this network's code: the trial's network has 2.0e9 at 256x256."""
-    assert 0.5e9 < complexity(GainUNet(), 256, 256).macs < 2.0e9
 
 
 def unshuffled(x: np.ndarray) -> np.ndarray:

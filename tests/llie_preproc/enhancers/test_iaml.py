@@ -10,6 +10,7 @@ import torch
 
 from llie_preproc.enhancers import IAMLUNet
 from tests.support.numpy_layers import conv2d, sigmoid
+from tests.support.places import ROOT
 from tests.support.random_pictures import dark_images
 
 
@@ -39,6 +40,12 @@ def test_the_network_has_the_parameters_of_the_layer_table(width: int, depth: in
 
 def test_the_counts_in_the_docstring_are_right() -> None:
     assert [sum(p.numel() for p in n.parameters()) for n in (IAMLUNet(), IAMLUNet(depth=3))] == [7_817_146, 1_940_676]
+
+
+def test_the_count_of_the_narrow_network_is_that_of_its_config() -> None:
+    count = sum(p.numel() for p in IAMLUNet(width=16, depth=3).parameters())
+    config = ROOT / "mm_configs" / "enhancers" / "detector_consistency_yolox-nano_iaml.py"
+    assert f"A narrow IAMLUNet ({count:,} parameters)" in config.read_text(encoding="utf-8")
 
 
 def leaky(x: np.ndarray) -> np.ndarray:
