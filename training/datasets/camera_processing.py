@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from llie_preproc.checks import rising, within
+from llie_preproc.checks import at_least, each, rising, within
 from llie_preproc.registry import TRANSFORMS
 
 from .augmentation import require_picture
@@ -65,7 +65,8 @@ class CameraProcessing:
         if torch.rand(()) >= self.blur_share:
             return light
         sigma = uniform(self.blur)
-        size = 2 * math.ceil(3 * sigma) + 1
+        # The picture is mirrored at its edges, which is possible over less than its own size.
+        size = 2 * min(math.ceil(3 * sigma), *(edge - 1 for edge in light.shape[-2:])) + 1
         return F.gaussian_blur(light, [size, size], [sigma, sigma])
 
 
@@ -86,6 +87,7 @@ class JPEGCompression:
     """
 
     def __init__(self, quality: Sequence[int] = (50, 95), share: float = 0.3) -> None:
+        each("quality", quality, at_least, 1)
         rising("quality", quality, least=1, most=100)
         within("share", share, 0, 1)
         self.quality, self.share = (int(quality[0]), int(quality[1])), share

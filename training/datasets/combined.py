@@ -15,7 +15,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from llie_preproc.checks import within
+from llie_preproc.checks import each, within
 from llie_preproc.registry import DATASETS, TRANSFORMS
 
 from .base import CheckedSet, Sizes
@@ -82,12 +82,11 @@ class MixedSets(CheckedSet):
     """
 
     def __init__(self, datasets: Sequence[dict | Dataset], shares: Sequence[float]) -> None:
+        each("shares", shares, lambda name, share: within(name, share, above=0))
         if not datasets or len(datasets) != len(shares):
             raise ValueError(
                 f"shares must have one number for each of at least one set, got {len(shares)} and {len(datasets)}"
             )
-        for share in shares:
-            within("each of shares", share, above=0)
         self.parts = ConcatenatedSets(datasets)
         self.shares = torch.tensor(shares, dtype=torch.float64)
 

@@ -14,6 +14,9 @@ from llie_preproc.registry import TRANSFORMS
 
 from .draws import log_uniform, uniform
 
+# Above these, the product of all parts may be too large for float32.
+_MOST_STOPS, _MOST_TINT = 16, 1
+
 
 @TRANSFORMS.register_module()
 class NightIllumination:
@@ -50,7 +53,8 @@ class NightIllumination:
         glare: Share of a lamp's light that is seen directly.
 
     Raises:
-        ValueError: A share is outside [0, 1], or a range is not two rising numbers within its bounds.
+        ValueError: A share is outside [0, 1], a range is not two rising numbers within its bounds (for stops, 0 and
+            16), ``tint`` is outside [0, 1], or ``lamps`` is below 1.
     """
 
     def __init__(
@@ -72,12 +76,12 @@ class NightIllumination:
         shares = dict(field=field_share, vignette=vignette_share, slope=slope_share, tint=tint_share, lamp=lamp_share)
         for name, share in shares.items():
             within(f"{name}_share", share, 0, 1)
-        rising("field_stops", field_stops, least=0)
+        rising("field_stops", field_stops, least=0, most=_MOST_STOPS)
         rising("vignette", vignette, least=0, most=1)
-        rising("slope_stops", slope_stops, least=0)
-        rising("lamp_stops", lamp_stops, least=0)
+        rising("slope_stops", slope_stops, least=0, most=_MOST_STOPS)
+        rising("lamp_stops", lamp_stops, least=0, most=_MOST_STOPS)
         rising("lamp_radius", lamp_radius, above=0)
-        within("tint", tint, 0)
+        within("tint", tint, 0, _MOST_TINT)
         within("glare", glare, 0, 1)
         at_least("lamps", lamps, 1)
         self.shares = shares

@@ -63,6 +63,7 @@ class LowLightSynthesis:
 
     Raises:
         ValueError: A range is not two numbers ``0 < low <= high`` (for ``read_noise``, ``0 <= low <= high``).
+        TypeError: ``illumination`` or ``processing`` is neither a config nor a callable.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class LowLightSynthesis:
         self.exposure, self.gamma = _range("exposure", exposure), _range("gamma", gamma)
         self.electrons = None if electrons is None else _range("electrons", electrons)
         self.read_noise = _range("read_noise", read_noise, zero=True)
-        self.illumination, self.processing = _built(illumination), _built(processing)
+        self.illumination = None if illumination is None else _built("illumination", illumination)
+        self.processing = None if processing is None else _built("processing", processing)
 
     def __call__(self, picture: Tensor) -> Tensor:
         """Darken a picture ``(3, H, W)`` uint8 sRGB; random numbers come from PyTorch's CPU generator.
@@ -144,15 +146,16 @@ class RandomSynthesis:
 
     Raises:
         ValueError: There is no choice, one has other keys, or a share is not above 0.
+        TypeError: A step is neither a config nor a callable.
     """
 
     def __init__(self, choices: Sequence[dict[str, Any]]) -> None:
-        if not choices or any(set(choice) != {"share", "steps"} for choice in choices):
+        if not choices or any(not isinstance(each, dict) or set(each) != {"share", "steps"} for each in choices):
             raise ValueError(f"choices must be dicts of 'share' and 'steps', at least one, got {choices}")
         for choice in choices:
             within("share", choice["share"], above=0)
         self.shares = torch.tensor([float(choice["share"]) for choice in choices])
-        self.steps = [[_built(step) for step in choice["steps"]] for choice in choices]
+        self.steps = [[_built("each of steps", step) for step in choice["steps"]] for choice in choices]
 
     def __call__(self, picture: Tensor) -> Tensor:
         """Change a picture ``(3, H, W)`` uint8 RGB; random numbers come from PyTorch's CPU generator.
@@ -211,7 +214,9 @@ class Degraded:
     """
 
     def __init__(self, synthesis: dict | Callable[[Tensor], Tensor] | None = None) -> None:
-        self.synthesis: Callable[[Tensor], Tensor] = LowLightSynthesis() if synthesis is None else _built(synthesis)
+        self.synthesis: Callable[[Tensor], Tensor] = (
+            LowLightSynthesis() if synthesis is None else _built("synthesis", synthesis)
+        )
 
     def output_size(self, width: int, height: int) -> tuple[int, int]:
         return width, height
@@ -230,5 +235,9 @@ def _range(name: str, value: Sequence[float], zero: bool = False) -> tuple[float
     return float(value[0]), float(value[1])
 
 
-def _built(step: Any) -> Any:
-    return TRANSFORMS.build(step) if isinstance(step, dict) else step
+def _built(name: str, step: Any) -> Any:
+    """A callable, or what its config builds."""
+    built = TRANSFORMS.build(step) if isinstance(step, dict) else step
+    if not callable(built):
+        raise TypeError(f"{name} must be a config (dict(type=...)) or a callable, got {step!r}")
+    return built
