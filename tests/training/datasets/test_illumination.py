@@ -107,7 +107,9 @@ def test_a_back_light_is_a_plane_in_stops_with_the_stated_slope(seed):
 
 def test_back_light_comes_from_all_sides():
     brightest = [np.unravel_index(drawn(only("slope"), seed, 9, 9)[0][0].argmax(), (9, 9)) for seed in range(60)]
-    assert {(row > 4, column > 4) for row, column in brightest} == {(a, b) for a in (False, True) for b in (False, True)}
+    assert {(row > 4, column > 4) for row, column in brightest} == {
+        (a, b) for a in (False, True) for b in (False, True)
+    }
 
 
 def test_a_field_is_smooth_and_as_strong_as_stated():

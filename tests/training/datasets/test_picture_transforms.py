@@ -9,11 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import stats
 
 from llie_preproc.registry import TRANSFORMS
 from tests.support.made_trees import pixels_of
 from training.datasets import (
     PairedRandomCrop,
+    PairedRandomResize,
     PairedResize,
     RandomDihedral,
     RandomFlip,
@@ -103,6 +105,39 @@ def test_resizing_keeps_the_ratio_and_agrees_with_pillow(scale):
     assert quarter.output_size(24, 20) == (6, 5)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    width=st.integers(1, 30),
+    height=st.integers(1, 30),
+    scale=st.sampled_from([1, 2]),
+    factors=st.tuples(st.floats(0.1, 2), st.floats(0.1, 2)).map(sorted),
+    least=st.integers(1, 20),
+)
+def test_a_random_factor_is_within_its_range_unless_the_result_would_be_too_small(
+    seed, width, height, scale, factors, least
+):
+    torch.manual_seed(seed)
+    pictures = pictures_of(0, width, height, scale)
+    made = PairedRandomResize(factors, least)(pictures)
+    new_height, new_width = made["image"].shape[1:]
+    assert min(new_height, new_width) >= least
+    assert made["target"].shape == (3, scale * new_height, scale * new_width)
+    allowed = [max(factor, least / min(width, height)) for factor in factors]
+    for old, new in ((width, new_width), (height, new_height)):
+        assert allowed[0] * old - 0.51 <= new <= max(allowed[1] * old + 0.51, least)
+    resized = PairedResize((new_width, new_height))(pictures)
+    assert all(torch.equal(made[field], resized[field]) for field in pictures)
+
+
+def test_random_factors_are_uniform():
+    torch.manual_seed(0)
+    image = torch.zeros(3, 4, 1000, dtype=torch.uint8)
+    resize = PairedRandomResize((0.5, 1.5))
+    found = np.array([resize({"image": image})["image"].shape[2] / 1000 for _ in range(300)])
+    assert stats.kstest(found - 0.5, "uniform").pvalue > 1e-3
+
+
 def test_a_reference_must_be_a_whole_multiple_of_its_input():
     with pytest.raises(ValueError, match=r"target must be a whole number of times .* 4x4, got 6x8"):
         RandomFlip()({"image": picture(0, 4, 4), "target": picture(0, 6, 8)})
@@ -119,6 +154,9 @@ def test_a_picture_smaller_than_the_crop_is_refused():
         {"type": "llie_preproc.PairedResize"},
         {"type": "llie_preproc.PairedResize", "size": 8, "factor": 2.0},
         {"type": "llie_preproc.PairedResize", "factor": -1},
+        {"type": "llie_preproc.PairedRandomResize", "factor": (0.0, 1.0)},
+        {"type": "llie_preproc.PairedRandomResize", "factor": (1.0, 0.5)},
+        {"type": "llie_preproc.PairedRandomResize", "factor": 0.5},
         {"type": "llie_preproc.PairedRandomCrop", "size": 0},
         {"type": "llie_preproc.PairedRandomCrop", "size": (1, 2, 3)},
     ],
@@ -126,6 +164,12 @@ def test_a_picture_smaller_than_the_crop_is_refused():
 def test_invalid_settings_are_refused(config):
     with pytest.raises(ValueError, match=r"size|factor"):
         TRANSFORMS.build(config)
+
+
+@pytest.mark.parametrize("least", [0, -3, 2.5, True])
+def test_a_smallest_edge_must_be_a_whole_number_above_0(least):
+    with pytest.raises(ValueError, match=f"least must be a whole number of at least 1, got {least}"):
+        PairedRandomResize((0.5, 1.0), least)
 
 
 ROWS = {
