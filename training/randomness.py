@@ -21,7 +21,8 @@ _shared: list[int] = []
 def begin_iteration(seed: int, iteration: int) -> None:
     """Seed everything for one training iteration.
 
-    Each process gets a seed of its own, and :func:`sample_uniform` gets one that all processes share.
+    Each process gets a seed of its own; :func:`sample_uniform` and :func:`batch_uniform` get one that all processes
+    share.
 
     >>> begin_iteration(seed=0, iteration=5)
     >>> first = sample_uniform(2)
@@ -35,7 +36,7 @@ def begin_iteration(seed: int, iteration: int) -> None:
 
 
 def end_iteration() -> None:
-    """End an iteration: :func:`sample_uniform` draws from PyTorch's own generator from now on."""
+    """End an iteration: the functions below draw from PyTorch's own generator from now on."""
     _shared.clear()
 
 
@@ -49,12 +50,26 @@ def sample_uniform(number: int, draws: int = 1) -> Tensor:
     torch.Size([4, 2])
     """
     world = get_world_size()
+    return _uniform(number * world, draws)[get_rank() :: world]
+
+
+def batch_uniform() -> float:
+    """A uniform number in [0, 1) for a whole batch, the same in all processes.
+
+    >>> 0 <= batch_uniform() < 1
+    True
+    """
+    return _uniform(1, 1).item()
+
+
+def _uniform(rows: int, columns: int) -> Tensor:
+    """Uniform numbers ``(rows, columns)``; within an iteration all processes get the same ones."""
     generator = None
     if _shared:
         generator = torch.Generator().manual_seed(_shared[0])
         # The next call in this iteration needs another seed.
         _shared[0] = derive_seed(_shared[0])
-    return torch.rand(number * world, draws, generator=generator)[get_rank() :: world]
+    return torch.rand(rows, columns, generator=generator)
 
 
 class SharedStochasticDepth(StochasticDepth):

@@ -57,6 +57,10 @@ def test_the_core_works_without_any_extra(run_without):
         ("import llie_preproc.faces.dsfd", 'pip install "llie-preproc[mm]"'),
         ("from llie_preproc.faces import MMDetFaceDetector", 'pip install "llie-preproc[mm]"'),
         ("from llie_preproc.faces import MTCNN; MTCNN()", 'pip install "llie-preproc[face]"'),
+        (
+            "from training.feature_encoders import FrozenDetector; FrozenDetector(config='a.py', checkpoint=None)",
+            'pip install "llie-preproc[mm]"',
+        ),
     ],
 )
 def test_a_missing_extra_is_named_with_the_line_that_installs_it(code, cure, run_without):

@@ -9,10 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from llie_preproc import build_enhancer
-from llie_preproc.enhancers import Enhancer
+from llie_preproc.enhancers import Capabilities, Enhancer
 
 SMALL = {"SemiLLIE": dict(width=4), "IAMLUNet": dict(width=4, depth=2)}
 """Arguments of the enhancers that are large by default."""
+
+
+class Gain(Enhancer):
+    """A network that multiplies each colour by a factor and repeats each pixel ``scale`` times in both directions."""
+
+    def __init__(self, scale: int = 1, start: float = 1.0) -> None:
+        super().__init__()
+        self.capabilities = Capabilities(scale=scale)
+        self.factor = nn.Parameter(torch.full((3, 1, 1), start))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (self.factor * image).repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
 
 
 @functools.cache

@@ -11,16 +11,12 @@ from mmengine.config import Config
 from torch import Tensor
 from torch.nn import functional
 
-from llie_preproc.checks import each, one_of, rising
-from llie_preproc.config_doors import refuse_second_door
+from llie_preproc.checks import at_least, each, one_of, rising
+from llie_preproc.config_doors import find_enhancement
 from llie_preproc.config_files import read_config_file
 from llie_preproc.errors import require
 
 from .base import FrozenModule
-
-# MMDetection's dense heads return lists of scores and of boxes, one map for each level, and some a third list, of
-# objectness (YOLOX) or centre-ness (FCOS, ATSS).
-_BOXES = 1
 
 
 class FrozenDetector(FrozenModule):
@@ -55,7 +51,8 @@ class FrozenDetector(FrozenModule):
 
     Raises:
         FileNotFoundError: The config or the checkpoint does not exist.
-        ValueError: The config is not that of a plain detector, or a level or a scale is out of its range.
+        ValueError: The config is not that of a plain detector, a level or a scale is out of its range, or there is no
+            level.
         CheckpointError: The checkpoint is damaged or unsafe, or does not fit.
     """
 
@@ -76,9 +73,11 @@ class FrozenDetector(FrozenModule):
         rising("scales", scales, above=0)
         cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config_file(os.fspath(config))
         cfg.merge_from_dict(dict(cfg_options or {}))
+        name = cfg.filename or "the config"
         if not isinstance(cfg.get("model"), Mapping):
-            raise ValueError(f"{cfg.filename or 'the config'} is not the config of a detector: it has no model")
-        refuse_second_door(cfg, cfg.filename or "the config")
+            raise ValueError(f"{name} is not the config of a detector: it has no model")
+        if found := find_enhancement(cfg):
+            raise ValueError(f"{name} enhances already ({found}): name the plain config of the detector")
         self.model: Any = build_trained_detector(cfg, checkpoint)[0].requires_grad_(False).eval()
         self.scales = float(scales[0]), float(scales[1])
         self.levels = self._checked(levels)
@@ -90,18 +89,25 @@ class FrozenDetector(FrozenModule):
         return self.model.extract_feat(inputs)
 
     def scores(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """The logits ``(N, C, h, w)`` of the classes, and of objectness if there is one, for each feature map.
+        """The logits ``(N, C, h, w)`` of the classes for each feature map, then those of objectness if it has any.
 
         Raises:
-            ValueError: The detector has no dense head with independent (sigmoid) scores.
+            ValueError: The detector has no dense head that returns logits of independent (sigmoid) scores.
         """
         head: Any = getattr(self.model, "bbox_head", None) or getattr(self.model, "rpn_head", None)
-        if not getattr(head, "use_sigmoid_cls", False):
+        # TOOD's head returns probabilities, and its loss says so.
+        activated = getattr(getattr(head, "loss_cls", None), "activated", False)
+        if activated or not getattr(head, "use_sigmoid_cls", False):
             raise ValueError(
-                f"{type(self.model).__name__} has no dense head with independent (sigmoid) scores: set score_weight=0"
+                f"{type(self.model).__name__} has no dense head with logits of independent (sigmoid) scores: set "
+                "score_weight=0"
             )
-        answers = [maps for number, maps in enumerate(head(features)) if number != _BOXES]
-        return [logits for maps in answers for logits in maps]
+        classes, _, *others = head(features)
+        anchors = classes[0].shape[1] // head.cls_out_channels
+        # A third list with one channel for each anchor is objectness (YOLOX) or centre-ness (FCOS, ATSS). That of other
+        # heads refines boxes (VFNet, RepPoints) or describes masks (YOLACT).
+        scores = others[0] if others and others[0][0].shape[1] == anchors else []
+        return [*classes, *scores]
 
     def resized(self, images: Tensor, draw: float) -> Tensor:
         """Pictures ``(N, 3, H, W)`` at the scale that ``draw`` in [0, 1) chooses; bilinear, as OpenCV resizes."""
@@ -114,8 +120,10 @@ class FrozenDetector(FrozenModule):
 
     def _checked(self, levels: Sequence[int] | None) -> tuple[int, ...]:
         """The chosen levels."""
-        number = len(self.features(next(self.model.parameters()).new_zeros(1, 3, 64, 64)))
+        # SSD's deepest layers need pictures of 300 pixels.
+        number = len(self.features(next(self.model.parameters()).new_zeros(1, 3, 320, 320)))
         if levels is None:
             return tuple(range(number))
         each("levels", levels, lambda name, level: one_of(name, level, range(number)))
+        at_least("the number of levels", len(levels), 1)
         return tuple(levels)

@@ -14,7 +14,7 @@ from llie_preproc.checks import within
 from llie_preproc.registry import MODELS
 
 from ..feature_encoders import FrozenDetector
-from ..randomness import sample_uniform
+from ..randomness import batch_uniform
 from .base import TrainingMethod, stacked
 
 
@@ -115,7 +115,7 @@ class DetectorConsistency(TrainingMethod):
 
     def _compared(self, detector: Any, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The weighted terms of one detector."""
-        draw = float(sample_uniform(1))
+        draw = batch_uniform()
         found = detector.features(detector.resized(output, draw))
         with torch.no_grad():
             expected = detector.features(detector.resized(target, draw))
