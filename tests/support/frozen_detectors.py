@@ -13,6 +13,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from tests.support.mmdet_models import build, mmdet_config
+from tests.support.random_pictures import dark_image, images
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 RETINANET = dict(
@@ -48,26 +49,27 @@ def write_detector(folder: Path, name: str) -> dict[str, str]:
 def plain_detector(name: str) -> Any:
     """MMDetection's own detector with random weights, in evaluation mode, whose norms have seen some pictures.
 
-    The last layers of a head are made larger than usual, so that scores depend on the picture.
+    The weights of the head are larger than usual, so that scores depend on the picture.
     """
-    model: Any = build(tiny_model(name), seed=2)
+    model: Any = build(tiny_model(name), seed=2).train()
+    head = getattr(model, "bbox_head", None) or model.rpn_head
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        for key, tensor in model.state_dict().items():
-            if key.endswith("running_mean"):
-                tensor += 0.1 * torch.randn(tensor.shape, generator=generator)
-            if key.endswith("running_var"):
-                tensor *= 0.5 + torch.rand(tensor.shape, generator=generator)
-        head = getattr(model, "bbox_head", None) or model.rpn_head
         for parameter in head.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        # The statistics of a norm become those of the picture that it sees last.
+        norm.momentum = 1.0
+        norm.train()
+    head(plain_features(model, [images(64, 96)[0], dark_image(64, 96)]))
     return model.eval()
 
 
-def pictures_for(images: Sequence[Tensor], factor: float = 1.0) -> list[Tensor]:
+def pictures_for(pictures: Sequence[Tensor], factor: float = 1.0) -> list[Tensor]:
     """Levels ``(3, H, W)`` BGR of pictures ``(3, H, W)`` RGB in [0, 1], as a pipeline of MMDetection packs them."""
     made = []
-    for image in images:
+    for image in pictures:
         pixels = np.ascontiguousarray((255 * image).numpy()[::-1].transpose(1, 2, 0))
         size = [round(factor * n) for n in (image.shape[2], image.shape[1])]
         resized = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
@@ -76,7 +78,7 @@ def pictures_for(images: Sequence[Tensor], factor: float = 1.0) -> list[Tensor]:
 
 
 @torch.no_grad()
-def plain_features(model: Any, images: Sequence[Tensor], factor: float = 1.0) -> Sequence[Tensor]:
+def plain_features(model: Any, pictures: Sequence[Tensor], factor: float = 1.0) -> Sequence[Tensor]:
     """What ``extract_feat`` of MMDetection's detector gives for pictures ``(3, H, W)`` RGB in [0, 1]."""
-    data = model.data_preprocessor({"inputs": pictures_for(images, factor), "data_samples": None}, False)
+    data = model.data_preprocessor({"inputs": pictures_for(pictures, factor), "data_samples": None}, False)
     return model.extract_feat(data["inputs"])

@@ -92,6 +92,20 @@ class FrozenDetector(FrozenModule):
         """The logits ``(N, C, h, w)`` of the classes for each feature map, then those of objectness if it has any.
 
         Raises:
+            ValueError: As :meth:`score_head`.
+        """
+        head = self.score_head()
+        classes, _, *others = head(features)
+        anchors = classes[0].shape[1] // head.cls_out_channels
+        # A third list with one channel for each anchor is objectness (YOLOX) or centre-ness (FCOS, ATSS). That of other
+        # heads refines boxes (VFNet, RepPoints) or describes masks (YOLACT).
+        scores = others[0] if others and others[0][0].shape[1] == anchors else []
+        return [*classes, *scores]
+
+    def score_head(self) -> Any:
+        """The dense head whose scores are compared.
+
+        Raises:
             ValueError: The detector has no dense head that returns logits of independent (sigmoid) scores.
         """
         head: Any = getattr(self.model, "bbox_head", None) or getattr(self.model, "rpn_head", None)
@@ -102,12 +116,7 @@ class FrozenDetector(FrozenModule):
                 f"{type(self.model).__name__} has no dense head with logits of independent (sigmoid) scores: set "
                 "score_weight=0"
             )
-        classes, _, *others = head(features)
-        anchors = classes[0].shape[1] // head.cls_out_channels
-        # A third list with one channel for each anchor is objectness (YOLOX) or centre-ness (FCOS, ATSS). That of other
-        # heads refines boxes (VFNet, RepPoints) or describes masks (YOLACT).
-        scores = others[0] if others and others[0][0].shape[1] == anchors else []
-        return [*classes, *scores]
+        return head
 
     def resized(self, images: Tensor, draw: float) -> Tensor:
         """Pictures ``(N, 3, H, W)`` at the scale that ``draw`` in [0, 1) chooses; bilinear, as OpenCV resizes."""

@@ -66,7 +66,8 @@ class DetectorConsistency(TrainingMethod):
         **options: ``ema`` and ``data_preprocessor`` of :class:`~training.methods.base.TrainingMethod`.
 
     Raises:
-        ValueError: There is no detector, one has no ``checkpoint``, or a weight is below 0, or both weights are 0.
+        ValueError: There is no detector, one has no ``checkpoint``, a weight is below 0, or both weights are 0; or
+            ``score_weight`` is above 0 and a detector has no such head.
         TypeError, FileNotFoundError, CheckpointError: :class:`~training.feature_encoders.FrozenDetector` raises them.
     """
 
@@ -79,8 +80,8 @@ class DetectorConsistency(TrainingMethod):
         losses: Mapping[str, dict | None] | None = None,
         **options: Any,
     ) -> None:
-        detectors = [detector] if isinstance(detector, Mapping) else list(detector)
-        if not detectors or any("checkpoint" not in given for given in detectors):
+        detectors = [detector] if isinstance(detector, Mapping) else detector
+        if not _has_checkpoints(detectors):
             raise ValueError(
                 "detector must be the arguments of at least one detector, each with a 'checkpoint', that of a trained "
                 f"model, got {detector}"
@@ -93,8 +94,12 @@ class DetectorConsistency(TrainingMethod):
                 "SupervisedTraining"
             )
         super().__init__(enhancer, losses, **options)
-        self.detectors = torch.nn.ModuleList(FrozenDetector(**given) for given in detectors)
+        frozen = [FrozenDetector(**given) for given in detectors]
         self.feature_weight, self.score_weight = feature_weight, score_weight
+        if score_weight:
+            for each in frozen:
+                each.score_head()
+        self.detectors = torch.nn.ModuleList(frozen)
         # oneDNN's convolutions are about twice as fast with the channels last.
         self.to(memory_format=torch.channels_last)
 
@@ -128,6 +133,15 @@ class DetectorConsistency(TrainingMethod):
                 wanted = detector.scores(expected)
             terms["score"] = self.score_weight * score_divergence(detector.scores(found), wanted)
         return terms
+
+
+def _has_checkpoints(detectors: object) -> bool:
+    """Whether these are the arguments of at least one detector, all with a checkpoint."""
+    return (
+        isinstance(detectors, Sequence)
+        and bool(detectors)
+        and all(isinstance(given, Mapping) and "checkpoint" in given for given in detectors)
+    )
 
 
 def relative_distance(found: Tensor, expected: Tensor) -> Tensor:
