@@ -52,6 +52,9 @@ register_backend("AtomicLocalBackend", AtomicLocalBackend, force=True)
 class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's checkpoint hook with atomic writes, which removes an old checkpoint after the new one is on disk.
 
+    Functions in the state of schedulers (that of ``OneCycleLR`` holds one) are left out: :func:`read_checkpoint` would
+    refuse a file that names them, and a resumed run has its own.
+
     The arguments are those of MMEngine's ``CheckpointHook``.
 
     Raises:
@@ -73,6 +76,12 @@ class AtomicCheckpointHook(CheckpointHook):
         # MMEngine is not given this number, because it would remove a checkpoint before it saves the next one.
         self._keep: int = kwargs.pop("max_keep_ckpts", -1)
         super().__init__(*args, **kwargs)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remove functions from the state of the schedulers."""
+        schedulers = checkpoint.get("param_schedulers", [])
+        for states in schedulers.values() if isinstance(schedulers, dict) else [schedulers]:
+            states[:] = [{k: v for k, v in state.items() if not callable(v)} for state in states]
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         super()._save_checkpoint_with_step(runner, step, meta)

@@ -28,6 +28,7 @@ class MethodCheckpointHook(AtomicCheckpointHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remove the encoders, and add the state of the method."""
+        super().before_save_checkpoint(runner, checkpoint)
         method = unwrapped(runner.model)
         encoders = encoder_prefixes(method)
         state = checkpoint["state_dict"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,11 +16,11 @@ pytest.importorskip("mmengine", reason="needs the extra 'mm'")
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel, MMDistributedDataParallel
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OneCycleLR, build_optim_wrapper
 from mmengine.registry import HOOKS, MODEL_WRAPPERS
 
 from llie_preproc.mm.run_settings import set_checkpoints, set_enhancer_lr, set_name, set_wrapper
-from llie_preproc.mm.runner_parts import AtomicCheckpointHook, join_processes, unwrapped
+from llie_preproc.mm.runner_parts import AtomicCheckpointHook, join_processes, read_checkpoint, unwrapped
 
 
 class Joint(BaseModel):
@@ -93,6 +95,34 @@ def test_a_training_saves_all_that_resuming_needs(loop: dict, given: dict | None
     assert (hook.interval, hook.save_optimizer, hook.save_param_scheduler) == (3 if given else -1, True, True)
     assert (hook.save_last, hook.out_dir, hook.by_epoch) == (True, None, "max_epochs" in loop)
     assert cfg.default_hooks.timer.type == "IterTimerHook"
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_state_of_every_scheduler_can_be_read_again(several: bool, tmp_path: Path) -> None:
+    """The state of MMEngine's one-cycle scheduler holds a function, which no safe reader accepts."""
+
+    def scheduler() -> OneCycleLR:
+        return OneCycleLR(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1), eta_max=1.0, total_steps=9)
+
+    first, second = scheduler(), scheduler()
+    for _ in range(4):
+        first.optimizer.step()
+        first.step()
+    states = [first.state_dict()]
+    assert any(map(callable, states[0].values()))
+    checkpoint = dict(param_schedulers=dict(enhancer=states) if several else states)
+    AtomicCheckpointHook().before_save_checkpoint(Mock(), checkpoint)
+    torch.save(checkpoint, tmp_path / "iter_4.pth")
+    read = read_checkpoint(tmp_path / "iter_4.pth")["param_schedulers"]
+    second.load_state_dict((read["enhancer"] if several else read)[0])
+    second.optimizer.param_groups[0].update(lr=first.optimizer.param_groups[0]["lr"])
+    rates = []
+    for each in (first, second):
+        each.optimizer.step()
+        each.step()
+        rates.append(each.optimizer.param_groups[0]["lr"])
+    assert rates[0] == rates[1]
+    assert rates[0] != 0.1
 
 
 def test_an_enhancer_has_a_learning_rate_of_its_own() -> None:
