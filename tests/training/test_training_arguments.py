@@ -21,10 +21,12 @@ pytest.importorskip("timm", reason="needs the extra 'train'")
 pytest.importorskip("segment_anything", reason="needs the extra 'sam'")
 
 import torch
+from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from llie_preproc import build_enhancer, registry
+from tests.support.frozen_detectors import RETINANET
 from tests.support.random_pictures import images
 from tests.support.training_runs import METHODS
 from training.methods.base import TrainingMethod
@@ -95,9 +97,19 @@ def judges(discriminator: Any) -> None:
 
 def changes(transform: Any) -> None:
     given = as_bytes(picture())
-    made = transform(given) if type(transform).__name__ == "LowLightSynthesis" else transform({"image": given})["image"]
+    made = transform({"image": given})["image"] if type(transform).__name__.startswith("Paired") else transform(given)
     assert made.dtype == torch.uint8
     assert made.numel()
+
+
+def lights(illumination: Any) -> None:
+    factor, glare = illumination(SIZE, SIZE)
+    assert torch.isfinite(factor).all()
+    assert torch.isfinite(glare).all()
+
+
+def processes(processing: Any) -> None:
+    assert torch.isfinite(processing(picture()[0], stops=-4.0)).all()
 
 
 def gives(dataset: Any) -> None:
@@ -145,6 +157,7 @@ TINY_SAM = dict(
 )  # fmt: skip
 _NOT_OF_ENCODERS = ("model", "decoder_heads", "decoder_mlp_dim")
 IAML = {"type": "llie_preproc.IAMLUNet", "width": 4, "depth": 2}
+TINY_DETECTOR = {"config": Config({"model": RETINANET}), "checkpoint": None}
 L1 = {"l1": {"type": "llie_preproc.L1Loss"}}
 PAIR = {"low": "{root}/low", "high": "{root}/high"}
 CASES = {
@@ -157,6 +170,9 @@ CASES = {
     "ProgressiveSelfEnhancement": method("progressive", extra=("ema",)),
     "SamConsistency": Case(
         trained, {"enhancer": IAML, "sam": TINY_SAM, "losses": L1}, extra=("ema",), of_data=("boxes",)
+    ),
+    "DetectorConsistency": Case(
+        trained, {"enhancer": IAML, "detector": TINY_DETECTOR, "score_weight": 0.1, "losses": L1}, extra=("ema",)
     ),
     "ExposureLoss": Case(guides),
     "FidelityLoss": Case(guides),
@@ -178,11 +194,20 @@ CASES = {
     "SAMEncoder": Case(encodes, {k: v for k, v in TINY_SAM.items() if k not in _NOT_OF_ENCODERS}),
     "PatchDiscriminator": Case(judges, {"width": 4}),
     "LowLightSynthesis": Case(changes),
+    "NightIllumination": Case(lights),
+    "CameraProcessing": Case(processes, {"share": 1.0, "blur_share": 1.0}),
+    "JPEGCompression": Case(changes, {"share": 1.0}),
+    "RandomGamma": Case(changes),
+    "PairedRandomResize": Case(changes, {"factor": (0.6, 1.2)}, of_memory=("factor",)),
     "PairedRandomCrop": Case(changes, {"size": 28}),
     "PairedResize": Case(changes, {"size": 20}, of_memory=("factor",)),
     "PairedFolders": Case(gives, PAIR),
     "UnpairedFolder": Case(gives, {"folder": "{root}/night"}),
     "SynthesisedPairs": Case(gives, {"folder": "{root}/high"}),
+    "MixedSets": Case(
+        gives,
+        {"datasets": [[{"inputs": torch.zeros(1, dtype=torch.uint8)}]] * 2, "shares": [0.5, 0.5]},
+    ),
     "DrawSampler": Case(draws, {"dataset": range(5)}),
     "InfiniteDrawSampler": Case(draws, {"dataset": range(5)}),
     "EnhancedSamples": Case(is_made),
@@ -292,7 +317,7 @@ def test_a_number_works_or_is_refused_by_name(name, argument, training_pictures)
         if argument in case.of_data:
             with pytest.raises(ValueError, match=argument):
                 case.works(made)
-        elif argument not in case.of_memory or value != HUGE:
+        elif argument not in case.of_memory or HUGE not in (value if isinstance(value, list) else [value]):
             case.works(made)
     assert refused >= 3
 
