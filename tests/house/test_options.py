@@ -220,7 +220,6 @@ BESIDES: dict[str, dict[str, Any]] = {
     "PerceptualLoss": dict(encoder={}, stages=["a"]),
     "SAMEncoder": dict(checkpoint=None),
     "SamConsistency": dict(enhancer="PSENet", sam=dict(checkpoint=None)),
-    "FrozenDetector": dict(config="absent.py", checkpoint=None),
     "SemiSupervisedMeanTeacher": dict(enhancer="PSENet", losses=dict(mse=dict(type="MSELoss")), discriminator={}),
     "VisDroneScores": dict(truth={}, detections=[]),
     "VotedFaceDetector": dict(detector=None),

@@ -7,9 +7,9 @@ with needs("training.datasets"):
     from .camera_processing import CameraProcessing, JPEGCompression
     from .combined import ConcatenatedSets, MixedSets, SemiSupervisedSet
     from .folders import PairedFolders, UnpairedFolder
-    from .illumination import NightIllumination
     from .known_sets import LSRW, RELLISUR, SICE, ExposureErrors, LOLv1, LOLv2, NightVisDrone
     from .masked_pairs import MaskedPairs
+    from .night_illumination import NightIllumination
     from .paired_transforms import PairedRandomCrop, PairedRandomResize, PairedResize, RandomDihedral, RandomFlip
     from .samplers import Draw, DrawSampler, InfiniteDrawSampler, seeded_by
     from .synthesis import LowLightSynthesis, RandomGamma, RandomSynthesis, SynthesisedPairs

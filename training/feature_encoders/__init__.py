@@ -7,7 +7,7 @@ from llie_preproc.registry import import_modules
 
 from .base import FeatureEncoder, FrozenModule, build_encoder
 from .clip import CLIPEncoder
-from .detector import FrozenDetector
+from .frozen_detector import FrozenDetector
 from .ram import RAMEncoder
 from .sam import FrozenSAM, SAMEncoder
 from .vgg import VGGEncoder
