@@ -1,6 +1,6 @@
 """The light of real night pictures, beside that of day pictures which a config's synthesis has made dark.
 
-``python -m benchmarks.night_light --real NAME=FOLDER ... --day FOLDER [--config FILE] [--draws 4] [--seed 0]
+``python -m benchmarks.night_light --real NAME=FOLDER ... --day FOLDER [--config FILE] [--draws 2] [--seed 0]
 [--json FILE]``
 
 The synthesis is read from the config of a training. Its choices that darken are of two kinds: ``even``, without an
@@ -11,7 +11,7 @@ noise away; the other numbers hardly depend on the size.
 
 The first table has the median over the pictures of each set, with the 10th and 90th percentile. The second has the
 earth mover's distance between the sets' mean histograms of luma: the mean number of levels by which the pixels of one
-would have to move to become the other.
+would have to move to become the other. The distances between the real sets say how much such sets differ by themselves.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ from llie_preproc.files import write_json
 from llie_preproc.luma import BT601
 from llie_preproc.ops.sensor import srgb_to_linear
 from llie_preproc.pictures import picture_files, read_rgb8
-from training.datasets import RandomSynthesis
+from llie_preproc.registry import TRANSFORMS
+from llie_preproc.seeds import derive_seed
+from training.datasets import LowLightSynthesis, RandomSynthesis
 
 from .timing import machine
 
@@ -202,58 +204,63 @@ def dark_syntheses(config: str) -> dict[str, RandomSynthesis]:
     """The choices of a config's ``synthesis`` that darken: ``even`` without an illumination, ``uneven`` with one.
 
     Raises:
-        ValueError: The config has no such synthesis, or lacks one of the two kinds.
+        ValueError: The config has no ``RandomSynthesis`` of this name, or it lacks one of the two kinds.
     """
-    choices = read_config_file(config).get("synthesis", {}).get("choices", [])
+    given = read_config_file(config).get("synthesis")
+    synthesis = TRANSFORMS.build(given) if isinstance(given, dict) else given
+    if not isinstance(synthesis, RandomSynthesis):
+        raise ValueError(f"{config}: 'synthesis' must be the config of a RandomSynthesis, got {given!r}")
     kinds: dict[str, list[dict[str, Any]]] = {"even": [], "uneven": []}
-    for choice in choices:
-        darkening = [step for step in choice["steps"] if step["type"].rpartition(".")[2] == "LowLightSynthesis"]
+    for share, steps in zip(synthesis.shares.tolist(), synthesis.steps, strict=True):
+        darkening = [step for step in steps if isinstance(step, LowLightSynthesis)]
         if darkening:
-            kinds["uneven" if any(step.get("illumination") for step in darkening) else "even"].append(choice)
-    missing = [kind for kind, found in kinds.items() if not found]
-    if missing:
-        raise ValueError(
-            f"{config}: 'synthesis' must be a RandomSynthesis with a choice of LowLightSynthesis that has no "
-            f"illumination (even), and one that has (uneven); it has none that is {' or '.join(missing)}"
-        )
+            varies = any(step.illumination is not None for step in darkening)
+            kinds["uneven" if varies else "even"].append(dict(share=share, steps=steps))
+    for kind, found in kinds.items():
+        if not found:
+            raise ValueError(
+                f"{config}: 'synthesis' must have a choice with a LowLightSynthesis that has "
+                f"{'an' if kind == 'uneven' else 'no'} illumination ({kind}); it has none"
+            )
     return {kind: RandomSynthesis(found) for kind, found in kinds.items()}
 
 
 def darkened(
     files: Sequence[Path], synthesis: Callable[[torch.Tensor], torch.Tensor], draws: int, seed: int
 ) -> Iterator[np.ndarray]:
-    """The pictures ``(H, W, 3)`` uint8 that a synthesis makes of each file, ``draws`` of each."""
-    torch.manual_seed(seed)
-    for file in files:
+    """The pictures ``(H, W, 3)`` uint8 that a synthesis makes of each file, ``draws`` of each.
+
+    Each draw has a seed of its own, so that syntheses which draw the exposure first draw the same exposures.
+    """
+    for number, file in enumerate(files):
         picture = read_levels(file)
-        for _ in range(draws):
-            yield to_bytes(synthesis(picture))
+        for draw in range(draws):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive_seed(seed, number, draw))
+                dark = synthesis(picture)
+            yield to_bytes(dark)
 
 
-def tables(sets: Mapping[str, Summary], made: Sequence[str]) -> str:
+def tables(sets: Mapping[str, Summary], real: Sequence[str]) -> str:
     """The two tables in Markdown.
 
     Args:
         sets: Summaries by name.
-        made: Names of those sets with which the others are compared in the second table.
+        real: Names of those sets to which the second table has the distances of all sets.
     """
     head = ["", *(f"{name} ({each.pictures})" for name, each in sets.items())]
     lines = [
         [statistic.title, *(_with_range(statistic.numbers, each.statistics[name]) for each in sets.values())]
         for name, statistic in STATISTICS.items()
     ]
+    shares = [[Numbers(1, factor=100).text(share) for share in each.shares()] for each in sets.values()]
     width = 256 // BINS
-    shares = Numbers(1, factor=100)
-    lines += [
-        [f"% of luma {at * width} to {(at + 1) * width - 1}", *(shares.text(each.shares()[at]) for each in sets.values())]
-        for at in range(BINS)
-    ]
+    for at, line in enumerate(zip(*shares, strict=True)):
+        lines.append([f"% of luma {at * width} to {(at + 1) * width - 1}", *line])
     apart = [
-        [name, *(Numbers(1).text(levels_apart(each, sets[other])) for other in made)]
-        for name, each in sets.items()
-        if name not in made
+        [name, *(Numbers(1).text(levels_apart(each, sets[other])) for other in real)] for name, each in sets.items()
     ]
-    return "\n".join([markdown_table([head, *lines]), markdown_table([["levels apart", *made], *apart])])
+    return "\n".join([markdown_table([head, *lines]), markdown_table([["levels apart", *real], *apart])])
 
 
 def _with_range(numbers: Numbers, values: tuple[float, float, float]) -> str:
@@ -279,21 +286,22 @@ def main() -> None:
     parser.add_argument("--real", type=named_folder, nargs="+", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--day", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--config", default=str(CONFIG), metavar="FILE", help="config with the synthesis")
-    parser.add_argument("--draws", type=int, default=4, help="pictures that each synthesis makes of a day picture")
+    parser.add_argument("--draws", type=int, default=2, help="pictures that each synthesis makes of a day picture")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     at_least("--draws", args.draws, 1)
+    at_least("--seed", args.seed, 0)
     syntheses = dark_syntheses(args.config)
     day = picture_files(args.day)
     real = {name: picture_files(folder) for name, folder in args.real}
     sets = {name: summarised(map(read_rgb8, tqdm(files, desc=name))) for name, files in (real | {"day": day}).items()}
     for kind, synthesis in syntheses.items():
         sets[kind] = summarised(darkened(tqdm(day, desc=kind), synthesis, args.draws, args.seed))
-    print(tables(sets, list(syntheses)), end="")
+    print(tables(sets, list(real)), end="")
     if args.json:
         distances = {
-            kind: {name: round(levels_apart(sets[name], sets[kind]), 2) for name in (*real, "day")} for kind in syntheses
+            name: {other: round(levels_apart(each, sets[other]), 2) for other in real} for name, each in sets.items()
         }
         write_json(
             args.json,
