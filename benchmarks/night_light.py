@@ -293,6 +293,9 @@ def main() -> None:
     at_least("--draws", args.draws, 1)
     at_least("--seed", args.seed, 0)
     syntheses = dark_syntheses(args.config)
+    names = [name for name, _ in args.real]
+    if len({*names, "day", *syntheses}) < len(names) + 1 + len(syntheses):
+        raise ValueError(f"--real must have different names, none of them day, even or uneven, got {', '.join(names)}")
     day = picture_files(args.day)
     real = {name: picture_files(folder) for name, folder in args.real}
     sets = {name: summarised(map(read_rgb8, tqdm(files, desc=name))) for name, files in (real | {"day": day}).items()}

@@ -1,4 +1,4 @@
-"""``benchmarks.night_light`` measures the light of pictures as closed forms give it, and compares real with made ones."""
+"""``benchmarks.night_light`` measures the light of pictures as closed forms give it, and compares sets."""
 
 import json
 import math
@@ -222,19 +222,21 @@ def test_the_command_prints_tables_and_writes_json(folders, monkeypatch, capsys)
     assert {"machine", "torch", "numpy", "scipy"} <= set(result)
 
 
-@pytest.mark.parametrize(
-    ("real", "more", "message"),
-    [
-        ("no_name", [], "expected NAME=FOLDER, got 'no_name'"),
-        ("=night", [], "expected NAME=FOLDER"),
-    ],
-)
-def test_a_folder_without_a_name_is_refused(folders, monkeypatch, capsys, real, more, message):
-    monkeypatch.setattr("sys.argv", ["night_light", "--real", real, "--day", str(folders / "day"), *more])
+@pytest.mark.parametrize("real", ["no_name", "=night", "night="])
+def test_a_folder_without_a_name_is_refused(folders, monkeypatch, capsys, real):
+    monkeypatch.setattr("sys.argv", ["night_light", "--real", real, "--day", str(folders / "day")])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert message in capsys.readouterr().err
+    assert f"expected NAME=FOLDER, got '{real}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "day"), ("uneven",)])
+def test_a_name_that_is_taken_is_refused(folders, monkeypatch, names):
+    real = [f"{name}={folders / 'night'}" for name in names]
+    monkeypatch.setattr("sys.argv", ["night_light", "--real", *real, "--day", str(folders / "day")])
+    with pytest.raises(ValueError, match=f"--real must have different names, .* got {', '.join(names)}"):
+        main()
 
 
 @pytest.mark.parametrize(("option", "value"), [("--draws", "0"), ("--seed", "-1")])
