@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 if not torch.cuda.is_available():
     # Triton reads this variable once, when it is imported.
@@ -24,6 +25,9 @@ from tests.support.shortcuts import take_shortcuts
 from tests.support.signals import ctrl_c_is_heard as ctrl_c_is_heard
 
 take_shortcuts()
+# Hypothesis's deadline of 200 ms for an example measures the machine, not the code.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 
 @pytest.hookimpl(tryfirst=True)

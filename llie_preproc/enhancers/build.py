@@ -72,8 +72,11 @@ def build_enhancer(
 
 def _construct(name: str, kind: type[Enhancer], config: Mapping[str, Any]) -> Enhancer:
     """Construct the network; if it refuses an argument, the message begins with the network's name."""
+    # A value that equals the default counts as the default, so that 32.0 may stand for 32.
+    defaults = {key: each.default for key, each in signature(kind).parameters.items()}
+    given = {key: defaults[key] if same_value(value, defaults.get(key)) else value for key, value in config.items()}
     try:
-        return kind(**config)
+        return kind(**given)
     except (TypeError, ValueError) as error:
         # Subclasses of these errors may hold more than a text, and their text says already what they are about.
         if type(error) not in (TypeError, ValueError) or kind.__name__ in str(error):

@@ -1,8 +1,8 @@
 """GainUNet, trained further on light that varies as in real night pictures.
 
 It starts from the result of ``detector_consistency_yolox-nano.py``, which ``GAIN_UNET`` names. Fields of light are deeper
-here, lamps are smaller and stronger, and cameras smooth most of the noise: of the variants in docs/datasets.md, this one
-is nearest to the brightness histogram of ExDark.
+here, lamps are smaller and stronger, and cameras smooth most of the noise, so that the brightness histogram is near that
+of ExDark (docs/datasets.md). docs/training.md has what came of it.
 """
 
 _base_ = "detector_consistency_yolox-nano.py"

@@ -135,7 +135,7 @@ class RandomSynthesis:
     """Gives each picture to one of several syntheses, drawn by their shares.
 
     >>> untouched = dict(share=0.5, steps=[])
-    >>> dark = dict(share=0.5, steps=[dict(type="LowLightSynthesis")])
+    >>> dark = dict(share=0.5, steps=[dict(type="llie_preproc.LowLightSynthesis")])
     >>> RandomSynthesis([untouched, dark])(torch.zeros(3, 8, 8, dtype=torch.uint8)).shape
     torch.Size([3, 8, 8])
 

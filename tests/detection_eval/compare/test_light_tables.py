@@ -110,7 +110,7 @@ def test_the_page_plots_a_line_with_a_band_for_each_enhancer(made: Comparison, p
         assert "exposure in EV" in plot
     section = page.sections["Average precision by light"]
     assert "3000 electrons at white with a read noise of 3" in section
-    assert "They are about the test set at -4 EV" in section
+    assert "The other sections are about the test set at -4 EV" in section
     for row in made.table():
         if row["difference"]:
             assert row["label"] in page.sections["Does it help?"]
@@ -140,7 +140,7 @@ def test_gammas_are_drawn_on_an_axis_of_their_own(tmp_path: Path) -> None:
     text = (out / "report.html").read_text()
     assert "gamma g of I^(1/g)" in text
     assert list(written(out / "table.md")[0]["raw"]) == ["gamma 0.25", "gamma 1", "gamma 2"]
-    assert "They are about the test set at gamma 0.25" in text
+    assert "The other sections are about the test set at gamma 0.25" in text
 
 
 def test_a_light_that_is_not_finished_is_a_dash(tmp_path: Path) -> None:

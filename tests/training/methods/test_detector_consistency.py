@@ -237,8 +237,8 @@ def test_a_distance_is_relative_to_the_reference_of_each_picture(seed, shape):
     expected = torch.randn(shape, generator=generator) * 10 ** (3 * torch.rand(shape[0], 1, 1, 1, generator=generator))
     found = expected + torch.randn(shape, generator=generator)
     value = relative_distance(found, expected).item()
-    assert value == pytest.approx(distance(found, expected), rel=1e-4)
-    assert relative_distance(3 * found, 3 * expected).item() == pytest.approx(value, rel=1e-4)
+    assert value == pytest.approx(distance(found, expected), rel=1e-4, abs=1e-6)
+    assert relative_distance(3 * found, 3 * expected).item() == pytest.approx(value, rel=1e-4, abs=1e-6)
     assert relative_distance(expected, expected).item() == 0
 
 
