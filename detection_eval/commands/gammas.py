@@ -27,7 +27,7 @@ def add_convention(parser: argparse.ArgumentParser, default: str | None = "power
 
     Args:
         parser: Parser to extend.
-        default: Convention if the command line names none; None to see whether it does.
+        default: Convention if the command line names none; None lets the caller see that.
     """
     parser.add_argument(
         "--convention",

@@ -44,12 +44,12 @@ class ComparisonData:
 
     @property
     def shown(self) -> list[dict[str, Any]]:
-        """Measured rows of the light that pictures are shown at; all measured rows if there is no axis of light."""
+        """Measured rows at the page's light; all measured rows without an axis of light."""
         return [row for row in self.rows if row.get("light") == self.light]
 
     @cached_property
     def lines(self) -> list[Line]:
-        """Measured rows of the light that pictures are shown at, with their scores."""
+        """Measured rows at the page's light, with their scores."""
         with tqdm(self.shown, desc="scoring", unit="row") as rows:
             return [
                 Line(row, [CocoScores(self.truth, self.detections(cell)) for cell in self.cells(row)]) for row in rows
@@ -57,7 +57,7 @@ class ComparisonData:
 
     @cached_property
     def luma(self) -> list[float]:
-        """Mean luma of the raw test pictures at the light that is shown, in the order of the scores' ``image_ids``."""
+        """Mean luma of the raw test pictures at the page's light, in the order of the scores' ``image_ids``."""
         images = {image["id"]: image for image in self.truth["images"]}
         with tqdm(self.lines[0].scores[0].image_ids, desc="brightness", unit="picture") as ids:
             return [mean_luma(self.picture(images[i])) for i in ids]
@@ -104,13 +104,13 @@ class ComparisonData:
         return read_detections(self.comparison.detections_path(cell), self.truth)
 
     def picture(self, image: Mapping[str, Any]) -> np.ndarray:
-        """Read a raw picture at the light that pictures are shown at, ``(H, W, 3)`` uint8 RGB."""
+        """Read a raw picture at the page's light, ``(H, W, 3)`` uint8 RGB."""
         axis, stored = self.comparison.axis, read_rgb8(self.comparison.picture(image))
         return stored if axis is None or self.light is None else axis.relit(stored, self.light)
 
 
 def _farthest(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the measured light that is farthest from the pictures as they are; None without an axis of light."""
+    """Return the page's light, the measured one that changes the pictures most; None without an axis of light."""
     return None if comparison.axis is None else max((row["light"] for row in rows), key=comparison.axis.distance)
 
 

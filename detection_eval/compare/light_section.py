@@ -45,8 +45,7 @@ def light_section(rows: Sequence[Row], axis: LightAxis, shown: float) -> Html:
     blocks += [
         heading("The sections below"),
         paragraph(
-            f"The other sections are about the test set at {axis.words(shown)}, which is farthest from the pictures "
-            "as they are."
+            f"The other sections are about the test set at {axis.words(shown)}, which changes the pictures most."
         ),
     ]
     return section("Average precision by light", *blocks)

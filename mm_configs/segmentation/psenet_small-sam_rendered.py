@@ -1,7 +1,7 @@
 """PSENet, finetuned from its shipped weights through the small SAM on rendered night scenes, in minutes on a CPU.
 
-The environment variable ``MASK_SCENES_ROOT`` names the folder. Its ``train`` and ``val`` hold ``day/``, ``ev-4/`` and
-``annotations.json``, as ``python -m benchmarks.small_sam scenes`` writes them (docs/training.md).
+The environment variable ``MASK_SCENES_ROOT`` names the scenes' folder. Its ``train`` and ``val`` hold ``day/``,
+``ev-4/`` and ``annotations.json``, as ``python -m benchmarks.small_sam scenes`` writes them (docs/training.md).
 ``model.sam.checkpoint`` is the small SAM's weights.
 """
 

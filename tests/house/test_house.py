@@ -53,7 +53,7 @@ def statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def imported(name: str) -> set[str]:
-    """Names of the modules that a module imports, also inside functions; those of the three packages by full names."""
+    """Names of the modules that a module imports, also inside functions; full names within the three packages."""
     path, found = MODULES[name], set()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in statements(parsed(path)):
@@ -163,7 +163,7 @@ def test_llie_preproc_imports_no_other_package_at_run_time(walked: dict) -> None
 
 
 def test_registered_names_of_llie_preproc_are_found_without_the_other_packages(walked: dict) -> None:
-    """Of the other packages only the modules ``registered`` are imported; they list names that the packages add."""
+    """Only the modules ``registered`` of the other packages are imported; they list the names that these add."""
     assert walked["registries"] == 12
     assert set(walked["roofs"]) <= {"training", "training.registered", "detection_eval", "detection_eval.registered"}
 
@@ -248,7 +248,7 @@ def test_an_installed_package_joins_the_registries(stranger: Path, bare_programs
     assert "json.nothing of hidden is hidden by" in third or "nowhere" in third
 
 
-# Folders whose modules may share a name: a command and what it runs, a loss and its method, a metric and its data set.
+# Modules of these folders may share a name, such as a command and what it runs, or a loss and its method.
 SAME_THING = {
     frozenset({"commands", "datasets", "metrics", ""}),
     frozenset({"losses", "methods", "metrics", "ops"}),

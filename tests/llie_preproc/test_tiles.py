@@ -30,7 +30,7 @@ from tests.support.random_pictures import dark_image
 
 
 class Blocks(Enhancer):
-    """Adds the convolved means of blocks to the image; a pixel's result depends on its block and the next ones."""
+    """Convolves the means of blocks and adds them to the image; a pixel depends on its block and those around it."""
 
     def __init__(self, divisor: int = 4, min_size: int = 1, padding_mode: str = "zeros") -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Blur(Enhancer):
 
 @functools.cache
 def local(name: str) -> Enhancer:
-    """The enhancer of this name in ``LOCAL``; its halo, scale or divisor is of a kind that the registry lacks."""
+    """The enhancer of this name in ``LOCAL``, which adds halos, scales and divisors to those of the registry."""
     torch.manual_seed(0)
     return LOCAL[name]().eval()
 
@@ -184,7 +184,7 @@ def test_tiles_that_differ_leave_no_seam(size: tuple[int, int], tile: int) -> No
 def test_a_local_network_without_a_halo_is_nearly_exact() -> None:
     image = dark_image(150, 210)
     whole, tiled = enhance(image, Blur()), enhance(image, Blur(), tile=80)
-    # Only a tile's outermost line is wrong: a third of the 3x3 pixels is missing, and the tile has almost no weight.
+    # Only a tile's outermost line is wrong: it lacks a third of the 3x3 pixels. There the tile has almost no weight.
     assert (whole - tiled).abs().max() < 2 * whole.max() * (1 / 3) * 0.5 / FADE
     assert ((whole - tiled).abs() < 1e-6).float().mean() > 0.9
 

@@ -22,7 +22,7 @@ RETINANET, DETR, YOLOX = (f"mmdet::{CONFIGS[name]}" for name in ("retinanet", "d
 
 
 def rates(runner):
-    """The learning rate after the warm-up and the weight decay of each parameter, by name."""
+    """Each parameter's learning rate after the warm-up, and its weight decay, by name."""
     names = {id(p): name for name, p in runner.model.named_parameters()}
     groups = runner.optim_wrapper.optimizer.param_groups
     return {names[id(p)]: (group["initial_lr"], group["weight_decay"]) for group in groups for p in group["params"]}

@@ -118,7 +118,7 @@ def class_names(given: Sequence[str]) -> list[str]:
     ['car', 'bus']
 
     Raises:
-        FileNotFoundError: A single name has folders or the suffix of a file, and there is no such file.
+        FileNotFoundError: A single name looks like a file, and there is no such file.
         ValueError: The suffix of the file is unknown, or the file holds no names or a name twice.
         MissingExtraError: The file is YAML, and PyYAML is not installed.
     """

@@ -1,4 +1,4 @@
-"""The AP of ``wider_face.py`` equals the rules of the tools of DARK FACE and WIDER FACE, written as loops."""
+"""``wider_face.py`` gives the same AP as plain loops by the rules of DARK FACE's and WIDER FACE's tools."""
 
 import math
 
@@ -208,7 +208,7 @@ def test_detections_of_faces_of_another_difficulty_do_not_count():
     found = {"a": _faces([*_row(3), [0, 100, 10, 110]], [1.0, 0.9, 0.8, 0.0])}
     hard = wider_ap({"a": xywh}, found, {"a": np.array([2])})
     assert (hard.faces, hard.found, hard.proposals, hard.ap) == (1, 1, 2, 1)
-    # In a picture without a kept face, detections of faces do not count, but one beside all faces is still false.
+    # In a picture without a kept face, detections of faces do not count, but one that hits no face is false.
     truth = {"a": xywh, "b": xywh}
     some = wider_ap(truth, {"a": found["a"], "b": found["a"]}, {"a": np.array([2]), "b": np.zeros(0, int)})
     assert (some.faces, some.proposals) == (1, 3)
