@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,10 @@ from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
-from llie_preproc.config_nodes import nodes
+from llie_preproc.config_nodes import nodes, type_name
 from llie_preproc.enhancers.names import enhancer_in
+
+from .schedule import schedulers_of
 
 _RUNNER_KEYS = {
     *inspect.signature(Runner).parameters,
@@ -23,6 +26,7 @@ _RUNNER_KEYS = {
     "activation_checkpointing",
     "efficient_conv_bn_eval",
 }
+_ONE_CYCLE = {"OneCycleLR", "OneCycleParamScheduler"}
 _ENV_KEYS = {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"}
 
 
@@ -122,3 +126,31 @@ def check_optimizers(optim_wrapper: Mapping) -> None:
         kind = (node.get("optimizer") or {}).get("type")
         if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
             raise KeyError(f"no optimizer {kind!r} is registered")
+
+
+def check_schedules(cfg: Config) -> None:
+    """Refuse a one-cycle schedule that is shorter than the training, which would stop where the schedule ends.
+
+    Raises:
+        ValueError: ``total_steps`` of such a schedule is below the steps that the training loop takes.
+
+    Examples:
+        >>> one_cycle = dict(type="OneCycleLR", eta_max=0.1, total_steps=5, by_epoch=False)
+        >>> check_schedules(Config(dict(train_cfg=dict(max_iters=5), param_scheduler=[one_cycle])))
+        >>> check_schedules(Config(dict(train_cfg=dict(max_iters=9), param_scheduler=[one_cycle])))
+        Traceback (most recent call last):
+        ValueError: param_scheduler.0.total_steps must be at least train_cfg.max_iters=9, got 5
+    """
+    loop = cfg.get("train_cfg") or {}
+    for number, scheduler in enumerate(schedulers_of(cfg)):
+        key = "max_epochs" if scheduler.get("by_epoch", True) else "max_iters"
+        total = scheduler.get("total_steps")
+        if key not in loop or total is None or type_name(scheduler) not in _ONE_CYCLE:
+            continue
+        # A scheduler steps after each step of the loop that lies before its own end.
+        begin, last = scheduler.get("begin", 0), loop[key]
+        if min(scheduler.get("end", math.inf) - 1, last) - begin > total:
+            after = f" less begin={begin}" if begin else ""
+            raise ValueError(
+                f"param_scheduler.{number}.total_steps must be at least train_cfg.{key}={last}{after}, got {total}"
+            )

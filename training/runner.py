@@ -19,7 +19,7 @@ from llie_preproc.mm.progress import ProgressBar
 from llie_preproc.mm.runner_parts import join_without_gpu, saved_checkpoints
 from llie_preproc.safe_loading import SafeRunner
 
-from .config_checks import check_enhancer, check_names, check_options, list_evaluators
+from .config_checks import check_enhancer, check_names, check_options, check_schedules, list_evaluators
 from .run_checkpoints import optimizer_names, read_run
 from .work_folder import InterruptedTraining, TrainingRunner, WriteConfig
 
@@ -83,6 +83,7 @@ def training_config(args: argparse.Namespace) -> Config:
     check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
     check_names(cfg)
+    check_schedules(cfg)
     check_enhancer(cfg, args.config)
     cfg.work_dir = str(args.out or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem)
     return cfg

@@ -313,6 +313,17 @@ def _keys_and_values() -> Any:
         def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
             if odd := [each for each in values if "=" not in each]:
                 raise ValueError(f"{option}: expected KEY=VALUE, got {odd[0]!r}")
+            for each in values:
+                value = each.partition("=")[2]
+                # MMEngine would read a dict as text, cut at its commas.
+                if value.lstrip("[( ").startswith(("dict(", "{")):
+                    raise ValueError(f"{option}: expected KEY.NAME=VALUE for each value of a dict, got {each!r}")
+                try:
+                    self._parse_iterable(value)
+                except (AssertionError, RecursionError):
+                    raise ValueError(
+                        f"{option}: expected a value, or a list or tuple with all brackets closed, got {each!r}"
+                    ) from None
             super().__call__(parser, namespace, values, option)
 
     return KeysAndValues

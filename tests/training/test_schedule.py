@@ -1,5 +1,7 @@
 """A schedule that is stretched or shortened keeps its proportions."""
 
+from contextlib import nullcontext
+
 import pytest
 
 pytest.importorskip("mmdet", reason="needs the extra 'mm'")
@@ -8,7 +10,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
+from llie_preproc.commands.llie import main
 from tests.support.mmdet_models import CONFIGS
+from training.config_checks import check_schedules
 from training.schedule import set_epochs, shorten_warmup
 
 RETINANET, YOLOX = (f"mmdet::{CONFIGS[name]}" for name in ("retinanet", "yolox"))
@@ -58,3 +62,40 @@ def test_a_schedule_in_iterations_keeps_its_proportions(tiny):
     assert (cosine.begin, cosine.end, cosine.T_max) == (60, 520, 460)
     with pytest.raises(ValueError, match="max_epochs or max_iters"):
         set_epochs(Config(dict(train_cfg=dict(type="Loop"))), 1, 1)
+
+
+def stopped(scheduler, length):
+    """Whether MMEngine's own scheduler refuses to go on within a training of this length."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    own = PARAM_SCHEDULERS.build({**scheduler, "optimizer": optimizer})
+    try:
+        for _ in range(length):
+            optimizer.step()
+            own.step()
+    except ValueError as error:
+        return "Tried to step" in str(error)
+    return False
+
+
+@pytest.mark.parametrize("unit", ["epochs", "iters"])
+@pytest.mark.parametrize(("length", "begin", "end"), [(4, 0, 10**9), (4, 1, 10**9), (6, 0, 4), (6, 3, 5)])
+def test_a_one_cycle_schedule_that_would_stop_the_training_is_refused(unit, length, begin, end):
+    answers = set()
+    for total in range(1, 6):
+        scheduler = dict(type="OneCycleLR", eta_max=1.0, total_steps=total, begin=begin, end=end)
+        scheduler["by_epoch"] = unit == "epochs"
+        cfg = Config(dict(train_cfg={f"max_{unit}": length}, param_scheduler=[scheduler]))
+        fails = stopped(scheduler, length)
+        answers.add(fails)
+        with pytest.raises(ValueError, match=f"max_{unit}={length}.*, got {total}") if fails else nullcontext():
+            check_schedules(cfg)
+    assert False in answers
+
+
+def test_llie_train_refuses_more_steps_than_the_schedule_has(capsys, tmp_path):
+    config = "mm_configs/enhancers/detector_consistency_yolox-nano.py"
+    options = ["train_cfg.max_iters=5000", "train_cfg.val_interval=5000"]
+    assert main(["train", config, "--out", str(tmp_path / "run"), "--cfg-options", *options]) == 2
+    message = "param_scheduler.0.total_steps must be at least train_cfg.max_iters=5000, got 4800"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
