@@ -97,11 +97,17 @@ class PairedRandomResize:
         at_least("least", least, 1)
         self.factor, self.least = factor, least
 
+    def output_size(self, width: int, height: int) -> list[tuple[int, int]]:
+        """The smallest and the largest size that may be drawn."""
+        return [self._resized_size(width, height, factor) for factor in self.factor]
+
     def __call__(self, pictures: Pictures) -> Pictures:
         height, width = pictures["image"].shape[-2:]
-        factor = max(uniform(self.factor), self.least / min(height, width))
-        size = [max(self.least, round(factor * edge)) for edge in (width, height)]
-        return PairedResize(size)(pictures)
+        return PairedResize(self._resized_size(width, height, uniform(self.factor)))(pictures)
+
+    def _resized_size(self, width: int, height: int, factor: float) -> tuple[int, int]:
+        factor = max(factor, self.least / min(height, width))
+        return max(self.least, round(factor * width)), max(self.least, round(factor * height))
 
 
 @TRANSFORMS.register_module()

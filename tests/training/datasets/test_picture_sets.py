@@ -21,6 +21,7 @@ from training.datasets import (
     Draw,
     PairedFolders,
     PairedRandomCrop,
+    PairedRandomResize,
     PairedResize,
     RandomDihedral,
     RandomFlip,
@@ -135,6 +136,12 @@ def test_the_check_names_small_pictures(folders):
     paired(folders, transforms=[PairedRandomCrop(10)]).check()
     paired(folders, transforms=[PairedResize(280), PairedRandomCrop(256)]).check()
     paired(folders, size=(11, 11), transforms=[PairedRandomCrop(11)]).check()
+    # The pictures are 12x10: half of it is too small for the crop, unless the resizing leaves it an edge of 8.
+    small, fitting = PairedRandomResize((0.5, 2.0)), PairedRandomResize((0.5, 2.0), least=8)
+    assert "6x5 is smaller than the crop of 8x8" in check_message(
+        paired(folders, transforms=[small, PairedRandomCrop(8)])
+    )
+    paired(folders, transforms=[fitting, PairedRandomCrop(8)]).check(batched=True)
     # ``RandomDihedral`` may turn 12x10 into 10x12.
     paired(folders, transforms=[PairedRandomCrop((11, 10)), RandomDihedral()]).check()
     assert "11x10" in check_message(paired(folders, transforms=[RandomDihedral(), PairedRandomCrop((11, 10))]))

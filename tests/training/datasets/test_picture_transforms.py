@@ -126,6 +126,11 @@ def test_a_random_factor_is_within_its_range_unless_the_result_would_be_too_smal
     allowed = [max(factor, least / min(width, height)) for factor in factors]
     for old, new in ((width, new_width), (height, new_height)):
         assert allowed[0] * old - 0.51 <= new <= max(allowed[1] * old + 0.51, least)
+    smallest, largest = PairedRandomResize(factors, least).output_size(width, height)
+    assert smallest[0] <= new_width <= largest[0]
+    assert smallest[1] <= new_height <= largest[1]
+    ends = [PairedRandomResize((factor, factor), least)(pictures)["image"].shape[:0:-1] for factor in factors]
+    assert [tuple(end) for end in ends] == [smallest, largest]
     resized = PairedResize((new_width, new_height))(pictures)
     assert all(torch.equal(made[field], resized[field]) for field in pictures)
 
