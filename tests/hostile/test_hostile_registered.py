@@ -82,6 +82,7 @@ def others(entry: Entry, folder: Path) -> dict[str, Any]:
         "EnhancedDetector": dict(detector=detector, enhancer="PSENet"),
         "EnhancedDetDataPreprocessor": dict(enhancer="PSENet"),
         "Enhance": dict(enhancer="PSENet"),
+        "Photograph": dict(exposure=-5.0),
         "BoxPromptedSAM": dict(sam=dict(model="small")),
         "DSFD": dict(
             backbone=dict(type="llie_preproc.DSFDVGG", **_DSFD_PARTS["DSFDVGG"]),
