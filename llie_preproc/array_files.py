@@ -89,7 +89,7 @@ def read_archive(
 
     Args:
         path: Path of the file.
-        fields: For each needed array, by its name: the letters of the dtype kinds that are allowed (``'f'``, ``'iu'``),
+        fields: Needed arrays by name, each with the letters of the dtype kinds that are allowed (``'f'``, ``'iu'``),
             and the number of dimensions. Other arrays in the file are not read.
         follow: Whether a symbolic link to the file is accepted.
 
