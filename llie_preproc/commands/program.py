@@ -92,11 +92,16 @@ def launch(module: str, name: str = "") -> NoReturn:
     atexit.register(_interrupts.ignore)
 
     def work() -> int | None:
-        with importing():
-            main = import_module(module).main
-        return main()
+        main = import_module(module).main
+        _interrupts.harmless -= 1
+        try:
+            return main()
+        finally:
+            _interrupts.harmless += 1
 
     status: Any = FAILED
+    # Only the work itself is interrupted by an exception: before and after it, nothing might catch the exception.
+    _interrupts.harmless += 1
     try:
         status = run(work, name)
     except SystemExit as end:
@@ -150,11 +155,11 @@ def importing() -> Iterator[None]:
 
     During imports, an exception could be lost, because libraries try imports and go on if one fails.
     """
-    _interrupts.importing += 1
+    _interrupts.harmless += 1
     try:
         yield
     finally:
-        _interrupts.importing -= 1
+        _interrupts.harmless -= 1
 
 
 @contextlib.contextmanager
@@ -227,11 +232,12 @@ class _Interrupts:
     Attributes:
         received: Number of signals that have arrived and have not yet ended the work.
         own_process: Whether the process runs only this program, and may be ended at any time.
-        importing: Number of ``importing`` blocks that are open.
+        harmless: Number of open blocks in which nothing needs to be cleaned up, such as those of ``importing``. In
+            them, a signal ends the process at once.
     """
 
     def __init__(self) -> None:
-        self.received = self.importing = self._depth = 0
+        self.received = self.harmless = self._depth = 0
         self.own_process = self._forked = False
         self._prefix = ""
         self._last = signal.SIGINT
@@ -268,7 +274,7 @@ class _Interrupts:
                 os._exit(self._ended)
             return
         # Before the work and right after it, nothing needs to be cleaned up.
-        if self.own_process and (self.importing or not self._depth):
+        if self.own_process and (self.harmless or not self._depth):
             self._end("interrupted")
         if not _interrupt_under_way():
             raise KeyboardInterrupt

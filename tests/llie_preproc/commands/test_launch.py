@@ -66,6 +66,55 @@ def test_a_signal_while_importing_ends_the_program(tmp_path, number):
     assert (process.returncode, out, err) == (130, "", "made: interrupted\n")
 
 
+INTERRUPTED_AT_EACH_LINE = """
+    import os, signal, sys
+    from llie_preproc.commands.program import launch
+
+    def interrupt_at(line):
+        count = 0
+        def step(frame, event, argument):
+            nonlocal count
+            watched = frame.f_code.co_filename.endswith(("program.py", "contextlib.py", "made_work.py"))
+            count += watched and callable(signal.getsignal(signal.SIGTERM))
+            if watched and count == line:
+                count += 1
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step
+        sys.settrace(step)
+
+    def run(line):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            os.dup2(writer, 2)
+            interrupt_at(line)
+            launch("made_work", "made")
+        os.close(writer)
+        with open(reader) as errors:
+            text = errors.read()
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
+
+    ends = []
+    while ends[-5:] != [(0, "")] * 5:
+        ends.append(run(len(ends) + 1))
+    for end in ends:
+        print(end)
+"""
+
+
+def test_a_signal_at_any_line_is_reported_or_comes_too_late(tmp_path):
+    """One forked program is interrupted at the first line after signals are handled, one at the second, and so on."""
+    folder = module(tmp_path, INTERRUPTED_AT_EACH_LINE)
+    (folder / "made_work.py").write_text("def main():\n    return 0\n")
+    process = start("-m", "made_program", folder=folder)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    ends = [ast.literal_eval(line) for line in out.splitlines()]
+    interrupted = [end for end in ends if end != (0, "")]
+    assert interrupted == [(130, "made: interrupted\n")] * len(interrupted)
+    assert len(interrupted) > 20
+
+
 def test_a_module_runs_once_and_under_its_own_name(tmp_path):
     folder = module(tmp_path, LAUNCH + "\n    print(__name__)\n    def main():\n        return 3\n")
     process = start("-m", "made_program", folder=folder)
