@@ -97,6 +97,7 @@ def others(entry: Entry, folder: Path) -> dict[str, Any]:
         "UnpairedFolder": dict(folder=pictures),
         "RAMEncoder": dict(image_size=56, window_size=7, embed_dim=8, depths=(1,), num_heads=(1,)),
         "VGGEncoder": dict(width=4),
+        "SqueezeNetEncoder": dict(normalisation="caffe"),
         "CLIPEncoder": dict(embed_dim=8, depth=1, num_heads=1),
         "SAMEncoder": dict(embed_dim=8, depth=1, num_heads=1, global_attn_indexes=(0,), img_size=64),
     }

@@ -20,6 +20,7 @@ SAM = dict(
 TINY: dict[str, dict[str, Any]] = {
     "vgg16": dict(type="llie_preproc.VGGEncoder", layers=16, width=4),
     "vgg19": dict(type="llie_preproc.VGGEncoder", layers=19, width=4),
+    "squeezenet": dict(type="llie_preproc.SqueezeNetEncoder", normalisation="caffe"),
     "clip": dict(type="llie_preproc.CLIPEncoder", **VIT),
     "sam": dict(type="llie_preproc.SAMEncoder", **SAM),
     "ram": dict(type="llie_preproc.RAMEncoder", **SWIN),

@@ -181,6 +181,7 @@ CASES = {
     "ContrastiveLoss": Case(compares, {"encoder": VGG}),
     "PerceptualLoss": Case(compares, {"encoder": VGG, "stages": ["relu1_1", "relu2_1"], "stage_weights": [1.0, 0.5]}),
     "VGGEncoder": Case(encodes, {"checkpoint": None, "width": 2}),
+    "SqueezeNetEncoder": Case(encodes, {"checkpoint": None, "normalisation": "caffe"}),
     "CLIPEncoder": Case(
         encodes,
         {"checkpoint": None, "projection": 6, "embed_dim": 16, "depth": 2, "num_heads": 2, "img_size": 32,

@@ -10,6 +10,7 @@ from .clip import CLIPEncoder
 from .frozen_detector import FrozenDetector
 from .ram import RAMEncoder
 from .sam import FrozenSAM, SAMEncoder
+from .squeezenet import SqueezeNetEncoder
 from .vgg import VGGEncoder
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FrozenSAM",
     "RAMEncoder",
     "SAMEncoder",
+    "SqueezeNetEncoder",
     "VGGEncoder",
     "build_encoder",
 ]

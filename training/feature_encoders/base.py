@@ -127,6 +127,29 @@ class FeatureEncoder(FrozenModule):
         self.load_state_dict({key: state[key] for key in own})
 
 
+class SequentialEncoder(FeatureEncoder):
+    """The base class of encoders whose stages are the layers of one sequence, :attr:`features`, in its order."""
+
+    features: nn.Sequential
+
+    @abstractmethod
+    def least_side(self, pools: int) -> int:
+        """The smallest height and width of a picture for a stage behind so many pooling layers."""
+
+    def maps(self, image: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
+        """See the base class."""
+        computed = self.stages[: self.stages.index(stages[-1]) + 1]
+        least = self.least_side(sum(name.startswith("pool") for name in computed))
+        if min(image.shape[-2:]) < least:
+            shape = tuple(image.shape)
+            raise ValueError(f"the stage {stages[-1]} needs a height and width of at least {least}, got {shape}")
+        x, found = self.normalised(image), {}
+        for name, layer in zip(computed, self.features, strict=False):
+            x = layer(x)
+            found[name] = x
+        return {name: found[name] for name in stages}
+
+
 def _check_image(image: Tensor) -> None:
     if not isinstance(image, Tensor) or not image.is_floating_point():
         kind = image.dtype if isinstance(image, Tensor) else type(image).__name__

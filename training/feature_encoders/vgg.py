@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from llie_preproc.checks import at_least, one_of
 from llie_preproc.registry import MODELS
 
-from .base import FeatureEncoder
+from .base import SequentialEncoder
 
 # Number of convolutions in each block, before its pooling.
 _CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -18,7 +17,7 @@ _MULTIPLES = (1, 2, 4, 8, 8)
 
 
 @MODELS.register_module()
-class VGGEncoder(FeatureEncoder):
+class VGGEncoder(SequentialEncoder):
     """The convolutions of VGG-16 or VGG-19, trained to classify ImageNet. Pictures are not resized.
 
     The stages are ``conv1_1`` (before its ReLU), ``relu1_1`` (after it), ``conv1_2``, ``relu1_2``, ``pool1``,
@@ -59,18 +58,9 @@ class VGGEncoder(FeatureEncoder):
         self.features = nn.Sequential(*network.values())
         self.freeze(checkpoint)
 
-    def maps(self, image: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
+    def least_side(self, pools: int) -> int:
         """See the base class."""
-        computed = self.stages[: self.stages.index(stages[-1]) + 1]
-        least = 2 ** sum(name.startswith("pool") for name in computed)
-        if min(image.shape[-2:]) < least:
-            shape = tuple(image.shape)
-            raise ValueError(f"the stage {stages[-1]} needs a height and width of at least {least}, got {shape}")
-        x, found = self.normalised(image), {}
-        for name, layer in zip(computed, self.features, strict=False):
-            x = layer(x)
-            found[name] = x
-        return {name: found[name] for name in stages}
+        return 2**pools
 
     def vector(self, image: Tensor) -> Tensor:
         """See the base class."""

@@ -27,6 +27,7 @@ from training.losses.perceptual import PerceptualLoss
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "vgg": dict(type="llie_preproc.VGGEncoder", layers=19, width=4),
+    "squeezenet": dict(type="llie_preproc.SqueezeNetEncoder", normalisation="torchvision"),
     "clip": dict(
         type="llie_preproc.CLIPEncoder", projection=6, embed_dim=16, depth=2, num_heads=2, img_size=32, patch_size=8
     ),

@@ -26,6 +26,7 @@ UNET = "model.enhancer.type=llie_preproc.IAMLUNet"
 TINY = {
     "RAMEncoder": dict(image_size=64, window_size=4, embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2)),
     "VGGEncoder": dict(width=2),
+    "SqueezeNetEncoder": {},
     "CLIPEncoder": dict(projection=6, embed_dim=16, depth=1, num_heads=2, img_size=32, patch_size=8),
     "SAMEncoder": dict(
         embed_dim=16,
@@ -111,6 +112,18 @@ def test_options_of_table_vi_build_their_rows(options, request):
 @pytest.mark.parametrize("options", cases("Semi-LLIE", "where its public code differs from the paper"))
 def test_options_of_the_public_code_give_finite_losses(options):
     assert all(torch.isfinite(t) for t in built("semi_llie_lsrw", options).loss(images(), samples()).values())
+
+
+@pytest.mark.parametrize("options", cases("Semi-LLIE", "without RAM"))
+def test_both_losses_train_the_student_through_another_encoder(options, request):
+    model = built("semi_llie_lsrw", f"{UNET} {options}")
+    encoders = [model.contrastive["contrastive"].encoder, model.losses["perceptual"].encoder]
+    assert {f"{type(encoder).__name__}" for encoder in encoders} == {f"{request.node.callspec.id}Encoder"}
+    for term in ("loss_contrastive", "loss_perceptual"):
+        model.zero_grad()
+        apart(model).loss(images(), samples())[term].backward()
+        assert all(p.grad is not None and p.grad.any() for p in model.enhancer.parameters() if p.requires_grad)
+    assert all(untouched(encoder) for encoder in encoders)
 
 
 def test_the_learning_rate_is_constant_for_100_epochs_and_then_falls_to_0():
