@@ -14,7 +14,7 @@ from .iaml import IAMLUNet
 from .psenet import PSENet
 from .sci import SCI
 from .semi_llie import SemiLLIE
-from .zero_dce import ZeroDCE
+from .zero_dce import ZeroDCE, ZeroDCEPlusPlus
 
 __all__ = [
     "CLAHE",
@@ -33,6 +33,7 @@ __all__ = [
     "SemiLLIE",
     "Upscale",
     "ZeroDCE",
+    "ZeroDCEPlusPlus",
     "pad_to_requirements",
 ]
 

@@ -39,8 +39,8 @@ def night(side: int) -> np.ndarray:
     return (0.25 * photograph**1.5).astype(np.float32)
 
 
-def test_four_enhancers_predict_curves() -> None:
-    assert CURVES == ["AdaptiveGamma", "PSENet", "SCI", "ZeroDCE"]
+def test_five_enhancers_predict_curves() -> None:
+    assert CURVES == ["AdaptiveGamma", "PSENet", "SCI", "ZeroDCE", "ZeroDCEPlusPlus"]
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -49,7 +49,8 @@ def test_a_picture_within_map_side_is_enhanced_at_full_size(name: str) -> None:
     assert np.array_equal(enhance(image, built(name), map_side=60), enhance(image, built(name)))
 
 
-@pytest.mark.parametrize("name", CURVES)
+# Zero-DCE++ computes on so small a picture that padding reaches all of it.
+@pytest.mark.parametrize("name", sorted(set(CURVES) - {"ZeroDCEPlusPlus"}))
 def test_a_uniform_picture_has_the_same_curve_at_every_size(name: str) -> None:
     """Convolutions see padding only near the border; elsewhere the map is one value, which resampling keeps."""
     image = np.full((128, 192, 3), 0.2, np.float32)
