@@ -16,7 +16,7 @@ from llie_preproc import build_enhancer, enhance
 from llie_preproc.commands.llie import main
 from llie_preproc.enhancers import ZeroDCE
 from llie_preproc.pictures import read_picture
-from tests.support.numpy_layers import conv2d
+from tests.support.numpy_layers import conv2d, zero_dce_curves
 
 
 def recomputed(weights: dict[str, np.ndarray], image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -26,16 +26,7 @@ def recomputed(weights: dict[str, np.ndarray], image: np.ndarray) -> tuple[np.nd
         name = f"e_conv{number}"
         return conv2d(np.concatenate(inputs), weights[f"{name}.weight"], weights[f"{name}.bias"])
 
-    def relu(x: np.ndarray) -> np.ndarray:
-        return np.maximum(x, 0)
-
-    x1 = relu(layer(1, image))
-    x2 = relu(layer(2, x1))
-    x3 = relu(layer(3, x2))
-    x4 = relu(layer(4, x3))
-    x5 = relu(layer(5, x3, x4))
-    x6 = relu(layer(6, x2, x5))
-    curves = np.tanh(layer(7, x1, x6))
+    curves = zero_dce_curves(layer, image)
     for r in np.split(curves, 8):
         image = image + r * (image**2 - image)
     return image, curves

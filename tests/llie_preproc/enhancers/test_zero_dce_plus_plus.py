@@ -14,7 +14,7 @@ from llie_preproc.commands.llie import main
 from llie_preproc.enhancers import ZeroDCE, ZeroDCEPlusPlus
 from llie_preproc.errors import CheckpointError
 from llie_preproc.pictures import read_picture
-from tests.support.numpy_layers import conv2d
+from tests.support.numpy_layers import conv2d, zero_dce_curves
 
 # Inputs and outputs of the layers of the public release.
 WIDTHS = ((3, 32), (32, 32), (32, 32), (32, 32), (64, 32), (64, 32), (64, 3))
@@ -42,18 +42,9 @@ def recomputed(state: dict[str, torch.Tensor], image: np.ndarray) -> tuple[np.nd
         x = x + weights[f"{depth}.bias"][:, None, None]
         return conv2d(x, weights[f"{point}.weight"], weights[f"{point}.bias"])
 
-    def relu(x: np.ndarray) -> np.ndarray:
-        return np.maximum(x, 0)
-
     # Interpolation at the centre of a block of 12 x 12 pixels takes the mean of the four in the middle.
     small = sum(image[:, i::12, j::12] for i in (5, 6) for j in (5, 6)) / 4
-    x1 = relu(layer(1, small))
-    x2 = relu(layer(2, x1))
-    x3 = relu(layer(3, x2))
-    x4 = relu(layer(4, x3))
-    x5 = relu(layer(5, x3, x4))
-    x6 = relu(layer(6, x2, x5))
-    curves = np.tanh(layer(7, x1, x6))
+    curves = zero_dce_curves(layer, small)
     # The corners of the small map are the corners of the large one.
     for axis in (1, 2):
         places = np.linspace(0, curves.shape[axis] - 1, image.shape[axis])
