@@ -487,10 +487,33 @@ def _misfit(tensor: Any, own: Tensor, is_buffer: bool) -> str:
         return f"is {kind}"
     if tensor.dtype != own.dtype and _number(tensor) != _number(own):
         return f"has dtype {tensor.dtype}, which cannot be converted to {own.dtype}"
+    return _not_finite(tensor, own if is_buffer else None)
+
+
+def first_not_finite(state: Mapping[str, Any], intended: Mapping[str, Tensor] | None = None) -> str:
+    """Describe the first tensor that has numbers that are not finite, as a clause; empty if there is none.
+
+    Args:
+        state: Tensors by name; other values are ignored.
+        intended: Tensors by name whose infinities may stand at the same places in ``state``.
+
+    Examples:
+        >>> first_not_finite({"weight": torch.ones(2), "bias": torch.tensor([float("inf")])})
+        'the tensor bias is not finite: 1 of 1 numbers are NaN or infinite'
+        >>> first_not_finite({"mask": torch.tensor([float("inf")])}, {"mask": torch.tensor([float("inf")])})
+        ''
+    """
+    for name, tensor in state.items():
+        if isinstance(tensor, Tensor) and (fault := _not_finite(tensor, (intended or {}).get(name))):
+            return f"the tensor {name} {fault}"
+    return ""
+
+
+def _not_finite(tensor: Tensor, intended: Tensor | None) -> str:
     finite = torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor)
+    if not finite.all() and intended is not None and tensor.shape == intended.shape:
+        finite |= tensor == intended.to(tensor.device)
     if finite.all():
-        return ""
-    if is_buffer and tensor.shape == own.shape and (finite | (tensor == own.to(tensor.device))).all():
         return ""
     return f"is not finite: {int((~finite).sum())} of {tensor.numel()} numbers are NaN or infinite"
 

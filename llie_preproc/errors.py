@@ -80,6 +80,10 @@ def weights_named_by(option: str) -> Iterator[None]:
         raise MissingWeightsError(error.network, option) from None
 
 
+class DivergedError(RuntimeError):
+    """A training has diverged: its weights or losses are not finite. A command ends with one line and status 1."""
+
+
 class ExportError(ValueError):
     """An enhancer cannot be exported, or its exported graph does not compute the same."""
 

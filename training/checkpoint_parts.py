@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llie_preproc.checkpoints import save_state_dict
+from llie_preproc.checkpoints import first_not_finite, save_state_dict
 from llie_preproc.errors import CheckpointError
 from llie_preproc.files import atomic_path
 from llie_preproc.mm.runner_parts import read_checkpoint
@@ -41,7 +41,7 @@ def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False)
         FileNotFoundError: The checkpoint does not exist.
         FileExistsError: One of the files exists, and ``overwrite`` is False.
         CheckpointError: The checkpoint has no enhancer, or is damaged or unsafe, or its detector joins two inputs by a
-            learned fusion, which has no place in the two files.
+            learned fusion, which has no place in the two files, or holds numbers that are not finite.
 
     Examples:
         >>> import tempfile
@@ -53,6 +53,9 @@ def split_checkpoint(path: str | Path, out: str | Path, overwrite: bool = False)
     """
     checkpoint = read_checkpoint(path)
     parts = _parts(checkpoint.get("state_dict"), path)
+    # Masks of a detector may hold infinities. NaN differs from itself, so it is refused there too.
+    if fault := first_not_finite(parts["enhancer"]) or first_not_finite(parts["detector"], parts["detector"]):
+        raise CheckpointError(f"{path}: {fault}")
     targets = {name: Path(out) / name for name in (DETECTOR, ENHANCER)}
     if not parts["enhancer"]:
         del targets[ENHANCER]

@@ -57,6 +57,7 @@ def train(runner: Runner) -> None:
     Raises:
         OSError: A file cannot be read before the first step is done.
         ValueError: The checkpoint does not fit, or the method refuses its first batch.
+        DivergedError: The weights or the losses are not finite.
         RuntimeError: A later step failed.
         InterruptedTraining: The training was interrupted in a later step.
     """

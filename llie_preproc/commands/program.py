@@ -30,7 +30,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from ..checks import printable
-from ..errors import nearest, one_line
+from ..errors import DivergedError, nearest, one_line
 from ..out_of_memory import is_out_of_memory
 
 FAILED, USAGE, INTERRUPTED, NO_READER = 1, 2, 130, 141
@@ -140,6 +140,9 @@ def run(work: Callable[[], int | None], name: str = "") -> int:
                 return _refuse(prefix, error)
             _drop_output()
             return NO_READER
+        except DivergedError as error:
+            say(f"{prefix}error: {one_line(error)}")
+            return FAILED
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError, needs
+from ..errors import CheckpointError, DivergedError, needs
 
 with needs("llie_preproc.mm.runner_parts"):
     from mmengine.device import get_device
@@ -26,6 +26,7 @@ from ..files import atomic_write
 from ..message_hub import answers, plain
 from ..registry import HOOKS
 from ..work_sharing import read_launch
+from .divergence import DivergenceWatch
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -52,6 +53,9 @@ register_backend("AtomicLocalBackend", AtomicLocalBackend, force=True)
 class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's checkpoint hook with atomic writes, which removes an old checkpoint after the new one is on disk.
 
+    It ends a training that has diverged in all its processes (:class:`~llie_preproc.mm.divergence.DivergenceWatch`),
+    so no checkpoint has weights that are not finite, and none of them replaces an earlier checkpoint.
+
     Functions in the state of schedulers (that of ``OneCycleLR`` holds one) are left out: :func:`read_checkpoint` would
     refuse a file that names them, and a resumed run has its own.
 
@@ -59,6 +63,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     Raises:
         TypeError: There is no such argument. (MMEngine would notice that only when it saves.)
+        DivergedError: The training has diverged. Hooks of a step, of a validation and of a checkpoint raise it.
 
     Examples:
         >>> AtomicCheckpointHook(interval=5, max_keep_ckpts=1).interval
@@ -67,6 +72,8 @@ class AtomicCheckpointHook(CheckpointHook):
         Traceback (most recent call last):
         TypeError: AtomicCheckpointHook has no 'intervall'
     """
+
+    _watch: DivergenceWatch | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         known = {*inspect.signature(CheckpointHook).parameters, *inspect.signature(Runner.save_checkpoint).parameters}
@@ -77,6 +84,23 @@ class AtomicCheckpointHook(CheckpointHook):
         self._keep: int = kwargs.pop("max_keep_ckpts", -1)
         super().__init__(*args, **kwargs)
 
+    def before_train(self, runner: Runner) -> None:
+        """Begin to watch the training."""
+        super().before_train(runner)
+        self._watch = DivergenceWatch(unwrapped(runner.model))
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Check the losses, and save a checkpoint at the end of an interval."""
+        if self._watch is not None:
+            _refuse(self._watch.fault_after_step(outputs or {}), runner, runner.iter + 1)
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Check the weights in a training, because a validation might fail with another message."""
+        self._check_weights(runner, runner.iter)
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remove functions from the state of the schedulers."""
         schedulers = checkpoint.get("param_schedulers", [])
@@ -84,10 +108,28 @@ class AtomicCheckpointHook(CheckpointHook):
             states[:] = [{k: v for k, v in state.items() if not callable(v)} for state in states]
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        # The first process alone saves, but all of them must end.
+        self._check_weights(runner, meta["iter"])
         super()._save_checkpoint_with_step(runner, step, meta)
         if self._keep > 0 and runner.rank == 0:
             for path in saved_checkpoints(self.out_dir)[: -self._keep]:
                 path.unlink()
+
+    def _check_weights(self, runner: Runner, iteration: int) -> None:
+        if self._watch is not None:
+            _refuse(self._watch.fault_of_weights(), runner, iteration)
+
+
+def _refuse(fault: str, runner: Runner, iteration: int) -> None:
+    """Raise :class:`DivergedError` if there is a fault after ``iteration`` iterations."""
+    if not fault:
+        return
+    saved = saved_checkpoints(runner.work_dir)
+    raise DivergedError(
+        f"the training diverged: after iteration {iteration}, {fault}. "
+        f"{f'The last good checkpoint is {saved[-1]}' if saved else 'There is no earlier checkpoint'}. A smaller "
+        "learning rate or clipped gradients (optim_wrapper.clip_grad) may help"
+    )
 
 
 def saved_checkpoints(folder: str | Path) -> list[Path]:

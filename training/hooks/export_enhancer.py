@@ -7,7 +7,8 @@ from pathlib import Path
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from llie_preproc.checkpoints import save_state_dict
+from llie_preproc.checkpoints import first_not_finite, save_state_dict
+from llie_preproc.errors import DivergedError
 from llie_preproc.mm.runner_parts import unwrapped
 from llie_preproc.registry import HOOKS
 
@@ -28,12 +29,20 @@ class ExportEnhancer(Hook):
     priority = "VERY_LOW"
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Write the current weights; MMEngine calls this on rank 0."""
+        """Write the current weights; MMEngine calls this on rank 0.
+
+        Raises:
+            DivergedError: The weights are not finite. No file is changed then.
+        """
         method = unwrapped(runner.model)
         metadata = {"enhancer": type(method.enhancer).__name__, "iterations": str(checkpoint["meta"]["iter"])}
         networks = {"enhancer": method.evaluated}
         if method.evaluated is not method.enhancer:
             networks["student"] = method.enhancer
+        for name, network in networks.items():
+            # A checkpoint hook that is not this package's does not notice a training that has diverged.
+            if fault := first_not_finite(network.state_dict(), dict(network.named_buffers())):
+                raise DivergedError(f"the training diverged: {name}.safetensors is not written, because {fault}")
         for name, network in networks.items():
             save_state_dict(network.state_dict(), Path(runner.work_dir) / f"{name}.safetensors", metadata)
 

@@ -174,6 +174,16 @@ def test_a_run_writes_its_parts_and_prints_its_scores(tiny, tmp_path, capsys):
 
 
 @pytest.mark.further
+def test_a_run_that_diverges_ends_with_one_line_and_writes_no_checkpoint(tiny, tmp_path, capsys):
+    work = tmp_path / "run"
+    assert main(tiny.arguments(work, "--epochs", "1", "--lr", "1e30")) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert "llie: error: the training diverged: after iteration " in error.splitlines()[-1]
+    assert "There is no earlier checkpoint" in error.splitlines()[-1]
+    assert not [*work.glob("*.pth"), *work.glob("*.safetensors")]
+
+
 def test_losses_inputs_and_pairs_reach_the_config_and_the_log(tiny, tmp_path, capsys):
     (tmp_path / "day").mkdir()
     for path in Path(tiny.train[1]).iterdir():
