@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -96,15 +96,24 @@ def unchanged_when_refused(folder: Path) -> Iterator[None]:
     except InterruptedTraining:
         raise
     except (*REFUSED, KeyboardInterrupt):
+        _end_new_objects(kept)
         if is_main_process():
             for logs in TrainingRunner.begun[before:]:
                 if logs.parent == folder and logs not in there:
                     shutil.rmtree(logs, ignore_errors=True)
             _remove_empty(missing)
-        for kind, names in kept.items():
-            for name in set(kind._instance_dict) - names:
-                del kind._instance_dict[name]
         raise
+
+
+def _end_new_objects(kept: Mapping[Any, set[str]]) -> None:
+    """Remove the objects that MMEngine keeps, except for the given names; visualizers end their threads before."""
+    for kind, names in kept.items():
+        for name in set(kind._instance_dict) - names:
+            ended = kind._instance_dict.pop(name)
+            # TensorBoard's thread would fail, with a traceback, when it writes into a folder that has been removed.
+            with contextlib.suppress(OSError):
+                if isinstance(ended, Visualizer):
+                    ended.close()
 
 
 def _remove_empty(folders: list[Path]) -> None:

@@ -1,6 +1,7 @@
 """``llie train`` resumes, and runs in two processes and in mixed precision, with every method; it reports errors."""
 
 import signal
+import threading
 import time
 
 import pytest
@@ -269,6 +270,17 @@ def test_a_refused_run_keeps_files_of_another_run(training_pictures, tmp_path, m
     assert {path.name for path in tmp_path.iterdir()} >= {"20300101_000000", "finetune.py", config.name}
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
     assert (tmp_path / config.name).is_symlink()
+
+
+def test_a_refused_run_leaves_no_thread_that_writes_into_its_folder(training_pictures, tmp_path, capsys):
+    """TensorBoard's thread would end with a traceback, because the folder is removed."""
+    board = {"type": "Visualizer", "vis_backends": [{"type": "TensorboardVisBackend"}]}
+    changes = {"visualizer": board, "train_dataloader.batch_size": 32, "train_dataloader.drop_last": True}
+    config, before = write_config(training_pictures, "supervised", **changes), set(threading.enumerate())
+    assert main(["train", str(config), "--out", str(tmp_path / "out")]) == 2
+    assert set(threading.enumerate()) <= before
+    assert not (tmp_path / "out").exists()
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_work_folder_of_another_network_is_not_resumed(training_pictures, tmp_path, capsys):
