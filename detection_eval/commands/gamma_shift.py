@@ -1,7 +1,8 @@
 """Make a set of pictures in too little and too much light.
 
 Darken or brighten every picture below PICTURES by each gamma: the levels are raised to a power and rounded to 8 bits.
-Each gamma gets a tree of PNG files, such as DIR/gamma_0.1/. Pictures that cannot be read are listed at the end, and the
+Each gamma gets a tree of PNG files, such as DIR/gamma_0.1/. DIR/settings.json records the gamma and the convention of
+each tree, and --resume refuses others. Pictures that cannot be read are listed at the end, and the
 exit status is then 1.
 """
 
@@ -46,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     root = args.pictures.expanduser()
     truth = None if args.annotations is None else _truth(args.annotations, root)
     lights = {folder_name(gamma): partial(shift_gamma, gamma=gamma, convention=args.convention) for gamma in gammas}
-    done, failed = relight_set(root, args.out.expanduser(), lights, args.resume, args.overwrite)
+    settings = {folder_name(gamma): {"gamma": gamma, "convention": args.convention} for gamma in gammas}
+    done, failed = relight_set(root, args.out.expanduser(), lights, args.resume, args.overwrite, settings)
     print(f"{args.out}: {done} pictures at {len(gammas)} gammas, {args.convention} convention")
     if truth is not None:
         _write_truths(truth, root, args.out.expanduser(), gammas)

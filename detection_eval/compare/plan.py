@@ -23,7 +23,7 @@ from ..metrics.detection_table import DETECTION_METRICS
 from ..metrics.detections import read_truth
 from ..shared.enhancers import NONE, Spec, network_config
 from ..shared.provenance import command_line, versions
-from ..shared.resume import as_read, differing, require_resume
+from ..shared.resume import as_read, differing, digests_of, require_resume
 from .comparison_store import CELLS, JOINT, MODES, PHOTOGRAPHS, RAW, ZERO_SHOT, Cell, Comparison
 from .light_axis import LightAxis, plan_of
 from .truth import ground_truth
@@ -137,6 +137,7 @@ def begin(request: Request) -> Comparison:
         config=request.config,
         config_sha256=_digest(plain.pretty_text),
         truth_sha256=_digest(json.dumps(truth, sort_keys=True)),
+        pictures_sha256=_pictures_digest(request.ranks, image_root, truth),
         detector_sha256=file_sha256(request.detector) if request.detector else None,
         train_sha256=_train_digests(plain) if request.detector is None else None,
         image_root=str(image_root),
@@ -227,6 +228,18 @@ def _train_digests(plain: Config) -> list[str]:
     return [file_sha256(path) for path in _train_files(plain) if path.is_file()]
 
 
+def _pictures_digest(ranks: Ranks, root: Path, truth: Mapping[str, Any]) -> str:
+    """Return a digest of the test pictures, which the main process reads."""
+    if not ranks.main:
+        return ranks.broadcast("")
+    digests, failed = digests_of({image["file_name"]: root / image["file_name"] for image in truth["images"]})
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {len(truth['images'])} test pictures cannot be read: {min(failed.values())}"
+        )
+    return ranks.broadcast(_digest(json.dumps(digests, sort_keys=True)))
+
+
 def _budget(plain: Config) -> dict[str, Any]:
     files = _train_files(plain)
     return dict(
@@ -246,6 +259,12 @@ def _images(files: Sequence[Path]) -> int | None:
 
 
 def _check_same(earlier: Comparison, plan: Mapping[str, Any]) -> None:
+    was, now = (None if light is None else light["kind"] for light in (earlier.plan.get("light"), plan["light"]))
+    if None in (was, now) and was != now:
+        raise ValueError(
+            f"{earlier.folder} holds another comparison, {f'with --{was}' if was else 'of the pictures as they are'}, "
+            f"and this one is {f'with --{now}' if now else 'of the pictures as they are'}: choose another --out"
+        )
     # A plan of an earlier version may lack keys, which are not compared. If it lacks ``light``, it has no axis.
     keys = [key for key in plan if key not in _OF_THE_CALL and (key in earlier.plan or key == "light")]
     both = [label for label in plan["enhancers"] if label in earlier.plan["enhancers"]]

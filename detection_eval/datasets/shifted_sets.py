@@ -12,25 +12,36 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from llie_preproc.coco_json import read_json
 from llie_preproc.enhance_files import plan_jobs
 from llie_preproc.errors import ImageError, why_failed
-from llie_preproc.files import real_path
+from llie_preproc.files import real_path, write_json
 from llie_preproc.pictures import Picture, convert_depth, picture_files, read_picture, write_picture
 
+from ..shared.resume import holds_files, read_kept, require_same
 from .coco import images_of
 
 Relight = Callable[[np.ndarray], np.ndarray]
 """Function of a picture ``(H, W, 3)`` RGB uint8 that returns it in other light, of the same shape and depth."""
 
 _SUFFIX = "png"
+_SETTINGS = "settings.json"
 # Threads suffice, because encoding releases Python's lock.
 _THREADS = min(8, os.cpu_count() or 1)
 
 
 def relight_set(
-    pictures: Path, out: Path, lights: Mapping[str, Relight], resume: bool = False, overwrite: bool = False
+    pictures: Path,
+    out: Path,
+    lights: Mapping[str, Relight],
+    resume: bool = False,
+    overwrite: bool = False,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[int, list[str]]:
     """Write a tree of the same pictures in other light for each light.
+
+    With ``settings``, ``settings.json`` in ``out`` records how each tree was made. Pictures are added to a tree only if
+    its settings are the same.
 
     Pictures of more than 8 bits are reduced to 8 bits; alpha channel, EXIF data and colour profile are kept.
 
@@ -48,6 +59,7 @@ def relight_set(
         lights: Function that makes a picture of each tree, by the name of the tree's folder in ``out``.
         resume: Whether to keep pictures that exist already.
         overwrite: Whether to replace pictures that exist already.
+        settings: Settings of each light, plain values, by the name of the tree's folder; None records nothing.
 
     Returns:
         The number of pictures that were made or existed already, and a message for each picture that could not be read
@@ -55,16 +67,24 @@ def relight_set(
 
     Raises:
         FileNotFoundError: The folder is missing or holds no picture.
-        ValueError: ``out`` is inside ``pictures``, a file exists already, or two pictures would get the same name.
+        ValueError: ``out`` is inside ``pictures``, a file exists already, two pictures would get the same name, or a
+            tree was made with other settings.
     """
     files = picture_files(pictures)
     _require_apart(pictures, out)
+    made_with = _made_with(out)
+    if not overwrite:
+        _require_settings(out, made_with, settings or {}, resume)
     work: dict[Path, list[tuple[Relight, Path]]] = {}
     for name, relight in lights.items():
         plan = plan_jobs(pictures, out / name, format=_SUFFIX, resume=resume, overwrite=overwrite)
         plan.remove_leftovers()
         for job in plan.jobs:
             work.setdefault(job.source, []).append((relight, job.target))
+
+    if settings:
+        # They are recorded before the first picture, so that an interrupted call can be continued.
+        write_json(out / _SETTINGS, {**made_with, **settings})
 
     def make(item: tuple[Path, list[tuple[Relight, Path]]]) -> str | None:
         source, targets = item
@@ -110,6 +130,28 @@ def shifted_name(name: str) -> str:
     'night/1.png'
     """
     return PurePosixPath(name).with_suffix(f".{_SUFFIX}").as_posix()
+
+
+def _made_with(out: Path) -> dict[str, Any]:
+    """The settings of the trees that earlier calls made in ``out``."""
+    made_with = read_kept(out / _SETTINGS, read_json) or {}
+    if not isinstance(made_with, dict):
+        raise ValueError(f"{out / _SETTINGS} is damaged: expected an object, got {type(made_with).__name__}")
+    return made_with
+
+
+def _require_settings(
+    out: Path, made_with: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]], resume: bool
+) -> None:
+    """Refuse trees that were made with other settings and, in a call that resumes, with settings that are not known."""
+    for name, own in settings.items():
+        if name in made_with:
+            require_same(out / name, made_with[name], own)
+        elif resume and holds_files(out / name):
+            raise ValueError(
+                f"{out / name} holds pictures, but {_SETTINGS} does not say how they were made: use --overwrite, or "
+                "choose another --out"
+            )
 
 
 def _write(picture: Picture, relight: Relight, target: Path) -> None:

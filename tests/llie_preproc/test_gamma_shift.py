@@ -182,6 +182,45 @@ def test_existing_results_need_resume_or_overwrite(pictures, tmp_path, capsys):
     np.testing.assert_array_equal(read_picture(made).pixels, shift_gamma(LEVELS, 2))
 
 
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--gammas", "2", "--convention", "inverse"], "with another convention ('power', now 'inverse')"),
+        (["--gammas", "2.0000001"], "with another gamma (2.0, now 2.0000001)"),
+    ],
+)
+def test_pictures_of_other_settings_are_not_kept(pictures, tmp_path, capsys, changed, message):
+    base = ["gamma-shift", str(pictures), "--out", str(tmp_path / "out")]
+    assert main([*base, "--gammas", "2", "5"]) == 0
+    made = contents(tmp_path / "out")
+    capsys.readouterr()
+    assert main([*base, *changed, "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'out' / 'gamma_2'} was made {message}" in error
+    assert error.count("\n") == 1
+    assert contents(tmp_path / "out") == made
+    assert main([*base, *changed, "--overwrite"]) == 0
+    assert main([*base, *changed, "--resume"]) == 0
+    # The tree that was not made again has its own settings still.
+    assert main([*base, "--gammas", "5", "--resume"]) == 0
+    assert main([*base, "--gammas", "5", "--convention", "inverse", "--resume"]) == 2
+
+
+def test_pictures_whose_settings_are_not_known_are_not_kept(pictures, tmp_path, capsys):
+    base = ["gamma-shift", str(pictures), "--out", str(tmp_path / "out"), "--gammas", "2"]
+    assert main(base) == 0
+    (tmp_path / "out" / "settings.json").unlink()
+    assert main([*base, "--resume"]) == 2
+    assert "gamma_2 holds pictures, but settings.json does not say how they were made" in capsys.readouterr().err
+    (tmp_path / "out" / "settings.json").write_text("{")
+    assert main([*base, "--resume"]) == 2
+    assert "settings.json is damaged" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [

@@ -111,3 +111,24 @@ def test_a_cell_depends_on_nothing_that_ran_before(undisturbed, tmp_path, monkey
         alone = into(command[: command.index("--modes")], tmp_path / mode)
         assert main([*alone, "--modes", mode]) == 0
         assert detections(tmp_path / mode).items() <= expected.items()
+
+
+def test_a_test_picture_that_changed_under_its_name_is_another_comparison(tmp_path, capsys):
+    command = [*arguments(tmp_path), "--enhancer", "none"]
+    assert main(command) == 0
+    made = detections(tmp_path / "out")
+    picture = tmp_path / "test" / "3.png"
+    stored = picture.read_bytes()
+    picture.write_bytes((tmp_path / "test" / "4.png").read_bytes())
+    capsys.readouterr()
+    assert main([*command, "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "out holds another comparison, which differs in pictures_sha256" in error
+    assert error.count("\n") == 1
+    assert main([*command, "--resume", "--exposures", "0", "-2"]) == 2
+    error = capsys.readouterr().err
+    assert "of the pictures as they are, and this one is with --exposures: choose another --out" in error
+    # The same pictures, written again, are the same comparison.
+    picture.write_bytes(stored)
+    assert main([*command, "--resume"]) == 0
+    assert detections(tmp_path / "out") == made

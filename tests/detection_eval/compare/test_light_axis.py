@@ -158,7 +158,7 @@ def test_another_camera_or_axis_in_the_same_folder_is_refused(
     for options, says in (
         (["--exposures", "-4", *SENSOR[:4]], "light noise_seed (7, now 0)"),
         (["--gammas", "2"], "light kind ('exposures', now 'gammas')"),
-        ([], "now None)"),
+        ([], "with --exposures, and this one is of the pictures as they are"),
     ):
         assert main([*base, *options]) == 2
         assert says in (error := capsys.readouterr().err)
