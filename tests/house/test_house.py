@@ -36,6 +36,7 @@ def module_files() -> dict[str, Path]:
 
 
 MODULES = module_files()
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 
 @cache
@@ -268,3 +269,25 @@ def test_modules_that_share_a_name_belong_to_the_same_thing() -> None:
         if name not in EVERYWHERE and len(places) > 1 and not any(set(places) <= each for each in SAME_THING)
     }
     assert twins == {}
+
+
+def packages_of(statement: ast.stmt) -> set[str]:
+    """Names of the packages that a statement imports."""
+    if isinstance(statement, ast.Import):
+        return {alias.name.partition(".")[0] for alias in statement.names}
+    return {(statement.module or "").partition(".")[0]} if isinstance(statement, ast.ImportFrom) else set()
+
+
+def skipped_without(statement: ast.stmt) -> set[str]:
+    """Name of the package that a statement, a call of ``pytest.importorskip``, needs; empty for other statements."""
+    found = re.match(r"pytest\.importorskip\('(\w+)", ast.unparse(statement))
+    return {found[1]} if found else set()
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_a_test_that_needs_an_extra_is_skipped_before_it_imports_the_extra(path: Path) -> None:
+    statements = ast.parse(path.read_text(encoding="utf-8")).body
+    needed = set().union(*map(skipped_without, statements))
+    for statement in statements:
+        assert not needed & packages_of(statement), f"line {statement.lineno}"
+        needed -= skipped_without(statement)

@@ -100,6 +100,15 @@ def test_variables_are_inserted_without_a_message(tmp_path: Path, monkeypatch: p
     assert any("NAME_OF_A_BASE" in message for message in told.messages)
 
 
+def test_a_variable_that_is_set_but_empty_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "base.py", 'root = "{{$LLIE_TEST_ROOT:data/night}}"\n')
+    path = write(tmp_path / "a.py", '_base_ = "base.py"\n')
+    assert read_config_file(str(path)).root == "data/night"
+    monkeypatch.setenv("LLIE_TEST_ROOT", "")
+    with pytest.raises(ValueError, match=r"a\.py: the variable LLIE_TEST_ROOT is set but empty: .* data/night$"):
+        read_config_file(str(path))
+
+
 @pytest.mark.parametrize("others", [["one", "two"], []])
 def test_a_missing_base_is_named_with_the_files_of_its_folder(tmp_path: Path, others: list[str]) -> None:
     (tmp_path / "bases").mkdir()

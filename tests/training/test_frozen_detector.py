@@ -144,6 +144,7 @@ def test_levels_are_chosen_by_number(written, levels, expected):
         ({"levels": (3,)}, "each of levels must be one of 0, 1, 2, got 3"),
         ({"levels": (-1,)}, "each of levels must be one of 0, 1, 2, got -1"),
         ({"levels": (True,)}, "each of levels must be one of 0, 1, 2, got True"),
+        ({"levels": (0, 1, 0)}, r"levels must name each level once, got \(0, 1, 0\)"),
         ({"levels": 1}, "levels must be a sequence of numbers, got 1"),
         ({"levels": ()}, "the number of levels must be a whole number of at least 1, got 0"),
         ({"scales": (0.0, 1.0)}, r"scales must be a range \(low, high\), 0 < low <= high, got"),
@@ -154,6 +155,16 @@ def test_levels_are_chosen_by_number(written, levels, expected):
 def test_invalid_settings_are_refused(written, options, message):
     with pytest.raises(ValueError, match=message):
         FrozenDetector(**written["yolox"], **options)
+
+
+def test_pictures_that_are_too_small_for_a_detector_are_refused_by_their_size():
+    """SSD's deepest layers need pictures of 300 pixels."""
+    detector = FrozenDetector(config="mmdet::ssd/ssd300_coco.py", checkpoint=None)
+    assert len(detector.features(images(300, 300))) == 6
+    with pytest.raises(
+        ValueError, match=r"^SingleStageDetector cannot take pictures of 200x128 pixels .* larger crops"
+    ):
+        detector.features(images(128, 200))
 
 
 def test_options_replace_keys_of_the_config(written):

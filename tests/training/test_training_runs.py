@@ -140,7 +140,7 @@ def test_mixed_precision_takes_nearly_the_same_step(training_pictures, tmp_path,
     ("options", "message"),
     [
         (["model.enhancer.type=PSENett"], "progressive_8.py: enhancer: no enhancer 'PSENett'; is 'PSENet' meant"),
-        (["model.tv_wieght=1"], "tv_wieght"),
+        (["model.tv_wieght=1"], "ProgressiveSelfEnhancement has no 'tv_wieght' (is 'tv_weight' meant?)"),
         (["optim_wraper.lr=1"], "is 'optim_wrapper' meant"),
         (["train_cfg.max_epocs=1"], "max_epocs"),
         (["optim_wrapper.enhancer.optimizer.type=Adamm"], "Adamm"),

@@ -145,15 +145,18 @@ class RandomSynthesis:
             it is, so that an enhancer learns to leave well-lit pictures alone.
 
     Raises:
-        ValueError: There is no choice, one has other keys, or a share is not above 0.
-        TypeError: A step is neither a config nor a callable.
+        ValueError: There is no choice, one has other keys, or a share is not between 1e-9 and 1e9.
+        TypeError: The steps of a choice are no list, or a step is neither a config nor a callable.
     """
 
     def __init__(self, choices: Sequence[dict[str, Any]]) -> None:
         if not choices or any(not isinstance(each, dict) or set(each) != {"share", "steps"} for each in choices):
             raise ValueError(f"choices must be dicts of 'share' and 'steps', at least one, got {choices}")
         for choice in choices:
-            within("share", choice["share"], above=0)
+            # PyTorch draws by shares in float32, in which smaller ones would be 0.
+            within("share", choice["share"], 1e-9, 1e9)
+            if not isinstance(choice["steps"], Sequence) or isinstance(choice["steps"], str):
+                raise TypeError(f"steps must be a list of configs and callables, got {choice['steps']!r}")
         self.shares = torch.tensor([float(choice["share"]) for choice in choices])
         self.steps = [[_built("each of steps", step) for step in choice["steps"]] for choice in choices]
 

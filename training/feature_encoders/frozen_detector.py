@@ -14,7 +14,8 @@ from torch.nn import functional
 from llie_preproc.checks import at_least, each, one_of, rising
 from llie_preproc.config_doors import find_enhancement
 from llie_preproc.config_files import read_config_file
-from llie_preproc.errors import require
+from llie_preproc.errors import one_line, require
+from llie_preproc.out_of_memory import is_out_of_memory
 
 from .base import FrozenModule
 
@@ -51,8 +52,8 @@ class FrozenDetector(FrozenModule):
 
     Raises:
         FileNotFoundError: The config or the checkpoint does not exist.
-        ValueError: The config is not that of a plain detector, a level or a scale is out of its range, or there is no
-            level.
+        ValueError: The config is not that of a plain detector, a level or a scale is out of its range, there is no
+            level, or a level is named twice.
         CheckpointError: The checkpoint is damaged or unsafe, or does not fit.
     """
 
@@ -83,10 +84,23 @@ class FrozenDetector(FrozenModule):
         self.levels = self._checked(levels)
 
     def features(self, images: Tensor) -> Sequence[Tensor]:
-        """All feature maps ``(N, C, h, w)`` of pictures ``(N, 3, H, W)`` RGB in [0, 1], which may leave the range."""
+        """All feature maps ``(N, C, h, w)`` of pictures ``(N, 3, H, W)`` RGB in [0, 1], which may leave the range.
+
+        Raises:
+            ValueError: The detector cannot take pictures of this size. SSD, for example, needs 300 pixels.
+        """
         levels = list(255 * images.flip(1))
         inputs = self.model.data_preprocessor({"inputs": levels, "data_samples": None}, False)["inputs"]
-        return self.model.extract_feat(inputs)
+        try:
+            return self.model.extract_feat(inputs)
+        except RuntimeError as error:
+            if is_out_of_memory(error) or "size" not in str(error):
+                raise
+            height, width = images.shape[-2:]
+            raise ValueError(
+                f"{type(self.model).__name__} cannot take pictures of {width}x{height} pixels ({one_line(error)}): use "
+                "larger crops, or other scales of the detector"
+            ) from error
 
     def scores(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The logits ``(N, C, h, w)`` of the classes for each feature map, then those of objectness if it has any.
@@ -135,4 +149,6 @@ class FrozenDetector(FrozenModule):
             return tuple(range(number))
         each("levels", levels, lambda name, level: one_of(name, level, range(number)))
         at_least("the number of levels", len(levels), 1)
+        if len(set(levels)) < len(levels):
+            raise ValueError(f"levels must name each level once, got {tuple(levels)}")
         return tuple(levels)

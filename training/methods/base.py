@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from llie_preproc.checks import one_of, within
 from llie_preproc.enhancers.base import Enhancer
 from llie_preproc.enhancers.build import build_enhancer
+from llie_preproc.errors import nearest
 from llie_preproc.inference import enhance_batch
 from llie_preproc.registry import MODELS
 from llie_preproc.safe_loading import SafeInit
@@ -62,8 +64,10 @@ class TrainingMethod(SafeInit, BaseModel):
             no average.
         data_preprocessor: Config of the module that turns a batch of the data loader into ``(N, 3, H, W)`` RGB in
             [0, 1]; :class:`BytesToUnit` by default.
+        **unknown: Arguments that neither the method nor this class has.
 
     Raises:
+        TypeError: There are unknown arguments; the message names the method and the nearest known ones.
         ValueError: The enhancer cannot be trained because it is not differentiable or has no parameters, ``ema`` is
             outside [0, 1), or a ``loss_weight`` is below 0.
     """
@@ -74,7 +78,10 @@ class TrainingMethod(SafeInit, BaseModel):
         losses: Mapping[str, dict | None] | None = None,
         ema: float | None = None,
         data_preprocessor: dict | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise TypeError(_no_arguments(type(self), unknown))
         super().__init__(data_preprocessor or {"type": "llie_preproc.BytesToUnit"})
         self.enhancer: Any = build_enhancer(enhancer, checkpoint=None)
         share_stochastic_depth(self.enhancer)
@@ -176,6 +183,19 @@ class TrainingMethod(SafeInit, BaseModel):
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`training_state` returned."""
+
+
+def _no_arguments(kind: type, unknown: Iterable[str]) -> str:
+    """Say which arguments a method does not have, and which are near them."""
+    signatures = [inspect.signature(each.__init__) for each in kind.__mro__ if issubclass(each, TrainingMethod)]
+    known = {
+        parameter.name
+        for signature in signatures
+        for parameter in [*signature.parameters.values()][1:]
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    told = [f"{name!r}{f' ({meant})' if (meant := nearest(name, known)) else ''}" for name in unknown]
+    return f"{kind.__name__} has no {', '.join(told)}"
 
 
 def _in_float32(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:

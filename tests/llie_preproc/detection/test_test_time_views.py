@@ -4,7 +4,6 @@ import copy
 from pathlib import Path
 
 import cv2
-import mmdet
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ pytest.importorskip("mmdet", reason="needs the extra 'mm'")
 
 from importlib.resources import files
 
+import mmdet
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
