@@ -36,6 +36,7 @@ _YAML = ("yaml", "yml")
 _SUFFIXES = (".py", ".json", *(f".{kind}" for kind in _YAML))
 # A variable with its default, as MMEngine's configs write them.
 _VARIABLE = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}")
+_NO_VALUE = re.compile(r"`(\w+)` cannot be found in `os\.environ`")
 # These functions of MMEngine read a file, and call themselves to read its bases.
 _READING = ("_file2dict", "_parse_lazy_import")
 # MMEngine has a single table of readers for the whole process.
@@ -53,7 +54,7 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
         FileNotFoundError: There is no such file.
         NotRegularError: The path does not lead to a regular file.
         ValueError: The file cannot be read, a YAML file (this one or a base of it) names Python objects, or a variable
-            of the environment is set but empty although the config has a default for it; the message names the file.
+            of the environment that the config reads has no value; the message names the file.
         ImportError: The config imports a package that is not installed.
 
     Examples:
@@ -72,7 +73,6 @@ def read_config_file(name: str, options: Mapping[str, Any] | None = None) -> Con
         # A package's config is read as a base, because MMEngine's own function for it would install missing packages.
         with _plain_values(), _untold_substitutions(), contextlib.redirect_stdout(sys.stderr):
             cfg = Config.fromstring(f"_base_ = {name!r}", ".py") if packaged else Config.fromfile(name)
-        _refuse_empty_variables(cfg.text)
         cfg.merge_from_dict(dict(options or {}))
     except ImportError:
         raise
@@ -113,14 +113,6 @@ def naming_missing_files(cfg: Config) -> Iterator[None]:
         raise FileNotFoundError(f"{one_line(error)} ({origin})") from error
 
 
-def _refuse_empty_variables(text: str) -> None:
-    for name, default in _VARIABLE.findall(text):
-        if os.environ.get(name) == "":
-            raise _EmptyVariableError(
-                f"the variable {name} is set but empty: give it a value, or unset it for {default}"
-            )
-
-
 def _origin(cfg: Config, told: str) -> str:
     keys = {value: ".".join(path) for path, value in walk(cfg) if isinstance(value, str) and _names(told, value)}
     variables = [name for name, default in _VARIABLE.findall(cfg.text) if _names(told, os.getenv(name, default))]
@@ -138,13 +130,20 @@ def _names(told: str, path: str) -> bool:
 def _reason(file: str, error: BaseException) -> str:
     if isinstance(error, _NoObjectError):
         return f"it, or a base of it, holds {error}, expected an object with the keys of a config"
-    if isinstance(error, _EmptyVariableError):
-        return str(error)
+    if isinstance(error, KeyError) and (found := _NO_VALUE.match(one_line(error))):
+        return _without_value(found[1])
     if isinstance(error, NameError) and error.name:
         return _unimported(file, error.name)
     if isinstance(error, FileNotFoundError) and str(error.filename).endswith(_SUFFIXES):
         return _absent(Path(os.path.normpath(error.filename)))
     return f"{type(error).__name__}: {one_line(error)}"
+
+
+def _without_value(variable: str) -> str:
+    """Describe a variable of the environment from which MMEngine got no value; it takes an empty one for none."""
+    if variable in os.environ:
+        return f"the variable {variable} is set but empty: give it a value, or unset it to use a default of the config"
+    return f"the variable {variable} is not set, and the config has no default for it"
 
 
 def _circle(error: RecursionError) -> str:
@@ -180,10 +179,6 @@ def _unimported(file: str, unknown: str) -> str:
 
 class _NoObjectError(ValueError):
     """A JSON or YAML file of a config holds something else than keys and values."""
-
-
-class _EmptyVariableError(ValueError):
-    """A variable of the environment that a config reads is set but empty."""
 
 
 def _object(content: Any) -> Any:

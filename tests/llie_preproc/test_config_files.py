@@ -105,7 +105,10 @@ def test_a_variable_that_is_set_but_empty_is_named(tmp_path: Path, monkeypatch: 
     path = write(tmp_path / "a.py", '_base_ = "base.py"\n')
     assert read_config_file(str(path)).root == "data/night"
     monkeypatch.setenv("LLIE_TEST_ROOT", "")
-    with pytest.raises(ValueError, match=r"a\.py: the variable LLIE_TEST_ROOT is set but empty: .* data/night$"):
+    with pytest.raises(ValueError, match=r"a\.py: the variable LLIE_TEST_ROOT is set but empty: give it a value"):
+        read_config_file(str(path))
+    write(tmp_path / "base.py", 'root = "{{$LLIE_TEST_OTHER:}}"\n')
+    with pytest.raises(ValueError, match=r"a\.py: the variable LLIE_TEST_OTHER is not set, and the config has no"):
         read_config_file(str(path))
 
 
