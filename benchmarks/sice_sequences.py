@@ -35,6 +35,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -160,7 +161,7 @@ def sequence_of(scene: Sequence[Shot]) -> ExposureSequence | None:
 def _exposures(side: Sequence[Shot], sign: int) -> Iterator[tuple[str, float]]:
     """List the pictures of one side of the reference, which comes first in it, with their exposures."""
     stops = 0.0
-    for near, far in zip(side, side[1:], strict=False):
+    for near, far in pairwise(side):
         step = step_between(*((near, far) if sign > 0 else (far, near)))
         if step is None:
             return
@@ -211,9 +212,13 @@ def _number(path: Path) -> tuple[int, str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the lists that the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sice_sequences", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.sice_sequences", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("folder", metavar="FOLDER", help="folder of the pictures, which have a number as their name")
-    parser.add_argument("--out", type=Path, default=Path("mm_configs/_base_"), metavar="DIR", help="folder of the lists")
+    parser.add_argument(
+        "--out", type=Path, default=Path("mm_configs/_base_"), metavar="DIR", help="folder of the lists"
+    )
     args = parser.parse_args(arguments)
     paths = sorted(picture_files(args.folder), key=_number)
     root = Path(args.folder).expanduser()

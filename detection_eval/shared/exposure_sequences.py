@@ -19,16 +19,41 @@ _KEYS = {"reference", "exposures"}
 
 
 @dataclass(frozen=True)
+class ExposedPicture:
+    """A picture of a sequence.
+
+    Attributes:
+        name: Name of the picture.
+        reference: Name of the picture that it is compared with.
+        stops: Exposure in EV from the reference; 0 for the reference itself.
+    """
+
+    name: str
+    reference: str
+    stops: float
+
+
+@dataclass(frozen=True)
 class ExposureSequence:
     """Pictures of one scene that differ in exposure alone.
 
     Attributes:
         reference: Name of the well-exposed picture.
-        exposures: Exposure in EV, from the reference, of each other picture by name; each rounds to another step than 0.
+        exposures: Exposure in EV from the reference, by name, of each other picture; none rounds to 0.
     """
 
     reference: str
     exposures: Mapping[str, float]
+
+    def pictures(self) -> list[ExposedPicture]:
+        """List the pictures, the reference first.
+
+        Examples:
+            >>> [picture.name for picture in ExposureSequence("b.jpg", {"a.jpg": -2.1}).pictures()]
+            ['b.jpg', 'a.jpg']
+        """
+        stops = {self.reference: 0.0, **self.exposures}
+        return [ExposedPicture(name, self.reference, each) for name, each in stops.items()]
 
 
 def whole_step(stops: float) -> int:
