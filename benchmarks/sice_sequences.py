@@ -14,7 +14,7 @@ show no scene of the second list.
    reference has a mean luma outside [0.25, 0.65], or more than a fifth of its pixels at luma 10 or below, or at 245 or
    above.
 3. *Exposures.* The step between neighbours in brightness is the median of the ratio of their linear light, in EV, over
-   the pixels with a light of 0.01 to 0.8 in both. A picture's exposure is the sum of the steps from the reference.
+   the pixels with a light above 0.01, and below 0.8 in each channel, in both. A picture's exposure is the sum of the steps from the reference.
    Where a step has fewer than 1 % of the pixels, or where the details of both pictures have a correlation below 0.85,
    because something moved, the rest of that side is left out.
 4. *Whole EV.* Of the pictures of a scene with the same exposure in whole EV, the one nearest to it is kept, and none
@@ -81,6 +81,7 @@ class Shot:
         luma: Mean luma in [0, 1].
         clipped: Larger one of the shares of black and of white pixels.
         light: Logarithm to base 2 of the linear light, ``(128, 128)``.
+        is_usable: Whether a pixel is neither dark nor bright, ``(128, 128)``.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Shot:
     luma: float
     clipped: float
     light: np.ndarray
+    is_usable: np.ndarray
 
     def is_well_exposed(self) -> bool:
         """Whether the picture can be the reference of its scene."""
@@ -103,13 +105,15 @@ def measured(name: str, picture: np.ndarray) -> Shot:
     gradient = np.stack([cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1)])
     # Without the constant, the noise of flat parts would have directions too.
     directions = (gradient / (np.hypot(*gradient) + _FLAT)).ravel()
-    light = cv2.resize(_LIGHT[picture] @ _LUMINANCE, (_DETAIL, _DETAIL), interpolation=cv2.INTER_AREA)
+    linear = cv2.resize(_LIGHT[picture], (_DETAIL, _DETAIL), interpolation=cv2.INTER_AREA)
+    light = linear @ _LUMINANCE
     return Shot(
         name,
         directions / max(float(np.linalg.norm(directions)), _LEAST),
         float(grey.mean()) / 255,
         float(max((grey <= _BLACK).mean(), (grey >= _WHITE).mean())),
         np.log2(light.clip(_LEAST)),
+        (light > _DARK) & (linear.max(axis=2) < _BRIGHT),
     )
 
 
@@ -124,15 +128,13 @@ def scenes_of(shots: Sequence[Shot]) -> list[list[Shot]]:
 
 def step_between(darker: Shot, brighter: Shot) -> float | None:
     """Measure the step between two pictures in EV; None if they share too few pixels, or if something moved."""
-    low, high = np.log2(_DARK), np.log2(_BRIGHT)
-    first, second = darker.light, brighter.light
-    shared = (first > low) & (first < high) & (second > low) & (second < high)
+    shared = darker.is_usable & brighter.is_usable
     if shared.mean() < LEAST_SHARED:
         return None
-    details = [_details(light, shared)[shared] for light in (first, second)]
+    details = [_details(shot.light, shared)[shared] for shot in (darker, brighter)]
     if not np.corrcoef(details)[0, 1] >= SAME_DETAILS:
         return None
-    return float(np.median(second[shared] - first[shared]))
+    return float(np.median((brighter.light - darker.light)[shared]))
 
 
 def _details(light: np.ndarray, shared: np.ndarray) -> np.ndarray:
