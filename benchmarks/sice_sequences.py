@@ -14,9 +14,9 @@ show no scene of the second list.
    reference has a mean luma outside [0.25, 0.65], or more than a fifth of its pixels at luma 10 or below, or at 245 or
    above.
 3. *Exposures.* The step between neighbours in brightness is the median of the ratio of their linear light, in EV, over
-   the pixels with a light above 0.01, and below 0.8 in each channel, in both. A picture's exposure is the sum of the steps from the reference.
-   Where a step has fewer than 1 % of the pixels, or where the details of both pictures have a correlation below 0.85,
-   because something moved, the rest of that side is left out.
+   the pixels with a light above 0.01, and below 0.8 in each channel, in both. A picture's exposure is the sum of the
+   steps from the reference. Where a step has fewer than 1 % of the pixels, or where the details of both pictures have a
+   correlation below 0.85, because something moved, the rest of that side is left out.
 4. *Whole EV.* Of the pictures of a scene with the same exposure in whole EV, the one nearest to it is kept, and none
    within half an EV of the reference. So scenes in fine steps and in coarse ones weigh alike.
 5. *Split.* Neighbours in number often show one place. So of each 40 scenes in the order of their numbers, the last five

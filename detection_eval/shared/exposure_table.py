@@ -12,8 +12,9 @@ from .score_table import ABSENT, markdown_table
 
 REFERENCE = "reference"
 """Column of the references, each of which is compared with itself."""
+
+# Value by metric, row and column.
 Means = dict[str, dict[str, dict[str, float]]]
-"""Value by metric, row and column."""
 
 
 def exposure_columns(pictures: Sequence[ExposedPicture]) -> dict[str, list[int]]:
@@ -38,25 +39,6 @@ def exposure_columns(pictures: Sequence[ExposedPicture]) -> dict[str, list[int]]
     return {title: of for title, of in places.items() if of}
 
 
-def exposure_means(scores: Scores, columns: Mapping[str, list[int]], suite: QualitySuite) -> Means:
-    """Summarise the scores of each column.
-
-    Args:
-        scores: Scores of pictures.
-        columns: Result of :func:`exposure_columns` for these pictures.
-        suite: Metrics that scored them.
-
-    Returns:
-        Value by metric, row and column.
-    """
-    means: Means = {metric: {row: {} for row in scores.rows} for metric in suite.meters}
-    for row, added in scores.rows.items():
-        for title, of in columns.items():
-            for metric, value in suite.summarise([added[i] for i in of]).items():
-                means[metric][row][title] = value
-    return means
-
-
 def exposure_tables(scores: Scores, pictures: Sequence[ExposedPicture], suite: QualitySuite) -> str:
     """Write a Markdown table for each metric, with a line for each row of the scores and a column for each exposure.
 
@@ -68,7 +50,7 @@ def exposure_tables(scores: Scores, pictures: Sequence[ExposedPicture], suite: Q
     columns = exposure_columns(pictures)
     counts = ["pictures", *(str(len(of)) for of in columns.values())]
     tables = []
-    for metric, rows in exposure_means(scores, columns, suite).items():
+    for metric, rows in _means(scores, columns, suite).items():
         name, _, value = suite.meters[metric].layout.partition(" ")
         unit = value.rpartition("}")[2]
         title = f"{name} ({unit.strip()})" if unit.strip() else name
@@ -78,3 +60,13 @@ def exposure_tables(scores: Scores, pictures: Sequence[ExposedPicture], suite: Q
         ]
         tables.append(markdown_table([[title, *columns], counts, *lines]))
     return "\n".join(tables)
+
+
+def _means(scores: Scores, columns: Mapping[str, list[int]], suite: QualitySuite) -> Means:
+    """Summarise the scores of each column."""
+    means: Means = {metric: {row: {} for row in scores.rows} for metric in suite.meters}
+    for row, added in scores.rows.items():
+        for title, of in columns.items():
+            for metric, value in suite.summarise([added[i] for i in of]).items():
+                means[metric][row][title] = value
+    return means

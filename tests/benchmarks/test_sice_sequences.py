@@ -1,4 +1,4 @@
-"""``benchmarks.sice_sequences`` finds the scenes, references and exposures of pictures that were made with known ones."""
+"""``benchmarks.sice_sequences`` finds the scenes, references and exposures that pictures were made with."""
 
 import json
 

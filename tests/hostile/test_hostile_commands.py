@@ -61,6 +61,7 @@ LINES: Mapping[str, str] = {
 LINES_OF: Mapping[tuple[str, str], str] = {
     ("quality", "config"): "",
     ("quality", "cfg_options"): "--config set.py",
+    ("quality", "sequences"): "pictures",
     ("quality", "niqe_model"): "pictures pictures --metrics niqe",
     ("quality", "lpips_trunk"): "pictures pictures --metrics lpips",
     ("quality", "fid_trunk"): "pictures pictures --metrics fid",
