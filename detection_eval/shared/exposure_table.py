@@ -46,6 +46,15 @@ def exposure_tables(scores: Scores, pictures: Sequence[ExposedPicture], suite: Q
         scores: Scores of pictures.
         pictures: These pictures, in the order of the scores.
         suite: Metrics that scored them.
+
+    Examples:
+        >>> scores = Scores({"raw input": [{"psnr": 12.0}]}, ["a.jpg"])
+        >>> picture = ExposedPicture("a.jpg", "b.jpg", stops=-2.1)
+        >>> print(exposure_tables(scores, [picture], QualitySuite("psnr")), end="")
+        | PSNR (dB) | -2 EV | darker |
+        | --- | --- | --- |
+        | pictures | 1 | 1 |
+        | raw input | 12.000 | 12.000 |
     """
     columns = exposure_columns(pictures)
     counts = ["pictures", *(str(len(of)) for of in columns.values())]
