@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import io
 import os
 import struct
@@ -243,17 +244,38 @@ def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def paired_files(low: str | os.PathLike[str], high: str | os.PathLike[str]) -> list[tuple[Path, Path]]:
-    """List the pairs of picture files that have the same path below ``low`` and ``high``, sorted.
+    """List the pairs of picture files in two folders (:func:`pair_of`), sorted by the path in ``low``.
 
     Raises:
         FileNotFoundError: There is no picture below ``low``, or one has no pair; the message names both files.
     """
     low_root, high_root = Path(low).expanduser(), Path(high).expanduser()
-    pairs = [(path, high_root / path.relative_to(low_root)) for path in picture_files(low)]
+    pairs = [(path, pair_of(path, low_root, high_root)) for path in picture_files(low)]
     for path, target in pairs:
         if not target.is_file():
             raise FileNotFoundError(f"{path} has no pair: there is no file {target}")
     return pairs
+
+
+def pair_of(path: Path, root: Path, other: Path) -> Path:
+    """The file below ``other`` that has the relative path of ``path`` below ``root``.
+
+    If there is no such file, but one picture that differs from it in the suffix alone, this is the pair: a set may
+    store its inputs losslessly and its references as JPEG. The returned file need not exist.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "2.jpg").touch()
+        >>> pair_of(Path("low/2.webp"), Path("low"), folder).name, pair_of(Path("low/3.webp"), Path("low"), folder).name
+        ('2.jpg', '3.webp')
+    """
+    pair = other / path.relative_to(root)
+    if pair.is_file():
+        return pair
+    alike = [file for file in pair.parent.glob(f"{glob.escape(pair.stem)}.*") if is_picture(file)]
+    others = [file for file in alike if file.stem == pair.stem]
+    return others[0] if len(others) == 1 else pair
 
 
 def convert_depth(pixels: np.ndarray, dtype: type | np.dtype) -> np.ndarray:

@@ -6,6 +6,7 @@ import functools
 import itertools
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -113,8 +114,9 @@ class PictureSet(CheckedSet):
         layout: Files of the set.
         size: Size to which the input is resized, an edge or ``(width, height)``, bilinear (OpenCV). A reference is
             resized to its scale times that size. None keeps each picture's own size.
-        names: Names of the pictures to take, relative to the layout's base, with their suffixes; or the path of a text
-            file that lists them, one in each line. None takes all pictures.
+        names: Names of the pictures to take, relative to the layout's base; or the path of a text file that lists them,
+            one in each line. A name may leave out its suffix if no two pictures differ in the suffix alone. None takes
+            all pictures.
         transforms: Configs of registered transforms, or callables. Each takes and returns a dict of pictures.
 
     Raises:
@@ -291,6 +293,9 @@ def _named(layout: Layout, names: Sequence[str] | str | os.PathLike[str]) -> lis
         where += f", listed in {names}"
         names = _lines(Path(names).expanduser())
     there = {path.relative_to(layout.base).as_posix(): path for path in layout.inputs}
+    by_stem = {_stem(name): name for name in there}
+    unlike = Counter(map(_stem, there))
+    there = {stem: there[name] for stem, name in by_stem.items() if unlike[stem] == 1} | there
     wanted = [name for name in names if name]
     if not wanted:
         raise ValueError(f"names must hold at least one picture {where}, got none")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llie_preproc.checks import at_least
-from llie_preproc.pictures import picture_files
+from llie_preproc.pictures import pair_of, picture_files
 from llie_preproc.registry import DATASETS
 
 from .base import Layout, Pictures, PictureSet
@@ -50,6 +50,8 @@ class UnpairedFolder(PictureSet):
 class PairedFolders(PictureSet):
     """Pairs of pictures that have the same relative name in two folders. ``high`` may hold more pictures.
 
+    The suffixes of a pair may differ (:func:`llie_preproc.pictures.pair_of`).
+
     An item is ``dict(inputs, data_samples)``. ``inputs`` is the input ``(3, H, W)`` uint8 RGB; ``data_samples`` has its
     ``img_path`` and the reference ``target``, ``(3, sH, sW)`` uint8 RGB with ``s = scale``.
 
@@ -69,8 +71,8 @@ class PairedFolders(PictureSet):
         size: Size to which the input is resized, an edge or ``(width, height)``, bilinear (OpenCV); the reference gets
             ``scale`` times that size. None keeps each picture's own size.
         scale: Factor by which a reference is wider and higher than its input.
-        names: Names of the pairs to take, relative to ``low``, with their suffixes; or the path of a text file that
-            lists them, one in each line. None takes all pairs.
+        names: Names of the pairs to take, relative to ``low``; or the path of a text file that lists them, one in each
+            line. A name may leave out its suffix if no two pictures differ in the suffix alone. None takes all pairs.
         transforms: Configs of registered transforms (:mod:`training.datasets.paired_transforms`), or callables. They
             are applied in turn, to both pictures alike.
 
@@ -93,7 +95,7 @@ class PairedFolders(PictureSet):
         layout = Layout(
             base,
             picture_files(low),
-            lambda path: {"target": references / path.relative_to(base)},
+            lambda path: {"target": pair_of(path, base, references)},
             scales={"target": scale},
         )
         super().__init__(layout, size, names, transforms)

@@ -16,6 +16,7 @@ from torch import Tensor
 from llie_preproc.checks import at_least
 from llie_preproc.coco_json import flags, is_number, is_whole, read_json, require_inside
 from llie_preproc.errors import require
+from llie_preproc.pictures import pair_of
 from llie_preproc.registry import DATASETS
 
 from .base import MASKS, Layout, Pictures, PictureSet, alone, resize_masks
@@ -93,7 +94,7 @@ class MaskedPairs(PictureSet):
         references = None if high is None else Path(high).expanduser()
 
         def references_of(path: Path) -> Mapping[str, Path]:
-            return alone(path) if references is None else {"target": references / path.relative_to(base)}
+            return alone(path) if references is None else {"target": pair_of(path, base, references)}
 
         super().__init__(
             Layout(base, list(annotated), references_of, scales={"target": scale}), size, names, transforms

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import shutil
 
 import cv2
 import numpy as np
@@ -73,7 +74,7 @@ def test_folders_are_paired_by_name(folders):
         paired(folders, names=folders / "none.txt")
     with pytest.raises(FileNotFoundError, match=r"^names must be .* no file sub/1\.png$"):
         paired(folders, names="sub/1.png")
-    with pytest.raises(FileNotFoundError, match=r"sub/1, sub/9, sub/3\.jpg; did you mean sub/1\.png, sub/3\.png\?"):
+    with pytest.raises(FileNotFoundError, match=r"sub/9, sub/3\.jpg, \.; did you mean sub/3\.png\?"):
         paired(folders, names=["sub/1", "sub/9", "sub/3.jpg", "."])
     with pytest.raises(ValueError, match="scale"):
         PairedFolders(str(folders / "low"), str(folders / "high"), scale=0)
@@ -81,6 +82,28 @@ def test_folders_are_paired_by_name(folders):
     with pytest.raises(FileNotFoundError, match=r"low/sub/2\.png has no pair: there is no .*high/sub/2\.png"):
         paired(folders)
     assert len(paired(folders, names=["sub/3.png"])) == 1
+
+
+def test_a_name_without_its_suffix_is_that_of_one_picture(folders):
+    assert [e["image"].name for e in paired(folders, names=["sub/3", "sub/0.png"]).entries] == ["3.png", "0.png"]
+    shutil.copy(folders / "low/sub/3.png", folders / "low/sub/3.bmp")
+    with pytest.raises(FileNotFoundError, match=r"1 of 1 names .*: sub/3; did you mean sub/3\.(png|bmp)\?$"):
+        paired(folders, names=["sub/3"])
+
+
+def test_a_pair_may_differ_in_its_suffixes(folders):
+    low, high = folders / "low/sub", folders / "high/sub"
+    (low / "4.png").rename(low / "4.webp")
+    assert paired(folders).entries[-1] == {"image": low / "4.webp", "target": high / "4.png"}
+    # The equal name comes first; two others leave open which one is meant.
+    shutil.copy(high / "4.png", high / "4.webp")
+    assert paired(folders).entries[-1]["target"] == high / "4.webp"
+    (high / "4.webp").rename(high / "4.bmp")
+    with pytest.raises(FileNotFoundError, match=r"low/sub/4\.webp has no pair: there is no .*high/sub/4\.webp"):
+        paired(folders)
+    # A dot need not begin a suffix.
+    (high / "4.bmp").rename(high / "4.1.bmp")
+    assert paired(folders).entries[-1]["target"] == high / "4.png"
 
 
 @pytest.mark.parametrize("names", [None, ["a.png"]])
