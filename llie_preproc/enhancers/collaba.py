@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import one_of
+from ..checks import at_least, one_of
 from ..registry import MODELS
 from .base import Capabilities, Enhancer, check_image_batch
 
 _DIVISOR = 8
-_WIDTHS = (80, 120, 180)
 _GROUPS = (1, 2, 4, 4)
+# The channels of each resolution are split into up to four groups.
+_WIDTH_DIVISOR = 16
 
 _conv = partial(nn.Conv2d, bias=False)
 # This works in place, because the layers in front of it do not need their results for the gradient.
@@ -88,13 +89,14 @@ class SpectralUNet(nn.Module):
     It has three stride-2 levels, bilinear up-sampling, additive skips, and 4,376,897 parameters.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.first = nn.Conv2d(3, 64, 3, padding=1)
-        self.downs = nn.ModuleList(SpectralConv2d(n, 2 * n, 4, stride=2) for n in (64, 128, 256))
-        self.ups = nn.ModuleList(SpectralConv2d(2 * n, n, 3) for n in (256, 128, 64))
-        self.refine = nn.ModuleList(SpectralConv2d(64, 64, 3) for _ in range(2))
-        self.last = nn.Conv2d(64, 1, 3, padding=1)
+        widths = (width, 2 * width, 4 * width)
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        self.downs = nn.ModuleList(SpectralConv2d(n, 2 * n, 4, stride=2) for n in widths)
+        self.ups = nn.ModuleList(SpectralConv2d(2 * n, n, 3) for n in reversed(widths))
+        self.refine = nn.ModuleList(SpectralConv2d(width, width, 3) for _ in range(2))
+        self.last = nn.Conv2d(width, 1, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits ``(N, 1, H, W)`` of ``(N, 3, H, W)`` RGB in [0, 1].
@@ -167,12 +169,12 @@ def _up(in_channels: int, out_channels: int) -> nn.Sequential:
 class _MultiScaleBlock(nn.Module):
     """Multi-scale residual block (MRB): three resolutions that exchange features twice, with shared context blocks."""
 
-    def __init__(self, groups: int) -> None:
+    def __init__(self, width: int, groups: int) -> None:
         super().__init__()
-        top, middle, bottom = _WIDTHS
+        widths = top, middle, bottom = width, 3 * width // 2, 9 * width // 4
         self.down_middle = _down(top, middle)
         self.down_bottom = nn.Sequential(_down(top, middle), _down(middle, bottom))
-        self.blocks = nn.ModuleList(_ContextBlock(width, groups) for width in _WIDTHS)
+        self.blocks = nn.ModuleList(_ContextBlock(channels, groups) for channels in widths)
         self.up_middle = nn.ModuleList(_up(bottom, middle) for _ in range(2))
         self.up_top = nn.ModuleList(_up(middle, top) for _ in range(2))
         self.select_middle = _Selection(middle, 2)
@@ -234,11 +236,10 @@ _MODULATIONS: dict[str | None, type[nn.Module]] = {
 class _Group(nn.Module):
     """Two modulated multi-scale blocks and a convolution, residual."""
 
-    def __init__(self, groups: int, modulation: str | None) -> None:
+    def __init__(self, width: int, groups: int, modulation: str | None) -> None:
         super().__init__()
-        width = _WIDTHS[0]
         self.modulate = nn.ModuleList(_MODULATIONS[modulation](width) for _ in range(2))
-        self.blocks = nn.ModuleList(_MultiScaleBlock(groups) for _ in range(2))
+        self.blocks = nn.ModuleList(_MultiScaleBlock(width, groups) for _ in range(2))
         self.conv = _conv(width, width, 3, padding=1)
 
     def forward(self, x: Tensor, prior: Tensor | None) -> Tensor:
@@ -325,9 +326,13 @@ class CollaBA(Enhancer):
             (No. 2).
         upscaler: Kind of up-scaler. ``'msmu'`` is that of the paper, ``'bilinear'`` interpolates and convolves (No. 4
             of Table 5), and ``'nearest'`` does so with nearest neighbours, as the public code does.
+        width: Number of channels of the features at the highest of the three resolutions, a multiple of 16. The lower
+            resolutions have 1.5 and 2.25 times as many. 80 is that of the public code.
+        prior_width: Number of channels of the prior's first features, 64 in the public code.
 
     Raises:
-        ValueError: ``scale``, ``modulation`` or ``upscaler`` is none of these.
+        ValueError: ``scale``, ``modulation`` or ``upscaler`` is none of these, ``width`` is not a positive multiple of
+            16, or ``prior_width`` is below 1.
 
     Examples:
         >>> network = CollaBA(scale=2).eval()
@@ -337,7 +342,14 @@ class CollaBA(Enhancer):
         ((1, 3, 16, 32), (1, 1, 8, 16))
     """
 
-    def __init__(self, scale: int = 2, modulation: str | None = "cft", upscaler: str = "msmu") -> None:
+    def __init__(
+        self,
+        scale: int = 2,
+        modulation: str | None = "cft",
+        upscaler: str = "msmu",
+        width: int = 80,
+        prior_width: int = 64,
+    ) -> None:
         super().__init__()
         for name, value, allowed in (
             ("scale", scale, (2, 4)),
@@ -345,16 +357,19 @@ class CollaBA(Enhancer):
             ("upscaler", upscaler, tuple(_UPSCALERS)),
         ):
             one_of(name, value, allowed)
+        at_least("prior_width", prior_width, 1)
+        at_least("width", width, _WIDTH_DIVISOR)
+        if width % _WIDTH_DIVISOR:
+            raise ValueError(f"width must be a multiple of {_WIDTH_DIVISOR}, got {width}")
         self.capabilities = Capabilities(
             scale=scale, size_divisor=_DIVISOR, halo=None, precisions=(torch.float32, torch.bfloat16)
         )
-        width = _WIDTHS[0]
         # The up-scaler always enlarges by four, so the network for twofold enlargement works at half the size.
         self.unshuffle = 4 // scale
-        self.prior = SpectralUNet() if modulation is not None else None
+        self.prior = SpectralUNet(prior_width) if modulation is not None else None
         self.condition = _condition(self.unshuffle**2, width) if modulation is not None else None
         self.first = _conv(3 * self.unshuffle**2, width, 3, padding=1)
-        self.groups = nn.ModuleList(_Group(groups, modulation) for groups in _GROUPS)
+        self.groups = nn.ModuleList(_Group(width, groups, modulation) for groups in _GROUPS)
         self.upscaler = _UPSCALERS[upscaler](width)
 
     def attention(self, image: Tensor) -> Tensor:

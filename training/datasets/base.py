@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from llie_preproc.checks import at_least
 from llie_preproc.errors import one_line
 from llie_preproc.files import read_text
 from llie_preproc.pictures import picture_size, read_rgb8
@@ -118,6 +119,7 @@ class PictureSet(CheckedSet):
             one in each line. A name may leave out its suffix if no two pictures differ in the suffix alone. None takes
             all pictures.
         transforms: Configs of registered transforms, or callables. Each takes and returns a dict of pictures.
+        reduce_input: Factor by which the input is reduced after the transforms (:class:`ReducedInput`).
 
     Raises:
         FileNotFoundError: A picture has no reference, a reference has no picture, a name is not that of a picture, or
@@ -132,12 +134,15 @@ class PictureSet(CheckedSet):
         size: int | Sequence[int] | None = None,
         names: Sequence[str] | str | os.PathLike[str] | None = None,
         transforms: Sequence[dict | Callable[[Pictures], Pictures]] = (),
+        reduce_input: int = 1,
     ) -> None:
         self.size = None if size is None else edges(size)
         self.scales = dict(layout.scales or {})
         self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in transforms]
         if wrong := [t for t in self.transforms if not callable(t)]:
             raise TypeError(f"transforms must be configs (dict(type=...)) or callables, got {wrong[0]!r}")
+        self.transforms.append(ReducedInput(reduce_input))
+        self.reduce_input = reduce_input
         chosen = layout.inputs if names is None else _named(layout, names)
         entries = [{"image": p, **layout.references_of(p)} for p in chosen]
         _require_references(entries)
@@ -178,7 +183,7 @@ class PictureSet(CheckedSet):
                 problems.append(one_line(error))
                 continue
             for (field, path), (width, height) in itertools.product(entry.items(), sizes):
-                scale = self.scales.get(field, 1)
+                scale = 1 if field == "image" else self.reduce_input * self.scales.get(field, 1)
                 found.setdefault(field, {}).setdefault((scale * width, scale * height), path)
         if problems:
             more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -229,6 +234,41 @@ class PictureSet(CheckedSet):
     def _resize(self, picture: Tensor, field: str) -> Tensor:
         scale = self.scales.get(field, 1)
         return picture if self.size is None else resize(picture, (scale * self.size[0], scale * self.size[1]))
+
+
+class ReducedInput:
+    """A transform that puts the mean of ``factor x factor`` pixels in the place of each such block of the input.
+
+    A pair of equal sizes then trains a network that enlarges.
+
+    >>> pictures = ReducedInput(2)(dict(image=torch.arange(8, dtype=torch.uint8).view(1, 2, 4)))
+    >>> pictures["image"].tolist()
+    [[[2, 4]]]
+
+    Args:
+        factor: Number of pixels along each side of a block.
+
+    Raises:
+        ValueError: ``factor`` is below 1, or width or height of an input is no multiple of it.
+    """
+
+    def __init__(self, factor: int) -> None:
+        at_least("reduce_input", factor, 1)
+        self.factor = factor
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        """The size of the reduced input."""
+        if width % self.factor or height % self.factor:
+            raise ValueError(f"{width}x{height} must be multiples of reduce_input, which is {self.factor}")
+        return width // self.factor, height // self.factor
+
+    def __call__(self, pictures: Pictures) -> Pictures:
+        if self.factor == 1:
+            return pictures
+        image = pictures["image"]
+        self.output_size(image.shape[2], image.shape[1])
+        blocks = functional.avg_pool2d(image.float(), self.factor)
+        return {**pictures, "image": blocks.round().to(torch.uint8)}
 
 
 def load_tensor(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Tensor:

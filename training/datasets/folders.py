@@ -75,10 +75,13 @@ class PairedFolders(PictureSet):
             line. A name may leave out its suffix if no two pictures differ in the suffix alone. None takes all pairs.
         transforms: Configs of registered transforms (:mod:`training.datasets.paired_transforms`), or callables. They
             are applied in turn, to both pictures alike.
+        reduce_input: Factor by which the input is reduced after the transforms, by the mean of blocks of so many pixels
+            along each side. Pairs of equal sizes then train a network that enlarges.
 
     Raises:
         FileNotFoundError: A picture has no pair (the message names both files), or a name is not that of a picture.
-        ValueError: ``scale`` is below 1, or the sizes of a pair do not agree (found only when the item is read).
+        ValueError: ``scale`` or ``reduce_input`` is below 1. When the item is read or the set is checked: the sizes of
+            a pair do not agree, or an input cannot be divided into blocks.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class PairedFolders(PictureSet):
         scale: int = 1,
         names: Sequence[str] | str | os.PathLike[str] | None = None,
         transforms: Sequence[dict | Callable[[Pictures], Pictures]] = (),
+        reduce_input: int = 1,
     ) -> None:
         at_least("scale", scale, 1)
         base, references = Path(low).expanduser(), Path(high).expanduser()
@@ -98,4 +102,4 @@ class PairedFolders(PictureSet):
             lambda path: {"target": pair_of(path, base, references)},
             scales={"target": scale},
         )
-        super().__init__(layout, size, names, transforms)
+        super().__init__(layout, size, names, transforms, reduce_input)

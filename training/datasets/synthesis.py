@@ -177,7 +177,7 @@ class SynthesisedPairs(PictureSet):
     """Day pictures as references, with dark pictures that are made from them, anew at each draw, as inputs.
 
     Items are those of :class:`~training.datasets.PairedFolders`. Transforms come before the synthesis, so that noise is
-    neither resized nor turned.
+    neither resized nor turned. Their sizes are those of the references.
 
     >>> import tempfile
     >>> import numpy as np
@@ -195,6 +195,8 @@ class SynthesisedPairs(PictureSet):
         size: Size of the pictures, as in :class:`~training.datasets.PairedFolders`.
         names: Names of the pictures to take, relative to ``folder``, as in :class:`~training.datasets.PairedFolders`.
         transforms: Transforms, as in :class:`~training.datasets.PairedFolders`.
+        reduce_input: Factor by which the input is reduced before it is made dark, as in
+            :class:`~training.datasets.PairedFolders`.
     """
 
     def __init__(
@@ -204,9 +206,11 @@ class SynthesisedPairs(PictureSet):
         size: int | Sequence[int] | None = None,
         names: Sequence[str] | str | os.PathLike[str] | None = None,
         transforms: Sequence[dict | Callable[[Pictures], Pictures]] = (),
+        reduce_input: int = 1,
     ) -> None:
         layout = Layout(Path(folder).expanduser(), picture_files(folder), itself)
-        super().__init__(layout, size, names, [*transforms, Degraded(synthesis)])
+        super().__init__(layout, size, names, transforms, reduce_input)
+        self.transforms.append(Degraded(synthesis))
 
 
 class Degraded:

@@ -10,6 +10,7 @@ import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from llie_preproc.checks import at_least, within
 from llie_preproc.enhancers.base import pad_to_requirements
@@ -70,8 +71,9 @@ class BilevelAdversarial(TrainingMethod):
     gradient G_BR (Eq. 17). L_adv in G_BR is computed on the enhancer's output **with** its gradient. The public trainer
     detaches the output there, which makes G_BR zero.
 
-    Samples need ``target``. With ``illumination_weight`` they also need ``target_x1``, the normal-light picture at the
-    input's size, unless the enhancer keeps the size. A weight of 0 leaves its term out.
+    Samples need ``target``. For an enhancer that enlarges, the illumination prior loss also takes ``target_x1``, the
+    normal-light picture at the input's size. Where samples have none, it is the mean of each ``scale x scale`` pixels
+    of ``target``. A weight of 0 leaves its term out.
 
     >>> from mmengine.structures import BaseDataElement
     >>> method = BilevelAdversarial(
@@ -262,11 +264,17 @@ class BilevelAdversarial(TrainingMethod):
         if attention is not None:
             attention = attention.float()
             if weight := self.term_weights["illumination"]:
-                normal = target if self.enhancer.scale == 1 else stacked(data_samples, "target_x1")
+                normal = self._normal_light(data_samples, target)
                 terms["illumination"] = weight * illumination_prior_loss(attention, image, normal)
             if weight := self.term_weights["attention_tv"]:
                 terms["attention_tv"] = weight * squared_total_variation(attention)
         return terms
+
+    def _normal_light(self, data_samples: Sequence[BaseDataElement], target: Tensor) -> Tensor:
+        """The normal-light picture at the input's size."""
+        if self.enhancer.scale > 1 and all("target_x1" in sample for sample in data_samples):
+            return stacked(data_samples, "target_x1")
+        return F.avg_pool2d(target, self.enhancer.scale)
 
     def _weighted(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         weighted = terms if self.weights is None else self.weights(terms)

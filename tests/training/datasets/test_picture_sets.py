@@ -106,6 +106,20 @@ def test_a_pair_may_differ_in_its_suffixes(folders):
     assert paired(folders).entries[-1]["target"] == high / "4.png"
 
 
+def test_an_input_may_be_reduced(folders):
+    dataset = paired(folders, reduce_input=2, transforms=[PairedRandomCrop((8, 6))])
+    sizes = {field: list(found) for field, found in dataset.output_sizes().items()}
+    assert sizes == {"image": [(4, 3)], "target": [(16, 12)]}
+    item = dataset[Draw(0, 1)]
+    # The reference is the negative of the input, with 2x2 pixels for each.
+    blocks = 255 - item["data_samples"].target.numpy().reshape(3, 3, 4, 4, 4).astype(float)
+    assert np.abs(item["inputs"].numpy() - blocks.mean(axis=(2, 4))).max() <= 0.5
+    odd = paired(folders, reduce_input=3)
+    for use in (odd.check, lambda: odd[0]):
+        with pytest.raises(ValueError, match="12x10 must be multiples of reduce_input, which is 3"):
+            use()
+
+
 @pytest.mark.parametrize("names", [None, ["a.png"]])
 def test_empty_and_missing_folders_are_refused(tmp_path, names):
     (tmp_path / "empty").mkdir()

@@ -113,6 +113,25 @@ def test_pairs_are_synthesised_from_a_folder(tmp_path):
     assert (half["inputs"] <= half["data_samples"].target).all()
 
 
+def test_inputs_may_be_smaller_than_their_references(tmp_path):
+    save(tmp_path / "day.png", pixels_of(3))
+    dataset = SynthesisedPairs(str(tmp_path), fixed(), transforms=[PairedRandomCrop((6, 4))], reduce_input=2)
+    dataset.check(batched=True)
+    assert {field: list(sizes) for field, sizes in dataset.output_sizes().items()} == {
+        "image": [(3, 2)],
+        "target": [(6, 4)],
+    }
+    item = dataset[Draw(0, 1)]
+    blocks = item["data_samples"].target.numpy().reshape(3, 2, 2, 3, 2).astype(float)
+    assert np.abs(item["inputs"].numpy() - blocks.mean(axis=(2, 4))).max() <= 0.5
+    odd = SynthesisedPairs(str(tmp_path), transforms=[PairedRandomCrop(5)], reduce_input=2)
+    for use in (odd.check, lambda: odd[Draw(0, 1)]):
+        with pytest.raises(ValueError, match="5x5 must be multiples of reduce_input, which is 2"):
+            use()
+    with pytest.raises(ValueError, match="reduce_input must be a whole number of at least 1, got 0"):
+        SynthesisedPairs(str(tmp_path), reduce_input=0)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -266,11 +266,20 @@ def test_wrong_data_are_named() -> None:
     model = attentive()
     with pytest.raises(ValueError, match=r"enlarges 2 times, to \(2, 3, 64, 64\).*\(2, 3, 32, 32\)"):
         model.train_step(batch(), optimiser(model))
+
+
+def test_the_normal_light_at_the_size_of_the_input_follows_from_the_target() -> None:
+    torch.manual_seed(0)
+    model = method(dict(type="llie_preproc.CollaBA", width=16, prior_width=4), illumination_weight=1.0)
+    # Each pixel of the target's smaller copy stands for 2x2 equal pixels of the target.
     data = batch(scale=2)
+    given = loss(model, data)["loss_illumination"]
     for sample in data["data_samples"]:
         del sample.target_x1
-    with pytest.raises(ValueError, match="target_x1"):
-        model.train_step(data, optimiser(model))
+    torch.testing.assert_close(loss(model, data)["loss_illumination"], given)
+    for sample in data["data_samples"]:
+        sample.target_x1 = 255 - sample.target[:, ::2, ::2]
+    assert not torch.allclose(loss(model, data)["loss_illumination"], given)
 
 
 def test_accumulated_gradients_are_refused() -> None:
