@@ -1,7 +1,7 @@
 """Trainings of the networks whose weights are shipped, each as long as the given time allows.
 
 ``python -m benchmarks.timed_training DATA --minutes 10``: DATA holds ``lol_v1/our485``, ``lol_v1/our485_more``,
-``sice_part1_256``, ``unpaired`` and ``coco/train128/images``. Every training first takes a few steps, all trainings side
+``sice_part1_256``, ``unpaired``, ``coco/train128/images`` and ``reference_weights/perceptual``. Every training first takes a few steps, all trainings side
 by side, to measure the time of a step. It then trains as many steps as fit into the minutes, with the learning rates of
 its config stretched over them. What a training leaves, and its last validation, is that of ``llie train``;
 ``llie convert --half`` makes the files that are shipped. On a GPU the trainings share it. On a CPU give ``--only`` one
@@ -97,6 +97,9 @@ def roots(data: Path) -> dict[str, str]:
         "COCO_TRAIN_ROOT": str(data / "coco/train128/images"),
         "SICE_PART1_ROOT": str(data / "sice_part1_256"),
         "UNPAIRED_ROOT": str(data / "unpaired"),
+        "SQUEEZENET_CAFFE": str(
+            data / "reference_weights/perceptual/squeezenet1_1_caffe_torchvision_keys_fp16.safetensors"
+        ),
     }
 
 

@@ -336,7 +336,8 @@ def _named(layout: Layout, names: Sequence[str] | str | os.PathLike[str]) -> lis
     by_stem = {_stem(name): name for name in there}
     unlike = Counter(map(_stem, there))
     there = {stem: there[name] for stem, name in by_stem.items() if unlike[stem] == 1} | there
-    wanted = [name for name in names if name]
+    # On the command line, a name without its suffix may be a number.
+    wanted = [str(name) for name in names if name != ""]
     if not wanted:
         raise ValueError(f"names must hold at least one picture {where}, got none")
     if missing := [name for name in wanted if name not in there]:

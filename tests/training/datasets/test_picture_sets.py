@@ -86,6 +86,8 @@ def test_folders_are_paired_by_name(folders):
 
 def test_a_name_without_its_suffix_is_that_of_one_picture(folders):
     assert [e["image"].name for e in paired(folders, names=["sub/3", "sub/0.png"]).entries] == ["3.png", "0.png"]
+    high = str(folders / "high/sub")
+    assert [e["image"].name for e in PairedFolders(high, high, names=[3, 0]).entries] == ["3.png", "0.png"]
     shutil.copy(folders / "low/sub/3.png", folders / "low/sub/3.bmp")
     with pytest.raises(FileNotFoundError, match=r"1 of 1 names .*: sub/3; did you mean sub/3\.(png|bmp)\?$"):
         paired(folders, names=["sub/3"])
