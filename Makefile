@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What is compiled once, such as pytest's rewritten tests, is kept: reading the tests takes as long again without it.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo demo-real faces-retention small-sam zoo joint-training test test-slow lint bench gpu-check gpu-train train-lol40 train-psenet mamba-ssm mmcv-ops clean
+.PHONY: demo demo-real faces-retention small-sam zoo joint-training test test-slow lint bench gpu-check gpu-train gpu-weights train-lol40 train-psenet mamba-ssm mmcv-ops clean
 
 demo: $(STAMP)
 	$(BIN)/llie demo --out demo_output
@@ -102,8 +102,14 @@ mmcv-ops: $(STAMP)
 train-lol40: $(STAMP)
 	$(BIN)/python -m benchmarks.lol_training $(DATA)
 
-# The same at 256x256 on a GPU, then PSENet's full schedule and IAMLUNet by mirror distillation. DATA as above, and
-# sice_part1_256.
+# The trainings behind the shipped weights of the papers' networks, side by side on a GPU in twelve minutes at most.
+# DATA: as benchmarks/timed_training.py says. On a CPU, one after the other: benchmarks.timed_training --only NAME.
+gpu-weights: $(STAMP)
+	$(BIN)/python -m benchmarks.timed_training $(DATA) --minutes 11 --work-dir work_dirs/weights \
+	  --out work_dirs/weights/result.json --set train_dataloader.num_workers=3 train_dataloader.persistent_workers=True
+
+# Every method on 40 pairs at 256x256 on a GPU, then PSENet's full schedule and IAMLUNet by mirror distillation. DATA as
+# for train-lol40, and sice_part1_256.
 gpu-train: $(STAMP)
 	$(BIN)/python -m benchmarks.lol_training $(DATA) --crop 256 --iterations 1500 --work-dir work_dirs/lol40_gpu
 	$(MAKE) train-psenet DATA=$(DATA)/sice_part1_256 PAIRS=$(DATA)/lol_v1/our485

@@ -1,11 +1,11 @@
 """Trainings of the networks whose weights are shipped, each as long as the given time allows.
 
 ``python -m benchmarks.timed_training DATA --minutes 10``: DATA holds ``lol_v1/our485``, ``lol_v1/our485_more``,
-``sice_part1_256``, ``unpaired``, ``coco/train128/images`` and ``reference_weights/perceptual``. Every training first takes a few steps, all trainings side
-by side, to measure the time of a step. It then trains as many steps as fit into the minutes, with the learning rates of
-its config stretched over them. What a training leaves, and its last validation, is that of ``llie train``;
-``llie convert --half`` makes the files that are shipped. On a GPU the trainings share it. On a CPU give ``--only`` one
-name, and ``--set`` smaller pictures if a step takes too long.
+``sice_part1_256``, ``unpaired``, ``coco/train128/images`` and ``reference_weights/perceptual``. Every training first
+takes a few steps, all trainings side by side, to measure the time of a step. It then trains as many steps as fit into
+the minutes, with the learning rates of its config stretched over them. What a training leaves, and its last
+validation, is that of ``llie train``; ``llie convert --half`` makes the files that are shipped. On a GPU the trainings
+share it. On a CPU give ``--only`` one name.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ TRAININGS = {
     "collaba-x2": "lol238/bilevel_collaba_x2.py",
     "psenet": "psenet_sice_scenes.py",
 }
+SQUEEZENET = "squeezenet1_1_caffe_torchvision_keys_fp16.safetensors"
 _PROBE = 20
 
 

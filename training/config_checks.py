@@ -27,6 +27,8 @@ _RUNNER_KEYS = {
     "efficient_conv_bn_eval",
 }
 _ONE_CYCLE = {"OneCycleLR", "OneCycleParamScheduler"}
+# MMEngine's default for the share of a one-cycle schedule in which the rate rises.
+_PCT_START = 0.3
 _ENV_KEYS = {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"}
 
 
@@ -129,10 +131,11 @@ def check_optimizers(optim_wrapper: Mapping) -> None:
 
 
 def check_schedules(cfg: Config) -> None:
-    """Refuse a one-cycle schedule that is shorter than the training, which would stop where the schedule ends.
+    """Refuse a one-cycle schedule that is shorter than the training, or that MMEngine cannot compute.
 
     Raises:
-        ValueError: ``total_steps`` of such a schedule is below the steps that the training loop takes.
+        ValueError: ``total_steps`` of such a schedule is below the steps that the training loop takes, or its rise has
+            no step.
 
     Examples:
         >>> one_cycle = dict(type="OneCycleLR", eta_max=0.1, total_steps=5, by_epoch=False)
@@ -153,4 +156,10 @@ def check_schedules(cfg: Config) -> None:
             after = f" less begin={begin}" if begin else ""
             raise ValueError(
                 f"param_scheduler.{number}.total_steps must be at least train_cfg.{key}={last}{after}, got {total}"
+            )
+        # MMEngine would divide by the length of a rise of no steps.
+        share = scheduler.get("pct_start", _PCT_START)
+        if share * total == 1:
+            raise ValueError(
+                f"param_scheduler.{number}: pct_start={share} of total_steps={total} leaves no step for the rate's rise"
             )

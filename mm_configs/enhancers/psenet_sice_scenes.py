@@ -21,7 +21,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(num_workers=0, dataset=dict(low=f"{pairs_root}/low", high=f"{pairs_root}/high"))
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-param_scheduler = [dict(type="OneCycleLR", eta_max=1e-3, total_steps=steps, pct_start=0.05, by_epoch=False)]
+param_scheduler = [dict(type="OneCycleLR", eta_max=1e-3, total_steps=steps, pct_start=0.1, by_epoch=False)]
 train_cfg = dict(_delete_=True, type="IterBasedTrainLoop", max_iters=steps, val_interval=1000)
 log_processor = dict(by_epoch=False)
 default_hooks = dict(

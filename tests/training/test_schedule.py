@@ -92,6 +92,24 @@ def test_a_one_cycle_schedule_that_would_stop_the_training_is_refused(unit, leng
     assert False in answers
 
 
+@pytest.mark.parametrize("total", [5, 10, 20])
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.5, 1.0])
+def test_a_one_cycle_schedule_without_a_rise_is_refused(total, share):
+    scheduler = dict(type="OneCycleLR", eta_max=1.0, total_steps=total, pct_start=share, by_epoch=False)
+    cfg = Config(dict(train_cfg=dict(max_iters=total), param_scheduler=[scheduler]))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    try:
+        own = PARAM_SCHEDULERS.build({**scheduler, "optimizer": optimizer})
+        for _ in range(total - 1):
+            optimizer.step()
+            own.step()
+    except ZeroDivisionError:
+        with pytest.raises(ValueError, match=rf"pct_start={share} of total_steps={total} leaves no step"):
+            check_schedules(cfg)
+    else:
+        check_schedules(cfg)
+
+
 def test_llie_train_refuses_more_steps_than_the_schedule_has(capsys, tmp_path):
     config = "mm_configs/enhancers/detector_consistency_yolox-nano.py"
     options = ["train_cfg.max_iters=5000", "train_cfg.val_interval=5000"]
