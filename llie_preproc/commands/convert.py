@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..checkpoints import load_checkpoint, save_state_dict
 from ..checks import printable
-from ..enhancers.names import enhancer_config
+from ..enhancers.names import enhancer_class, enhancer_config
+from ..stored_arguments import describe, stored_arguments
 from .arguments import add_out, named_enhancer
 from .written_file import free_target
 
@@ -36,12 +37,15 @@ def run(args: argparse.Namespace) -> int:
     config = enhancer_config(args.enhancer)
     if config.get("checkpoint"):
         raise ValueError(f"--enhancer must not name weights, because SRC has them, got {config['checkpoint']!r}")
+    name = enhancer_class(config["type"])[0]
+    if config.keys() == {"type"}:
+        config |= stored_arguments(name, args.src)
     enhancer = named_enhancer(config, None)
     report = load_checkpoint(enhancer, args.src)
     state = enhancer.state_dict()
     if args.half:
         state = {name: _halved(name, tensor) for name, tensor in state.items()}
-    digest = save_state_dict(state, target, {"enhancer": type(enhancer).__name__})
+    digest = save_state_dict(state, target, describe(name, enhancer.arguments))
     print(f"{report}; wrote {printable(str(target))}, sha256 {digest}")
     return 0
 

@@ -50,18 +50,27 @@ def _enhancers(macs: bool) -> list[tuple[str, ...]]:
 
 def _rows(name: str, macs: bool) -> list[tuple[str, ...]]:
     """Rows of an enhancer: one for each set of its weights, or a single one if it has or needs no weights."""
+    shipped = [weights for weights in shipped_weights() if weights.enhancer == name]
     try:
         # The meta device would take longer, because PyTorch imports many modules for it.
-        enhancer = build_enhancer(name, None)
+        if not shipped:
+            enhancer = build_enhancer(name, None)
+            return [(*_described(name, enhancer, macs), _without_own_weights(enhancer), "-")]
+        return [
+            (
+                *_described(name, build_enhancer(name, w.name), macs),
+                f"{w.name} (default)" if w.default else w.name,
+                w.licence,
+            )
+            for w in shipped
+        ]
     except Exception as error:  # A network of another package may raise anything.
         return [(name, *["?"] * (3 if macs else 2), one_line(error), "-")]
-    counted = [_macs(enhancer)] if macs else []
+
+
+def _described(name: str, enhancer: Enhancer, macs: bool) -> tuple[str, ...]:
     parameters = sum(parameter.numel() for parameter in enhancer.parameters())
-    described = (name, f"{parameters:,}", *counted, str(enhancer.scale))
-    shipped = [
-        (f"{w.name} (default)" if w.default else w.name, w.licence) for w in shipped_weights() if w.enhancer == name
-    ]
-    return [(*described, *weights) for weights in shipped or [(_without_own_weights(enhancer), "-")]]
+    return (name, f"{parameters:,}", *([_macs(enhancer)] if macs else []), str(enhancer.scale))
 
 
 def _without_own_weights(enhancer: Enhancer) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -71,6 +72,8 @@ class Enhancer(nn.Module, ABC):
     """Other names of the enhancer, beside its registered name in any spelling."""
     made_of: ClassVar[str | None] = None
     """Name of the argument that takes the members of the enhancer; None for a single network."""
+    arguments: Mapping[str, Any] | None = None
+    """Arguments with which :func:`~llie_preproc.build_enhancer` constructed the enhancer; None if it did not."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from ..checkpoints import default_weights, load_checkpoint, shipped_weights
+from ..checkpoints import default_weights, load_checkpoint, match_report, read_state_dict, shipped_weights
 from ..checks import same_value
-from ..errors import MissingWeightsError
+from ..errors import CheckpointError, MissingWeightsError, one_line
+from ..stored_arguments import stored_arguments
 from .base import Enhancer
 from .names import enhancer_class, enhancer_config
 
@@ -31,9 +32,10 @@ def build_enhancer(
             config file), or an enhancer, which is only moved to ``device``.
         checkpoint: Weights to load: the name of shipped weights, a path, or a URL with its digest
             (:mod:`llie_preproc.checkpoints`). ``'default'`` loads the weights that are shipped for this network with
-            these arguments; a network without parameters needs none. None leaves the weights random. Each member of a
-            ``Cascade`` follows this rule by itself; if ``checkpoint`` of the cascade is not ``'default'``, a member
-            without shipped weights gets random ones.
+            these arguments; a network without parameters needs none. None leaves the weights random. Where no argument
+            is given, the network has those that the file of the weights holds
+            (:mod:`llie_preproc.stored_arguments`). Each member of a ``Cascade`` follows this rule by itself; if
+            ``checkpoint`` of the cascade is not ``'default'``, a member without shipped weights gets random ones.
         device: Device of the result; by default the enhancer stays where it is.
 
     Raises:
@@ -62,26 +64,62 @@ def build_enhancer(
     if (argument := _of_members(kind)) and checkpoint != DEFAULT_WEIGHTS:
         members = config.get(argument, signature(kind).parameters[argument].default)
         config[argument] = _may_start_random(members)
-    built = _construct(name, kind, config).eval()
+    stored = _stored(name, checkpoint)
+    built = _construct(name, kind, config or _checked(name, kind, stored, checkpoint), stored).eval()
     if checkpoint == DEFAULT_WEIGHTS:
-        checkpoint = _default_checkpoint(built, name, config)
+        checkpoint = _default_checkpoint(built, name, config, stored)
     if checkpoint is not None:
         _load(built, name, checkpoint)
     return built.to(device) if device is not None else built
 
 
-def _construct(name: str, kind: type[Enhancer], config: Mapping[str, Any]) -> Enhancer:
+def _construct(name: str, kind: type[Enhancer], config: Mapping[str, Any], stored: Mapping[str, Any]) -> Enhancer:
     """Construct the network; if it refuses an argument, the message begins with the network's name."""
-    # A value that equals the default counts as the default, so that 32.0 may stand for 32.
-    defaults = {key: each.default for key, each in signature(kind).parameters.items()}
-    given = {key: defaults[key] if same_value(value, defaults.get(key)) else value for key, value in config.items()}
+    # A value that equals the default, or the one that the weights hold, counts as this, so that 32.0 may stand for 32.
+    given = dict(config)
+    for usual in (_defaults(kind), stored):
+        given |= {key: usual[key] for key, value in config.items() if key in usual and same_value(value, usual[key])}
     try:
-        return kind(**given)
+        built = kind(**given)
+        built.arguments = given
+        return built
     except (TypeError, ValueError) as error:
         # Subclasses of these errors may hold more than a text, and their text says already what they are about.
         if type(error) not in (TypeError, ValueError) or kind.__name__ in str(error):
             raise
         raise type(error)(f"{name}: {error}") from error
+
+
+def _stored(name: str, checkpoint: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """The arguments that the weights hold for the network."""
+    if checkpoint == DEFAULT_WEIGHTS:
+        shipped = default_weights(name)
+        checkpoint = shipped.name if shipped is not None else None
+    try:
+        return stored_arguments(name, checkpoint) if checkpoint is not None else {}
+    except FileNotFoundError:
+        return {}
+
+
+def _checked(
+    name: str, kind: type[Enhancer], stored: Mapping[str, Any], checkpoint: str | os.PathLike[str] | None
+) -> Mapping[str, Any]:
+    """Arguments from a file, if the network takes them and has no more tensors than the file.
+
+    Raises:
+        CheckpointError: The network does not take them, or the tensors differ.
+    """
+    if not stored or checkpoint is None or checkpoint == DEFAULT_WEIGHTS:
+        return stored
+    try:
+        with torch.device("meta"):
+            empty = kind(**stored)
+    except Exception as error:
+        raise CheckpointError(
+            f"{checkpoint}: {name} refuses the arguments in its metadata: {one_line(error)}"
+        ) from error
+    match_report(empty, read_state_dict(checkpoint)).check(f"{checkpoint}: the arguments in its metadata do not fit")
+    return stored
 
 
 def _load(built: Enhancer, name: str, checkpoint: str | os.PathLike[str]) -> None:
@@ -93,10 +131,10 @@ def _load(built: Enhancer, name: str, checkpoint: str | os.PathLike[str]) -> Non
         raise FileNotFoundError(f"{error}; shipped weights of {name}: {shipped or 'none'}") from error
 
 
-def _default_checkpoint(built: Enhancer, name: str, config: Mapping[str, Any]) -> str | None:
+def _default_checkpoint(built: Enhancer, name: str, config: Mapping[str, Any], stored: Mapping[str, Any]) -> str | None:
     """Name of the weights that are shipped for a network; None if it needs no weights of its own."""
     shipped = default_weights(name)
-    if shipped is not None and _is_default(type(built), config):
+    if shipped is not None and (not config or _equal(type(built), config, stored)):
         return shipped.name
     # Members that were given as an argument have been built by the same rule already.
     if _of_members(type(built)) or _comes_trained(built):
@@ -117,10 +155,14 @@ def _comes_trained(enhancer: Enhancer) -> bool:
     return next(enhancer.parameters(), None) is None
 
 
-def _is_default(kind: type[Enhancer], config: Mapping[str, Any]) -> bool:
-    """Whether all given arguments equal the defaults; shipped weights are made for these."""
-    parameters = signature(kind).parameters
-    return all(key in parameters and same_value(value, parameters[key].default) for key, value in config.items())
+def _equal(kind: type[Enhancer], config: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two sets of arguments construct the same network."""
+    full, others = {**_defaults(kind), **config}, {**_defaults(kind), **other}
+    return full.keys() == others.keys() and all(same_value(value, others[key]) for key, value in full.items())
+
+
+def _defaults(kind: type[Enhancer]) -> dict[str, Any]:
+    return {key: each.default for key, each in signature(kind).parameters.items()}
 
 
 def _may_start_random(members: Any) -> Any:
@@ -138,6 +180,6 @@ def _without_need(member: Any) -> Any:
         return member
     name, kind = enhancer_class(config["type"])
     options = {key: value for key, value in config.items() if key != "type"}
-    if default_weights(name) and _is_default(kind, options):
+    if default_weights(name) and (not options or _equal(kind, options, _stored(name, DEFAULT_WEIGHTS))):
         return member
     return {**config, "checkpoint": None}

@@ -133,6 +133,8 @@ class IAMLUNet(Enhancer):
         torch.Size([1, 3, 8, 8])
     """
 
+    aliases = ("iaml",)
+
     def __init__(self, width: int = 32, depth: int = 4, norm: str = "none") -> None:
         super().__init__()
         at_least("width", width, 1)

@@ -11,6 +11,7 @@ from llie_preproc.checkpoints import first_not_finite, save_state_dict
 from llie_preproc.errors import DivergedError
 from llie_preproc.mm.runner_parts import unwrapped
 from llie_preproc.registry import HOOKS
+from llie_preproc.stored_arguments import describe
 
 
 @HOOKS.register_module()
@@ -18,8 +19,8 @@ class ExportEnhancer(Hook):
     """A hook that writes the enhancer alone to ``enhancer.safetensors`` in the work folder with each checkpoint.
 
     The file holds the network that validation scores. If the method has an average or a teacher, that is this network,
-    and the network that the optimiser trains is written to ``student.safetensors``. Both files load with
-    ``build_enhancer(..., checkpoint=path)``, and are replaced atomically.
+    and the network that the optimiser trains is written to ``student.safetensors``. Both files hold the arguments of
+    the network, load with ``build_enhancer(..., checkpoint=path)``, and are replaced atomically.
 
     Examples:
         >>> HOOKS.build(dict(type="llie_preproc.ExportEnhancer")).priority
@@ -35,7 +36,8 @@ class ExportEnhancer(Hook):
             DivergedError: The weights are not finite. No file is changed then.
         """
         method = unwrapped(runner.model)
-        metadata = {"enhancer": type(method.enhancer).__name__, "iterations": str(checkpoint["meta"]["iter"])}
+        described = describe(type(method.enhancer).__name__, method.enhancer.arguments)
+        metadata = {**described, "iterations": str(checkpoint["meta"]["iter"])}
         networks = {"enhancer": method.evaluated}
         if method.evaluated is not method.enhancer:
             networks["student"] = method.enhancer
