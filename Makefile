@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What is compiled once, such as pytest's rewritten tests, is kept: reading the tests takes as long again without it.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo demo-real faces-retention small-sam zoo joint-training test test-slow lint bench gpu-check gpu-train gpu-weights train-lol40 train-psenet mamba-ssm mmcv-ops clean
+.PHONY: demo demo-real faces-retention small-sam zoo gallery joint-training test test-slow lint bench gpu-check gpu-train gpu-weights train-lol40 train-psenet mamba-ssm mmcv-ops clean
 
 demo: $(STAMP)
 	$(BIN)/llie demo --out demo_output
@@ -38,6 +38,10 @@ small-sam: $(STAMP)
 zoo: $(STAMP)
 	$(BIN)/python -m benchmarks.mmdet_zoo --out $(ZOO)
 	$(BIN)/python -m benchmarks.mmdet_zoo --table $(ZOO) > docs/zoo.md
+
+# Every shipped network on the same eight pictures: docs/gallery.md, to be made again when weights are shipped.
+gallery: $(STAMP)
+	$(BIN)/python -m benchmarks.gallery --out docs/images/gallery --page docs/gallery.md
 
 # Raw, frozen and joint with equal budgets, on rendered scenes and on a few pictures of ExDark: the tables of docs/joint.md.
 joint-training: $(STAMP)
