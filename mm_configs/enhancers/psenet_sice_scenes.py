@@ -11,7 +11,7 @@ _base_ = "psenet_sice.py"
 steps = 3000
 pairs_root = "{{$LOLV1_ROOT:data/LOLv1}}/our485"
 
-model = dict(ema=0.998)
+model = dict(ema=0.99)
 train_dataloader = dict(
     batch_size=8,
     num_workers=0,

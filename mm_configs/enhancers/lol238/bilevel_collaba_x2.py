@@ -29,7 +29,7 @@ model = dict(
     discriminators=dict(local=dict(type="llie_preproc.PatchDiscriminator", width=16)),
     illumination_weight=0.1,
     adversarial_weight=0.01,
-    ema=0.999,
+    ema=0.99,
 )
 
 parts = _base_.train_dataloader.dataset.datasets

@@ -11,5 +11,5 @@ model = dict(
     ),
     mirror="illumination",
     mirror_weight=0.2,
-    ema=0.999,
+    ema=0.99,
 )
