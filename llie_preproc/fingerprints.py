@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .enhancers.base import Enhancer
 from .loaded_sources import distributions_by_package, is_installed, require_unedited
 
 # These attributes are not settings: parameters and buffers are compared by content, and the caller chooses the mode.
@@ -192,6 +193,9 @@ class Digest:
             # Scripted and traced modules have their code as a text.
             self.add(code if isinstance(code := getattr(module, "code", None), str) else None)
             settings = {key: each for key, each in vars(module).items() if key not in _OWN_STATE}
+            if isinstance(module, Enhancer):
+                # They only say how the network was asked for: an argument may be left out, or given as its default.
+                settings.pop("arguments", None)
             hooks = {key: list(vars(module).get(key, {}).values()) for key in _HOOKS}
             for key, each in (*settings.items(), *hooks.items()):
                 self._text("setting", key)

@@ -261,7 +261,8 @@ def pair_of(path: Path, root: Path, other: Path) -> Path:
     """The file below ``other`` that has the relative path of ``path`` below ``root``.
 
     If there is no such file, but one picture that differs from it in the suffix alone, this is the pair: a set may
-    store its inputs losslessly and its references as JPEG. The returned file need not exist.
+    store its inputs losslessly and its references as JPEG. It is no pair if another picture beside ``path`` differs
+    from ``path`` in the suffix alone, because it may belong to that one. The returned file need not exist.
 
     Examples:
         >>> import tempfile
@@ -273,9 +274,14 @@ def pair_of(path: Path, root: Path, other: Path) -> Path:
     pair = other / path.relative_to(root)
     if pair.is_file():
         return pair
-    alike = [file for file in pair.parent.glob(f"{glob.escape(pair.stem)}.*") if is_picture(file)]
-    others = [file for file in alike if file.stem == pair.stem]
-    return others[0] if len(others) == 1 else pair
+    others = _of_any_suffix(pair)
+    return others[0] if len(others) == 1 and not _of_any_suffix(path) else pair
+
+
+def _of_any_suffix(path: Path) -> list[Path]:
+    """The other pictures that differ from ``path`` in the suffix alone."""
+    alike = [file for file in path.parent.glob(f"{glob.escape(path.stem)}.*") if is_picture(file)]
+    return [file for file in alike if file.stem == path.stem and file.name != path.name]
 
 
 def convert_depth(pixels: np.ndarray, dtype: type | np.dtype) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from .errors import CheckpointError
 _ENHANCER, _ARGUMENTS = "enhancer", "arguments"
 # A file is not trusted: a huge number would build a huge network.
 _MOST = 4096
+# A text names a variant. One that may be a path or a URL could lead to a config file, which is a program.
+_WORD = re.compile(r"[\w-]*")
 
 
 def describe(enhancer: str, arguments: Mapping[str, Any] | None) -> dict[str, str]:
@@ -23,7 +26,8 @@ def describe(enhancer: str, arguments: Mapping[str, Any] | None) -> dict[str, st
     Args:
         enhancer: Registered name of the network.
         arguments: Arguments with which the network was built; None if they are not known. Arguments that are no plain
-            values, such as the members of a cascade, are not stored, so that they must be given again with the file.
+            values, such as the members of a cascade, and texts that may be paths are not stored, so that they must be
+            given again with the file.
 
     Examples:
         >>> describe("IAMLUNet", {"width": 16})
@@ -76,7 +80,9 @@ def _metadata(source: str | os.PathLike[str]) -> Mapping[str, str]:
 
 
 def _plain(value: Any) -> bool:
-    """Whether a value consists of texts, switches, small numbers and lists of them."""
+    """Whether a value consists of words, switches, small numbers and lists of them."""
     if isinstance(value, list | tuple):
         return all(map(_plain, value))
-    return value is None or isinstance(value, str | bool) or (isinstance(value, int | float) and abs(value) <= _MOST)
+    if isinstance(value, str):
+        return _WORD.fullmatch(value) is not None
+    return value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) <= _MOST)

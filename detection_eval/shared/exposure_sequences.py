@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from llie_preproc.coco_json import is_number, kind_of, read_json, require_inside
@@ -89,15 +90,17 @@ def read_sequences(paths: Iterable[str | os.PathLike[str]]) -> list[ExposureSequ
         [ExposureSequence(reference='b.jpg', exposures={'a.jpg': -2.1})]
     """
     found: list[ExposureSequence] = []
-    places: dict[str, str] = {}
+    # Two spellings of a path, such as ./a.jpg and a.jpg, are one picture.
+    places: dict[PurePosixPath, str] = {}
     for path in paths:
         for number, entry in enumerate(_entries(path), start=1):
             place = f"{os.fspath(path)}: scene {number}"
             found.append(_sequence(entry, place))
             for name in (found[-1].reference, *found[-1].exposures):
-                if name in places:
-                    raise ValueError(f"{place}: {name} is also in {places[name]}; expected each picture once")
-                places[name] = place
+                path_of = PurePosixPath(name)
+                if path_of in places:
+                    raise ValueError(f"{place}: {name} is also in {places[path_of]}; expected each picture once")
+                places[path_of] = place
     return found
 
 

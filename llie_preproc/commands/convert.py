@@ -13,7 +13,7 @@ from torch import Tensor
 from ..checkpoints import load_checkpoint, save_state_dict
 from ..checks import printable
 from ..enhancers.names import enhancer_class, enhancer_config
-from ..stored_arguments import describe, stored_arguments
+from ..stored_arguments import describe
 from .arguments import add_out, named_enhancer
 from .written_file import free_target
 
@@ -38,9 +38,8 @@ def run(args: argparse.Namespace) -> int:
     if config.get("checkpoint"):
         raise ValueError(f"--enhancer must not name weights, because SRC has them, got {config['checkpoint']!r}")
     name = enhancer_class(config["type"])[0]
-    if config.keys() == {"type"}:
-        config |= stored_arguments(name, args.src)
-    enhancer = named_enhancer(config, None)
+    # This checks the arguments that SRC holds before a network is built from them.
+    enhancer = named_enhancer(config, args.src)
     report = load_checkpoint(enhancer, args.src)
     state = enhancer.state_dict()
     if args.half:

@@ -13,8 +13,9 @@ import torch
 from llie_preproc import build_enhancer
 from llie_preproc.checkpoints import save_state_dict
 from llie_preproc.commands.llie import main
-from llie_preproc.enhancers import PSENet
+from llie_preproc.enhancers import PSENet, ZeroDCEPlusPlus
 from llie_preproc.errors import CheckpointError, MissingWeightsError
+from llie_preproc.fingerprints import fingerprint
 from llie_preproc.stored_arguments import describe, stored_arguments
 from tests.support.networks import same
 
@@ -46,6 +47,16 @@ def test_weights_alone_rebuild_their_network(tmp_path: Path, config: dict[str, A
         {**config, "checkpoint": path},
     ):
         assert same(build_enhancer(given).state_dict(), state)
+
+
+def test_the_way_to_ask_for_a_network_is_not_in_its_fingerprint(tmp_path: Path) -> None:
+    path, state = written(tmp_path, dict(type="ZeroDCEPlusPlus", channels=4, downscale=4))
+    direct = ZeroDCEPlusPlus(channels=4, downscale=4)
+    direct.load_state_dict(state)
+    by_file = fingerprint(build_enhancer(f"zero-dce++@{path}"))
+    assert by_file == fingerprint(direct)
+    # The arguments themselves count: equal weights in a network of other arguments.
+    assert by_file != fingerprint(build_enhancer(dict(type="ZeroDCEPlusPlus", channels=4, checkpoint=path)))
 
 
 def test_arguments_that_are_given_count_alone(tmp_path: Path) -> None:
@@ -84,6 +95,19 @@ def test_members_of_a_cascade_are_not_stored() -> None:
     cascade = build_enhancer(dict(type="Cascade", enhancers=["psenet", "upscale"]), checkpoint=None)
     assert describe("Cascade", cascade.arguments) == {"enhancer": "Cascade"}
     assert describe("PSENet", PSENet().arguments) == {"enhancer": "PSENet"}
+
+
+def test_no_program_runs_that_stored_arguments_name(tmp_path: Path) -> None:
+    mark, program = tmp_path / "ran", tmp_path / "program.py"
+    program.write_text(f"open({str(mark)!r}, 'w').close()\nenhancer = 'psenet'\n")
+    hostile = {"enhancer": "Cascade", "arguments": json.dumps({"enhancers": [str(program)]})}
+    path, out = tmp_path / "hostile.safetensors", tmp_path / "out.safetensors"
+    save_state_dict({"x": torch.zeros(1)}, path, hostile)
+    assert main(["convert", str(path), "--enhancer", "cascade", "--out", str(out)]) == 2
+    with pytest.raises(CheckpointError):
+        build_enhancer(f"cascade@{path}")
+    assert not mark.exists()
+    assert not out.exists()
 
 
 def test_convert_keeps_the_arguments(tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ def test_a_bad_picture_leaves_the_others(folder, tmp_path, llie):
         ({"scenes": [{"reference": "e.png", "exposures": {"absent.png": -1}}]}, "absent.png, of "),
         ({"scenes": [SCENES[0], {"reference": "e.png", "exposures": {"day/a.png": -1}}]}, "scene 2: day/a.png is also"),
         ({"scenes": [{"reference": "e.png", "exposures": {"e.png": -1}}]}, "e.png is also in"),
+        ({"scenes": [{"reference": "e.png", "exposures": {"d.png": -1, "./d.png": -2}}]}, "./d.png is also in"),
     ],
 )
 def test_bad_lists_are_refused(folder, tmp_path, llie, content, said):
