@@ -15,7 +15,6 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from llie_preproc.pictures import paired_files
 from llie_preproc.registry import DATASETS
 from tests.support.made_trees import enlarged, pixels_of, save, save_pair
 from training.datasets import (
@@ -107,15 +106,6 @@ def test_a_pair_may_differ_in_its_suffixes(folders):
     # A dot need not begin a suffix.
     (high / "4.bmp").rename(high / "4.1.bmp")
     assert paired(folders).entries[-1]["target"] == high / "4.png"
-
-
-def test_a_reference_is_not_that_of_two_inputs(folders):
-    low, high = folders / "low/sub", folders / "high/sub"
-    shutil.copy(low / "4.png", low / "4.webp")
-    with pytest.raises(FileNotFoundError, match=r"low/sub/4\.webp has no pair: there is no .*high/sub/4\.webp"):
-        paired(folders)
-    with pytest.raises(FileNotFoundError, match=r"low/sub/4\.webp has no pair"):
-        paired_files(low, high)
 
 
 def test_an_input_may_be_reduced(folders):
