@@ -45,14 +45,16 @@ def test_missing_weights_are_a_checkpoint_error() -> None:
 
 
 def written_out(kind: type[Enhancer]) -> dict[str, Any]:
-    """The default arguments of a network in other types: integers as floats, 1.0 as 1, tuples as lists."""
+    """The arguments of a network's default weights in other types: integers as floats, 1.0 as 1, tuples as lists."""
 
     def other(value: Any) -> Any:
         if isinstance(value, tuple | list):
             return [other(each) for each in value]
         return float(value) if type(value) is int else int(value) if value == 1.0 and type(value) is float else value
 
-    return {name: other(each.default) for name, each in inspect.signature(kind).parameters.items()}
+    defaults = {name: each.default for name, each in inspect.signature(kind).parameters.items()}
+    arguments = build_enhancer(kind.__name__).arguments
+    return {name: other(value) for name, value in {**defaults, **(arguments or {})}.items()}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if default_weights(name)])
