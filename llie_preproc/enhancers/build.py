@@ -32,10 +32,10 @@ def build_enhancer(
             config file), or an enhancer, which is only moved to ``device``.
         checkpoint: Weights to load: the name of shipped weights, a path, or a URL with its digest
             (:mod:`llie_preproc.checkpoints`). ``'default'`` loads the weights that are shipped for this network with
-            these arguments; a network without parameters needs none. None leaves the weights random. Where no argument
-            is given, the network has those that the file of the weights holds
-            (:mod:`llie_preproc.stored_arguments`). Each member of a ``Cascade`` follows this rule by itself; if
-            ``checkpoint`` of the cascade is not ``'default'``, a member without shipped weights gets random ones.
+            these arguments; a network without parameters needs none. None leaves the weights random. Arguments that are
+            not given are those that the file of the weights holds (:mod:`llie_preproc.stored_arguments`). Each member
+            of a ``Cascade`` follows this rule by itself; if ``checkpoint`` of the cascade is not ``'default'``, a
+            member without shipped weights gets random ones.
         device: Device of the result; by default the enhancer stays where it is.
 
     Raises:
@@ -65,7 +65,10 @@ def build_enhancer(
         members = config.get(argument, signature(kind).parameters[argument].default)
         config[argument] = _may_start_random(members)
     stored = _stored(name, checkpoint)
-    built = _construct(name, kind, config or _checked(name, kind, stored, checkpoint), stored).eval()
+    # Shipped weights that nobody named are taken for equal arguments only.
+    if not config or checkpoint != DEFAULT_WEIGHTS:
+        config = {**_checked(name, kind, stored, checkpoint), **config}
+    built = _construct(name, kind, config, stored).eval()
     if checkpoint == DEFAULT_WEIGHTS:
         checkpoint = _default_checkpoint(built, name, config, stored)
     if checkpoint is not None:

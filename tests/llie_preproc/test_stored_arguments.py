@@ -56,14 +56,24 @@ def test_the_way_to_ask_for_a_network_is_not_in_its_fingerprint(tmp_path: Path) 
     by_file = fingerprint(build_enhancer(f"zero-dce++@{path}"))
     assert by_file == fingerprint(direct)
     # The arguments themselves count: equal weights in a network of other arguments.
-    assert by_file != fingerprint(build_enhancer(dict(type="ZeroDCEPlusPlus", channels=4, checkpoint=path)))
+    assert by_file != fingerprint(build_enhancer(dict(type="ZeroDCEPlusPlus", downscale=6, checkpoint=path)))
 
 
-def test_arguments_that_are_given_count_alone(tmp_path: Path) -> None:
-    path, _ = written(tmp_path, NETWORKS[0])
+def test_arguments_that_are_given_come_before_those_of_the_file(tmp_path: Path) -> None:
+    path, state = written(tmp_path, NETWORKS[0])
+    assert same(build_enhancer(dict(type="IAMLUNet", width=8), checkpoint=path).state_dict(), state)
     with pytest.raises(CheckpointError, match="is not a checkpoint of IAMLUNet"):
-        build_enhancer(dict(type="IAMLUNet", width=8), checkpoint=path)
-    # The arguments of a network say nothing about another one.
+        build_enhancer(dict(type="IAMLUNet", width=4), checkpoint=path)
+    # No tensor shows this argument.
+    shrunk = dict(type="ZeroDCEPlusPlus", channels=4, downscale=4)
+    (tmp_path / "other").mkdir()
+    other, _ = written(tmp_path / "other", shrunk)
+    assert build_enhancer(dict(type="ZeroDCEPlusPlus", channels=4), checkpoint=other).downscale == 4
+    assert build_enhancer(dict(type="ZeroDCEPlusPlus", downscale=6), checkpoint=other).downscale == 6
+
+
+def test_the_arguments_of_another_network_say_nothing(tmp_path: Path) -> None:
+    path, _ = written(tmp_path, NETWORKS[0])
     assert stored_arguments("PSENet", path) == {}
     with pytest.raises(CheckpointError, match="is not a checkpoint of PSENet"):
         build_enhancer("psenet", checkpoint=path)
