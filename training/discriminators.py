@@ -18,6 +18,12 @@ class UNetDiscriminator(SpectralUNet):
 
     >>> UNetDiscriminator()(torch.rand(1, 3, 16, 24)).shape
     torch.Size([1, 1, 16, 24])
+
+    Args:
+        width: Number of channels at full size; it doubles at each of three levels.
+
+    Raises:
+        ValueError: ``width`` is not a whole number of at least 1.
     """
 
 

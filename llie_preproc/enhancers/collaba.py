@@ -87,10 +87,14 @@ class SpectralUNet(nn.Module):
     """The spectrally normalised U-Net of CollaBA's prior and of its global discriminator: one logit for each pixel.
 
     It has three stride-2 levels, bilinear up-sampling, additive skips, and 4,376,897 parameters.
+
+    Args:
+        width: Number of channels at full size; it doubles at each level.
     """
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
+        at_least("width", width, 1)
         widths = (width, 2 * width, 4 * width)
         self.first = nn.Conv2d(3, width, 3, padding=1)
         self.downs = nn.ModuleList(SpectralConv2d(n, 2 * n, 4, stride=2) for n in widths)

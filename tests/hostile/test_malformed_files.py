@@ -211,6 +211,7 @@ OWN = {
     "detection_eval/shared/resume.py",
     "llie_preproc/coco_json.py",
     "llie_preproc/checkpoints.py",
+    "llie_preproc/stored_arguments.py",
     "llie_preproc/work_sharing.py",
 }
 

@@ -209,7 +209,7 @@ def test_every_shipped_weight_is_intact_and_loads() -> None:
     for shipped in shipped_weights():
         assert hashlib.sha256(shipped.path.read_bytes()).hexdigest() == shipped.sha256
         assert shipped.licence
-        load_checkpoint(build_enhancer(shipped.enhancer, checkpoint=None), shipped.name)
+        load_checkpoint(build_enhancer(shipped.enhancer, shipped.name), shipped.name)
 
 
 def test_subnormal_weights_become_zero_and_others_stay(tmp_path: Path) -> None:

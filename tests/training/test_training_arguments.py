@@ -194,6 +194,7 @@ CASES = {
     ),
     "SAMEncoder": Case(encodes, {k: v for k, v in TINY_SAM.items() if k not in _NOT_OF_ENCODERS}),
     "PatchDiscriminator": Case(judges, {"width": 4}),
+    "UNetDiscriminator": Case(judges, {"width": 4}),
     "LowLightSynthesis": Case(changes),
     "NightIllumination": Case(lights),
     "CameraProcessing": Case(processes, {"share": 1.0, "blur_share": 1.0}),
