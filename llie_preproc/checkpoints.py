@@ -166,7 +166,7 @@ def shipped_weights() -> list[ShippedWeights]:
 
     Examples:
         >>> [weights.name for weights in shipped_weights()][:2]
-        ['psenet_sice', 'gain_unet_detect']
+        ['psenet_sice', 'psenet_sice_smooth']
     """
     entries = json.loads((WEIGHTS_DIR / "index.json").read_text(encoding="utf-8"))
     return [ShippedWeights(name=name, **entry) for name, entry in entries.items()]
