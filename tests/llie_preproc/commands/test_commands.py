@@ -111,7 +111,10 @@ def test_a_missing_package_is_named_with_all_extras(
         ("cache absent.py", "no config file absent.py"),
         ("cache set.py", "absent.json: no such file or folder (train_dataloader.dataset.ann_file of the config)"),
         ("split absent.pth --out out", "no checkpoint at absent.pth"),
-        ("enhance . --out out --enhancer psenet@w", "no checkpoint at w; shipped weights of PSENet: psenet_sice, psenet_sice_smooth"),
+        (
+            "enhance . --out out --enhancer psenet@w",
+            "no checkpoint at w; shipped weights of PSENet: psenet_sice, psenet_sice_smooth",
+        ),
     ],
 )
 def test_a_file_that_is_missing_is_named(
